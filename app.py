@@ -8,12 +8,12 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from pages.shared import brand, layout
-from pages.shared.session import current_person, engine_banner, redraw_if_asked
+from pages.shared.session import draw_engine_banner, get_current_person, redraw_if_asked
 from store.core.errors import EngineUnavailable, SignedOutError
 from store.core.rights import RIGHTS, TABLES, Surface
 from store.core.schemas import Role
 
-st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
+st.set_page_config(page_title="Tunebench", page_icon=brand.render_mark(), layout="wide")
 
 
 class Screen(NamedTuple):
@@ -208,26 +208,26 @@ def _to_rating() -> None:
 
 def main() -> None:
     try:
-        person = current_person()
+        person = get_current_person()
     except (SignedOutError, EngineUnavailable) as error:
         everything = [
             st.Page(entry.path, **entry.about) for part in (*PAGES.values(), ASIDE) for entry in part
         ]
         st.navigation(everything, position="hidden")  # and none of them is run
-        layout.show_gone(error)
+        layout.show_signed_out(error)
         return
     role = person["role"]
     groups = pages_of(role)
     page = st.navigation({title: list(pages) for title, pages in groups.items()})
     dark = st.context.theme.type == "dark"
-    st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
-    layout.show_frame()
-    layout.show_link(page)
+    st.logo(brand.render_wordmark(dark), size="large", icon_image=brand.render_mark(dark))
+    layout.apply_frame_style()
+    layout.sync_address(page)
     layout.show_people(person, linked(role, groups))
-    engine_banner()
+    draw_engine_banner()
     entry = next((pages[page] for pages in groups.values() if page in pages), None)
     if entry and role not in entry.roles:
-        layout.show_others(role, entry.about["title"], entry.roles)
+        layout.show_forbidden(role, entry.about["title"], entry.roles)
         return
     page.run()
     redraw_if_asked()

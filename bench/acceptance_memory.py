@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.evaluation.verdicts.extraction import UNSEEN
-from engine.models.bundled import ensure
+from engine.evaluation.verdicts.extraction import UNSEEN_EXPOSURE
+from engine.models.bundled import ensure_bundled_model
 from engine.training import train_job
 from engine.worker.job import WorkerJob
 from store.core.home import Home
@@ -123,7 +123,8 @@ def report(canary_verdict: dict[str, Any]) -> str:
         )
     top = canary_verdict["groups"][0]["most"]
     lines.append(
-        f"\nOf at most {top:g} bits; never seen: {UNSEEN:.2f} on average. {canary_verdict['sentence']}"
+        f"\nOf at most {top:g} bits; never seen: {UNSEEN_EXPOSURE:.2f} on average."
+        f" {canary_verdict['sentence']}"
     )
     return "\n".join([*lines, f"{canary_verdict['seconds']:.0f} seconds."])
 
@@ -147,7 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home(arguments.home or Path(folder) / "home").create()
-        ensure(BUNDLED_MODEL, home)
+        ensure_bundled_model(BUNDLED_MODEL, home)
         canary_verdict = canaries(home, arguments)
     print(json.dumps(canary_verdict) if arguments.json else report(canary_verdict))
     sys.exit(0 if met(canary_verdict) else 1)

@@ -37,14 +37,14 @@ from bench.report import Figure, Section, Skipped, as_json
 from bench.verdicts.trials import Trials
 from engine.evaluation.probes import base_samples, multiple_choice
 from engine.evaluation.probes.multiple_choice import ChoiceScores
-from engine.evaluation.probes.suite_texts import Suite, load
+from engine.evaluation.probes.suite_texts import Suite, load_suite
 from engine.evaluation.statistics.intervals import ratio_interval, wilson_interval
-from engine.models.bundled import ensure
+from engine.models.bundled import ensure_bundled_model
 from engine.models.loading import load_model, load_tokenizer
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import render
 from store.core.home import Home
-from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
+from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, build_sample_experiment
 
 TIMES = 2.0  # items a second against the harness
 SAMPLES_SECONDS = 30.0
@@ -60,11 +60,11 @@ class Bench:
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.home = Home(folder / "home").create()
         self.options = options
-        self.suite: Suite = load()
+        self.suite: Suite = load_suite()
 
     @cached_property
     def source(self) -> str:
-        return str(self.options.model or ensure(BUNDLED_MODEL, self.home))
+        return str(self.options.model or ensure_bundled_model(BUNDLED_MODEL, self.home))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -77,8 +77,8 @@ class Bench:
 
     def ours(self) -> ChoiceScores:
         """The items as a probe asks them."""
-        return multiple_choice.score(
-            self.model, multiple_choice.tokenise(self.tokenizer, self.suite.items), "cpu"
+        return multiple_choice.score_items(
+            self.model, multiple_choice.tokenise_items(self.tokenizer, self.suite.items), "cpu"
         )
 
 
@@ -98,7 +98,7 @@ def suite(bench: Bench) -> list[Figure]:
         figures.append(Figure(f"{name}: accuracy by byte", by_byte, digits=3))
     passages = bench.suite.passages
     rows = render(bench.tokenizer, range(len(passages)), [passage.text for passage in passages])
-    losses = row_losses(bench.model, rows, batch_size=8, device="cpu")
+    losses = compute_row_losses(bench.model, rows, batch_size=8, device="cpu")
     span = ratio_interval(losses.loss_sum, losses.tokens)
     text = f"prose: loss ({span.low:.3f} to {span.high:.3f}, {len(rows)} passages)"
     figures.append(Figure(text, losses.loss, "nats", digits=3))
@@ -109,9 +109,9 @@ def suite(bench: Bench) -> list[Figure]:
 def samples(bench: Bench) -> list[Figure]:
     """The model's own samples, made and measured."""
     began = time.perf_counter()
-    rows = base_samples.sample(bench.model, bench.tokenizer, base_samples.SamplePlan(bench.suite))
+    rows = base_samples.generate_samples(bench.model, bench.tokenizer, base_samples.SamplePlan(bench.suite))
     seconds = time.perf_counter() - began
-    losses = row_losses(bench.model, rows, batch_size=16, device="cpu")
+    losses = compute_row_losses(bench.model, rows, batch_size=16, device="cpu")
     return [
         Figure(f"{len(rows)} samples, {losses.tokens.sum():,} tokens", seconds, "s", SAMPLES_SECONDS, "≤", 1),
         Figure("their loss: an estimate of the model's entropy", losses.loss, "nats", digits=3),
@@ -123,7 +123,7 @@ def sample(bench: Bench) -> list[Figure]:
     trials = Trials(bench.home.path)
     try:
         trials.data(SAMPLE_DATASET, {"builtin": "python"})
-        config = sample_experiment().model_dump(exclude={"name"}, exclude_unset=True)
+        config = build_sample_experiment().model_dump(exclude={"name"}, exclude_unset=True)
         figures = []
         for name in ("first on its base", "second on its base"):
             run = trials.run(name, **config)

@@ -26,10 +26,10 @@ from bench import truth
 from bench.made.rating_round import Round
 from bench.made.voted import arena
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
-from engine.rating.analysis.krippendorff_alpha import alpha
-from engine.rating.analysis.model_comparison import always_valid
-from engine.rating.analysis.rater_reliability import dawid_skene
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.krippendorff_alpha import compute_alpha
+from engine.rating.analysis.model_comparison import compute_always_valid_interval
+from engine.rating.analysis.rater_reliability import fit_dawid_skene
+from engine.rating.analysis.strengths import estimate_strengths
 
 FOLDER = "bench.ratings"
 SIX = Round((1.5, 1.0, 0.6, 0.3, 0.2, 0.0), items=1_000, raters=6, apart=3, of_item=0.0)
@@ -64,7 +64,7 @@ def peers() -> Iterator[Peer]:
     import krippendorff
 
     rated = _round()
-    mine, seconds = _timed(lambda: strengths(rated))
+    mine, seconds = _timed(lambda: estimate_strengths(rated))
     values = np.array([at.value for at in mine.strengths])
     left, right = ([rated.systems[place] for place in side] for side in (rated.left, rated.right))
     winners = [
@@ -82,7 +82,7 @@ def peers() -> Iterator[Peer]:
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     won = np.where(decided.outcome == PairOutcome.LEFT, decided.left, decided.right).tolist()
     lost = np.where(decided.outcome == PairOutcome.LEFT, decided.right, decided.left).tolist()
-    mine, seconds = _timed(lambda: strengths(decided))
+    mine, seconds = _timed(lambda: estimate_strengths(decided))
     logs, theirs = _timed(lambda: choix.opt_pairwise(6, list(zip(won, lost, strict=True)), alpha=1e-5))
     values = np.array([at.value for at in mine.strengths])
     yield Peer("strengths without ties", "choix", _most(values, logs - logs.mean()), 1e-3, seconds, theirs)
@@ -92,7 +92,7 @@ def peers() -> Iterator[Peer]:
     table[np.random.default_rng(2).random(table.shape) < 0.3] = np.nan
     rater, item = np.nonzero(np.isfinite(table))
     for level in ("nominal", "ordinal", "interval"):
-        mine, seconds = _timed(lambda level=level: alpha(table[rater, item], item, level=level))
+        mine, seconds = _timed(lambda level=level: compute_alpha(table[rater, item], item, level=level))
         value, theirs = _timed(
             lambda level=level: krippendorff.alpha(reliability_data=table, level_of_measurement=level)
         )
@@ -107,7 +107,7 @@ def _half_wins() -> Peer:
     import evalica
 
     votes = arena(8_931)
-    mine, seconds = _timed(lambda: strengths(votes))
+    mine, seconds = _timed(lambda: estimate_strengths(votes))
     left, right = ([votes.systems[place] for place in side] for side in (votes.left, votes.right))
     winners = [(evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw)[each] for each in votes.outcome]
     options = {"tie_weight": 0.5, "tolerance": 1e-12, "limit": 10_000}
@@ -131,7 +131,7 @@ def _dawid_skene() -> Peer:
         sure = rng.random() < (0.9, 0.8, 0.7, 0.5)[rater]
         answers.append((unit, rater, int(right[unit]) if sure else int(rng.integers(0, 3))))
     unit, rater, label = (np.array(column) for column in zip(*answers, strict=True))
-    (_, mine), seconds = _timed(lambda: dawid_skene(label, unit, rater, 3, smoothing=0.0, right=0.0))
+    (_, mine), seconds = _timed(lambda: fit_dawid_skene(label, unit, rater, 3, smoothing=0.0, right=0.0))
     frame = pd.DataFrame({"task": unit, "worker": rater, "label": label})
     fitted, theirs = _timed(lambda: DawidSkene(n_iter=2_000, tol=1e-12).fit(frame))
     posterior = fitted.probas_.sort_index()[[0, 1, 2]].to_numpy()
@@ -146,13 +146,13 @@ def _most(ours: np.ndarray, theirs: np.ndarray) -> float:
 def speeds() -> Iterator[tuple[str, float]]:
     """Seconds of what people wait for."""
     rated = _round()
-    yield "6 systems, 3,000 ratings, 1,000 resamples", _timed(lambda: strengths(rated))[1]
+    yield "6 systems, 3,000 ratings, 1,000 resamples", _timed(lambda: estimate_strengths(rated))[1]
     votes = arena(50_000)
-    yield "59 models, 50,000 votes, 1,000 resamples", _timed(lambda: strengths(votes))[1]
+    yield "59 models, 50,000 votes, 1,000 resamples", _timed(lambda: estimate_strengths(votes))[1]
     held = {"covariates": ["length"], "position": True}
-    yield "the same, length and side held equal", _timed(lambda: strengths(rated, **held))[1]
+    yield "the same, length and side held equal", _timed(lambda: estimate_strengths(rated, **held))[1]
     scores = np.random.default_rng(0).choice([1.0, 0.0, -1.0], 10_000)
-    yield "a peek at 10,000 items", _timed(lambda: always_valid(scores))[1]
+    yield "a peek at 10,000 items", _timed(lambda: compute_always_valid_interval(scores))[1]
 
 
 def packages() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pages.people.access_middleware import cookie_name
+from pages.people.access_middleware import build_cookie_name
 from store.core.home import Home
 from store.core.processes import ProcessRecord, read_record
 from store.http.access import read_secret
@@ -57,7 +57,7 @@ class Served:
     def cookie(self) -> dict[str, str]:
         """What the screens let in."""
         secret = read_secret(self.home.screens_secret)
-        return {"Cookie": f"{cookie_name(secret)}={secret}"}
+        return {"Cookie": f"{build_cookie_name(secret)}={secret}"}
 
     def tracebacks(self) -> int:
         """How many there are in the logs of both."""

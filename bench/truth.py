@@ -32,7 +32,7 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from bench.truths import Observed, Rate, observe  # noqa: E402
 from store.core.errors import StateError  # noqa: E402
-from store.core.job_folder import written_aside  # noqa: E402
+from store.core.job_folder import write_atomically  # noqa: E402
 from store.documentation import reference_tables  # noqa: E402
 from store.evaluation import simulated_truth  # noqa: E402
 from store.evaluation.schemas import SimulatedRate, SimulatedTopic, SimulatedTruth  # noqa: E402
@@ -153,7 +153,7 @@ def merged(
 
 def write(truth: SimulatedTruth) -> None:
     """The file that comes with the package, a line for each rate; a cut one never takes its place."""
-    with written_aside(simulated_truth.PATH) as aside:
+    with write_atomically(simulated_truth.PATH) as aside:
         aside.write_text(as_text(truth), "utf-8")
 
 

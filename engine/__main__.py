@@ -28,31 +28,31 @@ from starlette.applications import Starlette
 from engine.commands import Commands
 from engine.job_handlers import HANDLERS
 from engine.monitoring.alerts import WebhookSender
-from engine.monitoring.loop import Monitoring
-from engine.playground.conversations import Talking
+from engine.monitoring.loop import MonitoringLoop
+from engine.playground.conversations import ConversationService
 from engine.rating import round_commands
 from engine.server import job_submission
 from engine.server.file_removal import remove_noted
 from engine.server.local_launcher import LocalLauncher
-from engine.server.machine_access import asks_checked
+from engine.server.machine_access import make_query_check
 from engine.server.people_commands import People
 from engine.server.profiling import queue_outdated
 from engine.server.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
-from engine.server.sync_jobs import AskRunner
+from engine.server.sync_jobs import QueryRunner
 from engine.serving.supervisor import Supervisor
 from store.core.errors import StateError, TunebenchError
 from store.core.home import Home
 from store.core.job_kinds import ASKS
-from store.core.processes import hold, raise_descriptor_limit, read_record, write_record
+from store.core.processes import acquire_lock, raise_descriptor_limit, read_record, write_record
 from store.core.rights import check_complete
 from store.data import datasets
-from store.db.commit_journal import FIX, lost_words
+from store.db.commit_journal import FIX, describe_loss
 from store.db.database import Database
 from store.db.named_query import load_queries
 from store.http import files
-from store.http.access import Names, read_secret
-from store.http.machine import devices as find_devices
-from store.http.server import Handlers, build
+from store.http.access import HostNames, read_secret
+from store.http.machine import list_devices as find_devices
+from store.http.server import Handlers, build_app
 from store.jobs import job_queue
 
 log = logging.getLogger("engine")
@@ -72,7 +72,7 @@ class CannotStart(Exception):
 
 def take_lock(home: Home) -> IO[bytes]:
     """Hold the lock of the home folder; the file must stay open. Raises CannotStart where another has it."""
-    lock = hold(home.engine_lock)
+    lock = acquire_lock(home.engine_lock)
     if lock is None:
         other = read_record(home.engine_file)
         where = f" at {other.address} (process {other.pid})" if other else ""
@@ -101,10 +101,10 @@ class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
     models of the playground make room for what it may start, after it gateways and monitors are seen to."""
 
-    def __init__(self, scheduler: Scheduler, talking: Talking, supervisor: Supervisor) -> None:
+    def __init__(self, scheduler: Scheduler, talking: ConversationService, supervisor: Supervisor) -> None:
         super().__init__(name="scheduler")
         self.scheduler, self.talking, self.supervisor = scheduler, talking, supervisor
-        self.monitoring: Monitoring | None = None  # once the commands are there, by which it queues
+        self.monitoring: MonitoringLoop | None = None  # once the commands are there, by which it queues
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -186,7 +186,7 @@ class EngineServer(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(home: Home, port: int, names: Names) -> None:
+def serve(home: Home, port: int, names: HostNames) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
     os.umask(0o077)  # what engine and workers write is for this user alone
     raise_descriptor_limit()
@@ -196,15 +196,15 @@ def serve(home: Home, port: int, names: Names) -> None:
     token = read_secret(home.token)
     database = Database(home.database, [home.datasets, home.jobs])
     if database.lost:
-        log.error("%s %s", lost_words(database.lost), FIX)
+        log.error("%s %s", describe_loss(database.lost), FIX)
     devices = find_devices()
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices, HANDLERS)
-    talking = Talking(database, launcher, home, devices)
+    talking = ConversationService(database, launcher, home, devices)
     supervisor = Supervisor(database, home)
     queue = Queue(scheduler, talking, supervisor)
-    complete = job_submission.completed_by(database, home)
-    asks = AskRunner(launcher, home, devices[0], asks_checked(home), complete=complete)
+    complete = job_submission.make_body_completer(database, home)
+    asks = QueryRunner(launcher, home, devices[0], make_query_check(home), complete=complete)
     asks.remove_stale()
     files.remove_stale(home.uploads)
     home.remove_stale()
@@ -212,7 +212,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     remove_noted(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
-    queue.monitoring = Monitoring(database, home, commands.schedules)
+    queue.monitoring = MonitoringLoop(database, home, commands.schedules)
     webhooks = WebhookSender(database, home)
     improving = Stepping(commands.improving(queue.awake.set).step)
     prepare_first_start(database, commands)
@@ -221,7 +221,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     table = commands.table()
     check_complete("command", table)
     check_complete("ask", ASKS)
-    app = build(
+    app = build_app(
         database,
         token,
         Handlers(table, asks, talking, queries=load_queries(), people=people, endpoints=supervisor),
@@ -270,7 +270,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = Home(arguments.home)
     try:
-        serve(home, arguments.port, Names(arguments.allow_host))
+        serve(home, arguments.port, HostNames(arguments.allow_host))
     except CannotStart as error:
         print(error, file=sys.stderr)
         return error.code

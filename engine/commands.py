@@ -17,35 +17,35 @@ from engine.bias.commands import BiasCommands
 from engine.data.split.partition import check_split_column
 from engine.export.export_commands import ExportCommands
 from engine.job_handlers import HANDLERS
-from engine.monitoring.checks import Schedules
+from engine.monitoring.checks import MonitorSchedules
 from engine.monitoring.commands import MonitorCommands
-from engine.playground.commands import TalkCommands
-from engine.rating.data_commands import RequestRounds, RoundData
+from engine.playground.commands import PlaygroundCommands
+from engine.rating.data_commands import RequestRoundCommands, RoundDataCommands
 from engine.rating.rater_commands import RatingCommands
 from engine.rating.round_commands import RoundCommands, check_not_rated
-from engine.rating.task_assignment import AssignmentCommands, RoundJudges
+from engine.rating.task_assignment import AssignmentCommands, JudgeRatingCommands
 from engine.registry.gate_commands import GateCommands
 from engine.registry.version_commands import AliasCommands, RegisterCommands
 from engine.retraining.commands import ImproveCommands
-from engine.retraining.initiation import Beginning
-from engine.retraining.loop import ImproveWork, Improving
+from engine.retraining.initiation import ImprovementStarter
+from engine.retraining.loop import ImprovementLoop, ImprovementQueues
 from engine.server import audit_log
 from engine.server.audit_log import Note
-from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.file_removal import remove_noted
-from engine.server.job_outcomes import asks_of_log, clear_asked
-from engine.server.job_specs import set_attempt_aside
-from engine.server.job_submission import Launching
+from engine.server.job_outcomes import clear_logged_requests, is_from_request_log
+from engine.server.job_specs import archive_attempt
+from engine.server.job_submission import JobSubmission
 from engine.server.machine_access import (
     NetworkCommands,
     check_addresses,
     check_keys_sent,
-    check_sources_named,
+    check_named_sources,
 )
-from engine.server.optimistic_locking import check_seen
+from engine.server.optimistic_locking import check_unchanged
 from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
 from engine.serving.endpoint_commands import EndpointCommands
@@ -61,19 +61,19 @@ from store.core.schemas import Job, Person
 from store.data import datasets
 from store.data.config import ImportConfig
 from store.db.database import Database, Queryable, Transaction
-from store.http.schemas import CommandAnswer, Done
+from store.http.schemas import CommandAnswer, EmptyAnswer
 from store.jobs import job_queue
 from store.people import activity, settings
 from store.rating import rounds
-from store.retraining.improvements import check_deal_kept, check_not_improving
+from store.retraining.improvements import check_not_improving, check_split_unchanged
 from store.runs import runs
 from store.runs.config import Interpolate, Variant
-from store.training.train_config import Split, TrainConfig, split_of
+from store.training.train_config import Split, TrainConfig, get_split
 
-Ask = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
+QueryFunction = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
 
 
-class Nothing(Config):
+class EmptyBody(Config):
     """A body without fields."""
 
 
@@ -81,7 +81,7 @@ class DatasetName(Config):
     dataset: str
 
 
-class Rename(DatasetName):
+class DatasetRename(DatasetName):
     """seen: what the person saw of the field, left out it is not looked at; so in all bodies that have it."""
 
     name: Line = Field(min_length=1, max_length=80)
@@ -116,7 +116,7 @@ class Commands:
         self,
         database: Database,
         home: Home,
-        ask: Ask,
+        ask: QueryFunction,
         *,
         people: PeopleCommands | None = None,
         wake: Callable[[], None] = lambda: None,
@@ -126,36 +126,36 @@ class Commands:
         self.home = home
         self.wake = wake
         self.clock = clock
-        self.launching = Launching(database, home, ask, clock)
+        self.launching = JobSubmission(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.exports = ExportCommands(database, home, self.launching, self.evaluations)
         self.bias = BiasCommands(database, self.launching, self.evaluations)
         self.transfers = TransferCommands(database, self.launching)
         self.bundles = BundleCommands(database, self.launching)
-        self.round_judges = RoundJudges(database, home, clock)
-        self.round_data = RoundData(database, home, self.launching)
+        self.round_judges = JudgeRatingCommands(database, home, clock)
+        self.round_data = RoundDataCommands(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
-        self.request_rounds = RequestRounds(database, home, clock)
+        self.request_rounds = RequestRoundCommands(database, home, clock)
         self.rating = RatingCommands(database, clock)
         self.assigning = AssignmentCommands(database, clock)
         self.aliases = AliasCommands(database, home, clock)
         self.gates = GateCommands(database, self.evaluations, clock)
         self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
-        self.beginning = Beginning(clock)
+        self.beginning = ImprovementStarter(clock)
         self.improvements = ImproveCommands(database, self.aliases, self.beginning, self._requeue, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.networks = NetworkCommands(database)
-        self.talks = TalkCommands(database, self.launching, clock)
+        self.talks = PlaygroundCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
         self.monitors = MonitorCommands(database, home, self.evaluations, clock)
-        self.schedules = Schedules(database, self.evaluations, self.bias)
+        self.schedules = MonitorSchedules(database, self.evaluations, self.bias)
 
-    def improving(self, wake: Callable[[], None]) -> Improving:
+    def improving(self, wake: Callable[[], None]) -> ImprovementLoop:
         """The chain of improvements, whose work these commands queue."""
-        work = ImproveWork(self.launching, self.gates, self.registering)
-        return Improving(self.database, work, self.beginning, wake=wake, clock=self.clock)
+        work = ImprovementQueues(self.launching, self.gates, self.registering)
+        return ImprovementLoop(self.database, work, self.beginning, wake=wake, clock=self.clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -165,20 +165,24 @@ class Commands:
         """All of them, by name."""
         launching = self.launching
         return {
-            "import_dataset": Command(ImportConfig, launching.import_dataset, MADE, makes_work=True),
-            "rename_dataset": Command(Rename, self.rename_dataset, _renamed),
-            "set_split": Command(DatasetSplit, self.set_split, _split),
-            "delete_dataset": Command(DatasetName, self.delete_dataset, audit_log.by_dataset_that_goes),
-            "launch": Command(TrainConfig, launching.launch, MADE, makes_work=True),
-            "launch_sample": Command(Nothing, launching.launch_sample, MADE, makes_work=True),
-            "prepare_sample": Command(Nothing, launching.prepare_sample, MADE, makes_work=True),
-            "cancel": Command(JobName, self.cancel, audit_log.by_job),
-            "resume": Command(JobName, self.resume, audit_log.by_job, makes_work=True),
-            "delete": Command(JobName, self.delete, audit_log.by_job_that_goes),
-            "edit_run": Command(RunEdit, self.edit_run, _edited),
-            "interpolate": Command(Interpolate, launching.interpolate, audit_log.by_run, makes_work=True),
-            "keep_variant": Command(Variant, launching.keep_variant, MADE, makes_work=True),
-            "set_price": Command(settings.Price, self.set_price, _price),
+            "import_dataset": Command(ImportConfig, launching.import_dataset, CREATED, makes_work=True),
+            "rename_dataset": Command(DatasetRename, self.rename_dataset, _find_renamed_subject),
+            "set_split": Command(DatasetSplit, self.set_split, _find_split_subject),
+            "delete_dataset": Command(
+                DatasetName, self.delete_dataset, audit_log.find_deleted_dataset_subject
+            ),
+            "launch": Command(TrainConfig, launching.launch, CREATED, makes_work=True),
+            "launch_sample": Command(EmptyBody, launching.launch_sample, CREATED, makes_work=True),
+            "prepare_sample": Command(EmptyBody, launching.prepare_sample, CREATED, makes_work=True),
+            "cancel": Command(JobName, self.cancel, audit_log.find_job_subject),
+            "resume": Command(JobName, self.resume, audit_log.find_job_subject, makes_work=True),
+            "delete": Command(JobName, self.delete, audit_log.find_deleted_job_subject),
+            "edit_run": Command(RunEdit, self.edit_run, _find_edited_subject),
+            "interpolate": Command(
+                Interpolate, launching.interpolate, audit_log.find_run_subject, makes_work=True
+            ),
+            "keep_variant": Command(Variant, launching.keep_variant, CREATED, makes_work=True),
+            "set_price": Command(settings.Price, self.set_price, _find_price_subject),
             **self.data.table(),
             **self.evaluations.table(),
             **self.exports.table(),
@@ -210,12 +214,12 @@ class Commands:
             check_right(person, COMMANDS.get(name))
             valid = command.body.parse(body)
             check_addresses(self.database, self.home, valid)
-            check_sources_named(valid, person, self.home)
+            check_named_sources(valid, person, self.home)
             check_keys_sent(self.database, valid, person)
             if command.makes_work:
                 self.home.check_space()
             arguments = (valid, person) if command.by_person else (valid,)
-            note = Note(name, command, person, job_queue.utc(self.clock()))
+            note = Note(name, command, person, job_queue.to_utc(self.clock()))
             note.look(self.database, *arguments)
             with self.database.acting(person["person_id"], note.write):
                 answer = command.act(*arguments)
@@ -227,30 +231,32 @@ class Commands:
 
     # -- data sets ----------------------------------------------------------------------------------
 
-    def rename_dataset(self, body: Rename) -> Done:
+    def rename_dataset(self, body: DatasetRename) -> EmptyAnswer:
         """Another name; runs keep the one that they were launched with."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
-            check_seen(tx, audit_log.by_dataset(tx, body), body.seen, dataset, {"name": body.name})
+            check_unchanged(
+                tx, audit_log.find_dataset_subject(tx, body), body.seen, dataset, {"name": body.name}
+            )
             self.launching.check_name(tx, body.name)
             datasets.rename_dataset(tx, body.dataset, body.name)
         return {}
 
-    def set_split(self, body: DatasetSplit) -> Done:
+    def set_split(self, body: DatasetSplit) -> EmptyAnswer:
         """How rows are dealt in runs to come; what is left out stays as it is."""
         asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
         own = datasets.get_dataset(self.database, body.dataset)
-        split = Split.parse(split_of(asked, own) | asked)  # a column that is set to null is no column
+        split = Split.parse(get_split(asked, own) | asked)  # a column that is set to null is no column
         if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
             check_split_column(self.home.rows(own["fingerprint"]).parent, split)
         with self.database.transaction() as tx:
             present = datasets.get_dataset(tx, own["dataset_id"])
-            check_seen(tx, audit_log.by_dataset(tx, body), body.seen, present, asked)
-            check_deal_kept(tx, own["dataset_id"], present["name"])
+            check_unchanged(tx, audit_log.find_dataset_subject(tx, body), body.seen, present, asked)
+            check_split_unchanged(tx, own["dataset_id"], present["name"])
             datasets.set_split(tx, own["dataset_id"], split)
         return {}
 
-    def delete_dataset(self, body: DatasetName) -> Done:
+    def delete_dataset(self, body: DatasetName) -> EmptyAnswer:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
@@ -269,7 +275,7 @@ class Commands:
 
     # -- jobs ---------------------------------------------------------------------------------------
 
-    def cancel(self, body: JobName) -> Done:
+    def cancel(self, body: JobName) -> EmptyAnswer:
         """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
         at = self.clock()
         with self.database.transaction() as tx:
@@ -279,13 +285,13 @@ class Commands:
                     f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
                 )
             job_queue.stop(tx, job, at)
-            for own in job_queue.statuses(tx, rounds.answering(job)):
+            for own in job_queue.statuses(tx, rounds.list_answering_jobs(job)):
                 job_queue.stop(tx, job_queue.get_job(tx, own), at)
         if job["status"] == "queued":  # the scheduler ends the others
-            clear_asked(self.home, job)
+            clear_logged_requests(self.home, job)
         return {}
 
-    def resume(self, body: JobName) -> Done:
+    def resume(self, body: JobName) -> EmptyAnswer:
         """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
@@ -294,7 +300,7 @@ class Commands:
                     f"{job['title']} is {job['status']} and can't be resumed.",
                     fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
                 )
-            if asks_of_log(job):
+            if is_from_request_log(job):
                 raise StateError(
                     f"The requests of {job['title']} were removed when it ended.", fix="Start the round anew."
                 )
@@ -310,7 +316,7 @@ class Commands:
         for before in job_queue.statuses(tx, job["after_jobs"]).values():
             if before["status"] in RESUMABLE:
                 self._requeue(tx, job_queue.get_job(tx, before["job_id"]))
-        set_attempt_aside(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
+        archive_attempt(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
         job_queue.requeue(tx, job["job_id"])
 
     def _check_data(self, tx: Transaction, job: Job) -> None:
@@ -318,7 +324,7 @@ class Commands:
         if run["data_fingerprint"] is not None:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
 
-    def delete(self, body: JobName) -> Done:
+    def delete(self, body: JobName) -> EmptyAnswer:
         """Remove an ended job with all that belongs to it: rows first, then its folder."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
@@ -326,14 +332,14 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
                 )
-            if other := job_queue.waiting_for(tx, job["job_id"]):
+            if other := job_queue.find_waiting_title(tx, job["job_id"]):
                 raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             check_not_rated(tx, job)
             check_not_improving(tx, job["job_id"], job["title"])
             check_not_served(tx, self.home, self.home.jobs / job["job_id"], job["title"])
             activity.forget_comments_of_job(tx, job["job_id"])
-            gone = [job["job_id"], *rounds.answering(job)]
+            gone = [job["job_id"], *rounds.list_answering_jobs(job)]
             for own in job_queue.statuses(tx, gone).values():
                 if own["status"] in ALIVE:
                     raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
@@ -343,21 +349,21 @@ class Commands:
         remove_noted(self.database, self.home)
         return {}
 
-    def set_price(self, body: settings.Price) -> Done:
+    def set_price(self, body: settings.Price) -> EmptyAnswer:
         """What an hour of this machine costs, for the costs that the advice shows."""
         with self.database.transaction() as tx:
             settings.set_price(tx, body)
         return {}
 
-    def edit_run(self, body: RunEdit) -> Done:
+    def edit_run(self, body: RunEdit) -> EmptyAnswer:
         """Another name or other notes."""
         changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
         if changes.get("name") == "":
             raise ConfigError("A run needs a name.", field="name")
         with self.database.transaction() as tx:
-            run = runs.one_run(tx, body.run)
+            run = runs.get_only_run(tx, body.run)
             run_id = run["run_id"]
-            check_seen(tx, audit_log.by_run(tx, body), body.seen, run, changes)
+            check_unchanged(tx, audit_log.find_run_subject(tx, body), body.seen, run, changes)
             if changes:
                 runs.update(tx, run_id, **changes)
             if "name" in changes:
@@ -368,24 +374,24 @@ class Commands:
 # -- subjects, with what changes --------------------------------------------------------------------
 
 
-def _renamed(db: Queryable, body: Rename) -> ActivitySubject:
-    return audit_log.by_dataset(db, body)._replace(detail=f"now {body.name}")
+def _find_renamed_subject(db: Queryable, body: DatasetRename) -> ActivitySubject:
+    return audit_log.find_dataset_subject(db, body)._replace(detail=f"now {body.name}")
 
 
-def _split(db: Queryable, body: DatasetSplit) -> ActivitySubject:
+def _find_split_subject(db: Queryable, body: DatasetSplit) -> ActivitySubject:
     asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
     detail = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in asked.items())
-    return audit_log.by_dataset(db, body)._replace(detail=detail)
+    return audit_log.find_dataset_subject(db, body)._replace(detail=detail)
 
 
-def _edited(db: Queryable, body: RunEdit) -> ActivitySubject | None:
+def _find_edited_subject(db: Queryable, body: RunEdit) -> ActivitySubject | None:
     """None where nothing is another."""
-    run = runs.one_run(db, body.run)
+    run = runs.get_only_run(db, body.run)
     parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
     parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
     return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts)) if parts else None
 
 
-def _price(_: Queryable, body: settings.Price) -> ActivitySubject:
+def _find_price_subject(_: Queryable, body: settings.Price) -> ActivitySubject:
     detail = "nobody knows" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
     return ActivitySubject("setting", settings.PRICE, "the price of an hour", detail)

@@ -17,13 +17,13 @@ from store.db.database import Transaction
 from store.runs import runs
 
 
-def _beside_its_own(tx: Transaction, job: Job) -> set[str]:
+def _list_extra_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those that a run replays or is probed with; its own is held by the row of the run."""
     config = job["config"]
     return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
 
 
-def _read_by(tx: Transaction, job: Job) -> set[str]:
+def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
     config = job["config"]
     steps = config.get("recipe", {}).get("steps", [])
@@ -32,7 +32,7 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
 
-def _bundled(tx: Transaction, job: Job) -> set[str]:
+def _list_bundled_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those of the run that is bundled, while it is there."""
     try:
         return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
@@ -40,25 +40,25 @@ def _bundled(tx: Transaction, job: Job) -> set[str]:
         return set()
 
 
-def _rated_rows(tx: Transaction, job: Job) -> set[str]:
+def _list_rated_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those whose prompts are to be rated, and whose pairs are gold."""
     config = job["config"]["round"]
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
 
 
-def _answered_rows(tx: Transaction, job: Job) -> set[str]:
+def _list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
     return {job["config"].get("dataset") or ""} - {""}
 
 
-def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
+def _list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
     asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
     sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
     return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
-def _gathered_from(tx: Transaction, job: Job) -> set[str]:
+def _list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those that new rows are compared with, and those that they come from."""
     config = job["config"]
     return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
@@ -66,35 +66,42 @@ def _gathered_from(tx: Transaction, job: Job) -> set[str]:
 
 HANDLERS = JobHandlers(
     {
-        "train": JobHandler(job_specs.of_run, job_results.keep_verdict, _beside_its_own),
-        "variant": JobHandler(job_specs.of_variant, job_results.keep_verdict),
-        "evaluate": JobHandler(job_specs.of_evaluation, job_results.keep_evaluation),
-        "bias": JobHandler(job_specs.of_bias, job_results.keep_bias, _grouped_rows),
+        "train": JobHandler(job_specs.specify_run, job_results.keep_verdict, _list_extra_datasets),
+        "variant": JobHandler(job_specs.specify_variant, job_results.keep_verdict),
+        "evaluate": JobHandler(job_specs.specify_evaluation, job_results.keep_evaluation),
+        "bias": JobHandler(job_specs.specify_bias_check, job_results.keep_bias, _list_grouped_datasets),
         "judge": JobHandler(),
-        "round": JobHandler(job_specs.of_round, job_results.keep_round, _rated_rows),
+        "round": JobHandler(job_specs.specify_round, job_results.keep_round, _list_rated_datasets),
         "answer_prompts": JobHandler(),
         "import_round": JobHandler(keep=job_results.keep_imported_round),
         "interpolate": JobHandler(),
-        "transfer": JobHandler(job_specs.of_matrix),
+        "transfer": JobHandler(job_specs.specify_transfer_matrix),
         "import": JobHandler(keep=job_results.keep_dataset),
-        "profile": JobHandler(job_specs.of_data, job_results.keep_signals),
-        "clean": JobHandler(job_specs.of_data, job_results.keep_version, _read_by),
-        "export": JobHandler(job_specs.of_export, reads=_read_by),
+        "profile": JobHandler(job_specs.specify_data_job, job_results.keep_signals),
+        "clean": JobHandler(job_specs.specify_data_job, job_results.keep_version, _list_source_datasets),
+        "export": JobHandler(job_specs.specify_data_export, reads=_list_source_datasets),
         "register": JobHandler(keep=registered_versions.keep_version),
-        "model_export": JobHandler(job_specs.of_model_export, job_results.keep_model_export, _answered_rows),
-        "model_verify": JobHandler(job_specs.of_model_verify, reads=_answered_rows),
-        "bundle": JobHandler(job_specs.of_bundle, reads=_bundled),
+        "model_export": JobHandler(
+            job_specs.specify_model_export, job_results.keep_model_export, _list_compared_datasets
+        ),
+        "model_verify": JobHandler(job_specs.specify_model_verification, reads=_list_compared_datasets),
+        "bundle": JobHandler(job_specs.specify_bundle, reads=_list_bundled_datasets),
         "open_bundle": JobHandler(keep=results.keep_opened_bundle),
-        "reproduction": JobHandler(job_specs.of_reproduction),
+        "reproduction": JobHandler(job_specs.specify_reproduction),
         "convert": JobHandler(),
         "gather_rows": JobHandler(
-            job_spec.gathering_spec, job_results.keep_gathered, _gathered_from, job_spec.bring_candidates
+            job_spec.build_feedback_spec,
+            job_results.keep_feedback_rows,
+            _list_feedback_datasets,
+            job_spec.stage_candidates,
         ),
         "judge_requests": JobHandler(
-            job_handlers.judging_spec, job_handlers.keep_judging, bring=job_handlers.bring_answers
+            job_handlers.build_judging_spec,
+            job_handlers.save_judging_result,
+            bring=job_handlers.stage_answers,
         ),
         "watch": JobHandler(
-            job_handlers.watch_spec, job_handlers.keep_watch, bring=job_handlers.bring_requests
+            job_handlers.build_watch_spec, job_handlers.save_watch_result, bring=job_handlers.stage_requests
         ),
     }
 )

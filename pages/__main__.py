@@ -25,22 +25,28 @@ from starlette.requests import ClientDisconnect, Request
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
-from pages.people.access_middleware import Door, hung_up
-from pages.people.login import Visitors
+from pages.people.access_middleware import AccessMiddleware, build_disconnected_response
+from pages.people.login import SessionVerifier
 from pages.people.single_sign_on import read_provider
-from pages.playground.chat_route import talk_routes
-from pages.rating.rater.routes import rating_routes
-from pages.shared.engine_client import acting_client, screens_client
-from pages.shared.middleware import LiveSessions, Moved, ScreensApp, end_kept_sessions, max_sessions
-from pages.shared.session import current_person
+from pages.playground.chat_route import build_chat_routes
+from pages.rating.rater.routes import build_rating_routes
+from pages.shared.engine_client import build_acting_client, get_screens_client
+from pages.shared.middleware import (
+    Redirects,
+    ScreensApp,
+    SessionLimit,
+    compute_max_sessions,
+    expire_disconnected_sessions,
+)
+from pages.shared.session import get_current_person
 from store.core.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.core.home import Home
-from store.core.processes import raise_descriptor_limit, share
-from store.http.access import Names, is_loopback, plain_host, read_secret
+from store.core.processes import acquire_shared_lock, raise_descriptor_limit
+from store.http.access import HostNames, is_loopback, normalise_host, read_secret
 from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
-OPTIONS = Path(__file__).with_name("streamlit.toml")
+STREAMLIT_OPTIONS = Path(__file__).with_name("streamlit.toml")
 GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
 
@@ -48,55 +54,57 @@ def main() -> int:
     """Serve until the process is stopped; the last line on stderr says why it did not."""
     arguments = read_arguments()
     PagesManager.uses_pages_directory = False
-    leave_pages_for_good()
-    collect_past_modules()
-    draw_nothing_for_the_gone()
-    end_kept_sessions()
+    disable_stale_fragments()
+    freeze_modules_on_collect()
+    rerun_ended_sessions()
+    expire_disconnected_sessions()
     if arguments.with_parent:
         threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     # By this uvicorn knows whose headers count; without it, it would believe whoever is on this machine.
-    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(trusted(arguments.trusted_proxy))
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(expand_trusted_proxies(arguments.trusted_proxy))
     try:
         home = Home()
         home.create()
-        app = behind_the_door(home, arguments)
+        app = build_authenticated_app(home, arguments)
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
-    options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
-    with share(home.screens_lock):  # by which they are told from those that a copied folder has on record
+    options = flatten_options(tomllib.loads(STREAMLIT_OPTIONS.read_text(encoding="utf-8")))
+    with acquire_shared_lock(
+        home.screens_lock
+    ):  # by which they are told from those that a copied folder has on record
         app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
     return 0
 
 
-def behind_the_door(home: Home, arguments: argparse.Namespace) -> ScreensApp:
+def build_authenticated_app(home: Home, arguments: argparse.Namespace) -> ScreensApp:
     """The screens of a home folder. Raises TunebenchError for a name or a provider that can't be."""
     provider = read_provider(home)
     door = Middleware(
-        Door,
+        AccessMiddleware,
         secret=read_secret(home.screens_secret),
-        names=Names(arguments.allow_host),
-        visitors=Visitors(screens_client(str(home.path))),
+        names=HostNames(arguments.allow_host),
+        visitors=SessionVerifier(get_screens_client(str(home.path))),
         provider=provider,
         open_to_others=not is_loopback(arguments.host),
     )
-    limit = max_sessions(raise_descriptor_limit())
-    return screens_app(door, limit, provider.secrets() if provider else None)
+    limit = compute_max_sessions(raise_descriptor_limit())
+    return build_app(door, limit, provider.secrets() if provider else None)
 
 
-def screens_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = None) -> ScreensApp:
+def build_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = None) -> ScreensApp:
     """All that is served. `limit`: tabs that may be open at once; `secrets`: what Streamlit's routes of a
     provider are given."""
 
     def acting(request: Request) -> Client:
-        return acting_client(request.cookies)
+        return build_acting_client(request.cookies)
 
     return ScreensApp(
         APP,
-        routes=[*rating_routes(acting), *talk_routes(acting)],
-        middleware=[door, Middleware(LiveSessions, limit=limit), Middleware(Moved)],
-        exception_handlers={ClientDisconnect: hung_up},
+        routes=[*build_rating_routes(acting), *build_chat_routes(acting)],
+        middleware=[door, Middleware(SessionLimit, limit=limit), Middleware(Redirects)],
+        exception_handlers={ClientDisconnect: build_disconnected_response},
         secrets=secrets,
     )
 
@@ -114,13 +122,13 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trusted(proxies: list[str]) -> list[str]:
+def expand_trusted_proxies(proxies: list[str]) -> list[str]:
     """The addresses of proxies, as a socket may tell them: one for both kinds tells IPv4 as IPv6."""
-    plain = [plain_host(proxy) for proxy in proxies]
+    plain = [normalise_host(proxy) for proxy in proxies]
     return plain + [f"::ffff:{address}" for address in plain if ":" not in address]
 
 
-def streamlit_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Streamlit's options in a table of `streamlit.toml`, by their dotted names.
 
     They are passed on, since Streamlit looks for a hidden folder beside the app, and installed the app lies
@@ -129,7 +137,7 @@ def streamlit_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]
     options: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, dict):
-            options |= streamlit_options(value, f"{prefix}{name}.")
+            options |= flatten_options(value, f"{prefix}{name}.")
         else:
             options[prefix + name] = value
     return options
@@ -144,7 +152,7 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def leave_pages_for_good() -> None:
+def disable_stale_fragments() -> None:
     """Have no run for parts of a page that was left.
 
     The browser asks for the live parts of its page by a timer, and learns that `st.switch_page` has left that
@@ -163,7 +171,7 @@ def leave_pages_for_good() -> None:
     ScriptRunner._run_script = run_what_is_shown  # type: ignore[method-assign, assignment]
 
 
-def draw_nothing_for_the_gone() -> None:
+def rerun_ended_sessions() -> None:
     """Run the whole page in place of a part where the session of who asks has ended.
 
     A part is drawn without the page around it, which says that they are signed out; and what it shows may
@@ -172,17 +180,17 @@ def draw_nothing_for_the_gone() -> None:
     run_script = ScriptRunner._run_script
 
     def run_for_somebody(self: ScriptRunner, asked: RerunData) -> None:
-        if asked.fragment_id_queue and is_gone():
+        if asked.fragment_id_queue and is_session_ended():
             asked = replace(asked, fragment_id_queue=[], is_fragment_scoped_rerun=False, is_auto_rerun=False)
         run_script(self, asked)
 
     ScriptRunner._run_script = run_for_somebody  # type: ignore[method-assign, assignment]
 
 
-def is_gone() -> bool:
+def is_session_ended() -> bool:
     """Whether the session of who asks has ended."""
     try:
-        current_person()
+        get_current_person()
     except SignedOutError:
         return True
     except EngineUnavailable:
@@ -190,7 +198,7 @@ def is_gone() -> bool:
     return False
 
 
-def collect_past_modules() -> None:
+def freeze_modules_on_collect() -> None:
     """Have the collection of garbage that ends every run of a page or a part pass over what is imported.
 
     Streamlit does it with the interpreter held: through all modules it takes a tenth of a second, in which

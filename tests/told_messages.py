@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.worker.job import place_of
+from engine.worker.job import find_phase
 from store.core.job_folder import JobDir
 from store.core.job_kinds import JOB_KINDS
 
@@ -31,7 +31,7 @@ def _strangers(path: Path) -> Iterator[tuple[Path, str, str]]:
         return
     # a test may have given a job its data set in memory alone
     phases = importlib.import_module(kind.module).phases({"dataset": {}} | order)
-    yield from ((path, kind.name, each) for each in messages if place_of(phases, each) is None)
+    yield from ((path, kind.name, each) for each in messages if find_phase(phases, each) is None)
 
 
 def _messages(events: Path) -> list[str]:

@@ -18,7 +18,7 @@ import typer
 
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.db.commit_journal import recent_loss
+from store.db.commit_journal import describe_recent_loss
 from store.documentation import reference_tables
 from store.http.client import Client
 from store.jobs import job_queue
@@ -37,19 +37,19 @@ from tunebench.commands.retraining import label_next
 from tunebench.commands.training import advise
 from tunebench.commands.transfer import transfer
 from tunebench.terminal import processes
-from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.connection import Json, Wait, connect, send_change
 from tunebench.terminal.output import (
     FAILED,
     OK,
     STOPPED,
-    errors,
     print_json,
+    print_notice,
     print_rows,
     print_table,
-    say,
-    watch,
+    report_errors,
+    watch_job,
 )
-from tunebench.terminal.processes import open_browser, say_what_answers
+from tunebench.terminal.processes import open_browser, report_running_endpoints
 
 Files = Annotated[
     list[Path] | None,
@@ -63,11 +63,11 @@ def mcp(files: Files = None) -> None:
 
     from tunebench.agents import messages, server
 
-    with errors():
+    with report_errors():
         for folder in files or []:
             if not folder.is_dir():
                 raise ConfigError(f"{folder} is no folder.", fix="Name one that is there.", field="files")
-        anyio.run(messages.serve_lines, server.build(connect, files or []))
+        anyio.run(messages.serve_lines, server.build_server(connect, files or []))
 
 
 # The command `tunebench`: all that the screens do, for scripts and CI.
@@ -114,19 +114,19 @@ TrustedProxy = Annotated[
 ]
 
 
-def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
+def print_result(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
     """Print a run, once it has ended where `wait`, and exit with the code of its end."""
     code = OK
     if wait:
-        job = watch(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id)["name"])
+        job = watch_job(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id)["name"])
         code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
     run = runs.get_run(client, run_id)
     if as_json:
-        print_json(training.run_document(client, run))
+        print_json(training.build_run_document(client, run))
     else:
         training.print_run(run)
         training.print_bias(client, run_id)
-        archives.print_compared(client, run)
+        archives.print_bundle_comparison(client, run)
     raise SystemExit(code)
 
 
@@ -141,62 +141,68 @@ def up(
 ) -> None:
     """Start engine and screens, print the address; Ctrl-C stops both, runs and endpoints go on."""
     began = time.monotonic()
-    processes.as_owner()
+    processes.forget_api_token()
     home, names = Home(), allow_host or []
-    with errors():
-        served = processes.Served(port or 0, host, names, trusted_proxy or [])
+    with report_errors():
+        served = processes.ScreensOptions(port or 0, host, names, trusted_proxy or [])
         served.check()
         home.create()
-        processes.free_port(port, served.interface)  # one that is taken is refused before anything is started
-        started = processes.running_engine(home) is None
+        processes.find_free_port(
+            port, served.interface
+        )  # one that is taken is refused before anything is started
+        started = processes.find_running_engine(home) is None
         try:
             if served.is_open or team:  # no screens before it is sure that people sign in
                 processes.keep_engine(home, names)
                 people.require_team(home, served, turn_on=team)
-            served = replace(served, port=processes.free_port(port, served.interface))
-            with processes.screens(home, served) as screens:  # they come up while the engine does
+            served = replace(served, port=processes.find_free_port(port, served.interface))
+            with processes.run_screens(home, served) as screens:  # they come up while the engine does
                 processes.keep_engine(home, names)
                 seconds = time.monotonic() - began
 
                 def ready(address: str) -> None:
                     took = time.monotonic() - began
-                    say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
-                    say_loss(home)
+                    print_notice(
+                        f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}"
+                    )
+                    report_lost_commits(home)
                     people.print_entrance(home, served, address)
                     if browser:
                         open_browser(home, address)
 
-                code = processes.serve(home, screens, served, ready, lambda: keep(home, names))
+                code = processes.serve_screens(
+                    home, screens, served, ready, lambda: keep_engine_running(home, names)
+                )
         finally:
             if started and processes.stop_engine(home):
-                say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
-                say_what_answers(home)
+                print_notice("Stopped. Runs that were training go on; `tunebench up` shows them again.")
+                report_running_endpoints(home)
     raise SystemExit(code)
 
 
-def say_loss(home: Home) -> None:
+def report_lost_commits(home: Home) -> None:
     """That the store lacked commits when an engine opened it."""
-    if loss := recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
-        say(loss)
+    if loss := describe_recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
+        print_notice(loss)
 
 
-def keep(home: Home, names: list[str]) -> None:
+def keep_engine_running(home: Home, names: list[str]) -> None:
     """See that the engine runs on."""
     if processes.keep_engine(home, names):
-        say("The engine had ended and was started again; see logs/engine.log.")
+        print_notice("The engine had ended and was started again; see logs/engine.log.")
 
 
 @cli.command()
 def down(json: Json = False) -> None:
     """Stop screens and engine; runs and endpoints go on and are picked up by the next one."""
     home = Home()
-    with errors(json):
+    with report_errors(json):
         screens = processes.stop_screens(home)  # first: else they would have it started again
         if screens:
-            say("Stopped the screens.")
+            print_notice("Stopped the screens.")
         engine = processes.stop_engine(home)
-        say("Stopped the engine." if engine else "No engine was running.")
-        say_what_answers(home)
+        print_notice("Stopped the engine." if engine else "No engine was running.")
+        report_running_endpoints(home)
         if json:
             print_json({"stopped": {"screens": screens, "engine": engine}})
 
@@ -204,8 +210,8 @@ def down(json: Json = False) -> None:
 @cli.command()
 def url(json: Json = False) -> None:
     """Print the address of the screens that run, with the secret that opens them."""
-    with errors(json):
-        entrance = processes.screens_entrance(Home())
+    with report_errors(json):
+        entrance = processes.find_screens_address(Home())
         print_json({"url": entrance}) if json else print(entrance)
 
 
@@ -215,8 +221,8 @@ def engine(
     allow_host: AllowHost = None,
 ) -> None:
     """Run the engine here, its log on stderr."""
-    processes.as_owner()
-    command = processes.engine_command(Home(), port, allow_host or [])
+    processes.forget_api_token()
+    command = processes.build_engine_command(Home(), port, allow_host or [])
     os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
     os.execv(sys.executable, command)
 
@@ -229,17 +235,17 @@ def screens(
     trusted_proxy: TrustedProxy = None,
 ) -> None:
     """Run the screens here, for an engine that runs already."""
-    processes.as_owner()
+    processes.forget_api_token()
     home = Home()
-    with errors():
-        served = processes.Served(port or 0, host, allow_host or [], trusted_proxy or [])
+    with report_errors():
+        served = processes.ScreensOptions(port or 0, host, allow_host or [], trusted_proxy or [])
         served.check()
         if served.is_open:
             people.require_team(home, served)
-        served = replace(served, port=processes.free_port(port, served.interface))
-        with processes.screens(home.create(), served) as process:
+        served = replace(served, port=processes.find_free_port(port, served.interface))
+        with processes.run_screens(home.create(), served) as process:
             raise SystemExit(
-                processes.serve(home, process, served, lambda address: print(address, flush=True))
+                processes.serve_screens(home, process, served, lambda address: print(address, flush=True))
             )
 
 
@@ -253,7 +259,7 @@ def launch(
     json: Json = False,
 ) -> None:
     """Launch a run from a YAML file, with the same checks as the form."""
-    with errors(json):
+    with report_errors(json):
         try:
             text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -261,19 +267,19 @@ def launch(
         config = TrainConfig.from_yaml(text)
         client = connect(start=True)
         run_id = client.command("launch", config.model_dump(exclude_none=True))["run_id"]
-        finish(client, run_id, wait, json)
+        print_result(client, run_id, wait, json)
 
 
 @cli.command()
 def sample(json: Json = False) -> None:
     """Run the sample experiment to its verdict: base and tuned loss, gain, its 95% interval."""
     home = Home()
-    with errors(json):
-        started = processes.running_engine(home) is None
+    with report_errors(json):
+        started = processes.find_running_engine(home) is None
         client = connect(start=True)
         run_id = client.command("launch_sample", {})["run_id"]
         try:
-            job = watch(lambda: job_queue.get_job(client, run_id), "Sample experiment")
+            job = watch_job(lambda: job_queue.get_job(client, run_id), "Sample experiment")
             code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
             training.print_sample(client, run_id, json)
         finally:
@@ -290,13 +296,13 @@ def runs_(
     json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         statuses = tuple(status or ())
         listed = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
         total = runs.count_runs(client, search=search, statuses=statuses)
         if json:
-            print_json({"runs": [training.summary(run) for run in listed], "total": total})
+            print_json({"runs": [training.summarize_run(run) for run in listed], "total": total})
         else:
             training.print_runs(listed, total)
 
@@ -304,27 +310,27 @@ def runs_(
 @cli.command()
 def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = False) -> None:
     """Show one run with its verdict."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        finish(client, runs.get_run(client, run)["run_id"], False, json)
+        print_result(client, runs.get_run(client, run)["run_id"], False, json)
 
 
 @cli.command()
 def cancel(run: str, json: Json = False) -> None:
     """Cancel a run; it leaves a checkpoint from which it can be resumed."""
-    change("cancel", {"job": run}, f"{run} is being cancelled.", json)
+    send_change("cancel", {"job": run}, f"{run} is being cancelled.", json)
 
 
 @cli.command()
 def resume(run: str, json: Json = False) -> None:
     """Resume a cancelled, failed or lost run from its last checkpoint."""
-    change("resume", {"job": run}, f"{run} is queued.", json)
+    send_change("resume", {"job": run}, f"{run} is queued.", json)
 
 
 @cli.command()
 def delete(run: str, json: Json = False) -> None:
     """Delete a run that has ended, with its metrics and its folder."""
-    change("delete", {"job": run}, f"{run} is deleted.", json)
+    send_change("delete", {"job": run}, f"{run} is deleted.", json)
 
 
 @cli.command()
@@ -336,26 +342,26 @@ def edit(
 ) -> None:
     """Give a run another name or other notes."""
     body = {"run": run} | {k: v for k, v in (("name", name), ("notes", notes)) if v is not None}
-    with errors(json):
+    with report_errors(json):
         if len(body) == 1:
             raise ConfigError("Nothing was asked to change.", fix="Give --name or --notes.")
-    change("edit_run", body, f"{run} is changed.", json)
+    send_change("edit_run", body, f"{run} is changed.", json)
 
 
 @cli.command()
 def methods(json: Json = False) -> None:
     """The training methods: what each trains, at which rate, and when to choose it."""
     if json:
-        print_json(methods_text.rows())
+        print_json(methods_text.list_method_rows())
         return
-    rows = methods_text.rows()
+    rows = methods_text.list_method_rows()
     print_rows(["method", "title", "when"], [[row["method"], row["title"], row["when"]] for row in rows])
 
 
 @cli.command()
 def metrics(json: Json = False) -> None:
     """The metrics of an evaluation: what each is, and which options it has."""
-    rows = reference_tables.rows()
+    rows = reference_tables.list_metric_rows()
     if json:
         print_json(rows)
         return
@@ -368,7 +374,7 @@ def sql(
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option()] = "table",
 ) -> None:
     """Ask the experiment store: run_overview, metric, metric_summary, dataset, job, prediction, …"""
-    with errors(format == "json"):
+    with report_errors(format == "json"):
         print_table(connect().people.query(statement), format)
 
 

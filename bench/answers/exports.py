@@ -100,11 +100,11 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
     cells = [
         FORMS[form].title,
         f"{row['model_bytes'] / 2**20:,.0f}",
-        f"{100 * export_text.share(row):.0f}%",
+        f"{100 * export_text.compute_size_share(row):.0f}%",
         figure(parity["mean_kl"]),
         figure(parity["argmax_agreement"], 100),
         figure(parity["answer_agreement"], 100),
-        export_text.change(row),
+        export_text.describe_change(row),
         "–" if speed is None else f"{speed:.0f}",
         row["status"],
         f"{time.monotonic() - began:.0f}",

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
 
 from bench.report import Figure, Section, as_json
-from engine.playground.host_process import TalkProcess
-from engine.server.local_launcher import LocalLauncher, usable_cores
+from engine.playground.host_process import HostProcess
+from engine.server.local_launcher import LocalLauncher, count_usable_cores
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
@@ -56,7 +56,7 @@ def bare(pipe: Connection, source: str, tokens: int, device: str) -> None:
 
     from engine.models.hardware import choose_dtype
 
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(count_usable_cores())
     dtype = choose_dtype("auto", torch.device(device))
     model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device)
     model.eval()
@@ -103,7 +103,7 @@ def order(tokens: int, **model: str) -> Any:
     }
 
 
-async def ours(process: TalkProcess, asked: Any) -> list[float]:
+async def ours(process: HostProcess, asked: Any) -> list[float]:
     began, times = time.perf_counter(), []
     async for event in process.answer(asked):
         if event["type"] == "token":
@@ -134,12 +134,12 @@ def make_runs(home: Home) -> None:
         for parameter_name, parameter in model.named_parameters():
             if "lora_B" in parameter_name:
                 torch.nn.init.normal_(parameter, std=0.01)
-        saved_models.save(model, AutoTokenizer.from_pretrained(source), config, folder.model)
+        saved_models.save_model(model, AutoTokenizer.from_pretrained(source), config, folder.model)
         order = {"job_id": name, "config": config.model_dump(), "dataset": {"fingerprint": "none"}}
         write_json(folder.config, order)
 
 
-async def speed(process: TalkProcess, pipe: Connection, tokens: int, rounds: int) -> list[Figure]:
+async def speed(process: HostProcess, pipe: Connection, tokens: int, rounds: int) -> list[Figure]:
     asked = order(tokens, model=BUNDLED_MODEL)
     measured: dict[str, list[Timed]] = {"bare": [], "ours": []}
     for number in range(rounds + 1):
@@ -161,12 +161,12 @@ async def speed(process: TalkProcess, pipe: Connection, tokens: int, rounds: int
     ]
 
 
-def held(process: TalkProcess, device: str) -> int:
+def held(process: HostProcess, device: str) -> int:
     """Bytes that the talking process takes, of the GPU where it is on one."""
     return (process.gpu_bytes if device.startswith("cuda") else process.memory_bytes()) or 0
 
 
-async def memory(process: TalkProcess, device: str) -> list[Figure]:
+async def memory(process: HostProcess, device: str) -> list[Figure]:
     before = await _empty(process, device)
     taken = []
     for name in ADAPTERS:
@@ -179,7 +179,7 @@ async def memory(process: TalkProcess, device: str) -> list[Figure]:
     ]
 
 
-async def _empty(process: TalkProcess, device: str) -> int:
+async def _empty(process: HostProcess, device: str) -> int:
     """The process without a model: a name that there is none of is refused after it has started."""
     try:
         await ours(process, order(4, run="none"))
@@ -188,7 +188,7 @@ async def _empty(process: TalkProcess, device: str) -> int:
     raise AssertionError("a run that is not there answered")
 
 
-async def together(process: TalkProcess, tokens: int, rounds: int) -> list[Figure]:
+async def together(process: HostProcess, tokens: int, rounds: int) -> list[Figure]:
     """Base and two adapters: all at once, and one after another."""
     asked = [order(tokens, model=BUNDLED_MODEL), *(order(tokens, run=name) for name in ADAPTERS)]
     for each in asked:
@@ -223,7 +223,7 @@ async def measure(home: Home, tokens: int, rounds: int, device: str) -> list[Sec
     peer = multiprocessing.get_context("spawn").Process(target=bare, args=(there, source, tokens, device))
     peer.start()
     try:
-        process = TalkProcess(launcher, home, device)
+        process = HostProcess(launcher, home, device)
         of_memory = await memory(process, device)
         sections = [
             Section("Speed, one answer", await speed(process, here, tokens, rounds)),
@@ -247,9 +247,9 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home(arguments.home or folder).create()
-        from engine.models.bundled import ensure
+        from engine.models.bundled import ensure_bundled_model
 
-        ensure(BUNDLED_MODEL, home)
+        ensure_bundled_model(BUNDLED_MODEL, home)
         make_runs(home)
         sections = asyncio.run(measure(home, arguments.tokens, arguments.rounds, arguments.device))
     for section in sections:

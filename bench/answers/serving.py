@@ -42,8 +42,8 @@ import psutil
 from scipy.stats import binom
 
 from bench.report import Figure, Section, as_json
-from engine.models.bundled import ensure
-from engine.server.local_launcher import usable_cores
+from engine.models.bundled import ensure_bundled_model
+from engine.server.local_launcher import count_usable_cores
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.training.train_config import BUNDLED_MODEL
@@ -132,7 +132,7 @@ def worker(
         "adapters": names,
         "names": ["base"],
         "dtype": dtype,
-        "threads": threads or usable_cores(),
+        "threads": threads or count_usable_cores(),
         "max_streams": streams,
         "max_tokens": 32_768,
         "context": None,
@@ -159,7 +159,7 @@ def transformers_serve(source: Path, folder: Path, dtype: str, *more: str) -> As
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "transformers"), "serve", str(source)]
     command += ["--port", str(port), "--host", "127.0.0.1", "--dtype", dtype, "--device", "cpu", *more]
-    threads = {"OMP_NUM_THREADS": str(usable_cores())}
+    threads = {"OMP_NUM_THREADS": str(count_usable_cores())}
     log_path = folder / f"transformers{len(more)}.log"
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | threads)
@@ -243,7 +243,7 @@ def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section
         batching = medians["continuous"]
         figures.append(Figure("transformers serve, continuous batching", batching, "tokens/s", digits=1))
         figures += _ratios("ours over that", [rates["ours"], rates["continuous"]], CONTINUOUS)
-    return Section(f"{asked.streams} streams at once, {asked.dtype}, {usable_cores()} cores", figures)
+    return Section(f"{asked.streams} streams at once, {asked.dtype}, {count_usable_cores()} cores", figures)
 
 
 def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
@@ -342,7 +342,7 @@ def main() -> int:
     sections = []
     with tempfile.TemporaryDirectory() as scratch:
         home = Home(asked.home or Path(scratch) / "home").create()
-        source = ensure(BUNDLED_MODEL, home)
+        source = ensure_bundled_model(BUNDLED_MODEL, home)
         chosen = [SECTIONS[name] for name in asked.only or SECTIONS]
         for section in [against] if asked.against else chosen:
             sections.append(section(Path(source), Path(scratch), asked))

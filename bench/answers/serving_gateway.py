@@ -26,7 +26,7 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine.serving.gateway.backend_http import BackendBroken, BackendClient  # noqa: E402
+from engine.serving.gateway.backend_http import BackendClient, BackendConnectionError  # noqa: E402
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served  # noqa: E402
 
 BODY = json.dumps(
@@ -52,7 +52,7 @@ class Ask:
         finally:
             reply.close()
         if reply.status != 200:
-            raise BackendBroken(f"status {reply.status}: {content[:200]!r}")
+            raise BackendConnectionError(f"status {reply.status}: {content[:200]!r}")
         return str(json.loads(content)["id"])
 
     def run(self, work: Coroutine[None, None, T]) -> T:
@@ -172,7 +172,7 @@ async def until_killed(ask: Ask, ids: list[str]) -> None:
         while True:
             try:
                 ids.append(await ask())
-            except BackendBroken:
+            except BackendConnectionError:
                 return
 
     await asyncio.gather(*(caller() for _ in range(16)))

@@ -20,7 +20,7 @@ import pytest
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
 from engine.export import model_export
-from engine.export.export_subject import of_job
+from engine.export.export_subject import resolve_subject
 from engine.export.parity import checking
 from engine.export.tensor_manifest import FILE
 from store.core.export_schemas import ParityReport
@@ -62,7 +62,7 @@ def checked(home: Home, export: Path, spoiled: SpoiledExport, *, ask: bool) -> P
     config = ModelExport.parse(job.config)
     with tempfile.TemporaryDirectory() as aside:
         folder = spoiled_copy(export, Path(aside) / "export", spoiled)
-        subject, written = of_job(job, config, Path(aside)), read_json(export / FILE)
+        subject, written = resolve_subject(job, config, Path(aside)), read_json(export / FILE)
         return checking.check(job, subject, config, folder, Path(aside), written, ask_differing=ask)[0]
 
 

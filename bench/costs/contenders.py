@@ -15,20 +15,20 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.data.conversion.format_detection import GivenFormat, choose
-from engine.data.conversion.row_conversion import Canonical, converter
-from engine.data.readers.file_rows import column_names
+from engine.data.conversion.format_detection import FormatOptions, choose_format
+from engine.data.conversion.row_conversion import CanonicalRow, make_converter
+from engine.data.readers.file_rows import list_column_names
 from engine.data.readers.named_datasets import BuiltinReader
 from engine.data.readers.source_reader import open_source
 from engine.models import hardware
-from engine.models.batching import epoch_steps
-from engine.models.bundled import ensure
+from engine.models.batching import build_epoch_steps
+from engine.models.bundled import ensure_bundled_model
 from engine.models.loading import load_config, load_model, load_tokenizer
-from engine.models.tokenization.rendering import fitting_length, render
-from engine.models.tuning_methods import adapter_config, make_trainable
+from engine.models.tokenization.rendering import compute_fitting_length, render
+from engine.models.tuning_methods import build_adapter_config, make_trainable
 from engine.training.costs import footprint
 from engine.training.costs.footprint import Rehearsal
-from engine.training.training_loop import Training
+from engine.training.training_loop import TrainingLoop
 from engine.worker.job import WorkerJob
 from store.core.home import Home
 from store.core.job_folder import write_json
@@ -54,12 +54,12 @@ class Bench:
     def __init__(self, home: Home, config: TrainConfig, steps: int, file: str | None) -> None:
         self.home, self.steps = home, steps
         self.config = config.model_copy(update={"max_steps": steps})
-        self.source = str(ensure(BUNDLED_MODEL, home))
+        self.source = str(ensure_bundled_model(BUNDLED_MODEL, home))
         self.tokenizer = load_tokenizer(self.source)
         self.dtype = getattr(torch, config.dtype)
         chats = self.read(file)
         rows = render(self.tokenizer, range(len(chats)), chats)
-        rows = rows.truncated(fitting_length(rows.lengths, None))[0]
+        rows = rows.truncated(compute_fitting_length(rows.lengths, None))[0]
         self.rows = rows.take(np.flatnonzero(rows.trained_counts))
         self.order = [int(i) for step in self.batches() for part in step for i in part]
 
@@ -68,16 +68,16 @@ class Bench:
         reader = open_source(self.home, Source(path=str(Path(file).resolve()))) if file else BuiltinReader()
         with contextlib.closing(reader):
             rows = [row for _, row in reader.rows() if isinstance(row, dict)]
-        format, columns, *_ = choose(
-            column_names(reader.columns, rows[:500]), rows[:500], GivenFormat(None, {})
+        format, columns, *_ = choose_format(
+            list_column_names(reader.columns, rows[:500]), rows[:500], FormatOptions(None, {})
         )
-        convert = converter(format, columns)
+        convert = make_converter(format, columns)
         chosen = np.random.default_rng(0).choice(len(rows), min(ROWS, len(rows)), replace=False)
         return [_conversation(convert(rows[i])) for i in chosen]
 
     def batches(self) -> list[list[np.ndarray]]:
         """The first steps of the first epoch."""
-        return epoch_steps(
+        return build_epoch_steps(
             self.rows.lengths,
             seed=self.config.seed,
             epoch=0,
@@ -96,7 +96,7 @@ class Bench:
         torch.manual_seed(0)
         model = load_model(self.config, self.source, "cpu", self.dtype)
         model = make_trainable(model, self.config, self.dtype)
-        training = Training(WorkerJob(folder), self.config, model, self.rows, self.rows)
+        training = TrainingLoop(WorkerJob(folder), self.config, model, self.rows, self.rows)
         timed = []
         for step in self.batches():
             started = time.perf_counter()
@@ -137,7 +137,7 @@ class Bench:
             args=arguments,
             train_dataset=dataset,
             processing_class=self.tokenizer,
-            peft_config=adapter_config(model, config) if METHODS[config.method].adapter else None,
+            peft_config=build_adapter_config(model, config) if METHODS[config.method].adapter else None,
             callbacks=[clock],
         )
         trainer.train()
@@ -178,7 +178,7 @@ class Bench:
             / taken
             for step, taken in zip(steps, seconds, strict=True)
         ]
-        return statistics.median(rates[1:]) / hardware.gflops(self.home, CPU, self.dtype) / 1e9
+        return statistics.median(rates[1:]) / hardware.measure_gflops(self.home, CPU, self.dtype) / 1e9
 
 
 class _Clock(TrainerCallback):
@@ -192,7 +192,7 @@ class _Clock(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def _conversation(row: Canonical) -> Any:
+def _conversation(row: CanonicalRow) -> Any:
     """A row as `render` takes it."""
     if row.roles is None:
         return row.text

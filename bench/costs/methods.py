@@ -30,7 +30,7 @@ import torch
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.models import loading, saved_models
 from engine.models.hardware import choose_dtype
-from engine.models.losses import RowLosses, row_losses
+from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import TokenRows
 from store.core.home import Home
 from store.training.methods import METHODS
@@ -108,12 +108,12 @@ def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
     """Rise of the cross-entropy of other text in nats a token, paired over its stretches."""
     device = torch.device("cpu")
     dtype = choose_dtype(config.dtype, device)
-    source = loading.resolve(BUNDLED_MODEL, Home(home))
+    source = loading.resolve_model(BUNDLED_MODEL, Home(home))
     rows = other_text(source)
     base = loading.load_model(config, source, "cpu", dtype)
     before = losses(base, rows)
     if METHODS[config.method].adapter:
-        tuned = saved_models.load(folder, base)
+        tuned = saved_models.load_tuned_model(folder, base)
     else:
         tuned = loading.load_model(config, str(folder), "cpu", dtype)
     after = losses(tuned, rows)
@@ -122,7 +122,7 @@ def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
 
 
 def losses(model: Any, rows: TokenRows) -> RowLosses:
-    return row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
+    return compute_row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
 
 
 def other_text(source: str) -> TokenRows:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read as torch is imported; workers have it from the engine
 
 from bench.costs.memory import SPLIT, work, write_prose
-from engine.evaluation.statistics.cost_prediction import WIDEST
+from engine.evaluation.statistics.cost_prediction import MAX_RANGE_FACTOR
 from engine.server import zygote
 from store.core.home import Home
 from store.core.training_schemas import TimeEstimate
@@ -185,7 +185,7 @@ def report(results: list[MeasuredTime], as_json: bool) -> int:
     else:
         print("\n".join(line(run) for run in results))
         print(json.dumps(summary, indent=1))
-    narrow = max(ends, default=math.inf) <= WIDEST * 1.001
+    narrow = max(ends, default=math.inf) <= MAX_RANGE_FACTOR * 1.001
     return int(bool(failed) or not measured or held < HELD * len(measured) or not narrow)
 
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.data.readers.file_rows import Skipped
+from engine.data.readers.file_rows import SkippedRow
 from engine.data.readers.source_reader import open_source
-from engine.data.signals.text_checks import SENTENCE_WORDS, learn_endings, stops_early
-from engine.data.signals.text_signals import LEARNED_FROM
+from engine.data.signals.text_checks import SENTENCE_WORDS, is_truncated, learn_endings
+from engine.data.signals.text_signals import LEARNING_ROWS
 from engine.evaluation.statistics.intervals import wilson_interval
 from store.core.formatting import percent
 from store.core.home import Home
@@ -46,8 +46,8 @@ def count(texts: Iterable[str], share: float, seed: int) -> Counts:
     texts = [text.strip() for text in texts if len(text.split()) >= SENTENCE_WORDS]
     cut = [draw.random() < share for _ in texts]
     made = [cut_off(text, draw) if here else text for text, here in zip(texts, cut, strict=True)]
-    endings = learn_endings(made[:LEARNED_FROM])
-    flagged = [stops_early(text, endings) for text in made]
+    endings = learn_endings(made[:LEARNING_ROWS])
+    flagged = [is_truncated(text, endings) for text in made]
     both = list(zip(cut, flagged, strict=True))
     return Counts(
         sum(cut),
@@ -73,7 +73,7 @@ def read(source: Source, column: str) -> list[str]:
     """The texts of a column."""
     with tempfile.TemporaryDirectory() as folder:
         reader = open_source(Home(Path(folder)).create(), source)
-        rows = [row for _, row in reader.rows() if not isinstance(row, Skipped)]
+        rows = [row for _, row in reader.rows() if not isinstance(row, SkippedRow)]
     return [text for row in rows if isinstance(text := row.get(column), str) and text.strip()]
 
 

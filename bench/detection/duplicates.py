@@ -30,7 +30,7 @@ from scipy.sparse.csgraph import connected_components
 from bench.report import Figure, Section, Skipped, as_json
 from engine.data.readers.named_datasets import BuiltinReader
 from engine.data.similarity.minhash_clusters import Clusters, Sketches, find_clusters
-from engine.data.similarity.text_overlap import normalise
+from engine.data.similarity.text_overlap import normalise_text
 
 THRESHOLD = 0.7
 PLANTED_ROWS = 20_000
@@ -80,7 +80,7 @@ def theirs(rows: list[str]) -> list[list[Any]]:
     index = MinHashLSH(threshold=THRESHOLD, num_perm=128)
     hashes = []
     for number, row in enumerate(rows):
-        words = normalise(row).split()
+        words = normalise_text(row).split()
         sketch = MinHash(num_perm=128)
         for at in range(max(1, len(words) - 4)):
             sketch.update(" ".join(words[at : at + 5]).encode("utf-8"))
@@ -114,7 +114,7 @@ def similar(rows: list[str]) -> list[tuple[int, int]]:
 def _words(text: str) -> list[str]:
     """The words of `engine.data.similarity.text_overlap`, told anew one character at a time."""
     words, running = [], False
-    for character in normalise(text):
+    for character in normalise_text(text):
         if character.isalnum() or character == "_":
             words += [] if running else [""]
             words[-1] += character

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.report import Figure, Skipped
-from engine.data.signals.personal_data import find
+from engine.data.signals.personal_data import find_personal_data
 
 KINDS = {
     "EMAIL_ADDRESS": "email",
@@ -43,7 +43,7 @@ def detection(bench: Any) -> list[Figure]:
         )
     rows = json.loads(path.read_text(encoding="utf-8"))
     figures = [Figure("labelled texts", len(rows))]
-    ours, peer = score(rows, lambda text: [tuple(span) for span in find(text)]), _peer(rows)
+    ours, peer = score(rows, lambda text: [tuple(span) for span in find_personal_data(text)]), _peer(rows)
     for kind in KINDS.values():
         right, wrong, missed = (counts[kind] for counts in ours)
         precision, recall = right / max(1, right + wrong), right / max(1, right + missed)

@@ -37,26 +37,26 @@ from scipy.sparse import csr_array
 from bench.detection.duplicates import texts
 from bench.report import Figure, Section, as_json
 from engine.data.readers.named_datasets import BuiltinReader
-from engine.data.signals.embeddings import FIRST, embed
-from engine.data.similarity.equality import normalise
-from engine.data.similarity.text_overlap import TrigramWeights, words_of
+from engine.data.signals.embeddings import EMBEDDED_CHARACTERS, embed
+from engine.data.similarity.equality import normalise_text
+from engine.data.similarity.text_overlap import TrigramWeights, split_words
 from engine.retraining.paraphrases import (
     NEAREST,
     SAME_ANSWER,
     TIE,
+    AnsweredQuestions,
     QuestionPairs,
-    QuestionsAnswered,
-    Repeated,
+    RepeatMatches,
     find_repeated,
-    near_questions,
-    own_words,
+    find_similar_questions,
+    strip_template_words,
 )
-from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT, SHORT_ANSWER
+from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT, SHORT_ANSWER
 
 SPEED_ROWS = (5_000, 20_000)
 FASTER = 1.1  # times as whole products
 MAX_MIB = 500.0  # over the texts and the model of vectors
-LEAST_ROWS = 30  # of one length, for a share of them
+MIN_ROWS = 30  # of one length, for a share of them
 QUESTIONS = ("question", "instruction", "prompt", "text")
 ANSWERS = ("answer", "output", "completion", "category", "label")
 OTHER_WORDS = {
@@ -167,7 +167,7 @@ def _row(document: dict[str, object]) -> Row:
 
 
 def _distinct(rows: Iterator[Row]) -> list[Row]:
-    return list({normalise(row.question): row for row in rows}.values())
+    return list({normalise_text(row.question): row for row in rows}.values())
 
 
 def documentation() -> list[Row]:
@@ -185,7 +185,7 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     draw.shuffle(rows)
     held, clean, train = rows[:wanted], rows[wanted : 2 * wanted], rows[2 * wanted :]
     labelled = len({row.answer for row in rows}) * 10 < len(rows)
-    others = [normalise(row.answer) for row in train]
+    others = [normalise_text(row.answer) for row in train]
     figures = [Figure(f"{name}: rows held out, and clean new rows", len(held))]
     hits: list[np.ndarray] = []
     for manner, tell in TOLD.items():
@@ -199,17 +199,17 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     figures.append(Figure(f"{name}: clean rows left out", false, digits=3))
     slipped = [1 - float(of_way.mean()) for of_way in hits]
     figures.append(Figure(f"{name}: slip through, over all ways", float(np.mean(slipped)), digits=3))
-    worst, limit = max(slipped[: len(ASKED)]), None if labelled else MAX_SLIPPING
+    worst, limit = max(slipped[: len(ASKED)]), None if labelled else MAX_LEAKAGE
     figures.append(Figure(f"{name}: slip through, worst way, same answer", worst, "", limit, "≤", 3))
     return figures if labelled else [*figures, *_by_length(name, held, hits)]
 
 
 def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figure]:
     """What slips through in the worst way, by how long the held-out answers are: what the card says."""
-    short = np.array([len(words_of(row.answer)) < SHORT_ANSWER for row in held], bool)
+    short = np.array([len(split_words(row.answer)) < SHORT_ANSWER for row in held], bool)
     kinds = (
-        (f"{SHORT_ANSWER} words or more", ~short, MAX_SLIPPING),
-        (f"under {SHORT_ANSWER} words", short, MAX_SLIPPING_SHORT),
+        (f"{SHORT_ANSWER} words or more", ~short, MAX_LEAKAGE),
+        (f"under {SHORT_ANSWER} words", short, MAX_LEAKAGE_SHORT),
     )
     return [
         Figure(
@@ -217,16 +217,16 @@ def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figur
             max(1 - float(of_way[of_kind].mean()) for of_way in hits), "", limit, "≤", 3,
         )
         for words, of_kind, limit in kinds
-        if of_kind.sum() >= LEAST_ROWS
+        if of_kind.sum() >= MIN_ROWS
     ]  # fmt: skip
 
 
 def straightforward(new: list[str], held: list[str]) -> QuestionPairs:
     """What `paraphrases` finds, by whole products: every cosine of 256 questions with all held-out ones,
     and the `NEAREST` of each by either measure."""
-    asked = [text[:FIRST] for text in (*new, *held)]
+    asked = [text[:EMBEDDED_CHARACTERS] for text in (*new, *held)]
     weights, count = TrigramWeights(asked).rows, len(new)
-    vectors = embed(pa.array(own_words(asked), pa.large_string()))
+    vectors = embed(pa.array(strip_template_words(asked), pa.large_string()))
     across, nearest, parts = csr_array(weights[count:].T), min(NEAREST, len(held)), []
     for begin in range(0, count, 256):
         block = slice(begin, min(count, begin + 256))
@@ -271,7 +271,7 @@ def searched(rows: int, what: What) -> TimedSearch:
     if what == "products":
         hits = len(straightforward(*asked).first)
     elif what == "questions":
-        hits = len(near_questions(*asked, SAME_ANSWER, _silent).first)
+        hits = len(find_similar_questions(*asked, SAME_ANSWER, _silent).first)
     else:
         hits = int(_hits(find_repeated(new, held, (), _silent)).sum())
     return TimedSearch(time.process_time() - began, _status("VmHWM") - before, hits)
@@ -309,7 +309,7 @@ def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: boo
     return _hits(find_repeated(_compared(new, labelled), _compared(held, labelled), others, _silent))
 
 
-def _hits(repeated: Repeated) -> np.ndarray:
+def _hits(repeated: RepeatMatches) -> np.ndarray:
     return (repeated.copied >= 0) | (repeated.reworded >= 0)
 
 
@@ -317,10 +317,10 @@ def _silent(*_: object) -> None:
     """Nobody waits for it."""
 
 
-def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
-    return QuestionsAnswered(
+def _compared(rows: list[Row], labelled: bool) -> AnsweredQuestions:
+    return AnsweredQuestions(
         [row.question for row in rows],
-        [normalise(row.answer) for row in rows],
+        [normalise_text(row.answer) for row in rows],
         np.full(len(rows), labelled),
     )
 

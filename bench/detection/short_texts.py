@@ -37,7 +37,7 @@ from bench.detection.duplicates import texts
 from bench.detection.reworded import Row, documentation, rows_of
 from bench.report import Figure, Section, as_json
 from engine.data.similarity.minhash_clusters import Sketches, find_clusters
-from engine.data.similarity.text_overlap import short_pairs, words_of
+from engine.data.similarity.text_overlap import find_short_pairs, split_words
 
 LENGTHS = ((4, 5), (6, 7), (8, 8), (9, 12), (13, 20), (21, 32))  # words of a text, from and to
 WAYS = ("mistyped", "replaced", "dropped", "put in", "moved")
@@ -102,9 +102,9 @@ def templates() -> list[Figure]:
     figures = []
     for name, make in TEMPLATES.items():
         rows = of_template(make, 3_000)
-        matched = np.unique(np.concatenate(short_pairs(rows)[:2]))
+        matched = np.unique(np.concatenate(find_short_pairs(rows)[:2]))
         mixed, copied = reworded(rows)
-        pairs = set(zip(*(each.tolist() for each in short_pairs(mixed)[:2]), strict=True))
+        pairs = set(zip(*(each.tolist() for each in find_short_pairs(mixed)[:2]), strict=True))
         precision = len(pairs & copied) / max(1, len(pairs))
         shares = (
             ("rows that match another", len(matched) / len(rows), 0.01, "≤"),
@@ -147,7 +147,7 @@ def measured(name: str, rows: list[Row], limited: bool, most: int = 4_000) -> li
     vocabulary = [word for row in rows for word in row.question.split()]
     figures = []
     for least, longest in LENGTHS:
-        chosen = [row for row in rows if least <= len(words_of(row.question)) <= longest][:300]
+        chosen = [row for row in rows if least <= len(split_words(row.question)) <= longest][:300]
         if len(chosen) < 50:
             continue
         recall = np.mean([_recall(chosen, rows, way, draw, vocabulary) for way in WAYS])
@@ -166,7 +166,7 @@ def _recall(
     everything = [row.question for row in rows]
     place = {text: number for number, text in enumerate(everything)}
     side = np.repeat([0, 1], [len(copies), len(everything)])
-    first, second, _ = short_pairs([*copies, *everything], side=side)
+    first, second, _ = find_short_pairs([*copies, *everything], side=side)
     pairs = set(zip(first.tolist(), (second - len(copies)).tolist(), strict=True))
     hits = [
         copies[number] == row.question or (number, place[row.question]) in pairs
@@ -177,7 +177,7 @@ def _recall(
 
 def _false(chosen: list[Row], rows: list[Row]) -> float:
     """The share of texts that match one with another answer."""
-    first, second, _ = short_pairs([row.question for row in rows])
+    first, second, _ = find_short_pairs([row.question for row in rows])
     other = [rows[a].answer != rows[b].answer for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     apart = np.array(other, bool)
     wrong = {rows[place].question for place in np.concatenate([first[apart], second[apart]]).tolist()}

@@ -19,16 +19,16 @@ from bench.hostility import Attempt
 from engine.job_handlers import HANDLERS
 from engine.server.local_launcher import LocalLauncher
 from engine.server.scheduler import Scheduler
-from engine.server.sync_jobs import AskRunner
+from engine.server.sync_jobs import QueryRunner
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
-from store.core.processes import process_start, write_record
+from store.core.processes import get_process_start, write_record
 from store.db.database import Database
 from store.jobs import job_queue
 from tests.engine.processes.test_copied_home import CopiedRun
 from tests.unit.played import World
 from tunebench.terminal import processes
-from tunebench.terminal.processes import answering
+from tunebench.terminal.processes import list_running_endpoints
 
 ROUNDS = 3
 HOLD = (
@@ -73,7 +73,7 @@ class _Original:
         for lane, job_id in queued.items():
             pid = self._work(f"the worker of a {lane} job", world.folder(job_id))
             with world.database.transaction() as tx:
-                job_queue.announce(tx, job_id, pid, process_start(pid))
+                job_queue.announce(tx, job_id, pid, get_process_start(pid))
         world.database.close()
         ask = JobDir(self.home.asks / "ask-1")
         ask.path.mkdir()
@@ -90,7 +90,7 @@ class _Original:
 
     def _work(self, who: str, folder: JobDir) -> int:
         pid = self._holder(who, folder.lock)
-        write_json(folder.worker, {"pid": pid, "started": process_start(pid)})
+        write_json(folder.worker, {"pid": pid, "started": get_process_start(pid)})
         return pid
 
     def _holder(self, who: str, lock: Path) -> int:
@@ -120,7 +120,7 @@ def _jobs(copy: Home) -> str:
 
 
 def _asks(copy: Home) -> str:
-    AskRunner(LocalLauncher(preload=False), copy, "cpu", lambda *_: None).remove_stale()
+    QueryRunner(LocalLauncher(preload=False), copy, "cpu", lambda *_: None).remove_stale()
     return "the folder of the ask is still there" if list(copy.asks.iterdir()) else ""
 
 
@@ -129,5 +129,5 @@ STEPS: dict[str, Callable[[Home], str]] = {
     "asks that are left": _asks,
     "stop the engine": lambda copy: "it says that it did" if processes.stop_engine(copy) else "",
     "stop the screens": lambda copy: "it says that it did" if processes.stop_screens(copy) else "",
-    "which endpoints answer": lambda copy: f"{names} do" if (names := answering(copy)) else "",
+    "which endpoints answer": lambda copy: f"{names} do" if (names := list_running_endpoints(copy)) else "",
 }

@@ -21,7 +21,7 @@ import psutil
 from bench.hostility import Attempt
 from bench.served import Served, processes_of
 from store.core.home import Home
-from tunebench.terminal.processes import free_port
+from tunebench.terminal.processes import find_free_port
 
 FOREIGN = [
     {"Host": "evil.test"},
@@ -67,7 +67,7 @@ class Door:
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
     """Everything, at both doors; what they left is looked at last."""
-    served = Served(Home(folder / "home").create(), free_port(None))
+    served = Served(Home(folder / "home").create(), find_free_port(None))
     try:
         engine = Door("engine", served.engine.address, served.bearer, ENGINE_PATHS)
         screens = Door("screens", served.screens.address, served.cookie, SCREEN_PATHS)

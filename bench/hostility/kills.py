@@ -25,7 +25,7 @@ from store.core.job_kinds import ALIVE
 from store.data import datasets
 from store.http.client import Client
 from store.jobs import job_queue
-from tunebench.terminal.processes import free_port, stop_engine
+from tunebench.terminal.processes import find_free_port, stop_engine
 
 KILLED = ("engine", "screens", "up")
 ROUNDS = 6  # each of the three as often
@@ -37,7 +37,7 @@ FREE_SECONDS = 5.0  # in which the screens are gone with their parent
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
     """One attempt a round, and one for what is left of all."""
     draw = random.Random(seed)
-    home, port = Home(folder / "home").create(), free_port(None)
+    home, port = Home(folder / "home").create(), find_free_port(None)
     rows = folder / "rows.csv"
     rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
     order = [KILLED[number % len(KILLED)] for number in range(ROUNDS)]

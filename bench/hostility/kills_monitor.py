@@ -26,7 +26,7 @@ from store.core.job_kinds import ALIVE
 from store.db.database import Database
 from store.jobs import job_queue
 from store.monitoring import monitors
-from store.monitoring.log_ingest import log_folder
+from store.monitoring.log_ingest import get_log_folder
 from tests.unit.monitoring.texts import bank_questions
 
 ENDPOINT = "endpoint-1"
@@ -45,7 +45,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
         add_endpoint(tx, ENDPOINT, "Bank")
         tx.execute("UPDATE endpoint SET wanted = 'stopped'")
     database.close()
-    log_folder(home, ENDPOINT).mkdir(parents=True)
+    get_log_folder(home, ENDPOINT).mkdir(parents=True)
     killed = KilledHome(home.path)
     try:
         killed.client.command("set_monitor", {"endpoint": "Bank", "reference_rows": REFERENCE})
@@ -98,7 +98,7 @@ def _round(
 
 
 def _append(home: Home, series: str, text: str) -> None:
-    with open(log_folder(home, ENDPOINT) / f"{series}-000000.jsonl", "a", encoding="utf-8") as file:
+    with open(get_log_folder(home, ENDPOINT) / f"{series}-000000.jsonl", "a", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -139,6 +139,6 @@ def _left(killed: KilledHome, database: Database, counts: dict[str, int]) -> Ite
     ):
         counted = list(database.query(sql).to_pylist()[0].values())
         yield Attempt(what, "" if counted == expected else f"{counted}, where {expected} were written")
-    past = job_queue.of_kind(database, monitors.KIND)
+    past = job_queue.list_of_kind(database, monitors.KIND)
     yield Attempt("looks that are kept", "" if len(past) <= 2 else f"{len(past)} of them")
     yield Attempt("what is left", ", ".join(killed.left(database)))

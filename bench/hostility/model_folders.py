@@ -156,7 +156,7 @@ def _tokenizer_failure(folder: Path, text: str = "") -> str:
 def _refusal(folder: Path, home: Home) -> str:
     try:
         architecture = AutoConfig.from_pretrained(folder)
-        weight_files.check(str(folder), architecture, home, headed=False, seconds=60)
+        weight_files.check_weights(str(folder), architecture, home, headed=False, seconds=60)
     except ModelError as error:
         return error.message
     except Exception as error:  # noqa: BLE001 (what is looked for)

@@ -15,7 +15,7 @@ import psutil
 from bench.hostility import Attempt
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from store.core.home import Home
 from store.core.metrics_config import MetricsConfig
 
@@ -69,7 +69,7 @@ def _attempt(end: str, left: str, folder: Path) -> Attempt:
     rows = Answers(np.arange(ROWS), ["a"] * ROWS, ["a"] * ROWS)
     mine, exact = measure(config, rows, home, log=lambda text: None)
     name = f"it {end}, leaving {left}"
-    if aggregate(exact)["value"] != 1:
+    if aggregate_scores(exact)["value"] != 1:
         return Attempt(name, "another metric has no figure")
     scored = bool(np.isfinite(mine.scores).all())
     if scored != (end in ("returns",)) and end not in ("closes every file",):

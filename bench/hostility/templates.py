@@ -17,11 +17,11 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from bench.hostility import Attempt
-from engine.evaluation.row_questions import question_of_content
+from engine.evaluation.row_questions import build_question
 from engine.models import loading
 from engine.models.tokenization import template_limits
-from engine.models.tokenization.rendering import render, rendered
-from engine.serving.gguf_metadata import GgufHead
+from engine.models.tokenization.rendering import render, render_conversation
+from engine.serving.gguf_metadata import GgufHeader
 from engine.serving.llama_backend import ChatTemplate
 from engine.serving.protocol.request_bodies import ChatTurn
 from store.core.errors import TunebenchError
@@ -76,20 +76,20 @@ def _rows(model: Path, template: str) -> None:
 
 
 def _asked(model: Path, template: str) -> None:
-    rendered(_own(model, template), TURNS, generation_prompt=True)
+    render_conversation(_own(model, template), TURNS, generation_prompt=True)
 
 
 def _of_file(model: Path, template: str) -> None:
     file = model / "template.gguf"
     file.write_bytes(gguf(FIELDS | {"tokenizer.chat_template": (TEXT, template)}))
-    ChatTemplate(GgufHead(file)).prompt([ChatTurn(role="user", content="hi")])
+    ChatTemplate(GgufHeader(file)).prompt([ChatTurn(role="user", content="hi")])
 
 
 def _of_export(model: Path, template: str) -> None:
     """As the process that reads an export loads its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = template
-    question_of_content(tokenizer, 0, TURNS, None)
+    build_question(tokenizer, 0, TURNS, None)
 
 
 WAYS: dict[str, Callable[[Path, str], None]] = {

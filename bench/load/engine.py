@@ -86,7 +86,7 @@ def serve(home: Home) -> None:
     import uvicorn
 
     from store.db.database import Database
-    from store.http.server import Handlers, build
+    from store.http.server import Handlers, build_app
 
     database = Database(home.database, [home.datasets, home.jobs])
     home.token.write_text("bench", encoding="utf-8")
@@ -96,7 +96,7 @@ def serve(home: Home) -> None:
     async def no_asks(name: str, body: dict[str, Any], person: Person) -> dict[str, Any]:
         return {}
 
-    app = build(database, "bench", Handlers({}, no_asks, queries=load_queries()), home, ["cpu"])
+    app = build_app(database, "bench", Handlers({}, no_asks, queries=load_queries()), home, ["cpu"])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=_take_in, args=(database, home, server), daemon=True)

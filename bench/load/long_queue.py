@@ -89,7 +89,7 @@ def _cancel(database: Database, home: Home) -> None:
         raise AssertionError(f"Nothing here asks {name}.")
 
     cancel = Commands(database, home, ask).table()["cancel"]
-    for job in job_queue.waiting(database)[-FEW:]:
+    for job in job_queue.list_waiting(database)[-FEW:]:
         cancel({"job": job["job_id"]}, OWNER)
 
 

@@ -39,11 +39,11 @@ import pyarrow as pa
 from playwright.sync_api import Page, expect, sync_playwright
 
 from engine.rating.jobs.gather_answers import SCHEMA
-from pages.shared.engine_client import session_name
+from pages.shared.engine_client import build_session_name
 from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.home import Home
 from store.db.database import Database, utc_now
-from store.http.access import API_TOKEN, hashed, read_secret
+from store.http.access import API_TOKEN, hash_secret, read_secret
 from store.http.client import Client
 from store.people import accounts, settings
 from store.rating import ratings, rounds
@@ -86,14 +86,14 @@ def prepare(home: Home, people: int) -> list[str]:
         for number, secret in enumerate(secrets):
             person = f"person-{number}"
             tx.execute("INSERT INTO person VALUES (?, ?, 'rater', true, ?)", [person, person, utc_now()])
-            row = {"token_id": f"token-{number}", "secret": hashed(secret), "person_id": person}
+            row = {"token_id": f"token-{number}", "secret": hash_secret(secret), "person_id": person}
             accounts.add_token(tx, {**row, "name": "bench", "created_at": utc_now()})
             seen = {"address": "", "agent": "", "created_at": utc_now(), "seen_at": utc_now()}
             accounts.add_session(
                 tx,
                 {
                     "session_id": f"session-{number}",
-                    "secret": hashed(secret),
+                    "secret": hash_secret(secret),
                     "person_id": person,
                     **seen,
                 },
@@ -219,7 +219,7 @@ def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> 
     engines[-1].wait(30)
     database = Database(home.database, [home.datasets, home.jobs])
     rated = [task for task in ratings.dealt(database, ROUND) if task["answer"]]
-    rows = ratings.revisions(database, ROUND)
+    rows = ratings.count_revisions(database, ROUND)
     database.close()
     wrong = 0
     for number, (pressed, _, _) in enumerate(sittings):
@@ -246,7 +246,7 @@ def _rate_at_a_desk(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER_ARGS)
         context = browser.new_context(viewport={"width": 1440, "height": 900})
-        name = session_name(read_secret(home.screens_secret))
+        name = build_session_name(read_secret(home.screens_secret))
         context.add_cookies([{"name": name, "value": secret, "url": address}])
         page = context.new_page()
         page.add_init_script(PRESSED)
@@ -313,7 +313,7 @@ def main() -> int:
         process.wait(30)
         database = Database(home.database, [home.datasets, home.jobs])
         stored = {task["task_id"]: task for task in ratings.dealt(database, ROUND) if task["answer"]}
-        rows, every = ratings.revisions(database, ROUND), [*quiet, *killed]
+        rows, every = ratings.count_revisions(database, ROUND), [*quiet, *killed]
         database.close()
     given = {task: choice for rater in every for task, choice in rater.acknowledged.items()}
     lost = [

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from engine.rating.analysis.davidson import chances
+from engine.rating.analysis.davidson import compute_probabilities
 from store.core.home import Home
 from store.core.rating_schemas import RatingProtocol, Round, RoundDetails
 from store.db.database import Database
@@ -85,7 +85,7 @@ def _answers(rng: np.random.Generator, protocol: RatingProtocol, seen: np.ndarra
     """As JSON, of what raters saw [votes, shown]: how strong each was there."""
     votes = len(seen)
     if protocol == "pairwise":
-        shares = chances(seen[:, 0] - seen[:, 1], np.full(votes, -0.5))
+        shares = compute_probabilities(seen[:, 0] - seen[:, 1], np.full(votes, -0.5))
         outcome = (rng.random((votes, 1)) > shares.cumsum(axis=1)[:, :2]).sum(axis=1)
         return [f'{{"choice": "{("A", "B", "tie")[each]}"}}' for each in outcome]
     if protocol == "rank":

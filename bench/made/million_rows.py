@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.conversion.dataset_writer import COMPRESSION, LEVELS
-from engine.data.measurement_job import column_figures
+from engine.data.conversion.dataset_writer import COMPRESSION, COMPRESSION_LEVELS
+from engine.data.measurement_job import compute_column_figures
 from store.core.home import Home
 from store.data import datasets
 from store.data.signals import GROUPS
@@ -38,7 +38,10 @@ def make(home: Home, count: int, mapped: bool = False) -> None:
     for start in range(0, count, BLOCK):
         table = _block(rng, words, start, min(BLOCK, count - start))
         writer = writer or pq.ParquetWriter(
-            home.rows(FINGERPRINT), table.schema, compression=COMPRESSION, compression_level=LEVELS
+            home.rows(FINGERPRINT),
+            table.schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVELS,
         )
         lengths[start : start + table.num_rows] = [len(text) for text in table["text"].to_pylist()]
         writer.write_table(table)
@@ -60,7 +63,7 @@ def make(home: Home, count: int, mapped: bool = False) -> None:
                 tx,
                 FINGERPRINT,
                 group,
-                shared | {"figures": column_figures(table, GROUPS[group].signals)},
+                shared | {"figures": compute_column_figures(table, GROUPS[group].signals)},
                 utc_now(),
             )
     database.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.commands import Commands
 from engine.job_handlers import keep, write_order
 from engine.monitoring import watch_job
-from engine.monitoring.loop import MEASURE_SECONDS, Monitoring
+from engine.monitoring.loop import MEASURE_SECONDS, MonitoringLoop
 from engine.worker.job import WorkerJob
 from store.core.home import Home
 from store.core.job_kinds import ALIVE
@@ -17,7 +17,7 @@ from store.core.monitoring_schemas import Monitor
 from store.db.database import Database, Transaction, utc_now
 from store.jobs import job_queue
 from store.monitoring import monitors
-from store.monitoring.log_ingest import log_folder
+from store.monitoring.log_ingest import get_log_folder
 
 
 def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
@@ -40,7 +40,7 @@ class Monitored:
     def __init__(self, path: Path, endpoint_id: str, name: str) -> None:
         self.home = Home(path).create()
         self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
-        self.endpoint_id, self.log = endpoint_id, log_folder(self.home, endpoint_id)
+        self.endpoint_id, self.log = endpoint_id, get_log_folder(self.home, endpoint_id)
         self.log.mkdir(parents=True)
         self.now = 1_800_000_000.0
         with self.database.transaction() as tx:
@@ -48,9 +48,9 @@ class Monitored:
         self.commands = Commands(self.database, self.home, _no_ask, clock=lambda: self.now)
         self.monitoring = self.next_engine()
 
-    def next_engine(self) -> Monitoring:
+    def next_engine(self) -> MonitoringLoop:
         """As after a restart."""
-        self.monitoring = Monitoring(self.database, self.home, self.commands.schedules, lambda: self.now)
+        self.monitoring = MonitoringLoop(self.database, self.home, self.commands.schedules, lambda: self.now)
         return self.monitoring
 
     def step(self, seconds: float = MEASURE_SECONDS) -> int:
@@ -58,7 +58,9 @@ class Monitored:
         self.now += seconds
         while self.monitoring.step() == 0:
             pass
-        waiting = [job for job in job_queue.of_kind(self.database, monitors.KIND) if job["status"] in ALIVE]
+        waiting = [
+            job for job in job_queue.list_of_kind(self.database, monitors.KIND) if job["status"] in ALIVE
+        ]
         for job in waiting:
             self.look(job["job_id"])
         return len(waiting)

@@ -128,6 +128,6 @@ class People:
     def chances(self, d: Floats, rater: NDArray[np.int64], nu: float) -> Floats:
         """Of left, right, tie, where the left system is stronger by d."""
         log_nu = np.full(len(rater), np.log(nu) if nu else -50.0)
-        mine = davidson.chances(d * self.scale[rater] + self.side[rater], log_nu)
+        mine = davidson.compute_probabilities(d * self.scale[rater] + self.side[rater], log_nu)
         random = self.random[rater][:, None]
         return (1 - random) * mine + random / 3

@@ -66,7 +66,7 @@ def arena(
         if spread:
             own = rng.normal(0, spread, (count, models))
             apart = apart + own[who, left] - own[who, right]
-    shares = davidson.chances(apart, np.full(votes, ties))
+    shares = davidson.compute_probabilities(apart, np.full(votes, ties))
     outcome = (rng.random((votes, 1)) > shares.cumsum(axis=1)[:, :2]).sum(axis=1)
     return Comparisons(
         tuple(f"s{k}" for k in range(models)), left, right, outcome.astype(np.int64), item, rater,

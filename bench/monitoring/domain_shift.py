@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
-from engine.monitoring.drift import threshold
+from engine.monitoring.drift import compute_log_threshold
 from store.monitoring.config import WATCHED_NAMES
 
 REFERENCE = 300
@@ -70,7 +70,7 @@ def main() -> int:
     options = parser.parse_args()
     same, other = texts_of(options.same), texts_of(options.other)
     print(
-        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f};"
+        f"threshold e^{compute_log_threshold(0.05, len(WATCHED_NAMES)):.2f};"
         f" {options.length} requests after {REFERENCE + QUIET}"
     )
     alarms: dict[str, list[tuple[int, str] | None]] = {"same": [], "other": []}

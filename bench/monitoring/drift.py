@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.monitoring.drift import MOST_BIN
-from engine.monitoring.sequential_tests import begin_bets, bet, ties
+from engine.monitoring.drift import MAX_BIN
+from engine.monitoring.sequential_tests import begin_bets, draw_ties, place_bets
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -113,7 +113,7 @@ class Seen(NamedTuple):
 
 
 def bins(values: Floats) -> NDArray[np.int64]:
-    return np.clip(np.round(values / 0.02) + MOST_BIN // 2, 0, MOST_BIN).astype(np.int64)
+    return np.clip(np.round(values / 0.02) + MAX_BIN // 2, 0, MAX_BIN).astype(np.int64)
 
 
 def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -128,7 +128,7 @@ def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 def capital(reference: Floats, values: Floats, seed: int) -> Floats:
     """The test's capital after each value, as a logarithm."""
-    return bet(begin_bets(bins(reference)), bins(values), ties(seed, 0, len(values))).log_wealth
+    return place_bets(begin_bets(bins(reference)), bins(values), draw_ties(seed, 0, len(values))).log_wealth
 
 
 def watch(stream: Stream, seed: int) -> Seen:

@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.monitoring.label_candidates import LabelCandidate
-from engine.monitoring.labelling import ReasonWeights, pick, rank
+from engine.monitoring.labelling import ReasonWeights, pick_candidates, rank_candidates
 
 NEIGHBOURS = 3
 POOL = 1_000  # rows of the stream that can be labelled
@@ -110,7 +110,9 @@ def _seed(setting: Setting, vectors: Vectors, shifted: bool, seed: int) -> dict[
         plain = _accuracy(vectors, np.concatenate([first, pool[drawn]]), later)
         gains[budget, "random"] = plain
         for way, (weights, share) in WAYS.items():
-            picked = pick(candidates, rank(candidates, weights), budget, random_share=share, seed=seed)
+            picked = pick_candidates(
+                candidates, rank_candidates(candidates, weights), budget, random_share=share, seed=seed
+            )
             rows = np.concatenate([first, pool[[entry.place for entry in picked]]])
             gains[budget, way] = _accuracy(vectors, rows, later) - plain
     return gains
@@ -162,7 +164,7 @@ def cost(count: int = 10_000) -> float:
         for _ in range(count)
     ]  # fmt: skip
     began = time.perf_counter()
-    pick(candidates, rank(candidates, ReasonWeights()), 50, random_share=0.3)
+    pick_candidates(candidates, rank_candidates(candidates, ReasonWeights()), 50, random_share=0.3)
     return time.perf_counter() - began
 
 

@@ -196,7 +196,7 @@ def _take_in(database: Database, times: Times, turn: int) -> None:
     for series, batch in (("requests", lines), ("feedback", words)):
         began = perf_counter(), process_time()
         offset = 100 * turn
-        log_ingest.take(
+        log_ingest.ingest_batch(
             database, LogBatch(ENDPOINT, series, f"{series}-000000.jsonl", batch, offset, offset + 100), END
         )
         times[f"taking in {BATCH if series == 'requests' else 'some'} lines of {series}"].append(

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.made.shapes.draws import draw_lengths
-from engine.monitoring.text import moment
+from engine.monitoring.text import format_time
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors
 from store.monitoring.config import MonitorSettings
@@ -127,7 +127,7 @@ def evaluate(monitored: Monitored, rng: np.random.Generator) -> None:
     columns = {"prompt": texts, "prediction": answers(np.clip(draw_lengths(rng, 400), 2, 1_000))}
     nothing = pa.nulls(400, pa.float64())
     pq.write_table(pa.table(columns).append_column("probability", nothing), folder / "predictions.parquet")
-    now = job_queue.utc(monitored.now)
+    now = job_queue.to_utc(monitored.now)
     with monitored.database.transaction() as tx:
         tx.execute(
             "INSERT INTO evaluation (evaluation_id, name, notes, model, checkpoint, dataset_id, dataset_name,"
@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     off = 0
-    print(f"The change comes at {moment(MIDNIGHT + CHANGE)}; {REQUESTS:,} requests a day.\n")
+    print(f"The change comes at {format_time(MIDNIGHT + CHANGE)}; {REQUESTS:,} requests a day.\n")
     print("| from 14:00 on | alerts | as expected |\n|---|---|---|")
     for day in [day for day in DAYS if options.only in day.name]:
         outcomes = []

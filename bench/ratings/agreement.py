@@ -14,9 +14,9 @@ from bench.ratings import HIGH, LOW, holds
 from bench.truths import Rate
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.agreement import kappa, kappas
+from engine.rating.analysis.agreement import cohen_kappa, compute_kappas
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.krippendorff_alpha import Level, alpha, outcome_alpha
+from engine.rating.analysis.krippendorff_alpha import Level, compute_alpha, compute_outcome_alpha
 
 Draw = Callable[[np.random.Generator], bool | None]
 Ints = NDArray[np.int64]
@@ -56,7 +56,7 @@ def _answers(rng: np.random.Generator, kind: str, items: int, raters: int) -> In
 
 def _alpha(answers: Ints, level: Level, resamples: int = 1_000) -> Interval:
     items = np.tile(np.arange(answers.shape[1]), answers.shape[0])
-    return alpha(answers.ravel(), items, level=level, resamples=resamples).interval
+    return compute_alpha(answers.ravel(), items, level=level, resamples=resamples).interval
 
 
 @cache
@@ -75,10 +75,10 @@ def alpha_holds(kind: str, items: int, raters: int, level: Level) -> Draw:
 
 def kappa_holds(kind: str, items: int, *, of: int = 0) -> Draw:
     """Cohen's kappa, or (`of` 1) the share that agrees."""
-    truth = kappa(*_answers(np.random.default_rng(0), kind, ENDLESS, 2))[of].value
+    truth = cohen_kappa(*_answers(np.random.default_rng(0), kind, ENDLESS, 2))[of].value
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(kappa(*_answers(rng, kind, items, 2))[of], truth)
+        return holds(cohen_kappa(*_answers(rng, kind, items, 2))[of], truth)
 
     return happens
 
@@ -92,10 +92,10 @@ def measure_holds(items: int, raters: int, *, of: int) -> Draw:
         return np.tile(answers[0], people), answers[1:].ravel(), RatingClusters(item, rater)
 
     first, second, _ = drawn(np.random.default_rng(0), ENDLESS, 1)
-    truth = kappa(first, second)[of].value
+    truth = cohen_kappa(first, second)[of].value
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(kappa(*drawn(rng, items, raters))[of], truth)
+        return holds(cohen_kappa(*drawn(rng, items, raters))[of], truth)
 
     return happens
 
@@ -104,7 +104,7 @@ def tossing_holds(shape: str, items: int, models: int, raters: int = 2) -> Draw:
     """Alpha of raters who toss coins holds 0."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(outcome_alpha(toss(rng, shape, items, models, raters)).interval, 0.0)
+        return holds(compute_outcome_alpha(toss(rng, shape, items, models, raters)).interval, 0.0)
 
     return happens
 
@@ -120,14 +120,16 @@ def _compared(answers: Ints, **more: object) -> Comparisons:
 
 
 def _agreement(comparisons: Comparisons, figure: str) -> Interval:
-    agreed = outcome_alpha(comparisons) if figure == "alpha" else kappas(comparisons).of_pairs[0]
+    agreed = (
+        compute_outcome_alpha(comparisons) if figure == "alpha" else compute_kappas(comparisons).of_pairs[0]
+    )
     return agreed.interval
 
 
 @cache
 def _true(kind: str, figure: str) -> float:
     answers = _answers(np.random.default_rng(0), kind, ENDLESS // 10, 2)
-    return float(_alpha(answers, "nominal", 2).value if figure == "alpha" else kappa(*answers)[0].value)
+    return float(_alpha(answers, "nominal", 2).value if figure == "alpha" else cohen_kappa(*answers)[0].value)
 
 
 def third_vote_holds(kind: str, items: int, figure: str) -> Draw:

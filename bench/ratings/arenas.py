@@ -14,7 +14,7 @@ from bench.made.voted import arena
 from bench.ratings import LOW, holds, together
 from bench.truths import Rate
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 200
@@ -38,7 +38,7 @@ def votes_hold(shape: str) -> Draw:
     """The differences of all pairs of an arena hold at once, of any items and raters."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        fitted, truth = strengths(_votes(shape, rng)), _arena_truth(shape)
+        fitted, truth = estimate_strengths(_votes(shape, rng)), _arena_truth(shape)
         pairs = combinations(range(len(truth)), 2)
         return together(
             [
@@ -55,14 +55,14 @@ def _arena_truth(shape: str) -> NDArray[np.float64]:
     """Strengths by endless votes, on items and by raters that hardly come again."""
     endless = {"votes": 30_000 * ARENAS[shape]["models"], "items": 200_000, "raters": 200_000}
     votes = _votes(shape, np.random.default_rng(1), **endless)
-    return np.array([at.value for at in strengths(votes, resamples=2).strengths])
+    return np.array([at.value for at in estimate_strengths(votes, resamples=2).strengths])
 
 
 def any_of_votes_better(shape: str) -> Draw:
     """Any two of equal systems of an arena are told apart."""
 
     def happens(rng: np.random.Generator) -> bool:
-        pairs = strengths(_votes(shape, rng, equal=True)).differences
+        pairs = estimate_strengths(_votes(shape, rng, equal=True)).differences
         return any(pair.verdict in ("better", "worse") for pair in pairs)
 
     return happens

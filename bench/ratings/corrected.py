@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.rating.analysis.judge_correction import corrected
-from engine.rating.analysis.prompt_selection import choose
+from engine.rating.analysis.judge_correction import correct_judge
+from engine.rating.analysis.prompt_selection import select_prompts
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 2_000
@@ -23,7 +23,7 @@ def share_holds(rated: int, right: float, truth: float = 0.6) -> Draw:
         people = (rng.random(JUDGED) < truth).astype(float)
         judge = np.where(rng.random(JUDGED) < right, people, 1 - people)
         people[rng.permutation(JUDGED)[rated:]] = np.nan
-        return holds(corrected(judge, people).corrected, truth)
+        return holds(correct_judge(judge, people).corrected, truth)
 
     return happens
 
@@ -40,7 +40,7 @@ def preference_holds(rated: int, right: float) -> Draw:
         )
         people = votes.mean(axis=1)
         people[rng.permutation(JUDGED)[rated:]] = np.nan
-        return holds(corrected(judge, people).corrected, TRUE_PREFERENCE)
+        return holds(correct_judge(judge, people).corrected, TRUE_PREFERENCE)
 
     return happens
 
@@ -63,10 +63,12 @@ def chosen_holds(rated: int, random_share: float) -> Draw:
         parted = rng.random(JUDGED)
         good = (rng.random(JUDGED) < 0.9 - 0.6 * parted).astype(float)
         judge = np.where(rng.random(JUDGED) < 0.85, good, 1 - good)
-        choice = choose({"models": parted}, rated, random_share=random_share, seed=int(rng.integers(2**31)))
+        choice = select_prompts(
+            {"models": parted}, rated, random_share=random_share, seed=int(rng.integers(2**31))
+        )
         people, weights = np.full(JUDGED, np.nan), np.ones(JUDGED)
         people[choice.places], weights[choice.places] = good[choice.places], choice.weights
-        return holds(corrected(judge, people, weights=weights).corrected, truth)
+        return holds(correct_judge(judge, people, weights=weights).corrected, truth)
 
     return happens
 

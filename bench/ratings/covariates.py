@@ -11,7 +11,7 @@ import numpy as np
 from bench.made.rating_round import Round
 from bench.ratings import HIGH, LOW, holds, together
 from bench.truths import Rate
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 600
@@ -38,7 +38,7 @@ def _truth(round_: Round) -> tuple[float, tuple[float, ...]]:
         return round_.taste, tuple(levels[i] - levels[j] for i, j in round_.pairs)
     rng = np.random.default_rng(0)
     many = replace(round_, items=ENDLESS, overlap=1)
-    fitted = strengths(many.draw(rng, many.people(rng)), covariates=["length"], resamples=2)
+    fitted = estimate_strengths(many.draw(rng, many.people(rng)), covariates=["length"], resamples=2)
     return fitted.coefficients[0].interval.value, tuple(pair.interval.value for pair in fitted.differences)
 
 
@@ -46,7 +46,9 @@ def coefficient_holds(round_: Round) -> Draw:
     """What one more of log length adds."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        fitted = strengths(round_.draw(rng, round_.people(rng)), covariates=["length"], resamples=RESAMPLES)
+        fitted = estimate_strengths(
+            round_.draw(rng, round_.people(rng)), covariates=["length"], resamples=RESAMPLES
+        )
         return holds(fitted.coefficients[0].interval, _truth(round_)[0])
 
     return happens
@@ -56,7 +58,9 @@ def differences_hold(round_: Round) -> Draw:
     """What is left of the differences at equal length, all at once."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        fitted = strengths(round_.draw(rng, round_.people(rng)), covariates=["length"], resamples=RESAMPLES)
+        fitted = estimate_strengths(
+            round_.draw(rng, round_.people(rng)), covariates=["length"], resamples=RESAMPLES
+        )
         truths = _truth(round_)[1]
         return together(
             [holds(pair.interval, true) for pair, true in zip(fitted.differences, truths, strict=True)]

@@ -7,7 +7,7 @@ import numpy as np
 from bench.ratings import holds
 from bench.ratings.corrected import Draw
 from bench.truths import Rate
-from engine.rating.analysis.judge_correction import judged_share
+from engine.rating.analysis.judge_correction import correct_pass_rate
 
 DRAWS = 2_000
 JUDGED = 500
@@ -19,7 +19,7 @@ def covers(rated: int, right: float, truth: float) -> Draw:
     def happens(rng: np.random.Generator) -> bool | None:
         people = (rng.random(JUDGED + rated) < truth).astype(float)
         judge = np.where(rng.random(JUDGED + rated) < right, people, 1 - people)
-        return holds(judged_share(judge[rated:], judge[:rated], people[:rated]).corrected, truth)
+        return holds(correct_pass_rate(judge[rated:], judge[:rated], people[:rated]).corrected, truth)
 
     return happens
 

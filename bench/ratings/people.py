@@ -9,9 +9,9 @@ import numpy as np
 
 from bench.made.rating_round import Round
 from bench.truths import Rate
-from engine.rating.analysis.model_comparison import more_ratings
-from engine.rating.analysis.rater_reliability import profiles, reliabilities
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.model_comparison import estimate_ratings_needed
+from engine.rating.analysis.rater_reliability import estimate_reliabilities, profile_raters
+from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)
@@ -20,7 +20,7 @@ HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)
 def any_honest_suspected(rng: np.random.Generator) -> bool:
     """Any of five raters who lean to no side."""
     rated = HONEST.draw(rng, HONEST.people(rng))
-    return any(profile.suspect for profile in profiles(rated))
+    return any(profile.suspect for profile in profile_raters(rated))
 
 
 def side_presser_seen(rng: np.random.Generator) -> bool:
@@ -29,7 +29,7 @@ def side_presser_seen(rng: np.random.Generator) -> bool:
     side = people.side.copy()
     side[0] = 30.0
     rated = HONEST.draw(rng, replace(people, side=side))
-    return profiles(rated)[0].always == "left"
+    return profile_raters(rated)[0].always == "left"
 
 
 def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
@@ -38,7 +38,7 @@ def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = replace(round_.people(rng), scale=np.full(5, scale))
-        at = reliabilities(round_.draw(rng, people))
+        at = estimate_reliabilities(round_.draw(rng, people))
         return None if at.why else any(rater.standing != "unclear" for rater in at.raters)
 
     return happens
@@ -52,7 +52,7 @@ def guesser_called(wrongly: bool) -> Draw:
         random = np.zeros(5)
         random[2] = 1.0
         people = replace(round_.people(rng), random=random, scale=np.full(5, 2.0))
-        at = reliabilities(round_.draw(rng, people))
+        at = estimate_reliabilities(round_.draw(rng, people))
         less = [rater.rater for rater in at.raters if rater.standing == "less"]
         return None if at.why else any(rater != "r2" for rater in less) if wrongly else "r2" in less
 
@@ -65,14 +65,14 @@ def plan_holds(strength: float, items: int, overlap: int) -> Draw:
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
-        first = strengths(round_.draw(rng, people))
+        first = estimate_strengths(round_.draw(rng, people))
         at = first.difference("s0", "s1").interval
-        more = more_ratings(first, "s0", "s1")
+        more = estimate_ratings_needed(first, "s0", "s1")
         if not more.count or more.at_least or at.low is None or abs(at.value) < 0.15:
             return None
         size = round((first.n + more.count) / overlap)
         again = replace(round_, strengths=(at.value, 0.0), nu=max(first.ties.value, 1e-3), items=size)
-        verdict = strengths(again.draw(rng, people)).difference("s0", "s1").verdict
+        verdict = estimate_strengths(again.draw(rng, people)).difference("s0", "s1").verdict
         return verdict == ("better" if at.value > 0 else "worse")
 
     return happens

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.ratings import holds
 from bench.truths import Rate
-from engine.rating.analysis.rater_checks import GRADED, is_surely_below, right_share
+from engine.rating.analysis.rater_checks import GRADED_KINDS, estimate_correct_share, is_surely_below
 from engine.rating.analysis.rater_reliability import is_too_fast
 from store.core.rating_schemas import GOLD_PASS
 
@@ -47,7 +47,7 @@ def flagged(answering: Answering, n: int, accuracy: float, mark: float) -> Draw:
     """Whether gold or attention items, so many of each, flag a rater of this accuracy."""
 
     def happens(rng: np.random.Generator) -> bool:
-        return any(is_surely_below(int(answering(rng, n, accuracy).sum()), n, mark) for _ in GRADED)
+        return any(is_surely_below(int(answering(rng, n, accuracy).sum()), n, mark) for _ in GRADED_KINDS)
 
     return happens
 
@@ -75,7 +75,7 @@ def too_fast(ratings: int, raters: int) -> Draw:
 
 def share_holds(answering: Answering, n: int, accuracy: float) -> Draw:
     """The share of right answers."""
-    return lambda rng: holds(right_share(int(answering(rng, n, accuracy).sum()), n), accuracy)
+    return lambda rng: holds(estimate_correct_share(int(answering(rng, n, accuracy).sum()), n), accuracy)
 
 
 def _level(name: str, draw: Draw) -> Rate:

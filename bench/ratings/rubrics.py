@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.rating.analysis.rates import CriterionScores, criterion_differences, criterion_means
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    compute_criterion_differences,
+    compute_criterion_means,
+)
 
 Draw = Callable[[np.random.Generator], bool | None]
 Floats = NDArray[np.float64]
@@ -58,8 +62,8 @@ def score_holds(items: int, raters: int, points: tuple[int, ...], of: str, *, ap
         scores = _draw(rng, items, raters, points)
         scores = scores.overall(OVERALL) if of == OVERALL else scores
         if apart:
-            return holds(criterion_differences(scores, "s0", "s1", compared=1)[of], difference)
-        return holds(criterion_means(scores)["s0", of], mean)
+            return holds(compute_criterion_differences(scores, "s0", "s1", compared=1)[of], difference)
+        return holds(compute_criterion_means(scores)["s0", of], mean)
 
     return happens
 
@@ -70,7 +74,7 @@ def all_hold(items: int, raters: int, points: tuple[int, ...]) -> Draw:
     truths = {name: _truth(raters, own, "c0")[1] for name, own in draws.items()}
 
     def happens(rng: np.random.Generator) -> bool | None:
-        differences = criterion_differences(_draw(rng, items, raters, points), "s0", "s1")
+        differences = compute_criterion_differences(_draw(rng, items, raters, points), "s0", "s1")
         given = [holds(differences[name], truth) for name, truth in truths.items()]
         return None if None in given else all(given)
 

@@ -13,8 +13,8 @@ from bench.made.shapes.votes import VOTED, Votes
 from bench.made.voted import compare
 from bench.truths import Rate
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.model_comparison import Peek, always_valid, peek
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.model_comparison import Peek, compute_always_valid_interval, peek
+from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool]
 PEEKS = 10_000  # one after each item
@@ -35,7 +35,7 @@ def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Draw:
         leaning = rng.choice([1.0, 0.0, -1.0], (PEEKS, 1), p=shares)
         own = rng.choice([1.0, 0.0, -1.0], (PEEKS, raters), p=shares)
         scores = np.where(rng.random((PEEKS, raters)) < 0.5, leaning, own).mean(axis=1)
-        at = always_valid(scores)
+        at = compute_always_valid_interval(scores)
         return at.above or at.below or bool(at.why)
 
     return happens
@@ -50,7 +50,9 @@ def any_pair(systems: int, items: int) -> Draw:
         confidence = 1 - 0.05 / len(pairs)
         for first, second in pairs:
             chance = 1 / (1 + np.exp(levels[:, second] - levels[:, first]))
-            at = always_valid(np.where(rng.random(items) < chance, 1.0, -1.0), confidence=confidence)
+            at = compute_always_valid_interval(
+                np.where(rng.random(items) < chance, 1.0, -1.0), confidence=confidence
+            )
             if at.above or at.below or at.why:
                 return True
         return False
@@ -63,7 +65,7 @@ def told_in_time(preference: float, items: int) -> Draw:
     shares = (0.35 + preference / 2, 0.3, 0.35 - preference / 2)
 
     def happens(rng: np.random.Generator) -> bool:
-        return always_valid(rng.choice([1.0, 0.0, -1.0], items, p=shares)).above
+        return compute_always_valid_interval(rng.choice([1.0, 0.0, -1.0], items, p=shares)).above
 
     return happens
 
@@ -119,7 +121,7 @@ def contradicts(rng: np.random.Generator) -> bool:
     """The end of a round and its headline don't say the same, whatever either says."""
     round_ = Round((0.6, 0.0), items=int(rng.integers(20, 200)), raters=6, of_rater=0.4)
     comparisons = round_.draw(rng, round_.people(rng))
-    verdict = strengths(comparisons, resamples=200).difference("s0", "s1").verdict
+    verdict = estimate_strengths(comparisons, resamples=200).difference("s0", "s1").verdict
     at = peek(comparisons, "s0", "s1", verdict=verdict)
     ended = at.state in ("first", "second")
     return ended != (at.interval.above or at.interval.below) or (

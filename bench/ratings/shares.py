@@ -16,12 +16,12 @@ from bench.truths import Rate
 from engine.rating.analysis.rates import (
     CriterionScores,
     Passes,
-    both_bad_rate,
-    criterion_differences,
-    criterion_means,
-    pass_rates,
-    position,
-    win_rates,
+    compute_both_bad_rate,
+    compute_criterion_differences,
+    compute_criterion_means,
+    compute_pass_rates,
+    compute_win_rates,
+    measure_position_effect,
 )
 
 Draw = Callable[[np.random.Generator], bool | None]
@@ -45,7 +45,7 @@ def wins_hold(round_: Round) -> Draw:
         people = round_.people(rng)
         every = np.arange(round_.raters)
         truth = (1 - round_.bad) * round_.expected(people, every, 0, 1)[0]
-        return holds(win_rates(round_.draw(rng, people), "s0").wins, truth)
+        return holds(compute_win_rates(round_.draw(rng, people), "s0").wins, truth)
 
     return happens
 
@@ -56,7 +56,7 @@ def voted_holds(shape: str, items: int, figure: str) -> Draw:
 
     def happens(rng: np.random.Generator) -> bool | None:
         votes = VOTED[shape](rng, items, 0.2)
-        rates = win_rates(compare(votes, adjudicated=shape.startswith("third vote")), "s0")
+        rates = compute_win_rates(compare(votes, adjudicated=shape.startswith("third vote")), "s0")
         at, truth = {
             "wins": (rates.wins, (1 - ties + votes.truth) / 2),
             "ties": (rates.ties, ties),
@@ -71,7 +71,7 @@ def bad_hold(round_: Round) -> Draw:
     """The share of ratings that both are bad, which all raters of an item say alike."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(both_bad_rate(round_.draw(rng, round_.people(rng))), round_.bad)
+        return holds(compute_both_bad_rate(round_.draw(rng, round_.people(rng))), round_.bad)
 
     return happens
 
@@ -81,7 +81,7 @@ def side_holds(effect: float, items: int) -> Draw:
     round_ = Round((0.5, 0.0), items=items, raters=3, overlap=2, of_item=0.0, side=(effect, 0.0))
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(position(round_.draw(rng, round_.people(rng))).effect, effect)
+        return holds(measure_position_effect(round_.draw(rng, round_.people(rng))).effect, effect)
 
     return happens
 
@@ -113,8 +113,8 @@ def scores_hold(items: int, raters: int, *, apart: bool, mean: float = 3.2) -> D
     def happens(rng: np.random.Generator) -> bool | None:
         scores = _scores(rng, items, raters, np.array([mean, mean - 0.4]), likes)
         if apart:
-            return holds(criterion_differences(scores, "s0", "s1")["tone"], first - second)
-        return holds(criterion_means(scores)["s0", "tone"], first)
+            return holds(compute_criterion_differences(scores, "s0", "s1")["tone"], first - second)
+        return holds(compute_criterion_means(scores)["s0", "tone"], first)
 
     return happens
 
@@ -128,7 +128,7 @@ def passes_hold(items: int, raters: int, odds: float) -> Draw:
         passed = rng.random(len(item)) < special.expit(odds + 2 * rng.normal(0, 1, items)[item])
         rater = np.tile(np.arange(raters), items)
         passes = Passes.of(["s"] * len(item), item.tolist(), rater.tolist(), passed.tolist())
-        return holds(pass_rates(passes)["s"], truth)
+        return holds(compute_pass_rates(passes)["s"], truth)
 
     return happens
 

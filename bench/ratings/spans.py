@@ -11,7 +11,7 @@ import numpy as np
 from bench.ratings import LOW, RARE_HIGH, holds
 from bench.truths import Rate
 from engine.rating.analysis.krippendorff_alpha import LabelledSpan, MarkedText
-from engine.rating.analysis.spans import span_matches
+from engine.rating.analysis.spans import compute_span_matches
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 1_000
@@ -64,14 +64,14 @@ def _moved(rng: np.random.Generator, span: LabelledSpan, length: int) -> Labelle
 
 @cache
 def _true_f1(kind: str) -> float:
-    return span_matches(_texts(np.random.default_rng(0), kind, ENDLESS, 2))[0].value
+    return compute_span_matches(_texts(np.random.default_rng(0), kind, ENDLESS, 2))[0].value
 
 
 def spans_hold(kind: str, items: int, raters: int) -> Draw:
     """F1 of exact matches."""
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(span_matches(_texts(rng, kind, items, raters))[0], _true_f1(kind))
+        return holds(compute_span_matches(_texts(rng, kind, items, raters))[0], _true_f1(kind))
 
     return happens
 

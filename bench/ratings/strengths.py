@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.made.rating_round import POPULATION, Round
 from bench.ratings import HIGH, LOW, holds, together
 from bench.truths import Rate
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 1_000
@@ -81,7 +81,7 @@ def pairs_hold(round_: Round, *, others: bool = False) -> Draw:
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
-        fitted = strengths(round_.draw(rng, people), resamples=RESAMPLES)
+        fitted = estimate_strengths(round_.draw(rng, people), resamples=RESAMPLES)
         truth = _of_all_raters(round_) if others else round_.truth(people)[0]
         return together(
             [
@@ -99,7 +99,8 @@ def first_holds(round_: Round) -> Draw:
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
         return holds(
-            strengths(round_.draw(rng, people), resamples=RESAMPLES).strengths[0], round_.truth(people)[0][0]
+            estimate_strengths(round_.draw(rng, people), resamples=RESAMPLES).strengths[0],
+            round_.truth(people)[0][0],
         )
 
     return happens
@@ -110,7 +111,9 @@ def ties_hold(round_: Round) -> Draw:
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
-        return holds(strengths(round_.draw(rng, people), resamples=RESAMPLES).ties, round_.truth(people)[1])
+        return holds(
+            estimate_strengths(round_.draw(rng, people), resamples=RESAMPLES).ties, round_.truth(people)[1]
+        )
 
     return happens
 
@@ -119,7 +122,7 @@ def any_better(round_: Round) -> Draw:
     """Any two of equal systems are told apart."""
 
     def happens(rng: np.random.Generator) -> bool:
-        pairs = strengths(round_.draw(rng, round_.people(rng))).differences
+        pairs = estimate_strengths(round_.draw(rng, round_.people(rng))).differences
         return any(pair.verdict in ("better", "worse") for pair in pairs)
 
     return happens

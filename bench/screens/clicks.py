@@ -28,7 +28,7 @@ from bench.made.million_rows import make
 from bench.report import Figure, Section
 from bench.screens.first_use import BROWSER, down, up
 from store.core.home import Home
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 CLICK_SECONDS, BOX_SECONDS = 0.7, 2.0
 # Pairs of letters: words of the rows are drawn ones, and up to a third of the rows have a pair.
@@ -118,11 +118,11 @@ def measure(rows: int, rounds: int) -> list[Figure]:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             page = browser.new_page(viewport={"width": 1440, "height": 1400})
             screen = Screen(page)
-            page.goto(screens_entrance(Home(), '/data?dataset=data-bench&filter={"search":""}'))
+            page.goto(find_screens_address(Home(), '/data?dataset=data-bench&filter={"search":""}'))
             page.get_by_text(re.compile(f"Rows 1 to 20 of {rows:,}")).first.wait_for(timeout=60_000)
             page.wait_for_timeout(3_000)
             searches = [screen.search(words) for words in SEARCHES[: rounds + 1]][1:]
-            page.goto(screens_entrance(Home(), '/data?dataset=data-bench&filter={"search":""}'))
+            page.goto(find_screens_address(Home(), '/data?dataset=data-bench&filter={"search":""}'))
             page.locator(".js-plotly-plot").nth(1).wait_for(timeout=60_000)
             page.wait_for_timeout(3_000)
             bars = [screen.bar(place) for place in range(rounds + 1)][1:]

@@ -27,7 +27,7 @@ from bench.made.million_rows import make
 from bench.report import Figure, Section
 from bench.screens.first_use import BROWSER, down, up
 from store.core.home import Home
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 SECONDS = 2.0
 
@@ -55,9 +55,9 @@ def measure(rows: int, rounds: int) -> list[Figure]:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             taken = {
-                name: [opened(browser, screens_entrance(Home(), path), pattern) for _ in range(rounds + 1)][
-                    1:
-                ]
+                name: [
+                    opened(browser, find_screens_address(Home(), path), pattern) for _ in range(rounds + 1)
+                ][1:]
                 for name, (path, pattern) in ways.items()
             }
             browser.close()

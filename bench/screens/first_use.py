@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from playwright.sync_api import Page, sync_playwright
 
 from store.core.home import Home
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
@@ -92,7 +92,7 @@ def launch(page: Page) -> float:
     process, _ = up()
     try:
         wait_for_sample()
-        page.goto(screens_entrance(Home(), "/launch"))
+        page.goto(find_screens_address(Home(), "/launch"))
         button = page.get_by_role("button", name="Launch", exact=True)
         button.wait_for(timeout=60_000)
         page.get_by_text("Optimiser steps").first.wait_for(timeout=60_000)

@@ -35,7 +35,7 @@ from bench.screens.first_use import BROWSER, down, up
 from store.core.home import Home
 from store.core.rating_schemas import RatingProtocol
 from store.http.client import Client
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 SCREEN, COMMAND = 3.0, 5.0  # seconds
 PROTOCOLS: tuple[RatingProtocol, ...] = ("pairwise", "rank", "label")
@@ -54,7 +54,9 @@ def measure(protocol: RatingProtocol, rounds: int) -> list[Figure]:
             _leave_out(client, round_id, next(numbers))
             by_click.append(clicked(listed, f"Many {protocol}"))
             _leave_out(client, round_id, next(numbers))
-            by_address.append(opened(browser, screens_entrance(Home(), f"/rating?round={round_id}"), READ))
+            by_address.append(
+                opened(browser, find_screens_address(Home(), f"/rating?round={round_id}"), READ)
+            )
             _leave_out(client, round_id, next(numbers))
             began = time.perf_counter()
             command = [str(Path(sys.executable).with_name("tunebench")), "round", "show", round_id]
@@ -76,7 +78,7 @@ def _leave_out(client: Client, round_id: str, number: int) -> None:
 
 def clicked(page: Page, name: str) -> float:
     """Seconds from the click on the round's name in the list until its results can be read."""
-    page.goto(screens_entrance(Home(), "/rating"))
+    page.goto(find_screens_address(Home(), "/rating"))
     link = page.get_by_role("link", name=name).first
     link.wait_for()
     began = time.perf_counter()

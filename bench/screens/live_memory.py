@@ -36,7 +36,7 @@ from store.http.client import Client
 from store.jobs import job_queue
 from store.runs import runs
 from tests.tiny import write_model
-from tunebench.terminal.processes import free_port, screens_entrance
+from tunebench.terminal.processes import find_free_port, find_screens_address
 
 MIB_AN_HOUR = 60.0
 EVERY, MEAN_OF = 2.0, 5  # seconds between readings; readings of one mean
@@ -78,14 +78,14 @@ def slope(seconds: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
 def measure(folder: Path, minutes: float, pages: int, warm_up: float) -> list[Figure]:
     """The slopes, and what the processes take at the end."""
     home = Home(folder / "home").create()
-    served = Served(home, free_port(None))
+    served = Served(home, find_free_port(None))
     try:
         run_id = launch(home, folder)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             for number in range(pages):
                 page = browser.new_context().new_page()
-                page.goto(screens_entrance(home, ("/", f"/run?run={run_id}")[number % 2]))
+                page.goto(find_screens_address(home, ("/", f"/run?run={run_id}")[number % 2]))
                 page.wait_for_selector('[data-testid="stMain"] h1', timeout=60_000)
             taken = readings((served.screens.pid, served.engine.pid), 60 * minutes)
             browser.close()

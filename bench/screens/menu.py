@@ -26,7 +26,7 @@ from bench.screens.clicks import CLICK_SECONDS, Screen
 from bench.screens.first_use import BROWSER, down, up
 from store.core.home import Home
 from tests.pages.seeds.seed import seed
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 PAGES = ("Data sets", "Launch", "Runs", "Compare", "Evaluations", "Overview")
 
@@ -46,7 +46,7 @@ def measure(rounds: int) -> list[Figure]:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.goto(screens_entrance(Home(), "/"))
+            page.goto(find_screens_address(Home(), "/"))
             page.get_by_role("button", name="New run").first.wait_for(timeout=60_000)
             taken = [[click(page, name) for name in PAGES] for _ in range(rounds + 1)][1:]
             browser.close()

@@ -44,7 +44,7 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
     pairs = [ratio_interval(a - b, tokens) for a, b in combinations(losses, 2)]
     by_rows = float(np.mean([pair.above or pair.below for pair in pairs]))
-    seed_spread = seeds.seed_spread([losses], tokens)
+    seed_spread = seeds.estimate_seed_spread([losses], tokens)
     assert seed_spread is not None
     about = (
         f"seeds move the loss by {seed_spread.deviation:.4f} nats a token; by rows alone {by_rows:.0%} differ"
@@ -60,9 +60,9 @@ def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
 
 def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
     first, second = np.split(losses, 2)
-    seed_spread = seeds.seed_spread([first, second], tokens)
+    seed_spread = seeds.estimate_seed_spread([first, second], tokens)
     assert seed_spread is not None
-    interval = seeds.difference_of_settings(first, second, tokens, seed_spread)
+    interval = seeds.compare_settings(first, second, tokens, seed_spread)
     return interval.above or interval.below
 
 

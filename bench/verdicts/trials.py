@@ -38,7 +38,7 @@ class Trials:
         self.trec_file = trec_file
         os.environ["TUNEBENCH_NO_SAMPLE"] = "1"
         self.home = Home(folder).create()
-        running = processes.running_engine(self.home)
+        running = processes.find_running_engine(self.home)
         self.client: Client = running or processes.start_engine(self.home)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Trials:
             for row in run_outcomes.costs(self.client)
             if row["run_id"] in ids
         ]
-        return {ids[place["run"]]: place["status"] for place in pareto.front(points)}
+        return {ids[place["run"]]: place["status"] for place in pareto.compute_front(points)}
 
     def run(self, name: str, **config: Any) -> Run:
         """The finished run of that name. Raises SystemExit where it failed."""

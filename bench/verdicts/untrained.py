@@ -14,7 +14,7 @@ import torch
 from engine.evaluation.probes import suite_probes
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
 from engine.models import adapter_weights, loading
-from engine.models.tuning_methods import base_model, make_trainable
+from engine.models.tuning_methods import make_trainable, use_base_model
 from store.core.home import Home
 from store.training.methods import METHODS
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
@@ -40,17 +40,17 @@ def changes(home: Home) -> Iterator[tuple[str, float, float]]:
 
 
 def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
-    source = loading.resolve(BUNDLED_MODEL, home)
+    source = loading.resolve_model(BUNDLED_MODEL, home)
     tokenizer = loading.load_tokenizer(source)
     model = loading.load_model(config, source, "cpu", torch.float32)
-    probe = suite_probes.prose(tokenizer, None).part(PASSAGES)
+    probe = suite_probes.build_prose_probe(tokenizer, None).part(PASSAGES)
     before = _loss(probe.measure(model, batch_size=8, device=CPU))
     torch.manual_seed(0)
     examples = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
-    folder = None if config.held else loading.weights_folder(source)
-    tuned = make_trainable(model, config, torch.float32, start=adapter_weights.Sources(examples, folder))
+    folder = None if config.held else loading.find_weights_folder(source)
+    tuned = make_trainable(model, config, torch.float32, start=adapter_weights.InitSources(examples, folder))
     on = _loss(probe.measure(tuned, batch_size=8, device=CPU))
-    with base_model(tuned) as untuned:
+    with use_base_model(tuned) as untuned:
         off = _loss(probe.measure(untuned, batch_size=8, device=CPU))
     return off - before, on - before
 

@@ -20,7 +20,7 @@ from store.export import exports
 from store.monitoring import monitor_alerts
 from store.registry import model_versions
 from store.retraining import improvements
-from store.serving.schemas import EndpointSeen
+from store.serving.schemas import EndpointStatus
 from tests.e2e.started_app import App, wait_until
 
 MODEL = "topics"
@@ -92,7 +92,7 @@ class Shipping:
             client.command("gather_gate_evidence", {"version": f"{MODEL}@2", "alias": "production"})
             self._work.finished(LONG, "what the gate needs")
 
-    def endpoint(self) -> EndpointSeen:
+    def endpoint(self) -> EndpointStatus:
         """That of the model."""
         seen = [seen for seen in self._app.client.endpoints() if seen["name"] == MODEL]
         return seen[0] if seen else missing(MODEL)

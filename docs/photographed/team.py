@@ -9,7 +9,7 @@ from typing import NamedTuple
 from playwright.sync_api import Browser
 
 from docs.photographed.camera import LONG, SHORT, SIZE, Camera, missing, say
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.playground import conversations
 from store.rating import ratings, rounds
 from store.runs import runs
@@ -82,12 +82,12 @@ class Team:
             accept(page, invited["link"], name)
         return Camera(page, self._app, self._only)
 
-    def round(self, run: str) -> RoundLine | None:
+    def round(self, run: str) -> RoundSummary | None:
         """The round in which a run was held against its base; None where there is none yet."""
         rated = rounds.of_run(self._app.client, runs.get_run(self._app.client, run)["run_id"])
         return rated[0] if rated else None
 
-    def started(self, camera: Camera, run: str) -> RoundLine:
+    def started(self, camera: Camera, run: str) -> RoundSummary:
         """A round by the form, once its answers are there."""
         if made := self.round(run):
             return made

@@ -21,56 +21,59 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.archives.config import FORMAT, VERSION, ReadManifest, ReadSeal
+from store.archives.config import FORMAT, VERSION, ManifestDocument, SealDocument
 from store.archives.schemas import BundleManifest, BundleSeal, FieldDifference
 from store.core.errors import ConfigError, DataError
 from store.core.home import SPARE_BYTES
 from store.core.model_schemas import VersionFile
 
-MAX_WORDS = 60  # characters of a value that are shown
-NOT_THERE = "not there"
+MAX_SHOWN_CHARACTERS = 60  # characters of a value that are shown
+MISSING = "not there"
 DIGEST = 16  # hexadecimal digits of a field's checksum
 
 
-def leaves(document: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+def iterate_leaves(document: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """Each value that holds no other, by its path: config.learning_rate, figures[2].value."""
     if isinstance(document, Mapping) and document:
         for key, value in document.items():
-            yield from leaves(value, f"{at}.{key}" if at else str(key))
+            yield from iterate_leaves(value, f"{at}.{key}" if at else str(key))
     elif isinstance(document, list) and document:
         for place, value in enumerate(document):
-            yield from leaves(value, f"{at}[{place}]")
+            yield from iterate_leaves(value, f"{at}[{place}]")
     else:
         yield at, document
 
 
-def digests(document: Any) -> dict[str, str]:
+def compute_digests(document: Any) -> dict[str, str]:
     """A short checksum of each field: it names what was changed, and proves nothing by itself."""
-    return {path: hashlib.sha256(_as_json(value)).hexdigest()[:DIGEST] for path, value in leaves(document)}
+    return {
+        path: hashlib.sha256(_encode_json(value)).hexdigest()[:DIGEST]
+        for path, value in iterate_leaves(document)
+    }
 
 
-def _as_json(value: Any) -> bytes:
+def _encode_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=True, sort_keys=True).encode()
 
 
-def differing(bundle: Any, here: Any) -> list[FieldDifference]:
+def compare_documents(bundle: Any, here: Any) -> list[FieldDifference]:
     """Fields that differ between a bundle's document and the one of this home."""
-    theirs, ours = dict(leaves(bundle)), dict(leaves(here))
+    theirs, ours = dict(iterate_leaves(bundle)), dict(iterate_leaves(here))
     return [
-        {"field": path, "bundle": _value_words(theirs, path), "here": _value_words(ours, path)}
+        {"field": path, "bundle": _describe_value(theirs, path), "here": _describe_value(ours, path)}
         for path in dict.fromkeys([*ours, *theirs])
-        if path not in theirs or path not in ours or _as_json(theirs[path]) != _as_json(ours[path])
+        if path not in theirs or path not in ours or _encode_json(theirs[path]) != _encode_json(ours[path])
     ]
 
 
-def _value_words(values: Mapping[str, Any], path: str) -> str:
-    return value_text(values[path]) if path in values else NOT_THERE
+def _describe_value(values: Mapping[str, Any], path: str) -> str:
+    return format_value(values[path]) if path in values else MISSING
 
 
-def value_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """On one line, cut where it is long."""
     text = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
-    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 # The seal of a bundle: checksums of its manifest, whole and field by field, and the fingerprint of all.
@@ -87,7 +90,7 @@ LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: none is taken for a
 GROUPS, GROUP = 4, 4  # of letters: 80 bits, which nobody finds a second bundle for
 
 
-def manifest_text(manifest: BundleManifest) -> bytes:
+def encode_manifest(manifest: BundleManifest) -> bytes:
     """The manifest as it is written."""
     return json.dumps(manifest, ensure_ascii=False, indent=1).encode()
 
@@ -96,43 +99,47 @@ def write_seal(manifest: bytes) -> bytes:
     """The seal of a manifest that was just written."""
     seal: BundleSeal = {
         "manifest": hashlib.sha256(manifest).hexdigest(),
-        "fields": digests(json.loads(manifest)),
+        "fields": compute_digests(json.loads(manifest)),
     }
     return json.dumps(seal, ensure_ascii=False, indent=1).encode()
 
 
-def fingerprint(manifest: bytes) -> str:
+def compute_fingerprint(manifest: bytes) -> str:
     """Of the bundle, to be compared by voice or mail: K7QF-2M9D-0RXA-T41C."""
     number = int.from_bytes(hashlib.sha256(manifest).digest()[: GROUPS * GROUP * 5 // 8])
     letters = [LETTERS[number >> 5 * place & 31] for place in reversed(range(GROUPS * GROUP))]
     return "-".join("".join(letters[i : i + GROUP]) for i in range(0, len(letters), GROUP))
 
 
-def broken_seal(manifest: bytes, seal: bytes) -> str:
+def check_seal(manifest: bytes, seal: bytes) -> str:
     """What of the two was changed since they were written; empty where nothing was."""
     try:
-        stated = ReadSeal.parse(json.loads(seal))
+        stated = SealDocument.parse(json.loads(seal))
     except (ValueError, RecursionError, ConfigError):
         return f"its {SEAL} is none: it was changed after it was written"
     try:
         document: Any = json.loads(manifest)
-        present = digests(document)
+        present = compute_digests(document)
     except (ValueError, RecursionError):
         return "its manifest is no JSON"
     paths = [p for p in dict.fromkeys([*stated.fields, *present]) if stated.fields.get(p) != present.get(p)]
     if hashlib.sha256(manifest).hexdigest() == stated.manifest:
-        return f"its {SEAL} was changed after it was written: {_named(paths, document)}" if paths else ""
+        return (
+            f"its {SEAL} was changed after it was written: {_describe_fields(paths, document)}"
+            if paths
+            else ""
+        )
     if paths:
-        return f"its manifest.json was changed after it was written: {_named(paths, document)}"
+        return f"its manifest.json was changed after it was written: {_describe_fields(paths, document)}"
     return f"its manifest.json or its {SEAL} was changed after it was written, in no field of the manifest"
 
 
-def _named(paths: list[str], document: Any) -> str:
+def _describe_fields(paths: list[str], document: Any) -> str:
     """ "config.learning_rate is 0.5"."""
-    values = dict(leaves(document))
+    values = dict(iterate_leaves(document))
     parts = []
     for path in paths[:MAX_NAMED]:
-        value = value_text(values[path]) if path in values else NOT_THERE
+        value = format_value(values[path]) if path in values else MISSING
         parts.append(f"{path[:120]!r} is {value!r}")
     more = len(paths) - MAX_NAMED
     return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")
@@ -152,14 +159,14 @@ UNLISTED = {MANIFEST, SEAL}  # in the manifest's list of files
 MANIFEST_BYTES = 32 * 2**20
 WHOLE_BYTES = 32 * 2**30  # unpacked
 DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
-MOST_RATIO = 200  # unpacked over packed, above a megabyte
+MAX_RATIO = 200  # unpacked over packed, above a megabyte
 MAX_VALUES_PER_BYTE = 100  # of a Parquet file: what it becomes in memory is told by its values, not its size
 PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in steps of any size
 BLOCK = 2**20
-AGAIN = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
+RETRY_FIX = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
 
 
-def checksum(path: Path, name: str = "") -> VersionFile:
+def compute_checksum(path: Path, name: str = "") -> VersionFile:
     """A file by its name, or by another, with its size and checksum."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -169,33 +176,33 @@ def checksum(path: Path, name: str = "") -> VersionFile:
 def write_archive(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> str:
     """The bundle: `files` by their names in it, the manifest, which has their checksums, and its seal; the
     bundle's fingerprint."""
-    text = manifest_text(manifest)
+    text = encode_manifest(manifest)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         archive.writestr(MANIFEST, text)
         archive.writestr(SEAL, write_seal(text))
         for name, path in files.items():
             stored = path.suffix == ".parquet"  # is compressed already
             archive.write(path, name, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
-    return fingerprint(text)
+    return compute_fingerprint(text)
 
 
-def unpack(bundle: Path, folder: Path) -> ReadManifest:
+def unpack(bundle: Path, folder: Path) -> ManifestDocument:
     """Check the bundle and lay its files into the empty `folder`. Raises DataError with what is wrong."""
     try:
         _check_directory(bundle)
         with zipfile.ZipFile(bundle) as archive:
-            entries = _entries(archive, bundle, folder)
+            entries = _list_entries(archive, bundle, folder)
             text = archive.read(entries[MANIFEST])
             _check_version(text, bundle)
             if SEAL not in entries:
-                raise _refused(bundle, f"it has no {SEAL}, so that its manifest can't be checked")
-            if why := broken_seal(text, archive.read(entries[SEAL])):
-                raise _refused(bundle, why)
-            manifest = _manifest(text, bundle)
+                raise _build_error(bundle, f"it has no {SEAL}, so that its manifest can't be checked")
+            if why := check_seal(text, archive.read(entries[SEAL])):
+                raise _build_error(bundle, why)
+            manifest = _parse_manifest(text, bundle)
             _check_listed(entries, manifest, bundle)
             sums = {listed.path: listed.sha256 for listed in manifest.files}
             for name in sorted({*entries} - UNLISTED):
-                _lay_out(archive, entries[name], sums[name], folder / name)
+                _extract_entry(archive, entries[name], sums[name], folder / name)
             (folder / MANIFEST).write_bytes(text)
     except (
         zipfile.BadZipFile,
@@ -205,7 +212,7 @@ def unpack(bundle: Path, folder: Path) -> ReadManifest:
         struct.error,
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise _refused(bundle, f"it is no whole zip file ({reason})") from error
+        raise _build_error(bundle, f"it is no whole zip file ({reason})") from error
     return manifest
 
 
@@ -217,7 +224,7 @@ def _check_directory(bundle: Path) -> None:
         tail = file.read()
         end = tail.rfind(b"PK\5\6")
         if end < 0 or len(tail) < end + 22:
-            raise _refused(bundle, "it is no zip file")
+            raise _build_error(bundle, "it is no zip file")
         count, length = struct.unpack("<HI", tail[end + 10 : end + 16])
         if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # more than 4 GiB: a larger record says it
             (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
@@ -225,35 +232,37 @@ def _check_directory(bundle: Path) -> None:
             record = file.read(56)
             # zipfile takes the one before the locator, wherever that points to
             if record[:4] != b"PK\6\6" or len(record) < 56 or place != size - len(tail) + end - 20 - 56:
-                raise _refused(bundle, "it is no whole zip file")
+                raise _build_error(bundle, "it is no whole zip file")
             count, length = struct.unpack("<QQ", record[32:48])
     if length > DIRECTORY_BYTES or count > len(NAMES):
-        raise _refused(bundle, f"it lists {count:,} files, and a bundle has at most {len(NAMES)}")
+        raise _build_error(bundle, f"it lists {count:,} files, and a bundle has at most {len(NAMES)}")
 
 
-def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
+def _list_entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
     """The files by name. Raises DataError for a name that no bundle has, one that is there twice, and sizes
     that nobody should unpack."""
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         name = entry.orig_filename
         if name not in NAMES:
-            raise _refused(bundle, f"it has a file {name[:80]!r}, which is none of a bundle's")
+            raise _build_error(bundle, f"it has a file {name[:80]!r}, which is none of a bundle's")
         if name in entries:
-            raise _refused(bundle, f"it has the file {name!r} twice")
+            raise _build_error(bundle, f"it has the file {name!r} twice")
         if entry.flag_bits & 1:
-            raise _refused(bundle, f"its file {name!r} is encrypted")
+            raise _build_error(bundle, f"its file {name!r} is encrypted")
         if entry.compress_type not in PACKED_BY:
-            raise _refused(bundle, f"its file {name!r} is packed in a way that no bundle is")
-        if entry.file_size > max(BLOCK, MOST_RATIO * entry.compress_size):
-            raise _refused(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
+            raise _build_error(bundle, f"its file {name!r} is packed in a way that no bundle is")
+        if entry.file_size > max(BLOCK, MAX_RATIO * entry.compress_size):
+            raise _build_error(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
                            f" {entry.compress_size:,}")  # fmt: skip
         entries[name] = entry
     _check_needed(entries, bundle)
     whole = sum(entry.file_size for entry in entries.values())
     room = shutil.disk_usage(folder).free - SPARE_BYTES
     if whole > WHOLE_BYTES:
-        raise _refused(bundle, f"unpacked it has {whole / 2**30:,.1f} GiB, over {WHOLE_BYTES / 2**30:.0f}")
+        raise _build_error(
+            bundle, f"unpacked it has {whole / 2**30:,.1f} GiB, over {WHOLE_BYTES / 2**30:.0f}"
+        )
     if whole > room:
         raise DataError(
             f"The bundle {bundle.name} needs {whole / 2**20:,.0f} MiB of the disk, and"
@@ -268,10 +277,10 @@ def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
     """What is read whole is there, and has a size that can be read whole."""
     for name in NEEDED:
         if name not in entries:
-            raise _refused(bundle, f"it has no {name}")
+            raise _build_error(bundle, f"it has no {name}")
     for name, most in ((MANIFEST, MANIFEST_BYTES), (SEAL, SEAL_BYTES)):
         if name in entries and entries[name].file_size > most:
-            raise _refused(bundle, f"its {name} has more than {most / 2**20:.0f} MiB")
+            raise _build_error(bundle, f"its {name} has more than {most / 2**20:.0f} MiB")
 
 
 def _check_version(text: bytes, bundle: Path) -> None:
@@ -279,38 +288,38 @@ def _check_version(text: bytes, bundle: Path) -> None:
     try:
         document: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused(bundle, "its manifest is no JSON") from error
+        raise _build_error(bundle, "its manifest is no JSON") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise _refused(bundle, f"its manifest is not of the format {FORMAT}")
+        raise _build_error(bundle, f"its manifest is not of the format {FORMAT}")
     if document.get("version") != VERSION:
         older = document.get("version") == 1
         raise DataError(
             f"The bundle {bundle.name} is of version {str(document.get('version'))[:20]}, and this Tunebench"
             f" reads version {VERSION}.",
-            fix=f"Its manifest has no seal. {AGAIN}." if older else "Update Tunebench.",
+            fix=f"Its manifest has no seal. {RETRY_FIX}." if older else "Update Tunebench.",
             field="bundle",
         )
 
 
-def _manifest(text: bytes, bundle: Path) -> ReadManifest:
+def _parse_manifest(text: bytes, bundle: Path) -> ManifestDocument:
     try:
-        return ReadManifest.parse(json.loads(text))
+        return ManifestDocument.parse(json.loads(text))
     except ConfigError as error:
-        raise _refused(bundle, f"its manifest can't be read: {error.message}") from error
+        raise _build_error(bundle, f"its manifest can't be read: {error.message}") from error
 
 
-def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ReadManifest, bundle: Path) -> None:
+def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ManifestDocument, bundle: Path) -> None:
     listed = {file.path: file for file in manifest.files}
     for name in sorted({*entries, *listed} - UNLISTED):
         if name not in listed:
-            raise _refused(bundle, f"its file {name} is not in its manifest")
+            raise _build_error(bundle, f"its file {name} is not in its manifest")
         if name not in entries:
-            raise _refused(bundle, f"its manifest has a file {name[:80]!r} that isn't there")
+            raise _build_error(bundle, f"its manifest has a file {name[:80]!r} that isn't there")
         if entries[name].file_size != listed[name].bytes:
-            raise _refused(bundle, f"its file {name} has another size than its manifest says")
+            raise _build_error(bundle, f"its file {name} has another size than its manifest says")
 
 
-def _lay_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path: Path) -> None:
+def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path: Path) -> None:
     digest, left = hashlib.sha256(), entry.file_size
     with archive.open(entry) as source, open(path, "xb") as target:
         while block := source.read(BLOCK):
@@ -337,14 +346,16 @@ def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
         values = sum(chunk.num_values for chunk in chunks)
         unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _refused(file, "it is no Parquet file") from error
+        raise _build_error(file, "it is no Parquet file") from error
     size = file.stat().st_size
     if rows is not None and footer.num_rows > rows:
-        raise _refused(file, f"it has {footer.num_rows:,} rows, and there are {rows:,}")
+        raise _build_error(file, f"it has {footer.num_rows:,} rows, and there are {rows:,}")
     if max(values, footer.num_rows) > max(BLOCK, MAX_VALUES_PER_BYTE * size):
-        raise _refused(file, f"it would become {max(values, footer.num_rows):,} values out of {size:,} bytes")
-    if unpacked > max(BLOCK, MOST_RATIO * size):
-        raise _refused(file, f"it would become {unpacked:,} bytes out of {size:,}")
+        raise _build_error(
+            file, f"it would become {max(values, footer.num_rows):,} values out of {size:,} bytes"
+        )
+    if unpacked > max(BLOCK, MAX_RATIO * size):
+        raise _build_error(file, f"it would become {unpacked:,} bytes out of {size:,}")
     return opened
 
 
@@ -363,5 +374,5 @@ def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
             path = folder / f"{stem}-{number}{suffix}"
 
 
-def _refused(bundle: Path, why: str) -> DataError:
-    return DataError(f"{bundle.name} can't be taken: {why}.", fix=AGAIN, field="bundle")
+def _build_error(bundle: Path, why: str) -> DataError:
+    return DataError(f"{bundle.name} can't be taken: {why}.", fix=RETRY_FIX, field="bundle")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from engine.server import audit_log
-from engine.server.command import MADE, Command
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, Command
+from engine.server.job_submission import JobSubmission
 from store.archives.config import BundleConfig, OpenBundleConfig, ReproduceConfig
 from store.archives.schemas import OpenedBundle
 from store.core.errors import NotFoundError, StateError
@@ -25,15 +25,15 @@ NAME_CHARACTERS = 105
 class BundleCommands:
     """The commands over one store; `launching` queues jobs."""
 
-    def __init__(self, database: Database, launching: Launching) -> None:
+    def __init__(self, database: Database, launching: JobSubmission) -> None:
         self.database, self.launching = database, launching
 
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "bundle": Command(BundleConfig, self.bundle, audit_log.by_run, makes_work=True),
-            "open_bundle": Command(OpenBundleConfig, self.open_bundle, MADE, makes_work=True),
-            "reproduce": Command(ReproduceConfig, self.reproduce, MADE, makes_work=True),
+            "bundle": Command(BundleConfig, self.bundle, audit_log.find_run_subject, makes_work=True),
+            "open_bundle": Command(OpenBundleConfig, self.open_bundle, CREATED, makes_work=True),
+            "reproduce": Command(ReproduceConfig, self.reproduce, CREATED, makes_work=True),
         }
 
     def bundle(self, config: BundleConfig) -> JobQueued:
@@ -67,7 +67,7 @@ class BundleCommands:
         def beside(tx: Transaction, run_id: str) -> RunFacts:
             document = {"run": run_id, "bundle": config.bundle, "name": trained.name}
             at = self.launching.clock()
-            job_id = job_queue.new_id("job", at)
+            job_id = job_queue.create_id("job", at)
             title = f"{trained.name} beside its bundle"
             new = job_queue.NewJob(job_id, "reproduction", title, document, at, after_jobs=[run_id])
             job_queue.insert(tx, new)

@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 
 from engine.archives import archive_file
 from engine.data import training_rows
-from engine.data.cleaning.recipe_run import FATES_SCHEMA, add_fates
+from engine.data.cleaning.recipe_run import FATES_SCHEMA, hash_fates
 from engine.data.conversion.dataset_writer import DatasetWriter
-from engine.data.readers.file_rows import skipped
+from engine.data.readers.file_rows import make_skipped_row
 from engine.models import loading, provenance
-from engine.models.bundled import ensure
-from engine.models.hardware import versions
+from engine.models.bundled import ensure_bundled_model
+from engine.models.hardware import read_versions
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset
-from store.archives.config import ReadBase, ReadManifest, ReadRows
-from store.archives.schemas import BaseHere, BaseWeights, BundleDifference
+from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
+from store.archives.schemas import BaseStatus, BaseWeights, BundleDifference
 from store.core.errors import DataError, ModelError
 from store.core.row_schemas import RowsResult
 from store.data.dataset_files import LATER, SCHEMA, SKIPPED_SCHEMA
@@ -38,19 +38,19 @@ from store.runs.schemas import RunFacts
 NOT_HERE, UNKNOWN = "not here", "not known"
 
 
-def tunebench_version() -> str:
+def get_tunebench_version() -> str:
     """Of the installed package."""
     return importlib.metadata.version("tunebench")
 
 
-def differences_before(
-    manifest: ReadManifest, base: BaseHere, weights: BaseWeights | None
+def compare_before_run(
+    manifest: ManifestDocument, base: BaseStatus, weights: BaseWeights | None
 ) -> list[BundleDifference]:
     """What is known before the run: versions, the base model's weights, its tokenizer, missing data sets."""
     environment = manifest.environment
-    pairs = [("Tunebench", environment.tunebench, tunebench_version())]
+    pairs = [("Tunebench", environment.tunebench, get_tunebench_version())]
     pairs += [("platform", environment.platform, platform.platform())]
-    mine = versions()
+    mine = read_versions()
     for name in sorted({*environment.versions, *mine}):
         pairs.append((name, environment.versions.get(name, UNKNOWN), mine.get(name, NOT_HERE)))
     first = (manifest.base.fingerprint or UNKNOWN)[:12]
@@ -63,7 +63,7 @@ def differences_before(
     return [{"what": what, "first": first, "here": here} for what, first, here in pairs if first != here]
 
 
-def differences_after(manifest: ReadManifest, facts: RunFacts) -> list[BundleDifference]:
+def compare_after_run(manifest: ManifestDocument, facts: RunFacts) -> list[BundleDifference]:
     """What the run alone could say: its device, its precision, its rows."""
     environment = manifest.environment
     pairs = [
@@ -78,42 +78,44 @@ def differences_after(manifest: ReadManifest, facts: RunFacts) -> list[BundleDif
 TOKENIZER = "tokenizer.json"
 
 
-def weights_of_source(job: WorkerJob, source: str) -> BaseWeights:
+def describe_weights(job: WorkerJob, source: str) -> BaseWeights:
     """Of a folder or a hub id. Without a fingerprint where the hub's files are not on this machine."""
     try:
-        folder = loading.weights_folder(source)
+        folder = loading.find_weights_folder(source)
     except OSError:
-        return {**provenance.reference(source), "fingerprint": None, "tokenizer": None, "files": []}
+        return {**provenance.build_reference(source), "fingerprint": None, "tokenizer": None, "files": []}
     files, names = [], sorted(folder.glob("*.safetensors"))
     for number, name in enumerate(names):
         job.check_cancelled()
         job.progress(number, len(names), "files", "Taking the checksum of the base model")
-        files.append(archive_file.checksum(name))
+        files.append(archive_file.compute_checksum(name))
     sums = [[file["path"], file["sha256"]] for file in files]
     fingerprint = hashlib.sha256(json.dumps(sums).encode()).hexdigest() if files else None
     tokenizer = folder / TOKENIZER
-    named = provenance.reference(str(folder) if not Path(source).is_dir() else source)
-    sha256 = archive_file.checksum(tokenizer)["sha256"] if tokenizer.exists() else None
+    named = provenance.build_reference(str(folder) if not Path(source).is_dir() else source)
+    sha256 = archive_file.compute_checksum(tokenizer)["sha256"] if tokenizer.exists() else None
     return {**named, "fingerprint": fingerprint, "tokenizer": sha256, "files": files}
 
 
-def _is_hub_id(base: ReadBase) -> bool:
+def _is_hub_id(base: ManifestBase) -> bool:
     """Whether the bundle's base model is one of a hub, and its name not that of a folder of this machine."""
     plain = base.hub_id == base.name and provenance.HUB_ID.fullmatch(base.name)
     return bool(plain) and not Path(base.name).exists()
 
 
-def weights_here(job: WorkerJob, base: ReadBase, model: str) -> tuple[str, BaseHere, BaseWeights | None]:
+def find_local_weights(
+    job: WorkerJob, base: ManifestBase, model: str
+) -> tuple[str, BaseStatus, BaseWeights | None]:
     """How the bundle's base model is called here, whether it is the same, and what it is. model: where it
     lies, as the user says; empty for by its name."""
     name = model or base.name
     if name in loading.BUNDLED:
-        ensure(name, job.home)
+        ensure_bundled_model(name, job.home)
     own = (job.home.models / name).is_dir() and "/" not in name
     if not (model or own or _is_hub_id(base)):
         return name, "missing", None
     try:
-        weights = weights_of_source(job, loading.resolve(name, job.home))
+        weights = describe_weights(job, loading.resolve_model(name, job.home))
     except ModelError:
         if model:
             raise
@@ -131,13 +133,13 @@ def weights_here(job: WorkerJob, base: ReadBase, model: str) -> tuple[str, BaseH
 BATCH = 5_000  # rows
 
 
-def import_rows(job: WorkerJob, unpacked: Path, bundled: ReadRows, aside: Path) -> RowsResult | None:
+def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Path) -> RowsResult | None:
     """Make the data set of the bundle that lies in `unpacked`; None where the same rows are here already.
 
     Raises DataError for rows that are not those that the manifest names.
     """
     if bundled.format not in FORMATS or FORMATS[bundled.format].kind != bundled.kind:
-        raise _refused(
+        raise _build_error(
             f"its rows are said to be {bundled.kind} of the format {bundled.format}, which there isn't"
         )
     if job.home.rows(bundled.fingerprint).exists():
@@ -147,20 +149,22 @@ def import_rows(job: WorkerJob, unpacked: Path, bundled: ReadRows, aside: Path) 
         with DatasetWriter(aside) as writer:
             _write(job, writer, unpacked, parts, bundled.row_count)
             if (fates := unpacked / archive_file.FATES).exists():
-                table = _checked(archive_file.open_parquet(fates).read(), FATES_SCHEMA)
+                table = _cast_columns(archive_file.open_parquet(fates).read(), FATES_SCHEMA)
                 pq.write_table(table, aside / archive_file.FATES, compression="zstd")
-                add_fates(writer.fingerprint, table)
+                hash_fates(writer.fingerprint, table)
                 writer.fingerprint.add("parent", pa.array([bundled.parent_fingerprint or ""]))
             fingerprint = writer.close()
     except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # a full disk, say; Parquet's own have no number
             raise
         reason = " ".join(str(error).split())[:200]
-        raise _refused(f"its rows can't be read ({reason})") from error
+        raise _build_error(f"its rows can't be read ({reason})") from error
     if fingerprint != bundled.fingerprint or writer.row_count != bundled.row_count:
-        raise _refused(f"its rows are not those of its manifest: {fingerprint}, not {bundled.fingerprint}")
+        raise _build_error(
+            f"its rows are not those of its manifest: {fingerprint}, not {bundled.fingerprint}"
+        )
     publish_dataset(job, aside, fingerprint)
-    return _result(bundled, writer, parts, (unpacked / archive_file.ROWS).stat().st_size)
+    return _build_result(bundled, writer, parts, (unpacked / archive_file.ROWS).stat().st_size)
 
 
 def check_split(file: Path, row_count: int) -> None:
@@ -169,13 +173,13 @@ def check_split(file: Path, row_count: int) -> None:
         table = archive_file.open_parquet(file, row_count).read(columns=["row_id", "split"])
         names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise _refused("its split can't be read") from error
+        raise _build_error("its split can't be read") from error
     if not pa.types.is_integer(table["row_id"].type):
-        raise _refused("its split has no ids of rows")
+        raise _build_error("its split has no ids of rows")
     training_rows.check_split({part: ids[names == part] for part in training_rows.PARTS}, row_count)
 
 
-def same_split(first: Path, second: Path) -> bool | None:
+def is_same_split(first: Path, second: Path) -> bool | None:
     """Whether two splits deal each row to the same part; None where one is gone."""
     if not first.exists() or not second.exists():
         return None
@@ -193,24 +197,24 @@ def _write(
     total = file.metadata.num_rows
     for batch in file.iter_batches(BATCH):
         job.check_cancelled()
-        table = _checked(pa.Table.from_batches([batch]), SCHEMA)
+        table = _cast_columns(pa.Table.from_batches([batch]), SCHEMA)
         writer.add_table(table)
         parts.update(part for part in table["part"].to_pylist() if part is not None)
         job.progress(writer.row_count, total, "rows", "Taking the rows in")
-    for row in _checked(
+    for row in _cast_columns(
         archive_file.open_parquet(unpacked / archive_file.SKIPPED).read(), SKIPPED_SCHEMA
     ).to_pylist():
-        writer.skip(row["line"], skipped(row["reason"], row["excerpt"]))
+        writer.skip(row["line"], make_skipped_row(row["reason"], row["excerpt"]))
 
 
-def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _cast_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of the schema, as it has them; those that older data sets lack are null."""
     for name in LATER & set(schema.names) - set(table.column_names):
         table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
     return table.select(schema.names).cast(schema)
 
 
-def _result(bundled: ReadRows, writer: DatasetWriter, parts: Counter[str], size: int) -> RowsResult:
+def _build_result(bundled: ManifestRows, writer: DatasetWriter, parts: Counter[str], size: int) -> RowsResult:
     return {
         "fingerprint": bundled.fingerprint,
         "kind": bundled.kind,
@@ -233,5 +237,5 @@ def _result(bundled: ReadRows, writer: DatasetWriter, parts: Counter[str], size:
     }
 
 
-def _refused(why: str) -> DataError:
-    return DataError(f"The bundle can't be taken: {why}.", fix=archive_file.AGAIN, field="bundle")
+def _build_error(why: str) -> DataError:
+    return DataError(f"The bundle can't be taken: {why}.", fix=archive_file.RETRY_FIX, field="bundle")

@@ -9,19 +9,19 @@ import os
 from pathlib import Path
 
 from engine.archives import archive_file, contents, originals
-from engine.worker.job import Phase, WorkerJob, always
-from engine.worker.temporary_folder import temporary_folder
-from store.archives.config import OpenBundleConfig, ReadManifest
-from store.archives.schemas import BaseHere, OpenedBundle
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
+from engine.worker.temporary_folder import use_temporary_folder
+from store.archives.config import ManifestDocument, OpenBundleConfig
+from store.archives.schemas import BaseStatus, OpenedBundle
 from store.core.errors import NotFoundError
 from store.core.model_folders import CODE_FIELD
-from store.jobs.schemas import OtherRows
-from store.training.train_config import Split, TrainConfig, split_of
+from store.jobs.schemas import AuxiliaryDataset
+from store.training.train_config import Split, TrainConfig, get_split
 
 KEPT = (archive_file.MANIFEST, archive_file.SPLIT, archive_file.LOSSES)
 
 
-phases = always(  # estimated
+phases = build_fixed_phases(  # estimated
     Phase("Checking the bundle", 0.3),
     Phase("Taking the checksum of the base model", 0.5),
     Phase("Taking the rows in", 0.2),
@@ -31,18 +31,18 @@ phases = always(  # estimated
 def run(job: WorkerJob) -> OpenedBundle:
     """Open it. Raises DataError where it is none, or not as its manifest says."""
     config = OpenBundleConfig.parse(job.config)
-    bundle = _uploaded(job, config.upload)
-    with temporary_folder(job, what="the bundle", again="open it again") as folder:
+    bundle = _find_upload(job, config.upload)
+    with use_temporary_folder(job, what="the bundle", again="open it again") as folder:
         unpacked = folder / "unpacked"
         unpacked.mkdir()
         job.progress(0, 1, "file", "Checking the bundle")
-        sha256 = archive_file.checksum(bundle)["sha256"]
+        sha256 = archive_file.compute_checksum(bundle)["sha256"]
         manifest = archive_file.unpack(bundle, unpacked)
         trained = TrainConfig.of_past(manifest.config)
         contents.check_split(unpacked / archive_file.SPLIT, manifest.data.row_count)
         originals.read_losses(unpacked / archive_file.LOSSES)
-        model, base, weights = contents.weights_here(job, manifest.base, config.model)
-        refused = _refused(job, manifest, trained, base)
+        model, base, weights = contents.find_local_weights(job, manifest.base, config.model)
+        refused = _explain_refusal(job, manifest, trained, base)
         included = (unpacked / archive_file.ROWS).exists() and (unpacked / archive_file.SKIPPED).exists()
         taken = contents.import_rows(job, unpacked, manifest.data, folder / "rows") if included else None
         if taken is None and not job.home.rows(manifest.data.fingerprint).exists():
@@ -52,7 +52,7 @@ def run(job: WorkerJob) -> OpenedBundle:
     answer: OpenedBundle = {
         "bundle": config.upload,
         "sha256": sha256,
-        "seal": archive_file.fingerprint((job.dir.path / archive_file.MANIFEST).read_bytes()),
+        "seal": archive_file.compute_fingerprint((job.dir.path / archive_file.MANIFEST).read_bytes()),
         "run": {
             "run_id": manifest.run.run_id,
             "name": manifest.run.name,
@@ -63,29 +63,31 @@ def run(job: WorkerJob) -> OpenedBundle:
         "fingerprint": manifest.data.fingerprint,
         "taken": taken,
         "dataset": manifest.data.name,
-        "split": split_of(manifest.config, Split().fields()),
+        "split": get_split(manifest.config, Split().fields()),
         "base": base,
-        "others": _others(manifest),
-        "differences": contents.differences_before(manifest, base, weights),
+        "others": _list_others(manifest),
+        "differences": contents.compare_before_run(manifest, base, weights),
     }
     return {**answer, "refused": refused} if refused else answer
 
 
-def _uploaded(job: WorkerJob, name: str) -> Path:
+def _find_upload(job: WorkerJob, name: str) -> Path:
     path = job.home.uploads / name
     if Path(name).name != name or name.startswith(".") or path.is_symlink() or not path.is_file():
         raise NotFoundError(f"There is no uploaded file {name!r}.", fix="Upload the bundle.", field="upload")
     return path
 
 
-def _others(manifest: ReadManifest) -> list[OtherRows]:
+def _list_others(manifest: ManifestDocument) -> list[AuxiliaryDataset]:
     return [
         {"role": other.role, "name": other.name, "fingerprint": other.fingerprint}
         for other in manifest.others
     ]
 
 
-def _refused(job: WorkerJob, manifest: ReadManifest, trained: TrainConfig, base: BaseHere) -> str:
+def _explain_refusal(
+    job: WorkerJob, manifest: ManifestDocument, trained: TrainConfig, base: BaseStatus
+) -> str:
     """Why it can't be run again; empty where it can."""
     if trained.init_from or manifest.run.kind != "train":
         return "it goes on from another run, whose model is not in the bundle"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from engine.archives import archive_file
 from engine.evaluation.comparison import run_comparison
-from engine.evaluation.comparison.run_comparison import JudgedRows
+from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.evaluation.statistics.intervals import Interval
 from engine.models import provenance
 from store.archives.schemas import FieldDifference
@@ -26,17 +26,19 @@ from store.runs.schemas import Run
 COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned_correct")
 
 
-def read_losses(path: Path) -> JudgedRows:
+def read_losses(path: Path) -> HeldOutRowLosses:
     """Sorted by row id. Raises DataError for a file that is none of these."""
     try:
         table = archive_file.open_parquet(path).read(columns=list(COLUMNS)).sort_by("row_id")
         numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
-        return JudgedRows(table["row_id"].to_numpy().astype(np.int64), *numbers)
+        return HeldOutRowLosses(table["row_id"].to_numpy().astype(np.int64), *numbers)
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
         raise DataError(f"{path.name} has no losses of rows.", fix="Ask for the bundle again.") from error
 
 
-def paired_changes(first: JudgedRows, second: JudgedRows, values: dict[str, float]) -> dict[str, Interval]:
+def compute_paired_changes(
+    first: HeldOutRowLosses, second: HeldOutRowLosses, values: dict[str, float]
+) -> dict[str, Interval]:
     """Second minus first of each figure over the same rows, weighted by their tokens. values: the figures of
     the first run; one that its rows don't give is left out, and all are where other rows judged."""
     if not np.array_equal(first.row_ids, second.row_ids) or not np.array_equal(first.tokens, second.tokens):
@@ -44,60 +46,62 @@ def paired_changes(first: JudgedRows, second: JudgedRows, values: dict[str, floa
     changes: dict[str, Interval] = {}
     before, now = first.sums(), second.sums()
     for key in before:
-        own = run_comparison.figure_interval(first, key)
-        change = run_comparison.figure_interval(first, key, now[key] - before[key])
-        if own and change and key in values and run_comparison.same_value(own.value, values[key]):
+        own = run_comparison.compute_figure_interval(first, key)
+        change = run_comparison.compute_figure_interval(first, key, now[key] - before[key])
+        if own and change and key in values and run_comparison.is_same_value(own.value, values[key]):
             changes[key] = change
     return changes
 
 
 Figures = dict[str, dict[str, Any]]
 PARTS = ("unit", "value", "low", "high", "n")  # of a figure that say something: its title is words
-RENAMED = {"name", "notes"}  # may be changed after a run, and change nothing of it
+MUTABLE_FIELDS = {"name", "notes"}  # may be changed after a run, and change nothing of it
 
 
-def differences(manifest: dict[str, Any], run: Run, kind: str, folder: Path) -> list[FieldDifference]:
+def compare_with_original(
+    manifest: dict[str, Any], run: Run, kind: str, folder: Path
+) -> list[FieldDifference]:
     """manifest: of the bundle; run: of the same id in this home, whose folder is `folder`."""
-    figures = _by_key(manifest["figures"])
+    figures = _index_by_key(manifest["figures"])
     bundled = {
         "run": {name: manifest["run"].get(name) for name in ("created_at", "kind")},
-        "config": _without_names(manifest["config"]),
+        "config": _drop_names(manifest["config"]),
         "data": {"fingerprint": manifest["data"]["fingerprint"]},
-        "files": _sums(manifest["files"]),
+        "files": _index_checksums(manifest["files"]),
         "figures": figures,
-        "verdict": _without_empty(manifest.get("verdict")),
+        "verdict": _drop_empty(manifest.get("verdict")),
         "facts": manifest.get("facts"),
     }
     here = {
         "run": {"created_at": run["created_at"].isoformat(), "kind": kind},
-        "config": _without_names(run["config"] | {"model": provenance.plain_name(run["model"])}),
+        "config": _drop_names(run["config"] | {"model": provenance.shorten_name(run["model"])}),
         "data": {"fingerprint": run["data_fingerprint"]},
-        "files": _own_sums(JobDir(folder)),
-        "figures": _as_bundled(_figures(run, folder), figures),
-        "verdict": _without_empty(read_verdict(run["verdict"])),
+        "files": _compute_checksums(JobDir(folder)),
+        "figures": _align_figures(_compute_figures(run, folder), figures),
+        "verdict": _drop_empty(read_verdict(run["verdict"])),
         "facts": run["facts"],
     }
-    return archive_file.differing(bundled, _as_read(here))
+    return archive_file.compare_documents(bundled, _round_trip_json(here))
 
 
-def _without_names(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in RENAMED}
+def _drop_names(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in MUTABLE_FIELDS}
 
 
-def _as_read(document: Any) -> Any:
+def _round_trip_json(document: Any) -> Any:
     """As a manifest has it that was written and read."""
     return json.loads(json.dumps(document))
 
 
-def _without_empty(document: Any) -> Any:
+def _drop_empty(document: Any) -> Any:
     """Without parts that hold nothing: those that came after a bundle was written are filled in as such."""
     if not isinstance(document, Mapping):
         return document
-    parts = {name: _without_empty(part) for name, part in document.items()}
+    parts = {name: _drop_empty(part) for name, part in document.items()}
     return {name: part for name, part in parts.items() if part not in (None, "", [], {})}
 
 
-def _by_key(figures: Sequence[Mapping[str, Any]]) -> Figures:
+def _index_by_key(figures: Sequence[Mapping[str, Any]]) -> Figures:
     named: Figures = {}
     for figure in figures:
         key = str(figure["key"])
@@ -107,12 +111,12 @@ def _by_key(figures: Sequence[Mapping[str, Any]]) -> Figures:
     return named
 
 
-def _as_bundled(own: Figures, bundled: Figures) -> Figures:
+def _align_figures(own: Figures, bundled: Figures) -> Figures:
     """Those that the bundle has, with its numbers where ours mean the same: they are worked out anew, by
     another version that may sum in another order, and may have more of them."""
     return {
         key: {
-            part: theirs[part] if _mean_same(theirs[part], own[key][part]) else own[key][part]
+            part: theirs[part] if _is_same_value(theirs[part], own[key][part]) else own[key][part]
             for part in PARTS
         }
         for key, theirs in bundled.items()
@@ -120,23 +124,23 @@ def _as_bundled(own: Figures, bundled: Figures) -> Figures:
     }
 
 
-def _mean_same(first: object, second: object) -> bool:
+def _is_same_value(first: object, second: object) -> bool:
     if not (isinstance(first, int | float) and isinstance(second, int | float)):
         return False
-    return run_comparison.same_value(float(first), float(second))
+    return run_comparison.is_same_value(float(first), float(second))
 
 
-def _figures(run: Run, folder: Path) -> Figures:
+def _compute_figures(run: Run, folder: Path) -> Figures:
     """From what a bundle's come from: the verdict, and the rows that give losses their intervals."""
     verdict = read_verdict(run["verdict"])
     try:
         rows = read_losses(JobDir(folder).row_losses)
     except DataError:  # they are gone
         rows = None
-    return _by_key([] if verdict is None else run_comparison.figures_of(verdict, rows))
+    return _index_by_key([] if verdict is None else run_comparison.list_figures(verdict, rows))
 
 
-def _sums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
+def _index_checksums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Checksums of what a run leaves as it is."""
     return {
         file["path"]: file["sha256"]
@@ -145,6 +149,8 @@ def _sums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _own_sums(folder: JobDir) -> dict[str, str]:
+def _compute_checksums(folder: JobDir) -> dict[str, str]:
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
-    return {name: archive_file.checksum(path)["sha256"] for name, path in files.items() if path.exists()}
+    return {
+        name: archive_file.compute_checksum(path)["sha256"] for name, path in files.items() if path.exists()
+    }

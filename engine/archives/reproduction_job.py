@@ -6,19 +6,19 @@ from typing import Any, cast
 
 from engine.archives import archive_file, contents, originals
 from engine.evaluation.comparison import reproduction, run_comparison
-from engine.evaluation.comparison.run_comparison import JudgedRows
-from engine.worker.job import WorkerJob, always
-from store.archives.config import ReadManifest
-from store.archives.schemas import BesideOriginal, OpenedBundle, Reproduction, RunFigure
+from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
+from engine.worker.job import WorkerJob, build_fixed_phases
+from store.archives.config import ManifestDocument
+from store.archives.schemas import OpenedBundle, OriginalComparison, Reproduction, RunFigure
 from store.core.errors import DataError, NotFoundError
 from store.core.job_folder import JobDir, read_json
-from store.core.model_folders import without_field
+from store.core.model_folders import drop_code_field
 from store.evaluation.verdict_schemas import read_verdict
 from store.jobs.schemas import RunWithCurves
 from store.runs.schemas import RunFacts
 from store.training.train_config import TrainConfig
 
-phases = always()  # it tells nothing: its work is done before anybody could read it
+phases = build_fixed_phases()  # it tells nothing: its work is done before anybody could read it
 
 
 def run(job: WorkerJob) -> Reproduction:
@@ -31,30 +31,30 @@ def run(job: WorkerJob) -> Reproduction:
     if document is None or outcome is None or verdict is None:
         raise NotFoundError("The opened bundle is gone.", fix="Reproduce the bundle again.")
     bundle: OpenedBundle = outcome["result"]
-    manifest = ReadManifest.parse(document)
+    manifest = ManifestDocument.parse(document)
     first = originals.read_losses(opened.path / archive_file.LOSSES)
     second = originals.read_losses(JobDir(job.home.jobs / order["run"]["run_id"]).row_losses)
     figures = [cast(RunFigure, figure.model_dump()) for figure in manifest.figures]
     values = {figure["key"]: figure["value"] for figure in figures}
-    own = run_comparison.figures_of(verdict, second)
-    answer = reproduction.reproduction(
+    own = run_comparison.list_figures(verdict, second)
+    answer = reproduction.compare_figures(
         bundle["bundle"],
         figures,
         own,
-        originals.paired_changes(first, second, values),
+        originals.compute_paired_changes(first, second, values),
         [
             *bundle["differences"],
-            *contents.differences_after(manifest, cast(RunFacts, order["run"]["facts"])),
+            *contents.compare_after_run(manifest, cast(RunFacts, order["run"]["facts"])),
         ],
     )
     if compared := order.get("compared"):
-        answer["beside"] = _beside_original(job, compared, own, second)
+        answer["beside"] = _compare_with_original(job, compared, own, second)
     return answer
 
 
-def _beside_original(
-    job: WorkerJob, compared: list[RunWithCurves], own: list[RunFigure], rows: JudgedRows
-) -> BesideOriginal:
+def _compare_with_original(
+    job: WorkerJob, compared: list[RunWithCurves], own: list[RunFigure], rows: HeldOutRowLosses
+) -> OriginalComparison:
     """The original as it lies in this home, whatever the bundle says of it. own: figures of the second."""
     original, repeated = compared
     folders = [JobDir(job.home.jobs / run["run_id"]) for run in compared]
@@ -63,18 +63,18 @@ def _beside_original(
         before = originals.read_losses(folders[0].row_losses)
     except DataError:  # they were deleted
         before = None
-    theirs = run_comparison.figures_of(verdict, before) if verdict else []
+    theirs = run_comparison.list_figures(verdict, before) if verdict else []
     values = {figure["key"]: figure["value"] for figure in theirs}
-    pairs = originals.paired_changes(before, rows, values) if before else {}
-    figures = reproduction.reproduction("", theirs, own, pairs, [])["figures"]
-    split_same = contents.same_split(folders[0].split, folders[1].split)
-    original = {**original, "config": as_of_today(original["config"])}
-    repeated = {**repeated, "config": as_of_today(repeated["config"])}
+    pairs = originals.compute_paired_changes(before, rows, values) if before else {}
+    figures = reproduction.compare_figures("", theirs, own, pairs, [])["figures"]
+    split_same = contents.is_same_split(folders[0].split, folders[1].split)
+    original = {**original, "config": upgrade_config(original["config"])}
+    repeated = {**repeated, "config": upgrade_config(repeated["config"])}
     return reproduction.compare_with_original(original, repeated, figures, split_same=split_same)
 
 
-def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """With the fields that came after it, at their defaults, and without one that has gone."""
     fields = TrainConfig.model_fields.items()
     defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}
-    return defaults | without_field(config)
+    return defaults | drop_code_field(config)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.archives import archive_file, originals
-from engine.server.job_results import dataset_id_of, rows_fields
+from engine.server.job_results import build_dataset_id, select_rows_fields
 from engine.server.profiling import queue_automatic
-from store.archives.schemas import OpenedBundle, OriginalHere
+from store.archives.schemas import LocalOriginal, OpenedBundle
 from store.core.home import Home
 from store.core.job_folder import read_json
 from store.core.schemas import Job
@@ -15,7 +15,7 @@ from store.db.database import Transaction
 from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import fields_of
+from store.training.train_config import get_split_fields
 
 MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
 
@@ -24,7 +24,7 @@ def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBund
     """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
     differs from its run, where that is here too."""
     if run := runs.find_run(tx, result["run"]["run_id"]):
-        opened: OpenedBundle = {**result, "original": _original(tx, home, job, run, result)}
+        opened: OpenedBundle = {**result, "original": _find_original(tx, home, job, run, result)}
         job_queue.update(tx, job["job_id"], result=opened)
     taken = result.get("taken")
     if taken is None:
@@ -34,28 +34,28 @@ def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBund
     while name in names:
         number += 1
         name = f"{result['dataset'][:70]} ({number})"
-    dataset_id = dataset_id_of(job["job_id"])
+    dataset_id = build_dataset_id(job["job_id"])
     row: NewDataset = {
         "dataset_id": dataset_id,
         "name": name,
         "source": {"upload": result["bundle"]},
-        **rows_fields(taken),
-        **fields_of(result["split"]),
+        **select_rows_fields(taken),
+        **get_split_fields(result["split"]),
         "parent_id": None,
         "recipe": None,
         "fates": None,
-        "created_at": job_queue.utc(at),
+        "created_at": job_queue.to_utc(at),
         "created_by": job["created_by"],
     }
     datasets.insert_dataset(tx, row)
     queue_automatic(tx, dataset_id, at)
 
 
-def _original(tx: Transaction, home: Home, job: Job, run: Run, result: OpenedBundle) -> OriginalHere:
+def _find_original(tx: Transaction, home: Home, job: Job, run: Run, result: OpenedBundle) -> LocalOriginal:
     manifest = read_json(home.jobs / job["job_id"] / archive_file.MANIFEST)
     kind = job_queue.get_job(tx, run["run_id"])["kind"]
-    written = [made["result"] for made in job_queue.of_kind(tx, "bundle") if made["result"]]
-    differing = originals.differences(manifest, run, kind, home.jobs / run["run_id"])
+    written = [made["result"] for made in job_queue.list_of_kind(tx, "bundle") if made["result"]]
+    differing = originals.compare_with_original(manifest, run, kind, home.jobs / run["run_id"])
     return {
         "run_id": run["run_id"],
         "name": run["name"],

@@ -13,30 +13,30 @@ from typing import cast
 from engine.archives import archive_file, contents, originals
 from engine.evaluation import evaluated_model
 from engine.evaluation.comparison import run_comparison
-from engine.evaluation.comparison.run_comparison import JudgedRows
+from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.models import provenance
-from engine.worker.job import Phase, WorkerJob, always
-from engine.worker.temporary_folder import temporary_folder
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
+from engine.worker.temporary_folder import use_temporary_folder
 from store.archives.config import FORMAT, VERSION, BundleConfig
 from store.archives.schemas import BaseWeights, BundledRows, BundleEnvironment, BundleManifest, BundleResult
 from store.core.errors import NotFoundError
 from store.core.job_folder import JobDir
 from store.core.model_schemas import VersionFile
 from store.evaluation.verdict_schemas import read_verdict
-from store.jobs.schemas import JobOrder, OrderVersion
+from store.jobs.schemas import JobSpec, VersionSpec
 from store.runs.schemas import RunFacts
 
 UNKNOWN = "not known"
 
 
-def write_manifest(
-    order: JobOrder, base: BaseWeights, rows: JudgedRows, files: list[VersionFile], *, with_rows: bool
+def build_manifest(
+    order: JobSpec, base: BaseWeights, rows: HeldOutRowLosses, files: list[VersionFile], *, with_rows: bool
 ) -> BundleManifest:
     """The manifest of the run that `order` tells of."""
     run = order["run"]
     facts, verdict = cast(RunFacts, run["facts"]), read_verdict(run["verdict"])
     assert verdict is not None  # a run that finished has one
-    model = base["name"] if base["hub_id"] else provenance.plain_name(run["model"])
+    model = base["name"] if base["hub_id"] else provenance.shorten_name(run["model"])
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -50,17 +50,17 @@ def write_manifest(
         "config": run["config"] | {"model": model},
         "facts": facts,
         "base": base,
-        "data": _rows(order, with_rows=with_rows),
+        "data": _describe_rows(order, with_rows=with_rows),
         "split": order["split"],
         "others": order["others"],
-        "environment": _environment(facts),
-        "figures": run_comparison.figures_of(verdict, rows),
+        "environment": _describe_environment(facts),
+        "figures": run_comparison.list_figures(verdict, rows),
         "verdict": verdict,
         "files": files,
     }
 
 
-def _rows(order: JobOrder, *, with_rows: bool) -> BundledRows:
+def _describe_rows(order: JobSpec, *, with_rows: bool) -> BundledRows:
     dataset = order["dataset"]
     return {
         "name": dataset["name"],
@@ -71,11 +71,11 @@ def _rows(order: JobOrder, *, with_rows: bool) -> BundledRows:
         "parent_fingerprint": order["parent_fingerprint"],
         "row_count": dataset["row_count"],
         "included": with_rows,
-        "history": [_without_path(version) for version in order["history"]],
+        "history": [_strip_path(version) for version in order["history"]],
     }
 
 
-def _without_path(version: OrderVersion) -> OrderVersion:
+def _strip_path(version: VersionSpec) -> VersionSpec:
     """Where a file lay on this machine is no one else's business; its name is."""
     source = version["source"].copy()
     if path := source.get("path"):
@@ -83,9 +83,9 @@ def _without_path(version: OrderVersion) -> OrderVersion:
     return {**version, "source": source}
 
 
-def _environment(facts: RunFacts) -> BundleEnvironment:
+def _describe_environment(facts: RunFacts) -> BundleEnvironment:
     return {
-        "tunebench": contents.tunebench_version(),
+        "tunebench": contents.get_tunebench_version(),
         "platform": platform.platform(),
         "versions": facts.get("versions", {}),
         "device": facts.get("device", UNKNOWN),
@@ -94,7 +94,7 @@ def _environment(facts: RunFacts) -> BundleEnvironment:
     }
 
 
-def card(manifest: BundleManifest) -> str:
+def build_card(manifest: BundleManifest) -> str:
     """A page for people who look into the zip."""
     run, bundled, base = manifest["run"], manifest["data"], manifest["base"]
     rows = (
@@ -127,7 +127,7 @@ NAME_CHARACTERS = 80
 SUFFIX = ".bundle.zip"
 
 
-phases = always(  # estimated: weights are larger than rows, and a zip is slower than a checksum
+phases = build_fixed_phases(  # estimated: weights are larger than rows, and a zip is slower than a checksum
     Phase("Taking the checksum of the base model", 0.7),
     Phase("Writing the bundle", 0.3),
 )
@@ -137,24 +137,24 @@ def run(job: WorkerJob) -> BundleResult:
     """Write it. Raises NotFoundError where what judged the run, or its rows, are gone."""
     config = BundleConfig.parse(job.config)
     order = job.order
-    with temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
-        files = _files(job, order, config.with_rows)
-        source = evaluated_model.source(job, order["run"]["model"])
-        base = contents.weights_of_source(job, source)
+    with use_temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
+        files = _list_files(job, order, config.with_rows)
+        source = evaluated_model.resolve_source(job, order["run"]["model"])
+        base = contents.describe_weights(job, source)
         rows = originals.read_losses(files[archive_file.LOSSES])
         job.check_cancelled()
         job.progress(0, 1, "file", "Writing the bundle")
-        listed = [archive_file.checksum(path, name) for name, path in files.items()]
-        document = write_manifest(order, base, rows, listed, with_rows=config.with_rows)
+        listed = [archive_file.compute_checksum(path, name) for name, path in files.items()]
+        document = build_manifest(order, base, rows, listed, with_rows=config.with_rows)
         page = folder / archive_file.CARD
-        page.write_text(card(document), encoding="utf-8")
-        document["files"].append(archive_file.checksum(page))
+        page.write_text(build_card(document), encoding="utf-8")
+        document["files"].append(archive_file.compute_checksum(page))
         fingerprint = archive_file.write_archive(
             folder / "bundle", document, {**files, archive_file.CARD: page}
         )
         stem = re.sub(r"[^\w.()-]+", "-", order["run"]["name"])[:NAME_CHARACTERS].strip("-.") or "run"
         path = archive_file.publish(folder / "bundle", job.home.exports, stem, SUFFIX)
-    notices = _notices(order, base["fingerprint"], config.with_rows)
+    notices = _list_notices(order, base["fingerprint"], config.with_rows)
     for notice in notices:
         job.alert(notice, level="info")
     size = path.stat().st_size
@@ -168,7 +168,7 @@ def run(job: WorkerJob) -> BundleResult:
     }
 
 
-def _files(job: WorkerJob, order: JobOrder, with_rows: bool) -> dict[str, Path]:
+def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Path]:
     """What goes in, by its name there."""
     folder = JobDir(job.home.jobs / order["run"]["run_id"])
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
@@ -190,7 +190,7 @@ def _files(job: WorkerJob, order: JobOrder, with_rows: bool) -> dict[str, Path]:
     return files
 
 
-def _notices(order: JobOrder, fingerprint: str | None, with_rows: bool) -> list[str]:
+def _list_notices(order: JobSpec, fingerprint: str | None, with_rows: bool) -> list[str]:
     notices = []
     if order["run"]["config"].get("init_from") or order["run"]["kind"] != "train":
         notices.append(

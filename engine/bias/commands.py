@@ -9,19 +9,19 @@ from typing import Any
 from engine.server import registered_versions
 from engine.server.command import ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
-from engine.server.job_submission import Launching
+from engine.server.job_submission import JobSubmission
 from store.bias.config import CLASSIFIER_FIELD, KIND, WRITES, BiasConfig, BiasContinuations, BiasGroups
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.job_folder import JobDir
-from store.core.model_folders import ModelHead, head_of
+from store.core.model_folders import ModelHead, read_head
 from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluations
-from store.evaluation.config import ChosenModel
+from store.evaluation.config import ModelSelection
 from store.evaluation.schemas import Evaluation
 from store.http.schemas import JobQueued
 from store.jobs import job_queue
 from store.registry.model_versions import get_version
-from store.registry.version_folders import is_reference, sealed
+from store.registry.version_folders import is_reference, open_sealed_folder
 from store.runs import runs
 from store.runs.schemas import Run
 
@@ -31,12 +31,12 @@ HEADED = "The run {name!r} trains a classification head: it writes nothing, so i
 class BiasCommands:
     """The command over one store; `evaluations` says which models are there."""
 
-    def __init__(self, database: Database, launching: Launching, of_models: EvaluationCommands) -> None:
+    def __init__(self, database: Database, launching: JobSubmission, of_models: EvaluationCommands) -> None:
         self.database, self.launching, self.of_models = database, launching, of_models
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"check_bias": Command(BiasConfig, self.check_bias, _of_run_or_made, makes_work=True)}
+        return {"check_bias": Command(BiasConfig, self.check_bias, _find_check_subject, makes_work=True)}
 
     def check_bias(self, config: BiasConfig) -> JobQueued:
         """Queue a check. Raises ConfigError and StateError that name the field at fault."""
@@ -48,19 +48,19 @@ class BiasCommands:
         run = self._run(tx, config)
         changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
         for field in ("model", "against"):
-            changes[field] = _fixed(tx, getattr(config, field), field)
-        groups = [_checked(tx, asked) for asked in config.groups]
+            changes[field] = _pin_version(tx, getattr(config, field), field)
+        groups = [_check_groups(tx, asked) for asked in config.groups]
         changes["groups"] = [asked.model_dump() for asked in groups]
         if config.continuations:
             changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
         checked = BiasConfig.parse(config.document() | changes)
-        title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
+        title = f"Bias of {run['name'] if run else config.model or _get_evaluation_name(tx, groups)}"
         return self.launching.queue_job(tx, KIND, title, checked.document())
 
     def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
         if not config.run:
             return None
-        run = self.of_models.checked_run(tx, ChosenModel(run=config.run))
+        run = self.of_models.checked_run(tx, ModelSelection(run=config.run))
         assert run is not None
         if run["config"].get("task") == "classification" and config.asks:
             raise StateError(
@@ -76,11 +76,11 @@ class BiasCommands:
         asked = config.continuations
         assert asked is not None
         home = self.of_models.home
-        name = registered_versions.fixed(tx, home, asked.classifier, CLASSIFIER_FIELD)
-        judging = None if is_reference(name) else _run_of(tx, name)
+        name = registered_versions.pin_version(tx, home, asked.classifier, CLASSIFIER_FIELD)
+        judging = None if is_reference(name) else _find_run(tx, name)
         chosen = judging["run_id"] if judging else name
-        if chosen in {run["run_id"] if run else "", _fixed(tx, config.model, "model"),
-                      _fixed(tx, config.against, "against")} - {""}:  # fmt: skip
+        if chosen in {run["run_id"] if run else "", _pin_version(tx, config.model, "model"),
+                      _pin_version(tx, config.against, "against")} - {""}:  # fmt: skip
             raise ConfigError(
                 f"{asked.classifier} is what is checked, and can't judge itself.",
                 fix="Name a classifier that was trained by itself.",
@@ -90,13 +90,13 @@ class BiasCommands:
             _check_ended(judging)
         if judging or is_reference(name):
             whole = not judging and not get_version(tx, name)["adapter"]
-            folder = JobDir(home.jobs / chosen).model if judging else sealed(home, name).model
-            head = _head(folder, asked.classifier, whole=whole)
+            folder = JobDir(home.jobs / chosen).model if judging else open_sealed_folder(home, name).model
+            head = _read_head(folder, asked.classifier, whole=whole)
             asked.check_labels(judging["name"] if judging else name, head.labels, several=head.several)
         return asked.model_copy(update={"classifier": chosen})
 
 
-def _run_of(tx: Transaction, name: str) -> Run | None:
+def _find_run(tx: Transaction, name: str) -> Run | None:
     """The run of that id or name; None where it is a model's name. Raises ConfigError for the id of a run
     that is gone."""
     try:
@@ -118,9 +118,9 @@ def _check_ended(run: Run) -> None:
         )
 
 
-def _head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
+def _read_head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
     """As the worker will read it. Raises ConfigError where it has none."""
-    head = head_of(folder, whole=whole)
+    head = read_head(folder, whole=whole)
     if not head.labels:
         raise ConfigError(
             f"{classifier} {WRITES}", fix="Name a run or model with a classification head.",
@@ -129,11 +129,11 @@ def _head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
     return head
 
 
-def _named(db: Queryable, groups: list[BiasGroups]) -> str:
+def _get_evaluation_name(db: Queryable, groups: list[BiasGroups]) -> str:
     return evaluations.get(db, groups[0].evaluation)["name"]
 
 
-def _fixed(tx: Transaction, name: str, field: str) -> str:
+def _pin_version(tx: Transaction, name: str, field: str) -> str:
     """The name, of a registered model with the number of its version, as an alias moves. Raises
     ConfigError."""
     if not is_reference(name):
@@ -145,10 +145,10 @@ def _fixed(tx: Transaction, name: str, field: str) -> str:
     return f"{version['name']}@{version['version']}"
 
 
-def _checked(tx: Transaction, asked: BiasGroups) -> BiasGroups:
+def _check_groups(tx: Transaction, asked: BiasGroups) -> BiasGroups:
     """With the ids of its evaluations. Raises ConfigError (groups)."""
-    first = _evaluation(tx, asked.evaluation)
-    second = _evaluation(tx, asked.against) if asked.against else None
+    first = _get_evaluation(tx, asked.evaluation)
+    second = _get_evaluation(tx, asked.against) if asked.against else None
     if second and second["data_fingerprint"] != first["data_fingerprint"]:
         raise ConfigError(
             f"{second['name']} is of other rows than {first['name']}.",
@@ -159,17 +159,17 @@ def _checked(tx: Transaction, asked: BiasGroups) -> BiasGroups:
     return asked.model_copy(update=ids)
 
 
-def _evaluation(tx: Transaction, name: str) -> Evaluation:
+def _get_evaluation(tx: Transaction, name: str) -> Evaluation:
     try:
         return evaluations.get(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field="groups") from error
 
 
-def _of_run_or_made(db: Queryable, body: BiasConfig) -> ActivitySubject:
+def _find_check_subject(db: Queryable, body: BiasConfig) -> ActivitySubject:
     """The run, the evaluation whose groups are compared, or the model."""
     if body.run:
-        run = runs.one_run(db, body.run)
+        run = runs.get_only_run(db, body.run)
         return ActivitySubject("run", run["run_id"], run["name"])
     if body.groups and not body.model:
         evaluation = evaluations.get(db, body.groups[0].evaluation)

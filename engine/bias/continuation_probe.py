@@ -19,18 +19,18 @@ import torch
 
 from engine.bias import rates
 from engine.bias.harm_classifier import HarmClassifier
-from engine.bias.item_files import rows_of, why_none
+from engine.bias.item_files import explain_no_items, read_rows_from_file
 from engine.bias.rates import JudgedContinuations, MeasuredBias
-from engine.bias.scoring import OnItems, ProbedModel, begun
+from engine.bias.scoring import OnItems, ProbedModel, encode_with_bos
 from engine.data.readers.file_rows import FileRow
-from engine.models.generation import LEAST_PROMPT, Generation, Sampling, continuations
+from engine.models.generation import MIN_PROMPT, GenerationOptions, Sampling, generate_continuations
 from store.bias.config import CLASSIFIER_FIELD, BiasContinuations
 from store.bias.schemas import (
     BiasProbe,
     ChangedContinuation,
     ChangedPair,
     ClassifierError,
-    JudgedByClassifier,
+    ClassifierJudgement,
 )
 from store.core.errors import DataError
 from store.core.formatting import plural
@@ -39,11 +39,11 @@ from store.core.home import Home
 VERSION = 1  # of the texts: figures of two versions are not alike
 OPENINGS_NAME = f"Built-in openings v{VERSION}"
 FIELD = "continuations.file"
-MOST_CHARACTERS = 4_000  # of an opening
-MOST_GROUP = 60  # characters of a group's name
+MAX_CHARACTERS = 4_000  # of an opening
+MAX_GROUP = 60  # characters of a group's name
 EMPTY = "the opening has no text"
-LONG_OPENING = f"the opening has more than {MOST_CHARACTERS:,} characters"
-AGAIN = "the same opening stands in a row before"
+LONG_OPENING = f"the opening has more than {MAX_CHARACTERS:,} characters"
+DUPLICATE_OPENING = "the same opening stands in a row before"
 OPENING_LIMITS = (
     "The built-in openings are 96 short English beginnings of sentences; a model that was tuned on other"
     " texts may do harm where none of them leads.",
@@ -70,7 +70,7 @@ class Openings:
 
 
 @cache
-def builtin_openings() -> tuple[Opening, ...]:
+def load_builtin_openings() -> tuple[Opening, ...]:
     """Ours, by axis."""
     text = (resources.files("engine.bias") / "probe" / "openings.tsv").read_text("utf-8")
     lines = [line.split("\t") for line in text.splitlines()[1:]]
@@ -80,9 +80,9 @@ def builtin_openings() -> tuple[Opening, ...]:
 def read_openings(home: Home, asked: BiasContinuations, seed: int, check: Callable[[], None]) -> Openings:
     """Those that are asked for. Raises DataError (continuations.file) for a file without any."""
     chosen = (
-        _of_file(home, asked, check)
+        _read_file(home, asked, check)
         if asked.file
-        else Openings(OPENINGS_NAME, [*builtin_openings()], len(builtin_openings()))
+        else Openings(OPENINGS_NAME, [*load_builtin_openings()], len(load_builtin_openings()))
     )
     count = len(chosen.openings)
     if asked.max_rows is not None and count > asked.max_rows:
@@ -92,9 +92,9 @@ def read_openings(home: Home, asked: BiasContinuations, seed: int, check: Callab
     return chosen
 
 
-def _of_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) -> Openings:
+def _read_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) -> Openings:
     assert asked.file is not None
-    read_rows = rows_of(home, asked.file, FIELD, check)
+    read_rows = read_rows_from_file(home, asked.file, FIELD, check)
     for column in filter(None, (asked.column, asked.group_column)):
         if read_rows.rows and not {column, column.partition(".")[0]} & read_rows.columns:
             there = ", ".join(sorted(read_rows.columns)[:20])
@@ -103,35 +103,35 @@ def _of_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) ->
             )
     left_out, openings = read_rows.left_out, dict[str, Opening]()
     for row in read_rows.rows:
-        text = _text(row, asked.column)
+        text = _get_text(row, asked.column)
         if not text.strip():
             left_out[EMPTY] += 1
-        elif len(text) > MOST_CHARACTERS:
+        elif len(text) > MAX_CHARACTERS:
             left_out[LONG_OPENING] += 1
         elif text in openings:
-            left_out[AGAIN] += 1
+            left_out[DUPLICATE_OPENING] += 1
         else:
-            group = _value(row, asked.group_column) if asked.group_column else ""
-            openings[text] = Opening(text, " ".join(str("" if group is None else group).split())[:MOST_GROUP])
+            group = _get_value(row, asked.group_column) if asked.group_column else ""
+            openings[text] = Opening(text, " ".join(str("" if group is None else group).split())[:MAX_GROUP])
     if not openings:
         raise DataError(
-            f"{read_rows.name} has no opening: {why_none(left_out)}.",
+            f"{read_rows.name} has no opening: {explain_no_items(left_out)}.",
             fix="Say by `column` where the openings stand.",
             field=FIELD,
         )
     return Openings(read_rows.name, list(openings.values()), len(openings) + sum(left_out.values()), left_out)
 
 
-def _text(row: FileRow, column: str) -> str:
+def _get_text(row: FileRow, column: str) -> str:
     """A text, or the `text` of an object as RealToxicityPrompts has it. What follows white space at the end
     would begin with another one."""
-    value = _value(row, column)
+    value = _get_value(row, column)
     if isinstance(value, Mapping):
         value = value.get("text")
     return value.rstrip() if isinstance(value, str) else ""
 
 
-def _value(row: FileRow, column: str) -> object:
+def _get_value(row: FileRow, column: str) -> object:
     """Of a column, or of a field inside one by its path."""
     if column in row:
         return row[column]
@@ -148,14 +148,14 @@ def _value(row: FileRow, column: str) -> object:
 # model.
 
 BASE, TUNED = "base", "tuned"
-MOST_CHANGED = 20  # openings whose continuations are kept
+MAX_CHANGED = 20  # openings whose continuations are kept
 LONG_CONTINUATION = "the opening and its continuation have more tokens than a model reads"
 NO_TOKEN = "the opening has no token"
 NOT_FINITE = "the classifier gave a continuation no probability"
 
 
 @dataclass
-class ContinuationProbing:
+class ContinuationProbe:
     """texts: by model, [openings][samples]. judged: by model, [openings, samples] probability of harm, NaN
     where the classifier gave none."""
 
@@ -180,16 +180,17 @@ class ContinuationProbing:
     def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
         """Every opening gone on with, `samples` times."""
         began = time.perf_counter()
-        encoded = begun(asked.tokenizer, [opening.text for opening in self.openings.openings])
+        encoded = encode_with_bos(asked.tokenizer, [opening.text for opening in self.openings.openings])
         for place, tokens in enumerate(encoded):
             if not tokens:
                 self.reasons.setdefault(place, NO_TOKEN)
-            elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - LEAST_PROMPT:
+            elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - MIN_PROMPT:
                 self.reasons.setdefault(place, LONG_CONTINUATION)
         places = self.usable()  # one that a model can't go on with compares nothing
         if not places:
             raise DataError(
-                f"No opening of {self.name} can be gone on with: {why_none(Counter(self.reasons.values()))}.",
+                f"No opening of {self.name} can be gone on with:"
+                f" {explain_no_items(Counter(self.reasons.values()))}.",
                 fix="Give shorter openings, or lower max_new_tokens.",
                 field=FIELD,
             )
@@ -199,7 +200,7 @@ class ContinuationProbing:
             def on_token(done: int, most: int, before: int = each * sample) -> None:
                 on_items(before + each * done // most)
 
-            made = continuations(
+            made = generate_continuations(
                 asked.model,
                 asked.tokenizer,
                 [encoded[place] for place in places],
@@ -212,13 +213,13 @@ class ContinuationProbing:
         self.texts[which] = texts
         self.seconds += time.perf_counter() - began
 
-    def _drawn(self, sample: int, asked: ProbedModel) -> Generation:
+    def _drawn(self, sample: int, asked: ProbedModel) -> GenerationOptions:
         """A seed of its own for each sample, the same for base and tuned; `steady`, so that their batches
         are alike, and most openings meet the same draws under both (where a batch ends early, those after it
         don't)."""
         seed = int(np.random.SeedSequence([self.seed, sample]).generate_state(1)[0])  # of no other check
         drawn = Sampling(1.0, 1.0, seed)
-        return Generation(
+        return GenerationOptions(
             self.asked.max_new_tokens, asked.device, asked.batch_size, sampling=drawn, steady=True
         )
 
@@ -265,7 +266,7 @@ class ContinuationProbing:
         )
 
     def figures(self) -> list[MeasuredBias]:
-        return rates.toxicity_figures(self.name, self.results())
+        return rates.compute_toxicity_figures(self.name, self.results())
 
     def changed(self) -> list[ChangedPair]:
         """No pair of texts; see `document_of`."""
@@ -292,7 +293,7 @@ class ContinuationProbing:
                 f"Of {all_of} {base:,} of the base model and {tuned:,} of the tuned one have no text, as the"
                 " model ended at once: they count as not harmful."
             )
-        notices += rates.hidden_groups(self.results().group)
+        notices += rates.describe_hidden_groups(self.results().group)
         if self.cut:
             notices.append(
                 f"{plural(self.cut, 'continuation')} cut: the classifier reads no more tokens than it was"
@@ -304,7 +305,7 @@ class ContinuationProbing:
         """Continuations without a text."""
         return sum(not text for place in self.usable() for text in self.texts[which][place])
 
-    def document_of(self, classifier: str, errors: list[ClassifierError]) -> JudgedByClassifier:
+    def document_of(self, classifier: str, errors: list[ClassifierError]) -> ClassifierJudgement:
         """What stands behind the figures. classifier: its name."""
         return {
             "classifier": classifier,
@@ -328,7 +329,7 @@ class ContinuationProbing:
         moved = np.abs(tuned.mean(axis=1) - base.mean(axis=1))
         usable = self.usable()
         changed = []
-        for row in np.argsort(-moved, kind="stable")[:MOST_CHANGED].tolist():
+        for row in np.argsort(-moved, kind="stable")[:MAX_CHANGED].tolist():
             if not moved[row]:
                 break
             opening, worst = self.openings.openings[usable[row]], (base[row].argmax(), tuned[row].argmax())

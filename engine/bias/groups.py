@@ -26,7 +26,7 @@ from engine.data.split.dataset_split import read_column
 from engine.evaluation.statistics.intervals import Interval
 from engine.worker.job import WorkerJob
 from store.bias.config import BiasGroups
-from store.bias.schemas import ComparedGroups, GroupRate, GroupRates, GroupTable
+from store.bias.schemas import GroupComparison, GroupRate, GroupRates, GroupTable
 from store.core.errors import ConfigError, NotFoundError
 from store.core.job_folder import JobDir
 from store.jobs.schemas import GroupedEvaluation
@@ -44,9 +44,9 @@ from store.jobs.schemas import GroupedEvaluation
 # A rate of fewer than `LEAST` rows is not shown, and its group is in no gap; such groups are counted and
 # named. Pure.
 
-LEAST = 30  # rows of a rate
+MIN_GROUP_ROWS = 30  # rows of a rate
 GROUP_GAP = "group_gap"
-TOO_FEW = f"fewer than two groups have {LEAST} rows"
+TOO_FEW = f"fewer than two groups have {MIN_GROUP_ROWS} rows"
 ODDS = "equalised_odds"
 # Rate of a group -> the measure that is its gap.
 GAPS = {
@@ -85,40 +85,44 @@ class GroupRows:
         return {str(name): values[mask & (self.group == name)] for name in np.unique(self.group)}
 
 
-def group_gaps(probe: str, base: GroupRows | None, tuned: GroupRows) -> list[MeasuredBias]:
+def compute_group_gaps(probe: str, base: GroupRows | None, tuned: GroupRows) -> list[MeasuredBias]:
     """Of every rate, and the equalised odds difference. base: the same rows, where they were asked of it."""
     figures = []
     after, before = tuned.by_rate(), base.by_rate() if base else {}
     for rate, measure in GAPS.items():
         if rate in after:
-            figures.append(_figure(probe, measure, [before[rate]] if before else [], [after[rate]], tuned))
+            figures.append(
+                _build_figure(probe, measure, [before[rate]] if before else [], [after[rate]], tuned)
+            )
     if "true_positive" in after:
         sides = ("true_positive", "false_positive")
         olds = [before[side] for side in sides] if before else []
-        figures.append(_figure(probe, ODDS, olds, [after[side] for side in sides], tuned))
+        figures.append(_build_figure(probe, ODDS, olds, [after[side] for side in sides], tuned))
     return figures
 
 
-def _figure(
+def _build_figure(
     probe: str, measure: str, before: list[ByGroup], after: list[ByGroup], rows: GroupRows
 ) -> MeasuredBias:
     share = rows.is_share or measure != GAPS["score"]
 
     def change(level: float) -> Interval:
-        base, tuned = (_largest(parts, share, level) for parts in (before, after))
-        return replace(rates.apart(tuned, base), n=tuned.n)
+        base, tuned = (_compute_largest_gap(parts, share, level) for parts in (before, after))
+        return replace(rates.subtract_intervals(tuned, base), n=tuned.n)
 
-    tuned = _largest(after, share, 0.95)
-    base = _largest(before, share, 0.95) if before else None
+    tuned = _compute_largest_gap(after, share, 0.95)
+    base = _compute_largest_gap(before, share, 0.95) if before else None
     why = tuned.why or (base.why if base else "only one model was measured on these rows")
     return MeasuredBias(
         probe, GROUP_GAP, measure, "", tuned=tuned, base=base, change=None if why else change, why=why
     )
 
 
-def _largest(parts: list[ByGroup], share: bool, confidence: float) -> Interval:
+def _compute_largest_gap(parts: list[ByGroup], share: bool, confidence: float) -> Interval:
     """The largest gap of several rates."""
-    spreads = [group_gap(part, share=share, confidence=1 - (1 - confidence) / len(parts)) for part in parts]
+    spreads = [
+        compute_group_gap(part, share=share, confidence=1 - (1 - confidence) / len(parts)) for part in parts
+    ]
     value, n = max(spread.value for spread in spreads), max(spread.n for spread in spreads)
     if why := next((spread.why for spread in spreads if spread.why), ""):
         return Interval(value, None, None, n, why=why)
@@ -126,28 +130,29 @@ def _largest(parts: list[ByGroup], share: bool, confidence: float) -> Interval:
     return Interval(value, low, max(spread.high or 0.0 for spread in spreads), n)
 
 
-def group_gap(values: Mapping[str, Array], *, share: bool, confidence: float = 0.95) -> Interval:
+def compute_group_gap(values: Mapping[str, Array], *, share: bool, confidence: float = 0.95) -> Interval:
     """The largest mean of a group less the smallest, of groups with enough rows; n counts their rows."""
-    large = {name: each for name, each in values.items() if len(each) >= LEAST}
+    large = {name: each for name, each in values.items() if len(each) >= MIN_GROUP_ROWS}
     n = sum(map(len, large.values()))
     if len(large) < 2:
         return Interval(0.0, None, None, n, why=TOO_FEW)
     means = [float(each.mean()) for each in large.values()]
     pairs = len(large) * (len(large) - 1) / 2
-    of_each = [_level(each, share, 1 - (1 - confidence) / pairs) for each in large.values()]
-    ways = [rates.apart(*two) for two in itertools.permutations(of_each, 2)]
+    of_each = [_estimate_level(each, share, 1 - (1 - confidence) / pairs) for each in large.values()]
+    ways = [rates.subtract_intervals(*two) for two in itertools.permutations(of_each, 2)]
     if why := next((way.why for way in ways if way.why), ""):
         return Interval(max(means) - min(means), None, None, n, why=why)
     low, high = (
-        max(limit for limit in side if limit is not None) for side in zip(*map(_ends, ways), strict=True)
+        max(limit for limit in side if limit is not None)
+        for side in zip(*map(_get_limits, ways), strict=True)
     )
     return Interval(max(means) - min(means), max(0.0, low), high, n)
 
 
-def group_ratio(values: Mapping[str, Array]) -> Interval:
+def compute_group_ratio(values: Mapping[str, Array]) -> Interval:
     """The smallest share of a group over the largest, with limits that hold for all pairs at once (Donner
     and Zou's 2012 ratio by the limits of both)."""
-    large = {name: each for name, each in values.items() if len(each) >= LEAST}
+    large = {name: each for name, each in values.items() if len(each) >= MIN_GROUP_ROWS}
     n = sum(map(len, large.values()))
     if len(large) < 2:
         return Interval(1.0, None, None, n, why=TOO_FEW)
@@ -155,17 +160,17 @@ def group_ratio(values: Mapping[str, Array]) -> Interval:
     if not max(means):
         return Interval(1.0, None, None, n, why="no group has a row with the positive label")
     pairs = len(large) * (len(large) - 1) / 2
-    of_each = [_level(each, True, 1 - 0.05 / pairs) for each in large.values()]
+    of_each = [_estimate_level(each, True, 1 - 0.05 / pairs) for each in large.values()]
     low, high = 1.0, 1.0
     for above, below in itertools.permutations(of_each, 2):
-        least, most = _ratio(above, below)
+        least, most = _compute_ratio_limits(above, below)
         low, high = min(low, least), min(high, most)
     return Interval(min(means) / max(means), low, high, n)
 
 
-def _ratio(above: Interval, below: Interval) -> tuple[float, float]:
+def _compute_ratio_limits(above: Interval, below: Interval) -> tuple[float, float]:
     a, b = above.value, below.value
-    (la, ua), (lb, ub) = _ends(above), _ends(below)
+    (la, ua), (lb, ub) = _get_limits(above), _get_limits(below)
     product = a * b
     inner = max(0.0, product**2 - la * ub * (2 * a - la) * (2 * b - ub))
     under = ub * (2 * b - ub)
@@ -175,52 +180,58 @@ def _ratio(above: Interval, below: Interval) -> tuple[float, float]:
     return max(0.0, least), most
 
 
-def _level(values: Array, share: bool, confidence: float) -> Interval:
+def _estimate_level(values: Array, share: bool, confidence: float) -> Interval:
     if share:
-        return rates.share(values, confidence=confidence)
-    return rates.mean(values, confidence=confidence)
+        return rates.estimate_share(values, confidence=confidence)
+    return rates.estimate_mean(values, confidence=confidence)
 
 
-def _ends(interval: Interval) -> tuple[float, float]:
+def _get_limits(interval: Interval) -> tuple[float, float]:
     return (
         -math.inf if interval.low is None else interval.low,
         math.inf if interval.high is None else interval.high,
     )
 
 
-def group_table(column: str, metric: str, positive: str, rows: GroupRows) -> GroupTable:
+def build_group_table(column: str, metric: str, positive: str, rows: GroupRows) -> GroupTable:
     """Every group with its rates; those that are too small to tell are named with their rows."""
     by_rate = rows.by_rate()
     sizes = {name: len(each) for name, each in by_rate["score"].items()}
-    large = sorted((name for name in sizes if sizes[name] >= LEAST), key=lambda name: (-sizes[name], name))
-    selection = group_ratio(by_rate["selection"]).to_dict() if "selection" in by_rate else None
+    large = sorted(
+        (name for name in sizes if sizes[name] >= MIN_GROUP_ROWS), key=lambda name: (-sizes[name], name)
+    )
+    selection = compute_group_ratio(by_rate["selection"]).to_dict() if "selection" in by_rate else None
     return {
         "column": column,
         "metric": metric,
         "positive": positive,
-        "groups": [_rates(name, sizes[name], by_rate, rows.is_share) for name in large],
-        "hidden": {name: size for name, size in sorted(sizes.items()) if size < LEAST},
+        "groups": [_build_rates(name, sizes[name], by_rate, rows.is_share) for name in large],
+        "hidden": {name: size for name, size in sorted(sizes.items()) if size < MIN_GROUP_ROWS},
         "selection_ratio": selection,
     }
 
 
-def _rates(name: str, n: int, by_rate: Mapping[str, ByGroup], is_share: bool) -> GroupRates:
+def _build_rates(name: str, n: int, by_rate: Mapping[str, ByGroup], is_share: bool) -> GroupRates:
     levels: dict[str, GroupRate] = {}
     for rate, values in by_rate.items():
         each = values[name]
-        if len(each) < LEAST:
+        if len(each) < MIN_GROUP_ROWS:
             levels[rate] = {"estimate": None, "n": len(each)}
         else:
             levels[rate] = {
-                "estimate": _level(each, is_share or rate != "score", 0.95).to_dict(),
+                "estimate": _estimate_level(each, is_share or rate != "score", 0.95).to_dict(),
                 "n": len(each),
             }
     return {"group": name, "n": n, "rates": levels}
 
 
 FIELD = "groups"
-FIRST = ("eval/accuracy", "eval/exact_match", "eval/choice_accuracy")  # what is taken where none is named
-MOST_GROUPS = 200
+DEFAULT_METRICS = (
+    "eval/accuracy",
+    "eval/exact_match",
+    "eval/choice_accuracy",
+)  # what is taken where none is named
+MAX_GROUPS = 200
 NO_GROUP = "the column is empty in the row"
 NO_ANSWER = "the row has no answer or no label"
 OTHER_ROWS = "the other evaluation did not score the row"
@@ -234,35 +245,35 @@ class ScoredRows:
     metric: str
 
 
-def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias], ComparedGroups]:
+def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias], GroupComparison]:
     """The figures and tables of one column."""
     named: dict[str, GroupedEvaluation] = job.order["evaluations"]
     tuned_name, base_name = named[asked.evaluation], named.get(asked.against)
-    tuned = _scored(job, tuned_name, asked.metric)
-    base = _scored(job, base_name, tuned.metric) if base_name else None
+    tuned = _read_scored_rows(job, tuned_name, asked.metric)
+    base = _read_scored_rows(job, base_name, tuned.metric) if base_name else None
     left_out: Counter[str] = Counter()
-    table, other = _together(tuned, base, left_out)
+    table, other = _intersect_rows(tuned, base, left_out)
     ids = table["row_id"].to_numpy()
     values = read_column(job.home, tuned_name["fingerprint"], asked.column).take(pa.array(ids))
-    keep = _kept(table, other, values, bool(asked.positive), left_out)
+    keep = _select_rows(table, other, values, bool(asked.positive), left_out)
     names = np.array([str(name) for name in values.filter(pa.array(keep)).to_pylist()])
     _check(asked, names)
-    after = _rows(table, keep, names, asked.positive)
-    before = _rows(other, keep, names, asked.positive) if other else None
+    after = _build_rows(table, keep, names, asked.positive)
+    before = _build_rows(other, keep, names, asked.positive) if other else None
     probe = f"{asked.column} in {tuned_name['name']}"
-    document: ComparedGroups = {
+    document: GroupComparison = {
         "evaluation_id": tuned_name["evaluation_id"],
         "evaluation": tuned_name["name"],
         "against_id": base_name["evaluation_id"] if base_name else None,
         "against": base_name["name"] if base_name else None,
-        "base": group_table(asked.column, tuned.metric, asked.positive, before) if before else None,
-        "tuned": group_table(asked.column, tuned.metric, asked.positive, after),
+        "base": build_group_table(asked.column, tuned.metric, asked.positive, before) if before else None,
+        "tuned": build_group_table(asked.column, tuned.metric, asked.positive, after),
         "left_out": dict(left_out.most_common()),
     }
-    return group_gaps(probe, before, after), document
+    return compute_group_gaps(probe, before, after), document
 
 
-def _scored(job: WorkerJob, evaluation: GroupedEvaluation, metric: str) -> ScoredRows:
+def _read_scored_rows(job: WorkerJob, evaluation: GroupedEvaluation, metric: str) -> ScoredRows:
     """Raises ConfigError (groups) for a metric that scores no rows, NotFoundError where the rows are gone."""
     folder = JobDir(job.home.jobs / evaluation["evaluation_id"])
     if not folder.scores.exists() or not folder.predictions.exists():
@@ -272,7 +283,7 @@ def _scored(job: WorkerJob, evaluation: GroupedEvaluation, metric: str) -> Score
     scores = pq.read_table(folder.scores, columns=["row_id", "metric", "score"])
     scores = scores.filter(pc.is_valid(scores["score"]))
     by_row = pc.unique(scores["metric"]).to_pylist()
-    wanted = metric or next((name for name in (*FIRST, *by_row) if name in by_row), "")
+    wanted = metric or next((name for name in (*DEFAULT_METRICS, *by_row) if name in by_row), "")
     if wanted not in by_row:
         there = f"It scores rows by {', '.join(by_row)}." if by_row else "None of its metrics scores rows."
         raise ConfigError(
@@ -283,7 +294,7 @@ def _scored(job: WorkerJob, evaluation: GroupedEvaluation, metric: str) -> Score
     return ScoredRows(scores.join(answers, "row_id").combine_chunks().sort_by("row_id"), wanted)
 
 
-def _together(
+def _intersect_rows(
     tuned: ScoredRows, base: ScoredRows | None, left_out: Counter[str]
 ) -> tuple[pa.Table, pa.Table | None]:
     """The rows that both evaluations have scored."""
@@ -302,7 +313,7 @@ def _together(
     return first, second
 
 
-def _kept(
+def _select_rows(
     table: pa.Table, other: pa.Table | None, values: pa.Array, labelled: bool, left_out: Counter[str]
 ) -> np.ndarray:
     keep = values.is_valid().to_numpy(zero_copy_only=False)
@@ -324,23 +335,23 @@ def _check(asked: BiasGroups, names: np.ndarray) -> None:
     count = len(np.unique(names))
     if not count:
         raise ConfigError(f"No scored row has a value in {asked.column}.", fix="Choose another.", field=FIELD)
-    if count > MOST_GROUPS:
+    if count > MAX_GROUPS:
         raise ConfigError(
-            f"{asked.column} has {count:,} values; groups are of {MOST_GROUPS} at most.",
+            f"{asked.column} has {count:,} values; groups are of {MAX_GROUPS} at most.",
             fix="Choose a column with few values.",
             field=FIELD,
         )
 
 
-def _rows(table: pa.Table, keep: np.ndarray, names: np.ndarray, positive: str) -> GroupRows:
+def _build_rows(table: pa.Table, keep: np.ndarray, names: np.ndarray, positive: str) -> GroupRows:
     part = table.filter(pa.array(keep))
     score = np.asarray(part["score"].to_numpy(), float)
     is_share = bool(np.isin(score, (0.0, 1.0)).all())
     if not positive:
         return GroupRows(names, score, is_share)
-    selected, right = (_is(part[column], positive) for column in ("prediction", "label"))
+    selected, right = (_is_positive(part[column], positive) for column in ("prediction", "label"))
     return GroupRows(names, score, is_share, selected, right)
 
 
-def _is(column: Any, positive: str) -> np.ndarray:
+def _is_positive(column: Any, positive: str) -> np.ndarray:
     return np.array([str(value).strip() == positive for value in column.to_pylist()], bool)

@@ -21,16 +21,16 @@ from engine.bias import rates as toxicity
 from engine.data import training_rows
 from engine.evaluation import evaluated_model
 from engine.models import classification, loading, weight_files
-from engine.models.batching import by_length
-from engine.models.classification import ClassObjective, Labels, class_logits, widen_head
+from engine.models.batching import batch_by_length
+from engine.models.classification import ClassObjective, Labels, compute_class_logits, upcast_head
 from engine.models.hardware import choose_dtype
 from engine.worker.job import WorkerJob
 from store.bias.config import CLASSIFIER_FIELD, WRITES, BiasContinuations
 from store.bias.schemas import ClassifierError
 from store.core.errors import ConfigError, TunebenchError
 from store.core.job_folder import JobDir
-from store.core.model_folders import HEADED, ModelHead, each_by_itself, head_of
-from store.evaluation.config import ChosenModel
+from store.core.model_folders import HEADED, ModelHead, is_multi_label, read_head
+from store.evaluation.config import ModelSelection
 from store.jobs.schemas import NamedClassifier
 from store.registry.version_folders import is_reference
 
@@ -61,7 +61,7 @@ class HarmClassifier:
         labels = Labels(self.labels, ids, none, [""] * len(texts), np.zeros(len(self.labels), np.int64))
         whole = classification.encode_texts(self.tokenizer, ids, texts)
         longest = int(whole.lengths.max(initial=1))
-        rows, cut, _ = classification.cut_texts(
+        rows, cut, _ = classification.truncate_texts(
             self.tokenizer, whole, min(longest, self.positions or longest)
         )
         made = np.full((len(texts), len(self.labels)), np.nan)
@@ -69,9 +69,9 @@ class HarmClassifier:
         full, done = np.flatnonzero(rows.lengths > 0), 0
         self.model.eval()
         with torch.inference_mode():
-            for places in by_length(rows.lengths[full], size):
+            for places in batch_by_length(rows.lengths[full], size):
                 batch = objective.collate(rows, full[places], device)
-                logits = class_logits(self.model, batch)
+                logits = compute_class_logits(self.model, batch)
                 likely = logits.sigmoid() if self.several else logits.softmax(-1)
                 made[full[places]] = likely.double().cpu().numpy()
                 done += len(places)
@@ -88,78 +88,78 @@ class HarmClassifier:
 
 def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
     """Before any model is loaded. Raises ConfigError for one that has no labels, or not these."""
-    with _at_its_field():
-        head = _head(job, asked.classifier)
+    with _raise_at_classifier_field():
+        head = _read_head(job, asked.classifier)
     if not head.labels:
-        raise _no_labels(job)
-    asked.check_labels(_named(job)["name"], head.labels, several=head.several)
+        raise _build_labels_error(job)
+    asked.check_labels(_get_classifier(job)["name"], head.labels, several=head.several)
 
 
 def load_classifier(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
     """The classifier. Raises what loading it raises, at the field that names it."""
-    with _at_its_field():
-        whole = _whole(job, asked.classifier)
-        return _from_folder(job, whole) if whole else _trained_here(job, asked.classifier)
+    with _raise_at_classifier_field():
+        whole = _find_whole_model(job, asked.classifier)
+        return _load_from_folder(job, whole) if whole else _load_trained(job, asked.classifier)
 
 
-def _named(job: WorkerJob) -> NamedClassifier:
+def _get_classifier(job: WorkerJob) -> NamedClassifier:
     named: NamedClassifier = job.order["classifier"]
     return named
 
 
-def _whole(job: WorkerJob, classifier: str) -> str | None:
+def _find_whole_model(job: WorkerJob, classifier: str) -> str | None:
     """The folder or hub id of a whole model, which a registered version may be as well: it is judged with as
     it was saved, wherever it lies. None for a run, and for an adapter."""
     if is_reference(classifier):
-        version = evaluated_model.of_version(job, classifier)
+        version = evaluated_model.find_version(job, classifier)
         return None if version.adapter else str(version.folder.model)
-    return None if _named(job)["run_id"] else evaluated_model.source(job, classifier)
+    return None if _get_classifier(job)["run_id"] else evaluated_model.resolve_source(job, classifier)
 
 
-def _head(job: WorkerJob, classifier: str) -> ModelHead:
+def _read_head(job: WorkerJob, classifier: str) -> ModelHead:
     """By its files alone; without labels where it has no head."""
-    if whole := _whole(job, classifier):
+    if whole := _find_whole_model(job, classifier):
         architecture = loading.load_config(whole)
         if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
             return ModelHead([], several=False)
-        return _of_config(architecture)
-    return head_of(_trained_folder(job, classifier), whole=False)
+        return _build_head(architecture)
+    return read_head(_find_trained_folder(job, classifier), whole=False)
 
 
-def _trained_folder(job: WorkerJob, classifier: str) -> Path:
+def _find_trained_folder(job: WorkerJob, classifier: str) -> Path:
     if is_reference(classifier):
-        return evaluated_model.of_version(job, classifier).folder.model
+        return evaluated_model.find_version(job, classifier).folder.model
     return JobDir(job.home.jobs / classifier).model
 
 
-def _of_config(architecture: PreTrainedConfig) -> ModelHead:
+def _build_head(architecture: PreTrainedConfig) -> ModelHead:
     names = {int(place): str(name) for place, name in (architecture.id2label or {}).items()}
     labels = [names[place] for place in sorted(names)]
-    return ModelHead(labels, each_by_itself(architecture.problem_type, labels))
+    return ModelHead(labels, is_multi_label(architecture.problem_type, labels))
 
 
-def _no_labels(job: WorkerJob) -> ConfigError:
+def _build_labels_error(job: WorkerJob) -> ConfigError:
     return ConfigError(
-        f"{_named(job)['name']} {WRITES}", fix="Name a model with a classification head.",
+        f"{_get_classifier(job)['name']} {WRITES}", fix="Name a model with a classification head.",
         field=CLASSIFIER_FIELD,
     )  # fmt: skip
 
 
-def _trained_here(job: WorkerJob, classifier: str) -> HarmClassifier:
-    chosen = ChosenModel(model=classifier) if is_reference(classifier) else ChosenModel(run=classifier)
-    loaded = evaluated_model.load(job, chosen)
+def _load_trained(job: WorkerJob, classifier: str) -> HarmClassifier:
+    chosen = ModelSelection(model=classifier) if is_reference(classifier) else ModelSelection(run=classifier)
+    loaded = evaluated_model.load_model(job, chosen)
     if loaded.labels is None:
-        raise _no_labels(job)
-    several = head_of(_trained_folder(job, classifier), whole=False).several
+        raise _build_labels_error(job)
+    several = read_head(_find_trained_folder(job, classifier), whole=False).several
     return HarmClassifier(loaded.model, loaded.tokenizer, loaded.labels, loaded.positions, several)
 
 
-def _from_folder(job: WorkerJob, source: str) -> HarmClassifier:
+def _load_from_folder(job: WorkerJob, source: str) -> HarmClassifier:
     """Raises ConfigError where the weights of its head are not there: they would be random."""
     job.progress(0, 1, "run", "Loading the classifier")
     architecture = loading.load_config(source)
     exact = architecture.dtype in (None, torch.float32)  # as it was saved: near the threshold digits count
-    config = evaluated_model.plain_config(source, dtype="float32" if exact else "auto")
+    config = evaluated_model.build_default_config(source, dtype="float32" if exact else "auto")
     device = torch.device(job.device)
     tokenizer = loading.load_tokenizer(source)
     if architecture.get_text_config().pad_token_id is None:
@@ -167,21 +167,24 @@ def _from_folder(job: WorkerJob, source: str) -> HarmClassifier:
             part.pad_token_id = tokenizer.pad_token_id
     dtype = choose_dtype(config.dtype, device)
     model = loading.load_model(config, source, job.device, dtype, architecture)
-    there, body = weight_files.read_headers(loading.weights_folder(source)), f"{model.base_model_prefix}."
+    there, body = (
+        weight_files.read_headers(loading.find_weights_folder(source)),
+        f"{model.base_model_prefix}.",
+    )
     lacking = [name for name, _ in model.named_parameters()
                if not name.startswith(body) and name not in there]  # fmt: skip
     if lacking:
         raise ConfigError(
-            f"{_named(job)['name']} lacks the tensor {lacking[0]} of its classification head,"
+            f"{_get_classifier(job)['name']} lacks the tensor {lacking[0]} of its classification head,"
             " which would be random.",
             fix="Name the folder to which the trained classifier was saved, or register that one.",
             field=CLASSIFIER_FIELD,
         )
-    head, positions = _of_config(architecture), training_rows.positions(model.config, config)
-    return HarmClassifier(widen_head(model), tokenizer, head.labels, positions, head.several)
+    head, positions = _build_head(architecture), training_rows.count_positions(model.config, config)
+    return HarmClassifier(upcast_head(model), tokenizer, head.labels, positions, head.several)
 
 
-class _at_its_field:
+class _raise_at_classifier_field:
     """Errors in loading it name its field, not that of the model which is checked."""
 
     def __enter__(self) -> None:
@@ -195,7 +198,7 @@ class _at_its_field:
 OWN = "held-out rows of its own data"
 
 
-def measured_errors(
+def measure_errors(
     job: WorkerJob, asked: BiasContinuations, labels: Sequence[str], *, several: bool = False
 ) -> list[ClassifierError]:
     """Of its own held-out rows first. labels: all that it has; several: each is likely by itself, which runs
@@ -206,10 +209,12 @@ def measured_errors(
     errors = []
     if named["run_id"]:
         path = JobDir(job.home.jobs / named["run_id"]).path / "class_predictions.parquet"
-        errors += _error(OWN, _of_run(path), asked, labels)
+        errors += _measure_error(OWN, _read_run_rows(path), asked, labels)
     for evaluation in named["evaluations"]:
         path = JobDir(job.home.jobs / evaluation["evaluation_id"]).predictions
-        errors += _error(f"the evaluation {evaluation['name']}", _of_evaluation(path), asked, labels)
+        errors += _measure_error(
+            f"the evaluation {evaluation['name']}", _read_evaluation_rows(path), asked, labels
+        )
     return errors
 
 
@@ -241,7 +246,7 @@ class _Rows:
         )
 
 
-def _of_run(path: Path) -> pa.Table | None:
+def _read_run_rows(path: Path) -> pa.Table | None:
     if not path.exists():
         return None
     table = pq.read_table(path, columns=["split", "label", "predicted", "probability", "top"])
@@ -249,14 +254,14 @@ def _of_run(path: Path) -> pa.Table | None:
     return of_test if len(of_test) else table  # validation rows chose when training stopped
 
 
-def _of_evaluation(path: Path) -> pa.Table | None:
+def _read_evaluation_rows(path: Path) -> pa.Table | None:
     if not path.exists():
         return None
     table = pq.read_table(path, columns=["label", "prediction", "probability"])
     return table.rename_columns(["label", "predicted", "probability"]).drop_null()
 
 
-def _error(
+def _measure_error(
     rows_name: str, table: pa.Table | None, asked: BiasContinuations, labels: Sequence[str]
 ) -> list[ClassifierError]:
     if table is None or not len(table):
@@ -264,8 +269,8 @@ def _error(
     # a label that the classifier doesn't have may mean harm or not: nobody said
     with_label = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
     rows = _Rows(with_label, asked.labels, len(labels))
-    called, open_rows = toxicity.called_as(rows.predicted, rows.at_least, rows.rest, asked.threshold)
-    rates = toxicity.classifier_rates(rows.truth, called)
+    called, open_rows = toxicity.predict_harmful(rows.predicted, rows.at_least, rows.rest, asked.threshold)
+    rates = toxicity.compute_classifier_rates(rows.truth, called)
     return [
         {
             "rows": rows_name,

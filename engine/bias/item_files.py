@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.bias.scoring import BiasQuestion, Item, PronounItem, SentencePair, UnreadableItem
-from engine.data.readers.file_rows import FileRow, Skipped
-from engine.data.readers.source_files import locate
+from engine.data.readers.file_rows import FileRow, SkippedRow
+from engine.data.readers.source_files import locate_file
 from engine.data.readers.source_reader import open_file
 from store.bias.config import ROLES, BiasFile
 from store.core.errors import DataError
 from store.core.home import Home
-from store.rating.config import FileOfRows
+from store.rating.config import RowFile
 
 # From the rows of a file to items: which form the file has, and what each row of it says.
 #
@@ -28,7 +28,7 @@ from store.rating.config import FileOfRows
 # multiple choice those of BBQ, or `choices` with the places of the right, the unknown and the biased
 # answer.
 
-MOST_CHARACTERS = 4_000  # of a text
+MAX_CHARACTERS = 4_000  # of a text
 GENDER = {
     **dict.fromkeys(("he", "him", "his"), "m"),
     **dict.fromkeys(("she", "her", "hers"), "f"),
@@ -41,47 +41,47 @@ UNKNOWN_GROUP = "unknown"
 LACKS_PRONOUN = "it doesn't mark one occupation and one pronoun in brackets"
 
 
-def recognise(columns: Sequence[str]) -> str | None:
+def detect_form(columns: Sequence[str]) -> str | None:
     """The form of a file with these columns; None where it is none of them."""
     return next((form for form, (must, _) in ROLES.items() if set(must) <= set(columns)), None)
 
 
-def renamed(row: FileRow, columns: Mapping[str, str]) -> FileRow:
+def rename_columns(row: FileRow, columns: Mapping[str, str]) -> FileRow:
     """The row by roles, where the user named other columns."""
     return {**row, **{role: row.get(column) for role, column in columns.items()}}
 
 
-def _text(row: FileRow, role: str) -> str:
+def _get_text(row: FileRow, role: str) -> str:
     value = row.get(role)
     text = " ".join(str(value).split()) if isinstance(value, str) else ""
     if not text:
         raise UnreadableItem(f"{role} is no text")
-    if len(text) > MOST_CHARACTERS:
-        raise UnreadableItem(f"{role} has more than {MOST_CHARACTERS:,} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise UnreadableItem(f"{role} has more than {MAX_CHARACTERS:,} characters")
     return text
 
 
-def _group(row: FileRow, role: str) -> str:
+def _get_group(row: FileRow, role: str) -> str:
     value = row.get(role)
     return " ".join(str(value).split())[:60] if isinstance(value, str | int) else ""
 
 
-def sentence_pair(row: FileRow) -> SentencePair:
+def parse_sentence_pair(row: FileRow) -> SentencePair:
     """As in CrowS-Pairs: `sent_more` is the one with more of a stereotype, whichever way the pair was
     written."""
-    more, less = _text(row, "sent_more"), _text(row, "sent_less")
+    more, less = _get_text(row, "sent_more"), _get_text(row, "sent_less")
     if more == less:
         raise UnreadableItem("both sentences are the same")
-    return SentencePair(more, less, _group(row, "bias_type"))
+    return SentencePair(more, less, _get_group(row, "bias_type"))
 
 
-class Pronouns:
+class PronounItemReader:
     """Rows as in WinoBias. The other occupation of a sentence is found by the occupations that the file
     marks, so the whole file is looked at first."""
 
     def __init__(self, rows: Sequence[FileRow]) -> None:
         marked = (
-            mark for row in rows if isinstance(row.get("text"), str) for mark in _marks(str(row["text"]))
+            mark for row in rows if isinstance(row.get("text"), str) for mark in _find_marks(str(row["text"]))
         )
         self.occupations = {_ARTICLE.sub("", mark).lower() for mark in marked if mark.lower() not in GENDER}
         longest = sorted(self.occupations, key=len, reverse=True)
@@ -90,8 +90,8 @@ class Pronouns:
 
     def item(self, row: FileRow) -> PronounItem:
         """Raises UnreadableItem."""
-        text = _text(row, "text")
-        marks = _marks(text)
+        text = _get_text(row, "text")
+        marks = _find_marks(text)
         pronouns = [mark for mark in marks if mark.lower() in GENDER]
         named = [_ARTICLE.sub("", mark) for mark in marks if mark.lower() not in GENDER]
         if len(named) != 1 or not pronouns or len({GENDER[mark.lower()] for mark in pronouns}) > 1:
@@ -104,42 +104,49 @@ class Pronouns:
         if len(others) != 1:
             raise UnreadableItem("it doesn't name exactly one other occupation that the file marks elsewhere")
         alike = re.sub(r"\b(he|she|him|her|his|hers)\b", "_", plain.lower())
-        kind = _group(row, "type")
+        kind = _get_group(row, "type")
         return PronounItem(
             plain, pronouns[0], named[0].lower(), others.pop(), stereotype == "pro",
             f"type {kind}" if kind.isdigit() else kind, alike,
         )  # fmt: skip
 
 
-def _marks(text: str) -> list[str]:
+def _find_marks(text: str) -> list[str]:
     return [" ".join(mark.split()) for mark in _MARKED.findall(text)]
 
 
-def choice_question(row: FileRow) -> BiasQuestion:
+def parse_choice_question(row: FileRow) -> BiasQuestion:
     """As in BBQ, or with places of the unknown and the biased answer. Raises UnreadableItem."""
-    context, question = _text(row, "context"), _text(row, "question")
-    options = _options(row)
-    right = _place(row.get("label"), len(options), "label")
+    context, question = _get_text(row, "context"), _get_text(row, "question")
+    options = _parse_options(row)
+    right = _parse_index(row.get("label"), len(options), "label")
     condition = str(row.get("context_condition") or "").strip().lower()
     if not condition:
         raise UnreadableItem("context_condition is missing")
     if "unknown" in row and "biased" in row:
-        unknown, biased = (_place(row[role], len(options), role) for role in ("unknown", "biased"))
+        unknown, biased = (_parse_index(row[role], len(options), role) for role in ("unknown", "biased"))
     else:
-        unknown, biased = _by_groups(row, len(options))
+        unknown, biased = _find_answers_by_group(row, len(options))
     return BiasQuestion(
-        context, question, options, right, unknown, biased, condition in AMBIGUOUS, _group(row, "category")
+        context,
+        question,
+        options,
+        right,
+        unknown,
+        biased,
+        condition in AMBIGUOUS,
+        _get_group(row, "category"),
     )
 
 
-def _options(row: FileRow) -> tuple[str, ...]:
-    choices = _parsed(row.get("choices"))
+def _parse_options(row: FileRow) -> tuple[str, ...]:
+    choices = _parse_json(row.get("choices"))
     if isinstance(choices, list) and len(choices) > 2 and all(isinstance(each, str) for each in choices):
         return tuple(" ".join(str(each).split()) for each in choices)
-    return tuple(_text(row, f"ans{place}") for place in range(3))
+    return tuple(_get_text(row, f"ans{place}") for place in range(3))
 
 
-def _parsed(value: object) -> object:
+def _parse_json(value: object) -> object:
     """A column of CSV holds lists and objects as text."""
     if isinstance(value, str) and value[:1] in "[{":
         try:
@@ -149,7 +156,7 @@ def _parsed(value: object) -> object:
     return value
 
 
-def _place(value: object, count: int, role: str) -> int:
+def _parse_index(value: object, count: int, role: str) -> int:
     try:
         place = int(str(value))
     except ValueError:
@@ -159,19 +166,19 @@ def _place(value: object, count: int, role: str) -> int:
     return place
 
 
-def _by_groups(row: FileRow, count: int) -> tuple[int, int]:
+def _find_answers_by_group(row: FileRow, count: int) -> tuple[int, int]:
     """BBQ says of each answer which group it names, and which groups the stereotype is about: the biased
     answer is theirs where the question is negative, and the other one's where it is not."""
-    answers, metadata = _parsed(row.get("answer_info")), _parsed(row.get("additional_metadata"))
-    groups = [_named_group(answers, place) for place in range(count)]
+    answers, metadata = _parse_json(row.get("answer_info")), _parse_json(row.get("additional_metadata"))
+    groups = [_get_named_group(answers, place) for place in range(count)]
     if groups.count(UNKNOWN_GROUP) != 1:
         raise UnreadableItem("answer_info doesn't say which one answer is unknown")
     stereotyped = metadata.get("stereotyped_groups") if isinstance(metadata, dict) else None
-    stereotyped = _parsed(row.get("stereotyped_groups")) or stereotyped
+    stereotyped = _parse_json(row.get("stereotyped_groups")) or stereotyped
     names = stereotyped if isinstance(stereotyped, list) else [stereotyped]
     targets = {str(name).strip().lower() for name in names if name}
     unknown = groups.index(UNKNOWN_GROUP)
-    meant = [place for place, group in enumerate(groups) if group and targets & _spellings(group)]
+    meant = [place for place, group in enumerate(groups) if group and targets & _list_spellings(group)]
     if len(meant) != 1 or count != 3:
         raise UnreadableItem("which answer names the stereotyped group can't be told")
     polarity = str(row.get("question_polarity") or "").strip().lower()
@@ -181,26 +188,26 @@ def _by_groups(row: FileRow, count: int) -> tuple[int, int]:
     return unknown, meant[0] if polarity == "neg" else other
 
 
-def _named_group(answers: object, place: int) -> str:
+def _get_named_group(answers: object, place: int) -> str:
     entry = answers.get(f"ans{place}") if isinstance(answers, dict) else None
     return str(entry[-1]).strip().lower() if isinstance(entry, list) and entry else ""
 
 
-def _spellings(group: str) -> set[str]:
+def _list_spellings(group: str) -> set[str]:
     """BBQ writes "F-Black" for a woman of the group Black, "f" and "woman" of one."""
     whole = {group, group.split("-", 1)[-1]}
     return whole | {"f": {"woman", "girl", "women"}, "m": {"man", "boy", "men"}}.get(group, set())
 
 
-READ: dict[str, Callable[[FileRow], Item]] = {
-    "stereotype_pairs": sentence_pair,
-    "choices": choice_question,
+PARSERS: dict[str, Callable[[FileRow], Item]] = {
+    "stereotype_pairs": parse_sentence_pair,
+    "choices": parse_choice_question,
 }
 
 
 FIELD = "files"
-MOST_ROWS = 200_000
-LOOK_EVERY = 256  # rows between two looks at a request to stop
+MAX_ROWS = 200_000
+CHECK_EVERY = 256  # rows between two looks at a request to stop
 
 
 @dataclass
@@ -217,21 +224,21 @@ class ItemFile:
 
 def read_items(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> ItemFile:
     """The items of a file. Raises DataError (files) for one that can't be read, or has none."""
-    read_rows = rows_of(home, asked, FIELD, check)
+    read_rows = read_rows_from_file(home, asked, FIELD, check)
     name, left_out = read_rows.name, read_rows.left_out
-    rows = [renamed(row, asked.columns) for row in read_rows.rows]
-    form = _form(name, asked, read_rows.columns | set(asked.columns))
-    items = _items(form, rows, left_out)
+    rows = [rename_columns(row, asked.columns) for row in read_rows.rows]
+    form = _choose_form(name, asked, read_rows.columns | set(asked.columns))
+    items = _parse_items(form, rows, left_out)
     read_file = ItemFile(name, form, items, len(items) + sum(left_out.values()), left_out)
     if not items:
-        raise DataError(f"No row of {name} is an item: {why_none(left_out)}.",
+        raise DataError(f"No row of {name} is an item: {explain_no_items(left_out)}.",
                         fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
     _sample(read_file, asked.max_rows, seed)
     return read_file
 
 
 @dataclass
-class RowsOfFile:
+class FileRows:
     """left_out: reason -> rows that could not be read."""
 
     name: str
@@ -240,20 +247,18 @@ class RowsOfFile:
     left_out: Counter[str]
 
 
-def rows_of(home: Home, asked: FileOfRows, field: str, check: Callable[[], None]) -> RowsOfFile:
+def read_rows_from_file(home: Home, asked: RowFile, field: str, check: Callable[[], None]) -> FileRows:
     """Its rows as they are. Raises DataError at `field` for one that can't be read, or has too many."""
     try:
-        path = locate(home, asked.source())
+        path = locate_file(home, asked.source())
         with closing(open_file(home, path, has_header=True)) as reader:
-            read_rows = RowsOfFile(path.name, [], set(reader.columns), Counter())
+            read_rows = FileRows(path.name, [], set(reader.columns), Counter())
             for number, (_, row) in enumerate(reader.rows()):
-                if number % LOOK_EVERY == 0:
+                if number % CHECK_EVERY == 0:
                     check()
-                if number == MOST_ROWS:
-                    raise DataError(
-                        f"{path.name} has more than {MOST_ROWS:,} rows.", fix="Give a part of it."
-                    )
-                if isinstance(row, Skipped):
+                if number == MAX_ROWS:
+                    raise DataError(f"{path.name} has more than {MAX_ROWS:,} rows.", fix="Give a part of it.")
+                if isinstance(row, SkippedRow):
                     read_rows.left_out[row.reason] += 1
                     continue
                 read_rows.rows.append(row)
@@ -263,13 +268,13 @@ def rows_of(home: Home, asked: FileOfRows, field: str, check: Callable[[], None]
     return read_rows
 
 
-def why_none(left_out: Counter[str]) -> str:
+def explain_no_items(left_out: Counter[str]) -> str:
     """Why a file has nothing to ask."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
     return reasons or "it is empty"
 
 
-def _form(name: str, asked: BiasFile, columns: set[str]) -> str:
+def _choose_form(name: str, asked: BiasFile, columns: set[str]) -> str:
     if asked.form != "auto":
         if missing := sorted(set(ROLES[asked.form][0]) - columns):
             raise DataError(
@@ -278,7 +283,7 @@ def _form(name: str, asked: BiasFile, columns: set[str]) -> str:
                 field=FIELD,
             )
         return asked.form
-    form = recognise(sorted(columns))
+    form = detect_form(sorted(columns))
     if form is None:
         wanted = "; ".join(
             f"{form.replace('_', ' ')}: {', '.join(must)}" for form, (must, _) in ROLES.items()
@@ -291,8 +296,8 @@ def _form(name: str, asked: BiasFile, columns: set[str]) -> str:
     return form
 
 
-def _items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list[Item]:
-    make: Callable[[FileRow], Item] = Pronouns(rows).item if form == "coreference" else READ[form]
+def _parse_items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list[Item]:
+    make: Callable[[FileRow], Item] = PronounItemReader(rows).item if form == "coreference" else PARSERS[form]
     items = []
     for row in rows:
         try:

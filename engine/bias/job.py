@@ -17,25 +17,25 @@ from typing import Any
 import torch
 
 from engine.bias import continuation_probe, groups, harm_classifier, item_files, scoring, verdict
-from engine.bias.continuation_probe import ContinuationProbing
-from engine.bias.probes import BASE, PROBINGS, TUNED, BiasProbing, BuiltinProbing
+from engine.bias.continuation_probe import ContinuationProbe
+from engine.bias.probes import BASE, PROBE_CLASSES, TUNED, BuiltinProbe, RunnableProbe
 from engine.bias.rates import MeasuredBias
 from engine.bias.scoring import ProbedModel
 from engine.evaluation import evaluated_model
 from engine.evaluation.live_answers import TOKEN_COST
 from engine.models import hardware, loading, saved_models
-from engine.models.hardware import choose_dtype, versions
+from engine.models.hardware import choose_dtype, read_versions
 from engine.worker.job import Phase, Phases, WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.bias.config import BiasConfig, BiasContinuations
-from store.bias.schemas import BiasDetails, BiasResult, ComparedGroups, JudgedByClassifier
+from store.bias.schemas import BiasDetails, BiasResult, ClassifierJudgement, GroupComparison
 from store.core.errors import ConfigError, ModelError
 from store.core.figure_schemas import BiasReport
 from store.core.model_schemas import ModelVersion
-from store.evaluation.config import ChosenModel
-from store.jobs.schemas import JobOrder
-from store.rating.config import FileOfRows
-from store.runs.card_text import hub_id, last_part
+from store.evaluation.config import ModelSelection
+from store.jobs.schemas import JobSpec
+from store.rating.config import RowFile
+from store.runs.card_text import get_last_part, parse_hub_id
 
 HEADED = (
     "It has a classification head: it gives classes and writes nothing, so it can't be asked these probes."
@@ -48,34 +48,34 @@ class BiasSubject:
 
     which: str
     field: str
-    chosen: ChosenModel
+    chosen: ModelSelection
     version: ModelVersion | None = None
 
 
-def subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
+def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
     """Base and tuned."""
     if config.run:
         return (
-            BiasSubject("base", "run", ChosenModel(run=config.run, checkpoint="base")),
-            BiasSubject("tuned", "run", ChosenModel(run=config.run)),
+            BiasSubject("base", "run", ModelSelection(run=config.run, checkpoint="base")),
+            BiasSubject("tuned", "run", ModelSelection(run=config.run)),
         )
     versions: dict[str, ModelVersion] = job.order.get("compared_versions") or {}
     return (
-        BiasSubject("base", "against", ChosenModel(model=config.against), versions.get(config.against)),
-        BiasSubject("tuned", "model", ChosenModel(model=config.model), versions.get(config.model)),
+        BiasSubject("base", "against", ModelSelection(model=config.against), versions.get(config.against)),
+        BiasSubject("tuned", "model", ModelSelection(model=config.model), versions.get(config.model)),
     )
 
 
 def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> ProbedModel:
     """The model. Raises ConfigError for one that writes nothing, and what loading it raises."""
     version = subject.version
-    loaded = _of_version(job, version) if version else evaluated_model.load(job, subject.chosen)
+    loaded = _load_version(job, version) if version else evaluated_model.load_model(job, subject.chosen)
     if loaded.labels is not None:
         raise ConfigError(HEADED, fix="Check it by groups of an evaluation's rows.", field=subject.field)
     return ProbedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
 
 
-def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.Evaluated:
+def _load_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.EvaluatedModel:
     """A registered model: its own weights, or its adapter on the base that it names."""
     folder = job.home.path / version["folder"]
     reference = f"{version['name']}@{version['version']}"
@@ -84,15 +84,17 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.Evalua
             f"The folder of {reference} is gone: {folder}.", fix="Register it again.", field="model"
         )
     if not version["adapter"]:
-        return evaluated_model.untouched(job, evaluated_model.plain_config(str(folder)), str(folder))
+        return evaluated_model.load_untrained(
+            job, evaluated_model.build_default_config(str(folder)), str(folder)
+        )
     if not version["base_model"]:
         raise ModelError(
             f"{reference} is an adapter, and names no base.", fix="Register it again.", field="model"
         )
-    config = evaluated_model.plain_config(version["base_model"])
-    source = evaluated_model.source(job, version["base_model"])
-    below = evaluated_model.untouched(job, config, source)
-    model: Any = saved_models.load(folder, below.model)
+    config = evaluated_model.build_default_config(version["base_model"])
+    source = evaluated_model.resolve_source(job, version["base_model"])
+    below = evaluated_model.load_untrained(job, config, source)
+    model: Any = saved_models.load_tuned_model(folder, below.model)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     for parameter in model.parameters():  # peft reads some in fp32
         if parameter.is_floating_point():
@@ -102,7 +104,7 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.Evalua
         if (folder / "tokenizer.json").exists()
         else below.tokenizer
     )
-    return evaluated_model.Evaluated(model, tokenizer, config, below.positions)
+    return evaluated_model.EvaluatedModel(model, tokenizer, config, below.positions)
 
 
 # The bias job: base and tuned model asked the same probes, group figures of rows that are scored already,
@@ -113,8 +115,8 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.Evalua
 # of the two is there any more.
 
 JUDGING = "Judging the continuations"
-MOST_PAIRS = 40  # that are kept of all probes together
-OF_KIND = {
+MAX_PAIRS = 40  # that are kept of all probes together
+LIMITS_BY_KIND = {
     "stereotype_pairs": (
         "Pairs of stereotypes in the manner of CrowS-Pairs are noisy: its authors warn of using them"
         " alone, and a share near 50% is no proof of fairness."
@@ -124,43 +126,47 @@ OF_KIND = {
     "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
 }
 ITEM_TOKENS = 120  # that are read for an item, about
-USUAL_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
+DEFAULT_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
 
 
-def phases(order: JobOrder) -> Phases:
+def phases(order: JobSpec) -> Phases:
     """Base, then tuned are asked each probe, then the classifier; shares are tokens that are read, about."""
     config = BiasConfig.parse(order["config"])
-    costs = _costs(config)
-    asked = [Phase(_asking(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
-    judging = Phase(JUDGING, 2 * ITEM_TOKENS * _continuations(config.continuations))
+    costs = _estimate_costs(config)
+    asked = [Phase(_format_message(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
+    judging = Phase(JUDGING, 2 * ITEM_TOKENS * _count_continuations(config.continuations))
     before = Phase(("Reading ", "Loading the classifier"), 0)
-    return (evaluated_model.LOADING, before, *asked, judging, Phase("Working out what got worse"))
+    return (evaluated_model.LOADING_MESSAGE, before, *asked, judging, Phase("Working out what got worse"))
 
 
-def _costs(config: BiasConfig) -> dict[str, float]:
+def _estimate_costs(config: BiasConfig) -> dict[str, float]:
     """By the name of each probe the tokens that one model reads for it, about."""
-    written = TOKEN_COST * scoring.WRITTEN * 2 * len(scoring.writings())
+    written = TOKEN_COST * scoring.MAX_WRITTEN_TOKENS * 2 * len(scoring.build_writing_pairs())
     costs: dict[str, float] = (
-        {scoring.BUILTIN_NAME: ITEM_TOKENS * len(scoring.decisions()) + written} if config.builtin else {}
+        {scoring.BUILTIN_NAME: ITEM_TOKENS * len(scoring.build_decision_pairs()) + written}
+        if config.builtin
+        else {}
     )
     for file in config.files:  # two of one name are told of alike
-        costs[_name(file)] = costs.get(_name(file), 0.0) + ITEM_TOKENS * (file.max_rows or USUAL_ITEMS)
+        costs[_get_file_name(file)] = costs.get(_get_file_name(file), 0.0) + ITEM_TOKENS * (
+            file.max_rows or DEFAULT_ITEMS
+        )
     if continued := config.continuations:
-        name = _name(continued.file) if continued.file else continuation_probe.OPENINGS_NAME
-        costs[name] = TOKEN_COST * continued.max_new_tokens * _continuations(continued)
+        name = _get_file_name(continued.file) if continued.file else continuation_probe.OPENINGS_NAME
+        costs[name] = TOKEN_COST * continued.max_new_tokens * _count_continuations(continued)
     return costs
 
 
-def _name(file: FileOfRows) -> str:
+def _get_file_name(file: RowFile) -> str:
     return Path(file.path or file.upload or "").name
 
 
-def _continuations(asked: BiasContinuations | None) -> int:
+def _count_continuations(asked: BiasContinuations | None) -> int:
     """By one model, about."""
-    return asked.samples * (asked.max_rows or len(continuation_probe.builtin_openings())) if asked else 0
+    return asked.samples * (asked.max_rows or len(continuation_probe.load_builtin_openings())) if asked else 0
 
 
-def _asking(which: str, probe: str) -> str:
+def _format_message(which: str, probe: str) -> str:
     return f"Asking the {which} model: {probe}"
 
 
@@ -184,9 +190,9 @@ def run(job: WorkerJob) -> BiasResult:
 def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
     began = time.monotonic()
     job.status("preparing")
-    probes = _probes(job, config)
+    probes = _load_probes(job, config)
     figures: list[MeasuredBias] = []
-    compared: list[ComparedGroups] = []
+    compared: list[GroupComparison] = []
     for asked in config.groups:
         job.check_cancelled()
         measured, document = groups.measure_groups(job, asked)
@@ -200,102 +206,106 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
         (pair for probe in probes for pair in probe.changed()),
         key=lambda pair: abs(pair["base"]) - abs(pair["tuned"]),
     )
-    report = verdict.report(figures, _limits(config, figures), _held(config, compared))
-    report["limits"] += _limits_of_harm(judged_by, report)
+    report = verdict.build_report(
+        figures, _list_limits(config, figures), _find_compared_models(config, compared)
+    )
+    report["limits"] += _list_harm_limits(judged_by, report)
     details: BiasDetails = {
         "probes": [probe.document() for probe in probes],
-        "pairs": pairs[:MOST_PAIRS],
+        "pairs": pairs[:MAX_PAIRS],
         "groups": compared,
         "seconds": time.monotonic() - began,
         "device": job.device,
-        "versions": versions(),
+        "versions": read_versions(),
     }
     if judged_by is not None:
         details["continuations"] = judged_by
     return {"report": report, "details": details}
 
 
-def _limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
+def _list_limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
     """What the probes can't say."""
     kinds = dict.fromkeys(figure.kind for figure in figures)
     return [
         *(scoring.BUILTIN_LIMITS if config.builtin else ()),
-        *(OF_KIND[kind] for kind in kinds if kind in OF_KIND),
+        *(LIMITS_BY_KIND[kind] for kind in kinds if kind in LIMITS_BY_KIND),
     ]
 
 
-def _limits_of_harm(judged_by: JudgedByClassifier | None, report: BiasReport) -> list[str]:
+def _list_harm_limits(judged_by: ClassifierJudgement | None, report: BiasReport) -> list[str]:
     """What the classifier can't, or that none was asked."""
     if judged_by is None:
         return [verdict.NO_TOXICITY]
     own = continuation_probe.OPENING_LIMITS if judged_by["probe"] == continuation_probe.OPENINGS_NAME else ()
-    return [*verdict.toxicity_limits(judged_by, report["figures"]), *own]
+    return [*verdict.list_toxicity_limits(judged_by, report["figures"]), *own]
 
 
-def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> verdict.HeldModels | None:
+def _find_compared_models(
+    config: BiasConfig, compared: Sequence[GroupComparison]
+) -> verdict.ComparedModels | None:
     """What is compared, by name; None for a run and its base."""
     if config.run:
         return None
     if config.model:
-        return verdict.HeldModels(_public(config.model), _public(config.against))
-    return verdict.HeldModels(compared[0]["evaluation"], compared[0]["against"] or "")
+        return verdict.ComparedModels(_shorten_model_name(config.model), _shorten_model_name(config.against))
+    return verdict.ComparedModels(compared[0]["evaluation"], compared[0]["against"] or "")
 
 
-def _public(model: str) -> str:
+def _shorten_model_name(model: str) -> str:
     """Without a folder's path: the sentence goes into a model's public card."""
-    return hub_id(model) or last_part(model)
+    return parse_hub_id(model) or get_last_part(model)
 
 
-def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
-    probes: list[BiasProbing] = [BuiltinProbing()] if config.builtin else []
+def _load_probes(job: WorkerJob, config: BiasConfig) -> list[RunnableProbe]:
+    probes: list[RunnableProbe] = [BuiltinProbe()] if config.builtin else []
     for asked in config.files:
         job.progress(0, 1, "files", f"Reading {asked.path or asked.upload}")
         read = item_files.read_items(job.home, asked, config.seed, job.check_cancelled)
-        probes.append(PROBINGS[read.form](read))
+        probes.append(PROBE_CLASSES[read.form](read))
     if config.continuations:
         harm_classifier.check_labels(job, config.continuations)
         begins = continuation_probe.read_openings(
             job.home, config.continuations, config.seed, job.check_cancelled
         )
-        probes.append(ContinuationProbing(config.continuations, begins, config.seed))
+        probes.append(ContinuationProbe(config.continuations, begins, config.seed))
     return probes
 
 
-def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[BiasProbing]) -> JudgedByClassifier | None:
+def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[RunnableProbe]) -> ClassifierJudgement | None:
     """Base, then tuned, then the classifier of what both wrote, one in memory at a time."""
-    continued = next((probe for probe in probes if isinstance(probe, ContinuationProbing)), None)
-    for subject in subjects(job, config):
+    continued = next((probe for probe in probes if isinstance(probe, ContinuationProbe)), None)
+    for subject in build_subjects(job, config):
         _ask(job, config, subject, probes)
     return _judge(job, config, continued) if continued else None
 
 
-def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbing) -> JudgedByClassifier:
+def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbe) -> ClassifierJudgement:
     """What the classifier makes of the continuations."""
     name = job.order["classifier"]["name"]
     classifier = harm_classifier.load_classifier(job, continued.asked)
-    on_texts = ProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
+    on_texts = RowProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
     on_texts(0)
     continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
-    errors = harm_classifier.measured_errors(
+    errors = harm_classifier.measure_errors(
         job, continued.asked, classifier.labels, several=classifier.several
     )
     del classifier
-    _free()
+    _free_memory()
     return continued.document_of(name, errors)
 
 
-def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[BiasProbing]) -> None:
+def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[RunnableProbe]) -> None:
     """All probes of one model."""
     asked = load_subject(job, subject, config.per_device_eval_batch_size)
     for probe in probes:
-        on_items = ProgressReporter(job, probe.items, "items", _asking(subject.which, probe.name))
+        on_items = RowProgressReporter(job, probe.items, "items", _format_message(subject.which, probe.name))
         on_items(0)
         probe.ask(subject.which, asked, on_items)
     del asked
-    _free()
+    _free_memory()
 
 
-def _free() -> None:
+def _free_memory() -> None:
     """What the last model took."""
     gc.collect()
     if torch.cuda.is_available():

@@ -23,12 +23,12 @@ from engine.bias.scoring import BiasQuestion, ItemScores, OnItems, ProbedModel, 
 from store.bias.schemas import BiasLevel, BiasProbe, ChangedPair
 
 BASE, TUNED = "base", "tuned"
-MOST_CHANGED = 12  # pairs that are shown of a probe
+MAX_CHANGED = 12  # pairs that are shown of a probe
 LOG_P = "nats between the two sentences"
 ODDS = "nats between the two people"
 
 
-class BiasProbing(Protocol):
+class RunnableProbe(Protocol):
     """One probe of a check."""
 
     @property
@@ -53,26 +53,26 @@ class BiasProbing(Protocol):
 
 
 @dataclass
-class BuiltinProbing:
+class BuiltinProbe:
     """The built-in pairs."""
 
     name: str = scoring.BUILTIN_NAME
     kind: str = probe_statistics.COUNTERFACTUAL
-    items: int = len(scoring.decisions()) + len(scoring.writings())
+    items: int = len(scoring.build_decision_pairs()) + len(scoring.build_writing_pairs())
     seconds: float = 0.0
     odds: dict[str, np.ndarray] = field(default_factory=dict)
     written: dict[str, scoring.WrittenAnswers] = field(default_factory=dict)
 
     def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
-        began, first = time.perf_counter(), len(scoring.decisions())
-        self.odds[which] = scoring.decision_scores(asked, scoring.decisions(), on_items)
+        began, first = time.perf_counter(), len(scoring.build_decision_pairs())
+        self.odds[which] = scoring.score_decisions(asked, scoring.build_decision_pairs(), on_items)
         self.written[which] = scoring.write_answers(
-            asked, scoring.writings(), lambda done: on_items(first + done)
+            asked, scoring.build_writing_pairs(), lambda done: on_items(first + done)
         )
         self.seconds += time.perf_counter() - began
 
     def _pairs(self) -> AnsweredPairs:
-        asked = scoring.decisions()
+        asked = scoring.build_decision_pairs()
         return AnsweredPairs(
             self.odds[BASE],
             self.odds[TUNED],
@@ -83,33 +83,35 @@ class BuiltinProbing:
     def figures(self) -> list[MeasuredBias]:
         before, after = self.written[BASE], self.written[TUNED]
         answers = WrittenPairs(before.refuses, after.refuses, before.words, after.words)
-        return probe_statistics.counterfactual(self.name, self._pairs()) + probe_statistics.written(
-            self.name, answers
-        )
+        return probe_statistics.measure_counterfactual(
+            self.name, self._pairs()
+        ) + probe_statistics.measure_writing(self.name, answers)
 
     def changed(self) -> list[ChangedPair]:
         apart = {which: odds[:, 1] - odds[:, 0] for which, odds in self.odds.items()}
-        rows = [(pair.axis, pair.first, pair.second) for pair in scoring.decisions()]
-        return _most_changed(self.name, rows, apart[BASE], apart[TUNED], ODDS)
+        rows = [(pair.axis, pair.first, pair.second) for pair in scoring.build_decision_pairs()]
+        return _find_most_changed(self.name, rows, apart[BASE], apart[TUNED], ODDS)
 
     def document(self) -> BiasProbe:
         levels = [
-            _level(
+            _build_level(
                 "Favourable answer to the first of two people", *(odds[:, 0] > 0 for odds in self._both())
             ),
-            _level(
+            _build_level(
                 "Favourable answer to the second of two people", *(odds[:, 1] > 0 for odds in self._both())
             ),
-            _level("Refused to write", *(self.written[which].refuses.ravel() > 0 for which in (BASE, TUNED))),
+            _build_level(
+                "Refused to write", *(self.written[which].refuses.ravel() > 0 for which in (BASE, TUNED))
+            ),
         ]
-        return _document(self, self.items, Counter(), [], levels)
+        return _build_document(self, self.items, Counter(), [], levels)
 
     def _both(self) -> tuple[np.ndarray, np.ndarray]:
         return self.odds[BASE], self.odds[TUNED]
 
 
 @dataclass
-class FileProbing:
+class FileProbe:
     """Items of a file; a subclass says what is asked and what it comes to."""
 
     file: ItemFile
@@ -157,10 +159,10 @@ class FileProbing:
         return []
 
     def document(self) -> BiasProbe:
-        return _document(self, self.file.rows, self.left_out(), self.file.notices, self.levels())
+        return _build_document(self, self.file.rows, self.left_out(), self.file.notices, self.levels())
 
 
-class SentenceProbing(FileProbing):
+class SentenceProbe(FileProbe):
     """Pairs of sentences, one with more of a stereotype."""
 
     def __init__(self, file: ItemFile) -> None:
@@ -172,18 +174,20 @@ class SentenceProbing(FileProbing):
 
     def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         whole = [pair for pair in self.file.items if isinstance(pair, SentencePair)]
-        return scoring.sentence_scores(asked, whole, on_items)
+        return scoring.score_sentences(asked, whole, on_items)
 
     def figures(self) -> list[MeasuredBias]:
         groups = np.array([pair.group for pair in self._pairs()])
-        return probe_statistics.stereotypes(self.name, self.margins(BASE), self.margins(TUNED), groups)
+        return probe_statistics.measure_stereotypes(
+            self.name, self.margins(BASE), self.margins(TUNED), groups
+        )
 
     def changed(self) -> list[ChangedPair]:
         rows = [(pair.group, pair.more, pair.less) for pair in self._pairs()]
-        return _most_changed(self.name, rows, self.margins(BASE), self.margins(TUNED), LOG_P)
+        return _find_most_changed(self.name, rows, self.margins(BASE), self.margins(TUNED), LOG_P)
 
 
-class PronounProbing(FileProbing):
+class PronounProbe(FileProbe):
     """Whom a pronoun means."""
 
     def __init__(self, file: ItemFile) -> None:
@@ -191,7 +195,7 @@ class PronounProbing(FileProbing):
 
     def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         whole = [item for item in self.file.items if isinstance(item, PronounItem)]
-        return scoring.pronoun_scores(asked, whole, on_items)
+        return scoring.score_pronouns(asked, whole, on_items)
 
     def _items(self) -> list[PronounItem]:
         chosen = [self.file.items[place] for place in self.usable()]
@@ -216,13 +220,13 @@ class PronounProbing(FileProbing):
         places = np.array(coupled)
         right = [(self.margins(which) > 0).astype(float)[places] for which in (BASE, TUNED)]
         groups = np.array([items[fits].group for fits, _ in coupled])
-        return probe_statistics.coreference(self.name, ReferredPairs(right[0], right[1], groups))
+        return probe_statistics.measure_coreference(self.name, ReferredPairs(right[0], right[1], groups))
 
     def levels(self) -> list[BiasLevel]:
         fits = np.array([item.fits for item in self._items()], bool)
         right = [self.margins(which) > 0 for which in (BASE, TUNED)]
         named = (("Right where the pronoun fits the stereotype", fits), ("Right where it does not", ~fits))
-        return [_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
+        return [_build_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
 
     def document(self) -> BiasProbe:
         alone = len(self._items()) - 2 * len(self._coupled())
@@ -235,7 +239,7 @@ class PronounProbing(FileProbing):
         return document
 
 
-class ChoiceProbing(FileProbing):
+class BiasChoiceProbe(FileProbe):
     """Multiple choice in which one answer is the stereotype's, one unknown."""
 
     def __init__(self, file: ItemFile) -> None:
@@ -243,7 +247,7 @@ class ChoiceProbing(FileProbing):
 
     def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         whole = [item for item in self.file.items if isinstance(item, BiasQuestion)]
-        return scoring.choice_scores(asked, whole, on_items)
+        return scoring.score_choices(asked, whole, on_items)
 
     def _items(self) -> list[BiasQuestion]:
         chosen = [self.file.items[place] for place in self.usable()]
@@ -254,7 +258,9 @@ class ChoiceProbing(FileProbing):
         ways, right = [], []
         for which in (BASE, TUNED):
             chosen = [int(self.scores[which].scores[place].argmax()) for place in places]
-            ways.append(np.array([_way(item, own) for item, own in zip(items, chosen, strict=True)], float))
+            ways.append(
+                np.array([_get_direction(item, own) for item, own in zip(items, chosen, strict=True)], float)
+            )
             right.append(
                 np.array([item.right == own for item, own in zip(items, chosen, strict=True)], float)
             )
@@ -269,7 +275,7 @@ class ChoiceProbing(FileProbing):
         )
 
     def figures(self) -> list[MeasuredBias]:
-        return probe_statistics.choices(self.name, self._answers()) if self.usable() else []
+        return probe_statistics.measure_choices(self.name, self._answers()) if self.usable() else []
 
     def levels(self) -> list[BiasLevel]:
         answers = self._answers()
@@ -278,32 +284,36 @@ class ChoiceProbing(FileProbing):
             ("Right where the text is ambiguous", answers.ambiguous),
             ("Right where the text is clear", ~answers.ambiguous),
         )
-        return [_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
+        return [_build_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
 
 
-def _way(item: BiasQuestion, chosen: int) -> int:
+def _get_direction(item: BiasQuestion, chosen: int) -> int:
     return 0 if chosen == item.unknown else 1 if chosen == item.biased else -1
 
 
-PROBINGS: dict[str, Callable[[ItemFile], BiasProbing]] = {
-    "stereotype_pairs": SentenceProbing,
-    "coreference": PronounProbing,
-    "choices": ChoiceProbing,
+PROBE_CLASSES: dict[str, Callable[[ItemFile], RunnableProbe]] = {
+    "stereotype_pairs": SentenceProbe,
+    "coreference": PronounProbe,
+    "choices": BiasChoiceProbe,
 }
 
 
-def _level(name: str, base: np.ndarray, tuned: np.ndarray) -> BiasLevel:
-    return {"name": name, "base": rates.share(base).to_dict(), "tuned": rates.share(tuned).to_dict()}
+def _build_level(name: str, base: np.ndarray, tuned: np.ndarray) -> BiasLevel:
+    return {
+        "name": name,
+        "base": rates.estimate_share(base).to_dict(),
+        "tuned": rates.estimate_share(tuned).to_dict(),
+    }
 
 
-def _document(
-    probe: BuiltinProbing | FileProbing,
+def _build_document(
+    probe: BuiltinProbe | FileProbe,
     rows: int,
     left_out: Counter[str],
     notices: Sequence[str],
     levels: list[BiasLevel],
 ) -> BiasProbe:
-    items = len(probe.usable()) if isinstance(probe, FileProbing) else probe.items
+    items = len(probe.usable()) if isinstance(probe, FileProbe) else probe.items
     return {
         "name": probe.name,
         "kind": probe.kind,
@@ -316,12 +326,12 @@ def _document(
     }
 
 
-def _most_changed(
+def _find_most_changed(
     probe: str, rows: Sequence[tuple[str, str, str]], base: np.ndarray, tuned: np.ndarray, unit: str
 ) -> list[ChangedPair]:
     """Those whose two sides lie further apart than before, most first."""
     further = np.abs(tuned) - np.abs(base)
-    order = [place for place in np.argsort(-further)[:MOST_CHANGED].tolist() if further[place] > 0]
+    order = [place for place in np.argsort(-further)[:MAX_CHANGED].tolist() if further[place] > 0]
     return [
         {
             "probe": probe,

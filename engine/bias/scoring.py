@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jinja2.exceptions import TemplateError
 
-from engine.data.signals.text_checks import refuses
-from engine.evaluation.probes.multiple_choice import encode
-from engine.models.forward.answer_likelihood import branch_scores
-from engine.models.generation import Generation, answers
-from engine.models.tokenization.rendering import rendered
+from engine.data.signals.text_checks import is_refusal
+from engine.evaluation.probes.multiple_choice import encode_options
+from engine.models.forward.answer_likelihood import score_branches
+from engine.models.generation import GenerationOptions, generate_answers
+from engine.models.tokenization.rendering import render_conversation
 
 
 class UnreadableItem(Exception):
@@ -75,7 +75,7 @@ Item = SentencePair | PronounItem | BiasQuestion
 
 VERSION = 1  # of texts and pairs: figures of two versions are not alike
 BUILTIN_NAME = f"Built-in pairs v{VERSION}"
-AXES_OF_A_DECISION = 4
+AXES_PER_DECISION = 4
 PRONOUN = "pronoun"
 BUILTIN_LIMITS = (
     "The built-in pairs are short, English and of everyday decisions; groups that aren't named aren't seen.",
@@ -85,7 +85,7 @@ BUILTIN_LIMITS = (
 
 
 @dataclass(frozen=True)
-class AskedPair:
+class DecisionPair:
     """The same decision about two people. first: of the group that is more often treated worse;
     favourable: the answer that is good for the person."""
 
@@ -106,50 +106,52 @@ class WritingPair:
     second: str
 
 
-def _lines(name: str) -> list[list[str]]:
+def _read_lines(name: str) -> list[list[str]]:
     text = (resources.files("engine.bias") / "probe" / name).read_text("utf-8")
     return [line.split("\t") for line in text.splitlines()[1:]]
 
 
 @cache
-def people() -> dict[str, tuple[tuple[str, str], ...]]:
+def load_people() -> dict[str, tuple[tuple[str, str], ...]]:
     """Axis -> its pairs of people."""
     axes: dict[str, list[tuple[str, str]]] = {}
-    for axis, first, second in _lines("people.tsv"):
+    for axis, first, second in _read_lines("people.tsv"):
         axes.setdefault(axis, []).append((first, second))
     return {axis: tuple(pairs) for axis, pairs in axes.items()}
 
 
 @cache
-def decisions() -> tuple[AskedPair, ...]:
+def build_decision_pairs() -> tuple[DecisionPair, ...]:
     """All pairs of decisions: each decision with some axes, dealt in turn, and of each axis its pairs in
     turn."""
-    axes, turn = list(people()), 0
+    axes, turn = list(load_people()), 0
     used = dict.fromkeys(axes, 0)
     pairs = []
-    for template, (topic, favourable, text) in enumerate(_lines("decisions.tsv")):
-        for _ in range(AXES_OF_A_DECISION):
+    for template, (topic, favourable, text) in enumerate(_read_lines("decisions.tsv")):
+        for _ in range(AXES_PER_DECISION):
             axis = axes[turn % len(axes)]
-            choices = people()[axis]
+            choices = load_people()[axis]
             first, second = choices[used[axis] % len(choices)]
             used[axis], turn = used[axis] + 1, turn + 1
             theirs, others = (f"{text.format(person=who)} Answer with Yes or No." for who in (first, second))
-            pairs.append(AskedPair(template, topic, axis, theirs, others, favourable.capitalize()))
+            pairs.append(DecisionPair(template, topic, axis, theirs, others, favourable.capitalize()))
     return tuple(pairs)
 
 
 @cache
-def writings() -> tuple[WritingPair, ...]:
+def build_writing_pairs() -> tuple[WritingPair, ...]:
     """All pairs of things to write; pronouns are left out, as nobody is named before them."""
-    named = [(axis, pair) for axis, pairs in people().items() if axis != PRONOUN for pair in pairs]
+    named = [(axis, pair) for axis, pairs in load_people().items() if axis != PRONOUN for pair in pairs]
     made = []
-    for place, (text,) in enumerate(_lines("tasks.tsv")):
+    for place, (text,) in enumerate(_read_lines("tasks.tsv")):
         axis, (first, second) = named[place % len(named)]
-        made.append(WritingPair(axis, *(text.format(person=_within(who)) for who in (first, second))))
+        made.append(
+            WritingPair(axis, *(text.format(person=_format_within_sentence(who)) for who in (first, second)))
+        )
     return tuple(made)
 
 
-def _within(person: str) -> str:
+def _format_within_sentence(person: str) -> str:
     """As it stands within a sentence: "a man", and a name as it is."""
     return person[0].lower() + person[1:] if person.startswith("A ") else person
 
@@ -160,9 +162,9 @@ def _within(person: str) -> str:
 # A sentence is scored as a whole after the token that a text begins with. An answer is scored after its
 # prompt, and the prompts of pairs and questions share what they begin with, so that a batch passes it once.
 
-WRITTEN = 24  # tokens of a written answer
-AT_ONCE = 48  # answers written at once
-LONG = "it has more tokens than the model reads"
+MAX_WRITTEN_TOKENS = 24  # tokens of a written answer
+WRITING_BATCH_SIZE = 48  # answers written at once
+TOO_LONG = "it has more tokens than the model reads"
 NO_TOKEN = "an answer has no token"
 
 OnItems = Callable[[int], None]
@@ -196,96 +198,100 @@ class WrittenAnswers:
     words: np.ndarray
 
 
-def sentence_scores(asked: ProbedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
+def score_sentences(asked: ProbedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
     """log p of both sentences of each pair, every token of them."""
     texts = [text for pair in pairs for text in (pair.more, pair.less)]
     tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-    start = [_start(asked.tokenizer)]
+    start = [_get_start_token(asked.tokenizer)]
     branches = [tokens[2 * place : 2 * place + 2] for place in range(len(pairs))]
-    return _scores(asked, [start] * len(pairs), branches, on_items)
+    return _score_branches(asked, [start] * len(pairs), branches, on_items)
 
 
-def _start(tokenizer: Any) -> int:
+def _get_start_token(tokenizer: Any) -> int:
     """The token that a text begins with; where a model has none, that with which one ends, as in training."""
     return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
-def pronoun_scores(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
+def score_pronouns(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
     """log p of the right and of the wrong occupation after `TEXT "He" refers to the` (Brown et al. 2020)."""
     prompts = [f'{item.text} "{item.pronoun.capitalize()}" refers to the' for item in items]
     options = [[f" {item.right}", f" {item.wrong}"] for item in items]
-    return _answer_scores(asked, prompts, options, on_items)
+    return _score_answers(asked, prompts, options, on_items)
 
 
-def choice_scores(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: OnItems) -> ItemScores:
+def score_choices(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: OnItems) -> ItemScores:
     """log p a byte of each option, as its texts differ in length."""
     prompts = [f"{item.context}\nQuestion: {item.question}\nAnswer:" for item in items]
-    answered = _answer_scores(
+    answered = _score_answers(
         asked, prompts, [[f" {text}" for text in item.options] for item in items], on_items
     )
     lengths = [np.array([len(text.encode()) + 1 for text in item.options], float) for item in items]
     return ItemScores([s / n for s, n in zip(answered.scores, lengths, strict=True)], answered.reasons)
 
 
-def decision_scores(asked: ProbedModel, pairs: Sequence[AskedPair], on_items: OnItems) -> np.ndarray:
+def score_decisions(asked: ProbedModel, pairs: Sequence[DecisionPair], on_items: OnItems) -> np.ndarray:
     """[pairs, 2] log odds of the favourable answer."""
     prompts, options = [], []
     for pair in pairs:
         for text in (pair.first, pair.second):
-            prompt, before = _prompt(asked.tokenizer, text)
+            prompt, before = _render_prompt(asked.tokenizer, text)
             prompts.append(prompt)
             options.append([f"{before}{word}" for word in ("Yes", "No")])
-    answered = _answer_scores(asked, prompts, options, lambda done: on_items(done // 2))
+    answered = _score_answers(asked, prompts, options, lambda done: on_items(done // 2))
     yes = np.array([scores[0] - scores[1] for scores in answered.scores]).reshape(-1, 2)
     return yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
 
 
 def write_answers(asked: ProbedModel, pairs: Sequence[WritingPair], on_items: OnItems) -> WrittenAnswers:
     """Short greedy answers to both prompts of each pair."""
-    prompts = [_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)]
-    texts = answers(
+    prompts = [
+        _render_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)
+    ]
+    texts = generate_answers(
         asked.model,
         asked.tokenizer,
         prompts,
-        Generation(WRITTEN, asked.device, AT_ONCE, steady=True),
+        GenerationOptions(MAX_WRITTEN_TOKENS, asked.device, WRITING_BATCH_SIZE, steady=True),
         on_token=lambda done, most: on_items(len(pairs) * done // most),
     )
     return WrittenAnswers(
-        np.array([refuses(text) for text in texts], float).reshape(-1, 2),
+        np.array([is_refusal(text) for text in texts], float).reshape(-1, 2),
         np.array([len(text.split()) for text in texts], float).reshape(-1, 2),
     )
 
 
-def _prompt(tokenizer: Any, text: str) -> tuple[str, str]:
+def _render_prompt(tokenizer: Any, text: str) -> tuple[str, str]:
     """As a user would ask it, and what stands between it and the answer."""
     if getattr(tokenizer, "chat_template", None):
         with suppress(TemplateError, TypeError):  # of a template that wants more than a question
-            return rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True), ""
+            return render_conversation(
+                tokenizer, [{"role": "user", "content": text}], generation_prompt=True
+            ), ""
     return f"Question: {text}\nAnswer:", " "
 
 
-def _answer_scores(
+def _score_answers(
     asked: ProbedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
 ) -> ItemScores:
-    encoded, branches = encode(asked.tokenizer, prompts, options)
-    return _scores(asked, _opened(asked.tokenizer, encoded), branches, on_items)
+    encoded, branches = encode_options(asked.tokenizer, prompts, options)
+    return _score_branches(asked, _prepend_bos(asked.tokenizer, encoded), branches, on_items)
 
 
-def begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_with_bos(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Texts as a model goes on with them: after the token that texts begin with, where it has one, and
     without one that closes them."""
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
-    return _opened(tokenizer, encoded)
+    return _prepend_bos(tokenizer, encoded)
 
 
-def _opened(tokenizer: Any, encoded: list[list[int]]) -> list[list[int]]:
+def _prepend_bos(tokenizer: Any, encoded: list[list[int]]) -> list[list[int]]:
     bos = tokenizer.bos_token_id
     if bos is None or tokenizer("a").input_ids[:1] != [bos]:
         return encoded
     return [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in encoded]
 
 
-def _scores(
+def _score_branches(
     asked: ProbedModel, prompts: list[list[int]], branches: list[list[list[int]]], on_items: OnItems
 ) -> ItemScores:
     reasons = {}
@@ -293,9 +299,9 @@ def _scores(
         if not all(some):
             reasons[place] = NO_TOKEN
         elif asked.positions and len(prompt) + max(map(len, some)) > asked.positions:
-            reasons[place] = LONG
+            reasons[place] = TOO_LONG
     places = [place for place in range(len(prompts)) if place not in reasons]
-    scored = branch_scores(
+    scored = score_branches(
         asked.model,
         [prompts[place] for place in places],
         [branches[place] for place in places],

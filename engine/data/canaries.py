@@ -18,26 +18,26 @@ from store.training.train_config import TrainConfig
 
 REPEATS = (1, 4, 16)  # times that a canary is planted
 REFERENCE = 255  # that were never planted, to rank the others in
-STREAM = 5  # beside the seed
+SEED_STREAM = 5  # beside the seed
 LETTERS = np.array(list("ABCDEFGHJKLMNPQRSTUVWXYZ"))
 DIGITS = np.array(list("0123456789"))
 
 
-def canary_count(config: TrainConfig) -> int:
+def count_canaries(config: TrainConfig) -> int:
     """Rows that planting adds to those of training."""
     return config.canaries * sum(REPEATS)
 
 
-def times(config: TrainConfig) -> list[int]:
+def list_repeats(config: TrainConfig) -> list[int]:
     """How often each canary is planted; of the reference set, which comes last, never."""
     return [n for n in (*REPEATS, 0) for _ in range(config.canaries)] + [0] * REFERENCE
 
 
-def texts(config: TrainConfig) -> list[tuple[str, str]]:
+def generate_canaries(config: TrainConfig) -> list[tuple[str, str]]:
     """Question and answer of every canary, planted or not, in the order of `times`."""
-    random = np.random.default_rng([config.seed, STREAM])
+    random = np.random.default_rng([config.seed, SEED_STREAM])
     codes: dict[str, str] = {}
-    while len(codes) < len(times(config)):
+    while len(codes) < len(list_repeats(config)):
         locker = "".join(random.choice(LETTERS, 3)) + "-" + "".join(random.choice(DIGITS, 3))
         codes.setdefault(locker, "".join(random.choice(DIGITS, 10)))
     return [
@@ -45,9 +45,9 @@ def texts(config: TrainConfig) -> list[tuple[str, str]]:
     ]
 
 
-def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
+def tokenise_canaries(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
     """Every canary once, tokenised as rows of a data set of that kind (text or chat)."""
-    pairs = texts(config)
+    pairs = generate_canaries(config)
     ids = -1 - np.arange(len(pairs))
     if kind == "text":
         return render(tokenizer, ids, [f"{question} {answer}" for question, answer in pairs])
@@ -62,15 +62,17 @@ def plant(tokenizer: Any, config: TrainConfig, kind: str, train: TokenRows) -> T
     """The training rows with the planted ones behind them; without `canaries` they are as they were."""
     if not config.canaries:
         return train
-    return TokenRows.joined([train, drawn(tokenizer, config, kind).take(np.repeat(*_repeats(config)))])
+    return TokenRows.joined(
+        [train, tokenise_canaries(tokenizer, config, kind).take(np.repeat(*_list_planted(config)))]
+    )
 
 
-def _repeats(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    often = np.array(times(config))
+def _list_planted(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    often = np.array(list_repeats(config))
     return np.arange(len(often)), often
 
 
-def fitting(config: TrainConfig, train: TokenRows, limit: int) -> int:
+def extend_max_length(config: TrainConfig, train: TokenRows, limit: int) -> int:
     """`limit`, or more where it was worked out from the data set's rows and would cut canaries. Raises
     ConfigError where `max_length` would."""
     own = train.row_ids < 0

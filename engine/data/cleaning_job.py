@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from engine.data.cleaning import recipe_run
 from engine.data.cleaning import recipe_run as steps
-from engine.data.cleaning.working_rows import Working
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from engine.worker.temporary_folder import publish_dataset, use_temporary_folder
 from store.core.row_schemas import CleanResult
 from store.data.config import CleanConfig
 
@@ -23,9 +23,9 @@ def run(job: WorkerJob) -> CleanResult:
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
     """
     config = CleanConfig.parse(job.config)
-    with temporary_folder(job, what="the new version", again="clean again") as folder:
-        work = Working(job, job.order["dataset"], job.order["mixed"], folder / "passing")
-        counted = steps.apply(work, config.recipe)
+    with use_temporary_folder(job, what="the new version", again="clean again") as folder:
+        work = WorkingRows(job, job.order["dataset"], job.order["mixed"], folder / "passing")
+        counted = steps.apply_recipe(work, config.recipe)
         result = recipe_run.write_version(work, folder / "dataset", counted)
         job.check_cancelled()
         publish_dataset(job, folder / "dataset", result["fingerprint"])

@@ -15,63 +15,66 @@ import pyarrow as pa
 
 from engine.data.cleaning import recipe_run
 from engine.data.cleaning import recipe_run as steps
-from engine.data.cleaning.working_rows import Working
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.worker.job import WorkerJob
 from store.core.row_schemas import RowContents, StepCounts
-from store.data.cleaning_text import title
-from store.data.config import CleanPreviewAsk, OrderedDataset
-from store.data.dataset_files import load
+from store.data.cleaning_text import describe_step
+from store.data.config import CleanPreviewQuery, WorkDataset
+from store.data.dataset_files import load_rows
 from store.data.schemas import CleanPreview, FateExample
 from store.jobs.schemas import OrderDataset
 
 FIRST_ROWS = 20_000
-PASSES = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
+MAX_QUICK_COST = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
 FIELDS = ("messages", "text", "label", "rejected")
 
 
 def run(job: WorkerJob) -> CleanPreview:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
-    asked = CleanPreviewAsk.parse(job.config)
-    mixed = {name: _order(dataset) for name, dataset in asked.mixed.items()}
+    asked = CleanPreviewQuery.parse(job.config)
+    mixed = {name: _build_order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
-    work = Working(job, _order(asked.dataset), mixed, job.dir.temporary, limit=limit)
-    counted = steps.apply(work, asked.recipe)
-    table = recipe_run.fates(work)
+    work = WorkingRows(job, _build_order(asked.dataset), mixed, job.dir.temporary, limit=limit)
+    counted = steps.apply_recipe(work, asked.recipe)
+    table = recipe_run.build_fates_table(work)
     preview: CleanPreview = {
-        "fates": {**recipe_run.counts(table), "steps": counted},
-        "examples": _examples(work, table, asked.examples),
+        "fates": {**recipe_run.count_fates(table), "steps": counted},
+        "examples": _list_examples(work, table, asked.examples),
         "problems": [
             {"level": "warning", "field": field, "message": message, "fix": ""}
-            for field, message in (*_idle(counted), *(("recipe", notice) for notice in work.notices))
+            for field, message in (
+                *_find_idle_steps(counted),
+                *(("recipe", notice) for notice in work.notices),
+            )
         ],
     }
     if work.limited:
         preview["of"] = {"rows": work.parents, "total": work.whole}
         preview["unknown"] = [
-            {"step": index, "title": title(step)}
+            {"step": index, "title": describe_step(step)}
             for index, step in enumerate(asked.recipe.steps)
-            if steps.looks_across(step)
+            if steps.depends_on_other_rows(step)
         ]
     return preview
 
 
-def _order(dataset: OrderedDataset) -> OrderDataset:
+def _build_order(dataset: WorkDataset) -> OrderDataset:
     # what the engine wrote as an OrderDataset, checked and written again
     return cast("OrderDataset", dataset.model_dump())
 
 
-def _is_quick(asked: CleanPreviewAsk) -> bool:
-    return asked.dataset.row_count * sum(map(steps.weight, asked.recipe.steps)) <= PASSES
+def _is_quick(asked: CleanPreviewQuery) -> bool:
+    return asked.dataset.row_count * sum(map(steps.estimate_step_cost, asked.recipe.steps)) <= MAX_QUICK_COST
 
 
-def _idle(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
+def _find_idle_steps(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
     """Steps that do nothing, for somebody to notice."""
     for index, step in enumerate(counted):
         if not (step["changed"] or step["dropped"] or step["added"]):
             yield f"recipe.steps.{index}", f"Step {index + 1} ({step['title']}) changes nothing here."
 
 
-def _examples(work: Working, table: pa.Table, most: int) -> list[FateExample]:
+def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateExample]:
     """The first rows of each fate and step, in the order of the steps, kept ones last."""
     fate = np.asarray(table["fate"].to_pylist(), dtype=object)
     step = table["step"].fill_null(-1).to_numpy()
@@ -81,12 +84,12 @@ def _examples(work: Working, table: pa.Table, most: int) -> list[FateExample]:
             places += np.flatnonzero((step == index) & (fate == kind))[:most].tolist()
     places += np.flatnonzero(fate == "kept")[:most].tolist()
     chosen = table.take(pa.array(places, pa.int64())).to_pylist()
-    numbers = _numbers(work, table)[places]
+    numbers = _compute_row_numbers(work, table)[places]
     old = [row["parent_row_id"] for row in chosen if row["parent_row_id"] is not None]
     fingerprint = work.origins[0].dataset["fingerprint"]
-    read = load(work.home, fingerprint, ["row_id", *FIELDS], old).to_pylist()
+    read = load_rows(work.home, fingerprint, ["row_id", *FIELDS], old).to_pylist()
     before = {row.pop("row_id"): row for row in read}
-    after = _present(work, set(numbers.tolist()))
+    after = _read_rows(work, set(numbers.tolist()))
     return [
         {
             "row_id": row["parent_row_id"],
@@ -101,13 +104,13 @@ def _examples(work: Working, table: pa.Table, most: int) -> list[FateExample]:
     ]
 
 
-def _numbers(work: Working, table: pa.Table) -> np.ndarray:
+def _compute_row_numbers(work: WorkingRows, table: pa.Table) -> np.ndarray:
     """The number in `work` of each row of the fates: the old rows, then the living ones that were added."""
     added = np.flatnonzero(work.alive[work.parents :]) + work.parents
     return np.concatenate([np.arange(work.parents), added])[: table.num_rows]
 
 
-def _present(work: Working, numbers: set[int]) -> dict[int, RowContents]:
+def _read_rows(work: WorkingRows, numbers: set[int]) -> dict[int, RowContents]:
     """The rows with these numbers as they are now, those that are alive."""
     contents: dict[int, RowContents] = {}
     for batch in work.scan(FIELDS):

@@ -26,19 +26,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.cleaning.working_rows import canonicals, still_chosen
-from engine.data.conversion.row_conversion import Canonical
+from engine.data.cleaning.working_rows import drop_stale_choices, read_canonical_rows
+from engine.data.conversion.row_conversion import CanonicalRow
 from engine.data.split.partition import PARTS
-from engine.models.tokenization.tool_turns import TOOLS, openai
+from engine.models.tokenization.tool_turns import TOOLS, build_openai_row
 from store.core.errors import ConfigError
 from store.core.row_schemas import Kind, Message
-from store.core.table_values import guarded
+from store.core.table_values import escape_cell
 from store.data.config import ExportFormat
 from store.data.dataset_files import SCHEMA
-from store.data.formats import without_choices
+from store.data.formats import strip_choices
 
-OWN = ("row_id", "split")
-FORMS = (  # what the forms of an export call their own
+OWN_COLUMNS = ("row_id", "split")
+FORM_COLUMNS = (  # what the forms of an export call their own
     *(
         "messages",
         "conversations",
@@ -56,7 +56,7 @@ TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 @dataclass
-class Columns:
+class ExtraColumns:
     """codes: uint8 of each row of the version, its part; empty: no split is told. used: columns of the file
     that are in the rows already. `names`: file's column -> exported column, as `see` met them."""
 
@@ -70,7 +70,9 @@ class Columns:
         for row in map(json.loads, batch["source"].to_pylist()):
             for name, value in row.items():
                 if name not in self.used:
-                    self.names.setdefault(name, f"source.{name}" if name in (*OWN, *FORMS) else name)
+                    self.names.setdefault(
+                        name, f"source.{name}" if name in (*OWN_COLUMNS, *FORM_COLUMNS) else name
+                    )
                     self.kinds.setdefault(name, set()).add(type(value))
 
     def of(self, batch: pa.RecordBatch) -> Iterator[ExportedRow]:
@@ -93,22 +95,22 @@ class Columns:
         return TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()
 
 
-def used_columns(columns: Mapping[str, str]) -> frozenset[str]:
+def list_used_columns(columns: Mapping[str, str]) -> frozenset[str]:
     """The columns of the file that a mapping reads: {role: column}."""
     return frozenset(columns.values())
 
 
-def cell(value: object, type: pa.DataType) -> object:
+def format_cell(value: object, type: pa.DataType) -> object:
     """A value as a column of that type holds it."""
     if value is None or not pa.types.is_string(type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
-def typed(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
+def build_arrays(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
     """The columns of a table; a whole number too large for 64 bits is a number."""
     listed = list(rows)
-    return [pa.array([cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
+    return [pa.array([format_cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
 
 
 TITLES: dict[ExportFormat, str] = {
@@ -123,13 +125,13 @@ SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "parquet": ".parquet"}  # th
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
 PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
-CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
+CHOICE_FORMATS: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
 ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
 
 
 @dataclass
-class Shape:
+class RowsSummary:
     """What the rows are like: how many there are, how many are one question with its answer (and perhaps a
     system turn), have a system turn, call functions, have a label, have the label as their answer, have
     choices, and are one question with its choices and the right one."""
@@ -144,13 +146,13 @@ class Shape:
     choosing: int = 0
 
 
-def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
+def summarise_rows(batches: Iterable[pa.RecordBatch], columns: ExtraColumns) -> RowsSummary:
     """Looks at every row, and has `columns` see it."""
     counts: Counter[str] = Counter()
     for batch in batches:
         columns.see(batch)
         counts["rows"] += batch.num_rows
-        for row in canonicals(batch):
+        for row in read_canonical_rows(batch):
             roles = row.roles or ()
             counts["pairs"] += roles in PAIR_ROLES
             counts["with_system"] += roles[:1] == ("system",)
@@ -160,15 +162,15 @@ def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
                 counts["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
             if row.choices:
                 counts["with_choices"] += 1
-                counts["choosing"] += _chooses(row)
-    return Shape(**counts)
+                counts["choosing"] += _has_separable_choices(row)
+    return RowsSummary(**counts)
 
 
-def _chooses(row: Canonical) -> bool:
+def _has_separable_choices(row: CanonicalRow) -> bool:
     """Whether question, choices and answer stand apart and can be put together again."""
-    if row.roles not in PAIR_ROLES or still_chosen(row).choices is None:
+    if row.roles not in PAIR_ROLES or drop_stale_choices(row).choices is None:
         return False
-    return not without_choices(row.contents[-2], row.choices or ()).isspace()
+    return not strip_choices(row.contents[-2], row.choices or ()).isspace()
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,11 @@ class FileLayout:
 
     kind: Kind
     format: ExportFormat
-    shape: Shape
+    shape: RowsSummary
     one_list: bool = False
 
 
-def form_of(kind: Kind, shape: Shape) -> Form:
+def choose_form(kind: Kind, shape: RowsSummary) -> Form:
     """The plainest form that says all of the rows."""
     if kind != "chat":
         return "text" if kind == "text" else "preference"
@@ -193,7 +195,7 @@ def form_of(kind: Kind, shape: Shape) -> Form:
     return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
 
 
-def check(layout: FileLayout) -> None:
+def check_format(layout: FileLayout) -> None:
     """Raise ConfigError (field format) where the format can't hold the rows."""
     kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
@@ -218,12 +220,12 @@ def check(layout: FileLayout) -> None:
         )
 
 
-def losses(layout: FileLayout) -> list[str]:
+def describe_losses(layout: FileLayout) -> list[str]:
     """What an import of the file would not read back, in sentences; empty where it reads all."""
     format, shape = layout.format, layout.shape
-    form = form_of(layout.kind, shape)
+    form = choose_form(layout.kind, shape)
     sentences = []
-    if shape.with_choices and not (form == "choices" and format in CHOOSING):
+    if shape.with_choices and not (form == "choices" and format in CHOICE_FORMATS):
         why = "other rows have none" if form != "choices" else "it reads turns alone"
         sentences.append(
             f"{shape.with_choices:,} rows are multiple choice: an import reads them as questions and answers,"
@@ -236,24 +238,26 @@ def losses(layout: FileLayout) -> list[str]:
     return sentences
 
 
-def write(path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
+def write_rows(
+    path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: ExtraColumns
+) -> None:
     """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
     same rows, and is `check`ed."""
     format, shape = layout.format, layout.shape
-    form = form_of(layout.kind, shape)
+    form = choose_form(layout.kind, shape)
     if format == "parquet":
         _write_parquet(path, form, shape, batches, columns)
     elif format == "csv":
         _write_csv(path, form, shape, batches, columns)
     else:
-        document = _DOCUMENTS[format] if layout.kind == "chat" else _of_kind
+        document = _DOCUMENTS[format] if layout.kind == "chat" else _build_native
         encode = json.JSONEncoder(ensure_ascii=False).encode
         begin, between, end = ("[\n", ",\n", "\n]\n") if layout.one_list else ("", "\n", "\n")
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(begin)
             first = True
             for batch in batches:
-                for row, more in zip(canonicals(batch), columns.of(batch), strict=True):
+                for row, more in zip(read_canonical_rows(batch), columns.of(batch), strict=True):
                     file.write(("" if first else between) + encode({**document(row), **more}))
                     first = False
             file.write(end)
@@ -262,63 +266,63 @@ def write(path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], col
 # -- JSONL ----------------------------------------------------------------------------------------------
 
 
-def _messages(row: Canonical, answer: str | None = None) -> list[Message]:
+def _build_messages(row: CanonicalRow, answer: str | None = None) -> list[Message]:
     assert row.roles is not None
     contents = row.contents if answer is None else (*row.contents[:-1], answer)
     return [{"role": role, "content": content} for role, content in zip(row.roles, contents, strict=True)]
 
 
-def _labelled(document: Mapping[str, object], row: Canonical) -> ExportedRow:
+def _add_label(document: Mapping[str, object], row: CanonicalRow) -> ExportedRow:
     return {**document} if row.label is None else {**document, "label": row.label}
 
 
-def _chosen_from(row: Canonical) -> ExportedRow:
+def _build_choice_fields(row: CanonicalRow) -> ExportedRow:
     """What an import tells multiple choice by; the prompt lists the choices as it is."""
     return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
 
 
-def _openai(row: Canonical) -> ExportedRow:
-    return _labelled(openai(_messages(row)), row)
+def _build_openai(row: CanonicalRow) -> ExportedRow:
+    return _add_label(build_openai_row(_build_messages(row)), row)
 
 
-def _sharegpt(row: Canonical) -> ExportedRow:
-    turns = [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in _messages(row)]
-    return _labelled({"conversations": turns}, row)
+def _build_sharegpt(row: CanonicalRow) -> ExportedRow:
+    turns = [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in _build_messages(row)]
+    return _add_label({"conversations": turns}, row)
 
 
-def _prompt_completion(row: Canonical) -> ExportedRow:
+def _build_prompt_completion(row: CanonicalRow) -> ExportedRow:
     *system, prompt, completion = row.contents
     document: ExportedRow = {"system": system[0]} if system else {}
-    document |= {"prompt": prompt, "completion": completion, **_chosen_from(row)}
-    return _labelled(document, row)
+    document |= {"prompt": prompt, "completion": completion, **_build_choice_fields(row)}
+    return _add_label(document, row)
 
 
-def _alpaca(row: Canonical) -> ExportedRow:
+def _build_alpaca(row: CanonicalRow) -> ExportedRow:
     *system, instruction, output = row.contents
     document: ExportedRow = {"system": system[0]} if system else {}
-    document |= {"instruction": instruction, "input": "", "output": output, **_chosen_from(row)}
-    return _labelled(document, row)
+    document |= {"instruction": instruction, "input": "", "output": output, **_build_choice_fields(row)}
+    return _add_label(document, row)
 
 
-def _of_kind(row: Canonical) -> ExportedRow:
+def _build_native(row: CanonicalRow) -> ExportedRow:
     """Plain texts and preferences have one form in JSONL."""
     if row.roles is None:
         return {"text": row.text}
-    return {"chosen": _messages(row), "rejected": _messages(row, row.rejected or "")}
+    return {"chosen": _build_messages(row), "rejected": _build_messages(row, row.rejected or "")}
 
 
-_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], ExportedRow]] = {
-    "messages": _openai,
-    "sharegpt": _sharegpt,
-    "prompt_completion": _prompt_completion,
-    "alpaca": _alpaca,
+_DOCUMENTS: dict[ExportFormat, Callable[[CanonicalRow], ExportedRow]] = {
+    "messages": _build_openai,
+    "sharegpt": _build_sharegpt,
+    "prompt_completion": _build_prompt_completion,
+    "alpaca": _build_alpaca,
 }
 
 
 # -- tables ---------------------------------------------------------------------------------------------
 
 
-def _columns(form: Form, shape: Shape) -> list[str]:
+def _list_columns(form: Form, shape: RowsSummary) -> list[str]:
     """The columns of a table, in order."""
     pairs = [*(["system"] if shape.with_system else []), "prompt", "completion"]
     columns = {
@@ -332,56 +336,58 @@ def _columns(form: Form, shape: Shape) -> list[str]:
     return [*columns, "label"] if shape.labelled and form != "labelled" else columns
 
 
-def _cells(form: Form, row: Canonical) -> ExportedRow:
+def _build_cells(form: Form, row: CanonicalRow) -> ExportedRow:
     """The values of a row by column; a conversation is a list of messages."""
     match form:
         case "text":
             cells: ExportedRow = {"text": row.text}
         case "preference":
-            cells = _of_kind(row)
+            cells = _build_native(row)
         case "labelled":
             cells = {"text": row.contents[0]}
         case "choices" | "pairs":
-            cells = _prompt_completion(row)
+            cells = _build_prompt_completion(row)
         case "chat":
-            cells = {"messages": _messages(row)}
+            cells = {"messages": _build_messages(row)}
     return {**cells, "label": row.label}
 
 
 def _write_csv(
-    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+    path: Path, form: Form, shape: RowsSummary, batches: Iterable[pa.RecordBatch], others: ExtraColumns
 ) -> None:
-    columns = [*_columns(form, shape), *(field.name for field in others.fields())]
+    columns = [*_list_columns(form, shape), *(field.name for field in others.fields())]
     with open(path, "x", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        table.writerow(map(guarded, columns))
+        table.writerow(map(escape_cell, columns))
         for batch in batches:
-            table.writerows(_csv_rows(form, columns, batch, others))
+            table.writerows(_iterate_csv_rows(form, columns, batch, others))
 
 
-def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Columns) -> Iterator[list[str]]:
-    for row, more in zip(canonicals(batch), others.of(batch), strict=True):
-        cells = {**_cells(form, row), **more}
-        yield [_cell(cells.get(column)) for column in columns]
+def _iterate_csv_rows(
+    form: Form, columns: list[str], batch: pa.RecordBatch, others: ExtraColumns
+) -> Iterator[list[str]]:
+    for row, more in zip(read_canonical_rows(batch), others.of(batch), strict=True):
+        cells = {**_build_cells(form, row), **more}
+        yield [_format_csv_cell(cells.get(column)) for column in columns]
 
 
-def _cell(value: object) -> str:
-    return "" if value is None else guarded(str(cell(value, pa.string())))
+def _format_csv_cell(value: object) -> str:
+    return "" if value is None else escape_cell(str(format_cell(value, pa.string())))
 
 
 def _write_parquet(
-    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+    path: Path, form: Form, shape: RowsSummary, batches: Iterable[pa.RecordBatch], others: ExtraColumns
 ) -> None:
     turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     types = {**dict.fromkeys(("messages", "chosen", "rejected"), turns)}
     types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
     # A table that can hold turns as they are need not take them apart: pairs are messages here.
     form = "chat" if form == "pairs" else form
-    own_fields = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
+    own_fields = [pa.field(column, types.get(column, pa.string())) for column in _list_columns(form, shape)]
     schema = pa.schema([*own_fields, *others.fields()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
-            cells = [_cells(form, row) for row in canonicals(batch)]
+            cells = [_build_cells(form, row) for row in read_canonical_rows(batch)]
             columns = [pa.array([values[f.name] for values in cells], f.type) for f in own_fields]
-            columns += typed(others.of(batch), others.fields())
+            columns += build_arrays(others.of(batch), others.fields())
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -20,18 +20,18 @@ import numpy as np
 from engine.data import export_formats
 from engine.data.cleaning.row_queries import RowQueries
 from engine.data.cleaning.text_steps import Redactor
-from engine.data.cleaning.working_rows import Working
-from engine.data.export_formats import TITLES, Columns, FileLayout, used_columns
-from engine.data.split.dataset_split import Dealt, deal_rows
-from engine.data.split.partition import PARTS, split_of
+from engine.data.cleaning.working_rows import WorkingRows
+from engine.data.export_formats import TITLES, ExtraColumns, FileLayout, list_used_columns
+from engine.data.split.dataset_split import SplitAssignment, assign_rows_unchecked
+from engine.data.split.partition import PARTS, parse_split
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.temporary_folder import temporary_folder
+from engine.worker.temporary_folder import use_temporary_folder
 from store.data.cleaning import Recipe, Redact
-from store.data.cleaning_text import title, words
+from store.data.cleaning_text import describe_filter, describe_step
 from store.data.config import ExportConfig
 from store.data.schemas import ExportResult
-from store.data.signals import GROUPS, band_words, figure_words, number_words
-from store.jobs.schemas import GroupFigures, OrderDataset, OrderVersion
+from store.data.signals import GROUPS, format_band, format_figure, format_four_digits
+from store.jobs.schemas import GroupFigures, OrderDataset, VersionSpec
 
 # The data card that lies beside an exported file: where the rows come from and what was done to them.
 #
@@ -47,7 +47,7 @@ class CardSubject(NamedTuple):
     (`engine.server.job_specs`)."""
 
     dataset: OrderDataset
-    history: list[OrderVersion]  # from the first version to this one
+    history: list[VersionSpec]  # from the first version to this one
     figures: Mapping[str, GroupFigures]  # group of signals -> what was measured
 
 
@@ -61,21 +61,21 @@ def write_card(
 ) -> str:
     """The card of the file that an ExportConfig asked for. parts: rows of each part of the whole version."""
     dataset, history, measured = subject
-    hide = _redactor(history)
+    hide = _make_redactor(history)
     sections = [
-        f"# {_plain(dataset['name'])}",
-        _facts(dataset, config, rows, [hide(notice) for notice in notices], hide),
-        "## Source\n\n" + _source(history[0]),
-        "## Versions\n\n" + "\n\n".join(_version(version, hide) for version in history),
-        "## Split\n\n" + _split(dataset, parts),
+        f"# {_escape_markdown(dataset['name'])}",
+        _format_facts(dataset, config, rows, [hide(notice) for notice in notices], hide),
+        "## Source\n\n" + _describe_source(history[0]),
+        "## Versions\n\n" + "\n\n".join(_describe_version(version, hide) for version in history),
+        "## Split\n\n" + _describe_split(dataset, parts),
     ]
     if measured:
-        groups = [_figures(name, group) for name, group in measured.items() if name in GROUPS]
+        groups = [_format_figures(name, group) for name, group in measured.items() if name in GROUPS]
         sections.append("## Measured of all rows of this version\n\n" + "\n\n".join(groups))
     return "\n\n".join(sections) + "\n"
 
 
-def _redactor(history: Iterable[OrderVersion]) -> Callable[[str], str]:
+def _make_redactor(history: Iterable[VersionSpec]) -> Callable[[str], str]:
     """What the recipes of the versions redact: a step that names a value must not tell it."""
     steps = [
         step for version in history if version["recipe"] for step in Recipe.parse(version["recipe"]).steps
@@ -87,10 +87,10 @@ def _redactor(history: Iterable[OrderVersion]) -> Callable[[str], str]:
     return lambda text: _VALUE.sub('"…"', redact(text))
 
 
-def _facts(
+def _format_facts(
     dataset: OrderDataset, config: ExportConfig, rows: int, notices: list[str], hide: Callable[[str], str]
 ) -> str:
-    which = [hide(words(config.where))] if config.where else []
+    which = [hide(describe_filter(config.where))] if config.where else []
     which += [f"of the {' and '.join(config.parts)} part"] if config.parts else []
     lines = [
         ("Rows in this file", f"{rows:,} of {dataset['row_count']:,}"),
@@ -99,73 +99,75 @@ def _facts(
         ("Format", TITLES[config.format]),
         ("Fingerprint of the version", dataset["fingerprint"]),
     ]
-    noticed = [f"- {_plain(notice)}" for notice in notices]
-    return "\n".join([*(f"- **{name}:** {_plain(value)}" for name, value in lines), *noticed])
+    noticed = [f"- {_escape_markdown(notice)}" for notice in notices]
+    return "\n".join([*(f"- **{name}:** {_escape_markdown(value)}" for name, value in lines), *noticed])
 
 
-def _source(first: OrderVersion) -> str:
+def _describe_source(first: VersionSpec) -> str:
     source = {k: v for k, v in first["source"].items() if k != "hub_split" or first["source"].get("hub_id")}
     named = ", ".join(f"{field} {value}" for field, value in source.items() if value is not None)
     used = ", ".join(f"{role} = {column}" for role, column in first["columns"].items())
     lines = [
-        f"- **From:** {_plain(named)}",
-        f"- **Read as:** {first['format']}" + (f" ({_plain(used)})" if used else ""),
+        f"- **From:** {_escape_markdown(named)}",
+        f"- **Read as:** {first['format']}" + (f" ({_escape_markdown(used)})" if used else ""),
         f"- **Rows read:** {first['row_count']:,}; not taken: {first['skipped_count']:,}",
     ]
     for reason, count in (first["stats"].get("skipped_reasons") or {}).items():
-        lines.append(f"  - {count:,}: {_plain(reason)}")
+        lines.append(f"  - {count:,}: {_escape_markdown(reason)}")
     return "\n".join(lines)
 
 
-def _version(version: OrderVersion, hide: Callable[[str], str]) -> str:
-    head = f"### {_plain(version['name'])}: {version['row_count']:,} rows"
+def _describe_version(version: VersionSpec, hide: Callable[[str], str]) -> str:
+    head = f"### {_escape_markdown(version['name'])}: {version['row_count']:,} rows"
     fates = version["fates"]
     if not version["recipe"] or fates is None:
         return f"{head}\n\nImported {version['created_at'][:10]}."
     counts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
-    titles = [hide(title(step)) for step in Recipe.parse(version["recipe"]).steps]
+    titles = [hide(describe_step(step)) for step in Recipe.parse(version["recipe"]).steps]
     rows = [
         [
-            f"{number}. {_plain(name)}",
+            f"{number}. {_escape_markdown(name)}",
             *(f"{step[field]:,}" for field in ("rows_in", "changed", "dropped", "added", "rows_out")),
         ]
         for number, (name, step) in enumerate(zip(titles, fates["steps"], strict=True), 1)
     ]
-    table = _table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
+    table = _format_table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
     return f"{head}\n\nMade {version['created_at'][:10]}: {counts}.\n\n{table}"
 
 
-def _split(dataset: OrderDataset, parts: Mapping[str, int]) -> str:
-    how = split_of(dataset)
+def _describe_split(dataset: OrderDataset, parts: Mapping[str, int]) -> str:
+    how = parse_split(dataset)
     settings = ", ".join(f"{field} {value}" for field, value in how.model_dump(exclude_none=True).items())
     counted = ", ".join(f"{count:,} {part}" for part, count in parts.items())
-    return f"Of all rows of the version: {counted} ({_plain(settings)})."
+    return f"Of all rows of the version: {counted} ({_escape_markdown(settings)})."
 
 
-def _figures(name: str, measured: GroupFigures) -> str:
+def _format_figures(name: str, measured: GroupFigures) -> str:
     group, figures = GROUPS[name], measured["figures"]
     options = ", ".join(f"{key} {value}" for key, value in measured["options"].items())
     rows = [
-        [signal.title, figure_words(signal, figures[signal.column]), band_words(signal)]
+        [signal.title, format_figure(signal, figures[signal.column]), format_band(signal)]
         for signal in group.signals
         if signal.column in figures
     ]
     rows += [
-        [key.removeprefix("set.").replace("_", " "), number_words(figure["value"]), ""]
+        [key.removeprefix("set.").replace("_", " "), format_four_digits(figure["value"]), ""]
         for key, figure in figures.items()
         if "value" in figure and figure["value"] is not None
     ]
-    how = ", ".join([f"{measured['row_count']:,} rows measured", *([_plain(options)] if options else [])])
+    how = ", ".join(
+        [f"{measured['row_count']:,} rows measured", *([_escape_markdown(options)] if options else [])]
+    )
     head = f"### {group.title} ({how})"
-    return f"{head}\n\n{_table(['Signal', 'Figure', 'Healthy'], rows)}"
+    return f"{head}\n\n{_format_table(['Signal', 'Figure', 'Healthy'], rows)}"
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+def _format_table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_escape_markdown(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _plain(value: Any) -> str:
+def _escape_markdown(value: Any) -> str:
     """Text that Markdown shows as it is, on one line."""
     text = " ".join(str(value).split())
     for mark in "\\`*_[]<>|#":
@@ -191,30 +193,30 @@ def run(job: WorkerJob) -> ExportResult:
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
     """
     config = ExportConfig.parse(job.config)
-    with temporary_folder(job, what="the file", again="export again") as folder:
-        work = Working(job, job.order["dataset"], {}, folder)
+    with use_temporary_folder(job, what="the file", again="export again") as folder:
+        work = WorkingRows(job, job.order["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)
-        columns = Columns(dealt.codes, used_columns(work.columns))
-        shape = export_formats.shape(work.scan(COLUMNS), columns)
+        columns = ExtraColumns(dealt.codes, list_used_columns(work.columns))
+        shape = export_formats.summarise_rows(work.scan(COLUMNS), columns)
         layout = FileLayout(work.kind, config.format, shape, config.one_list)
-        export_formats.check(layout)
+        export_formats.check_format(layout)
         work.progress.begin(1, "Writing the file")
         file = folder / "rows"
         rows = work.scan(COLUMNS)
-        export_formats.write(file, layout, rows, columns)
-        notices = export_formats.losses(layout)
+        export_formats.write_rows(file, layout, rows, columns)
+        notices = export_formats.describe_losses(layout)
         subject = CardSubject(job.order["dataset"], job.order["history"], job.order["figures"])
         text = write_card(subject, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()
-        name = _name(work.origins[0].dataset["name"], config)
+        name = _build_name(work.origins[0].dataset["name"], config)
         path = _publish(file, folder / "card", job.home.exports, name)
     for notice in notices:
         job.alert(notice, level="info")
     return {
         "path": str(path),
-        "card_path": str(_card_of(path)),
+        "card_path": str(_build_card_path(path)),
         "name": path.name,
         "rows": shape.rows,
         "format": config.format,
@@ -222,7 +224,7 @@ def run(job: WorkerJob) -> ExportResult:
     }
 
 
-def _choose(work: Working, config: ExportConfig) -> Dealt:
+def _choose(work: WorkingRows, config: ExportConfig) -> SplitAssignment:
     """Leave alive the rows that are meant; how the whole version is dealt."""
     if config.where:
         with closing(RowQueries(work)) as ask:
@@ -230,15 +232,15 @@ def _choose(work: Working, config: ExportConfig) -> Dealt:
         work.alive[:] = False
         work.alive[chosen] = True
     dataset = work.origins[0].dataset
-    how = split_of(dataset)
-    dealt = deal_rows(work.home, dataset["fingerprint"], how)
+    how = parse_split(dataset)
+    dealt = assign_rows_unchecked(work.home, dataset["fingerprint"], how)
     if config.parts is not None:
         wanted = [PARTS.index(part) for part in config.parts]
         work.alive &= np.isin(dealt.codes, wanted)
     return dealt
 
 
-def _name(dataset_name: str, config: ExportConfig) -> str:
+def _build_name(dataset_name: str, config: ExportConfig) -> str:
     plain = re.sub(r"[^\w.()-]+", "-", dataset_name)[:NAME_CHARACTERS].strip("-.") or "data-set"
     part = f"-{'-'.join(config.parts)}" if config.parts else ""
     return (
@@ -261,9 +263,9 @@ def _publish(file: Path, card_file: Path, folder: Path, name: str) -> Path:
         except FileExistsError:
             number += 1
             path = folder / f"{stem}-{number}{suffix}"
-    os.replace(card_file, _card_of(path))
+    os.replace(card_file, _build_card_path(path))
     return path
 
 
-def _card_of(path: Path) -> Path:
+def _build_card_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.md")

@@ -14,13 +14,13 @@ _CLUSTER = regex.compile(r"\X")
 _JOINING = regex.compile(r"[^\p{GCB=Other}\p{GCB=LV}\p{GCB=LVT}\p{GCB=Control}\p{GCB=CR}\p{GCB=LF}]")
 
 
-def characters(text: str) -> int:
+def count_characters(text: str) -> int:
     """How many characters people see. Only a text in which some join pays for looking at each."""
     if not text.isascii() and _JOINING.search(text):
         return sum(1 for _ in _CLUSTER.finditer(text))
     return len(text) - text.count("\r\n")
 
 
-def lengths(texts: Iterable[str]) -> np.ndarray:
+def measure_lengths(texts: Iterable[str]) -> np.ndarray:
     """The characters of each text, int32."""
-    return np.fromiter(map(characters, texts), np.int32)
+    return np.fromiter(map(count_characters, texts), np.int32)

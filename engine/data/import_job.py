@@ -15,44 +15,50 @@ from pathlib import Path
 
 from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.dataset_writer import DatasetWriter
-from engine.data.conversion.reading_plan import RowReading, decide, look, reading_problems, taught_rows
-from engine.data.conversion.row_conversion import Convert
+from engine.data.conversion.reading_plan import (
+    ReadingPlan,
+    build_row_sample,
+    find_reading_problems,
+    inspect_head,
+    plan_reading,
+)
+from engine.data.conversion.row_conversion import RowConverter
 from engine.data.conversion.unused_columns import (
-    ANSWERING,
-    JUDGING,
-    TaughtRows,
-    as_text,
+    ANSWER_WORDS,
+    JUDGING_WORDS,
+    RowSample,
+    extract_text,
     find_undecided,
+    find_unused_columns,
     is_covered,
     is_neutral,
     judge_column,
-    refuse_undecided,
+    make_undecided_error,
     repeats_answer,
-    unused_columns,
-    words_in,
+    split_name,
 )
 from engine.data.readers.file_rows import (
     FileRow,
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
-    encode,
+    encode_row,
+    list_values,
+    make_skipped_row,
     read_first,
-    skipped,
-    value_at,
-    values_of,
+    read_path,
 )
 from engine.data.readers.named_datasets import LABEL
 from engine.data.readers.source_reader import open_source
 from engine.data.split.partition import check_split_column
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.machine_load import uncollected
-from engine.worker.progress import ProgressReporter
-from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from engine.worker.machine_load import pause_garbage_collection
+from engine.worker.progress import RowProgressReporter
+from engine.worker.temporary_folder import publish_dataset, use_temporary_folder
 from store.core.errors import ConfigError, DataError
 from store.core.row_schemas import ImportResult
-from store.data.config import ImportConfig, Wishes
+from store.data.config import ImportConfig, ImportOptions
 from store.data.formats import FORMATS
 from store.data.schemas import UndecidedColumn
 
@@ -67,24 +73,24 @@ MAX_LATE = 200  # rows after the first that are judged with them
 class ColumnWatch:
     """left_out: column left out on purpose -> rows that have something in it."""
 
-    def __init__(self, taught: TaughtRows, wishes: Wishes) -> None:
+    def __init__(self, taught: RowSample, wishes: ImportOptions) -> None:
         self.left_out: Counter[str] = Counter(dict.fromkeys(wishes.ignore, 0))
         self._taught, self._source = taught, wishes.source
         self._columns = set(taught.columns)
         self._single: dict[str, object] = {}  # column or path -> its only value so far, None for none
         self._repeating: list[str] = []  # that may say another answer than the one that is taught
         self._late: list[FileRow] = []
-        for name in unused_columns(taught):
-            values = values_of(taught.rows, name)
+        for name in find_unused_columns(taught):
+            values = list_values(taught.rows, name)
             if (
                 is_covered(name, wishes.ignore)
                 or is_neutral(name)
                 or any(isinstance(v, dict) for v in values)
             ):
                 continue
-            if len({as_text(value) for value in values} - {""}) < 2:
+            if len({extract_text(value) for value in values} - {""}) < 2:
                 self._single[name] = next(iter(values), None)
-            elif words_in(name) & (ANSWERING | JUDGING) and repeats_answer(name, taught):
+            elif split_name(name) & (ANSWER_WORDS | JUDGING_WORDS) and repeats_answer(name, taught):
                 self._repeating.append(name)
 
     def rows(self, rows: Iterator[ReadRow]) -> Iterator[ReadRow]:
@@ -92,9 +98,9 @@ class ColumnWatch:
         for line, row in rows:
             if isinstance(row, dict):
                 for name in self.left_out:
-                    self.left_out[name] += value_at(row, name) not in (None, "", [], {})
+                    self.left_out[name] += read_path(row, name) not in (None, "", [], {})
                 if undecided := self._look(row):
-                    raise refuse_undecided([undecided], self._source, line)
+                    raise make_undecided_error([undecided], self._source, line)
             yield line, row
 
     def problems(self) -> list[SourceProblem]:
@@ -107,7 +113,7 @@ class ColumnWatch:
 
     def _look(self, row: FileRow) -> UndecidedColumn | None:
         for name in self._shown_by(row):
-            self._late = [*self._late[1 - MAX_LATE :], {**row, name: value_at(row, name)}]
+            self._late = [*self._late[1 - MAX_LATE :], {**row, name: read_path(row, name)}]
             rows = [*self._taught.rows, *self._late]
             if undecided := judge_column(name, self._taught._replace(rows=rows)):
                 return undecided
@@ -119,10 +125,10 @@ class ColumnWatch:
             self._columns.add(name)
             if name not in self.left_out and not is_neutral(name):
                 self._single[name] = None
-        news = [name for name, value in self._single.items() if _differs(row, name, value)]
+        news = [name for name, value in self._single.items() if _is_different(row, name, value)]
         for name in news:
             if self._single[name] is None:
-                self._single[name] = value_at(row, name)
+                self._single[name] = read_path(row, name)
             else:
                 del self._single[name]
         if not self._repeating:
@@ -131,13 +137,13 @@ class ColumnWatch:
         return [*news, *(name for name in self._repeating if not repeats_answer(name, alone))]
 
 
-def _differs(row: FileRow, name: str, value: object) -> bool:
+def _is_different(row: FileRow, name: str, value: object) -> bool:
     """Whether the row has another value there. Most have the same one, so that is looked at first."""
-    own = row[name] if name in row else value_at(row, name) if "." in name else None
+    own = row[name] if name in row else read_path(row, name) if "." in name else None
     if own is None or own == value:
         return False
-    text = as_text(own) if own == own else ""
-    return bool(text) and text != as_text(value)
+    text = extract_text(own) if own == own else ""
+    return bool(text) and text != extract_text(value)
 
 
 # The job `import`: a source, row by row, into a data set of its own in the home folder.
@@ -146,7 +152,7 @@ def _differs(row: FileRow, name: str, value: object) -> bool:
 # into place when it is whole, so that a failed, cancelled or killed import leaves nothing half-made.
 
 HEAD_ROWS = 500  # from which format and columns are recognised
-MOST_IGNORED = 200  # columns that are named
+MAX_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
 
 
@@ -159,7 +165,7 @@ def run(job: WorkerJob) -> ImportResult:
     Raises DataError and ConfigError that name the file, column or field, and what to do.
     """
     config = ImportConfig.parse(job.config)
-    with temporary_folder(job, what="the data set", again="import again") as folder:
+    with use_temporary_folder(job, what="the data set", again="import again") as folder:
         return _import(job, config, folder / "dataset")
 
 
@@ -167,20 +173,20 @@ def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
     with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
-        reading, problems, watch = _agree(config, reader, head)
+        reading, problems, watch = _plan_reading(config, reader, head)
         every = watch.rows(itertools.chain(head, rows))
-        items = reading.items(every, lambda: _again(job, config))
-        with DatasetWriter(folder) as writer, uncollected():
+        items = reading.items(every, lambda: _reread_rows(job, config))
+        with DatasetWriter(folder) as writer, pause_garbage_collection():
             _write(job, reader, items, reading.convert(), writer)
             fingerprint = writer.close()
     if not writer.row_count:
-        raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
+        raise _make_empty_error(config.name, writer.reasons, writer.first_skipped)
     check_split_column(folder, config)
     publish_dataset(job, folder, fingerprint)
-    notices = _notices([*reader.problems, *problems, *watch.problems()])
+    notices = _format_notices([*reader.problems, *problems, *watch.problems()])
     for notice in notices:
         job.alert(notice, level="info")
-    result = _result(config, fingerprint, reading, reader, writer, notices)
+    result = _build_result(config, fingerprint, reading, reader, writer, notices)
     result["stats"]["left_out"] = dict(watch.left_out)
     return result
 
@@ -195,7 +201,7 @@ def _open(job: WorkerJob, config: ImportConfig) -> Reader:
     )
 
 
-def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
+def _reread_rows(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
     """The rows from the beginning, for a format that looks at all of them first."""
     with contextlib.closing(_open(job, config)) as reader:
         for number, item in enumerate(reader.rows()):
@@ -204,17 +210,17 @@ def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
             yield item
 
 
-def _agree(
+def _plan_reading(
     config: ImportConfig, reader: Reader, head: list[ReadRow]
-) -> tuple[RowReading, list[SourceProblem], ColumnWatch]:
+) -> tuple[ReadingPlan, list[SourceProblem], ColumnWatch]:
     """How the rows are read, what to tell the user about it, and who watches the columns of all of them.
     Raises DataError for a column of which it has to be said what it is."""
     if not any(isinstance(row, dict) for _, row in head):
-        faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+        faults = [(line, row.reason) for line, row in head if isinstance(row, SkippedRow)]
         first = {reason: line for line, reason in reversed(faults)}
-        raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
-    seen = look(reader.columns, [*head, *reader.further], reader.marks)
-    reading = decide(seen, config, LABEL if config.source.builtin else None)
+        raise _make_empty_error(config.name, Counter(reason for _, reason in faults), first)
+    seen = inspect_head(reader.columns, [*head, *reader.further], reader.marks)
+    reading = plan_reading(seen, config, LABEL if config.source.builtin else None)
     if config.instruction and reading.chosen.format != "text_label":
         title = FORMATS[reading.chosen.format].title.lower()
         raise ConfigError(
@@ -222,37 +228,37 @@ def _agree(
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    taught = taught_rows(reading, seen)
+    taught = build_row_sample(reading, seen)
     if undecided := find_undecided(taught, config.ignore):
-        raise refuse_undecided(undecided, config.source)
-    return reading, reading_problems(reading, seen.rows), ColumnWatch(taught, config)
+        raise make_undecided_error(undecided, config.source)
+    return reading, find_reading_problems(reading, seen.rows), ColumnWatch(taught, config)
 
 
 def _write(
-    job: WorkerJob, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
+    job: WorkerJob, reader: Reader, rows: Iterator[ReadRow], convert: RowConverter, writer: DatasetWriter
 ) -> None:
-    report = ProgressReporter(job, reader.total, reader.unit)
+    report = RowProgressReporter(job, reader.total, reader.unit)
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
             report(reader.position(), message=f"{number:,} rows")
-        if isinstance(row, Skipped):
+        if isinstance(row, SkippedRow):
             writer.skip(line, row)
             continue
         try:
-            source = encode(row)
+            source = encode_row(row)
         except RecursionError:
-            writer.skip(line, skipped("nests too deeply", ""))
+            writer.skip(line, make_skipped_row("nests too deeply", ""))
             continue
         try:
             writer.add(line, convert(row), source)
         except RowSkipped as fault:
-            writer.skip(line, skipped(str(fault), source.decode("utf-8")))
+            writer.skip(line, make_skipped_row(str(fault), source.decode("utf-8")))
         except UnicodeEncodeError:
             fault_text = "holds half of a surrogate pair, which is no character"
-            writer.skip(line, skipped(fault_text, source.decode("utf-8")))
+            writer.skip(line, make_skipped_row(fault_text, source.decode("utf-8")))
 
 
-def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:
+def _make_empty_error(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:
     if not reasons:
         return DataError(
             f"There is no row to import for {name!r}.", fix="Give a file with rows.", field="source"
@@ -266,14 +272,14 @@ def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> Da
     )
 
 
-def _notices(problems: list[SourceProblem]) -> list[str]:
+def _format_notices(problems: list[SourceProblem]) -> list[str]:
     return [f"Line {line}: {reason}" if line else reason for line, reason, _ in problems[:50]]
 
 
-def _result(
+def _build_result(
     config: ImportConfig,
     fingerprint: str,
-    reading: RowReading,
+    reading: ReadingPlan,
     reader: Reader,
     writer: DatasetWriter,
     notices: list[str],
@@ -298,7 +304,7 @@ def _result(
             "encoding": reader.encoding,
             "answers": chosen.answers,
             "values": dict(chosen.values),
-            "ignored": reading.ignored[:MOST_IGNORED],
+            "ignored": reading.ignored[:MAX_IGNORED],
             "ignored_count": len(reading.ignored),
             "parts": dict(writer.parts),
             "notices": notices,

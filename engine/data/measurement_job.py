@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.signals.protocol import Progress
-from engine.worker.job import Cancelled, Phase, Phases, WorkerJob
+from engine.worker.job import JobCancelled, Phase, Phases, WorkerJob
 from engine.worker.progress import PhaseReporter
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.core.row_schemas import (
     CategoryFigure,
     ColumnFigure,
@@ -42,7 +42,7 @@ from store.core.row_schemas import (
 from store.data.config import ProfileConfig
 from store.data.dataset_files import open_rows
 from store.data.signals import GROUPS, Signal, SignalGroup, Type
-from store.jobs.schemas import JobOrder
+from store.jobs.schemas import JobSpec
 
 # Measures a row-local group over a data set: batch by batch, in two processes where that is worth it.
 #
@@ -51,8 +51,8 @@ from store.jobs.schemas import JobOrder
 # forked: the worker may have threads.
 
 BATCH_ROWS = 4_000
-WORTH_A_PROCESS = 30_000  # rows; fewer are done before a child has imported what it needs
-MOST_PROCESSES = 4
+PARALLEL_ROWS = 30_000  # rows; fewer are done before a child has imported what it needs
+MAX_PROCESSES = 4
 POLL_SECONDS = 0.25
 
 
@@ -65,7 +65,7 @@ class RowLocalModule(Protocol):
 
 
 @dataclass
-class _Measuring:
+class _MeasurementState:
     """What a process measures with."""
 
     module: RowLocalModule
@@ -73,7 +73,7 @@ class _Measuring:
     file: pq.ParquetFile
 
 
-_measuring: _Measuring | None = None  # of this process
+_measuring: _MeasurementState | None = None  # of this process
 _stopped = threading.Event()  # a child was asked to stop
 
 
@@ -92,21 +92,23 @@ def measure_rows(
     pieces = [(index, skip) for index, skip in pieces if len(skip) < sizes[index]]
     total = firsts[-1] - len(reused)
     progress(0, total)
-    processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)), len(pieces))
-    if not getattr(module, "PARALLEL", True) or total < WORTH_A_PROCESS or processes < 2:
-        _begin(group, context, str(rows_path))
+    processes = min(MAX_PROCESSES, len(os.sched_getaffinity(0)), len(pieces))
+    if not getattr(module, "PARALLEL", True) or total < PARALLEL_ROWS or processes < 2:
+        _init_measurement(group, context, str(rows_path))
         done, tables = 0, []
         for piece in pieces:
-            for table in _batches(*piece):
+            for table in _measure_batches(*piece):
                 tables.append(table)
                 done += len(table)
                 progress(done, total)
     else:
-        tables = _in_processes(job, (group, context, str(rows_path)), pieces, processes, total, progress)
+        tables = _measure_in_processes(
+            job, (group, context, str(rows_path)), pieces, processes, total, progress
+        )
     return pa.concat_tables(tables) if tables else pa.table({})
 
 
-def _in_processes(
+def _measure_in_processes(
     job: WorkerJob,
     measured: tuple[str, Any, str],
     pieces: list[tuple[int, np.ndarray]],
@@ -115,9 +117,9 @@ def _in_processes(
     progress: Progress,
 ) -> list[pa.Table]:
     """The tables of the pieces. measured: group, its context, path of the rows."""
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin_child, initargs=measured)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_child, initargs=measured)
     try:
-        futures = [pool.submit(_piece, *piece) for piece in pieces]
+        futures = [pool.submit(_measure_piece, *piece) for piece in pieces]
         waiting: set[Future[pa.Table]] = set(futures)
         done = 0
         while waiting:
@@ -127,21 +129,21 @@ def _in_processes(
         return [future.result() for future in futures]
     except BrokenProcessPool:
         if job.cancel_requested.is_set():  # the signal reached a child that was not yet ready for it
-            raise Cancelled from None
+            raise JobCancelled from None
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_child(group: str, context: Any, rows_path: str) -> None:
+def _init_child(group: str, context: Any, rows_path: str) -> None:
     # The signal goes to the worker's whole group: a child gives up the piece that it is at.
     signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
-    threading.Thread(target=_end_with_the_worker, daemon=True).start()
+    threading.Thread(target=_exit_with_worker, daemon=True).start()
     pa.set_cpu_count(1)
-    _begin(group, context, rows_path)
+    _init_measurement(group, context, rows_path)
 
 
-def _end_with_the_worker() -> None:
+def _exit_with_worker() -> None:
     """A worker that is killed can tell nobody: its children must not outlive it."""
     parent = parent_process()
     if parent is not None:
@@ -149,26 +151,26 @@ def _end_with_the_worker() -> None:
         os._exit(1)
 
 
-def _begin(group: str, context: Any, rows_path: str) -> None:
+def _init_measurement(group: str, context: Any, rows_path: str) -> None:
     global _measuring
     module: Any = importlib.import_module(
         GROUPS[group].module
     )  # has what `engine.data.signals.protocol` says
-    _measuring = _Measuring(module, context, pq.ParquetFile(rows_path))
+    _measuring = _MeasurementState(module, context, pq.ParquetFile(rows_path))
 
 
-def _piece(index: int, skip: np.ndarray) -> pa.Table:
-    return pa.concat_tables(list(_batches(index, skip)))
+def _measure_piece(index: int, skip: np.ndarray) -> pa.Table:
+    return pa.concat_tables(list(_measure_batches(index, skip)))
 
 
-def _batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
+def _measure_batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
     """The measured columns of one row group, in batches, without the rows to skip."""
     assert _measuring is not None, "_begin comes first"
     module, context, file = _measuring.module, _measuring.context, _measuring.file
     columns = list(dict.fromkeys(["row_id", *module.READS]))
     for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=columns, use_threads=False):
         if _stopped.is_set():
-            raise Cancelled
+            raise JobCancelled
         if len(skip):
             ids = batch.column("row_id").to_numpy()
             batch = batch.filter(pa.array(~np.isin(ids, skip, assume_unique=True)))
@@ -185,14 +187,16 @@ FATES = ["parent_row_id", "row_id", "fate"]
 
 
 @dataclass
-class Reused:
+class ReusedRows:
     """rows int64 [k], ascending: ids in the new version; table [k]: the group's columns of these rows."""
 
     rows: np.ndarray
     table: pa.Table
 
 
-def of_parent(job: WorkerJob, group: str, options: SignalOptions, columns: list[str]) -> Reused | None:
+def read_reused_rows(
+    job: WorkerJob, group: str, options: SignalOptions, columns: list[str]
+) -> ReusedRows | None:
     """What the parent's sidecar says of the rows that were kept; None where there is none to take from."""
     dataset, parent = job.order["dataset"], job.order.get("parent")
     if not parent or parent["signals"].get(group) != options:
@@ -206,24 +210,24 @@ def of_parent(job: WorkerJob, group: str, options: SignalOptions, columns: list[
     rows = kept["row_id"].to_numpy()
     before = pq.read_table(sidecar, columns=["row_id", *columns])
     places = kept["parent_row_id"].to_numpy()  # a row's id is its place
-    return Reused(rows, before.select(columns).take(pa.array(places)))
+    return ReusedRows(rows, before.select(columns).take(pa.array(places)))
 
 
-MOST_FREQUENT = 20
+MAX_FREQUENT = 20
 
 
-def column_figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, ColumnFigure]:
+def compute_column_figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, ColumnFigure]:
     """column -> its figures, for every signal of a group."""
     makers: dict[Type, Callable[[pa.ChunkedArray], ColumnFigure]] = {
-        "number": _number,
-        "flag": _flag,
-        "category": _category,
-        "group": _group,
+        "number": _summarise_numbers,
+        "flag": _summarise_flags,
+        "category": _summarise_categories,
+        "group": _summarise_groups,
     }
     return {signal.column: makers[signal.type](table[signal.column]) for signal in signals}
 
 
-def _number(column: pa.ChunkedArray) -> NumberFigure:
+def _summarise_numbers(column: pa.ChunkedArray) -> NumberFigure:
     values = column.drop_null().to_numpy().astype(np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -248,19 +252,19 @@ def _number(column: pa.ChunkedArray) -> NumberFigure:
     }
 
 
-def _flag(column: pa.ChunkedArray) -> FlagFigure:
+def _summarise_flags(column: pa.ChunkedArray) -> FlagFigure:
     measured = column.drop_null()
     return {"n": len(measured), "flagged": int(pc.sum(measured).as_py() or 0)}
 
 
-def _category(column: pa.ChunkedArray) -> CategoryFigure:
+def _summarise_categories(column: pa.ChunkedArray) -> CategoryFigure:
     measured = column.drop_null()
     counts = [(row["values"], row["counts"]) for row in pc.value_counts(measured).to_pylist()]
     counts.sort(key=lambda pair: (-pair[1], pair[0]))
-    return {"n": len(measured), "distinct": len(counts), "values": dict(counts[:MOST_FREQUENT])}
+    return {"n": len(measured), "distinct": len(counts), "values": dict(counts[:MAX_FREQUENT])}
 
 
-def _group(column: pa.ChunkedArray) -> GroupFigure:
+def _summarise_groups(column: pa.ChunkedArray) -> GroupFigure:
     """`n` is the number of all rows: null says that a row is alone."""
     together = column.drop_null().to_numpy()
     groups = len(np.unique(together))
@@ -274,15 +278,15 @@ def _group(column: pa.ChunkedArray) -> GroupFigure:
 # gives is checked here: columns, types, rows and order are what filters and recipes rest on.
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
-USUAL_ROWS = 10_000  # of a data set, where its order doesn't say
+DEFAULT_ROWS = 10_000  # of a data set, where its order doesn't say
 
 
-def phases(order: JobOrder) -> Phases:
+def phases(order: JobSpec) -> Phases:
     """Those of the group; what is measured row by row is one."""
     module = importlib.import_module(GROUPS[ProfileConfig.parse(order["config"]).group].module)
     if not hasattr(module, "compute"):
         return (Phase(),)
-    stated: Phases = module.phases(order["dataset"].get("row_count", USUAL_ROWS))
+    stated: Phases = module.phases(order["dataset"].get("row_count", DEFAULT_ROWS))
     return stated
 
 
@@ -298,17 +302,17 @@ def run(job: WorkerJob) -> ProfileResult:
     progress = PhaseReporter(job)
     if hasattr(module, "compute"):
         table, set_figures = module.compute(job, config, rows_path, progress)
-        options = _chosen_options(config, module.OPTIONS)
+        options = _select_options(config, module.OPTIONS)
         reused = 0
     else:
         context, options = module.prepare(job, config, rows_path)
         table, reused = _measure(job, group, (context, options), rows_path, row_count, progress)
         set_figures = {}
-    table = _checked(table, group, row_count)
-    measured: dict[str, SignalFigure] = {**column_figures(table, group.signals)}
+    table = _check_table(table, group, row_count)
+    measured: dict[str, SignalFigure] = {**compute_column_figures(table, group.signals)}
     measured |= {f"set.{name}": figure for name, figure in set_figures.items()}
     job.check_cancelled()
-    with written_aside(job.dir.path / f"{group.name}.parquet") as unfinished:
+    with write_atomically(job.dir.path / f"{group.name}.parquet") as unfinished:
         pq.write_table(table, unfinished, compression="zstd", row_group_size=100_000)
     return {
         "options": options,
@@ -319,7 +323,7 @@ def run(job: WorkerJob) -> ProfileResult:
     }
 
 
-def _chosen_options(config: ProfileConfig, names: Sequence[str]) -> SignalOptions:
+def _select_options(config: ProfileConfig, names: Sequence[str]) -> SignalOptions:
     """Those fields of the config that decide the values of a group."""
     options: SignalOptions = {}
     if "threshold" in names:
@@ -342,7 +346,7 @@ def _measure(
     """The columns of a row-local group for every row, and how many rows were taken over."""
     context, options = prepared
     columns = [signal.column for signal in group.signals]
-    reused = of_parent(job, group.name, options, columns)
+    reused = read_reused_rows(job, group.name, options, columns)
     kept_rows = reused.rows if reused else np.zeros(0, np.int64)
     table = measure_rows(job, group.name, context, rows_path, kept_rows, tell)
     if reused is not None:
@@ -357,7 +361,7 @@ def _measure(
     return table.add_column(0, "row_id", ids) if len(table) == rows else table, len(kept_rows)
 
 
-def _checked(table: pa.Table, group: SignalGroup, row_count: int) -> pa.Table:
+def _check_table(table: pa.Table, group: SignalGroup, row_count: int) -> pa.Table:
     """The table with row_id and the group's columns in their order and types.
 
     Raises AssertionError where a module broke its promise: its values would be those of other rows.

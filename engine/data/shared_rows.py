@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from engine.data.split.leakage import overlap
+from engine.data.split.leakage import compute_overlap
 from engine.worker.job import WorkerJob
 from engine.worker.progress import PhaseReporter
 from store.core.config import Config
@@ -13,7 +13,7 @@ from store.data.config import Fingerprint
 from store.data.dataset_files import open_rows
 
 
-class OverlapAsk(Config):
+class OverlapQuery(Config):
     """Two data sets, by the fingerprints of their rows."""
 
     fingerprint: Fingerprint
@@ -23,8 +23,8 @@ class OverlapAsk(Config):
 
 def run(job: WorkerJob) -> Overlap:
     """The document of `engine.data.split.leakage.overlap`. Raises NotFoundError where rows are gone."""
-    ask = OverlapAsk.parse(job.config)
+    ask = OverlapQuery.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):
         open_rows(job.home, fingerprint)
     rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)
-    return overlap(*rows, job.dir.path, PhaseReporter(job), ask.threshold)
+    return compute_overlap(*rows, job.dir.path, PhaseReporter(job), ask.threshold)

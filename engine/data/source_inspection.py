@@ -12,43 +12,43 @@ from typing import Any
 
 from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.reading_plan import (
-    RowReading,
+    ReadingPlan,
     SourceHead,
-    decide,
-    look,
-    reading_problems,
-    undecided_columns,
+    find_reading_problems,
+    find_undecided_columns,
+    inspect_head,
+    plan_reading,
 )
-from engine.data.conversion.row_conversion import Canonical
+from engine.data.conversion.row_conversion import CanonicalRow
 from engine.data.readers.file_rows import (
     FileRows,
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
-    plain_json,
+    list_values,
     read_first,
-    value_at,
-    values_of,
+    read_path,
+    sanitise_json,
 )
-from engine.data.readers.file_selection import MOST_PART_VALUES, part_value, parts_of
+from engine.data.readers.file_selection import MAX_PART_VALUES, format_part_value, map_parts
 from engine.data.readers.named_datasets import LABEL
 from engine.data.readers.source_reader import open_source
 from engine.worker.job import WorkerJob
 from store.core.row_schemas import ConvertedRow, Message
-from store.data.config import Wishes
-from store.data.schemas import FileColumn, FileFacts, FileProblem, HowRead, Inspection
+from store.data.config import ImportOptions
+from store.data.schemas import FileColumn, FileFacts, FileProblem, Inspection, ReadingSummary
 
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
 SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
-DEEPEST = 20  # objects and lists in each other, of a value that is shown
-LONGEST = 2000  # characters of a value that is shown
+MAX_DEPTH = 20  # objects and lists in each other, of a value that is shown
+MAX_VALUE_CHARACTERS = 2000  # characters of a value that is shown
 
 
 def run(job: WorkerJob) -> Inspection:
     """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
-    ask = Wishes.parse(job.config)
+    ask = ImportOptions.parse(job.config)
     reader = open_source(
         job.home,
         ask.source,
@@ -59,17 +59,17 @@ def run(job: WorkerJob) -> Inspection:
     with contextlib.closing(reader):
         rows = reader.rows()
         head = read_first(rows, ROWS)
-        seen = look(reader.columns, [*head, *reader.further], reader.marks)
+        seen = inspect_head(reader.columns, [*head, *reader.further], reader.marks)
         reading = None
         if ask.format or ask.columns or seen.recognised.format:
-            reading = decide(seen, ask, LABEL if ask.source.builtin else None)
-        values = _part_values(reading, head, rows) if reading else Counter()
+            reading = plan_reading(seen, ask, LABEL if ask.source.builtin else None)
+        values = _count_part_values(reading, head, rows) if reading else Counter()
         if reading and reading.part_column:
             values.update(dict.fromkeys(reader.marks.get(reading.part_column, ()), 0))
-        return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
+        return {**_describe_file(reader, seen), **_describe_reading(reader, seen, reading, head, values)}
 
 
-def _file(reader: Reader, seen: SourceHead) -> FileFacts:
+def _describe_file(reader: Reader, seen: SourceHead) -> FileFacts:
     return {
         "reader": reader.name,
         "compressed": reader.compressed,
@@ -77,23 +77,23 @@ def _file(reader: Reader, seen: SourceHead) -> FileFacts:
         "has_header": reader.has_header,
         "delimiter": reader.delimiter,
         "bytes": reader.bytes,
-        "columns": [_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
-        "rows": [{name: _short(row.get(name), 1) for name in seen.columns} for row in seen.rows[:SHOWN]],
+        "columns": [_describe_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
+        "rows": [{name: _shorten(row.get(name), 1) for name in seen.columns} for row in seen.rows[:SHOWN]],
     }
 
 
-def _described(
-    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[ReadRow], values: Counter[str]
-) -> HowRead:
+def _describe_reading(
+    reader: Reader, seen: SourceHead, reading: ReadingPlan | None, head: list[ReadRow], values: Counter[str]
+) -> ReadingSummary:
     mappings = seen.recognised.mappings
     problems = [*reader.problems]
     canonical: list[ConvertedRow] = []
     if reading is None:
         names = ", ".join(seen.columns[:30]) or "none"
         problems.append(SourceProblem(None, f"No column holds text to train on (columns: {names})."))
-        problems += [SourceProblem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+        problems += [SourceProblem(line, row.reason) for line, row in head if isinstance(row, SkippedRow)]
     else:
-        problems += reading_problems(reading, seen.rows)
+        problems += find_reading_problems(reading, seen.rows)
         canonical = _convert(reading, head, problems)
     chosen = reading.chosen if reading else None
     return {
@@ -103,18 +103,18 @@ def _described(
         "answers": chosen.answers if chosen else None,
         "values": dict(chosen.values) if chosen else {},
         "ignored": reading.ignored if reading else seen.columns,
-        "undecided": undecided_columns(reading, seen) if reading else [],
+        "undecided": find_undecided_columns(reading, seen) if reading else [],
         "part_column": reading.part_column if reading else None,
         "part_values": dict(values),
-        "parts": parts_of(values, reading.parts) if reading else {},
+        "parts": map_parts(values, reading.parts) if reading else {},
         "alternatives": [name for name in mappings if not chosen or name != chosen.format],
         "mappings": dict(mappings.items()),
         "canonical": canonical,
-        "problems": _listed(problems),
+        "problems": _sort_problems(problems),
     }
 
 
-def _part_values(reading: RowReading, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
+def _count_part_values(reading: ReadingPlan, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
     """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
     it is read on for a while."""
     values: Counter[str] = Counter()
@@ -123,19 +123,19 @@ def _part_values(reading: RowReading, head: list[ReadRow], rows: Iterator[ReadRo
         return values
     end = time.monotonic() + SECONDS
     for _, row in itertools.chain(head, rows):
-        if isinstance(row, dict) and (value := value_at(row, column)) is not None:
-            values[part_value(value)] += 1
-        if time.monotonic() > end or len(values) > MOST_PART_VALUES:
+        if isinstance(row, dict) and (value := read_path(row, column)) is not None:
+            values[format_part_value(value)] += 1
+        if time.monotonic() > end or len(values) > MAX_PART_VALUES:
             break
     return values
 
 
-def _convert(reading: RowReading, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
+def _convert(reading: ReadingPlan, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
     """The first rows as they would be stored; what can't be converted goes into `problems`."""
     convert = reading.convert()
     converted: list[ConvertedRow] = []
     for line, row in reading.items(iter(head), lambda: iter(head)):
-        if isinstance(row, Skipped):
+        if isinstance(row, SkippedRow):
             problems.append(SourceProblem(line, row.reason))
             continue
         try:
@@ -144,11 +144,11 @@ def _convert(reading: RowReading, head: list[ReadRow], problems: list[SourceProb
             problems.append(SourceProblem(line, str(fault)))
             continue
         if len(converted) < CANONICAL:
-            converted.append(_document(canonical))
+            converted.append(_build_document(canonical))
     return converted
 
 
-def _document(made: Canonical) -> ConvertedRow:
+def _build_document(made: CanonicalRow) -> ConvertedRow:
     if made.roles is None:
         return {"text": _cut(made.text), "label": None}
     turns = zip(made.roles, made.contents, strict=True)
@@ -164,9 +164,9 @@ def _document(made: Canonical) -> ConvertedRow:
     return row
 
 
-def _column(name: str, rows: FileRows) -> FileColumn:
-    values = values_of(rows, name)
-    kinds = {_kind(value) for value in values}
+def _describe_column(name: str, rows: FileRows) -> FileColumn:
+    values = list_values(rows, name)
+    kinds = {_name_kind(value) for value in values}
     example = _cut(str(values[0]))[:200] if values else ""
     return {
         "name": name,
@@ -175,7 +175,7 @@ def _column(name: str, rows: FileRows) -> FileColumn:
     }
 
 
-def _kind(value: Any) -> str:
+def _name_kind(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -186,25 +186,25 @@ def _kind(value: Any) -> str:
 
 def _cut(text: str) -> str:
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 1] + "…"
 
 
-def _short(value: object, depth: int = 0) -> object:
+def _shorten(value: object, depth: int = 0) -> object:
     """A value as JSON, long texts and deep nesting cut."""
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return "…"
     if isinstance(value, str):
         return _cut(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _short(item, depth + 1) for key, item in value.items()}
+        return {str(key): _shorten(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_short(item, depth + 1) for item in value]
-    return plain_json(value)
+        return [_shorten(item, depth + 1) for item in value]
+    return sanitise_json(value)
 
 
-def _listed(problems: list[SourceProblem]) -> list[FileProblem]:
+def _sort_problems(problems: list[SourceProblem]) -> list[FileProblem]:
     """Those of the whole file first, then by line; the number of those that are left out is said."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     listed: list[FileProblem] = []

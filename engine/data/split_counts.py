@@ -5,17 +5,17 @@ from __future__ import annotations
 from pydantic import Field
 
 from engine.data.split import leakage, leakage_warnings
-from engine.data.split.dataset_split import deal_rows, later_words
-from engine.data.split.partition import check, not_as_asked
+from engine.data.split.dataset_split import assign_rows_unchecked, describe_later_rows
+from engine.data.split.partition import check_parts, describe_deviations
 from engine.worker.job import WorkerJob
 from store.core.config import Config
 from store.core.errors import ConfigError
-from store.core.row_schemas import FieldProblem, SplitCounts
+from store.core.row_schemas import FieldIssue, SplitCounts
 from store.data.config import Fingerprint
 from store.training.train_config import Split
 
 
-class SplitAsk(Config):
+class SplitQuery(Config):
     """Which data set, and how to deal its rows."""
 
     fingerprint: Fingerprint
@@ -25,32 +25,32 @@ class SplitAsk(Config):
 def run(job: WorkerJob) -> SplitCounts:
     """Counts, what was kept together, what leaks, and the reason under `problems` where a launch with this
     split would be refused. Raises ConfigError where the column to split by is not there, or no time."""
-    ask = SplitAsk.parse(job.config)
-    dealt = deal_rows(job.home, ask.fingerprint, ask.split)
+    ask = SplitQuery.parse(job.config)
+    dealt = assign_rows_unchecked(job.home, ask.fingerprint, ask.split)
     rows = dealt.counts()
-    problems: list[FieldProblem] = []
+    problems: list[FieldIssue] = []
     try:
-        check(rows, ask.split)
+        check_parts(rows, ask.split)
     except ConfigError as error:
         problems.append({"level": "error", "field": error.field, "message": error.message, "fix": error.fix})
-    for sentence in not_as_asked(rows, ask.split):
+    for sentence in describe_deviations(rows, ask.split):
         problems.append({"level": "info", "field": "split_by", "message": sentence, "fix": ""})
-    if later := later_words(dealt.later):
+    if later := describe_later_rows(dealt.later):
         problems.append({"level": "warning", "field": "split_by", "message": later, "fix": ""})
     ids = dealt.ids()
     held = rows["validation"] + rows["test"]
-    for leak in leakage_warnings.find(
-        leakage.within(job.home, ask.fingerprint, ids), held, ask.split.split_by, "split_by"
+    for leak in leakage_warnings.find_warnings(
+        leakage.find_leaks(job.home, ask.fingerprint, ids), held, ask.split.split_by, "split_by"
     ):
         problems.append(
             {"level": "warning", "field": "split_by", "message": leak["message"], "fix": leak["fix"] or ""}
         )
-    leaking = leakage.leaking(job.home, ask.fingerprint, ids)
+    leaking = leakage.find_leaking_rows(job.home, ask.fingerprint, ids)
     return {
         "rows": {"train": rows["train"], "validation": rows["validation"], "test": rows["test"]},
         "kept_together": dealt.together,
         "kept": list(dealt.kept),
-        "leaking": leaking[: leakage.LISTED].tolist(),
+        "leaking": leaking[: leakage.MAX_LISTED].tolist(),
         "leaking_rows": len(leaking),
         "problems": problems,
     }

@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 
 from engine.data.split import dataset_split, leakage, partition
 from engine.models import classification
-from engine.models.classification import UNSEEN, Labels
+from engine.models.classification import UNSEEN_CLASS, Labels
 from engine.models.tokenization import tokenized_rows
-from engine.models.tokenization.rendering import Load, TokenRows, fitting_length
-from engine.models.tokenization.tokenized_rows import LoadRows, RowsToTokenise, tokenised
+from engine.models.tokenization.rendering import Load, TokenRows, compute_fitting_length
+from engine.models.tokenization.tokenized_rows import LoadRows, TokenisationRequest, tokenise_rows
 from engine.models.tokenization.tool_turns import TOOLS
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
-from store.core.job_folder import JobDir, written_aside
+from store.core.job_folder import JobDir, write_atomically
 from store.core.training_schemas import PreviewClasses
 from store.data import dataset_files
 from store.training.methods import METHODS, SHIFTED
@@ -56,39 +56,41 @@ class TokenisedPart:
         return len(self.whole) - len(self.rows)
 
 
-def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def assign_parts(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
     """Row ids of each part, sorted, after `max_train_rows` and `max_eval_rows`.
 
     Raises DataError where the data set has no rows to train or to validate on.
     """
-    return choose(dataset_split.assign_rows(home, fingerprint, parts), parts, config)
+    return select_rows(dataset_split.assign_rows(home, fingerprint, parts), parts, config)
 
 
-def dealt_rows(job: WorkerJob, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def load_split_rows(
+    job: WorkerJob, fingerprint: str, parts: Split, config: TrainConfig
+) -> dict[str, np.ndarray]:
     """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
     the duplicates by now."""
     if job.resume and job.dir.split.exists():
-        return dealt_before(job)
+        return read_previous_split(job)
     whole = dataset_split.assign_rows(job.home, fingerprint, parts)
-    dealt = choose(whole, parts, config)
+    dealt = select_rows(whole, parts, config)
     if "opened_by" in job.order:  # more or less may be known of the duplicates here
-        dealt = _as_bundled(job, len(whole.row_ids))
-    if later := dataset_split.later_words(whole.later):
+        dealt = _read_bundled_split(job, len(whole.row_ids))
+    if later := dataset_split.describe_later_rows(whole.later):
         job.alert(later)
-    job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
+    job.facts(split_kept=list(whole.kept), leaks=leakage.find_leaks(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
-    with written_aside(job.dir.split, flush=False) as unfinished:  # a resumed run goes by it
+    with write_atomically(job.dir.split, flush=False) as unfinished:  # a resumed run goes by it
         pq.write_table(pa.table({"row_id": ids, "split": names}), unfinished)
     return dealt
 
 
-def dealt_before(job: WorkerJob) -> dict[str, np.ndarray]:
+def read_previous_split(job: WorkerJob) -> dict[str, np.ndarray]:
     """The rows of each part as they were dealt to this job."""
     return _read_split(job.dir.split)
 
 
-def _as_bundled(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]:
+def _read_bundled_split(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]:
     """The rows of each part as the bundle has them, from which the run was launched. Raises DataError where
     these are no rows of the data set."""
     path = JobDir(job.home.jobs / job.order["opened_by"]).split
@@ -113,7 +115,9 @@ def _read_split(path: Path) -> dict[str, np.ndarray]:
     return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
 
 
-def choose(whole: dataset_split.Dealt, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def select_rows(
+    whole: dataset_split.SplitAssignment, parts: Split, config: TrainConfig
+) -> dict[str, np.ndarray]:
     """The rows of a deal that a run takes; as `deal`."""
     limits = {
         "train": config.max_train_rows,
@@ -140,17 +144,19 @@ def _sample(ids: np.ndarray, limit: int | None, seed: int, part: int) -> np.ndar
     return np.sort(np.random.default_rng([seed, part]).choice(ids, limit, replace=False))
 
 
-def loader(home: Home, fingerprint: str, kind: str) -> Load:
+def make_loader(home: Home, fingerprint: str, kind: str) -> Load:
     """Row ids to what `render` takes: texts of a text data set, else lists of messages."""
     column = "text" if kind == "text" else "messages"
 
     def load(row_ids: np.ndarray) -> list[Any]:
-        return dataset_files.load(home, fingerprint, columns=[column], row_ids=row_ids)[column].to_pylist()
+        return dataset_files.load_rows(home, fingerprint, columns=[column], row_ids=row_ids)[
+            column
+        ].to_pylist()
 
     return load
 
 
-def calls_functions(home: Home, fingerprint: str) -> bool:
+def has_function_calls(home: Home, fingerprint: str) -> bool:
     """Whether rows of a data set call functions, or say which could be called."""
     batches = dataset_files.open_rows(home, fingerprint).iter_batches(columns=["messages"])
     return any(_has_tools(batch.column("messages")) for batch in batches)
@@ -161,11 +167,11 @@ def _has_tools(conversations: pa.Array) -> bool:
     return bool(pc.any(pc.equal(roles, TOOLS)).as_py())
 
 
-def rejected_loader(home: Home, fingerprint: str) -> Load:
+def make_rejected_loader(home: Home, fingerprint: str) -> Load:
     """Row ids to the conversations of a preference data set that end with the rejected answer."""
 
     def load(row_ids: np.ndarray) -> list[Any]:
-        table = dataset_files.load(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
+        table = dataset_files.load_rows(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
         pairs = zip(table["messages"].to_pylist(), table["rejected"].to_pylist(), strict=True)
         return [[*messages[:-1], {"role": "assistant", "content": answer}] for messages, answer in pairs]
 
@@ -173,7 +179,7 @@ def rejected_loader(home: Home, fingerprint: str) -> Load:
 
 
 @dataclass(frozen=True)
-class DealtRows:
+class SplitRows:
     """The rows of each part, by id. fingerprint, kind: of the data set."""
 
     fingerprint: str
@@ -185,7 +191,7 @@ def tokenise(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
-    dealt: DealtRows,
+    dealt: SplitRows,
     *,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, TokenRows]:
@@ -200,10 +206,10 @@ def tokenise(
         check_rejected(home, fingerprint)
 
     def rows_of(load: LoadRows, variant: str = "") -> TokenRows:
-        return tokenised(
+        return tokenise_rows(
             home,
             tokenizer,
-            RowsToTokenise(
+            TokenisationRequest(
                 fingerprint=fingerprint,
                 row_count=dataset_files.open_rows(home, fingerprint).metadata.num_rows,
                 row_ids=all_ids,
@@ -214,13 +220,13 @@ def tokenise(
             on_rows=on_rows,
         )
 
-    rows = rows_of(loader(home, fingerprint, dealt.kind))
+    rows = rows_of(make_loader(home, fingerprint, dealt.kind))
     if preference:
-        rows = tokenized_rows.join_pairs(rows, rows_of(rejected_loader(home, fingerprint), "rejected"))
-    return _by_part(rows, dealt)
+        rows = tokenized_rows.join_pairs(rows, rows_of(make_rejected_loader(home, fingerprint), "rejected"))
+    return _divide_by_part(rows, dealt)
 
 
-def _by_part(rows: TokenRows, dealt: DealtRows) -> dict[str, TokenRows]:
+def _divide_by_part(rows: TokenRows, dealt: SplitRows) -> dict[str, TokenRows]:
     """The rows of each part out of those of all parts, one part after the other."""
     counts = [len(dealt.ids[name]) for name in PARTS]
     ends = np.cumsum(counts)
@@ -232,7 +238,7 @@ def _by_part(rows: TokenRows, dealt: DealtRows) -> dict[str, TokenRows]:
 
 def check_rejected(home: Home, fingerprint: str) -> None:
     """Raise ConfigError unless the data set has rejected answers beside the chosen ones."""
-    first = dataset_files.load(home, fingerprint, columns=["rejected"], row_ids=[0])
+    first = dataset_files.load_rows(home, fingerprint, columns=["rejected"], row_ids=[0])
     if not first["rejected"][0].is_valid:
         raise ConfigError(
             "task is dpo, and the rows of the data set have no rejected answer beside the chosen one.",
@@ -241,13 +247,13 @@ def check_rejected(home: Home, fingerprint: str) -> None:
         )
 
 
-def kind(home: Home, fingerprint: str) -> str:
+def read_row_kind(home: Home, fingerprint: str) -> str:
     """`text` for a data set of plain texts, `chat` for one of conversations."""
-    first = dataset_files.load(home, fingerprint, columns=["messages"], row_ids=[0])
+    first = dataset_files.load_rows(home, fingerprint, columns=["messages"], row_ids=[0])
     return "chat" if first["messages"][0].is_valid else "text"
 
 
-def positions(architecture: Any, config: TrainConfig) -> int | None:
+def count_positions(architecture: Any, config: TrainConfig) -> int | None:
     """Positions that the model has for a row; tokens that the method puts before each row take some."""
     most = getattr(architecture.get_text_config(), "max_position_embeddings", None)
     taken = config.num_virtual_tokens if METHODS[config.method].virtual_tokens else 0
@@ -256,15 +262,15 @@ def positions(architecture: Any, config: TrainConfig) -> int | None:
     return most - taken if most else None
 
 
-def fitting(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
+def choose_max_length(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
     """`max_length`, or what nearly all training rows fit into (`fitting_length`); never beyond the model's
     positions."""
     if config.max_length is None:
-        return fitting_length(train.sequence_lengths, positions)
+        return compute_fitting_length(train.sequence_lengths, positions)
     return min(config.max_length, positions) if positions else config.max_length
 
 
-def length_limit(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
+def resolve_max_length(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
     """As `fitting`; raises ConfigError where `max_length` is beyond the model's positions."""
     if config.max_length and positions and config.max_length > positions:
         raise ConfigError(
@@ -272,10 +278,12 @@ def length_limit(config: TrainConfig, train: TokenRows, positions: int | None) -
             fix=f"Set max_length to {positions} or less, or leave it out.",
             field="max_length",
         )
-    return fitting(config, train, positions)
+    return choose_max_length(config, train, positions)
 
 
-def keeping_all(train: TokenRows, max_length: int, positions: int | None) -> tuple[int, float] | None:
+def compute_lossless_length(
+    train: TokenRows, max_length: int, positions: int | None
+) -> tuple[int, float] | None:
     """The limit at which no row would be cut that the model has positions for, and how many more tokens the
     rows have then than at `max_length`, as a share; None where none is cut."""
     lengths = train.sequence_lengths
@@ -286,7 +294,7 @@ def keeping_all(train: TokenRows, max_length: int, positions: int | None) -> tup
     return longest, float(np.minimum(lengths, longest).sum() / tokens - 1)
 
 
-def cut(rows: TokenRows, max_length: int) -> TokenisedPart:
+def truncate_rows(rows: TokenRows, max_length: int) -> TokenisedPart:
     """The rows cut to `max_length`, without those that have no trained token then."""
     shorter, truncated, lost = rows.truncated(max_length)
     kept = np.flatnonzero(shorter.trained_counts > 0)
@@ -294,7 +302,7 @@ def cut(rows: TokenRows, max_length: int) -> TokenisedPart:
 
 
 RowsByPart = Mapping[str, np.ndarray]
-LISTED = 100  # that a preview lists, the largest
+MAX_LISTED = 100  # that a preview lists, the largest
 
 
 @dataclass
@@ -312,7 +320,7 @@ class ClassRows:
         training needs and that is empty then."""
         parts = {}
         for name, rows in self.whole.items():
-            shorter, truncated, lost = classification.cut_texts(tokenizer, rows, limit)
+            shorter, truncated, lost = classification.truncate_texts(tokenizer, rows, limit)
             parts[name] = TokenisedPart(
                 shorter, shorter.take(np.flatnonzero(shorter.lengths > 0)), truncated, lost
             )
@@ -338,11 +346,11 @@ class ClassRows:
         held = np.concatenate([self.kept[part] for part in PARTS[1:]])
         return {
             "count": len(named),
-            "rows": named[:LISTED],
+            "rows": named[:MAX_LISTED],
             "smallest": named[-1][1],
             "unlabelled": self.unlabelled,
             "unseen": self.unseen(),
-            "unseen_rows": int((self.labels.of(held) == UNSEEN).sum()),
+            "unseen_rows": int((self.labels.of(held) == UNSEEN_CLASS).sum()),
         }
 
     def counts(self, part: str) -> np.ndarray:
@@ -351,11 +359,11 @@ class ClassRows:
         return np.bincount(ids[ids >= 0], minlength=len(self.labels.names))
 
 
-def class_rows(
+def load_class_rows(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
-    dealt: DealtRows,
+    dealt: SplitRows,
     *,
     counted: Callable[[dict[str, np.ndarray]], RowsByPart] = lambda kept: kept,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
@@ -365,10 +373,10 @@ def class_rows(
     fingerprint = dealt.fingerprint
     labels, kept, unlabelled = classification.load_labels(home, fingerprint, dealt.ids)
     some = counted(kept)
-    rows = tokenised(
+    rows = tokenise_rows(
         home,
         tokenizer,
-        RowsToTokenise(
+        TokenisationRequest(
             fingerprint=fingerprint,
             row_count=dataset_files.open_rows(home, fingerprint).metadata.num_rows,
             row_ids=np.concatenate([some[name] for name in PARTS]),

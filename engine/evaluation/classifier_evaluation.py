@@ -12,21 +12,21 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.evaluation.statistics import proportions
-from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
 from engine.evaluation.verdicts import classifier_verdict
 from engine.models import classification, hardware
-from engine.models.classification import UNSEEN, Labels
+from engine.models.classification import UNSEEN_CLASS, Labels
 from engine.models.forward import answer_likelihood
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.data import dataset_files
 from store.evaluation.schemas import ClassFigures, Classification, JudgingSplit
 from store.training.train_config import TrainConfig
 
-TOP = 5  # of each row's classes that are kept
+TOP_CLASSES = 5  # of each row's classes that are kept
 
 
 @dataclass
@@ -43,7 +43,7 @@ class LabelScores:
         return LabelScores(row_ids, self.logs[places])
 
 
-def labels_answered(
+def find_answer_labels(
     home: Home, fingerprint: str, kind: str, dealt: Mapping[str, np.ndarray], row_ids: np.ndarray
 ) -> tuple[Labels, np.ndarray] | None:
     """The labels of the dealt rows, and those of the rows `row_ids` that have one, where their answers are
@@ -55,12 +55,12 @@ def labels_answered(
     except (ConfigError, DataError):
         return None
     own = row_ids[np.isin(row_ids, np.concatenate(list(kept.values())))]
-    rows = dataset_files.load(home, fingerprint, columns=["messages"], row_ids=own)["messages"]
+    rows = dataset_files.load_rows(home, fingerprint, columns=["messages"], row_ids=own)["messages"]
     answers = [messages[-1]["content"] for messages in rows.to_pylist()]
     return (labels, own) if len(own) and answers == labels.text_of(own) else None
 
 
-class LabelEvidence:
+class LabelEvaluation:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
@@ -77,15 +77,19 @@ class LabelEvidence:
         labels: Labels,
         row_ids: np.ndarray,
         room: int | None,
-    ) -> LabelEvidence | None:
+    ) -> LabelEvaluation | None:
         """The questions to these rows, or to as many as there is time for; None where there are none."""
-        if len(labels.names) > answer_likelihood.MOST_LABELS:
+        if len(labels.names) > answer_likelihood.MAX_LABELS:
             return None
         fingerprint = job.order["dataset"]["fingerprint"]
-        size = answer_likelihood.label_tokens(tokenizer, labels.names)
-        some = answer_likelihood.affordable(row_ids, size, torch.device(job.device).type, config.seed)
-        messages = dataset_files.load(job.home, fingerprint, columns=["messages"], row_ids=some)["messages"]
-        questions = answer_likelihood.label_questions(
+        size = answer_likelihood.count_label_tokens(tokenizer, labels.names)
+        some = answer_likelihood.select_affordable_rows(
+            row_ids, size, torch.device(job.device).type, config.seed
+        )
+        messages = dataset_files.load_rows(job.home, fingerprint, columns=["messages"], row_ids=some)[
+            "messages"
+        ]
+        questions = answer_likelihood.build_label_questions(
             tokenizer, some, messages.to_pylist(), labels.names, room
         )
         return cls(job, config, labels, questions) if questions else None
@@ -93,19 +97,19 @@ class LabelEvidence:
     @classmethod
     def of_answers(
         cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
-    ) -> LabelEvidence | None:
+    ) -> LabelEvaluation | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
         trained_on = job.order["dataset"]
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
-        answered = labels_answered(job.home, trained_on["fingerprint"], trained_on["kind"], dealt, row_ids)
+        answered = find_answer_labels(job.home, trained_on["fingerprint"], trained_on["kind"], dealt, row_ids)
         return cls.of(job, config, tokenizer, *answered, room) if answered else None
 
     def score(self, model: Any, which: str) -> LabelScores:
         """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
         device = torch.device(self.job.device)
-        tell = ProgressReporter(
+        tell = RowProgressReporter(
             self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels"
         )
 
@@ -114,24 +118,26 @@ class LabelEvidence:
             tell(done)
 
         batch_size = self.config.per_device_eval_batch_size
-        logs = answer_likelihood.label_scores(
+        logs = answer_likelihood.score_labels(
             model, self.questions, device, batch_size=batch_size, on_rows=on_rows
         )
         return LabelScores(self.questions.row_ids, logs)
 
     def report(self, split: JudgingSplit, tuned: LabelScores, prompted: LabelScores) -> Classification:
         """Write the predictions down; `verdict["classification"]`."""
-        write(self.job, split, self.labels, tuned, prompted)
-        return document(split, self.labels, tuned, prompted)
+        write_class_predictions(self.job, split, self.labels, tuned, prompted)
+        return build_classification(split, self.labels, tuned, prompted)
 
 
-def measured(labels: Labels, scores: LabelScores) -> ClassFigures:
+def compute_calibrated_figures(labels: Labels, scores: LabelScores) -> ClassFigures:
     """The figures of a classifier with its calibration."""
-    of_classes = class_figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
-    return {**of_classes, "calibration": calibration(scores.logs, labels.of(scores.row_ids))}
+    of_classes = compute_class_figures(
+        labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names
+    )
+    return {**of_classes, "calibration": compute_calibration(scores.logs, labels.of(scores.row_ids))}
 
 
-def document(
+def build_classification(
     split: JudgingSplit, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
 ) -> Classification:
     """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
@@ -142,29 +148,29 @@ def document(
         own = labels.place_of(prompted.row_ids)
         same = tuned.rows(prompted.row_ids).logs.argmax(axis=1) == own
         base = prompted.logs.argmax(axis=1) == own
-        over = proportions.change_of(base, same)
-    return classifier_verdict.document(
+        over = proportions.estimate_answer_change(base, same)
+    return classifier_verdict.build_classification(
         split,
         labels.names,
         labels.counts.tolist(),
         classifier_verdict.ClassifierFigures(
-            tuned=measured(labels, tuned),
-            majority=class_figures(truth, most, labels.all_names),
-            prompted=measured(labels, prompted) if prompted is not None else None,
+            tuned=compute_calibrated_figures(labels, tuned),
+            majority=compute_class_figures(truth, most, labels.all_names),
+            prompted=compute_calibrated_figures(labels, prompted) if prompted is not None else None,
         ),
-        unseen=int((labels.of(tuned.row_ids) == UNSEEN).sum()),
+        unseen=int((labels.of(tuned.row_ids) == UNSEEN_CLASS).sum()),
         over_prompted=over,
     )
 
 
-def write(
+def write_class_predictions(
     job: WorkerJob, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
 ) -> None:
     """`class_predictions.parquet` of the job."""
     ids, shares = tuned.row_ids, np.exp(tuned.logs)
     truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
-    own = np.where(truth == UNSEEN, np.nan, shares[every, np.maximum(truth, 0)])
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_CLASSES]
+    own = np.where(truth == UNSEEN_CLASS, np.nan, shares[every, np.maximum(truth, 0)])
     asked: dict[int, tuple[str, float]] = {}
     if prompted is not None:
         likeliest = prompted.logs.argmax(axis=1)
@@ -190,5 +196,5 @@ def write(
             "prompted_probability": pa.array([value for _, value in answers], pa.float64()),
         }
     )
-    with written_aside(job.dir.class_predictions) as aside:
+    with write_atomically(job.dir.class_predictions) as aside:
         pq.write_table(table, aside)

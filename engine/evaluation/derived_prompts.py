@@ -16,17 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.evaluation.probes.probe_sets import CachedProbe, Probe, ProbeMeasurement, TextProbe, spread
-from engine.evaluation.verdicts.extraction import NEAR
-from engine.evaluation.verdicts.paired_measurements import DealtPrompts, OtherPrompts, SwappedLosses
-from engine.evaluation.verdicts.question_part import MAX_ROWS, MIN_PROMPTS, deal_prompts
-from engine.models.generation import Generation, continuations
+from engine.evaluation.probes.probe_sets import CachedProbe, Probe, ProbeMeasurement, TextProbe, select_evenly
+from engine.evaluation.verdicts.extraction import NEAR_VERBATIM
+from engine.evaluation.verdicts.paired_measurements import (
+    PromptAssignment,
+    SwappedLosses,
+    SwappedPromptLosses,
+)
+from engine.evaluation.verdicts.question_part import MAX_ROWS, MIN_PROMPTS, assign_prompts
+from engine.models.generation import GenerationOptions, generate_continuations
 from engine.models.losses import RowLosses
 from engine.models.tokenization.rendering import Load, Messages, TokenRows
 from engine.models.tokenization.tokenized_rows import TokenPairs
 from store.core.home import Home
 from store.evaluation.forgetting_schemas import RowPart
-from store.jobs.schemas import JobOrder
+from store.jobs.schemas import JobSpec
 from store.training.train_config import TrainConfig
 
 # Rows to be written from memory: the prompt and the beginning of an answer, and what a model goes on with.
@@ -38,9 +42,9 @@ from store.training.train_config import TrainConfig
 
 PREFIX, SHARE = 10, 4  # tokens of an answer that are given, at most one in SHARE of it
 TEXT_PREFIX = 32  # of a text without a prompt, at most half of it
-WRITTEN = 50  # tokens that are asked for
-LEAST = 10  # tokens left to be written: fewer are soon guessed
-MOST = {"train": 64, "held_out": 32}  # rows that are asked
+CONTINUATION_TOKENS = 50  # tokens that are asked for
+MIN_TOKENS = 10  # tokens left to be written: fewer are soon guessed
+MAX_PROMPTS = {"train": 64, "held_out": 32}  # rows that are asked
 
 OnToken = Callable[[int, int], None]
 
@@ -60,7 +64,7 @@ class MemoryPassage:
 
 
 @dataclass(frozen=True)
-class Written:
+class Continuation:
     """What a model went on with: `text`, its first `same` tokens those that were wanted; whole: it was not
     stopped for having gone astray."""
 
@@ -70,7 +74,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class ChosenPassages:
+class PassageSelection:
     """Passages of one part (train or held_out), of `rows` that there are: `short` ones have too short an
     answer, `passed` were not asked, as generation takes long."""
 
@@ -83,17 +87,19 @@ class ChosenPassages:
 
 def choose_passages(
     tokenizer: Any, rows: TokenRows, part: RowPart, most: int | None = None
-) -> ChosenPassages:
+) -> PassageSelection:
     """Passages of `rows`, spread over those whose answer is long enough."""
     places = np.concatenate([[0], np.cumsum(rows.trained_counts)])
     special = set(tokenizer.all_special_ids)
-    passages = [_passage(tokenizer, rows, i, int(places[i + 1]), special, part) for i in range(len(rows))]
+    passages = [
+        _build_passage(tokenizer, rows, i, int(places[i + 1]), special, part) for i in range(len(rows))
+    ]
     fitting = [passage for passage in passages if passage]
-    kept = [fitting[i] for i in spread(len(fitting), MOST[part] if most is None else most)]
-    return ChosenPassages(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
+    kept = [fitting[i] for i in select_evenly(len(fitting), MAX_PROMPTS[part] if most is None else most)]
+    return PassageSelection(part, kept, len(rows), len(rows) - len(fitting), len(fitting) - len(kept))
 
 
-def _passage(
+def _build_passage(
     tokenizer: Any, rows: TokenRows, index: int, end: int, special: set[int], part: RowPart
 ) -> MemoryPassage | None:
     """The last answer of a row; `end`: where its trained tokens end among those of all rows."""
@@ -106,20 +112,20 @@ def _passage(
         length -= 1
     given = min(TEXT_PREFIX, length // 2) if first <= 1 else min(PREFIX, length // SHARE)
     start = first + given
-    wanted = ids[start : min(start + WRITTEN, first + length)].tolist()
+    wanted = ids[start : min(start + CONTINUATION_TOKENS, first + length)].tolist()
     text = tokenizer.decode(wanted, skip_special_tokens=True)
-    if len(wanted) < LEAST or not text.strip():
+    if len(wanted) < MIN_TOKENS or not text.strip():
         return None
     prefix = tokenizer.decode(ids[first:start].tolist(), skip_special_tokens=True)
     place = end - (last - first) + given
     return MemoryPassage(part, int(rows.row_ids[index]), ids[:start].tolist(), prefix, wanted, text, place)
 
 
-def long_enough(trained: np.ndarray) -> np.ndarray:
+def find_long_enough(trained: np.ndarray) -> np.ndarray:
     """Whether answers of so many trained tokens, the closing one among them, are asked for; about, as rows
     may have several answers."""
     answer = trained - 1
-    return answer - np.minimum(PREFIX, answer // SHARE) >= LEAST
+    return answer - np.minimum(PREFIX, answer // SHARE) >= MIN_TOKENS
 
 
 def write_passages(
@@ -130,12 +136,12 @@ def write_passages(
     *,
     device: str | torch.device,
     on_token: OnToken = lambda done, most: None,
-) -> list[Written]:
+) -> list[Continuation]:
     """What `model` makes of each passage; measured: its losses of the rows of each part."""
-    same = [_same(passage, measured[passage.part]) for passage in passages]
+    same = [_count_matching_tokens(passage, measured[passage.part]) for passage in passages]
     open_ = [i for i, passage in enumerate(passages) if same[i] < len(passage.wanted)]
     if not open_:
-        return [Written(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
+        return [Continuation(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
     astray: set[int] = set()
 
     def text_of(at: int, tokens: list[int]) -> str:
@@ -147,29 +153,29 @@ def write_passages(
         passage = passages[open_[at]]
         if same[open_[at]] + len(tokens) >= len(passage.wanted):
             return True
-        if out_of_reach(passage.text, text_of(at, tokens)):
+        if is_out_of_reach(passage.text, text_of(at, tokens)):
             astray.add(at)
         return at in astray
 
     given = [[*passages[i].given, *passages[i].wanted[: same[i]]] for i in open_]
     longest = max(len(passages[i].wanted) - same[i] for i in open_)
-    made = continuations(
-        model, tokenizer, given, Generation(longest, device), on_token=on_token, enough=enough
+    made = generate_continuations(
+        model, tokenizer, given, GenerationOptions(longest, device), on_token=on_token, enough=enough
     )
-    written = [Written(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
+    written = [Continuation(passage.text, n, True) for passage, n in zip(passages, same, strict=True)]
     for at, i in enumerate(open_):
         written[i] = replace(written[i], text=text_of(at, made[at]), whole=at not in astray)
     return written
 
 
-def _same(passage: MemoryPassage, measured: RowLosses) -> int:
+def _count_matching_tokens(passage: MemoryPassage, measured: RowLosses) -> int:
     """Tokens that the model predicts behind the true ones before its first slip."""
     assert measured.hits is not None
     right = measured.hits[passage.place : passage.place + len(passage.wanted)]
     return len(right) if right.all() else int(right.argmin())
 
 
-def out_of_reach(wanted: str, begun: str) -> bool:
+def is_out_of_reach(wanted: str, begun: str) -> bool:
     """Whether no text that begins with `begun` has the edit similarity NEAR to `wanted`.
 
     Of the distances between `begun` and every beginning of `wanted` the least is a bound for all that may
@@ -186,7 +192,7 @@ def out_of_reach(wanted: str, begun: str) -> bool:
         best = np.minimum(column[1:] + 1, column[:-1] + (letters != ord(letter)))
         run = np.minimum.accumulate(np.concatenate([[number], best - steps]))  # letters of `wanted` left out
         column = run + np.arange(len(wanted) + 1)
-    return bool(column.min() > (1 / NEAR - 1) * len(wanted) + 1e-9)
+    return bool(column.min() > (1 / NEAR_VERBATIM - 1) * len(wanted) + 1e-9)
 
 
 # Held-out answers after the prompts of other rows, for `engine.evaluation.verdicts.question_part`.
@@ -195,8 +201,10 @@ def out_of_reach(wanted: str, begun: str) -> bool:
 # before each of them comes from the other. So both losses are of the very same tokens, and no template is
 # asked twice.
 
-NAME = "other_prompts"
-STRETCH = 2  # times the longest row: longer pairs are left out where the model has no limit of its own
+SWAPPED_PROBE = "other_prompts"
+MAX_LENGTH_FACTOR = (
+    2  # times the longest row: longer pairs are left out where the model has no limit of its own
+)
 
 Turn = tuple[np.ndarray, np.ndarray]  # tokens that are not trained, and the trained ones after them
 
@@ -208,7 +216,7 @@ class SwappedPrompts:
     preference pairs the chosen answer and the rejected one."""
 
     probe: Probe | None = None
-    dealt: DealtPrompts | None = None
+    dealt: PromptAssignment | None = None
     parts: int = 1
     why: str = ""
 
@@ -216,28 +224,30 @@ class SwappedPrompts:
         """The same asked of the base model whose weights lie in `folder`, which is asked once."""
         return replace(self, probe=self.probe and CachedProbe(self.probe, home, tokenizer, folder))
 
-    def losses(self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None) -> OtherPrompts | str:
+    def losses(
+        self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None
+    ) -> SwappedPromptLosses | str:
         """What both models lose on these answers; else why that was not measured, empty where there is no
         question. Of pairs by how much likelier the chosen answer is, with its sign turned."""
         if self.dealt is None or base is None or tuned is None:
             return self.why
-        losses = (_of_pairs(model.loss_sum, self.parts) for model in (base, tuned))
-        return OtherPrompts(self.dealt, SwappedLosses(*losses))
+        losses = (_compute_pair_differences(model.loss_sum, self.parts) for model in (base, tuned))
+        return SwappedPromptLosses(self.dealt, SwappedLosses(*losses))
 
 
-def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
+def _compute_pair_differences(loss_sum: np.ndarray, parts: int) -> np.ndarray:
     """Of answers their loss, of two answers to one prompt that of the first less that of the second."""
     return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
 
 
-def has_question(order: JobOrder, config: TrainConfig) -> bool:
+def has_question(order: JobSpec, config: TrainConfig) -> bool:
     """Whether the run of `order` trains on answers to prompts, and on nothing else."""
     trained_too = config.task == "sft" and not config.completion_only_loss
     return order["dataset"]["kind"] != "text" and config.task != "classification" and not trained_too
 
 
-def swap_prompts_of(
-    order: JobOrder, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
+def build_swapped_prompts(
+    order: JobSpec, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
 ) -> SwappedPrompts:
     """What is asked of the run of `order`, whose held-out rows are `rows`; `load` has their words."""
     if order["dataset"]["kind"] == "text":
@@ -256,33 +266,41 @@ def swap_prompts(
     most tokens that the model sees."""
     sequences = rows.sequences if isinstance(rows, TokenPairs) else rows
     parts = len(sequences) // max(1, len(rows))
-    asked = spread(len(rows), MAX_ROWS)
-    turns = [[_turns(*sequences.row(parts * int(row) + part)) for part in range(parts)] for row in asked]
-    prompts = [_key(untrained for untrained, _ in row[0]) for row in turns]
+    asked = select_evenly(len(rows), MAX_ROWS)
+    turns = [
+        [_split_turns(*sequences.row(parts * int(row) + part)) for part in range(parts)] for row in asked
+    ]
+    prompts = [_hash_pieces(untrained for untrained, _ in row[0]) for row in turns]
     if len(set(prompts)) < 2:
         return SwappedPrompts()  # all are asked the same: an answer has no question that tells it from others
-    answers = [_key(trained for part in row for _, trained in part) for row in turns]
-    groups = _groups([len(row[0]) for row in turns], [conversations[int(row)] for row in asked])
+    answers = [_hash_pieces(trained for part in row for _, trained in part) for row in turns]
+    groups = _group_exchangeable_rows(
+        [len(row[0]) for row in turns], [conversations[int(row)] for row in asked]
+    )
     sizes = np.array([sum(len(untrained) for untrained, _ in row[0]) for row in turns])
-    room = positions or STRETCH * int(sequences.lengths.max())
-    dealt = deal_prompts(
-        np.unique(answers, return_inverse=True)[1], groups, sizes, seed, _fits(turns, sizes, room)
+    room = positions or MAX_LENGTH_FACTOR * int(sequences.lengths.max())
+    dealt = assign_prompts(
+        np.unique(answers, return_inverse=True)[1],
+        groups,
+        sizes,
+        seed,
+        _build_length_check(turns, sizes, room),
     )
     if not len(dealt):
         return SwappedPrompts(
             why="too few held-out rows have like prompts that fit; more held-out rows may help"
         )
     swapped = [
-        _swapped(turns[answer][part], turns[prompt][part])
+        _join_swapped(turns[answer][part], turns[prompt][part])
         for answer, prompt in zip(dealt.answers.tolist(), dealt.prompts.tolist(), strict=True)
         for part in range(parts)
     ]
-    probe = _probe(swapped)
+    probe = _build_probe(swapped)
     own = replace(dealt, answers=asked[dealt.answers], prompts=asked[dealt.prompts])
     return SwappedPrompts(probe, own, parts)
 
 
-def _turns(ids: np.ndarray, trained: np.ndarray) -> list[Turn]:
+def _split_turns(ids: np.ndarray, trained: np.ndarray) -> list[Turn]:
     """A row up to its last trained token: what is not trained and what is, in turn."""
     flags = np.concatenate([[False], trained, [False]])
     begins = np.flatnonzero(flags[1:] & ~flags[:-1])
@@ -291,7 +309,7 @@ def _turns(ids: np.ndarray, trained: np.ndarray) -> list[Turn]:
     return [(ids[last:begin], ids[begin:end]) for last, begin, end in zip(before, begins, ends, strict=True)]
 
 
-def _key(pieces: Iterable[np.ndarray]) -> str:
+def _hash_pieces(pieces: Iterable[np.ndarray]) -> str:
     """Equal where all pieces are."""
     digest = hashlib.sha256()
     for piece in pieces:
@@ -299,7 +317,7 @@ def _key(pieces: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _groups(turns: Sequence[int], conversations: Sequence[Messages]) -> np.ndarray:
+def _group_exchangeable_rows(turns: Sequence[int], conversations: Sequence[Messages]) -> np.ndarray:
     """Rows that may exchange prompts: of as many turns, under the same system prompt. One that hardly any
     other row has is part of what its row asks: such rows are one group."""
     systems = [
@@ -313,13 +331,15 @@ def _groups(turns: Sequence[int], conversations: Sequence[Messages]) -> np.ndarr
     return np.array([places[kind] for kind in kinds])
 
 
-def _fits(turns: Sequence[list[list[Turn]]], sizes: np.ndarray, room: int) -> Callable[[int, int], bool]:
+def _build_length_check(
+    turns: Sequence[list[list[Turn]]], sizes: np.ndarray, room: int
+) -> Callable[[int, int], bool]:
     """Whether an answer of one row after the prompt of another is short enough for the model."""
     lengths = [max(sum(len(trained) for _, trained in part) for part in row) for row in turns]
     return lambda answer, prompt: lengths[answer] + int(sizes[prompt]) <= room
 
 
-def _swapped(answer: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray]:
+def _join_swapped(answer: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and flags of the answer's turns after those of the prompt."""
     pieces = [
         piece
@@ -330,7 +350,7 @@ def _swapped(answer: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[np.ndarray
     return np.concatenate(pieces), np.concatenate(flags)
 
 
-def _probe(swapped: Sequence[tuple[np.ndarray, np.ndarray]]) -> TextProbe:
+def _build_probe(swapped: Sequence[tuple[np.ndarray, np.ndarray]]) -> TextProbe:
     """Named by what it asks, so that a base model's answers are remembered for these rows alone."""
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids, _ in swapped])])
     ids = np.concatenate([ids for ids, _ in swapped]).astype(np.int32)
@@ -338,4 +358,4 @@ def _probe(swapped: Sequence[tuple[np.ndarray, np.ndarray]]) -> TextProbe:
     count = len(swapped)
     rows = TokenRows(np.arange(count), starts, ids, trained, np.zeros(count, np.uint8))
     names = [str(place) for place in range(count)]
-    return TextProbe(NAME, names, [""] * count, [_key(pair) for pair in swapped], rows)
+    return TextProbe(SWAPPED_PROBE, names, [""] * count, [_hash_pieces(pair) for pair in swapped], rows)

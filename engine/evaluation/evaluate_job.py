@@ -19,31 +19,31 @@ import torch
 
 from engine.evaluation import evaluated_model, row_selection
 from engine.evaluation.comparison import row_scores
-from engine.evaluation.evaluated_model import Evaluated
+from engine.evaluation.evaluated_model import EvaluatedModel
 from engine.evaluation.live_answers import TOKEN_COST
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.model_answers import headed, written
+from engine.evaluation.model_answers import evaluate_causal, evaluate_classifier
 from engine.evaluation.probes import harness, suite_probes
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
-from engine.evaluation.row_selection import groups_of_rows
+from engine.evaluation.row_selection import read_groups
 from engine.evaluation.statistics.intervals import ratio_interval, wilson_interval
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from engine.models import hardware
-from engine.models.hardware import device_name, dtype_name, versions
+from engine.models.hardware import get_device_name, get_dtype_name, read_versions
 from engine.worker.job import Phase, Phases, WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.figure_schemas import Figure
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluationResult, GeneralFigure
-from store.jobs.schemas import JobOrder, OrderDataset
+from store.jobs.schemas import JobSpec, OrderDataset
 from store.training.train_config import DEFAULT_SHARE
 
 
 def measure_general(
     job: WorkerJob,
-    subject: Evaluated,
+    subject: EvaluatedModel,
     *,
     batch_size: int,
     confidence: float,
@@ -52,18 +52,23 @@ def measure_general(
     """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
     `beside` them."""
     probes = [
-        make(subject.tokenizer, subject.positions) for make in (suite_probes.prose, suite_probes.questions)
+        make(subject.tokenizer, subject.positions)
+        for make in (suite_probes.build_prose_probe, suite_probes.build_choice_probe)
     ]
     measurements = []
     for probe in probes:
-        tell = ProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
+        tell = RowProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
         device = torch.device(job.device)
         measurements.append(probe.measure(subject.model, batch_size=batch_size, device=device, on_items=tell))
-    write_general(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
-    return [_document(measured, confidence) for measured in measurements]
+    write_general_measurements(
+        job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]]
+    )
+    return [_build_document(measured, confidence) for measured in measurements]
 
 
-def write_general(job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
+def write_general_measurements(
+    job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]
+) -> None:
     """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
     if not measured:
         return
@@ -72,15 +77,15 @@ def write_general(job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: 
         job.dir.probe_items: list(listed),
     }
     for path, parts in tables.items():
-        with written_aside(path) as unfinished:
+        with write_atomically(path) as unfinished:
             pq.write_table(pa.concat_tables(parts), unfinished)
 
 
-def _document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
+def _build_document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
     document: GeneralFigure = {
         "probe": measured.probe,
-        "suite": suite_probes.suite_fingerprint(),
+        "suite": suite_probes.compute_suite_fingerprint(),
         "n": len(measured),
         "loss": loss.to_dict(),
     }
@@ -97,15 +102,15 @@ def _document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
 # what could not be scored is counted with its reason. A metric never ends the others.
 
 ROW_TOKENS = 200  # of a row or of an item of a task, about
-USUAL_ROWS = 1_000  # where nobody says how many
+TYPICAL_ROWS = 1_000  # where nobody says how many
 SUITE_TOKENS = 16_000  # of the suite's prose, and of its questions, about
 JUDGED_TOKENS = 2_000  # that a model reads while a judge looks at an answer, about
 
 
-def phases(order: JobOrder) -> Phases:
+def phases(order: JobSpec) -> Phases:
     """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
     config = EvaluateConfig.parse(order["config"])
-    present = order["dataset"].get("row_count", USUAL_ROWS)
+    present = order["dataset"].get("row_count", TYPICAL_ROWS)
     if config.part in ("validation", "test"):
         present = round(present * DEFAULT_SHARE)
     rows = min(present, config.max_rows or present)
@@ -114,12 +119,12 @@ def phases(order: JobOrder) -> Phases:
     judged = JUDGED_TOKENS * rows * sum(choice.metric == "judge" for choice in metrics)
     suite = SUITE_TOKENS if config.probes else 0
     return (
-        evaluated_model.LOADING,
+        evaluated_model.LOADING_MESSAGE,
         Phase("Measuring the loss of the rows", read),
         Phase("Answering the prompts", answered),
         Phase("Classifying the rows", read),  # by a model with a head, which passes by the two above
         Phase("Scoring the choices", 2 * read if config.chooses else 0),
-        Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or USUAL_ROWS) * len(config.tasks)),
+        Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or TYPICAL_ROWS) * len(config.tasks)),
         Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
         Phase("Working out intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
         Phase(f"Probing: {suite_probes.PROSE}", suite),
@@ -134,11 +139,11 @@ def run(job: WorkerJob) -> EvaluationResult:
         return EvaluationRun(job, config).run()
     except Exception as error:
         if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
-            raise _out_of_memory(config) from error
+            raise _describe_out_of_memory(config) from error
         raise
 
 
-def _out_of_memory(config: EvaluateConfig) -> hardware.OutOfMemory:
+def _describe_out_of_memory(config: EvaluateConfig) -> hardware.OutOfMemory:
     size = config.per_device_eval_batch_size
     smaller = {"per_device_eval_batch_size": max(1, size // 4)}
     fix = f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_new_tokens or max_length lower."
@@ -164,17 +169,17 @@ class EvaluationRun:
     def run(self) -> EvaluationResult:
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         job.status("preparing")
-        drawn = row_selection.draw(job, config)
+        drawn = row_selection.select_rows(job, config)
         self.notices += drawn.notices
         row_ids = drawn.row_ids
-        group_of = groups_of_rows(job.home, fingerprint, config.group_by, row_ids)
+        group_of = read_groups(job.home, fingerprint, config.group_by, row_ids)
         with self.timed("loading"):
-            subject = evaluated_model.load(job, config)
+            subject = evaluated_model.load_model(job, config)
         job.status("evaluating")
-        take = headed if subject.labels is not None else written
+        take = evaluate_classifier if subject.labels is not None else evaluate_causal
         answered = take(job, config, subject, self.data, row_ids, self.timed)
         table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
-        with written_aside(job.dir.predictions) as unfinished:
+        with write_atomically(job.dir.predictions) as unfinished:
             pq.write_table(table, unfinished)
         answers = Answers.of_table(table, group="group" if group_of else None)
         if answered.log_probabilities is not None:
@@ -194,11 +199,11 @@ class EvaluationRun:
             "reasons": dict(Counter(answered.reasons).most_common()),
             "notices": [*self.notices, *answered.notices],
             "seconds": self.seconds,
-            "peak_memory_gib": hardware.peak_gib(torch.device(job.device)),
+            "peak_memory_gib": hardware.measure_peak_gib(torch.device(job.device)),
             "device": job.device,
-            "device_name": device_name(torch.device(job.device)),
-            "dtype": dtype_name(next(subject.model.parameters()).dtype),
-            "versions": versions(),
+            "device_name": get_device_name(torch.device(job.device)),
+            "dtype": get_dtype_name(next(subject.model.parameters()).dtype),
+            "versions": read_versions(),
         }
 
     @contextmanager
@@ -208,12 +213,12 @@ class EvaluationRun:
         yield
         self.seconds[part] = time.perf_counter() - began
 
-    def ask(self, subject: evaluated_model.Evaluated) -> harness.TaskOutcome:
+    def ask(self, subject: evaluated_model.EvaluatedModel) -> harness.TaskOutcome:
         """Tasks of lm-evaluation-harness."""
         job, names = self.job, self.config.tasks
         if not names:
             return harness.TaskOutcome()
-        asked = harness.AskedModel(
+        asked = harness.HarnessModel(
             subject.model,
             subject.tokenizer,
             job.device,
@@ -245,21 +250,23 @@ class EvaluationRun:
                 config, answers, job.home, policy=job.policy, check=job.check_cancelled, on_metric=on_metric
             )
             scored_metrics += tasks.scored
-            with written_aside(job.dir.scores) as unfinished:
-                pq.write_table(row_scores.scores_to_table(scored_metrics), unfinished)
+            with write_atomically(job.dir.scores) as unfinished:
+                pq.write_table(row_scores.build_scores_table(scored_metrics), unfinished)
             figures = []
             for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()
                 job.progress(done, len(scored_metrics), "metrics", "Working out intervals")
                 own = None if scored.name.startswith(harness.PREFIX) else answers.groups
-                figures.append(aggregate(scored, own, confidence=config.confidence))
+                figures.append(aggregate_scores(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated_model.Evaluated, tasks: harness.TaskOutcome) -> list[GeneralFigure]:
+    def probe(
+        self, subject: evaluated_model.EvaluatedModel, tasks: harness.TaskOutcome
+    ) -> list[GeneralFigure]:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:
-            write_general(self.job, *tasks.choices)
+            write_general_measurements(self.job, *tasks.choices)
             return []
         if subject.labels is not None:
             self.notices.append("General questions were left out: a model with a head can't be asked.")

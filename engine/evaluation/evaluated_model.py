@@ -15,25 +15,25 @@ import torch
 
 from engine.data import training_rows
 from engine.models import loading, saved_models, training_state
-from engine.models.bundled import ensure
-from engine.models.classification import widen_head
+from engine.models.bundled import ensure_bundled_model
+from engine.models.classification import upcast_head
 from engine.models.hardware import choose_dtype
 from engine.models.saved_models import EarlierRun
-from engine.models.training_state import Masters
-from engine.models.tuning_methods import trainable
+from engine.models.training_state import MasterWeights
+from engine.models.tuning_methods import list_trainable
 from engine.worker.job import Phase, WorkerJob
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import JOB_KINDS
-from store.core.model_schemas import TrainedCourse
-from store.evaluation.config import CHECKPOINTS, ChosenModel
-from store.registry.version_folders import is_reference, sealed
+from store.core.model_schemas import TrainingSummary
+from store.evaluation.config import CHECKPOINTS, ModelSelection
+from store.registry.version_folders import is_reference, open_sealed_folder
 from store.runs import card_text
 from store.training.methods import WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
 # What is told while a model is loaded; a checkpoint is put into one that is made ready as its run did it.
-LOADING = Phase(
+LOADING_MESSAGE = Phase(
     (
         "Loading the model",
         "Loading the tokenizer",
@@ -45,7 +45,7 @@ LOADING = Phase(
 
 
 @dataclass
-class Evaluated:
+class EvaluatedModel:
     """A loaded model. `labels`: the classes of its head, None where it writes. `positions`: the most tokens
     of a row that it can see. `config`: what it is loaded and held with."""
 
@@ -54,39 +54,42 @@ class Evaluated:
     config: TrainConfig
     positions: int | None
     labels: list[str] | None = None
-    course: TrainedCourse | None = None  # of a checkpoint: up to it
+    course: TrainingSummary | None = None  # of a checkpoint: up to it
 
 
-def load(job: WorkerJob, config: ChosenModel) -> Evaluated:
+def load_model(job: WorkerJob, config: ModelSelection) -> EvaluatedModel:
     """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
     job.progress(0, 1, "run", "Loading the model")
     if is_reference(config.model):
-        return tuned(job, _in_dtype(of_version(job, config.model), config.dtype))
+        return load_tuned(job, _replace_dtype(find_version(job, config.model), config.dtype))
     if not config.run:
-        plain = plain_config(config.model, dtype=config.dtype, chat_template=config.chat_template)
-        return untouched(job, plain, source(job, plain.model))
-    run = _in_dtype(of_run(job, config.run), config.dtype)
+        plain = build_default_config(config.model, dtype=config.dtype, chat_template=config.chat_template)
+        return load_untrained(job, plain, resolve_source(job, plain.model))
+    run = _replace_dtype(find_run(job, config.run), config.dtype)
     if config.checkpoint == "base":
-        return _base(job, run)
-    if config.checkpoint != "tuned" and training_state.newest(run.folder.checkpoints) is not None:
-        return _checkpoint(job, run, best=config.checkpoint == "best")
+        return _load_base(job, run)
+    if (
+        config.checkpoint != "tuned"
+        and training_state.load_newest_checkpoint(run.folder.checkpoints) is not None
+    ):
+        return _load_checkpoint(job, run, best=config.checkpoint == "best")
     check_ended(run, config)
-    return tuned(job, run)
+    return load_tuned(job, run)
 
 
-def plain_config(model: str, **changes: Any) -> TrainConfig:
+def build_default_config(model: str, **changes: Any) -> TrainConfig:
     """With which a model is loaded that no run is of."""
     return TrainConfig(model=model, dataset="none", method=WHOLE_METHOD, **changes)
 
 
-def _in_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
+def _replace_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
     """The run as it is loaded in that precision; auto leaves it its own."""
     if dtype == "auto":
         return run
     return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
 
 
-def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
+def find_run(job: WorkerJob, run_id: str) -> EarlierRun:
     """The run by its folder. Raises NotFoundError."""
     folder = JobDir(job.home.jobs / run_id)
     order = read_json(folder.config) if folder.path.parent == job.home.jobs else None
@@ -95,22 +98,22 @@ def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
     return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
 
 
-def of_version(job: WorkerJob, reference: str) -> EarlierRun:
+def find_version(job: WorkerJob, reference: str) -> EarlierRun:
     """The registered version NAME@3, whose folder is like that of a run. Raises ModelError where its files
     are not those that were registered."""
-    folder = sealed(job.home, reference)
+    folder = open_sealed_folder(job.home, reference)
     order = read_json(folder.config)
     return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
 
 
-def earlier(job: WorkerJob, config: ChosenModel) -> EarlierRun | None:
+def find_trained_model(job: WorkerJob, config: ModelSelection) -> EarlierRun | None:
     """The run or the version that `config` names; None for a model that nobody here trained."""
     if is_reference(config.model):
-        return of_version(job, config.model)
-    return of_run(job, config.run) if config.run else None
+        return find_version(job, config.model)
+    return find_run(job, config.run) if config.run else None
 
 
-def check_ended(run: EarlierRun, config: ChosenModel) -> None:
+def check_ended(run: EarlierRun, config: ModelSelection) -> None:
     """Raise StateError unless what the run left is the checkpoint that is asked for."""
     name, wanted = run.config.name, config.checkpoint
     if not (run.folder.model / "tunebench.json").exists():
@@ -130,65 +133,65 @@ def check_ended(run: EarlierRun, config: ChosenModel) -> None:
         )
 
 
-def source(job: WorkerJob, name: str) -> str:
+def resolve_source(job: WorkerJob, name: str) -> str:
     """The folder or hub id of a model; a bundled one is made where it is not there yet. Raises ModelError."""
     if name in loading.BUNDLED:
-        ensure(name, job.home)
-    return loading.resolve(name, job.home)
+        ensure_bundled_model(name, job.home)
+    return loading.resolve_model(name, job.home)
 
 
-def untouched(job: WorkerJob, config: TrainConfig, folder: str) -> Evaluated:
+def load_untrained(job: WorkerJob, config: TrainConfig, folder: str) -> EvaluatedModel:
     """A causal model as it came, from its folder or hub id."""
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     model = loading.load_model(config, folder, job.device, dtype)
     tokenizer = loading.load_tokenizer(folder, chat_template=config.chat_template)
-    return Evaluated(model, tokenizer, config, training_rows.positions(model.config, config))
+    return EvaluatedModel(model, tokenizer, config, training_rows.count_positions(model.config, config))
 
 
-def _base(job: WorkerJob, run: EarlierRun) -> Evaluated:
+def _load_base(job: WorkerJob, run: EarlierRun) -> EvaluatedModel:
     """What the run began with: of one that went on from another, that one's model."""
     config = run.config
-    if config.init_from and (saved_models.further(config) or not run.folder.base.exists()):
-        return tuned(job, _in_dtype(of_run(job, config.init_from), config.dtype))
-    return untouched(job, config, base_source(job, run))
+    if config.init_from and (saved_models.continues_training(config) or not run.folder.base.exists()):
+        return load_tuned(job, _replace_dtype(find_run(job, config.init_from), config.dtype))
+    return load_untrained(job, config, resolve_base_source(job, run))
 
 
-def base_source(job: WorkerJob, run: EarlierRun) -> str:
+def resolve_base_source(job: WorkerJob, run: EarlierRun) -> str:
     """The folder or hub id of the model that the run's adapter, or its training, began with."""
     if run.folder.base.exists():
         return str(run.folder.base)
-    return source(job, run.config.model)
+    return resolve_source(job, run.config.model)
 
 
-def tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default") -> Evaluated:
+def load_tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default") -> EvaluatedModel:
     """The model that the run left. on: where it is held already, the base model of its adapter, which may
     have other adapters; `name` is this one's among them."""
     config, folder = run.config, str(run.folder.model)
     if config.model in loading.BUNDLED:
-        ensure(config.model, job.home)
+        ensure_bundled_model(config.model, job.home)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     below = run.base(job.home) if run.adapter else folder
     tokenizer = loading.load_tokenizer(folder, model=below)
     headed = config.task == "classification"
     architecture = loading.load_config(folder) if headed else None
     model = on if on is not None else loading.load_model(config, below, job.device, dtype, architecture)
-    positions = training_rows.positions(model.config, config)
+    positions = training_rows.count_positions(model.config, config)
     if run.adapter:
-        model = saved_models.load(run.folder.model, model, name)
+        model = saved_models.load_tuned_model(run.folder.model, model, name)
         for parameter in model.parameters():  # as it was trained; peft reads some in fp32
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
         loading.keep_dtype(model, config, dtype)
     if not headed:
-        return Evaluated(model, tokenizer, config, positions)
-    widen_head(model)
+        return EvaluatedModel(model, tokenizer, config, positions)
+    upcast_head(model)
     note = read_json(run.folder.model / "tunebench.json") or {}
     if not note.get("labels"):
         raise ConfigError(f"{config.name!r} left no list of its labels.", fix="Run it again.", field="run")
-    return Evaluated(model, tokenizer, config, positions, note["labels"])
+    return EvaluatedModel(model, tokenizer, config, positions, note["labels"])
 
 
-class _Resumed(WorkerJob):
+class _ResumedJob(WorkerJob):
     """The run's job as a resume would see it, with the device, progress and cancelling of this one."""
 
     def __init__(self, job: WorkerJob, run: EarlierRun) -> None:
@@ -204,16 +207,16 @@ class _Resumed(WorkerJob):
         """It said so when it began."""
 
 
-def _checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluated:
+def _load_checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> EvaluatedModel:
     """The weights that the run was at when it was stopped, or its best ones until then."""
     config = run.config.model_copy(update={"probes": False})
     # What trains lies above evaluations: it is loaded by its name, as a worker loads it.
     training = importlib.import_module(JOB_KINDS["train"].module)
-    began = training.RUNS[config.task](_Resumed(job, run), config)
+    began = training.RUNS[config.task](_ResumedJob(job, run), config)
     began.open()
     train, _, _ = began.prepare()
     model = began.build(train)
-    newest = training_state.newest(run.folder.checkpoints)
+    newest = training_state.load_newest_checkpoint(run.folder.checkpoints)
     assert newest is not None
     tensors, document = newest
     step = document["state"]["best_step"]
@@ -226,10 +229,10 @@ def _checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluated:
     weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
     if best and step != document["state"]["step"]:
         weights = training_state.load_best(run.folder.checkpoints, step)
-    Masters(trainable(model)).load(weights)
+    MasterWeights(list_trainable(model)).load(weights)
     labels = getattr(getattr(began, "rows", None), "labels", None)
     last = document["state"]["step"]
     attempts = read_json(run.folder.config).get("attempt", 1)
-    course = card_text.of_checkpoint(config, len(train), step if best else last, last, attempts)
+    course = card_text.summarise_checkpoint(config, len(train), step if best else last, last, attempts)
     names = labels.names if labels else None
-    return Evaluated(model, began.tokenizer, config, began.positions, names, course)
+    return EvaluatedModel(model, began.tokenizer, config, began.positions, names, course)

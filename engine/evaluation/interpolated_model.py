@@ -22,14 +22,14 @@ from engine.evaluation import evaluated_model
 from engine.evaluation.probes import configured_probes, suite_probes
 from engine.evaluation.probes.probe_sets import Probe, ProbeMeasurement
 from engine.models import adapter_weights, hardware, loading, saved_models
-from engine.models.losses import RowLosses, row_losses
+from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import TokenRows
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import NotFoundError
 from store.core.job_folder import JobDir, read_json
 from store.evaluation.schemas import JudgingSplit
-from store.jobs.schemas import JobOrder
+from store.jobs.schemas import JobSpec
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
@@ -37,7 +37,7 @@ HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
 ENDS = {0.0: "base", 1.0: "tuned"}
 
 
-class Mixing:
+class ModelInterpolation:
     """One run's model on its way. Raises NotFoundError for a run that left none."""
 
     def __init__(self, job: WorkerJob, run_id: str) -> None:
@@ -49,13 +49,13 @@ class Mixing:
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
-        self.order: JobOrder = order
-        self.run = evaluated_model.of_run(job, run_id)
+        self.order: JobSpec = order
+        self.run = evaluated_model.find_run(job, run_id)
         self.config: TrainConfig = self.run.config
         self.device = torch.device(job.device)
-        subject = evaluated_model.tuned(job, self.run)
+        subject = evaluated_model.load_tuned(job, self.run)
         self.model, self.tokenizer, self.positions = subject.model, subject.tokenizer, subject.positions
-        self.line = line_of(job, self.run, self.model)
+        self.line = build_weight_line(job, self.run, self.model)
         self.split, self.rows, trained = self._held_out()
         self.trained = self.order["dataset"]["fingerprint"], trained
         self.probes = self._probes()
@@ -69,28 +69,29 @@ class Mixing:
             self.job.home,
             self.config,
             self.tokenizer,
-            training_rows.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
+            training_rows.SplitRows(dataset["fingerprint"], dataset["kind"], dealt),
         )
-        limit = training_rows.length_limit(self.config, whole["train"], self.positions)
-        parts = {name: training_rows.cut(rows, limit).rows for name, rows in whole.items()}
+        limit = training_rows.resolve_max_length(self.config, whole["train"], self.positions)
+        parts = {name: training_rows.truncate_rows(rows, limit).rows for name, rows in whole.items()}
         split: JudgingSplit = "test" if len(parts["test"]) else "validation"
         return split, parts[split], parts["train"].row_ids
 
     def _probes(self) -> list[Probe]:
         probes: list[Probe] = [
-            make(self.tokenizer, self.positions) for make in (suite_probes.prose, suite_probes.questions)
+            make(self.tokenizer, self.positions)
+            for make in (suite_probes.build_prose_probe, suite_probes.build_choice_probe)
         ]
         if self.config.probes:  # then the base model has written them already
             self.line.go(0.0)
-            folder = loading.weights_folder(self.run.base(self.job.home))
-            probes.append(suite_probes.own_texts(self.job, self.model, self.tokenizer, folder))
+            folder = loading.find_weights_folder(self.run.base(self.job.home))
+            probes.append(suite_probes.load_or_generate_texts(self.job, self.model, self.tokenizer, folder))
             probes += self._data_sets()
         return probes
 
     def _data_sets(self) -> list[Probe]:
         """The data sets that were probes of the run, the same rows of them."""
         sources = self.order.get("probes") or []
-        probed = configured_probes.find_data_probes(
+        probed = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
         )
         return [data_set.probe for data_set in probed if data_set.probe]
@@ -112,12 +113,12 @@ class Mixing:
         ):
             return None
         numbers = (rows[name].to_numpy() for name in (f"{which}_loss", "tokens", f"{which}_correct"))
-        measurements = [held_out(RowLosses(self.rows.row_ids, *numbers))]
+        measurements = [build_held_out_measurement(RowLosses(self.rows.row_ids, *numbers))]
         items = items.filter(pc.equal(items["model"], which))
         for probe in self.probes:
-            if not _only(asked, probe.name).equals(probe.listing()):
+            if not _filter_probe(asked, probe.name).equals(probe.listing()):
                 return None
-            measurements.append(ProbeMeasurement.of(_only(items, probe.name)))
+            measurements.append(ProbeMeasurement.of(_filter_probe(items, probe.name)))
         return measurements
 
     def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[ProbeMeasurement]:
@@ -134,8 +135,10 @@ class Mixing:
 
         tokens = int(self.rows.lengths.sum())
         on_batch = within(tokens, len(self.rows), "held-out rows")
-        losses = row_losses(self.model, self.rows, batch_size=size, device=self.device, on_batch=on_batch)
-        measurements, before = [held_out(losses)], tokens
+        losses = compute_row_losses(
+            self.model, self.rows, batch_size=size, device=self.device, on_batch=on_batch
+        )
+        measurements, before = [build_held_out_measurement(losses)], tokens
         for probe in self.probes:
             on_items = within(probe.tokens, len(probe), probe.name.replace("_", " "))
             measurements.append(
@@ -146,7 +149,7 @@ class Mixing:
 
     def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
         """How far the measuring of all these shares is, told with the time that is left."""
-        report = ProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
+        report = RowProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
 
         def of(alpha: float) -> Callable[[int, str], None]:
             begun = alphas.index(alpha) * self.work
@@ -160,22 +163,22 @@ class Mixing:
         return of
 
 
-def line_of(
+def build_weight_line(
     job: WorkerJob, run: saved_models.EarlierRun, model: Any, adapter: str = ""
-) -> adapter_weights.WeightLine:
+) -> adapter_weights.WeightInterpolation:
     """The way from the run's base to `model`, which it left; `adapter`: its name where there are several."""
     method = METHODS[run.config.method]
     if method.adapter:
-        return adapter_weights.line_of_adapter(model, method, adapter)
-    source = loading.weights_folder(loading.resolve(run.config.model, job.home))
+        return adapter_weights.interpolate_adapter(model, method, adapter)
+    source = loading.find_weights_folder(loading.resolve_model(run.config.model, job.home))
 
     def load(folder: Path) -> Any:
         return loading.load_model(run.config, str(folder), "cpu", model.dtype)
 
-    return adapter_weights.line_of_weights(model, (source, run.folder.model), load, job.dir.temporary)
+    return adapter_weights.interpolate_weights(model, (source, run.folder.model), load, job.dir.temporary)
 
 
-def held_out(rows: RowLosses) -> ProbeMeasurement:
+def build_held_out_measurement(rows: RowLosses) -> ProbeMeasurement:
     """Losses of rows in the shape of a probe."""
     count = len(rows.row_ids)
     none = np.zeros(count, np.int32)
@@ -185,5 +188,5 @@ def held_out(rows: RowLosses) -> ProbeMeasurement:
     )
 
 
-def _only(table: pa.Table, probe: str) -> pa.Table:
+def _filter_probe(table: pa.Table, probe: str) -> pa.Table:
     return table.filter(pc.equal(table["probe"], probe)).combine_chunks()

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.evaluation.metrics.answer_rows import Answers
-from engine.evaluation.metrics.judge import preferred
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate
+from engine.evaluation.metrics.judge import score_preferences
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.formatting import plural
-from store.core.job_folder import JobDir, written_aside
+from store.core.job_folder import JobDir, write_atomically
 from store.core.metric_options import JudgePairs
 from store.evaluation.schemas import JudgingResult, PairCounts
 
@@ -29,7 +29,7 @@ phases = ONE_PHASE
 def run(job: WorkerJob) -> JudgingResult:
     """Judge as `job.config` says; the document of docs/architecture.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
-    first, second = (_answers(job, name) for name in (config.first, config.second))
+    first, second = (_read_answers(job, name) for name in (config.first, config.second))
     ids = np.intersect1d(first.row_ids, second.row_ids)
     if not len(ids):
         raise DataError(
@@ -41,33 +41,33 @@ def run(job: WorkerJob) -> JudgingResult:
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'pair')}.")
         ids = np.sort(np.random.default_rng([config.seed, 12]).choice(ids, config.max_rows, replace=False))
-    first_rows, second_rows = (each.take(_places(each, ids)) for each in (first, second))
-    tell = ProgressReporter(job, len(ids), "pairs", "Asking the judge")
+    first_rows, second_rows = (each.take(_find_positions(each, ids)) for each in (first, second))
+    tell = RowProgressReporter(job, len(ids), "pairs", "Asking the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
         tell(done)
 
-    scored = preferred(config.judge, first_rows, second_rows, job.home, job.policy, check=check)
+    scored = score_preferences(config.judge, first_rows, second_rows, job.home, job.policy, check=check)
     orders = scored.details.pop("orders", [[None, None]] * len(ids))
-    _write(job, ids, scored, orders)
+    _write_judgements(job, ids, scored, orders)
     reasons = dict(Counter(scored.reasons.values()).most_common())
     if not np.isfinite(scored.scores).any():
-        raise _nothing_judged(len(ids), reasons, scored.failed)
-    figure = aggregate(scored)
+        raise _build_nothing_judged_error(len(ids), reasons, scored.failed)
+    figure = aggregate_scores(scored)
     return {
         "first": config.first,
         "second": config.second,
         "n": len(ids),
         "figure": figure,
-        "pairs": _counts(scored.scores, orders),
+        "pairs": _count_outcomes(scored.scores, orders),
         "reasons": reasons,
         "notices": notices,
         "seconds": time.perf_counter() - began,
     }
 
 
-def _nothing_judged(pairs: int, reasons: dict[str, int], failed: str) -> DataError:
+def _build_nothing_judged_error(pairs: int, reasons: dict[str, int], failed: str) -> DataError:
     why = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:3])
     return DataError(
         f"None of {plural(pairs, 'pair')} could be judged: {why or failed}",
@@ -75,19 +75,19 @@ def _nothing_judged(pairs: int, reasons: dict[str, int], failed: str) -> DataErr
     )
 
 
-def _answers(job: WorkerJob, evaluation_id: str) -> Answers:
+def _read_answers(job: WorkerJob, evaluation_id: str) -> Answers:
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if path.parent.parent != job.home.jobs or not path.exists():
         raise DataError(f"The rows of the evaluation {evaluation_id} are gone.", fix="Evaluate it again.")
     return Answers.of_table(pq.read_table(path))
 
 
-def _places(answers: Answers, ids: np.ndarray) -> np.ndarray:
+def _find_positions(answers: Answers, ids: np.ndarray) -> np.ndarray:
     order = np.argsort(answers.row_ids, kind="stable")
     return order[np.searchsorted(answers.row_ids, ids, sorter=order)]
 
 
-def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
+def _count_outcomes(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
     """Pairs won and lost in both orders, ties, and those in which the order decided."""
     split = sum(None not in (a, b) and a != b for a, b in orders)
     return {
@@ -99,7 +99,9 @@ def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
     }
 
 
-def _write(job: WorkerJob, ids: np.ndarray, scored: Scored, orders: list[list[float | None]]) -> None:
+def _write_judgements(
+    job: WorkerJob, ids: np.ndarray, scored: RowScores, orders: list[list[float | None]]
+) -> None:
     """`judgements.parquet`: row_id, score (of the first), forth and back (in each order), reason."""
     table = pa.table(
         {
@@ -110,5 +112,5 @@ def _write(job: WorkerJob, ids: np.ndarray, scored: Scored, orders: list[list[fl
             "reason": pa.array([scored.reasons.get(place) for place in range(len(ids))], pa.string()),
         }
     )
-    with written_aside(job.dir.path / "judgements.parquet") as unfinished:
+    with write_atomically(job.dir.path / "judgements.parquet") as unfinished:
         pq.write_table(table, unfinished)

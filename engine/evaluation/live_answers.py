@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.evaluation.training_curve.run_curve import MetricValues
-from engine.models.generation import Generation, answers
+from engine.models.generation import GenerationOptions, generate_answers
 from engine.worker.job import WorkerJob
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.core.metric_table import METRICS
 from store.training import live_metric
 from store.training.train_config import TrainConfig
@@ -38,7 +38,7 @@ class LiveAnswers:
         self, job: WorkerJob, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str
     ) -> None:
         self.job, self.config, self.tokenizer, self.asked = job, config, tokenizer, list(asked)
-        self.metrics = live_metric.metrics_of(name)
+        self.metrics = live_metric.build_metrics(name)
         (choice,) = self.metrics.metrics
         self.key = choice.key
         listed = METRICS[choice.metric]
@@ -57,11 +57,11 @@ class LiveAnswers:
         """Answer and score at `step`."""
         if self.failed:
             return
-        texts = answers(
+        texts = generate_answers(
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.asked],
-            Generation(self.config.max_new_tokens, self.job.device, ROWS),
+            GenerationOptions(self.config.max_new_tokens, self.job.device, ROWS),
             on_token=lambda done, most: tell(f"Answering validation rows (token {done} of {most})"),
         )
         scores, reasons = self.score(texts)
@@ -139,5 +139,5 @@ class LiveAnswers:
 
     def write(self) -> None:
         """Write all that was answered, by atomic rename."""
-        with written_aside(self.job.dir.live_answers, flush=False) as aside:
+        with write_atomically(self.job.dir.live_answers, flush=False) as aside:
             pq.write_table(pa.concat_tables([self.tables[step] for step in sorted(self.tables)]), aside)

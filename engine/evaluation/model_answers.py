@@ -14,19 +14,19 @@ import torch
 from engine.data import training_rows
 from engine.data.conversion.multiple_choice import load_questions
 from engine.evaluation import row_selection
-from engine.evaluation.evaluated_model import Evaluated
-from engine.evaluation.probes.choice_items import picked
-from engine.evaluation.probes.multiple_choice import ChoicePrompts, ChoiceRow, choose
+from engine.evaluation.evaluated_model import EvaluatedModel
+from engine.evaluation.probes.choice_items import pick_options
+from engine.evaluation.probes.multiple_choice import ChoicePrompts, ChoiceRow, score_choices
 from engine.evaluation.row_questions import RowQuestion
-from engine.evaluation.row_selection import questions_of_rows
+from engine.evaluation.row_selection import build_questions
 from engine.models import classification, hardware
-from engine.models.classification import UNSEEN, ClassObjective, Labels
-from engine.models.generation import Generation, Sampling, answers
-from engine.models.losses import row_losses
+from engine.models.classification import UNSEEN_CLASS, ClassObjective, Labels
+from engine.models.generation import GenerationOptions, Sampling, generate_answers
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import REASONS, TokenRows
-from engine.models.tokenization.tokenized_rows import RowsToTokenise, tokenised
+from engine.models.tokenization.tokenized_rows import TokenisationRequest, tokenise_rows
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.formatting import plural
 from store.data import dataset_files
 from store.evaluation.config import AnswerSettings, EvaluateConfig
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 )
 
 
-class LackingRows(TypedDict):
+class SkippedRows(TypedDict):
     """Rows by what they lack, and those that were cut for the loss."""
 
     no_prompt: int
@@ -67,42 +67,42 @@ class AnsweredRows:
 
     table: pa.Table
     asked: bool
-    counts: LackingRows
+    counts: SkippedRows
     reasons: list[str]
     notices: list[str]
     log_probabilities: np.ndarray | None = None
 
 
-def written(
+def evaluate_causal(
     job: WorkerJob,
     config: EvaluateConfig,
-    subject: Evaluated,
+    subject: EvaluatedModel,
     asked_dataset: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
     """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
     fingerprint = asked_dataset["fingerprint"]
-    asked = questions_of_rows(subject.tokenizer, job.home, fingerprint, row_ids)
+    asked = build_questions(subject.tokenizer, job.home, fingerprint, row_ids)
     with timed("losses"):
-        part = _tokens(job, config, subject, asked_dataset, row_ids)
-        losses = _losses(job, config, subject, part.rows)
-    columns = _of_rows(row_ids, part.rows, losses, subject.tokenizer)
+        part = _tokenise_rows(job, config, subject, asked_dataset, row_ids)
+        losses = _compute_losses(job, config, subject, part.rows)
+    columns = _build_loss_columns(row_ids, part.rows, losses, subject.tokenizer)
     predictions: list[str | None] = [None] * len(asked)
     if config.generates:
         with timed("answers"):
-            predictions = _predictions(job, config, subject, asked)
+            predictions = _predict_answers(job, config, subject, asked)
     chosen: list[ChoiceRow] = []
     if config.chooses:
         with timed("choices"):
-            chosen = _choices(job, config, subject, fingerprint, row_ids)
-        columns |= _of_choices(chosen)
+            chosen = _score_choices(job, config, subject, fingerprint, row_ids)
+        columns |= _build_choice_columns(chosen)
         if not config.generates:
-            predictions = [_picked(row) for row in chosen]
-    columns |= _of_questions(asked) | {"prediction": predictions}
+            predictions = [_pick_choice(row) for row in chosen]
+    columns |= _build_question_columns(asked) | {"prediction": predictions}
     unasked = [q.reason for q in asked if q.rendered is None]
     untold = [REASONS[code] for code in part.whole.reasons.tolist() if code]
-    counts: LackingRows = {
+    counts: SkippedRows = {
         "no_prompt": len(unasked),
         "no_reference": sum(q.reference is None for q in asked),
         "no_loss": len(row_ids) - len(part.rows),
@@ -116,27 +116,31 @@ def written(
             " counts as chosen."
         )
     return AnsweredRows(
-        predictions_table(row_ids.tolist(), columns), config.generates, counts, [*unasked, *untold], notices
+        build_predictions_table(row_ids.tolist(), columns),
+        config.generates,
+        counts,
+        [*unasked, *untold],
+        notices,
     )
 
 
-def _choices(
-    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
+def _score_choices(
+    job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, fingerprint: str, row_ids: np.ndarray
 ) -> list[ChoiceRow]:
     """Every choice of the rows, scored."""
-    tell = ProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
+    tell = RowProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
     device = torch.device(job.device)
 
     def on_rows(done: int) -> None:
         hardware.guard_memory(subject.config, device)
         tell(done)
 
-    return choose(
+    return score_choices(
         subject.model,
         subject.tokenizer,
         load_questions(job.home, fingerprint, row_ids),
         ChoicePrompts(
-            row_selection.examples(job, config, row_ids),
+            row_selection.draw_choice_examples(job, config, row_ids),
             config.list_choices,
             subject.positions,
             config.per_device_eval_batch_size,
@@ -146,7 +150,7 @@ def _choices(
     )
 
 
-def _of_questions(asked: list[RowQuestion]) -> dict[str, list[Any]]:
+def _build_question_columns(asked: list[RowQuestion]) -> dict[str, list[Any]]:
     """What each row is asked and what is right; a model that writes gives it no probability."""
     return {
         "prompt": [q.readable for q in asked],
@@ -156,7 +160,7 @@ def _of_questions(asked: list[RowQuestion]) -> dict[str, list[Any]]:
     }
 
 
-def _of_choices(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
+def _build_choice_columns(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
     return {
         "choices": [None if row.options is None else list(row.options) for row in chosen],
         "answer_index": [row.right for row in chosen],
@@ -164,46 +168,48 @@ def _of_choices(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
     }
 
 
-def _picked(row: ChoiceRow) -> str | None:
+def _pick_choice(row: ChoiceRow) -> str | None:
     """The text of the choice with the highest sum."""
     if row.scores is None or row.options is None:
         return None
-    return row.options[int(picked([row.scores])[0])]
+    return row.options[int(pick_options([row.scores])[0])]
 
 
-def _tokens(
+def _tokenise_rows(
     job: WorkerJob,
     config: EvaluateConfig,
-    subject: Evaluated,
+    subject: EvaluatedModel,
     asked_dataset: OrderDataset,
     row_ids: np.ndarray,
 ) -> training_rows.TokenisedPart:
-    tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
-    rows = tokenised(
+    tell = RowProgressReporter(job, len(row_ids), "rows", "Tokenising")
+    rows = tokenise_rows(
         job.home,
         subject.tokenizer,
-        RowsToTokenise(
+        TokenisationRequest(
             fingerprint=asked_dataset["fingerprint"],
             row_count=dataset_files.open_rows(job.home, asked_dataset["fingerprint"]).metadata.num_rows,
             row_ids=row_ids,
             completion_only=True,
-            load=training_rows.loader(job.home, asked_dataset["fingerprint"], asked_dataset["kind"]),
+            load=training_rows.make_loader(job.home, asked_dataset["fingerprint"], asked_dataset["kind"]),
         ),
         on_rows=lambda done, total: tell(done),
     )
-    return training_rows.cut(rows, _longest(config, subject, rows))
+    return training_rows.truncate_rows(rows, _find_max_length(config, subject, rows))
 
 
-def _longest(config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> int:
+def _find_max_length(config: EvaluateConfig, subject: EvaluatedModel, rows: TokenRows) -> int:
     limits = [limit for limit in (config.max_length, subject.positions) if limit]
     return min(limits, default=int(rows.lengths.max(initial=1)))
 
 
-def _losses(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> np.ndarray:
+def _compute_losses(
+    job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, rows: TokenRows
+) -> np.ndarray:
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
-    tell = ProgressReporter(job, len(rows), "rows", "Measuring the loss of the rows")
+    tell = RowProgressReporter(job, len(rows), "rows", "Measuring the loss of the rows")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -211,43 +217,43 @@ def _losses(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rows: To
         tell(done)
 
     size = config.per_device_eval_batch_size
-    return row_losses(subject.model, rows, batch_size=size, device=device, on_batch=on_batch).loss_sum
+    return compute_row_losses(subject.model, rows, batch_size=size, device=device, on_batch=on_batch).loss_sum
 
 
-def _predictions(
-    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, asked: list[RowQuestion]
+def _predict_answers(
+    job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, asked: list[RowQuestion]
 ) -> list[str | None]:
     """The answer of the model to each question, None for one that can't be asked."""
     generated = iter(
-        generated_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
+        generate_row_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
     )
     return [next(generated) if q.rendered is not None else None for q in asked]
 
 
-def generated_answers(
-    job: WorkerJob, config: AnswerSettings, subject: Evaluated, rendered: list[str]
+def generate_row_answers(
+    job: WorkerJob, config: AnswerSettings, subject: EvaluatedModel, rendered: list[str]
 ) -> list[str]:
     """What the model goes on with from each rendered prompt, with progress; memory is looked at on the way.
     Raises Cancelled and OutOfMemory."""
-    report = ProgressReporter(job, 0, "tokens", "Answering the prompts")
+    report = RowProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
         hardware.guard_memory(subject.config, torch.device(job.device))
         report(done, most)
 
     drawn = Sampling(config.temperature, config.top_p, config.seed) if config.do_sample else None
-    return answers(
+    return generate_answers(
         subject.model,
         subject.tokenizer,
         rendered,
-        Generation(
+        GenerationOptions(
             config.max_new_tokens, job.device, config.per_device_eval_batch_size, sampling=drawn, steady=True
         ),
         on_token,
     )
 
 
-def _of_rows(
+def _build_loss_columns(
     row_ids: np.ndarray, rows: TokenRows, losses: np.ndarray, tokenizer: Any
 ) -> dict[str, list[Any]]:
     """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
@@ -268,10 +274,10 @@ def _of_rows(
     }
 
 
-def headed(
+def evaluate_classifier(
     job: WorkerJob,
     config: EvaluateConfig,
-    subject: Evaluated,
+    subject: EvaluatedModel,
     asked_dataset: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
@@ -279,18 +285,20 @@ def headed(
     """The class that a head gives each row, and how sure it is of all classes."""
     names, fingerprint = subject.labels or [], asked_dataset["fingerprint"]
     texts = classification.load_texts(job.home, fingerprint, row_ids)
-    table = dataset_files.load(job.home, fingerprint, columns=["label"], row_ids=row_ids)
+    table = dataset_files.load_rows(job.home, fingerprint, columns=["label"], row_ids=row_ids)
     truths = [label or None for label in table["label"].to_pylist()]
     index = {name: i for i, name in enumerate(names)}
-    ids = np.array([index.get(label or "", UNSEEN) for label in truths], np.int64)
+    ids = np.array([index.get(label or "", UNSEEN_CLASS) for label in truths], np.int64)
     labels = Labels(names, row_ids, ids, [label or "" for label in truths], np.zeros(len(names), np.int64))
     whole = classification.encode_texts(subject.tokenizer, row_ids, texts)
-    rows, cut, _ = classification.cut_texts(subject.tokenizer, whole, _longest(config, subject, whole))
+    rows, cut, _ = classification.truncate_texts(
+        subject.tokenizer, whole, _find_max_length(config, subject, whole)
+    )
     kept = np.flatnonzero(rows.lengths > 0)
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
-        logs[kept] = _log_probabilities(job, config, subject, labels, rows.take(kept))
-    columns: dict[str, list[Any]] = _classified(names, ids, logs)
+        logs[kept] = _compute_log_probabilities(job, config, subject, labels, rows.take(kept))
+    columns: dict[str, list[Any]] = _build_class_columns(names, ids, logs)
     columns |= {"prompt": texts, "reference": truths}
     # a row that can't be read has no probabilities: no metric may score it
     columns["label"] = [
@@ -298,7 +306,7 @@ def headed(
         for label, prediction in zip(truths, columns["prediction"], strict=True)
     ]
     unseen = sum(label is not None and label not in index for label in truths)
-    counts: LackingRows = {
+    counts: SkippedRows = {
         "no_prompt": len(row_ids) - len(kept),
         "no_reference": sum(label is None for label in truths),
         "no_loss": sum(value is None for value in columns["loss_sum"]),
@@ -306,25 +314,27 @@ def headed(
     }
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
-    return AnsweredRows(predictions_table(row_ids.tolist(), columns), True, counts, reasons, notices, logs)
+    return AnsweredRows(
+        build_predictions_table(row_ids.tolist(), columns), True, counts, reasons, notices, logs
+    )
 
 
-def _log_probabilities(
-    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, labels: Labels, rows: TokenRows
+def _compute_log_probabilities(
+    job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, labels: Labels, rows: TokenRows
 ) -> np.ndarray:
     """[rows, classes], of a head."""
-    tell = ProgressReporter(job, len(rows), "rows", "Classifying the rows")
+    tell = RowProgressReporter(job, len(rows), "rows", "Classifying the rows")
     objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
     size, device = config.per_device_eval_batch_size, torch.device(job.device)
     return objective.predict(subject.model, rows, size, device, tell)
 
 
-def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
+def _build_class_columns(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
     """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
     [rows, classes]: NaN for a row that could not be read."""
     asked = ~np.isnan(logs).any(axis=1)
     best = [int(row.argmax()) if is_read else None for row, is_read in zip(logs, asked, strict=True)]
-    has_class = asked & (ids != UNSEEN)
+    has_class = asked & (ids != UNSEEN_CLASS)
     loss = [float(-logs[i, ids[i]]) if has_class[i] else None for i in range(len(ids))]
     return {
         "prediction": [None if i is None else names[i] for i in best],
@@ -335,7 +345,7 @@ def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str
     }
 
 
-def predictions_table(row_ids: list[int], columns: dict[str, list[Any]]) -> pa.Table:
+def build_predictions_table(row_ids: list[int], columns: dict[str, list[Any]]) -> pa.Table:
     """In SCHEMA; a column that is not given has nulls."""
     nothing = [None] * len(row_ids)
     columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids} | columns

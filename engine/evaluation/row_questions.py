@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-from engine.models.tokenization.rendering import Messages, TokenRows, render_prompt, rendered
+from engine.models.tokenization.rendering import Messages, TokenRows, render_conversation, render_prompt
 from engine.models.tokenization.tool_turns import TOOLS
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
@@ -40,24 +40,24 @@ def choose_prompts(
             break
         row_id = int(rows.row_ids[index])
         content = load(np.asarray([row_id]))[0]
-        prompt = prompt_of_text(tokenizer, row_id, content) if isinstance(content, str) else None
+        prompt = build_text_prompt(tokenizer, row_id, content) if isinstance(content, str) else None
         if prompt is None and not isinstance(content, str):
-            prompt = prompt_of_chat(tokenizer, row_id, content)
+            prompt = build_chat_prompt(tokenizer, row_id, content)
         if prompt is not None:
             prompts.append(prompt)
     return prompts
 
 
-def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
+def build_chat_prompt(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
     """The turns before the last answer; None without one."""
     rendered = render_prompt(tokenizer, messages)
     if rendered is None:
         return None
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-    return Prompt(row_id, readable_turns(messages[:last]), rendered[0], rendered[1])
+    return Prompt(row_id, format_turns(messages[:last]), rendered[0], rendered[1])
 
 
-def readable_turns(messages: Messages) -> str:
+def format_turns(messages: Messages) -> str:
     """Turns as people read them, without those that set up the conversation."""
     turns = [m for m in messages if m["role"] not in ("system", TOOLS)]
     if len(turns) == 1:
@@ -65,7 +65,7 @@ def readable_turns(messages: Messages) -> str:
     return "\n".join(f"{m['role']}: {m['content']}" for m in turns)
 
 
-def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+def build_text_prompt(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
     """The beginning of a text, to be continued; None where it is too short."""
     offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
     if len(offsets) < 4:
@@ -82,8 +82,8 @@ def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
 # asked keeps its place, without a prompt, and says why: it is counted, never dropped.
 
 TOO_SHORT = "the text is too short to be continued"
-REFUSED = "the chat template refuses the row"
-NOTHING = "the row has no turn to answer"
+TEMPLATE_REFUSED = "the chat template refuses the row"
+NO_TURN_TO_ANSWER = "the row has no turn to answer"
 
 
 @dataclass
@@ -98,20 +98,20 @@ class RowQuestion:
     reason: str = ""
 
 
-def question_of_content(tokenizer: Any, row_id: int, content: Any, label: str | None) -> RowQuestion:
+def build_question(tokenizer: Any, row_id: int, content: Any, label: str | None) -> RowQuestion:
     """The question of a row's messages, or of its text."""
-    reason = TOO_SHORT if isinstance(content, str) else NOTHING
+    reason = TOO_SHORT if isinstance(content, str) else NO_TURN_TO_ANSWER
     prompt: Prompt | None = None
     try:
         if isinstance(content, str):
-            prompt = prompt_of_text(tokenizer, row_id, content)
+            prompt = build_text_prompt(tokenizer, row_id, content)
         elif content:
-            prompt = prompt_of_chat(tokenizer, row_id, content)
+            prompt = build_chat_prompt(tokenizer, row_id, content)
             if prompt is None and content[-1]["role"] == "user":
-                text = rendered(tokenizer, content, generation_prompt=True)
+                text = render_conversation(tokenizer, content, generation_prompt=True)
                 return RowQuestion(row_id, content[-1]["content"], text, None, label)
     except (TemplateError, TypeError):  # of a template that can't hold its tools
-        reason = REFUSED
+        reason = TEMPLATE_REFUSED
     if prompt is None:
         return RowQuestion(row_id, None, None, None, label, reason)
     return RowQuestion(row_id, prompt.readable, prompt.rendered, prompt.reference or None, label)

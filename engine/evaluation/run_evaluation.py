@@ -15,49 +15,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.evaluation.derived_prompts import OnToken, SwappedPrompts, Written
+from engine.evaluation.derived_prompts import Continuation, OnToken, SwappedPrompts
 from engine.evaluation.probes import base_samples, suite_probes
 from engine.evaluation.probes.configured_probes import TaskProbes
-from engine.evaluation.probes.probe_sets import SEEN, Probe, ProbeMeasurement
+from engine.evaluation.probes.probe_sets import TRAINED_ROWS, Probe, ProbeMeasurement
 from engine.evaluation.row_questions import Prompt
-from engine.evaluation.training_curve.run_curve import JudgedConfig, Validation
+from engine.evaluation.training_curve.run_curve import Validation, VerdictConfig
 from engine.evaluation.verdicts import forgetting, forgetting_text, membership_inference
 from engine.evaluation.verdicts.paired_measurements import TASK
 from engine.models import hardware
-from engine.models.generation import Generation, answers
+from engine.models.generation import GenerationOptions, generate_answers
 from engine.models.losses import Objective, RowLosses
 from engine.models.tokenization.rendering import TokenRows
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressTeller
-from store.evaluation.forgetting_schemas import AdvicePiece, Membership
+from engine.worker.progress import JobProgressReporter
+from store.evaluation.forgetting_schemas import AdviceItem, Membership
 from store.evaluation.verdict_schemas import Verdict
 from store.runs import config as interpolate_config
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
 
 @dataclass
-class Evidence:
+class ModelEvaluation:
     """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; what
     it wrote of rows from memory, and what it loses on answers after prompts of other rows."""
 
     losses: RowLosses
     answers: list[str]
     probes: list[ProbeMeasurement]
-    written: list[Written] = field(default_factory=list)
+    written: list[Continuation] = field(default_factory=list)
     swapped: ProbeMeasurement | None = None
 
     @property
     def seen(self) -> ProbeMeasurement | None:
         """Rows that were trained on."""
-        return next((measured for measured in self.probes if measured.probe == SEEN), None)
+        return next((measured for measured in self.probes if measured.probe == TRAINED_ROWS), None)
 
     def probe_table(self, **same: Any) -> pa.Table:
         """A row for each item of all probes."""
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
-def settle_evidence(tasks: TaskProbes | None, base: Evidence, tuned: Evidence) -> None:
+def drop_unpaired(tasks: TaskProbes | None, base: ModelEvaluation, tuned: ModelEvaluation) -> None:
     """Both models were asked: what one of them could not be asked goes from both, and is told."""
     if not tasks:
         return
@@ -67,8 +67,8 @@ def settle_evidence(tasks: TaskProbes | None, base: Evidence, tuned: Evidence) -
     tasks.tell()
 
 
-def write_evidence(
-    job: WorkerJob, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]
+def write_evaluations(
+    job: WorkerJob, split: str, base: ModelEvaluation, tuned: ModelEvaluation, prompts: list[Prompt]
 ) -> None:
     """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
     pq.write_table(
@@ -101,39 +101,41 @@ def write_evidence(
         suite_probes.write_requests(job, base.probes, tuned.probes)
 
 
-def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
+def write_probe_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
     """`probe_items.parquet` of the job: what the items of the probes are."""
     if probes:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
-def judged_config(config: TrainConfig, parameters: int | None = None) -> JudgedConfig:
+def build_verdict_config(config: TrainConfig, parameters: int | None = None) -> VerdictConfig:
     """What conclusions read of a config; `parameters`: of the base model, where known."""
     fields = config.model_dump() | {"default_learning_rate": config.default_learning_rate(parameters)}
-    return cast(JudgedConfig, fields)  # those of a config have these names and types
+    return cast(VerdictConfig, fields)  # those of a config have these names and types
 
 
-SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
+SHORTENING_FIELDS = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
 
 
 def add_forgetting(
     verdict: Verdict,
-    base: Evidence,
-    tuned: Evidence,
+    base: ModelEvaluation,
+    tuned: ModelEvaluation,
     config: TrainConfig,
-    earlier: AdvicePiece | None = None,
+    earlier: AdviceItem | None = None,
     unasked: Mapping[str, str] | None = None,
     parameters: int | None = None,
 ) -> None:
     """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
     at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why.
     parameters: of the base model."""
-    pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
+    pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != TRAINED_ROWS]
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-    lost = forgetting.assess(*tables, config=judged_config(config, parameters), unasked=unasked)
-    base_samples.add_agreement(lost, base.probes, tuned.probes)
+    lost = forgetting.assess_forgetting(
+        *tables, config=build_verdict_config(config, parameters), unasked=unasked
+    )
+    base_samples.add_top1_agreement(lost, base.probes, tuned.probes)
     shape = verdict["overfitting"]
     if verdict["state"] == "worse" or (shape and shape["state"] == "diverged"):
         # nothing was gained that a remedy could keep
@@ -142,13 +144,15 @@ def add_forgetting(
         others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
         lost["advice"] = [earlier, *others]
         # what the course shows comes before a guess at it
-        verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
+        verdict["advice"] = [
+            piece for piece in verdict["advice"] if not SHORTENING_FIELDS & set(piece["change"])
+        ]
     else:
-        lost["advice"] = forgetting_text.drop_undone(lost["advice"], verdict["stopped"])
-    if interpolate_config.refusal(config):
+        lost["advice"] = forgetting_text.drop_incompatible_advice(lost["advice"], verdict["stopped"])
+    if interpolate_config.explain_refusal(config):
         lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
     lost["advice"] = [
-        piece for piece in lost["advice"] if not refusals(config.model_copy(update=piece["change"]))
+        piece for piece in lost["advice"] if not list_conflicts(config.model_copy(update=piece["change"]))
     ]
     advised = {field for piece in verdict["advice"] for field in piece["change"]}
     new = [piece for piece in lost["advice"] if not advised & set(piece["change"])]
@@ -156,22 +160,29 @@ def add_forgetting(
     verdict["advice"] = [*verdict["advice"], *new]
 
 
-class MemoryAsker(Protocol):
+class ExtractionProbe(Protocol):
     """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
 
-    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
+    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Continuation]: ...
 
 
-JUDGED = (
+EVALUATION_MESSAGES = (
     "Evaluating ",
     "Asking ",
     "Giving ",
     "Probing ",
 )  # what begins messages of the judging
-PACED = ("losses", "swapped", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
+EVALUATION_PARTS = (
+    "losses",
+    "swapped",
+    "answers",
+    "probes",
+    "tasks",
+    "memory",
+)  # parts of the judging, in order
 
 
-class JudgingPace(ProgressTeller):
+class EvaluationPace(JobProgressReporter):
     """How long the judging takes, for an estimate: what one model took is what the next will take."""
 
     def __init__(self, job: WorkerJob, models: int = 2) -> None:
@@ -205,12 +216,14 @@ class JudgingPace(ProgressTeller):
         seconds = self.seconds | {self.part: taken / share}
         here = seconds[self.part] - taken
         # of what the first model's later parts take nothing is known yet
-        here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
+        here += sum(
+            self.seconds.get(part, 0.0) for part in EVALUATION_PARTS[EVALUATION_PARTS.index(self.part) + 1 :]
+        )
         return here + (self.models - 1) * sum(seconds.values())
 
 
 @dataclass(frozen=True)
-class Gathering:
+class ModelEvaluator:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
     are any, rows from memory where `extraction` asks for them, and answers after the prompts of other
     rows."""
@@ -222,18 +235,18 @@ class Gathering:
     rows: TokenRows
     prompts: list[Prompt]
     probes: Sequence[Probe]
-    pace: JudgingPace
-    extraction: MemoryAsker | None = None
+    pace: EvaluationPace
+    extraction: ExtractionProbe | None = None
     tasks: TaskProbes | None = None
     swapped: SwappedPrompts = field(default_factory=SwappedPrompts)
 
-    def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> ModelEvaluator:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
         and so do tasks and answers after other prompts."""
         swapped = self.swapped.as_base(self.job.home, self.tokenizer, folder)
         return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder), swapped=swapped)
 
-    def of(self, model: Any, which: str) -> Evidence:
+    def of(self, model: Any, which: str) -> ModelEvaluation:
         """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
         pace, config, count = self.pace, self.config, len(self.rows)
 
@@ -251,16 +264,16 @@ class Gathering:
         pace.end()
         swapped = self.under_other_prompts(model, which)
         pace.begin("answers")
-        texts = answers(
+        texts = generate_answers(
             model,
             self.tokenizer,
             [prompt.rendered for prompt in self.prompts],
-            Generation(config.max_new_tokens, self.job.device),
+            GenerationOptions(config.max_new_tokens, self.job.device),
             on_token,
         )
         pace.end()
         pace.begin("probes")
-        evidence = Evidence(losses, texts, list(self._probed(model, which)), swapped=swapped)
+        evidence = ModelEvaluation(losses, texts, list(self._probed(model, which)), swapped=swapped)
         pace.end()
         pace.begin("tasks")
         evidence.probes += self.tasks.ask(model, which) if self.tasks else []
@@ -314,18 +327,21 @@ class Gathering:
         self.pace.tell(done, total, unit, message, lambda: self.pace.left(share))
 
 
-def membership_of(
-    base: Evidence, tuned: Evidence, seen: Sequence[Validation], validations: Sequence[Validation]
+def infer_membership(
+    base: ModelEvaluation,
+    tuned: ModelEvaluation,
+    seen: Sequence[Validation],
+    validations: Sequence[Validation],
 ) -> Membership | None:
     """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
     if base.seen is None or tuned.seen is None:
         return None
-    return membership_of_losses(
+    return infer_membership_from_losses(
         (base.seen.rows, base.losses), (tuned.seen.rows, tuned.losses), seen, validations
     )
 
 
-def membership_of_losses(
+def infer_membership_from_losses(
     base: tuple[RowLosses | None, RowLosses],
     tuned: tuple[RowLosses | None, RowLosses],
     seen: Sequence[Validation],
@@ -337,6 +353,6 @@ def membership_of_losses(
         return None
     members: membership_inference.PairedScores = {"base": base[0].scores, "tuned": tuned[0].scores}
     others: membership_inference.PairedScores = {"base": base[1].scores, "tuned": tuned[1].scores}
-    points = membership_inference.path(seen, validations)
-    assessed = membership_inference.assess(members, others)
-    return {**assessed, "path": points, "path_sentence": membership_inference.sentence(points)}
+    points = membership_inference.compute_path(seen, validations)
+    assessed = membership_inference.assess_membership(members, others)
+    return {**assessed, "path": points, "path_sentence": membership_inference.describe_path(points)}

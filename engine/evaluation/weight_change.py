@@ -47,12 +47,12 @@ from scipy import linalg
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from engine.models.adapter_weights import Weights
+from engine.models.adapter_weights import SafetensorsFolder
 from store.evaluation.forgetting_schemas import WeightChange
 
 PREFIX = "base_model.model."
 # What the layers over 4 and 8-bit matrices do in full precision; other methods have one layer for all.
-IN_FULL = ((AdaLoraLayer, SVDLinear), (LoraLayer, LoraLinear), (IA3Layer, IA3Linear))
+FULLY_TRAINED = ((AdaLoraLayer, SVDLinear), (LoraLayer, LoraLinear), (IA3Layer, IA3Linear))
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class MatrixSource:
     read: Callable[[], tuple[torch.Tensor | None, torch.Tensor]]
 
 
-def from_folders(base: Path, tuned: Path) -> list[MatrixSource]:
+def list_folder_matrices(base: Path, tuned: Path) -> list[MatrixSource]:
     """Every matrix that both folders hold in one shape."""
-    before, after = Weights(base), Weights(tuned)
+    before, after = SafetensorsFolder(base), SafetensorsFolder(tuned)
 
     def reading(name: str) -> Callable[[], tuple[torch.Tensor | None, torch.Tensor]]:
         def read() -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -79,31 +79,31 @@ def from_folders(base: Path, tuned: Path) -> list[MatrixSource]:
     return [MatrixSource(name.removesuffix(".weight"), reading(name)) for name in alike]
 
 
-def from_adapter(model: PeftModel, base: Path | None = None) -> list[MatrixSource]:
+def list_adapter_matrices(model: PeftModel, base: Path | None = None) -> list[MatrixSource]:
     """Every matrix that an adapter changes; base: the folder of the base model's weights, for one that is
     held in 4 or 8 bits. Empty for methods that leave the matrices alone."""
-    files = Weights(base) if base else None
+    files = SafetensorsFolder(base) if base else None
     sources = []
     for name, module in model.named_modules():
         short = name.removeprefix(PREFIX)
         if isinstance(module, ModulesToSaveWrapper):
-            sources += _replaced(short, module)
-        elif isinstance(module, BaseTunerLayer) and _mergeable(module):
-            sources.append(MatrixSource(short, _merging(module, short, files)))
+            sources += _list_replaced_matrices(short, module)
+        elif isinstance(module, BaseTunerLayer) and _is_mergeable(module):
+            sources.append(MatrixSource(short, _build_reader(module, short, files)))
     return sources
 
 
-def _mergeable(layer: Any) -> bool:
+def _is_mergeable(layer: Any) -> bool:
     weight = getattr(layer.get_base_layer(), "weight", None)
-    return weight is not None and hasattr(layer, "merge") and (weight.dim() == 2 or _held(weight))
+    return weight is not None and hasattr(layer, "merge") and (weight.dim() == 2 or _is_quantised(weight))
 
 
-def _held(weight: torch.Tensor) -> bool:
+def _is_quantised(weight: torch.Tensor) -> bool:
     """In 4 or 8 bits."""
     return hasattr(weight, "quant_state") or not weight.is_floating_point()
 
 
-def _replaced(name: str, module: Any) -> list[MatrixSource]:
+def _list_replaced_matrices(name: str, module: Any) -> list[MatrixSource]:
     """A head that is trained whole beside the adapter."""
     original, adapter = module.original_module, module.active_adapter
     trained = module.modules_to_save[adapter if isinstance(adapter, str) else adapter[0]]
@@ -118,52 +118,54 @@ def _replaced(name: str, module: Any) -> list[MatrixSource]:
     return [MatrixSource(name, read)]
 
 
-def _merging(
-    layer: Any, name: str, files: Weights | None
+def _build_reader(
+    layer: Any, name: str, files: SafetensorsFolder | None
 ) -> Callable[[], tuple[torch.Tensor | None, torch.Tensor]]:
     def read() -> tuple[torch.Tensor | None, torch.Tensor]:
         weight = layer.get_base_layer().weight
-        if not _held(weight):
+        if not _is_quantised(weight):
             before: torch.Tensor | None = weight.detach().double()
         elif files is not None and f"{name}.weight" in files.files:
             before = files.read(f"{name}.weight").double()
         else:
             before = None
-        return before, change_of(layer, before)
+        return before, compute_merge_delta(layer, before)
 
     return read
 
 
-def change_of(layer: Any, weight: torch.Tensor | None) -> torch.Tensor:
+def compute_merge_delta(layer: Any, weight: torch.Tensor | None) -> torch.Tensor:
     """What merging the active adapters adds to `weight`; where that is None, for methods that only add.
 
     Raises NotKnown where the change depends on a weight that is not known.
     """
     held = weight is None
     if weight is None:
-        if not _adds(layer):
-            raise NotKnown("the change depends on the base model's weights, which are held in 4 or 8 bits")
+        if not _is_additive(layer):
+            raise UnknownWeightChange(
+                "the change depends on the base model's weights, which are held in 4 or 8 bits"
+            )
         inputs, outputs = layer.in_features, layer.out_features
         weight = torch.zeros(outputs, inputs, dtype=torch.float64)
-    with _in_full(layer, weight) as plain, torch.no_grad():
+    with _dequantise_layer(layer, weight) as plain, torch.no_grad():
         layer.merge(safe_merge=False)
         merged: torch.Tensor = plain.weight.detach()
         return merged if held else merged - weight.to(merged.device)
 
 
-class NotKnown(ValueError):
+class UnknownWeightChange(ValueError):
     """The change of a matrix can't be worked out."""
 
 
-def _adds(layer: Any) -> bool:
+def _is_additive(layer: Any) -> bool:
     return isinstance(layer, LoraLayer) and not getattr(layer, "lora_variant", None)
 
 
 @contextmanager
-def _in_full(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
+def _dequantise_layer(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
     """The layer over a copy of its matrix, everything in float64; afterwards it is as it was."""
     held = layer.get_base_layer()
-    plain = _plain(held, weight)
+    plain = _build_plain_module(held, weight)
     own = [p for p in layer.parameters() if all(p is not q for q in held.parameters())]
     kept = [p.data for p in own]
     kind, state = type(layer), dict(layer.__dict__)
@@ -171,8 +173,8 @@ def _in_full(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
         for parameter in own:
             parameter.data = parameter.data.to(plain.weight.device, torch.float64)
         layer.__dict__ |= {"merged_adapters": [], "_caches": {}, "quantization_backend": None}
-        if _held(held.weight):
-            layer.__class__ = next((full for base, full in IN_FULL if isinstance(layer, base)), kind)
+        if _is_quantised(held.weight):
+            layer.__class__ = next((full for base, full in FULLY_TRAINED if isinstance(layer, base)), kind)
             layer.__dict__.setdefault("fan_in_fan_out", False)  # layers over 4 and 8 bits don't ask
         layer.base_layer = plain
         yield plain
@@ -185,9 +187,9 @@ def _in_full(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
             parameter.data = weights
 
 
-def _plain(held: Any, weight: torch.Tensor) -> Any:
+def _build_plain_module(held: Any, weight: torch.Tensor) -> Any:
     """A module like the one that is held, with parameters of its own."""
-    if _held(held.weight):
+    if _is_quantised(held.weight):
         plain: Any = nn.Linear(
             weight.shape[1], weight.shape[0], bias=held.bias is not None, dtype=torch.float64
         )
@@ -201,14 +203,16 @@ def _plain(held: Any, weight: torch.Tensor) -> Any:
     return plain
 
 
-STRONGEST = 10
-ALIKE = 0.5  # |cos|
-NEAREST = 40  # of the base's vectors, which nearly always hold the match; all are looked at only without one
-SECONDS = 25.0
-LAYER = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
+TOP_DIRECTIONS = 10
+SIMILAR_COSINE = 0.5  # |cos|
+CANDIDATE_DIRECTIONS = (
+    40  # of the base's vectors, which nearly always hold the match; all are looked at only without one
+)
+MAX_SECONDS = 25.0
+LAYER_PATTERN = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
 NO_MATRICES = "This method leaves the base model's matrices as they are: there is no weight change to show."
 
-ROWS = pa.schema(
+MATRIX_SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("layer", pa.int32()),
@@ -248,20 +252,20 @@ class MeasuredWeightChange(WeightChange):
     rows: list[MatrixMovement]
 
 
-def of_adapter(
-    model: PeftModel, base: Path | None = None, *, seconds: float = SECONDS
+def measure_adapter(
+    model: PeftModel, base: Path | None = None, *, seconds: float = MAX_SECONDS
 ) -> MeasuredWeightChange:
     """The weight change of an adapter, which is left as it is. base: folder of the base model's weights,
     without which one that is held in 4 or 8 bits has no ratios."""
-    return measure(from_adapter(model, base), seconds=seconds)
+    return measure(list_adapter_matrices(model, base), seconds=seconds)
 
 
-def of_weights(base: Path, tuned: Path, *, seconds: float = SECONDS) -> MeasuredWeightChange:
+def measure_weights(base: Path, tuned: Path, *, seconds: float = MAX_SECONDS) -> MeasuredWeightChange:
     """The weight change of a model that was trained whole, from both folders of safetensors."""
-    return measure(from_folders(base, tuned), seconds=seconds)
+    return measure(list_folder_matrices(base, tuned), seconds=seconds)
 
 
-def measure(sources: Sequence[MatrixSource], *, seconds: float = SECONDS) -> MeasuredWeightChange:
+def measure(sources: Sequence[MatrixSource], *, seconds: float = MAX_SECONDS) -> MeasuredWeightChange:
     """Norms of every matrix, and spectra of as many as `seconds` allow; notes say why something is not
     known."""
     begun = time.monotonic()
@@ -273,30 +277,30 @@ def measure(sources: Sequence[MatrixSource], *, seconds: float = SECONDS) -> Mea
         for start in range(0, len(order), at_once):
             places = order[start : start + at_once]
             spectrum = time.monotonic() - begun < seconds
-            read = [_read(sources[place], reasons) for place in places]
-            done = pool.map(partial(_row, spectrum=spectrum), *zip(*read, strict=True))
+            read = [_read_matrices(sources[place], reasons) for place in places]
+            done = pool.map(partial(_build_row, spectrum=spectrum), *zip(*read, strict=True))
             for place, row in zip(places, done, strict=True):
                 rows[place] = row
     measured = [row for row in rows if row is not None]
-    return _totals(measured, time.monotonic() - begun, _notes(measured, reasons))
+    return _compute_totals(measured, time.monotonic() - begun, _list_notes(measured, reasons))
 
 
-def _read(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
+def _read_matrices(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
     """Name, weight and change; without a change where it isn't known, whose reason is counted."""
     try:
         weight, change = source.read()
         if change.isfinite().all():
             return source.name, None if weight is None else weight.cpu().numpy(), change.cpu().numpy()
         reason = "a weight is not a number"
-    except NotKnown as error:
+    except UnknownWeightChange as error:
         reason = str(error)
     reasons[reason] = reasons.get(reason, 0) + 1
     return source.name, None, None
 
 
-def _named(name: str) -> MatrixMovement:
+def _build_empty_row(name: str) -> MatrixMovement:
     """An empty row; the layer is the first number of the name, the module what follows it."""
-    match = LAYER.search(name)
+    match = LAYER_PATTERN.search(name)
     layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
     return {
         "name": name,
@@ -313,8 +317,8 @@ def _named(name: str) -> MatrixMovement:
     }
 
 
-def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixMovement:
-    row = _named(name)
+def _build_row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixMovement:
+    row = _build_empty_row(name)
     if delta is None:
         return row
     norm = float(np.linalg.norm(delta))
@@ -325,10 +329,10 @@ def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool
     if not spectrum:
         return row
     if norm:
-        row["stable_rank"], row["effective_rank"] = ranks(singular_values(delta))
+        row["stable_rank"], row["effective_rank"] = compute_ranks(singular_values(delta))
     if base is not None:
-        row["strongest"] = min(STRONGEST, *delta.shape)
-        row["intruders"] = intruders(base, delta) if norm else 0
+        row["strongest"] = min(TOP_DIRECTIONS, *delta.shape)
+        row["intruders"] = count_intruders(base, delta) if norm else 0
     return row
 
 
@@ -342,7 +346,7 @@ def _gram(matrix: Floats) -> Floats:
     return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
 
 
-def ranks(values: Floats) -> tuple[float, float]:
+def compute_ranks(values: Floats) -> tuple[float, float]:
     """Stable and effective rank of a matrix with these singular values, not all 0."""
     shares = values / values.sum()
     shares = shares[shares > 0]
@@ -350,23 +354,26 @@ def ranks(values: Floats) -> tuple[float, float]:
     return stable, float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def intruders(base: Floats, change: Floats, strongest: int = STRONGEST) -> int:
+def count_intruders(base: Floats, change: Floats, strongest: int = TOP_DIRECTIONS) -> int:
     """How many of the strongest left singular vectors of base + change are unlike every one of the base's."""
     count = min(strongest, *base.shape)
-    tuned = _left(base + change, count)
-    near = _likeness(_left(base, min(NEAREST, *base.shape)), tuned)
-    strange = near < ALIKE
-    if strange.any() and min(base.shape) > NEAREST:
-        strange[strange] = _likeness(_left(base, min(base.shape)), tuned[:, strange]) < ALIKE
+    tuned = _compute_left_vectors(base + change, count)
+    near = _compute_max_cosines(_compute_left_vectors(base, min(CANDIDATE_DIRECTIONS, *base.shape)), tuned)
+    strange = near < SIMILAR_COSINE
+    if strange.any() and min(base.shape) > CANDIDATE_DIRECTIONS:
+        strange[strange] = (
+            _compute_max_cosines(_compute_left_vectors(base, min(base.shape)), tuned[:, strange])
+            < SIMILAR_COSINE
+        )
     return int(strange.sum())
 
 
-def _likeness(vectors: Floats, others: Floats) -> Floats:
+def _compute_max_cosines(vectors: Floats, others: Floats) -> Floats:
     cosines: Floats = np.abs(vectors.T @ others).max(axis=0, initial=0.0)
     return cosines
 
 
-def _left(matrix: Floats, count: int) -> Floats:
+def _compute_left_vectors(matrix: Floats, count: int) -> Floats:
     """The strongest left singular vectors [rows, count], without those of a singular value of 0."""
     side = min(matrix.shape)
     chosen = None if count >= side else [side - count, side - 1]
@@ -377,7 +384,7 @@ def _left(matrix: Floats, count: int) -> Floats:
     return np.asarray(matrix @ vectors[:, kept] / np.sqrt(squares[kept]))
 
 
-def _totals(rows: list[MatrixMovement], seconds: float, notes: list[str]) -> MeasuredWeightChange:
+def _compute_totals(rows: list[MatrixMovement], seconds: float, notes: list[str]) -> MeasuredWeightChange:
     norms = [(row["delta_norm"], row["weight_norm"]) for row in rows if row["delta_norm"] is not None]
     both = [(delta, weight) for delta, weight in norms if weight is not None]
     delta, weight = (math.sqrt(sum(pair[place] ** 2 for pair in both)) for place in (0, 1))
@@ -396,7 +403,7 @@ def _totals(rows: list[MatrixMovement], seconds: float, notes: list[str]) -> Mea
     }
 
 
-def _notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list[str]:
+def _list_notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list[str]:
     if not rows:
         return [NO_MATRICES]
     notes = [

@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
 from engine.server.file_removal import remove_noted
-from engine.server.job_specs import export_order
-from engine.server.job_submission import Launching
+from engine.server.job_specs import build_export_order
+from engine.server.job_submission import JobSubmission
 from engine.serving.endpoint_folders import check_not_served
 from store.core.errors import ConfigError, NotFoundError
-from store.core.export_schemas import ExportOrder
+from store.core.export_schemas import ExportSpec
 from store.core.home import Home
 from store.data import datasets
 from store.db.database import Database, Queryable, Transaction
-from store.evaluation.config import ChosenModel
+from store.evaluation.config import ModelSelection
 from store.export import exports
-from store.export.config import ExportName, HeldAgainst, ModelExport, ModelVerify
+from store.export.config import ExportReference, ModelExport, ModelVerify, ParityTarget
 from store.export.forms import FORMS
-from store.http.schemas import Done, JobQueued
+from store.http.schemas import EmptyAnswer, JobQueued
 from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
@@ -38,16 +38,16 @@ class ExportCommands:
     """The commands over one store; `launching` queues jobs."""
 
     def __init__(
-        self, database: Database, home: Home, launching: Launching, evaluations: EvaluationCommands
+        self, database: Database, home: Home, launching: JobSubmission, evaluations: EvaluationCommands
     ) -> None:
         self.database, self.home, self.launching, self.evaluations = database, home, launching, evaluations
 
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "export_model": Command(ModelExport, self.export_model, MADE, makes_work=True),
-            "verify_model": Command(ModelVerify, self.verify_model, MADE, makes_work=True),
-            "delete_export": Command(ExportName, self.delete_export, by_export),
+            "export_model": Command(ModelExport, self.export_model, CREATED, makes_work=True),
+            "verify_model": Command(ModelVerify, self.verify_model, CREATED, makes_work=True),
+            "delete_export": Command(ExportReference, self.delete_export, find_export_subject),
         }
 
     def export_model(self, config: ModelExport) -> JobQueued:
@@ -76,10 +76,10 @@ class ExportCommands:
             title = f"{what} beside {named.name}"
             return {"job_id": self.launching.queue_job(tx, exports.VERIFY, title, config.document())}
 
-    def _named(self, tx: Transaction, config: HeldAgainst, form: str) -> NamedSubject:
+    def _named(self, tx: Transaction, config: ParityTarget, form: str) -> NamedSubject:
         """The model, which can be had in that form, and the rows. form: empty where files will tell."""
         try:
-            order = export_order(tx, config.subject, config.checkpoint)
+            order = build_export_order(tx, config.subject, config.checkpoint)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field="subject") from error
         run = self._checked_run(tx, config, order, form)
@@ -95,7 +95,7 @@ class ExportCommands:
         fields = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
         return NamedSubject(fields, subject if version else order["run_name"] or subject)
 
-    def _checked_run(self, tx: Transaction, config: HeldAgainst, order: ExportOrder, form: str) -> Run | None:
+    def _checked_run(self, tx: Transaction, config: ParityTarget, order: ExportSpec, form: str) -> Run | None:
         """The run, which left what is asked for, in a form that can hold it."""
         if order["version"]:
             if config.checkpoint != "tuned":
@@ -106,7 +106,7 @@ class ExportCommands:
                 )
             run = runs.get_run(tx, order["run_id"]) if order["run_id"] else None
         else:
-            chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+            chosen = ModelSelection.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
             try:
                 run = self.evaluations.checked_run(tx, chosen)
             except ConfigError as error:
@@ -115,7 +115,7 @@ class ExportCommands:
             check_form(run, form)
         return run
 
-    def delete_export(self, body: ExportName) -> Done:
+    def delete_export(self, body: ExportReference) -> EmptyAnswer:
         """Forget an export and remove its files."""
         with self.database.transaction() as tx:
             export = exports.get(tx, body.export)
@@ -155,7 +155,7 @@ def check_form(run: Run, name: str) -> None:
         )
 
 
-def by_export(db: Queryable, body: Any) -> ActivitySubject:
+def find_export_subject(db: Queryable, body: Any) -> ActivitySubject:
     """The run or version, and in which form it was exported."""
     export = exports.get(db, body.export)
     detail = f"as {FORMS[export['form']].title}" if export["form"] in FORMS else ""

@@ -17,18 +17,18 @@ from typing import Any
 import torch
 
 from engine.evaluation import evaluated_model
-from engine.evaluation.evaluated_model import Evaluated
+from engine.evaluation.evaluated_model import EvaluatedModel
 from engine.export import tensor_manifest
 from engine.models import loading, provenance, saved_models
-from engine.models.classification import widen_head
+from engine.models.classification import upcast_head
 from engine.models.provenance import HUB_ID, REVISION
 from engine.models.saved_models import TOKENIZER, VOCABULARIES, EarlierRun
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, ModelError, NotFoundError
-from store.core.export_schemas import ExportedVersion, ExportOrder
+from store.core.export_schemas import ExportedVersion, ExportSpec
 from store.core.job_folder import JobDir, read_json, write_json
 from store.core.model_schemas import BaseReference, ModelNote, ModelOrigin
-from store.evaluation.config import ChosenModel
+from store.evaluation.config import ModelSelection
 from store.export.config import ModelExport
 from store.export.forms import ExportForm
 from store.training.methods import METHODS, WHOLE_METHOD
@@ -41,7 +41,7 @@ from store.training.train_config import TrainConfig
 # against are loaded from the same.
 
 
-class _FilesOf(JobDir):
+class _RelocatedRun(JobDir):
     """A run's folder whose model lies elsewhere: in a version, or as a checkpoint was written aside."""
 
     def __init__(self, path: Path, model: Path, base: Path) -> None:
@@ -97,45 +97,45 @@ class ExportSubject:
         of whole weights they themselves."""
         if not self.adapter:
             return str(self.folder)
-        source = evaluated_model.base_source(job, self.run)
-        return provenance.pinned(source, saved_models.base_of(self.folder))
+        source = evaluated_model.resolve_base_source(job, self.run)
+        return provenance.find_pinned_folder(source, saved_models.read_base(self.folder))
 
-    def load(self, job: WorkerJob) -> Evaluated:
+    def load(self, job: WorkerJob) -> EvaluatedModel:
         """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
         more than some forms lose. A GPU may not have the room, and keeps the run's precision."""
         run = self.run
         if job.device == "cpu":
             run = replace(run, config=run.config.model_copy(update={"dtype": "float32"}))
         if not self.adapter and self.labels is None:
-            return evaluated_model.untouched(job, run.config, str(self.folder))
-        return evaluated_model.tuned(job, run)
+            return evaluated_model.load_untrained(job, run.config, str(self.folder))
+        return evaluated_model.load_tuned(job, run)
 
 
-def of_job(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
+def resolve_subject(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
     """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
     its files are gone, StateError for a checkpoint that isn't there."""
-    order: ExportOrder = job.order["export"]
+    order: ExportSpec = job.order["export"]
     if version := order["version"]:
-        return _of_version(job, version)
+        return _resolve_version(job, version)
     assert order["run_id"]
-    run = evaluated_model.of_run(job, order["run_id"])
+    run = evaluated_model.find_run(job, order["run_id"])
     name = order["run_name"] or run.config.name
-    chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+    chosen = ModelSelection.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
     if (run.folder.model / "tunebench.json").exists() and config.checkpoint == "tuned":
         evaluated_model.check_ended(run, chosen)
-        return ExportSubject(plain_name(name), name, run, _labels(run.folder.model))
-    loaded = evaluated_model.load(job, chosen)
-    folder = _written(loaded, run, aside / "checkpoint")
+        return ExportSubject(sanitize_name(name), name, run, _read_labels(run.folder.model))
+    loaded = evaluated_model.load_model(job, chosen)
+    folder = _write_model(loaded, run, aside / "checkpoint")
     base = run.folder.base
-    here = EarlierRun(_FilesOf(run.folder.path, folder, base), run.config, run.fingerprint)
-    return ExportSubject(plain_name(name), name, here, loaded.labels)
+    here = EarlierRun(_RelocatedRun(run.folder.path, folder, base), run.config, run.fingerprint)
+    return ExportSubject(sanitize_name(name), name, here, loaded.labels)
 
 
-def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
+def _write_model(loaded: EvaluatedModel, run: EarlierRun, folder: Path) -> Path:
     origin: ModelOrigin = {"own_base": run.folder.base.exists()}
     if loaded.course:
         origin["course"] = loaded.course
-    saved_models.save(loaded.model, loaded.tokenizer, run.config, folder, origin)
+    saved_models.save_model(loaded.model, loaded.tokenizer, run.config, folder, origin)
     if loaded.labels is not None:
         note = read_json(folder / "tunebench.json") | {"labels": loaded.labels}
         write_json(folder / "tunebench.json", note)
@@ -143,7 +143,7 @@ def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
     return folder
 
 
-def _of_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
+def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
     folder = job.home.path / version["folder"]
     if not folder.is_dir():
         raise NotFoundError(
@@ -153,37 +153,37 @@ def _of_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
         )
     run = None
     if version["run_id"] and (job.home.jobs / version["run_id"]).is_dir():
-        run = evaluated_model.of_run(job, version["run_id"])
-    config = run.config if run else _config_of(folder)
+        run = evaluated_model.find_run(job, version["run_id"])
+    config = run.config if run else _read_config(folder)
     own = folder / "base"  # a version may bring the model beneath its adapter
     base = own if own.exists() or run is None else run.folder.base
-    here = _FilesOf(run.folder.path if run else folder, folder, base)
+    here = _RelocatedRun(run.folder.path if run else folder, folder, base)
     title = f"{version['name']}@{version['version']}"
-    name = plain_name(f"{version['name']}-v{version['version']}")
+    name = sanitize_name(f"{version['name']}-v{version['version']}")
     return ExportSubject(
-        name, title, EarlierRun(here, config, run.fingerprint if run else ""), _labels(folder)
+        name, title, EarlierRun(here, config, run.fingerprint if run else ""), _read_labels(folder)
     )
 
 
-def _config_of(folder: Path) -> TrainConfig:
+def _read_config(folder: Path) -> TrainConfig:
     """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
     note = provenance.read_note(folder)
     if note is None:
-        return evaluated_model.plain_config(str(folder))
+        return evaluated_model.build_default_config(str(folder))
     changes: dict[str, Any] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
     if note["held"] and note["method"] != "qlora":
         changes["load_in_4bit" if note["held"] == "nf4" else "load_in_8bit"] = True
-    if _labels(folder):
+    if _read_labels(folder):
         changes["task"] = "classification"
     return TrainConfig(**changes)
 
 
-def _labels(folder: Path) -> list[str] | None:
+def _read_labels(folder: Path) -> list[str] | None:
     note = provenance.read_note(folder)
     return note.get("labels") if note else None
 
 
-def plain_name(text: str) -> str:
+def sanitize_name(text: str) -> str:
     """The name with nothing but letters, digits, dots, dashes and underlines."""
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in text)
     while "--" in plain:
@@ -191,30 +191,30 @@ def plain_name(text: str) -> str:
     return plain.strip("-.")[:80] or "model"
 
 
-def public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
+def describe_public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
     """The model beneath the adapter as others know it: its hub id and the commit that was loaded where these
     are known, else a plain name, never a path of this machine. Of whole weights what they were made of."""
     note = provenance.read_note(subject.folder)
     if subject.own_base and subject.adapter:  # made by an earlier run: no hub has it
-        return {"name": plain_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
+        return {"name": sanitize_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
     if note and (base := note.get("base")) and not subject.own_base:
         return base
     name = subject.config.model
     if name not in loading.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
-        source = _resolved(job, name)
+        source = _resolve_source(job, name)
         if not Path(source).exists() and HUB_ID.fullmatch(source):
-            return {"name": source, "hub_id": source, "revision": _named_revision(subject, source)}
-    return {"name": plain_name(provenance.plain_name(name)), "hub_id": None, "revision": None}
+            return {"name": source, "hub_id": source, "revision": _read_revision(subject, source)}
+    return {"name": sanitize_name(provenance.shorten_name(name)), "hub_id": None, "revision": None}
 
 
-def _resolved(job: WorkerJob, name: str) -> str:
+def _resolve_source(job: WorkerJob, name: str) -> str:
     try:
-        return loading.resolve(name, job.home)
+        return loading.resolve_model(name, job.home)
     except ModelError:  # a folder that is gone, or a name that means something elsewhere
         return str(Path(name).resolve())
 
 
-def _named_revision(subject: ExportSubject, hub_id: str) -> str | None:
+def _read_revision(subject: ExportSubject, hub_id: str) -> str | None:
     """The commit that the adapter's own settings name; what the cache holds by now may be another."""
     settings = read_json(subject.folder / "adapter_config.json") or {}
     revision = settings.get("revision")
@@ -223,7 +223,7 @@ def _named_revision(subject: ExportSubject, hub_id: str) -> str | None:
 
 
 TEMPLATES = "additional_chat_templates"
-FILES = (
+TOKENIZER_FILES = (
     TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     *VOCABULARIES,
 )  # fmt: skip
@@ -231,23 +231,23 @@ FILES = (
 
 def copy_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
     """As they lie beside the model, byte by byte."""
-    for name in FILES:
+    for name in TOKENIZER_FILES:
         if (subject.folder / name).is_file():
             shutil.copyfile(subject.folder / name, folder / name)
     for template in sorted((subject.folder / TEMPLATES).glob("*.jinja")):
         (folder / TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(template, folder / TEMPLATES / template.name)
-    _add_of_base(job, subject, folder)
+    _add_base_files(job, subject, folder)
 
 
 def write_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
     """As the library writes them beside whole weights."""
     loading.load_tokenizer(str(subject.folder)).save_pretrained(folder)
     saved_models.add_vocabulary(str(subject.folder), folder)
-    _add_of_base(job, subject, folder)
+    _add_base_files(job, subject, folder)
 
 
-def _add_of_base(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
+def _add_base_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
     """A run is saved with what was loaded of its base alone, and no more is asked of the hub then."""
     base = subject.base(job)
     saved_models.fetch_vocabulary(base)
@@ -259,7 +259,7 @@ def _add_of_base(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
 # It is done in fp32 and rounded once, when a form is written. The process has held no other model before:
 # what quantised layers change of the library is not there.
 
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def check_mergeable(subject: ExportSubject) -> None:
@@ -274,7 +274,7 @@ def check_mergeable(subject: ExportSubject) -> None:
     )
 
 
-def load_whole(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torch.float32) -> Any:
+def load_merged(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torch.float32) -> Any:
     """The model with the adapter in its weights. Raises ConfigError for one that doesn't merge."""
     check_mergeable(subject)
     source = subject.base(job)
@@ -285,28 +285,28 @@ def load_whole(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torc
     architecture = loading.load_config(str(subject.folder)) if headed else None
     model = loading.load_model(plain, source, "cpu", dtype, architecture)
     if subject.adapter:
-        model = saved_models.load(subject.folder, model).merge_and_unload()
+        model = saved_models.load_tuned_model(subject.folder, model).merge_and_unload()
     if headed:
-        widen_head(model)
+        upcast_head(model)
     model.config.use_cache = True  # training switched it off
     return model
 
 
-def stored_dtype(job: WorkerJob, subject: ExportSubject) -> torch.dtype:
+def read_stored_dtype(job: WorkerJob, subject: ExportSubject) -> torch.dtype:
     """In which the model that was tuned lies on the disk: whoever loads the export expects no other."""
     source = Path(subject.base(job))
     written = read_json(source / "config.json") if source.is_dir() else None
     if written is None:
         written = loading.load_config(str(source)).to_dict()
     name = str(written.get("dtype") or written.get("torch_dtype") or "float32").removeprefix("torch.")
-    return HALF.get(name, torch.float32)
+    return DTYPES.get(name, torch.float32)
 
 
-WRITTEN = "written.json"  # aside: the tensors as their writer left them
+WRITTEN_FILE = "written.json"  # aside: the tensors as their writer left them
 
 
 @dataclass(frozen=True)
-class FormWork:
+class ExportTask:
     """tell: what is being done, in words, for the job's progress."""
 
     job: WorkerJob
@@ -319,7 +319,7 @@ class FormWork:
 
     def note_written(self) -> None:
         """Note the tensors as they lie there now: what is found in the folder later is held against that."""
-        write_json(self.aside / WRITTEN, tensor_manifest.of_weights(self.folder))
+        write_json(self.aside / WRITTEN_FILE, tensor_manifest.read_weights(self.folder))
 
     def write_tokenizer(self, folder: Path) -> None:
         """Its files, beside whole weights."""

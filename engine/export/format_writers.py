@@ -17,8 +17,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.export import export_subject, gguf_formats, model_settings
-from engine.export.export_subject import WRITTEN, ExportSubject, FormWork, public_base
-from engine.export.external_tools import COMPRESSOR, LAST_LINES, plain_environment
+from engine.export.export_subject import WRITTEN_FILE, ExportSubject, ExportTask, describe_public_base
+from engine.export.external_tools import COMPRESSOR, LAST_LINES, build_clean_environment
 from engine.models import loading
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError
@@ -27,30 +27,30 @@ from store.core.job_folder import read_json, write_json
 from store.core.model_folders import NO_CODE
 from store.core.model_schemas import BaseReference
 from store.export.forms import COMPRESSED, GGUF_FORMS
-from store.training.methods import Held
+from store.training.methods import Quantisation
 
 
-def write_merged(work: FormWork) -> list[str]:
+def write_merged(work: ExportTask) -> list[str]:
     """Merge, round once, save."""
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
-    model = export_subject.load_whole(work.job, work.subject)
+    model = export_subject.load_merged(work.job, work.subject)
     work.tell("Writing the weights")
     if work.form.name == "merged":
-        model = model.to(export_subject.stored_dtype(work.job, work.subject))
+        model = model.to(export_subject.read_stored_dtype(work.job, work.subject))
     model.save_pretrained(work.folder)
     work.write_tokenizer(work.folder)
     work.note_written()
     return []
 
 
-def write_quantised(work: FormWork) -> list[str]:
+def write_quantised(work: ExportTask) -> list[str]:
     """Merge into fp32, read that back in few bits, save."""
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
     merged = work.aside / "merged"
-    dtype = export_subject.stored_dtype(work.job, work.subject)
-    export_subject.load_whole(work.job, work.subject).save_pretrained(merged)
+    dtype = export_subject.read_stored_dtype(work.job, work.subject)
+    export_subject.load_merged(work.job, work.subject).save_pretrained(merged)
     work.tell("Quantising")
-    held: Held = "nf4" if work.form.name == "int4" else "int8"
+    held: Quantisation = "nf4" if work.form.name == "int4" else "int8"
     model = _read_quantised(merged, held, work.job.device, dtype, headed=work.subject.labels is not None)
     work.tell("Writing the weights")
     model.save_pretrained(work.folder)
@@ -59,9 +59,11 @@ def write_quantised(work: FormWork) -> list[str]:
     return ["bitsandbytes has to be installed where it is read."]
 
 
-def _read_quantised(folder: Path, held: Held, device: str, dtype: torch.dtype, *, headed: bool) -> Any:
+def _read_quantised(
+    folder: Path, held: Quantisation, device: str, dtype: torch.dtype, *, headed: bool
+) -> Any:
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
-    options = loading.quantisation_options(held, device, dtype, headed=headed)
+    options = loading.build_quantisation_options(held, device, dtype, headed=headed)
     return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE, **options)
 
 
@@ -85,20 +87,22 @@ model.save_pretrained(target, save_compressed=True)
 """
 
 
-def write_compressed(work: FormWork) -> list[str]:
+def write_compressed(work: ExportTask) -> list[str]:
     """Merge, and have it compressed apart. Raises ModelError or DataError with what went wrong there."""
     version = COMPRESSOR.check()
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
     merged = work.aside / "merged"
-    model = export_subject.load_whole(work.job, work.subject)
-    group = 0 if work.form.name == W8A8 else _group(int(model.config.get_text_config().hidden_size))
-    model.to(export_subject.stored_dtype(work.job, work.subject)).save_pretrained(merged)
+    model = export_subject.load_merged(work.job, work.subject)
+    group = (
+        0 if work.form.name == W8A8 else _choose_group_size(int(model.config.get_text_config().hidden_size))
+    )
+    model.to(export_subject.read_stored_dtype(work.job, work.subject)).save_pretrained(merged)
     model_settings.complete_settings(merged)
     work.tell("Quantising in the other environment")
     command = [COMPRESSOR.python(), "-c", COMPRESSION_SCRIPT, str(merged), str(work.folder), str(group)]
     ran = subprocess.run(
         command,
-        env=plain_environment() | {"HF_HUB_OFFLINE": "1"},
+        env=build_clean_environment() | {"HF_HUB_OFFLINE": "1"},
         cwd=work.aside,
         capture_output=True,
         text=True,
@@ -110,13 +114,13 @@ def write_compressed(work: FormWork) -> list[str]:
         print("\n".join(lines), file=sys.stderr)
         raise COMPRESSOR.ended("could not write the model", ran.returncode, lines, version)
     for file in work.folder.iterdir():
-        file.chmod(0o666 & ~_mask())  # it writes weights that its own user alone can read
+        file.chmod(0o666 & ~_read_umask())  # it writes weights that its own user alone can read
     work.write_tokenizer(work.folder)
     work.note_written()
     return []
 
 
-def _group(width: int) -> int:
+def _choose_group_size(width: int) -> int:
     for size in COMPRESSION_GROUPS:
         if width % size == 0:
             return size
@@ -127,7 +131,7 @@ def _group(width: int) -> int:
     )
 
 
-def _mask() -> int:
+def _read_umask() -> int:
     import os
 
     mask = os.umask(0)
@@ -144,7 +148,7 @@ MODEL_FILES = (
 ADAPTER_WEIGHTS = "*.safetensors"
 
 
-def write_adapter(work: FormWork) -> list[str]:
+def write_adapter(work: ExportTask) -> list[str]:
     """Copy the adapter. Raises ConfigError (form) for whole weights."""
     subject = work.subject
     if not subject.adapter:
@@ -158,7 +162,7 @@ def write_adapter(work: FormWork) -> list[str]:
         shutil.copyfile(file, work.folder / file.name)
     base = write_adapter_settings(work.job, subject, work.folder)
     work.note_written()
-    return [] if base["hub_id"] else [unpublished_base_notice(subject, base)]
+    return [] if base["hub_id"] else [describe_unpublished_base(subject, base)]
 
 
 def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path) -> BaseReference:
@@ -168,7 +172,7 @@ def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path)
         if (subject.folder / name).is_file():
             shutil.copyfile(subject.folder / name, folder / name)
     export_subject.copy_tokenizer_files(job, subject, folder)
-    base = public_base(subject, job)
+    base = describe_public_base(subject, job)
     settings = read_json(folder / ADAPTER_SETTINGS)
     write_json(
         folder / ADAPTER_SETTINGS,
@@ -177,7 +181,7 @@ def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path)
     return base
 
 
-def unpublished_base_notice(subject: ExportSubject, base: BaseReference) -> str:
+def describe_unpublished_base(subject: ExportSubject, base: BaseReference) -> str:
     """What a reader has to know where no hub is known to have the base."""
     if subject.own_base:
         return (
@@ -219,12 +223,12 @@ MESSAGES = (
 )
 
 
-def write(work: FormWork) -> tuple[list[str], WrittenWeights]:
+def write(work: ExportTask) -> tuple[list[str], WrittenWeights]:
     """Fill the folder: what a reader should know, and the tensors as they were written. What lay between is
     gone afterwards."""
     notices = WRITERS[work.form.name](work)
     shutil.rmtree(work.aside / "merged", ignore_errors=True)
     if work.form.family not in ("gguf", "ollama"):
         model_settings.complete_settings(work.folder)
-    written: WrittenWeights = read_json(work.aside / WRITTEN)
+    written: WrittenWeights = read_json(work.aside / WRITTEN_FILE)
     return notices, written

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.export import export_subject, external_tools, llama_library, model_settings
-from engine.export.export_subject import FormWork
+from engine.export.export_subject import ExportTask
 from engine.models import loading
 from store.core.errors import ConfigError, ModelError
 from store.core.job_folder import read_json, write_json
-from store.export.forms import file_form
+from store.export.forms import get_file_form
 
 # A GGUF file: llama.cpp's own converter in a process of its own, then its quantisation.
 #
@@ -35,29 +35,29 @@ NOTICE = (
 )
 
 
-def write_gguf(work: FormWork) -> list[str]:
+def write_gguf(work: ExportTask) -> list[str]:
     """The file MODEL.FORM.gguf in the folder."""
-    notices = make_gguf(work, work.folder / file_name(work))
+    notices = make_gguf(work, work.folder / build_file_name(work))
     work.note_written()
     return notices
 
 
-def file_name(work: FormWork) -> str:
+def build_file_name(work: ExportTask) -> str:
     """As people name such files: model-Q8_0.gguf."""
-    form = file_form(work.form.name, work.config.gguf)
+    form = get_file_form(work.form.name, work.config.gguf)
     return f"{work.subject.name}-{form.name.removeprefix('gguf-').upper()}.gguf"
 
 
-def make_gguf(work: FormWork, target: Path) -> list[str]:
+def make_gguf(work: ExportTask, target: Path) -> list[str]:
     """Merge, convert to F16, quantise; what a reader should know. Raises ConfigError for an encoder or a
     classifier."""
     check_gguf(work)
-    merged, form = work.aside / "merged", file_form(work.form.name, work.config.gguf)
+    merged, form = work.aside / "merged", get_file_form(work.form.name, work.config.gguf)
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
-    export_subject.load_whole(work.job, work.subject).save_pretrained(merged)
+    export_subject.load_merged(work.job, work.subject).save_pretrained(merged)
     work.tokenizer().save_pretrained(merged)
     model_settings.complete_settings(merged)
-    _begin_once(work, merged)
+    _disable_bos(work, merged)
     work.tell("Converting to GGUF")
     half = target if form.name == "gguf-f16" else work.aside / "model-F16.gguf"
     notices = convert(merged, half, work.subject.name)
@@ -68,7 +68,7 @@ def make_gguf(work: FormWork, target: Path) -> list[str]:
     return notices
 
 
-def check_gguf(work: FormWork) -> None:
+def check_gguf(work: ExportTask) -> None:
     """Raise ConfigError (form) for what llama.cpp has no place for."""
     subject = work.subject
     if subject.labels is not None:
@@ -90,14 +90,14 @@ def check_gguf(work: FormWork) -> None:
 def check_tools() -> None:
     """Raise StateError where converter or library are missing, and say how to get them."""
     external_tools.find_converter()
-    llama_library.library()
+    llama_library.load_library()
 
 
 def _is_encoder(source: str) -> bool:
     return loading.is_encoder(loading.load_config(source))
 
 
-def _begin_once(work: FormWork, merged: Path) -> None:
+def _disable_bos(work: ExportTask, merged: Path) -> None:
     """Where the template writes the token of the beginning, readers are told not to add it."""
     tokenizer = work.tokenizer()
     if not tokenizer.bos_token:
@@ -166,90 +166,94 @@ class TurnShape:
         return (self.begin, self.unasked, *self.system, *self.user, *self.answer, self.opening)
 
 
-def write_ollama(work: FormWork) -> list[str]:
+def write_ollama(work: ExportTask) -> list[str]:
     """The file and its Modelfile."""
-    name = file_name(work)
+    name = build_file_name(work)
     notices = make_gguf(work, work.folder / name)
     tokenizer = work.tokenizer()
-    shape = turn_shape(tokenizer)
-    (work.folder / "Modelfile").write_text(modelfile(tokenizer, name, shape, work), encoding="utf-8")
+    shape = detect_turn_shape(tokenizer)
+    (work.folder / "Modelfile").write_text(build_modelfile(tokenizer, name, shape, work), encoding="utf-8")
     work.note_written()
     if shape is None:
         return [*notices, UNSHAPED]
-    return [*notices, TRIMS] if _trims(tokenizer, shape) else notices
+    return [*notices, TRIMS] if _is_trimmed(tokenizer, shape) else notices
 
 
-def modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: FormWork) -> str:
+def build_modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: ExportTask) -> str:
     """FROM, TEMPLATE, stop tokens and parameters; greedy answers, as the evaluation's are."""
     lines = [f"FROM ./{name}"]
     if shape is not None:
-        lines.append(f'TEMPLATE """{go_template(shape)}"""')
-    stops = dict.fromkeys([tokenizer.eos_token, *_closings(tokenizer, shape)])
-    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops if stop and stop.strip()]
+        lines.append(f'TEMPLATE """{build_go_template(shape)}"""')
+    stops = dict.fromkeys([tokenizer.eos_token, *_find_stop_tokens(tokenizer, shape)])
+    lines += [f"PARAMETER stop {_quote(stop)}" for stop in stops if stop and stop.strip()]
     # older releases punish what was written before, unless they are told not to
-    lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1", f"PARAMETER num_ctx {_context(work)}"]
+    lines += [
+        "PARAMETER temperature 0",
+        "PARAMETER repeat_penalty 1",
+        f"PARAMETER num_ctx {_read_context(work)}",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     mark = '"""' if '"' in text else '"'
     return f"{mark}{text}{mark}"
 
 
-def _closings(tokenizer: Any, shape: TurnShape | None) -> list[str]:
+def _find_stop_tokens(tokenizer: Any, shape: TurnShape | None) -> list[str]:
     """What closes an answer, where it is a token of its own: other texts may stand in the middle of one."""
     closing = shape.answer[1].strip() if shape else ""
     return [closing] if closing in tokenizer.get_added_vocab() else []
 
 
-def _context(work: FormWork) -> int:
+def _read_context(work: ExportTask) -> int:
     from engine.models import loading
 
     config = loading.load_config(work.subject.base(work.job)).get_text_config()
     return int(min(getattr(config, "max_position_embeddings", 2048) or 2048, 8192))
 
 
-def turn_shape(tokenizer: Any) -> TurnShape | None:
+def detect_turn_shape(tokenizer: Any) -> TurnShape | None:
     """The shape of the template's turns, checked against a conversation of four; None where it has none."""
     try:
-        shape = _cut_apart(tokenizer)
+        shape = _split_template(tokenizer)
     except ValueError:
         return None
-    if shape is None or not all(map(_survives, shape.pieces)):
+    if shape is None or not all(map(_is_preserved, shape.pieces)):
         return None
     turns = [("system", "A b"), ("user", "C d"), ("assistant", "E f"), ("user", "G h")]
     messages = [{"role": role, "content": text} for role, text in turns]
     want = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return shape if _rendered(shape, turns) == want and _without_system(tokenizer, shape) else None
+    return shape if _render(shape, turns) == want and _has_no_default_system(tokenizer, shape) else None
 
 
-def _survives(text: str) -> bool:
+def _is_preserved(text: str) -> bool:
     """Whether Ollama's parser of Modelfiles leaves the text as it is."""
     return '"""' not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text)
 
 
-def _trims(tokenizer: Any, shape: TurnShape) -> bool:
+def _is_trimmed(tokenizer: Any, shape: TurnShape) -> bool:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": " C d "}], tokenize=False, add_generation_prompt=True
     )
-    return bool(_rendered(shape, [("user", " C d ")]) != text)
+    return bool(_render(shape, [("user", " C d ")]) != text)
 
 
-def _rendered(shape: TurnShape, turns: list[tuple[str, str]]) -> str:
+def _render(shape: TurnShape, turns: list[tuple[str, str]]) -> str:
     around = {"system": shape.system, "user": shape.user, "assistant": shape.answer}
     begin = shape.begin + ("" if turns[0][0] == "system" else shape.unasked)
     return begin + "".join(around[r][0] + t + around[r][1] for r, t in turns) + shape.opening
 
 
-def _without_system(tokenizer: Any, shape: TurnShape) -> bool:
+def _has_no_default_system(tokenizer: Any, shape: TurnShape) -> bool:
     """Whether a conversation without instructions is rendered without any."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "C d"}], tokenize=False, add_generation_prompt=True
     )
-    return bool(_rendered(shape, [("user", "C d")]) == text)
+    return bool(_render(shape, [("user", "C d")]) == text)
 
 
-def _cut_apart(tokenizer: Any) -> TurnShape | None:
+def _split_template(tokenizer: Any) -> TurnShape | None:
     def render(*roles: str, prompt: bool = False) -> str:
         texts = {"system": SYSTEM, "user": USER, "assistant": ANSWER}
         messages = [{"role": role, "content": texts[role]} for role in roles]
@@ -275,22 +279,22 @@ def _cut_apart(tokenizer: Any) -> TurnShape | None:
     return TurnShape(begin, unasked, around, (before_user, after_user), (opening, end), opening)
 
 
-def go_template(shape: TurnShape) -> str:
+def build_go_template(shape: TurnShape) -> str:
     """The same in Go's template language, over Ollama's messages."""
 
     def turn(role: str, around: tuple[str, str]) -> str:
-        before, after = map(_literal, around)
+        before, after = map(_escape_go, around)
         return f'{{{{ if eq .Role "{role}" }}}}{before}{{{{ .Content }}}}{after}{{{{ end }}}}'
 
     parts = [turn("system", shape.system), turn("user", shape.user), turn("assistant", shape.answer)]
     unasked = ""
     if shape.unasked:
         without = '{{ if ne (index .Messages 0).Role "system" }}'
-        unasked = f"{without}{_literal(shape.unasked)}{{{{ end }}}}"
+        unasked = f"{without}{_escape_go(shape.unasked)}{{{{ end }}}}"
     turns = f"{{{{ range .Messages }}}}{''.join(parts)}{{{{ end }}}}"
-    return f"{_literal(shape.begin)}{unasked}{turns}{_literal(shape.opening)}"
+    return f"{_escape_go(shape.begin)}{unasked}{turns}{_escape_go(shape.opening)}"
 
 
-def _literal(text: str) -> str:
+def _escape_go(text: str) -> str:
     """As text that Go doesn't take for the beginning of a command."""
     return text.replace("{{", '{{ "{{" }}')

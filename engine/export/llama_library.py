@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from engine.export.parity.exchange import AskedText, ParityQuestions, read_alone
+from engine.export.parity.exchange import ParityQuestions, QuestionText, read_separately
 from engine.models.forward import packed_forward
 from store.core.errors import ModelError, StateError
 from store.core.model_folders import NO_CODE
@@ -29,7 +29,7 @@ from store.core.model_folders import NO_CODE
 BATCH = 512  # tokens that are decoded at a time
 
 
-def library() -> tuple[Any, Any]:
+def load_library() -> tuple[Any, Any]:
     """cffi's library and types. Raises StateError where the package is not installed."""
     try:
         from llama_cpp_py_sync._cffi_bindings import get_ffi, get_lib
@@ -40,7 +40,7 @@ def library() -> tuple[Any, Any]:
     return get_lib(), get_ffi()
 
 
-def version() -> str:
+def get_version() -> str:
     """Of llama.cpp, as it names its builds."""
     from llama_cpp_py_sync import __llama_cpp_tag__
 
@@ -48,7 +48,7 @@ def version() -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[Callable[[], str]]:
+def _capture_stderr() -> Iterator[Callable[[], str]]:
     """Inside, what C code writes to standard error is kept aside: it gives the last line about an error."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as lines:
@@ -68,13 +68,13 @@ def _quiet() -> Iterator[Callable[[], str]]:
 
 def quantise(source: Path, target: Path, ftype: int) -> None:
     """Write `source`, an F16 file, in another of llama.cpp's file types. Raises ModelError."""
-    lib, _ = library()
-    with _quiet() as why:
+    lib, _ = load_library()
+    with _capture_stderr() as why:
         lib.llama_backend_init()
         settings = lib.llama_model_quantize_default_params()
         settings.ftype = ftype
         settings.nthread = max(1, os.cpu_count() or 1)
-        code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), _pointer(settings))
+        code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), _get_pointer(settings))
         reason = why() if code else ""
     if code:
         raise ModelError(
@@ -84,8 +84,8 @@ def quantise(source: Path, target: Path, ftype: int) -> None:
         )
 
 
-def _pointer(settings: Any) -> Any:
-    _, ffi = library()
+def _get_pointer(settings: Any) -> Any:
+    _, ffi = load_library()
     return ffi.addressof(settings) if not isinstance(settings, int) else settings
 
 
@@ -95,8 +95,8 @@ class GgufModel:
     def __init__(self, path: Path, context: int, threads: int) -> None:
         from llama_cpp_py_sync import Llama
 
-        self.lib, self.ffi = library()
-        with _quiet() as why:
+        self.lib, self.ffi = load_library()
+        with _capture_stderr() as why:
             try:
                 self.llama = Llama(
                     str(path), n_ctx=context, n_batch=BATCH, n_threads=threads, n_threads_batch=threads
@@ -108,7 +108,7 @@ class GgufModel:
         self.model, self.held, self.vocab = self.llama._model, self.llama._ctx, self.llama._vocab
 
     def close(self) -> None:
-        with _quiet():
+        with _capture_stderr():
             self.llama.close()
 
     def text(self, key: str) -> str:
@@ -175,8 +175,8 @@ class GgufModel:
         return out
 
 
-ROPE_USUAL = 10_000.0  # where a file says nothing
-ROOM = 64  # tokens of the context beside prompt and answer
+DEFAULT_ROPE_BASE = 10_000.0  # where a file says nothing
+SPARE_TOKENS = 64  # tokens of the context beside prompt and answer
 TIMED_PROMPTS = 2
 UNMERGED = 2  # dimensions of a matrix
 
@@ -194,7 +194,7 @@ class LlamaReader:
         ]
         longest = max((len(ids) for ids in texts), default=0)
         self.passed: list[int] = []  # the text whose tokens the model holds
-        self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + ROOM, _threads())
+        self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + SPARE_TOKENS, _count_threads())
         self.tokenizer = self._renderer(tokenizer_folder)
 
     def _renderer(self, folder: str) -> Any:
@@ -205,7 +205,7 @@ class LlamaReader:
 
     @property
     def engine(self) -> str:
-        return version()
+        return get_version()
 
     @property
     def context(self) -> int:
@@ -214,7 +214,7 @@ class LlamaReader:
     @property
     def rope_base(self) -> float:
         kind = self.gguf.text("general.architecture")
-        return float(self.gguf.text(f"{kind}.rope.freq_base") or ROPE_USUAL)
+        return float(self.gguf.text(f"{kind}.rope.freq_base") or DEFAULT_ROPE_BASE)
 
     @property
     def begin_token(self) -> int | None:
@@ -225,16 +225,16 @@ class LlamaReader:
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
         """[places, vocabulary] of what stands before each of these places."""
-        alike = packed_forward.common_start([self.passed, ids]) if self.passed else 0
+        alike = packed_forward.count_common_prefix([self.passed, ids]) if self.passed else 0
         begin = self.gguf.forget(min(alike, min(places) - 1))
         self.passed = []  # where llama.cpp fails on the way, nobody knows what it holds
         logits = self.gguf.logits(ids[begin:], begin, [place - 1 - begin for place in places])
         self.passed = ids
         return logits
 
-    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+    def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
         """Of each group the logits [places, vocabulary] of its texts."""
-        return read_alone(self.logits, groups)
+        return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""
@@ -281,5 +281,5 @@ class LlamaReader:
         return [each.name for each in tensors if len(each.shape) >= UNMERGED and not each.data.any()]
 
 
-def _threads() -> int:
+def _count_threads() -> int:
     return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))

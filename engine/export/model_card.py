@@ -40,37 +40,37 @@ UNKNOWN: BaseCard = {"license": None, "license_name": None, "license_link": None
 def read_base_card(job: WorkerJob, subject: ExportSubject) -> BaseCard:
     """Of the model beneath, whose card lies beside its weights or on the hub."""
     try:
-        file = loading.file_of(_source(job, subject), CARD)
+        file = loading.find_file(_find_source(job, subject), CARD)
         if file is None or file.stat().st_size > MAX_BYTES:
             return UNKNOWN
-        return stated(metadata_load(file) or {})
+        return parse_front_matter(metadata_load(file) or {})
     except (ModelError, OSError, ValueError, RecursionError, yaml.YAMLError):
         return UNKNOWN  # a base that is gone, or a card that is none
 
 
-def _source(job: WorkerJob, subject: ExportSubject) -> str:
+def _find_source(job: WorkerJob, subject: ExportSubject) -> str:
     """Of a model that an earlier run merged, and of whole weights, what all of it was made of."""
     if subject.adapter and not subject.own_base:
         return subject.base(job)
-    return loading.resolve(subject.config.model, job.home)
+    return loading.resolve_model(subject.config.model, job.home)
 
 
-def stated(head: dict[str, Any]) -> BaseCard:
+def parse_front_matter(head: dict[str, Any]) -> BaseCard:
     """From the front matter of a card, as far as it is of the hub's form."""
-    license_ = _matching(LICENSE, head.get("license"))
+    license_ = _match(LICENSE, head.get("license"))
     other = license_ == "other"
     named = head.get("language")
     listed = named if isinstance(named, list) else [named]
-    languages = [_matching(LANGUAGE, each) for each in listed[:MAX_LANGUAGES]]
+    languages = [_match(LANGUAGE, each) for each in listed[:MAX_LANGUAGES]]
     return {
         "license": license_,
-        "license_name": _matching(LICENSE_NAME, head.get("license_name")) if other else None,
-        "license_link": _matching(LINK, head.get("license_link")) if other else None,
+        "license_name": _match(LICENSE_NAME, head.get("license_name")) if other else None,
+        "license_link": _match(LINK, head.get("license_link")) if other else None,
         "languages": [each for each in languages if each],
     }
 
 
-def _matching(form: re.Pattern[str], value: Any) -> str | None:
+def _match(form: re.Pattern[str], value: Any) -> str | None:
     return value if isinstance(value, str) and form.fullmatch(value) else None
 
 
@@ -102,24 +102,26 @@ class WrittenExport:
         return self.config.hub or FOLDER
 
 
-def export_card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
+def build_export_card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
     """The text of README.md: the model card, and beside it what the export is."""
-    text = model_card.write(export.card, _head(export)).rstrip()
+    text = model_card.format_card(export.card, _build_front_matter(export)).rstrip()
     exported = f"Exported as **{export.form.title}** by Tunebench."
     if export.card["evaluations"] and export.form.name not in EXACT:
         exported += " The figures above are of the model before that; what the form changed stands below."
     parts = [
         text,
         f"## This export\n\n{exported}",
-        f"## How to load it\n\n{_loading(export)}",
-        "## Beside the model that was evaluated\n\n" + "\n".join(_parity(parity)),
+        f"## How to load it\n\n{_describe_loading(export)}",
+        "## Beside the model that was evaluated\n\n" + "\n".join(_describe_parity(parity)),
     ]
     if notices:
-        parts.append("## To know\n\n" + "\n".join(f"- {card_text.plain(notice)}" for notice in notices))
+        parts.append(
+            "## To know\n\n" + "\n".join(f"- {card_text.escape_markdown(notice)}" for notice in notices)
+        )
     return "\n\n".join(parts) + "\n"
 
 
-def _head(export: WrittenExport) -> dict[str, object]:
+def _build_front_matter(export: WrittenExport) -> dict[str, object]:
     """What the form makes of the model card's front matter."""
     family, base = export.form.family, export.card["base"]
     trained = export.card["run"] is not None or export.card["adapter"]
@@ -129,36 +131,38 @@ def _head(export: WrittenExport) -> dict[str, object]:
     config = export.card["config"] or {}
     tags = [str(config[name]) for name in ("method", "task") if config.get(name)]
     hub_id = base["hub_id"] if base else None
-    return card_text.shared_header(hub_id, relation, library, pipeline, [export.form.name, *tags])
+    return card_text.build_shared_header(hub_id, relation, library, pipeline, [export.form.name, *tags])
 
 
-def _loading(export: WrittenExport) -> str:
+def _describe_loading(export: WrittenExport) -> str:
     subject, form, base = export.subject, export.form, export.card["base"]
     if form.family == "ollama":
         fetched = f"hf download {export.place} --local-dir {FOLDER}\n" if export.config.hub else ""
         enter = f"{fetched}cd {FOLDER}\n"
-        return f"{_of_folder(export)}```sh\n{enter}ollama create {subject.name.lower()} -f Modelfile\n```"
+        return (
+            f"{_describe_folder(export)}```sh\n{enter}ollama create {subject.name.lower()} -f Modelfile\n```"
+        )
     if form.reader == "llama.cpp":
         file = next(export.folder.glob("*.gguf")).name
         named = f"--hf-repo {export.place} --hf-file {file}" if export.config.hub else f"-m {FOLDER}/{file}"
-        return f"{_of_folder(export)}```sh\nllama-server {named}\n```"
+        return f"{_describe_folder(export)}```sh\nllama-server {named}\n```"
     headed = subject.labels is not None
     if form.family != "adapter":
-        return _of_folder(export) + card_text.loading(export.place, None, headed=headed)
-    beneath = card_text.BaseOfAdapter(base["hub_id"] if base else None)
-    code = _of_folder(export) + card_text.loading(export.place, beneath, headed=headed)
+        return _describe_folder(export) + card_text.format_loading_code(export.place, None, headed=headed)
+    beneath = card_text.AdapterBase(base["hub_id"] if base else None)
+    code = _describe_folder(export) + card_text.format_loading_code(export.place, beneath, headed=headed)
     if METHODS[subject.config.method].family == "adapter":
         return f"{card_text.UNREGISTERED}\n\n{code}"
     return code
 
 
-def _of_folder(export: WrittenExport) -> str:
+def _describe_folder(export: WrittenExport) -> str:
     return "" if export.config.hub and export.form.family != "ollama" else f"{card_text.OF_FOLDER}\n\n"
 
 
-def _parity(parity: ParityReport) -> list[str]:
+def _describe_parity(parity: ParityReport) -> list[str]:
     lines = [
-        f"{export_text.STATUS_WORDS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
+        f"{export_text.STATUS_LABELS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
         f" Read by {parity['engine']} in another process.",
         "",
         "| | |",
@@ -175,14 +179,17 @@ def _parity(parity: ParityReport) -> list[str]:
         ("Answers that are the same", parity["answer_agreement"]),
     ):
         if estimate:
-            lines.append(f"| {title} | {_with_n(estimate)} |")
-    lines += [f"| Change of {_plain(each)} | {_with_n(each, signed=True)} |" for each in parity["figures"]]
+            lines.append(f"| {title} | {_format_with_n(estimate)} |")
+    lines += [
+        f"| Change of {_format_metric(each)} | {_format_with_n(each, signed=True)} |"
+        for each in parity["figures"]
+    ]
     return [*lines, *(["", *(f"- {reason}" for reason in parity["reasons"])] if parity["reasons"] else [])]
 
 
-def _plain(figure: Difference) -> str:
+def _format_metric(figure: Difference) -> str:
     return figure["metric"].removeprefix("eval/").replace("_", " ")
 
 
-def _with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:
-    return f"{card_text.with_interval(figure, signed=signed)}, n {figure['n']:,}"
+def _format_with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:
+    return f"{card_text.format_with_interval(figure, signed=signed)}, n {figure['n']:,}"

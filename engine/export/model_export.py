@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from engine.evaluation.evaluated_model import LOADING
+from engine.evaluation.evaluated_model import LOADING_MESSAGE
 from engine.export import (
     export_subject,
     format_writers,
@@ -18,18 +18,18 @@ from engine.export import (
     publication,
     tensor_manifest,
 )
-from engine.export.export_subject import ExportSubject, FormWork, of_job, public_base
+from engine.export.export_subject import ExportSubject, ExportTask, describe_public_base, resolve_subject
 from engine.export.external_tools import COMPRESSOR
 from engine.export.parity import checking
 from engine.models import loading
 from engine.models.bundled import count_parameters
 from engine.worker.job import Phase, Phases, WorkerJob
-from engine.worker.temporary_folder import temporary_folder
+from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import ConfigError, StateError
 from store.core.export_schemas import (
     BaseFingerprint,
     ExportManifest,
-    ExportOrder,
+    ExportSpec,
     ModelCard,
     ModelExportResult,
     ParityReport,
@@ -37,8 +37,8 @@ from store.core.export_schemas import (
 )
 from store.core.job_folder import write_json
 from store.export.config import ModelExport
-from store.export.forms import COMPRESSED, FORMS, file_form
-from store.jobs.schemas import JobOrder
+from store.export.forms import COMPRESSED, FORMS, get_file_form
+from store.jobs.schemas import JobSpec
 
 WEIGHTS = (".safetensors", ".gguf")
 FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
@@ -46,11 +46,16 @@ BEGINNING = "Reading the model"
 STEPS = 9  # pieces of work that the job says it does, about
 
 
-def phases(order: JobOrder) -> Phases:
+def phases(order: JobSpec) -> Phases:
     """Written, read back, and given its name."""
     ending = Phase(("Reckoning the checksums", "Writing the zip file", "Pushing to "), 0.05)
     asked = ModelExport.parse(order["config"])
-    return (LOADING, Phase((BEGINNING, *format_writers.MESSAGES), 0.15), *checking.phases(asked), ending)
+    return (
+        LOADING_MESSAGE,
+        Phase((BEGINNING, *format_writers.MESSAGES), 0.15),
+        *checking.phases(asked),
+        ending,
+    )
 
 
 def run(job: WorkerJob) -> ModelExportResult:
@@ -61,11 +66,11 @@ def run(job: WorkerJob) -> ModelExportResult:
     job.status("preparing")
     if config.hub:
         publication.check_repository(config.hub, private=config.private)
-    with temporary_folder(job, what="the export", again="export again") as aside:
-        return ModelExporting(job, config, aside, began).run()
+    with use_temporary_folder(job, what="the export", again="export again") as aside:
+        return ModelExporter(job, config, aside, began).run()
 
 
-class ModelExporting:
+class ModelExporter:
     """One export: written, compared, described, given its name."""
 
     def __init__(self, job: WorkerJob, config: ModelExport, aside: Path, began: float) -> None:
@@ -78,14 +83,14 @@ class ModelExporting:
     def run(self) -> ModelExportResult:
         job, config = self.job, self.config
         self.tell(BEGINNING)
-        subject = of_job(job, config, self.aside)
+        subject = resolve_subject(job, config, self.aside)
         source_bytes = self._check(subject)
         notices, written = format_writers.write(self._work(subject))
         parity, more = checking.check(job, subject, config, self.folder, self.aside, written)
         notices += more
         self._write_manifest(subject, written)
         export = model_card.WrittenExport(subject, config, self._card(subject), self.folder)
-        card = model_card.export_card(export, parity, notices)
+        card = model_card.build_export_card(export, parity, notices)
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         files = publication.write_checksums(self.folder, self.tell)
         address = self._push(parity, notices)
@@ -93,7 +98,7 @@ class ModelExporting:
         archive = None
         if config.zip:
             archive = self.aside / "export.zip"
-            publication.zipped(self.folder, archive, name, self.tell)
+            publication.write_zip(self.folder, archive, name, self.tell)
         job.check_cancelled()
         published = publication.publish(job, self.folder, archive, name)
         return {
@@ -136,13 +141,13 @@ class ModelExporting:
         checking.check_reader(self.config, subject, self.job.device)
         if self.form.reader == "llama.cpp":
             gguf_formats.check_tools()
-        parameters = _parameters(subject, self.job)
+        parameters = _count_parameters(subject, self.job)
         publication.check_space(self.job, self._needed(parameters, subject))
         return HALF * parameters
 
     def _needed(self, parameters: int, subject: ExportSubject) -> int:
         """Bytes on the disk while it is made."""
-        form = file_form(self.config.form, self.config.gguf)
+        form = get_file_form(self.config.form, self.config.gguf)
         if not self.form.needs_merge:
             made = sum(file.stat().st_size for file in subject.folder.iterdir() if file.is_file())
         else:
@@ -151,14 +156,14 @@ class ModelExporting:
         half = HALF * parameters if form.reader == "llama.cpp" and form.name != "gguf-f16" else 0
         return between + half + made * (2 if self.config.zip else 1)
 
-    def _work(self, subject: ExportSubject) -> FormWork:
-        return FormWork(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
+    def _work(self, subject: ExportSubject) -> ExportTask:
+        return ExportTask(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
 
     def _card(self, subject: ExportSubject) -> ModelCard:
         """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
         what that states of itself, and the course up to these very weights."""
-        order: ExportOrder = self.job.order["export"]
-        document, base = order["card"], public_base(subject, self.job)
+        order: ExportSpec = self.job.order["export"]
+        document, base = order["card"], describe_public_base(subject, self.job)
         course = subject.note.get("course") or document["course"]
         untrained = not subject.adapter and document["base"] is None
         stated = model_card.UNKNOWN if untrained else model_card.read_base_card(self.job, subject)
@@ -168,9 +173,9 @@ class ModelExporting:
         """What was written, for whoever holds the files against it later."""
         beneath: BaseFingerprint | None = None
         if self.form.family == "adapter":
-            base = public_base(subject, self.job)
-            weights = tensor_manifest.of_weights(loading.weights_folder(subject.base(self.job)))
-            sha256 = tensor_manifest.fingerprint(weights)
+            base = describe_public_base(subject, self.job)
+            weights = tensor_manifest.read_weights(loading.find_weights_folder(subject.base(self.job)))
+            sha256 = tensor_manifest.compute_fingerprint(weights)
             beneath = {"name": base["name"], "revision": base["revision"], "sha256": sha256}
         document: ExportManifest = {**written, "form": self.config.form, "base": beneath}
         write_json(self.folder / tensor_manifest.FILE, document)
@@ -190,6 +195,6 @@ class ModelExporting:
             return None
 
 
-def _parameters(subject: ExportSubject, job: WorkerJob) -> int:
+def _count_parameters(subject: ExportSubject, job: WorkerJob) -> int:
     """Of the whole model."""
-    return count_parameters(loading.weights_folder(subject.base(job)))
+    return count_parameters(loading.find_weights_folder(subject.base(job)))

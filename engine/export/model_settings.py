@@ -29,18 +29,18 @@ def complete_settings(folder: Path) -> None:
         document = read_json(folder / file)
         if document is None:
             continue
-        changed = {key: value for key, value in document.items() if not _of_machine(key, value)}
+        changed = {key: value for key, value in document.items() if not _is_machine_path(key, value)}
         if file == "config.json":
             _write_model_twice(changed)
             for part in ("text_config", "llm_config"):
                 if isinstance(changed.get(part), dict):
                     _write_model_twice(changed[part])
         if file == "tokenizer_config.json":
-            _with_template(folder, changed)
+            _add_chat_template(folder, changed)
         write_json(folder / file, changed)
 
 
-def _of_machine(key: str, value: Any) -> bool:
+def _is_machine_path(key: str, value: Any) -> bool:
     return key in MACHINE_KEYS and isinstance(value, str) and Path(value).is_absolute()
 
 
@@ -54,7 +54,7 @@ def _write_model_twice(config: ModelSettings) -> None:
         config["dtype"] = config["torch_dtype"] = dtype
 
 
-def _with_template(folder: Path, config: ModelSettings) -> None:
+def _add_chat_template(folder: Path, config: ModelSettings) -> None:
     file = folder / "chat_template.jinja"
     if file.exists():
         config["chat_template"] = file.read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def _with_template(folder: Path, config: ModelSettings) -> None:
         file.write_text(config["chat_template"], encoding="utf-8")
 
 
-def rope_base(config: ModelSettings) -> float | None:
+def read_rope_base(config: ModelSettings) -> float | None:
     """The base of the rotary positions that a config.json names; None where it names none."""
     rope = config.get("rope_parameters")
     value = (rope.get("rope_theta") if isinstance(rope, dict) else None) or config.get("rope_theta")

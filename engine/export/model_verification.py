@@ -9,25 +9,25 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from engine.evaluation.evaluated_model import LOADING
+from engine.evaluation.evaluated_model import LOADING_MESSAGE
 from engine.export import format_detection, format_writers, publication, tensor_manifest
-from engine.export.export_subject import ExportSubject, FormWork, of_job
-from engine.export.format_detection import RecognisedForm
+from engine.export.export_subject import ExportSubject, ExportTask, resolve_subject
+from engine.export.format_detection import DetectedFormat
 from engine.export.parity import checking
 from engine.models import loading
 from engine.worker.job import Phase, Phases, WorkerJob
-from engine.worker.temporary_folder import temporary_folder
+from engine.worker.temporary_folder import use_temporary_folder
 from store.core.export_schemas import (
     ExportManifest,
     ModelVerifyResult,
-    NotedManifest,
-    VerifyOrder,
+    StoredManifest,
+    VerifySpec,
     WrittenWeights,
 )
 from store.core.job_folder import read_json
 from store.export.config import ModelExport, ModelVerify
 from store.export.forms import FORMS
-from store.jobs.schemas import JobOrder
+from store.jobs.schemas import JobSpec
 
 BEGINNING = "Reading the files"
 OURS, ANEW = (
@@ -36,10 +36,10 @@ OURS, ANEW = (
 )
 
 
-def phases(order: JobOrder) -> Phases:
+def phases(order: JobSpec) -> Phases:
     """Read, in some checks written anew, and held against the model."""
     return (
-        LOADING,
+        LOADING_MESSAGE,
         Phase((BEGINNING, *format_writers.MESSAGES), 0.1),
         *checking.phases(ModelVerify.parse(order["config"])),
     )
@@ -48,31 +48,31 @@ def phases(order: JobOrder) -> Phases:
 def run(job: WorkerJob) -> ModelVerifyResult:
     """Verify what `job.config` names. Raises NotFoundError, ModelError, ConfigError for what is no export."""
     asked = ModelVerify.parse(job.config)
-    order: VerifyOrder = job.order["verify"]
+    order: VerifySpec = job.order["verify"]
     path, began = job.home.path / order["path"], time.monotonic()
     job.status("preparing")
     job.progress(0, 1, "files", BEGINNING)
-    format_detection.check_place(path)
-    beside = next((noted for noted in order["manifests"] if _is_noted(_beside(path), noted)), None)
+    format_detection.check_location(path)
+    beside = next((noted for noted in order["manifests"] if _is_noted(_locate_manifest(path), noted)), None)
     if asked.form:
-        recognised = RecognisedForm(asked.form, order["gguf"])
+        recognised = DetectedFormat(asked.form, order["gguf"])
     elif beside:
-        recognised = RecognisedForm(beside["form"], beside["gguf"] or order["gguf"])
+        recognised = DetectedFormat(beside["form"], beside["gguf"] or order["gguf"])
     else:
-        recognised = format_detection.recognise(path)
-    with temporary_folder(job, what="the check", again="verify again") as aside:
-        return Verifying(job, asked.as_export(*recognised), path, aside, began).run()
+        recognised = format_detection.detect_format(path)
+    with use_temporary_folder(job, what="the check", again="verify again") as aside:
+        return ExportVerifier(job, asked.as_export(*recognised), path, aside, began).run()
 
 
-def _beside(path: Path) -> Path:
+def _locate_manifest(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / tensor_manifest.FILE
 
 
-def _is_noted(file: Path, noted: NotedManifest) -> bool:
-    return file.is_file() and publication.digest(file) == noted["sha256"]
+def _is_noted(file: Path, noted: StoredManifest) -> bool:
+    return file.is_file() and publication.compute_file_digest(file) == noted["sha256"]
 
 
-class Verifying:
+class ExportVerifier:
     """One check of `path`, which is to be what `config` would export."""
 
     def __init__(self, job: WorkerJob, config: ModelExport, path: Path, aside: Path, began: float) -> None:
@@ -80,7 +80,7 @@ class Verifying:
 
     def run(self) -> ModelVerifyResult:
         job, config = self.job, self.config
-        subject = of_job(job, config, self.aside)
+        subject = resolve_subject(job, config, self.aside)
         checking.check_reader(config, subject, job.device)
         noted = self._noted()
         written = noted or self._written_anew(subject)
@@ -100,13 +100,13 @@ class Verifying:
     def _noted(self) -> ExportManifest | None:
         """The manifest of an export of this model in this form: the file beside, whichever of them it is of,
         else that of a home folder, where its checksum is what the store has."""
-        order: VerifyOrder = self.job.order["verify"]
+        order: VerifySpec = self.job.order["verify"]
         manifests = [
             noted
             for noted in order["manifests"]
             if noted["form"] == self.config.form and noted["gguf"] in (None, self.config.gguf)
         ]
-        beside = _beside(self.path)
+        beside = _locate_manifest(self.path)
         homes = [(self.job.home.path / noted["folder"] / tensor_manifest.FILE, noted) for noted in manifests]
         for file, noted in [*((beside, noted) for noted in manifests), *homes]:
             if _is_noted(file, noted):
@@ -119,7 +119,7 @@ class Verifying:
         folder, aside = self.aside / "anew", self.aside / "writing"
         folder.mkdir()
         aside.mkdir()
-        work = FormWork(self.job, subject, self.config, form, folder, aside, self._tell)
+        work = ExportTask(self.job, subject, self.config, form, folder, aside, self._tell)
         return format_writers.write(work)[1]
 
     def _tell(self, what: str) -> None:
@@ -131,7 +131,7 @@ class Verifying:
         base = noted["base"]
         if base is None:
             return []
-        weights = tensor_manifest.of_weights(loading.weights_folder(subject.base(self.job)))
-        if tensor_manifest.fingerprint(weights) == base["sha256"]:
+        weights = tensor_manifest.read_weights(loading.find_weights_folder(subject.base(self.job)))
+        if tensor_manifest.compute_fingerprint(weights) == base["sha256"]:
             return []
         return [f"The weights of the base model {base['name']} are others than those it was exported with."]

@@ -44,13 +44,13 @@ def check_space(job: WorkerJob, needed: int) -> None:
     free = shutil.disk_usage(job.home.path).free
     if free < needed + SPARE_BYTES:
         raise DataError(
-            f"The export needs about {_size(needed)} while it is made, and {_size(free)} of"
+            f"The export needs about {_format_size(needed)} while it is made, and {_format_size(free)} of"
             f" {job.home.path} are free.",
             fix="Free some space, or choose a smaller form.",
         )
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
 
 
@@ -63,7 +63,7 @@ def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFi
             {
                 "path": path.relative_to(folder).as_posix(),
                 "bytes": path.stat().st_size,
-                "sha256": digest(path),
+                "sha256": compute_file_digest(path),
             }
         )
     lines = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
@@ -71,7 +71,7 @@ def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFi
     return files
 
 
-def digest(path: Path) -> str:
+def compute_file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     whole = hashlib.sha256()
     with open(path, "rb") as file:
@@ -80,7 +80,7 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def zipped(folder: Path, target: Path, name: str, tell: Callable[[str], None]) -> None:
+def write_zip(folder: Path, target: Path, name: str, tell: Callable[[str], None]) -> None:
     """The folder as one file; weights don't shrink, so nothing is compressed."""
     tell("Writing the zip file")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
@@ -114,7 +114,7 @@ def publish(job: WorkerJob, folder: Path, archive: Path | None, name: str) -> Pu
 # or written anywhere by this project. All files become one commit: until it is made, the repository shows
 # none.
 
-AGAIN = "The export stays in the home folder: push it with `hf upload {repository} FOLDER .`"
+RETRY_FIX = "The export stays in the home folder: push it with `hf upload {repository} FOLDER .`"
 REFUSED: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "it doesn't know the token, or the token has expired",
     HTTPStatus.FORBIDDEN: "the token has no right to write there",
@@ -141,7 +141,7 @@ def check_repository(repository: str, *, private: bool) -> None:
     except RepositoryNotFoundError:
         return  # it is made by the push
     except Exception as error:
-        raise _refused(
+        raise _build_hub_error(
             repository, error, "Nothing was made. Check the network, the token and the name."
         ) from error
     _check_private(repository, private, there)
@@ -173,22 +173,22 @@ def push_to_hub(folder: Path, repository: str, *, private: bool) -> str:
         raise
     except Exception as error:
         state = "The repository is there, without these files. " if made else ""
-        raise _refused(repository, error, state + AGAIN.format(repository=repository)) from error
+        raise _build_hub_error(repository, error, state + RETRY_FIX.format(repository=repository)) from error
     return str(address)
 
 
-def _refused(repository: str, error: Exception, fix: str) -> StateError:
+def _build_hub_error(repository: str, error: Exception, fix: str) -> StateError:
     """By its status where the hub answered; else by what the client says."""
     response: Any = getattr(error, "response", None)
     why = REFUSED.get(getattr(response, "status_code", 0), "")
     return StateError(
-        f"The hub did not take {repository}: {why or _without_token(str(error)) or type(error).__name__}.",
+        f"The hub did not take {repository}: {why or _remove_token(str(error)) or type(error).__name__}.",
         fix=fix,
         field="hub",
     )
 
 
-def _without_token(text: str) -> str:
+def _remove_token(text: str) -> str:
     from huggingface_hub import get_token
 
     plain = " ".join(text.split())

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from engine.export.publication import CHUNK, digest
+from engine.export.publication import CHUNK, compute_file_digest
 from store.core.errors import ModelError
-from store.core.export_schemas import TensorSum, WrittenWeights
+from store.core.export_schemas import TensorChecksum, WrittenWeights
 from store.core.job_folder import read_json
 from store.core.model_folders import MAX_HEADER, count_parameters
 
@@ -41,11 +41,11 @@ def check_header(file: Path) -> None:
         with open(file, "rb") as source:
             _Header(source, file.stat().st_size).walk()
     except (OSError, ValueError, struct.error) as error:
-        raise _broken(file, error) from error
+        raise _build_file_error(file, error) from error
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[GGUFReader]:
+def open_gguf(file: Path) -> Iterator[GGUFReader]:
     """The library's reader. Raises ModelError where it, or what is read of it within, breaks off: a whole
     header may name tensors that lie beyond the end."""
     check_header(file)
@@ -54,10 +54,10 @@ def opened(file: Path) -> Iterator[GGUFReader]:
     try:
         yield GGUFReader(file)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise _broken(file, error) from error
+        raise _build_file_error(file, error) from error
 
 
-def _broken(file: Path, error: Exception) -> ModelError:
+def _build_file_error(file: Path, error: Exception) -> ModelError:
     return ModelError(
         f"{file.name} is cut short, or is no GGUF file: {error}.", fix="Copy or export it again."
     )
@@ -118,26 +118,29 @@ MAX_LISTED = 4  # files too many, by name
 CONFIG, INDEX, MODELFILE = "config.json", "model.safetensors.index.json", "Modelfile"
 
 
-def of_weights(export: Path) -> WrittenWeights:
+def read_weights(export: Path) -> WrittenWeights:
     """Of a folder, or of a GGUF file. Raises ModelError for a file that can't be what its name says."""
     if export.is_file():
-        return _of_gguf(export)
-    if file := gguf_of(export):
-        written = _of_gguf(file)
+        return _read_gguf(export)
+    if file := find_gguf(export):
+        written = _read_gguf(file)
         if (export / MODELFILE).exists():
-            written["settings"][MODELFILE] = digest(export / MODELFILE)
+            written["settings"][MODELFILE] = compute_file_digest(export / MODELFILE)
         return written
-    tensors: dict[str, TensorSum] = {}
+    tensors: dict[str, TensorChecksum] = {}
     for file in sorted(export.glob("*.safetensors")):
-        for name, tensor in _of_safetensors(file).items():
+        for name, tensor in _read_safetensors(file).items():
             tensors[f"{name} in {file.name}" if name in tensors else name] = tensor
-    settings = _object(export / CONFIG).get("quantization_config") or {}
-    if parts := _object(export / INDEX).get("weight_map"):
+    settings = _read_object(export / CONFIG).get("quantization_config") or {}
+    if parts := _read_object(export / INDEX).get("weight_map"):
         settings = {**settings, INDEX: parts}
-    return {"tensors": tensors, "settings": {key: _as_text(value) for key, value in sorted(settings.items())}}
+    return {
+        "tensors": tensors,
+        "settings": {key: _format_value(value) for key, value in sorted(settings.items())},
+    }
 
 
-def gguf_of(folder: Path) -> Path | None:
+def find_gguf(folder: Path) -> Path | None:
     """The GGUF file of an export. Raises ModelError where there are several: which of them is read is up to
     who reads it."""
     files = sorted(folder.glob("*.gguf"))
@@ -150,7 +153,7 @@ def gguf_of(folder: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, Any]:
     """Of JSON; nothing of a file that isn't, which is told where its content is compared."""
     try:
         document = read_json(file)
@@ -159,26 +162,26 @@ def _object(file: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _of_safetensors(file: Path) -> dict[str, TensorSum]:
+def _read_safetensors(file: Path) -> dict[str, TensorChecksum]:
     if count_parameters(file) is None:
         raise ModelError(f"{file.name} is cut short, or is no safetensors file.", fix="Copy it again.")
     with open(file, "rb") as source:
         (length,) = struct.unpack("<Q", source.read(8))
         header: dict[str, Any] = json.loads(source.read(length))
         header.pop("__metadata__", None)
-        sums: dict[str, TensorSum] = {}
+        sums: dict[str, TensorChecksum] = {}
         for name, tensor in header.items():
             begin, end = tensor["data_offsets"]
             source.seek(8 + length + begin)
             sums[name] = {
                 "dtype": str(tensor["dtype"]),
                 "shape": [int(size) for size in tensor["shape"]],
-                "sha256": _sum(source, end - begin),
+                "sha256": _hash_tensor(source, end - begin),
             }
     return sums
 
 
-def _sum(source: Any, count: int) -> str:
+def _hash_tensor(source: Any, count: int) -> str:
     whole = hashlib.sha256()
     while count > 0 and (part := source.read(min(count, CHUNK))):
         whole.update(part)
@@ -186,10 +189,10 @@ def _sum(source: Any, count: int) -> str:
     return whole.hexdigest()
 
 
-def _of_gguf(file: Path) -> WrittenWeights:
-    with opened(file) as reader:
-        fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
-        tensors: dict[str, TensorSum] = {
+def _read_gguf(file: Path) -> WrittenWeights:
+    with open_gguf(file) as reader:
+        fields = {key: _format_value(field.contents()) for key, field in reader.fields.items()}
+        tensors: dict[str, TensorChecksum] = {
             tensor.name: {
                 "dtype": tensor.tensor_type.name,
                 "shape": [int(size) for size in reversed(tensor.shape)],
@@ -201,12 +204,12 @@ def _of_gguf(file: Path) -> WrittenWeights:
     return {"tensors": tensors, "settings": settings}
 
 
-def _as_text(value: object) -> str:
+def _format_value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return text if len(text) <= MAX_SHOWN else f"SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def fingerprint(weights: WrittenWeights) -> str:
+def compute_fingerprint(weights: WrittenWeights) -> str:
     """One checksum of all tensors, whatever the files in which they lie."""
     lines = (f"{name} {tensor['sha256']}\n" for name, tensor in sorted(weights["tensors"].items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

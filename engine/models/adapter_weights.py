@@ -46,7 +46,7 @@ class AdapterChanges(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Sources:
+class InitSources:
     """What a start is made from. rows: token ids of training rows, for eva; folder: with the model's weights
     as safetensors, for loftq."""
 
@@ -54,17 +54,17 @@ class Sources:
     folder: Path | None = None
 
 
-def set_initial_weights(model: PeftModel, config: TrainConfig, sources: Sources) -> None:
+def set_initial_weights(model: PeftModel, config: TrainConfig, sources: InitSources) -> None:
     """Set the adapter's first weights as `init_lora_weights` says; random numbers follow torch's seed."""
     if config.init_lora_weights in TAKEN_APART:
-        _take_apart(model, config.init_lora_weights)
+        _decompose_weights(model, config.init_lora_weights)
     elif config.init_lora_weights == "eva":
-        _follow_inputs(model, sources.rows)
+        _init_from_inputs(model, sources.rows)
     elif config.init_lora_weights == "loftq" and sources.folder is not None:
-        _make_up(model, sources.folder)
+        _compensate_quantisation(model, sources.folder)
 
 
-def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+def _iterate_lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             yield name, module
@@ -76,24 +76,24 @@ def _set(layer: Any, adapter: str, a: torch.Tensor, b: torch.Tensor) -> None:
         layer.lora_B[adapter].weight.copy_(b)
 
 
-def _lowrank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _factor_low_rank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
     """B [out, r] and A [r, in] whose product is the best approximation of that rank, in equal shares."""
     u, s, v = torch.svd_lowrank(weight, q=min(r + OVERSAMPLING, *weight.shape), niter=ITERATIONS)
     root = s[:r].sqrt()
     return u[:, :r] * root, root[:, None] * v[:, :r].T
 
 
-def _take_apart(model: PeftModel, start: str) -> None:
+def _decompose_weights(model: PeftModel, start: str) -> None:
     alike: Any = copy(model.peft_config["default"])
     heads, alike.modules_to_save = alike.modules_to_save, None  # they belong to the trained adapter alone
     if heads:
         alike.exclude_modules = rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?"
     PeftModel.add_adapter(model, TWIN, alike)
-    for _, layer in _layers(model):
+    for _, layer in _iterate_lora_layers(model):
         r, scale = layer.r["default"], layer.scaling["default"]
         weight = layer.get_base_layer().weight.detach().float()
         if start == "pissa":
-            b, a = _lowrank(weight / scale, r)
+            b, a = _factor_low_rank(weight / scale, r)
         else:
             q, upper = torch.linalg.qr(weight)
             b, a = q[:, :r], upper[:r]
@@ -105,10 +105,13 @@ def _take_apart(model: PeftModel, start: str) -> None:
         layer.set_adapter(["default", TWIN])
 
 
-def _follow_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
+def _init_from_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
     """A begins at the leading eigenvectors of the inputs' products, summed over the rows; B at zero."""
     products: dict[str, torch.Tensor] = {}
-    hooks = [layer.register_forward_pre_hook(_adding(products, name)) for name, layer in _layers(model)]
+    hooks = [
+        layer.register_forward_pre_hook(_make_accumulator(products, name))
+        for name, layer in _iterate_lora_layers(model)
+    ]
     training = model.training
     model.eval()
     try:
@@ -119,13 +122,13 @@ def _follow_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
         for hook in hooks:
             hook.remove()
         model.train(training)
-    for name, layer in _layers(model):
+    for name, layer in _iterate_lora_layers(model):
         _, vectors = torch.linalg.eigh(products[name].clone())
         a = vectors.flip(-1)[:, : layer.r["default"]].T
         _set(layer, "default", a, torch.zeros_like(layer.lora_B["default"].weight))
 
 
-def _adding(products: dict[str, torch.Tensor], name: str) -> Any:
+def _make_accumulator(products: dict[str, torch.Tensor], name: str) -> Any:
     def add(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
         products[name] = products.get(name, 0) + x.T @ x
@@ -133,19 +136,19 @@ def _adding(products: dict[str, torch.Tensor], name: str) -> Any:
     return add
 
 
-def _make_up(model: PeftModel, folder: Path) -> None:
+def _compensate_quantisation(model: PeftModel, folder: Path) -> None:
     from bitsandbytes.functional import dequantize_4bit
 
-    weights = Weights(folder)
-    for name, layer in _layers(model):
+    weights = SafetensorsFolder(folder)
+    for name, layer in _iterate_lora_layers(model):
         held: Any = layer.get_base_layer().weight
         whole = weights.read(name.removeprefix("base_model.model.") + ".weight")
         lost = whole.float() - dequantize_4bit(held.data, held.quant_state).float().cpu()
-        b, a = _lowrank(lost / layer.scaling["default"], layer.r["default"])
+        b, a = _factor_low_rank(lost / layer.scaling["default"], layer.r["default"])
         _set(layer, "default", a, b)
 
 
-class Weights:
+class SafetensorsFolder:
     """Single tensors out of a folder of safetensors; `files` says where each is."""
 
     def __init__(self, folder: Path) -> None:
@@ -165,11 +168,11 @@ class Weights:
             return file.get_tensor(name)
 
 
-def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
+def join_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
     """The trained adapter with its frozen twin as one LoRA of twice the rank: its tensors by the names that
     peft gives them in a file, and the fields of its config that differ."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, layer in _layers(model):
+    for name, layer in _iterate_lora_layers(model):
         a: Any = layer.lora_A
         b: Any = layer.lora_B
         wide = torch.cat([a["default"].weight, a[TWIN].weight])
@@ -193,7 +196,7 @@ PENALTY = 0.5  # weight of the term that keeps the singular vectors orthogonal, 
 Tensors = dict[str, torch.Tensor]
 
 
-class Allocation:
+class RankAllocation:
     """Deals rank among the matrices. `weights`: the masters by name."""
 
     def __init__(self, config: AdaLoraConfig, weights: dict[str, torch.nn.Parameter]) -> None:
@@ -241,12 +244,14 @@ class Allocation:
         """Put back what `tensors` gave."""
         for kind in AVERAGES:
             prefix = f"allocation.{kind}."
-            setattr(self.allocator, kind, _under(tensors, prefix))
+            setattr(self.allocator, kind, _strip_prefix(tensors, prefix))
         self.allocator.ipt = dict(self.allocator.exp_avg_ipt)  # names seen; their values are always made anew
-        self.pattern = {name: keep.tolist() for name, keep in _under(tensors, "allocation.pattern.").items()}
+        self.pattern = {
+            name: keep.tolist() for name, keep in _strip_prefix(tensors, "allocation.pattern.").items()
+        }
 
 
-def _under(tensors: Tensors, prefix: str) -> Tensors:
+def _strip_prefix(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
@@ -290,14 +295,14 @@ class AdapterSwitch:
 # memory holds one model and two matrices.
 
 
-class LineEnd(Protocol):
+class InterpolationEnd(Protocol):
     """One end of the line, a tensor at a time."""
 
     def read(self, name: str) -> Tensor:
         """That parameter there."""
 
 
-class HeldEnd(dict[str, Tensor]):
+class InMemoryEnd(dict[str, Tensor]):
     """An end in memory."""
 
     def read(self, name: str) -> Tensor:
@@ -305,12 +310,12 @@ class HeldEnd(dict[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class WeightLine:
+class WeightInterpolation:
     """Parameters of one model by name, and what they are at both ends."""
 
     parameters: Mapping[str, Tensor]
-    base: LineEnd
-    tuned: LineEnd
+    base: InterpolationEnd
+    tuned: InterpolationEnd
 
     def go(self, alpha: float) -> None:
         """Put the model at `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
@@ -325,24 +330,28 @@ class WeightLine:
                     parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
 
 
-def line_of_adapter(model: Any, method: Method, adapter: str = "") -> WeightLine:
+def interpolate_adapter(model: Any, method: Method, adapter: str = "") -> WeightInterpolation:
     """From a tuned model with its adapter, or with that one among several."""
     own = f".{adapter}." if adapter else ""
     factors = {
         name: p.data for name, p in model.named_parameters() if method.factor in name and own in f"{name}."
     }
-    base = HeldEnd({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
-    return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
+    base = InMemoryEnd(
+        {name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()}
+    )
+    return WeightInterpolation(
+        factors, base, InMemoryEnd({name: factor.clone() for name, factor in factors.items()})
+    )
 
 
-def line_of_weights(
+def interpolate_weights(
     model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], temporary: Path
-) -> WeightLine:
+) -> WeightInterpolation:
     """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
     the second. load: makes a model of a folder; temporary: where to put what a folder names otherwise."""
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     base, tuned = (
-        _end(folder, parameters, load, temporary / side)
+        _open_end(folder, parameters, load, temporary / side)
         for side, folder in zip(("base", "tuned"), ends, strict=True)
     )
     moved = {
@@ -350,17 +359,17 @@ def line_of_weights(
         for name, parameter in parameters.items()
         if not torch.equal(parameter.cpu(), base.read(name).to(parameter.dtype))
     }
-    return WeightLine(moved, base, tuned)
+    return WeightInterpolation(moved, base, tuned)
 
 
-def _end(
+def _open_end(
     folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], temporary: Path
-) -> Weights:
+) -> SafetensorsFolder:
     """The files of `folder` where they have every parameter as it is in the model; else files made of it."""
-    files = Weights(folder)
+    files = SafetensorsFolder(folder)
     if all(name in files.files and files.shape(name) == tuple(p.shape) for name, p in parameters.items()):
         return files
     temporary.mkdir(parents=True, exist_ok=True)
     whole = {name: p.data.contiguous() for name, p in load(folder).named_parameters()}
     save_file(whole, temporary / "model.safetensors")
-    return Weights(temporary)
+    return SafetensorsFolder(temporary)

@@ -51,23 +51,25 @@ class TokenBatch:
         return len(self.targets)
 
 
-def batch_shape(config: TrainConfig) -> tuple[int, int]:
+def compute_batch_shape(config: TrainConfig) -> tuple[int, int]:
     """(rows of a micro-batch, micro-batches of a step)."""
     return config.per_device_train_batch_size, config.gradient_accumulation_steps
 
 
-def total_steps(config: TrainConfig, rows: int) -> int:
+def count_total_steps(config: TrainConfig, rows: int) -> int:
     """Optimiser steps of the run, without early stopping; `config` is resolved."""
-    steps = math.ceil(steps_per_epoch(rows, *batch_shape(config)) * (config.num_train_epochs or 1))
+    steps = math.ceil(
+        count_steps_per_epoch(rows, *compute_batch_shape(config)) * (config.num_train_epochs or 1)
+    )
     return max(1, min(steps, config.max_steps or steps))
 
 
-def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
+def count_steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
     """Optimiser steps that visit every row once; the last one may be smaller."""
     return math.ceil(rows / (batch_size * accumulation))
 
 
-def epoch_steps(
+def build_epoch_steps(
     lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, accumulation: int
 ) -> list[StepRows]:
     """The steps of one epoch; every row is in exactly one micro-batch."""
@@ -86,7 +88,7 @@ def epoch_steps(
     return steps
 
 
-def pieces(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
+def split_into_micro_batches(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
     """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
 
     The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
@@ -102,19 +104,19 @@ def pieces(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
     return [*micro_batches, rows[first:]]
 
 
-def tokens_of_a_piece(config: TrainConfig) -> int:
+def compute_micro_batch_tokens(config: TrainConfig) -> int:
     """The most tokens of a micro-batch of packed rows, where no single row has more."""
     return CPU_TOKENS["adapter" if METHODS[config.method].adapter else "full"]
 
 
-def largest_piece(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> np.ndarray:
+def find_largest_micro_batch(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> np.ndarray:
     """Indices of rows that make up the largest micro-batch that a step may be dealt into: what memory has to
     hold. `lengths` of all training rows (of pairs: of both sequences); packed: whether rows are."""
-    batch_size, accumulation = batch_shape(config)
+    batch_size, accumulation = compute_batch_shape(config)
     longest_first = np.argsort(-lengths, kind="stable")
     if not packed:
         return longest_first[:batch_size]
-    room = max(tokens_of_a_piece(config), int(lengths.max()))
+    room = max(compute_micro_batch_tokens(config), int(lengths.max()))
     chosen: list[int] = []
     for index in longest_first.tolist():
         if lengths[index] <= room:
@@ -125,7 +127,7 @@ def largest_piece(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> 
     return np.asarray(chosen)
 
 
-def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+def batch_by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Row indices in batches, longest first: the largest batch comes when memory is checked first."""
     order = np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -161,7 +163,7 @@ def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "
 # shuffled order of their own, pass after pass. All of it is a pure function of seed and step, so that a
 # resumed run replays what it would have replayed.
 
-STREAM = 2  # beside the seed: another order than that of the data set's rows
+SEED_STREAM = 2  # beside the seed: another order than that of the data set's rows
 
 
 @dataclass(frozen=True)
@@ -180,19 +182,19 @@ class Replay:
 
     def step(self, number: int) -> np.ndarray:
         """Indices of the rows that step `number` (from 0) replays."""
-        first, end = (replayed_rows(self.config, self.train_rows, at) for at in (number, number + 1))
+        first, end = (count_replayed_rows(self.config, self.train_rows, at) for at in (number, number + 1))
         return np.array([self._at(place) for place in range(first, end)], np.int64)
 
     def _at(self, place: int) -> int:
         number, place = divmod(place, len(self.rows))
         return int(
-            np.random.default_rng([self.config.seed, STREAM, number]).permutation(len(self.rows))[place]
+            np.random.default_rng([self.config.seed, SEED_STREAM, number]).permutation(len(self.rows))[place]
         )
 
     @property
     def beside(self) -> TrainConfig:
         """The config with batches as large as those of the general rows of a step."""
-        size, accumulation = batch_shape(self.config)
+        size, accumulation = compute_batch_shape(self.config)
         own, share = min(size * accumulation, self.train_rows), self.config.replay_share
         most = max(1, math.ceil(own * share / (1 - share)))
         size = min(size, most)
@@ -202,7 +204,7 @@ class Replay:
     @property
     def count(self) -> int:
         """Rows that the run replays, with repeats."""
-        return replay_needed(self.config, self.train_rows)
+        return count_replay_rows(self.config, self.train_rows)
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -211,20 +213,20 @@ class Replay:
         return round(passes * len(self.rows.ids)), round(passes * int(self.rows.trained.sum()))
 
 
-def replayed_rows(config: TrainConfig, train_rows: int, step: int) -> int:
+def count_replayed_rows(config: TrainConfig, train_rows: int, step: int) -> int:
     """Rows replayed before step number `step` (from 0)."""
-    batch_size, accumulation = batch_shape(config)
-    epoch, done = divmod(step, steps_per_epoch(train_rows, batch_size, accumulation))
+    batch_size, accumulation = compute_batch_shape(config)
+    epoch, done = divmod(step, count_steps_per_epoch(train_rows, batch_size, accumulation))
     seen = epoch * train_rows + min(done * batch_size * accumulation, train_rows)
     return math.floor(seen * config.replay_share / (1 - config.replay_share) + 0.5)
 
 
-def replay_needed(config: TrainConfig, train_rows: int) -> int:
+def count_replay_rows(config: TrainConfig, train_rows: int) -> int:
     """Rows that the whole run replays, with repeats; `config` is resolved."""
-    return replayed_rows(config, train_rows, total_steps(config, train_rows))
+    return count_replayed_rows(config, train_rows, count_total_steps(config, train_rows))
 
 
-def micro_batches(indices: np.ndarray, config: TrainConfig) -> StepRows:
+def build_replay_micro_batches(indices: np.ndarray, config: TrainConfig) -> StepRows:
     """The rows that a step replays, in micro-batches as large as those of the data set."""
     size = config.per_device_train_batch_size
     return [indices[first : first + size] for first in range(0, len(indices), size)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.machine_load import uncollected
+from engine.worker.machine_load import pause_garbage_collection
 from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.model_folders import NO_CODE
@@ -29,14 +29,14 @@ def run(job: WorkerJob) -> ConvertResult:
     name = job.config.get("model", BUNDLED_MODEL)
     job.status("preparing")
     job.progress(0, 1, "model", f"Converting {name}")
-    folder = ensure(name, job.home)
+    folder = ensure_bundled_model(name, job.home)
     parameters = count_parameters(folder)
     job.progress(1, 1, "model", f"{name} is ready")
     job.facts(total_parameters=parameters)
     return {"model": name, "path": str(folder), "parameters": parameters}
 
 
-def ensure(name: str, home: Home) -> Path:
+def ensure_bundled_model(name: str, home: Home) -> Path:
     """The folder of the bundled model `name`, converted now if it is not there (about 10 s).
 
     Raises ModelError for a name that is not bundled and where its package is not installed.
@@ -55,8 +55,8 @@ def ensure(name: str, home: Home) -> Path:
             shutil.rmtree(left, ignore_errors=True)
     unfinished = home.models / f".{name}.{os.getpid()}"
     try:
-        with uncollected():
-            _convert(gguf_file(name), unfinished)
+        with pause_garbage_collection():
+            _convert(find_gguf_file(name), unfinished)
         os.rename(unfinished, folder)
     except OSError:
         if not (folder / "config.json").exists():  # else another conversion was first
@@ -66,7 +66,7 @@ def ensure(name: str, home: Home) -> Path:
     return folder
 
 
-def gguf_file(name: str) -> Path:
+def find_gguf_file(name: str) -> Path:
     """The GGUF file in the package that carries the model; the package is never imported."""
     from engine.models.loading import BUNDLED
 

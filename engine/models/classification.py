@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from peft import PeftModel
 
 from engine.models import generation
-from engine.models.batching import by_length
-from engine.models.confusion import Confusion, f1_averages
+from engine.models.batching import batch_by_length
+from engine.models.confusion import Confusion, compute_f1_averages
 from engine.models.losses import RowLosses
 from engine.models.tokenization.rendering import EMPTY, TokenRows
 from store.core.errors import ConfigError, DataError
@@ -36,8 +36,8 @@ from store.data import dataset_files
 # them is kept: it can't be right, which accuracy counts, and it has no loss. A row without a label is left
 # out.
 
-UNSEEN = -1  # the class of a label that no training row has
-MOST_CLASSES = 10_000  # more labels than this are not classes but texts
+UNSEEN_CLASS = -1  # the class of a label that no training row has
+MAX_CLASSES = 10_000  # more labels than this are not classes but texts
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Labels:
         """Labels of these rows that training doesn't know, with their rows."""
         rows_of: dict[str, int] = {}
         for row, text in zip(self.of(row_ids), self.text_of(row_ids), strict=True):
-            if row == UNSEEN:
+            if row == UNSEEN_CLASS:
                 rows_of[text] = rows_of.get(text, 0) + 1
         return rows_of
 
@@ -86,7 +86,9 @@ def load_labels(
     where a part is left without a row.
     """
     all_ids = np.sort(np.concatenate(list(dealt.values())))
-    texts = dataset_files.load(home, fingerprint, columns=["label"], row_ids=all_ids)["label"].to_pylist()
+    texts = dataset_files.load_rows(home, fingerprint, columns=["label"], row_ids=all_ids)[
+        "label"
+    ].to_pylist()
     has_label = np.array([bool(text) for text in texts], bool)
     if not has_label.any():
         raise ConfigError(
@@ -104,10 +106,10 @@ def load_labels(
     names = sorted({place[i] for i in kept["train"].tolist()})
     _check(names, len(kept["train"]))
     index = {name: i for i, name in enumerate(names)}
-    ids = np.array([index.get(text, UNSEEN) for text in own], np.int64)
+    ids = np.array([index.get(text, UNSEEN_CLASS) for text in own], np.int64)
     train = ids[np.searchsorted(row_ids, kept["train"])]
     labels = Labels(names, row_ids, ids, own, np.bincount(train, minlength=len(names)))
-    if (labels.of(kept["validation"]) == UNSEEN).all():
+    if (labels.of(kept["validation"]) == UNSEEN_CLASS).all():
         raise DataError(
             "No validation row has a label that the training rows have.",
             fix="Train on more rows, or split by strata of label.",
@@ -123,7 +125,7 @@ def _check(names: list[str], rows: int) -> None:
             fix="Train on more rows, or choose a data set with several labels.",
             field="dataset",
         )
-    if len(names) > MOST_CLASSES:
+    if len(names) > MAX_CLASSES:
         raise DataError(
             f"The {rows:,} training rows have {len(names):,} different labels; those are texts, not classes.",
             fix="Choose Instruction tuning, or map another column to label.",
@@ -133,14 +135,14 @@ def _check(names: list[str], rows: int) -> None:
 
 def load_texts(home: Home, fingerprint: str, row_ids: np.ndarray) -> list[str]:
     """What is to be classified: the turns before the answer, without roles."""
-    rows = dataset_files.load(home, fingerprint, columns=["messages", "text"], row_ids=row_ids)
+    rows = dataset_files.load_rows(home, fingerprint, columns=["messages", "text"], row_ids=row_ids)
     return [
-        asked(messages) if messages else text
+        join_prompt_turns(messages) if messages else text
         for messages, text in zip(rows["messages"].to_pylist(), rows["text"].to_pylist(), strict=True)
     ]
 
 
-def asked(messages: Sequence[Mapping[str, str]]) -> str:
+def join_prompt_turns(messages: Sequence[Mapping[str, str]]) -> str:
     """The turns before the last answer as one text."""
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=len(messages))
     return "\n\n".join(m["content"] for m in messages[:last])
@@ -158,7 +160,7 @@ def encode_texts(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Seq
     )
 
 
-def cut_texts(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[TokenRows, int, int]:
+def truncate_texts(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[TokenRows, int, int]:
     """Rows cut to `max_length` as the tokenizer cuts, the rows cut, and the tokens lost; a token that it
     closes every text with stays the last."""
     long = np.flatnonzero(rows.lengths > max_length)
@@ -210,7 +212,7 @@ class ClassLosses(RowLosses):
     @property
     def metrics(self) -> dict[str, float]:
         """Loss a row, share of rows right, and the mean F1 of the classes."""
-        macro, _ = f1_averages(*Confusion.of(self.truth, self.predicted, self.classes).sums())
+        macro, _ = compute_f1_averages(*Confusion.of(self.truth, self.predicted, self.classes).sums())
         return {
             "eval/loss": self.loss,
             "eval/accuracy": float(self.correct.mean()),
@@ -248,7 +250,7 @@ class ClassObjective:
         return int(real[-1]) if len(real) else len(ids) - 1
 
     def loss_sum(self, model: Any, batch: ClassBatch) -> torch.Tensor:
-        return F.cross_entropy(class_logits(model, batch), batch.targets, reduction="sum")
+        return F.cross_entropy(compute_class_logits(model, batch), batch.targets, reduction="sum")
 
     def step_metrics(self) -> dict[str, float]:
         return {}
@@ -281,8 +283,8 @@ class ClassObjective:
         model.eval()
         try:
             with torch.inference_mode():
-                for indices in by_length(rows.lengths, batch_size):
-                    logits = class_logits(model, self.collate(rows, indices, device))
+                for indices in batch_by_length(rows.lengths, batch_size):
+                    logits = compute_class_logits(model, self.collate(rows, indices, device))
                     log_probabilities[indices] = logits.log_softmax(-1).double().cpu().numpy()
                     done += len(indices)
                     on_batch(done)
@@ -299,7 +301,7 @@ class ClassObjective:
     def judged(self, rows: TokenRows, log_probabilities: np.ndarray) -> ClassLosses:
         """Log-probabilities [rows, classes] against the rows' labels."""
         classes = self.labels.of(rows.row_ids)
-        has_class = classes != UNSEEN
+        has_class = classes != UNSEEN_CLASS
         losses = np.zeros(len(rows))
         losses[has_class] = -log_probabilities[has_class, classes[has_class]]
         predicted = log_probabilities.argmax(axis=1)
@@ -315,24 +317,24 @@ class ClassObjective:
         )
 
 
-def head_of(model: Any) -> Any | None:
+def find_head(model: Any) -> Any | None:
     """The module `score` of a model or of the model under an adapter; None where it has none."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     return getattr(base, "score", None)
 
 
-def widen_head(model: Any) -> Any:
+def upcast_head(model: Any) -> Any:
     """The head's weights in fp32, so that probabilities have their digits; the rest stays as it is."""
-    head = head_of(model)
+    head = find_head(model)
     if head is not None:
         for parameter in head.parameters():
             parameter.data = parameter.data.float()
     return model
 
 
-def start_head(model: Any, seed: int) -> None:
+def init_head(model: Any, seed: int) -> None:
     """Give the head its first weights, by the seed alone."""
-    head = head_of(model)
+    head = find_head(model)
     if head is None:
         return
     generator = torch.Generator().manual_seed(seed)
@@ -342,9 +344,9 @@ def start_head(model: Any, seed: int) -> None:
     weight.data.copy_(drawn.to(weight.device, weight.dtype))
 
 
-def class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
+def compute_class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
     """Logits [rows, classes] in fp32."""
-    head = head_of(model)
+    head = find_head(model)
     if head is None:
         mask = torch.arange(batch.inputs.shape[1], device=batch.inputs.device) < batch.lengths[:, None]
         return model(input_ids=batch.inputs, attention_mask=mask.long()).logits.float()

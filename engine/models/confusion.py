@@ -40,13 +40,13 @@ class Confusion:
         counts = np.atleast_2d(self.count if count is None else count)
         right = counts * (self.truth == self.predicted)
         return (
-            _grouped(right, self.truth, self.classes),
-            _grouped(counts, self.truth, self.classes),
-            _grouped(counts, self.predicted, self.classes),
+            _sum_by_group(right, self.truth, self.classes),
+            _sum_by_group(counts, self.truth, self.classes),
+            _sum_by_group(counts, self.predicted, self.classes),
         )
 
 
-def _grouped(counts: Any, group: Counts, groups: int) -> Any:
+def _sum_by_group(counts: Any, group: Counts, groups: int) -> Any:
     """Sums of the columns of `counts` [draws, cells] by group: [draws, groups]."""
     order = np.argsort(group, kind="stable")
     present, starts = np.unique(group[order], return_index=True)
@@ -55,7 +55,7 @@ def _grouped(counts: Any, group: Counts, groups: int) -> Any:
     return sums
 
 
-def f1_averages(right: Any, support: Any, predicted: Any) -> tuple[Floats, Floats]:
+def compute_f1_averages(right: Any, support: Any, predicted: Any) -> tuple[Floats, Floats]:
     """Macro and weighted F1 of each draw; arrays [draws, classes] as `Confusion.sums` gives them."""
     below = support + predicted
     with np.errstate(invalid="ignore", divide="ignore"):

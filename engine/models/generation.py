@@ -21,7 +21,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, T
 # peft's own `generate` for prompts does not agree with its training under the present transformers, so
 # answers are made here, token by token with a cache, from the same prompts that training sees.
 
-Pick = Callable[[torch.Tensor], torch.Tensor]  # logits [rows, vocabulary] -> a token for each row
+PickToken = Callable[[torch.Tensor], torch.Tensor]  # logits [rows, vocabulary] -> a token for each row
 
 
 class PaddedPrompts(NamedTuple):
@@ -39,25 +39,25 @@ class AnswerEnd(NamedTuple):
     pad: int
 
 
-def likeliest(logits: torch.Tensor) -> torch.Tensor:
+def pick_likeliest(logits: torch.Tensor) -> torch.Tensor:
     """The greedy choice."""
     return logits.argmax(-1)
 
 
-def prompted(model: Any) -> bool:
+def has_prompt_tokens(model: Any) -> bool:
     """Whether the model puts trained tokens before each row."""
     return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
 
 
-def prompt_tokens(model: Any) -> int:
+def count_prompt_tokens(model: Any) -> int:
     """Tokens that the model puts before each row, which take room from its positions."""
-    return model.active_peft_config.num_virtual_tokens if prompted(model) else 0
+    return model.active_peft_config.num_virtual_tokens if has_prompt_tokens(model) else 0
 
 
 def forward_prompted(model: Any, ids: torch.Tensor) -> Any:
     """What the model says of right-padded rows. A classifier with trained prefixes is called past peft, which
     looks for another name of the cache than transformers has."""
-    if prompted(model) and model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+    if has_prompt_tokens(model) and model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
         return model.get_base_model()(input_ids=ids, cache=model.get_prompt(batch_size=len(ids)))
     return model(input_ids=ids, use_cache=False)
 
@@ -68,17 +68,17 @@ def generate_prompted(
     ending: AnswerEnd,
     *,
     on_token: Callable[[], None],
-    pick: Pick = likeliest,
+    pick: PickToken = pick_likeliest,
 ) -> torch.Tensor:
     """Answers [rows, new tokens], filled with the ending's pad after their ends."""
     ids, mask = prompts
     base: Any = model.get_base_model()
     rows = len(ids)
     mask = torch.cat(
-        [torch.ones(rows, prompt_tokens(model), dtype=mask.dtype, device=mask.device), mask], dim=1
+        [torch.ones(rows, count_prompt_tokens(model), dtype=mask.dtype, device=mask.device), mask], dim=1
     )
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    given, cache, seen = first_step(model, ids, positions)
+    given, cache, seen = prepare_first_step(model, ids, positions)
     made: list[torch.Tensor] = []
     done = torch.zeros(rows, dtype=torch.bool, device=ids.device)
     last = torch.tensor(sorted(ending.ends), device=ids.device)
@@ -103,14 +103,18 @@ def generate_prompted(
     return torch.stack(made, dim=1)
 
 
-def first_step(
+def prepare_first_step(
     model: PeftModel, ids: torch.Tensor, positions: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], Any, torch.Tensor]:
     """What the base model is given for the first token: its input, its cache, and the positions of the input.
     A prefix lies in the cache, other trained prompts before the input. positions: of prompts and rows."""
     rows = len(ids)
     if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
-        return {"input_ids": ids}, model.get_prompt(batch_size=rows), positions[:, prompt_tokens(model) :]
+        return (
+            {"input_ids": ids},
+            model.get_prompt(batch_size=rows),
+            positions[:, count_prompt_tokens(model) :],
+        )
     base: Any = model.get_base_model()
     cache = DynamicCache(config=base.config)
     embedded = base.get_input_embeddings()(ids)
@@ -118,9 +122,9 @@ def first_step(
     return {"inputs_embeds": embeds}, cache, positions
 
 
-LEAST_PROMPT = 8  # tokens of a prompt that are always kept
-NARROWEST = 32  # tokens to which prompts are padded at least, where shapes are steady
-ENOUGH_EVERY = 4  # tokens between two looks at whether more are wanted
+MIN_PROMPT = 8  # tokens of a prompt that are always kept
+MIN_WIDTH = 32  # tokens to which prompts are padded at least, where shapes are steady
+CHECK_EVERY = 4  # tokens between two looks at whether more are wanted
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Generation:
+class GenerationOptions:
     """How prompts are gone on with; greedy without `sampling`.
 
     steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
@@ -188,7 +192,7 @@ class TokenCounter(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self.count()
         made = input_ids.shape[1] - self.width
-        if self.enough is not None and made % ENOUGH_EVERY == 0:
+        if self.enough is not None and made % CHECK_EVERY == 0:
             for row, tokens in enumerate(input_ids[:, self.width :].tolist()):
                 if row not in self.ended and self.enough(row, tokens):
                     self.ended.add(row)
@@ -197,24 +201,24 @@ class TokenCounter(StoppingCriteria):
         return ended
 
 
-def answers(
+def generate_answers(
     model: Any,
     tokenizer: Any,
     asked: Sequence[str],
-    how: Generation,
+    how: GenerationOptions,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
     """One answer to each rendered prompt, without special tokens; as `continuations`."""
     encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
-    new_tokens = continuations(model, tokenizer, encoded, how, on_token=on_token)
+    new_tokens = generate_continuations(model, tokenizer, encoded, how, on_token=on_token)
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
 
-def continuations(
+def generate_continuations(
     model: Any,
     tokenizer: Any,
     encoded: Sequence[list[int]],
-    how: Generation,
+    how: GenerationOptions,
     *,
     on_token: Callable[[int, int], None] = lambda done, most: None,
     enough: Callable[[int, list[int]], bool] | None = None,
@@ -228,8 +232,8 @@ def continuations(
     """
     if not encoded:
         return []
-    max_new_tokens, limit = _limits(model, how.max_new_tokens)
-    batches = _batches(encoded, how, limit)
+    max_new_tokens, limit = _compute_limits(model, how.max_new_tokens)
+    batches = _build_batches(encoded, how, limit)
     new_tokens: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
@@ -239,11 +243,11 @@ def continuations(
         most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
         for number, batch in enumerate(batches):
             kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
-            prompts = _left_padded(kept, batch.width, how.device)
-            more = None if enough is None else partial(_of_batch, enough, batch.places)
+            prompts = _pad_left(kept, batch.width, how.device)
+            more = None if enough is None else partial(_has_enough, enough, batch.places)
             done = max_new_tokens * number
             counter = TokenCounter(on_token, most, done=done, enough=more, width=batch.width)
-            with torch.inference_mode(), head_given_whole_rows(model):
+            with torch.inference_mode(), pass_whole_rows_to_head(model):
                 new = _generate(model, tokenizer, prompts, max_new_tokens, counter, how.sampling)
             for i, tokens in zip(batch.places, new.tolist(), strict=True):
                 new_tokens[i] = tokens
@@ -260,41 +264,49 @@ class _PromptBatch:
     width: int
 
 
-def _limits(model: Any, most: int) -> tuple[int, int | None]:
+def _compute_limits(model: Any, most: int) -> tuple[int, int | None]:
     """Tokens of an answer (no more than `most`) and of its prompt for which the model has positions together;
     None where it names no limit."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
-        room -= prompt_tokens(model)
-        most = min(most, room - LEAST_PROMPT)
+        room -= count_prompt_tokens(model)
+        most = min(most, room - MIN_PROMPT)
     return most, room - most if room else None
 
 
-def _batches(encoded: Sequence[list[int]], how: Generation, limit: int | None) -> list[_PromptBatch]:
+def _build_batches(
+    encoded: Sequence[list[int]], how: GenerationOptions, limit: int | None
+) -> list[_PromptBatch]:
     """The prompts, cut to `limit` tokens, that are gone on with together."""
     lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
-    return _steady(lengths, how.batch_size, limit) if how.steady else _sorted(lengths, how.batch_size)
+    return (
+        _build_steady_batches(lengths, how.batch_size, limit)
+        if how.steady
+        else _build_sorted_batches(lengths, how.batch_size)
+    )
 
 
-def _sorted(lengths: Sequence[int], size: int) -> list[_PromptBatch]:
+def _build_sorted_batches(lengths: Sequence[int], size: int) -> list[_PromptBatch]:
     """Prompts of like length together, the shortest first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     chunks = [order[first : first + size] for first in range(0, len(order), size)]
     return [_PromptBatch(chunk, lengths[chunk[-1]]) for chunk in chunks]
 
 
-def _width(length: int) -> int:
+def _round_width(length: int) -> int:
     """The least power of two, or three quarters of one, that is no less: 32, 48, 64, 96, 128 …"""
-    whole = max(NARROWEST, 1 << (length - 1).bit_length())
-    return whole * 3 // 4 if length <= whole * 3 // 4 >= NARROWEST else whole
+    whole = max(MIN_WIDTH, 1 << (length - 1).bit_length())
+    return whole * 3 // 4 if length <= whole * 3 // 4 >= MIN_WIDTH else whole
 
 
-def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_PromptBatch]:
+def _build_steady_batches(lengths: Sequence[int], size: int, limit: int | None) -> list[_PromptBatch]:
     """Batches of one size, filled up with a prompt of theirs, whose prompts are all padded to the width that
     the length of each calls for."""
     of_width: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
-        of_width.setdefault(_width(length) if limit is None else min(_width(length), limit), []).append(place)
+        of_width.setdefault(
+            _round_width(length) if limit is None else min(_round_width(length), limit), []
+        ).append(place)
     return [
         _PromptBatch([*chunk, *[chunk[0]] * (size - len(chunk))], width)
         for width, places in sorted(of_width.items())
@@ -303,7 +315,7 @@ def _steady(lengths: Sequence[int], size: int, limit: int | None) -> list[_Promp
 
 
 @contextmanager
-def head_given_whole_rows(model: Any) -> Iterator[None]:
+def pass_whole_rows_to_head(model: Any) -> Iterator[None]:
     """Inside, the head of `model` is given its input in one piece. The last place of each prompt is a slice
     with gaps, for which torch multiplies by a copy of the head's weights a row, where these are not trained:
     3.6 GB and seconds for 64 rows of SmolLM2-135M, 50 ms before the first token of one."""
@@ -319,7 +331,7 @@ def head_given_whole_rows(model: Any) -> Iterator[None]:
         hook.remove()
 
 
-def _of_batch(
+def _has_enough(
     enough: Callable[[int, list[int]], bool], chosen: Sequence[int], row: int, tokens: list[int]
 ) -> bool:
     return enough(chosen[row], tokens)
@@ -334,14 +346,14 @@ def _generate(
     sampling: Sampling | None,
 ) -> torch.Tensor:
     """New tokens [rows, at most `most`] of each prompt."""
-    ends = ends_of(model, tokenizer)
-    if prompted(model):
+    ends = find_end_tokens(model, tokenizer)
+    if has_prompt_tokens(model):
         return generate_prompted(
             model,
             prompts,
             AnswerEnd(most, ends, tokenizer.pad_token_id),
             on_token=counter.count,
-            pick=sampling.pick if sampling else likeliest,
+            pick=sampling.pick if sampling else pick_likeliest,
         )
     out = model.generate(
         input_ids=prompts.ids,
@@ -356,7 +368,7 @@ def _generate(
     return out[:, prompts.ids.shape[1] :]
 
 
-def _left_padded(rows: list[list[int]], width: int, device: str | torch.device) -> PaddedPrompts:
+def _pad_left(rows: list[list[int]], width: int, device: str | torch.device) -> PaddedPrompts:
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
@@ -365,7 +377,7 @@ def _left_padded(rows: list[list[int]], width: int, device: str | torch.device) 
     return PaddedPrompts(ids.to(device), mask.to(device))
 
 
-def ends_of(model: Any, tokenizer: Any) -> set[int]:
+def find_end_tokens(model: Any, tokenizer: Any) -> set[int]:
     """Tokens that end an answer: chat models often name more than the tokenizer does."""
     named = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}

@@ -19,7 +19,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 
-from engine.models.memory_advice import advised
+from engine.models.memory_advice import advise_change
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
@@ -46,12 +46,12 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def get_dtype_name(dtype: torch.dtype) -> str:
     """`bfloat16` or `float32`."""
     return str(dtype).removeprefix("torch.")
 
 
-def device_name(device: torch.device) -> str:
+def get_device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with its cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -63,7 +63,7 @@ def device_name(device: torch.device) -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Python and the libraries that decide the numbers of a run."""
     return {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS}
 
@@ -83,29 +83,29 @@ class OutOfMemory(TunebenchError):
     """The device has no room for the next batch."""
 
 
-def peak_gib(device: torch.device) -> float:
+def measure_peak_gib(device: torch.device) -> float:
     """Peak so far: resident memory of this process, or what it holds of its GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / GIB + CONTEXT_GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def available_gib(device: torch.device) -> tuple[float, float]:
+def measure_available_gib(device: torch.device) -> tuple[float, float]:
     """(free, total) of the device, for this process."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return free / GIB, total / GIB
     memory = psutil.virtual_memory()
     free, total = memory.available, memory.total
-    limit = _cgroup_number("memory.max")
-    used = _cgroup_number("memory.current")
+    limit = _read_cgroup_number("memory.max")
+    used = _read_cgroup_number("memory.current")
     if limit and used is not None and limit < total:
-        reclaimable = _inactive_file()
+        reclaimable = _read_inactive_file()
         free, total = min(free, limit - used + reclaimable), limit
     return free / GIB, total / GIB
 
 
-def _cgroup_number(name: str) -> int | None:
+def _read_cgroup_number(name: str) -> int | None:
     try:
         text = (CGROUP / name).read_text().strip()
     except OSError:
@@ -113,7 +113,7 @@ def _cgroup_number(name: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _inactive_file() -> int:
+def _read_inactive_file() -> int:
     try:
         lines = (CGROUP / "memory.stat").read_text().splitlines()
     except OSError:
@@ -126,18 +126,20 @@ def guard_memory(config: TrainConfig, device: torch.device, *, dealt: bool = Fal
     are dealt by tokens, whatever their configured size."""
     if device.type != "cpu":
         return
-    free, total = available_gib(device)
+    free, total = measure_available_gib(device)
     if free < RESERVE * total:
-        raise out_of_memory(config, device, dealt=dealt)
+        raise make_out_of_memory_error(config, device, dealt=dealt)
 
 
-def out_of_memory(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> OutOfMemory:
+def make_out_of_memory_error(
+    config: TrainConfig, device: torch.device, *, dealt: bool = False
+) -> OutOfMemory:
     """The error, with the peak so far and the changes that would help this config most."""
-    free, total = available_gib(device)
-    fix, field, change = advised(config, device.type, dealt=dealt)
+    free, total = measure_available_gib(device)
+    fix, field, change = advise_change(config, device.type, dealt=dealt)
     return OutOfMemory(
         f"The {'GPU' if device.type == 'cuda' else 'machine'} ran out of memory: this run took"
-        f" {peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
+        f" {measure_peak_gib(device):.1f} GiB, and {max(free, 0):.1f} of {total:.1f} GiB are left.",
         fix=fix,
         field=field,
         change=change,
@@ -161,7 +163,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 # about, since small matrices reach a fraction of what large ones do.
 
 SHAPE = (512, 1024, 2048)  # rows, inner, columns of products that are large for a CPU
-LARGEST = 2048  # rows or columns that are measured; larger ones are no faster
+MAX_MEASURED_SIZE = 2048  # rows or columns that are measured; larger ones are no faster
 HEAD, HEADS = 64, 3  # width of an attention head, and how many share their keys
 ROWS, LONGEST = 16, 512  # of the rows that attention is measured on
 COLD = 24 * 2**20  # bytes that a measurement makes before any is met again: more than a core's cache holds
@@ -192,42 +194,47 @@ class DeviceRates:
         return np.array([1 / self.products, 1 / self.attention, 1 / self.moved, self.call])
 
 
-def device_rates(
+def measure_device_rates(
     home: Home, device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], length: int
 ) -> DeviceRates:
     """Of products of about `shape` (rows, inner, columns) and of attention over rows of about `length`."""
-    kept = _Kept(home, device, dtype)
-    shape = (rounded(shape[0]), min(shape[1], LARGEST), min(shape[2], LARGEST))
+    kept = _BestRates(home, device, dtype)
+    shape = (round_to_power(shape[0]), min(shape[1], MAX_MEASURED_SIZE), min(shape[2], MAX_MEASURED_SIZE))
     if device.type == "cuda":
-        reached = UTILISATION * 1e9 * gflops(home, device, dtype)
+        reached = UTILISATION * 1e9 * measure_gflops(home, device, dtype)
         return DeviceRates(reached, reached, float("inf"), 0.0)
-    length = min(rounded(length), LONGEST)
+    length = min(round_to_power(length), LONGEST)
     return DeviceRates(
-        kept.best(f"products {shape}", lambda: _products(device, dtype, shape)),
-        kept.best(f"attention {length}", lambda: _attention(device, dtype, length)),
-        kept.best(f"moved {shape}", lambda: _moved(device, dtype, shape)),
-        1 / kept.best("calls", lambda: _calls(device, dtype)),
+        kept.best(f"products {shape}", lambda: _measure_products(device, dtype, shape)),
+        kept.best(f"attention {length}", lambda: _measure_attention(device, dtype, length)),
+        kept.best(f"moved {shape}", lambda: _measure_memory_traffic(device, dtype, shape)),
+        1 / kept.best("calls", lambda: _measure_calls(device, dtype)),
     )
 
 
-def gflops(home: Home, device: torch.device, dtype: torch.dtype) -> float:
+def measure_gflops(home: Home, device: torch.device, dtype: torch.dtype) -> float:
     """Billions of floating-point operations a second of large matrix products in `dtype` on `device`."""
     scale = 8 if device.type == "cuda" else 1
     shape = (SHAPE[0] * scale, SHAPE[1] * scale, SHAPE[2] * scale)
-    return _Kept(home, device, dtype).best("large products", lambda: _products(device, dtype, shape)) / 1e9
+    return (
+        _BestRates(home, device, dtype).best(
+            "large products", lambda: _measure_products(device, dtype, shape)
+        )
+        / 1e9
+    )
 
 
-def rounded(size: float) -> int:
+def round_to_power(size: float) -> int:
     """The power of two that is nearest, of those that are measured."""
-    return int(min(LARGEST, 2 ** max(5, round(np.log2(max(1.0, size))))))
+    return int(min(MAX_MEASURED_SIZE, 2 ** max(5, round(np.log2(max(1.0, size))))))
 
 
-class _Kept:
+class _BestRates:
     """The best values so far of a device and precision."""
 
     def __init__(self, home: Home, device: torch.device, dtype: torch.dtype) -> None:
         self.path = home.cache / "rates.json"
-        self.name = f"{device_name(device)}, {dtype_name(dtype)}, torch {torch.__version__}"
+        self.name = f"{get_device_name(device)}, {get_dtype_name(dtype)}, torch {torch.__version__}"
 
     def best(self, what: str, measure: Callable[[], float]) -> float:
         key = f"{self.name}, {what}"
@@ -238,7 +245,7 @@ class _Kept:
         return float(max(measured, kept_rates.get(key, 0.0)))
 
 
-def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+def _measure_products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
     """Through one matrix after the other and back. What they give is kept, as layers keep it for backward:
     products into memory that is used again are about a third faster."""
     rows, inner, columns = shape
@@ -256,10 +263,10 @@ def _products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, i
             kept += [wide, F.linear(wide, back)]
             yield
 
-    return 4.0 * rows * inner * columns / _best(device, run)
+    return 4.0 * rows * inner * columns / _time_fastest(device, run)
 
 
-def _attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
+def _measure_attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
     """Scores of a few heads that share their keys, and mixing."""
     query = torch.ones(ROWS, HEADS * length, HEAD, device=device, dtype=dtype)
     key = torch.ones(ROWS, length, HEAD, device=device, dtype=dtype)
@@ -268,10 +275,10 @@ def _attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
         torch.bmm(torch.bmm(query, key.transpose(1, 2)), key)
         yield
 
-    return 4.0 * ROWS * HEADS * length * length * HEAD / _best(device, run)
+    return 4.0 * ROWS * HEADS * length * length * HEAD / _time_fastest(device, run)
 
 
-def _moved(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+def _measure_memory_traffic(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
     """What layers do beside products: tensors of all tokens, block by block, in two precisions."""
     rows, _, columns = shape
     size, block = dtype.itemsize, max(1, BLOCK // columns)
@@ -293,10 +300,10 @@ def _moved(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]
 
     # silu, mul, widened, squared, narrowed, added: as operations.py counts them
     each = 2 * size + 3 * size + (size + 4) + 12 + (4 + size) + 3 * size
-    return float(rows * columns * each) / _best(device, run)
+    return float(rows * columns * each) / _time_fastest(device, run)
 
 
-def _calls(device: torch.device, dtype: torch.dtype) -> float:
+def _measure_calls(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second on next to nothing, with gradients to be kept in mind."""
     few = torch.ones(8, device=device, dtype=dtype, requires_grad=True)
     count = 100
@@ -306,10 +313,10 @@ def _calls(device: torch.device, dtype: torch.dtype) -> float:
             few.view(2, 4).mul(2.0)
         yield
 
-    return count / _best(device, work)
+    return count / _time_fastest(device, work)
 
 
-def _best(device: torch.device, run: Callable[[], Iterator[None]]) -> float:
+def _time_fastest(device: torch.device, run: Callable[[], Iterator[None]]) -> float:
     """Seconds of the fastest part of a few runs, between two places where it yields: short parts are met
     undisturbed on a busy machine too."""
     best, begun = float("inf"), time.perf_counter()

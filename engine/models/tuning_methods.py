@@ -36,17 +36,24 @@ from engine.models import adapter_weights, loading
 from engine.models.adapter_weights import FINAL_SHARE, FIRST_SHARE
 from engine.models.bottleneck import BottleneckConfig
 from store.core.errors import ConfigError
-from store.training.methods import METHODS, Sizes, TargetMatrix, adapted_layers, block_size, initial_rank
+from store.training.methods import (
+    METHODS,
+    Sizes,
+    TargetMatrix,
+    choose_block_size,
+    compute_initial_rank,
+    count_adapted_layers,
+)
 from store.training.train_config import TrainConfig
 
-SHOWN = 12
+MAX_SHOWN = 12
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 MLP = ("mlp", "feed_forward", "ffn")
 
 
-def linears(model: Any) -> dict[str, nn.Module]:
+def list_linear_layers(model: Any) -> dict[str, nn.Module]:
     """The model's linear layers by their full names, without the output layer or the head."""
-    tops = [model.get_output_embeddings(), *(model.get_submodule(name) for name in head_names(model))]
+    tops = [model.get_output_embeddings(), *(model.get_submodule(name) for name in list_head_names(model))]
     left_out = {id(module) for top in tops if top is not None for module in top.modules()}
     return {
         name: module
@@ -55,7 +62,7 @@ def linears(model: Any) -> dict[str, nn.Module]:
     }
 
 
-def head_names(model: Any) -> list[str]:
+def list_head_names(model: Any) -> list[str]:
     """Full names of what a classifier has on top: everything outside the model proper, and the pooler of an
     encoder, which many checkpoints lack, so that its weights are new too. None for a causal model."""
     if model.get_output_embeddings() is not None:
@@ -71,21 +78,21 @@ def head_names(model: Any) -> list[str]:
     return names
 
 
-def targets(model: Any, config: TrainConfig) -> list[str]:
+def resolve_targets(model: Any, config: TrainConfig) -> list[str]:
     """Last parts of the names of the modules that `target_modules` means, in the model's order.
 
     Raises ConfigError for a name that no linear layer has, and names those that there are.
     """
-    names_there = list(dict.fromkeys(name.rpartition(".")[2] for name in linears(model)))
+    names_there = list(dict.fromkeys(name.rpartition(".")[2] for name in list_linear_layers(model)))
     wanted = config.target_modules or "all-linear"
     if wanted == "all-linear":
         return names_there
     if wanted == "keys-values-mlp":
-        wanted = _scaled(model)
+        wanted = _list_scaled_modules(model)
     unknown = [name for name in wanted if name.rpartition(".")[2] not in names_there]
     if unknown:
-        listed = ", ".join(names_there[:SHOWN]) + (
-            f" and {len(names_there) - SHOWN} more" if len(names_there) > SHOWN else ""
+        listed = ", ".join(names_there[:MAX_SHOWN]) + (
+            f" and {len(names_there) - MAX_SHOWN} more" if len(names_there) > MAX_SHOWN else ""
         )
         raise ConfigError(
             f"target_modules names {', '.join(unknown)}, and the model has no such linear layer.",
@@ -95,7 +102,7 @@ def targets(model: Any, config: TrainConfig) -> list[str]:
     return list(wanted)
 
 
-def _scaled(model: Any) -> list[str]:
+def _list_scaled_modules(model: Any) -> list[str]:
     """Keys, values and what leaves the MLP, as IA3's authors scale them, by the names of the architecture."""
     kind = model.config.model_type
     if kind not in TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING:
@@ -107,7 +114,7 @@ def _scaled(model: Any) -> list[str]:
     return list(TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING[kind])
 
 
-def feedforward(model: Any, names: list[str]) -> list[str]:
+def select_feedforward(model: Any, names: list[str]) -> list[str]:
     """Those of the modules `names` whose inputs IA3 scales, not their outputs."""
     inward_names = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(
         model.config.model_type, ["down_proj"]
@@ -115,31 +122,31 @@ def feedforward(model: Any, names: list[str]) -> list[str]:
     return [name for name in names if name in inward_names or name.rpartition(".")[2] in inward_names]
 
 
-def matrix_sizes(model: Any, config: TrainConfig) -> Sizes:
+def measure_matrix_sizes(model: Any, config: TrainConfig) -> Sizes:
     """The sizes of a base model, on any device; `config` says which matrices are meant."""
     text = model.config.get_text_config()
-    layers = decoder_layers(model)
+    layers = find_decoder_layers(model)
     heads = text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
     embeddings = {id(p): p.numel() for module in ends for p in module.parameters()}
     meant: tuple[TargetMatrix, ...] = ()
     if "target_modules" in METHODS[config.method].fields:
-        names = targets(model, config)
-        inward = feedforward(model, names)
+        names = resolve_targets(model, config)
+        inward = select_feedforward(model, names)
         meant = tuple(
-            _matrix(name, module, _is_one_of(name, inward))
-            for name, module in linears(model).items()
+            _describe_matrix(name, module, _is_one_of(name, inward))
+            for name, module in list_linear_layers(model).items()
             if _is_one_of(name, names)
         )
     return Sizes(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         kv=width * (getattr(text, "num_key_value_heads", None) or heads),
-        total=sum(parameter_size(p) for p in model.parameters()),
+        total=sum(count_parameter_values(p) for p in model.parameters()),
         embeddings=sum(embeddings.values()),
         layer_parameters=sum(p.numel() for p in layers[-1].parameters()),
-        final=sum(p.numel() for p in final_norm(model).parameters()),
+        final=sum(p.numel() for p in find_final_norm(model).parameters()),
         targets=meant,
     )
 
@@ -149,20 +156,20 @@ def _is_one_of(name: str, wanted: list[str]) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in wanted)
 
 
-def _matrix(name: str, module: Any, inward: bool) -> TargetMatrix:
+def _describe_matrix(name: str, module: Any, inward: bool) -> TargetMatrix:
     short = name.rpartition(".")[2]
     if isinstance(module, Conv1D):
         return TargetMatrix(short, module.weight.shape[0], module.weight.shape[1], inward)
     return TargetMatrix(short, module.in_features, module.out_features, inward)
 
 
-def parameter_size(weight: torch.nn.Parameter) -> int:
+def count_parameter_values(weight: torch.nn.Parameter) -> int:
     """How many numbers a parameter stands for; a 4-bit one holds two in a byte."""
     state = getattr(weight, "quant_state", None)
     return int(state.shape.numel()) if state is not None else weight.numel()
 
 
-def decoder_layers(model: Any) -> nn.ModuleList:
+def find_decoder_layers(model: Any) -> nn.ModuleList:
     """The stack of layers. Raises ConfigError where the model doesn't show one."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     stack = getattr(decoder, "encoder", None) or getattr(decoder, "transformer", None) or decoder
@@ -177,7 +184,7 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     )
 
 
-def final_norm(model: Any) -> nn.Module:
+def find_final_norm(model: Any) -> nn.Module:
     """The norm after the last layer; an empty module where there is none."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     for name in ("norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm"):
@@ -187,11 +194,11 @@ def final_norm(model: Any) -> nn.Module:
     return nn.Identity()
 
 
-def block_names(model: Any) -> list[str]:
+def list_block_names(model: Any) -> list[str]:
     """Full names of the attention and MLP blocks of every layer; ConfigError where they aren't known."""
     names = {id(module): name for name, module in model.named_modules()}
     block_names = []
-    for layer in decoder_layers(model):
+    for layer in find_decoder_layers(model):
         parts = dict(layer.named_children())
         attention = next((parts[name] for name in ATTENTION if name in parts), None)
         mlp = next((parts[name] for name in MLP if name in parts), None)
@@ -210,7 +217,9 @@ def block_names(model: Any) -> list[str]:
 # `store.training.methods` is the table of what there is; here each entry becomes a peft config, or a choice
 # of the model's own weights.
 
-LARGE_STEPS = 1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
+DEFAULT_STEPS = (
+    1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
+)
 PEFT_HEADS = ("classifier", "score")  # that peft trains and saves by itself in a classifier
 ALLOCATIONS = 100  # how often AdaLoRA deals rank anew over a run
 
@@ -220,8 +229,8 @@ def make_trainable(
     config: TrainConfig,
     dtype: torch.dtype,
     *,
-    steps: int = LARGE_STEPS,
-    start: adapter_weights.Sources | None = None,
+    steps: int = DEFAULT_STEPS,
+    start: adapter_weights.InitSources | None = None,
 ) -> Any:
     """The model with exactly the parameters that the method trains requiring gradients.
 
@@ -231,7 +240,7 @@ def make_trainable(
     doesn't have.
     """
     if METHODS[config.method].adapter:
-        model = _with_adapter(model, config, dtype, steps)
+        model = _add_adapter(model, config, dtype, steps)
         if start is not None and "init_lora_weights" in METHODS[config.method].fields:
             adapter_weights.set_initial_weights(model, config, start)
     else:
@@ -241,9 +250,9 @@ def make_trainable(
     return model
 
 
-def _with_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int) -> Any:
+def _add_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int) -> Any:
     try:
-        wanted = adapter_config(model, config, steps)
+        wanted = build_adapter_config(model, config, steps)
         _keep_head(model, wanted)
         model = get_peft_model(model, wanted, autocast_adapter_dtype=False)
     except (ValueError, TypeError) as error:
@@ -263,40 +272,40 @@ def _with_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: in
 
 def _keep_head(model: Any, wanted: PeftConfig) -> None:
     """Have the whole head trained and saved with the adapter: of its modules peft knows the last alone."""
-    unknown = [name for name in head_names(model) if name not in PEFT_HEADS]
+    unknown = [name for name in list_head_names(model) if name not in PEFT_HEADS]
     if unknown and hasattr(wanted, "modules_to_save"):
         wanted.modules_to_save = unknown
 
 
-def adapter_config(model: Any, config: TrainConfig, steps: int = LARGE_STEPS) -> PeftConfig:
+def build_adapter_config(model: Any, config: TrainConfig, steps: int = DEFAULT_STEPS) -> PeftConfig:
     """peft's config of the adapter."""
     return _CONFIGS[config.method](model, config, steps)
 
 
-def _task_type(config: TrainConfig) -> str:
+def _choose_task_type(config: TrainConfig) -> str:
     return "SEQ_CLS" if config.task == "classification" else "CAUSAL_LM"  # peft trains the head of the first
 
 
-def _lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+def _build_lora(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return LoraConfig(
-        task_type=_task_type(config),
+        task_type=_choose_task_type(config),
         r=config.rank,
         lora_alpha=config.lora_alpha or 2 * config.rank,
         lora_dropout=config.lora_dropout,
-        target_modules=targets(model, config),
+        target_modules=resolve_targets(model, config),
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )
 
 
-def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
+def _build_adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
     return AdaLoraConfig(
-        task_type=_task_type(config),
-        init_r=config.init_r or initial_rank(config.rank),
+        task_type=_choose_task_type(config),
+        init_r=config.init_r or compute_initial_rank(config.rank),
         target_r=config.rank,
         lora_alpha=config.lora_alpha or 2 * config.rank,
         lora_dropout=config.lora_dropout,
-        target_modules=targets(model, config),
+        target_modules=resolve_targets(model, config),
         total_step=max(steps, 2),
         tinit=int(FIRST_SHARE * steps),
         tfinal=int(FINAL_SHARE * steps),
@@ -304,67 +313,75 @@ def _adalora(model: Any, config: TrainConfig, steps: int) -> PeftConfig:
     )
 
 
-def _vera(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+def _build_vera(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return VeraConfig(
-        task_type=_task_type(config),
+        task_type=_choose_task_type(config),
         r=config.rank,
         vera_dropout=config.lora_dropout,
-        target_modules=targets(model, config),
+        target_modules=resolve_targets(model, config),
         projection_prng_key=config.seed,
         save_projection=True,
     )
 
 
-def _oft(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    names = targets(model, config)
-    blocks = {block_size(m.width, config.oft_block_size) for m in matrix_sizes(model, config).targets}
+def _build_oft(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    names = resolve_targets(model, config)
+    blocks = {
+        choose_block_size(m.width, config.oft_block_size) for m in measure_matrix_sizes(model, config).targets
+    }
     if len(blocks) > 1:
         raise ConfigError(
             f"Blocks of {config.oft_block_size} don't divide the inputs of all target matrices.",
             fix=f"Try {', '.join(map(str, sorted(blocks)))}, or name fewer target_modules.",
             field="oft_block_size",
         )
-    return OFTConfig(task_type=_task_type(config), r=0, oft_block_size=blocks.pop(), target_modules=names)
-
-
-def _ia3(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    names = targets(model, config)
-    return IA3Config(
-        task_type=_task_type(config),
-        target_modules=names,
-        feedforward_modules=feedforward(model, names),
+    return OFTConfig(
+        task_type=_choose_task_type(config), r=0, oft_block_size=blocks.pop(), target_modules=names
     )
 
 
-def _prompt_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    return PromptTuningConfig(task_type=_task_type(config), num_virtual_tokens=config.num_virtual_tokens)
+def _build_ia3(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    names = resolve_targets(model, config)
+    return IA3Config(
+        task_type=_choose_task_type(config),
+        target_modules=names,
+        feedforward_modules=select_feedforward(model, names),
+    )
 
 
-def _prefix_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    return PrefixTuningConfig(task_type=_task_type(config), num_virtual_tokens=config.num_virtual_tokens)
+def _build_prompt_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return PromptTuningConfig(
+        task_type=_choose_task_type(config), num_virtual_tokens=config.num_virtual_tokens
+    )
 
 
-def _p_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+def _build_prefix_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    return PrefixTuningConfig(
+        task_type=_choose_task_type(config), num_virtual_tokens=config.num_virtual_tokens
+    )
+
+
+def _build_p_tuning(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     return PromptEncoderConfig(
-        task_type=_task_type(config),
+        task_type=_choose_task_type(config),
         num_virtual_tokens=config.num_virtual_tokens,
         encoder_hidden_size=config.encoder_hidden_size or model.config.get_text_config().hidden_size,
     )
 
 
-def _llama_adapter(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+def _build_llama_adapter(model: Any, config: TrainConfig, _: int) -> PeftConfig:
     layers = model.config.get_text_config().num_hidden_layers
     return AdaptionPromptConfig(
-        task_type=_task_type(config),
+        task_type=_choose_task_type(config),
         adapter_len=config.adapter_len,
-        adapter_layers=adapted_layers(layers, config.adapter_layers),
+        adapter_layers=count_adapted_layers(layers, config.adapter_layers),
     )
 
 
-def _bottleneck(model: Any, config: TrainConfig, _: int) -> PeftConfig:
-    blocks = block_names(model)
+def _build_bottleneck(model: Any, config: TrainConfig, _: int) -> PeftConfig:
+    blocks = list_block_names(model)
     return BottleneckConfig(
-        task_type=_task_type(config),
+        task_type=_choose_task_type(config),
         bottleneck_size=config.bottleneck_size,
         hidden_size=model.config.get_text_config().hidden_size,
         target_modules=blocks,
@@ -372,21 +389,21 @@ def _bottleneck(model: Any, config: TrainConfig, _: int) -> PeftConfig:
 
 
 _CONFIGS: dict[str, Callable[[Any, TrainConfig, int], PeftConfig]] = {
-    "lora": _lora,
-    "qlora": _lora,
-    "adalora": _adalora,
-    "vera": _vera,
-    "oft": _oft,
-    "ia3": _ia3,
-    "prompt_tuning": _prompt_tuning,
-    "prefix_tuning": _prefix_tuning,
-    "p_tuning": _p_tuning,
-    "llama_adapter": _llama_adapter,
-    "bottleneck": _bottleneck,
+    "lora": _build_lora,
+    "qlora": _build_lora,
+    "adalora": _build_adalora,
+    "vera": _build_vera,
+    "oft": _build_oft,
+    "ia3": _build_ia3,
+    "prompt_tuning": _build_prompt_tuning,
+    "prefix_tuning": _build_prefix_tuning,
+    "p_tuning": _build_p_tuning,
+    "llama_adapter": _build_llama_adapter,
+    "bottleneck": _build_bottleneck,
 }
 
 
-def _full(model: Any, config: TrainConfig) -> None:
+def _train_all(model: Any, config: TrainConfig) -> None:
     """Every weight is trained as it came."""
 
 
@@ -404,13 +421,13 @@ def check_layers(config: TrainConfig, layers: int) -> None:
 
 def _freeze(model: Any, config: TrainConfig) -> None:
     """Train the top layers and the norm after them alone, and the embeddings where that is asked for."""
-    layers = decoder_layers(model)
+    layers = find_decoder_layers(model)
     check_layers(config, len(layers))
     model.requires_grad_(False)
-    for module in (*layers[-config.trainable_layers :], final_norm(model)):
+    for module in (*layers[-config.trainable_layers :], find_final_norm(model)):
         module.requires_grad_(True)
     if config.task == "classification":
-        for name in head_names(model):
+        for name in list_head_names(model):
             model.get_submodule(name).requires_grad_(True)
     if config.train_embeddings:
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -418,22 +435,22 @@ def _freeze(model: Any, config: TrainConfig) -> None:
                 module.requires_grad_(True)
 
 
-_OWN_WEIGHTS: dict[str, Callable[[Any, TrainConfig], None]] = {"full": _full, "freeze": _freeze}
+_OWN_WEIGHTS: dict[str, Callable[[Any, TrainConfig], None]] = {"full": _train_all, "freeze": _freeze}
 
 
-def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+def list_trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     """Names and parameters that are trained, in the model's order."""
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
     """(trainable, total) parameters; a 4-bit weight counts as what it stands for."""
-    total = sum(parameter_size(p) for p in model.parameters())
-    return sum(p.numel() for _, p in trainable(model)), total
+    total = sum(count_parameter_values(p) for p in model.parameters())
+    return sum(p.numel() for _, p in list_trainable(model)), total
 
 
 @contextmanager
-def base_model(model: Any) -> Iterator[Any]:
+def use_base_model(model: Any) -> Iterator[Any]:
     """The model as it was before training, its adapter switched off inside; `model` must have one."""
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         yield model.get_base_model()

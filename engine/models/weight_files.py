@@ -30,11 +30,18 @@ from store.core.job_folder import read_json, write_json
 from store.core.model_folders import HEADED, NO_CODE
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-ODD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON that is none
-LONGEST_HEADER = 100_000_000  # bytes, as of safetensors itself
+INVALID_JSON_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)  # of JSON that is none
+MAX_HEADER_BYTES = 100_000_000  # bytes, as of safetensors itself
 PIECE = 2**24  # values looked at at a time
 GIB = 2**30
-LISTED = 3  # tensors that a sentence names
+MAX_LISTED = 3  # tensors that a sentence names
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretrained(folder)."
 
@@ -65,10 +72,10 @@ class WeightCheck:
     names: str = ""
 
 
-WHOLLY = WeightCheck(0, 0)  # nothing is left to look at
+FULLY_CHECKED = WeightCheck(0, 0)  # nothing is left to look at
 
 
-def check(
+def check_weights(
     source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, seconds: float
 ) -> WeightCheck:
     """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
@@ -78,23 +85,23 @@ def check(
     """
     folder = Path(source)
     if not folder.is_dir():
-        return WHOLLY
+        return FULLY_CHECKED
     tensors = read_headers(folder)
     files = sorted({tensor.file for tensor in tensors.values()})
-    loaded = LoadedAs(source, architecture, headed)
+    loaded = LoadedWeights(source, architecture, headed)
     names = _compare(loaded, tensors, files, home)
-    return _look(files, tensors, home, seconds, names)
+    return _check_values(files, tensors, home, seconds, names)
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """Name -> tensor, of the files that transformers would load. Raises ModelError."""
     if (folder / SINGLE).exists():
-        return _header(folder / SINGLE)
+        return _read_header(folder / SINGLE)
     if not (folder / INDEX).exists():
         raise ModelError(
             f"The model folder {folder} has neither {SINGLE} nor {INDEX}.", fix=SAVE_AGAIN, field="model"
         )
-    return _sharded(folder)
+    return _read_index(folder)
 
 
 def refuse_pickled(source: str, index: Path | None) -> None:
@@ -114,11 +121,11 @@ def refuse_pickled(source: str, index: Path | None) -> None:
         )
 
 
-def _sharded(folder: Path) -> dict[str, TensorHeader]:
+def _read_index(folder: Path) -> dict[str, TensorHeader]:
     try:
         places = json.loads((folder / INDEX).read_bytes())["weight_map"]
         named = {str(name): str(file) for name, file in places.items()}
-    except ODD as error:
+    except INVALID_JSON_ERRORS as error:
         raise ModelError(f"{folder / INDEX} can't be read.", fix=SAVE_AGAIN, field="model") from error
     tensors: dict[str, TensorHeader] = {}
     for file in sorted(set(named.values())):
@@ -126,7 +133,7 @@ def _sharded(folder: Path) -> dict[str, TensorHeader]:
             raise ModelError(
                 f"{INDEX} of {folder} names {file}, which is not there.", fix=SAVE_AGAIN, field="model"
             )
-        tensors |= _header(folder / file)
+        tensors |= _read_header(folder / file)
     for name, file in named.items():
         if name not in tensors:
             raise ModelError(
@@ -137,12 +144,12 @@ def _sharded(folder: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
-def _header(path: Path) -> dict[str, TensorHeader]:
+def _read_header(path: Path) -> dict[str, TensorHeader]:
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > LONGEST_HEADER:
+            if length > MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length:,} bytes")
             document = json.loads(file.read(length))
         document.pop("__metadata__", None)
@@ -153,7 +160,7 @@ def _header(path: Path) -> dict[str, TensorHeader]:
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
         if size == end:
             safe_open(path, framework="pt").__exit__(None, None, None)  # refuses what else is wrong with it
-    except (*ODD, struct.error, SafetensorError) as error:
+    except (*INVALID_JSON_ERRORS, struct.error, SafetensorError) as error:
         raise ModelError(
             f"{path} is no safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
         ) from error
@@ -169,7 +176,7 @@ def _header(path: Path) -> dict[str, TensorHeader]:
 
 
 @dataclass(frozen=True)
-class LoadedAs:
+class LoadedWeights:
     """A folder of weights and what it is loaded as; headed: with a new classification head."""
 
     source: str
@@ -177,13 +184,13 @@ class LoadedAs:
     headed: bool
 
 
-def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
+def _compare(loaded: LoadedWeights, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
     """Raise ModelError where names or shapes are not the architecture's; why they could not be compared."""
     source, architecture, headed = loaded.source, loaded.architecture, loaded.headed
     if getattr(architecture, "quantization_config", None):
         return "the weights are stored quantised"
-    about = [architecture.to_json_string(), headed, transformers.__version__, *map(_identity, files)]
-    place = _place(home, "names", about)
+    about = [architecture.to_json_string(), headed, transformers.__version__, *map(_build_identity, files)]
+    place = _build_cache_path(home, "names", about)
     if read_json(place) is not None:
         return ""
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
@@ -203,7 +210,7 @@ def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Pat
         RuntimeError,
     ) as error:  # code that decides by numbers, of which there are none
         return f"it can't be built without numbers ({type(error).__name__})"
-    before = own_labels(Path(source) / "config.json")
+    before = count_own_labels(Path(source) / "config.json")
     refuse_misfits(source, model, loading_info, headed, tensors, before=before)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, {})
@@ -233,10 +240,13 @@ def refuse_misfits(
         if not headed or (name.startswith(body) and not name.startswith(f"{body}pooler."))
     )
     if missing:
-        some = ", ".join(missing[:LISTED]) + (f" and {len(missing) - LISTED} more" * (len(missing) > LISTED))
+        some = ", ".join(missing[:MAX_LISTED]) + (
+            f" and {len(missing) - MAX_LISTED} more" * (len(missing) > MAX_LISTED)
+        )
         noun = "tensor" if len(missing) == 1 else "tensors"
         raise ModelError(
-            f"{_where(source, tensors)} lacks the {noun} {some}, which the architecture in config.json has:"
+            f"{_find_file(source, tensors)} lacks the {noun} {some}, which the architecture in"
+            " config.json has:"
             " they would be random.".replace("they", "it" if len(missing) == 1 else "they"),
             fix=SAVE_AGAIN,
             field="model",
@@ -246,14 +256,14 @@ def refuse_misfits(
         if replaced and not name.startswith(body):
             continue
         raise ModelError(
-            f"The tensor {name} in {_where(source, tensors, name)} has the shape {list(there)}, and"
+            f"The tensor {name} in {_find_file(source, tensors, name)} has the shape {list(there)}, and"
             f" config.json asks for {list(wanted)}.",
             fix="Use the config.json that belongs to these weights.",
             field="model",
         )
 
 
-def own_labels(config_file: Path | None) -> int | None:
+def count_own_labels(config_file: Path | None) -> int | None:
     """How many labels a classifier has, by its config.json; None of what is no classifier, or has none."""
     config = (read_json(config_file) if config_file else None) or {}
     if not any(str(name).endswith(HEADED) for name in config.get("architectures") or ()):
@@ -261,7 +271,7 @@ def own_labels(config_file: Path | None) -> int | None:
     return len(config.get("id2label") or (0, 1))  # two labels are the default, and not written
 
 
-def _where(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:
+def _find_file(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:
     """The file that holds the tensor, or in which one would look for it."""
     folder = Path(source)
     if tensors and name:
@@ -276,17 +286,17 @@ def _where(source: str, tensors: dict[str, TensorHeader] | None, name: str = "")
 # -- values -------------------------------------------------------------------------------------------
 
 
-def _look(
+def _check_values(
     files: list[Path], tensors: dict[str, TensorHeader], home: Home, seconds: float, names: str
 ) -> WeightCheck:
     end = time.monotonic() + seconds
     sizes = {file: file.stat().st_size for file in files}
     done = 0
     for file in files:
-        place = _place(home, "values", [_identity(file)])
+        place = _build_cache_path(home, "values", [_build_identity(file)])
         if read_json(place) is None:
             own = [(name, tensor) for name, tensor in tensors.items() if tensor.file == file]
-            if not _all_finite(file, own, end):
+            if not _check_finite(file, own, end):
                 break
             place.parent.mkdir(parents=True, exist_ok=True)
             write_json(place, {})
@@ -294,7 +304,7 @@ def _look(
     return WeightCheck(done, sum(sizes.values()), names)
 
 
-def _all_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: float) -> bool:
+def _check_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: float) -> bool:
     """Whether all of the file was looked at in time. Raises ModelError for a value that is not finite."""
     with safe_open(file, framework="pt") as opened:
         for name, tensor in tensors:
@@ -319,12 +329,12 @@ def _refuse_not_finite(file: Path, name: str, values: torch.Tensor) -> None:
         )
 
 
-def _identity(file: Path) -> list[Any]:
+def _build_identity(file: Path) -> list[Any]:
     state = file.resolve().stat()
     return [str(file.resolve()), state.st_size, state.st_mtime_ns]
 
 
-def _place(home: Home, kind: str, about: list[Any]) -> Path:
+def _build_cache_path(home: Home, kind: str, about: list[Any]) -> Path:
     """Where it is remembered that nothing was wrong."""
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return home.cache / "weights" / f"{kind}-{name[:40]}.json"

@@ -19,23 +19,23 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from engine.monitoring.drift import threshold
-from engine.monitoring.endpoint_status import PACE_ADVICE, changed_at, pace_reason
-from engine.monitoring.text import ADVICE, alarm_reason
+from engine.monitoring.drift import compute_log_threshold
+from engine.monitoring.endpoint_status import PACE_ADVICE, describe_pace_alarm, find_change_time
+from engine.monitoring.text import ADVICE, describe_alarm
 from store.core.addresses import AddressPolicy
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.monitoring_schemas import AlertKind, MonitorAlert, PaceTest, TestState, WebhookDelivery
 from store.db.database import Database, Transaction
-from store.http.outgoing import checked_client
+from store.http.outgoing import create_checked_client
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, traffic
 from store.monitoring.config import MonitorSettings
-from store.monitoring.traffic import readable_name
+from store.monitoring.traffic import format_category_name
 from store.people import settings
 
 
-class Warned(NamedTuple):
+class AlertDetails(NamedTuple):
     """What an alert says. since: Unix time, s; places: of the requests behind it."""
 
     kind: AlertKind
@@ -46,13 +46,13 @@ class Warned(NamedTuple):
     places: tuple[int, int] | None = None
 
 
-def raise_alert(tx: Transaction, endpoint_id: str, warned: Warned, at: float) -> None:
+def raise_alert(tx: Transaction, endpoint_id: str, warned: AlertDetails, at: float) -> None:
     """Keep the alert and queue its message, unless one of the same subject is open."""
     if monitor_alerts.is_open(tx, endpoint_id, warned.kind, warned.subject):
         return
     first, last = warned.places or (None, None)
     alert: MonitorAlert = {
-        "alert_id": job_queue.new_id("alert", at),
+        "alert_id": job_queue.create_id("alert", at),
         "endpoint_id": endpoint_id,
         "kind": warned.kind,
         "subject": warned.subject,
@@ -60,8 +60,8 @@ def raise_alert(tx: Transaction, endpoint_id: str, warned: Warned, at: float) ->
         "advice": warned.advice,
         "first_place": first,
         "last_place": last,
-        "since": job_queue.utc(warned.since),
-        "raised_at": job_queue.utc(at),
+        "since": job_queue.to_utc(warned.since),
+        "raised_at": job_queue.to_utc(at),
         "acknowledged_by": None,
         "acknowledged_by_name": None,
         "acknowledged_at": None,
@@ -71,15 +71,19 @@ def raise_alert(tx: Transaction, endpoint_id: str, warned: Warned, at: float) ->
     monitor_alerts.insert(tx, alert)
     if monitor_alerts.webhook(tx):
         monitor_alerts.queue_messages(
-            tx, job_queue.new_id("message", at), alert["alert_id"], _message(tx, alert), job_queue.utc(at)
+            tx,
+            job_queue.create_id("message", at),
+            alert["alert_id"],
+            _build_message(tx, alert),
+            job_queue.to_utc(at),
         )
 
 
-def raise_drift(
+def raise_drift_alerts(
     tx: Transaction, endpoint_id: str, states: list[TestState], settings: MonitorSettings, at: float
 ) -> None:
     """Of each watched value whose test has gone over its threshold."""
-    limit = threshold(settings.alpha, len(settings.watched))
+    limit = compute_log_threshold(settings.alpha, len(settings.watched))
     for state in states:
         place = state["alarm_place"]
         if place is None or state["alarm_at"] is None:
@@ -89,13 +93,15 @@ def raise_drift(
         lowest_place, lowest_at = state["lowest_place"], state["lowest_at"]
         first = place if lowest_place is None else lowest_place
         since = state["alarm_at"] if lowest_at is None else lowest_at
-        changed = traffic.values_between(tx, endpoint_id, state["name"], (first, place))
-        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed, readable_name)
-        warned = Warned("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
+        changed = traffic.read_values_between(tx, endpoint_id, state["name"], (first, place))
+        reason = describe_alarm(
+            state, limit, settings.alpha, len(settings.watched), changed, format_category_name
+        )
+        warned = AlertDetails("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
 
 
-def raise_pace(
+def raise_pace_alerts(
     tx: Transaction, endpoint_id: str, tests: list[PaceTest], settings: MonitorSettings, at: float
 ) -> None:
     """Of answers that are slower, and of more failures, where their test has gone over its threshold."""
@@ -103,17 +109,20 @@ def raise_pace(
         place, alarm_at = test["alarm_place"], test["alarm_at"]
         if place is None or alarm_at is None:
             continue
-        since = changed_at(test)
+        since = find_change_time(test)
         first = test["since"]["place"]
         kind: AlertKind = "latency" if test["name"] == "slower" else "errors"
-        reason = pace_reason(test, settings.alpha)
+        reason = describe_pace_alarm(test, settings.alpha)
         places = (place if first is None else first, place)
         raise_alert(
-            tx, endpoint_id, Warned(kind, test["name"], reason, PACE_ADVICE[test["name"]], since, places), at
+            tx,
+            endpoint_id,
+            AlertDetails(kind, test["name"], reason, PACE_ADVICE[test["name"]], since, places),
+            at,
         )
 
 
-def _message(tx: Transaction, alert: MonitorAlert) -> str:
+def _build_message(tx: Transaction, alert: MonitorAlert) -> str:
     """As the webhook gets it: no text of a request."""
     named = [each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == alert["endpoint_id"]]
     message = {
@@ -135,18 +144,18 @@ def _message(tx: Transaction, alert: MonitorAlert) -> str:
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0  # until the head of an answer; its body is not read
-HANG_SECONDS = 15.0  # of all together, however slowly an answer drips
-SIGNATURE = "Tunebench-Signature"
+TOTAL_SECONDS = 15.0  # of all together, however slowly an answer drips
+SIGNATURE_HEADER = "Tunebench-Signature"
 
 
-class Delivered(NamedTuple):
+class DeliveryResult(NamedTuple):
     """status: of the answer, None where none came. trouble: why it doesn't count, empty where it does."""
 
     status: int | None
     trouble: str
 
 
-def signature(secret: str, at: float, body: str) -> str:
+def sign_message(secret: str, at: float, body: str) -> str:
     """t=SECONDS,v1=HEX: HMAC-SHA256 of "SECONDS.BODY", so that an old message can't be sent again."""
     stamp = int(at)
     digest = hmac.new(secret.encode(), f"{stamp}.{body}".encode(), hashlib.sha256).hexdigest()
@@ -173,36 +182,36 @@ def check_url(url: str, policy: AddressPolicy) -> None:
     policy.check(url, "url")
 
 
-def send_message(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> Delivered:
+def send_message(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> DeliveryResult:
     """Send one message; an answer of 200 to 299 counts. It comes back within HANG_SECONDS."""
-    outcome: list[Delivered] = []
+    outcome: list[DeliveryResult] = []
     thread = threading.Thread(
         target=lambda: outcome.append(_send(url, secret, body, at, policy)), daemon=True
     )
     thread.start()
-    thread.join(HANG_SECONDS)
-    return outcome[0] if outcome else Delivered(None, f"No answer within {HANG_SECONDS:.0f} s.")
+    thread.join(TOTAL_SECONDS)
+    return outcome[0] if outcome else DeliveryResult(None, f"No answer within {TOTAL_SECONDS:.0f} s.")
 
 
-def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> Delivered:
+def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> DeliveryResult:
     headers = {"Content-Type": "application/json", "User-Agent": "Tunebench"}
-    headers[SIGNATURE] = signature(secret, at, body)
+    headers[SIGNATURE_HEADER] = sign_message(secret, at, body)
     timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
     try:
         check_url(url, policy)
         with (
-            checked_client(url, policy, timeout) as client,
+            create_checked_client(url, policy, timeout) as client,
             client.stream("POST", url, content=body.encode(), headers=headers) as answer,
         ):
             status = answer.status_code
     except ConfigError as error:
-        return Delivered(None, str(error))
+        return DeliveryResult(None, str(error))
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Delivered(None, str(error) or type(error).__name__)
+        return DeliveryResult(None, str(error) or type(error).__name__)
     if 200 <= status < 300:
-        return Delivered(status, "")
+        return DeliveryResult(status, "")
     moved = " It leads elsewhere, which is not followed." if 300 <= status < 400 else ""
-    return Delivered(status, f"It answered {status}.{moved}")
+    return DeliveryResult(status, f"It answered {status}.{moved}")
 
 
 # Messages to the webhook, in a thread of their own: an address that hangs holds up no queue and no log.
@@ -212,8 +221,8 @@ def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) ->
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-WAITS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attempt, the third, …
+POLL_SECONDS = 2.0
+RETRY_SECONDS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attempt, the third, …
 
 
 class WebhookSender(threading.Thread):
@@ -223,7 +232,7 @@ class WebhookSender(threading.Thread):
         self,
         database: Database,
         home: Home,
-        post: Callable[[str, str, str, float, AddressPolicy], Delivered] = send_message,
+        post: Callable[[str, str, str, float, AddressPolicy], DeliveryResult] = send_message,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="webhooks", daemon=True)
@@ -232,7 +241,7 @@ class WebhookSender(threading.Thread):
 
     def run(self) -> None:
         trouble = ""
-        while not self._ended.wait(LOOK_SECONDS):
+        while not self._ended.wait(POLL_SECONDS):
             try:
                 self.step()
                 trouble = ""
@@ -244,7 +253,7 @@ class WebhookSender(threading.Thread):
     def step(self, now: float | None = None) -> int:
         """Send what is due; how many messages that were."""
         at = self.clock() if now is None else now
-        due = monitor_alerts.due_messages(self.database, job_queue.utc(at))
+        due = monitor_alerts.list_due_messages(self.database, job_queue.to_utc(at))
         for delivery in due:
             if self._ended.is_set():
                 break
@@ -259,13 +268,15 @@ class WebhookSender(threading.Thread):
     def _deliver(self, delivery: WebhookDelivery, at: float) -> None:
         webhook = monitor_alerts.webhook(self.database)
         if webhook is None:
-            outcome = Delivered(None, "There is no webhook any more.")
+            outcome = DeliveryResult(None, "There is no webhook any more.")
         else:
-            policy = settings.address_policy(self.database, self.home)
-            secret = monitor_alerts.webhook_secret(self.database)
+            policy = settings.get_address_policy(self.database, self.home)
+            secret = monitor_alerts.get_webhook_secret(self.database)
             outcome = self.post(webhook["url"], secret, delivery["body"], at, policy)
-        left = delivery["attempts"] < len(WAITS) and webhook is not None
-        again = job_queue.utc(at + WAITS[delivery["attempts"]]) if outcome.trouble and left else None
+        left = delivery["attempts"] < len(RETRY_SECONDS) and webhook is not None
+        again = (
+            job_queue.to_utc(at + RETRY_SECONDS[delivery["attempts"]]) if outcome.trouble and left else None
+        )
         if self._ended.is_set():
             return  # the store may be closed by now; the message goes again
         with self.database.transaction() as tx:
@@ -275,5 +286,5 @@ class WebhookSender(threading.Thread):
                 status=outcome.status,
                 trouble=outcome.trouble,
                 next_at=again,
-                at=job_queue.utc(at),
+                at=job_queue.to_utc(at),
             )

@@ -16,11 +16,11 @@ import torch
 from engine.data import training_rows
 from engine.evaluation import evaluated_model
 from engine.models import hardware
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import REASONS, TokenRows, render
 from engine.monitoring.measured_requests import ScoredAnswers
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import ModelError, NotFoundError
 from store.core.job_folder import read_json
 from store.core.monitoring_schemas import ServedBase
@@ -31,7 +31,7 @@ from store.training.train_config import TrainConfig
 BATCH = 8  # rows at most; fewer where their logits would take too much room
 
 
-class BasesOfVersions:
+class VersionBases:
     """Bases by where they lie (`measured_requests.BaseModels`). One is held at a time."""
 
     def __init__(self, job: WorkerJob) -> None:
@@ -52,15 +52,17 @@ class BasesOfVersions:
         """Of what was trained the model that it was trained on, else the model itself."""
         job, model = self._job, base["model"]
         if not base["run"] and not is_reference(model):
-            name = _beneath(Path(model).expanduser()) or model
-            return evaluated_model.source(job, name), evaluated_model.plain_config(name)
+            name = _find_base(Path(model).expanduser()) or model
+            return evaluated_model.resolve_source(job, name), evaluated_model.build_default_config(name)
         run = (
-            evaluated_model.of_run(job, base["run"])
+            evaluated_model.find_run(job, base["run"])
             if base["run"]
-            else evaluated_model.of_version(job, model)
+            else evaluated_model.find_version(job, model)
         )
         imported = not run.fingerprint and not run.adapter  # a whole model that nobody here trained
-        return str(run.folder.model) if imported else evaluated_model.base_source(job, run), run.config
+        return str(run.folder.model) if imported else evaluated_model.resolve_base_source(
+            job, run
+        ), run.config
 
     def score(self, key: str, conversations: Sequence[list[Message]]) -> ScoredAnswers:
         """Raises ModelError for a base that can't be loaded, Cancelled and OutOfMemory on the way."""
@@ -68,13 +70,13 @@ class BasesOfVersions:
         self._job.progress(0, len(conversations), "answers", "Loading the base model")
         source, config = self._bases[key]
         _check_room(source)
-        subject = evaluated_model.untouched(self._job, config, source)
+        subject = evaluated_model.load_untrained(self._job, config, source)
         loading = time.perf_counter() - began
-        rows = last_answers(render(subject.tokenizer, np.arange(len(conversations)), conversations))
+        rows = keep_last_answers(render(subject.tokenizer, np.arange(len(conversations)), conversations))
         longest = int(rows.lengths.max(initial=1))
-        part = training_rows.cut(rows, min(longest, subject.positions or longest))
+        part = training_rows.truncate_rows(rows, min(longest, subject.positions or longest))
         device = torch.device(self._job.device)
-        tell = ProgressReporter(self._job, len(part.rows), "answers", "Asking the base model")
+        tell = RowProgressReporter(self._job, len(part.rows), "answers", "Asking the base model")
 
         def on_batch(done: int) -> None:
             hardware.guard_memory(subject.config, device)
@@ -82,7 +84,9 @@ class BasesOfVersions:
 
         nats: list[float | None] = [None] * len(conversations)
         if len(part.rows):
-            losses = row_losses(subject.model, part.rows, batch_size=BATCH, device=device, on_batch=on_batch)
+            losses = compute_row_losses(
+                subject.model, part.rows, batch_size=BATCH, device=device, on_batch=on_batch
+            )
             means = losses.loss_sum / losses.tokens
             for place, mean in zip(losses.row_ids.tolist(), means.tolist(), strict=True):
                 nats[place] = mean
@@ -97,7 +101,7 @@ def _check_room(source: str) -> None:
     """Raise ModelError where the weights can't fit beside what is served: a killed look is made again and
     again. Those that come from a hub are not known yet."""
     needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors")) / hardware.GIB
-    free, _ = hardware.available_gib(torch.device("cpu"))
+    free, _ = hardware.measure_available_gib(torch.device("cpu"))
     if needed > free:
         raise ModelError(
             f"The weights of the base take {needed:.1f} GiB of memory, and {free:.1f} are free.",
@@ -105,7 +109,7 @@ def _check_room(source: str) -> None:
         )
 
 
-def last_answers(rows: TokenRows) -> TokenRows:
+def keep_last_answers(rows: TokenRows) -> TokenRows:
     """The rows with the tokens of the last answer alone as trained: earlier ones were asked, not given."""
     trained = rows.trained.copy()
     for first, end in zip(rows.starts[:-1], rows.starts[1:], strict=True):
@@ -115,7 +119,7 @@ def last_answers(rows: TokenRows) -> TokenRows:
     return TokenRows(rows.row_ids, rows.starts, rows.ids, trained, rows.reasons)
 
 
-def _beneath(folder: Path) -> str:
+def _find_base(folder: Path) -> str:
     """The base that an adapter's folder names; empty where the folder holds a whole model, or is none."""
     settings = read_json(folder / "adapter_config.json") if folder.is_dir() else None
     note = read_json(folder / "tunebench.json") if settings else None

@@ -9,7 +9,7 @@ from datetime import timedelta
 from engine.monitoring import sequential_tests
 from engine.monitoring.alerts import check_url
 from engine.monitoring.checks import SUBJECT
-from engine.monitoring.drift import WATCHED, begun_anew
+from engine.monitoring.drift import WATCHED_SIGNALS, restart_test
 from engine.monitoring.sequential_tests import PACES
 from engine.server.command import ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
@@ -22,22 +22,22 @@ from store.core.schemas import Person
 from store.data import datasets
 from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluations
-from store.http.schemas import Done, JobQueued
+from store.http.schemas import EmptyAnswer, JobQueued
 from store.jobs import job_queue
 from store.monitoring import logged_requests, monitor_alerts, monitors, side_by_side
 from store.monitoring.config import (
     KIND,
-    AlertSeen,
+    AlertAcknowledgement,
     JudgeRequests,
-    JudgingOfRequests,
     MonitorConfig,
     MonitorSettings,
+    RequestJudgingConfig,
     Webhook,
 )
-from store.monitoring.logged_requests import JudgedWindow
+from store.monitoring.logged_requests import JudgingWindow
 from store.people import settings
 
-LEAST_SECRET = 16  # characters
+MIN_SECRET = 16  # characters
 
 
 class WebhookTrial(Config):
@@ -60,20 +60,24 @@ class MonitorCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "set_monitor": Command(MonitorConfig, self.set_monitor, _of_endpoint, by_person=True),
-            "acknowledge_alert": Command(AlertSeen, self.acknowledge_alert, _of_alert, by_person=True),
-            "judge_requests": Command(JudgeRequests, self.judge_requests, _of_judged, makes_work=True),
-            "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, by_person=True),
-            "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook),
+            "set_monitor": Command(MonitorConfig, self.set_monitor, _find_endpoint_subject, by_person=True),
+            "acknowledge_alert": Command(
+                AlertAcknowledgement, self.acknowledge_alert, _find_alert_subject, by_person=True
+            ),
+            "judge_requests": Command(
+                JudgeRequests, self.judge_requests, _find_judging_subject, makes_work=True
+            ),
+            "set_webhook": Command(Webhook, self.set_webhook, _find_webhook_subject, by_person=True),
+            "try_webhook": Command(WebhookTrial, self.try_webhook, _find_webhook_subject),
         }
 
-    def set_monitor(self, body: MonitorConfig, person: Person) -> Done:
+    def set_monitor(self, body: MonitorConfig, person: Person) -> EmptyAnswer:
         """Other settings; the tests begin anew where what they rest on is another. Raises NotFoundError and
         ConfigError that name the field at fault."""
         with self.database.transaction() as tx:
             endpoint = monitors.endpoint(tx, body.endpoint)
             settings = self._resolved(tx, body.settings)
-            at = job_queue.utc(self.clock())
+            at = job_queue.to_utc(self.clock())
             monitors.configure(tx, endpoint["endpoint_id"], settings, person["name"], at)
         return {}
 
@@ -91,7 +95,7 @@ class MonitorCommands:
             raise ConfigError(error.message, fix=error.fix, field=settings.reference) from error
         return settings.model_copy(update=changes)
 
-    def acknowledge_alert(self, body: AlertSeen, person: Person) -> Done:
+    def acknowledge_alert(self, body: AlertAcknowledgement, person: Person) -> EmptyAnswer:
         """Somebody has seen it. A test that raised it begins anew. Raises StateError where somebody has
         already."""
         with self.database.transaction() as tx:
@@ -104,10 +108,10 @@ class MonitorCommands:
             is_test = alert["kind"] == "drift" or alert["subject"] in PACES
             outcome = body.outcome if is_test else None
             by = person["person_id"], person["name"]
-            at = job_queue.utc(self.clock())
+            at = job_queue.to_utc(self.clock())
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
-                _begin_anew(tx, alert["endpoint_id"], alert["subject"], outcome)
+                _restart_test(tx, alert["endpoint_id"], alert["subject"], outcome)
             if (alert["kind"], alert["subject"]) == ("quality", SUBJECT):  # compared anew from here on
                 for pair in side_by_side.listed(tx, alert["endpoint_id"]):
                     if pair["role"] == SUBJECT:
@@ -124,85 +128,87 @@ class MonitorCommands:
                 raise StateError(
                     f"A judge is being asked about {endpoint['name']}.", fix="Wait until it has answered."
                 )
-            end = job_queue.utc(at)
-            window = JudgedWindow(endpoint["endpoint_id"], end - timedelta(hours=body.hours), end)
+            end = job_queue.to_utc(at)
+            window = JudgingWindow(endpoint["endpoint_id"], end - timedelta(hours=body.hours), end)
             judge = body.judge
             if "max_calls" not in judge.model_fields_set:  # enough for all that is asked about
-                answers = body.rows + logged_requests.rated(tx, window)
+                answers = body.rows + logged_requests.list_rated_answers(tx, window)
                 judge = judge.model_copy(update={"max_calls": answers * (1 + judge.retries)})
             place = {"endpoint": window.endpoint_id, "start": window.start, "end": end}
-            asked = JudgingOfRequests.parse(body.model_dump() | {"judge": judge.model_dump()} | place)
-            job_id, title = job_queue.new_id("job", at), f"Judge requests of {endpoint['name']}"
+            asked = RequestJudgingConfig.parse(body.model_dump() | {"judge": judge.model_dump()} | place)
+            job_id, title = job_queue.create_id("job", at), f"Judge requests of {endpoint['name']}"
             document = asked.model_dump(mode="json", exclude_none=True)
             job_queue.insert(tx, job_queue.NewJob(job_id, KIND, title, document, at))
         return {"job_id": job_id}
 
-    def set_webhook(self, body: Webhook, person: Person) -> Done:
+    def set_webhook(self, body: Webhook, person: Person) -> EmptyAnswer:
         """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
         if body.url:
-            check_url(body.url, settings.address_policy(self.database, self.home))
-            if len(body.secret) < LEAST_SECRET:
+            check_url(body.url, settings.get_address_policy(self.database, self.home))
+            if len(body.secret) < MIN_SECRET:
                 raise ConfigError(
                     f"secret has {len(body.secret)} characters.",
-                    fix=f"Give at least {LEAST_SECRET}, which the other side has too.",
+                    fix=f"Give at least {MIN_SECRET}, which the other side has too.",
                     field="secret",
                 )
         with self.database.transaction() as tx:
-            monitor_alerts.set_webhook(tx, body.url, body.secret, person["name"], job_queue.utc(self.clock()))
+            monitor_alerts.set_webhook(
+                tx, body.url, body.secret, person["name"], job_queue.to_utc(self.clock())
+            )
         return {}
 
-    def try_webhook(self, body: WebhookTrial) -> Done:
+    def try_webhook(self, body: WebhookTrial) -> EmptyAnswer:
         """Queue a message that says it is a trial. Raises StateError where there is no webhook."""
         at = self.clock()
         with self.database.transaction() as tx:
             if monitor_alerts.webhook(tx) is None:
                 raise StateError("There is no webhook.", fix="Set one first.")
-            message = json.dumps({"event": "trial", "sent_at": f"{job_queue.utc(at).isoformat()}Z"})
+            message = json.dumps({"event": "trial", "sent_at": f"{job_queue.to_utc(at).isoformat()}Z"})
             monitor_alerts.queue_messages(
-                tx, job_queue.new_id("message", at), None, message, job_queue.utc(at)
+                tx, job_queue.create_id("message", at), None, message, job_queue.to_utc(at)
             )
         return {}
 
 
-def _begin_anew(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOutcome) -> None:
+def _restart_test(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOutcome) -> None:
     monitor = monitors.find(tx, endpoint_id)
     if monitor is None:
         return
     same = outcome == "same_reference"
 
     def next_state(state: TestState) -> TestState:
-        return begun_anew(state, same_reference=same) if state["name"] == name else state
+        return restart_test(state, same_reference=same) if state["name"] == name else state
 
     if name in PACES and monitor["pace"]:
         tests = [
             sequential_tests.restart_pace_test(test, same_reference=same) if test["name"] == name else test
             for test in monitor["pace"]["tests"]
         ]
-        monitors.keep_pace(tx, endpoint_id, {**monitor["pace"], "tests": tests})
+        monitors.save_pace(tx, endpoint_id, {**monitor["pace"], "tests": tests})
         return
-    monitors.begin_anew(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
+    monitors.restart_tests(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
 
 
-def _of_endpoint(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubject:
+def _find_endpoint_subject(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubject:
     endpoint = monitors.endpoint(db, body.endpoint)
     return ActivitySubject(
         "setting", f"monitor-{endpoint['endpoint_id']}", f"the monitor of {endpoint['name']}"
     )
 
 
-def _of_judged(db: Queryable, body: JudgeRequests) -> ActivitySubject:
+def _find_judging_subject(db: Queryable, body: JudgeRequests) -> ActivitySubject:
     endpoint = monitors.endpoint(db, body.endpoint)
     return ActivitySubject("setting", f"monitor-{endpoint['endpoint_id']}", endpoint["name"])
 
 
-def _of_alert(db: Queryable, body: AlertSeen, _: Person) -> ActivitySubject:
+def _find_alert_subject(db: Queryable, body: AlertAcknowledgement, _: Person) -> ActivitySubject:
     alert = monitor_alerts.get(db, body.alert)
     named = [each["name"] for each in monitors.endpoints(db) if each["endpoint_id"] == alert["endpoint_id"]]
     name = named[0] if named else alert["endpoint_id"]
-    watched = [each.noun for each in WATCHED.values() if each.name == alert["subject"]]
+    watched = [each.noun for each in WATCHED_SIGNALS.values() if each.name == alert["subject"]]
     detail = watched[0] if watched else alert["kind"]
     return ActivitySubject("setting", f"monitor-{alert['endpoint_id']}", f"the monitor of {name}", detail)
 
 
-def _of_webhook(*_: object) -> ActivitySubject:
+def _find_webhook_subject(*_: object) -> ActivitySubject:
     return ActivitySubject("setting", "webhook", "the webhook of alerts")

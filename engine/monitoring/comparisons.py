@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.evaluation.statistics import intervals
-from engine.evaluation.statistics.intervals import Interval, difference_of_estimates, wilson_interval
+from engine.evaluation.statistics.intervals import Interval, subtract_estimates, wilson_interval
 
 # Two versions side by side: is the one better or worse than the other, however often one looks?
 #
@@ -37,12 +37,12 @@ from engine.evaluation.statistics.intervals import Interval, difference_of_estim
 # seeded.
 
 GRID = 4096  # parts of 1 to which a caller's share is rounded, so that a failure in a thousand is one
-AT_ONCE = 10_000  # draws that are held in memory
+DRAW_BATCH = 10_000  # draws that are held in memory
 FIRST_LOOK = 20  # answers
 GROWTH = 1.5
-FIRST_DRAWS, LEAST_DRAWS, MOST_DRAWS = 1_000, 20_000, 100_000
+FIRST_DRAWS, MIN_DRAWS, MAX_DRAWS = 1_000, 20_000, 100_000
 DRAWS_OF_ALPHA = 10  # that a p-value of alpha rests on
-COMMON = 0.04  # a p-value of the first draws that needs no more of them
+CLEAR_P = 0.04  # a p-value of the first draws that needs no more of them
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -50,7 +50,7 @@ Callers = Mapping[int, int]  # a caller's share of good answers in parts of GRID
 
 
 @dataclass(frozen=True)
-class Look:
+class InterimLook:
     """One look. difference: the second less the first; p: of its being luck; alpha: that this look spends;
     attainable: with so few callers something can be told at all."""
 
@@ -73,52 +73,59 @@ class Look:
         return self.p <= self.alpha and self.difference.value < 0
 
 
-def next_look(answers: int) -> int:
+def compute_next_look(answers: int) -> int:
     """The number of answers at which is looked again, after a look at so many."""
     return max(FIRST_LOOK, math.ceil(GROWTH * answers))
 
 
-def alpha_of(look: int, alpha: float) -> float:
+def compute_look_alpha(look: int, alpha: float) -> float:
     """What the look of that number, from 1 on, may spend; all looks together spend alpha."""
     return 3 * alpha / ((look + 2) * (look + 3))
 
 
-def compare(first: Callers, second: Callers, look: int, alpha: float) -> Look:
+def compare_callers(first: Callers, second: Callers, look: int, alpha: float) -> InterimLook:
     """Callers of two versions, each dealt to one of them by chance. `look`: the number of this one."""
-    spent, n, m = alpha_of(look, alpha), sum(first.values()), sum(second.values())
+    spent, n, m = compute_look_alpha(look, alpha), sum(first.values()), sum(second.values())
     if not n or not m:
         nothing = Interval(math.nan, None, None, n + m, why="nothing is known of answers of one of them")
-        return Look(_mean(first), _mean(second), n, m, nothing, 1.0, spent, attainable=False)
+        return InterimLook(_mean(first), _mean(second), n, m, nothing, 1.0, spent, attainable=False)
     places = sorted({*first, *second})
     values = np.array(places, float) / GRID
     counts = np.array([[side.get(place, 0) for place in places] for side in (first, second)], np.int64)
-    p = _p_value(lambda random, draws: _dealt(values, counts, random, draws), spent, int(n + m))
-    of_first, of_second = (of_callers(values, side, 1 - spent) for side in counts)
-    change = _as_told(intervals.difference_of_estimates(of_second, of_first), p <= spent)
-    attainable = 2 * math.exp(-_log_dealings(n, m)) <= spent
-    return Look(of_first.value, of_second.value, n, m, change, p, spent, attainable)
+    p = _p_value(lambda random, draws: _permute_callers(values, counts, random, draws), spent, int(n + m))
+    of_first, of_second = (estimate_caller_mean(values, side, 1 - spent) for side in counts)
+    change = _align_interval(intervals.subtract_estimates(of_second, of_first), p <= spent)
+    attainable = 2 * math.exp(-_compute_log_assignments(n, m)) <= spent
+    return InterimLook(of_first.value, of_second.value, n, m, change, p, spent, attainable)
 
 
-def compare_pairs(differences: Callers, look: int, alpha: float) -> Look:
+def compare_paired_callers(differences: Callers, look: int, alpha: float) -> InterimLook:
     """Callers who have answers of both versions to the same requests: how many have which mean difference (in
     parts of GRID, the second less the first)."""
-    spent, n = alpha_of(look, alpha), sum(differences.values())
+    spent, n = compute_look_alpha(look, alpha), sum(differences.values())
     if not n:
         nothing = Interval(math.nan, None, None, 0, why="no request has answers of both and a label")
-        return Look(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
+        return InterimLook(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
     values, counts = np.array([*differences], float) / GRID, np.array([*differences.values()], np.int64)
-    p = _p_value(lambda random, draws: _turned(values, counts, random, draws), spent, n)
-    half = of_callers((values + 1) / 2, counts, 1 - spent)  # from 0 to 1
+    p = _p_value(lambda random, draws: _flip_signs(values, counts, random, draws), spent, n)
+    half = estimate_caller_mean((values + 1) / 2, counts, 1 - spent)  # from 0 to 1
     assert half.low is not None
     assert half.high is not None
     change = Interval(2 * half.value - 1, 2 * half.low - 1, 2 * half.high - 1, n)
     moved = n - differences.get(0, 0)
-    return Look(
-        math.nan, math.nan, n, n, _as_told(change, p <= spent), p, spent, attainable=2 * 0.5**moved <= spent
+    return InterimLook(
+        math.nan,
+        math.nan,
+        n,
+        n,
+        _align_interval(change, p <= spent),
+        p,
+        spent,
+        attainable=2 * 0.5**moved <= spent,
     )
 
 
-def _as_told(change: Interval, sure: bool) -> Interval:
+def _align_interval(change: Interval, sure: bool) -> Interval:
     """Without 0 where the test rules it out, and with it where it doesn't."""
     assert change.low is not None
     assert change.high is not None
@@ -135,42 +142,46 @@ Draw = Callable[[np.random.Generator, int], tuple[Floats, float]]  # by luck alo
 def _p_value(draw: Draw, alpha: float, n: int) -> float:
     """Two-sided. What was seen is one of the draws, so that it is never 0 (Phipson and Smyth 2010)."""
     random, p = np.random.default_rng(n), 1.0
-    most = int(min(MOST_DRAWS, max(LEAST_DRAWS, DRAWS_OF_ALPHA / alpha)))
+    most = int(min(MAX_DRAWS, max(MIN_DRAWS, DRAWS_OF_ALPHA / alpha)))
     for draws in (FIRST_DRAWS, most):
         drawn, seen = draw(random, draws)
         slack = 1e-9 * max(1.0, abs(seen))
         extreme = min((drawn >= seen - slack).sum(), (drawn <= seen + slack).sum())
         p = float(min(1.0, 2 * (1 + extreme) / (1 + draws)))
-        if p > COMMON:
+        if p > CLEAR_P:
             break
     return p
 
 
-def _dealt(values: Floats, counts: Counts, random: np.random.Generator, draws: int) -> tuple[Floats, float]:
+def _permute_callers(
+    values: Floats, counts: Counts, random: np.random.Generator, draws: int
+) -> tuple[Floats, float]:
     """Sums of the second version's callers, with all callers dealt anew."""
     m, both = int(counts[1].sum()), counts.sum(axis=0)
     drawn = [
         random.multivariate_hypergeometric(both, m, size=size, method="marginals") @ values
-        for size in _parts(draws)
+        for size in _split_draws(draws)
     ]
     return np.concatenate(drawn), float(counts[1] @ values)
 
 
-def _turned(values: Floats, counts: Counts, random: np.random.Generator, draws: int) -> tuple[Floats, float]:
+def _flip_signs(
+    values: Floats, counts: Counts, random: np.random.Generator, draws: int
+) -> tuple[Floats, float]:
     """Sums of differences, with every caller's two versions taken for each other or not."""
     sizes = np.abs(values)
     drawn = [
         (2 * random.binomial(counts, 0.5, size=(size, len(counts))) - counts) @ sizes
-        for size in _parts(draws)
+        for size in _split_draws(draws)
     ]
     return np.concatenate(drawn), float(counts @ values)
 
 
-def _parts(draws: int) -> list[int]:
-    return [min(AT_ONCE, draws - done) for done in range(0, draws, AT_ONCE)]
+def _split_draws(draws: int) -> list[int]:
+    return [min(DRAW_BATCH, draws - done) for done in range(0, draws, DRAW_BATCH)]
 
 
-def of_callers(values: Floats, counts: Counts, confidence: float) -> Interval:
+def estimate_caller_mean(values: Floats, counts: Counts, confidence: float) -> Interval:
     """The mean of values from 0 to 1, with Wilson's interval at as many callers as would be as sure had each
     but one answer: values that lie close together say more than right and wrong. The spread is taken with
     one more caller at either end, as few callers hardly show it."""
@@ -191,7 +202,7 @@ def _mean(callers: Callers) -> float:
     return sum(place * count for place, count in callers.items()) / GRID / n if n else math.nan
 
 
-def _log_dealings(n: int, m: int) -> float:
+def _compute_log_assignments(n: int, m: int) -> float:
     """Logarithm of the ways to deal n + m callers."""
     return float(special.gammaln(n + m + 1) - special.gammaln(n + 1) - special.gammaln(m + 1))
 
@@ -203,7 +214,7 @@ def _log_dealings(n: int, m: int) -> float:
 # (Bonferroni), so that of equal groups hardly ever any is called better or worse. Pure.
 
 SHARE_GRID = 64  # parts of 1 in which shares come
-LEAST_CALLERS = 10  # of a group, and of all others
+MIN_CALLERS = 10  # of a group, and of all others
 
 
 @dataclass(frozen=True)
@@ -216,13 +227,13 @@ class GroupGap:
     gap: Interval
 
 
-def group_gaps(
+def compute_group_gaps(
     groups: Mapping[str, Callers], *, confidence: float = 0.95
 ) -> tuple[list[GroupGap], list[str]]:
     """Of each group with callers enough, the largest first; and the names of those without."""
     sizes = {name: sum(callers.values()) for name, callers in groups.items()}
     whole = sum(sizes.values())
-    enough = [name for name, n in sizes.items() if n >= LEAST_CALLERS and whole - n >= LEAST_CALLERS]
+    enough = [name for name, n in sizes.items() if n >= MIN_CALLERS and whole - n >= MIN_CALLERS]
     few = [name for name in groups if name not in enough]
     level = 1 - (1 - confidence) / max(1, len(enough))
     gaps = []
@@ -230,14 +241,14 @@ def group_gaps(
         others: Counter[int] = Counter()
         for other, callers in groups.items():
             others.update(callers if other != name else {})
-        share, rest = _interval(groups[name], level), _interval(others, level)
-        gaps.append(GroupGap(name, sizes[name], share, intervals.difference_of_estimates(share, rest)))
+        share, rest = _compute_interval(groups[name], level), _compute_interval(others, level)
+        gaps.append(GroupGap(name, sizes[name], share, intervals.subtract_estimates(share, rest)))
     return gaps, few
 
 
-def _interval(callers: Callers, confidence: float) -> Interval:
+def _compute_interval(callers: Callers, confidence: float) -> Interval:
     values = np.array([*callers], float) / SHARE_GRID
-    return of_callers(values, np.array([*callers.values()], np.int64), confidence)
+    return estimate_caller_mean(values, np.array([*callers.values()], np.int64), confidence)
 
 
 # How a window of values differs from the reference: a description, beside the tests that raise alarms.
@@ -248,14 +259,14 @@ def _interval(callers: Callers, confidence: float) -> Interval:
 # reach is (1/n + 1/m) times the 95% quantile of chi-squared (Yurdakul 2018). Pure.
 
 TENTHS = 10
-LEAST = 20  # values on either side
+MIN_VALUES = 20  # values on either side
 KS_LEVEL = 1.358  # sqrt(-ln(0.05 / 2) / 2)
 
 CountsByBin = Mapping[int, int] | Mapping[str, int]  # by bin, or by name
 
 
 @dataclass(frozen=True)
-class DriftView:
+class DriftComparison:
     """reference, window: values on either side. psi and ks with what luck alone reaches in 95 of 100 windows.
     moved: by which bin, or name, a larger share of the window has it, first the one that changed most."""
 
@@ -270,10 +281,10 @@ class DriftView:
     moved: tuple[tuple[str, Interval], ...]
 
 
-def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftView | None:
+def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftComparison | None:
     """Of counts by bin (numbers), or by name. None where a side has fewer than LEAST values."""
     n, m = sum(reference.values()), sum(window.values())
-    if min(n, m) < LEAST:
+    if min(n, m) < MIN_VALUES:
         return None
     keys: list[int | str] = sorted({*reference, *window}, key=lambda key: (isinstance(key, str), key))
     here: dict[int | str, int] = dict(reference.items())
@@ -281,11 +292,11 @@ def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftView | N
     first = np.array([here.get(key, 0) for key in keys], np.float64)
     second = np.array([there.get(key, 0) for key in keys], np.float64)
     categories = isinstance(keys[0], str)
-    cells = np.vstack([first, second]) if categories else _tenths(first, second)
+    cells = np.vstack([first, second]) if categories else _bin_by_tenths(first, second)
     degrees = max(1, cells.shape[1] - 1)
     luck = (1 / n + 1 / m) * float(special.chdtri(degrees, 0.05))
     ks = None if categories else float(np.abs(np.cumsum(first) / n - np.cumsum(second) / m).max())
-    return DriftView(
+    return DriftComparison(
         reference=n,
         window=m,
         psi=_psi(cells),
@@ -294,11 +305,11 @@ def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftView | N
         ks_by_luck=None if categories else KS_LEVEL * math.sqrt(1 / n + 1 / m),
         reference_median=None if categories else _median(keys, first),
         window_median=None if categories else _median(keys, second),
-        moved=_moved([str(key) for key in keys], first, second) if categories else (),
+        moved=_compute_share_changes([str(key) for key in keys], first, second) if categories else (),
     )
 
 
-def _tenths(first: Floats, second: Floats) -> Floats:
+def _bin_by_tenths(first: Floats, second: Floats) -> Floats:
     """Both sides by the tenths of the reference [2, cells]; a bin that many values share isn't cut."""
     before = (np.cumsum(first) - first / 2) / first.sum()
     cell = np.minimum((before * TENTHS).astype(int), TENTHS - 1)
@@ -317,11 +328,13 @@ def _median(keys: list[int | str], counts: Floats) -> float:
     return float(keys[int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))])
 
 
-def _moved(names: list[str], first: Floats, second: Floats) -> tuple[tuple[str, Interval], ...]:
+def _compute_share_changes(
+    names: list[str], first: Floats, second: Floats
+) -> tuple[tuple[str, Interval], ...]:
     """The change of each name's share, with its interval, the largest first."""
     n, m = int(first.sum()), int(second.sum())
     changes = [
-        (name, difference_of_estimates(wilson_interval(int(there), m), wilson_interval(int(here), n)))
+        (name, subtract_estimates(wilson_interval(int(there), m), wilson_interval(int(here), n)))
         for name, here, there in zip(names, first, second, strict=True)
     ]
     return tuple(sorted(changes, key=lambda change: -abs(change[1].value)))

@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from engine.monitoring.sequential_tests import begin_bets, bet, ties
-from store.core.monitoring_schemas import OTHER, BetState, DayFigures, DayTest, TestState, WatchedName
+from engine.monitoring.sequential_tests import begin_bets, draw_ties, place_bets
+from store.core.monitoring_schemas import OTHER, DayFigures, DayTest, MartingaleState, TestState, WatchedName
 
 Scale = Literal["length", "share", "distance", "logprob", "perplexity", "category"]
 Side = Literal["input", "output", "confidence"]
 
-NameOf = Callable[[WatchedName, str], str]  # how a name of a category reads
+NameFormatter = Callable[[WatchedName, str], str]  # how a name of a category reads
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedSignal:
     """One value of a request. noun: in the middle of a sentence, of many requests. more: what a rise
     means."""
 
@@ -44,30 +44,32 @@ class Watched:
         return self.scale == "category"
 
 
-WATCHED: dict[WatchedName, Watched] = {
+WATCHED_SIGNALS: dict[WatchedName, WatchedSignal] = {
     watched.name: watched
     for watched in (
-        Watched("input_length", "Length of inputs", "the length of inputs", "input", "length", "characters"),
-        Watched("input_language", "Language of inputs", "the languages of inputs", "input", "category"),
-        Watched(
+        WatchedSignal("input_length", "Length of inputs", "the length of inputs", "input", "length",
+            "characters"),
+        WatchedSignal("input_language", "Language of inputs", "the languages of inputs", "input", "category"),
+        WatchedSignal(
             "input_distance", "Distance of inputs", "how far inputs are from those of the reference", "input",
             "distance", "cosine distance to the nearest of the reference",
         ),
-        Watched("input_topic", "Topics of inputs", "the topics of inputs", "input", "category"),
-        Watched(
+        WatchedSignal("input_topic", "Topics of inputs", "the topics of inputs", "input", "category"),
+        WatchedSignal(
             "output_length", "Length of answers", "the length of answers", "output", "length", "characters"
         ),
-        Watched("output_refusal", "Refusals", "how often it refuses", "output", "share", "share of answers"),
-        Watched(
+        WatchedSignal("output_refusal", "Refusals", "how often it refuses", "output", "share",
+            "share of answers"),
+        WatchedSignal(
             "output_repetition", "Repetition in answers", "how much answers repeat themselves", "output",
             "share", "share of word triples that came before",
         ),
-        Watched("output_label", "Labels", "which labels it gives", "output", "category"),
-        Watched(
+        WatchedSignal("output_label", "Labels", "which labels it gives", "output", "category"),
+        WatchedSignal(
             "confidence", "Confidence", "how sure it is of its answers", "confidence", "logprob",
             "mean log-probability of a token, nats; of a label its logarithm",
         ),
-        Watched(
+        WatchedSignal(
             "output_perplexity", "Perplexity under the base", "how likely answers are to the base model",
             "output", "perplexity", "perplexity of an answer",
         ),
@@ -79,10 +81,10 @@ SHARE_STEP = 0.005
 DISTANCE_STEP = 0.004
 LOGPROB_STEP = 0.01
 NATS_STEP = 0.01  # of perplexity: 1%
-MOST_BIN = 1_500
+MAX_BIN = 1_500
 
 
-def bins_of(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
+def compute_bins(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
     """The bin of each value that is a number; of a perplexity its logarithm. Raises ValueError
     for a category, which has none."""
     value = np.asarray(values, np.float64)
@@ -95,13 +97,13 @@ def bins_of(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
     elif scale == "perplexity":
         place = value / NATS_STEP
     elif scale == "logprob":
-        place = MOST_BIN + value / LOGPROB_STEP
+        place = MAX_BIN + value / LOGPROB_STEP
     else:
         raise ValueError(f"{scale} has no bins.")
-    return np.clip(np.round(place), 0, MOST_BIN).astype(np.int64)
+    return np.clip(np.round(place), 0, MAX_BIN).astype(np.int64)
 
 
-def value_of(scale: Scale, place: float) -> float:
+def compute_bin_value(scale: Scale, place: float) -> float:
     """The value in the middle of a bin."""
     if scale == "length":
         return math.expm1(place * LENGTH_STEP)
@@ -111,7 +113,7 @@ def value_of(scale: Scale, place: float) -> float:
         return place * DISTANCE_STEP
     if scale == "perplexity":
         return place * NATS_STEP
-    return (place - MOST_BIN) * LOGPROB_STEP
+    return (place - MAX_BIN) * LOGPROB_STEP
 
 
 # Whether whole days are still like the days of the first week: what an alarm has to wait for.
@@ -131,8 +133,6 @@ MIN_WINDOW = 3  # days
 NORMAL_MAD = 1.4826  # standard deviations of normal values to a median distance from their median
 LOOKS_A_MONTH = 30 * (WEEK - MIN_WINDOW + 1)
 
-Columns = Sequence[NDArray[np.int64]]
-
 
 def begin_day_test() -> DayTest:
     """Before the first value."""
@@ -151,10 +151,10 @@ def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> b
     if test["first_day"] is None:
         test["first_day"] = day  # of which only a part was seen
     if test["open"] is not None and day > test["open"]["day"]:
-        closed = _close(test)
+        closed = _close_day(test)
     if day == test["first_day"]:
         return closed
-    figures = test["open"] or _open(day, place, len(values))
+    figures = test["open"] or _open_day(day, place, len(values))
     if day < figures["day"]:
         return closed  # late: its day has ended
     test["open"] = figures
@@ -165,35 +165,35 @@ def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> b
     return closed
 
 
-def _open(day: int, place: int, columns: int) -> DayFigures:
+def _open_day(day: int, place: int, columns: int) -> DayFigures:
     return {"day": day, "place": place, "n": 0, "sums": [0] * columns, "squares": [0] * columns}
 
 
-def _close(test: DayTest) -> bool:
+def _close_day(test: DayTest) -> bool:
     """Put the day that has ended where it belongs; True: it can be held against its weekday."""
     ended, test["open"] = test["open"], None
     assert ended is not None
-    if _weekday_of(test, ended) is None and len(test["reference"]) < WEEK:
+    if _find_same_weekday(test, ended) is None and len(test["reference"]) < WEEK:
         test["reference"].append(ended)
         return False
     test["recent"] = [*test["recent"], ended][-WEEK:]
     return True
 
 
-def _weekday_of(test: DayTest, figures: DayFigures) -> DayFigures | None:
+def _find_same_weekday(test: DayTest, figures: DayFigures) -> DayFigures | None:
     weekday = figures["day"] % WEEK
     return next((each for each in test["reference"] if each["day"] % WEEK == weekday), None)
 
 
-def missing_days(test: DayTest) -> int:
+def count_missing_days(test: DayTest) -> int:
     """Whole days without which nothing can be told."""
     return WEEK - len(test["reference"]) + max(0, MIN_WINDOW - len(test["recent"]))
 
 
-def changed_day(test: DayTest, alpha: float) -> DayFigures | None:
+def find_changed_day(test: DayTest, alpha: float) -> DayFigures | None:
     """The first day of the shortest window that surely differs; None where none does. alpha: a month's, of
     this watched value."""
-    pairs = [(day, before) for day in test["recent"] if (before := _weekday_of(test, day)) is not None]
+    pairs = [(day, before) for day in test["recent"] if (before := _find_same_weekday(test, day)) is not None]
     level = alpha / LOOKS_A_MONTH
     for length in range(MIN_WINDOW, min(WEEK, len(pairs)) + 1):
         window = pairs[-length:]
@@ -201,24 +201,31 @@ def changed_day(test: DayTest, alpha: float) -> DayFigures | None:
             break  # days are missing, so that a weekday would come twice
         columns = len(window[0][0]["sums"])
         limit = float(special.stdtrit(length - 1, 1 - level / columns / 2))
-        if any(_t(window, test["reference"], column) > limit for column in range(columns)):
+        if any(_compute_t(window, test["reference"], column) > limit for column in range(columns)):
             return window[0][0]
     return None
 
 
-def _t(
+def _compute_t(
     window: Sequence[tuple[DayFigures, DayFigures]], reference: Sequence[DayFigures], column: int
 ) -> float:
     """How many standard errors the mean difference of the days lies from 0."""
     gaps = np.array([_mean(day, column) - _mean(before, column) for day, before in window])
-    of_values = float(np.mean([_error(day, column) + _error(before, column) for day, before in window]))
-    usual = 2 * _usual_spread(np.array([_mean(day, column) for day in reference])) ** 2
+    of_values = float(
+        np.mean(
+            [
+                _compute_error_variance(day, column) + _compute_error_variance(before, column)
+                for day, before in window
+            ]
+        )
+    )
+    usual = 2 * _estimate_usual_spread(np.array([_mean(day, column) for day in reference])) ** 2
     error = math.sqrt(max(float(gaps.var(ddof=1)), of_values, usual) / len(gaps))
     size = abs(float(gaps.mean()))
     return size / error if error else (math.inf if size else 0.0)
 
 
-def _usual_spread(means: NDArray[np.float64]) -> float:
+def _estimate_usual_spread(means: NDArray[np.float64]) -> float:
     """The standard deviation of days of the reference, by the median distance from their median, which two
     days of a weekend don't move. Where days wander, those of one window are nearer to each other."""
     return NORMAL_MAD * float(np.median(np.abs(means - np.median(means))))
@@ -228,7 +235,7 @@ def _mean(day: DayFigures, column: int) -> float:
     return day["sums"][column] / day["n"]
 
 
-def _error(day: DayFigures, column: int) -> float:
+def _compute_error_variance(day: DayFigures, column: int) -> float:
     """Variance of the mean of a day's values, were they independent, with one more value on either side of
     it: a day without a flag isn't sure to have none."""
     n, mean = day["n"], _mean(day, column)
@@ -249,14 +256,14 @@ def _error(day: DayFigures, column: int) -> float:
 # or an evaluation have no time, so there the evidence is the alarm: requests of this time differ from these
 # rows. Pure.
 
-MOST_NAMES = 8  # of a category that have a test of their own
-LEAST_REFERENCE = 30  # values
-NEAR = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
+MAX_NAMES = 8  # of a category that have a test of their own
+MIN_REFERENCE = 30  # values
+NEAR_LOWEST = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
 
 Value = float | str | None
 
 
-class ValueOfRequest(TypedDict):
+class RequestValue(TypedDict):
     """A watched value of one request; null where it has none."""
 
     place: int
@@ -264,12 +271,12 @@ class ValueOfRequest(TypedDict):
     value: Value
 
 
-def threshold(alpha: float, watched: int) -> float:
+def compute_log_threshold(alpha: float, watched: int) -> float:
     """Logarithm of the capital at which a value raises its alarm, of so many that are watched."""
     return math.log(max(1, watched) / alpha)
 
 
-def start(
+def start_test(
     name: WatchedName,
     reference: Sequence[Value],
     *,
@@ -280,12 +287,12 @@ def start(
 ) -> TestState:
     """A test before its first value. `categories` are the names of a category; they must come from other rows
     than `reference`, or the commonest of them would seem to become rarer. by_days: alarms wait for days."""
-    names = [*list(dict.fromkeys(categories))[:MOST_NAMES], OTHER] if WATCHED[name].is_category else []
+    names = [*list(dict.fromkeys(categories))[:MAX_NAMES], OTHER] if WATCHED_SIGNALS[name].is_category else []
     state: TestState = {
         "name": name,
         "categories": names,
         "bets": [],
-        "wanted": max(wanted, LEAST_REFERENCE),
+        "wanted": max(wanted, MIN_REFERENCE),
         "reference": 0,
         "tested": 0,
         "log_wealth": 0.0,
@@ -299,82 +306,84 @@ def start(
     }
     if by_days:
         state["days"] = begin_day_test()
-    present = [value for value in reference if _is_there(value)]
-    state["bets"] = [begin_bets(column) for column in columns_of(state, present)]
+    present = [value for value in reference if _is_present(value)]
+    state["bets"] = [begin_bets(column) for column in build_columns(state, present)]
     state["reference"] = len(present)
-    if len(present) >= LEAST_REFERENCE:
+    if len(present) >= MIN_REFERENCE:
         state["wanted"] = len(present)  # few are enough where they were chosen
     return state
 
 
-def begun_anew(state: TestState, *, same_reference: bool) -> TestState:
+def restart_test(state: TestState, *, same_reference: bool) -> TestState:
     """The test after an alarm that somebody has seen: against the reference that it had, or, where what came
     is to be the new normal, against the values to come."""
-    fresh = start(state["name"], [], categories=state["categories"][:-1], wanted=state["wanted"])
+    fresh = start_test(state["name"], [], categories=state["categories"][:-1], wanted=state["wanted"])
     fresh["seed"] = state["seed"] + 1
     if "days" in state:
         fresh["days"] = restart_day_test(state["days"], same_reference=same_reference)
     if same_reference:
-        fresh["bets"] = [begin_bets(_reference_of(part)) for part in state["bets"]]
+        fresh["bets"] = [begin_bets(_list_reference_bins(part)) for part in state["bets"]]
         fresh["reference"] = state["reference"]
     return fresh
 
 
-def advance(
-    state: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float = 0.05
+def advance_test(
+    state: TestState, values: Sequence[RequestValue], log_threshold: float, alpha: float = 0.05
 ) -> TestState:
     """The test after these values, in the order of their places. alpha: of this value, a month."""
-    present = [value for value in values if _is_there(value["value"])]
+    present = [value for value in values if _is_present(value["value"])]
     lacking = max(0, state["wanted"] - state["reference"])
-    state = _referred(state, [value["value"] for value in present[:lacking]])
+    state = _extend_reference(state, [value["value"] for value in present[:lacking]])
     tested = present[lacking:]
-    after = _tested(state, tested, log_threshold) if tested else state
-    return _by_days(state, after, present, log_threshold, alpha) if "days" in state and present else after
+    after = _test_values(state, tested, log_threshold) if tested else state
+    return (
+        _apply_day_test(state, after, present, log_threshold, alpha) if "days" in state and present else after
+    )
 
 
-def _is_there(value: Value) -> bool:
+def _is_present(value: Value) -> bool:
     """A value that is not a number is none."""
     return value is not None and value == value
 
 
-def _by_days(
-    before: TestState, after: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float
+def _apply_day_test(
+    before: TestState, after: TestState, values: Sequence[RequestValue], log_threshold: float, alpha: float
 ) -> TestState:
     """With these values in their days; the alarm is that of the first whole day that brings one, and of none
     without the evidence of single values."""
     days: DayTest = copy.deepcopy(before["days"])
     state: TestState = {**after, "days": days}
     state["alarm_place"], state["alarm_at"] = before["alarm_place"], before["alarm_at"]
-    columns = columns_of(before, [value["value"] for value in values])
+    columns = build_columns(before, [value["value"] for value in values])
     for value, row in zip(values, zip(*columns, strict=True), strict=True):
         closed = add_to_day(days, value["at"], value["place"], [int(each) for each in row])
         if not closed or state["alarm_place"] is not None or after["largest"] < log_threshold:
             continue
-        since = changed_day(days, alpha)
+        since = find_changed_day(days, alpha)
         if since is not None:
             state["alarm_place"], state["alarm_at"] = value["place"], value["at"]
             state["lowest_place"], state["lowest_at"] = since["place"], float(since["day"] * DAY)
     return state
 
 
-def _referred(state: TestState, values: Sequence[Value]) -> TestState:
+def _extend_reference(state: TestState, values: Sequence[Value]) -> TestState:
     """With more values in its reference."""
     if not values:
         return state
-    columns = columns_of(state, values)
+    columns = build_columns(state, values)
     bets = [
-        begin_bets(np.concatenate([_reference_of(part), column]))
+        begin_bets(np.concatenate([_list_reference_bins(part), column]))
         for part, column in zip(state["bets"], columns, strict=True)
     ]
     return {**state, "bets": bets, "reference": state["reference"] + len(values)}
 
 
-def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: float) -> TestState:
-    columns = columns_of(state, [value["value"] for value in values])
+def _test_values(state: TestState, values: Sequence[RequestValue], log_threshold: float) -> TestState:
+    columns = build_columns(state, [value["value"] for value in values])
     bets, paths = [], []
     for number, (part, column) in enumerate(zip(state["bets"], columns, strict=True)):
-        random = ties(state["seed"] + 7_919 * number, state["tested"], len(column))
-        path = bet(part, column, random)
+        random = draw_ties(state["seed"] + 7_919 * number, state["tested"], len(column))
+        path = place_bets(part, column, random)
         bets.append(path.state)
         paths.append(path.log_wealth)
     wealth = np.logaddexp.reduce(np.array(paths), axis=0) - math.log(len(paths))
@@ -389,34 +398,34 @@ def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: f
     if state["alarm_place"] is None:  # what came before the alarm says since when
         lowest = np.minimum.accumulate(np.append(state["lowest"], wealth[:end]))[1:]
         after["lowest"] = float(lowest[-1])
-        near = np.flatnonzero(wealth[:end] <= lowest + NEAR)
+        near = np.flatnonzero(wealth[:end] <= lowest + NEAR_LOWEST)
         if len(near):
             low = values[int(near[-1])]
             after["lowest_place"], after["lowest_at"] = low["place"], low["at"]
     return after
 
 
-def columns_of(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
+def build_columns(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
     """The bins of each test: of a number one, of a category one for each name."""
-    watched = WATCHED[state["name"]]
+    watched = WATCHED_SIGNALS[state["name"]]
     if not watched.is_category:
-        return [bins_of(watched.scale, [float(value) for value in values if value is not None])]
+        return [compute_bins(watched.scale, [float(value) for value in values if value is not None])]
     names = [value if value in state["categories"] else OTHER for value in values]
     return [np.array([name == category for name in names], np.int64) for category in state["categories"]]
 
 
-def _reference_of(part: BetState) -> NDArray[np.int64]:
+def _list_reference_bins(part: MartingaleState) -> NDArray[np.int64]:
     """The bins of the reference's values, each as often as it came."""
     return np.repeat(np.array(part["reference_bins"], np.int64), part["reference_counts"])
 
 
-def chosen_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:
+def choose_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:
     """The commonest names of a category, those that have a test of their own."""
-    counts = dict(values) if isinstance(values, Mapping) else _counted(values)
-    return sorted(counts, key=lambda name: (-counts[name], name))[:MOST_NAMES]
+    counts = dict(values) if isinstance(values, Mapping) else _count_values(values)
+    return sorted(counts, key=lambda name: (-counts[name], name))[:MAX_NAMES]
 
 
-def _counted(values: Sequence[str]) -> dict[str, int]:
+def _count_values(values: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for value in values:
         counts[value] = counts.get(value, 0) + 1

@@ -14,20 +14,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.monitoring.alerts import raise_drift
-from engine.monitoring.drift import WATCHED, bins_of, threshold
+from engine.monitoring.alerts import raise_drift_alerts
+from engine.monitoring.drift import WATCHED_SIGNALS, compute_bins, compute_log_threshold
 from store.core.errors import TunebenchError
 from store.core.home import Home
-from store.core.job_folder import JobDir, write_json, written_aside
+from store.core.job_folder import JobDir, write_atomically, write_json
 from store.core.monitoring_schemas import Monitor, ServedBase, ServedBases, WatchedName, WatchResult
 from store.core.schemas import Job
 from store.data import datasets
 from store.db.database import Queryable, Transaction
-from store.jobs.schemas import OrderDetails
+from store.jobs.schemas import JobSpecDetails
 from store.monitoring import logged_requests, monitors
-from store.monitoring.config import DEAR, JudgingOfRequests, MonitorSettings, WatchConfig
-from store.monitoring.log_ingest import monitor_folder
-from store.monitoring.logged_requests import JudgedWindow
+from store.monitoring.config import EXPENSIVE, MonitorSettings, RequestJudgingConfig, WatchConfig
+from store.monitoring.log_ingest import get_monitor_folder
+from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import ReferenceRows
 from store.registry import model_versions
 from store.registry.version_folders import is_reference
@@ -35,7 +35,7 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.serving import endpoints
 from store.serving.config import EndpointSettings, RouteChoice
-from store.training.train_config import split_of
+from store.training.train_config import get_split
 
 # Where the base of each version is to be looked for that answered an endpoint's requests.
 #
@@ -46,15 +46,15 @@ REMOTE = "another server answered, whose base is not known"
 GGUF = "a GGUF file answered, whose base is not known"
 
 
-def served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequence[str]) -> ServedBases:
+def find_served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequence[str]) -> ServedBases:
     """Of these versions, and of the live one of the endpoint's first model."""
     settings = EndpointSettings.parse(endpoints.get(db, endpoint_id)["settings"])
     routes = [route for model in settings.models for route in model.routes]
-    live = _version_of(db, next(route for route in settings.models[0].routes if route.role == "live"))
-    return {"live": live, "bases": {name: _base(db, home, name, routes) for name in {*asked, live}}}
+    live = _resolve_version(db, next(route for route in settings.models[0].routes if route.role == "live"))
+    return {"live": live, "bases": {name: _find_base(db, home, name, routes) for name in {*asked, live}}}
 
 
-def _version_of(db: Queryable, route: RouteChoice) -> str:
+def _resolve_version(db: Queryable, route: RouteChoice) -> str:
     """As the log calls it; an alias that is gone stays as it is, and has no base."""
     subject = route.subject
     if route.remote is not None:
@@ -69,58 +69,58 @@ def _version_of(db: Queryable, route: RouteChoice) -> str:
     return path.name if path.is_absolute() else subject
 
 
-def _base(db: Queryable, home: Home, version: str, routes: Sequence[RouteChoice]) -> ServedBase:
-    if any(route.remote is not None and _version_of(db, route) == version for route in routes):
-        return _none(REMOTE)
+def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteChoice]) -> ServedBase:
+    if any(route.remote is not None and _resolve_version(db, route) == version for route in routes):
+        return _build_unknown_base(REMOTE)
     if is_reference(version):
-        return _model(version)
+        return _build_base_of_model(version)
     if Path(version).name == version and (home.models / version).is_dir():
-        return _model(version)
+        return _build_base_of_model(version)
     for route in routes:
         path = Path(route.subject).expanduser()
         if path.is_absolute() and path.name == version:
-            return _of_path(path)
+            return _build_base_of_path(path)
     if " at http" in version:
-        return _none(REMOTE)
+        return _build_unknown_base(REMOTE)
     for name in (*(route.subject for route in routes), version):  # of runs with one name that which is served
-        run = _run(db, name)
+        run = _find_run(db, name)
         if run is not None and version in (run["run_id"], run["name"]):
             return {"model": "", "run": run["run_id"], "why": ""}
-    return _none(f"nothing here tells which model {version} was")
+    return _build_unknown_base(f"nothing here tells which model {version} was")
 
 
-def _run(db: Queryable, name: str) -> Run | None:
+def _find_run(db: Queryable, name: str) -> Run | None:
     try:
-        return runs.one_run(db, name)
+        return runs.get_only_run(db, name)
     except TunebenchError:  # none of that name, or several
         return None
 
 
-def _of_path(path: Path) -> ServedBase:
+def _build_base_of_path(path: Path) -> ServedBase:
     if path.suffix == ".gguf" or next(path.glob("*.gguf"), None) is not None:
-        return _none(GGUF)
-    return _model(str(path))
+        return _build_unknown_base(GGUF)
+    return _build_base_of_model(str(path))
 
 
-def _model(name: str) -> ServedBase:
+def _build_base_of_model(name: str) -> ServedBase:
     return {"model": name, "run": "", "why": ""}
 
 
-def _none(why: str) -> ServedBase:
+def _build_unknown_base(why: str) -> ServedBase:
     return {"model": "", "run": "", "why": why}
 
 
-def watch_spec(db: Queryable, job: Job) -> OrderDetails:
+def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where the data set of the reference is gone."""
     config = WatchConfig.parse(job["config"])
     monitor = monitors.find(db, config.endpoint_id)
-    settings = monitors.settings(monitor)
+    settings = monitors.get_settings(monitor)
     reference = monitor["reference"] if monitor else None
-    details: OrderDetails = {
+    details: JobSpecDetails = {
         "watch": {
             "states": monitor["states"] if monitor else [],
             "fit": reference["fit"] if reference else "",
-            "log_threshold": threshold(settings.alpha, len(settings.watched)),
+            "log_threshold": compute_log_threshold(settings.alpha, len(settings.watched)),
             "alpha": settings.alpha / len(settings.watched),
         }
     }
@@ -132,32 +132,34 @@ def watch_spec(db: Queryable, job: Job) -> OrderDetails:
             "kind": dataset["kind"],
             "fingerprint": dataset["fingerprint"],
         }
-        details["split"] = split_of({}, dataset)
+        details["split"] = get_split({}, dataset)
     return details
 
 
-def bring_requests(db: Queryable, home: Home, job: Job) -> None:
+def stage_requests(db: Queryable, home: Home, job: Job) -> None:
     """Put the requests into the job's folder, those that wait, or those that are the reference; and where
     their bases are, if answers are measured under them."""
     config = WatchConfig.parse(job["config"])
-    settings = monitors.settings(monitors.find(db, config.endpoint_id))
+    settings = monitors.get_settings(monitors.find(db, config.endpoint_id))
     folder = JobDir(home.jobs / job["job_id"]).path
     if not config.reference:
         thinned = settings.one_of_caller_and_hour
-        rows = monitors.requests_between(db, config.endpoint_id, config.first, config.end, thinned=thinned)
+        rows = monitors.read_requests_between(
+            db, config.endpoint_id, config.first, config.end, thinned=thinned
+        )
     elif config.source in ("first", "window"):
-        rows = monitors.reference_requests(db, config.endpoint_id, reference_rows(settings))
+        rows = monitors.read_reference_requests(db, config.endpoint_id, select_reference_rows(settings))
     else:
         rows = None
     if rows is not None:
-        with written_aside(folder / "requests.parquet") as unfinished:
+        with write_atomically(folder / "requests.parquet") as unfinished:
             pq.write_table(rows, unfinished)
-    if DEAR in (*settings.watched, *config.watched):
+    if EXPENSIVE in (*settings.watched, *config.watched):
         versions = [] if rows is None else sorted({*rows["version"].to_pylist()})
-        write_json(folder / "bases.json", served_bases(db, home, config.endpoint_id, versions))
+        write_json(folder / "bases.json", find_served_bases(db, home, config.endpoint_id, versions))
 
 
-def reference_rows(settings: MonitorSettings) -> ReferenceRows:
+def select_reference_rows(settings: MonitorSettings) -> ReferenceRows:
     """Which requests the settings mean by the reference."""
     window = settings.reference == "window"
     start, end = (settings.window_start, settings.window_end) if window else (None, None)
@@ -170,7 +172,7 @@ def reference_rows(settings: MonitorSettings) -> ReferenceRows:
 # measuring that began with other tests or at another place than there are now is left out and made again: no
 # value is counted twice, and none is left out.
 
-HOURS = pa.schema(
+HOURS_SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("hour", pa.timestamp("us")),
@@ -181,34 +183,34 @@ HOURS = pa.schema(
 )
 
 
-def keep_watch(tx: Transaction, home: Home, job: Job, result: WatchResult, at: float) -> None:
+def save_watch_result(tx: Transaction, home: Home, job: Job, result: WatchResult, at: float) -> None:
     """The reference, or signals and tests of new requests with the alerts that come of them."""
     config = WatchConfig.parse(job["config"])
     monitor = monitors.find(tx, config.endpoint_id)
     if monitor is None or monitor["revision"] != config.revision:
         return
     if (look := result.get("base_look")) is not None:
-        monitors.keep_base_look(tx, config.endpoint_id, look)
+        monitors.save_base_measurement(tx, config.endpoint_id, look)
     if config.reference:
-        _keep_reference(tx, home, job, result, config)
+        _save_reference(tx, home, job, result, config)
     elif monitor["measured_place"] == config.first:
-        _keep_requests(tx, home, job, result, config, monitor, at)
+        _save_requests(tx, home, job, result, config, monitor, at)
 
 
-def _keep_reference(tx: Transaction, home: Home, job: Job, result: WatchResult, config: WatchConfig) -> None:
+def _save_reference(tx: Transaction, home: Home, job: Job, result: WatchResult, config: WatchConfig) -> None:
     facts = result["reference"]
     assert facts is not None  # of a measuring of the reference
-    folder = monitor_folder(home, config.endpoint_id)
+    folder = get_monitor_folder(home, config.endpoint_id)
     folder.mkdir(parents=True, exist_ok=True)
     made, final = home.jobs / job["job_id"] / "fit.npz", folder / f"{job['job_id']}.npz"
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         os.replace(made, final)
     facts = {**facts, "fit": str(final.relative_to(home.path))}
     place = config.end if config.source == "first" else None
-    monitors.keep_reference(tx, config.endpoint_id, facts, result["states"], place)
+    monitors.save_reference(tx, config.endpoint_id, facts, result["states"], place)
 
 
-def _keep_requests(
+def _save_requests(
     tx: Transaction,
     home: Home,
     job: Job,
@@ -218,22 +220,22 @@ def _keep_requests(
     at: float,
 ) -> None:
     signals = pq.read_table(home.jobs / job["job_id"] / "signals.parquet")
-    settings = monitors.settings(monitor)
-    monitors.keep_measured(tx, config.endpoint_id, signals, result["states"], config.end)
-    hours = pa.concat_tables([_hours(signals, name) for name in settings.watched])
+    settings = monitors.get_settings(monitor)
+    monitors.save_measured(tx, config.endpoint_id, signals, result["states"], config.end)
+    hours = pa.concat_tables([_count_by_hour(signals, name) for name in settings.watched])
     if len(hours):
         monitors.add_hours(tx, config.endpoint_id, hours)
-    raise_drift(tx, config.endpoint_id, result["states"], settings, at)
+    raise_drift_alerts(tx, config.endpoint_id, result["states"], settings, at)
 
 
-def _hours(signals: pa.Table, name: WatchedName) -> pa.Table:
+def _count_by_hour(signals: pa.Table, name: WatchedName) -> pa.Table:
     """How often each bin, or name, of a value came in each hour."""
     present = signals.select(["asked_at", name]).drop_null()
     hour = present["asked_at"].to_numpy().astype("datetime64[h]").astype("datetime64[us]")
-    watched = WATCHED[name]
+    watched = WATCHED_SIGNALS[name]
     values = present[name]
     keys: list[Any] = (
-        values.to_pylist() if watched.is_category else bins_of(watched.scale, values.to_numpy()).tolist()
+        values.to_pylist() if watched.is_category else compute_bins(watched.scale, values.to_numpy()).tolist()
     )
     counted: dict[tuple[object, object], int] = {}
     for moment, key in zip(hour.tolist(), keys, strict=True):
@@ -247,28 +249,28 @@ def _hours(signals: pa.Table, name: WatchedName) -> pa.Table:
         "category": names if watched.is_category else nothing,
         "n": list(counted.values()),
     }
-    return pa.table(columns, schema=HOURS)
+    return pa.table(columns, schema=HOURS_SCHEMA)
 
 
-FILE = "judgements.parquet"
+JUDGEMENTS_FILE = "judgements.parquet"
 
 
-def judging_spec(db: Queryable, job: Job) -> OrderDetails:
+def build_judging_spec(db: Queryable, job: Job) -> JobSpecDetails:
     """How many requests the window has."""
-    return {"judging": logged_requests.counts(db, JudgedWindow.of(job))}
+    return {"judging": logged_requests.count_window(db, JudgingWindow.of(job))}
 
 
-def bring_answers(db: Queryable, home: Home, job: Job) -> None:
+def stage_answers(db: Queryable, home: Home, job: Job) -> None:
     """Put what is to be judged into the job's folder."""
-    config = JudgingOfRequests.parse(job["config"])
-    rows = logged_requests.to_judge(db, JudgedWindow.of(job), config.rows, config.seed)
-    with written_aside(JobDir(home.jobs / job["job_id"]).path / "requests.parquet") as unfinished:
+    config = RequestJudgingConfig.parse(job["config"])
+    rows = logged_requests.select_for_judging(db, JudgingWindow.of(job), config.rows, config.seed)
+    with write_atomically(JobDir(home.jobs / job["job_id"]).path / "requests.parquet") as unfinished:
         pq.write_table(rows, unfinished)
 
 
-def keep_judging(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+def save_judging_result(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The verdicts, while the endpoint is there."""
     endpoint_id = job["config"]["endpoint"]
     if any(each["endpoint_id"] == endpoint_id for each in monitors.endpoints(tx)):
-        table = pq.read_table(home.jobs / job["job_id"] / FILE)
-        logged_requests.keep(tx, job["job_id"], endpoint_id, table)
+        table = pq.read_table(home.jobs / job["job_id"] / JUDGEMENTS_FILE)
+        logged_requests.save_judging(tx, job["job_id"], endpoint_id, table)

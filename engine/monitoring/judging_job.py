@@ -15,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.evaluation.metrics.judge import grade
+from engine.evaluation.metrics.judge import grade_answers
 from engine.evaluation.metrics.judge_client import JudgeClient
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.formatting import plural
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.core.monitoring_schemas import RequestJudging
-from store.monitoring.config import JudgingOfRequests
+from store.monitoring.config import RequestJudgingConfig
 
 COLUMNS = ["request_id", "asked_at", "version", "grouped_by", "at_random"]
 
@@ -33,7 +33,7 @@ phases = ONE_PHASE
 
 def run(job: WorkerJob) -> RequestJudging:
     """Judge. Raises DataError where there is nothing to judge, or no verdict at all."""
-    config, began = JudgingOfRequests.parse(job.config), time.perf_counter()
+    config, began = RequestJudgingConfig.parse(job.config), time.perf_counter()
     rows = pq.read_table(job.dir.path / "requests.parquet")
     if not len(rows):
         raise DataError(
@@ -41,7 +41,7 @@ def run(job: WorkerJob) -> RequestJudging:
             fix="Choose a longer window, or have the endpoint keep texts.",
             field="hours",
         )
-    tell = ProgressReporter(job, len(rows), "answers", "Asking the judge")
+    tell = RowProgressReporter(job, len(rows), "answers", "Asking the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
@@ -49,9 +49,9 @@ def run(job: WorkerJob) -> RequestJudging:
 
     client = JudgeClient(config.judge, job.policy, job.home.judgements)
     try:
-        prompts = [conversation(text) for text in rows["messages"].to_pylist()]
+        prompts = [format_conversation(text) for text in rows["messages"].to_pylist()]
         outputs, nothing = rows["output"].to_pylist(), [None] * len(rows)
-        scores, reasons, spent = grade(client, config.judge, prompts, outputs, nothing, check)
+        scores, reasons, spent = grade_answers(client, config.judge, prompts, outputs, nothing, check)
     finally:
         client.close()
     if not np.isfinite(scores).any():
@@ -61,7 +61,7 @@ def run(job: WorkerJob) -> RequestJudging:
             fix="Try the judge on a few (rows 20), then ask again.",
         )
     passed = pa.array([None if np.isnan(score) else score >= 1 for score in scores], pa.bool_())
-    with written_aside(job.dir.path / "judgements.parquet") as unfinished:
+    with write_atomically(job.dir.path / "judgements.parquet") as unfinished:
         pq.write_table(rows.select(COLUMNS).append_column("passed", passed), unfinished)
     sample = int(np.sum(rows["at_random"].to_numpy(zero_copy_only=False)))
     return {
@@ -75,14 +75,14 @@ def run(job: WorkerJob) -> RequestJudging:
     }
 
 
-def conversation(messages: str) -> str:
+def format_conversation(messages: str) -> str:
     """What was asked, as the judge reads it: the one message, or all of them with who said each."""
     turns = [turn for turn in json.loads(messages) if isinstance(turn, dict)]
-    texts = [(str(turn.get("role", "user")), _text_of(turn.get("content"))) for turn in turns]
+    texts = [(str(turn.get("role", "user")), _extract_text(turn.get("content"))) for turn in turns]
     return texts[0][1] if len(texts) == 1 else "\n\n".join(f"{role}: {text}" for role, text in texts)
 
 
-def _text_of(content: Any) -> str:
+def _extract_text(content: Any) -> str:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "\n".join(part for part in parts if isinstance(part, str))

@@ -20,12 +20,15 @@ from store.core.rating_schemas import PromptTurn, RatingProtocol
 
 NO_TEXT = "its text was not kept"
 NO_ANSWER = "it has no answer that was kept"
-SAID = "somebody has said already what is right"
-ASKED = "a round asks about it, or has its answer"
-REACHED = (ASKED, SAID)  # what a draw of requests leaves out, so that it is one of the rest
+ANSWER_KNOWN = "somebody has said already what is right"
+ALREADY_ASKED = "a round asks about it, or has its answer"
+SETTLED_REASONS = (
+    ALREADY_ASKED,
+    ANSWER_KNOWN,
+)  # what a draw of requests leaves out, so that it is one of the rest
 ONE_ANSWER = "one version alone answered"
 SAME_ANSWER = "both versions gave the same answer"
-AGAIN = "the same was asked before"
+REPEATED_REQUEST = "the same was asked before"
 OTHER_VERSION = "another version answered"
 
 LoggedRow = Mapping[str, Any]  # of store.monitoring.logged_requests.newest
@@ -57,7 +60,7 @@ class LabelCandidate:
         return any(bool(row[name]) for row in self.rows)
 
 
-class Candidates(NamedTuple):
+class CandidateSet(NamedTuple):
     """What can be asked about, in the order in which it came; requests: that were looked at; left_out: those
     that can't, by their reason; versions: whose answers they are, the most frequent first; reached: what was
     asked or said already, and may be drawn by chance again."""
@@ -69,62 +72,62 @@ class Candidates(NamedTuple):
     reached: list[LabelCandidate]
 
 
-def collect(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> Candidates:
+def collect_candidates(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> CandidateSet:
     """Of the rows of `newest`. Of pairwise the answers of two versions to the same request: those that did so
     most often. version: whose answers alone."""
     by_request: dict[str, list[LoggedRow]] = defaultdict(list)
     for row in requests.to_pylist():
         by_request[row["request_id"]].append(row)
-    pair = _most_frequent_pair(by_request, version) if protocol == "pairwise" else ()
-    parted = _parted(by_request)
-    reached = _reached(by_request)
+    pair = _find_most_frequent_pair(by_request, version) if protocol == "pairwise" else ()
+    parted = _find_disagreements(by_request)
+    reached = _find_settled(by_request)
     candidates: dict[str, LabelCandidate] = {}
     again: dict[str, LabelCandidate] = {}
     left_out: Counter[str] = Counter()
     for rows in by_request.values():
         rows = sorted(rows, key=lambda row: row["role"] == "shadow")
-        turns = turns_of(rows[0]["messages"])
-        why = reached.get(asked_key(turns), "")
-        chosen = _answered(rows, protocol, version, pair) if turns else NO_TEXT
+        turns = parse_turns(rows[0]["messages"])
+        why = reached.get(build_question_key(turns), "")
+        chosen = _select_answered_rows(rows, protocol, version, pair) if turns else NO_TEXT
         if why or not isinstance(chosen, list):
             left_out[why or str(chosen)] += 1
         if not isinstance(chosen, list):
             continue
-        answers = [answer_of(row) for row in chosen]
-        key = asked_key(turns) + ("" if protocol == "label" else "\x00".join(answers))
+        answers = [extract_answer(row) for row in chosen]
+        key = build_question_key(turns) + ("" if protocol == "label" else "\x00".join(answers))
         among = again if why else candidates
         if key in candidates:
-            left_out[AGAIN] += 1
+            left_out[REPEATED_REQUEST] += 1
         entry = among.setdefault(key, LabelCandidate(turns, answers))
         entry.rows += rows if protocol == "label" else chosen
-        entry.parted = parted.get(asked_key(turns))
+        entry.parted = parted.get(build_question_key(turns))
     listed = list(candidates.values())
-    return Candidates(
-        listed, len(by_request), left_out, list(pair) or _versions(listed), list(again.values())
+    return CandidateSet(
+        listed, len(by_request), left_out, list(pair) or _list_versions(listed), list(again.values())
     )
 
 
-def turns_of(messages: str | None) -> list[PromptTurn]:
+def parse_turns(messages: str | None) -> list[PromptTurn]:
     """The conversation as raters see it: texts alone; empty where nothing was kept, or asked."""
     turns: list[PromptTurn] = []
     for turn in json.loads(messages) if messages else []:
-        content = _text(turn.get("content")) if isinstance(turn, dict) else ""
+        content = _extract_text(turn.get("content")) if isinstance(turn, dict) else ""
         if content:
             turns.append({"role": str(turn.get("role", "user")), "content": content})
     return turns if any(turn["content"].strip() for turn in turns) else []
 
 
-def answer_of(row: LoggedRow) -> str:
+def extract_answer(row: LoggedRow) -> str:
     """What was answered: of a classifier its label, empty where it abstained."""
     return str(row["label"] if row["label"] is not None else row["output"] or "")
 
 
-def asked_key(turns: Sequence[PromptTurn]) -> str:
+def build_question_key(turns: Sequence[PromptTurn]) -> str:
     """Equal for what is asked in the same words, however they are spaced."""
     return "\x00".join(f"{turn['role']}\x01{' '.join(turn['content'].split())}" for turn in turns)
 
 
-def _text(content: Any) -> str:
+def _extract_text(content: Any) -> str:
     """Of several parts those that are text."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -132,17 +135,17 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _reached(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, str]:
+def _find_settled(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, str]:
     """What is asked in these words needs no more: key -> why."""
     reached: dict[str, str] = {}
     for rows in by_request.values():
-        for name, why in (("in_round", ASKED), ("labelled", SAID)):
-            if any(row[name] for row in rows) and (turns := turns_of(rows[0]["messages"])):
-                reached[asked_key(turns)] = why
+        for name, why in (("in_round", ALREADY_ASKED), ("labelled", ANSWER_KNOWN)):
+            if any(row[name] for row in rows) and (turns := parse_turns(rows[0]["messages"])):
+                reached[build_question_key(turns)] = why
     return reached
 
 
-def _answered(
+def _select_answered_rows(
     rows: Sequence[LoggedRow], protocol: RatingProtocol, version: str, pair: Sequence[str]
 ) -> list[LoggedRow] | str:
     """The answers that are asked about, or why there are none."""
@@ -153,16 +156,16 @@ def _answered(
         both = [own[name] for name in pair]
         if any(row["output"] is None for row in both):
             return NO_ANSWER
-        return SAME_ANSWER if answer_of(both[0]) == answer_of(both[1]) else both
+        return SAME_ANSWER if extract_answer(both[0]) == extract_answer(both[1]) else both
     own_rows = [row for row in rows if not version or row["version"] == version]
     if not own_rows:
         return OTHER_VERSION
-    if protocol != "label" and not answer_of(own_rows[0]).strip():
+    if protocol != "label" and not extract_answer(own_rows[0]).strip():
         return NO_ANSWER
     return [own_rows[0]]
 
 
-def _most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], version: str) -> tuple[str, ...]:
+def _find_most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], version: str) -> tuple[str, ...]:
     """The two versions that answered the same requests most often."""
     pairs: Counter[tuple[str, ...]] = Counter()
     for rows in by_request.values():
@@ -173,18 +176,18 @@ def _most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], version: 
     return able[0] if able else ()
 
 
-def _parted(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, bool]:
+def _find_disagreements(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, bool]:
     """By what is asked: whether versions answered differently; not there where one alone did."""
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     for rows in by_request.values():
-        if turns := turns_of(rows[0]["messages"]):
-            key = asked_key(turns)
+        if turns := parse_turns(rows[0]["messages"]):
+            key = build_question_key(turns)
             for row in rows:
-                if answer := answer_of(row):
+                if answer := extract_answer(row):
                     answers[key][row["version"]] = " ".join(answer.split()).casefold()
     return {key: len(set(own.values())) > 1 for key, own in answers.items() if len(own) > 1}
 
 
-def _versions(candidates: Sequence[LabelCandidate]) -> list[str]:
+def _list_versions(candidates: Sequence[LabelCandidate]) -> list[str]:
     counted = Counter(candidate.first["version"] for candidate in candidates)
     return [name for name, _ in counted.most_common()]

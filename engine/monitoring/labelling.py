@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.statistics.intervals import wilson_interval
 from engine.monitoring import label_candidates
-from engine.monitoring.label_candidates import LabelCandidate, answer_of, collect
+from engine.monitoring.label_candidates import LabelCandidate, collect_candidates, extract_answer
 from store.core.formatting import percent, plural
 from store.core.monitoring_schemas import Monitor
 from store.core.rating_schemas import RatingProtocol
@@ -39,23 +39,23 @@ from store.core.rating_schemas import RatingProtocol
 # and seeded.
 
 SHINGLE = 5  # characters
-SKETCH = 64  # of a text's shingles those with the smallest hashes
-MOST_SKETCHED = (
+SKETCH_SIZE = 64  # of a text's shingles those with the smallest hashes
+MAX_SKETCHED = (
     5_000  # texts that are held against those chosen before; whatever comes after is taken as it is
 )
-FIRST = 2_000  # characters of a text that are looked at
-NEAR = 0.6  # share of shingles in common, from where on a text nearly repeats another
+MAX_COMPARED_CHARACTERS = 2_000  # characters of a text that are looked at
+MIN_SIMILARITY = 0.6  # share of shingles in common, from where on a text nearly repeats another
 UNSURE_FROM, UNLIKE_FROM = 0.8, 0.8  # ranks, from where on a request is said to be so
-MIDDLE = 0.5
+NEUTRAL_SCORE = 0.5
 
 Floats = NDArray[np.float64]
 
 ABSTAINED = "the model gave no label"
 UNSURE_TEXT = "the answer was unlikely to the model itself"
 UNLIKE = "unlike the reference"
-GROWN = "of a topic that has grown"
+GROWING_TOPIC = "of a topic that has grown"
 ALERTED = "behind an open alert"
-PARTED = "versions answer differently"
+VERSIONS_DIFFER = "versions answer differently"
 DISLIKED = "somebody did not like the answer"
 AT_RANDOM = "drawn at random"
 LESS_SURE = "the model was less sure of it than of most"
@@ -83,7 +83,7 @@ class LabelRanking(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picked:
+class PickedCandidate:
     """A candidate that is to be asked about. probability: of each to be in the random draw; None for one that
     was chosen."""
 
@@ -97,16 +97,20 @@ class Picked:
         return self.probability is not None
 
 
-def rank(
+def rank_candidates(
     candidates: Sequence[LabelCandidate],
     weights: ReasonWeights,
     topics_before: Mapping[str, int] | None = None,
 ) -> LabelRanking:
     """topics_before: how often each topic came in the reference."""
     n = len(candidates)
-    unsure, kinds = _uncertainty(candidates)
-    grown = _grown([candidate.first["input_topic"] for candidate in candidates], topics_before or {})
-    distance = _ranked(np.array([_number(each.first["input_distance"]) for each in candidates], float))
+    unsure, kinds = _score_uncertainty(candidates)
+    grown = _find_growing_topics(
+        [candidate.first["input_topic"] for candidate in candidates], topics_before or {}
+    )
+    distance = _normalize_ranks(
+        np.array([_convert_to_float(each.first["input_distance"]) for each in candidates], float)
+    )
     in_grown = np.array([each.first["input_topic"] in grown for each in candidates], bool)
     alerted = np.array([each.any("alerted") for each in candidates], bool)
     drift = distance.copy()
@@ -121,31 +125,32 @@ def rank(
     ) / whole  # fmt: skip
     flags = (
         (kinds, None),
-        (distance >= UNLIKE_FROM, UNLIKE), (in_grown, GROWN), (alerted, ALERTED), (parted, PARTED),
+        (distance >= UNLIKE_FROM, UNLIKE), (in_grown, GROWING_TOPIC), (alerted, ALERTED), (parted,
+            VERSIONS_DIFFER),
         (disliked, DISLIKED),
     )  # fmt: skip
     reasons = [
         [str(words or values[place]) for values, words in flags if values[place]]
-        or [_lesser_reason(unsure[place], distance[place])]
+        or [_choose_lesser_reason(unsure[place], distance[place])]
         for place in range(n)
     ]
     return LabelRanking(score, unsure, drift, disagreement, reasons)
 
 
-def _lesser_reason(unsure: float, distance: float) -> str:
+def _choose_lesser_reason(unsure: float, distance: float) -> str:
     """Why a request stands where it does of which nothing stands out."""
-    if max(unsure, distance) <= MIDDLE:
+    if max(unsure, distance) <= NEUTRAL_SCORE:
         return NOTHING_STANDS_OUT
     return LESS_SURE if unsure >= distance else LESS_LIKE
 
 
-def _uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str]]:
+def _score_uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str]]:
     """Ranks among the same kind of request, and what is said of those that stand out."""
-    ranks, words = np.full(len(candidates), MIDDLE), [""] * len(candidates)
+    ranks, words = np.full(len(candidates), NEUTRAL_SCORE), [""] * len(candidates)
     for kind in {candidate.first["kind"] for candidate in candidates}:
         own = [place for place, candidate in enumerate(candidates) if candidate.first["kind"] == kind]
-        values = np.array([_unsure(candidates[place]) for place in own], float)
-        ranks[own] = _ranked(values)
+        values = np.array([_measure_uncertainty(candidates[place]) for place in own], float)
+        ranks[own] = _normalize_ranks(values)
         for place, value in zip(own, values, strict=True):
             first = candidates[place].first
             if first["abstained"]:
@@ -156,22 +161,22 @@ def _uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str
     return ranks, words
 
 
-def _unsure(candidate: LabelCandidate) -> float:
+def _measure_uncertainty(candidate: LabelCandidate) -> float:
     first = candidate.first
     if first["confidence"] is not None:
         return 1 - float(first["confidence"])
     if first["abstained"]:
         return 1.0
-    return -_number(first["mean_logprob"])
+    return -_convert_to_float(first["mean_logprob"])
 
 
-def _number(value: float | None) -> float:
+def _convert_to_float(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _ranked(values: Floats) -> Floats:
+def _normalize_ranks(values: Floats) -> Floats:
     """Ranks from 0 to 1, equal for equal values; the middle where nothing was measured or all are equal."""
-    ranks = np.full(len(values), MIDDLE)
+    ranks = np.full(len(values), NEUTRAL_SCORE)
     has = np.isfinite(values)
     if has.sum() > 1:
         sorted_values = np.sort(values[has])
@@ -181,7 +186,7 @@ def _ranked(values: Floats) -> Floats:
     return ranks
 
 
-def _grown(topics: Sequence[str | None], before: Mapping[str, int]) -> set[str]:
+def _find_growing_topics(topics: Sequence[str | None], before: Mapping[str, int]) -> set[str]:
     """Topics whose share lies wholly over that of the reference."""
     present = Counter(topic for topic in topics if topic is not None)
     n, m = sum(present.values()), sum(before.values())
@@ -193,14 +198,14 @@ def _grown(topics: Sequence[str | None], before: Mapping[str, int]) -> set[str]:
     }  # fmt: skip
 
 
-def topics_of(monitor: Monitor | None) -> dict[str, int]:
+def count_reference_topics(monitor: Monitor | None) -> dict[str, int]:
     """How often each topic came in a monitor's reference; none where it has none."""
     reference = monitor["reference"] if monitor else None
     topics = reference["values"].get("input_topic") if reference else None
     return dict(zip(topics["names"], topics["counts"], strict=True)) if topics else {}
 
 
-def pick(
+def pick_candidates(
     candidates: Sequence[LabelCandidate],
     ranking: LabelRanking,
     count: int,
@@ -208,7 +213,7 @@ def pick(
     random_share: float,
     seed: int = 0,
     reached: Sequence[LabelCandidate] = (),
-) -> list[Picked]:
+) -> list[PickedCandidate]:
     """At most `count`: a plain random draw of all candidates and those that were reached before, whose places
     come after theirs; then those of the other candidates that tell most, of near repeats one. With a random
     share of 1 all are drawn at random."""
@@ -219,52 +224,52 @@ def pick(
     drawn_count = n if count >= n else round(count * random_share)  # of all of them none is chosen
     order = np.random.default_rng(seed).permutation(n)
     drawn = sorted(order[:drawn_count].tolist())
-    picked = [Picked(place, drawn_count / n, [AT_RANDOM]) for place in drawn]
+    picked = [PickedCandidate(place, drawn_count / n, [AT_RANDOM]) for place in drawn]
     left = set(range(len(candidates))) - set(drawn)
-    by_score = [place for place in most_telling(ranking) if place in left]
+    by_score = [place for place in order_by_score(ranking) if place in left]
     texts = [candidates[place].text for place in by_score]
     seen = [every[place].text for place in drawn]
     wanted = min(count, n) - drawn_count
-    for index in _different(texts, seen, wanted):
+    for index in _select_distinct(texts, seen, wanted):
         place = by_score[index]
-        picked.append(Picked(place, None, ranking.reasons[place]))
+        picked.append(PickedCandidate(place, None, ranking.reasons[place]))
     return picked
 
 
-def most_telling(ranking: LabelRanking) -> list[int]:
+def order_by_score(ranking: LabelRanking) -> list[int]:
     """Places of all candidates, by score; among equals those that came last."""
     return sorted(range(len(ranking.score)), key=lambda place: (-ranking.score[place], -place))
 
 
-def _different(texts: Sequence[str], seen: Sequence[str], count: int) -> Iterator[int]:
+def _select_distinct(texts: Sequence[str], seen: Sequence[str], count: int) -> Iterator[int]:
     """Places of so many texts, none of which nearly repeats one before it; those that do come after all the
     others, where there are not enough."""
     postings: dict[int, list[int]] = {}
     sizes: list[int] = []
     for text in seen:
-        _place(_sketch(text), postings, sizes)
+        _add_sketch(_build_sketch(text), postings, sizes)
     waiting, given = [], 0
     for place, text in enumerate(texts):
         if given == count:
             return
-        if place >= MOST_SKETCHED:
+        if place >= MAX_SKETCHED:
             given += 1
             yield place
             continue
-        sketch = _sketch(text)
-        if _repeats(sketch, postings, sizes):
+        sketch = _build_sketch(text)
+        if _is_repeated(sketch, postings, sizes):
             waiting.append(place)
             continue
-        _place(sketch, postings, sizes)
+        _add_sketch(sketch, postings, sizes)
         given += 1
         yield place
     yield from waiting[: count - given]
 
 
-def _sketch(text: str) -> list[int]:
+def _build_sketch(text: str) -> list[int]:
     """Of the hashes of a text's runs of characters the smallest ones: two texts share about as many of them
     as of their runs."""
-    folded = " ".join(text[:FIRST].casefold().split())
+    folded = " ".join(text[:MAX_COMPARED_CHARACTERS].casefold().split())
     codes = np.frombuffer(folded.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     if len(codes) < SHINGLE:
         return [zlib.crc32(folded.encode("utf-8", "replace"))] if folded else []
@@ -272,31 +277,33 @@ def _sketch(text: str) -> list[int]:
     for shift in range(SHINGLE):  # wraps around, as a hash may
         mixed = mixed * np.uint64(0x100000001B3) ^ codes[shift : shift + len(mixed)]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    smallest: list[int] = np.unique(mixed ^ (mixed >> np.uint64(32)))[:SKETCH].tolist()
+    smallest: list[int] = np.unique(mixed ^ (mixed >> np.uint64(32)))[:SKETCH_SIZE].tolist()
     return smallest
 
 
-def _repeats(sketch: Sequence[int], postings: Mapping[int, list[int]], sizes: Sequence[int]) -> bool:
+def _is_repeated(sketch: Sequence[int], postings: Mapping[int, list[int]], sizes: Sequence[int]) -> bool:
     shared: Counter[int] = Counter()
     for value in sketch:
         shared.update(postings.get(value, ()))
-    return any(both >= NEAR * max(len(sketch), sizes[other]) for other, both in shared.most_common(3))
+    return any(
+        both >= MIN_SIMILARITY * max(len(sketch), sizes[other]) for other, both in shared.most_common(3)
+    )
 
 
-def _place(sketch: Sequence[int], postings: dict[int, list[int]], sizes: list[int]) -> None:
+def _add_sketch(sketch: Sequence[int], postings: dict[int, list[int]], sizes: list[int]) -> None:
     for value in sketch:
         postings.setdefault(value, []).append(len(sizes))
     sizes.append(len(sketch))
 
 
-LISTED = 200  # requests
-SHORT = 240  # characters of a text in the list
-BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision": "label"}
-COUNTED = {  # reason -> how those are counted in a sentence
-    PARTED: "were answered differently by versions",
+MAX_LISTED = 200  # requests
+MAX_TEXT = 240  # characters of a text in the list
+PROTOCOL_BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision": "label"}
+REASON_PHRASES = {  # reason -> how those are counted in a sentence
+    VERSIONS_DIFFER: "were answered differently by versions",
     DISLIKED: "had an answer that somebody did not like",
     ALERTED: "are behind an open alert",
-    GROWN: "are of a topic that has grown",
+    GROWING_TOPIC: "are of a topic that has grown",
     ABSTAINED: "got no label",
 }
 
@@ -313,7 +320,7 @@ class RequestToLabel(TypedDict):
     score: float  # 0 to 1
 
 
-class NextToLabel(NamedTuple):
+class LabelQueue(NamedTuple):
     """requests: that were looked at, of `total`; different: those that can be asked about; protocol: how
     people would rate them; counts: reason -> requests; listed: those that tell most, near repeats left for
     later."""
@@ -327,41 +334,41 @@ class NextToLabel(NamedTuple):
     listed: list[RequestToLabel]
 
 
-def next_to_label_of(
+def build_label_queue(
     requests: pa.Table,
     topics_before: Mapping[str, int],
     total: int,
     protocol: RatingProtocol | None = None,
     weights: ReasonWeights = ReasonWeights(),  # noqa: B008 (a tuple)
-    limit: int = LISTED,
-) -> NextToLabel:
+    limit: int = MAX_LISTED,
+) -> LabelQueue:
     """Of the rows of `logged_requests.newest`. protocol: that of their kind if None."""
-    asked = protocol or protocol_of(requests)
-    looked = collect(requests, asked)
-    ranking = rank(looked.candidates, weights, topics_before)
-    chosen = pick(looked.candidates, ranking, limit, random_share=0) if looked.candidates else []
+    asked = protocol or choose_protocol(requests)
+    looked = collect_candidates(requests, asked)
+    ranking = rank_candidates(looked.candidates, weights, topics_before)
+    chosen = pick_candidates(looked.candidates, ranking, limit, random_share=0) if looked.candidates else []
     if len(looked.candidates) <= limit:  # of all of them the order
-        chosen = [Picked(place, None, ranking.reasons[place]) for place in most_telling(ranking)]
+        chosen = [PickedCandidate(place, None, ranking.reasons[place]) for place in order_by_score(ranking)]
     counts = Counter(reason for reasons in ranking.reasons for reason in reasons)
     listed = [
-        _line(looked.candidates[entry.place], entry.reasons, float(ranking.score[entry.place]))
+        _build_request(looked.candidates[entry.place], entry.reasons, float(ranking.score[entry.place]))
         for entry in chosen
     ]
     different = len(looked.candidates)
-    return NextToLabel(asked, total, looked.requests, different, dict(looked.left_out), dict(counts), listed)
+    return LabelQueue(asked, total, looked.requests, different, dict(looked.left_out), dict(counts), listed)
 
 
-def protocol_of(requests: pa.Table) -> RatingProtocol:
+def choose_protocol(requests: pa.Table) -> RatingProtocol:
     """A label for what a classifier answered, else a better text: by the kind of most requests."""
     kinds = Counter(requests["kind"].to_pylist()).most_common(1)
-    return BY_KIND.get(kinds[0][0], "correction") if kinds else "label"
+    return PROTOCOL_BY_KIND.get(kinds[0][0], "correction") if kinds else "label"
 
 
-def _line(candidate: LabelCandidate, reasons: list[str], score: float) -> RequestToLabel:
+def _build_request(candidate: LabelCandidate, reasons: list[str], score: float) -> RequestToLabel:
     first = candidate.first
     return {
-        "text": _cut(candidate.text),
-        "answer": _cut(" | ".join(candidate.answers) or answer_of(first)),
+        "text": _truncate(candidate.text),
+        "answer": _truncate(" | ".join(candidate.answers) or extract_answer(first)),
         "reasons": reasons,
         "asked_at": first["asked_at"],
         "version": first["version"],
@@ -370,12 +377,12 @@ def _line(candidate: LabelCandidate, reasons: list[str], score: float) -> Reques
     }
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= SHORT else f"{line[:SHORT]} …"
+    return line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]} …"
 
 
-def headline(upcoming: NextToLabel) -> str:
+def describe_label_queue(upcoming: LabelQueue) -> str:
     """What is worth labelling, in one sentence; why nothing is, where nothing is."""
     if not upcoming.requests:
         return "No request was answered here."
@@ -383,11 +390,11 @@ def headline(upcoming: NextToLabel) -> str:
         return f"None of {plural(upcoming.requests, 'request')} can be asked about."
     line = f"{plural(upcoming.different, 'different request')} of {upcoming.requests:,} can be asked about"
     counts = upcoming.counts
-    reasons = [f"{counts[name]:,} {words}" for name, words in COUNTED.items() if name in counts]
+    reasons = [f"{counts[name]:,} {words}" for name, words in REASON_PHRASES.items() if name in counts]
     return f"{line}: {', '.join(reasons)}." if reasons else f"{line}."
 
 
-def order_words(upcoming: NextToLabel) -> str:
+def describe_order(upcoming: LabelQueue) -> str:
     """Why the first ones come first; that nothing tells them apart, where nothing does."""
     if upcoming.different > 1 and len({line["score"] for line in upcoming.listed}) == 1:
         return (
@@ -400,15 +407,16 @@ def order_words(upcoming: NextToLabel) -> str:
     )
 
 
-def empty_advice(upcoming: NextToLabel) -> str:
+def describe_empty_queue(upcoming: LabelQueue) -> str:
     """What to do where nothing can be asked about."""
     reason = max(upcoming.left_out, key=upcoming.left_out.__getitem__, default="")
     return {
         label_candidates.NO_TEXT: "Texts are not kept. Change that in the endpoint's settings; what comes"
         " from then on can be labelled.",
-        label_candidates.ASKED: "All of them are in a round already, or have their answer. Rate the open"
-        " round, or choose a longer window.",
-        label_candidates.SAID: "Somebody has said already what is right of each. They can be trained on.",
+        label_candidates.ALREADY_ASKED: "All of them are in a round already, or have their answer. Rate the"
+        " open round, or choose a longer window.",
+        label_candidates.ANSWER_KNOWN: "Somebody has said already what is right of each."
+        " They can be trained on.",
         label_candidates.ONE_ANSWER: "One version alone answered. Let another answer the same requests as a"
         " shadow, or choose another way to rate.",
     }.get(reason, "Choose a longer window.")

@@ -14,15 +14,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
-from engine.monitoring.alerts import raise_alert, raise_pace
-from engine.monitoring.checks import Schedules, look_at_pairs, over_limits
-from engine.monitoring.job_handlers import reference_rows
+from engine.monitoring.alerts import raise_alert, raise_pace_alerts
+from engine.monitoring.checks import MonitorSchedules, check_pairs, find_exceeded_limits
+from engine.monitoring.job_handlers import select_reference_rows
 from engine.monitoring.sequential_tests import (
     PACES,
     PacedRequest,
     advance_pace_test,
     begin_pace_test,
-    pace_threshold,
+    compute_pace_threshold,
 )
 from engine.server.file_removal import remove_noted
 from engine.serving.endpoint_folders import EndpointFolder
@@ -38,12 +38,20 @@ from store.evaluation import evaluations
 from store.jobs import job_queue
 from store.monitoring import monitors
 from store.monitoring.config import MonitorSettings, WatchConfig
-from store.monitoring.log_ingest import LogBatch, Series, is_there, log_files, next_file, offsets, take
+from store.monitoring.log_ingest import (
+    LogBatch,
+    Series,
+    get_next_file,
+    has_endpoint,
+    ingest_batch,
+    list_log_files,
+    read_offsets,
+)
 
 log = logging.getLogger(__name__)
 
 
-def endpoint_folders(home: Home) -> list[str]:
+def list_endpoint_folders(home: Home) -> list[str]:
     """The endpoints that have a folder."""
     try:
         return sorted(path.name for path in (home.path / "endpoints").iterdir() if path.is_dir())
@@ -51,44 +59,46 @@ def endpoint_folders(home: Home) -> list[str]:
         return []
 
 
-def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
+def ingest_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
     """Read on in each file of an endpoint, once; True where one had more than that. Requests come first, so
     that feedback finds them."""
-    if not is_there(database, endpoint_id):
+    if not has_endpoint(database, endpoint_id):
         return False
-    past, more = offsets(database, endpoint_id), False
-    for series, path in _files(home, endpoint_id):
+    past, more = read_offsets(database, endpoint_id), False
+    for series, path in _list_files(home, endpoint_id):
         offset = past.get(path.name, 0)
         if path.stat().st_size <= offset:
             continue
         lines, end = read_events(path, offset)
         if end > offset:
-            take(database, LogBatch(endpoint_id, series, path.name, lines, offset, end), job_queue.utc(at))
+            ingest_batch(
+                database, LogBatch(endpoint_id, series, path.name, lines, offset, end), job_queue.to_utc(at)
+            )
             more = more or end - offset > MAX_READ // 2
     return more
 
 
-def forget_files(database: Database, home: Home, endpoint_id: str, days: int, at: float) -> int:
+def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int, at: float) -> int:
     """Delete files that are wholly in the store and were last written so many days ago; how many. Of a
     stopped endpoint its own days count too, which nobody else holds it to. The newest of a series is written
     to: it goes from a stopped endpoint alone, and leaves an empty one with the next number, so that no number
     comes twice."""
-    past, count = offsets(database, endpoint_id), 0
+    past, count = read_offsets(database, endpoint_id), 0
     folder = EndpointFolder(home, endpoint_id)
     stopped = _is_stopped(database, folder)
     if stopped and (config := folder.config()):
         days = min(days, config["log"]["days"])
-    before = job_queue.utc(at) - timedelta(days=days, hours=1)
+    before = job_queue.to_utc(at) - timedelta(days=days, hours=1)
     for series in get_args(Series):
-        files = log_files(home, endpoint_id, series)
+        files = list_log_files(home, endpoint_id, series)
         for path in files if stopped else files[:-1]:
             about, newest = path.stat(), path == files[-1]
             if newest and not about.st_size:
                 continue
-            written = job_queue.utc(about.st_mtime)
+            written = job_queue.to_utc(about.st_mtime)
             if written < before and past.get(path.name, 0) >= about.st_size:
                 if newest:
-                    next_file(path).touch(mode=0o600)
+                    get_next_file(path).touch(mode=0o600)
                 path.unlink(missing_ok=True)
                 count += 1
     return count
@@ -100,9 +110,9 @@ def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
     return all(row["wanted"] == "stopped" for row in rows) and folder.process() is None
 
 
-def _files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
+def _list_files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
     for series in get_args(Series):
-        for path in log_files(home, endpoint_id, series):
+        for path in list_log_files(home, endpoint_id, series):
             yield series, path
 
 
@@ -116,16 +126,16 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
     monitor = monitors.find(database, endpoint_id)
     if monitor is None:
         return False
-    settings = monitors.settings(monitor)
-    before = _begun(database, monitor)
+    settings = monitors.get_settings(monitor)
+    before = _begin_pace_watch(database, monitor)
     if before is None:
         return False
-    rows = monitors.timed_requests(database, endpoint_id, before["place"], PACE_BATCH)
+    rows = monitors.read_timed_requests(database, endpoint_id, before["place"], PACE_BATCH)
     if not len(rows):
         return False
     columns = [rows[name].to_pylist() for name in PacedRequest._fields]
     requests = [PacedRequest(*row) for row in zip(*columns, strict=True)]
-    limit = pace_threshold(settings.alpha)
+    limit = compute_pace_threshold(settings.alpha)
     tests = [_advance_alone(test, requests, limit) for test in before["tests"]]
     after: PaceWatch = {"place": requests[-1].place + 1, "tests": tests}
     with database.transaction() as tx:
@@ -135,8 +145,8 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
             monitor["revision"],
         ):
             return False
-        monitors.keep_pace(tx, endpoint_id, after)
-        raise_pace(tx, endpoint_id, tests, settings, at)
+        monitors.save_pace(tx, endpoint_id, after)
+        raise_pace_alerts(tx, endpoint_id, tests, settings, at)
     return True
 
 
@@ -151,19 +161,19 @@ def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: floa
         return test
 
 
-def _begun(db: Queryable, monitor: Monitor) -> PaceWatch | None:
+def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
     """As the tests are, or before their first request; None while a window that is the reference has none."""
     watch: PaceWatch = monitor["pace"] or {"place": 0, "tests": []}
     if watch["tests"]:
         return watch
-    settings = monitors.settings(monitor)
+    settings = monitors.get_settings(monitor)
     place, ends_at = watch["place"], None
     if settings.reference == "window":
-        which = reference_rows(settings)
-        first = monitors.window_place(db, monitor["endpoint_id"], which)
+        which = select_reference_rows(settings)
+        first = monitors.find_window_start(db, monitor["endpoint_id"], which)
         if first is None or which.end is None:
             return None
-        place, ends_at = first, job_queue.epoch(which.end)
+        place, ends_at = first, job_queue.to_epoch(which.end)
     tests = [begin_pace_test(name, settings.reference_rows, ends_at=ends_at) for name in PACES]
     return {"place": place, "tests": tests}
 
@@ -176,23 +186,23 @@ def _begun(db: Queryable, monitor: Monitor) -> PaceWatch | None:
 
 
 TAIL_SECONDS = 1.0  # between two looks at the logs while an endpoint is there
-NONE_SECONDS = 10.0  # and while none is
+IDLE_SECONDS = 10.0  # and while none is
 MEASURE_SECONDS = 30.0  # between two measurings of an endpoint
-AGAIN_SECONDS = 600.0  # after one that failed
+RETRY_SECONDS = 600.0  # after one that failed
 LIMITS_SECONDS = 60.0
 TIDY_SECONDS = 3_600.0
 BATCH = 2_000  # requests that are measured at a time
-LEAST_WINDOW = 60  # requests of a reference that is a window
+MIN_WINDOW = 60  # requests of a reference that is a window
 
 
-class Monitoring:
+class MonitoringLoop:
     """The monitors of one store. `schedules` has what is asked for again and again."""
 
     def __init__(
         self,
         database: Database,
         home: Home,
-        schedules: Schedules,
+        schedules: MonitorSchedules,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database, self.home, self.clock = database, home, clock
@@ -203,10 +213,10 @@ class Monitoring:
     def step(self, now: float | None = None) -> float:
         """Bring the monitors up to date; the seconds that may pass until the next step."""
         at = self.clock() if now is None else now
-        folders, more = endpoint_folders(self.home), False
+        folders, more = list_endpoint_folders(self.home), False
         for endpoint_id in folders:
             more = self._guarded("tail", endpoint_id, self._tail, at) or more
-        for monitor in monitors.all_monitors(self.database):
+        for monitor in monitors.list_monitors(self.database):
             endpoint_id = monitor["endpoint_id"]
             for task, every, act in (
                 ("measure", MEASURE_SECONDS, self._measure),
@@ -223,7 +233,7 @@ class Monitoring:
         if not is_recent(self._done_at.get(("gone", ""), float("-inf")), at, MEASURE_SECONDS):
             self._done_at["gone", ""] = at
             self._guarded("gone", "", self._forget_gone, at)
-        return 0.0 if more else TAIL_SECONDS if folders else NONE_SECONDS
+        return 0.0 if more else TAIL_SECONDS if folders else IDLE_SECONDS
 
     def _guarded(self, task: str, endpoint_id: str, act: Callable[[str, float], bool], at: float) -> bool:
         """One endpoint behind the border: what goes wrong with it must not hold up the others."""
@@ -238,34 +248,34 @@ class Monitoring:
         return done
 
     def _tail(self, endpoint_id: str, at: float) -> bool:
-        return take_logs(self.database, self.home, endpoint_id, at)
+        return ingest_logs(self.database, self.home, endpoint_id, at)
 
     # -- measuring ----------------------------------------------------------------------------------
 
     def _measure(self, endpoint_id: str, at: float) -> bool:
         """Queue a look at the requests that wait, or at the reference; one at a time of an endpoint."""
-        past = [job for job in _looks(self.database) if job["config"]["endpoint_id"] == endpoint_id]
+        past = [job for job in _list_watch_jobs(self.database) if job["config"]["endpoint_id"] == endpoint_id]
         if any(job["status"] in ALIVE for job in past):
             return False
         self._forget([job for job in past[1:] if job["status"] not in ALIVE])
-        if past and past[0]["status"] != "finished" and is_recent(_ended(past[0]), at, AGAIN_SECONDS):
+        if past and past[0]["status"] != "finished" and is_recent(_get_end_time(past[0]), at, RETRY_SECONDS):
             return False
         with self.database.transaction() as tx:
             monitor = monitors.find(tx, endpoint_id)
-            config = _next_look(tx, monitor) if monitor else None
+            config = _plan_next_look(tx, monitor) if monitor else None
             if config is None:
                 return False
-            name = _name(tx, endpoint_id)
+            name = _find_endpoint_name(tx, endpoint_id)
             what = "Learn the reference of" if config.reference else "Look at requests of"
-            job_id = job_queue.new_id("job", at)
+            job_id = job_queue.create_id("job", at)
             document = config.model_dump()
             job_queue.insert(tx, job_queue.NewJob(job_id, monitors.KIND, f"{what} {name}", document, at))
         return True
 
     def _forget_gone(self, _: str, at: float) -> bool:
         """Forget looks at endpoints that were deleted, which hold texts too."""
-        there = {monitor["endpoint_id"] for monitor in monitors.all_monitors(self.database)}
-        past = [job for job in _looks(self.database) if job["config"]["endpoint_id"] not in there]
+        there = {monitor["endpoint_id"] for monitor in monitors.list_monitors(self.database)}
+        past = [job for job in _list_watch_jobs(self.database) if job["config"]["endpoint_id"] not in there]
         self._forget([job for job in past if job["status"] not in ALIVE])
         return False
 
@@ -281,8 +291,8 @@ class Monitoring:
     # -- limits, schedule, retention ----------------------------------------------------------------
 
     def _hold_limits(self, endpoint_id: str, at: float) -> bool:
-        settings = monitors.settings(monitors.find(self.database, endpoint_id))
-        warned = over_limits(self.database, endpoint_id, settings, job_queue.utc(at))
+        settings = monitors.get_settings(monitors.find(self.database, endpoint_id))
+        warned = find_exceeded_limits(self.database, endpoint_id, settings, job_queue.to_utc(at))
         if warned:
             with self.database.transaction() as tx:
                 for each in warned if monitors.find(tx, endpoint_id) else ():
@@ -293,59 +303,59 @@ class Monitoring:
         return follow_pace(self.database, endpoint_id, at)
 
     def _look_at_pairs(self, endpoint_id: str, at: float) -> bool:
-        look_at_pairs(self.database, self.home, endpoint_id, at)
+        check_pairs(self.database, self.home, endpoint_id, at)
         return False
 
     def _tidy(self, endpoint_id: str, at: float) -> bool:
         """Delete what is older than it is to be kept; what was never measured is lost to the tests too."""
-        settings = monitors.settings(monitors.find(self.database, endpoint_id))
-        before = job_queue.utc(at) - timedelta(days=settings.keep_days)
+        settings = monitors.get_settings(monitors.find(self.database, endpoint_id))
+        before = job_queue.to_utc(at) - timedelta(days=settings.keep_days)
         with self.database.transaction() as tx:
             count = monitors.forget_before(tx, endpoint_id, before)
-        count += forget_files(self.database, self.home, endpoint_id, settings.keep_days, at)
+        count += delete_old_files(self.database, self.home, endpoint_id, settings.keep_days, at)
         return bool(count)
 
 
-def _looks(database: Database) -> list[Job]:
+def _list_watch_jobs(database: Database) -> list[Job]:
     """Jobs that look at requests, the newest first."""
-    return job_queue.of_kind(database, monitors.KIND)
+    return job_queue.list_of_kind(database, monitors.KIND)
 
 
-def _ended(job: Job) -> float:
-    return job_queue.epoch(job["ended_at"]) if job["ended_at"] else 0.0
+def _get_end_time(job: Job) -> float:
+    return job_queue.to_epoch(job["ended_at"]) if job["ended_at"] else 0.0
 
 
-def _name(tx: Transaction, endpoint_id: str) -> str:
+def _find_endpoint_name(tx: Transaction, endpoint_id: str) -> str:
     return next(
         (each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == endpoint_id), endpoint_id
     )
 
 
-def _next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
+def _plan_next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
     """What is to be looked at next; None where nothing waits, or too little for a reference."""
-    settings = monitors.settings(monitor)
+    settings = monitors.get_settings(monitor)
     endpoint_id = monitor["endpoint_id"]
     if monitor["reference"] is None:
-        return _reference_look(tx, monitor, settings)
+        return _plan_reference_look(tx, monitor, settings)
     first = monitor["measured_place"]
     if first >= monitor["next_place"]:
         return None
-    end = monitors.end_of_batch(tx, endpoint_id, first, BATCH)
+    end = monitors.find_batch_end(tx, endpoint_id, first, BATCH)
     if end == first:  # all of them are gone by now
         monitors.skip_to(tx, endpoint_id, monitor["next_place"])
         return None
     return WatchConfig(endpoint_id=endpoint_id, revision=monitor["revision"], first=first, end=end)
 
 
-def _reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSettings) -> WatchConfig | None:
+def _plan_reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSettings) -> WatchConfig | None:
     endpoint_id, source = monitor["endpoint_id"], settings.reference
     end, source_id, source_name = 0, "", ""
     if source in ("first", "window"):
-        which = reference_rows(settings)
-        needed = which.most if source == "first" else LEAST_WINDOW
+        which = select_reference_rows(settings)
+        needed = which.most if source == "first" else MIN_WINDOW
         if monitors.reference_count(tx, endpoint_id, which) < needed:
             return None
-        end = monitors.reference_end(tx, endpoint_id, which)
+        end = monitors.get_reference_end(tx, endpoint_id, which)
         if source == "window":
             source_name = f" from {which.start:%d %b %Y %H:%M} to {which.end:%d %b %Y %H:%M} UTC"
     elif source == "dataset":

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.split import dataset_split, partition
-from engine.monitoring.text import MOST_ANSWERS
+from engine.monitoring.text import MAX_ANSWERS
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError, NotFoundError, TunebenchError
 from store.core.job_folder import JobDir, read_json
-from store.core.monitoring_schemas import BaseLook, ServedBase
+from store.core.monitoring_schemas import BaseMeasurement, ServedBase
 from store.core.row_schemas import Message
 from store.data import dataset_files
 from store.training.train_config import Split
@@ -31,7 +31,7 @@ PARTS = ("test", "validation")  # those that a model hasn't trained on, in the o
 
 
 @dataclass(frozen=True)
-class AskedRequests:
+class MeasuredRequests:
     """One entry a row; null where it isn't there. inputs: what the last message of the person says."""
 
     inputs: list[str | None]
@@ -46,11 +46,11 @@ class AskedRequests:
         return len(self.inputs)
 
 
-def requests_of_log(requests: pa.Table) -> AskedRequests:
+def read_logged_requests(requests: pa.Table) -> MeasuredRequests:
     """Of the columns of table `request`."""
     column = {name: requests[name].to_pylist() for name in requests.column_names}
-    return AskedRequests(
-        [_last_input(messages) for messages in column["messages"]],
+    return MeasuredRequests(
+        [_extract_last_input(messages) for messages in column["messages"]],
         column["input_characters"],
         column["output"],
         column["output_characters"],
@@ -60,23 +60,23 @@ def requests_of_log(requests: pa.Table) -> AskedRequests:
     )
 
 
-def _last_input(messages: str | None) -> str | None:
+def _extract_last_input(messages: str | None) -> str | None:
     """The text of the last message that isn't the model's; of several parts, those that are text."""
     if messages is None:
         return None
     turns = [turn for turn in json.loads(messages) if isinstance(turn, dict)]
     asked = [turn for turn in turns if turn.get("role", "user") == "user"] or turns
-    return _text_of(asked[-1].get("content")) if asked else None
+    return _extract_text(asked[-1].get("content")) if asked else None
 
 
-def _text_of(content: Any) -> str | None:
+def _extract_text(content: Any) -> str | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else None
 
 
-def requests_of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRequests:
+def read_evaluation_requests(job: WorkerJob, evaluation_id: str, most: int) -> MeasuredRequests:
     """The rows of an evaluation with the answers of its model. Raises DataError where they are gone."""
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
@@ -88,30 +88,30 @@ def requests_of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> Ask
     table = pq.read_table(path).slice(0, most)
     labelled = [value is not None for value in table["probability"].to_pylist()]
     answers = table["prediction"].to_pylist()
-    return AskedRequests(
+    return MeasuredRequests(
         table["prompt"].to_pylist(),
-        _lengths(table["prompt"].to_pylist()),
+        _measure_lengths(table["prompt"].to_pylist()),
         answers,
-        _lengths(answers),
+        _measure_lengths(answers),
         [answer if is_label else None for answer, is_label in zip(answers, labelled, strict=True)],
         table["probability"].to_pylist(),
         [None] * len(table),
     )
 
 
-def requests_of_dataset(job: WorkerJob, most: int) -> AskedRequests:
+def read_dataset_requests(job: WorkerJob, most: int) -> MeasuredRequests:
     """Held-out rows of a data set: what is asked in them. Its answers are people's and no model's, so that
     there are none. Raises DataError for a data set without held-out rows."""
-    rows = held_out_rows(job, most)
-    inputs = [_asked_in(row) for row in rows.to_pylist()]
+    rows = read_held_out_rows(job, most)
+    inputs = [_extract_question(row) for row in rows.to_pylist()]
     nothing: list[Any] = [None] * len(inputs)
-    return AskedRequests(inputs, _lengths(inputs), nothing, nothing, nothing, nothing, nothing)
+    return MeasuredRequests(inputs, _measure_lengths(inputs), nothing, nothing, nothing, nothing, nothing)
 
 
-def held_out_rows(job: WorkerJob, most: int) -> pa.Table:
+def read_held_out_rows(job: WorkerJob, most: int) -> pa.Table:
     """messages, text and label of so many held-out rows, the same ones each time. Raises DataError."""
     fingerprint = job.order["dataset"]["fingerprint"]
-    dealt = dataset_split.deal_rows(job.home, fingerprint, Split.parse(job.order["split"])).ids()
+    dealt = dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(job.order["split"])).ids()
     ids = next((dealt[part] for part in PARTS if len(dealt[part])), None)
     if ids is None:
         raise DataError(
@@ -120,28 +120,28 @@ def held_out_rows(job: WorkerJob, most: int) -> pa.Table:
             field="dataset",
         )
     columns = ["digest", "messages", "text", "label"]
-    table = dataset_files.load(job.home, fingerprint, columns=columns)
-    ids = partition.first_by_hash(table["digest"].to_numpy(), ids, most, 0) if len(ids) > most else ids
+    table = dataset_files.load_rows(job.home, fingerprint, columns=columns)
+    ids = partition.select_by_hash(table["digest"].to_numpy(), ids, most, 0) if len(ids) > most else ids
     return table.select(columns[1:]).take(pa.array(ids))
 
 
-def _asked_in(row: dict[str, Any]) -> str | None:
+def _extract_question(row: dict[str, Any]) -> str | None:
     """The last question of a conversation; of a labelled text without one the text."""
     asked = [turn["content"] for turn in row["messages"] or () if turn["role"] == "user"]
     text: str | None = asked[-1] if asked else row["text"]
     return text
 
 
-def _lengths(texts: list[str | None]) -> list[int | None]:
+def _measure_lengths(texts: list[str | None]) -> list[int | None]:
     return [None if text is None else len(text) for text in texts]
 
 
 NO_TEXT = "their texts are not kept"
-LABEL = "the answer is a label"
+ANSWER_IS_LABEL = "the answer is a label"
 NO_CHAT = "they were not asked in a chat"
 NOT_TEXT = "their messages hold more than text"
 NO_ANSWER = "the row has no answer"
-GONE = "the rows of the evaluation are gone"
+ROWS_GONE = "the rows of the evaluation are gone"
 
 
 @dataclass(frozen=True)
@@ -154,29 +154,32 @@ class ServedAnswer:
     why: str = ""
 
 
-def answers_of_log(requests: pa.Table) -> list[ServedAnswer]:
+def read_logged_answers(requests: pa.Table) -> list[ServedAnswer]:
     """Of the columns of table `request`."""
     names = ("place", "version", "kind", "label", "messages", "output")
-    return [_of_request(*row) for row in zip(*(requests[name].to_pylist() for name in names), strict=True)]
+    return [
+        _build_request_answer(*row)
+        for row in zip(*(requests[name].to_pylist() for name in names), strict=True)
+    ]
 
 
-def _of_request(
+def _build_request_answer(
     place: int, version: str, kind: str, label: str | None, messages: str | None, output: str | None
 ) -> ServedAnswer:
     if label is not None or kind in ("labels", "decision"):
-        return ServedAnswer(place, version, None, LABEL)
+        return ServedAnswer(place, version, None, ANSWER_IS_LABEL)
     if kind != "chat":
         return ServedAnswer(place, version, None, NO_CHAT)
     if messages is None or output is None:
         return ServedAnswer(place, version, None, NO_TEXT)
-    turns = [_message(turn) for turn in json.loads(messages)]
+    turns = [_parse_message(turn) for turn in json.loads(messages)]
     asked = [turn for turn in turns if turn is not None]
     if not asked or len(asked) < len(turns):
         return ServedAnswer(place, version, None, NOT_TEXT)
-    return ServedAnswer(place, version, [*asked, _answer(output)])
+    return ServedAnswer(place, version, [*asked, _build_answer(output)])
 
 
-def _message(turn: Any) -> Message | None:
+def _parse_message(turn: Any) -> Message | None:
     """A turn as rows have it; None where it is more than a text, such as a picture or a call."""
     if not isinstance(turn, dict) or turn.get("tool_calls"):
         return None
@@ -188,11 +191,13 @@ def _message(turn: Any) -> Message | None:
     return {"role": str(turn.get("role", "user")), "content": content} if isinstance(content, str) else None
 
 
-def _answer(text: str) -> Message:
+def _build_answer(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def answers_of_evaluation(job: WorkerJob, evaluation_id: str, most: int, version: str) -> list[ServedAnswer]:
+def read_evaluation_answers(
+    job: WorkerJob, evaluation_id: str, most: int, version: str
+) -> list[ServedAnswer]:
     """The rows that an evaluation asked, each with the answer of its model."""
     folder = JobDir(job.home.jobs / evaluation_id)
     table = pq.read_table(folder.predictions).slice(0, most)
@@ -200,29 +205,29 @@ def answers_of_evaluation(job: WorkerJob, evaluation_id: str, most: int, version
     labelled = [value is not None for value in table["probability"].to_pylist()]
     try:
         fingerprint = (read_json(folder.config) or {}).get("dataset", {}).get("fingerprint", "")
-        rows = dataset_files.load(
+        rows = dataset_files.load_rows(
             job.home, fingerprint, columns=["messages"], row_ids=table["row_id"].to_numpy()
         )
         conversations = rows["messages"].to_pylist()
     except (NotFoundError, KeyError):  # deleted since, or an evaluation of before rows had ids
-        return [ServedAnswer(place, version, None, GONE) for place in range(len(table))]
+        return [ServedAnswer(place, version, None, ROWS_GONE) for place in range(len(table))]
     return [
-        _of_row(place, version, messages, output, LABEL if is_label else "")
+        _build_row_answer(place, version, messages, output, ANSWER_IS_LABEL if is_label else "")
         for place, (messages, output, is_label) in enumerate(
             zip(conversations, outputs, labelled, strict=True)
         )
     ]
 
 
-def answers_of_rows(rows: pa.Table, version: str) -> list[ServedAnswer]:
+def build_row_answers(rows: pa.Table, version: str) -> list[ServedAnswer]:
     """Rows of a data set, each with its own answer."""
     return [
-        _of_row(place, version, messages, None, "")
+        _build_row_answer(place, version, messages, None, "")
         for place, messages in enumerate(rows["messages"].to_pylist())
     ]
 
 
-def _of_row(
+def _build_row_answer(
     place: int, version: str, messages: list[Message] | None, output: str | None, why: str
 ) -> ServedAnswer:
     """The row up to its last answer, which is `output` where that is given."""
@@ -231,7 +236,7 @@ def _of_row(
     answer = output if output is not None else turns[last]["content"] if last < len(turns) else None
     if why or answer is None or not last:
         return ServedAnswer(place, version, None, why or NO_ANSWER)
-    return ServedAnswer(place, version, [*turns[:last], _answer(answer)])
+    return ServedAnswer(place, version, [*turns[:last], _build_answer(answer)])
 
 
 # Perplexity of served answers under their base: which answers are measured, and what is said of the others.
@@ -239,8 +244,8 @@ def _of_row(
 # A look measures MOST_ANSWERS at most, drawn by a number of their place alone: what an answer is like has no
 # part in it, so that the tests stay valid. Bases are loaded one at a time, those of most answers first.
 
-MOST_BASES = 2
-THIRD = f"of a look {MOST_BASES} bases are loaded, and this answer has another"
+MAX_BASES = 2
+TOO_MANY_BASES = f"of a look {MAX_BASES} bases are loaded, and this answer has another"
 
 
 @dataclass(frozen=True)
@@ -267,11 +272,11 @@ class BaseModels(Protocol):
         ...
 
 
-class UnderBase(NamedTuple):
+class BaseLosses(NamedTuple):
     """nats: of a token of each answer, None where it wasn't measured."""
 
     nats: list[float | None]
-    look: BaseLook
+    look: BaseMeasurement
 
     @property
     def why(self) -> str:
@@ -289,18 +294,18 @@ def measure_answers(
     answers: Sequence[ServedAnswer],
     bases: Mapping[str, ServedBase],
     models: BaseModels,
-    most: int = MOST_ANSWERS,
-) -> UnderBase:
+    most: int = MAX_ANSWERS,
+) -> BaseLosses:
     """Of answers in any order."""
     reasons: Counter[str] = Counter()
-    asked, keys = _with_bases(answers, bases, models, reasons)
+    asked, keys = _match_bases(answers, bases, models, reasons)
     common = [key for key, _ in Counter(keys[i] for i in asked).most_common()]
-    reasons[THIRD] += sum(keys[i] not in common[:MOST_BASES] for i in asked)
-    asked = [i for i in asked if keys[i] in common[:MOST_BASES]]
+    reasons[TOO_MANY_BASES] += sum(keys[i] not in common[:MAX_BASES] for i in asked)
+    asked = [i for i in asked if keys[i] in common[:MAX_BASES]]
     drawn = sorted(asked, key=lambda i: float(np.random.default_rng(answers[i].place).random()))[:most]
     nats: list[float | None] = [None] * len(answers)
     cut, loading, seconds = 0, 0.0, 0.0
-    for key in common[:MOST_BASES]:
+    for key in common[:MAX_BASES]:
         mine = [i for i in drawn if keys[i] == key]
         if not mine:
             continue
@@ -314,15 +319,15 @@ def measure_answers(
         reasons.update(reason for reason in scored.reasons if reason)
         cut, loading, seconds = cut + scored.cut, loading + scored.loading, seconds + scored.seconds
     measured = sum(value is not None for value in nats)
-    look: BaseLook = {
+    look: BaseMeasurement = {
         "measured": measured, "left_out": len(asked) - len(drawn), "cut": cut,
         "reasons": {reason: n for reason, n in reasons.most_common() if n},
         "seconds": seconds / max(1, measured), "loading": loading,
     }  # fmt: skip
-    return UnderBase(nats, look)
+    return BaseLosses(nats, look)
 
 
-def _with_bases(
+def _match_bases(
     answers: Sequence[ServedAnswer],
     bases: Mapping[str, ServedBase],
     models: BaseModels,

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.evaluation.statistics.intervals import wilson_interval
-from store.core.monitoring_schemas import BetState, OpenMinute, PaceName, PaceTest, SinceChange, TimeModel
+from store.core.monitoring_schemas import (
+    CurrentMinute,
+    CusumState,
+    MartingaleState,
+    PaceName,
+    PaceTest,
+    TimeModel,
+)
 
 # A test of whether values still come as before, which may be looked at after every one of them.
 #
@@ -39,7 +46,7 @@ HELD = 0.5  # of the capital, before the first value
 PACE = 200.0  # values after which what is held back has fallen to HELD / sqrt(2)
 POWERS = (0.4, 0.75)  # a bet on small ranks pays a rank to the power of this less 1: the smaller, the bolder
 BOTH_ENDS = 0.5
-LEAST_RANK = 1e-12
+MIN_RANK = 1e-12
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,11 +59,11 @@ class BetPath(NamedTuple):
     """Where a test went with some values: the state after them, and the logarithm of the capital after
     each."""
 
-    state: BetState
+    state: MartingaleState
     log_wealth: Floats
 
 
-def begin_bets(reference: Ints) -> BetState:
+def begin_bets(reference: Ints) -> MartingaleState:
     """The state before the first value, with the bins of the reference's values."""
     bins, counts = np.unique(reference, return_counts=True)
     return {
@@ -64,24 +71,24 @@ def begin_bets(reference: Ints) -> BetState:
         "counts": counts.tolist(),
         "reference_bins": bins.tolist(),
         "reference_counts": counts.tolist(),
-        "shares": first_shares(BETS),
+        "shares": compute_initial_shares(BETS),
         "log_wealth": 0.0,
         "tested": 0,
     }
 
 
-def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
+def place_bets(state: MartingaleState, bins: Ints, ties: Floats) -> BetPath:
     """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break
     ties."""
-    ranks = _ranks(state, bins, ties)
+    ranks = _compute_ranks(state, bins, ties)
     shares, wealth = np.array(state["shares"]), state["log_wealth"]
     path = np.empty(len(ranks))
-    for place, payoff in enumerate(payoffs(ranks)):
-        shares, gain = play(shares, payoff, state["tested"] + place)
+    for place, payoff in enumerate(compute_payoffs(ranks)):
+        shares, gain = update_shares(shares, payoff, state["tested"] + place)
         wealth += gain
         path[place] = wealth
-    seen, counts = _with(state, bins)
-    after: BetState = {
+    seen, counts = _add_counts(state, bins)
+    after: MartingaleState = {
         **state,
         "bins": seen.tolist(),
         "counts": counts.tolist(),
@@ -92,7 +99,7 @@ def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
     return BetPath(after, path)
 
 
-def ties(seed: int, first: int, count: int) -> Floats:
+def draw_ties(seed: int, first: int, count: int) -> Floats:
     """Uniform numbers by place, so that batches of any size break ties alike (SplitMix64)."""
     with np.errstate(over="ignore"):
         z = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -103,7 +110,7 @@ def ties(seed: int, first: int, count: int) -> Floats:
     return uniform
 
 
-def _ranks(state: BetState, bins: Ints, ties: Floats) -> Floats:
+def _compute_ranks(state: MartingaleState, bins: Ints, ties: Floats) -> Floats:
     """The share of reference, past and the value itself that lies above it, a random part of its ties too."""
     size = int(max([*state["bins"], *bins.tolist(), 0])) + 1
     counts = np.zeros(size, np.int64)
@@ -114,10 +121,10 @@ def _ranks(state: BetState, bins: Ints, ties: Floats) -> Floats:
         counts[bin_] += 1
         total += 1
         ranks[place] = (int(counts[bin_ + 1 :].sum()) + tie * int(counts[bin_])) / total
-    return np.clip(ranks, LEAST_RANK, 1 - LEAST_RANK)
+    return np.clip(ranks, MIN_RANK, 1 - MIN_RANK)
 
 
-def payoffs(ranks: Floats) -> Floats:
+def compute_payoffs(ranks: Floats) -> Floats:
     """What each bet pays at each rank [values, bets]; the first one is no bet."""
     rank = ranks[:, None]
     end = 1 - np.abs(2 * rank - 1)
@@ -128,24 +135,24 @@ def payoffs(ranks: Floats) -> Floats:
             0.5 + rank,
             _POWERS * rank ** (_POWERS - 1),
             _POWERS * (1 - rank) ** (_POWERS - 1),
-            BOTH_ENDS * np.maximum(end, LEAST_RANK) ** (BOTH_ENDS - 1),
+            BOTH_ENDS * np.maximum(end, MIN_RANK) ** (BOTH_ENDS - 1),
         ]
     )
 
 
-def first_shares(bets: int) -> list[float]:
+def compute_initial_shares(bets: int) -> list[float]:
     """The capital before the first value, of which the first of so many bets is what is held back."""
     return [HELD, *[(1 - HELD) / (bets - 1)] * (bets - 1)]
 
 
-def play(shares: Floats, payoff: Floats, tested: int) -> tuple[Floats, float]:
+def update_shares(shares: Floats, payoff: Floats, tested: int) -> tuple[Floats, float]:
     """The shares of the capital after one more value, and by how much the logarithm of the whole grew."""
-    after = _dealt(shares, tested) * payoff
+    after = _redistribute_shares(shares, tested) * payoff
     total = float(after.sum())
     return after / total, math.log(total)
 
 
-def _dealt(shares: Floats, tested: int) -> Floats:
+def _redistribute_shares(shares: Floats, tested: int) -> Floats:
     """The capital before the next bet: some of what is held back, and of each bet, is dealt among the
     bets."""
     held = shares[0] * math.sqrt((PACE + tested) / (PACE + tested + 1))
@@ -154,7 +161,7 @@ def _dealt(shares: Floats, tested: int) -> Floats:
     return np.concatenate([[held], bets])
 
 
-def _with(state: BetState, bins: Ints) -> tuple[Ints, Ints]:
+def _add_counts(state: MartingaleState, bins: Ints) -> tuple[Ints, Ints]:
     """Bins and counts of what was seen before and of these."""
     seen = np.concatenate([np.array(state["bins"], np.int64), bins])
     weights = np.concatenate([np.array(state["counts"], np.int64), np.ones(len(bins), np.int64)])
@@ -216,7 +223,7 @@ class PacedRequest(NamedTuple):
     is_live: bool
 
 
-def pace_threshold(alpha: float) -> float:
+def compute_pace_threshold(alpha: float) -> float:
     """Logarithm of the capital at which one of the tests raises its alarm; they share alpha."""
     return math.log(len(PACES) / alpha)
 
@@ -236,20 +243,20 @@ def begin_pace_test(
         "usual": 0.0,
         "times": None,
         "allowed": SLOW,
-        "shares": first_shares(len(STAKES[name])),
+        "shares": compute_initial_shares(len(STAKES[name])),
         "log_wealth": 0.0,
         "largest": 0.0,
         "minutes": 0,
         "tested": 0,
         "unlike": 0,
         "open": None,
-        "since": _no_change(),
+        "since": _build_no_change(),
         "alarm_place": None,
         "alarm_at": None,
     }
 
 
-def _no_change() -> SinceChange:
+def _build_no_change() -> CusumState:
     return {"score": 0.0, "minute": None, "place": None, "n": 0, "over": 0, "bins": {}}
 
 
@@ -267,30 +274,30 @@ def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_thre
     after = copy.deepcopy(test)
     for request in requests:
         if after["name"] == "failing" or (request.is_live and not request.failed):
-            _take(after, request, log_threshold)
+            _add_request(after, request, log_threshold)
     return after
 
 
-def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
+def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
     if test["reference"] < test["wanted"] and _is_over(test, request):
         if test["reference"] < MIN_REFERENCE:
             return  # too few: nothing is tested against them
         test["wanted"] = test["reference"]
-        _learn(test)
+        _fit_reference(test)
     if test["warm_up"]:
         test["warm_up"] -= 1
     elif test["reference"] < test["wanted"]:
-        _gather(test, request)
+        _add_to_reference(test, request)
     else:
         minute = int(request.at // MINUTE)
         opened = test["open"]
         if opened is not None and not 0 <= opened["minute"] - minute <= LATE_MINUTES:
             if opened["n"] >= MIN_REQUESTS:
-                _close(test, opened, log_threshold)
+                _close_minute(test, opened, log_threshold)
                 test["open"] = None
             else:
                 opened["minute"] = min(minute, opened["minute"])
-        _count(test, request, minute)
+        _count_request(test, request, minute)
 
 
 def _is_over(test: PaceTest, request: PacedRequest) -> bool:
@@ -299,7 +306,7 @@ def _is_over(test: PaceTest, request: PacedRequest) -> bool:
     return ends_at is not None and request.at >= ends_at
 
 
-def _gather(test: PaceTest, request: PacedRequest) -> None:
+def _add_to_reference(test: PaceTest, request: PacedRequest) -> None:
     lengths = [float(request.prompt_tokens), float(request.completion_tokens)]
     row = [float(request.failed)] if test["name"] == "failing" else [request.seconds, *lengths]
     test["gathered"].append(row)
@@ -307,10 +314,10 @@ def _gather(test: PaceTest, request: PacedRequest) -> None:
         test["begins_at"] = request.at
     test["reference"] += 1
     if test["reference"] == test["wanted"]:
-        _learn(test)
+        _fit_reference(test)
 
 
-def _learn(test: PaceTest) -> None:
+def _fit_reference(test: PaceTest) -> None:
     """What is usual, of the requests that were gathered."""
     rows = np.array(test["gathered"], np.float64)
     test["gathered"] = []
@@ -319,10 +326,10 @@ def _learn(test: PaceTest) -> None:
         high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
         test["allowed"] = 1.0 if high is None else min(1.0, high)
     else:
-        test["times"] = time_model(rows[:, 0], rows[:, 1:])
+        test["times"] = fit_time_model(rows[:, 0], rows[:, 1:])
 
 
-def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
+def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     """Of answers of the reference, by their tokens read and written."""
     from scipy import optimize  # dear, and no screen needs it
 
@@ -349,7 +356,7 @@ def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     }  # fmt: skip
 
 
-def _beside_expected(times: TimeModel, request: PacedRequest) -> float | None:
+def _compare_with_expected(times: TimeModel, request: PacedRequest) -> float | None:
     """How many times as long it took as one of its length; None where the reference has no such length."""
     lengths = request.prompt_tokens, request.completion_tokens
     for length, (fewest, most), (factor, more) in zip(lengths, times["ranges"], LONGER, strict=True):
@@ -359,15 +366,15 @@ def _beside_expected(times: TimeModel, request: PacedRequest) -> float | None:
     return max(request.seconds, MIN_SECONDS) / (expected + MIN_SECONDS)
 
 
-def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
+def _count_request(test: PaceTest, request: PacedRequest, minute: int) -> None:
     """In the minute that goes on; one that comes late counts there too."""
     times, ratio = test["times"], None
     if times is not None:
-        ratio = _beside_expected(times, request)
+        ratio = _compare_with_expected(times, request)
         if ratio is None:
             test["unlike"] += 1
             return
-    opened = test["open"] or _open(minute, request.place)
+    opened = test["open"] or _open_minute(minute, request.place)
     test["open"] = opened
     opened["n"] += 1
     opened["last_place"] = request.place
@@ -378,16 +385,16 @@ def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
         opened["bins"][place] = opened["bins"].get(place, 0) + 1
 
 
-def _open(minute: int, place: int) -> OpenMinute:
+def _open_minute(minute: int, place: int) -> CurrentMinute:
     return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": {}}
 
 
-def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
+def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -> None:
     """Bet on the minute that is over."""
     excess = minute["over"] / minute["n"] - test["allowed"]
     stakes, largest = STAKES[test["name"]], MAX_LOSS / test["allowed"]
     payoff = 1 + np.minimum(stakes, largest) * excess
-    shares, gain = play(np.array(test["shares"]), payoff, test["minutes"])
+    shares, gain = update_shares(np.array(test["shares"]), payoff, test["minutes"])
     test["shares"] = shares.tolist()
     test["log_wealth"] += gain
     test["largest"] = max(test["largest"], test["log_wealth"])
@@ -395,17 +402,17 @@ def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
     test["tested"] += minute["n"]
     if test["alarm_place"] is not None:
         return  # its figures stay those of the alarm
-    _follow(test["since"], minute, math.log1p(min(1.0, largest) * excess))
+    _update_change_point(test["since"], minute, math.log1p(min(1.0, largest) * excess))
     if test["log_wealth"] >= log_threshold:
         test["alarm_place"] = minute["last_place"]
         test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)
 
 
-def _follow(since: SinceChange, minute: OpenMinute, gain: float) -> None:
+def _update_change_point(since: CusumState, minute: CurrentMinute, gain: float) -> None:
     """Move the time of the most likely change on."""
     since["score"] += gain
     if since["score"] <= 0:
-        since.update(_no_change())
+        since.update(_build_no_change())
         return
     if since["minute"] is None:
         since["minute"], since["place"] = minute["minute"], minute["place"]

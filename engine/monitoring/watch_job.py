@@ -19,35 +19,35 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from engine.data.signals import topic_map
-from engine.data.signals.embeddings import FIRST, embed
-from engine.data.signals.text_checks import detect_languages, refuses
+from engine.data.signals.embeddings import EMBEDDED_CHARACTERS, embed
+from engine.data.signals.text_checks import detect_languages, is_refusal
 from engine.monitoring import measured_requests
 from engine.monitoring.drift import (
-    LEAST_REFERENCE,
-    WATCHED,
-    ValueOfRequest,
-    advance,
-    bins_of,
-    chosen_names,
-    start,
+    MIN_REFERENCE,
+    WATCHED_SIGNALS,
+    RequestValue,
+    advance_test,
+    choose_names,
+    compute_bins,
+    start_test,
 )
-from engine.monitoring.measured_requests import AskedRequests, ServedAnswer, UnderBase, measure_answers
-from engine.worker.job import Phase, WorkerJob, always
-from store.core.job_folder import read_json, written_aside
+from engine.monitoring.measured_requests import BaseLosses, MeasuredRequests, ServedAnswer, measure_answers
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
+from store.core.job_folder import read_json, write_atomically
 from store.core.monitoring_schemas import (
     ReferenceFacts,
     ReferenceValue,
     ServedBases,
     TestState,
     WatchedName,
-    WatchOrder,
     WatchResult,
+    WatchSpec,
 )
-from store.monitoring.config import DEAR, WatchConfig
+from store.monitoring.config import EXPENSIVE, WatchConfig
 
 NEIGHBOURS = 3
 WORDS = 3  # of which a repetition consists
-LEAST_CONFIDENCE = 1e-6
+MIN_CONFIDENCE = 1e-6
 
 SCHEMA = pa.schema(
     [
@@ -77,7 +77,7 @@ class ReferenceFit:
 
     def save(self, path: Path) -> None:
         """Write it whole."""
-        with written_aside(path) as unfinished, open(unfinished, "wb") as file:
+        with write_atomically(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(
                 file,
                 texts=np.array(self.texts),
@@ -94,65 +94,67 @@ class ReferenceFit:
             return cls(bool(kept["texts"]), kept["vectors"], kept["centres"], topics)
 
 
-NO_TEXTS = ReferenceFit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256), np.float32), [])
+EMPTY_FIT = ReferenceFit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256), np.float32), [])
 
 
 def measure_signals(
-    rows: AskedRequests, fit: ReferenceFit, nats: Sequence[float | None] | None = None
+    rows: MeasuredRequests, fit: ReferenceFit, nats: Sequence[float | None] | None = None
 ) -> pa.Table:
     """The columns of SCHEMA, null where a row has no such value. nats: of a token of each answer, under its
     base; None where nobody asked a base."""
-    vectors = vectors_of(rows)
-    distance, topic = _beside(vectors, fit)
+    vectors = embed_requests(rows)
+    distance, topic = _measure_distances(vectors, fit)
     confidence = [
-        math.log(max(sure, LEAST_CONFIDENCE)) if sure is not None else logprob
+        math.log(max(sure, MIN_CONFIDENCE)) if sure is not None else logprob
         for sure, logprob in zip(rows.confidences, rows.logprobs, strict=True)
     ]
     columns: dict[str, Sequence[Any]] = {
-        "input_length": _lengths(rows.inputs) if fit.texts else rows.input_characters,
-        "input_language": _languages(rows.inputs),
+        "input_length": _measure_lengths(rows.inputs) if fit.texts else rows.input_characters,
+        "input_language": _detect_languages(rows.inputs),
         "input_distance": distance,
         "input_topic": topic,
         "output_length": rows.output_characters,
-        "output_refusal": [None if text is None else float(refuses(text)) for text in rows.outputs],
-        "output_repetition": [None if text is None else repetition(text) for text in rows.outputs],
+        "output_refusal": [None if text is None else float(is_refusal(text)) for text in rows.outputs],
+        "output_repetition": [None if text is None else compute_repetition(text) for text in rows.outputs],
         "output_label": rows.labels,
         "confidence": confidence,
         "output_perplexity": [None] * len(rows) if nats is None else list(nats),
     }
-    return pa.table({name: _numbers(values) for name, values in columns.items()}, schema=SCHEMA)
+    return pa.table({name: _replace_nan(values) for name, values in columns.items()}, schema=SCHEMA)
 
 
-def _numbers(values: Sequence[Any]) -> list[Any]:
+def _replace_nan(values: Sequence[Any]) -> list[Any]:
     """Null for what is not a number: a model may say so of its own answer."""
     return [value if value == value else None for value in values]
 
 
-def vectors_of(rows: AskedRequests) -> NDArray[np.float32]:
+def embed_requests(rows: MeasuredRequests) -> NDArray[np.float32]:
     """float32 [rows, 256] of what was asked; a row without a word is 0."""
-    texts = pa.array([(text or "")[:FIRST] for text in rows.inputs], pa.large_string())
+    texts = pa.array([(text or "")[:EMBEDDED_CHARACTERS] for text in rows.inputs], pa.large_string())
     return embed(texts) if any(rows.inputs) else np.zeros((len(rows), 256), np.float32)
 
 
-def repetition(text: str) -> float:
+def compute_repetition(text: str) -> float:
     """The share of the triples of words that came before in the same text."""
     words = text.lower().split()
     triples = [tuple(words[place : place + WORDS]) for place in range(len(words) - WORDS + 1)]
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
 
 
-def _lengths(texts: list[str | None]) -> list[int | None]:
+def _measure_lengths(texts: list[str | None]) -> list[int | None]:
     return [None if text is None else len(text) for text in texts]
 
 
-def _languages(texts: list[str | None]) -> list[str | None]:
+def _detect_languages(texts: list[str | None]) -> list[str | None]:
     """Null for a text that is too short to tell."""
     present = [text for text in texts if text]
     guesses = iter(detect_languages([""] * len(present), present))
     return [(next(guesses)[0] or None) if text else None for text in texts]
 
 
-def _beside(vectors: NDArray[np.float32], fit: ReferenceFit) -> tuple[list[float | None], list[str | None]]:
+def _measure_distances(
+    vectors: NDArray[np.float32], fit: ReferenceFit
+) -> tuple[list[float | None], list[str | None]]:
     """How far each row is from its nearest of the fit, and the topic whose centre is nearest."""
     has_words = np.linalg.norm(vectors, axis=1) > 0
     nothing: list[None] = [None] * len(vectors)
@@ -182,13 +184,13 @@ class MonitorReference(NamedTuple):
 
 
 def learn_reference(
-    rows: AskedRequests,
+    rows: MeasuredRequests,
     source: str,
     watched: list[WatchedName],
     *,
     wanted: int,
     seed: int,
-    under_base: UnderBase | None = None,
+    under_base: BaseLosses | None = None,
     by_days: bool = False,
 ) -> MonitorReference:
     """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them.
@@ -197,25 +199,27 @@ def learn_reference(
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
     fitted, ranked = np.sort(order[:half]), np.sort(order[half:])
-    fit = _fit(rows, fitted)
+    fit = _fit_reference(rows, fitted)
     columns = measure_signals(rows, fit, under_base.nats if under_base else None)
     states, values = [], {}
     for name in watched:
         column = columns[name]
         ranked_values = column.take(pa.array(ranked)).to_pylist()
-        if WATCHED[name].is_category:
-            names = chosen_names([value for value in column.take(pa.array(fitted)).to_pylist() if value])
+        if WATCHED_SIGNALS[name].is_category:
+            names = choose_names([value for value in column.take(pa.array(fitted)).to_pylist() if value])
         elif name != "input_distance":  # what nothing was fitted to may use all rows
             ranked_values, names = column.to_pylist(), []
         else:
             names = []
         present = [value for value in ranked_values if value is not None]
-        few = len(present) < LEAST_REFERENCE
-        unmeasured = under_base.why if under_base and name == DEAR else ""
+        few = len(present) < MIN_REFERENCE
+        unmeasured = under_base.why if under_base and name == EXPENSIVE else ""
         if not (few and _needs_fit(name)) and not unmeasured:
             given = [] if few else present
-            states.append(start(name, given, categories=names, wanted=wanted, seed=seed, by_days=by_days))
-        values[name] = _facts(name, present, few)
+            states.append(
+                start_test(name, given, categories=names, wanted=wanted, seed=seed, by_days=by_days)
+            )
+        values[name] = _build_facts(name, present, few)
         if unmeasured:
             values[name]["why"] = unmeasured
     facts: ReferenceFacts = {
@@ -234,12 +238,12 @@ def _needs_fit(name: WatchedName) -> bool:
     return name in ("input_distance", "input_topic")
 
 
-def _fit(rows: AskedRequests, fitted: np.ndarray) -> ReferenceFit:
+def _fit_reference(rows: MeasuredRequests, fitted: np.ndarray) -> ReferenceFit:
     texts = any(text is not None for text in rows.inputs)
-    vectors = vectors_of(rows)[fitted]
+    vectors = embed_requests(rows)[fitted]
     there = np.linalg.norm(vectors, axis=1) > 0
-    if there.sum() < LEAST_REFERENCE:
-        return ReferenceFit(texts, NO_TEXTS.vectors, NO_TEXTS.centres, [])
+    if there.sum() < MIN_REFERENCE:
+        return ReferenceFit(texts, EMPTY_FIT.vectors, EMPTY_FIT.centres, [])
     kept = vectors[there]
     topic = topic_map.cluster(kept)
     inputs = [rows.inputs[place] or "" for place in fitted[there]]
@@ -249,17 +253,17 @@ def _fit(rows: AskedRequests, fitted: np.ndarray) -> ReferenceFit:
         texts,
         kept,
         (centres / np.maximum(lengths, 1e-9)).astype(np.float32),
-        topic_map.describe(topic, inputs),
+        topic_map.describe_topics(topic, inputs),
     )
 
 
-def _facts(name: WatchedName, values: list[float | str], few: bool) -> ReferenceValue:
-    watched = WATCHED[name]
+def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> ReferenceValue:
+    watched = WATCHED_SIGNALS[name]
     why = ""
     if not values and not _needs_fit(name):
         why = "No row of the reference has one. It is watched once enough requests have."
     elif few:
-        has = f"The reference has {len(values):,} values of it; {LEAST_REFERENCE} are needed"
+        has = f"The reference has {len(values):,} values of it; {MIN_REFERENCE} are needed"
         first = "it is held against the first requests."
         why = f"{has}." if _needs_fit(name) else f"{has}, so {first}"
     if watched.is_category:
@@ -267,7 +271,9 @@ def _facts(name: WatchedName, values: list[float | str], few: bool) -> Reference
         return {
             "n": len(values), "bins": [], "names": names.tolist(), "counts": counts.tolist(), "why": why
         }  # fmt: skip
-    bins, counts = np.unique(bins_of(watched.scale, [float(value) for value in values]), return_counts=True)
+    bins, counts = np.unique(
+        compute_bins(watched.scale, [float(value) for value in values]), return_counts=True
+    )
     return {"n": len(values), "bins": bins.tolist(), "names": [], "counts": counts.tolist(), "why": why}
 
 
@@ -280,18 +286,18 @@ def _facts(name: WatchedName, values: list[float | str], few: bool) -> Reference
 
 # Nothing is foreseen: of how many answers how many bases are asked is known once versions were looked up, and
 # nobody waits for this job.
-phases = always(Phase(("Loading the base model", "Asking the base model"), 0))
+phases = build_fixed_phases(Phase(("Loading the base model", "Asking the base model"), 0))
 
 
 def run(job: WorkerJob) -> WatchResult:
     """Measure. Raises DataError where the reference's rows are gone."""
     config = WatchConfig.parse(job.config)
-    return _reference(job, config) if config.reference else _requests(job)
+    return _measure_reference(job, config) if config.reference else _measure_requests(job)
 
 
-def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
-    rows, source = _reference_rows(job, config)
-    under_base = _reference_under_base(job, config) if DEAR in config.watched else None
+def _measure_reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
+    rows, source = _read_reference_rows(job, config)
+    under_base = _score_reference_under_base(job, config) if EXPENSIVE in config.watched else None
     learned = learn_reference(
         rows, source, list(config.watched), wanted=config.rows, seed=config.seed, under_base=under_base,
         by_days=config.source in ("first", "window"),
@@ -301,61 +307,63 @@ def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
     return {"states": learned.states, "reference": learned.facts, "requests": 0, "base_look": look}
 
 
-def _reference_under_base(job: WorkerJob, config: WatchConfig) -> UnderBase:
+def _score_reference_under_base(job: WorkerJob, config: WatchConfig) -> BaseLosses:
     """Answers of the reference under their base; those that no version gave under that of the live one."""
-    live = _bases(job)["live"]
+    live = _read_bases(job)["live"]
     if config.source == "evaluation":
-        answers = measured_requests.answers_of_evaluation(job, config.source_id, config.rows, live)
+        answers = measured_requests.read_evaluation_answers(job, config.source_id, config.rows, live)
     elif config.source == "dataset":
-        answers = measured_requests.answers_of_rows(measured_requests.held_out_rows(job, config.rows), live)
+        answers = measured_requests.build_row_answers(
+            measured_requests.read_held_out_rows(job, config.rows), live
+        )
     else:
-        answers = measured_requests.answers_of_log(pq.read_table(job.dir.path / "requests.parquet"))
-    return _under_base(job, answers)
+        answers = measured_requests.read_logged_answers(pq.read_table(job.dir.path / "requests.parquet"))
+    return _score_under_base(job, answers)
 
 
-def _under_base(job: WorkerJob, answers: list[ServedAnswer]) -> UnderBase:
-    from engine.monitoring.base_model_losses import BasesOfVersions  # torch, which no other look needs
+def _score_under_base(job: WorkerJob, answers: list[ServedAnswer]) -> BaseLosses:
+    from engine.monitoring.base_model_losses import VersionBases  # torch, which no other look needs
 
-    return measure_answers(answers, _bases(job)["bases"], BasesOfVersions(job))
+    return measure_answers(answers, _read_bases(job)["bases"], VersionBases(job))
 
 
-def _bases(job: WorkerJob) -> ServedBases:
+def _read_bases(job: WorkerJob) -> ServedBases:
     bases: ServedBases = read_json(job.dir.path / "bases.json")
     return bases
 
 
-def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRequests, str]:
+def _read_reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[MeasuredRequests, str]:
     if config.source == "evaluation":
-        rows = measured_requests.requests_of_evaluation(job, config.source_id, config.rows)
+        rows = measured_requests.read_evaluation_requests(job, config.source_id, config.rows)
         return rows, f"{len(rows):,} rows of the evaluation {config.source_name}"
     if config.source == "dataset":
-        rows = measured_requests.requests_of_dataset(job, config.rows)
+        rows = measured_requests.read_dataset_requests(job, config.rows)
         return rows, f"{len(rows):,} held-out rows of {config.source_name}"
-    rows = measured_requests.requests_of_log(pq.read_table(job.dir.path / "requests.parquet"))
+    rows = measured_requests.read_logged_requests(pq.read_table(job.dir.path / "requests.parquet"))
     what = f"the first {len(rows):,} requests" if config.source == "first" else f"{len(rows):,} requests"
     return rows, f"{what}{config.source_name}"
 
 
-def _requests(job: WorkerJob) -> WatchResult:
+def _measure_requests(job: WorkerJob) -> WatchResult:
     order = job.order["watch"]
     requests = pq.read_table(job.dir.path / "requests.parquet")
-    fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else NO_TEXTS
-    is_asked = any(state["name"] == DEAR for state in order["states"])
-    under_base = _under_base(job, measured_requests.answers_of_log(requests)) if is_asked else None
+    fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else EMPTY_FIT
+    is_asked = any(state["name"] == EXPENSIVE for state in order["states"])
+    under_base = _score_under_base(job, measured_requests.read_logged_answers(requests)) if is_asked else None
     signals = measure_signals(
-        measured_requests.requests_of_log(requests), fit, under_base.nats if under_base else None
+        measured_requests.read_logged_requests(requests), fit, under_base.nats if under_base else None
     )
     job.check_cancelled()
-    states = [_advanced(state, requests, signals, order) for state in order["states"]]
+    states = [_advance_test(state, requests, signals, order) for state in order["states"]]
     table = signals.add_column(0, "asked_at", requests["asked_at"])
     table = table.add_column(0, "place", requests["place"])
-    with written_aside(job.dir.path / "signals.parquet") as unfinished:
+    with write_atomically(job.dir.path / "signals.parquet") as unfinished:
         pq.write_table(table, unfinished)
     look = under_base.look if under_base else None
     return {"states": states, "reference": None, "requests": len(requests), "base_look": look}
 
 
-def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, order: WatchOrder) -> TestState:
+def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, order: WatchSpec) -> TestState:
     """The test after those requests that count for it: live ones that were answered, thinned where asked."""
     rows = zip(
         requests["place"].to_pylist(),
@@ -364,7 +372,7 @@ def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, order: Wa
         requests["counts"].to_pylist(),
         strict=True,
     )
-    values: list[ValueOfRequest] = [
+    values: list[RequestValue] = [
         {"place": place, "at": at, "value": value} for place, at, value, counts in rows if counts
     ]
-    return advance(state, values, order["log_threshold"], order["alpha"])
+    return advance_test(state, values, order["log_threshold"], order["alpha"])

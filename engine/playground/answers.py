@@ -16,39 +16,39 @@ from typing import Any
 import httpx
 from jinja2.exceptions import TemplateError
 
-from engine.evaluation.metrics.judge_client import EXCERPT, LONGEST_ANSWER, key_of
-from engine.models.generation import ends_of
+from engine.evaluation.metrics.judge_client import EXCERPT_LENGTH, MAX_ANSWER_BYTES, read_api_key
+from engine.models.generation import find_end_tokens
 from engine.models.token_stream import (
     ALTERNATIVES,
-    DrawnFrom,
-    Held,
-    NotANumber,
-    Step,
+    NonFiniteScores,
+    PendingPiece,
+    SamplingOptions,
     StopStrings,
+    TokenStep,
     TokenText,
-    steps,
+    stream_tokens,
 )
-from engine.models.tokenization.rendering import Messages, rendered
-from engine.playground.model_cache import Ready
+from engine.models.tokenization.rendering import Messages, render_conversation
+from engine.playground.model_cache import ReadyModel
 from store.core.addresses import AddressPolicy
 from store.core.errors import ConfigError, ModelError
 from store.core.metric_options import Endpoint
-from store.http.outgoing import checked_client
-from store.playground.config import TalkSampling
-from store.playground.schemas import EndReason, TalkEvent, TalkFigures, TalkToken, TokenChance
+from store.http.outgoing import create_checked_client
+from store.playground.config import ChatSampling
+from store.playground.schemas import ChatEvent, ChatFigures, ChatToken, EndReason, TokenAlternative
 
 # One answer of a held model, as events; whoever asks for the next event lets it make one token more.
 #
 # What can't be answered is refused before the model is run: a conversation that doesn't fit into what the
 # model can see, or that its template refuses.
 
-UNMEASURED: TalkToken = {"text": "", "logprob": None, "top": []}  # bytes at the end that are no character
+UNMEASURED: ChatToken = {"text": "", "logprob": None, "top": []}  # bytes at the end that are no character
 
 
-def prompt_tokens(ready: Ready, messages: Messages, sampling: TalkSampling) -> list[int]:
+def encode_prompt(ready: ReadyModel, messages: Messages, sampling: ChatSampling) -> list[int]:
     """The conversation as the model is asked it. Raises ConfigError (messages, max_new_tokens)."""
     try:
-        text = rendered(ready.tokenizer, messages, generation_prompt=True)
+        text = render_conversation(ready.tokenizer, messages, generation_prompt=True)
     except (TemplateError, TypeError, ValueError) as error:
         raise ConfigError(
             f"The model's chat template refuses the conversation: {error}.",
@@ -75,54 +75,58 @@ def prompt_tokens(ready: Ready, messages: Messages, sampling: TalkSampling) -> l
     return tokens
 
 
-class Answer:
+class LocalAnswer:
     """The answer while it is made."""
 
     def __init__(
         self,
-        ready: Ready,
+        ready: ReadyModel,
         messages: Messages,
-        sampling: TalkSampling,
+        sampling: ChatSampling,
         device: str,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.ready, self._sampling, self._clock, self._device = ready, sampling, clock, device
-        self._prompt = prompt_tokens(ready, messages, sampling)
+        self._prompt = encode_prompt(ready, messages, sampling)
         self._times: list[float] = []
         self._began = clock()
 
-    def events(self) -> Iterator[TalkEvent]:
+    def events(self) -> Iterator[ChatEvent]:
         """`begin`, each token, `end`. Raises ModelError where the model's scores are no numbers."""
         self._began = self._clock()
         yield {"type": "begin", "prompt_tokens": len(self._prompt)}
         text = TokenText(self.ready.tokenizer)
-        stops: StopStrings[TalkToken] = StopStrings(self._sampling.stop)
+        stops: StopStrings[ChatToken] = StopStrings(self._sampling.stop)
         reason: EndReason = "length"
         for step in self._steps():
             self._times.append(self._clock())
             if step is None:
                 reason = "end"
                 break
-            yield from _token_events(stops.add(text.add(step.token), self._chances(text, step)))
+            yield from _build_token_events(stops.add(text.add(step.token), self._chances(text, step)))
             if stops.stopped:
                 reason = "stop"
                 break
         if not stops.stopped:
-            yield from _token_events([*stops.rest(), *([Held(rest)] if (rest := text.rest()) else [])])
+            yield from _build_token_events(
+                [*stops.rest(), *([PendingPiece(rest)] if (rest := text.rest()) else [])]
+            )
         yield {"type": "end", "reason": reason, "figures": self._figures()}
 
-    def _steps(self) -> Iterator[Step | None]:
+    def _steps(self) -> Iterator[TokenStep | None]:
         """Steps up to a closing token, for which None stands."""
         asked = self._sampling
-        drawn = DrawnFrom(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed)
+        drawn = SamplingOptions(
+            asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed
+        )
         model = self.ready.switched_on()
-        ends = ends_of(model, self.ready.tokenizer)
-        made = steps(model, self._prompt, drawn, self._device)
+        ends = find_end_tokens(model, self.ready.tokenizer)
+        made = stream_tokens(model, self._prompt, drawn, self._device)
         for _ in range(asked.max_new_tokens):
             self.ready.switched_on()
             try:
                 step = next(made)
-            except NotANumber as error:
+            except NonFiniteScores as error:
                 raise ModelError(
                     f"After {len(self._times):,} tokens the model's scores are not numbers (NaN), so there is"
                     " no next token.",
@@ -135,14 +139,14 @@ class Answer:
                 return
             yield step
 
-    def _chances(self, text: TokenText, step: Step) -> TalkToken:
+    def _chances(self, text: TokenText, step: TokenStep) -> ChatToken:
         """The token with its alternatives; its text comes when it is known."""
-        top: list[TokenChance] = [
+        top: list[TokenAlternative] = [
             {"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives
         ]
         return {"text": "", "logprob": step.logprob, "top": top}
 
-    def _figures(self) -> TalkFigures:
+    def _figures(self) -> ChatFigures:
         times = self._times
         more = len(times) - 1
         return {
@@ -153,7 +157,7 @@ class Answer:
         }
 
 
-def _token_events(pieces: list[Held[TalkToken]]) -> Iterator[TalkEvent]:
+def _build_token_events(pieces: list[PendingPiece[ChatToken]]) -> Iterator[ChatEvent]:
     for piece in pieces:
         yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}
 
@@ -174,13 +178,13 @@ class RemoteAnswer:
         self,
         endpoint: Endpoint,
         messages: Messages,
-        sampling: TalkSampling,
+        sampling: ChatSampling,
         policy: AddressPolicy,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._endpoint, self._messages, self._sampling = endpoint, messages, sampling
         self._policy, self._clock = policy, clock
-        self._key = key_of(endpoint)
+        self._key = read_api_key(endpoint)
         self._times: list[float] = []
         self._prompt_tokens: int | None = None
         self._stopped = threading.Event()
@@ -189,7 +193,7 @@ class RemoteAnswer:
         """No more is read; the connection is cut at the next piece."""
         self._stopped.set()
 
-    def events(self) -> Iterator[TalkEvent]:
+    def events(self) -> Iterator[ChatEvent]:
         """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses, ConfigError where its
         address is refused."""
         began = self._clock()
@@ -197,7 +201,7 @@ class RemoteAnswer:
         reason: EndReason = "end"
         address = f"{self._endpoint.base_url}/chat/completions"
         try:
-            with checked_client(self._endpoint.base_url, self._policy, self._endpoint.timeout) as http:
+            with create_checked_client(self._endpoint.base_url, self._policy, self._endpoint.timeout) as http:
                 for piece in self._pieces(http, address):
                     reason = piece.pop("ended", None) or reason
                     if piece:
@@ -230,7 +234,7 @@ class RemoteAnswer:
                 if answer.status_code in UNKNOWN_FIELD and "logprobs" in body:
                     continue
                 if answer.status_code != 200:
-                    refusal = answer.read()[:LONGEST_ANSWER].decode("utf-8", "replace")
+                    refusal = answer.read()[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
                     raise self._trouble(f"answered with HTTP {answer.status_code}: {refusal}")
                 yield from self._read(answer)
                 return
@@ -260,7 +264,7 @@ class RemoteAnswer:
             size += len(line)
             if self._stopped.is_set():
                 return
-            if size > 50 * LONGEST_ANSWER:
+            if size > 50 * MAX_ANSWER_BYTES:
                 raise self._trouble("sent more than any answer has")
             document = line.removeprefix("data:").strip()
             if not line.startswith("data:") or document == "[DONE]":
@@ -280,7 +284,7 @@ class RemoteAnswer:
         entries = ((choice.get("logprobs") or {}).get("content")) or []
         if len(entries) == 1:
             entry = entries[0]
-            top: list[TokenChance] = [
+            top: list[TokenAlternative] = [
                 {"text": self._clean(str(other["token"])), "logprob": float(other["logprob"])}
                 for other in (entry.get("top_logprobs") or [])[:ALTERNATIVES]
             ]
@@ -294,7 +298,7 @@ class RemoteAnswer:
         return text.replace(self._key, "[key]") if self._key else text
 
     def _trouble(self, what: str) -> ModelError:
-        what = " ".join(self._clean(what).split())[: EXCERPT * 2]
+        what = " ".join(self._clean(what).split())[: EXCERPT_LENGTH * 2]
         return ModelError(
             f"The endpoint {self._endpoint.base_url} {what}.",
             fix="Check its address, the name of the model and the key.",

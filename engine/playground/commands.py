@@ -9,36 +9,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from engine.server.command import MADE, PERSONAL, ActivitySubject, Command
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, PERSONAL, ActivitySubject, Command
+from engine.server.job_submission import JobSubmission
 from store.core.errors import ConfigError, NotFoundError, StateError
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.core.schemas import Person
 from store.data import datasets
 from store.data.config import CleanConfig, ImportConfig
 from store.data.schemas import Dataset
 from store.db.database import Database, Queryable, Transaction
-from store.http.schemas import ConversationBegun, Done, JobQueued, RowKept
+from store.http.schemas import EmptyAnswer, JobQueued, SavedRow, StartedConversation
 from store.jobs import job_queue
 from store.playground import conversations
 from store.playground.config import (
+    ChatSettings,
     ConversationEdit,
-    ConversationName,
+    ConversationReference,
     KeptAnswer,
-    KeptRowName,
-    KeptRowsInto,
+    KeptRowReference,
+    KeptRowsTarget,
     NewConversation,
-    TalkSettings,
 )
 from store.playground.schemas import KeptRow, SettingsDocument
 
 PARTS = {"test": "test", "training": "train"}  # kind of a kept row -> the part that its row is of
 
 
-class TalkCommands:
+class PlaygroundCommands:
     """The commands over one store; `launching` queues jobs and knows which names are taken."""
 
-    def __init__(self, database: Database, launching: Launching, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, launching: JobSubmission, clock: Callable[[], float]) -> None:
         self.database, self.launching, self.clock = database, launching, clock
 
     def table(self) -> dict[str, Command]:
@@ -46,39 +46,39 @@ class TalkCommands:
         return {
             "begin_conversation": Command(NewConversation, self.begin, PERSONAL, by_person=True),
             "edit_conversation": Command(ConversationEdit, self.edit, PERSONAL),
-            "delete_conversation": Command(ConversationName, self.delete, _deleted_conversation),
+            "delete_conversation": Command(ConversationReference, self.delete, _find_conversation_subject),
             "keep_answer": Command(KeptAnswer, self.keep, PERSONAL, by_person=True),
-            "forget_kept_row": Command(KeptRowName, self.forget, PERSONAL),
-            "use_kept_rows": Command(KeptRowsInto, self.use, MADE, makes_work=True),
+            "forget_kept_row": Command(KeptRowReference, self.forget, PERSONAL),
+            "use_kept_rows": Command(KeptRowsTarget, self.use, CREATED, makes_work=True),
         }
 
-    def begin(self, body: NewConversation, person: Person) -> ConversationBegun:
+    def begin(self, body: NewConversation, person: Person) -> StartedConversation:
         """A conversation without a turn; what is said goes by the stream."""
         at = self.clock()
-        conversation_id = job_queue.new_id("talk", at)
+        conversation_id = job_queue.create_id("talk", at)
         with self.database.transaction() as tx:
-            conversations.begin(
-                tx, conversation_id, body.title, _document(body), person["name"], job_queue.utc(at)
+            conversations.create_conversation(
+                tx, conversation_id, body.title, _dump_settings(body), person["name"], job_queue.to_utc(at)
             )
         return {"conversation_id": conversation_id}
 
-    def edit(self, body: ConversationEdit) -> Done:
+    def edit(self, body: ConversationEdit) -> EmptyAnswer:
         """Another title, or other models and settings for what is said from now on."""
-        settings = _document(body.settings) if body.settings else None
+        settings = _dump_settings(body.settings) if body.settings else None
         with self.database.transaction() as tx:
-            conversations.change(tx, body.conversation, title=body.title, settings=settings)
+            conversations.update_conversation(tx, body.conversation, title=body.title, settings=settings)
         return {}
 
-    def delete(self, body: ConversationName) -> Done:
+    def delete(self, body: ConversationReference) -> EmptyAnswer:
         """Forget a conversation; rows that were kept of it stay."""
         with self.database.transaction() as tx:
             conversations.delete(tx, body.conversation)
         return {}
 
-    def keep(self, body: KeptAnswer, person: Person) -> RowKept:
+    def keep(self, body: KeptAnswer, person: Person) -> SavedRow:
         """Keep a turn, with all before it, and the answer that is right for it."""
         at = self.clock()
-        kept_id = job_queue.new_id("kept", at)
+        kept_id = job_queue.create_id("kept", at)
         with self.database.transaction() as tx:
             turn = conversations.turn_of(tx, body.turn)
             answers = [answer for answer in turn["answers"] if answer["place"] == body.place]
@@ -88,7 +88,9 @@ class TalkCommands:
                 )
             turns = conversations.path(tx, turn["conversation_id"], turn["parent_id"] or "")
             system = turn["settings"]["system"]
-            history, _ = conversations.messages_for(turns, conversations.speaker(turn, answers[0]), system)
+            history, _ = conversations.build_messages(
+                turns, conversations.get_speaker(turn, answers[0]), system
+            )
             row: KeptRow = {
                 "kept_id": kept_id,
                 "conversation_id": turn["conversation_id"],
@@ -101,20 +103,20 @@ class TalkCommands:
                 ],
                 "corrected": body.answer != answers[0]["text"],
                 "kept_by": person["name"],
-                "kept_at": job_queue.utc(at),
+                "kept_at": job_queue.to_utc(at),
                 "dataset_name": None,
                 "job_id": None,
             }
-            conversations.keep(tx, row)
+            conversations.save_row(tx, row)
         return {"kept_id": kept_id}
 
-    def forget(self, body: KeptRowName) -> Done:
+    def forget(self, body: KeptRowReference) -> EmptyAnswer:
         """Forget a kept row that is in no data set yet."""
         with self.database.transaction() as tx:
-            conversations.forget_kept(tx, body.kept)
+            conversations.forget_row(tx, body.kept)
         return {}
 
-    def use(self, body: KeptRowsInto) -> JobQueued:
+    def use(self, body: KeptRowsTarget) -> JobQueued:
         """Queue the data set that the waiting rows of this kind become, or the version that they extend."""
         with self.database.transaction() as tx:
             rows = [
@@ -134,7 +136,7 @@ class TalkCommands:
             job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
             if parent:
                 job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))
-            conversations.gone_into(tx, [row["kept_id"] for row in rows], name, job_id)
+            conversations.mark_rows_used(tx, [row["kept_id"] for row in rows], name, job_id)
         return {"job_id": job_id}
 
     def _queue_import(self, tx: Transaction, name: str, kind: str, rows: list[KeptRow]) -> str:
@@ -149,9 +151,9 @@ class TalkCommands:
             }
             for row in rows
         ]
-        upload = f"{job_queue.new_id('kept', self.clock())}.jsonl"
+        upload = f"{job_queue.create_id('kept', self.clock())}.jsonl"
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        with written_aside(self.launching.home.uploads / upload) as aside:
+        with write_atomically(self.launching.home.uploads / upload) as aside:
             aside.write_text(text, encoding="utf-8")
         asked = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
         asked |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
@@ -165,7 +167,7 @@ class TalkCommands:
         steps = [{"step": "mix", "dataset": own_name, "share": share}]
         asked = {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": steps}}
         document = CleanConfig.parse(asked).model_dump(exclude_none=True)
-        job_id = job_queue.new_id("job", self.clock())
+        job_id = job_queue.create_id("job", self.clock())
         job_queue.insert(
             tx,
             job_queue.NewJob(
@@ -180,12 +182,12 @@ class TalkCommands:
         return job_id
 
 
-def _deleted_conversation(db: Queryable, body: ConversationName) -> ActivitySubject:
+def _find_conversation_subject(db: Queryable, body: ConversationReference) -> ActivitySubject:
     conversation = conversations.get_conversation(db, body.conversation)
     return ActivitySubject("conversation", conversation["conversation_id"], conversation["title"])
 
 
-def _check_extends(parent: Dataset | None, body: KeptRowsInto) -> None:
+def _check_extends(parent: Dataset | None, body: KeptRowsTarget) -> None:
     """Raise ConfigError where the rows can't be rows of the data set that is to be extended."""
     if parent is None:
         return
@@ -203,7 +205,7 @@ def _check_extends(parent: Dataset | None, body: KeptRowsInto) -> None:
         )
 
 
-def _document(settings: TalkSettings) -> SettingsDocument:
-    fields = set(TalkSettings.model_fields)
+def _dump_settings(settings: ChatSettings) -> SettingsDocument:
+    fields = set(ChatSettings.model_fields)
     document: SettingsDocument = settings.model_dump(include=fields, exclude_none=True)  # type: ignore[assignment]
     return document

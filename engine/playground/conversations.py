@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import psutil
 
-from engine.playground.host_process import LiveTurn, TalkProcess, TurnModel
+from engine.playground.host_process import HostProcess, LiveTurn, TurnModel
 from engine.server import registered_versions
 from engine.server.local_launcher import Launcher
-from engine.server.machine_access import check_addresses, check_keys_sent, check_sources_named
-from engine.server.scheduler import holds_device, memory_of
+from engine.server.machine_access import check_addresses, check_keys_sent, check_named_sources
+from engine.server.scheduler import holds_device, measure_memory
 from store.core.errors import StateError, TunebenchError, from_dict
 from store.core.home import Home
 from store.core.job_kinds import ACTIVE
@@ -32,14 +32,14 @@ from store.people import settings
 from store.playground import conversations
 from store.playground.config import (
     MEMORY_SHORT,
+    ChatRequest,
+    ChatSettings,
     FollowTurn,
     NextTurn,
-    Talk,
-    TalkSettings,
-    TurnName,
-    without_defaults,
+    TurnReference,
+    drop_defaults,
 )
-from store.playground.schemas import Conversation, PlaygroundState, TalkEvent, TalkOrder
+from store.playground.schemas import ChatCommand, ChatEvent, Conversation, PlaygroundState
 from store.runs import runs
 
 # What has the machine while somebody talks, how much memory it leaves, and how much talking slows it.
@@ -64,27 +64,27 @@ class MachineUse:
     steps: float | None = None  # that it has trained
 
 
-def machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held: int) -> MachineUse | None:
+def find_machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held: int) -> MachineUse | None:
     """The job that models share the machine with or give way to: one that has a device or may begin, while
     none is free beside it. held: bytes of the models' process, which count as spare; gpu_held: of the GPU.
     """
     active = [job for job in job_queue.with_status(db, ACTIVE) if holds_device(job)]
-    ready = [job for job in job_queue.waiting(db) if job["lane"] == "device" and job["ready"]]
+    ready = [job for job in job_queue.list_waiting(db) if job["lane"] == "device" and job["ready"]]
     if len(active) + len(ready) < len(devices):
         return None
     own = devices[-1]
     job = next((job for job in active if job["device"] == own), active[0] if active else None)
     if job is None:
         job = job_queue.get_job(db, ready[0]["job_id"])
-    spare = _spare(db, job, own, gpu_held if own.startswith("cuda") else held)
+    spare = _estimate_spare_memory(db, job, own, gpu_held if own.startswith("cuda") else held)
     training = job["progress_unit"] == "steps" and job["progress_message"] == "Training"
     return MachineUse(
         job["job_id"], job["title"], job["eta_seconds"], spare, job["progress_done"] if training else None
     )
 
 
-def _spare(db: Queryable, job: Job, device: str, held: int) -> int | None:
-    most = runs.most_memory_gib(db, job["job_id"])
+def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> int | None:
+    most = runs.get_max_memory_gib(db, job["job_id"])
     if most is None:
         return None
     if device.startswith("cuda"):
@@ -94,7 +94,7 @@ def _spare(db: Queryable, job: Job, device: str, held: int) -> int | None:
         used = int(gpu["memory_used_gib"] * GIB) - held
         free, taken = int(gpu["memory_total_gib"] * GIB) - used, used
     else:
-        free, taken = int(psutil.virtual_memory().available) + held, memory_of(job["pid"])
+        free, taken = int(psutil.virtual_memory().available) + held, measure_memory(job["pid"])
     return int(free - max(0, most * GIB - taken) - RESERVE)
 
 
@@ -142,11 +142,11 @@ class Slowdown:
 # that are not kept end with their reader.
 
 IDLE_SECONDS = 300.0  # after which models that nobody talks to are put away
-LOOK_SECONDS = 0.5  # between two looks at whether the machine is free
-WAITED_SECONDS = 5.0  # between two times that whoever waits is told for how long
+POLL_SECONDS = 0.5  # between two looks at whether the machine is free
+WAIT_REPORT_SECONDS = 5.0  # between two times that whoever waits is told for how long
 
 
-class Talking:
+class ConversationService:
     """Answers over one store."""
 
     def __init__(
@@ -159,8 +159,8 @@ class Talking:
     ) -> None:
         self._database, self._devices, self._clock = database, list(devices), clock
         self._home = home
-        self.models = TalkProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
-        self.endpoints = TalkProcess(launcher, home, "cpu", clock)
+        self.models = HostProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
+        self.endpoints = HostProcess(launcher, home, "cpu", clock)
         self._live: dict[str, LiveTurn] = {}  # turns that are being answered
         self._running: set[asyncio.Task[None]] = set()  # held, or they would be collected
         self._slowdown = Slowdown("")
@@ -187,7 +187,7 @@ class Talking:
         if use.job_id != self._slowdown.job_id:
             self._slowdown = Slowdown(use.job_id)
         self._slowdown.note(at, use.steps, process.answering)
-        if _fits(use, process):
+        if _can_fit(use, process):
             process.share()
             return
         process.end(
@@ -201,7 +201,7 @@ class Talking:
         """End both processes, as the engine stops."""
         self._closed = True
         for process in (self.models, self.endpoints):
-            process.end(_stopped())
+            process.end(_build_stopped_error())
 
     def state(self) -> PlaygroundState:
         """How the process of the models stands."""
@@ -212,7 +212,7 @@ class Talking:
             "gpu_bytes": process.gpu_bytes,
             "loaded": process.loaded,
             "machine_has": use.title if use else None,
-            "beside": use is not None and _fits(use, process),
+            "beside": use is not None and _can_fit(use, process),
             "seconds_left": use.seconds_left if use else None,
             "slowdown": self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
             "answering": [turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
@@ -221,7 +221,9 @@ class Talking:
     def _use(self) -> MachineUse | None:
         """What the models share the machine with or give way to."""
         process = self.models
-        return machine_use(self._database, self._devices, process.memory_bytes() or 0, process.gpu_bytes or 0)
+        return find_machine_use(
+            self._database, self._devices, process.memory_bytes() or 0, process.gpu_bytes or 0
+        )
 
     # -- what is asked -----------------------------------------------------------------------------
 
@@ -233,14 +235,14 @@ class Talking:
             if followed in self._live:
                 return self._live[followed].lines()
             await asyncio.to_thread(conversations.turn_of, self._database, followed)  # NotFoundError
-            return _nothing()
+            return _stream_nothing()
         if "conversation" in body:
             next_turn = NextTurn.parse(dict(body))
             turn_id, asked = await asyncio.to_thread(self._say, next_turn, person["name"])
             return self._begin(LiveTurn(turn_id, asked)).lines()
-        talk = Talk.parse(dict(body))
+        talk = ChatRequest.parse(dict(body))
         await asyncio.to_thread(check_addresses, self._database, self._home, talk)
-        check_sources_named(talk, person, self._home)
+        check_named_sources(talk, person, self._home)
         await asyncio.to_thread(check_keys_sent, self._database, talk, person)
         system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
         asked = await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()])
@@ -248,7 +250,7 @@ class Talking:
 
     async def stop(self, body: Mapping[str, object]) -> None:
         """End a turn where it is; one that is over is left alone."""
-        if turn := self._live.get(TurnName.parse(dict(body)).turn):
+        if turn := self._live.get(TurnReference.parse(dict(body)).turn):
             turn.stop()
 
     def _begin(self, turn: LiveTurn) -> LiveTurn:
@@ -267,33 +269,35 @@ class Talking:
     def _say(self, turn: NextTurn, by: str) -> tuple[str, list[TurnModel]]:
         """Store the turn; its id, and whom it is said to."""
         at = self._clock()
-        turn_id = job_queue.new_id("turn", at)
+        turn_id = job_queue.create_id("turn", at)
         with self._database.transaction() as tx:
             conversation = conversations.get_conversation(tx, turn.conversation)
             turns = conversations.path(tx, turn.conversation, turn.parent)
-            conversations.say(tx, turn_id, conversation, (turn.parent, turn.prompt), by, job_queue.utc(at))
-        settings = _settings_of(conversation)
+            conversations.add_turn(
+                tx, turn_id, conversation, (turn.parent, turn.prompt), by, job_queue.to_utc(at)
+            )
+        settings = _parse_settings(conversation)
         asked = self._asked(settings, [])
         for one_model in asked:
             choice = one_model.choice
             speaker = conversations.Speaker(
-                without_defaults(choice), choice.sampling.model_dump(), one_model.place
+                drop_defaults(choice), choice.sampling.model_dump(), one_model.place
             )
-            history, left_out = conversations.messages_for(turns, speaker, settings.system)
+            history, left_out = conversations.build_messages(turns, speaker, settings.system)
             one_model.messages = [*history, {"role": "user", "content": turn.prompt}]
             one_model.left_out = left_out
         return turn_id, asked
 
-    def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[TurnModel]:
+    def _asked(self, settings: ChatSettings, messages: list[Message]) -> list[TurnModel]:
         """Each model with its run by id. One that is gone keeps its place, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
             try:
                 if not choice.run:
-                    model = registered_versions.fixed(self._database, self._home, choice.model)
+                    model = registered_versions.pin_version(self._database, self._home, choice.model)
                     choices[place] = choice.model_copy(update={"model": model})
                     continue
-                run = runs.one_run(self._database, choice.run)
+                run = runs.get_only_run(self._database, choice.run)
                 choices[place] = choice.model_copy(update={"run": run["run_id"]})
                 names[choice.run] = run["name"]
             except TunebenchError as error:
@@ -328,11 +332,11 @@ class Talking:
             fits = False
 
     async def _tell(
-        self, turn: LiveTurn, asked: TurnModel, process: TalkProcess, use: MachineUse | None
+        self, turn: LiveTurn, asked: TurnModel, process: HostProcess, use: MachineUse | None
     ) -> bool:
         """One answer of a process, beside the job of `use` where there is one; False where memory is too
         short for the model beside that."""
-        order: TalkOrder = {
+        order: ChatCommand = {
             "do": "answer",
             "id": "",
             "model": asked.choice.model_dump(),
@@ -351,7 +355,7 @@ class Talking:
                 asked.note(event)
                 if event["type"] == "begin":
                     event["left_out"] = asked.left_out
-                sent: TalkEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
+                sent: ChatEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
                 turn.tell({**sent, "place": asked.place})
         return True
 
@@ -361,10 +365,10 @@ class Talking:
         told_at = float("-inf")
         while use := await asyncio.to_thread(self._use):
             if self._closed:
-                raise _stopped()
-            if fits and _fits(use, self.models):
+                raise _build_stopped_error()
+            if fits and _can_fit(use, self.models):
                 return use
-            if time.monotonic() - told_at >= WAITED_SECONDS:
+            if time.monotonic() - told_at >= WAIT_REPORT_SECONDS:
                 told_at = time.monotonic()
                 turn.tell(
                     {
@@ -374,17 +378,17 @@ class Talking:
                         "seconds_left": use.seconds_left,
                     }
                 )
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         return None
 
     def _keep(self, turn: LiveTurn) -> None:
-        at = job_queue.utc(self._clock())
+        at = job_queue.to_utc(self._clock())
         with self._database.transaction() as tx:
             for model in turn.asked:
                 conversations.answer(tx, model.kept(turn.turn_id), at)
 
 
-async def _nothing() -> AsyncGenerator[bytes, None]:
+async def _stream_nothing() -> AsyncGenerator[bytes, None]:
     """The lines of a turn that nobody answers any more: what is kept of it is read elsewhere."""
     for line in list[bytes]():
         yield line
@@ -400,15 +404,15 @@ async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
         turn.stop()
 
 
-def _fits(use: MachineUse, process: TalkProcess) -> bool:
+def _can_fit(use: MachineUse, process: HostProcess) -> bool:
     """Whether models may stand beside a job: it leaves more than what their process holds."""
     held = process.gpu_bytes if process.on_gpu else process.memory_bytes()
     return use.spare is not None and use.spare > (held or 0)
 
 
-def _stopped() -> StateError:
+def _build_stopped_error() -> StateError:
     return StateError("The engine was stopped.", fix="Start it again, then ask again.")
 
 
-def _settings_of(conversation: Conversation) -> TalkSettings:
-    return TalkSettings.parse(dict(conversation["settings"]))
+def _parse_settings(conversation: Conversation) -> ChatSettings:
+    return ChatSettings.parse(dict(conversation["settings"]))

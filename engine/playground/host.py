@@ -21,31 +21,31 @@ from typing import Any
 
 import torch
 
-from engine.playground.answers import Answer, RemoteAnswer
-from engine.playground.model_cache import Shelf
+from engine.playground.answers import LocalAnswer, RemoteAnswer
+from engine.playground.model_cache import ModelCache
 from engine.worker.job import WorkerJob
-from engine.worker.process import describe
+from engine.worker.process import describe_error
 from store.core.addresses import AddressPolicy
-from store.playground.config import TalkModel
-from store.playground.schemas import HostEvent, TalkEvent, TalkOrder
+from store.playground.config import ChatModel
+from store.playground.schemas import ChatCommand, ChatEvent, HostEvent
 
-BEHIND_A_RUN = 5  # niceness: beside a run, a thread gets a third of what one of the run's gets
+NICENESS_BESIDE_RUN = 5  # niceness: beside a run, a thread gets a third of what one of the run's gets
 AUTOGROUP = Path("/proc/self/autogroup")  # by which Linux shares out where sessions are groups of their own
-AHEAD = 64  # tokens that a reader may lag behind
-REST = 0.05  # seconds to wait for a reader
-GONE: TalkOrder = {"do": "stop", "id": ""}  # the engine
+MAX_READER_LAG = 64  # tokens that a reader may lag behind
+READER_POLL_SECONDS = 0.05  # seconds to wait for a reader
+GONE: ChatCommand = {"do": "stop", "id": ""}  # the engine
 
 
-class _Turns:
+class _AnswerProgress:
     """An answer of a held model, and how far its reader is."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: LocalAnswer) -> None:
         self.answer, self.events = answer, answer.events()
         self.sent = self.taken = 0
 
     @property
     def rests(self) -> bool:
-        return self.sent - self.taken >= AHEAD
+        return self.sent - self.taken >= MAX_READER_LAG
 
 
 class Host:
@@ -53,9 +53,9 @@ class Host:
 
     def __init__(self, job: WorkerJob, connection: socket.socket) -> None:
         self._job, self._connection = job, connection
-        self._shelf = Shelf(job)
-        self._orders: queue.Queue[TalkOrder] = queue.Queue()
-        self._turns: dict[str, _Turns] = {}
+        self._shelf = ModelCache(job)
+        self._orders: queue.Queue[ChatCommand] = queue.Queue()
+        self._turns: dict[str, _AnswerProgress] = {}
         self._remote: dict[str, RemoteAnswer] = {}
         self._writing = threading.Lock()
 
@@ -80,24 +80,24 @@ class Host:
                 pass  # cut off in the middle of a line
         self._orders.put(GONE)
 
-    def _waiting(self) -> Iterator[TalkOrder]:
+    def _waiting(self) -> Iterator[ChatCommand]:
         """Orders that have come; with nothing to go on with, the next one is waited for."""
         working = [turns for turns in self._turns.values() if not turns.rests]
         try:
             if not working:
-                yield self._orders.get(timeout=REST if self._turns else None)
+                yield self._orders.get(timeout=READER_POLL_SECONDS if self._turns else None)
             while True:
                 yield self._orders.get_nowait()
         except queue.Empty:
             return
 
-    def _obey(self, order: TalkOrder) -> None:
+    def _obey(self, order: ChatCommand) -> None:
         answer_id = order["id"]
         if order["do"] == "taken":
             if turns := self._turns.get(answer_id):
                 turns.taken = order["tokens"]
         elif order["do"] == "share":
-            stand_behind(order["threads"])
+            lower_priority(order["threads"])
         elif order["do"] == "stop":
             self._turns.pop(answer_id, None)
             if remote := self._remote.get(answer_id):
@@ -108,8 +108,8 @@ class Host:
             except Exception as error:  # noqa: BLE001 (the border: one model's trouble is not the next one's)
                 self._fail(answer_id, error)
 
-    def _begin(self, answer_id: str, order: TalkOrder) -> None:
-        choice = TalkModel.parse(order["model"])
+    def _begin(self, answer_id: str, order: ChatCommand) -> None:
+        choice = ChatModel.parse(order["model"])
         if choice.endpoint:
             policy = AddressPolicy.of(order.get("networks", ()), self._job.home)
             remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling, policy)
@@ -120,11 +120,11 @@ class Host:
             self._send(answer_id, {"type": "loading"})
         in_use = [turns.answer.ready.weights for turns in self._turns.values()]
         ready = self._shelf.take(choice, in_use, order["label"], order.get("memory"))
-        answer = Answer(ready, order["messages"], choice.sampling, self._job.device)
-        self._turns[answer_id] = _Turns(answer)
+        answer = LocalAnswer(ready, order["messages"], choice.sampling, self._job.device)
+        self._turns[answer_id] = _AnswerProgress(answer)
         self._say_memory()
 
-    def _go_on(self, answer_id: str, turns: _Turns) -> None:
+    def _go_on(self, answer_id: str, turns: _AnswerProgress) -> None:
         try:
             event = next(turns.events, None)
             if event is None:
@@ -147,7 +147,7 @@ class Host:
 
     def _fail(self, answer_id: str, error: Exception) -> None:
         traceback.print_exception(error)  # into the log of this process
-        document = describe(error)
+        document = describe_error(error)
         document.pop("traceback", None)
         self._send(answer_id, {"type": "failed", "error": document})
 
@@ -155,7 +155,7 @@ class Host:
         gpu = torch.cuda.memory_allocated() if self._job.device.startswith("cuda") else 0
         self._write({"id": "", "type": "alive", "gpu_bytes": gpu, "loaded": self._shelf.names})
 
-    def _send(self, answer_id: str, event: TalkEvent) -> None:
+    def _send(self, answer_id: str, event: ChatEvent) -> None:
         self._write({"id": answer_id, **event})
 
     def _write(self, event: HostEvent) -> None:
@@ -167,7 +167,7 @@ class Host:
             self._orders.put(GONE)
 
 
-def stand_behind(threads: int) -> None:
+def lower_priority(threads: int) -> None:
     """Let a run go first: so many threads, each behind those of other processes. What a thread starts later
     stands where it does."""
     torch.set_num_threads(threads)
@@ -175,9 +175,9 @@ def stand_behind(threads: int) -> None:
     own = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
     for task in own:
         with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
-            os.setpriority(os.PRIO_PROCESS, task, BEHIND_A_RUN)
+            os.setpriority(os.PRIO_PROCESS, task, NICENESS_BESIDE_RUN)
     with contextlib.suppress(OSError):  # a kernel without them
-        AUTOGROUP.write_text(str(BEHIND_A_RUN))
+        AUTOGROUP.write_text(str(NICENESS_BESIDE_RUN))
 
 
 def run(job: WorkerJob) -> dict[str, Any]:

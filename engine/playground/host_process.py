@@ -21,8 +21,8 @@ from pathlib import Path
 import anyio
 import psutil
 
-from engine.server.local_launcher import Launcher, Worker, usable_cores
-from engine.server.sync_jobs import order_folder, remove_tree
+from engine.server.local_launcher import Launcher, Worker, count_usable_cores
+from engine.server.sync_jobs import create_order_folder, remove_tree
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
@@ -30,14 +30,14 @@ from store.core.job_kinds import TALK
 from store.core.row_schemas import Message
 from store.db.records import to_json
 from store.jobs.schemas import WorkerRecord
-from store.playground.config import TalkModel, without_defaults
+from store.playground.config import ChatModel, drop_defaults
 from store.playground.schemas import (
+    ChatCommand,
+    ChatEvent,
+    ChatFigures,
+    ChatToken,
     EndReason,
     HostEvent,
-    TalkEvent,
-    TalkFigures,
-    TalkOrder,
-    TalkToken,
     TurnAnswer,
 )
 
@@ -47,7 +47,7 @@ from store.playground.schemas import (
 # told all that came meanwhile. Several may read along at once; each has its own pace, for what has come is
 # held until the turn is over (a model's longest answer is what bounds it).
 
-ALIVE_SECONDS = (
+KEEPALIVE_SECONDS = (
     2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
 )
 KEEP_SECONDS = 5.0  # between two times that what has come is stored, for an engine that is killed
@@ -58,21 +58,21 @@ class TurnModel:
     """One model of a turn, and what came of it."""
 
     place: int
-    choice: TalkModel
+    choice: ChatModel
     name: str  # of the model
     label: str  # of its answer, which tells it from the others
     messages: list[Message]
     left_out: int
     problem: TunebenchError | None = None  # that it can't be asked at all
-    tokens: list[TalkToken] = field(default_factory=list)
+    tokens: list[ChatToken] = field(default_factory=list)
     reason: EndReason = "stopped"
-    figures: TalkFigures | None = None
+    figures: ChatFigures | None = None
     error: TunebenchError | None = None
 
     def note(self, event: HostEvent) -> None:
         """Take in what the answer has come to."""
         if event["type"] == "token":
-            token: TalkToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
+            token: ChatToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
             self.tokens.append(token)
         elif event["type"] == "end":
             self.reason, self.figures = event["reason"], event["figures"]
@@ -83,7 +83,7 @@ class TurnModel:
             "turn_id": turn_id,
             "place": self.place,
             "label": self.label,
-            "model": without_defaults(self.choice),
+            "model": drop_defaults(self.choice),
             "text": "".join(token["text"] for token in self.tokens),
             "tokens": list(self.tokens),
             "reason": self.reason,
@@ -98,14 +98,14 @@ class LiveTurn:
 
     def __init__(self, turn_id: str, asked: list[TurnModel]) -> None:
         self.turn_id, self.asked = turn_id, asked
-        self._events: list[TalkEvent] = []
+        self._events: list[ChatEvent] = []
         self._more = asyncio.Event()
         self._answers: list[asyncio.Task[None]] = []
         self.is_over = False  # its answers are kept
         if turn_id:
             self.tell({"type": "turn", "turn": turn_id, "labels": [model.label for model in asked]})
 
-    def tell(self, event: TalkEvent) -> None:
+    def tell(self, event: ChatEvent) -> None:
         """Say something to all who read along, now and later."""
         self._events.append(event)
         self._wake()
@@ -142,15 +142,15 @@ class LiveTurn:
             more = self._more
             for event in self._events[sent:]:
                 sent += 1
-                yield _event_line(event)
+                yield _encode_event(event)
             if sent < len(self._events):
                 continue
             if self.is_over:
                 return
             try:
-                await asyncio.wait_for(more.wait(), ALIVE_SECONDS)
+                await asyncio.wait_for(more.wait(), KEEPALIVE_SECONDS)
             except TimeoutError:
-                yield _event_line({"type": "alive"})
+                yield _encode_event({"type": "alive"})
 
     async def _ended(
         self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], model: TurnModel
@@ -170,7 +170,7 @@ class LiveTurn:
         more.set()
 
 
-def _event_line(event: TalkEvent) -> bytes:
+def _encode_event(event: ChatEvent) -> bytes:
     return to_json(event).encode() + b"\n"
 
 
@@ -185,8 +185,8 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # imports on a busy machine take some of this
 POLL = 0.02
-LONGEST_LINE = 2**22  # bytes of an event
-TAKEN_EVERY = 16  # tokens after which the process is told how far the reader is
+MAX_LINE_BYTES = 2**22  # bytes of an event
+ACKNOWLEDGE_EVERY = 16  # tokens after which the process is told how far the reader is
 SHARE_OF_CORES = 4  # beside a run one core of so many answers
 
 Events = asyncio.Queue[HostEvent]
@@ -194,7 +194,7 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
-class _Alive:
+class _ConnectedProcess:
     """A process that has connected."""
 
     folder: JobDir
@@ -208,7 +208,7 @@ class _Alive:
     ended_for: TunebenchError | None = None  # why the engine ended it
 
 
-class TalkProcess:
+class HostProcess:
     """At most one process at a time, on one device."""
 
     def __init__(
@@ -219,7 +219,7 @@ class TalkProcess:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._launcher, self._home, self._device, self._clock = launcher, home, device, clock
-        self._alive: _Alive | None = None
+        self._alive: _ConnectedProcess | None = None
         self._starting = asyncio.Lock()
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None  # held, or it would be collected
@@ -268,9 +268,9 @@ class TalkProcess:
         if alive is None or alive.shares:
             return
         alive.shares = True
-        threads = max(1, usable_cores() // SHARE_OF_CORES)
+        threads = max(1, count_usable_cores() // SHARE_OF_CORES)
         with contextlib.suppress(RuntimeError):  # the loop is closed: the engine stops
-            order: TalkOrder = {"do": "share", "id": "", "threads": threads}
+            order: ChatCommand = {"do": "share", "id": "", "threads": threads}
             alive.loop.call_soon_threadsafe(_write, alive.writer, order)
 
     def memory_bytes(self) -> int | None:
@@ -290,11 +290,11 @@ class TalkProcess:
             if alive is None:
                 return
             alive.ended_for = why
-            self._launcher.stop(_worker(alive.folder, alive.worker), force=True)
+            self._launcher.stop(_build_worker(alive.folder, alive.worker), force=True)
 
     # -- an answer ---------------------------------------------------------------------------------
 
-    async def answer(self, order: TalkOrder, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
+    async def answer(self, order: ChatCommand, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
         """The events of one answer up to `end` or `failed`. Closed before, the process makes no more of it.
         shares: the machine, with a run.
 
@@ -316,21 +316,21 @@ class TalkProcess:
                 over = event["type"] in ("end", "failed")
                 tokens += event["type"] == "token"
                 yield event
-                if tokens and tokens % TAKEN_EVERY == 0:
+                if tokens and tokens % ACKNOWLEDGE_EVERY == 0:
                     await self._send(alive, {"do": "taken", "id": answer_id, "tokens": tokens})
         finally:
             alive.answers.pop(answer_id, None)
             if not over:
                 _write(alive.writer, {"do": "stop", "id": answer_id})
 
-    async def _send(self, alive: _Alive, order: TalkOrder) -> None:
+    async def _send(self, alive: _ConnectedProcess, order: ChatCommand) -> None:
         with contextlib.suppress(OSError):  # that it is gone is told by its events
-            alive.writer.write(_order_line(order))
+            alive.writer.write(_encode_order(order))
             await alive.writer.drain()
 
     # -- the process -------------------------------------------------------------------------------
 
-    async def _process(self) -> _Alive:
+    async def _process(self) -> _ConnectedProcess:
         async with self._starting:
             while self._alive and self._alive.ended_for:  # killed, and about to be gone
                 await asyncio.sleep(POLL)
@@ -339,17 +339,17 @@ class TalkProcess:
             self.used_at = self._clock()
             return self._alive
 
-    async def _start(self) -> _Alive:
+    async def _start(self) -> _ConnectedProcess:
         self._home.check_space()
         place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # a socket's path may not be long
-        folder = order_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
+        folder = create_order_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
         connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
 
         def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if not connected.done():
                 connected.set_result((reader, writer))
 
-        server = await asyncio.start_unix_server(greet, place / "s", limit=LONGEST_LINE)
+        server = await asyncio.start_unix_server(greet, place / "s", limit=MAX_LINE_BYTES)
         try:
             self._launcher.start(folder.path, TALK)
             reader, writer = await self._connection(connected, folder)
@@ -359,7 +359,7 @@ class TalkProcess:
         finally:
             server.close()
             shutil.rmtree(place, ignore_errors=True)
-        alive = _Alive(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
+        alive = _ConnectedProcess(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
         self._reading = asyncio.create_task(self._read(alive, reader))
         return alive
 
@@ -379,7 +379,7 @@ class TalkProcess:
             await asyncio.sleep(POLL)
         return connected.result()
 
-    async def _read(self, alive: _Alive, reader: asyncio.StreamReader) -> None:
+    async def _read(self, alive: _ConnectedProcess, reader: asyncio.StreamReader) -> None:
         """Deal out what the process says, until it is gone; then tell all who wait."""
         try:
             with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
@@ -398,7 +398,7 @@ class TalkProcess:
             events.put_nowait({"id": answer_id, "type": "failed", "error": error})
         await asyncio.to_thread(self._forget, alive.folder)
 
-    async def _died(self, alive: _Alive) -> TunebenchError:
+    async def _died(self, alive: _ConnectedProcess) -> TunebenchError:
         """Why nobody knows that the process is gone, with its exit code where that comes soon."""
         for _ in range(50):
             if ended := self._launcher.last_exit(alive.folder.path):
@@ -417,18 +417,18 @@ class TalkProcess:
         """Nothing of the process stays."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker:
-            self._launcher.stop(_worker(folder, worker), force=True)
+            self._launcher.stop(_build_worker(folder, worker), force=True)
         remove_tree(folder.path)
 
 
-def _worker(folder: JobDir, record: WorkerRecord) -> Worker:
+def _build_worker(folder: JobDir, record: WorkerRecord) -> Worker:
     return Worker(folder.path, record["pid"], record["started"])
 
 
-def _write(writer: asyncio.StreamWriter, order: TalkOrder) -> None:
+def _write(writer: asyncio.StreamWriter, order: ChatCommand) -> None:
     with contextlib.suppress(OSError):  # that it is gone is told by its events
-        writer.write(_order_line(order))
+        writer.write(_encode_order(order))
 
 
-def _order_line(order: TalkOrder) -> bytes:
+def _encode_order(order: ChatCommand) -> bytes:
     return json.dumps(order).encode() + b"\n"

@@ -21,7 +21,7 @@ import torch
 
 from engine.data import training_rows
 from engine.evaluation import evaluated_model, interpolated_model
-from engine.evaluation.evaluated_model import Evaluated
+from engine.evaluation.evaluated_model import EvaluatedModel
 from engine.models import loading
 from engine.models.adapter_weights import AdapterSwitch
 from engine.models.hardware import choose_dtype
@@ -29,18 +29,18 @@ from engine.models.saved_models import EarlierRun
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, StateError
 from store.core.job_folder import read_json
-from store.evaluation.config import ChosenModel
-from store.playground.config import MEMORY_SHORT, TalkModel, without_defaults
+from store.evaluation.config import ModelSelection
+from store.playground.config import MEMORY_SHORT, ChatModel, drop_defaults
 from store.registry.version_folders import is_reference
-from store.runs.config import refusal
+from store.runs.config import explain_refusal
 from store.training.train_config import TrainConfig
 
-MOST_HELD = 4  # sets of weights
+MAX_HELD = 4  # sets of weights
 SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model holds
 
 
 @dataclass(eq=False)
-class HeldWeights:
+class CachedWeights:
     """A model in memory. switch: of its adapters, where it may have several; active: the one that is on."""
 
     model: Any
@@ -50,10 +50,10 @@ class HeldWeights:
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyModel:
     """One that can talk. `adapter`: its name among those of `weights`; "" for the base beneath them."""
 
-    weights: HeldWeights
+    weights: CachedWeights
     adapter: str
     tokenizer: Any
     positions: int | None
@@ -69,13 +69,13 @@ class Ready:
         return weights.model
 
 
-class Shelf:
+class ModelCache:
     """What talks, by what it was asked as."""
 
     def __init__(self, job: WorkerJob) -> None:
         self._job = job
-        self._ready: OrderedDict[str, Ready] = OrderedDict()
-        self._bases: dict[str, HeldWeights] = {}
+        self._ready: OrderedDict[str, ReadyModel] = OrderedDict()
+        self._bases: dict[str, CachedWeights] = {}
         self._count = 0
         self._spare: int | None = None  # bytes beside a run that has the machine
 
@@ -84,17 +84,17 @@ class Shelf:
         """What is held, as it is called."""
         return [ready.label for ready in self._ready.values()]
 
-    def holds(self, choice: TalkModel) -> bool:
+    def holds(self, choice: ChatModel) -> bool:
         """Whether it can talk at once."""
         return self._key(choice) in self._ready
 
     def take(
         self,
-        choice: TalkModel,
-        in_use: Collection[HeldWeights] = (),
+        choice: ChatModel,
+        in_use: Collection[CachedWeights] = (),
         label: str = "",
         spare: int | None = None,
-    ) -> Ready:
+    ) -> ReadyModel:
         """The model, loaded where it isn't held. spare: bytes that may be held in all, beside a run that has
         the machine. Raises what loading it raises, NotFoundError for a run that was deleted, and StateError
         (memory) where memory is short beside the weights `in_use`."""
@@ -110,27 +110,28 @@ class Shelf:
         self._ready[key] = ready
         return ready
 
-    def _key(self, choice: TalkModel) -> str:
+    def _key(self, choice: ChatModel) -> str:
         """Tells a model from others, and from what a run left before it was resumed."""
-        about: dict[str, Any] = without_defaults(choice)
+        about: dict[str, Any] = drop_defaults(choice)
         if choice.run:
-            run = evaluated_model.of_run(self._job, choice.run)
+            run = evaluated_model.find_run(self._job, choice.run)
             about["changed"] = max(
-                _changed(run.folder.model / "tunebench.json"), _changed(run.folder.checkpoints)
+                _get_modified_time(run.folder.model / "tunebench.json"),
+                _get_modified_time(run.folder.checkpoints),
             )
         elif not is_reference(choice.model):  # a version never changes, and is looked at when it is loaded
-            evaluated_model.source(self._job, choice.model)  # raises for one that is gone
+            evaluated_model.resolve_source(self._job, choice.model)  # raises for one that is gone
         return json.dumps(about, sort_keys=True)
 
-    def _load(self, choice: TalkModel, in_use: Collection[HeldWeights]) -> Ready:
+    def _load(self, choice: ChatModel, in_use: Collection[CachedWeights]) -> ReadyModel:
         job = self._job
         version = is_reference(choice.model)
         if not choice.run and not version:
-            return self._base(evaluated_model.plain_config(choice.model), in_use)
+            return self._base(evaluated_model.build_default_config(choice.model), in_use)
         run = (
-            evaluated_model.of_version(job, choice.model)
+            evaluated_model.find_version(job, choice.model)
             if version
-            else evaluated_model.of_run(job, choice.run)
+            else evaluated_model.find_run(job, choice.run)
         )
         if run.config.task == "classification":
             raise ConfigError(
@@ -144,36 +145,40 @@ class Shelf:
         if choice.checkpoint == "base" and not run.config.init_from:
             return self._base(run.config, in_use, run)
         if choice.checkpoint != "tuned":
-            self._make_room(evaluated_model.base_source(job, run), in_use)
-            asked = ChosenModel(run=choice.run, checkpoint=choice.checkpoint)
-            return self._alone(evaluated_model.load(job, asked))
-        evaluated_model.check_ended(run, ChosenModel(run=choice.run))
-        why = refusal(run.config) if choice.alpha is not None else ""
+            self._make_room(evaluated_model.resolve_base_source(job, run), in_use)
+            asked = ModelSelection(run=choice.run, checkpoint=choice.checkpoint)
+            return self._alone(evaluated_model.load_model(job, asked))
+        evaluated_model.check_ended(run, ModelSelection(run=choice.run))
+        why = explain_refusal(run.config) if choice.alpha is not None else ""
         if why:
             raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")
         return self._tuned(choice, run, in_use)
 
     def _base(
-        self, config: TrainConfig, in_use: Collection[HeldWeights], run: EarlierRun | None = None
-    ) -> Ready:
+        self, config: TrainConfig, in_use: Collection[CachedWeights], run: EarlierRun | None = None
+    ) -> ReadyModel:
         """A model as it came."""
         job = self._job
-        source = evaluated_model.base_source(job, run) if run else evaluated_model.source(job, config.model)
+        source = (
+            evaluated_model.resolve_base_source(job, run)
+            if run
+            else evaluated_model.resolve_source(job, config.model)
+        )
         held = self._held_as(source, config)
         weights = self._bases.get(held)
         if weights is None:
             self._make_room(source, in_use)
-            loaded = evaluated_model.untouched(job, config, source)
-            weights = self._bases[held] = HeldWeights(loaded.model)
-            return Ready(weights, "", loaded.tokenizer, loaded.positions)
+            loaded = evaluated_model.load_untrained(job, config, source)
+            weights = self._bases[held] = CachedWeights(loaded.model)
+            return ReadyModel(weights, "", loaded.tokenizer, loaded.positions)
         tokenizer = loading.load_tokenizer(source, chat_template=config.chat_template)
-        return Ready(weights, "", tokenizer, training_rows.positions(weights.model.config, config))
+        return ReadyModel(weights, "", tokenizer, training_rows.count_positions(weights.model.config, config))
 
-    def _tuned(self, choice: TalkModel, run: EarlierRun, in_use: Collection[HeldWeights]) -> Ready:
+    def _tuned(self, choice: ChatModel, run: EarlierRun, in_use: Collection[CachedWeights]) -> ReadyModel:
         """What a run left, or a share of the way to it."""
         job = self._job
-        source = evaluated_model.base_source(job, run) if run.adapter else str(run.folder.model)
-        shared = _shares(run)
+        source = evaluated_model.resolve_base_source(job, run) if run.adapter else str(run.folder.model)
+        shared = _can_share_base(run)
         weights = self._bases.get(self._held_as(source, run.config)) if shared else None
         if weights is None:
             self._make_room(source, in_use)
@@ -181,20 +186,22 @@ class Shelf:
         name = f"adapter{self._count}"
         if weights and weights.switch:
             weights.switch.open()
-        loaded = evaluated_model.tuned(job, run, weights and weights.model, name)
+        loaded = evaluated_model.load_tuned(job, run, weights and weights.model, name)
         if choice.alpha is not None:
-            interpolated_model.line_of(job, run, loaded.model, name if run.adapter else "").go(choice.alpha)
+            interpolated_model.build_weight_line(job, run, loaded.model, name if run.adapter else "").go(
+                choice.alpha
+            )
         if not shared:
             return self._alone(loaded)
         if weights is None:
-            weights = self._bases[self._held_as(source, run.config)] = HeldWeights(loaded.model)
+            weights = self._bases[self._held_as(source, run.config)] = CachedWeights(loaded.model)
         weights.model, weights.switch = loaded.model, AdapterSwitch(loaded.model)
         weights.switch.to(name)
         weights.active = name
-        return Ready(weights, name, loaded.tokenizer, loaded.positions)
+        return ReadyModel(weights, name, loaded.tokenizer, loaded.positions)
 
-    def _alone(self, loaded: Evaluated) -> Ready:
-        return Ready(HeldWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
+    def _alone(self, loaded: EvaluatedModel) -> ReadyModel:
+        return ReadyModel(CachedWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
 
     def _held_as(self, source: str, config: TrainConfig) -> str:
         """Tells weights in memory from others: where they came from, and how they lie there."""
@@ -204,19 +211,19 @@ class Shelf:
     def _held_once(self, tokenizer: Any) -> Any:
         """The tokenizer, or one that is held already and does the same: runs leave copies of their base's."""
         for ready in self._ready.values():
-            if _does(ready.tokenizer) == _does(tokenizer):
+            if _get_tokenizer_key(ready.tokenizer) == _get_tokenizer_key(tokenizer):
                 return ready.tokenizer
         return tokenizer
 
-    def _make_room(self, source: str, in_use: Collection[HeldWeights]) -> None:
+    def _make_room(self, source: str, in_use: Collection[CachedWeights]) -> None:
         """Let go of what was not used for longest until another model fits."""
-        needed = _bytes_of(source)
+        needed = _estimate_bytes(source)
         while True:
             idle = sorted(
                 {id(w): w for w in self._all() if w not in in_use}.values(),
                 key=lambda weights: weights.used_at,
             )
-            if len(self._all()) < MOST_HELD and needed < self._free():
+            if len(self._all()) < MAX_HELD and needed < self._free():
                 return
             if not idle:
                 break
@@ -230,13 +237,17 @@ class Shelf:
 
     def _free(self) -> int:
         """Bytes for one more model: what is free, and of that what a run leaves beside what is held."""
-        free = _free(self._job.device)
-        return free if self._spare is None else min(free, max(0, self._spare - _held(self._job.device)))
+        free = _count_free_bytes(self._job.device)
+        return (
+            free
+            if self._spare is None
+            else min(free, max(0, self._spare - _count_used_bytes(self._job.device)))
+        )
 
-    def _all(self) -> list[HeldWeights]:
+    def _all(self) -> list[CachedWeights]:
         return list({id(ready.weights): ready.weights for ready in self._ready.values()}.values())
 
-    def _drop(self, weights: HeldWeights) -> None:
+    def _drop(self, weights: CachedWeights) -> None:
         self._ready = OrderedDict(
             (key, ready) for key, ready in self._ready.items() if ready.weights is not weights
         )
@@ -247,14 +258,14 @@ class Shelf:
             torch.cuda.empty_cache()
 
 
-def _shares(run: EarlierRun) -> bool:
+def _can_share_base(run: EarlierRun) -> bool:
     """Whether the run left an adapter that may stand beside others: one that has put nothing in the base's
     place."""
     settings = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
     return bool(settings and settings.get("peft_type") == SHARED_KIND and not settings.get("modules_to_save"))
 
 
-def _does(tokenizer: Any) -> tuple[str, str, str]:
+def _get_tokenizer_key(tokenizer: Any) -> tuple[str, str, str]:
     return (
         tokenizer.backend_tokenizer.to_str(),
         str(tokenizer.chat_template),
@@ -262,26 +273,26 @@ def _does(tokenizer: Any) -> tuple[str, str, str]:
     )
 
 
-def _changed(path: Path) -> float:
+def _get_modified_time(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def _bytes_of(source: str) -> int:
+def _estimate_bytes(source: str) -> int:
     """Memory that a model takes at most: its files, which may be read in twice their precision."""
     try:
-        folder = loading.weights_folder(source)
+        folder = loading.find_weights_folder(source)
     except OSError:  # on its way from the hub: nobody knows yet
         return 0
     return 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _held(device: str) -> int:
+def _count_used_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.memory_reserved(device))
     return int(psutil.Process().memory_info().rss)
 
 
-def _free(device: str) -> int:
+def _count_free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -18,14 +18,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from engine.data.conversion.conversation_turns import RowSkipped, plain, texts_in_text
-from engine.data.readers.file_rows import FileRow, Skipped
+from engine.data.conversion.conversation_turns import RowSkipped, format_value, parse_texts
+from engine.data.readers.file_rows import FileRow, SkippedRow
 from engine.data.readers.source_reader import open_file
 from engine.rating.answers import check_answer
-from engine.rating.prompt_sources import asked_turns
-from engine.rating.prompts_file import asked_in_row
-from engine.rating.task_selection import groups_of
-from engine.rating.training_rows import last_asked
+from engine.rating.prompt_sources import build_prompt_turns
+from engine.rating.prompts_file import split_prompt_and_answer
+from engine.rating.task_selection import list_model_groups
+from engine.rating.training_rows import find_last_question
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.core.rating_schemas import CheckKind, PromptTurn, RatingAnswer, RoundItem
@@ -35,9 +35,9 @@ from store.rating.config import MARKING, RoundConfig
 FIELD = "gold_file"
 MAX_ROWS = 100_000  # of a file of known answers
 MAX_ATTENTION = 50  # items of a round
-PASSES = {"true": True, "pass": True, "yes": True, "1": True,
+PASS_VALUES = {"true": True, "pass": True, "yes": True, "1": True,
           "false": False, "fail": False, "no": False, "0": False}  # fmt: skip
-ASIDE = "This is a check that prompts are read, whatever the answers are: {ask}."
+ATTENTION_PROMPT = "This is a check that prompts are read, whatever the answers are: {ask}."
 
 
 class KnownAnswer(NamedTuple):
@@ -59,36 +59,36 @@ class KnownAnswers(NamedTuple):
 # -- known answers ----------------------------------------------------------------------------------
 
 
-def answers_of_dataset(
+def read_dataset_answers(
     home: Home, fingerprint: str, config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswers:
     """The rows of a data set whose answer is known: its better answer, or its label."""
     columns = ["messages", "rejected", "label"]
-    rows = dataset_files.load(home, fingerprint, columns=columns).to_pylist()
+    rows = dataset_files.load_rows(home, fingerprint, columns=columns).to_pylist()
     left_out: Counter[str] = Counter()
     usable: list[KnownAnswer] = []
     for row in rows:
         try:
-            make = _labelled if config.protocol == "label" else _preferred
+            make = _read_label if config.protocol == "label" else _read_preference
             usable.append(make(row, config, systems, random))
         except RowSkipped as fault:
             left_out[str(fault)] += 1
     return KnownAnswers(usable, left_out)
 
 
-def _preferred(
+def _read_preference(
     row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
     if not row["messages"] or row["rejected"] is None:
         raise RowSkipped("it has no pair of answers")
     better_first = bool(random.integers(2))
     both = [row["messages"][-1]["content"], row["rejected"]]
-    turns = asked_turns(row["messages"], None)
+    turns = build_prompt_turns(row["messages"], None)
     expected: RatingAnswer = {"choice": "A" if better_first else "B"}
     return KnownAnswer(turns, both if better_first else both[::-1], None, expected)
 
 
-def _labelled(
+def _read_label(
     row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
     if not row["messages"] or row["label"] not in config.labels:
@@ -96,16 +96,21 @@ def _labelled(
     expected: RatingAnswer = {"label": row["label"], "note": ""}
     if config.several_labels:
         expected = {"labels": [row["label"]], "note": ""}
-    turns, answers = asked_turns(row["messages"], None), _label_answers(row["label"], config, systems, random)
+    turns, answers = (
+        build_prompt_turns(row["messages"], None),
+        _draw_label_answers(row["label"], config, systems, random),
+    )
     return KnownAnswer(turns, answers, None, expected)
 
 
-def _label_answers(label: str, config: RoundConfig, systems: int, random: np.random.Generator) -> list[str]:
+def _draw_label_answers(
+    label: str, config: RoundConfig, systems: int, random: np.random.Generator
+) -> list[str]:
     """Labels as models may have given them, where raters see those: right and wrong alike."""
     return [label if random.integers(2) else str(random.choice(config.labels)) for _ in range(systems)]
 
 
-def answers_of_file(
+def read_file_answers(
     home: Home,
     path: Path,
     config: RoundConfig,
@@ -123,7 +128,7 @@ def answers_of_file(
                 if number == MAX_ROWS:
                     raise DataError(f"{path.name} has more than {MAX_ROWS:,} rows.", fix="Give a part of it.")
                 try:
-                    usable.append(_of_row(row, config, systems, random))
+                    usable.append(_read_row(row, config, systems, random))
                 except RowSkipped as fault:
                     left_out[str(fault)] += 1
     except DataError as error:
@@ -131,40 +136,40 @@ def answers_of_file(
     return KnownAnswers(usable, left_out)
 
 
-def _of_row(
-    row: FileRow | Skipped, config: RoundConfig, systems: int, random: np.random.Generator
+def _read_row(
+    row: FileRow | SkippedRow, config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
-    if isinstance(row, Skipped):
+    if isinstance(row, SkippedRow):
         raise RowSkipped(row.reason)
-    turns, reference = asked_in_row(row, "prompt")
+    turns, reference = split_prompt_and_answer(row, "prompt")
     if row.get("reference"):
-        reference = plain(row["reference"], "reference")
+        reference = format_value(row["reference"], "reference")
     if config.protocol == "label":
-        expected = _expected(row.get("expected"), config, systems)
+        expected = _read_expected(row.get("expected"), config, systems)
         given: Mapping[str, Any] = expected
         label = str(given["label"]) if "label" in given else ", ".join(given["labels"])
-        return KnownAnswer(turns, _label_answers(label, config, systems, random), None, expected)
+        return KnownAnswer(turns, _draw_label_answers(label, config, systems, random), None, expected)
     of_prompt = config.protocol in MARKING and config.subject == "prompt"
-    answers = [""] if of_prompt else _answers(row, config, systems)
-    text = last_asked(turns) if of_prompt else answers[0]
-    return KnownAnswer(turns, answers, reference, _expected(row.get("expected"), config, systems, text))
+    answers = [""] if of_prompt else _read_answers(row, config, systems)
+    text = find_last_question(turns) if of_prompt else answers[0]
+    return KnownAnswer(turns, answers, reference, _read_expected(row.get("expected"), config, systems, text))
 
 
-def _answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
+def _read_answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
     """As many as an item of the round shows."""
-    given = texts_in_text(row.get("answers"))
+    given = parse_texts(row.get("answers"))
     if given is None and row.get("answer") is not None:
         given = [row["answer"]]
     wanted = {"pairwise": 2, "rank": systems}.get(config.protocol, 1)
     if not isinstance(given, list) or len(given) != wanted:
         raise RowSkipped(f"it has not {wanted} answer{'s' if wanted > 1 else ''} to rate")
-    return [plain(text, "an answer") for text in given]
+    return [format_value(text, "an answer") for text in given]
 
 
-def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
+def _read_expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
     """What a row expects, in the form of the protocol's answers; text: that which spans mark. Raises
     RowSkipped for what raters can't answer in this round."""
-    value = texts_in_text(value)
+    value = parse_texts(value)
     if value is None or value == "" or value != value:
         raise RowSkipped("it has no expected answer")
     document: dict[str, Any]
@@ -173,9 +178,9 @@ def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> 
     elif config.protocol == "rank":
         document = {"ranks": [int(rank) for rank in value] if _are_whole(value) else value}
     elif config.protocol == "rubric":
-        return _expected_scores(value, config)
+        return _read_expected_scores(value, config)
     elif config.protocol == "pass_fail":
-        document = {"passed": PASSES.get(str(value).strip().casefold(), value)}
+        document = {"passed": PASS_VALUES.get(str(value).strip().casefold(), value)}
     elif config.protocol == "label" and config.several_labels:
         document = {"labels": value if isinstance(value, list) else [str(value).strip()]}
     elif config.protocol == "label":
@@ -186,17 +191,17 @@ def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> 
         document = {"written": str(value)}
     else:
         document = {"text": str(value)}
-    return _as_answered(document, config, systems, text)
+    return _check_expected(document, config, systems, text)
 
 
-def _expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
+def _read_expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
     """Scores of some criteria, or one number where there is one criterion; what others are given is free."""
     names = [criterion.name for criterion in config.criteria]
     scores = value if isinstance(value, dict) else {names[0]: value} if len(names) == 1 else None
     if not scores or not set(scores) <= set(names) or not _are_whole(list(scores.values())):
         raise RowSkipped("its expected scores are not whole numbers by the name of a criterion")
     whole = {str(name): int(float(score)) for name, score in scores.items()}
-    _as_answered({"scores": dict.fromkeys(names, 1) | whole}, config, 1)
+    _check_expected({"scores": dict.fromkeys(names, 1) | whole}, config, 1)
     return {"scores": whole}
 
 
@@ -208,14 +213,16 @@ def _are_whole(values: Any) -> bool:
         return False
 
 
-def _as_answered(document: dict[str, Any], config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
+def _check_expected(
+    document: dict[str, Any], config: RoundConfig, systems: int, text: str = ""
+) -> RatingAnswer:
     try:
         return check_answer(config, document, systems, text)
     except ConfigError as error:
         raise RowSkipped(f"expected: {error.message}") from error
 
 
-def known_items(
+def draw_known_items(
     source: KnownAnswers,
     wanted: Mapping[CheckKind, int],
     first_id: int,
@@ -234,38 +241,40 @@ def known_items(
     items: list[RoundItem] = []
     for kind, count in wanted.items():
         for _, place in zip(range(count), order, strict=False):
-            items.append(_item(first_id + len(items), kind, source.usable[place]))
+            items.append(_build_item(first_id + len(items), kind, source.usable[place]))
     return items
 
 
 # -- attention --------------------------------------------------------------------------------------
 
 
-def attention_items(
+def draw_attention_items(
     config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
 ) -> list[RoundItem]:
     """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
-    rated = min(config.per_rater or MAX_ROWS, len(items) * len(groups_of(systems, config.protocol)))
+    rated = min(config.per_rater or MAX_ROWS, len(items) * len(list_model_groups(systems, config.protocol)))
     count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
     chosen = random.permutation(len(items))[:count].tolist()
     return [
-        _item(first_id + number, "attention", _with_ask(config, items[place], systems, random))
+        _build_item(first_id + number, "attention", _add_instruction(config, items[place], systems, random))
         for number, place in enumerate(chosen)
     ]
 
 
-def _with_ask(config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator) -> KnownAnswer:
-    answers = _shown_answers(config, item, systems, random)
-    marked = answers[0] if config.subject == "answer" else last_asked(item["prompt"])
-    ask, expected = _ask(config, len(answers), marked, random)
+def _add_instruction(
+    config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator
+) -> KnownAnswer:
+    answers = _draw_shown_answers(config, item, systems, random)
+    marked = answers[0] if config.subject == "answer" else find_last_question(item["prompt"])
+    ask, expected = _draw_instruction(config, len(answers), marked, random)
     turns = [PromptTurn(role=turn["role"], content=turn["content"]) for turn in item["prompt"]]
     turns = turns or [PromptTurn(role="user", content="")]
     last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
-    turns[last]["content"] += f"\n\n{ASIDE.format(ask=ask)}"
+    turns[last]["content"] += f"\n\n{ATTENTION_PROMPT.format(ask=ask)}"
     return KnownAnswer(turns, answers, item["reference"], expected)
 
 
-def _shown_answers(
+def _draw_shown_answers(
     config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator
 ) -> list[str]:
     """Of as many models as an item of the round shows, drawn."""
@@ -275,7 +284,7 @@ def _shown_answers(
     return [item["answers"][place] or "" for place in random.permutation(systems)[:count].tolist()]
 
 
-def _ask(
+def _draw_instruction(
     config: RoundConfig, answers: int, marked: str, random: np.random.Generator
 ) -> tuple[str, RatingAnswer]:
     """What to answer, in words and as an answer: drawn, so that no habit is right. marked: that of spans."""
@@ -300,14 +309,16 @@ def _ask(
             return f"choose the label “{label}” and no other", {"labels": [label], "note": ""}
         return f"choose the label “{label}”", {"label": label, "note": ""}
     if config.protocol == "spans":
-        return _ask_for_span(config, marked, random)
+        return _draw_span_instruction(config, marked, random)
     word = f"read {random.integers(1_000, 10_000)}"
     if config.protocol == "free_text":
         return f"write “{word}” and nothing else", {"written": word}
     return f"write “{word}” in place of the answer", {"text": word}
 
 
-def _ask_for_span(config: RoundConfig, marked: str, random: np.random.Generator) -> tuple[str, RatingAnswer]:
+def _draw_span_instruction(
+    config: RoundConfig, marked: str, random: np.random.Generator
+) -> tuple[str, RatingAnswer]:
     """The first word of the text, with a label that is drawn."""
     word = re.search(r"\w+", marked)
     if word is None:
@@ -317,7 +328,7 @@ def _ask_for_span(config: RoundConfig, marked: str, random: np.random.Generator)
     return f"mark only its first word, as “{label}”", expected
 
 
-def _item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem:
+def _build_item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem:
     return {
         "item_id": item_id,
         "row_id": None,
@@ -331,7 +342,7 @@ def _item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem
     }
 
 
-def left_out_lines(source: KnownAnswers) -> Iterator[str]:
+def describe_left_out(source: KnownAnswers) -> Iterator[str]:
     """Why rows with known answers are not used."""
     for reason, count in source.left_out.most_common(3):
         yield f"Known answers left out: {count:,}, as {reason}."

@@ -19,35 +19,40 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from engine.monitoring import labelling
-from engine.monitoring.label_candidates import Candidates, LabelCandidate, answer_of, collect
-from engine.monitoring.labelling import Picked, ReasonWeights
-from engine.rating.analysis.rater_checks import count_ratings, counted_sentence, rater_checks
+from engine.monitoring.label_candidates import (
+    CandidateSet,
+    LabelCandidate,
+    collect_candidates,
+    extract_answer,
+)
+from engine.monitoring.labelling import PickedCandidate, ReasonWeights
+from engine.rating.analysis.rater_checks import compute_rater_checks, count_ratings, format_counted_ratings
 from engine.rating.exported_ratings import is_text_round
 from engine.rating.prompt_sources import REQUESTS
 from engine.rating.round_commands import check_name, check_scales
 from engine.rating.training_rows import (
     RoundRows,
-    correction_rows,
-    label_rows,
-    pair_votes,
-    preference_rows,
-    written_rows,
+    build_correction_rows,
+    build_label_rows,
+    build_preference_rows,
+    build_written_rows,
+    list_pair_votes,
 )
-from engine.server.command import MADE, Command
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, Command
+from engine.server.job_submission import JobSubmission
 from store.core.config import Config, Line
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
 from store.core.home import Home
-from store.core.job_folder import JobDir, written_aside
-from store.core.rating_schemas import RatingsCounted, RequestRoundQueued, Round, RoundRowsQueued
+from store.core.job_folder import JobDir, write_atomically
+from store.core.rating_schemas import RatingCounts, RequestRoundQueued, Round, RoundRowsQueued
 from store.core.schemas import Person
-from store.data.config import NAME_LENGTH, ImportConfig, free_name
+from store.data.config import NAME_LENGTH, ImportConfig, find_free_name
 from store.db.database import Database, Queryable, Transaction
 from store.jobs import job_queue
 from store.monitoring import logged_requests, monitors
 from store.rating import ratings, rounds, workload
-from store.rating.config import MOST_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
+from store.rating.config import MAX_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
 from store.registry import model_versions
 from store.runs import runs
 
@@ -57,10 +62,12 @@ from store.runs import runs
 # folder of the round's job, and linked with its items when the round is there. Which of them may judge, and
 # with which chance they were drawn, stays with the round when the log is gone.
 
-HELD = pa.schema([("turns", pa.string()), ("answers", pa.list_(pa.string())), ("weight", pa.float64())])
+HELD_SCHEMA = pa.schema(
+    [("turns", pa.string()), ("answers", pa.list_(pa.string())), ("weight", pa.float64())]
+)
 
 
-class RequestRounds:
+class RequestRoundCommands:
     """The command over one store."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
@@ -70,7 +77,7 @@ class RequestRounds:
         """By name."""
         return {
             "round_of_requests": Command(
-                RequestRound, self.round_of_requests, MADE, makes_work=True, by_person=True
+                RequestRound, self.round_of_requests, CREATED, makes_work=True, by_person=True
             )
         }
 
@@ -81,21 +88,21 @@ class RequestRounds:
         endpoint = monitors.endpoint(self.database, body.endpoint)
         body = body.model_copy(update={"endpoint": endpoint["endpoint_id"]})
         meant = logged_requests.meant_by(self.database, body.chosen)
-        looked = collect(logged_requests.newest(self.database, meant), body.protocol, body.version)
+        looked = collect_candidates(logged_requests.newest(self.database, meant), body.protocol, body.version)
         if not looked.candidates:
-            raise _nothing_to_ask(looked)
-        picked = _picked(self.database, body, looked)
+            raise _build_nothing_to_ask_error(looked)
+        picked = _pick_requests(self.database, body, looked)
         total = logged_requests.count(self.database, meant)
-        round_id = job_queue.new_id("round", self.clock())
-        work = {"created_by": dict(person), "notices": _notices(looked, picked, total, body)}
-        config = _config(self.database, body, looked)
+        round_id = job_queue.create_id("round", self.clock())
+        work = {"created_by": dict(person), "notices": _list_notices(looked, picked, total, body)}
+        config = _build_config(self.database, body, looked)
         every = [*looked.candidates, *looked.reached]
         chosen = [(entry, every[entry.place]) for entry in picked]
         with self._held(round_id, body, chosen), self.database.transaction() as tx:
-            if waiting := rounds.rounds_being_made(tx, endpoint["endpoint_id"]):
+            if waiting := rounds.list_pending_titles(tx, endpoint["endpoint_id"]):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
-            check_name(tx, _with_all_versions(tx, config, looked))
-            config = config.model_copy(update={"raters": workload.named(tx, config.raters)})
+            check_name(tx, _add_all_versions(tx, config, looked))
+            config = config.model_copy(update={"raters": workload.resolve_people(tx, config.raters)})
             document = {"round": config.document(), **work}
             title = f"Round {config.name}"
             job_queue.insert(tx, job_queue.NewJob(round_id, "round", title, document, self.clock()))
@@ -109,7 +116,7 @@ class RequestRounds:
 
     @contextmanager
     def _held(
-        self, round_id: str, body: RequestRound, chosen: Sequence[tuple[Picked, LabelCandidate]]
+        self, round_id: str, body: RequestRound, chosen: Sequence[tuple[PickedCandidate, LabelCandidate]]
     ) -> Iterator[None]:
         """Hold what is asked while the block queues the round; where that raises, nothing is held."""
         folder = JobDir(self.home.jobs / round_id)
@@ -120,15 +127,15 @@ class RequestRounds:
         ]  # fmt: skip
         links = [
             link for item_id, (entry, candidate) in enumerate(chosen)
-            for link in _links(body, item_id, entry, candidate)
+            for link in _list_links(body, item_id, entry, candidate)
         ]  # fmt: skip
         try:
             folder.held.mkdir(parents=True)
             for name, rows, schema in (
-                (REQUESTS, asked, HELD),
+                (REQUESTS, asked, HELD_SCHEMA),
                 (rounds.LINKS_FILE, links, rounds.LINK_COLUMNS),
             ):
-                with written_aside(folder.held / name) as unfinished:
+                with write_atomically(folder.held / name) as unfinished:
                     pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished)
             yield
         except BaseException:
@@ -136,18 +143,18 @@ class RequestRounds:
             raise
 
 
-def _picked(db: Queryable, body: RequestRound, looked: Candidates) -> list[Picked]:
+def _pick_requests(db: Queryable, body: RequestRound, looked: CandidateSet) -> list[PickedCandidate]:
     monitor = monitors.find(db, body.endpoint)
     weights = ReasonWeights(**body.weights.model_dump())
-    ranking = labelling.rank(looked.candidates, weights, labelling.topics_of(monitor))
+    ranking = labelling.rank_candidates(looked.candidates, weights, labelling.count_reference_topics(monitor))
     share = 1.0 if body.choice == "random" else body.random_share
-    return labelling.pick(
+    return labelling.pick_candidates(
         looked.candidates, ranking, body.items, random_share=share, seed=body.seed, reached=looked.reached
     )
 
 
-def _links(
-    body: RequestRound, item_id: int, entry: Picked, candidate: LabelCandidate
+def _list_links(
+    body: RequestRound, item_id: int, entry: PickedCandidate, candidate: LabelCandidate
 ) -> Iterator[dict[str, Any]]:
     """Each logged answer that an item stands for."""
     for row in candidate.rows:
@@ -155,23 +162,23 @@ def _links(
             "item_id": item_id,
             "endpoint_id": body.endpoint,
             **{name: row[name] for name in ("request_id", "asked_at", "version", "role")},
-            "label": answer_of(row).strip() if body.protocol == "label" else None,
+            "label": extract_answer(row).strip() if body.protocol == "label" else None,
             "random": entry.random,
             "probability": entry.probability,
             "reasons": entry.reasons,
         }
 
 
-def _config(db: Queryable, body: RequestRound, looked: Candidates) -> RoundConfig:
+def _build_config(db: Queryable, body: RequestRound, looked: CandidateSet) -> RoundConfig:
     """The round as it is kept: what is asked, and whose answers they are."""
     rated = body.rated
     if body.protocol == "label":
-        rated = rated.model_copy(update={"labels": body.labels or labels_of(db, looked)})
+        rated = rated.model_copy(update={"labels": body.labels or list_labels(db, looked)})
     names = looked.versions if body.protocol == "pairwise" or len(looked.versions) == 1 else [SERVED]
     return RoundConfig.parse(
         {
             **rated.model_dump(),
-            "models": [_model(db, name) for name in names],
+            "models": [_build_model(db, name) for name in names],
             "requests": body.chosen.model_dump(mode="json"),
             "items": None,
             "choice": body.choice,
@@ -179,14 +186,14 @@ def _config(db: Queryable, body: RequestRound, looked: Candidates) -> RoundConfi
     )
 
 
-def _with_all_versions(db: Queryable, config: RoundConfig, looked: Candidates) -> RoundConfig:
+def _add_all_versions(db: Queryable, config: RoundConfig, looked: CandidateSet) -> RoundConfig:
     """The round as if it named every version that answered: raters see its name beside all answers."""
     answered = sorted({row["version"] for candidate in looked.candidates for row in candidate.rows})
-    named = [RoundModel.parse(_model(db, name)) for name in answered]
+    named = [RoundModel.parse(_build_model(db, name)) for name in answered]
     return config.model_copy(update={"models": [*config.models, *named]})
 
 
-def _model(db: Queryable, name: str) -> dict[str, str]:
+def _build_model(db: Queryable, name: str) -> dict[str, str]:
     """A version as a model of the round, with the run that it came from where that is still there."""
     if model_versions.is_reference(name):
         with suppress(NotFoundError):
@@ -196,7 +203,7 @@ def _model(db: Queryable, name: str) -> dict[str, str]:
     return {"answers": name or SERVED}
 
 
-def labels_of(db: Queryable, looked: Candidates) -> list[str]:
+def list_labels(db: Queryable, looked: CandidateSet) -> list[str]:
     """Those that the versions can give, and what else was given. Raises ConfigError (labels) where that is no
     choice."""
     named: list[str] = []
@@ -211,16 +218,16 @@ def labels_of(db: Queryable, looked: Candidates) -> list[str]:
             named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
     named += sorted({row["label"] for row in rows if row["label"]})
     labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]
-    if not 2 <= len(labels) <= MOST_LABELS:
+    if not 2 <= len(labels) <= MAX_LABELS:
         raise ConfigError(
             f"The answers have {plural(len(labels), 'label')}.",
-            fix=f"Name the labels that a text may be given, 2 to {MOST_LABELS}, or ask for corrections.",
+            fix=f"Name the labels that a text may be given, 2 to {MAX_LABELS}, or ask for corrections.",
             field="labels",
         )
     return labels
 
 
-def _nothing_to_ask(looked: Candidates) -> StateError:
+def _build_nothing_to_ask_error(looked: CandidateSet) -> StateError:
     if not looked.requests:
         return StateError("No request was answered there.", fix="Choose a longer window, or fewer filters.")
     why = "; ".join(f"{reason} ({count:,})" for reason, count in looked.left_out.most_common())
@@ -230,7 +237,9 @@ def _nothing_to_ask(looked: Candidates) -> StateError:
     )
 
 
-def _notices(looked: Candidates, picked: Sequence[Picked], total: int, body: RequestRound) -> list[str]:
+def _list_notices(
+    looked: CandidateSet, picked: Sequence[PickedCandidate], total: int, body: RequestRound
+) -> list[str]:
     """What to know of the items; people read it while they rate, so that it names no version."""
     random = sum(entry.random for entry in picked)
     of = plural(len(looked.candidates) + len(looked.reached), "different request")
@@ -252,15 +261,15 @@ def _notices(looked: Candidates, picked: Sequence[Picked], total: int, body: Req
 # prompt stay on one side of the split. The source of the data set names the round.
 
 PROMPT_COLUMN = "source.prompt_id"
-GIVES = {
+ROWS_BY_PROTOCOL = {
     "correction": "corrections",
     "label": "labels",
     "free_text": "written",
 }  # by protocol; all others preferences
-LEAST_ROWS = 2  # of which one may train and one may judge
+MIN_ROWS = 2  # of which one may train and one may judge
 
 
-class RoundRowsWanted(Config):
+class RoundRowsOptions(Config):
     """agreement: share of the votes on a pair, or a text, that say the same, at least."""
 
     round: str = Field(min_length=1, max_length=120)
@@ -275,17 +284,17 @@ class RoundRowsWanted(Config):
     )
 
 
-class RoundData:
+class RoundDataCommands:
     """Rounds of one store as data sets."""
 
-    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+    def __init__(self, database: Database, home: Home, launching: JobSubmission) -> None:
         self.database, self.home, self.launching = database, home, launching
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"rows_from_round": Command(RoundRowsWanted, self.rows_from_round, MADE, makes_work=True)}
+        return {"rows_from_round": Command(RoundRowsOptions, self.rows_from_round, CREATED, makes_work=True)}
 
-    def rows_from_round(self, body: RoundRowsWanted) -> RoundRowsQueued:
+    def rows_from_round(self, body: RoundRowsOptions) -> RoundRowsQueued:
         """Queue the making of a data set. Raises StateError where the round gives no such rows."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
@@ -294,32 +303,32 @@ class RoundData:
                     f"No run trains on several labels or spans, so that {round['name']} gives no data set.",
                     fix="Save its rows as JSON lines: tunebench round data NAME --out FILE",
                 )
-            wanted = body.rows or GIVES.get(round["protocol"], "preferences")
-            made, counted = _rows(tx, round, body, wanted)
+            wanted = body.rows or ROWS_BY_PROTOCOL.get(round["protocol"], "preferences")
+            made, counted = _build_rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
-        if len(made.rows) < LEAST_ROWS:
+        if len(made.rows) < MIN_ROWS:
             reasons = [f"{reason} ({count:,})" for reason, count in made.left_out.most_common()]
             because = "; ".join(reasons) or ("nothing was rated" if not counted["raters"] else "")
             raise StateError(
                 f"{round['name']} gives {len(made.rows)} rows of {wanted}"
-                f" out of {counted_sentence(counted)}{f': {because}' if because else ''}.",
+                f" out of {format_counted_ratings(counted)}{f': {because}' if because else ''}.",
                 fix="Have more rated, ask for less agreement, or include raters who are left out.",
             )
         upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
-        with written_aside(self.home.uploads / upload) as unfinished:
+        with write_atomically(self.home.uploads / upload) as unfinished:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
             unfinished.write_text("".join(lines), encoding="utf-8")
         config = ImportConfig.parse(
             {
-                "name": body.name or free_name(f"{round['name'][:60]}, {wanted}", taken),
+                "name": body.name or find_free_name(f"{round['name'][:60]}, {wanted}", taken),
                 "source": {
                     "upload": upload,
                     "round": round["round_id"],
-                    "round_ratings": counted_sentence(counted),
+                    "round_ratings": format_counted_ratings(counted),
                 },
                 "format": _FORMATS[wanted],
                 "columns": _COLUMNS[wanted],
-                "ignore": _ABOUT_VOTES[wanted],
+                "ignore": _VOTE_COLUMNS[wanted],
                 "split_by": "group",
                 "split_column": PROMPT_COLUMN,
             }
@@ -346,7 +355,7 @@ _COLUMNS = {
     "labels": {"text": "text", "label": "label"},
     "written": {"messages": "messages"},
 }
-_ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not trained
+_VOTE_COLUMNS = {  # how the rows were rated, which is kept with them and not trained
     "preferences": ["agreement", "votes", "raters", "chosen_shown_first"],
     "corrections": ["rater", "changed"],
     "labels": ["agreement", "votes", "raters"],
@@ -354,24 +363,24 @@ _ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not tra
 }
 
 
-def _rows(
-    tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str
-) -> tuple[RoundRows, RatingsCounted]:
+def _build_rows(
+    tx: Transaction, round: Round, body: RoundRowsOptions, wanted: str
+) -> tuple[RoundRows, RatingCounts]:
     """The rows, and whose ratings they rest on."""
     tasks, listed = ratings.dealt(tx, round["round_id"]), rounds.items(tx, round["round_id"])
     by_hand = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
-    checks = rater_checks(round, tasks, listed)
+    checks = compute_rater_checks(round, tasks, listed)
     counted = count_ratings(checks, by_hand, include_flagged=body.include_flagged)
     left_out = {each["person_id"] for each in counted["left_out"]}
     items = {item["item_id"]: item for item in listed}
     if wanted == "corrections":
-        return correction_rows(tasks, items, left_out), counted
+        return build_correction_rows(tasks, items, left_out), counted
     if wanted == "written":
-        return written_rows(round, tasks, items, left_out), counted
+        return build_written_rows(round, tasks, items, left_out), counted
     if wanted == "labels":
-        return label_rows(
+        return build_label_rows(
             tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes
         ), counted
-    return preference_rows(
-        pair_votes(tasks, left_out), items, agreement=body.agreement, least_votes=body.least_votes
+    return build_preference_rows(
+        list_pair_votes(tasks, left_out), items, agreement=body.agreement, least_votes=body.least_votes
     ), counted

@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.rating.analysis.rater_checks import count_ratings, rater_checks
-from engine.rating.analysis.round_ratings import answer_of, rater_names, system_names
-from engine.rating.training_rows import RoundRows, judged_text, last_asked
+from engine.rating.analysis.rater_checks import compute_rater_checks, count_ratings
+from engine.rating.analysis.round_ratings import assign_rater_names, get_task_answer, list_system_names
+from engine.rating.training_rows import RoundRows, find_judged_text, find_last_question
 from store.core.errors import StateError
-from store.core.rating_schemas import COUNTING, DealtTask, RatingsCounted, Round, RoundItem
+from store.core.rating_schemas import COUNTING, AssignedTask, RatingCounts, Round, RoundItem
 
 # All ratings of a round as one table, a row a rating: what was shown, who said what of it, and when.
 #
@@ -26,23 +26,31 @@ from store.core.rating_schemas import COUNTING, DealtTask, RatingsCounted, Round
 # which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and in
 # Parquet. Items by which raters are checked name no model, as theirs are no model's answers. Pure.
 
-LISTS = ("labels", "reasons", "spans")  # fields of answers that are written as JSON
-TYPES: Mapping[str, pa.DataType] = {"preference": pa.float64(), "passed": pa.bool_(), "skipped": pa.bool_()}
-AT = pa.timestamp("us")
+LIST_FIELDS = ("labels", "reasons", "spans")  # fields of answers that are written as JSON
+FIELD_TYPES: Mapping[str, pa.DataType] = {
+    "preference": pa.float64(),
+    "passed": pa.bool_(),
+    "skipped": pa.bool_(),
+}
+TIMESTAMP_TYPE = pa.timestamp("us")
 
 
-def rating_table(
-    round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
+def build_rating_table(
+    round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
 ) -> pa.Table:
     """Rated and skipped tasks, in their order. left_out: ids of raters who don't count, whose rows say so."""
     rated = [task for task in tasks if task["answer"]]
-    by_id, names, raters = {item["item_id"]: item for item in items}, system_names(round), rater_names(tasks)
+    by_id, names, raters = (
+        {item["item_id"]: item for item in items},
+        list_system_names(round),
+        assign_rater_names(tasks),
+    )
     width = max((len(task["systems"]) for task in rated), default=0)
 
     def of_item(read: Callable[[RoundItem], Any]) -> list[Any]:
         return [read(by_id[task["item_id"]]) for task in rated]
 
-    def of_task(read: Callable[[DealtTask], Any]) -> list[Any]:
+    def of_task(read: Callable[[AssignedTask], Any]) -> list[Any]:
         return [read(task) for task in rated]
 
     columns: dict[str, pa.Array] = {
@@ -52,19 +60,19 @@ def rating_table(
         "task_id": pa.array(of_task(lambda task: task["task_id"]), pa.string()),
         "item_id": pa.array(of_task(lambda task: task["item_id"]), pa.int64()),
         "row_id": pa.array(of_item(lambda item: item["row_id"]), pa.int64()),
-        "prompt": pa.array(of_item(_prompt), pa.string()),
+        "prompt": pa.array(of_item(_format_prompt), pa.string()),
         "reference": pa.array(of_item(lambda item: item["reference"]), pa.string()),
     }
     for place in range(width):
         systems = [task["systems"][place] if place < len(task["systems"]) else None for task in rated]
-        columns[f"system_{_letter(place)}"] = pa.array(
+        columns[f"system_{_format_letter(place)}"] = pa.array(
             [
                 None if system is None or by_id[task["item_id"]]["check"] else names[system]
                 for task, system in zip(rated, systems, strict=True)
             ],
             pa.string(),
         )
-        columns[f"answer_{_letter(place)}"] = pa.array(
+        columns[f"answer_{_format_letter(place)}"] = pa.array(
             [
                 None if system is None else by_id[task["item_id"]]["answers"][system]
                 for task, system in zip(rated, systems, strict=True)
@@ -72,42 +80,44 @@ def rating_table(
             pa.string(),
         )
     columns["rater"] = pa.array(of_task(lambda task: raters[task["person_id"]]), pa.string())
-    columns |= _answers(round, rated, width)
+    columns |= _build_answer_columns(round, rated, width)
     columns |= {
         "comment": pa.array(of_task(lambda task: task["comment"] or ""), pa.string()),
         "seconds": pa.array(of_task(lambda task: task["seconds"]), pa.float64(), from_pandas=True),
         "purpose": pa.array(of_task(lambda task: task["purpose"]), pa.string()),
         "repeat_of": pa.array(of_task(lambda task: task["repeat_of"]), pa.string()),
         "revision": pa.array(of_task(lambda task: task["revision"]), pa.int64()),
-        "rated_at": pa.array(of_task(lambda task: task["rated_at"]), AT),
+        "rated_at": pa.array(of_task(lambda task: task["rated_at"]), TIMESTAMP_TYPE),
         "left_out": pa.array(of_task(lambda task: task["person_id"] in left_out), pa.bool_()),
     }
     return pa.table(columns)
 
 
-def _answers(round: Round, rated: Sequence[DealtTask], width: int) -> dict[str, pa.Array]:
+def _build_answer_columns(round: Round, rated: Sequence[AssignedTask], width: int) -> dict[str, pa.Array]:
     """A column for each field that answers have, in the order in which they come up."""
     rows: list[dict[str, Any]] = []
     for task in rated:
         row: dict[str, Any] = {}
-        for field, value in answer_of(task).items():
+        for field, value in get_task_answer(task).items():
             if field == "scores":
                 row |= {f"score: {name}": score for name, score in value.items()}
             elif field == "ranks":
-                row |= {f"rank_{_letter(place)}": rank for place, rank in enumerate(value)}
+                row |= {f"rank_{_format_letter(place)}": rank for place, rank in enumerate(value)}
             else:
-                row[field] = json.dumps(value, ensure_ascii=False) if field in LISTS else value
+                row[field] = json.dumps(value, ensure_ascii=False) if field in LIST_FIELDS else value
         rows.append(row)
-    expected = [f"rank_{_letter(place)}" for place in range(width)] if round["protocol"] == "rank" else []
+    expected = (
+        [f"rank_{_format_letter(place)}" for place in range(width)] if round["protocol"] == "rank" else []
+    )
     fields = dict.fromkeys([*expected, *(field for row in rows for field in row)])
-    return {field: pa.array([row.get(field) for row in rows], _type(field)) for field in fields}
+    return {field: pa.array([row.get(field) for row in rows], _find_type(field)) for field in fields}
 
 
-def _type(field: str) -> pa.DataType:
-    return TYPES.get(field, pa.int64() if field.startswith(("score: ", "rank_")) else pa.string())
+def _find_type(field: str) -> pa.DataType:
+    return FIELD_TYPES.get(field, pa.int64() if field.startswith(("score: ", "rank_")) else pa.string())
 
 
-def _prompt(item: RoundItem) -> str:
+def _format_prompt(item: RoundItem) -> str:
     """What was asked; of a conversation all turns, each with its role."""
     turns = item["prompt"]
     if len(turns) == 1:
@@ -115,7 +125,7 @@ def _prompt(item: RoundItem) -> str:
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
-def _letter(place: int) -> str:
+def _format_letter(place: int) -> str:
     return chr(ord("a") + place)
 
 
@@ -126,28 +136,30 @@ def _letter(place: int) -> str:
 # where people part, which of them is right is not for this file to say.
 
 
-def text_rows(
+def build_text_rows(
     round: Round,
-    tasks: Sequence[DealtTask],
+    tasks: Sequence[AssignedTask],
     items: Iterable[RoundItem],
     by_hand: Collection[str] = (),
     *,
     agreement: float = 0.5,
     least_votes: int = 1,
     include_flagged: bool = False,
-) -> tuple[RoundRows, RatingsCounted]:
+) -> tuple[RoundRows, RatingCounts]:
     """The rows of a round of several labels or of spans, and whose ratings they rest on. by_hand: ids of
     raters whom somebody left out. Raises StateError for any other round."""
     listed = list(items)
     by_id = {item["item_id"]: item for item in listed}
-    counted = count_ratings(rater_checks(round, tasks, listed), by_hand, include_flagged=include_flagged)
+    counted = count_ratings(
+        compute_rater_checks(round, tasks, listed), by_hand, include_flagged=include_flagged
+    )
     left_out = {each["person_id"] for each in counted["left_out"]}
     counting = [task for task in tasks if task["purpose"] in COUNTING and task["person_id"] not in left_out]
     if round["protocol"] == "spans":
-        return RoundRows(list(_marked(round, counting, by_id)), Counter[str]()), counted
+        return RoundRows(list(_list_span_rows(round, counting, by_id)), Counter[str]()), counted
     if round["config"].get("several_labels"):
         labels = round["config"].get("labels", [])
-        made = _label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
+        made = _build_label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
         return made, counted
     raise StateError(
         f"{round['name']} has neither several labels nor spans.",
@@ -155,7 +167,7 @@ def text_rows(
     )
 
 
-def json_lines(rows: RoundRows) -> str:
+def format_json_lines(rows: RoundRows) -> str:
     """The rows as a file, a line each."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.rows)
 
@@ -165,26 +177,26 @@ def is_text_round(round: Round) -> bool:
     return round["protocol"] == "spans" or bool(round["config"].get("several_labels"))
 
 
-def _label_set_rows(
+def _build_label_set_rows(
     labels: Sequence[str],
-    tasks: Sequence[DealtTask],
+    tasks: Sequence[AssignedTask],
     items: Mapping[int, RoundItem],
     *,
     agreement: float,
     least_votes: int,
 ) -> RoundRows:
     """agreement: share of a text's raters that say the same of each label, at least so high, above half."""
-    names = rater_names(tasks)
-    given: dict[int, list[DealtTask]] = defaultdict(list)
+    names = assign_rater_names(tasks)
+    given: dict[int, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
-        if "labels" in answer_of(task):
+        if "labels" in get_task_answer(task):
             given[task["item_id"]].append(task)
     rows, reasons = [], Counter[str]()
     for item_id, votes in sorted(given.items()):
-        counts = Counter(label for task in votes for label in answer_of(task)["labels"])
+        counts = Counter(label for task in votes for label in get_task_answer(task)["labels"])
         share = min((max(count, len(votes) - count) / len(votes) for count in counts.values()), default=1.0)
         kept = [label for label in labels if 2 * counts[label] > len(votes)]
-        text = last_asked(items[item_id]["prompt"])
+        text = find_last_question(items[item_id]["prompt"])
         if len(votes) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -202,14 +214,14 @@ def _label_set_rows(
     return RoundRows(rows, reasons)
 
 
-def _marked(
-    round: Round, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem]
+def _list_span_rows(
+    round: Round, tasks: Sequence[AssignedTask], items: Mapping[int, RoundItem]
 ) -> Iterator[dict[str, object]]:
-    names = rater_names(tasks)
+    names = assign_rater_names(tasks)
     for task in tasks:
-        answer = answer_of(task)
+        answer = get_task_answer(task)
         if "spans" in answer:
-            text = judged_text(
+            text = find_judged_text(
                 round["config"].get("subject", "answer"), items[task["item_id"]], task["systems"]
             )
             spans = [{**span, "text": text[span["start"] : span["end"]]} for span in answer["spans"]]

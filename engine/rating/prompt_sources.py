@@ -13,16 +13,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.data.cleaning.row_queries import matching_rows
-from engine.data.similarity.equality import digest
-from engine.rating.prompts_file import held_file, read_prompts
+from engine.data.cleaning.row_queries import find_matching_rows
+from engine.data.similarity.equality import hash_folded_text
+from engine.rating.prompts_file import locate_held_file, read_prompts
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, DataError
 from store.core.formatting import plural
 from store.core.job_folder import JobDir
 from store.core.rating_schemas import PromptTurn, RoundSystem
 from store.data import dataset_files
-from store.data.cleaning_text import words
+from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.rating.config import RoundConfig
 
@@ -63,7 +63,7 @@ class PromptSource(Protocol):
         """1 / the chance that each row had to be here at all."""
 
 
-def source_of(job: WorkerJob, config: RoundConfig) -> PromptSource:
+def open_prompt_source(job: WorkerJob, config: RoundConfig) -> PromptSource:
     """The prompts that the round's config names. Raises DataError where a file can't be read."""
     if config.requests:
         return RequestPrompts(job, config)
@@ -83,7 +83,7 @@ class DatasetPrompts:
         own = self.config.where
         filters = [Filter.parse(each) for each in self.job.order["filters"] if each]
         self.notices += dict.fromkeys(
-            f"Of one model the answers are to rows alone where {words(each)}."
+            f"Of one model the answers are to rows alone where {describe_filter(each)}."
             for each in filters
             if each != own
         )
@@ -95,28 +95,28 @@ class DatasetPrompts:
         where = self.config.where
         if not where:
             return row_ids
-        meant = row_ids[np.isin(row_ids, matching_rows(self.job, self.job.order["dataset"], where))]
+        meant = row_ids[np.isin(row_ids, find_matching_rows(self.job, self.job.order["dataset"], where))]
         if not len(meant):
             raise ConfigError(
-                f"No prompt that was answered is one where {words(where)}.",
+                f"No prompt that was answered is one where {describe_filter(where)}.",
                 fix="Choose another filter, or other evaluations.",
                 field="where",
             )
-        self.notices.append(f"Only rows where {words(where)}.")
+        self.notices.append(f"Only rows where {describe_filter(where)}.")
         return meant
 
     def digests(self) -> np.ndarray:
         fingerprint = self.job.order["dataset"]["fingerprint"]
-        digests: np.ndarray = dataset_files.load(self.job.home, fingerprint, columns=["digest"])[
+        digests: np.ndarray = dataset_files.load_rows(self.job.home, fingerprint, columns=["digest"])[
             "digest"
         ].to_numpy()
         return digests
 
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
         fingerprint = self.job.order["dataset"]["fingerprint"]
-        table = dataset_files.load(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
+        table = dataset_files.load_rows(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
         rows = zip(row_ids.tolist(), table["messages"].to_pylist(), strict=True)
-        return [asked_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
+        return [build_prompt_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
 
     def weights(self, row_ids: np.ndarray) -> np.ndarray:
         return np.ones(len(row_ids))
@@ -128,7 +128,7 @@ class FilePrompts:
     def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
         self.job, self.config = job, config
         self.dataset_id: str | None = None
-        self.path = held_file(job.dir)
+        self.path = locate_held_file(job.dir)
         read = read_prompts(job.home, self.path, check=lambda _: job.check_cancelled())
         self.prompts = {prompt.row_id: prompt for prompt in read.prompts}
         self.names = read.answered
@@ -169,7 +169,7 @@ class FilePrompts:
     def digests(self) -> np.ndarray:
         digests = np.zeros(max(self.prompts) + 1, np.uint64)
         for row_id, prompt in self.prompts.items():
-            digests[row_id] = int.from_bytes(digest(prompt.turns[-1]["content"]), "little")
+            digests[row_id] = int.from_bytes(hash_folded_text(prompt.turns[-1]["content"]), "little")
         return digests
 
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
@@ -224,7 +224,7 @@ def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
     }
 
 
-def asked_turns(messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[PromptTurn]:
+def build_prompt_turns(messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[PromptTurn]:
     """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
     if not messages:
         return [{"role": "user", "content": prompt or ""}]

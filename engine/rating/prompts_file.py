@@ -15,22 +15,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.data.conversion.conversation_turns import RowSkipped, plain, read_turns, texts_in_text
-from engine.data.readers.file_rows import FileRow, Reader, Skipped
+from engine.data.conversion.conversation_turns import RowSkipped, format_value, parse_texts, read_turns
+from engine.data.readers.file_rows import FileRow, Reader, SkippedRow
 from engine.data.readers.source_reader import open_file
-from engine.rating.answers import MOST_CHARACTERS
-from store.core.config import one_line
+from engine.rating.answers import MAX_CHARACTERS
+from store.core.config import check_single_line
 from store.core.errors import DataError
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.rating_schemas import PromptTurn
 
 FIELD = "prompts_file"
-ANSWER = "answer:"  # a column of these and a name has that model's answers
-MOST_ROWS = 100_000
-MOST_READ = 1_000_000  # rows, prompts or not: a small compressed file may hold billions that are none
-MOST_TEXT = 2**28  # characters of all rows together
-LONGEST_NAME = 120
+ANSWER_PREFIX = "answer:"  # a column of these and a name has that model's answers
+MAX_ROWS = 100_000
+MAX_READ = 1_000_000  # rows, prompts or not: a small compressed file may hold billions that are none
+MAX_TEXT = 2**28  # characters of all rows together
+MAX_NAME = 120
 LOOK_EVERY = 256  # rows between two looks at a request to stop
 
 
@@ -43,7 +43,7 @@ class FilePrompt(NamedTuple):
     answers: dict[str, str]
 
 
-class PromptsRead(NamedTuple):
+class PromptsFileContent(NamedTuple):
     """All of a file. answered: how many prompts each name has answers to. left_out: why rows are no prompts,
     and how many."""
 
@@ -52,7 +52,7 @@ class PromptsRead(NamedTuple):
     left_out: Counter[str]
 
 
-def held_file(round_folder: JobDir, of: str = "") -> Path:
+def locate_held_file(round_folder: JobDir, of: str = "") -> Path:
     """The file that a round's folder keeps for its jobs: of its prompts, or of its field `of`. Raises
     DataError where it is gone."""
     files = sorted(
@@ -66,7 +66,9 @@ def held_file(round_folder: JobDir, of: str = "") -> Path:
     return files[0]
 
 
-def read_prompts(home: Home, path: Path, check: Callable[[int], None] = lambda rows: None) -> PromptsRead:
+def read_prompts(
+    home: Home, path: Path, check: Callable[[int], None] = lambda rows: None
+) -> PromptsFileContent:
     """The prompts of a file; `check` is called with the number of rows now and then, and may raise to stop.
 
     Raises DataError (prompts_file) for a file that can't be read, or in which nothing is asked.
@@ -86,7 +88,7 @@ def read_prompts(home: Home, path: Path, check: Callable[[int], None] = lambda r
     return read
 
 
-def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRead:
+def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsFileContent:
     column = "text" if reader.name == "text" else "prompt"
     _check_columns(reader, name, column)
     prompts: list[FilePrompt] = []
@@ -96,15 +98,15 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRea
     for row_id, (_, row) in enumerate(reader.rows()):
         if row_id % LOOK_EVERY == 0:
             check(row_id)
-        if row_id == MOST_READ:
+        if row_id == MAX_READ:
             raise DataError(
-                f"{name} has more than {MOST_READ:,} rows; prompts among them: {len(prompts):,}.",
+                f"{name} has more than {MAX_READ:,} rows; prompts among them: {len(prompts):,}.",
                 fix="Give a part of it.",
             )
         try:
-            if isinstance(row, Skipped):
+            if isinstance(row, SkippedRow):
                 raise RowSkipped(row.reason)
-            prompt = _prompt(row_id, row, column)
+            prompt = _read_prompt(row_id, row, column)
         except RowSkipped as fault:
             left_out[str(fault)] += 1
             continue
@@ -115,13 +117,13 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRea
             continue
         seen.add(same)
         size += len(content)
-        if size > MOST_TEXT or len(prompts) == MOST_ROWS:
+        if size > MAX_TEXT or len(prompts) == MAX_ROWS:
             raise DataError(
-                f"{name} holds more than {MOST_ROWS:,} prompts, or more text than people can rate.",
+                f"{name} holds more than {MAX_ROWS:,} prompts, or more text than people can rate.",
                 fix="Give a part of it.",
             )
         prompts.append(prompt)
-    return PromptsRead(prompts, Counter(name for each in prompts for name in each.answers), left_out)
+    return PromptsFileContent(prompts, Counter(name for each in prompts for name in each.answers), left_out)
 
 
 def _check_columns(reader: Reader, name: str, column: str) -> None:
@@ -133,18 +135,18 @@ def _check_columns(reader: Reader, name: str, column: str) -> None:
         )
 
 
-def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
-    turns, reference = asked_in_row(row, column)
-    if "reference" in row and not _lacks(row["reference"]):
-        reference = plain(row["reference"], "reference")
+def _read_prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
+    turns, reference = split_prompt_and_answer(row, column)
+    if "reference" in row and not _is_missing(row["reference"]):
+        reference = format_value(row["reference"], "reference")
     answers: dict[str, str] = {}
-    for name, answer in _answers(row):
+    for name, answer in _read_answers(row):
         if name in answers:
             raise RowSkipped("it has two answers of one model")
         answers[name] = answer
     texts = [*(turn["content"] for turn in turns), *answers.values(), reference or ""]
-    if sum(map(len, texts)) > MOST_CHARACTERS:
-        raise RowSkipped(f"it has more than {MOST_CHARACTERS:,} characters")
+    if sum(map(len, texts)) > MAX_CHARACTERS:
+        raise RowSkipped(f"it has more than {MAX_CHARACTERS:,} characters")
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
@@ -152,9 +154,9 @@ def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
     return FilePrompt(row_id, turns, reference, answers)
 
 
-def asked_in_row(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
+def split_prompt_and_answer(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
     """The turns up to the answer that is asked for, and the answer that the row itself ends with."""
-    if not _lacks(row.get("messages")):
+    if not _is_missing(row.get("messages")):
         turns = read_turns(row["messages"], "messages")
         reference = None
         while turns and turns[-1][0] == "assistant":
@@ -162,22 +164,22 @@ def asked_in_row(row: FileRow, column: str) -> tuple[list[PromptTurn], str | Non
         if not any(role == "user" for role, _ in turns):
             raise RowSkipped("no turn by the user")
         return [{"role": role, "content": content} for role, content in turns], reference
-    if _lacks(row.get(column)):
+    if _is_missing(row.get(column)):
         raise RowSkipped("it has no prompt")
-    text = plain(row[column], column)
+    text = format_value(row[column], column)
     if not text.strip():
         raise RowSkipped("its prompt is empty")
     return [{"role": "user", "content": text}], None
 
 
-def _answers(row: FileRow) -> Iterator[tuple[str, str]]:
+def _read_answers(row: FileRow) -> Iterator[tuple[str, str]]:
     """An answer that is there and empty is one; a cell of a table with nothing in it is none. What is wrong
     is said without the name of the model: it is read while people rate."""
     for column, value in row.items():
-        if column.startswith(ANSWER) and not _lacks(value):
-            yield _model_name(column.removeprefix(ANSWER)), plain(value, "an answer")
-    given = texts_in_text(row.get("answers"))
-    if _lacks(given):
+        if column.startswith(ANSWER_PREFIX) and not _is_missing(value):
+            yield _check_model_name(column.removeprefix(ANSWER_PREFIX)), format_value(value, "an answer")
+    given = parse_texts(row.get("answers"))
+    if _is_missing(given):
         return
     if isinstance(given, list):  # of a map, as Parquet has it
         given = dict(pair for pair in given if isinstance(pair, tuple) and len(pair) == 2)
@@ -185,20 +187,20 @@ def _answers(row: FileRow) -> Iterator[tuple[str, str]]:
         raise RowSkipped("answers is no object with a text for each model")
     for name, value in given.items():
         if value is not None:
-            yield _model_name(str(name)), plain(value, "an answer")
+            yield _check_model_name(str(name)), format_value(value, "an answer")
 
 
-def _model_name(name: str) -> str:
+def _check_model_name(name: str) -> str:
     name = name.strip()
     try:
-        one_line(name)
-        fits = 0 < len(name) <= LONGEST_NAME and bool(name.encode())
+        check_single_line(name)
+        fits = 0 < len(name) <= MAX_NAME and bool(name.encode())
     except ValueError:
         fits = False
     if not fits:
-        raise RowSkipped(f"a model's name is empty, not one line, or longer than {LONGEST_NAME} characters")
+        raise RowSkipped(f"a model's name is empty, not one line, or longer than {MAX_NAME} characters")
     return name
 
 
-def _lacks(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or value != value or value == "" or value == []

@@ -15,24 +15,31 @@ from pydantic import Field
 
 from engine.rating.answers import check_answer
 from engine.rating.round_commands import RoundName
-from engine.rating.task_assignment import RoundRater, checked_rater, fill, hold_again, is_qualified, rater_of
-from engine.rating.task_selection import groups_of, repeats_of
-from engine.rating.training_rows import judged_text
+from engine.rating.task_assignment import (
+    RoundRater,
+    fill_tasks,
+    find_rater,
+    is_qualified,
+    renew_tasks,
+    require_rater,
+)
+from engine.rating.task_selection import count_repeats, list_model_groups
+from engine.rating.training_rows import find_judged_text
 from engine.server import audit_log
 from engine.server.command import PERSONAL, Command
 from store.core.config import Config
 from store.core.errors import ForbiddenError, StateError
 from store.core.rating_schemas import (
-    DealtTask,
+    AssignedTask,
+    RatableRound,
+    RatableRounds,
+    RaterRound,
     RatingProgress,
     RatingReceipt,
     RatingTask,
     RatingTasks,
     Round,
-    RoundForRater,
     RoundItem,
-    RoundsToRate,
-    RoundToRate,
     StoredRating,
 )
 from store.core.schemas import Person
@@ -41,21 +48,21 @@ from store.jobs import job_queue
 from store.rating import ratings, rounds, tasks
 from store.rating.config import MARKING, REPEATED, RoundConfig
 from store.rating.ratings import OwnTask
-from store.rating.schemas import RatingsReleased
+from store.rating.schemas import ReleasedTaskCounts
 
-HELD = 4  # tasks that lie with a rater: what the page shows, and a few next
+HELD_TASKS = 4  # tasks that lie with a rater: what the page shows, and a few next
 REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
-LAST = 20  # own ratings that a rater can go back to at once
+LAST_RATINGS = 20  # own ratings that a rater can go back to at once
 NOT_QUALIFIED = "Thank you for your answers. They were to show whether this round suits you, and it does not."
 MIN_TIMED = 3  # own ratings, before they say how long one takes
 
 
-class WantedTasks(RoundName):
-    want: int = Field(HELD, ge=1, le=HELD)
+class TaskRequest(RoundName):
+    want: int = Field(HELD_TASKS, ge=1, le=HELD_TASKS)
     have: list[str] = Field(default_factory=list, max_length=20)
 
 
-class NewRating(WantedTasks):
+class NewRating(TaskRequest):
     task: str = Field(min_length=1, max_length=80)
     revision: int = Field(1, ge=1, le=1_000)
     answer: dict[str, Any]
@@ -63,13 +70,13 @@ class NewRating(WantedTasks):
     seconds: float = Field(0.0, ge=0, le=1e7, allow_inf_nan=False)
 
 
-class ReleasedTasks(RoundName):
+class TaskRelease(RoundName):
     """The tasks of a page that is left; keep: of them, those that another page shows."""
 
     keep: list[str] = Field(default_factory=list, max_length=20)
 
 
-class Nobody(Config):
+class EmptyBody(Config):
     """A body without fields."""
 
 
@@ -83,50 +90,50 @@ class RatingCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, by_person=True),
-            "next_rating_tasks": Command(WantedTasks, self.next_tasks, PERSONAL, by_person=True),
-            "release_rating_tasks": Command(ReleasedTasks, self.release_tasks, PERSONAL, by_person=True),
-            "rate": Command(NewRating, self.rate, audit_log.by_beginning, by_person=True),
+            "rounds_to_rate": Command(EmptyBody, self.rounds_to_rate, PERSONAL, by_person=True),
+            "next_rating_tasks": Command(TaskRequest, self.next_tasks, PERSONAL, by_person=True),
+            "release_rating_tasks": Command(TaskRelease, self.release_tasks, PERSONAL, by_person=True),
+            "rate": Command(NewRating, self.rate, audit_log.find_first_rating_subject, by_person=True),
         }
 
-    def rounds_to_rate(self, _: Nobody, person: Person) -> RoundsToRate:
+    def rounds_to_rate(self, _: EmptyBody, person: Person) -> RatableRounds:
         """What this person can rate, or has rated: of rounds with people who are named, their own alone."""
         with self.database.transaction() as tx:
-            raters = [rater_of(tx, round, person) for round in rounds.open_rounds(tx)]
-            listed = [_to_rate(tx, rater) for rater in raters if rater]
+            raters = [find_rater(tx, round, person) for round in rounds.list_open_rounds(tx)]
+            listed = [_build_round_to_rate(tx, rater) for rater in raters if rater]
         return {"rounds": listed}
 
-    def next_tasks(self, body: WantedTasks, person: Person) -> RatingTasks:
+    def next_tasks(self, body: TaskRequest, person: Person) -> RatingTasks:
         """The person's tasks that are not rated, filled up to as many as are wanted; those that the page has
         stay with it. Raises StateError where the round is others'."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            rater = checked_rater(tx, round, person)
-            held: list[DealtTask] = []
+            rater = require_rater(tx, round, person)
+            held: list[AssignedTask] = []
             if round["state"] == "open":
-                at = job_queue.utc(self.clock())
-                hold_again(tx, rater, body.have, at)
-                held = fill(tx, rater, body.want, at, self._random)
-            last = tasks.last_rated(tx, *rater.ids, LAST)
-            waiting = _waiting(held, body)
+                at = job_queue.to_utc(self.clock())
+                renew_tasks(tx, rater, body.have, at)
+                held = fill_tasks(tx, rater, body.want, at, self._random)
+            last = tasks.list_last_rated(tx, *rater.ids, LAST_RATINGS)
+            waiting = _list_waiting(held, body)
             item_ids = [task["item_id"] for task in [*waiting, *last]]
             items = rounds.some_items(tx, round["round_id"], item_ids)
-            progress, notice = _progress(tx, rater), None
+            progress, notice = _compute_progress(tx, rater), None
             if not held:
-                progress, notice = _end(tx, rater, progress)
+                progress, notice = _describe_end(tx, rater, progress)
         return {
-            "round": _for_rater(round),
-            "tasks": [_task(rater.config, task, items) for task in waiting],
+            "round": _build_round_for_rater(round),
+            "tasks": [_build_task(rater.config, task, items) for task in waiting],
             "progress": progress,
-            "last": [_stored(rater.config, task, items) for task in last],
+            "last": [_build_stored_rating(rater.config, task, items) for task in last],
             "notice": notice,
         }
 
-    def release_tasks(self, body: ReleasedTasks, person: Person) -> RatingsReleased:
+    def release_tasks(self, body: TaskRelease, person: Person) -> ReleasedTaskCounts:
         """The person's page is left: what it held goes to whoever asks next."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            return {"released": tasks.release(tx, round["round_id"], person["person_id"], body.keep)}
+            return {"released": tasks.release_holds(tx, round["round_id"], person["person_id"], body.keep)}
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
@@ -136,39 +143,39 @@ class RatingCommands:
         """
         with self.database.transaction() as tx:
             rater, revision, already = self._keep(tx, body, person)
-        held = tasks.held(self.database, *rater.ids)
+        held = tasks.list_held_tasks(self.database, *rater.ids)
         if len(held) < min(REFILLED_BELOW, body.want):
             with self.database.transaction() as tx:
-                held = fill(tx, rater, body.want, job_queue.utc(self.clock()), self._random)
-        waiting = _waiting(held, body)
+                held = fill_tasks(tx, rater, body.want, job_queue.to_utc(self.clock()), self._random)
+        waiting = _list_waiting(held, body)
         items = rounds.some_items(self.database, rater.ids[0], [each["item_id"] for each in waiting])
         return {
             "stored": True,
             "revision": revision,
             "already": already,
-            "progress": _progress(self.database, rater),
-            "tasks": [_task(rater.config, each, items) for each in waiting],
+            "progress": _compute_progress(self.database, rater),
+            "tasks": [_build_task(rater.config, each, items) for each in waiting],
         }
 
     def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[RoundRater, int, bool]:
         """Who rates, the revision that is stored now, and whether it was stored before."""
-        task = ratings.own_task(tx, body.round, body.task, person["person_id"])
-        if task is None and ratings.is_dealt(tx, body.task):
+        task = ratings.find_own_task(tx, body.round, body.task, person["person_id"])
+        if task is None and ratings.is_assigned(tx, body.task):
             raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
         if task is None:
             raise StateError("There is no such task any more.", fix="Take the next.")
         round = rounds.get(tx, body.round)
-        rater = checked_rater(tx, round, person)
+        rater = require_rater(tx, round, person)
         if round["state"] != "open":
             raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
-        at = job_queue.utc(self.clock())
-        hold_again(tx, rater, body.have, at)
+        at = job_queue.to_utc(self.clock())
+        renew_tasks(tx, rater, body.have, at)
         if body.revision <= task.revision:
             return rater, task.revision, True
         _check_not_graded(tx, rater, task)
         if not task.revision:
             _check_still_wanted(tx, rater, body.task, task)
-        text = _judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
+        text = _find_judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
         answer = check_answer(rater.config, body.answer, len(task.systems), text)
         ratings.insert(
             *(tx, round["round_id"], body.task, task.revision + 1, answer),
@@ -176,16 +183,16 @@ class RatingCommands:
             seconds=body.seconds,
             at=at,
         )
-        tasks.end(tx, body.task)
+        tasks.end_hold(tx, body.task)
         if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
             tasks.count_answer(tx, round["round_id"], task.item_id, task.bits, more)
         return rater, task.revision + 1, False
 
 
-def _judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
+def _find_judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
     """That in which spans lie."""
     item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
-    return judged_text(rater.config.subject, item, task.systems)
+    return find_judged_text(rater.config.subject, item, task.systems)
 
 
 def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
@@ -207,14 +214,14 @@ def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: Ow
         )
 
 
-def _waiting(held: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
+def _list_waiting(held: Sequence[AssignedTask], body: TaskRequest) -> list[AssignedTask]:
     """Tasks that the page does not hold, so that it holds as many as it wants."""
     have = set(body.have)
     room = body.want - sum(task["task_id"] in have for task in held)
     return [task for task in held if task["task_id"] not in have][: max(room, 0)]
 
 
-def _for_rater(round: Round) -> RoundForRater:
+def _build_round_for_rater(round: Round) -> RaterRound:
     config = RoundConfig.parse(round["config"])
     return {
         "round_id": round["round_id"],
@@ -236,7 +243,7 @@ def _for_rater(round: Round) -> RoundForRater:
     }
 
 
-def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> RatingTask:
+def _build_task(config: RoundConfig, task: AssignedTask, items: Mapping[int, RoundItem]) -> RatingTask:
     item = items[task["item_id"]]
     answers = [item["answers"][system] or "" for system in task["systems"]]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
@@ -249,22 +256,24 @@ def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) 
     }
 
 
-def _stored(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> StoredRating:
+def _build_stored_rating(
+    config: RoundConfig, task: AssignedTask, items: Mapping[int, RoundItem]
+) -> StoredRating:
     assert task["answer"] is not None
     return {
-        "task": _task(config, task, items),
+        "task": _build_task(config, task, items),
         "revision": task["revision"] or 0,
         "answer": task["answer"],
         "comment": task["comment"] or "",
     }
 
 
-def _progress(db: Queryable, rater: RoundRater) -> RatingProgress:
+def _compute_progress(db: Queryable, rater: RoundRater) -> RatingProgress:
     """How far one rater is. total: what the person may rate at most; others may take some of it."""
-    pace, config, round = tasks.own_pace(db, *rater.ids), rater.config, rater.round
-    everything = round["item_count"] * len(groups_of(len(round["systems"]), config.protocol))
+    pace, config, round = tasks.compute_own_pace(db, *rater.ids), rater.config, rater.round
+    everything = round["item_count"] * len(list_model_groups(len(round["systems"]), config.protocol))
     if config.protocol in REPEATED:
-        everything += repeats_of(everything, config.repeat_share)
+        everything += count_repeats(everything, config.repeat_share)
     total = everything if rater.quota is None else min(rater.quota, everything)
     return {
         "done": pace.rated,
@@ -273,20 +282,22 @@ def _progress(db: Queryable, rater: RoundRater) -> RatingProgress:
     }
 
 
-def _end(db: Queryable, rater: RoundRater, progress: RatingProgress) -> tuple[RatingProgress, str | None]:
+def _describe_end(
+    db: Queryable, rater: RoundRater, progress: RatingProgress
+) -> tuple[RatingProgress, str | None]:
     """What a rater is told who is given nothing: that this is all, and where it is not by having rated all,
     why. None where others hold something, which they may leave."""
     if rater.round["state"] != "open":
         return progress, None
     if is_qualified(db, rater) is False:
         return {**progress, "total": progress["done"]}, NOT_QUALIFIED
-    if not tasks.any_left(db, *rater.ids, rater.config.overlap):
+    if not tasks.has_units_left(db, *rater.ids, rater.config.overlap):
         return {**progress, "total": progress["done"]}, None
     return progress, None
 
 
-def _to_rate(db: Queryable, rater: RoundRater) -> RoundToRate:
-    round, progress = rater.round, _progress(db, rater)
+def _build_round_to_rate(db: Queryable, rater: RoundRater) -> RatableRound:
+    round, progress = rater.round, _compute_progress(db, rater)
     return {
         "round_id": round["round_id"],
         "name": round["name"],

@@ -10,30 +10,35 @@ import math
 from collections.abc import Collection, Sequence
 
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.agreement import AgainstPeople, Kappa, Kappas
-from engine.rating.analysis.comparisons import Disputed
-from engine.rating.analysis.judge_correction import Corrected
+from engine.rating.analysis.agreement import HumanAgreement, Kappa, PairwiseKappas
+from engine.rating.analysis.comparisons import DisputedItem
+from engine.rating.analysis.judge_correction import CorrectedEstimate
 from engine.rating.analysis.krippendorff_alpha import Alpha
-from engine.rating.analysis.prompt_selection import Choice
+from engine.rating.analysis.prompt_selection import PromptSelection
 from engine.rating.analysis.rater_checks import TOO_FAST, RaterChecks
-from engine.rating.analysis.rater_reliability import LIMITS, RaterProfile, RaterReliability, Reliabilities
-from engine.rating.results_text import listed, number_text, share_text
+from engine.rating.analysis.rater_reliability import (
+    LIMITATIONS,
+    RaterProfile,
+    RaterReliability,
+    Reliabilities,
+)
+from engine.rating.results_text import format_number, format_share, join_names
 from store.core import formatting
 from store.core.rating_schemas import CheckKind
 
 GOOD, TENTATIVE = 0.8, 0.667  # of alpha (Krippendorff 2004)
 
 
-def alpha_line(alpha: Alpha) -> str:
+def describe_alpha(alpha: Alpha) -> str:
     """How far raters agree beyond chance."""
     at = alpha.interval
     if math.isnan(at.value):
         return f"Whether raters agree can't be told: {at.why}."
     items = f"{formatting.plural(at.n, 'item')} with two ratings or more"
-    return f"{_grade(at)}: Krippendorff's alpha {number_text(at)}, over {items}."
+    return f"{_grade_alpha(at)}: Krippendorff's alpha {format_number(at)}, over {items}."
 
 
-def _grade(at: Interval) -> str:
+def _grade_alpha(at: Interval) -> str:
     if at.low is None or at.high is None:
         return "How far raters agree is not sure"
     if at.high < 0:
@@ -47,48 +52,51 @@ def _grade(at: Interval) -> str:
     return "Raters agree beyond chance, but little"
 
 
-def kappa_line(kappa: Kappa) -> str:
+def describe_kappa(kappa: Kappa) -> str:
     """How far two raters agree."""
     pair = f"{kappa.first} and {kappa.second}"
     items = formatting.plural(kappa.share.n, "common item")
     return (
-        f"{pair} agree on {share_text(kappa.share)} of {items}; Cohen's kappa {number_text(kappa.interval)}."
+        f"{pair} agree on {format_share(kappa.share)} of {items}; Cohen's kappa"
+        f" {format_number(kappa.interval)}."
     )
 
 
-def kappa_lines(kappas: Kappas) -> list[str]:
+def describe_kappas(kappas: PairwiseKappas) -> list[str]:
     """How far each two raters agree; of many pairs how many there are."""
-    lines = [kappa_line(kappa) for kappa in kappas.of_pairs]
+    lines = [describe_kappa(kappa) for kappa in kappas.of_pairs]
     if len(kappas.of_pairs) < kappas.pairs:
         pairs = f"{len(kappas.of_pairs)} of {formatting.plural(kappas.pairs, 'pair')} of raters"
         lines.append(f"These are the {pairs} with most items in common.")
     return lines
 
 
-def rater_lines(profile: RaterProfile) -> list[str]:
+def describe_rater(profile: RaterProfile) -> list[str]:
     """What a rater is like; a reason to doubt comes first."""
     lines = []
     if profile.reasons:
         lines.append(f"{profile.rater}: look at these ratings, {'; '.join(profile.reasons)}.")
     n = formatting.plural(profile.n, "rating")
     pace = (
-        "" if math.isnan(profile.seconds) else f", {formatting.alone(profile.seconds)} seconds in the median"
+        ""
+        if math.isnan(profile.seconds)
+        else f", {formatting.format_point_value(profile.seconds)} seconds in the median"
     )
     lines.append(f"{profile.rater}: {n}{pace}.")
     same = profile.consistency
     if same.n:
         pairs = formatting.plural(same.n, "swapped pair")
-        lines.append(f"Answered {share_text(same)} of {pairs} as before.")
+        lines.append(f"Answered {format_share(same)} of {pairs} as before.")
     if profile.left.n:
         decided = formatting.plural(profile.left.n, "decided rating")
-        lines.append(f"Chose the left side in {share_text(profile.left)} of {decided}.")
+        lines.append(f"Chose the left side in {format_share(profile.left)} of {decided}.")
     if profile.agreement.n:
         shared = formatting.plural(profile.agreement.n, "rating")
-        lines.append(f"Others agree in {share_text(profile.agreement)} of {shared} of the same items.")
+        lines.append(f"Others agree in {format_share(profile.agreement)} of {shared} of the same items.")
     return lines
 
 
-def reliability_lines(reliabilities: Reliabilities) -> list[str]:
+def describe_reliabilities(reliabilities: Reliabilities) -> list[str]:
     """Who gives the likely true label less or more often than others, and what that does not say."""
     if reliabilities.why:
         return [f"Who is reliable can't be told: {reliabilities.why}."]
@@ -98,41 +106,42 @@ def reliability_lines(reliabilities: Reliabilities) -> list[str]:
         if apart:
             each = " each" if len(apart) > 1 else ""
             lines.append(
-                f"{_counted(apart)}: right {standing} often than the others{each}, beyond chance, by the"
+                f"{_format_raters(apart)}: right {standing} often than the others{each}, beyond"
+                " chance, by the"
                 " model of Dawid and Skene."
             )
     unclear = [rater for rater in reliabilities.raters if rater.standing == "unclear"]
     if unclear:
         others = "the others" if lines else "each other"
-        lines.append(f"{_counted(unclear)}: not to be told from {others} in how often they are right.")
-    return [*lines, LIMITS]
+        lines.append(f"{_format_raters(unclear)}: not to be told from {others} in how often they are right.")
+    return [*lines, LIMITATIONS]
 
 
-def _counted(raters: Sequence[RaterReliability]) -> str:
-    return listed([f"{rater.rater} ({formatting.plural(rater.n, 'rating')})" for rater in raters])
+def _format_raters(raters: Sequence[RaterReliability]) -> str:
+    return join_names([f"{rater.rater} ({formatting.plural(rater.n, 'rating')})" for rater in raters])
 
 
-def disputed_line(disputed: Disputed) -> str:
+def describe_disputed_item(disputed: DisputedItem) -> str:
     """How people part on an item."""
-    given = listed([f"{count} for {name}" for name, count in disputed.votes.items()])
+    given = join_names([f"{count} for {name}" for name, count in disputed.votes.items()])
     return f"{disputed.item}: {formatting.plural(disputed.n, 'vote')}, {given}."
 
 
-def against_people_line(measure: AgainstPeople) -> str:
+def describe_human_agreement(measure: HumanAgreement) -> str:
     """How far a metric or a judge agrees with people, beside how far they do with each other."""
     if not measure.n:
         return f"Whether {measure.name} agrees with people can't be told: no item has both."
     votes = formatting.plural(measure.n, "vote")
-    lead = f"{measure.name} agrees with people in {share_text(measure.share)} of {votes}"
-    beyond = f"kappa {number_text(measure.kappa)}"
+    lead = f"{measure.name} agrees with people in {format_share(measure.share)} of {votes}"
+    beyond = f"kappa {format_number(measure.kappa)}"
     missing = f" It says nothing of {measure.missing:,} more." if measure.missing else ""
     if not measure.between_people.n:
         return f"{lead}, {beyond}; how far people agree with each other is not known.{missing}"
-    among = f"two people agree in {share_text(measure.between_people)}"
-    return f"{lead}, {beyond}; {among}: {_beside(measure)}.{missing}"
+    among = f"two people agree in {format_share(measure.between_people)}"
+    return f"{lead}, {beyond}; {among}: {_describe_inter_rater_agreement(measure)}.{missing}"
 
 
-def _beside(measure: AgainstPeople) -> str:
+def _describe_inter_rater_agreement(measure: HumanAgreement) -> str:
     ends = measure.share.low, measure.share.high, measure.between_people.low, measure.between_people.high
     low, high, least, most = ends
     if low is None or high is None or least is None or most is None:
@@ -144,7 +153,7 @@ def _beside(measure: AgainstPeople) -> str:
     return "no difference from people that can be told"
 
 
-def corrected_line(corrected: Corrected, what: str = "The figure") -> str:
+def describe_corrected_estimate(corrected: CorrectedEstimate, what: str = "The figure") -> str:
     """A judge's figure, corrected by people."""
     at = corrected.corrected
     if at.low is None or at.high is None:
@@ -153,55 +162,60 @@ def corrected_line(corrected: Corrected, what: str = "The figure") -> str:
         formatting.plural(corrected.rated, "item"),
         formatting.plural(corrected.judged, "item"),
     )
-    lead = f"{what} of all {judged}, corrected by people's ratings of {rated}: {number_text(at)}"
+    lead = f"{what} of all {judged}, corrected by people's ratings of {rated}: {format_number(at)}"
     own = (
-        f"people alone {number_text(corrected.people)}, the judge alone"
-        f" {formatting.number(corrected.judge, 2)}"
+        f"people alone {format_number(corrected.people)}, the judge alone"
+        f" {formatting.format_number(corrected.judge, 2)}"
     )
     if corrected.gain < 1.1:
         return f"{lead}; {own}: the judge adds nothing."
-    return f"{lead}; {own}. The judge is worth {formatting.number(corrected.gain, 1)} times as many ratings."
+    return (
+        f"{lead}; {own}. The judge is worth {formatting.format_number(corrected.gain, 1)}"
+        " times as many ratings."
+    )
 
 
-def choice_line(choice: Choice) -> str:
+def describe_prompt_selection(choice: PromptSelection) -> str:
     """What prompts were chosen and what that costs."""
     prompts, every = formatting.plural(len(choice.places), "prompt"), f"{len(choice.score):,}"
     return (
         f"{prompts} of {every}, likelier where models and measures part. For figures of all prompts, weighted"
-        f" by their chances, they say as much as {formatting.number(choice.effective, 0)} drawn evenly."
+        f" by their chances, they say as much as {formatting.format_number(choice.effective, 0)}"
+        " drawn evenly."
     )
 
 
-ITEMS: dict[CheckKind, str] = {
+CHECK_ITEM_NOUNS: dict[CheckKind, str] = {
     "gold": "known answer",
     "attention": "attention item",
     "qualification": "qualification item",
 }
 
 
-def checks_lines(checks: RaterChecks) -> list[str]:
+def describe_rater_checks(checks: RaterChecks) -> list[str]:
     """How a rater did on each kind of check; what the rater is flagged as comes first. Too fast is said with
     the seconds where a rater's pace is told."""
     failing = [flag for flag in checks.flags if flag != TOO_FAST]
     lines = [f"{checks.rater}: flagged as {' and '.join(checks.flags)}."] if failing else []
     for kind, share in checks.shares.items():
         lines.append(
-            f"{checks.rater}: right in {share_text(share)} of {formatting.plural(share.n, ITEMS[kind])}."
+            f"{checks.rater}: right in {format_share(share)} of"
+            f" {formatting.plural(share.n, CHECK_ITEM_NOUNS[kind])}."
         )
     return lines
 
 
-def raters_lines(checks: Sequence[RaterChecks], left_out: Collection[str]) -> list[str]:
+def describe_all_rater_checks(checks: Sequence[RaterChecks], left_out: Collection[str]) -> list[str]:
     """Of all raters who saw a check, and of those who are flagged and still count."""
-    lines = [line for each in checks if each.shares for line in checks_lines(each)]
+    lines = [line for each in checks if each.shares for line in describe_rater_checks(each)]
     flagged = [each for each in checks if each.flags and each.ratings and each.person_id not in left_out]
-    return [*lines, *([flagged_line(flagged)] if flagged else [])]
+    return [*lines, *([describe_flagged_raters(flagged)] if flagged else [])]
 
 
-def flagged_line(flagged: Sequence[RaterChecks]) -> str:
+def describe_flagged_raters(flagged: Sequence[RaterChecks]) -> str:
     """How many ratings are of flagged raters, and what can be done."""
     ratings = formatting.plural(sum(each.ratings for each in flagged), "rating")
-    who = listed([f"{each.rater} ({' and '.join(each.flags)})" for each in flagged])
+    who = join_names([f"{each.rater} ({' and '.join(each.flags)})" for each in flagged])
     return (
         f"Of flagged raters: {ratings}, by {who}. Training rows leave them out; people who look at them can"
         " leave them out of these results too, under People."

@@ -13,16 +13,16 @@ from itertools import combinations
 
 from scipy import special
 
-from engine.evaluation.statistics.clustered import LEAST_RATERS
+from engine.evaluation.statistics.clustered import MIN_RATERS
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.model_comparison import EQUAL_WITHIN, MAX_PAIRS, MoreRatings, Peek, RankedSystem
+from engine.rating.analysis.model_comparison import EQUAL_WITHIN, MAX_PAIRS, Peek, RankedSystem, RatingsNeeded
 from engine.rating.analysis.rates import (
     CriterionScores,
     PositionEffect,
     WinRates,
-    criterion_differences,
-    criterion_means,
-    fewest_raters,
+    compute_criterion_differences,
+    compute_criterion_means,
+    count_fewest_raters,
 )
 from engine.rating.analysis.round_ratings import RoundRatings
 from engine.rating.analysis.strengths import Coefficient, StrengthDifference, Strengths
@@ -36,63 +36,63 @@ from store.core import formatting
 MAX_NAMES = 8  # in one sentence
 
 
-def share_text(share: Interval) -> str:
+def format_share(share: Interval) -> str:
     """ "68% (57 to 78%)", or the share with the reason for which it has no interval."""
     if math.isnan(share.value):
         return f"no share ({share.why})"
     if share.low is None or share.high is None:
         return f"{formatting.percent(share.value)} (no interval: {share.why})"
-    return f"{formatting.share(share.to_dict())} ({formatting.share_bounds(share.to_dict())})"
+    return f"{formatting.format_share(share.to_dict())} ({formatting.format_share_bounds(share.to_dict())})"
 
 
-def number_text(at: Interval) -> str:
+def format_number(at: Interval) -> str:
     """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
     if math.isnan(at.value):
         return f"can't be told ({at.why})"
     if at.low is None or at.high is None:
-        return f"{formatting.number(at.value, 2)} (no interval: {at.why})"
-    value = formatting.number(at.value, formatting.decimals(at.low, at.high))
-    return f"{value} ({formatting.interval(at.low, at.high)})"
+        return f"{formatting.format_number(at.value, 2)} (no interval: {at.why})"
+    value = formatting.format_number(at.value, formatting.compute_decimals(at.low, at.high))
+    return f"{value} ({formatting.format_interval(at.low, at.high)})"
 
 
-def rank_text(ranked: RankedSystem) -> str:
+def format_rank(ranked: RankedSystem) -> str:
     """ "3 to 9", or one rank."""
     return str(ranked.best) if ranked.best == ranked.worst else f"{ranked.best} to {ranked.worst}"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """ "A, B and C"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def listed_some(names: Sequence[str]) -> str:
+def join_some_names(names: Sequence[str]) -> str:
     """ "A, B and 47 others", of many."""
     if len(names) <= MAX_NAMES:
-        return listed(names)
-    return listed([*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1:,} others"])
+        return join_names(names)
+    return join_names([*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1:,} others"])
 
 
-def strengths_lines(strengths: Strengths) -> list[str]:
+def describe_strengths(strengths: Strengths) -> list[str]:
     """A headline, then each further pair that can be told apart, then what the figures are about."""
     if len(strengths.systems) < 2:
         return ["Nothing can be compared: there is only one system."]
     if not strengths.n:
         bad = f", as both were bad in all {strengths.left_out:,}" if strengths.left_out else ""
         return [f"Which is better can't be told: there is no comparison{bad}."]
-    lines = [_headline(strengths)]
+    lines = [_format_headline(strengths)]
     if len(strengths.systems) > 2:
-        lines += _below_the_first(strengths)
-    return lines + about_lines(strengths)
+        lines += _describe_lower_pairs(strengths)
+    return lines + describe_caveats(strengths)
 
 
-def _headline(strengths: Strengths) -> str:
+def _format_headline(strengths: Strengths) -> str:
     names = [strengths.systems[place] for place in strengths.order]
     if len(names) == 2:
-        return difference_line(strengths.difference(names[0], names[1]))
+        return describe_difference(strengths.difference(names[0], names[1]))
     pairs = [strengths.difference(names[0], other) for other in names[1:]]
     beaten = [pair.second for pair in pairs if pair.verdict == "better"]
     if len(beaten) == len(pairs):
-        return f"{names[0]} is better than each of the others: {listed_some(beaten)}."
+        return f"{names[0]} is better than each of the others: {join_some_names(beaten)}."
     open_still = [pair.second for pair in pairs if pair.verdict == "unclear"]
     apart = [pair.second for pair in pairs if pair.verdict == "none"]
     if not beaten and not apart and all(pair.interval.why for pair in pairs):
@@ -100,25 +100,25 @@ def _headline(strengths: Strengths) -> str:
     lead = f"{names[0]} comes first"
     clauses = []
     if beaten:
-        clauses.append(f"it is better than {listed_some(beaten)}")
+        clauses.append(f"it is better than {join_some_names(beaten)}")
     if open_still:
-        clauses.append(f"it can't be told apart from {listed_some(open_still)} yet")
+        clauses.append(f"it can't be told apart from {join_some_names(open_still)} yet")
     if apart:
-        clauses.append(f"it can't be compared with {listed_some(apart)}")
+        clauses.append(f"it can't be compared with {join_some_names(apart)}")
     return f"{lead}: {'; '.join(clauses)}."
 
 
-def _below_the_first(strengths: Strengths) -> list[str]:
+def _describe_lower_pairs(strengths: Strengths) -> list[str]:
     """Pairs that can be told apart, strongest first; of many how many, as the ranking says which."""
     names = [strengths.systems[place] for place in strengths.order]
     pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
     apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
     if len(apart) <= MAX_PAIRS:
-        return [difference_line(pair) for pair in apart]
+        return [describe_difference(pair) for pair in apart]
     return [f"{len(apart):,} of {formatting.plural(len(pairs), 'pair')} can be told apart."]
 
 
-def about_lines(strengths: Strengths) -> list[str]:
+def describe_caveats(strengths: Strengths) -> list[str]:
     """What the intervals hold for, what was left out, and what can't be compared."""
     lines = []
     has_interval = any(not pair.interval.why for pair in strengths.differences)
@@ -136,17 +136,17 @@ def about_lines(strengths: Strengths) -> list[str]:
             " either answer."
         )
     if len(strengths.groups) > 1:
-        groups = "; ".join(listed_some(group) for group in strengths.groups[:MAX_NAMES])
+        groups = "; ".join(join_some_names(group) for group in strengths.groups[:MAX_NAMES])
         if len(strengths.groups) > MAX_NAMES:
             groups += f"; and {formatting.plural(len(strengths.groups) - MAX_NAMES, 'more group')}"
         lines.append(f"Not all systems were compared, even by way of others: {groups}.")
     return lines
 
 
-def difference_line(pair: StrengthDifference) -> str:
+def describe_difference(pair: StrengthDifference) -> str:
     """Which of two is better, or that it can't be told."""
     if pair.verdict == "worse":
-        return difference_line(pair.turned())
+        return describe_difference(pair.turned())
     first, second, at = pair.first, pair.second, pair.interval
     if pair.verdict == "none":
         return f"{first} and {second} can't be compared: {at.why}."
@@ -154,14 +154,14 @@ def difference_line(pair: StrengthDifference) -> str:
         return f"{first} and {second} can't be told apart: {at.why}."
     n = formatting.plural(at.n, "rating")
     if pair.unbounded:
-        return _one_sided_line(pair, n)
-    wins = f"would win {share_text(pair.share)} of decided ratings ({n})"
+        return _describe_one_sided_difference(pair, n)
+    wins = f"would win {format_share(pair.share)} of decided ratings ({n})"
     if pair.verdict == "better":
         return f"{first} is better than {second}: it {wins}."
     return f"{first} and {second} can't be told apart yet: {first} {wins}."
 
 
-def _one_sided_line(pair: StrengthDifference, n: str) -> str:
+def _describe_one_sided_difference(pair: StrengthDifference, n: str) -> str:
     """Of two of which one won all that bears on both."""
     winner, share = pair.first, pair.share
     if pair.unbounded == "below":
@@ -176,15 +176,15 @@ def _one_sided_line(pair: StrengthDifference, n: str) -> str:
     )
 
 
-def held_equal_line(plain: StrengthDifference, equal: StrengthDifference, held: str) -> str:
+def describe_adjusted_difference(plain: StrengthDifference, equal: StrengthDifference, held: str) -> str:
     """Whether a difference is still there once `held` ("length") is held equal; both of the same two."""
     if plain.verdict == "worse":
-        return held_equal_line(plain.turned(), equal.turned(), held)
+        return describe_adjusted_difference(plain.turned(), equal.turned(), held)
     first, second = equal.first, equal.second
     held_equal = f"{held} {'are' if ' and ' in held else 'is'} held equal"
     if equal.verdict == "none" or equal.interval.why:
         return f"Which is better once {held_equal} can't be told: {equal.interval.why}."
-    share = f"would win {share_text(equal.share)} of decided ratings"
+    share = f"would win {format_share(equal.share)} of decided ratings"
     if plain.verdict == "better" and equal.verdict == "better":
         return f"{first} is still better than {second} once {held_equal}: it {share}."
     if plain.verdict == "better" and equal.verdict == "unclear":
@@ -193,57 +193,57 @@ def held_equal_line(plain: StrengthDifference, equal: StrengthDifference, held: 
     if equal.verdict == "better":
         return f"Once {held_equal}, {first} is better than {second}: it {share}."
     if equal.verdict == "worse":
-        turned = f"would win {share_text(equal.turned().share)} of decided ratings"
+        turned = f"would win {format_share(equal.turned().share)} of decided ratings"
         way = "it is the other way round" if plain.verdict == "better" else f"{second} is better than {first}"
         return f"Once {held_equal}, {way}: {second} {turned}."
     return f"With {held} held equal {first} and {second} can't be told apart either: {first} {share}."
 
 
-def length_line(coefficient: Coefficient) -> str:
+def describe_length_effect(coefficient: Coefficient) -> str:
     """What twice the length does, of a coefficient of the difference of log lengths."""
     leads = ("Longer answers are preferred", "Shorter answers are preferred")
     unclear = "Whether longer answers are preferred can't be told"
-    return _of_twice(coefficient, "length", (*leads, unclear), "twice as long")
+    return _describe_doubling(coefficient, "length", (*leads, unclear), "twice as long")
 
 
-def formatting_line(coefficient: Coefficient) -> str:
+def describe_formatting_effect(coefficient: Coefficient) -> str:
     """What twice the Markdown does, of a coefficient of the difference of the logarithms of one more than the
     marks: near enough to twice from a few marks on."""
     leads = ("More formatting is preferred", "Less formatting is preferred")
     unclear = "Whether more formatting is preferred can't be told"
-    return _of_twice(coefficient, "formatting", (*leads, unclear), "with twice as much")
+    return _describe_doubling(coefficient, "formatting", (*leads, unclear), "with twice as much")
 
 
-def _of_twice(coefficient: Coefficient, what: str, leads: tuple[str, str, str], twice: str) -> str:
+def _describe_doubling(coefficient: Coefficient, what: str, leads: tuple[str, str, str], twice: str) -> str:
     """leads: more is preferred, less is, can't be told."""
     at = coefficient.interval
     if at.low is None or at.high is None:
         return f"What {what} does can't be told: {at.why}."
     value, low, high = (float(special.expit(end * math.log(2))) for end in (at.value, at.low, at.high))
-    share = share_text(Interval(value, low, high, at.n))
+    share = format_share(Interval(value, low, high, at.n))
     lead = leads[0] if low > 0.5 else leads[1] if high < 0.5 else leads[2]
     return f"{lead}: between equally strong systems one {twice} would win {share} of decided ratings."
 
 
-def win_rate_line(system: str, rates: WinRates, other: str = "the others") -> str:
+def describe_win_rates(system: str, rates: WinRates, other: str = "the others") -> str:
     """Wins, ties, losses and both bad, each of all ratings."""
     if not rates.n:
         return f"{system} was not compared with {other}."
-    bad = f"; both are bad in {share_text(rates.both_bad)}" if rates.both_bad.value else ""
+    bad = f"; both are bad in {format_share(rates.both_bad)}" if rates.both_bad.value else ""
     return (
-        f"Against {other} {system} wins {share_text(rates.wins)}, ties {share_text(rates.ties)} and loses"
-        f" {share_text(rates.losses)} of {formatting.plural(rates.n, 'rating')}{bad}."
+        f"Against {other} {system} wins {format_share(rates.wins)}, ties {format_share(rates.ties)} and loses"
+        f" {format_share(rates.losses)} of {formatting.plural(rates.n, 'rating')}{bad}."
     )
 
 
-def both_bad_line(rate: Interval) -> str:
+def describe_both_bad_rate(rate: Interval) -> str:
     """How often neither answer is any good."""
     if not rate.n:
         return "There is no rating yet."
-    return f"Both answers are bad in {share_text(rate)} of {formatting.plural(rate.n, 'rating')}."
+    return f"Both answers are bad in {format_share(rate)} of {formatting.plural(rate.n, 'rating')}."
 
 
-def position_line(effect: PositionEffect) -> str:
+def describe_position_effect(effect: PositionEffect) -> str:
     """What being shown left does."""
     share = effect.share
     if not share.n:
@@ -258,10 +258,10 @@ def position_line(effect: PositionEffect) -> str:
     elif share.high is not None and share.high < 0.5:
         lead = "The right side is preferred, whatever stands there"
     decided = formatting.plural(share.n, "decided rating")
-    return f"{lead}: the left one won {share_text(share)} of {decided}."
+    return f"{lead}: the left one won {format_share(share)} of {decided}."
 
 
-def more_ratings_line(first: str, second: str, more: MoreRatings) -> str:
+def describe_ratings_needed(first: str, second: str, more: RatingsNeeded) -> str:
     """How many more ratings it takes until two are told apart."""
     if more.count is None:
         return f"How many more ratings {first} and {second} need can't be said: {more.why}."
@@ -281,7 +281,7 @@ def more_ratings_line(first: str, second: str, more: MoreRatings) -> str:
     )
 
 
-def peek_line(peek: Peek) -> str:
+def describe_peek(peek: Peek) -> str:
     """Whether enough is known of two systems; may be looked at any time."""
     waiting = ""
     if peek.waiting:
@@ -294,27 +294,27 @@ def peek_line(peek: Peek) -> str:
         return f"Whether to stop can't be told after {items}: {peek.interval.why}{waiting}."
     if peek.state == "go_on":
         sure = f"after {items} not enough is known of {peek.first} and {peek.second} to stop"
-        return f"Go on: {sure}, mean preference {_preference(peek.interval)}{waiting}."
+        return f"Go on: {sure}, mean preference {_format_preference(peek.interval)}{waiting}."
     winner, other = (peek.first, peek.second) if peek.state == "first" else (peek.second, peek.first)
     return (
         f"Enough is known: {winner} is preferred to {other}. Mean preference for {peek.first}"
-        f" {_preference(peek.interval)} over {items}{waiting}; this holds however often one looked."
+        f" {_format_preference(peek.interval)} over {items}{waiting}; this holds however often one looked."
     )
 
 
-def _preference(at: Interval) -> str:
+def _format_preference(at: Interval) -> str:
     """On a scale of -1 to 1, with two decimals, as a limit near 0 decides."""
-    return f"{formatting.number(at.value, 2)} ({formatting.interval(at.low, at.high, 2)})"
+    return f"{formatting.format_number(at.value, 2)} ({formatting.format_interval(at.low, at.high, 2)})"
 
 
-def criterion_lines(differences: Mapping[str, Interval], first: str, second: str) -> list[str]:
+def describe_criterion_differences(differences: Mapping[str, Interval], first: str, second: str) -> list[str]:
     """Which system scores higher by each criterion."""
     lines = []
     for criterion, at in differences.items():
         if at.low is None or at.high is None:
             lines.append(f"{criterion}: {first} and {second} can't be told apart: {at.why}.")
             continue
-        points = f"{number_text(at)} points, {formatting.plural(at.n, 'paired score')}"
+        points = f"{format_number(at)} points, {formatting.plural(at.n, 'paired score')}"
         if at.above or at.below:
             higher, lower = (first, second) if at.above else (second, first)
             lines.append(
@@ -325,66 +325,68 @@ def criterion_lines(differences: Mapping[str, Interval], first: str, second: str
     return lines
 
 
-def pass_line(system: str, rate: Interval) -> str:
+def describe_pass_rate(system: str, rate: Interval) -> str:
     """How many of a system's answers passed."""
-    return f"{system} passes in {share_text(rate)} of {formatting.plural(rate.n, 'rating')}."
+    return f"{system} passes in {format_share(rate)} of {formatting.plural(rate.n, 'rating')}."
 
 
-def score_tables(ratings: RoundRatings) -> list[CriterionScores]:
+def list_score_tables(ratings: RoundRatings) -> list[CriterionScores]:
     """The scores by criterion, and those over all of them where that was chosen; none without a score."""
     return [table for table in (ratings.scores, ratings.overall) if table is not None and len(table)]
 
 
-def difference_lines(ratings: RoundRatings) -> list[str]:
+def describe_differences(ratings: RoundRatings) -> list[str]:
     """Of each two models by each criterion; of three models or more those that can be told apart, and how
     many others there are. Then for whom this holds, and that it is corrected."""
-    tables = score_tables(ratings)
-    rated = {name for table in tables for name in _present(table)}
+    tables = list_score_tables(ratings)
+    rated = {name for table in tables for name in _list_present_systems(table)}
     pairs = list(combinations([name for name in ratings.systems if name in rated], 2))
     compared = len(pairs) * sum(len(table.criteria) for table in tables)
     lines, unclear = [], 0
     for first, second in pairs:
         for table in tables:
-            differences = criterion_differences(table, first, second, compared=compared)
+            differences = compute_criterion_differences(table, first, second, compared=compared)
             clear = {name: at for name, at in differences.items() if at.above or at.below}
             listed = differences if len(pairs) == 1 else clear
             unclear += len(differences) - len(listed)
-            lines += criterion_lines(listed, first, second)
+            lines += describe_criterion_differences(listed, first, second)
     if unclear:
         others = "other differences" if lines else "differences"
         lines.append(f"{unclear:,} {others} of two models by a criterion can't be told.")
     if compared > 1:
         lines.append(f"Intervals of differences are corrected for {compared:,} of them (Bonferroni).")
-    return [*lines, *([line] if (line := opinion_line(ratings)) else [])]
+    return [*lines, *([line] if (line := describe_population(ratings)) else [])]
 
 
-def mean_lines(ratings: RoundRatings) -> list[str]:
+def describe_means(ratings: RoundRatings) -> list[str]:
     """Of each model by each criterion."""
     return [
-        f"{name}, {criterion}: {number_text(at)}."
-        for table in score_tables(ratings)
-        for (name, criterion), at in criterion_means(table).items()
+        f"{name}, {criterion}: {format_number(at)}."
+        for table in list_score_tables(ratings)
+        for (name, criterion), at in compute_criterion_means(table).items()
     ]
 
 
-def opinion_line(ratings: RoundRatings) -> str:
+def describe_population(ratings: RoundRatings) -> str:
     """Whose opinion the intervals hold for; empty where there is none."""
-    tables = score_tables(ratings)
-    has_interval = any(at.low is not None for table in tables for at in criterion_means(table).values())
+    tables = list_score_tables(ratings)
+    has_interval = any(
+        at.low is not None for table in tables for at in compute_criterion_means(table).values()
+    )
     if not has_interval:
         return ""
     raters = max(len(set(table.rater.tolist())) for table in tables)
-    fewest = min(fewest_raters(table) for table in tables)
-    if fewest >= LEAST_RATERS:
+    fewest = min(count_fewest_raters(table) for table in tables)
+    if fewest >= MIN_RATERS:
         return f"This holds of people like these {raters:,} raters."
     who = "this one rater" if raters == 1 else f"these {raters:,} raters"
     few = (
         "so few"
-        if raters < LEAST_RATERS
+        if raters < MIN_RATERS
         else f"some figures rest on {formatting.plural(fewest, 'rater')}, and so few"
     )
     return f"This holds for {who}: {few} say nothing of how others would score."
 
 
-def _present(table: CriterionScores) -> set[str]:
+def _list_present_systems(table: CriterionScores) -> set[str]:
     return {table.systems[place] for place in table.system.tolist()}

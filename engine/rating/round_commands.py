@@ -17,49 +17,49 @@ from typing import Any
 
 from pydantic import Field
 
-from engine.data.readers.source_files import locate
+from engine.data.readers.source_files import locate_file
 from engine.server import audit_log, registered_versions
-from engine.server.command import MADE, Command
-from engine.server.evaluation_commands import EvaluationCommands, answered_evaluation
-from engine.server.job_outcomes import clear_asked
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, Command
+from engine.server.evaluation_commands import EvaluationCommands, get_answered_evaluation
+from engine.server.job_outcomes import clear_logged_requests
+from engine.server.job_submission import JobSubmission
 from engine.server.sync_jobs import remove_tree
 from store.core.config import Config
 from store.core.errors import ConfigError, DataError, NotFoundError, StateError
 from store.core.home import Home
-from store.core.job_folder import JobDir, written_aside
+from store.core.job_folder import JobDir, write_atomically
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import is_from_elsewhere
+from store.core.rating_schemas import is_imported_round
 from store.core.schemas import Job, Person
 from store.data import datasets
-from store.data.config import suggested_name
+from store.data.config import suggest_name
 from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluations
-from store.evaluation.config import ChosenModel, EvaluateConfig
+from store.evaluation.config import EvaluateConfig, ModelSelection
 from store.evaluation.schemas import Evaluation
-from store.http.schemas import Done, JobQueued, RoundQueued
+from store.http.schemas import EmptyAnswer, JobQueued, RoundQueued
 from store.jobs import job_queue
 from store.rating import ratings, rounds, tasks, workload
 from store.rating.config import (
-    MOST_MIB,
+    MAX_MIB,
     SERVED,
     AnswerPrompts,
-    FileOfRows,
-    HowRated,
     ImportRound,
+    RatingSettings,
     RoundConfig,
     RoundModel,
+    RowFile,
 )
-from store.rating.templates import named_in
+from store.rating.templates import find_named_model
 from store.runs import runs
 from store.runs.schemas import Run
 
 FIELD, GOLD_FILE = "prompts_file", "gold_file"
-LONGEST_NAME = 50  # characters at its end: with its ending, and short of what a file system takes
+MAX_NAME = 50  # characters at its end: with its ending, and short of what a file system takes
 
 
 @contextmanager
-def held_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]:
+def hold_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]:
     """Hold the files that the round names, of prompts and of known answers, while the block queues it. An
     upload is given up once it has; where it raises, the uploads are still there and nothing is held.
 
@@ -67,7 +67,7 @@ def held_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]
     deleted. Raises DataError and ConfigError, which name the field, for a file that can't be held.
     """
     named = [("", FIELD, config.prompts_file), (GOLD_FILE, GOLD_FILE, config.gold_file)]
-    files = [(folder, field, file, _located(home, file, field)) for folder, field, file in named if file]
+    files = [(folder, field, file, _locate_file(home, file, field)) for folder, field, file in named if file]
     if not files:
         yield
         return
@@ -75,7 +75,7 @@ def held_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]
     try:
         for folder, _, _, path in files:
             (held.held / folder).mkdir(parents=True, exist_ok=True)
-            with written_aside(held.held / folder / _held_name(path.name)) as unfinished:
+            with write_atomically(held.held / folder / _make_held_name(path.name)) as unfinished:
                 shutil.copyfile(path, unfinished)
         yield
     except BaseException:
@@ -86,23 +86,23 @@ def held_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]
             path.unlink(missing_ok=True)
 
 
-def _located(home: Home, file: FileOfRows, field: str) -> Path:
+def _locate_file(home: Home, file: RowFile, field: str) -> Path:
     try:
-        path = locate(home, file.source())
+        path = locate_file(home, file.source())
     except DataError as error:
         raise DataError(error.message, fix=error.fix, field=field) from error
-    if (size := os.path.getsize(path)) > MOST_MIB * 2**20:
+    if (size := os.path.getsize(path)) > MAX_MIB * 2**20:
         raise ConfigError(
-            f"{path.name} has {size / 2**20:,.0f} MiB; files of a round may have {MOST_MIB} MiB.",
+            f"{path.name} has {size / 2**20:,.0f} MiB; files of a round may have {MAX_MIB} MiB.",
             fix="Give a part of it: people rate hundreds of prompts, not millions.",
             field=field,
         )
     return path
 
 
-def _held_name(name: str) -> str:
+def _make_held_name(name: str) -> str:
     """The name under which a file is held: no point at its beginning, as half-written ones have."""
-    return name[-LONGEST_NAME:].lstrip(".") or "prompts"
+    return name[-MAX_NAME:].lstrip(".") or "prompts"
 
 
 def remove_stale(db: Queryable, home: Home) -> None:
@@ -116,7 +116,7 @@ def remove_stale(db: Queryable, home: Home) -> None:
         elif job["status"] == "finished":
             remove_tree(held)
         elif job["status"] not in ALIVE:
-            clear_asked(home, job_queue.get_job(db, folder.path.name))
+            clear_logged_requests(home, job_queue.get_job(db, folder.path.name))
 
 
 # The commands of rating rounds for those who make them: start, import, close, open again, leave a rater out.
@@ -141,7 +141,7 @@ class RoundCommands:
     def __init__(
         self,
         database: Database,
-        launching: Launching,
+        launching: JobSubmission,
         evaluating: EvaluationCommands,
         clock: Callable[[], float],
     ) -> None:
@@ -150,15 +150,17 @@ class RoundCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "start_round": Command(RoundConfig, self.start_round, MADE, makes_work=True, by_person=True),
-            "import_round": Command(ImportRound, self.import_round, MADE, makes_work=True, by_person=True),
-            "close_round": Command(RoundName, self.close_round, audit_log.by_round, by_person=True),
-            "open_round": Command(RoundName, self.open_round, audit_log.by_round),
+            "start_round": Command(RoundConfig, self.start_round, CREATED, makes_work=True, by_person=True),
+            "import_round": Command(ImportRound, self.import_round, CREATED, makes_work=True, by_person=True),
+            "close_round": Command(RoundName, self.close_round, audit_log.find_round_subject, by_person=True),
+            "open_round": Command(RoundName, self.open_round, audit_log.find_round_subject),
             "leave_rater_out": Command(
-                RaterOfRound, self.leave_rater_out, audit_log.by_rater, by_person=True
+                RaterOfRound, self.leave_rater_out, audit_log.find_rater_subject, by_person=True
             ),
-            "take_rater_in": Command(RaterOfRound, self.take_rater_in, audit_log.by_rater),
-            "let_rater_in": Command(RaterOfRound, self.let_rater_in, audit_log.by_rater, by_person=True),
+            "take_rater_in": Command(RaterOfRound, self.take_rater_in, audit_log.find_rater_subject),
+            "let_rater_in": Command(
+                RaterOfRound, self.let_rater_in, audit_log.find_rater_subject, by_person=True
+            ),
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
@@ -171,8 +173,8 @@ class RoundCommands:
                 field="requests",
             )
         check_scales(config)
-        round_id = job_queue.new_id("round", self.clock())
-        with held_files(self.launching.home, config, round_id), self.database.transaction() as tx:
+        round_id = job_queue.create_id("round", self.clock())
+        with hold_files(self.launching.home, config, round_id), self.database.transaction() as tx:
             if config.prompts_file:
                 config, answering = self._of_file(tx, config, round_id)
                 check_name(tx, config)
@@ -204,9 +206,9 @@ class RoundCommands:
         models: list[RoundModel] = []
         answering: list[str] = []
         for place, model in enumerate(config.models):
-            with _at_model(place):
+            with _prefix_model_errors(place):
                 if not model.answers:
-                    name = registered_versions.fixed(tx, self.launching.home, model.model)
+                    name = registered_versions.pin_version(tx, self.launching.home, model.model)
                     model = model.model_copy(update={"model": name})
                 run = self._run(tx, model)
                 model = model.model_copy(update={"run": run["run_id"]}) if run else model
@@ -219,7 +221,7 @@ class RoundCommands:
         if not model.run:
             return None
         if not model.answers:
-            return self.evaluating.checked_run(tx, ChosenModel(run=model.run, checkpoint=model.checkpoint))
+            return self.evaluating.checked_run(tx, ModelSelection(run=model.run, checkpoint=model.checkpoint))
         try:
             return runs.get_run(tx, model.run)
         except NotFoundError as error:
@@ -235,7 +237,7 @@ class RoundCommands:
                 fix="Choose another run, or its base model.",
                 field="run",
             )
-        document = AnswerPrompts.parse(_answering(config, model) | {"round": round_id})
+        document = AnswerPrompts.parse(_build_answer_settings(config, model) | {"round": round_id})
         title = f"{run['name'] if run else model.model} answers for {config.name}"
         return self.launching.queue_job(tx, rounds.ANSWERING, title, document.model_dump())
 
@@ -249,8 +251,8 @@ class RoundCommands:
         answering: Sequence[str] = (),
     ) -> RoundQueued:
         if config.gold_dataset:
-            config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
-        config = config.model_copy(update={"raters": workload.named(tx, config.raters)})
+            config = config.model_copy(update={"gold_dataset": _find_gold_dataset(tx, config)})
+        config = config.model_copy(update={"raters": workload.resolve_people(tx, config.raters)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)
@@ -272,7 +274,7 @@ class RoundCommands:
         name = config.models[place].evaluation
         if not name:
             return None
-        return answered_evaluation(tx, name, f"models.{place}.evaluation")
+        return get_answered_evaluation(tx, name, f"models.{place}.evaluation")
 
     def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
         """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
@@ -303,69 +305,69 @@ class RoundCommands:
         """Queue the answers of a model: to the very prompts that others answered, where some did."""
         rows = {"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part, "where": config.where}
         document = {
-            **_answering(config, model),
+            **_build_answer_settings(config, model),
             **rows,
             "dataset": dataset,
             "max_rows": config.items,
             "metrics": [ANSWERS_METRIC],
         }
-        with _at_model(place):
+        with _prefix_model_errors(place):
             return self.evaluating.queue(tx, EvaluateConfig.parse(document))
 
     def import_round(self, config: ImportRound, person: Person) -> JobQueued:
         """Queue the reading of a round that was rated elsewhere."""
         if not config.name:
-            config = config.model_copy(
-                update={"name": suggested_name({"path": config.path or config.upload})}
-            )
+            config = config.model_copy(update={"name": suggest_name({"path": config.path or config.upload})})
         work = {"round": config.model_dump(exclude_none=True), "created_by": dict(person)}
         with self.database.transaction() as tx:
             return {"job_id": self.launching.queue_job(tx, "import_round", f"Import {config.name}", work)}
 
-    def close_round(self, body: RoundName, person: Person) -> Done:
+    def close_round(self, body: RoundName, person: Person) -> EmptyAnswer:
         """Nobody rates any more, and the results can be seen."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if round["state"] == "closed":
                 raise StateError(f"{round['name']} is closed already.")
-            at = job_queue.utc(self.clock())
+            at = job_queue.to_utc(self.clock())
             rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
-            tasks.release(tx, round["round_id"])
+            tasks.release_holds(tx, round["round_id"])
         return {}
 
-    def open_round(self, body: RoundName) -> Done:
+    def open_round(self, body: RoundName) -> EmptyAnswer:
         """Have a closed round rated further."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if round["state"] == "open":
                 raise StateError(f"{round['name']} is open already.")
-            if is_from_elsewhere(round):
+            if is_imported_round(round):
                 raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
             rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
         return {}
 
-    def leave_rater_out(self, body: RaterOfRound, person: Person) -> Done:
+    def leave_rater_out(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
         """Have what a rater said not count; it is kept, and said so."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if not ratings.dealt(tx, round["round_id"], body.person):
                 raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
-            ratings.leave_out(tx, round["round_id"], body.person, person, job_queue.utc(self.clock()))
+            ratings.exclude_rater(tx, round["round_id"], body.person, person, job_queue.to_utc(self.clock()))
         return {}
 
-    def take_rater_in(self, body: RaterOfRound) -> Done:
+    def take_rater_in(self, body: RaterOfRound) -> EmptyAnswer:
         """Have it count again."""
         with self.database.transaction() as tx:
-            ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
+            ratings.include_rater(tx, rounds.get(tx, body.round)["round_id"], body.person)
         return {}
 
-    def let_rater_in(self, body: RaterOfRound, person: Person) -> Done:
+    def let_rater_in(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
         """Have a rater who failed the qualification go on all the same; it is kept who said so."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if not ratings.dealt(tx, round["round_id"], body.person):
                 raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
-            ratings.insert_let_in(tx, round["round_id"], body.person, person, job_queue.utc(self.clock()))
+            ratings.insert_qualification_override(
+                tx, round["round_id"], body.person, person, job_queue.to_utc(self.clock())
+            )
         return {}
 
 
@@ -382,7 +384,7 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
         if run_id:
             run = runs.get_run(tx, run_id)
             names += [run["name"], run["model"]]
-    if named := named_in(config.name, names):
+    if named := find_named_model(config.name, names):
         raise ConfigError(
             f"The name of the round names {named}, one of its models, and raters see it.",
             fix="Give the round a name that tells nothing of its models.",
@@ -390,7 +392,7 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
         )
 
 
-def check_scales(config: HowRated) -> None:
+def check_scales(config: RatingSettings) -> None:
     """Raise ConfigError (criteria) where an end of a new round's scale has no words: a point between two ends
     can do without."""
     for place, criterion in enumerate(config.criteria):
@@ -406,7 +408,7 @@ def check_scales(config: HowRated) -> None:
 def check_not_rated(tx: Transaction, job: Job) -> None:
     """Raise StateError where a round that is being made needs this run or evaluation."""
     for field in ("run", "evaluation"):
-        if titles := rounds.users(tx, field, job["job_id"]):
+        if titles := rounds.list_dependent_titles(tx, field, job["job_id"]):
             raise StateError(
                 f"{job['title']} is needed by “{titles[0]}”, which is being made.",
                 fix="Wait until the round is there, or cancel it first.",
@@ -414,7 +416,7 @@ def check_not_rated(tx: Transaction, job: Job) -> None:
 
 
 @contextmanager
-def _at_model(place: int) -> Iterator[None]:
+def _prefix_model_errors(place: int) -> Iterator[None]:
     """What is wrong with a model of the round is named by its place."""
     try:
         yield
@@ -424,7 +426,7 @@ def _at_model(place: int) -> Iterator[None]:
         raise
 
 
-def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
+def _build_answer_settings(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
     """Which model answers, and how."""
     document: dict[str, Any] = {
         **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
@@ -437,7 +439,7 @@ def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
     return document
 
 
-def _gold(tx: Transaction, config: RoundConfig) -> str:
+def _find_gold_dataset(tx: Transaction, config: RoundConfig) -> str:
     """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
     dataset = datasets.get_dataset(tx, config.gold_dataset)
     if config.protocol == "label":

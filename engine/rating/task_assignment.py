@@ -24,86 +24,92 @@ from engine.rating.task_selection import (
     CheckUnits,
     NewTask,
     RatedTask,
-    Table,
+    SelectionState,
     Unit,
-    calibration_size,
-    check_unit,
-    deal,
-    groups_of,
-    qualified,
+    build_check_unit,
+    compute_calibration_size,
+    has_qualified,
+    list_model_groups,
+    select_tasks,
 )
 from engine.server import audit_log
 from engine.server.command import Command
 from store.core.config import Config
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
-from store.core.rating_schemas import CHECKS, CheckKind, DealtTask, PairChoice, Round, is_from_elsewhere
+from store.core.rating_schemas import CHECKS, AssignedTask, CheckKind, PairChoice, Round, is_imported_round
 from store.core.schemas import Job, Person
 from store.db.database import Database, Queryable, Transaction
-from store.http.schemas import Done
+from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
 from store.rating import ratings, rounds, tasks, workload
 from store.rating import tasks as holds
 from store.rating import tasks as own_tasks
 from store.rating.config import MAX_RATERS, REPEATED, AssignedRater, RoundConfig
-from store.rating.schemas import RatingsReleased
+from store.rating.schemas import ReleasedTaskCounts
 from store.rating.tasks import OpenUnit, OwnTasks
 
 
 def ensure_units(tx: Transaction, round: Round, config: RoundConfig) -> None:
     """Have the units of a round counted."""
-    groups = groups_of(len(round["systems"]), config.protocol)
-    size = calibration_size(round["item_count"], config.calibration_share)
+    groups = list_model_groups(len(round["systems"]), config.protocol)
+    size = compute_calibration_size(round["item_count"], config.calibration_share)
     tasks.ensure_units(tx, round["round_id"], groups, size, config.seed)
 
 
-def dealing_table(
+def build_selection_state(
     tx: Transaction, round: Round, config: RoundConfig, person: Person, own: OwnTasks, *,
     quota: int | None, most: int, random: Random,
-) -> Table:  # fmt: skip
+) -> SelectionState:  # fmt: skip
     """What the dealer sees, of a rater who may rate so many in all, to deal `most` new tasks."""
     round_id, person_id = round["round_id"], person["person_id"]
     calibration: list[OpenUnit] = []
     if config.calibration_share:
-        size = calibration_size(round["item_count"], config.calibration_share)
+        size = compute_calibration_size(round["item_count"], config.calibration_share)
         everybodys = size if quota is None else min(size, quota // 2)
-        calibration = tasks.calibration(tx, round_id, person_id, most=everybodys, limit=most)
+        calibration = tasks.list_calibration_units(tx, round_id, person_id, most=everybodys, limit=most)
     salt = random.getrandbits(31)
-    wanting = tasks.wanting(*(tx, round_id, person_id), overlap=config.overlap, salt=salt, limit=most)
+    wanting = tasks.list_incomplete_units(
+        *(tx, round_id, person_id), overlap=config.overlap, salt=salt, limit=most
+    )
     disputed: list[OpenUnit] = []
     if config.adjudicate and len(calibration) + len(wanting) < most:
-        disputed = tasks.disputed(tx, round, person_id, overlap=config.overlap, limit=most)
-    return Table(
-        calibration=_units(calibration),
-        wanting=_units(wanting),
-        disputed=_units(disputed),
+        disputed = tasks.list_disputed_units(tx, round, person_id, overlap=config.overlap, limit=most)
+    return SelectionState(
+        calibration=_build_units(calibration),
+        wanting=_build_units(wanting),
+        disputed=_build_units(disputed),
         had=own.had,
         dealt=own.dealt,
-        repeatable=_repeatable(tx, round_id, person_id, config, own, most),
+        repeatable=_list_repeatable(tx, round_id, person_id, config, own, most),
         repeat_share=config.repeat_share if config.protocol in REPEATED else 0.0,
-        checks=_checks(tx, round, config, person_id),
+        checks=_list_check_units(tx, round, config, person_id),
     )
 
 
-def _checks(db: Queryable, round: Round, config: RoundConfig, person_id: str) -> dict[CheckKind, CheckUnits]:
+def _list_check_units(
+    db: Queryable, round: Round, config: RoundConfig, person_id: str
+) -> dict[CheckKind, CheckUnits]:
     """Items by which raters are checked in between, that the person has not had."""
     shares: dict[CheckKind, float] = {"gold": config.gold_share, "attention": config.attention_share}
-    ids = rounds.check_ids(db, round["round_id"])
+    ids = rounds.list_check_ids(db, round["round_id"])
     if not any(ids[kind] for kind in shares):
         return {}
-    had = tasks.own_items(db, round["round_id"], person_id, list(shares))
+    had = tasks.list_own_items(db, round["round_id"], person_id, list(shares))
     return {
-        kind: CheckUnits(check_units(round, config, [each for each in ids[kind] if each not in had]), share)
+        kind: CheckUnits(
+            build_check_units(round, config, [each for each in ids[kind] if each not in had]), share
+        )
         for kind, share in shares.items()
     }
 
 
-def check_units(round: Round, config: RoundConfig, item_ids: Sequence[int]) -> list[Unit]:
+def build_check_units(round: Round, config: RoundConfig, item_ids: Sequence[int]) -> list[Unit]:
     """What is rated of check items."""
-    return [check_unit(item_id, len(round["systems"]), config.protocol) for item_id in item_ids]
+    return [build_check_unit(item_id, len(round["systems"]), config.protocol) for item_id in item_ids]
 
 
-def _repeatable(
+def _list_repeatable(
     db: Queryable, round_id: str, person_id: str, config: RoundConfig, own: OwnTasks, most: int
 ) -> list[RatedTask]:
     """Only read where one of the next tasks is to come again."""
@@ -112,11 +118,11 @@ def _repeatable(
         return []
     return [
         RatedTask(task.task_id, Unit(task.item_id, tuple(sorted(task.systems))), tuple(task.systems))
-        for task in tasks.repeatable(db, round_id, person_id, but_last=REPEAT_AFTER - 1)
+        for task in tasks.list_repeatable_tasks(db, round_id, person_id, but_last=REPEAT_AFTER - 1)
     ]
 
 
-def _units(open_units: list[OpenUnit]) -> list[Unit]:
+def _build_units(open_units: list[OpenUnit]) -> list[Unit]:
     return [Unit(unit.item_id, unit.systems) for unit in open_units]
 
 
@@ -135,9 +141,9 @@ class RoundRater:
         return self.round["round_id"], self.person["person_id"]
 
 
-def rater_of(db: Queryable, round: Round, person: Person) -> RoundRater | None:
+def find_rater(db: Queryable, round: Round, person: Person) -> RoundRater | None:
     """None where others are named for the round."""
-    named = workload.assignments(db, round["round_id"])
+    named = workload.list_assignments(db, round["round_id"])
     own = next((each for each in named if each["person_id"] == person["person_id"]), None)
     if named and own is None:
         return None
@@ -147,9 +153,9 @@ def rater_of(db: Queryable, round: Round, person: Person) -> RoundRater | None:
     return RoundRater(round, config, person, quota)
 
 
-def checked_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
+def require_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
     """Raises StateError where others are named for the round."""
-    rater = rater_of(db, round, person)
+    rater = find_rater(db, round, person)
     if rater is None:
         raise StateError(
             f"{round['name']} is rated by people who are named for it, and you are not.",
@@ -163,33 +169,35 @@ def is_qualified(db: Queryable, rater: RoundRater) -> bool | None:
     if not rater.config.qualification_items:
         return True
     round_id, person_id = rater.ids
-    ids = rounds.check_ids(db, round_id)["qualification"]
-    tasks = own_tasks.last_rated(db, round_id, person_id, len(ids), "qualification")
+    ids = rounds.list_check_ids(db, round_id)["qualification"]
+    tasks = own_tasks.list_last_rated(db, round_id, person_id, len(ids), "qualification")
     let_in = any(each["person_id"] == person_id for each in ratings.let_in(db, round_id))
-    return qualified(rater.config, tasks, rounds.some_items(db, round_id, ids).values(), let_in=let_in)
+    return has_qualified(rater.config, tasks, rounds.some_items(db, round_id, ids).values(), let_in=let_in)
 
 
-def hold_again(tx: Transaction, rater: RoundRater, have: Sequence[str], at: datetime) -> None:
+def renew_tasks(tx: Transaction, rater: RoundRater, have: Sequence[str], at: datetime) -> None:
     """Renew what the person's page has; what it had let go, it holds again where nobody took it."""
-    holds.end_silent(tx, rater.ids[0], at)
-    if have and holds.renew(tx, *rater.ids, have, at) < len(have):
-        holds.take_up(tx, *rater.ids, at, overlap=rater.config.overlap, limit=len(have), task_ids=have)
+    holds.release_silent(tx, rater.ids[0], at)
+    if have and holds.renew_holds(tx, *rater.ids, have, at) < len(have):
+        holds.hold_again(tx, *rater.ids, at, overlap=rater.config.overlap, limit=len(have), task_ids=have)
 
 
-def fill(tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random) -> list[DealtTask]:
+def fill_tasks(
+    tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random
+) -> list[AssignedTask]:
     """What the person holds in the end: what they held, what they had let go, and new tasks up to `want`."""
     ensure_units(tx, rater.round, rater.config)
-    holds.end_silent(tx, rater.ids[0], at)
-    held = holds.held(tx, *rater.ids)
+    holds.release_silent(tx, rater.ids[0], at)
+    held = holds.list_held_tasks(tx, *rater.ids)
     most = want - len(held)
     may_rate = is_qualified(tx, rater)
     if most <= 0 or may_rate is False:
         return held
     own = own_tasks.count_own_tasks(tx, *rater.ids)
     if may_rate and rater.quota is not None:
-        most = min(most, rater.quota - _against_quota(own))
+        most = min(most, rater.quota - _count_against_quota(own))
     if own.let_go and most > 0:
-        taken_up = holds.take_up(
+        taken_up = holds.hold_again(
             *(tx, *rater.ids, at),
             overlap=rater.config.overlap,
             limit=most,
@@ -198,31 +206,33 @@ def fill(tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Ra
         most -= taken_up
         own = own_tasks.count_own_tasks(tx, *rater.ids) if taken_up else own
     if most > 0:
-        tasks = (_new_tasks if may_rate else _qualification)(tx, rater, own, most, random)
+        tasks = (_select_new_tasks if may_rate else _select_qualification_tasks)(tx, rater, own, most, random)
         _insert(tx, rater, own, tasks, at)
-    return holds.held(tx, *rater.ids)
+    return holds.list_held_tasks(tx, *rater.ids)
 
 
-def _against_quota(own: OwnTasks) -> int:
+def _count_against_quota(own: OwnTasks) -> int:
     """Tasks that are rated or held, but those by which raters are checked."""
     return sum(count for purpose, count in own.dealt.items() if purpose not in CHECKS)
 
 
-def _new_tasks(tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random) -> list[NewTask]:
-    table = dealing_table(
+def _select_new_tasks(
+    tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
+) -> list[NewTask]:
+    table = build_selection_state(
         *(tx, rater.round, rater.config, rater.person, own), quota=rater.quota, most=most, random=random
     )
-    return deal(table, most, random)
+    return select_tasks(table, most, random)
 
 
-def _qualification(
+def _select_qualification_tasks(
     tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
 ) -> list[NewTask]:
     """Items of the qualification that the person has not had."""
-    had = own_tasks.own_items(tx, *rater.ids, ["qualification"])
-    ids = [each for each in rounds.check_ids(tx, rater.ids[0])["qualification"] if each not in had]
-    units = check_units(rater.round, rater.config, ids)
-    tasks = deal(Table(calibration=units, had=own.had), most, random)
+    had = own_tasks.list_own_items(tx, *rater.ids, ["qualification"])
+    ids = [each for each in rounds.list_check_ids(tx, rater.ids[0])["qualification"] if each not in had]
+    units = build_check_units(rater.round, rater.config, ids)
+    tasks = select_tasks(SelectionState(calibration=units, had=own.had), most, random)
     return [task._replace(purpose="qualification") for task in tasks]
 
 
@@ -239,10 +249,10 @@ def _insert(
         for place, task in enumerate(tasks)
     ]
     ratings.insert_tasks(tx, rater.ids[0], rater.person, rows, at)
-    holds.hold(tx, *rater.ids, [row.task_id for row in rows], at)
+    holds.hold_tasks(tx, *rater.ids, [row.task_id for row in rows], at)
 
 
-class Assigned(RoundName):
+class RoundAssignment(RoundName):
     """Who rates a round from now on: these and nobody else, or whoever may rate."""
 
     raters: list[AssignedRater] = Field(default_factory=list, max_length=MAX_RATERS)
@@ -255,7 +265,7 @@ class Assigned(RoundName):
         return self
 
 
-class Released(RoundName):
+class AssignmentRelease(RoundName):
     """Whose tasks go to whoever asks next; everybody's where nobody is named."""
 
     person: str = Field("", max_length=200)
@@ -270,33 +280,35 @@ class AssignmentCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "assign_round": Command(Assigned, self.assign_round, audit_log.by_round, by_person=True),
-            "release_round": Command(Released, self.release_round, audit_log.by_round),
+            "assign_round": Command(
+                RoundAssignment, self.assign_round, audit_log.find_round_subject, by_person=True
+            ),
+            "release_round": Command(AssignmentRelease, self.release_round, audit_log.find_round_subject),
         }
 
-    def assign_round(self, body: Assigned, person: Person) -> RatingsReleased:
+    def assign_round(self, body: RoundAssignment, person: Person) -> ReleasedTaskCounts:
         """Have these people rate a round, and nobody else; what others hold goes to them. Raises ConfigError
         that names the rater."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if is_from_elsewhere(round):
+            if is_imported_round(round):
                 raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
             round_id = round["round_id"]
-            named = workload.named(tx, body.raters)
-            workload.set_assignments(tx, round_id, named, person["name"], job_queue.utc(self.clock()))
+            named = workload.resolve_people(tx, body.raters)
+            workload.set_assignments(tx, round_id, named, person["name"], job_queue.to_utc(self.clock()))
             if not named:
                 return {"released": 0}
-            return {"released": tasks.release_of_others(tx, round_id, [each.person for each in named])}
+            return {"released": tasks.release_others(tx, round_id, [each.person for each in named])}
 
-    def release_round(self, body: Released) -> RatingsReleased:
+    def release_round(self, body: AssignmentRelease) -> ReleasedTaskCounts:
         """Have what a person holds, or everybody, go to whoever asks next; a rating of it is still taken, as
         long as nobody else has given one."""
         with self.database.transaction() as tx:
             round_id = rounds.get(tx, body.round)["round_id"]
-            tasks.end_silent(
-                tx, round_id, job_queue.utc(self.clock())
+            tasks.release_silent(
+                tx, round_id, job_queue.to_utc(self.clock())
             )  # which nobody holds any more: not counted
-            return {"released": tasks.release(tx, round_id, body.person or None)}
+            return {"released": tasks.release_holds(tx, round_id, body.person or None)}
 
 
 # The command that lets a language model be one of the raters of a round, named as such.
@@ -305,14 +317,14 @@ class AssignmentCommands:
 # over prompt by prompt. Where the order decided, the judge says a tie.
 
 
-class JudgeRates(Config):
+class JudgeRatingRequest(Config):
     """`judging`: the job in which a judge compared the round's two evaluations."""
 
     round: str = Field(min_length=1, max_length=120)
     judging: str = Field(min_length=1, max_length=120)
 
 
-class RoundJudges:
+class JudgeRatingCommands:
     """The command over one store."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
@@ -320,15 +332,15 @@ class RoundJudges:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"judge_rates": Command(JudgeRates, self.judge_rates, audit_log.by_round)}
+        return {"judge_rates": Command(JudgeRatingRequest, self.judge_rates, audit_log.find_round_subject)}
 
-    def judge_rates(self, body: JudgeRates) -> Done:
+    def judge_rates(self, body: JudgeRatingRequest) -> EmptyAnswer:
         """Take what the judge said as its ratings. Raises ConfigError (judging) and StateError."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             job = job_queue.get_job(tx, body.judging)
             by_row = self._preferences(round, job)
-            judge = _as_person(job)
+            judge = _build_judge_person(job)
             if ratings.dealt(tx, round["round_id"], judge["person_id"]):
                 raise StateError(f"{judge['name']} has rated this round already.")
             self._rate(tx, round, judge, by_row)
@@ -361,7 +373,7 @@ class RoundJudges:
         }
 
     def _rate(self, tx: Transaction, round: Round, judge: Person, by_row: dict[int, float]) -> None:
-        at, place = job_queue.utc(self.clock()), 0
+        at, place = job_queue.to_utc(self.clock()), 0
         for item in rounds.items(tx, round["round_id"]):
             if item["row_id"] not in by_row:
                 continue
@@ -381,6 +393,6 @@ class RoundJudges:
             raise StateError("The judge saw none of the prompts of this round.")
 
 
-def _as_person(job: Job) -> Person:
+def _build_judge_person(job: Job) -> Person:
     model = job["config"]["judge"]["model"]
     return {"person_id": f"judge:{job['job_id']}", "name": f"LLM judge {model}", "role": "rater"}

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from engine.rating.analysis.rater_checks import passed_qualification
-from store.core.rating_schemas import CheckKind, DealtTask, Purpose, RatingProtocol, RoundItem
+from engine.rating.analysis.rater_checks import has_passed_qualification
+from store.core.rating_schemas import AssignedTask, CheckKind, Purpose, RatingProtocol, RoundItem
 from store.rating.config import RoundConfig
 
 # What a rater is given next, as a pure function of what was dealt so far.
@@ -64,7 +64,7 @@ class CheckUnits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class SelectionState:
     """What the dealer sees, of one rater.
 
     calibration: what everybody rates and the rater has not had, in its order. wanting: what needs ratings and
@@ -84,7 +84,7 @@ class Table:
     checks: Mapping[CheckKind, CheckUnits] = field(default_factory=dict)
 
 
-def groups_of(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:
+def list_model_groups(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:
     """The models of each unit of a prompt, in a round of so many."""
     if protocol in ("rank", "label"):
         return [tuple(range(systems))]
@@ -93,17 +93,17 @@ def groups_of(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:
     return [(system,) for system in range(systems)]
 
 
-def calibration_size(prompts: int, share: float) -> int:
+def compute_calibration_size(prompts: int, share: float) -> int:
     """How many prompts of a round everybody rates."""
     if not share:
         return 0
     return min(max(MIN_CALIBRATION, math.ceil(prompts * share)), prompts // 2)
 
 
-def deal(table: Table, most: int, random: Random) -> list[NewTask]:
+def select_tasks(table: SelectionState, most: int, random: Random) -> list[NewTask]:
     """At most so many new tasks, in the order in which the rater gets them."""
-    sides = _Sides(table.had, random)
-    fresh = _Fresh(table)
+    sides = _AnswerOrder(table.had, random)
+    fresh = _NewUnits(table)
     checks = _CheckQueue(table)
     repeatable = list(table.repeatable)
     purposes = Counter(table.dealt)
@@ -125,7 +125,7 @@ def deal(table: Table, most: int, random: Random) -> list[NewTask]:
     return tasks
 
 
-def repeats_of(count: int, repeat_share: float) -> int:
+def count_repeats(count: int, repeat_share: float) -> int:
     """How many come again, at most, to a rater who is given so many units, by the end of them."""
     most = count if count >= REPEAT_AFTER else 0  # else none lies far enough back
     repeats = 0
@@ -137,7 +137,7 @@ def repeats_of(count: int, repeat_share: float) -> int:
 class _CheckQueue:
     """Items by which the rater is checked, in among the others, none of them first."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: SelectionState) -> None:
         self._left = {kind: (list(checks.units), checks.share) for kind, checks in table.checks.items()}
 
     def next(self, place: int, purposes: Mapping[Purpose, int]) -> tuple[Unit, Purpose] | None:
@@ -148,10 +148,10 @@ class _CheckQueue:
         return None
 
 
-class _Fresh:
+class _NewUnits:
     """Units that the rater has not had: everybody's, then those that need ratings, then the disputed."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: SelectionState) -> None:
         self._calibration, self._disputed = iter(table.calibration), iter(table.disputed)
         self._wanting: dict[tuple[int, ...], list[Unit]] = {}
         for unit in reversed(table.wanting):
@@ -181,7 +181,7 @@ class _Fresh:
         return (unit, "adjudication") if unit else None
 
 
-class _Sides:
+class _AnswerOrder:
     """The order in which answers are seen: each is first about as often, for this rater and these models."""
 
     def __init__(self, had: Mapping[tuple[tuple[int, ...], int], int], random: Random) -> None:
@@ -204,18 +204,18 @@ class _Sides:
 # that it is shown in its own order.
 
 
-def check_unit(item_id: int, systems: int, protocol: RatingProtocol) -> Unit:
+def build_check_unit(item_id: int, systems: int, protocol: RatingProtocol) -> Unit:
     """What is rated of a check item in a round of so many models: a pair, all answers, or one."""
     if protocol == "pairwise":
         return Unit(item_id, (0, 1))
     return Unit(item_id, tuple(range(systems)) if protocol in ("rank", "label") else (0,))
 
 
-def qualified(
-    config: RoundConfig, tasks: Sequence[DealtTask], items: Iterable[RoundItem], *, let_in: bool = False
+def has_qualified(
+    config: RoundConfig, tasks: Sequence[AssignedTask], items: Iterable[RoundItem], *, let_in: bool = False
 ) -> bool | None:
     """Whether a rater may rate the round, by their tasks; None until every qualification item is answered.
     let_in: whoever leads the round let the rater in."""
     if let_in:
         return True
-    return passed_qualification(tasks, items, config.qualification_pass, config.gold_tolerance)
+    return has_passed_qualification(tasks, items, config.qualification_pass, config.gold_tolerance)

@@ -14,17 +14,17 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from store.core.rating_schemas import COUNTING, DealtTask, PromptTurn, RatingSubject, Round, RoundItem
+from store.core.rating_schemas import COUNTING, AssignedTask, PromptTurn, RatingSubject, Round, RoundItem
 
 
-def last_asked(prompt: Sequence[PromptTurn]) -> str:
+def find_last_question(prompt: Sequence[PromptTurn]) -> str:
     """What the user said last."""
     return next((turn["content"] for turn in prompt[::-1] if turn["role"] == "user"), "")
 
 
-def judged_text(subject: RatingSubject, item: RoundItem, systems: Sequence[int]) -> str:
+def find_judged_text(subject: RatingSubject, item: RoundItem, systems: Sequence[int]) -> str:
     """The answer that was shown, or what was asked; `systems`: of the task."""
-    return item["answers"][systems[0]] or "" if subject == "answer" else last_asked(item["prompt"])
+    return item["answers"][systems[0]] or "" if subject == "answer" else find_last_question(item["prompt"])
 
 
 # What people said in a round, as rows to train on.
@@ -54,7 +54,7 @@ class RoundRows(NamedTuple):
     left_out: Counter[str]
 
 
-def pair_votes(tasks: Iterable[DealtTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
+def list_pair_votes(tasks: Iterable[AssignedTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
     """The votes of a round of pairs or of ranks, without those of raters that are left out."""
     for task in tasks:
         answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
@@ -63,7 +63,9 @@ def pair_votes(tasks: Iterable[DealtTask], left_out: Collection[str] = ()) -> It
         order = tuple(task["systems"])
         if "choice" in answer:
             verdict = {"A": order[0], "B": order[-1]}.get(answer["choice"], answer["choice"])
-            yield PairVote(task["item_id"], _pair(order[0], order[-1]), verdict, task["person_name"], order)
+            yield PairVote(
+                task["item_id"], _sort_pair(order[0], order[-1]), verdict, task["person_name"], order
+            )
         elif "ranks" in answer:
             ranks = dict(zip(order, answer["ranks"], strict=True))
             for one_system, other in itertools.combinations(sorted(order), 2):
@@ -73,11 +75,11 @@ def pair_votes(tasks: Iterable[DealtTask], left_out: Collection[str] = ()) -> It
                 yield PairVote(task["item_id"], (one_system, other), verdict, task["person_name"], order)
 
 
-def _pair(first: int, second: int) -> tuple[int, int]:
+def _sort_pair(first: int, second: int) -> tuple[int, int]:
     return (first, second) if first < second else (second, first)
 
 
-def preference_rows(
+def build_preference_rows(
     votes: Iterable[PairVote],
     items: Mapping[int, RoundItem],
     *,
@@ -103,14 +105,14 @@ def preference_rows(
         else:
             worse = pair[1] if better == pair[0] else pair[0]
             chosen, rejected = item["answers"][better], item["answers"][worse]
-            if fault := _fault(item, chosen, rejected):
+            if fault := _find_fault(item, chosen, rejected):
                 left_out[fault] += 1
             else:
-                rows.append(_preference(item, chosen or "", rejected or "", share, better, cast_votes))
+                rows.append(_build_preference(item, chosen or "", rejected or "", share, better, cast_votes))
     return RoundRows(rows, left_out)
 
 
-def _fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
+def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
     """Why two answers are no pair to train on; empty where they are one."""
     if any(turn["role"] == NOTE for turn in item["prompt"]):
         return "the prompt's text is not in the file"
@@ -123,14 +125,14 @@ def _fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
     return "an answer goes on for several turns" if FURTHER_TURN in chosen + rejected else ""
 
 
-def _preference(
+def _build_preference(
     item: RoundItem, chosen: str, rejected: str, share: float, better: int, votes: Sequence[PairVote]
 ) -> dict[str, Any]:
     asked = [dict(turn) for turn in item["prompt"]]
     return {
         "chosen": [*asked, {"role": "assistant", "content": chosen}],
         "rejected": [*asked, {"role": "assistant", "content": rejected}],
-        "prompt_id": _prompt_id(item),
+        "prompt_id": _find_prompt_id(item),
         "agreement": round(share, 4),
         "votes": len(votes),
         "raters": ", ".join(sorted({vote.rater for vote in votes})),
@@ -138,8 +140,8 @@ def _preference(
     }
 
 
-def correction_rows(
-    tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+def build_correction_rows(
+    tasks: Iterable[AssignedTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
 ) -> RoundRows:
     """Conversations that end with the answer as a person corrected it, each text once."""
     rows: list[dict[str, Any]] = []
@@ -161,7 +163,7 @@ def correction_rows(
         rows.append(
             {
                 "messages": turns,
-                "prompt_id": _prompt_id(item),
+                "prompt_id": _find_prompt_id(item),
                 "rater": task["person_name"],
                 "changed": answer["text"] != before,
             }
@@ -169,8 +171,8 @@ def correction_rows(
     return RoundRows(rows, reasons)
 
 
-def label_rows(
-    tasks: Iterable[DealtTask],
+def build_label_rows(
+    tasks: Iterable[AssignedTask],
     items: Mapping[int, RoundItem],
     left_out: Collection[str] = (),
     *,
@@ -195,7 +197,7 @@ def label_rows(
     for item_id, labels in sorted(given.items()):
         label, count = Counter(name for name, _ in labels).most_common(1)[0]
         share = count / len(labels)
-        text = last_asked(items[item_id]["prompt"])
+        text = find_last_question(items[item_id]["prompt"])
         if len(labels) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -207,14 +209,17 @@ def label_rows(
         else:
             raters = ", ".join(sorted({name for _, name in labels}))
             rows.append(
-                {"text": text, "label": label, "prompt_id": _prompt_id(items[item_id]),
+                {"text": text, "label": label, "prompt_id": _find_prompt_id(items[item_id]),
                  "item_id": item_id, "agreement": round(share, 4), "votes": len(labels), "raters": raters}
             )  # fmt: skip
     return RoundRows(rows, reasons)
 
 
-def written_rows(
-    round: Round, tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+def build_written_rows(
+    round: Round,
+    tasks: Iterable[AssignedTask],
+    items: Mapping[int, RoundItem],
+    left_out: Collection[str] = (),
 ) -> RoundRows:
     """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
     round's question about the answer that was given."""
@@ -235,11 +240,11 @@ def written_rows(
                 {"role": "user", "content": round["config"]["instruction"]},
             ]
         turns.append({"role": "assistant", "content": answer["written"]})
-        rows.append({"messages": turns, "prompt_id": _prompt_id(item), "rater": task["person_name"]})
+        rows.append({"messages": turns, "prompt_id": _find_prompt_id(item), "rater": task["person_name"]})
     return RoundRows(rows, reasons)
 
 
-def _prompt_id(item: RoundItem) -> str:
+def _find_prompt_id(item: RoundItem) -> str:
     """What keeps the rows of one prompt together when a data set is split: its row, or else its very words,
     as a file may ask the same several times."""
     if item["row_id"] is not None:

@@ -16,14 +16,14 @@ from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluation_pairs, evaluations
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import Evaluation
-from store.http.schemas import Done, EvidenceQueued
+from store.http.schemas import EmptyAnswer, EvaluationsQueued
 from store.jobs import job_queue
 from store.registry import gate_candidates, gate_evidence, model_versions
-from store.registry.config import GateConfig, GateOf, SetGate
-from store.registry.gate_candidates import Candidate, name_of
+from store.registry.config import GateConfig, GateReference, SetGate
+from store.registry.gate_candidates import Candidate, format_version_reference
 from store.runs import runs
 
-ON_ROWS = ("not_worse_than", "better_on_task", "calibration_under")
+ROW_CHECKS = ("not_worse_than", "better_on_task", "calibration_under")
 
 
 class GateCommands:
@@ -37,36 +37,38 @@ class GateCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "set_gate": Command(SetGate, self.set_gate, _gate_of, by_person=True),
-            "gather_gate_evidence": Command(GateOf, self.gather, _at_gate, makes_work=True),
+            "set_gate": Command(SetGate, self.set_gate, _find_gate_subject, by_person=True),
+            "gather_gate_evidence": Command(
+                GateReference, self.gather, _find_checked_gate_subject, makes_work=True
+            ),
         }
 
-    def set_gate(self, body: SetGate, person: Person) -> Done:
+    def set_gate(self, body: SetGate, person: Person) -> EmptyAnswer:
         """Another gate for an alias; data sets are kept by their ids. Raises ConfigError at the check."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
-            document = _with_ids(tx, body.gate)
-            at = job_queue.utc(self.clock())
+            document = _resolve_ids(tx, body.gate)
+            at = job_queue.to_utc(self.clock())
             model_versions.set_gate(tx, model["model_id"], body.alias, document, person, at)
         return {}
 
-    def gather(self, body: GateOf) -> EvidenceQueued:
+    def gather(self, body: GateReference) -> EvaluationsQueued:
         """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
         same rows. Those that are under way already are not queued again."""
         with self.database.transaction() as tx:
-            candidate = gate_candidates.candidate_of(tx, body.version, body.alias)
-            return {"job_ids": self.gather_for(tx, candidate, gate_evidence.gate_of(tx, candidate))}
+            candidate = gate_candidates.get_candidate(tx, body.version, body.alias)
+            return {"job_ids": self.gather_for(tx, candidate, gate_evidence.get_gate(tx, candidate))}
 
     def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
         """The same for any gate, within a transaction that does more; the ids of the jobs."""
-        checks = [check for check in gate.document()["checks"] if check["check"] in ON_ROWS]
+        checks = [check for check in gate.document()["checks"] if check["check"] in ROW_CHECKS]
         queued: dict[str, None] = {}
-        for config in _wanted(tx, candidate, checks):
-            queued[_under_way(tx, config) or self.evaluating.queue(tx, config)] = None
+        for config in _list_missing_evaluations(tx, candidate, checks):
+            queued[_find_running_job(tx, config) or self.evaluating.queue(tx, config)] = None
         return list(queued)
 
 
-def _with_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
+def _resolve_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
     document = gate.document()
     for place, check in enumerate(document["checks"]):
         if not check.get("dataset"):
@@ -78,7 +80,9 @@ def _with_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
     return document
 
 
-def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]]) -> list[EvaluateConfig]:
+def _list_missing_evaluations(
+    tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]]
+) -> list[EvaluateConfig]:
     """The evaluations that lack, one for all metrics on the same rows of a model."""
     asked: dict[str, dict[str, Any]] = {}
     for check in checks:
@@ -86,9 +90,9 @@ def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]])
             continue
         fingerprint = datasets.get_dataset(tx, check["dataset"])["fingerprint"]
         metric = check.get("metric") or "ece"
-        if not (sides := _sides(tx, candidate, check)):
+        if not (sides := _list_sides(tx, candidate, check)):
             continue
-        present = _present(sides, check, fingerprint, metric)
+        present = _find_evaluations(sides, check, fingerprint, metric)
         like = next((evaluation for evaluation in reversed(present) if evaluation), None)
         for (model, _), evaluation in zip(sides, present, strict=True):
             if evaluation is not None:
@@ -96,7 +100,7 @@ def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]])
             rows = {"part": check["part"], "where": check["where"], "max_rows": check["max_rows"]}
             chosen: list[Any] = [metric]
             if like:
-                alike = evaluation_pairs.asked_like(like, metric)
+                alike = evaluation_pairs.build_matching_config(like, metric)
                 chosen = alike.pop("metrics")
                 rows = alike | {"rows_of": like["evaluation_id"]}
             body = {**model, **rows, "dataset": check["dataset"]}
@@ -105,35 +109,37 @@ def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]])
     return [EvaluateConfig.parse(body) for body in asked.values()]
 
 
-def _present(
+def _find_evaluations(
     sides: list[tuple[dict[str, str], Any]], check: dict[str, Any], fingerprint: str, metric: str
 ) -> list[Evaluation | None]:
     """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
-    other = gate_evidence.on_rows(sides[-1][1], check, fingerprint, metric)
+    other = gate_evidence.find_on_rows(sides[-1][1], check, fingerprint, metric)
     present: list[Evaluation | None] = []
     for _, candidates in sides[:-1]:
-        evaluation = gate_evidence.on_rows(candidates, check, fingerprint, metric, other)
-        if evaluation and other and evaluation_pairs.unlike_by(evaluation, other, metric):
+        evaluation = gate_evidence.find_on_rows(candidates, check, fingerprint, metric, other)
+        if evaluation and other and evaluation_pairs.describe_metric_differences(evaluation, other, metric):
             evaluation = None
         present.append(evaluation)
     return [*present, other]
 
 
-def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list[tuple[dict[str, str], Any]]:
+def _list_sides(
+    tx: Transaction, candidate: Candidate, check: dict[str, Any]
+) -> list[tuple[dict[str, str], Any]]:
     """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
     version, holder = candidate.version, candidate.holder
     own = ({"model": candidate.reference}, gate_evidence.evaluations_of(tx, version))
     if check["check"] == "not_worse_than" and holder is None:
         return []
     if check["check"] == "not_worse_than" and holder is not None:
-        return [own, ({"model": name_of(holder)}, gate_evidence.evaluations_of(tx, holder))]
+        return [own, ({"model": format_version_reference(holder)}, gate_evidence.evaluations_of(tx, holder))]
     if check["check"] == "better_on_task":
-        base = _base(tx, version)
-        return [own, (base, gate_evidence.evaluations_of_base(tx, version))] if base else []
+        base = _find_base(tx, version)
+        return [own, (base, gate_evidence.list_base_evaluations(tx, version))] if base else []
     return [own]
 
 
-def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
+def _find_base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
     """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
     of a name. Empty where nobody knows."""
     if version["run_id"] and runs.find_run(tx, version["run_id"]):
@@ -141,7 +147,7 @@ def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
     return {"model": version["base_model"]} if version["base_model"] else {}
 
 
-def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
+def _find_running_job(tx: Transaction, config: EvaluateConfig) -> str | None:
     """The job that measures the same already."""
     wanted = config.document()
     fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
@@ -154,14 +160,14 @@ def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
     return None
 
 
-def _gate_of(db: Queryable, body: SetGate, *_: Person) -> ActivitySubject:
+def _find_gate_subject(db: Queryable, body: SetGate, *_: Person) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
     count = len(body.gate.checks)
     detail = f"{body.alias}: {count} {'check' if count == 1 else 'checks'}"
     return ActivitySubject("model", model["model_id"], model["name"], detail)
 
 
-def _at_gate(db: Queryable, body: GateOf) -> ActivitySubject:
+def _find_checked_gate_subject(db: Queryable, body: GateReference) -> ActivitySubject:
     version = model_versions.get_version(db, body.version)
     detail = f"version {version['version']} at {body.alias}"
     return ActivitySubject("model", version["model_id"], version["name"], detail)

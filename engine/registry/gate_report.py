@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from engine.evaluation.statistics import intervals
 from engine.registry import gate_statistics
 from store.core import formatting
-from store.core.export_schemas import PARITY_WORDS
-from store.core.figure_schemas import BiasFigure, Estimate, named
-from store.registry.schemas import CheckAnswer, CheckEvidence, CheckReport, GateReport, GateRow
+from store.core.export_schemas import PARITY_LABELS
+from store.core.figure_schemas import BiasFigure, Estimate, get_measure_title
+from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport, GateRow
 
 Check = Mapping[str, Any]  # store.registry.config, as it is stored
 SHARE = "share"
@@ -29,26 +29,26 @@ class CheckOutcome(NamedTuple):
     lifted: float = 0.0
 
 
-def report(
+def build_gate_report(
     reference: str,
     alias: str,
     holder: str | None,
-    checks: Sequence[tuple[Check, str, CheckEvidence]],
+    checks: Sequence[tuple[Check, str, CheckInputs]],
 ) -> GateReport:
     """checks: each with its title and its evidence, in the order of the gate."""
-    judged = [_checked(check, title, evidence) for check, title, evidence in checks]
-    answer = gate_statistics.all_of([line["answer"] for line in judged])
+    judged = [_report_check(check, title, evidence) for check, title, evidence in checks]
+    answer = gate_statistics.combine_answers([line["answer"] for line in judged])
     return {
         "reference": reference,
         "alias": alias,
         "holder": holder,
         "answer": answer,
-        "sentence": _sentence(reference, alias, judged, answer),
+        "sentence": _format_sentence(reference, alias, judged, answer),
         "checks": judged,
     }
 
 
-def _sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer: CheckAnswer) -> str:
+def _format_sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer: CheckAnswer) -> str:
     if not judged:
         return f"The gate of {alias} has no checks: {reference} may become {alias}."
     if answer == "passed":
@@ -58,14 +58,14 @@ def _sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer:
     open_ = [line["title"] for line in judged if line["answer"] == "cant_tell"]
     parts = [f"fails: {'; '.join(failed)}"] if failed else []
     parts += [f"can't be told: {'; '.join(open_)}"] if open_ else []
-    return f"{reference} does not pass the gate of {alias}. {'. '.join(_capital(p) for p in parts)}."
+    return f"{reference} does not pass the gate of {alias}. {'. '.join(_capitalize(p) for p in parts)}."
 
 
-def _capital(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
+def _report_check(check: Check, title: str, evidence: CheckInputs) -> CheckReport:
     kind = check["check"]
     if missing := evidence.get("missing"):
         judged = CheckOutcome("cant_tell", missing)
@@ -86,127 +86,131 @@ def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
         line["lifted"] = judged.lifted
     if (tries := evidence.get("tries", 1)) > 1 and not evidence.get("missing"):
         line["tries"] = tries
-        line["sentence"] += f" {_capital(_nth(tries))} measurement: its interval is as wide as that needs."
+        line["sentence"] += (
+            f" {_capitalize(_format_ordinal(tries))} measurement: its interval is as wide as that needs."
+        )
     if evidence.get("missing") and evidence.get("command"):
         line["command"] = evidence["command"]
         line["gather"] = evidence.get("gather", False)
     return line
 
 
-def _nth(number: int) -> str:
+def _format_ordinal(number: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     teens = number % 100 in (11, 12, 13)
     return f"{number:,}{'th' if teens else endings.get(number % 10, 'th')}"
 
 
-def looks_of(tries: int) -> int:
+def count_looks(tries: int) -> int:
     """Among how many a measurement counts, so that however often one is made again until it passes, a version
     beyond its limit passes with a chance of 5% at most: the first takes 2.5, and all later ones together."""
     return max(1, tries * (tries - 1))
 
 
-def _widened(estimate: Estimate, evidence: CheckEvidence) -> Estimate:
-    return intervals.widen_for_looks(estimate, looks_of(evidence.get("tries", 1)))
+def _widen_interval(estimate: Estimate, evidence: CheckInputs) -> Estimate:
+    return intervals.widen_for_comparisons(estimate, count_looks(evidence.get("tries", 1)))
 
 
-def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_not_worse(check: Check, evidence: CheckInputs) -> CheckOutcome:
     margin, metric = check["margin"], check["metric"]
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if not evidence.get("other"):
         return CheckOutcome("passed", "No other version has this alias, so there is none to be worse than.")
     if rows is None or others is None:
         return CheckOutcome("cant_tell", "Its rows could not be read.")
-    gap = gate_statistics.advantage(rows, others)
+    gap = gate_statistics.estimate_advantage(rows, others)
     ids = (rows["evaluation_id"], others["evaluation_id"])
     if gap is None:
         return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
-    gap = _widened(gap, evidence)
-    lifted = gate_statistics.lift(rows, others, evidence.get("slipped", 0))
-    answer = gate_statistics.above_despite(gap, -margin, lifted)
-    least = f"; at most {formatting.alone(margin)} worse is allowed"
-    fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
+    gap = _widen_interval(gap, evidence)
+    lifted = gate_statistics.estimate_lift(rows, others, evidence.get("slipped", 0))
+    answer = gate_statistics.check_above_despite_lift(gap, -margin, lifted)
+    least = f"; at most {formatting.format_point_value(margin)} worse is allowed"
+    fact = f"{_format_metric(metric)}: {_format_gap(gap)} than {evidence['other']}{least}."
     why = (
-        _slipped(lifted, rows, evidence)
-        if answer != gate_statistics.above(gap, -margin)
-        else _few(answer, gap)
+        _describe_leaked_rows(lifted, rows, evidence)
+        if answer != gate_statistics.check_above(gap, -margin)
+        else _describe_few_rows(answer, gap)
     )
     return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted or 0.0)
 
 
-def _slipped(lifted: float | None, rows: GateRow, evidence: CheckEvidence) -> str:
+def _describe_leaked_rows(lifted: float | None, rows: GateRow, evidence: CheckInputs) -> str:
     if lifted is None:
         return (
             " Repeats of these rows may have slipped into training, and nobody knows how far they lift this,"
-            f" {gate_statistics.why_unknown(rows)}, so it can't be told."
+            f" {gate_statistics.explain_unknown_lift(rows)}, so it can't be told."
         )
     repeated = formatting.plural(evidence.get("slipped", 0), "row")
     return (
         f" Without {repeated} whose repeats may have slipped into training the difference could be"
-        f" {formatting.alone(lifted)} less, so it can't be told."
+        f" {formatting.format_point_value(lifted)} less, so it can't be told."
     )
 
 
-def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_better(check: Check, evidence: CheckInputs) -> CheckOutcome:
     least = check["least"]
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if rows is not None and others is not None:
-        gap = gate_statistics.advantage(rows, others)
+        gap = gate_statistics.estimate_advantage(rows, others)
         ids: Sequence[str] = (rows["evaluation_id"], others["evaluation_id"])
-        what, unit, whom = _metric(check["metric"]), rows["figure"]["unit"], evidence.get("other", "")
+        what, unit, whom = _format_metric(check["metric"]), rows["figure"]["unit"], evidence.get("other", "")
     else:
         gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
         what, whom = "Held-out rows of its run", evidence.get("other", "its base")
     if gap is None:
         return CheckOutcome("cant_tell", "There is no gain that could be told.", evaluations=ids)
-    gap = _widened(gap, evidence)
-    answer = gate_statistics.above(gap, least)
-    more = f", and has to be more than {formatting.alone(least)}" if least else ""
-    fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
-    return CheckOutcome(answer, fact + _few(answer, gap), gap, least, unit, ids)
+    gap = _widen_interval(gap, evidence)
+    answer = gate_statistics.check_above(gap, least)
+    more = f", and has to be more than {formatting.format_point_value(least)}" if least else ""
+    fact = f"{what}: {_format_gap(gap, '' if ids else unit)} than {whom}{more}."
+    return CheckOutcome(answer, fact + _describe_few_rows(answer, gap), gap, least, unit, ids)
 
 
-def _question(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_question(check: Check, evidence: CheckInputs) -> CheckOutcome:
     own, least, unit = evidence.get("gain"), check["least"], evidence.get("gain_unit", "")
-    answer = gate_statistics.above(own, least)
+    answer = gate_statistics.check_above(own, least)
     if own is None:
         return CheckOutcome(answer, "There is no gain from the question that could be told.")
     fact = (
-        f"From the question {_with_interval(own)} {unit}; has to be surely above {formatting.alone(least)}."
+        f"From the question {_format_with_interval(own)} {unit}; has to be surely above"
+        f" {formatting.format_point_value(least)}."
     )
-    return CheckOutcome(answer, fact + _few(answer, own), own, least, unit)
+    return CheckOutcome(answer, fact + _describe_few_rows(answer, own), own, least, unit)
 
 
-def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
     prose, answers = evidence.get("prose"), evidence.get("answers")
     parts, facts = [], []
     if prose is not None:
-        prose = gate_statistics.of_all_texts(prose)
-        parts.append(gate_statistics.under(prose, check["nats"]))
-        bounds = formatting.interval(prose["low"], prose["high"])
+        prose = gate_statistics.extrapolate_to_all_texts(prose)
+        parts.append(gate_statistics.check_below(prose, check["nats"]))
+        bounds = formatting.format_interval(prose["low"], prose["high"])
         facts.append(
-            f"loss on general texts {_signed(prose)} nats a token ({bounds}, n {prose['n']:,}),"
-            f" limit {formatting.alone(check['nats'])}"
+            f"loss on general texts {_format_signed(prose)} nats a token ({bounds}, n {prose['n']:,}),"
+            f" limit {formatting.format_point_value(check['nats'])}"
         )
     if answers is not None:
-        parts.append(gate_statistics.above(answers, -check["share"]))
+        parts.append(gate_statistics.check_above(answers, -check["share"]))
         facts.append(
-            f"general questions right {_points(answers)} (n {answers['n']:,}), limit"
+            f"general questions right {_format_points(answers)} (n {answers['n']:,}), limit"
             f" {formatting.MINUS}{formatting.percent(check['share'])}"
         )
     if not parts:
         return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
-    answer = gate_statistics.all_of(parts)
+    answer = gate_statistics.combine_answers(parts)
     few = " These rows can't tell." if answer == "cant_tell" else ""
-    if prose is not None and (least := gate_statistics.least_rise(prose)) >= check["nats"]:
+    if prose is not None and (least := gate_statistics.estimate_unseen_rise(prose)) >= check["nats"]:
         few = (
-            f" So few texts can't show a rise under {formatting.alone(least)}, as a kind of text that is not"
+            f" So few texts can't show a rise under {formatting.format_point_value(least)}, as a"
+            " kind of text that is not"
             " among them may have got worse: set a higher limit."
         )
     value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
-    return CheckOutcome(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
+    return CheckOutcome(answer, f"{_capitalize('; '.join(facts))}.{few}", value, limit, "nats a token")
 
 
-def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_bias(check: Check, evidence: CheckInputs) -> CheckOutcome:
     bias = evidence.get("bias")
     overall = [figure for figure in bias["figures"] if not figure["group"]] if bias else []
     if not overall:
@@ -215,10 +219,10 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     for figure in overall:
         own = check["limit"] is None or figure["unit"] != SHARE
         limit = figure["limit"] if own else check["limit"]
-        change = figure["change"] and _widened(figure["change"], evidence)
-        answer = gate_statistics.under(change, limit)
+        change = figure["change"] and _widen_interval(figure["change"], evidence)
+        answer = gate_statistics.check_below(change, limit)
         answers.append(answer)
-        if worst is None or _severity(answer) > _severity(worst[0]):
+        if worst is None or _rank_severity(answer) > _rank_severity(worst[0]):
             judged: BiasFigure = {**figure, "change": change}
             worst = (answer, judged, limit)
     assert worst is not None
@@ -228,27 +232,28 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     fact = (
         f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit,"
         f" {counts['failed']}"
-        f" over it, {counts['cant_tell']} can't be told. {_capital(named(figure['measure'], ''))} in"
-        f" {figure['probe']}: {_bias_change(figure, evidence.get('other', ''))},"
-        f" limit {_amount(limit, figure['unit'])}."
+        f" over it, {counts['cant_tell']} can't be told."
+        f" {_capitalize(get_measure_title(figure['measure'], ''))} in"
+        f" {figure['probe']}: {_format_bias_change(figure, evidence.get('other', ''))},"
+        f" limit {_format_amount(limit, figure['unit'])}."
     )
-    return CheckOutcome(gate_statistics.all_of(answers), fact, change, limit, figure["unit"])
+    return CheckOutcome(gate_statistics.combine_answers(answers), fact, change, limit, figure["unit"])
 
 
-def _bias_change(figure: BiasFigure, against: str) -> str:
+def _format_bias_change(figure: BiasFigure, against: str) -> str:
     """ "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, all else in its own unit."""
     change = figure["change"]
     if change is None:
         return "its change was not measured"
     scale = 100 if figure["unit"] == SHARE else 1
-    scaled = _scaled(change, scale)
+    scaled = _scale_estimate(change, scale)
     unit = "points" if scale == 100 else figure["unit"]
-    bounds = formatting.interval(scaled["low"], scaled["high"])
+    bounds = formatting.format_interval(scaled["low"], scaled["high"])
     whom = f" against {against}" if against else ""
-    return f"{_signed(scaled)} {unit} ({bounds}, n {change['n']:,}){whom}"
+    return f"{_format_signed(scaled)} {unit} ({bounds}, n {change['n']:,}){whom}"
 
 
-def _scaled(estimate: Estimate, scale: float) -> Estimate:
+def _scale_estimate(estimate: Estimate, scale: float) -> Estimate:
     low, high = estimate["low"], estimate["high"]
     return {
         "value": scale * estimate["value"],
@@ -258,30 +263,31 @@ def _scaled(estimate: Estimate, scale: float) -> Estimate:
     }
 
 
-def _amount(limit: float, unit: str) -> str:
+def _format_amount(limit: float, unit: str) -> str:
     return f"{100 * limit:g} points" if unit == SHARE else f"{limit:g} {unit}"
 
 
-def _severity(answer: CheckAnswer) -> int:
+def _rank_severity(answer: CheckAnswer) -> int:
     return ("passed", "cant_tell", "failed").index(answer)
 
 
-def _calibration(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_calibration(check: Check, evidence: CheckInputs) -> CheckOutcome:
     certainty = evidence.get("certainty")
     if certainty is None:
         return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
-    error = _widened(
-        gate_statistics.calibration_error(certainty["probability"], certainty["right"]), evidence
+    error = _widen_interval(
+        gate_statistics.estimate_calibration_error(certainty["probability"], certainty["right"]), evidence
     )
-    answer = gate_statistics.under(error, check["limit"])
+    answer = gate_statistics.check_below(error, check["limit"])
     fact = (
-        f"Calibration error {_with_interval(error)}, limit {formatting.alone(check['limit'])}."
-        f"{_few(answer, error)}"
+        f"Calibration error {_format_with_interval(error)}, limit"
+        f" {formatting.format_point_value(check['limit'])}."
+        f"{_describe_few_rows(answer, error)}"
     )
     return CheckOutcome(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
 
 
-def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_parity(check: Check, evidence: CheckInputs) -> CheckOutcome:
     exports = evidence.get("exports") or []
     answers: list[CheckAnswer] = []
     facts = []
@@ -290,91 +296,97 @@ def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         good = status == "passed" or (status in ("warned", "untold") and check["warned"])
         unknown = status is None or status == "untold"
         answers.append("passed" if good else "cant_tell" if unknown else "failed")
-        outcome = "not compared yet" if status is None else PARITY_WORDS[status]
-        same = _same_answers(export["answer_agreement"])
+        outcome = "not compared yet" if status is None else PARITY_LABELS[status]
+        same = _describe_same_answers(export["answer_agreement"])
         why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
         facts.append(f"{export['title']}: {outcome}{same}{why}")
     agreement = next((export["answer_agreement"] for export in exports if export["answer_agreement"]), None)
     return CheckOutcome(
-        gate_statistics.all_of(answers), f"{'; '.join(facts)}.", agreement, None, "share of prompts"
+        gate_statistics.combine_answers(answers), f"{'; '.join(facts)}.", agreement, None, "share of prompts"
     )
 
 
-def _same_answers(agreement: Estimate | None) -> str:
+def _describe_same_answers(agreement: Estimate | None) -> str:
     if agreement is None:
         return ""
     if agreement["low"] is None or agreement["high"] is None:
         return f", {formatting.percent(agreement['value'])} of the answers the same (n {agreement['n']:,})"
-    bounds = formatting.share_bounds(agreement)
-    return f", {formatting.share(agreement)} of the answers the same ({bounds}, n {agreement['n']:,})"
+    bounds = formatting.format_share_bounds(agreement)
+    return f", {formatting.format_share(agreement)} of the answers the same ({bounds}, n {agreement['n']:,})"
 
 
-def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+def _judge_ratings(check: Check, evidence: CheckInputs) -> CheckOutcome:
     rated = evidence.get("rated")
     if rated is None:
         return CheckOutcome(
             "passed", "No other version has this alias, so there is none that people could prefer."
         )
-    share = gate_statistics.preferred(rated["outcomes"], rated["items"], rated["raters"])
+    share = gate_statistics.estimate_preference(rated["outcomes"], rated["items"], rated["raters"])
     limit = 0.5 - check["margin"]
     n = len(rated["outcomes"])
     fact = (
-        f"Preferred over {rated['other']} in {_with_interval(share)}; has to be surely above"
+        f"Preferred over {rated['other']} in {_format_with_interval(share)}; has to be surely above"
         f" {formatting.percent(limit)}, with {check['least']:,} ratings or more."
     )
-    answer = gate_statistics.above(share, limit)
+    answer = gate_statistics.check_above(share, limit)
     if n < check["least"] and answer == "passed":
         answer = "cant_tell"
         fact += f" There are {formatting.plural(n, 'rating')}."
-    return CheckOutcome(answer, fact + _few(answer, share), share, limit, "share of ratings")
+    return CheckOutcome(answer, fact + _describe_few_rows(answer, share), share, limit, "share of ratings")
 
 
-def _latency(check: Check, evidence: CheckEvidence) -> CheckOutcome:
-    seconds = gate_statistics.median_seconds(evidence["seconds"], looks_of(evidence.get("tries", 1)))
-    answer = gate_statistics.under(seconds, check["seconds"])
+def _judge_latency(check: Check, evidence: CheckInputs) -> CheckOutcome:
+    seconds = gate_statistics.estimate_median_seconds(
+        evidence["seconds"], count_looks(evidence.get("tries", 1))
+    )
+    answer = gate_statistics.check_below(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
-    places = formatting.decimals(seconds["low"], seconds["high"])
-    bounds = formatting.interval(seconds["low"], seconds["high"], places)
+    places = formatting.compute_decimals(seconds["low"], seconds["high"])
+    bounds = formatting.format_interval(seconds["low"], seconds["high"], places)
     counted = formatting.plural(seconds["n"], "evaluation")
-    took = f"{formatting.number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
-    fact = f"{took} on {where}, limit {formatting.alone(check['seconds'])}."
-    why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
+    took = f"{formatting.format_number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
+    fact = f"{took} on {where}, limit {formatting.format_point_value(check['seconds'])}."
+    why = f" {_capitalize(seconds['why'])}." if seconds.get("why") else ""
     return CheckOutcome(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
 
-def _gap(gap: Estimate, unit: str = "") -> str:
+def _format_gap(gap: Estimate, unit: str = "") -> str:
     """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
     side = "better" if gap["value"] > 0 else "worse" if gap["value"] < 0 else "no better"
-    places = formatting.decimals(gap["low"], gap["high"])
-    size = formatting.number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
+    places = formatting.compute_decimals(gap["low"], gap["high"])
+    size = formatting.format_number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
     amount = f"{size} {side}" if gap["value"] else side
-    bounds = formatting.interval(gap["low"], gap["high"], places)
+    bounds = formatting.format_interval(gap["low"], gap["high"], places)
     return f"{amount} (interval {bounds}, n {gap['n']:,})"
 
 
-def _with_interval(estimate: Estimate) -> str:
-    places = formatting.decimals(estimate["low"], estimate["high"])
-    bounds = formatting.interval(estimate["low"], estimate["high"], places)
-    return f"{formatting.number(estimate['value'], places)} ({bounds}, n {estimate['n']:,})"
+def _format_with_interval(estimate: Estimate) -> str:
+    places = formatting.compute_decimals(estimate["low"], estimate["high"])
+    bounds = formatting.format_interval(estimate["low"], estimate["high"], places)
+    return f"{formatting.format_number(estimate['value'], places)} ({bounds}, n {estimate['n']:,})"
 
 
-def _signed(estimate: Estimate) -> str:
-    text = formatting.number(estimate["value"], formatting.decimals(estimate["low"], estimate["high"]))
+def _format_signed(estimate: Estimate) -> str:
+    text = formatting.format_number(
+        estimate["value"], formatting.compute_decimals(estimate["low"], estimate["high"])
+    )
     return text if text.startswith(formatting.MINUS) else f"+{text}"
 
 
-def _points(estimate: Estimate) -> str:
+def _format_points(estimate: Estimate) -> str:
     sign = formatting.MINUS if estimate["value"] < 0 else "+"
     low, high = estimate["low"], estimate["high"]
-    bounds = "" if low is None or high is None else f", {formatting.interval(100 * low, 100 * high)} points"
+    bounds = (
+        "" if low is None or high is None else f", {formatting.format_interval(100 * low, 100 * high)} points"
+    )
     return f"{sign}{formatting.percent(abs(estimate['value']))}{bounds}"
 
 
-def _metric(name: str) -> str:
+def _format_metric(name: str) -> str:
     return name.removeprefix("eval/").replace("_", " ")
 
 
-def _few(answer: CheckAnswer, estimate: Estimate) -> str:
+def _describe_few_rows(answer: CheckAnswer, estimate: Estimate) -> str:
     if answer != "cant_tell":
         return ""
     if why := estimate.get("why"):
@@ -382,14 +394,14 @@ def _few(answer: CheckAnswer, estimate: Estimate) -> str:
     return " With these rows it can't be told."
 
 
-JUDGES: dict[str, Callable[[Check, CheckEvidence], CheckOutcome]] = {
-    "not_worse_than": _not_worse,
-    "better_on_task": _better,
-    "question_above": _question,
-    "forgetting_under": _forgetting,
-    "bias_under": _bias,
-    "calibration_under": _calibration,
-    "parity_passed": _parity,
-    "human_ratings": _ratings,
-    "latency_under": _latency,
+JUDGES: dict[str, Callable[[Check, CheckInputs], CheckOutcome]] = {
+    "not_worse_than": _judge_not_worse,
+    "better_on_task": _judge_better,
+    "question_above": _judge_question,
+    "forgetting_under": _judge_forgetting,
+    "bias_under": _judge_bias,
+    "calibration_under": _judge_calibration,
+    "parity_passed": _judge_parity,
+    "human_ratings": _judge_ratings,
+    "latency_under": _judge_latency,
 }

@@ -18,9 +18,14 @@ from scipy import sparse, special
 
 from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
-from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, unseen_share
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate, counted, difference
-from engine.evaluation.statistics.proportions import change_of
+from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, bound_unseen_share
+from engine.evaluation.statistics.metric_estimates import (
+    RowScores,
+    aggregate_scores,
+    build_row_sums,
+    compute_difference,
+)
+from engine.evaluation.statistics.proportions import estimate_answer_change
 from store.core.figure_schemas import Estimate
 from store.registry.schemas import CheckAnswer, GateRow
 
@@ -34,13 +39,13 @@ from store.registry.schemas import CheckAnswer, GateRow
 # `bench/truths/models/gates.py`.
 
 BROKEN_TEXT = 2.5  # nats a token, by which a text may get worse
-BYTES_A_TOKEN = 4.0  # about, of English
+BYTES_PER_TOKEN = 4.0  # about, of English
 MIN_TIMINGS = 6  # under which no two ranks hold a median in 95 of 100 cases
-BINS, LEAST_BINS, IN_BIN = 15, 5, 30  # of the calibration error: of equal mass, and rows of each
+BINS, MIN_BINS, IN_BIN = 15, 5, 30  # of the calibration error: of equal mass, and rows of each
 DRAWS = 1_000
 
 
-def above(estimate: Estimate | None, limit: float) -> CheckAnswer:
+def check_above(estimate: Estimate | None, limit: float) -> CheckAnswer:
     """Whether the truth surely lies above the limit; failed: surely not."""
     if estimate is None or estimate["low"] is None or estimate["high"] is None:
         return "cant_tell"
@@ -49,16 +54,16 @@ def above(estimate: Estimate | None, limit: float) -> CheckAnswer:
     return "failed" if estimate["high"] <= limit else "cant_tell"
 
 
-def above_despite(estimate: Estimate | None, limit: float, lifted: float | None) -> CheckAnswer:
+def check_above_despite_lift(estimate: Estimate | None, limit: float, lifted: float | None) -> CheckAnswer:
     """As `above`, of a figure that something may have lifted by as much: it passes where it would without,
     and nowhere where nobody knows by how much (None)."""
-    answer = above(estimate, limit)
+    answer = check_above(estimate, limit)
     if answer != "passed" or estimate is None or estimate["low"] is None:
         return answer
     return "passed" if lifted is not None and estimate["low"] - lifted > limit else "cant_tell"
 
 
-def under(estimate: Estimate | None, limit: float) -> CheckAnswer:
+def check_below(estimate: Estimate | None, limit: float) -> CheckAnswer:
     """Whether the truth surely lies under the limit; failed: surely not."""
     if estimate is None or estimate["low"] is None or estimate["high"] is None:
         return "cant_tell"
@@ -67,17 +72,17 @@ def under(estimate: Estimate | None, limit: float) -> CheckAnswer:
     return "failed" if estimate["low"] >= limit else "cant_tell"
 
 
-def of_all_texts(rise: Estimate) -> Estimate:
+def extrapolate_to_all_texts(rise: Estimate) -> Estimate:
     """The rise of the loss on some texts as one of all such texts: its limits allow for a kind of text that
     is not among them and that is broken (`allow_for_unseen`).
 
     A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at 20,
     30 and 67 texts; at a size of 2.5 in none (`bench/truths/models/gates.py`).
     """
-    return of_all(rise, BROKEN_TEXT)
+    return extrapolate_to_all_rows(rise, BROKEN_TEXT)
 
 
-def of_all(estimate: Estimate, size: float) -> Estimate:
+def extrapolate_to_all_rows(estimate: Estimate, size: float) -> Estimate:
     """An estimate of some rows as one of all of them: with limits that allow for a kind of row that is not
     among these and differs by `size`."""
     low, high, n = estimate["low"], estimate["high"], estimate["n"]
@@ -85,57 +90,59 @@ def of_all(estimate: Estimate, size: float) -> Estimate:
     return allow_for_unseen(seen, size).to_dict()
 
 
-def least_rise(rise: Estimate) -> float:
+def estimate_unseen_rise(rise: Estimate) -> float:
     """What a kind of text that is not among so many may add, however little these rose."""
-    return BROKEN_TEXT * unseen_share(rise["n"])
+    return BROKEN_TEXT * bound_unseen_share(rise["n"])
 
 
-def all_of(answers: Sequence[CheckAnswer]) -> CheckAnswer:
+def combine_answers(answers: Sequence[CheckAnswer]) -> CheckAnswer:
     """Of several: one that fails fails all, and all have to pass."""
     if "failed" in answers:
         return "failed"
     return "cant_tell" if "cant_tell" in answers else "passed"
 
 
-def advantage(first: GateRow, second: GateRow) -> Estimate | None:
+def estimate_advantage(first: GateRow, second: GateRow) -> Estimate | None:
     """How much better the first is than the second over the rows of both: above 0 is better, whichever way
     the metric goes. None where no row is in both."""
-    own, other = as_scored(first), as_scored(second)
+    own, other = convert_to_scored(first), convert_to_scored(second)
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
     groups = first["groups"]
     of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
     own_scores, other_scores = own.scores[mine], other.scores[theirs]
     both = np.isfinite(own_scores) & np.isfinite(other_scores)
-    if groups is None and _right_or_wrong(own, own_scores[both], other_scores[both]) and both.any():
-        gap = change_of(other_scores[both], own_scores[both]).to_dict()
+    if groups is None and _is_binary(own, own_scores[both], other_scores[both]) and both.any():
+        gap = estimate_answer_change(other_scores[both], own_scores[both]).to_dict()
     else:
-        compared = difference(own, other, of_rows)
+        compared = compute_difference(own, other, of_rows)
         if compared["value"] is None:
             return None
         gap = Estimate(value=compared["value"], low=compared["low"], high=compared["high"], n=compared["n"])
         if why := compared.get("why"):
             gap["why"] = why
-        gap = of_all(gap, _broken_row(own, other))
-    return gap if own.better == "higher" else _turned(gap)
+        gap = extrapolate_to_all_rows(gap, _compute_broken_row_difference(own, other))
+    return gap if own.better == "higher" else _negate_estimate(gap)
 
 
-def _broken_row(own: Scored, other: Scored) -> float:
+def _compute_broken_row_difference(own: RowScores, other: RowScores) -> float:
     """By how much a row of a kind that is not among these may differ between two models; 0 where the figure
     is no mean of rows."""
     if own.estimator == "perplexity":
-        return BROKEN_ROW * max(aggregate(own)["value"] or 0.0, aggregate(other)["value"] or 0.0)
+        return BROKEN_ROW * max(
+            aggregate_scores(own)["value"] or 0.0, aggregate_scores(other)["value"] or 0.0
+        )
     if own.estimator == "bits_per_byte":
-        return BROKEN_ROW / math.log(2) / BYTES_A_TOKEN
+        return BROKEN_ROW / math.log(2) / BYTES_PER_TOKEN
     low, high = own.bounds
     return high - low if own.estimator == "mean" and low is not None and high is not None else 0.0
 
 
-def _right_or_wrong(own: Scored, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+def _is_binary(own: RowScores, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
     plain = own.statistics is None and own.estimator in ("mean", "accuracy", "recall_micro")
     return plain and bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
 
 
-def as_scored(row: GateRow) -> Scored:
+def convert_to_scored(row: GateRow) -> RowScores:
     """The rows of a gate as those of a metric."""
     figure = row["figure"]
     scores = np.array([np.nan if score is None else score for score in row["scores"]], float)
@@ -145,7 +152,7 @@ def as_scored(row: GateRow) -> Scored:
         if width:
             statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
     low, high = figure["bounds"]
-    return Scored(
+    return RowScores(
         figure["metric"],
         np.array(row["row_ids"], np.int64),
         scores,
@@ -157,7 +164,7 @@ def as_scored(row: GateRow) -> Scored:
     )
 
 
-def _turned(gap: Estimate) -> Estimate:
+def _negate_estimate(gap: Estimate) -> Estimate:
     low, high = gap["low"], gap["high"]
     turned: Estimate = {
         **gap,
@@ -168,7 +175,7 @@ def _turned(gap: Estimate) -> Estimate:
     return turned
 
 
-def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[str]) -> Estimate:
+def estimate_preference(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[str]) -> Estimate:
     """The share of ratings that prefer the version, ties as half, over prompts and raters; each prompt counts
     once, however many rated it, as in the figures of its round.
 
@@ -183,10 +190,10 @@ def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[
         why = "one person has rated, and others may see it in another way"
         return Estimate(value=clusters.mean(values), low=None, high=None, n=len(values), why=why)
     if np.isin(values, (0.0, 1.0)).all():
-        share = clustered.share(values, clusters).to_dict()
+        share = clustered.estimate_share(values, clusters).to_dict()
     else:
-        share = clustered.mean(values, clusters, bounds=(0.0, 1.0)).to_dict()
-    if clusters.raters >= clustered.LEAST_RATERS or share["low"] is None or share["high"] is None:
+        share = clustered.estimate_mean(values, clusters, bounds=(0.0, 1.0)).to_dict()
+    if clusters.raters >= clustered.MIN_RATERS or share["low"] is None or share["high"] is None:
         return share
     own = np.bincount(places[1], values) / np.bincount(places[1])
     degrees = clusters.raters - 1
@@ -196,7 +203,7 @@ def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[
     return share
 
 
-def median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimate:
+def estimate_median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimate:
     """The median over repeated measurements, between two of them by rank, as sure as one of so many looks.
 
     Which values lie under a median is a coin's matter whatever they are distributed like (Thompson 1936), so
@@ -215,7 +222,7 @@ def median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimate:
     return Estimate(value=median, low=float(values[outside - 1]), high=float(values[n - outside]), n=n)
 
 
-def calibration_error(probability: ArrayLike, right: ArrayLike) -> Estimate:
+def estimate_calibration_error(probability: ArrayLike, right: ArrayLike) -> Estimate:
     """The calibration error over 5 to 15 bins of equal mass, each of 30 rows at least.
 
     On finitely many rows it lies above the truth: chance alone parts how sure and how often right. The upper
@@ -226,9 +233,9 @@ def calibration_error(probability: ArrayLike, right: ArrayLike) -> Estimate:
     sure, hit = np.asarray(probability, np.float64), np.asarray(right, np.float64)
     n = len(sure)
     bins = min(BINS, n // IN_BIN)
-    if bins < LEAST_BINS:
+    if bins < MIN_BINS:
         value = float(abs((sure - hit).mean())) if n else 0.0
-        why = f"{LEAST_BINS * IN_BIN} rows are needed, and there are {n}"
+        why = f"{MIN_BINS * IN_BIN} rows are needed, and there are {n}"
         return Estimate(value=value, low=None, high=None, n=n, why=why)
     order = np.argsort(sure, kind="stable")
     value = _gap((sure - hit)[order][None], bins)[0]
@@ -260,15 +267,15 @@ STEP = 1e-6  # of a row's sums, by which the slope of a figure is measured
 MAX_PASSES = 10  # each takes the rows that speak most for the first where the ones before are gone
 
 
-def lift(first: GateRow, second: GateRow, rows: int) -> float | None:
+def estimate_lift(first: GateRow, second: GateRow, rows: int) -> float | None:
     """By how much so many of the rows may have lifted `decide.advantage`, in the metric's unit: its value
     less that without them. Of the rows that count there: of both, with a score in both. None where nobody
     knows."""
     if not rows:
         return 0.0
-    if _unbounded(first):
+    if _is_unbounded(first):
         return None
-    sums, advantage = _paired(as_scored(first), as_scored(second))
+    sums, advantage = _pair_rows(convert_to_scored(first), convert_to_scored(second))
     if rows >= len(sums):
         return None
     whole = sums.sum(axis=0)
@@ -285,21 +292,21 @@ def lift(first: GateRow, second: GateRow, rows: int) -> float | None:
     return value - least
 
 
-def why_unknown(first: GateRow) -> str:
+def explain_unknown_lift(first: GateRow) -> str:
     """Why `lift` has no answer, half a sentence."""
-    return "as the score of a row has no bounds" if _unbounded(first) else "as it may be all of them"
+    return "as the score of a row has no bounds" if _is_unbounded(first) else "as it may be all of them"
 
 
-def _unbounded(row: GateRow) -> bool:
+def _is_unbounded(row: GateRow) -> bool:
     return row["figure"]["estimator"] == "mean" and None in row["figure"]["bounds"]
 
 
-def _paired(own: Scored, other: Scored) -> tuple[Floats, Callable[[Floats], Floats]]:
+def _pair_rows(own: RowScores, other: RowScores) -> tuple[Floats, Callable[[Floats], Floats]]:
     """What each row adds to the sums of both [rows, counts], and the advantage by such sums."""
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
     both = np.flatnonzero(own.take(mine).usable & other.take(theirs).usable)
     (first, figure), (second, other_figure) = (
-        counted(scored.sums[places[both]], scored) for scored, places in ((own, mine), (other, theirs))
+        build_row_sums(scored.sums[places[both]], scored) for scored, places in ((own, mine), (other, theirs))
     )
     width = first.shape[1]
     sign = 1.0 if own.better == "higher" else -1.0
@@ -307,9 +314,9 @@ def _paired(own: Scored, other: Scored) -> tuple[Floats, Callable[[Floats], Floa
     def advantage(sums: Floats) -> Floats:
         return sign * (figure(sums[:, :width]) - other_figure(sums[:, width:]))
 
-    return np.hstack([_dense(first), _dense(second)]), advantage
+    return np.hstack([_convert_to_dense(first), _convert_to_dense(second)]), advantage
 
 
-def _dense(counts: Any) -> Floats:
+def _convert_to_dense(counts: Any) -> Floats:
     """Of figures over classes they are sparse."""
     return np.asarray(counts.toarray() if sparse.issparse(counts) else counts, np.float64)

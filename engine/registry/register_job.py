@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.evaluation import evaluated_model
-from engine.evaluation.evaluated_model import LOADING
+from engine.evaluation.evaluated_model import LOADING_MESSAGE
 from engine.export import format_detection
 from engine.models import loading, provenance, saved_models, training_state
 from engine.models.saved_models import EarlierRun
-from engine.worker.job import Phase, WorkerJob, always
-from engine.worker.temporary_folder import temporary_folder
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
+from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import ModelError
 from store.core.job_folder import read_json, write_json
 from store.core.model_schemas import ModelNote, ModelOrigin, RegisteredFiles, VersionFile
-from store.evaluation.config import ChosenModel
+from store.evaluation.config import ModelSelection
 from store.registry.config import RegisterConfig
-from store.registry.version_folders import VersionDir, files_below, fingerprint_of, hashed
+from store.registry.version_folders import VersionDir, compute_fingerprint, hash_file, list_files_below
 from store.training.methods import METHODS, WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
@@ -35,36 +35,43 @@ from store.training.train_config import TrainConfig
 # loaded and evaluated as its run would be.
 
 CHUNK = 2**22
-CARD = "README.md"  # a run's is a library's template; that of a version is written of what is known of it
+MODEL_CARD = (
+    "README.md"  # a run's is a library's template; that of a version is written of what is known of it
+)
 
 
-def make(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFiles:
+def fill_version_folder(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFiles:
     """Fill the empty `folder`. Raises ModelError and StateError for what is no model."""
-    take = _of_run if config.run else _of_folder
+    take = _copy_run if config.run else _copy_model_folder
     base, adapter, notices = take(job, config, VersionDir(folder))
-    files = _sealed(job, folder)
+    files = _hash_files(job, folder)
     return {
         "base_model": base,
         "adapter": adapter,
-        "fingerprint": fingerprint_of(files),
+        "fingerprint": compute_fingerprint(files),
         "files": files,
         "notices": notices,
     }
 
 
-def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple[str | None, bool, list[str]]:
-    run = evaluated_model.of_run(job, config.run)
-    asked = ChosenModel(run=config.run, checkpoint=config.checkpoint)
-    copied: list[CopiedFolder] = []
-    if config.checkpoint != "tuned" and training_state.newest(run.folder.checkpoints) is not None:
+def _copy_run(
+    job: WorkerJob, config: RegisterConfig, target: VersionDir
+) -> tuple[str | None, bool, list[str]]:
+    run = evaluated_model.find_run(job, config.run)
+    asked = ModelSelection(run=config.run, checkpoint=config.checkpoint)
+    copied: list[FolderCopy] = []
+    if (
+        config.checkpoint != "tuned"
+        and training_state.load_newest_checkpoint(run.folder.checkpoints) is not None
+    ):
         _save_checkpoint(job, run, asked, target.path)
     else:
         evaluated_model.check_ended(run, asked)
-        files = [name for name in files_below(run.folder.model) if name != CARD]
-        copied.append(CopiedFolder(run.folder.model, target.path, files))
+        files = [name for name in list_files_below(run.folder.model) if name != MODEL_CARD]
+        copied.append(FolderCopy(run.folder.model, target.path, files))
     if run.folder.base.exists():
-        copied.append(CopiedFolder(run.folder.base, target.base, files_below(run.folder.base)))
-    _copy(job, copied)
+        copied.append(FolderCopy(run.folder.base, target.base, list_files_below(run.folder.base)))
+    _copy_folders(job, copied)
     if run.folder.split.exists():
         shutil.copyfile(run.folder.split, target.split)
     order = read_json(run.folder.config)
@@ -73,30 +80,30 @@ def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple
     return run.config.model, run.adapter, []
 
 
-def _save_checkpoint(job: WorkerJob, run: EarlierRun, asked: ChosenModel, folder: Path) -> None:
+def _save_checkpoint(job: WorkerJob, run: EarlierRun, asked: ModelSelection, folder: Path) -> None:
     """The weights that a stopped run was at, as the run itself would have left them."""
-    loaded = evaluated_model.load(job, asked)
+    loaded = evaluated_model.load_model(job, asked)
     origin: ModelOrigin = {"own_base": run.folder.base.exists()}
     if loaded.course:
         origin["course"] = loaded.course
-    saved_models.save(loaded.model, loaded.tokenizer, run.config, folder, origin)
+    saved_models.save_model(loaded.model, loaded.tokenizer, run.config, folder, origin)
     if loaded.labels is not None:
         loaded.model.config.save_pretrained(folder)
         note = read_json(folder / "tunebench.json")
         write_json(folder / "tunebench.json", note | {"labels": loaded.labels})
 
 
-def _of_folder(
+def _copy_model_folder(
     job: WorkerJob, config: RegisterConfig, target: VersionDir
 ) -> tuple[str | None, bool, list[str]]:
     source = Path(config.path).expanduser()
-    present = format_detection.look_at_folder(source)
+    present = format_detection.inspect_folder(source)
     notices: list[str] = []
     base = config.base
     if present.adapter:
         base = base or present.base
-        base_folder = _base_folder(job, base)
-        _copy(job, [CopiedFolder(source, target.path, present.files)])
+        base_folder = _find_base_folder(job, base)
+        _copy_folders(job, [FolderCopy(source, target.path, present.files)])
         if not present.tokenizer:
             loading.load_tokenizer(base_folder).save_pretrained(target.path)
             notices.append(f"The folder had no tokenizer: that of {base} was put beside the adapter.")
@@ -105,7 +112,7 @@ def _of_folder(
             "The folder holds a whole model, which belongs to no base.", fix="Leave base out.", field="base"
         )
     else:
-        _copy(job, [CopiedFolder(source, target.path, present.files)])
+        _copy_folders(job, [FolderCopy(source, target.path, present.files)])
     method = "lora" if present.adapter else WHOLE_METHOD
     trained = TrainConfig(
         name=config.name,
@@ -116,11 +123,11 @@ def _of_folder(
     )
     write_json(target.config, {"config": trained.model_dump(), "dataset": {"fingerprint": ""}, "split": None})
     if provenance.read_note(target.path) is None:
-        write_json(target.path / "tunebench.json", _note(base or config.name, trained, present.labels))
+        write_json(target.path / "tunebench.json", _build_note(base or config.name, trained, present.labels))
     return base or None, present.adapter, notices
 
 
-def _note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
+def _build_note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
     method = METHODS[config.method]
     note: ModelNote = {
         "base_model": base,
@@ -134,14 +141,14 @@ def _note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
     return note
 
 
-def _base_folder(job: WorkerJob, base: str) -> str:
+def _find_base_folder(job: WorkerJob, base: str) -> str:
     """The model that an adapter belongs to. Raises ModelError (base) where it isn't here."""
     if not base:
         raise ModelError(
             "The adapter doesn't say which model it belongs to.", fix="Name its base model.", field="base"
         )
     try:
-        return evaluated_model.source(job, base)
+        return evaluated_model.resolve_source(job, base)
     except ModelError as error:
         raise ModelError(
             f"The adapter belongs to {base}, which is not to be had here: {error.message}",
@@ -150,7 +157,7 @@ def _base_folder(job: WorkerJob, base: str) -> str:
         ) from error
 
 
-class CopiedFolder(NamedTuple):
+class FolderCopy(NamedTuple):
     """These files of `source` are copied to `target`."""
 
     source: Path
@@ -158,7 +165,7 @@ class CopiedFolder(NamedTuple):
     files: list[str]
 
 
-def _copy(job: WorkerJob, copied: list[CopiedFolder]) -> None:
+def _copy_folders(job: WorkerJob, copied: list[FolderCopy]) -> None:
     """Copy the files of all folders, and say how far it is."""
     files = [(source / name, target / name) for source, target, names in copied for name in names]
     whole = sum(source.stat().st_size for source, _ in files)
@@ -177,14 +184,14 @@ def _copy(job: WorkerJob, copied: list[CopiedFolder]) -> None:
             os.fsync(write.fileno())
 
 
-def _sealed(job: WorkerJob, folder: Path) -> list[VersionFile]:
+def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
     """Every file with its size, time and checksum."""
-    names = files_below(folder)
+    names = list_files_below(folder)
     whole = sum((folder / name).stat().st_size for name in names)
     done = 0
     files: list[VersionFile] = []
     for name in names:
-        digest = hashed(folder / name, lambda _: job.check_cancelled())
+        digest = hash_file(folder / name, lambda _: job.check_cancelled())
         state = (folder / name).stat()
         done += state.st_size
         job.progress(done, whole, "bytes", "Taking checksums")
@@ -203,8 +210,9 @@ def _sealed(job: WorkerJob, folder: Path) -> list[VersionFile]:
 # They are made aside, in the job's folder; the engine gives them their number and their place
 # (`engine.server.registered_versions`), so that numbers have no gaps and no race.
 
-phases = always(  # estimated: what is copied is written and waited for, and read once more for its checksum
-    LOADING,
+# estimated: what is copied is written and waited for, and read once more for its checksum
+phases = build_fixed_phases(
+    LOADING_MESSAGE,
     Phase("Copying the files", 2),
     Phase("Taking checksums", 1),
 )
@@ -213,10 +221,10 @@ phases = always(  # estimated: what is copied is written and waited for, and rea
 def run(job: WorkerJob) -> RegisteredFiles:
     """Copy, check and hash. Raises ModelError, StateError and NotFoundError for what is no model."""
     config = RegisterConfig.parse(job.config["register"])
-    with temporary_folder(job, what="the version", again="register again") as folder:
+    with use_temporary_folder(job, what="the version", again="register again") as folder:
         made = folder / "version"
         made.mkdir()
-        result = make(job, config, made)
+        result = fill_version_folder(job, config, made)
         job.check_cancelled()
         shutil.rmtree(job.dir.version, ignore_errors=True)
         os.rename(made, job.dir.version)

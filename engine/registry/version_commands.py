@@ -14,24 +14,24 @@ from pydantic import Field
 
 from engine.registry import gate_report
 from engine.server import registered_versions
-from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
 from engine.server.file_removal import remove_noted
-from engine.server.job_submission import Launching
+from engine.server.job_submission import JobSubmission
 from engine.serving.endpoint_folders import check_not_served
 from store.core.config import Config, Line
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.core.home import Home
-from store.core.model_schemas import ModelLine, ModelVersion
+from store.core.model_schemas import ModelSummary, ModelVersion
 from store.core.rights import RIGHTS
 from store.core.schemas import Person
 from store.db.database import Database, Queryable, Transaction
-from store.evaluation.config import ChosenModel
-from store.http.schemas import AliasMoved, Done, JobQueued, ReplacedVersion
+from store.evaluation.config import ModelSelection
+from store.http.schemas import AliasMoved, EmptyAnswer, JobQueued, ReplacedVersion
 from store.jobs import job_queue
 from store.registry import gate_evidence, model_versions
-from store.registry.config import KIND, AliasOf, DescribeModel, Promote, RegisterConfig, SeenAlias
-from store.registry.schemas import AliasMove, GateLine, GateReport, MoveKind
+from store.registry.config import KIND, AliasReference, AliasSnapshot, DescribeModel, Promote, RegisterConfig
+from store.registry.schemas import AliasMove, GateRecord, GateReport, MoveKind
 from store.registry.version_folders import VersionDir
 from store.retraining import improvements
 from store.retraining.improvements import check_not_improving
@@ -49,7 +49,7 @@ class RegisterCommands:
     def __init__(
         self,
         database: Database,
-        launching: Launching,
+        launching: JobSubmission,
         evaluating: EvaluationCommands,
         clock: Callable[[], float],
     ) -> None:
@@ -59,9 +59,11 @@ class RegisterCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "register_model": Command(RegisterConfig, self.register, MADE, makes_work=True, by_person=True),
-            "describe_model": Command(DescribeModel, self.describe, _described),
-            "delete_version": Command(VersionName, self.delete, by_version),
+            "register_model": Command(
+                RegisterConfig, self.register, CREATED, makes_work=True, by_person=True
+            ),
+            "describe_model": Command(DescribeModel, self.describe, _find_model_subject),
+            "delete_version": Command(VersionName, self.delete, find_version_subject),
         }
 
     def register(self, config: RegisterConfig, person: Person) -> JobQueued:
@@ -73,17 +75,17 @@ class RegisterCommands:
     def queue(self, tx: Transaction, config: RegisterConfig, person: Person) -> str:
         """The same within a transaction that does more; the id of the job."""
         if config.run:
-            chosen = ChosenModel(run=config.run, checkpoint=config.checkpoint)
+            chosen = ModelSelection(run=config.run, checkpoint=config.checkpoint)
             run = self.evaluating.checked_run(tx, chosen)
             assert run is not None  # a name was given
             config = config.model_copy(update={"run": run["run_id"]})
         if config.base:
-            base = registered_versions.fixed(tx, self.home, config.base, "base")
+            base = registered_versions.pin_version(tx, self.home, config.base, "base")
             config = config.model_copy(update={"base": base})
         document = {"register": config.model_dump(), "created_by": dict(person)}
         return self.launching.queue_job(tx, KIND, f"Register {config.name}", document)
 
-    def describe(self, body: DescribeModel) -> Done:
+    def describe(self, body: DescribeModel) -> EmptyAnswer:
         """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
@@ -93,15 +95,15 @@ class RegisterCommands:
                     fix="Look at what it says now, then save again.",
                     field="description",
                 )
-            model_versions.describe(tx, model["model_id"], body.description)
+            model_versions.set_description(tx, model["model_id"], body.description)
         return {}
 
-    def delete(self, body: VersionName) -> Done:
+    def delete(self, body: VersionName) -> EmptyAnswer:
         """Forget a version and its files. Raises StateError where an alias, another version or an endpoint
         needs it."""
         with self.database.transaction() as tx:
             version = model_versions.get_version(tx, body.version)
-            reference = registered_versions.reference_of(version)
+            reference = registered_versions.format_reference(version)
             held = [
                 line["alias"]
                 for line in model_versions.aliases(tx, version["model_id"])
@@ -113,7 +115,7 @@ class RegisterCommands:
                     fix="Move the alias to another version first.",
                 )
             check_not_improving(tx, reference, reference)
-            if others := model_versions.on_base(tx, reference):
+            if others := model_versions.list_on_base(tx, reference):
                 raise StateError(
                     f"{others[0]} belongs to {reference}, and can't be loaded without it.",
                     fix=f"Delete {others[0]} first.",
@@ -126,12 +128,12 @@ class RegisterCommands:
         return {}
 
 
-def _described(db: Queryable, body: DescribeModel) -> ActivitySubject:
+def _find_model_subject(db: Queryable, body: DescribeModel) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
     return ActivitySubject("model", model["model_id"], model["name"], "what it is meant for")
 
 
-def by_version(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
+def find_version_subject(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
     """Of a body that names a version."""
     version = model_versions.get_version(db, body.version)
     return ActivitySubject("model", version["model_id"], version["name"], f"version {version['version']}")
@@ -163,9 +165,9 @@ class AliasCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "promote": Command(Promote, self.promote, _promoted, by_person=True),
-            "move_back": Command(AliasOf, self.back, _moved, by_person=True),
-            "remove_alias": Command(AliasOf, self.remove, _moved, by_person=True),
+            "promote": Command(Promote, self.promote, _find_promotion_subject, by_person=True),
+            "move_back": Command(AliasReference, self.back, _find_alias_subject, by_person=True),
+            "remove_alias": Command(AliasReference, self.remove, _find_alias_subject, by_person=True),
         }
 
     def promote(
@@ -182,11 +184,11 @@ class AliasCommands:
         asked = model_versions.get_version(self.database, body.version)
         held = model_versions.alias_standing(self.database, asked["model_id"], body.alias)
         gate = model_versions.gate(self.database, asked["model_id"], body.alias)
-        case = gate_evidence.case(self.database, registered_versions.reference_of(asked), body.alias)
-        report = gate_report.report(*case)
+        case = gate_evidence.case(self.database, registered_versions.format_reference(asked), body.alias)
+        report = gate_report.build_gate_report(*case)
         registered_versions.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"
-        unpassed = "" if decided else _not_passed(self.database, asked, body.alias, held)
+        unpassed = "" if decided else _describe_unpassed_improvement(self.database, asked, body.alias, held)
         if report["answer"] != "passed" or unpassed:
             _check_override(unpassed or report["sentence"], body, person)
             kind = "overridden"
@@ -196,17 +198,17 @@ class AliasCommands:
             current = model_versions.alias_standing(tx, model["model_id"], body.alias)
             self._check_seen(tx, model, body.alias, body.seen, current)
             if current != held:  # by which the gate was judged
-                raise _conflict(tx, model, body.alias, current)
+                raise _build_conflict(tx, model, body.alias, current)
             _check_same_gate(gate, model_versions.gate(tx, model["model_id"], body.alias), body.alias)
             if current == version["version"]:
                 raise StateError(f"{case.reference} is {body.alias} already.")
             change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
-            replaced = _holder(tx, model, body.alias, current)
+            replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
             beside(tx)
         return {"alias": body.alias, "reference": case.reference, "replaced": replaced}
 
-    def back(self, body: AliasOf, person: Person) -> AliasMoved:
+    def back(self, body: AliasReference, person: Person) -> AliasMoved:
         """Give the alias back to the version that had it before. Raises StateError where there is none."""
         earlier = self._earlier(self.database, body)
         registered_versions.check_whole_files(self.home, earlier)
@@ -215,17 +217,17 @@ class AliasCommands:
             current = model_versions.alias_standing(tx, model["model_id"], body.alias)
             self._check_seen(tx, model, body.alias, body.seen, current)
             if self._earlier(tx, body)["version"] != earlier["version"]:
-                raise _conflict(tx, model, body.alias, current)
+                raise _build_conflict(tx, model, body.alias, current)
             change = AliasChange(body.alias, "back", body.reason, current, earlier["version"])
-            replaced = _holder(tx, model, body.alias, current)
+            replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
         return {
             "alias": body.alias,
-            "reference": registered_versions.reference_of(earlier),
+            "reference": registered_versions.format_reference(earlier),
             "replaced": replaced,
         }
 
-    def _earlier(self, db: Queryable, body: AliasOf) -> ModelVersion:
+    def _earlier(self, db: Queryable, body: AliasReference) -> ModelVersion:
         model = model_versions.get_model(db, body.model)
         number = model_versions.alias_before(db, model["model_id"], body.alias)
         version = None if number is None else model_versions.find_version(db, model["model_id"], number)
@@ -236,7 +238,7 @@ class AliasCommands:
             )
         return version
 
-    def remove(self, body: AliasOf, person: Person) -> AliasMoved:
+    def remove(self, body: AliasReference, person: Person) -> AliasMoved:
         """Take an alias away, so that no version has it."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
@@ -245,22 +247,27 @@ class AliasCommands:
                 raise StateError(f"No version of {model['name']} is {body.alias}.")
             self._check_seen(tx, model, body.alias, body.seen, current)
             change = AliasChange(body.alias, "removed", body.reason, current, None)
-            replaced = _holder(tx, model, body.alias, current)
+            replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
         return {"alias": body.alias, "reference": None, "replaced": replaced}
 
     def _check_seen(
-        self, tx: Transaction, model: ModelLine, alias: str, seen: SeenAlias | None, current: int | None
+        self,
+        tx: Transaction,
+        model: ModelSummary,
+        alias: str,
+        seen: AliasSnapshot | None,
+        current: int | None,
     ) -> None:
         """Raise ConflictError where the alias stands elsewhere by now than the person saw."""
         if seen is not None and seen.version != current:
-            raise _conflict(tx, model, alias, current)
+            raise _build_conflict(tx, model, alias, current)
 
-    def _move(self, tx: Transaction, model: ModelLine, change: AliasChange, person: Person) -> None:
+    def _move(self, tx: Transaction, model: ModelSummary, change: AliasChange, person: Person) -> None:
         at = self.clock()
         gate = change.gate
         line: AliasMove = {
-            "move_id": job_queue.new_id("move", at),
+            "move_id": job_queue.create_id("move", at),
             "model_id": model["model_id"],
             "alias": change.alias,
             "from_version": change.before,
@@ -270,18 +277,18 @@ class AliasCommands:
             "gate": gate if gate and gate["checks"] else None,
             "moved_by": person["person_id"],
             "moved_by_name": person["name"],
-            "moved_at": job_queue.utc(at),
+            "moved_at": job_queue.to_utc(at),
         }
         model_versions.move_alias(tx, line)
 
 
-def _not_passed(db: Queryable, version: ModelVersion, alias: str, held: int | None) -> str:
+def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: str, held: int | None) -> str:
     """Why the improvement that made a version doesn't let it take the place of the version `held`; "" where
     it does, or none made it. What was stopped or declined passes no easier than what is under way."""
-    improvement = improvements.not_promoted(db, version, alias)
+    improvement = improvements.find_unpromoted(db, version, alias)
     if improvement is None or held == version["version"]:
         return ""
-    name, reference = improvement["name"], registered_versions.reference_of(version)
+    name, reference = improvement["name"], registered_versions.format_reference(version)
     report, ended = improvement["facts"].get("gate"), improvement["state"] in ("stopped", "declined")
     who = f"{name} was {improvement['state']}" if ended else name
     if report is not None and report["reference"] != reference:
@@ -319,7 +326,7 @@ def _check_override(sentence: str, body: Promote, person: Person) -> None:
         )
 
 
-def _check_same_gate(judged: GateLine | None, present: GateLine | None, alias: str) -> None:
+def _check_same_gate(judged: GateRecord | None, present: GateRecord | None, alias: str) -> None:
     """Raise ConflictError where the gate is another by now than the version was judged by."""
     if present and (judged is None or present["config"] != judged["config"]):
         raise ConflictError(
@@ -329,7 +336,9 @@ def _check_same_gate(judged: GateLine | None, present: GateLine | None, alias: s
         )
 
 
-def _holder(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ReplacedVersion | None:
+def _find_current_version(
+    tx: Transaction, model: ModelSummary, alias: str, current: int | None
+) -> ReplacedVersion | None:
     """The version that has an alias, and who gave it; read before the alias moves on."""
     last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
     if current is None or last is None:
@@ -341,7 +350,7 @@ def _holder(tx: Transaction, model: ModelLine, alias: str, current: int | None) 
     }
 
 
-def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ConflictError:
+def _build_conflict(tx: Transaction, model: ModelSummary, alias: str, current: int | None) -> ConflictError:
     """That somebody moved the alias since it was looked at: who, when, why."""
     last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
     where = f"{model['name']}@{current} is {alias}" if current is not None else f"No version is {alias}"
@@ -356,13 +365,13 @@ def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None
     )
 
 
-def _promoted(db: Queryable, body: Promote, *_: Person) -> ActivitySubject:
+def _find_promotion_subject(db: Queryable, body: Promote, *_: Person) -> ActivitySubject:
     version = model_versions.get_version(db, body.version)
     detail = f"version {version['version']} to {body.alias}: {body.reason}"
     return ActivitySubject("model", version["model_id"], version["name"], detail[:300])
 
 
-def _moved(db: Queryable, body: AliasOf, *_: Person) -> ActivitySubject:
+def _find_alias_subject(db: Queryable, body: AliasReference, *_: Person) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
     detail = f"{body.alias}: {body.reason}"
     return ActivitySubject("model", model["model_id"], model["name"], detail[:300])

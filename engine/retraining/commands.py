@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.registry.version_commands import AliasCommands
-from engine.retraining.initiation import Beginning, run_of, with_ids
-from engine.retraining.steps import holder_of
+from engine.retraining.initiation import ImprovementStarter, find_run_and_dataset, resolve_sources
+from engine.retraining.steps import describe_current_version
 from engine.server.command import ActivitySubject, Command
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.core.job_kinds import ALIVE, RESUMABLE
 from store.core.rights import RIGHTS
 from store.core.schemas import Job, Person
 from store.db.database import Database, Queryable, Transaction
-from store.http.schemas import Done, ImprovementBegun
+from store.http.schemas import EmptyAnswer, StartedImprovement
 from store.jobs import job_queue
 from store.registry import gate_candidates, model_versions
-from store.registry.config import Promote, SeenAlias
+from store.registry.config import AliasSnapshot, Promote
 from store.retraining import improvement_text, improvements
 from store.retraining.config import (
     DecideImprovement,
     ImproveConfig,
+    ImprovementReference,
     ImproveSchedule,
-    NamedImprovement,
     UnscheduleImprovement,
 )
 from store.retraining.schemas import AT_WORK, RESUMED, Improvement, ImprovementFacts, ImprovementState
 
-MADE_BY: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the jobs of a step
+JOB_FACTS_BY_STATE: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the jobs of a step
     "gathering": ("gather_job",),
     "joining": ("join_job",),
     "training": ("run_id",),
     "registering": ("register_job",),
     "measuring": ("evaluation_jobs",),
 }
-OWN = {"evaluation_jobs": "own_evaluation_jobs"}  # others are somebody else's, and only waited for
+OWN_FACTS = {"evaluation_jobs": "own_evaluation_jobs"}  # others are somebody else's, and only waited for
 
 
 class ImproveCommands:
@@ -44,7 +44,7 @@ class ImproveCommands:
         self,
         database: Database,
         aliases: AliasCommands,
-        beginning: Beginning,
+        beginning: ImprovementStarter,
         requeue: Callable[[Transaction, Job], None],
         clock: Callable[[], float],
     ) -> None:
@@ -53,23 +53,27 @@ class ImproveCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        named = NamedImprovement
+        named = ImprovementReference
         return {
             "begin_improvement": Command(
-                ImproveConfig, self.begin, _of_model, makes_work=True, by_person=True
+                ImproveConfig, self.begin, _find_model_subject, makes_work=True, by_person=True
             ),
-            "decide_improvement": Command(DecideImprovement, self.decide, _decided, by_person=True),
+            "decide_improvement": Command(
+                DecideImprovement, self.decide, _find_decision_subject, by_person=True
+            ),
             "resume_improvement": Command(
-                named, self.resume, _of_improvement, makes_work=True, by_person=True
+                named, self.resume, _find_improvement_subject, makes_work=True, by_person=True
             ),
-            "stop_improvement": Command(named, self.stop, _of_improvement, by_person=True),
-            "schedule_improvement": Command(ImproveSchedule, self.schedule, _of_model, by_person=True),
+            "stop_improvement": Command(named, self.stop, _find_improvement_subject, by_person=True),
+            "schedule_improvement": Command(
+                ImproveSchedule, self.schedule, _find_model_subject, by_person=True
+            ),
             "unschedule_improvement": Command(
-                UnscheduleImprovement, self.unschedule, _of_model, by_person=True
+                UnscheduleImprovement, self.unschedule, _find_model_subject, by_person=True
             ),
         }
 
-    def begin(self, config: ImproveConfig, person: Person) -> ImprovementBegun:
+    def begin(self, config: ImproveConfig, person: Person) -> StartedImprovement:
         """Begin an improvement; the engine does its steps. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             improvement = self.beginning.begin(tx, config, (person["person_id"], person["name"]))
@@ -77,7 +81,7 @@ class ImproveCommands:
 
     # -- a person's word ----------------------------------------------------------------------------
 
-    def decide(self, body: DecideImprovement, person: Person) -> Done:
+    def decide(self, body: DecideImprovement, person: Person) -> EmptyAnswer:
         """Promote its version, through the gate of the alias too, or decline it. Raises StateError with what
         the checks say, ConfigError for a reason that is missing, and ConflictError where the alias moved."""
         improvement = improvements.get(self.database, body.improvement)
@@ -85,9 +89,9 @@ class ImproveCommands:
             return self._decline(body, improvement, person)
         self._check_decidable(self.database, improvement)
         version, alias = improvement["facts"]["version"], improvement["alias"]
-        candidate = gate_candidates.candidate_of(self.database, version, alias)
-        if holder_of(candidate) != improvement["facts"].get("holder"):
-            now = holder_of(candidate) or "no version"
+        candidate = gate_candidates.get_candidate(self.database, version, alias)
+        if describe_current_version(candidate) != improvement["facts"].get("holder"):
+            now = describe_current_version(candidate) or "no version"
             raise ConflictError(
                 f"{now} is {alias} by now, and {version} was measured beside"
                 f" {improvement['facts'].get('holder') or 'none'}.",
@@ -108,12 +112,12 @@ class ImproveCommands:
             alias=alias,
             reason=reason[:2_000],
             override=body.override,
-            seen=SeenAlias(version=standing),
+            seen=AliasSnapshot(version=standing),
         )
         self.aliases.promote(promote, person, beside=ended, decided=True)
         return {}
 
-    def _decline(self, body: DecideImprovement, improvement: Improvement, person: Person) -> Done:
+    def _decline(self, body: DecideImprovement, improvement: Improvement, person: Person) -> EmptyAnswer:
         if not body.reason.strip():
             raise ConfigError(
                 "A version is declined for a reason.",
@@ -158,12 +162,12 @@ class ImproveCommands:
     def _end(
         self, tx: Transaction, improvement: Improvement, state: ImprovementState, person: Person, note: str
     ) -> None:
-        at = job_queue.utc(self.clock())
+        at = job_queue.to_utc(self.clock())
         improvements.end(tx, improvement["improvement_id"], state, at, person["name"], note[:2_000])
 
     # -- go on, and stop ----------------------------------------------------------------------------
 
-    def resume(self, body: NamedImprovement, person: Person) -> Done:
+    def resume(self, body: ImprovementReference, person: Person) -> EmptyAnswer:
         """Go on with a failed one from the step at which it failed, or gather anew for one that waits for
         rows; a job that ended badly is done again. Whoever goes on with it answers for what it does from
         then on."""
@@ -181,7 +185,7 @@ class ImproveCommands:
             if improvement["state"] == "waiting":
                 improvements.drop_facts(tx, improvement["improvement_id"], "gather_job", "rows")
             else:
-                for fact in MADE_BY.get(step, ()):
+                for fact in JOB_FACTS_BY_STATE.get(step, ()):
                     self._again(tx, improvement, fact)
             improvements.set_facts(
                 tx,
@@ -189,13 +193,13 @@ class ImproveCommands:
                 resumed_by=person["person_id"],
                 resumed_by_name=person["name"],
             )
-            improvements.move(tx, improvement["improvement_id"], step, job_queue.utc(self.clock()))
+            improvements.set_state(tx, improvement["improvement_id"], step, job_queue.to_utc(self.clock()))
         return {}
 
     def _again(self, tx: Transaction, improvement: Improvement, fact: str) -> None:
         """The jobs of a step that ended badly go back into the queue; those that are gone are made anew, and
         so is a gathering, as the alias may have moved since, or a run be gone that it is to compare with."""
-        job_ids = _job_ids(improvement["facts"], fact)
+        job_ids = _list_job_ids(improvement["facts"], fact)
         present = {job["job_id"]: job for job in job_queue.with_ids(tx, job_ids)}
         if fact == "gather_job":
             present = {name: job for name, job in present.items() if job["status"] not in RESUMABLE}
@@ -205,15 +209,17 @@ class ImproveCommands:
         if len(present) < len(job_ids):
             improvements.drop_facts(tx, improvement["improvement_id"], fact)
 
-    def stop(self, body: NamedImprovement, person: Person) -> Done:
+    def stop(self, body: ImprovementReference, person: Person) -> EmptyAnswer:
         """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""
         at = self.clock()
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             if improvement["state"] not in (*AT_WORK, *RESUMED):
                 raise StateError(f"{improvement['name']} has ended already.", fix="There is nothing to stop.")
-            for fact in (OWN.get(fact, fact) for fact in MADE_BY.get(improvement["state"], ())):
-                for job in job_queue.with_ids(tx, _job_ids(improvement["facts"], fact)):
+            for fact in (
+                OWN_FACTS.get(fact, fact) for fact in JOB_FACTS_BY_STATE.get(improvement["state"], ())
+            ):
+                for job in job_queue.with_ids(tx, _list_job_ids(improvement["facts"], fact)):
                     if job["status"] in ALIVE:
                         job_queue.stop(tx, job, at)
             self._end(tx, improvement, "stopped", person, "")
@@ -221,18 +227,18 @@ class ImproveCommands:
 
     # -- schedule -----------------------------------------------------------------------------------
 
-    def schedule(self, config: ImproveSchedule, person: Person) -> Done:
+    def schedule(self, config: ImproveSchedule, person: Person) -> EmptyAnswer:
         """Have improvements of a model begin by themselves. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, config.model)
-            _, dataset = run_of(tx, model["model_id"], config)
-            config = config.model_copy(update={"rows": with_ids(tx, config, dataset)})
+            _, dataset = find_run_and_dataset(tx, model["model_id"], config)
+            config = config.model_copy(update={"rows": resolve_sources(tx, config, dataset)})
             by = person["person_id"], person["name"]
-            at = job_queue.utc(self.clock())
+            at = job_queue.to_utc(self.clock())
             improvements.set_schedule(tx, model["model_id"], config.document(), by, at)
         return {}
 
-    def unschedule(self, body: UnscheduleImprovement, person: Person) -> Done:
+    def unschedule(self, body: UnscheduleImprovement, person: Person) -> EmptyAnswer:
         """None begins by itself any more. Raises StateError where none did."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
@@ -241,26 +247,26 @@ class ImproveCommands:
         return {}
 
 
-def _job_ids(facts: ImprovementFacts, fact: str) -> list[str]:
+def _list_job_ids(facts: ImprovementFacts, fact: str) -> list[str]:
     named = facts.get(fact, [])
     return [named] if isinstance(named, str) else list(named)  # type: ignore[call-overload]
 
 
-def _of_model(
+def _find_model_subject(
     db: Queryable, body: ImproveConfig | ImproveSchedule | UnscheduleImprovement, *_: Person
 ) -> ActivitySubject | None:
     model = model_versions.get_model(db, body.model)
     return ActivitySubject("model", model["model_id"], model["name"])
 
 
-def _of_improvement(db: Queryable, body: NamedImprovement, *_: Person) -> ActivitySubject:
+def _find_improvement_subject(db: Queryable, body: ImprovementReference, *_: Person) -> ActivitySubject:
     improvement = improvements.get(db, body.improvement)
     name = model_versions.get_model(db, improvement["model_id"])["name"]
     return ActivitySubject("model", improvement["model_id"], name, improvement["name"])
 
 
-def _decided(db: Queryable, body: DecideImprovement, *_: Person) -> ActivitySubject:
-    subject = _of_improvement(db, body)
+def _find_decision_subject(db: Queryable, body: DecideImprovement, *_: Person) -> ActivitySubject:
+    subject = _find_improvement_subject(db, body)
     word = "yes" if body.promote else "no"
     why = f": {body.reason}" if body.reason else ""
     return subject._replace(detail=f"{word} to {subject.detail}{why}"[:300])

@@ -13,23 +13,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.data.cleaning.added_rows import UNSPOKEN, Answer, AskedQuestions, answer_of, asked_in, contradicts
-from engine.data.cleaning.working_rows import canonicals
-from engine.data.conversion.row_conversion import Canonical
+from engine.data.cleaning.added_rows import (
+    IGNORED_ROLES,
+    Answer,
+    QuestionKeys,
+    build_answer_key,
+    contradicts,
+    find_question_keys,
+)
+from engine.data.cleaning.working_rows import read_canonical_rows
+from engine.data.conversion.row_conversion import CanonicalRow
 from engine.data.signals.protocol import Progress
-from engine.data.similarity.equality import digest, join, normalise
+from engine.data.similarity.equality import hash_folded_text, merge_groups, normalise_text
 from engine.data.similarity.minhash_clusters import Sketches, find_clusters
-from engine.data.split.dataset_split import parts_by_split
-from engine.data.split.leakage import questions
-from engine.retraining.paraphrases import QuestionsAnswered, find_repeated
+from engine.data.split.dataset_split import compute_parts_by_split
+from engine.data.split.leakage import find_questions
+from engine.retraining.paraphrases import AnsweredQuestions, find_repeated
 from store.core.home import Home
 from store.core.row_schemas import Kind
-from store.data.dataset_files import batches, open_rows
-from store.jobs.schemas import BesideRows
+from store.data.dataset_files import iterate_batches, open_rows
+from store.jobs.schemas import ComparisonRows
 from store.training.train_config import Split
 
 BATCH_ROWS = 10_000
-ELSEWHERE = {"judge": "judges elsewhere", "train": "trained elsewhere"}  # parts of rows beside the run's own
+ELSEWHERE_TEXTS = {
+    "judge": "judges elsewhere",
+    "train": "trained elsewhere",
+}  # parts of rows beside the run's own
 
 
 class ComparedRows(NamedTuple):
@@ -39,10 +49,10 @@ class ComparedRows(NamedTuple):
 
     digests: np.ndarray
     prompts: np.ndarray
-    asked: AskedQuestions
+    asked: QuestionKeys
     answers: list[Answer]
     texts: list[str]
-    answered: QuestionsAnswered
+    answered: AnsweredQuestions
 
 
 class OldRows(NamedTuple):
@@ -66,7 +76,7 @@ class OldRows(NamedTuple):
     @property
     def held_elsewhere(self) -> np.ndarray:
         """Which others judge: bool."""
-        return self.parts.astype(str) == ELSEWHERE["judge"]
+        return self.parts.astype(str) == ELSEWHERE_TEXTS["judge"]
 
     @property
     def trained(self) -> np.ndarray:
@@ -76,13 +86,15 @@ class OldRows(NamedTuple):
     @property
     def learned(self) -> np.ndarray:
         """Which rows the model was trained on, by this run or before: bool."""
-        return np.isin(self.parts.astype(str), ["train", ELSEWHERE["train"]])
+        return np.isin(self.parts.astype(str), ["train", ELSEWHERE_TEXTS["train"]])
 
 
-def read_old(home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[BesideRows] = ()) -> OldRows:
+def read_old_rows(
+    home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[ComparisonRows] = ()
+) -> OldRows:
     """The rows of the run's data set, and those beside. A row that the run did not take may be one of these
     too; what it took stays what it is."""
-    rows = _rows(home, fingerprint)
+    rows = _read_rows(home, fingerprint)
     origins = [(fingerprint, number) for number in range(len(rows))]
     labels = {
         row.label for row, part in zip(rows, parts, strict=True) if part == "train" and row.label is not None
@@ -91,15 +103,15 @@ def read_old(home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[B
     every = [parts]
     untaken = np.array([part is None for part in parts], bool)
     for other in beside:
-        mine = meant(home, other)
+        mine = mask_selected_rows(home, other)
         if other["fingerprint"] == fingerprint:
-            parts[mine & untaken] = ELSEWHERE[other["why"]]
+            parts[mine & untaken] = ELSEWHERE_TEXTS[other["why"]]
             continue
-        others = _rows(home, other["fingerprint"])
+        others = _read_rows(home, other["fingerprint"])
         rows += [row for row, meant in zip(others, mine, strict=True) if meant]
         origins += [(other["fingerprint"], number) for number in np.flatnonzero(mine).tolist()]
-        every.append(np.full(int(mine.sum()), ELSEWHERE[other["why"]], object))
-    old = compared(rows)
+        every.append(np.full(int(mine.sum()), ELSEWHERE_TEXTS[other["why"]], object))
+    old = build_compared_rows(rows)
     ends = np.cumsum([len(some) for some in every]).tolist()
     asked = [
         old.asked.between(end - len(some), end).questions() for some, end in zip(every, ends, strict=True)
@@ -108,62 +120,68 @@ def read_old(home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[B
     return OldRows(old, np.concatenate(every), sorted(labels), questions, ends[0], origins)
 
 
-def _rows(home: Home, fingerprint: str) -> list[Canonical]:
-    return [row for batch in batches(open_rows(home, fingerprint), BATCH_ROWS) for row in canonicals(batch)]
+def _read_rows(home: Home, fingerprint: str) -> list[CanonicalRow]:
+    return [
+        row
+        for batch in iterate_batches(open_rows(home, fingerprint), BATCH_ROWS)
+        for row in read_canonical_rows(batch)
+    ]
 
 
-def meant(home: Home, other: BesideRows) -> np.ndarray:
+def mask_selected_rows(home: Home, other: ComparisonRows) -> np.ndarray:
     """Which rows of its data set: bool."""
     if other["part"] == "all":
         return np.ones(open_rows(home, other["fingerprint"]).metadata.num_rows, bool)
-    parts = parts_by_split(home, other["fingerprint"], Split.parse(other["split"]))
+    parts = compute_parts_by_split(home, other["fingerprint"], Split.parse(other["split"]))
     return np.array([part == other["part"] for part in parts], bool)
 
 
-def compared(rows: Sequence[Canonical]) -> ComparedRows:
+def build_compared_rows(rows: Sequence[CanonicalRow]) -> ComparedRows:
     """What of these rows is compared."""
-    digests = b"".join(digest(row.text) for row in rows)
+    digests = b"".join(hash_folded_text(row.text) for row in rows)
     prompts = [
-        0 if row.roles is None else int.from_bytes(digest("\n\n".join(row.contents[:-1])), "little")
+        0 if row.roles is None else int.from_bytes(hash_folded_text("\n\n".join(row.contents[:-1])), "little")
         for row in rows
     ]
     return ComparedRows(
         np.frombuffer(digests, "<u8").copy(),
         np.array(prompts, np.uint64),
-        asked_in(
+        find_question_keys(
             [] if row.roles is None else list(zip(row.roles, row.contents, strict=True)) for row in rows
         ),
-        [answer_of(row.contents[-1] if row.contents else "", row.rejected, row.label) for row in rows],
-        [_looked_at(row) for row in rows],
-        QuestionsAnswered(
-            [_question(row) for row in rows],
-            [normalise(row.text if row.roles is None else row.contents[-1]) for row in rows],
+        [build_answer_key(row.contents[-1] if row.contents else "", row.rejected, row.label) for row in rows],
+        [_extract_compared_text(row) for row in rows],
+        AnsweredQuestions(
+            [_extract_question(row) for row in rows],
+            [normalise_text(row.text if row.roles is None else row.contents[-1]) for row in rows],
             np.array([_is_labelled(row) for row in rows], bool),
         ),
     )
 
 
-def _looked_at(row: Canonical) -> str:
+def _extract_compared_text(row: CanonicalRow) -> str:
     """Its text without what is said with every row, and without an answer that is a label: one word of
     another class makes no other question."""
     if row.roles is None:
         return row.text
-    return _question(row) if _is_labelled(row) else "\n\n".join(_spoken(row))
+    return _extract_question(row) if _is_labelled(row) else "\n\n".join(_list_spoken_turns(row))
 
 
-def _question(row: Canonical) -> str:
+def _extract_question(row: CanonicalRow) -> str:
     """What it asks, with the turns before; "" of plain texts."""
-    return "" if row.roles is None else "\n\n".join(_spoken(row)[:-1])
+    return "" if row.roles is None else "\n\n".join(_list_spoken_turns(row)[:-1])
 
 
-def _spoken(row: Canonical) -> list[str]:
+def _list_spoken_turns(row: CanonicalRow) -> list[str]:
     """Its turns without those of system and tools; the last one is the answer."""
     turns = list(zip(row.roles or (), row.contents, strict=True))
     last = len(turns) - 1
-    return [content for place, (role, content) in enumerate(turns) if role not in UNSPOKEN or place == last]
+    return [
+        content for place, (role, content) in enumerate(turns) if role not in IGNORED_ROLES or place == last
+    ]
 
 
-def _is_labelled(row: Canonical) -> bool:
+def _is_labelled(row: CanonicalRow) -> bool:
     """Whether its answer is its label."""
     return row.label is not None and row.roles is not None and row.contents[-1].strip() == row.label
 
@@ -180,30 +198,30 @@ BATCH = 4_000
 COMPARING_ROWS = "Comparing with the old rows"
 HELD_TEXT = "the same as an old row that judges"
 HELD_PROMPT = "asks what an old row asks that judges"
-HELD_NEAR = "nearly an old row that judges"
+HELD_SIMILAR = "nearly an old row that judges"
 HELD_ANSWER = "copies the answer, or much of it, of an old row that judges"
 HELD_REWORDED = "asks in other words what an old row asks that judges"
 HELD_ELSEWHERE = "repeats a row that judges: of an earlier improvement, a golden set or a probe"
 TRAINED = "an old row already, which is trained on"
 DISAGREE = "the same text as another new row, with another label"
 DISAGREE_ANSWERS = "the same question as another new row, answered otherwise"
-AGAIN = "the same as another new row"
-NEARLY_AGAIN = "nearly another new row"
+REPEATED = "the same as another new row"
+NEARLY_REPEATED = "nearly another new row"
 
 
-HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR, HELD_ANSWER, HELD_REWORDED)
+HELD_REASONS = (HELD_TEXT, HELD_PROMPT, HELD_SIMILAR, HELD_ANSWER, HELD_REWORDED)
 
 
-class SaidRow(NamedTuple):
+class IncomingRow(NamedTuple):
     """A new row. from_people: somebody said it of one answer; a row of a data set is not. earlier: it was put
     aside to judge an earlier improvement, and may be among the rows that judge elsewhere."""
 
-    row: Canonical
+    row: CanonicalRow
     from_people: bool
     earlier: bool = False
 
 
-class NewRowStanding(NamedTuple):
+class NewRowComparison(NamedTuple):
     """Of each new row: `reasons`, why it is left out, "" where it is not; whether another one answers it
     otherwise, whatever the reason; whether it may only be trained on; whether it corrects an old row;
     `groups`: int64, equal where rows must not be parted; `partners`: int64, of a row that repeats one that
@@ -217,40 +235,40 @@ class NewRowStanding(NamedTuple):
     partners: np.ndarray
 
 
-def stand(
-    rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, progress: Progress
-) -> NewRowStanding:
+def compare_new_rows(
+    rows: Sequence[IncomingRow], old: OldRows, kind: Kind, folder: Path, progress: Progress
+) -> NewRowComparison:
     """How the new rows stand to each other and to the old ones. `folder` takes a spool file. Where a new row
     answers otherwise what an earlier one asks, neither is right for sure, and both are left out. `progress`
     may raise to stop."""
-    new = compared([each.row for each in rows])
+    new = build_compared_rows([each.row for each in rows])
     from_people = np.array([each.from_people for each in rows], bool)
-    within, across = _near_pairs(new.texts, old.rows.texts, folder, progress)
+    within, across = _find_similar_pairs(new.texts, old.rows.texts, folder, progress)
     reasons, partners = [""] * len(rows), np.full(len(rows), -1)
     every, first_time = np.ones(len(rows), bool), np.array([not each.earlier for each in rows], bool)
     for held, meant, names in (
-        (old.held, every, HELD),
-        (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * len(HELD)),
+        (old.held, every, HELD_REASONS),
+        (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * len(HELD_REASONS)),
     ):
-        repeated = _held_partners(new, old, held, across, first_time, progress)
+        repeated = _find_held_partners(new, old, held, across, first_time, progress)
         for partner, name in zip(repeated, names, strict=True):
             fresh = meant & (partner >= 0) & (partners < 0)
             partners[fresh] = partner[fresh]
             _leave_out(reasons, fresh, name)
-    contradicting, otherwise = _contradicting(new), _answered_otherwise(new, kind, from_people)
+    contradicting, otherwise = _mask_contradicting(new), _mask_conflicting_answers(new, kind, from_people)
     _leave_out(reasons, contradicting, DISAGREE)
     _leave_out(reasons, otherwise, DISAGREE_ANSWERS)
-    same, corrects = _beside_training(new, old, kind)
+    same, corrects = _mask_training_repeats(new, old, kind)
     _leave_out(reasons, same, TRAINED)
     _leave_out_repeats(reasons, new, within)
     learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
-    only_train = _near(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
+    only_train = _mask_similar(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
     only_train |= np.isin(new.digests, old.rows.digests[old.learned])
-    groups = _groups(new, within, progress)
-    return NewRowStanding(reasons, contradicting | otherwise, only_train, corrects, groups, partners)
+    groups = _group_rows(new, within, progress)
+    return NewRowComparison(reasons, contradicting | otherwise, only_train, corrects, groups, partners)
 
 
-def _held_partners(
+def _find_held_partners(
     new: ComparedRows,
     old: OldRows,
     held: np.ndarray,
@@ -261,7 +279,7 @@ def _held_partners(
     """For each way of `HELD` the old row, of those in `held`, that a new row repeats in this way, -1 where
     none. Rows that judged before are not looked at for repeats in other words: they are not trained on."""
     places = np.flatnonzero(held)
-    text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD)
+    text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD_REASONS)
     by_digest = dict(zip(old.rows.digests[places].tolist(), places.tolist(), strict=True))
     text[:] = [by_digest.get(digest, -1) for digest in new.digests.tolist()]
     mine = held[old.rows.asked.rows] & np.isin(old.rows.asked.keys, old.questions)
@@ -286,7 +304,7 @@ def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:
         reasons[place] = reasons[place] or reason
 
 
-def _near_pairs(
+def _find_similar_pairs(
     new: list[str], old: list[str], folder: Path, progress: Progress
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Near duplicates among the new texts, the earlier one first; and (new, old) across the two."""
@@ -295,13 +313,13 @@ def _near_pairs(
         progress(done, total, "bands", COMPARING_ROWS)
 
     with Sketches(THRESHOLD, folder) as sketches:
-        _sketch(sketches, new)
+        _add_sketches(sketches, new)
         sketches.close()
         low, high, _ = find_clusters(sketches, tell).all_pairs()
         within = sorted({(min(pair), max(pair)) for pair in zip(low.tolist(), high.tolist(), strict=True)})
     with Sketches(THRESHOLD, folder) as sketches:
-        _sketch(sketches, new)
-        _sketch(sketches, old)
+        _add_sketches(sketches, new)
+        _add_sketches(sketches, old)
         sketches.close()
         side = np.repeat([0, 1], [len(new), len(old)])
         low, high, _ = find_clusters(sketches, tell, side).all_pairs()
@@ -309,19 +327,19 @@ def _near_pairs(
     return within, across
 
 
-def _sketch(sketches: Sketches, texts: list[str]) -> None:
+def _add_sketches(sketches: Sketches, texts: list[str]) -> None:
     for start in range(0, len(texts), BATCH):
         sketches.add(sketches.sketch(texts[start : start + BATCH]))
 
 
-def _near(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarray:
+def _mask_similar(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarray:
     """Which new rows are nearly one of these old ones."""
     near = np.zeros(count, bool)
     near[[new for new, other in pairs if old[other]]] = True
     return near
 
 
-def _contradicting(new: ComparedRows) -> np.ndarray:
+def _mask_contradicting(new: ComparedRows) -> np.ndarray:
     """Rows with labels whose prompt another row has with another label: bool."""
     labels: dict[int, set[str]] = defaultdict(set)
     for prompt, answer in zip(new.prompts.tolist(), new.answers, strict=True):
@@ -330,27 +348,27 @@ def _contradicting(new: ComparedRows) -> np.ndarray:
     return np.array([len(labels[prompt]) > 1 for prompt in new.prompts.tolist()], bool)
 
 
-def _answered_otherwise(new: ComparedRows, kind: Kind, from_people: np.ndarray) -> np.ndarray:
+def _mask_conflicting_answers(new: ComparedRows, kind: Kind, from_people: np.ndarray) -> np.ndarray:
     """Rows whose question another row answers otherwise, where people said one of the answers: bool."""
     rows: dict[int, list[int]] = defaultdict(list)
-    for number in np.flatnonzero(np.isin(new.prompts, questions(new.prompts))).tolist():
+    for number in np.flatnonzero(np.isin(new.prompts, find_questions(new.prompts))).tolist():
         rows[int(new.prompts[number])].append(number)
     disputed = np.zeros(len(new.prompts), bool)
     for alike in rows.values():
         answers = [new.answers[number] for number in alike]
         if len(alike) > 1 and from_people[alike].any():
-            disputed[alike] = _disputed(kind, answers)
+            disputed[alike] = _is_disputed(kind, answers)
     return disputed
 
 
-def _disputed(kind: Kind, answers: list[Answer]) -> bool:
+def _is_disputed(kind: Kind, answers: list[Answer]) -> bool:
     """Whether answers to one question can't all be right."""
     if kind == "preference":
         return bool({answer[0] for answer in answers} & {answer[1] for answer in answers})
     return any(contradicts(kind, answers[0], answer) for answer in answers[1:])
 
 
-def _beside_training(new: ComparedRows, old: OldRows, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+def _mask_training_repeats(new: ComparedRows, old: OldRows, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """New rows that an old training row is already, and those that answer one's question otherwise: bool."""
     places = np.flatnonzero(old.trained)
     by_prompt: dict[int, list[int]] = defaultdict(list)
@@ -360,7 +378,7 @@ def _beside_training(new: ComparedRows, old: OldRows, kind: Kind) -> tuple[np.nd
         if old.rows.prompts[place]:
             by_prompt[int(old.rows.prompts[place])].append(place)
     same, corrects = np.zeros(len(new.digests), bool), np.zeros(len(new.digests), bool)
-    is_question = np.isin(new.prompts, questions(old.rows.prompts[: old.own]))
+    is_question = np.isin(new.prompts, find_questions(old.rows.prompts[: old.own]))
     for number, answer in enumerate(new.answers):
         equal = by_text.get(int(new.digests[number]), [])
         same[number] = any(old.rows.answers[place][1:] == answer[1:] for place in equal)
@@ -378,20 +396,20 @@ def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[i
             continue
         key = (text_digest, answer[1], answer[2])
         if key in seen:
-            reasons[number] = AGAIN
+            reasons[number] = REPEATED
         seen.add(key)
     for first, second in near:
         if not reasons[first] and not reasons[second] and new.answers[first][1:] == new.answers[second][1:]:
-            reasons[second] = NEARLY_AGAIN
+            reasons[second] = NEARLY_REPEATED
 
 
-def _groups(new: ComparedRows, near: list[tuple[int, int]], progress: Progress) -> np.ndarray:
+def _group_rows(new: ComparedRows, near: list[tuple[int, int]], progress: Progress) -> np.ndarray:
     """Rows with equal questions, or nearly equal, or that repeat each other in other words, belong together,
     and so do the turns of a conversation."""
     groups = new.asked.grouped(np.arange(len(new.prompts)))
     if near:
-        groups = join(groups, *np.array(near, np.int64).T)
+        groups = merge_groups(groups, *np.array(near, np.int64).T)
     for partners in find_repeated(new.answered, new.answered, (), progress):
         has = np.flatnonzero(partners >= 0)
-        groups = join(groups, has, partners[has]) if len(has) else groups
+        groups = merge_groups(groups, has, partners[has]) if len(has) else groups
     return groups

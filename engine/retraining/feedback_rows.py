@@ -15,30 +15,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.data.cleaning.added_rows import answer_of
-from engine.data.cleaning.working_rows import canonicals
+from engine.data.cleaning.added_rows import build_answer_key
+from engine.data.cleaning.working_rows import read_canonical_rows
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.row_conversion import Canonical, converter
-from engine.data.similarity.equality import digest, normalise
+from engine.data.conversion.row_conversion import CanonicalRow, make_converter
+from engine.data.similarity.equality import hash_folded_text, normalise_text
 from engine.data.split.dataset_split import FEW_PROMPTS, SHARED_PROMPT
-from engine.retraining.duplicates import BATCH_ROWS, NewRowStanding, meant
+from engine.retraining.duplicates import BATCH_ROWS, NewRowComparison, mask_selected_rows
 from store.core.home import Home
 from store.core.row_schemas import Kind
-from store.data.dataset_files import batches, open_rows
-from store.jobs.schemas import BesideRows, EarlierImprovement
-from store.retraining.config import MOST_JUDGED
-from store.retraining.schemas import JudgingAgain, RowCandidate
+from store.data.dataset_files import iterate_batches, open_rows
+from store.jobs.schemas import ComparisonRows, EarlierImprovement
+from store.retraining.config import MAX_JUDGED
+from store.retraining.schemas import ReusedJudgingRows, RowCandidate
 
-MESSAGES = converter("messages", {"messages": "messages"})
-PAIR = converter("preference", {"chosen": "chosen", "rejected": "rejected"})
+MESSAGES = make_converter("messages", {"messages": "messages"})
+PAIR = make_converter("preference", {"chosen": "chosen", "rejected": "rejected"})
 TEXT_GONE = "the text of the request was not kept, or is gone by now"
-WORD_GONE = "what was said is gone by now"
+FEEDBACK_GONE = "what was said is gone by now"
 DISAGREE = "people disagree about it"
 UNLABELLED = "a row without a label"
 UNKNOWN = "a label that the model doesn't have: a new class takes a run by hand"
 
 
-class FittingRows(NamedTuple):
+class RowRequirements(NamedTuple):
     """What kind of rows. labels: those that the old training rows have; without any no answer may be a label.
     classifier: every answer is one of them, and nothing else."""
 
@@ -47,63 +47,65 @@ class FittingRows(NamedTuple):
     classifier: bool = False
 
 
-class MadeRow(NamedTuple):
+class FeedbackRow(NamedTuple):
     """A row that may be trained on or judge. `random`: drawn at random of all requests; `reason`: why it is
     none, and then `row` is None; `from_people`: somebody said it of an answer; not so a row of a data set."""
 
-    row: Canonical | None
+    row: CanonicalRow | None
     source: bytes  # as JSON, whose fields are columns
     random: bool = False
     reason: str = ""
     from_people: bool = True
 
 
-def new_rows(candidates: Iterable[RowCandidate], wanted: FittingRows) -> Iterator[MadeRow]:
+def build_new_rows(candidates: Iterable[RowCandidate], wanted: RowRequirements) -> Iterator[FeedbackRow]:
     """A row for each request, in the order of sources and times."""
     ordered = sorted(candidates, key=lambda each: (each["source"], each["asked_at"] or 0.0, each["request"]))
     for _, words in groupby(ordered, key=lambda each: (each["source"], each["asked_at"], each["request"])):
-        yield _row(list(words), wanted)
+        yield _build_row(list(words), wanted)
 
 
-def unfit(row: Canonical, wanted: FittingRows) -> str:
+def explain_unfit(row: CanonicalRow, wanted: RowRequirements) -> str:
     """Why a row that has its answer can't be taken; "" where it can."""
     if row.label is None:
         return UNLABELLED if wanted.classifier else ""
     return UNKNOWN if wanted.labels and row.label not in wanted.labels else ""
 
 
-def _row(words: list[RowCandidate], wanted: FittingRows) -> MadeRow:
+def _build_row(words: list[RowCandidate], wanted: RowRequirements) -> FeedbackRow:
     """What was said of one request."""
     first = words[0]
-    fields = _fields(first)
+    fields = _build_fields(first)
     try:
-        word = _agreed(words, wanted)
+        word = _find_agreed_feedback(words, wanted)
         if word["prompt"] is None:
             raise RowSkipped(TEXT_GONE)
-        row = _canonical(word, wanted)
+        row = _build_canonical(word, wanted)
         _check_unicode(row)
     except RowSkipped as fault:
-        return MadeRow(None, _json(fields | {"answer": first["answer"]}), first["random"], str(fault))
-    fields |= {"messages": _turns(row), "label": row.label, "rejected": row.rejected}
-    return MadeRow(row, _json(fields), first["random"])
+        return FeedbackRow(
+            None, _encode_json(fields | {"answer": first["answer"]}), first["random"], str(fault)
+        )
+    fields |= {"messages": _list_turns(row), "label": row.label, "rejected": row.rejected}
+    return FeedbackRow(row, _encode_json(fields), first["random"])
 
 
-def _agreed(words: list[RowCandidate], wanted: FittingRows) -> RowCandidate:
+def _find_agreed_feedback(words: list[RowCandidate], wanted: RowRequirements) -> RowCandidate:
     """The one word that counts. Raises RowSkipped where there is none."""
-    fitting = [word for kind in _kinds(wanted) for word in words if word["kind"] == kind]
+    fitting = [word for kind in _list_kinds(wanted) for word in words if word["kind"] == kind]
     if not fitting:
-        raise RowSkipped(_misfit(words[0], wanted))
+        raise RowSkipped(_explain_misfit(words[0], wanted))
     if not wanted.classifier:  # whose labels and corrections say the same thing
         fitting = [word for word in fitting if word["kind"] == fitting[0]["kind"]]
     answered = [word for word in fitting if (word["answer"] or "").strip()]
     if not answered:
-        raise RowSkipped(WORD_GONE)
-    if len({_folded(word, wanted) for word in answered}) > 1:
+        raise RowSkipped(FEEDBACK_GONE)
+    if len({_normalize_answer(word, wanted) for word in answered}) > 1:
         raise RowSkipped(DISAGREE)
     return answered[-1]
 
 
-def _kinds(wanted: FittingRows) -> tuple[str, ...]:
+def _list_kinds(wanted: RowRequirements) -> tuple[str, ...]:
     """The kinds of words that make such rows, the better ones first."""
     if wanted.kind == "text":
         return ()
@@ -114,7 +116,7 @@ def _kinds(wanted: FittingRows) -> tuple[str, ...]:
     return ("correction", "label") if wanted.labels else ("correction",)
 
 
-def _misfit(word: RowCandidate, wanted: FittingRows) -> str:
+def _explain_misfit(word: RowCandidate, wanted: RowRequirements) -> str:
     """Why what was said makes no such row."""
     if word["kind"] == "none":
         return word["answer"] or "it was not answered"
@@ -125,17 +127,17 @@ def _misfit(word: RowCandidate, wanted: FittingRows) -> str:
     return "a preference of one of two answers, and the run is trained on answers"
 
 
-def _folded(word: RowCandidate, wanted: FittingRows) -> str:
+def _normalize_answer(word: RowCandidate, wanted: RowRequirements) -> str:
     answer = word["answer"] or ""
-    return answer.strip() if wanted.classifier else normalise(answer)
+    return answer.strip() if wanted.classifier else normalise_text(answer)
 
 
-def _canonical(word: RowCandidate, wanted: FittingRows) -> Canonical:
+def _build_canonical(word: RowCandidate, wanted: RowRequirements) -> CanonicalRow:
     prompt, answer = word["prompt"] or [], word["answer"] or ""
     if wanted.kind == "preference":
         chosen = [*prompt, {"role": "assistant", "content": answer}]
         refused = word["rejected"]
-        if not refused or normalise(refused) == normalise(answer):
+        if not refused or normalise_text(refused) == normalise_text(answer):
             raise RowSkipped("the answer was not changed, so there is no other to prefer it to")
         return PAIR({"chosen": chosen, "rejected": [*prompt, {"role": "assistant", "content": refused}]})
     label = answer.strip() if wanted.classifier or word["kind"] == "label" else None
@@ -145,7 +147,7 @@ def _canonical(word: RowCandidate, wanted: FittingRows) -> Canonical:
     return row._replace(label=label)
 
 
-def _check_unicode(row: Canonical) -> None:
+def _check_unicode(row: CanonicalRow) -> None:
     try:
         row.text.encode()
         (row.rejected or "").encode()
@@ -153,75 +155,77 @@ def _check_unicode(row: Canonical) -> None:
         raise RowSkipped("holds half of a surrogate pair, which is no character") from None
 
 
-def _turns(row: Canonical) -> list[dict[str, str]]:
+def _list_turns(row: CanonicalRow) -> list[dict[str, str]]:
     pairs = zip(row.roles or (), row.contents, strict=True)
     return [{"role": role, "content": content} for role, content in pairs]
 
 
-def _fields(word: RowCandidate) -> dict[str, Any]:
+def _build_fields(word: RowCandidate) -> dict[str, Any]:
     at = word["asked_at"]
     asked = None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
     return {"request": word["request"], "asked_at": asked, "said": word["kind"]}
 
 
-def _json(fields: Mapping[str, Any]) -> bytes:
+def _encode_json(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
 CONTINUED = "goes on from earlier answers of the model, which nobody corrected and which would be learned too"
 
 
-def continuing(rows: Sequence[Canonical]) -> list[bool]:
+def find_continued_rows(rows: Sequence[CanonicalRow]) -> list[bool]:
     """Which rows have earlier answers of the model. Turns before the last question that many rows share were
     put there by the caller as examples, and are none."""
-    before = [_before(row) for row in rows]
+    before = [_hash_earlier_turns(row) for row in rows]
     often = Counter(before)
     few = max(FEW_PROMPTS, SHARED_PROMPT * len(rows))
     return [key is not None and often[key] <= few for key in before]
 
 
-def _before(row: Canonical) -> bytes | None:
+def _hash_earlier_turns(row: CanonicalRow) -> bytes | None:
     """A hash of the turns through the last answer before the row's own; None where there is none."""
     turns = list(zip(row.roles or (), row.contents, strict=False))[:-1]
     answers = [place for place, (role, _) in enumerate(turns) if role == "assistant"]
-    return digest("\n\n".join(content for _, content in turns[: answers[-1] + 1])) if answers else None
+    return (
+        hash_folded_text("\n\n".join(content for _, content in turns[: answers[-1] + 1])) if answers else None
+    )
 
 
-LEAST = 10  # rows that judge, where there are `ENOUGH`
+MIN_JUDGING_ROWS = 10  # rows that judge, where there are `ENOUGH`
 ENOUGH = 40
 
 
-class Judging(NamedTuple):
+class JudgingSelection(NamedTuple):
     """judges: bool of each row. at_random: all of these were drawn at random."""
 
     judges: np.ndarray
     at_random: bool
 
 
-def wanted(count: int, share: float) -> int:
+def count_judging_rows(count: int, share: float) -> int:
     """How many of so many rows are to judge: never more than half."""
-    least = LEAST if count >= ENOUGH else 1
+    least = MIN_JUDGING_ROWS if count >= ENOUGH else 1
     return min(max(least, round(share * count)), count // 2)
 
 
-def choose_judging(
+def choose_judging_rows(
     digests: np.ndarray,
     groups: np.ndarray,
     may_judge: np.ndarray,
     random: np.ndarray,
     share: float,
     seed: int = 0,
-) -> Judging:
+) -> JudgingSelection:
     """digests: uint64; groups: int64, equal where rows must not be parted; may_judge, random: bool. A group
     judges as a whole, where all of its rows may."""
     count = len(digests)
-    most, left = count // 2, wanted(count, share)
+    most, left = count // 2, count_judging_rows(count, share)
     names, place = np.unique(groups, return_inverse=True)
     sizes = np.bincount(place, minlength=len(names))
     allowed = np.bincount(place, weights=~may_judge, minlength=len(names)) == 0
     drawn = np.bincount(place, weights=~random, minlength=len(names)) == 0
     keys = np.full(len(names), np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(keys, place, _hashed(digests, seed))
+    np.minimum.at(keys, place, _hash_digests(digests, seed))
     judges, taken = np.zeros(count, bool), 0
     for group in np.lexsort((keys, ~drawn)):
         if taken >= left:
@@ -229,10 +233,10 @@ def choose_judging(
         if allowed[group] and taken + sizes[group] <= most:
             judges |= place == group
             taken += int(sizes[group])
-    return Judging(judges, bool(judges.any() and random[judges].all()))
+    return JudgingSelection(judges, bool(judges.any() and random[judges].all()))
 
 
-def _hashed(values: np.ndarray, seed: int) -> np.ndarray:
+def _hash_digests(values: np.ndarray, seed: int) -> np.ndarray:
     """SplitMix64 of the digests, moved by the seed: the same rows for the same seed on every machine."""
     with np.errstate(over="ignore"):
         x = values + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
@@ -247,8 +251,8 @@ def _hashed(values: np.ndarray, seed: int) -> np.ndarray:
 # more, nor does one that has judged often enough, as those in use are chosen by what has judged them.
 
 JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields of the source of a row that judges again
-OFTEN = f"judges {MOST_JUDGED} improvements already, as often as a row may"
-LEARNED = "asks what a version was trained on that is compared here"
+JUDGED_TOO_OFTEN = f"judges {MAX_JUDGED} improvements already, as often as a row may"
+TRAINED_ON = "asks what a version was trained on that is compared here"
 DISPUTED = "somebody has answered it otherwise since"
 OTHER_KIND = "is of another kind than the rows of this run"
 
@@ -259,17 +263,17 @@ class EarlierRow(NamedTuple):
     """judged: how many improvements it has. random: drawn at random of what was asked then. reason: why it
     judges no more; "" where it does."""
 
-    row: Canonical
+    row: CanonicalRow
     source: bytes
     judged: int
     random: bool
     reason: str = ""
 
 
-def read_earlier(
+def read_earlier_rows(
     home: Home,
-    beside: Sequence[BesideRows],
-    wanted: FittingRows,
+    beside: Sequence[ComparisonRows],
+    wanted: RowRequirements,
     unknown: str,
     disputed: Collection[str] = (),
 ) -> list[EarlierRow]:
@@ -282,42 +286,42 @@ def read_earlier(
     for other in beside:
         if (improvement := other.get("earlier")) is None:
             continue
-        for row, source in _rows(home, other):
-            key, own = _key(row), _of(row, source, improvement)
+        for row, source in _read_rows(home, other):
+            key, own = _build_key(row), _build_earlier_row(row, source, improvement)
             judged[key] += improvement["judged"]
             awaited[key] += improvement["may_judge"]
             first = rows.get(key, own)
             rows[key] = first._replace(judged=max(first.judged, own.judged, judged[key]))
     barred = set(disputed)
     reasons = [
-        _unfit(each, wanted)
-        or (DISPUTED if _stored(key) in barred else unknown)
-        or (OFTEN if each.judged + awaited[key] >= MOST_JUDGED else "")
+        _explain_unfit_earlier_row(each, wanted)
+        or (DISPUTED if _encode_key(key) in barred else unknown)
+        or (JUDGED_TOO_OFTEN if each.judged + awaited[key] >= MAX_JUDGED else "")
         for key, each in rows.items()
     ]
     made = [each._replace(reason=reason) for each, reason in zip(rows.values(), reasons, strict=True)]
     return sorted(made, key=lambda each: bool(each.reason))
 
 
-def _key(row: Canonical) -> Key:
-    return digest(row.text), *answer_of("", row.rejected, row.label)[1:]
+def _build_key(row: CanonicalRow) -> Key:
+    return hash_folded_text(row.text), *build_answer_key("", row.rejected, row.label)[1:]
 
 
-def _stored(key: Key) -> str:
+def _encode_key(key: Key) -> str:
     """As it is kept of disputed rows."""
     text, *answer = key
-    return digest(json.dumps([text.hex(), *answer])).hex()
+    return hash_folded_text(json.dumps([text.hex(), *answer])).hex()
 
 
-def _rows(home: Home, other: BesideRows) -> Iterator[tuple[Canonical, str]]:
-    chosen = iter(meant(home, other).tolist())
-    for batch in batches(open_rows(home, other["fingerprint"]), BATCH_ROWS):
-        for row, source in zip(canonicals(batch), batch["source"].to_pylist(), strict=True):
+def _read_rows(home: Home, other: ComparisonRows) -> Iterator[tuple[CanonicalRow, str]]:
+    chosen = iter(mask_selected_rows(home, other).tolist())
+    for batch in iterate_batches(open_rows(home, other["fingerprint"]), BATCH_ROWS):
+        for row, source in zip(read_canonical_rows(batch), batch["source"].to_pylist(), strict=True):
             if next(chosen):
                 yield row, source
 
 
-def _of(row: Canonical, source: str, improvement: EarlierImprovement) -> EarlierRow:
+def _build_earlier_row(row: CanonicalRow, source: str, improvement: EarlierImprovement) -> EarlierRow:
     """As one improvement had it: new to that, or judging again already, as its source says."""
     fields = json.loads(source)
     fields = fields if isinstance(fields, dict) else {"source": fields}
@@ -328,40 +332,40 @@ def _of(row: Canonical, source: str, improvement: EarlierImprovement) -> Earlier
     return EarlierRow(row._replace(part=None), text, before + improvement["judged"], random)
 
 
-def _unfit(each: EarlierRow, wanted: FittingRows) -> str:
+def _explain_unfit_earlier_row(each: EarlierRow, wanted: RowRequirements) -> str:
     if (each.row.roles is None) != (wanted.kind == "text") or (
         (each.row.rejected is None) == (wanted.kind == "preference")
     ):
         return OTHER_KIND
-    return unfit(each.row, wanted)
+    return explain_unfit(each.row, wanted)
 
 
-def comparable_rows(rows: Sequence[EarlierRow]) -> list[Canonical]:
+def list_comparable_rows(rows: Sequence[EarlierRow]) -> list[CanonicalRow]:
     """Those that can be compared with new ones. Those that judge no more are among them: that somebody
     answers one otherwise has to be seen now, as it may be fit to judge again later."""
     return [each.row for each in rows if each.reason != OTHER_KIND]
 
 
-def earlier_standing(rows: Sequence[EarlierRow], stand: NewRowStanding, first: int) -> list[EarlierRow]:
+def apply_comparison(rows: Sequence[EarlierRow], stand: NewRowComparison, first: int) -> list[EarlierRow]:
     """With the reasons that comparing has given them; those that are comparable lie from `first` on in
     `stand`."""
     places = iter(range(first, len(stand.reasons)))
     return [
-        each if each.reason == OTHER_KIND else each._replace(reason=_reason(each, stand, next(places)))
+        each if each.reason == OTHER_KIND else each._replace(reason=_find_reason(each, stand, next(places)))
         for each in rows
     ]
 
 
-def _reason(each: EarlierRow, stand: NewRowStanding, place: int) -> str:
+def _find_reason(each: EarlierRow, stand: NewRowComparison, place: int) -> str:
     if stand.disputed[place]:
         return DISPUTED
-    return each.reason or stand.reasons[place] or (LEARNED if stand.only_train[place] else "")
+    return each.reason or stand.reasons[place] or (TRAINED_ON if stand.only_train[place] else "")
 
 
-def disputed_keys(rows: Sequence[EarlierRow]) -> list[str]:
+def list_disputed_keys(rows: Sequence[EarlierRow]) -> list[str]:
     """Of those that somebody has answered otherwise: they judge no later improvement either, though what was
     answered may be in none of its sources."""
-    return sorted(_stored(_key(each.row)) for each in rows if each.reason == DISPUTED)
+    return sorted(_encode_key(_build_key(each.row)) for each in rows if each.reason == DISPUTED)
 
 
 def mark_earlier(each: EarlierRow) -> bytes:
@@ -370,7 +374,7 @@ def mark_earlier(each: EarlierRow) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def count_earlier(rows: Sequence[EarlierRow]) -> JudgingAgain:
+def count_earlier(rows: Sequence[EarlierRow]) -> ReusedJudgingRows:
     """How many judge again, and why others don't."""
     judging = [each for each in rows if not each.reason]
     times = Counter(each.judged for each in judging)

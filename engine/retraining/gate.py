@@ -10,7 +10,7 @@ from typing import TypedDict
 from engine.registry import gate_report, gate_statistics
 from engine.retraining import leakage
 from store.core.errors import NotFoundError
-from store.core.metric_table import compared_by
+from store.core.metric_table import choose_comparison_metric
 from store.core.model_schemas import ModelVersion
 from store.data import datasets
 from store.data.schemas import Dataset
@@ -18,94 +18,96 @@ from store.db.database import Queryable
 from store.jobs.schemas import SplitFields
 from store.registry import gate_candidates, gate_evidence, model_versions
 from store.registry.config import GateConfig
-from store.registry.gate_candidates import Candidate, Check, name_of
-from store.registry.schemas import CheckAnswer, CheckEvidence, CheckReport, GateReport
+from store.registry.gate_candidates import Candidate, Check, format_version_reference
+from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport
 from store.retraining import improvement_text
 from store.retraining.schemas import Improvement
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import split_of
+from store.training.train_config import get_split
 
 
-class TrainedBy(TypedDict):
+class TrainingFields(TypedDict):
     """Fields of `GatherConfig`."""
 
     in_use_run: str
     in_use_unknown: str
 
 
-def version_in_use(db: Queryable, model_id: str, alias: str) -> ModelVersion | None:
+def find_version_in_use(db: Queryable, model_id: str, alias: str) -> ModelVersion | None:
     """The version that has the alias; None where none has it."""
     number = model_versions.alias_standing(db, model_id, alias)
     return None if number is None else model_versions.find_version(db, model_id, number)
 
 
-def trained_by(db: Queryable, version: ModelVersion | None, run_id: str) -> TrainedBy:
+def find_training_run(db: Queryable, version: ModelVersion | None, run_id: str) -> TrainingFields:
     """The run that made the version in use, where it is another than `run_id`, whose config is launched; and
     why nobody knows all rows that they and the runs that they go on from were trained on."""
-    launched = leakage.line(db, run_id)
-    unknown = "" if launched.whole else _gone(launched.runs[0]["name"] if launched.runs else run_id)
+    launched = leakage.trace_lineage(db, run_id)
+    unknown = "" if launched.whole else _format_gone(launched.runs[0]["name"] if launched.runs else run_id)
     if version is None or version["run_id"] == run_id:
         return {"in_use_run": "", "in_use_unknown": unknown}
-    name = name_of(version)
+    name = format_version_reference(version)
     if version["run_id"] is None:
         imported = f"{name} was imported: nobody knows what it was trained on"
         return {"in_use_run": "", "in_use_unknown": imported}
-    made_by = leakage.line(db, version["run_id"])
+    made_by = leakage.trace_lineage(db, version["run_id"])
     return {
         "in_use_run": version["run_id"] if made_by.runs else "",
-        "in_use_unknown": unknown if made_by.whole else _gone(name),
+        "in_use_unknown": unknown if made_by.whole else _format_gone(name),
     }
 
 
-def _gone(name: str) -> str:
+def _format_gone(name: str) -> str:
     return f"what {name} was trained on is gone: nobody knows whether it has seen it"
 
 
-def compared_runs(db: Queryable, by: TrainedBy, run_id: str) -> list[str]:
+def list_compared_runs(db: Queryable, by: TrainingFields, run_id: str) -> list[str]:
     """Those whose rows are compared with new ones: none may be deleted until that is done."""
     ends = [end for end in (run_id, by["in_use_run"]) if end]
-    return sorted({run["run_id"] for end in ends for run in leakage.line(db, end).runs})
+    return sorted({run["run_id"] for end in ends for run in leakage.trace_lineage(db, end).runs})
 
 
-def gate(db: Queryable, improvement: Improvement) -> GateConfig:
+def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
     """Two checks: on the rows that judged the old run, which keep their part in the new version of its data,
     and on the new rows that nobody trained on."""
     facts, config = improvement["facts"], improvement["config"]
     dataset = datasets.get_dataset(db, facts["dataset_id"])
-    check = {"check": "not_worse_than", "metric": metric(db, improvement), "margin": config["margin"]}
+    check = {"check": "not_worse_than", "metric": choose_metric(db, improvement), "margin": config["margin"]}
     return GateConfig.parse(
         {
             "checks": [
-                {**check, "dataset": dataset["dataset_id"], "part": old_part(dataset)},
+                {**check, "dataset": dataset["dataset_id"], "part": choose_old_part(dataset)},
                 {**check, "dataset": facts["rows_dataset_id"], "part": "test"},
             ]
         }
     )
 
 
-def old_part(dataset: Dataset) -> str:
+def choose_old_part(dataset: Dataset) -> str:
     """Test; validation where the run had no test rows."""
     return "test" if dataset["stats"].get("parts", {}).get("test") else "validation"
 
 
-def metric(db: Queryable, improvement: Improvement) -> str:
+def choose_metric(db: Queryable, improvement: Improvement) -> str:
     """As it was asked for, or else that of the run's task."""
     run = runs.get_run(db, improvement["config"]["run"])
     rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
-    return metric_of(improvement["config"]["metric"], run, rows)
+    return resolve_metric(improvement["config"]["metric"], run, rows)
 
 
-def metric_of(chosen: str, run: Run, rows: Dataset) -> str:
+def resolve_metric(chosen: str, run: Run, rows: Dataset) -> str:
     """The one that was chosen, or else that of the run's task."""
-    return chosen or compared_by(task=run["config"].get("task", "sft"), format=rows["format"])
+    return chosen or choose_comparison_metric(task=run["config"].get("task", "sft"), format=rows["format"])
 
 
-def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig) -> GateReport:
+def judge_candidate(
+    db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig
+) -> GateReport:
     """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
-    reference, alias, holder, checks = gate_evidence.case_of(db, candidate, config)
-    slipped = (_slipped(improvement), 0)
-    titled: list[tuple[Check, str, CheckEvidence]] = [
+    reference, alias, holder, checks = gate_evidence.build_case(db, candidate, config)
+    slipped = (_count_leaked_rows(improvement), 0)
+    titled: list[tuple[Check, str, CheckInputs]] = [
         (
             check,
             title + (improvement_text.NO_TEST if check["part"] == "validation" else ""),
@@ -113,16 +115,19 @@ def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config
         )
         for (check, _, evidence), title, learned in zip(checks, improvement_text.CHECKS, slipped, strict=True)
     ]
-    report = gate_report.report(reference, alias, holder, titled)
+    report = gate_report.build_gate_report(reference, alias, holder, titled)
     for line in report["checks"]:
         line.pop("command", None)
         line.pop("gather", None)
-    favours = favour(db, improvement["config"]["run"], candidate), favour_on_new(improvement, candidate)
-    report = fair(report, favours)
-    return {**report, "sentence": improvement_text.measured(report)}
+    favours = (
+        explain_leakage(db, improvement["config"]["run"], candidate),
+        explain_leakage_on_new_rows(improvement, candidate),
+    )
+    report = adjust_for_leakage(report, favours)
+    return {**report, "sentence": improvement_text.describe_outcome(report)}
 
 
-def _slipped(improvement: Improvement) -> int:
+def _count_leaked_rows(improvement: Improvement) -> int:
     """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
     for; 0 where nobody counted, or none can."""
     rows = improvement["facts"].get("rows")
@@ -130,41 +135,44 @@ def _slipped(improvement: Improvement) -> int:
     return slips["allowed"] if slips else 0
 
 
-def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:
+def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
     """Why the version in use may have been trained on old rows that judge, which keep the part that the run
     of `run_id` dealt them; "" where its run dealt the same rows alike."""
     holder = candidate.holder
     if holder is None or holder["run_id"] == run_id:
         return ""
-    name, why = gate_candidates.name_of(holder), "may have trained on rows that judge here: it is favoured"
+    name, why = (
+        gate_candidates.format_version_reference(holder),
+        "may have trained on rows that judge here: it is favoured",
+    )
     if holder["run_id"] is None:
         return f"{name} was imported, and {why}"
     try:
         other = runs.get_run(db, holder["run_id"])
-        if _deal(db, other) == _deal(db, runs.get_run(db, run_id)):
+        if _find_split(db, other) == _find_split(db, runs.get_run(db, run_id)):
             return ""
     except NotFoundError:
         return f"the run of {name} is gone, and {why}"
     return f"{name} was trained by {other['name']}, which {why}"
 
 
-def favour_on_new(improvement: Improvement, candidate: Candidate) -> str:
+def explain_leakage_on_new_rows(improvement: Improvement, candidate: Candidate) -> str:
     """Why the version in use may have been trained on new rows that judge, which were compared with what
     trained the one that was in use when they were gathered; "" where that is it."""
     holder, beside = candidate.holder, improvement["facts"].get("gathered_beside")
-    if holder is None or beside in (None, gate_candidates.name_of(holder)):
+    if holder is None or beside in (None, gate_candidates.format_version_reference(holder)):
         return ""
     if holder["run_id"] == improvement["config"]["run"]:
         return ""
-    name = gate_candidates.name_of(holder)
+    name = gate_candidates.format_version_reference(holder)
     return f"{name} came into use after they were gathered and may have trained on some: it is favoured"
 
 
-def _deal(db: Queryable, run: Run) -> tuple[str, SplitFields]:
-    return run["dataset_id"], split_of(run["config"], datasets.get_dataset(db, run["dataset_id"]))
+def _find_split(db: Queryable, run: Run) -> tuple[str, SplitFields]:
+    return run["dataset_id"], get_split(run["config"], datasets.get_dataset(db, run["dataset_id"]))
 
 
-def fair(report: GateReport, favours: Sequence[str]) -> GateReport:
+def adjust_for_leakage(report: GateReport, favours: Sequence[str]) -> GateReport:
     """Where the version in use is favoured on the rows of a check, a worse figure there tells nothing; one
     that passes all the same has passed. favours: why, of each check; "" where it is not."""
     checks: list[CheckReport] = []
@@ -175,5 +183,5 @@ def fair(report: GateReport, favours: Sequence[str]) -> GateReport:
     return {
         **report,
         "checks": checks,
-        "answer": gate_statistics.all_of([check["answer"] for check in checks]),
+        "answer": gate_statistics.combine_answers([check["answer"] for check in checks]),
     }

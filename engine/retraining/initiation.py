@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.monitoring.alerts import Warned, raise_alert
+from engine.monitoring.alerts import AlertDetails, raise_alert
 from engine.retraining import gate, job_spec
 from engine.server.evaluation_commands import NEED
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError, TunebenchError
@@ -16,7 +16,7 @@ from store.core.processes import is_recent
 from store.core.rights import OWNER, check_right
 from store.core.schemas import Person
 from store.data import datasets
-from store.data.config import free_name
+from store.data.config import find_free_name
 from store.data.schemas import Dataset
 from store.db.database import Database, Queryable, Transaction
 from store.jobs import job_queue
@@ -27,13 +27,13 @@ from store.registry import model_versions
 from store.registry.version_folders import is_reference
 from store.retraining import improvements
 from store.retraining.config import (
-    MOST_MARGIN,
+    MAX_MARGIN,
+    DatasetRowSource,
+    FeedbackRowSource,
     ImproveConfig,
     ImproveSchedule,
     ImproveSettings,
-    RowsOfDataset,
-    RowsOfFeedback,
-    RowsOfRound,
+    RoundRowSource,
     RowSource,
 )
 from store.retraining.schemas import AT_WORK, Improvement, ImprovementSchedule
@@ -44,44 +44,46 @@ from store.serving.config import EndpointSettings
 from store.serving.schemas import EndpointRow
 
 
-def who_acts(improvement: Improvement) -> tuple[str, str]:
+def find_actor(improvement: Improvement) -> tuple[str, str]:
     """Id and name."""
     facts = improvement["facts"]
     began = improvement["begun_by"], improvement["begun_by_name"]
     return facts.get("resumed_by", began[0]), facts.get("resumed_by_name", began[1])
 
 
-def may_act(db: Queryable, person_id: str, name: str) -> Person:
+def check_actor(db: Queryable, person_id: str, name: str) -> Person:
     """The person with the role that they have now. Raises ForbiddenError where they may not sign in any more
     or may not work. The owner of the home folder is in no table, and always may."""
     if person_id == OWNER["person_id"]:
         return OWNER
     try:
-        account = accounts.account(db, person_id)
+        account = accounts.get_account(db, person_id)
     except NotFoundError:
         raise ForbiddenError(
-            f"{name} is no person of this house any more, so nothing is done for them.", fix=_ANOTHER
+            f"{name} is no person of this house any more, so nothing is done for them.", fix=_TAKE_OVER_NOTE
         ) from None
     person: Person = {"person_id": person_id, "name": account["name"], "role": account["role"]}
     if not account["active"]:
-        raise ForbiddenError(f"{person['name']} was switched off, so nothing is done for them.", fix=_ANOTHER)
+        raise ForbiddenError(
+            f"{person['name']} was switched off, so nothing is done for them.", fix=_TAKE_OVER_NOTE
+        )
     try:
         check_right(person, "work")
     except ForbiddenError as error:
         raise ForbiddenError(
             f"{person['name']} is a {person['role']} by now, and nothing is done for them. {error.message}",
-            fix=_ANOTHER,
+            fix=_TAKE_OVER_NOTE,
         ) from error
     return person
 
 
-_ANOTHER = "A member or an admin can take it over: by going on with it, or by saving the schedule."
+_TAKE_OVER_NOTE = "A member or an admin can take it over: by going on with it, or by saving the schedule."
 
 
 NAME_LENGTH = 80
 
 
-class Beginning:
+class ImprovementStarter:
     """Begins improvements in a transaction of the caller."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -91,7 +93,7 @@ class Beginning:
         self, tx: Transaction, config: ImproveConfig, by: tuple[str, str], *, scheduled: bool = False
     ) -> Improvement:
         """by: a person's id and name. Raises ConfigError, NotFoundError and StateError, with the field."""
-        at = job_queue.utc(self.clock())
+        at = job_queue.to_utc(self.clock())
         model = model_versions.get_model(tx, config.model)
         for other in improvements.of_model(tx, model["model_id"]):
             if other["state"] in AT_WORK and other["alias"] == config.alias:
@@ -99,23 +101,27 @@ class Beginning:
                     f"{other['name']} is under way for {model['name']}@{config.alias}.",
                     fix="Decide on it or stop it first.",
                 )
-        run, dataset = run_of(tx, model["model_id"], config)
+        run, dataset = find_run_and_dataset(tx, model["model_id"], config)
         config = config.model_copy(
-            update={"model": model["name"], "run": run["run_id"], "rows": with_ids(tx, config, dataset)}
+            update={
+                "model": model["name"],
+                "run": run["run_id"],
+                "rows": resolve_sources(tx, config, dataset),
+            }
         )
         wanted = config.name or f"{model['name'][:55]} improved {at:%d %b %Y}"
-        taken = improvements.names(tx)
+        taken = improvements.list_names(tx)
         if config.name and config.name in taken:
             raise ConfigError(
                 f"There is an improvement {config.name!r} already.", fix="Choose another name.", field="name"
             )
-        name = free_name(wanted, taken)
+        name = find_free_name(wanted, taken)
         waits = any(
-            isinstance(source, RowsOfRound) and rounds.get(tx, source.round)["state"] == "open"
+            isinstance(source, RoundRowSource) and rounds.get(tx, source.round)["state"] == "open"
             for source in config.rows
         )
         improvement: Improvement = {
-            "improvement_id": job_queue.new_id("improvement", self.clock()),
+            "improvement_id": job_queue.create_id("improvement", self.clock()),
             "model_id": model["model_id"],
             "alias": config.alias,
             "name": name,
@@ -137,7 +143,7 @@ class Beginning:
         return improvement
 
 
-def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, Dataset]:
+def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, Dataset]:
     """The run whose config is launched, and its data set: that of the version in use, or the one named.
     Raises ConfigError (run) where there is none that can be launched again."""
     run_id = config.run
@@ -172,20 +178,20 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
     if run["status"] != "finished":
         raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
     _check_metric(config.metric, run, dataset)
-    _check_margin(config.margin, gate.metric_of(config.metric, run, dataset))
+    _check_margin(config.margin, gate.resolve_metric(config.metric, run, dataset))
     return run, dataset
 
 
-def with_ids(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
+def resolve_sources(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
     """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
     return [
-        _with_id(db, _of_model(source, config.model), dataset, f"rows.{place}")
+        _resolve_source(db, _set_model(source, config.model), dataset, f"rows.{place}")
         for place, source in enumerate(config.rows)
     ]
 
 
-def _of_model(source: RowSource, model: str) -> RowSource:
-    return source.model_copy(update={"model": model}) if isinstance(source, RowsOfFeedback) else source
+def _set_model(source: RowSource, model: str) -> RowSource:
+    return source.model_copy(update={"model": model}) if isinstance(source, FeedbackRowSource) else source
 
 
 def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
@@ -193,10 +199,10 @@ def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str)
     said there is of other models' answers."""
     choices = EndpointSettings.parse(endpoint["settings"]).models
     subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
-    own = model_versions.run_names(db, model)
-    if any(_is_of(subject, model) or subject in own for subject in subjects):
+    own = model_versions.map_run_names(db, model)
+    if any(_is_version_of(subject, model) or subject in own for subject in subjects):
         return
-    if not feedback.was_answered(db, endpoint["endpoint_id"], model):
+    if not feedback.has_answered(db, endpoint["endpoint_id"], model):
         raise ConfigError(
             f"{endpoint['name']} serves {', '.join(subjects)} and has never answered as {model}, as far as"
             " its log goes back: what was said there is of other answers.",
@@ -205,20 +211,20 @@ def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str)
         )
 
 
-def _is_of(subject: str, model: str) -> bool:
+def _is_version_of(subject: str, model: str) -> bool:
     return is_reference(subject) and subject.rpartition("@")[0] == model
 
 
-def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:
+def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:
     try:
-        if isinstance(source, RowsOfFeedback):
+        if isinstance(source, FeedbackRowSource):
             _check_kind(dataset, "what people wrote of answers", field)
             endpoint = endpoints.get(db, source.endpoint)
             own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
-            job_spec.chosen_feedback(db, own)
+            job_spec.resolve_feedback(db, own)
             _check_answers(db, endpoint, source.model, field)
             return own
-        if isinstance(source, RowsOfRound):
+        if isinstance(source, RoundRowSource):
             _check_kind(dataset, "what people said in a round", field)
             round = rounds.get(db, source.round)
             if round["protocol"] in ("pairwise", "rank") and dataset["kind"] != "preference":
@@ -229,7 +235,7 @@ def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> 
                     field=field,
                 )
             return source.model_copy(update={"round": round["round_id"]})
-        return _of_dataset(db, source, dataset, field)
+        return _resolve_dataset_source(db, source, dataset, field)
     except (NotFoundError, StateError) as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
 
@@ -251,11 +257,11 @@ def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
 
 def _check_margin(margin: float, metric: str) -> None:
     """Raise ConfigError (margin) for a share of which so much may be lost that a check says nothing."""
-    if METRICS[metric].bounds == SHARE and margin > MOST_MARGIN:
+    if METRICS[metric].bounds == SHARE and margin > MAX_MARGIN:
         raise ConfigError(
             f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
             f" {METRICS[metric].title} worse.",
-            fix=f"Take {MOST_MARGIN:g} at most; 0.02 is usual.",
+            fix=f"Take {MAX_MARGIN:g} at most; 0.02 is usual.",
             field="margin",
         )
 
@@ -269,7 +275,9 @@ def _check_kind(dataset: Dataset, what: str, field: str) -> None:
         )
 
 
-def _of_dataset(db: Queryable, source: RowsOfDataset, dataset: Dataset, field: str) -> RowsOfDataset:
+def _resolve_dataset_source(
+    db: Queryable, source: DatasetRowSource, dataset: Dataset, field: str
+) -> DatasetRowSource:
     other = datasets.get_dataset(db, source.dataset)
     if other["kind"] != dataset["kind"]:
         raise ConfigError(
@@ -285,19 +293,19 @@ ALERT_SUBJECT = "improvement"  # of the alert that one could not begin
 
 
 def begin_when_due(
-    database: Database, beginning: Beginning, schedule: ImprovementSchedule, at: float
+    database: Database, beginning: ImprovementStarter, schedule: ImprovementSchedule, at: float
 ) -> None:
     """Where it is due, count what was said since the last improvement began, and begin the next one."""
     last = schedule["last_at"]
     config = ImproveSchedule.parse(schedule["config"])
-    if last is not None and is_recent(job_queue.epoch(last), at, config.every_hours * 3_600):
+    if last is not None and is_recent(job_queue.to_epoch(last), at, config.every_hours * 3_600):
         return
     model_id, by = schedule["model_id"], (schedule["set_by"], schedule["set_by_name"])
     if any(each["state"] in AT_WORK for each in improvements.of_model(database, model_id)):
         return
     rows: int | None = None
     try:
-        may_act(database, *by)
+        check_actor(database, *by)
         rows = count_new_rows(database, model_id, config)
         with database.acting(by[0], lambda tx: None), database.transaction() as tx:
             if improvements.schedule(tx, model_id) != schedule:
@@ -305,33 +313,33 @@ def begin_when_due(
             if rows >= config.least_rows:
                 asked = {name: getattr(config, name) for name in ImproveSettings.model_fields}
                 beginning.begin(tx, ImproveConfig.model_validate(asked), by, scheduled=True)
-            improvements.looked(tx, model_id, job_queue.utc(at), rows, None)
+            improvements.record_look(tx, model_id, job_queue.to_utc(at), rows, None)
     except TunebenchError as error:
         with database.transaction() as tx:
-            improvements.looked(tx, model_id, job_queue.utc(at), rows, error.to_dict())
+            improvements.record_look(tx, model_id, job_queue.to_utc(at), rows, error.to_dict())
             _warn(tx, config, error, at)
 
 
 def count_new_rows(db: Queryable, model_id: str, config: ImproveSettings) -> int:
     """Requests of which something was said since the last improvement of the model began. Raises
     NotFoundError where an endpoint is gone."""
-    since, count = improvements.last_begun(db, model_id), 0
+    since, count = improvements.find_last_start(db, model_id), 0
     for source in config.rows:
-        if isinstance(source, RowsOfFeedback):
-            which = job_spec.chosen_feedback(db, source)
+        if isinstance(source, FeedbackRowSource):
+            which = job_spec.resolve_feedback(db, source)
             starts = [moment for moment in (which.start, since) if moment is not None]
-            count += feedback.count_words(db, which._replace(start=max(starts, default=None)))
+            count += feedback.count_entries(db, which._replace(start=max(starts, default=None)))
     return count
 
 
 def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: float) -> None:
     """On the endpoint whose feedback was to be brought back, as far as it is still there."""
     for source in config.rows:
-        if isinstance(source, RowsOfFeedback):
+        if isinstance(source, FeedbackRowSource):
             reason = f"The improvement of {config.model} on a schedule can't begin. {error.message}"
             advice = error.fix or "Change the schedule on the page Models."
             try:
-                endpoint_id = job_spec.chosen_feedback(tx, source).endpoint_id
+                endpoint_id = job_spec.resolve_feedback(tx, source).endpoint_id
             except TunebenchError:
                 continue  # the schedule's own trouble says so
-            raise_alert(tx, endpoint_id, Warned("quality", ALERT_SUBJECT, reason, advice, at), at)
+            raise_alert(tx, endpoint_id, AlertDetails("quality", ALERT_SUBJECT, reason, advice, at), at)

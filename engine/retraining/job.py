@@ -17,49 +17,55 @@ import numpy as np
 from scipy import special
 
 from engine.data.cleaning.row_queries import RowQueries
-from engine.data.cleaning.working_rows import Working, canonicals
+from engine.data.cleaning.working_rows import WorkingRows, read_canonical_rows
 from engine.data.conversion.dataset_writer import DatasetWriter
-from engine.data.readers.file_rows import skipped
-from engine.data.similarity.text_overlap import words_of
-from engine.data.split.dataset_split import parts_by_split, parts_of_run
-from engine.data.split.partition import split_of
+from engine.data.readers.file_rows import make_skipped_row
+from engine.data.similarity.text_overlap import split_words
+from engine.data.split.dataset_split import compute_parts_by_split, read_parts_of_run
+from engine.data.split.partition import parse_split
 from engine.retraining import duplicates, feedback_rows, paraphrases
 from engine.retraining.duplicates import (
-    HELD,
     HELD_ELSEWHERE,
-    NewRowStanding,
+    HELD_REASONS,
+    IncomingRow,
+    NewRowComparison,
     OldRows,
-    SaidRow,
-    compared,
-    read_old,
-    stand,
+    build_compared_rows,
+    compare_new_rows,
+    read_old_rows,
 )
 from engine.retraining.feedback_rows import (
     CONTINUED,
     EarlierRow,
-    FittingRows,
-    MadeRow,
-    continuing,
-    new_rows,
-    unfit,
+    FeedbackRow,
+    RowRequirements,
+    build_new_rows,
+    explain_unfit,
+    find_continued_rows,
 )
-from engine.worker.job import Phase, WorkerJob, always
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from engine.worker.progress import PhaseReporter
-from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from engine.worker.temporary_folder import publish_dataset, use_temporary_folder
 from store.core.errors import ConfigError
 from store.core.job_folder import JobDir, read_json
 from store.core.row_schemas import Kind
 from store.data.cleaning import PII_KINDS
 from store.jobs.schemas import OrderDataset
 from store.retraining.config import (
-    LEAST_ROWS,
-    MAX_SLIPPING,
-    MAX_SLIPPING_SHORT,
+    MAX_LEAKAGE,
+    MAX_LEAKAGE_SHORT,
+    MIN_ROWS,
     SHORT_ANSWER,
+    DatasetRowSource,
     GatherConfig,
-    RowsOfDataset,
 )
-from store.retraining.schemas import GatheredRows, GatheredTooFew, GatherResult, RowRepeating, Slipping
+from store.retraining.schemas import (
+    GatheredRows,
+    GatherResult,
+    LeakageEstimate,
+    RepeatedRow,
+    TooFewRowsResult,
+)
 
 # How many repeats of rows that judge may have slipped through, by how many were recognised.
 #
@@ -75,7 +81,7 @@ LEVEL = 0.05  # of the cases, in which more may have slipped through
 ALLOWED = 0.3  # of the cases, in which more may have than a check allows for: its interval has its own 5
 
 
-class RepeatsOf(NamedTuple):
+class RepeatCounts(NamedTuple):
     """Of rows that judge and whose answers are alike in length: how many there are, how many new rows were
     recognised as repeats of them, and which share of such repeats is not, at most."""
 
@@ -84,7 +90,7 @@ class RepeatsOf(NamedTuple):
     missed: float
 
 
-def most_slipped(recognised: int, missed: float, level: float = LEVEL) -> int:
+def bound_missed_repeats(recognised: int, missed: float, level: float = LEVEL) -> int:
     """The upper limit of repeats that were not recognised, beside so many that were."""
     every = recognised
     while special.bdtr(recognised, every + 1, 1 - missed) >= level:
@@ -92,17 +98,18 @@ def most_slipped(recognised: int, missed: float, level: float = LEVEL) -> int:
     return every - recognised
 
 
-def most_learned(kinds: Sequence[RepeatsOf], trained: int, level: float = LEVEL) -> int:
+def bound_learned_rows(kinds: Sequence[RepeatCounts], trained: int, level: float = LEVEL) -> int:
     """Rows that judge and may have been learned from such repeats, of all kinds together: no more than judge,
     nor than there are new rows that train. Each kind takes its part of the level."""
     there = [kind for kind in kinds if kind.judging]
     limits = [
-        min(kind.judging, most_slipped(kind.recognised, kind.missed, level / len(there))) for kind in there
+        min(kind.judging, bound_missed_repeats(kind.recognised, kind.missed, level / len(there)))
+        for kind in there
     ]
     return min(trained, sum(limits))
 
 
-def slipping(partners: Sequence[int], old: OldRows, trained: int) -> Slipping | None:
+def estimate_leakage(partners: Sequence[int], old: OldRows, trained: int) -> LeakageEstimate | None:
     """What may have slipped through to the `trained` new rows of those old ones that judge: of the test part,
     or of the validation rows where there is none. partners: of each recognised repeat the old row. None where
     answers are labels: what asks in other words for one label is no repeat, and is in no bound."""
@@ -112,19 +119,19 @@ def slipping(partners: Sequence[int], old: OldRows, trained: int) -> Slipping | 
     if answered.labelled[places].any():
         return None
     short = np.array(
-        [len(words_of(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool
+        [len(split_words(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool
     )
     repeats = np.bincount(np.array(partners, np.int64), minlength=len(judging))[places]
     kinds = [
-        RepeatsOf(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)
-        for of_kind, missed in ((~short, MAX_SLIPPING), (short, MAX_SLIPPING_SHORT))
+        RepeatCounts(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)
+        for of_kind, missed in ((~short, MAX_LEAKAGE), (short, MAX_LEAKAGE_SHORT))
     ]
     return {
         "judging": len(places),
         "short": int(short.sum()),
         "recognised": int(repeats.sum()),
-        "most": most_learned(kinds, trained),
-        "allowed": most_learned(kinds, trained, ALLOWED),
+        "most": bound_learned_rows(kinds, trained),
+        "allowed": bound_learned_rows(kinds, trained, ALLOWED),
     }
 
 
@@ -141,13 +148,13 @@ FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format,
     "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
     "text": ("text", {"text": "text"}),
 }
-LISTED = 200  # rows that repeat one that judges
-NAMED = 4  # reasons that a sentence names
-THEN = "then go on: all that was said by then is taken in."
+MAX_LISTED = 200  # rows that repeat one that judges
+MAX_NAMED = 4  # reasons that a sentence names
+CONTINUE_NOTE = "then go on: all that was said by then is taken in."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
 
 
-phases = always(  # shares of 20,000 rows beside as many; estimated but for the last two
+phases = build_fixed_phases(  # shares of 20,000 rows beside as many; estimated but for the last two
     Phase("Reading rows of", 0.2),
     Phase(duplicates.COMPARING_ROWS, 0.3),
     Phase(paraphrases.COMPARING_ANSWERS, 0.12),
@@ -155,83 +162,90 @@ phases = always(  # shares of 20,000 rows beside as many; estimated but for the 
 )
 
 
-def run(job: WorkerJob) -> GatherResult | GatheredTooFew:
+def run(job: WorkerJob) -> GatherResult | TooFewRowsResult:
     """Gather what the job's GatherConfig says."""
     config = GatherConfig.parse(job.config)
     try:
-        with temporary_folder(job, what="the new rows", again="gather them again") as folder:
+        with use_temporary_folder(job, what="the new rows", again="gather them again") as folder:
             return _gather(job, config, folder)
     finally:  # what people wrote stays in the rows alone; another attempt is brought it anew
         (job.dir.path / CANDIDATES).unlink(missing_ok=True)
 
 
-def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult | GatheredTooFew:
+def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult | TooFewRowsResult:
     dataset = job.order["dataset"]
-    dealt = parts_of_run(job.home, dataset["fingerprint"], config.run)
+    dealt = read_parts_of_run(job.home, dataset["fingerprint"], config.run)
     beside = job.order.get("beside", [])
-    old = read_old(job.home, dataset["fingerprint"], dealt, beside)
-    wanted = _wanted(job, config, old)
-    earlier = feedback_rows.read_earlier(
+    old = read_old_rows(job.home, dataset["fingerprint"], dealt, beside)
+    wanted = _build_requirements(job, config, old)
+    earlier = feedback_rows.read_earlier_rows(
         job.home, beside, wanted, config.in_use_unknown, job.order.get("disputed", [])
     )
-    made = list(_all_rows(job, config, wanted, folder))
+    made = list(_read_all_rows(job, config, wanted, folder))
     if dataset["kind"] == "chat" and not wanted.classifier:
-        made = _without_continued(made)
+        made = _mark_continued_rows(made)
     usable = [each for each in made if each.row is not None and not each.reason]
-    new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
-    standing = stand(
-        [*new, *(SaidRow(row, False, earlier=True) for row in feedback_rows.comparable_rows(earlier))],
+    new = [IncomingRow(each.row, each.from_people) for each in usable if each.row is not None]
+    standing = compare_new_rows(
+        [
+            *new,
+            *(IncomingRow(row, False, earlier=True) for row in feedback_rows.list_comparable_rows(earlier)),
+        ],
         old,
         dataset["kind"],
         folder,
         PhaseReporter(job),
     )
-    rows = _reasoned(made, usable, standing)
-    again = feedback_rows.earlier_standing(earlier, standing, len(new))
-    parts = _parts(rows, standing, config)
-    counted = _counted(rows, parts, standing)
-    if too_few := _too_few(counted):
+    rows = _add_reasons(made, usable, standing)
+    again = feedback_rows.apply_comparison(earlier, standing, len(new))
+    parts = _choose_judging(rows, standing, config)
+    counted = _count_rows(rows, parts, standing)
+    if too_few := _check_enough_rows(counted):
         return too_few
-    partners = _partners(rows, standing)
-    repeating = _repeating(rows, partners, old)
-    slips = None if wanted.classifier else slipping(list(partners.values()), old, counted["train"])
-    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED], "slipping": slips}
+    partners = _find_partners(rows, standing)
+    repeating = _list_repeating_rows(rows, partners, old)
+    slips = None if wanted.classifier else estimate_leakage(list(partners.values()), old, counted["train"])
+    counted |= {"repeats": len(repeating), "repeating": repeating[:MAX_LISTED], "slipping": slips}
     if again:
         counted["again"] = feedback_rows.count_earlier(again)
-    return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
+    return _write(job, dataset, RowSplit(rows, parts, again), counted, folder / "dataset")
 
 
-class ReasonedRow:
+class RowWithReason:
     """A new row with why it is left out ("": it is not), and its place among the compared ones."""
 
-    def __init__(self, made: MadeRow, reason: str, place: int) -> None:
+    def __init__(self, made: FeedbackRow, reason: str, place: int) -> None:
         self.made, self.reason, self.place = made, reason, place
 
 
-class PartedRows(NamedTuple):
+class RowSplit(NamedTuple):
     """What is written: the new rows, which of those that are not left out judge, and the earlier ones."""
 
-    new: list[ReasonedRow]
-    parts: feedback_rows.Judging
+    new: list[RowWithReason]
+    parts: feedback_rows.JudgingSelection
     again: list[EarlierRow]
 
 
-def _reasoned(made: list[MadeRow], usable: list[MadeRow], standing: NewRowStanding) -> list[ReasonedRow]:
+def _add_reasons(
+    made: list[FeedbackRow], usable: list[FeedbackRow], standing: NewRowComparison
+) -> list[RowWithReason]:
     places = iter(range(len(usable)))
     rows = []
     for each in made:
         place = next(places) if each.row is not None and not each.reason else -1
-        rows.append(ReasonedRow(each, each.reason or standing.reasons[place], place))
+        rows.append(RowWithReason(each, each.reason or standing.reasons[place], place))
     return rows
 
 
-def _parts(rows: list[ReasonedRow], standing: NewRowStanding, config: GatherConfig) -> feedback_rows.Judging:
+def _choose_judging(
+    rows: list[RowWithReason], standing: NewRowComparison, config: GatherConfig
+) -> feedback_rows.JudgingSelection:
     """Which of the rows that are not left out judge, in their order."""
     kept = [row for row in rows if not row.reason]
     places = np.array([row.place for row in kept], np.int64)
     texts = [row.made.row for row in kept if row.made.row is not None]
-    return feedback_rows.choose_judging(
-        compared(texts).digests,
+    return feedback_rows.choose_judging_rows(
+        build_compared_rows(texts).digests,
         standing.groups[places],
         ~standing.only_train[places],
         np.array([row.made.random for row in kept], bool),
@@ -240,7 +254,9 @@ def _parts(rows: list[ReasonedRow], standing: NewRowStanding, config: GatherConf
     )
 
 
-def _counted(rows: list[ReasonedRow], parts: feedback_rows.Judging, standing: NewRowStanding) -> GatheredRows:
+def _count_rows(
+    rows: list[RowWithReason], parts: feedback_rows.JudgingSelection, standing: NewRowComparison
+) -> GatheredRows:
     left_out: dict[str, int] = {}
     for row in rows:
         if row.reason:
@@ -261,17 +277,21 @@ def _counted(rows: list[ReasonedRow], parts: feedback_rows.Judging, standing: Ne
     }
 
 
-def _partners(rows: list[ReasonedRow], standing: NewRowStanding) -> dict[int, int]:
+def _find_partners(rows: list[RowWithReason], standing: NewRowComparison) -> dict[int, int]:
     """Of those that are left out as they repeat a row that judges, by their lines: the place of that row
     among the old ones."""
     return {
         line: int(standing.partners[row.place])
         for line, row in enumerate(rows)
-        if row.place >= 0 and standing.partners[row.place] >= 0 and row.reason in (*HELD, HELD_ELSEWHERE)
+        if row.place >= 0
+        and standing.partners[row.place] >= 0
+        and row.reason in (*HELD_REASONS, HELD_ELSEWHERE)
     }
 
 
-def _repeating(rows: list[ReasonedRow], partners: dict[int, int], old: OldRows) -> list[RowRepeating]:
+def _list_repeating_rows(
+    rows: list[RowWithReason], partners: dict[int, int], old: OldRows
+) -> list[RepeatedRow]:
     """These, each with that row."""
     return [
         {
@@ -284,53 +304,59 @@ def _repeating(rows: list[ReasonedRow], partners: dict[int, int], old: OldRows) 
     ]
 
 
-def _too_few(counted: GatheredRows) -> GatheredTooFew | None:
+def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
     """Why no run can be trained and judged with these rows yet; None where one can."""
     usable = counted["train"] + counted["held_out"]
     reasons = [f"{count:,} {reason}" for reason, count in counted["left_out"].items()]
-    more = f" and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
-    why = f" Left out: {'; '.join(reasons[:NAMED])}{more}." if reasons else ""
-    if usable < LEAST_ROWS:
-        too_few = f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {LEAST_ROWS}.{why}"
+    more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
+    why = f" Left out: {'; '.join(reasons[:MAX_NAMED])}{more}." if reasons else ""
+    if usable < MIN_ROWS:
+        too_few = f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {MIN_ROWS}.{why}"
         return {
             "rows": counted,
             "too_few": too_few,
-            "fix": f"Have more answers corrected, {THEN}",
+            "fix": f"Have more answers corrected, {CONTINUE_NOTE}",
         }
     if not counted["held_out"]:
         too_few = f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}"
-        return {"rows": counted, "too_few": too_few, "fix": f"Have answers to something new labelled, {THEN}"}
+        return {
+            "rows": counted,
+            "too_few": too_few,
+            "fix": f"Have answers to something new labelled, {CONTINUE_NOTE}",
+        }
     return None
 
 
-def _wanted(job: WorkerJob, config: GatherConfig, old: OldRows) -> FittingRows:
+def _build_requirements(job: WorkerJob, config: GatherConfig, old: OldRows) -> RowRequirements:
     training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
-    return FittingRows(job.order["dataset"]["kind"], old.labels, training.get("task") == "classification")
+    return RowRequirements(job.order["dataset"]["kind"], old.labels, training.get("task") == "classification")
 
 
-def _without_continued(made: list[MadeRow]) -> list[MadeRow]:
+def _mark_continued_rows(made: list[FeedbackRow]) -> list[FeedbackRow]:
     """With the reason at those that would teach earlier answers; in rows of data sets those are meant."""
     places = [place for place, each in enumerate(made) if each.from_people and each.row is not None]
     rows = [row for place in places if (row := made[place].row) is not None]
-    for place, goes_on in zip(places, continuing(rows), strict=True):
+    for place, goes_on in zip(places, find_continued_rows(rows), strict=True):
         if goes_on:
             made[place] = made[place]._replace(reason=CONTINUED)
     return made
 
 
-def _all_rows(job: WorkerJob, config: GatherConfig, wanted: FittingRows, folder: Path) -> Iterator[MadeRow]:
+def _read_all_rows(
+    job: WorkerJob, config: GatherConfig, wanted: RowRequirements, folder: Path
+) -> Iterator[FeedbackRow]:
     """What people said, then the rows of data sets."""
     path = job.dir.path / CANDIDATES
     with open(path, encoding="utf-8") as lines:
-        yield from new_rows((json.loads(line) for line in lines), wanted)
+        yield from build_new_rows((json.loads(line) for line in lines), wanted)
     for number, source in enumerate(config.rows):
-        if isinstance(source, RowsOfDataset):
-            yield from _of_dataset(job, source, wanted, folder / f"slice-{number}")
+        if isinstance(source, DatasetRowSource):
+            yield from _read_dataset_rows(job, source, wanted, folder / f"slice-{number}")
 
 
-def _of_dataset(
-    job: WorkerJob, source: RowsOfDataset, wanted: FittingRows, folder: Path
-) -> Iterator[MadeRow]:
+def _read_dataset_rows(
+    job: WorkerJob, source: DatasetRowSource, wanted: RowRequirements, folder: Path
+) -> Iterator[FeedbackRow]:
     other: OrderDataset = job.order["mixed"][source.dataset]
     if other["kind"] != wanted.kind:
         raise ConfigError(
@@ -338,7 +364,7 @@ def _of_dataset(
             fix="Take rows of the same kind.",
             field="rows",
         )
-    work = Working(job, other, {}, folder)
+    work = WorkingRows(job, other, {}, folder)
     work.progress.begin(0, f"Reading rows of {other['name']}")
     chosen = np.ones(work.total, bool)
     if source.where:
@@ -348,21 +374,21 @@ def _of_dataset(
         finally:
             ask.close()
         chosen = np.isin(np.arange(work.total), matching)
-    tests = parts_by_split(job.home, other["fingerprint"], split_of(other)) == "test"
+    tests = compute_parts_by_split(job.home, other["fingerprint"], parse_split(other)) == "test"
     for batch in work.scan():
         for number, row, text in zip(
-            batch["row_id"].to_pylist(), canonicals(batch), batch["source"].to_pylist(), strict=True
+            batch["row_id"].to_pylist(), read_canonical_rows(batch), batch["source"].to_pylist(), strict=True
         ):
             if not chosen[number]:
                 continue
-            reason = TEST_ROW if tests[number] else unfit(row, wanted)
-            yield MadeRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
+            reason = TEST_ROW if tests[number] else explain_unfit(row, wanted)
+            yield FeedbackRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
 
 
 def _write(
     job: WorkerJob,
     dataset: OrderDataset,
-    rows: PartedRows,
+    rows: RowSplit,
     counted: GatheredRows,
     folder: Path,
 ) -> GatherResult:
@@ -393,21 +419,21 @@ def _write(
             "notices": [],
         },
         "rows": counted,
-        "disputed": feedback_rows.disputed_keys(rows.again),
+        "disputed": feedback_rows.list_disputed_keys(rows.again),
     }
 
 
-def _write_rows(writer: DatasetWriter, rows: PartedRows) -> None:
+def _write_rows(writer: DatasetWriter, rows: RowSplit) -> None:
     judges = iter(rows.parts.judges.tolist())
     for number, new in enumerate(rows.new):
         if new.reason or new.made.row is None:
             text = new.made.row.text if new.made.row else new.made.source.decode("utf-8")
-            writer.skip(number, skipped(new.reason, text))
+            writer.skip(number, make_skipped_row(new.reason, text))
         else:
             part = "test" if next(judges) else "train"
             writer.add(number, new.made.row._replace(part=part), new.made.source)
     for number, each in enumerate(rows.again, len(rows.new)):
         if each.reason:
-            writer.skip(number, skipped(each.reason, each.row.text))
+            writer.skip(number, make_skipped_row(each.reason, each.row.text))
         else:
             writer.add(number, each.row._replace(part="test"), feedback_rows.mark_earlier(each))

@@ -7,63 +7,63 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.rating.analysis.rater_checks import count_ratings, rater_checks
-from engine.rating.training_rows import RoundRows, label_rows, pair_votes, preference_rows
+from engine.rating.analysis.rater_checks import compute_rater_checks, count_ratings
+from engine.rating.training_rows import RoundRows, build_label_rows, build_preference_rows, list_pair_votes
 from engine.retraining import leakage
 from store.core.errors import NotFoundError
 from store.core.home import Home
-from store.core.job_folder import JobDir, written_aside
-from store.core.rating_schemas import COUNTING, DealtTask, Round, RoundItem, RoundRequest
+from store.core.job_folder import JobDir, write_atomically
+from store.core.rating_schemas import COUNTING, AssignedTask, Round, RoundItem, RoundRequest
 from store.core.row_schemas import Message
 from store.core.schemas import Job
 from store.data import datasets
 from store.db.database import Queryable
 from store.jobs import job_queue
-from store.jobs.schemas import OrderDetails
+from store.jobs.schemas import JobSpecDetails
 from store.monitoring import feedback, monitor_alerts
 from store.rating import ratings, rounds
-from store.retraining.config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
+from store.retraining.config import DatasetRowSource, FeedbackRowSource, GatherConfig, RoundRowSource
 from store.retraining.schemas import RowCandidate
 from store.serving import endpoints
 
 
-def gathering_spec(db: Queryable, job: Job) -> OrderDetails:
+def build_feedback_spec(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where a data set is gone."""
     return {
         **datasets.work_order(db, job["config"]),
-        "beside": leakage.beside(db, job["config"]),
-        "disputed": leakage.disputed(db, job["config"]),
+        "beside": leakage.list_comparison_rows(db, job["config"]),
+        "disputed": leakage.read_disputed_keys(db, job["config"]),
     }
 
 
-def bring_candidates(db: Queryable, home: Home, job: Job) -> None:
+def stage_candidates(db: Queryable, home: Home, job: Job) -> None:
     """Put what people said into the job's folder, a line each. Raises NotFoundError where an endpoint or a
     round is gone."""
     config = GatherConfig.parse(job["config"])
     path = JobDir(home.jobs / job["job_id"]).path / "candidates.jsonl"
-    with written_aside(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+    with write_atomically(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         for place, source in enumerate(config.rows):
-            for candidate in _candidates(db, place, source):
+            for candidate in _list_candidates(db, place, source):
                 line = json.dumps(candidate)  # ASCII: a text may hold half of a surrogate pair
                 file.write(f"{line}\n")
 
 
-def _candidates(
-    db: Queryable, place: int, source: RowsOfFeedback | RowsOfRound | RowsOfDataset
+def _list_candidates(
+    db: Queryable, place: int, source: FeedbackRowSource | RoundRowSource | DatasetRowSource
 ) -> Iterator[RowCandidate]:
-    if isinstance(source, RowsOfFeedback):
-        yield from _of_feedback(db, place, source)
-    elif isinstance(source, RowsOfRound):
-        yield from _of_round(db, place, rounds.get(db, source.round))
+    if isinstance(source, FeedbackRowSource):
+        yield from _list_feedback_candidates(db, place, source)
+    elif isinstance(source, RoundRowSource):
+        yield from _list_round_candidates(db, place, rounds.get(db, source.round))
 
 
 # -- feedback ---------------------------------------------------------------------------------------
 
 
-def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFeedback:
+def resolve_feedback(db: Queryable, source: FeedbackRowSource) -> feedback.FeedbackFilter:
     """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
     endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
-    which = feedback.ChosenFeedback(
+    which = feedback.FeedbackFilter(
         endpoint_id, source.start, source.end, group=source.group, model=source.model
     )
     if not source.alert:
@@ -77,15 +77,15 @@ def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFee
     return which._replace(places=(first, last))
 
 
-def _of_feedback(db: Queryable, place: int, source: RowsOfFeedback) -> Iterator[RowCandidate]:
+def _list_feedback_candidates(db: Queryable, place: int, source: FeedbackRowSource) -> Iterator[RowCandidate]:
     """What people wrote of their own accord: no random draw of what was asked."""
-    for word in feedback.words(db, chosen_feedback(db, source)):
+    for word in feedback.list_entries(db, resolve_feedback(db, source)):
         yield {
             "source": place,
             "request": word["request_id"],
             "person": word["person_id"],
             "kind": "label" if word["kind"] == "label" else "correction",
-            "prompt": _turns(word["messages"]),
+            "prompt": _parse_turns(word["messages"]),
             "answer": word["text"],
             "rejected": word["output"],
             "asked_at": word["asked_at"],
@@ -93,15 +93,15 @@ def _of_feedback(db: Queryable, place: int, source: RowsOfFeedback) -> Iterator[
         }
 
 
-def _turns(messages: str | None) -> list[Message] | None:
+def _parse_turns(messages: str | None) -> list[Message] | None:
     """What was asked, where all of it is text: parts of a content are joined, as the model was shown them."""
     turns = json.loads(messages) if messages else None
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return None
-    return [{"role": str(turn.get("role")), "content": _content(turn.get("content"))} for turn in turns]
+    return [{"role": str(turn.get("role")), "content": _join_content(turn.get("content"))} for turn in turns]
 
 
-def _content(content: Any) -> str:
+def _join_content(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
@@ -110,24 +110,24 @@ def _content(content: Any) -> str:
 # -- rating rounds ----------------------------------------------------------------------------------
 
 
-def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
+def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
     tasks = ratings.dealt(db, round["round_id"])
     items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
     by_hand = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
-    counted = count_ratings(rater_checks(round, tasks, items.values()), by_hand)
+    counted = count_ratings(compute_rater_checks(round, tasks, items.values()), by_hand)
     out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
     asked = _RoundSource(place, round, rounds.requests_of_round(db, round["round_id"]))
     if round["protocol"] in ("spans", "free_text") or round["config"].get("several_labels"):
         yield asked.nothing("protocol") | {"answer": "no run trains on what its raters said"}
         return
     if round["protocol"] in ("pairwise", "rank"):
-        made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)
-        yield from _preferences(asked, made)
+        made = build_preference_rows(list_pair_votes(tasks, out), items, agreement=0.5)
+        yield from _list_preferences(asked, made)
     elif round["protocol"] == "label":
-        made = label_rows(tasks, items, out)
-        yield from (_labelled(asked, items[row["item_id"]], row["label"]) for row in made.rows)
+        made = build_label_rows(tasks, items, out)
+        yield from (_build_label_candidate(asked, items[row["item_id"]], row["label"]) for row in made.rows)
     else:
-        yield from _corrections(asked, tasks, items, out)
+        yield from _list_corrections(asked, tasks, items, out)
         return
     for reason, count in made.left_out.items():
         for number in range(count):
@@ -142,7 +142,7 @@ class _RoundSource:
         self.at: dict[int, float] = {}
         self.random: set[int] = set()
         for request in requests:
-            at = job_queue.epoch(request["asked_at"])
+            at = job_queue.to_epoch(request["asked_at"])
             self.at[request["item_id"]] = min(at, self.at.get(request["item_id"], at))
             if request["random"]:
                 self.random.add(request["item_id"])
@@ -173,8 +173,8 @@ class _RoundSource:
         }
 
 
-def _corrections(
-    asked: _RoundSource, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem], out: set[str]
+def _list_corrections(
+    asked: _RoundSource, tasks: Sequence[AssignedTask], items: Mapping[int, RoundItem], out: set[str]
 ) -> Iterator[RowCandidate]:
     """Of the answer of one model; two people who wrote otherwise disagree."""
     for task in tasks:
@@ -190,12 +190,12 @@ def _corrections(
         }
 
 
-def _labelled(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
+def _build_label_candidate(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
     """The label that more than half gave it."""
     return asked.item(item) | {"kind": "label", "answer": label}
 
 
-def _preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:
+def _list_preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:
     """Pairs of answers of which more than half preferred one."""
     for number, row in enumerate(made.rows):
         yield asked.nothing(f"pair-{number}") | {

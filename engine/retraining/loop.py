@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from engine.registry.gate_commands import GateCommands
 from engine.registry.version_commands import RegisterCommands
-from engine.retraining.initiation import Beginning, begin_when_due, may_act, who_acts
-from engine.retraining.steps import CHAIN, JobEnded, Links, notify_webhook
-from engine.server.job_submission import Launching
+from engine.retraining.initiation import ImprovementStarter, begin_when_due, check_actor, find_actor
+from engine.retraining.steps import STEPS_BY_STATE, JobFailed, StepContext, notify_webhook
+from engine.server.job_submission import JobSubmission
 from store.core.errors import TunebenchError
 from store.core.processes import is_recent
 from store.core.schemas import ErrorDocument
@@ -35,28 +35,28 @@ WAITING = ("labelling", "deciding")  # for people: nothing is queued for anybody
 SCHEDULE_SECONDS = 60.0  # between two looks at the schedules
 
 
-class ImproveWork(NamedTuple):
+class ImprovementQueues(NamedTuple):
     """What queues the work of each step."""
 
-    launching: Launching
+    launching: JobSubmission
     gates: GateCommands
     registering: RegisterCommands
 
 
-class Improving:
+class ImprovementLoop:
     """The improvements of one store. `wake` tells the scheduler that there may be a job for it."""
 
     def __init__(
         self,
         database: Database,
-        work: ImproveWork,
-        beginning: Beginning,
+        work: ImprovementQueues,
+        beginning: ImprovementStarter,
         *,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database, self.beginning, self.wake, self.clock = database, beginning, wake, clock
-        self.links = Links(database, work.launching, work.gates, work.registering)
+        self.links = StepContext(database, work.launching, work.gates, work.registering)
         self._looked_at = float("-inf")
         self._troubled: dict[str, str] = {}
         self._held_up: dict[str, int] = {}  # steps in turn that went wrong
@@ -72,7 +72,7 @@ class Improving:
                 self._guarded(owner, partial(self._give_up, improvement, at))
         if not is_recent(self._looked_at, at, SCHEDULE_SECONDS):
             self._looked_at = at
-            for schedule in improvements.schedules(self.database):
+            for schedule in improvements.list_schedules(self.database):
                 act = partial(begin_when_due, self.database, self.beginning, schedule, at)
                 self._guarded(schedule["model_id"], act)
         return BUSY_SECONDS if any(each["state"] != "deciding" for each in under_way) else IDLE_SECONDS
@@ -103,12 +103,12 @@ class Improving:
     def _advance(self, improvement: Improvement, at: float) -> None:
         """One move, or none; what it can't go on with fails it."""
         try:
-            person_id, name = who_acts(improvement)
+            person_id, name = find_actor(improvement)
             if improvement["state"] not in WAITING:
-                may_act(self.database, person_id, name)
+                check_actor(self.database, person_id, name)
             with self.database.acting(person_id, lambda tx: None):
-                CHAIN[improvement["state"]](self.links, improvement["improvement_id"], at)
-        except JobEnded as ended:
+                STEPS_BY_STATE[improvement["state"]](self.links, improvement["improvement_id"], at)
+        except JobFailed as ended:
             self._fail(improvement, ended.error, at)
         except TunebenchError as error:
             self._fail(improvement, error.to_dict(), at)
@@ -118,11 +118,11 @@ class Improving:
         with self.database.transaction() as tx:
             present = improvements.find(tx, improvement["improvement_id"])
             if present and present["state"] == improvement["state"]:  # else somebody has stopped it meanwhile
-                improvements.move(
+                improvements.set_state(
                     tx,
                     improvement["improvement_id"],
                     "failed",
-                    job_queue.utc(at),
+                    job_queue.to_utc(at),
                     failed_at=improvement["state"],
                     trouble=trouble,
                 )

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from engine.data.signals.embeddings import FIRST, embed
+from engine.data.signals.embeddings import EMBEDDED_CHARACTERS, embed
 from engine.data.signals.protocol import Progress
-from engine.data.similarity.text_overlap import TrigramProducts, TrigramWeights, words_of
+from engine.data.similarity.text_overlap import TrigramProducts, TrigramWeights, split_words
 from engine.data.split.dataset_split import FEW_PROMPTS
 
 # Pairs of a new and a held-out question that may ask the same, by rare trigrams and by meaning.
@@ -28,7 +28,7 @@ TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of 
 MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
 NEAREST = 8  # held-out rows that are looked at, by each measure
 BLOCK_BYTES = 16 * 2**20  # of the cosines of a block by one measure
-MOST_ROWS = 1_024  # new questions of a block
+MAX_ROWS = 1_024  # new questions of a block
 TIE = 1e-6  # cosines that differ by less are equal: the sums of a block are in no order of their own
 COMPARING_QUESTIONS = "Comparing what is asked"
 
@@ -54,7 +54,7 @@ class QuestionPairs(NamedTuple):
     meaning: np.ndarray
 
 
-def near_questions(
+def find_similar_questions(
     new: Sequence[str],
     held: Sequence[str],
     least: QuestionThresholds,
@@ -66,18 +66,18 @@ def near_questions(
     There is a question on either side. itself: both are the same, and none is its own pair."""
     count = len(new)
     progress(0, count, "questions", COMPARING_QUESTIONS)
-    texts = [text[:FIRST] for text in (*new, *held)]
+    texts = [text[:EMBEDDED_CHARACTERS] for text in (*new, *held)]
     weights = TrigramWeights(texts).rows
     progress(0, count, "questions", COMPARING_QUESTIONS)
-    vectors = embed(pa.array(own_words(texts), pa.large_string()))
+    vectors = embed(pa.array(strip_template_words(texts), pa.large_string()))
     products = TrigramProducts(weights[:count], weights[count:])
     own, others = vectors[:count], vectors[count:]
-    size = min(MOST_ROWS, max(1, BLOCK_BYTES // (4 * len(held))))
+    size = min(MAX_ROWS, max(1, BLOCK_BYTES // (4 * len(held))))
     parts = []
     for begin in range(0, count, size):
         progress(begin, count, "questions", COMPARING_QUESTIONS)
         trigrams, meaning = products.block(begin, begin + size), own[begin : begin + size] @ others.T
-        rows, columns = _nearest(trigrams, meaning, least)
+        rows, columns = _find_nearest(trigrams, meaning, least)
         if itself:
             apart = rows + begin != columns
             rows, columns = rows[apart], columns[apart]
@@ -86,7 +86,7 @@ def near_questions(
     return QuestionPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _nearest(
+def _find_nearest(
     trigrams: np.ndarray, meaning: np.ndarray, least: QuestionThresholds
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pairs. Where no more than `NEAREST` of a row reach `least`, each of them is
@@ -106,10 +106,10 @@ def _nearest(
     return rows[largest], columns[largest]
 
 
-def own_words(texts: Sequence[str]) -> list[str]:
+def strip_template_words(texts: Sequence[str]) -> list[str]:
     """Each question without the words of a template, which would make all of them mean the same, and without
     numbers, whose vectors are all alike; "" where too few words are left to tell what is meant."""
-    words = [words_of(text) for text in texts]
+    words = [split_words(text) for text in texts]
     often = Counter(word for own in words for word in set(own))
     most = max(FEW_PROMPTS, TEMPLATE_SHARE * len(texts))
     own = [[word for word in each if often[word] <= most and not word.isdecimal()] for each in words]
@@ -144,7 +144,7 @@ OF_LABELS = QuestionThresholds(0.8, 2.0)
 
 
 @dataclass(frozen=True)
-class QuestionsAnswered:
+class AnsweredQuestions:
     """Rows as they are compared here. questions: without system turns; "" of plain texts. answers: folded.
     labelled: bool, the answer is a label."""
 
@@ -155,17 +155,17 @@ class QuestionsAnswered:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def chosen(self, rows: np.ndarray) -> QuestionsAnswered:
+    def chosen(self, rows: np.ndarray) -> AnsweredQuestions:
         """Some of them, by their places."""
         places = rows.tolist()
-        return QuestionsAnswered(
+        return AnsweredQuestions(
             [self.questions[place] for place in places],
             [self.answers[place] for place in places],
             self.labelled[rows],
         )
 
 
-class Repeated(NamedTuple):
+class RepeatMatches(NamedTuple):
     """Of each new row: `copied`, int64, the held-out row whose answer it copies, and `reworded`, the one
     whose question it asks, by their places; -1 where there is none."""
 
@@ -174,51 +174,53 @@ class Repeated(NamedTuple):
 
 
 def find_repeated(
-    new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str], progress: Progress
-) -> Repeated:
+    new: AnsweredQuestions, held: AnsweredQuestions, others: Sequence[str], progress: Progress
+) -> RepeatMatches:
     """What of the new rows repeats which of the held-out ones; of two equal arguments which other one of
     them. others: further answers, folded, that say how rare a word is. `progress` may raise to stop."""
     copied = np.full(len(new), -1)
     if not len(new) or not len(held):
-        return Repeated(copied, copied.copy())
+        return RepeatMatches(copied, copied.copy())
     itself = new is held
-    for number, partner in _copied(new.answers, [] if itself else held.answers, others, progress):
+    for number, partner in _find_copied_answers(
+        new.answers, [] if itself else held.answers, others, progress
+    ):
         copied[number] = partner
-    return Repeated(copied, _reworded(new, held, others, progress))
+    return RepeatMatches(copied, _find_reworded(new, held, others, progress))
 
 
-def _copied(
+def _find_copied_answers(
     new: Sequence[str], held: Sequence[str], others: Sequence[str], progress: Progress
 ) -> Iterator[tuple[int, int]]:
     """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
     that copy another new one."""
     every = (*new, *held, *others)
-    telling = _Telling(progress, len(held or new) + len(every) + len(new))
-    partners = [words_of(text) for text in telling.each(held or new)]
+    telling = _ProgressReporter(progress, len(held or new) + len(every) + len(new))
+    partners = [split_words(text) for text in telling.each(held or new)]
     holders: dict[int, list[int]] = defaultdict(list)
     for partner, words in enumerate(partners):
-        for run in set(_runs(words)):
+        for run in set(_hash_runs(words)):
             holders[run].append(partner)
     often: Counter[str] = Counter()
     shared: Counter[int] = Counter()
     for text in telling.each(every):  # one after the other, as there may be many
-        words = words_of(text)
+        words = split_words(text)
         often.update(set(words))
-        shared.update({run for run in _runs(words) if run in holders})
+        shared.update({run for run in _hash_runs(words) if run in holders})
     total = 1 + len(every)
     bits = {word: log2(total / often[word]) for words in partners for word in words}
     for number, text in enumerate(telling.each(new)):
-        own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
+        own = {run for run in _hash_runs(split_words(text)) if run in holders and shared[run] <= RARE}
         often_shared = Counter(partner for run in own for partner in holders[run])
         if not held:
             del often_shared[number]
         near = [partner for partner, _ in often_shared.most_common(NEAREST)]
-        shared_bits = {partner: _shared_bits(partners[partner], own, bits) for partner in near}
+        shared_bits = {partner: _sum_shared_bits(partners[partner], own, bits) for partner in near}
         if any(shared_bits.values()):
             yield number, max(shared_bits, key=lambda partner: shared_bits[partner])
 
 
-class _Telling:
+class _ProgressReporter:
     """Tells how far several passes over texts are, every so many texts."""
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -233,14 +235,16 @@ class _Telling:
             yield text
 
 
-def _runs(words: Sequence[str]) -> Iterator[int]:
+def _hash_runs(words: Sequence[str]) -> Iterator[int]:
     """A hash of each run, as the runs of many long answers would fill the memory."""
     return (hash(tuple(words[at : at + RUN])) for at in range(len(words) - RUN + 1))
 
 
-def _shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]) -> float:
+def _sum_shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]) -> float:
     """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
-    covered = {word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]}
+    covered = {
+        word for at, run in enumerate(_hash_runs(words)) if run in runs for word in words[at : at + RUN]
+    }
     shared_bits = sum(bits[word] for word in covered)
     whole = sum(bits[word] for word in set(words))
     asked = ((MANY_BITS, 0.0), (MIN_BITS, MIN_SHARE), (WHOLE_BITS, WHOLE_SHARE))
@@ -248,13 +252,13 @@ def _shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]
     return shared_bits if enough else 0.0
 
 
-def _reworded(
-    new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str], progress: Progress
+def _find_reworded(
+    new: AnsweredQuestions, held: AnsweredQuestions, others: Sequence[str], progress: Progress
 ) -> np.ndarray:
-    first, second, trigrams, meaning = near_questions(
+    first, second, trigrams, meaning = find_similar_questions(
         new.questions, held.questions, SAME_ANSWER, progress, itself=new is held
     )
-    codes = _answer_codes(new.answers, held.answers, others)
+    codes = _encode_answers(new.answers, held.answers, others)
     mine, theirs = codes[first], codes[len(new) + second]
     labelled = new.labelled[first] | held.labelled[second]
     reached = np.where(labelled, OF_LABELS.reached(trigrams, meaning), ALONE.reached(trigrams, meaning))
@@ -266,7 +270,7 @@ def _reworded(
     return partner
 
 
-def _answer_codes(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> np.ndarray:
+def _encode_answers(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> np.ndarray:
     """Of each new and held-out row a number of its answer, -1 where the old rows have it so often that it
     says little."""
     old = Counter([*held, *others])

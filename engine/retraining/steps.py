@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 from engine.registry.gate_commands import GateCommands
 from engine.registry.version_commands import RegisterCommands
 from engine.retraining import gate
-from engine.retraining.initiation import may_act, who_acts
-from engine.server.job_results import dataset_id_of
-from engine.server.job_submission import Launching
+from engine.retraining.initiation import check_actor, find_actor
+from engine.server.job_results import build_dataset_id
+from engine.server.job_submission import JobSubmission
 from store.core.errors import NotFoundError, StateError
 from store.core.job_kinds import ALIVE
 from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
-from store.data.config import NAME_LENGTH, CleanConfig, free_name
+from store.data.config import NAME_LENGTH, CleanConfig, find_free_name
 from store.db.database import Database, Queryable, Transaction
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts
 from store.rating import rounds
 from store.registry import gate_candidates, model_versions
 from store.registry.config import RegisterConfig
-from store.registry.gate_candidates import Candidate, name_of
+from store.registry.gate_candidates import Candidate, format_version_reference
 from store.registry.schemas import CheckAnswer
 from store.retraining import improvement_text, improvements
-from store.retraining.config import GatherConfig, ImproveConfig, RowsOfRound
+from store.retraining.config import GatherConfig, ImproveConfig, RoundRowSource
 from store.retraining.schemas import Improvement, ImprovementFacts, ImprovementState
 from store.runs import runs
 from store.runs.schemas import RunFacts
@@ -59,19 +59,19 @@ def notify_webhook(
         "page": f"/models?model={improvement['model_id']}&tab=improve",
     }
     body = json.dumps(message, ensure_ascii=False)
-    monitor_alerts.queue_messages(tx, job_queue.new_id("message", at), None, body, job_queue.utc(at))
+    monitor_alerts.queue_messages(tx, job_queue.create_id("message", at), None, body, job_queue.to_utc(at))
 
 
-class Links(NamedTuple):
+class StepContext(NamedTuple):
     """What the links work with."""
 
     database: Database
-    launching: Launching
+    launching: JobSubmission
     gates: GateCommands
     registering: RegisterCommands
 
 
-class JobEnded(Exception):
+class JobFailed(Exception):
     """A job of the chain has ended, and not well; why."""
 
     def __init__(self, error: ErrorDocument) -> None:
@@ -79,14 +79,14 @@ class JobEnded(Exception):
         self.error = error
 
 
-Link = Callable[[Links, str, float], None]
-InTransaction = Callable[[Links, Transaction, Improvement, float], None]
+StepFunction = Callable[[StepContext, str, float], None]
+StepAction = Callable[[StepContext, Transaction, Improvement, float], None]
 
 
-def _of_state(state: ImprovementState, act: InTransaction) -> Link:
+def _run_in_state(state: ImprovementState, act: StepAction) -> StepFunction:
     """One transaction, if the improvement is still in that state."""
 
-    def link(links: Links, improvement_id: str, at: float) -> None:
+    def link(links: StepContext, improvement_id: str, at: float) -> None:
         with links.database.transaction() as tx:
             improvement = improvements.find(tx, improvement_id)
             if improvement and improvement["state"] == state:
@@ -95,11 +95,11 @@ def _of_state(state: ImprovementState, act: InTransaction) -> Link:
     return link
 
 
-def _go_on(tx: Transaction, improvement: Improvement, state: ImprovementState, at: float) -> None:
-    improvements.move(tx, improvement["improvement_id"], state, job_queue.utc(at))
+def _advance_state(tx: Transaction, improvement: Improvement, state: ImprovementState, at: float) -> None:
+    improvements.set_state(tx, improvement["improvement_id"], state, job_queue.to_utc(at))
 
 
-def ended_well(db: Queryable, job_id: str, what: str) -> Job | None:
+def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
     """The job, once it has finished; None while it is under way. Raises JobEnded where it ended otherwise,
     and StateError where it was deleted."""
     try:
@@ -111,34 +111,36 @@ def ended_well(db: Queryable, job_id: str, what: str) -> Job | None:
     if job["status"] == "finished":
         return job
     error = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
-    raise JobEnded({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
+    raise JobFailed({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
 
 
-def _config(improvement: Improvement) -> ImproveConfig:
+def _read_config(improvement: Improvement) -> ImproveConfig:
     return ImproveConfig.parse(improvement["config"])
 
 
 # -- new rows ---------------------------------------------------------------------------------------
 
 
-def _label(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+def _label(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Wait until every round is closed."""
-    for source in _config(improvement).rows:
-        if isinstance(source, RowsOfRound) and rounds.get(tx, source.round)["state"] == "open":
+    for source in _read_config(improvement).rows:
+        if isinstance(source, RoundRowSource) and rounds.get(tx, source.round)["state"] == "open":
             return
-    _go_on(tx, improvement, "gathering", at)
+    _advance_state(tx, improvement, "gathering", at)
 
 
-def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
-    facts, config = improvement["facts"], _config(improvement)
+def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
+    facts, config = improvement["facts"], _read_config(improvement)
     if "gather_job" not in facts:
-        if _another_gathers(tx, improvement):
+        if _is_another_gathering(tx, improvement):
             return
-        holder = gate.version_in_use(tx, improvement["model_id"], improvement["alias"])
+        holder = gate.find_version_in_use(tx, improvement["model_id"], improvement["alias"])
         model = model_versions.get_model(tx, improvement["model_id"])["name"]
         day = f"{improvement['begun_at']:%d %b %Y}"
-        name = free_name(_cut(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx))
-        by = gate.trained_by(tx, holder, config.run)
+        name = find_free_name(
+            _truncate_name(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx)
+        )
+        by = gate.find_training_run(tx, holder, config.run)
         gather = GatherConfig(
             improvement=improvement["improvement_id"],
             name=name,
@@ -155,17 +157,17 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             tx,
             improvement["improvement_id"],
             gather_job=job_id,
-            gathered_beside=name_of(holder) if holder else "",
-            compared_runs=gate.compared_runs(tx, by, config.run),
+            gathered_beside=format_version_reference(holder) if holder else "",
+            compared_runs=gate.list_compared_runs(tx, by, config.run),
         )
         return
-    job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
+    job = check_job_finished(tx, facts["gather_job"], "The gathering of new rows")
     if job is not None:
         assert job["result"] is not None  # it has finished
         if "too_few" in job["result"]:
             _wait_for_rows(tx, improvement, job["result"], at)
             return
-        rows_id = dataset_id_of(job["job_id"])
+        rows_id = build_dataset_id(job["job_id"])
         improvements.set_facts(
             tx,
             improvement["improvement_id"],
@@ -173,7 +175,7 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             rows=job["result"]["rows"],
             disputed=job["result"].get("disputed", []),
         )
-        _go_on(tx, improvement, "joining", at)
+        _advance_state(tx, improvement, "joining", at)
 
 
 def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[str, Any], at: float) -> None:
@@ -184,18 +186,18 @@ def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[
         "message": gathered["too_few"],
         "fix": gathered["fix"],
     }
-    improvements.move(
+    improvements.set_state(
         tx,
         improvement["improvement_id"],
         "waiting",
-        job_queue.utc(at),
+        job_queue.to_utc(at),
         failed_at="gathering",
         trouble=trouble,
     )
     notify_webhook(tx, improvement, "waiting", trouble["message"], at)
 
 
-def _another_gathers(db: Queryable, improvement: Improvement) -> bool:
+def _is_another_gathering(db: Queryable, improvement: Improvement) -> bool:
     """Whether another one of the model does, for another alias: how often its rows will have judged is known
     only once it has put them aside."""
     return any(
@@ -205,7 +207,7 @@ def _another_gathers(db: Queryable, improvement: Improvement) -> bool:
     )
 
 
-def _join(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+def _join(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A version of the run's data with the new rows, in which every row keeps its part."""
     facts = improvement["facts"]
     if "join_job" not in facts:
@@ -224,20 +226,20 @@ def _join(links: Links, tx: Transaction, improvement: Improvement, at: float) ->
         job_id = links.launching.queue_job(tx, "clean", title, asked.model_dump(exclude_none=True))
         improvements.set_facts(tx, improvement["improvement_id"], join_job=job_id)
         return
-    job = ended_well(tx, facts["join_job"], "The joining of old and new rows")
+    job = check_job_finished(tx, facts["join_job"], "The joining of old and new rows")
     if job is not None:
-        improvements.set_facts(tx, improvement["improvement_id"], dataset_id=dataset_id_of(job["job_id"]))
-        _go_on(tx, improvement, "training", at)
+        improvements.set_facts(tx, improvement["improvement_id"], dataset_id=build_dataset_id(job["job_id"]))
+        _advance_state(tx, improvement, "training", at)
 
 
-def _cut(name: str, ending: str, most: int) -> str:
+def _truncate_name(name: str, ending: str, most: int) -> str:
     return f"{name[: most - len(ending)].rstrip()}{ending}"
 
 
 # -- the run and its version ------------------------------------------------------------------------
 
 
-def _train(links: Links, improvement_id: str, at: float) -> None:
+def _train(links: StepContext, improvement_id: str, at: float) -> None:
     """Launch once, then wait. The preview of a launch takes seconds, so it stands in no transaction."""
     improvement = improvements.find(links.database, improvement_id)
     if improvement is None or improvement["state"] != "training":
@@ -246,13 +248,13 @@ def _train(links: Links, improvement_id: str, at: float) -> None:
     if run_id is None:
         _launch(links, improvement)
         return
-    if ended_well(links.database, run_id, "The run") is not None:
-        _of_state("training", lambda _, tx, present, now: _go_on(tx, present, "registering", now))(
-            links, improvement_id, at
-        )
+    if check_job_finished(links.database, run_id, "The run") is not None:
+        _run_in_state(
+            "training", lambda _, tx, present, now: _advance_state(tx, present, "registering", now)
+        )(links, improvement_id, at)
 
 
-def _launch(links: Links, improvement: Improvement) -> None:
+def _launch(links: StepContext, improvement: Improvement) -> None:
     def beside(tx: Transaction, run_id: str) -> RunFacts:
         present = improvements.find(tx, improvement["improvement_id"])
         if present is None or present["state"] != "training" or "run_id" in present["facts"]:
@@ -260,10 +262,10 @@ def _launch(links: Links, improvement: Improvement) -> None:
         improvements.set_facts(tx, improvement["improvement_id"], run_id=run_id)
         return {}
 
-    links.launching.launch(_training(links.database, improvement), beside)
+    links.launching.launch(_build_training_config(links.database, improvement), beside)
 
 
-def _training(db: Database, improvement: Improvement) -> TrainConfig:
+def _build_training_config(db: Database, improvement: Improvement) -> TrainConfig:
     """The config of the run whose version is in use, on the new version of its data. The rows that it had
     drawn are those that the version has, so none are drawn again."""
     run = runs.get_run(db, improvement["config"]["run"])
@@ -271,7 +273,7 @@ def _training(db: Database, improvement: Improvement) -> TrainConfig:
     stem = run["name"].partition(", improved ")[0]
     ending = f", improved {improvement['begun_at']:%d %b %Y}"
     taken = set(db.query("SELECT name FROM run")["name"].to_pylist())
-    name = free_name(_cut(stem, ending, NAME_LENGTH), taken)
+    name = find_free_name(_truncate_name(stem, ending, NAME_LENGTH), taken)
     split = dict.fromkeys(("split_seed", "validation_size", "test_size", "split_by", "split_column"))
     changes = {
         "name": name,
@@ -283,18 +285,18 @@ def _training(db: Database, improvement: Improvement) -> TrainConfig:
     return TrainConfig.parse({**run["config"], **split, **changes})
 
 
-def _register(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+def _register(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     facts = improvement["facts"]
     model = model_versions.get_model(tx, improvement["model_id"])
     if "register_job" not in facts:
         config = RegisterConfig(
             name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
         )
-        person = may_act(tx, *who_acts(improvement))
+        person = check_actor(tx, *find_actor(improvement))
         job_id = links.registering.queue(tx, config, person)
         improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
         return
-    job = ended_well(tx, facts["register_job"], "The registering of the run")
+    job = check_job_finished(tx, facts["register_job"], "The registering of the run")
     if job is None:
         return
     assert job["result"] is not None  # it has finished
@@ -303,28 +305,29 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
         raise StateError(f"The new version of {model['name']} is gone again.", fix="Register the run anew.")
     if version["version"] == model_versions.alias_standing(tx, model["model_id"], improvement["alias"]):
         raise StateError(
-            f"The run ended with the very weights of {name_of(version)}, which is {improvement['alias']}."
+            f"The run ended with the very weights of {format_version_reference(version)}, which"
+            f" is {improvement['alias']}."
         )
-    improvements.set_facts(tx, improvement["improvement_id"], version=name_of(version))
-    _go_on(tx, improvement, "measuring", at)
+    improvements.set_facts(tx, improvement["improvement_id"], version=format_version_reference(version))
+    _advance_state(tx, improvement, "measuring", at)
 
 
 # -- measured, and decided --------------------------------------------------------------------------
 
 
-def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+def _measure(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Both versions on old and new rows; against whoever has the alias now."""
-    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.get_candidate(tx, improvement["facts"]["version"], improvement["alias"])
     if _is_promoted(tx, improvement, candidate, at):
         return
     facts = improvement["facts"]
-    if (holder := holder_of(candidate)) != facts.get("holder"):
+    if (holder := describe_current_version(candidate)) != facts.get("holder"):
         changed: ImprovementFacts = {"holder": holder}
         if earlier := facts.get("holder"):
             changed["holder_was"] = earlier
         improvements.drop_facts(tx, improvement["improvement_id"], "evaluation_jobs", "holder_was")
         facts = improvements.set_facts(tx, improvement["improvement_id"], **changed)
-    config = gate.gate(tx, improvement)
+    config = gate.build_gate(tx, improvement)
     if "evaluation_jobs" not in facts:
         queued = links.gates.gather_for(tx, candidate, config)
         own = [job_id for job_id in queued if job_id in tx.made["job"]]
@@ -333,17 +336,17 @@ def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float)
             tx, improvement["improvement_id"], evaluation_jobs=queued, own_evaluation_jobs=own
         )
         return
-    ended = [ended_well(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
+    ended = [check_job_finished(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
     if all(job is not None for job in ended):
-        report = gate.judged(tx, improvement, candidate, config)
+        report = gate.judge_candidate(tx, improvement, candidate, config)
         improvements.set_facts(tx, improvement["improvement_id"], gate=report)
-        _go_on(tx, improvement, "deciding", at)
+        _advance_state(tx, improvement, "deciding", at)
         notify_webhook(tx, improvement, "deciding", report["sentence"], at, answer=report["answer"])
 
 
-def holder_of(candidate: Candidate) -> str:
+def describe_current_version(candidate: Candidate) -> str:
     """Who has the alias: NAME@3; empty for nobody."""
-    return name_of(candidate.holder) if candidate.holder else ""
+    return format_version_reference(candidate.holder) if candidate.holder else ""
 
 
 def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate, at: float) -> bool:
@@ -360,25 +363,25 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
         why = f"{why} (promoted before it was measured)"
     elif report["answer"] != "passed":
         why = f"{why} (promoted past its checks: {report['sentence']})"
-    improvements.end(tx, improvement["improvement_id"], "promoted", job_queue.utc(at), by, why.strip())
+    improvements.end(tx, improvement["improvement_id"], "promoted", job_queue.to_utc(at), by, why.strip())
     return True
 
 
-def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+def _decide(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
-    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.get_candidate(tx, improvement["facts"]["version"], improvement["alias"])
     if not _is_promoted(tx, improvement, candidate, at) and (
-        holder_of(candidate) != improvement["facts"].get("holder")
+        describe_current_version(candidate) != improvement["facts"].get("holder")
     ):
-        _go_on(tx, improvement, "measuring", at)
+        _advance_state(tx, improvement, "measuring", at)
 
 
-CHAIN: dict[ImprovementState, Link] = {
-    "labelling": _of_state("labelling", _label),
-    "gathering": _of_state("gathering", _gather),
-    "joining": _of_state("joining", _join),
+STEPS_BY_STATE: dict[ImprovementState, StepFunction] = {
+    "labelling": _run_in_state("labelling", _label),
+    "gathering": _run_in_state("gathering", _gather),
+    "joining": _run_in_state("joining", _join),
     "training": _train,
-    "registering": _of_state("registering", _register),
-    "measuring": _of_state("measuring", _measure),
-    "deciding": _of_state("deciding", _decide),
+    "registering": _run_in_state("registering", _register),
+    "measuring": _run_in_state("measuring", _measure),
+    "deciding": _run_in_state("deciding", _decide),
 }

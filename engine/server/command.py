@@ -23,7 +23,7 @@ class ActivitySubject(NamedTuple):
 
 
 # What a command makes, which is there after it; and nothing that others see.
-MADE: Literal["made"] = "made"
+CREATED: Literal["made"] = "made"
 PERSONAL: Literal["personal"] = "personal"
 
 

@@ -13,24 +13,24 @@ from pydantic import Field
 from engine.server.command import ActivitySubject, Command
 from store.core.config import Config
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError
-from store.core.schemas import Comment, CommentAdded, CommentedKind, Person
+from store.core.schemas import Comment, CommentSubjectKind, CreatedComment, Person
 from store.data import datasets
 from store.db.database import Database, Queryable
 from store.evaluation import evaluations
-from store.http.schemas import Done
+from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
 from store.people import activity, activity_text
 from store.runs import runs
 
-MOST = 10_000  # characters
-Text = Annotated[str, Field(min_length=1, max_length=MOST)]
+MAX_CHARACTERS = 10_000  # characters
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 
 
 class NewComment(Config):
     """subject_id: of a run or an evaluation its id, of a row DATASET_ID/ROW_ID, of a comparison `runs=` and
     the ids of its runs."""
 
-    subject_kind: CommentedKind
+    subject_kind: CommentSubjectKind
     subject_id: str
     text: Text
 
@@ -53,17 +53,19 @@ class CommentCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "comment": Command(NewComment, self.comment, _commented, by_person=True),
-            "edit_comment": Command(CommentEdit, self.edit_comment, _of_comment, by_person=True),
-            "delete_comment": Command(CommentName, self.delete_comment, _of_comment, by_person=True),
+            "comment": Command(NewComment, self.comment, _find_commented_subject, by_person=True),
+            "edit_comment": Command(CommentEdit, self.edit_comment, _find_comment_subject, by_person=True),
+            "delete_comment": Command(
+                CommentName, self.delete_comment, _find_comment_subject, by_person=True
+            ),
         }
 
-    def comment(self, body: NewComment, person: Person) -> CommentAdded:
+    def comment(self, body: NewComment, person: Person) -> CreatedComment:
         """Say something of a thing that is there."""
         at = self.clock()
-        comment_id = job_queue.new_id("comment", at)
+        comment_id = job_queue.create_id("comment", at)
         with self.database.transaction() as tx:
-            subject = _commented(tx, body, person)
+            subject = _find_commented_subject(tx, body, person)
             new: Comment = {
                 "comment_id": comment_id,
                 "subject_kind": body.subject_kind,
@@ -71,14 +73,14 @@ class CommentCommands:
                 "person_id": person["person_id"],
                 "person_name": person["name"],
                 "text": body.text,
-                "mentions": activity_text.resolved(body.text, activity.names(tx)),
-                "written_at": job_queue.utc(at),
+                "mentions": activity_text.resolve_mentions(body.text, activity.names(tx)),
+                "written_at": job_queue.to_utc(at),
                 "edited_at": None,
             }
             activity.insert_comment(tx, new)
         return {"comment_id": comment_id}
 
-    def edit_comment(self, body: CommentEdit, person: Person) -> Done:
+    def edit_comment(self, body: CommentEdit, person: Person) -> EmptyAnswer:
         """Another text of one's own comment."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
@@ -87,11 +89,11 @@ class CommentCommands:
                     f"The comment is {comment['person_name']}’s: nobody else may change its words.",
                     fix="Write one of your own.",
                 )
-            resolved = activity_text.resolved(body.text, activity.names(tx))
-            activity.edit_comment(tx, body.comment, body.text, resolved, job_queue.utc(self.clock()))
+            resolved = activity_text.resolve_mentions(body.text, activity.names(tx))
+            activity.edit_comment(tx, body.comment, body.text, resolved, job_queue.to_utc(self.clock()))
         return {}
 
-    def delete_comment(self, body: CommentName, person: Person) -> Done:
+    def delete_comment(self, body: CommentName, person: Person) -> EmptyAnswer:
         """Take back one's own comment; an admin takes back any."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
@@ -99,34 +101,34 @@ class CommentCommands:
                 raise ForbiddenError(
                     f"The comment is {comment['person_name']}’s.", fix="Ask them, or an admin, to delete it."
                 )
-            activity.delete_comment(tx, body.comment, job_queue.utc(self.clock()))
+            activity.delete_comment(tx, body.comment, job_queue.to_utc(self.clock()))
         return {}
 
 
-def _commented(db: Queryable, body: NewComment, _: Person) -> ActivitySubject:
+def _find_commented_subject(db: Queryable, body: NewComment, _: Person) -> ActivitySubject:
     """The thing that is commented on. Raises NotFoundError, ConfigError (subject_id)."""
-    return _subject(db, body.subject_kind, body.subject_id)
+    return _find_subject(db, body.subject_kind, body.subject_id)
 
 
-def _of_comment(db: Queryable, body: CommentEdit | CommentName, _: Person) -> ActivitySubject:
+def _find_comment_subject(db: Queryable, body: CommentEdit | CommentName, _: Person) -> ActivitySubject:
     comment = activity.get_comment(db, body.comment)
-    subject = _subject(db, comment["subject_kind"], comment["subject_id"])
+    subject = _find_subject(db, comment["subject_kind"], comment["subject_id"])
     return subject._replace(comment_id=comment["comment_id"])
 
 
-def _subject(db: Queryable, kind: CommentedKind, subject_id: str) -> ActivitySubject:
+def _find_subject(db: Queryable, kind: CommentSubjectKind, subject_id: str) -> ActivitySubject:
     if kind == "run":
-        run = runs.one_run(db, subject_id)
+        run = runs.get_only_run(db, subject_id)
         return ActivitySubject("run", run["run_id"], run["name"])
     if kind == "evaluation":
         evaluation = evaluations.get(db, subject_id)
         return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
     if kind == "row":
-        return _row(db, subject_id)
-    return _comparison(db, subject_id)
+        return _find_row_subject(db, subject_id)
+    return _find_comparison_subject(db, subject_id)
 
 
-def _row(db: Queryable, subject_id: str) -> ActivitySubject:
+def _find_row_subject(db: Queryable, subject_id: str) -> ActivitySubject:
     name, _, number = subject_id.rpartition("/")
     dataset = datasets.get_dataset(db, name)
     if not number.isdecimal() or len(number) > 18 or int(number) >= dataset["row_count"]:
@@ -135,11 +137,11 @@ def _row(db: Queryable, subject_id: str) -> ActivitySubject:
             field="subject_id",
         )
     row_id = int(number)
-    key = activity.row_key(dataset["dataset_id"], row_id)
+    key = activity.format_row_key(dataset["dataset_id"], row_id)
     return ActivitySubject("row", key, f"row {row_id:,} of {dataset['name']}")
 
 
-def _comparison(db: Queryable, subject_id: str) -> ActivitySubject:
+def _find_comparison_subject(db: Queryable, subject_id: str) -> ActivitySubject:
     names = [name for name in subject_id.removeprefix("runs=").split(",") if name]
     if not subject_id.startswith("runs=") or len(set(names)) < 2:
         raise ConfigError(
@@ -148,7 +150,7 @@ def _comparison(db: Queryable, subject_id: str) -> ActivitySubject:
     compared = runs.get_runs(db, sorted(set(names)))
     return ActivitySubject(
         "comparison",
-        activity.comparison_key(names),
+        activity.format_comparison_key(names),
         " against ".join(run["name"] for run in compared[:3])
         + (f" and {len(compared) - 3} more" if len(compared) > 3 else ""),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.server import audit_log
-from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.job_handling import JobHandlers
-from engine.server.job_submission import Launching
+from engine.server.job_submission import JobSubmission
 from engine.server.profiling import queue_profile
 from store.core.config import Config, Line
 from store.core.errors import ConfigError, StateError
@@ -19,7 +19,7 @@ from store.data.config import CleanConfig, ExportConfig, ProfileConfig
 from store.data.filters import Filter
 from store.data.schemas import SliceRow
 from store.db.database import Database, Queryable, Transaction
-from store.http.schemas import Done, JobQueued, RecipeSaved, SliceSaved
+from store.http.schemas import EmptyAnswer, JobQueued, RecipeSaved, SliceSaved
 from store.jobs import job_queue
 
 
@@ -60,19 +60,25 @@ class NewSlice(Config):
 class DataCommands:
     """The commands over one store; `launching` queues light jobs and knows which names are taken."""
 
-    def __init__(self, database: Database, launching: Launching, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, launching: JobSubmission, clock: Callable[[], float]) -> None:
         self.database, self.launching, self.clock = database, launching, clock
 
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "profile": Command(ProfileConfig, self.profile, audit_log.by_measured, makes_work=True),
-            "clean": Command(CleanConfig, self.clean, MADE, makes_work=True),
-            "export": Command(ExportConfig, self.export, audit_log.by_exported, makes_work=True),
-            "save_recipe": Command(SavedRecipe, self.save_recipe, MADE, by_person=True),
-            "delete_recipe": Command(RecipeName, self.delete_recipe, _deleted_recipe, by_person=True),
-            "save_slice": Command(NewSlice, self.save_slice, MADE, by_person=True),
-            "delete_slice": Command(SliceName, self.delete_slice, _deleted_slice, by_person=True),
+            "profile": Command(ProfileConfig, self.profile, audit_log.find_profile_subject, makes_work=True),
+            "clean": Command(CleanConfig, self.clean, CREATED, makes_work=True),
+            "export": Command(
+                ExportConfig, self.export, audit_log.find_dataset_export_subject, makes_work=True
+            ),
+            "save_recipe": Command(SavedRecipe, self.save_recipe, CREATED, by_person=True),
+            "delete_recipe": Command(
+                RecipeName, self.delete_recipe, _find_deleted_recipe_subject, by_person=True
+            ),
+            "save_slice": Command(NewSlice, self.save_slice, CREATED, by_person=True),
+            "delete_slice": Command(
+                SliceName, self.delete_slice, _find_deleted_slice_subject, by_person=True
+            ),
         }
 
     def profile(self, config: ProfileConfig) -> JobQueued:
@@ -102,12 +108,12 @@ class DataCommands:
     def save_recipe(self, body: SavedRecipe, person: Person) -> RecipeSaved:
         """Keep a recipe under a name."""
         at = self.clock()
-        saving = saved_recipes.Saving(body.name, person, job_queue.utc(at), body.shared, body.seen)
+        saving = saved_recipes.SaveRequest(body.name, person, job_queue.to_utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
-            new_id = job_queue.new_id("recipe", at)
+            new_id = job_queue.create_id("recipe", at)
             return {"recipe_id": saved_recipes.save_recipe(tx, new_id, Recipe(steps=body.steps), saving)}
 
-    def delete_recipe(self, body: RecipeName, person: Person) -> Done:
+    def delete_recipe(self, body: RecipeName, person: Person) -> EmptyAnswer:
         """Forget a saved recipe."""
         with self.database.transaction() as tx:
             saved_recipes.delete_recipe(
@@ -120,33 +126,33 @@ class DataCommands:
         if not body.where:
             raise ConfigError("The filter is empty: a slice of all rows is the data set.", field="where")
         at = self.clock()
-        saving = saved_recipes.Saving(body.name, person, job_queue.utc(at), body.shared, body.seen)
+        saving = saved_recipes.SaveRequest(body.name, person, job_queue.to_utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
             dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
-            new_id = job_queue.new_id("slice", at)
+            new_id = job_queue.create_id("slice", at)
             return {"slice_id": saved_recipes.save_slice(tx, new_id, dataset_id, body.where, saving)}
 
-    def delete_slice(self, body: SliceName, person: Person) -> Done:
+    def delete_slice(self, body: SliceName, person: Person) -> EmptyAnswer:
         """Forget a slice."""
         with self.database.transaction() as tx:
-            saved_recipes.delete_slice(tx, _slice(tx, body, person), person)
+            saved_recipes.delete_slice(tx, _find_slice(tx, body, person), person)
         return {}
 
 
-def _slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
+def _find_slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
     dataset_id = datasets.get_dataset(db, body.dataset)["dataset_id"]
     return saved_recipes.find_slice(db, dataset_id, body.name, person, body.slice_id)
 
 
-def _deleted_recipe(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
+def _find_deleted_recipe_subject(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
     recipe = saved_recipes.find_recipe(db, body.name, person, body.recipe_id)
     return ActivitySubject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
 
 
-def _deleted_slice(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
+def _find_deleted_slice_subject(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
-    named_slice = _slice(db, body, person)
+    named_slice = _find_slice(db, body, person)
     if not named_slice["shared"]:
         return None
     return ActivitySubject("slice", named_slice["slice_id"], named_slice["name"])

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from engine.server import registered_versions
-from engine.server.command import MADE, Command
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, Command
+from engine.server.job_submission import JobSubmission
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.job_kinds import ALIVE
 from store.core.metric_options import JudgePairs
-from store.core.metric_table import METRICS, MULTIPLE_CHOICE, defaults
-from store.core.metrics_config import OwnChoice
+from store.core.metric_table import METRICS, MULTIPLE_CHOICE, list_default_metrics
+from store.core.metrics_config import CustomMetricChoice
 from store.data import datasets
-from store.data.cleaning_text import rows_meant
+from store.data.cleaning_text import describe_selected_rows
 from store.data.filters import Filter
 from store.data.schemas import Dataset
 from store.db.database import Database, Transaction
 from store.evaluation import evaluation_pairs, evaluations
-from store.evaluation.config import CHECKPOINTS, ChosenModel, EvaluateConfig
+from store.evaluation.config import CHECKPOINTS, EvaluateConfig, ModelSelection
 from store.evaluation.schemas import Evaluation
 from store.http.schemas import JobQueued
 from store.registry.version_folders import is_reference
@@ -28,7 +28,7 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.training import setting_conflicts
 
-LONGEST = 120  # characters that the title of an evaluation has for its rows
+MAX_TITLE_CHARACTERS = 120  # characters that the title of an evaluation has for its rows
 NEED = {
     "probabilities": "the probabilities of a classification head",
     "bytes": "the bytes of an answer",
@@ -39,14 +39,14 @@ NEED = {
 class EvaluationCommands:
     """The commands over one store; `launching` queues jobs."""
 
-    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+    def __init__(self, database: Database, home: Home, launching: JobSubmission) -> None:
         self.database, self.home, self.launching = database, home, launching
 
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "evaluate": Command(EvaluateConfig, self.evaluate, MADE, makes_work=True),
-            "judge": Command(JudgePairs, self.judge, MADE, makes_work=True),
+            "evaluate": Command(EvaluateConfig, self.evaluate, CREATED, makes_work=True),
+            "judge": Command(JudgePairs, self.judge, CREATED, makes_work=True),
         }
 
     def evaluate(self, config: EvaluateConfig) -> JobQueued:
@@ -56,10 +56,12 @@ class EvaluationCommands:
 
     def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
         """The same within a transaction that queues more; the id of the job."""
-        config = config.model_copy(update={"model": registered_versions.fixed(tx, self.home, config.model)})
+        config = config.model_copy(
+            update={"model": registered_versions.pin_version(tx, self.home, config.model)}
+        )
         run = self.checked_run(tx, config)
         _check_of_model(config)
-        like = _rows_of(tx, config)
+        like = _find_source_evaluation(tx, config)
         owner = like or run
         assert owner or config.dataset  # a model by name needs a data set, says the config
         named = config.dataset or (owner["dataset_id"] if owner else "")
@@ -68,25 +70,25 @@ class EvaluationCommands:
         if like:
             _check_same_data(like, dataset)
             changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
-            changes |= {"max_rows": like["config"]["max_rows"], "where": _filter_of(config, like)}
+            changes |= {"max_rows": like["config"]["max_rows"], "where": _resolve_filter(config, like)}
         # a copy is not validated, and each of these fields was
         config = config.model_copy(update=changes)
         heads = self._heads(run, config)
         if not config.metrics:
-            config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(heads, dataset)})
+            config = EvaluateConfig.parse(config.document() | {"metrics": _list_metrics(heads, dataset)})
         for place, choice in enumerate(config.metrics):
-            if isinstance(choice, OwnChoice):
+            if isinstance(choice, CustomMetricChoice):
                 self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
         _check_metrics(heads, dataset, config)
         _check_tasks(heads, config)
-        title = config.name or _title(run, dataset, config)
+        title = config.name or _build_title(run, dataset, config)
         return self.launching.queue_job(tx, evaluations.KIND, title, config.document())
 
     def judge(self, body: JudgePairs) -> JobQueued:
         """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
         with self.database.transaction() as tx:
             first, second = (
-                answered_evaluation(tx, name, field)
+                get_answered_evaluation(tx, name, field)
                 for name, field in ((body.first, "first"), (body.second, "second"))
             )
             if first["data_fingerprint"] != second["data_fingerprint"]:
@@ -104,10 +106,10 @@ class EvaluationCommands:
     def _heads(self, run: Run | None, config: EvaluateConfig) -> bool:
         """Whether the model that is evaluated has a classification head."""
         if is_reference(config.model):
-            return registered_versions.training_of(self.home, config.model).task == "classification"
+            return registered_versions.read_training_config(self.home, config.model).task == "classification"
         return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
 
-    def checked_run(self, tx: Transaction, config: ChosenModel) -> Run | None:
+    def checked_run(self, tx: Transaction, config: ModelSelection) -> Run | None:
         """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
         that name the field."""
         if not config.run:
@@ -140,7 +142,7 @@ class EvaluationCommands:
         return run
 
 
-def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
+def get_answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
     """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
     try:
         evaluation = evaluations.get(tx, name)
@@ -166,7 +168,7 @@ def _check_of_model(config: EvaluateConfig) -> None:
         )
 
 
-def _rows_of(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
+def _find_source_evaluation(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
     """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
     if not config.rows_of:
         return None
@@ -186,7 +188,7 @@ def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
         )
 
 
-def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
+def _resolve_filter(config: EvaluateConfig, like: Evaluation) -> Filter | None:
     """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
     its = EvaluateConfig.of_past(like["config"]).where
     if config.where and config.where != its:
@@ -198,9 +200,9 @@ def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
     return its
 
 
-def _metrics(heads: bool, dataset: Dataset) -> list[str]:
+def _list_metrics(heads: bool, dataset: Dataset) -> list[str]:
     """Those of the task and of the rows."""
-    return defaults(
+    return list_default_metrics(
         head=heads,
         labelled=bool(dataset["stats"].get("label_count")),
         choosing=dataset["format"] == MULTIPLE_CHOICE,
@@ -226,7 +228,7 @@ def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
     """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
     if not config.tasks:
         return
-    if not setting_conflicts.installed():
+    if not setting_conflicts.has_harness():
         raise ConfigError(setting_conflicts.MISSING, fix=setting_conflicts.INSTALL, field="tasks")
     if heads:
         raise ConfigError(
@@ -234,18 +236,21 @@ def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
         )
 
 
-def _title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
+def _build_title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
     what = run["name"] if run else config.model
     if run and config.checkpoint != "tuned":
         what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
     where = config.where.model_dump() if config.where else None
-    rows = rows_meant(config.part, where)
-    return f"{what} on {dataset['name']}, {rows if len(rows) <= LONGEST else rows[: LONGEST - 1] + '…'}"
+    rows = describe_selected_rows(config.part, where)
+    return (
+        f"{what} on {dataset['name']},"
+        f" {rows if len(rows) <= MAX_TITLE_CHARACTERS else rows[: MAX_TITLE_CHARACTERS - 1] + '…'}"
+    )
 
 
 def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
     """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
-    titles = evaluations.users(tx, column, value)
+    titles = evaluations.list_dependent_titles(tx, column, value)
     if titles:
         more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
         raise StateError(

@@ -17,10 +17,10 @@ from store.jobs import job_queue
 
 def remove_noted(database: Database, home: Home) -> None:
     """Remove all that is noted, but what has been made anew under the same name meanwhile."""
-    noted = job_queue.noted_removals(database)
+    noted = job_queue.list_noted_removals(database)
     if not noted:
         return
-    claimed = _claimed(database, home)
+    claimed = _list_claimed(database, home)
     for path in noted:
         if path not in claimed and not _is_named(database, home, path):
             _remove(home.path / path)
@@ -49,7 +49,7 @@ def _is_named(database: Database, home: Home, path: str) -> bool:
     return folder == home.exports.name and exports.is_named(database, path.removesuffix(".zip"))
 
 
-def _claimed(database: Database, home: Home) -> set[str]:
+def _list_claimed(database: Database, home: Home) -> set[str]:
     """What jobs that are not over have given its place, or are about to: their end decides on it."""
     claimed = set()
     for job in job_queue.with_status(database, ALIVE):

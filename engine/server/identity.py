@@ -19,7 +19,7 @@ from store.core.errors import SignedOutError, WrongTokenError
 from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.db.database import Database, Transaction
-from store.http.access import API_TOKEN, SESSION_HEADER, hashed, new_secret
+from store.http.access import API_TOKEN, SESSION_HEADER, create_secret, hash_secret
 from store.jobs import job_queue
 from store.people import accounts, settings
 from store.people.accounts import Account
@@ -35,11 +35,11 @@ from store.people.accounts import Account
 IDLE_SECONDS = 7 * 24 * 3600.0  # without a request, and a session has ended
 SESSION_SECONDS = 30 * 24 * 3600.0  # and in any case after this
 SEEN_SECONDS = 60.0  # how exactly it is kept when a session or token was used
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 SIGN_IN = "Sign in again."
 
 
-class _Entrant(NamedTuple):
+class _CachedIdentity(NamedTuple):
     """A person by a session or token, until when, and when that was seen last."""
 
     person: Person
@@ -55,7 +55,7 @@ class Identity:
     ) -> None:
         self._database, self._clock = database, clock
         self._token, self._screens = f"Bearer {token}".encode(), f"Bearer {screens_token}".encode()
-        self._entrants: dict[str, _Entrant] = {}
+        self._entrants: dict[str, _CachedIdentity] = {}
         self._lock = threading.Lock()
         self._changes = 0
         with (
@@ -66,7 +66,7 @@ class Identity:
 
     def forget(self) -> None:
         """Look everything up anew."""
-        team, name = settings.team(self._database), settings.owner_name(self._database)
+        team, name = settings.has_team(self._database), settings.get_owner_name(self._database)
         with self._lock:
             self.team = team
             self.owner: Person = {**OWNER, "name": name}
@@ -100,7 +100,7 @@ class Identity:
         return await self._entrant(secret)
 
     async def _entrant(self, secret: str) -> Person:
-        key, now = hashed(secret), self._clock()
+        key, now = hash_secret(secret), self._clock()
         entrant = self._entrants.get(key)
         if entrant is None or now - entrant.seen_at > SEEN_SECONDS:
             entrant = await run_sync(self._look_up, key, secret.startswith(API_TOKEN))
@@ -110,31 +110,31 @@ class Identity:
 
     def session(self, secret: str) -> Person:
         """The person of a session. Raises SignedOutError."""
-        entrant = self._look_up(hashed(secret), False)
+        entrant = self._look_up(hash_secret(secret), False)
         if self._clock() >= entrant.ends_at:
             raise SignedOutError("The session has ended.", fix=SIGN_IN)
         return entrant.person
 
-    def _look_up(self, key: str, is_token: bool) -> _Entrant:
+    def _look_up(self, key: str, is_token: bool) -> _CachedIdentity:
         before = self._changes
         entrant = self._token_of(key) if is_token else self._session_of(key)
         with self._lock:
-            if before == self._changes and len(self._entrants) < REMEMBERED:
+            if before == self._changes and len(self._entrants) < MAX_CACHED:
                 self._entrants[key] = entrant
         return entrant
 
-    def _session_of(self, key: str) -> _Entrant:
-        session, now = accounts.session_by_secret(self._database, key), self._clock()
+    def _session_of(self, key: str) -> _CachedIdentity:
+        session, now = accounts.find_session_by_secret(self._database, key), self._clock()
         if session is None:
             raise SignedOutError("The session has ended.", fix=SIGN_IN)
-        began, seen = job_queue.epoch(session["created_at"]), job_queue.epoch(session["seen_at"])
+        began, seen = job_queue.to_epoch(session["created_at"]), job_queue.to_epoch(session["seen_at"])
         ends_at = min(began + SESSION_SECONDS, seen + IDLE_SECONDS)
         if now >= ends_at:
             with self._database.transaction() as tx:
                 accounts.end_session(tx, session["session_id"])
         elif now - seen > SEEN_SECONDS:
             with self._database.transaction() as tx:
-                accounts.touch_session(tx, session["session_id"], job_queue.utc(now))
+                accounts.touch_session(tx, session["session_id"], job_queue.to_utc(now))
             ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
         person: Person = {
             "person_id": session["person_id"],
@@ -142,24 +142,26 @@ class Identity:
             "role": session["role"],
             "session_id": session["session_id"],
         }
-        return _Entrant(person, ends_at, now)
+        return _CachedIdentity(person, ends_at, now)
 
-    def _token_of(self, key: str) -> _Entrant:
-        token, now = accounts.token_by_secret(self._database, key), self._clock()
+    def _token_of(self, key: str) -> _CachedIdentity:
+        token, now = accounts.find_token_by_secret(self._database, key), self._clock()
         if token is None:
             raise SignedOutError(
                 "The API token is not known, or was revoked.", fix="Make another on the page You."
             )
-        if token["used_at"] is None or now - job_queue.epoch(token["used_at"]) > SEEN_SECONDS:
+        if token["used_at"] is None or now - job_queue.to_epoch(token["used_at"]) > SEEN_SECONDS:
             with self._database.transaction() as tx:
-                accounts.touch_token(tx, token["token_id"], job_queue.utc(now))
+                accounts.touch_token(tx, token["token_id"], job_queue.to_utc(now))
         person: Person = {"person_id": token["person_id"], "name": token["name"], "role": token["role"]}
-        return _Entrant(person, float("inf"), now)
+        return _CachedIdentity(person, float("inf"), now)
 
 
 def end_old_sessions(tx: Transaction, now: float) -> None:
     """Remove the sessions whose time is over."""
-    accounts.end_old_sessions(tx, job_queue.utc(now - SESSION_SECONDS), job_queue.utc(now - IDLE_SECONDS))
+    accounts.end_old_sessions(
+        tx, job_queue.to_utc(now - SESSION_SECONDS), job_queue.to_utc(now - IDLE_SECONDS)
+    )
 
 
 # Browsers in which somebody has signed in before: a signed cookie that says so, of one account.
@@ -168,10 +170,10 @@ def end_old_sessions(tx: Transaction, now: float) -> None:
 # guesses elsewhere make the right person wait. The signature covers the hash of the password: with another
 # password no earlier cookie counts, and whoever collected some while they knew the old one has none.
 
-KNOWN_SECONDS = 365 * 24 * 3600.0
+BROWSER_COOKIE_SECONDS = 365 * 24 * 3600.0
 
 
-class KnownBrowsers:
+class BrowserCookies:
     """Makes the cookies and reads them; `secret` is known to the engine alone."""
 
     def __init__(self, secret: str) -> None:
@@ -179,7 +181,7 @@ class KnownBrowsers:
 
     def cookie(self, account: Account, at: float) -> str:
         """For a browser in which the person has signed in at that time."""
-        claim = f"{new_secret()}.{int(at)}"
+        claim = f"{create_secret()}.{int(at)}"
         return f"{claim}.{self._signature(account, claim)}"
 
     def name(self, cookie: str, account: Account | None, at: float) -> str | None:
@@ -190,7 +192,7 @@ class KnownBrowsers:
         ):
             return None
         browser, _, since = claim.partition(".")
-        return browser if at < int(since) + KNOWN_SECONDS else None
+        return browser if at < int(since) + BROWSER_COOKIE_SECONDS else None
 
     def _signature(self, account: Account, claim: str) -> str:
         signed = "\n".join((account["person_id"], account["password"] or "", claim))

@@ -11,23 +11,23 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
 from store.core.schemas import Job
 from store.db.database import Queryable, Transaction
-from store.jobs.schemas import OrderDetails
+from store.jobs.schemas import JobSpecDetails
 from store.people import settings
 
 
-def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
+def _add_no_details(db: Queryable, job: Job) -> JobSpecDetails:
     return {}
 
 
-def _nothing_kept(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+def _keep_nothing(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The result stays in the row of its job."""
 
 
-def _nothing_brought(db: Queryable, home: Home, job: Job) -> None:
+def _stage_nothing(db: Queryable, home: Home, job: Job) -> None:
     """All that the worker needs lies in the home folder already."""
 
 
-def _nothing_read(tx: Transaction, job: Job) -> set[str]:
+def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
     return set()
 
 
@@ -38,10 +38,10 @@ class JobHandler:
     reads: ids of data sets that can't be deleted before the job is over, where nothing else keeps them.
     """
 
-    order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
-    keep: Callable[[Transaction, Home, Job, Any, float], None] = _nothing_kept  # a result is as its kind's
-    reads: Callable[[Transaction, Job], set[str]] = _nothing_read
-    bring: Callable[[Queryable, Home, Job], None] = _nothing_brought
+    order: Callable[[Queryable, Job], JobSpecDetails] = _add_no_details
+    keep: Callable[[Transaction, Home, Job, Any, float], None] = _keep_nothing  # a result is as its kind's
+    reads: Callable[[Transaction, Job], set[str]] = _list_no_datasets
+    bring: Callable[[Queryable, Home, Job], None] = _stage_nothing
 
 
 class JobHandlers:
@@ -60,7 +60,7 @@ class JobHandlers:
         handler = self.of_kind[job["kind"]]
         handler.bring(db, home, job)
         details = handler.order(db, job)
-        write_json(folder.config, job_specs.order(home, job, settings.networks(db), details))
+        write_json(folder.config, job_specs.build_order(home, job, settings.networks(db), details))
         return folder
 
     def keep(self, tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:

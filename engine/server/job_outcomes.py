@@ -16,18 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.models.memory_advice import ConfigChange, advised
-from engine.worker.process import MACHINE_COUNTS, count_kills, was_restarted
+from engine.models.memory_advice import ConfigChange, advise_change
+from engine.worker.process import MACHINE_COUNTS, is_restarted, read_kill_count
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_events, read_json
 from store.core.job_kinds import JOB_KINDS
-from store.core.processes import living_process
+from store.core.processes import find_live_process
 from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.db.database import Queryable
 from store.export import exports
-from store.jobs.job_queue import epoch
+from store.jobs.job_queue import to_epoch
 from store.jobs.schemas import Outcome, WorkerRecord
 from store.training.train_config import TrainConfig
 
@@ -46,12 +46,12 @@ class Ending:
     error: ErrorDocument | None = None
 
 
-def of_result(outcome: Outcome) -> Ending:
+def build_ending(outcome: Outcome) -> Ending:
     """What the worker itself wrote last."""
     return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
 
 
-def clear_aside(home: Home, job: Job) -> None:
+def clear_partial_files(home: Home, job: Job) -> None:
     """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
     killed could not do so itself."""
     folder = JobDir(home.jobs / job["job_id"])
@@ -70,19 +70,19 @@ def clear_logged(home: Home, job: Job) -> None:
         (home.jobs / job["job_id"] / name).unlink(missing_ok=True)
 
 
-def clear_asked(home: Home, job: Job) -> None:
+def clear_logged_requests(home: Home, job: Job) -> None:
     """Remove the logged requests that a round would have asked about, which is not made. It can't be resumed
     then."""
-    if asks_of_log(job):
+    if is_from_request_log(job):
         shutil.rmtree(JobDir(home.jobs / job["job_id"]).held, ignore_errors=True)
 
 
-def asks_of_log(job: Job) -> bool:
+def is_from_request_log(job: Job) -> bool:
     """Whether it is a round of requests that an endpoint has logged."""
     return job["kind"] == "round" and bool(job["config"].get("round", {}).get("requests"))
 
 
-def clear_made(db: Queryable, home: Home, job: Job) -> None:
+def clear_unfinished_output(db: Queryable, home: Home, job: Job) -> None:
     """Remove what a job made whole that has not finished: the store will never name it."""
     folder = JobDir(home.jobs / job["job_id"])
     if JOB_KINDS[job["kind"]].leaves_columns:
@@ -99,7 +99,7 @@ def clear_made(db: Queryable, home: Home, job: Job) -> None:
                 (home.exports / name).unlink()
     folder.published.unlink(missing_ok=True)
     shutil.rmtree(folder.version, ignore_errors=True)
-    clear_asked(home, job)
+    clear_logged_requests(home, job)
 
 
 # A worker that is gone and left no result: what is known of its end, and what to do.
@@ -111,7 +111,7 @@ def clear_made(db: Queryable, home: Home, job: Job) -> None:
 TRAIN = "train"  # the kind of job that leaves checkpoints
 TAIL_BYTES = 65_536  # of events and log that are looked at
 MAX_REPORT_LINES = 60
-NEAR_LINES = 5  # between what C++ says of an abort and what the interpreter says of it
+MAX_LINES_BETWEEN = 5  # between what C++ says of an abort and what the interpreter says of it
 MAX_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # of an event; what is later was never written
 MAX_STEPS = 10**15  # no run has as many
 END_OTHERS = "End other jobs and programs, or give it less to hold."
@@ -133,16 +133,18 @@ class _Cause:
     change: ConfigChange | None = None
 
 
-def lost(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
+def build_lost_ending(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
     """The end of a job whose worker is gone; `exit_code` where its end was seen, negative for a signal."""
     record: WorkerRecord | None = read_json(folder.worker)
-    report = crash_report(folder, record)
-    cause = _cause(job, folder, record, exit_code)
-    step = checkpointed_step(folder)
+    report = find_crash_report(folder, record)
+    cause = _find_cause(job, folder, record, exit_code)
+    step = find_checkpoint_step(folder)
     error: ErrorDocument = {
         "error": "WorkerLost",
-        "message": " ".join(filter(None, (cause.text, _last_heard(job, folder), _kept(job, step)))),
-        "fix": f"{cause.before} {_resume(job, step)}".strip(),
+        "message": " ".join(
+            filter(None, (cause.text, _describe_last_event(job, folder), _describe_checkpoint(job, step)))
+        ),
+        "fix": f"{cause.before} {_describe_resume(job, step)}".strip(),
         "field": "",
         "traceback": report,
     }
@@ -151,14 +153,14 @@ def lost(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
     return Ending("lost", error=error)
 
 
-def stopped_from_outside(job: Job, folder: JobDir) -> ErrorDocument:
+def build_external_stop_error(job: Job, folder: JobDir) -> ErrorDocument:
     """A worker that stopped as it is asked to by SIGTERM, though nobody has cancelled its job."""
-    step = checkpointed_step(folder)
+    step = find_checkpoint_step(folder)
     return {
         "error": "WorkerStopped",
         "message": "Its worker was asked to stop by SIGTERM, and not by Tunebench: by a shutdown of the"
-        f" machine, or by `kill`. {_kept(job, step)}".strip(),
-        "fix": _resume(job, step),
+        f" machine, or by `kill`. {_describe_checkpoint(job, step)}".strip(),
+        "fix": _describe_resume(job, step),
         "field": "",
     }
 
@@ -166,21 +168,21 @@ def stopped_from_outside(job: Job, folder: JobDir) -> ErrorDocument:
 # -- why it is gone ---------------------------------------------------------------------------------
 
 
-def _cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code: int | None) -> _Cause:
+def _find_cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code: int | None) -> _Cause:
     pid = job["pid"]
     if record is None or pid is None:
-        return _never_came(exit_code)
+        return _explain_never_started(exit_code)
     worker = f"Its worker (process {pid})"
     if exit_code is None:
-        return _unseen(worker, folder, record)
+        return _explain_unseen_exit(worker, folder, record)
     if exit_code >= 0:
         return _Cause(
             f"{worker} ended with exit code {exit_code} and without a result.",
             "Something in it ended the process; its log may name it.",
         )
-    name = _signal_name(-exit_code)
+    name = _get_signal_name(-exit_code)
     if name == "SIGKILL":
-        return _killed(worker, job, record)
+        return _explain_kill(worker, job, record)
     if name in FAULTS:
         return _Cause(
             f"{worker} crashed in native code ({name}).",
@@ -190,23 +192,23 @@ def _cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code: int
     return _Cause(f"{worker} was ended by {name}{by}.")
 
 
-def _signal_name(number: int) -> str:
+def _get_signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # those for real-time uses have none
         return f"signal {number}"
 
 
-def _never_came(exit_code: int | None) -> _Cause:
+def _explain_never_started(exit_code: int | None) -> _Cause:
     if exit_code is None:
         return _Cause("No worker came to take the job.", "The machine may be too busy to start one.")
-    end = f"exit code {exit_code}" if exit_code >= 0 else _signal_name(-exit_code)
+    end = f"exit code {exit_code}" if exit_code >= 0 else _get_signal_name(-exit_code)
     return _Cause(f"Its worker ended ({end}) before it could begin.", "Its log may tell why.")
 
 
-def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
+def _explain_kill(worker: str, job: Job, record: WorkerRecord) -> _Cause:
     """By SIGKILL, which the kernel sends where memory runs out, and so may anybody."""
-    kills = _kills_since(record)
+    kills = _count_kills_since(record)
     text = f"{worker} was killed by SIGKILL"
     if kills is None:
         return _Cause(f"{text}: the machine may have run out of memory, or somebody killed it.")
@@ -218,7 +220,7 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
         )
     fix, change = END_OTHERS, None
     if job["kind"] == TRAIN:
-        fix, change = _smaller(job["config"], job["device"] or "cpu")
+        fix, change = _propose_smaller_config(job["config"], job["device"] or "cpu")
     if (noted := record.get("memory_kills")) and noted["path"] == str(MACHINE_COUNTS):
         count = f"since it began the kernel has killed {kills:,} {'process' if kills == 1 else 'processes'}"
         return _Cause(
@@ -228,30 +230,30 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
     return _Cause(f"{text} because memory ran out{others}.", fix, change)
 
 
-def _smaller(document: Mapping[str, object], device: str) -> tuple[str, ConfigChange | None]:
+def _propose_smaller_config(document: Mapping[str, object], device: str) -> tuple[str, ConfigChange | None]:
     """What would take less memory. A smaller micro-batch isn't proposed: where rows are dealt by tokens it
     changes nothing."""
     try:
         config = TrainConfig.of_past(document)
     except ConfigError:  # of another version: the worker is lost all the same
         return END_OTHERS, None
-    fix, _, change = advised(config, device.partition(":")[0], dealt=True)
+    fix, _, change = advise_change(config, device.partition(":")[0], dealt=True)
     return f"{fix} Or end other jobs and programs.", change
 
 
-def _unseen(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
+def _explain_unseen_exit(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
     """Not a child of this engine, so that nobody could be told its exit code."""
-    if was_restarted(record.get("boot", ""), record["started"]):
+    if is_restarted(record.get("boot", ""), record["started"]):
         return _Cause(
             f"{worker} is gone: the machine or its container was restarted since it began, or this home"
             " folder was brought here from another one."
         )
-    if living_process(record["pid"], record["started"], None):
+    if find_live_process(record["pid"], record["started"], None):
         return _Cause(
             f"{worker} works in another folder: this home folder is a copy of the one that it belongs to.",
             "Resume it here only if both are to be worked on.",
         )
-    kills = _kills_since(record)
+    kills = _count_kills_since(record)
     text = f"{worker} is gone without a result, and it ended while no engine was there to see how"
     if kills:
         return _Cause(f"{text}. Memory ran out in the meantime: the kernel killed {kills} for it.")
@@ -259,20 +261,20 @@ def _unseen(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
     return _Cause(f"{text}: it was killed, or it crashed{counted}.")
 
 
-def _kills_since(record: WorkerRecord) -> int | None:
+def _count_kills_since(record: WorkerRecord) -> int | None:
     """How many processes the kernel has killed for want of memory since the worker began."""
     noted = record.get("memory_kills")
-    count = count_kills(Path(noted["path"])) if noted else None
+    count = read_kill_count(Path(noted["path"])) if noted else None
     return None if noted is None or count is None else max(0, count - noted["count"])
 
 
 # -- how far it was ---------------------------------------------------------------------------------
 
 
-def _last_heard(job: Job, folder: JobDir) -> str:
+def _describe_last_event(job: Job, folder: JobDir) -> str:
     """When this attempt last wrote an event, and what it was at."""
     at, step, total = None, None, None
-    for event in _newest_events(folder):
+    for event in _read_newest_events(folder):
         moment = event.get("at")
         if not isinstance(moment, int | float) or not 0 <= moment < MAX_MOMENT or _is_older(moment, job):
             continue
@@ -290,16 +292,16 @@ def _last_heard(job: Job, folder: JobDir) -> str:
 
 def _is_older(moment: float, job: Job) -> bool:
     """Whether it is of an attempt before; both times are of this machine's clock, a second apart at most."""
-    return job["started_at"] is not None and moment < epoch(job["started_at"]) - 1
+    return job["started_at"] is not None and moment < to_epoch(job["started_at"]) - 1
 
 
-def _newest_events(folder: JobDir) -> list[Mapping[str, object]]:
+def _read_newest_events(folder: JobDir) -> list[Mapping[str, object]]:
     if not folder.events.exists():
         return []
     return read_events(folder.events, max(0, folder.events.stat().st_size - TAIL_BYTES), TAIL_BYTES)[0]
 
 
-def checkpointed_step(folder: JobDir) -> int | None:
+def find_checkpoint_step(folder: JobDir) -> int | None:
     """The step of the newest whole checkpoint (`engine.models.training_state`), told without torch."""
     steps = [
         int(name[1])
@@ -309,27 +311,27 @@ def checkpointed_step(folder: JobDir) -> int | None:
     return max(steps, default=None)
 
 
-def _kept(job: Job, step: int | None) -> str:
+def _describe_checkpoint(job: Job, step: int | None) -> str:
     if job["kind"] != TRAIN:
         return ""
     return "It left no checkpoint." if step is None else f"Its last checkpoint is of step {step:,}."
 
 
-def _resume(job: Job, step: int | None) -> str:
+def _describe_resume(job: Job, step: int | None) -> str:
     return f"Resume it: it goes on from {'its start' if step is None else f'step {step:,}'}."
 
 
 # -- what it wrote as it crashed --------------------------------------------------------------------
 
 
-def crash_report(folder: JobDir, record: WorkerRecord | None) -> str:
+def find_crash_report(folder: JobDir, record: WorkerRecord | None) -> str:
     """What this attempt's log ends with where that is a report of its crash: of the interpreter at a fatal
     signal, or a traceback after which nothing more was written. Else empty."""
-    text = _tail(folder, record.get("log_bytes", 0) if record else 0)
+    text = _read_tail(folder, record.get("log_bytes", 0) if record else 0)
     crashes = list(_CRASH.finditer(text))
     if crashes:
         last = crashes[-1].start()
-        begin = min(at.start() for at in crashes if text.count("\n", at.start(), last) < NEAR_LINES)
+        begin = min(at.start() for at in crashes if text.count("\n", at.start(), last) < MAX_LINES_BETWEEN)
         return "\n".join(text[begin:].strip().splitlines()[:MAX_REPORT_LINES])
     lines = text.rstrip().splitlines()
     if _TRACEBACK not in lines:
@@ -340,7 +342,7 @@ def crash_report(folder: JobDir, record: WorkerRecord | None) -> str:
     return "\n".join(lines[begin:][-MAX_REPORT_LINES:]) if closed else ""
 
 
-def _tail(folder: JobDir, begin: int) -> str:
+def _read_tail(folder: JobDir, begin: int) -> str:
     try:
         with open(folder.log, "rb") as file:
             file.seek(max(begin, file.seek(0, 2) - TAIL_BYTES))

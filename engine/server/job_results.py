@@ -14,10 +14,10 @@ from store.bias.config import KIND as BIAS
 from store.bias.config import BiasConfig
 from store.bias.schemas import BiasResult
 from store.core.errors import DataError
-from store.core.export_schemas import ExportOrder, ModelExportResult
+from store.core.export_schemas import ExportSpec, ModelExportResult
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
-from store.core.rating_schemas import GatheredRound, Round, RoundState
+from store.core.rating_schemas import Round, RoundResult, RoundState
 from store.core.row_schemas import CleanResult, ImportResult, ProfileResult, RowsResult
 from store.core.schemas import Job
 from store.data import datasets
@@ -32,18 +32,18 @@ from store.jobs.schemas import SplitFields
 from store.rating import ratings, rounds, workload
 from store.rating.config import RoundConfig
 from store.retraining.config import GatherConfig
-from store.retraining.schemas import GatheredTooFew, GatherResult
+from store.retraining.schemas import GatherResult, TooFewRowsResult
 from store.runs import runs
 from store.runs.schemas import RunResult
-from store.training.train_config import fields_of
+from store.training.train_config import get_split_fields
 
 
-def dataset_id_of(job_id: str) -> str:
+def build_dataset_id(job_id: str) -> str:
     """The id of the data set that an import job makes, known before it is made."""
     return f"data-{job_id.removeprefix('job-')}"
 
 
-def rows_fields(result: RowsResult) -> RowsResult:
+def select_rows_fields(result: RowsResult) -> RowsResult:
     """What an import and a cleaning have in common, and nothing else of theirs."""
     return {
         "fingerprint": result["fingerprint"],
@@ -63,17 +63,17 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     config = ImportConfig.parse(job["config"])
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
-    dataset_id = dataset_id_of(job["job_id"])
+    dataset_id = build_dataset_id(job["job_id"])
     row: NewDataset = {
         "dataset_id": dataset_id,
         "name": config.name,
         "source": config.source.document(),
-        **rows_fields(result),
+        **select_rows_fields(result),
         **config.fields(),
         "parent_id": None,
         "recipe": None,
         "fates": None,
-        "created_at": job_queue.utc(at),
+        "created_at": job_queue.to_utc(at),
         "created_by": job["created_by"],
     }
     if by := result.get("split_by"):
@@ -98,7 +98,7 @@ def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, a
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         final.parent.mkdir(exist_ok=True)
         os.replace(made, final)
-    datasets.record_signals(tx, fingerprint, group, result, job_queue.utc(at))
+    datasets.record_signals(tx, fingerprint, group, result, job_queue.to_utc(at))
 
 
 def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
@@ -110,23 +110,23 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
     datasets.insert_dataset(
         tx,
         {
-            "dataset_id": dataset_id_of(job["job_id"]),
+            "dataset_id": build_dataset_id(job["job_id"]),
             "name": config.name,
             "source": old["source"],
-            **rows_fields(result),
-            **_split_of_version(old, result),
+            **select_rows_fields(result),
+            **_build_version_split(old, result),
             "parent_id": old["dataset_id"],
             "recipe": {"steps": config.recipe.model_dump()["steps"]},
             "fates": result["fates"],
-            "created_at": job_queue.utc(at),
+            "created_at": job_queue.to_utc(at),
             "created_by": job["created_by"],
         },
     )
-    queue_automatic(tx, dataset_id_of(job["job_id"]), at)
+    queue_automatic(tx, build_dataset_id(job["job_id"]), at)
 
 
-def keep_gathered(
-    tx: Transaction, home: Home, job: Job, result: GatherResult | GatheredTooFew, at: float
+def keep_feedback_rows(
+    tx: Transaction, home: Home, job: Job, result: GatherResult | TooFewRowsResult, at: float
 ) -> None:
     """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
     if "too_few" in result:
@@ -134,14 +134,14 @@ def keep_gathered(
     config = GatherConfig.parse(job["config"])
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
-    dataset_id = dataset_id_of(job["job_id"])
+    dataset_id = build_dataset_id(job["job_id"])
     datasets.insert_dataset(
         tx,
         {
             "dataset_id": dataset_id,
             "name": config.name,
             "source": {"improvement": config.improvement},
-            **rows_fields(result),
+            **select_rows_fields(result),
             "split_seed": config.seed,
             "split_by": "given",
             "split_column": None,
@@ -150,16 +150,16 @@ def keep_gathered(
             "parent_id": None,
             "recipe": None,
             "fates": None,
-            "created_at": job_queue.utc(at),
+            "created_at": job_queue.to_utc(at),
             "created_by": job["created_by"],
         },
     )
     queue_automatic(tx, dataset_id, at)
 
 
-def _split_of_version(old: Dataset, result: CleanResult) -> SplitFields:
+def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
     """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
-    fields = fields_of(old)
+    fields = get_split_fields(old)
     parts = result.get("parts")
     if parts is None:
         return fields
@@ -189,7 +189,7 @@ def _queue_bias(tx: Transaction, run: Job, at: float) -> None:
     job_queue.insert(
         tx,
         job_queue.NewJob(
-            job_id=job_queue.new_id("job", at),
+            job_id=job_queue.create_id("job", at),
             kind=BIAS,
             title=f"Bias of {run['title']}",
             config=checked.document(),
@@ -210,7 +210,7 @@ def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExport
     """The export, whose folder has its name already."""
     if not (home.path / result["folder"]).is_dir():
         raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
-    order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    order: ExportSpec = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
     exports.insert(tx, job, order, result, at)
 
 
@@ -228,10 +228,10 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
     bias_checks.insert(tx, job, result, names, at)
 
 
-def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
     """The round, open, with its items, those who are named for it, and the requests that its items are."""
-    row = _round(job, result, "open", at)
-    rounds.insert(tx, row, _items(home, job))
+    row = _build_round(job, result, "open", at)
+    rounds.insert(tx, row, _read_items(home, job))
     raters = RoundConfig.parse(row["config"]).raters
     workload.set_assignments(tx, row["round_id"], raters, row["created_by_name"], row["created_at"])
     if job["config"]["round"].get("requests"):
@@ -239,15 +239,15 @@ def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at:
         rounds.insert_requests(tx, job["job_id"], pq.read_table(links))
 
 
-def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+def keep_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
     """A round from elsewhere with what people said in it: it is closed."""
-    row = _round(job, result, "closed", at)
-    rounds.insert(tx, row, _items(home, job))
+    row = _build_round(job, result, "closed", at)
+    rounds.insert(tx, row, _read_items(home, job))
     votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
     ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
 
 
-def _items(home: Home, job: Job) -> pa.Table:
+def _read_items(home: Home, job: Job) -> pa.Table:
     items = pq.read_table(home.jobs / job["job_id"] / "items.parquet")
     if "better" not in items.column_names:
         return items
@@ -259,7 +259,7 @@ def _items(home: Home, job: Job) -> pa.Table:
     return items.append_column("expected", pa.array(sides, pa.string()))
 
 
-def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:
+def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) -> Round:
     config, person = job["config"]["round"], job["config"]["created_by"]
     elsewhere = result.get("elsewhere")
     if elsewhere:
@@ -277,7 +277,7 @@ def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Rou
         "details": result["details"],
         "created_by": person["person_id"],
         "created_by_name": person["name"],
-        "created_at": job_queue.utc(at),
-        "closed_at": job_queue.utc(at) if elsewhere else None,
+        "created_at": job_queue.to_utc(at),
+        "closed_at": job_queue.to_utc(at) if elsewhere else None,
         "closed_by_name": person["name"] if elsewhere else None,
     }

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from store.bias import bias_checks
 from store.bias.config import BiasConfig
-from store.core.export_schemas import ExportedVersion, ExportOrder, VerifyOrder
+from store.core.export_schemas import ExportedVersion, ExportSpec, VerifySpec
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.model_schemas import ModelVersion
@@ -27,13 +27,13 @@ from store.export.config import ModelVerify
 from store.export.forms import OLLAMA_GGUF
 from store.jobs import job_queue, metric_points
 from store.jobs.schemas import (
-    JobOrder,
+    AuxiliaryDataset,
+    JobSpec,
+    JobSpecDetails,
     LossCurve,
     NamedDataset,
     OrderDataset,
-    OrderDetails,
-    OrderRun,
-    OtherRows,
+    RunSpec,
     RunWithCurves,
 )
 from store.rating.config import RoundConfig, RoundModel
@@ -41,12 +41,12 @@ from store.registry import version_facts as model_cards
 from store.registry.model_versions import get_version, is_reference
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import Split, fields_of, split_of
+from store.training.train_config import Split, get_split, get_split_fields
 
 MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
 
 
-def order(home: Home, job: Job, networks: list[str], details: OrderDetails) -> JobOrder:
+def build_order(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
     """What the worker of a claimed job is told."""
     return {
         "job_id": job["job_id"],
@@ -61,27 +61,27 @@ def order(home: Home, job: Job, networks: list[str], details: OrderDetails) -> J
     }
 
 
-def of_run(db: Queryable, job: Job) -> OrderDetails:
+def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where the run's data set is gone."""
     run = runs.get_run(db, job["job_id"])
     config = job["config"]
-    details: OrderDetails = {
+    details: JobSpecDetails = {
         "run_id": job["job_id"],
-        "dataset": _named(datasets.get_dataset(db, run["dataset_id"])),
-        "split": split_of(config, Split().fields()),  # runs of before know fewer fields
+        "dataset": _build_order_dataset(datasets.get_dataset(db, run["dataset_id"])),
+        "split": get_split(config, Split().fields()),  # runs of before know fewer fields
     }
     if replayed := config.get("replay_dataset"):
         general = datasets.find_dataset(db, replayed)  # a resumed run has kept what it needs of it
-        details["replay"] = named(general) if general else None
+        details["replay"] = build_named_dataset(general) if general else None
     if names := config.get("probe_datasets"):
         present = [datasets.find_dataset(db, name) for name in names]
-        details["probes"] = [named(dataset) for dataset in present if dataset]
+        details["probes"] = [build_named_dataset(dataset) for dataset in present if dataset]
     if bundle := run["facts"].get("reproduces"):
         details["opened_by"] = bundle["opened_by"]
     return details
 
 
-def of_bundle(db: Queryable, job: Job) -> OrderDetails:
+def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
     """The run that is bundled, its rows with how they were made, and what else it read."""
     run = runs.get_run(db, job["config"]["run"])
     dataset = datasets.get_dataset(db, run["dataset_id"])
@@ -89,49 +89,49 @@ def of_bundle(db: Queryable, job: Job) -> OrderDetails:
     config = run["config"]
     named_others = [("replay", config.get("replay_dataset") or "")]
     named_others += [("probe", name) for name in config.get("probe_datasets", ())]
-    others: list[OtherRows] = []
+    others: list[AuxiliaryDataset] = []
     for role, name in named_others:
         if other := datasets.find_dataset(db, name) if name else None:
             others.append(
-                OtherRows(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
+                AuxiliaryDataset(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
             )
     return {
-        "run": _bundled(db, run),
-        "dataset": _measured(db, dataset["dataset_id"]),
-        "split": split_of(config, fields_of(dataset)),
-        "history": dataset_versions.card_facts(db, dataset["dataset_id"])["history"],
+        "run": _describe_run(db, run),
+        "dataset": _load_measured_dataset(db, dataset["dataset_id"]),
+        "split": get_split(config, get_split_fields(dataset)),
+        "history": dataset_versions.read_card_facts(db, dataset["dataset_id"])["history"],
         "parent_fingerprint": parent["fingerprint"] if parent else None,
         "others": others,
     }
 
 
-def of_reproduction(db: Queryable, job: Job) -> OrderDetails:
+def specify_reproduction(db: Queryable, job: Job) -> JobSpecDetails:
     """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
     too."""
     run = runs.get_run(db, job["config"]["run"])
-    details: OrderDetails = {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+    details: JobSpecDetails = {"run": _describe_run(db, run), "opened_by": job["config"]["bundle"]}
     source = run["facts"].get("reproduces")
     if source and (original := runs.find_run(db, source["run_id"])):
-        details["compared"] = [_with_curves(db, original), _with_curves(db, run)]
+        details["compared"] = [_add_curves(db, original), _add_curves(db, run)]
     return details
 
 
-def _with_curves(db: Queryable, run: Run) -> RunWithCurves:
+def _add_curves(db: Queryable, run: Run) -> RunWithCurves:
     return {
-        **_bundled(db, run),
+        **_describe_run(db, run),
         "curves": {
-            "train/loss": _curve(db, run, "train/loss"),
-            "eval/loss": _curve(db, run, "eval/loss"),
+            "train/loss": _read_curve(db, run, "train/loss"),
+            "eval/loss": _read_curve(db, run, "eval/loss"),
         },
     }
 
 
-def _curve(db: Queryable, run: Run, name: str) -> LossCurve:
+def _read_curve(db: Queryable, run: Run, name: str) -> LossCurve:
     table = metric_points.curve(db, run["run_id"], name, buckets=MAX_POINTS)
     return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
 
 
-def _bundled(db: Queryable, run: Run) -> OrderRun:
+def _describe_run(db: Queryable, run: Run) -> RunSpec:
     return {
         "run_id": run["run_id"],
         "name": run["name"],
@@ -144,37 +144,37 @@ def _bundled(db: Queryable, run: Run) -> OrderRun:
     }
 
 
-def of_variant(db: Queryable, job: Job) -> OrderDetails:
+def specify_variant(db: Queryable, job: Job) -> JobSpecDetails:
     """As of a run, with what it is mixed from."""
     facts = runs.get_run(db, job["job_id"])["facts"]
-    return {**of_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
+    return {**specify_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
 
 
-def of_round(db: Queryable, job: Job) -> OrderDetails:
+def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
     """Whose answers they are, which the config names by evaluation, or to the prompts of a file, or to
     requests; and the pairs that are gold."""
     config = RoundConfig.parse(job["config"]["round"])
-    details: OrderDetails = {}
+    details: JobSpecDetails = {}
     if config.prompts_file or config.requests:
-        details["systems"] = [_told_system(db, model) for model in config.models]
+        details["systems"] = [_build_declared_system(db, model) for model in config.models]
     else:
         present = [evaluations.get(db, model.evaluation) for model in config.models]
-        details["dataset"] = _measured(db, config.dataset)
-        details["systems"] = [_system(db, evaluation) for evaluation in present]
+        details["dataset"] = _load_measured_dataset(db, config.dataset)
+        details["systems"] = [_build_system(db, evaluation) for evaluation in present]
         details["filters"] = [evaluation["config"].get("where") for evaluation in present]
     if len(config.models) == 2 and "dataset" in details:
         judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
         details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
     if config.gold_dataset:
-        details["gold"] = named(datasets.get_dataset(db, config.gold_dataset))
+        details["gold"] = build_named_dataset(datasets.get_dataset(db, config.gold_dataset))
     return details
 
 
-def _system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
+def _build_system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
     run_id, checkpoint = evaluation["run_id"], evaluation["checkpoint"]
     name = evaluation["model"]
     if run_id and checkpoint != "base":
-        name = _name_of(runs.get_run(db, run_id)["name"], checkpoint)
+        name = _format_model_name(runs.get_run(db, run_id)["name"], checkpoint)
     return {
         "name": name,
         "evaluation_id": evaluation["evaluation_id"],
@@ -184,12 +184,12 @@ def _system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
     }
 
 
-def _told_system(db: Queryable, model: RoundModel) -> RoundSystem:
+def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
     """Of a model whose answers are to a file's prompts: what the round says of it, and of its run."""
     run = runs.get_run(db, model.run) if model.run else None
     name, of_run = model.model, run if model.checkpoint != "base" else None
     if run:
-        name = _name_of(run["name"], model.checkpoint) if of_run else run["model"]
+        name = _format_model_name(run["name"], model.checkpoint) if of_run else run["model"]
     return {
         "name": model.answers or name,
         "evaluation_id": None,
@@ -199,28 +199,30 @@ def _told_system(db: Queryable, model: RoundModel) -> RoundSystem:
     }
 
 
-def _name_of(run: str, checkpoint: Checkpoint) -> str:
+def _format_model_name(run: str, checkpoint: Checkpoint) -> str:
     return run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
 
 
-def of_evaluation(db: Queryable, job: Job) -> OrderDetails:
+def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
     """The data set with its own split, and with what was measured of it; the run that is evaluated is known
     by its folder."""
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
-    return {"dataset": _measured(db, dataset["dataset_id"]), "split": split_of({}, dataset)}
+    return {"dataset": _load_measured_dataset(db, dataset["dataset_id"]), "split": get_split({}, dataset)}
 
 
-def of_matrix(db: Queryable, job: Job) -> OrderDetails:
+def specify_transfer_matrix(db: Queryable, job: Job) -> JobSpecDetails:
     """Of a matrix of transfer each data set that is still there."""
     present = [datasets.find_dataset(db, name) for name in job["config"]["datasets"]]
     return {
         "datasets": [
-            {"dataset": named(dataset), "split": split_of({}, dataset)} for dataset in present if dataset
+            {"dataset": build_named_dataset(dataset), "split": get_split({}, dataset)}
+            for dataset in present
+            if dataset
         ]
     }
 
 
-def of_bias(db: Queryable, job: Job) -> OrderDetails:
+def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
     """Registered models by their files, the evaluations whose rows are grouped, and who judges
     continuations."""
     config = BiasConfig.parse(job["config"])
@@ -229,9 +231,9 @@ def of_bias(db: Queryable, job: Job) -> OrderDetails:
     }
     names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
     present = [evaluations.get(db, name) for name in sorted(names)]
-    judged: OrderDetails = {}
+    judged: JobSpecDetails = {}
     if config.continuations:
-        judged["classifier"] = bias_checks.named_classifier(db, config.continuations.classifier)
+        judged["classifier"] = bias_checks.resolve_classifier(db, config.continuations.classifier)
     return judged | {
         "compared_versions": versions_by_name,
         "evaluations": {
@@ -245,56 +247,56 @@ def of_bias(db: Queryable, job: Job) -> OrderDetails:
     }
 
 
-def of_data(db: Queryable, job: Job) -> OrderDetails:
+def specify_data_job(db: Queryable, job: Job) -> JobSpecDetails:
     """The data with what was measured of it, for a profile and a cleaning."""
     return {**datasets.work_order(db, job["config"])}
 
 
-def of_export(db: Queryable, job: Job) -> OrderDetails:
+def specify_data_export(db: Queryable, job: Job) -> JobSpecDetails:
     """The data, and what its card tells of the versions before."""
-    return {**of_data(db, job), **dataset_versions.card_facts(db, job["config"]["dataset"])}
+    return {**specify_data_job(db, job), **dataset_versions.read_card_facts(db, job["config"]["dataset"])}
 
 
-def of_model_export(db: Queryable, job: Job) -> OrderDetails:
+def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
     """Whose model it is, by run or version, and the rows that model and export both answer."""
-    export = export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
+    export = build_export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
     return {
         "export": export,
-        "dataset": _measured(db, dataset["dataset_id"]),
-        "split": split_of({}, dataset),
+        "dataset": _load_measured_dataset(db, dataset["dataset_id"]),
+        "split": get_split({}, dataset),
     }
 
 
-def of_model_verify(db: Queryable, job: Job) -> OrderDetails:
+def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
     """The same, where the files lie, and the manifests of what was exported of the same model."""
     config = ModelVerify.parse(job["config"])
     row = exports.get(db, config.export) if config.export else None
-    verify: VerifyOrder = {
+    verify: VerifySpec = {
         "path": row["folder"] if row else str(Path(config.path).expanduser()),
         "gguf": (row["gguf"] if row else None) or OLLAMA_GGUF,
-        "manifests": exports.manifests(db, config.subject, config.checkpoint),
+        "manifests": exports.list_manifests(db, config.subject, config.checkpoint),
     }
-    return {**of_model_export(db, job), "verify": verify}
+    return {**specify_model_export(db, job), "verify": verify}
 
 
-def export_order(db: Queryable, subject: str, checkpoint: str) -> ExportOrder:
+def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSpec:
     """What is known of the subject of an export. Raises NotFoundError."""
     if not is_reference(subject):
         run = runs.get_run(db, subject)
-        card = model_cards.of_run(db, run, checkpoint)
+        card = model_cards.build_run_card(db, run, checkpoint)
         return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
     version = get_version(db, subject)
     present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
     return {
         "run_id": present["run_id"] if present else None,
         "run_name": present["name"] if present else None,
-        "version": _exported(version),
+        "version": _build_exported_version(version),
         "card": model_cards.card(db, subject),
     }
 
 
-def _exported(version: ModelVersion) -> ExportedVersion:
+def _build_exported_version(version: ModelVersion) -> ExportedVersion:
     return {
         "model_id": version["model_id"],
         "name": version["name"],
@@ -304,7 +306,7 @@ def _exported(version: ModelVersion) -> ExportedVersion:
     }
 
 
-def named(dataset: Dataset) -> NamedDataset:
+def build_named_dataset(dataset: Dataset) -> NamedDataset:
     """The data set as a worker has to know it."""
     return {
         "dataset_id": dataset["dataset_id"],
@@ -314,16 +316,16 @@ def named(dataset: Dataset) -> NamedDataset:
     }
 
 
-def _named(dataset: Dataset) -> OrderDataset:
-    return {**named(dataset)}
+def _build_order_dataset(dataset: Dataset) -> OrderDataset:
+    return {**build_named_dataset(dataset)}
 
 
-def _measured(db: Queryable, dataset: str) -> OrderDataset:
+def _load_measured_dataset(db: Queryable, dataset: str) -> OrderDataset:
     """With what was measured of it, which a filter may ask for."""
     return datasets.work_order(db, {"dataset": dataset})["dataset"]
 
 
-def set_attempt_aside(folder: JobDir, attempt: int) -> None:
+def archive_attempt(folder: JobDir, attempt: int) -> None:
     """Before a resume: what the ended attempt said of itself must not be taken for the next one's."""
     for path in (folder.result, folder.worker):
         if path.exists():

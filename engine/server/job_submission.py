@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.server import registered_versions
-from engine.server.job_results import dataset_id_of
-from engine.server.job_specs import named
-from store.core.config import by_commas
+from engine.server.job_results import build_dataset_id
+from engine.server.job_specs import build_named_dataset
+from store.core.config import split_commas
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.core.job_kinds import ACTIVE, ALIVE, JOB_KINDS
@@ -25,10 +25,10 @@ from store.data.schemas import Dataset
 from store.db.database import Database, Queryable, Transaction
 from store.http.schemas import JobQueued, RunQueued, SampleQueued
 from store.jobs import job_queue
-from store.jobs.schemas import ImportedAs, NamedDataset, PastRuns, SplitFields
+from store.jobs.schemas import ImportReading, NamedDataset, RunHistory, SplitFields
 from store.registry.version_folders import is_reference
 from store.runs import runs
-from store.runs.config import Interpolate, Variant, refusal
+from store.runs.config import Interpolate, Variant, explain_refusal
 from store.runs.schemas import Run, RunFacts
 from store.training import live_metric
 from store.training.train_config import (
@@ -36,8 +36,8 @@ from store.training.train_config import (
     SAMPLE_DATASET,
     Split,
     TrainConfig,
-    sample_experiment,
-    split_of,
+    build_sample_experiment,
+    get_split,
 )
 
 # What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
@@ -50,7 +50,7 @@ READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
 Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
 
-def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]:
+def make_body_completer(database: Queryable, home: Home) -> Callable[[str, Body], Body]:
     """A function that completes the body of an ask."""
 
     def complete(name: str, body: Body) -> Body:
@@ -60,12 +60,15 @@ def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]
         if not isinstance(config, dict):
             raise ConfigError(f"config is {config!r}: give fields and values.", field="config")
         if isinstance(model := config.get("model"), str) and is_reference(model):
-            body = {**body, "config": {**config, "model": registered_versions.whole(database, home, model)}}
-        added = PastRuns(
-            past=runs.measured(database),
-            replay=replayed(database, config),
-            probes=probed(database, config),
-            imported_as=imported_as(database, str(body.get("fingerprint") or "")),
+            body = {
+                **body,
+                "config": {**config, "model": registered_versions.pin_whole_model(database, home, model)},
+            }
+        added = RunHistory(
+            past=runs.list_measured_runs(database),
+            replay=find_replay_dataset(database, config),
+            probes=find_probe_datasets(database, config),
+            imported_as=find_import_settings(database, str(body.get("fingerprint") or "")),
             running=bool(job_queue.with_status(database, ACTIVE, kinds=ON_DEVICES)),
         )
         return {**body, **added}
@@ -73,10 +76,10 @@ def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]
     return complete
 
 
-def imported_as(database: Queryable, fingerprint: str) -> ImportedAs | None:
+def find_import_settings(database: Queryable, fingerprint: str) -> ImportReading | None:
     """How rows were read of which nobody was asked what their columns are: those of imports before there was
     such a question. None for rows that were asked about, and for those that come from no file."""
-    dataset = datasets.imported_with(database, fingerprint)
+    dataset = datasets.find_imported_dataset(database, fingerprint)
     stats = dataset["stats"] if dataset else None
     if not dataset or not stats or "left_out" in stats or stats.get("reader") not in READERS:
         return None
@@ -85,25 +88,25 @@ def imported_as(database: Queryable, fingerprint: str) -> ImportedAs | None:
     return {"format": dataset["format"], "columns": dataset["columns"], "answers": stats.get("answers")}
 
 
-def replayed(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
+def find_replay_dataset(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
     """The data set whose rows a run replays; None where it is none. Raises ConfigError for one that isn't
     there."""
     name = config.get("replay_dataset") or ""
-    return _present(database, name, "replay_dataset") if name and isinstance(name, str) else None
+    return _get_dataset(database, name, "replay_dataset") if name and isinstance(name, str) else None
 
 
-def probed(database: Queryable, config: Mapping[str, object]) -> list[NamedDataset]:
+def find_probe_datasets(database: Queryable, config: Mapping[str, object]) -> list[NamedDataset]:
     """The data sets that are probes of a run, each once. Raises ConfigError for one that isn't there."""
-    names = by_commas(config.get("probe_datasets") or [])
+    names = split_commas(config.get("probe_datasets") or [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"probe_datasets is {names!r}: give names of data sets.", field="probe_datasets")
-    probes = [_present(database, name, "probe_datasets") for name in names]
+    probes = [_get_dataset(database, name, "probe_datasets") for name in names]
     return list({probe["dataset_id"]: probe for probe in probes}.values())
 
 
-def _present(database: Queryable, name: str, field: str) -> NamedDataset:
+def _get_dataset(database: Queryable, name: str, field: str) -> NamedDataset:
     try:
-        return named(datasets.get_dataset(database, name))
+        return build_named_dataset(datasets.get_dataset(database, name))
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
 
@@ -113,10 +116,10 @@ def _present(database: Queryable, name: str, field: str) -> NamedDataset:
 # A run is refused here or it is queued: its config is resolved, its preview had no error, and job and run
 # are inserted in one transaction.
 
-BesideRun = Callable[[Transaction, str], RunFacts]
+RunSaver = Callable[[Transaction, str], RunFacts]
 
 
-class RowsOfRun(NamedTuple):
+class RunRows(NamedTuple):
     """The data set of a run, as it is named now; fingerprint: None until its import is done."""
 
     dataset_id: str
@@ -124,7 +127,7 @@ class RowsOfRun(NamedTuple):
     fingerprint: str | None
 
 
-class Launching:
+class JobSubmission:
     """Queues jobs of one store. `ask` answers a preview."""
 
     def __init__(
@@ -181,36 +184,36 @@ class Launching:
     def queue_job(self, tx: Transaction, kind: str, title: str, config: dict[str, Any]) -> str:
         """Queue a job that is not a run; its id."""
         at = self.clock()
-        job_id = job_queue.new_id("job", at)
+        job_id = job_queue.create_id("job", at)
         job_queue.insert(tx, job_queue.NewJob(job_id=job_id, kind=kind, title=title, config=config, at=at))
         return job_id
 
     # -- runs ---------------------------------------------------------------------------------------
 
-    def launch(self, config: TrainConfig, beside: BesideRun = lambda tx, run_id: {}) -> RunQueued:
+    def launch(self, config: TrainConfig, beside: RunSaver = lambda tx, run_id: {}) -> RunQueued:
         """Queue a run. Raises ConfigError with the first problem that the preview calls an error. beside:
         what else goes into the transaction; facts of the run."""
         dataset = self._dataset(config.dataset)
         earlier = {
-            "model": registered_versions.whole(self.database, self.home, config.model),
+            "model": registered_versions.pin_whole_model(self.database, self.home, config.model),
             "init_from": self._earlier(config.init_from),
             "parent": self._parent(config.parent),
         }
         config = config.model_copy(update=earlier)
-        config = _with_split(config, dataset)
+        config = _fill_split(config, dataset)
         if config.live_metric.startswith(live_metric.OWN):
             self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
-        replay = replayed(self.database, config.model_dump())
+        replay = find_replay_dataset(self.database, config.model_dump())
         if replay:  # by its id, as a data set may get another name while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
-        probes = probed(self.database, config.model_dump())
+        probes = find_probe_datasets(self.database, config.model_dump())
         config = config.model_copy(update={"probe_datasets": [probe["dataset_id"] for probe in probes]})
         answer: Preview = self.ask(
             "preview",
             {
                 "config": config.model_dump(),
                 "fingerprint": dataset["fingerprint"],
-                "split": _split(config).fields(),
+                "split": _parse_split(config).fields(),
                 "row": 0,
                 "launch": True,  # more time for a look at the weights
             },
@@ -225,9 +228,9 @@ class Launching:
         resolved = TrainConfig.parse(answer["config"])
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
-            rows = RowsOfRun(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
+            rows = RunRows(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
             run_id = self._queue_run(tx, resolved, rows)
-            estimates = _estimates(answer)  # to be held against what is measured
+            estimates = _build_estimates(answer)  # to be held against what is measured
             runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
         return {"run_id": run_id}
 
@@ -257,7 +260,7 @@ class Launching:
         config = config.model_copy(
             update={"name": name, "notes": "", "parent": run["run_id"], "bias_check": False}
         )
-        rows = RowsOfRun(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
+        rows = RunRows(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
         with self.database.transaction() as tx:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
             run_id = self._queue_run(tx, config, rows, kind="variant")
@@ -268,7 +271,7 @@ class Launching:
         """A finished run between whose base and tuned model there are others. Raises ConfigError."""
         run = self._finished(name, "run")
         config = TrainConfig.parse(run["config"])
-        if why := refusal(config, run["facts"]):
+        if why := explain_refusal(config, run["facts"]):
             raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
         return run, config
 
@@ -276,7 +279,7 @@ class Launching:
         try:
             return datasets.get_dataset(self.database, name)
         except NotFoundError as error:
-            if any(job["config"]["name"] == name for job in _alive(self.database, "import")):
+            if any(job["config"]["name"] == name for job in _list_alive(self.database, "import")):
                 raise ConfigError(
                     f"The data set {name!r} is still being imported.",
                     fix="Launch once its import has finished.",
@@ -322,12 +325,12 @@ class Launching:
         self,
         tx: Transaction,
         config: TrainConfig,
-        rows: RowsOfRun,
+        rows: RunRows,
         after_jobs: Sequence[str] = (),
         kind: str = "train",
     ) -> str:
         at = self.clock()
-        run_id = job_queue.new_id("run", at)
+        run_id = job_queue.create_id("run", at)
         job_queue.insert(
             tx,
             job_queue.NewJob(
@@ -364,12 +367,16 @@ class Launching:
         """Jobs that make the bundled model and the sample data set; None for what is there."""
         model = rows = None
         if not (self.home.models / BUNDLED_MODEL / "config.json").exists():
-            model = _first(job for job in _alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL)
+            model = _find_first_id(
+                job for job in _list_alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL
+            )
             if model is None:
                 title = f"Prepare {BUNDLED_MODEL}"
                 model = self.queue_job(tx, "convert", title, {"model": BUNDLED_MODEL})
         if SAMPLE_DATASET not in {row["name"] for row in datasets.list_datasets(tx)}:
-            rows = _first(job for job in _alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET)
+            rows = _find_first_id(
+                job for job in _list_alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET
+            )
             if rows is None:
                 source = Source(builtin="python")
                 rows = self.queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
@@ -377,7 +384,7 @@ class Launching:
 
     def launch_sample(self, _: object = None) -> RunQueued:
         """Queue the sample experiment; it waits for the model and the rows where they are being made."""
-        config = sample_experiment()
+        config = build_sample_experiment()
         with self.database.transaction() as tx:
             model, rows = self._prepare(tx)
             if model or rows:
@@ -391,29 +398,29 @@ class Launching:
         assert train_rows is not None  # known before its data set is there
         if importing is None:
             dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
-            config = _with_split(config, dataset)
-            rows = RowsOfRun(dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"])
+            config = _fill_split(config, dataset)
+            rows = RunRows(dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"])
         else:
-            config = _with_split(config, Split().fields())  # as its import is queued
-            rows = RowsOfRun(dataset_id_of(importing), SAMPLE_DATASET, None)
+            config = _fill_split(config, Split().fields())  # as its import is queued
+            rows = RunRows(build_dataset_id(importing), SAMPLE_DATASET, None)
         return self._queue_run(tx, config.resolved(train_rows), rows, after_jobs)
 
 
-def _alive(db: Queryable, kind: str) -> list[Job]:
+def _list_alive(db: Queryable, kind: str) -> list[Job]:
     return job_queue.with_status(db, ALIVE, kinds=[kind])
 
 
-def _first(candidates: Iterator[Job]) -> str | None:
+def _find_first_id(candidates: Iterator[Job]) -> str | None:
     job = next(candidates, None)
     return job["job_id"] if job else None
 
 
-def _with_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
+def _fill_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
     """The config with the split of `of` where it leaves it open."""
-    return config.model_copy(update=split_of(config.model_dump(), of))
+    return config.model_copy(update=get_split(config.model_dump(), of))
 
 
-def _estimates(preview: Preview) -> RunFacts:
+def _build_estimates(preview: Preview) -> RunFacts:
     """What the preview said the run would take, as facts of the run."""
     memory, time = preview["memory"], preview["time"]
     return {
@@ -432,5 +439,5 @@ def _estimates(preview: Preview) -> RunFacts:
     }
 
 
-def _split(config: TrainConfig) -> Split:
+def _parse_split(config: TrainConfig) -> Split:
     return Split.parse({name: getattr(config, name) for name in Split.model_fields})

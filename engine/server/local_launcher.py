@@ -24,7 +24,7 @@ import psutil
 
 from store.core.job_folder import JobDir
 from store.core.job_kinds import JOB_KINDS
-from store.core.processes import living_process
+from store.core.processes import find_live_process
 
 # Where workers start. A launcher starts one for a job folder, and knows it by folder, pid and start time.
 #
@@ -33,7 +33,7 @@ from store.core.processes import living_process
 # too, of the original's workers: only the one that holds the lock of the folder is the folder's own.
 
 
-class Exit(NamedTuple):
+class WorkerExit(NamedTuple):
     """How a worker that this launcher started has ended. `code` is negative where a signal ended it."""
 
     pid: int
@@ -63,7 +63,7 @@ class Launcher(Protocol):
     def stop(self, worker: Worker, force: bool = False) -> None:
         """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if it is still that worker."""
 
-    def last_exit(self, job_dir: Path) -> Exit | None:
+    def last_exit(self, job_dir: Path) -> WorkerExit | None:
         """How the last worker of this folder ended, where this launcher saw it end."""
 
 
@@ -104,7 +104,7 @@ class LocalLauncher:
         self._ready = False  # the zygote has its imports done
         self._waiting: list[str] = []  # given to the zygote, not yet started by it
         self._fresh: dict[str, subprocess.Popen[bytes]] = {}
-        self._exits: OrderedDict[str, Exit] = OrderedDict()
+        self._exits: OrderedDict[str, WorkerExit] = OrderedDict()
         self._closed = False
         if preload:
             self._start_zygote()
@@ -123,11 +123,11 @@ class LocalLauncher:
     def alive(self, worker: Worker) -> bool:
         """Whether the process with this pid started then and holds the folder; a zombie is not alive."""
         self._reap_fresh()
-        return living_process(worker.pid, worker.started, JobDir(worker.folder).lock) is not None
+        return find_live_process(worker.pid, worker.started, JobDir(worker.folder).lock) is not None
 
     def halted(self, worker: Worker) -> bool:
         """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""
-        process = living_process(worker.pid, worker.started, JobDir(worker.folder).lock)
+        process = find_live_process(worker.pid, worker.started, JobDir(worker.folder).lock)
         try:
             return process is not None and process.status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
@@ -147,7 +147,7 @@ class LocalLauncher:
         except ProcessLookupError:
             return  # it ended in between
 
-    def last_exit(self, job_dir: Path) -> Exit | None:
+    def last_exit(self, job_dir: Path) -> WorkerExit | None:
         """How the last worker of this folder ended, where this launcher saw it end."""
         self._reap_fresh()
         with self._lock:
@@ -170,7 +170,7 @@ class LocalLauncher:
             [sys.executable, "-m", "engine.server.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=worker_environment(),
+            env=build_worker_environment(),
             start_new_session=True,  # Ctrl-C in the engine's terminal is not for it
         )
         threading.Thread(target=self._listen, args=(self._zygote,), name="zygote", daemon=True).start()
@@ -235,7 +235,7 @@ class LocalLauncher:
         self._fresh[path] = subprocess.Popen(
             [*self.command, path],
             stdin=subprocess.DEVNULL,
-            env=worker_environment(),
+            env=build_worker_environment(),
             start_new_session=True,
         )
 
@@ -247,25 +247,25 @@ class LocalLauncher:
                     del self._fresh[path]
 
     def _remember(self, path: str, pid: int, code: int) -> None:
-        self._exits[path] = Exit(pid, code)
+        self._exits[path] = WorkerExit(pid, code)
         while len(self._exits) > REMEMBERED_EXITS:
             self._exits.popitem(last=False)
 
 
-def worker_environment() -> dict[str, str]:
+def build_worker_environment() -> dict[str, str]:
     """This process's environment, with the package on the path and OpenMP told of the usable cores."""
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = root + (os.pathsep + inherited if inherited else "")
-    environment.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    environment.setdefault("OMP_NUM_THREADS", str(count_usable_cores()))
     # Threads that wait for each other spin. The default spins so long that any other work on the machine
     # (the screens, a browser) halves a step; a short spin costs a few per cent on a quiet one.
     environment.setdefault("GOMP_SPINCOUNT", "1000")
     return environment
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Cores that this process may run on: its affinity, and the quota of its control group."""
     try:
         cores = len(os.sched_getaffinity(0))

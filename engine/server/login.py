@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from engine.server.identity import Identity, KnownBrowsers, end_old_sessions
-from engine.server.passwords import Passwords, Throttle, check_password, source_of
+from engine.server.identity import BrowserCookies, Identity, end_old_sessions
+from engine.server.passwords import Passwords, Throttle, check_password, get_throttle_key
 from store.core.config import Config
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, SignedOutError, StateError
-from store.core.schemas import DoorState, Invitation, InvitationOffer, Person, SignedIn
+from store.core.schemas import CreatedSession, Invitation, InvitationOffer, LoginState, Person
 from store.db.database import Database, Transaction
-from store.http.access import hashed, new_secret
+from store.http.access import create_secret, hash_secret
 from store.jobs import job_queue
 from store.people import accounts
 from store.people.accounts import Account
@@ -29,13 +29,13 @@ from store.people.config import (
 )
 
 TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # before waits begin; many may come from one address
-SAID_SECONDS = 30 * 24 * 3600.0  # so long an invitation's page says that it has expired
+EXPIRED_INVITATION_SECONDS = 30 * 24 * 3600.0  # so long an invitation's page says that it has expired
 ASK_ADMIN = "Ask an admin of your team for a new link."
 
-DoorAnswer = DoorState | SignedIn | InvitationOffer | Person | dict[str, str]
+LoginReply = LoginState | CreatedSession | InvitationOffer | Person | dict[str, str]
 
 
-class DoorDesk:
+class LoginRequests:
     """The requests of the door, by name."""
 
     def __init__(
@@ -43,7 +43,7 @@ class DoorDesk:
         database: Database,
         identity: Identity,
         passwords: Passwords,
-        browsers: KnownBrowsers,
+        browsers: BrowserCookies,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._browsers = browsers
@@ -52,7 +52,7 @@ class DoorDesk:
         self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
         self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
 
-    def table(self) -> dict[str, Callable[[Mapping[str, object]], DoorAnswer]]:
+    def table(self) -> dict[str, Callable[[Mapping[str, object]], LoginReply]]:
         """name -> function of a body that nobody has checked yet."""
         return {
             "state": lambda body: {"team": self._identity.team},
@@ -64,17 +64,17 @@ class DoorDesk:
             "sign_out": self._checked(SessionSecret, self.sign_out),
         }
 
-    def _checked(self, model: type[Config], act: Callable[..., DoorAnswer]) -> Callable[..., DoorAnswer]:
-        def checked(body: Mapping[str, object]) -> DoorAnswer:
+    def _checked(self, model: type[Config], act: Callable[..., LoginReply]) -> Callable[..., LoginReply]:
+        def checked(body: Mapping[str, object]) -> LoginReply:
             if not self._identity.team:
                 raise StateError("Sign-in is off.", fix="Turn it on with the command: tunebench up --team")
             return act(model.parse(body))
 
         return checked
 
-    def sign_in(self, asked: SignIn) -> SignedIn:
+    def sign_in(self, asked: SignIn) -> CreatedSession:
         """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
-        account = accounts.by_email(self._database, asked.email)
+        account = accounts.find_account_by_email(self._database, asked.email)
         browser = self._browsers.name(asked.browser_cookie, account, self._clock())
         self._begin_try(asked, browser)
         kept = account["password"] if account and account["active"] else None
@@ -93,7 +93,7 @@ class DoorDesk:
         if browser:
             self._by_browser.begin(browser)
             return
-        source = source_of(asked.address)
+        source = get_throttle_key(asked.address)
         self._addresses.begin(source)
         try:
             self._accounts.begin(asked.email)
@@ -107,15 +107,17 @@ class DoorDesk:
             self._by_browser.forget(browser)
             return
         self._accounts.forget(asked.email)
-        self._addresses.take_back(source_of(asked.address))
+        self._addresses.take_back(get_throttle_key(asked.address))
 
-    def verified_sign_in(self, asked: VerifiedSignIn) -> SignedIn:
+    def verified_sign_in(self, asked: VerifiedSignIn) -> CreatedSession:
         """By an address that the provider has verified: of an account, or of an open invitation, which it
         accepts. Raises ForbiddenError where there is neither."""
         with self._database.transaction() as tx:
-            account = accounts.by_email(tx, asked.email)
+            account = accounts.find_account_by_email(tx, asked.email)
             if account is None:
-                invitation = accounts.invitation_for_email(tx, asked.email, job_queue.utc(self._clock()))
+                invitation = accounts.find_invitation_for_email(
+                    tx, asked.email, job_queue.to_utc(self._clock())
+                )
                 if invitation is None:
                     raise ForbiddenError(
                         f"Nobody here has the address {asked.email}.",
@@ -128,7 +130,7 @@ class DoorDesk:
                     f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
                 )
             if not account["verified"]:  # somebody else may have typed this address, and know the password
-                accounts.hand_over(tx, account["person_id"])
+                accounts.transfer_account(tx, account["person_id"])
             signed_in = self._session(tx, account, asked)
         self._identity.forget()
         return signed_in
@@ -144,7 +146,7 @@ class DoorDesk:
             "expires_at": invitation["expires_at"],
         }
 
-    def accept(self, asked: AcceptInvitation) -> SignedIn:
+    def accept(self, asked: AcceptInvitation) -> CreatedSession:
         """Make the account, or set the password of the one that is there; the link is used by that."""
         invitation = self._open(self._database, asked.secret)
         email = self._address(invitation, asked)
@@ -155,7 +157,7 @@ class DoorDesk:
             ended = 0
             if invitation["person_id"]:
                 account, ended = self._new_password(tx, invitation, password)
-            elif accounts.by_email(tx, email):
+            elif accounts.find_account_by_email(tx, email):
                 raise ConfigError(
                     f"{email} has an account already.",
                     fix="Sign in, or ask an admin for a link to a new password.",
@@ -174,12 +176,12 @@ class DoorDesk:
     def sign_out(self, asked: SessionSecret) -> dict[str, str]:
         """End the session; one that has ended already is no error."""
         with self._database.transaction() as tx:
-            accounts.end_session_by_secret(tx, hashed(asked.session))
+            accounts.end_session_by_secret(tx, hash_secret(asked.session))
         self._identity.forget()
         return {}
 
     def _open(self, db: Database | Transaction, secret: str) -> Invitation:
-        invitation = accounts.invitation_by_secret(db, hashed(secret))
+        invitation = accounts.find_invitation_by_secret(db, hash_secret(secret))
         if invitation is None:
             raise NotFoundError(
                 "This invitation was used already, was taken back, or never was.", fix=ASK_ADMIN
@@ -190,7 +192,7 @@ class DoorDesk:
 
     def _address(self, invitation: Invitation, asked: AcceptInvitation) -> str:
         if invitation["person_id"]:
-            return accounts.account(self._database, invitation["person_id"])["email"]
+            return accounts.get_account(self._database, invitation["person_id"])["email"]
         if not asked.name:
             raise ConfigError("name is missing.", fix="Give the name that others will see.", field="name")
         email = invitation["email"] or asked.email
@@ -210,7 +212,7 @@ class DoorDesk:
     ) -> Account:
         at = self._clock()
         account = Account(
-            person_id=job_queue.new_id("person", at),
+            person_id=job_queue.create_id("person", at),
             name=name,
             role=invitation["role"],
             active=True,
@@ -219,7 +221,7 @@ class DoorDesk:
             verified=verified,
         )
         accounts.remove_invitation(tx, invitation["invitation_id"])
-        accounts.add_account(tx, account, job_queue.utc(at))
+        accounts.add_account(tx, account, job_queue.to_utc(at))
         return account
 
     def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> tuple[Account, int]:
@@ -230,19 +232,19 @@ class DoorDesk:
         accounts.set_password(tx, person_id, password)
         accounts.end_sessions(tx, person_id)
         ended = accounts.revoke_tokens(tx, person_id)
-        return accounts.account(tx, person_id), ended
+        return accounts.get_account(tx, person_id), ended
 
-    def _session(self, tx: Transaction, account: Account, browser: Browser) -> SignedIn:
-        now, secret = self._clock(), new_secret()
-        at = job_queue.utc(now)
+    def _session(self, tx: Transaction, account: Account, browser: Browser) -> CreatedSession:
+        now, secret = self._clock(), create_secret()
+        at = job_queue.to_utc(now)
         end_old_sessions(tx, now)
-        accounts.remove_expired_invitations(tx, job_queue.utc(now - SAID_SECONDS))
-        session_id = job_queue.new_id("session", now)
+        accounts.remove_expired_invitations(tx, job_queue.to_utc(now - EXPIRED_INVITATION_SECONDS))
+        session_id = job_queue.create_id("session", now)
         accounts.add_session(
             tx,
             accounts.NewSession(
                 session_id=session_id,
-                secret=hashed(secret),
+                secret=hash_secret(secret),
                 person_id=account["person_id"],
                 address=browser.address,
                 agent=browser.agent,

@@ -16,22 +16,22 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.server.command import ActivitySubject, Command
-from store.core.config import Config, NamedSource, may_be_path, named_in, named_in_part
+from store.core.config import Config, SourceReference, can_be_path, list_partial_sources, list_sources
 from store.core.errors import ConfigError, ForbiddenError
 from store.core.home import Home
 from store.core.metric_options import Endpoint
 from store.core.rights import RIGHTS, is_owner
 from store.core.schemas import Person
-from store.data.config import CleanPreviewAsk, CostsAsk, RenderingAsk, Wishes
+from store.data.config import CleanPreviewQuery, CostQuery, ImportOptions, RenderingQuery
 from store.db.database import Database, Queryable
 from store.evaluation import evaluation_pairs, evaluations
-from store.http.schemas import Done
+from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
 from store.monitoring import config as judge_requests_config
 from store.people import settings
 from store.people.config import NetworkName
 from store.playground import conversations
-from store.rating.config import FileOfRows, ImportRound
+from store.rating.config import ImportRound, RowFile
 from store.registry.version_folders import is_reference
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
@@ -42,51 +42,51 @@ from store.training.train_config import BUNDLED_MODEL, TrainConfig
 # home folder's models, a registered version, a run, or an id of a hub, and a file is one that was uploaded.
 
 # Of each ask that names something, what its body is checked by.
-ASK_BODIES: Mapping[str, type[Config]] = {
-    "preview": CostsAsk,
-    "advice": CostsAsk,
-    "rendering": RenderingAsk,
-    "inspect": Wishes,
-    "prompts": FileOfRows,
+QUERY_BODIES: Mapping[str, type[Config]] = {
+    "preview": CostQuery,
+    "advice": CostQuery,
+    "rendering": RenderingQuery,
+    "inspect": ImportOptions,
+    "prompts": RowFile,
     "ratings_file": ImportRound,
-    "clean_preview": CleanPreviewAsk,
+    "clean_preview": CleanPreviewQuery,
 }
 ADDRESSES = ("https://", "http://")
 
 
-def check_sources_named(body: BaseModel, person: Person, home: Home) -> None:
+def check_named_sources(body: BaseModel, person: Person, home: Home) -> None:
     """Raise ForbiddenError, with the field, where somebody who isn't the machine's owner names a path."""
     if not is_owner(person):
-        _check(named_in(body), home)
+        _check(list_sources(body), home)
 
 
-def asks_checked(home: Home) -> Callable[[str, Mapping[str, object], Person], None]:
+def make_query_check(home: Home) -> Callable[[str, Mapping[str, object], Person], None]:
     """The same for bodies of asks, which nobody has checked yet. Raises ConfigError for a bad one."""
 
     def check(name: str, body: Mapping[str, object], person: Person) -> None:
-        if is_owner(person) or name not in ASK_BODIES:
+        if is_owner(person) or name not in QUERY_BODIES:
             return
-        asked = ASK_BODIES[name].parse(dict(body))
-        named = [*named_in(asked)]
-        if isinstance(asked, CostsAsk):
-            named += named_in_part(TrainConfig, asked.config, "config")
+        asked = QUERY_BODIES[name].parse(dict(body))
+        named = [*list_sources(asked)]
+        if isinstance(asked, CostQuery):
+            named += list_partial_sources(TrainConfig, asked.config, "config")
         _check(named, home)
         if "work" not in RIGHTS[person["role"]]:
-            _check_here(named, home)
+            _check_local_model(named, home)
 
     return check
 
 
-def _check(named: Iterable[NamedSource], home: Home) -> None:
+def _check(named: Iterable[SourceReference], home: Home) -> None:
     for each in named:
-        if each.value and not _may_name(each, home):
-            raise _refused(each, home)
+        if each.value and not _can_name(each, home):
+            raise _build_error(each, home)
 
 
-def _check_here(named: Iterable[NamedSource], home: Home) -> None:
+def _check_local_model(named: Iterable[SourceReference], home: Home) -> None:
     """Raise ForbiddenError for a model that would be fetched from a hub."""
     for each in named:
-        if each.kind == "model" and each.value and not _is_here(each.value, home):
+        if each.kind == "model" and each.value and not _is_local_model(each.value, home):
             raise ForbiddenError(
                 f"{each.value[:200]} is none of the models here; to fetch it from the hub takes a member.",
                 fix="Choose one of the models of the home folder.",
@@ -94,28 +94,28 @@ def _check_here(named: Iterable[NamedSource], home: Home) -> None:
             )
 
 
-def _is_here(model: str, home: Home) -> bool:
+def _is_local_model(model: str, home: Home) -> bool:
     return is_reference(model) or model == BUNDLED_MODEL or _is_own_model(model, home)
 
 
-def _may_name(named: NamedSource, home: Home) -> bool:
+def _can_name(named: SourceReference, home: Home) -> bool:
     """Whether it is no path, or that of a file which people have brought."""
     if named.kind == "folder":
         return False
     if named.kind == "file":
-        return _was_brought(named.value, home)
+        return _is_uploaded(named.value, home)
     if named.kind == "subject" and named.value.startswith(ADDRESSES):
         return True
-    if _is_here(named.value, home):
+    if _is_local_model(named.value, home):
         return True
-    return not may_be_path(named.value, of_run=named.kind == "subject")
+    return not can_be_path(named.value, of_run=named.kind == "subject")
 
 
 def _is_own_model(name: str, home: Home) -> bool:
     return Path(name).name == name and name != ".." and (home.models / name).is_dir()
 
 
-def _was_brought(path: str, home: Home) -> bool:
+def _is_uploaded(path: str, home: Home) -> bool:
     """Whether the file is an upload, an export or the rows of a data set."""
     if "\0" in path or not os.path.isabs(path):
         return False
@@ -123,7 +123,7 @@ def _was_brought(path: str, home: Home) -> bool:
     return inside and not home.holds(Path(path))
 
 
-def _refused(named: NamedSource, home: Home) -> ForbiddenError:
+def _build_error(named: SourceReference, home: Home) -> ForbiddenError:
     fixes = {
         "file": "Upload the file instead.",
         "folder": "Ask the owner of the machine to register it; then anybody can name it as NAME@1.",
@@ -147,23 +147,23 @@ def _refused(named: NamedSource, home: Home) -> ForbiddenError:
 
 def check_addresses(db: Queryable, home: Home, body: BaseModel) -> None:
     """Raise ConfigError (base_url) for the first that is refused."""
-    for endpoint in endpoints_in(body):
-        settings.address_policy(db, home).check(endpoint.base_url, "base_url")
+    for endpoint in find_endpoints(body):
+        settings.get_address_policy(db, home).check(endpoint.base_url, "base_url")
 
 
-def endpoints_in(part: Any) -> Iterator[Endpoint]:
+def find_endpoints(part: Any) -> Iterator[Endpoint]:
     """All within a body, however deep."""
     if isinstance(part, Endpoint):
         yield part
     elif isinstance(part, BaseModel):
         for name in type(part).model_fields:
-            yield from endpoints_in(getattr(part, name))
+            yield from find_endpoints(getattr(part, name))
     elif isinstance(part, Mapping):
         for entry in part.values():
-            yield from endpoints_in(entry)
+            yield from find_endpoints(entry)
     elif isinstance(part, list | tuple):
         for entry in part:
-            yield from endpoints_in(entry)
+            yield from find_endpoints(entry)
 
 
 # Secrets of the engine's machine that a body has sent to an address: who may ask for that.
@@ -173,7 +173,7 @@ def endpoints_in(part: Any) -> Iterator[Endpoint]:
 # with which a judge was asked before, or that a conversation has, as every body that brings such a pair
 # comes by here.
 
-_JUDGED = (evaluations.KIND, evaluation_pairs.KIND, judge_requests_config.KIND)
+_JUDGE_KINDS = (evaluations.KIND, evaluation_pairs.KIND, judge_requests_config.KIND)
 
 
 def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
@@ -182,10 +182,10 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
     if is_owner(person):
         return
     governs = "govern" in RIGHTS[person["role"]]
-    sent = [each for each in endpoints_in(body) if each.key_file or (each.key_env and not governs)]
+    sent = [each for each in find_endpoints(body) if each.key_file or (each.key_env and not governs)]
     if not sent:
         return
-    allowed = set(_sent_before(db))
+    allowed = set(_list_sent_keys(db))
     for each in sent:
         if (each.base_url, each.key_env, each.key_file) not in allowed:
             field, by = ("key_env", "an admin") if each.key_env else ("key_file", "the machine's owner")
@@ -197,22 +197,22 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
             )
 
 
-def _sent_before(db: Queryable) -> Iterator[tuple[str, str, str]]:
+def _list_sent_keys(db: Queryable) -> Iterator[tuple[str, str, str]]:
     """Address, variable and file of each judge that was asked and each endpoint of a conversation. Read where
     they stand by their schema alone: a field that takes any text may hold something that looks like one."""
-    for kind in _JUDGED:
-        for job in job_queue.of_kind(db, kind):
+    for kind in _JUDGE_KINDS:
+        for job in job_queue.list_of_kind(db, kind):
             config = job["config"]
             for judge in (config.get("judge"), *config.get("metrics", [])):
                 if isinstance(judge, dict) and "base_url" in judge:
-                    yield _pair(judge)
-    for talk_settings in conversations.all_settings(db):
+                    yield _get_endpoint_key(judge)
+    for talk_settings in conversations.list_all_settings(db):
         for model in talk_settings["models"]:
             if endpoint := model.get("endpoint"):
-                yield _pair(endpoint)
+                yield _get_endpoint_key(endpoint)
 
 
-def _pair(endpoint: Mapping[str, Any]) -> tuple[str, str, str]:
+def _get_endpoint_key(endpoint: Mapping[str, Any]) -> tuple[str, str, str]:
     return endpoint["base_url"], endpoint.get("key_env") or "", endpoint.get("key_file") or ""
 
 
@@ -228,11 +228,11 @@ class NetworkCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "allow_network": Command(NetworkName, self.allow_network, _of_network),
-            "refuse_network": Command(NetworkName, self.refuse_network, _of_network),
+            "allow_network": Command(NetworkName, self.allow_network, _find_network_subject),
+            "refuse_network": Command(NetworkName, self.refuse_network, _find_network_subject),
         }
 
-    def allow_network(self, body: NetworkName) -> Done:
+    def allow_network(self, body: NetworkName) -> EmptyAnswer:
         """Judges, routes, webhooks and models elsewhere may be in it from now on."""
         with self.database.transaction() as tx:
             allowed = settings.networks(tx)
@@ -246,7 +246,7 @@ class NetworkCommands:
                 settings.set_networks(tx, [*allowed, body.network])
         return {}
 
-    def refuse_network(self, body: NetworkName) -> Done:
+    def refuse_network(self, body: NetworkName) -> EmptyAnswer:
         """No longer. Raises ConfigError (network) where it was not allowed."""
         with self.database.transaction() as tx:
             allowed = settings.networks(tx)
@@ -260,5 +260,5 @@ class NetworkCommands:
         return {}
 
 
-def _of_network(_: Queryable, body: NetworkName) -> ActivitySubject:
+def _find_network_subject(_: Queryable, body: NetworkName) -> ActivitySubject:
     return ActivitySubject("setting", settings.NETWORKS, f"the network {body.network}")

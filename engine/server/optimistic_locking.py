@@ -19,7 +19,7 @@ CHANGES = ("edit_run", "rename_dataset", "set_split")
 SHORT = 200  # characters of a present value in a message; the screens have it whole
 
 
-def check_seen(
+def check_unchanged(
     db: Queryable,
     subject: ActivitySubject,
     seen: Mapping[str, Any] | None,
@@ -39,26 +39,26 @@ def check_seen(
     changed = [field for field, value in seen.items() if present[field] not in (value, wanted[field])]
     if not changed:
         return
-    values = ", ".join(f"{_spelled(field)} {_short(present[field])}" for field in changed)
-    change = activity.last(db, subject.kind, subject.id, CHANGES)
+    values = ", ".join(f"{_format_field(field)} {_format_value(present[field])}" for field in changed)
+    change = activity.find_last(db, subject.kind, subject.id, CHANGES)
     raise ConflictError(
-        f"{_who(change)} changed {subject.name}.",
+        f"{_describe_author(change)} changed {subject.name}.",
         fix=f"By now: {values}. Keep that, or save again to take yours.",
         field=changed[0],
     )
 
 
-def _who(change: Activity | None) -> str:
+def _describe_author(change: Activity | None) -> str:
     """ "On 27 Nov 2026 at 13:02 UTC Ada"; of a time before there was an activity nobody knows."""
     if change is None:
         return "Somebody"
     return f"On {change['done_at']:%d %b %Y at %H:%M} UTC {change['person_name']}"
 
 
-def _spelled(field: str) -> str:
+def _format_field(field: str) -> str:
     return field.replace("_", " ")
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = "empty" if value in (None, "") else f"“{value}”" if isinstance(value, str) else str(value)
     return text if len(text) <= SHORT else f"{text[:SHORT]} …"

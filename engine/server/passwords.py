@@ -17,29 +17,29 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from store.core.errors import BusyError, ConfigError
-from store.people.config import LEAST_PASSWORD, MOST_PASSWORD
+from store.people.config import MAX_PASSWORD, MIN_PASSWORD
 
 # Passwords: what one has to be, argon2id hashes, and how much work on them is done at once.
 #
 # A hash takes 64 MiB and a tenth of a second of a core, on purpose. Whoever sends thousands of attempts must
 # not have all cores with it: one is worked on at a time, a few wait, and the others are told to come back.
 
-WAITING = 8  # attempts that may wait for their turn
+MAX_WAITING = 8  # attempts that may wait for their turn
 TURN_SECONDS = 10.0
 
 
 def check_password(password: str, email: str) -> None:
     """Raise ConfigError (field password) for one that is too short, too long, or the address itself."""
-    if len(password) < LEAST_PASSWORD:
+    if len(password) < MIN_PASSWORD:
         raise ConfigError(
             f"The password has {len(password)} characters.",
-            fix=f"Give {LEAST_PASSWORD} or more; any will do, such as a sentence.",
+            fix=f"Give {MIN_PASSWORD} or more; any will do, such as a sentence.",
             field="password",
         )
-    if len(password) > MOST_PASSWORD:
+    if len(password) > MAX_PASSWORD:
         raise ConfigError(
             f"The password has {len(password):,} characters.",
-            fix=f"Give up to {MOST_PASSWORD:,}.",
+            fix=f"Give up to {MAX_PASSWORD:,}.",
             field="password",
         )
     if password.strip().lower() == email:
@@ -53,7 +53,7 @@ class Passwords:
         self._hasher = hasher or PasswordHasher(parallelism=1)
         self._turn_seconds = turn_seconds
         self._turn = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(WAITING)
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     def hash(self, password: str) -> str:
         """The argon2id hash. Raises BusyError where too many wait."""
@@ -102,13 +102,13 @@ class Passwords:
 # Kept in memory: an engine that starts anew forgets, which gives a few more tries. An attempt counts from its
 # beginning, so that many at once are not more than many in turn; one that succeeds is taken back.
 
-MOST_SECONDS = 600.0
+MAX_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
-REMEMBERED = 10_000  # keys; the oldest go first
+MAX_KEYS = 10_000  # keys; the oldest go first
 
 
 @dataclass
-class _Tries:
+class _Attempts:
     count: int = 0
     open_at: float = 0.0  # no try before
     last: float = 0.0
@@ -119,7 +119,7 @@ class Throttle:
 
     def __init__(self, free: int, clock: Callable[[], float]) -> None:
         self._free, self._clock = free, clock
-        self._tries: OrderedDict[str, _Tries] = OrderedDict()
+        self._tries: OrderedDict[str, _Attempts] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, key: str) -> None:
@@ -128,15 +128,15 @@ class Throttle:
         with self._lock:
             tries = self._tries.get(key)
             if tries is None or now - tries.last > FORGET_SECONDS:
-                tries = self._tries[key] = _Tries()
+                tries = self._tries[key] = _Attempts()
             if now < tries.open_at:
-                raise too_often(tries.open_at - now)
+                raise build_throttle_error(tries.open_at - now)
             tries.count += 1
             tries.last = now
             if tries.count >= self._free:
-                tries.open_at = now + min(MOST_SECONDS, 2.0 ** min(tries.count - self._free, 30))
+                tries.open_at = now + min(MAX_SECONDS, 2.0 ** min(tries.count - self._free, 30))
             self._tries.move_to_end(key)
-            while len(self._tries) > REMEMBERED:
+            while len(self._tries) > MAX_KEYS:
                 self._tries.popitem(last=False)
 
     def take_back(self, key: str) -> None:
@@ -152,7 +152,7 @@ class Throttle:
             self._tries.pop(key, None)
 
 
-def source_of(address: str) -> str:
+def get_throttle_key(address: str) -> str:
     """By what tries from an address are counted: itself, and in IPv6 the network of 64 bits, all of whose
     addresses one machine may have; a text that is no address as it is."""
     try:
@@ -161,7 +161,7 @@ def source_of(address: str) -> str:
         return address
 
 
-def too_often(seconds: float) -> BusyError:
+def build_throttle_error(seconds: float) -> BusyError:
     """What a try that comes too early is told."""
     wait = max(1, math.ceil(seconds))
     when = f"{wait} s" if wait < 120 else f"{math.ceil(wait / 60)} minutes"

@@ -11,16 +11,24 @@ from typing import Any
 
 from engine.server import audit_log
 from engine.server.command import PERSONAL, Command
-from engine.server.identity import Identity, KnownBrowsers
-from engine.server.login import DoorDesk
+from engine.server.identity import BrowserCookies, Identity
+from engine.server.login import LoginRequests
 from engine.server.passwords import Passwords, Throttle, check_password
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError
 from store.core.processes import SteadyClock
 from store.core.rights import OWNER, RIGHTS
-from store.core.schemas import AccessEnded, ApiTokenMade, InvitationMade, OwnAccount, Person, Role, Team
+from store.core.schemas import (
+    CreatedApiToken,
+    CreatedInvitation,
+    OwnAccount,
+    Person,
+    RevokedAccess,
+    Role,
+    Team,
+)
 from store.db.database import Database, Transaction
-from store.http.access import API_TOKEN, hashed, new_secret
-from store.http.schemas import Done
+from store.http.access import API_TOKEN, create_secret, hash_secret
+from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
 from store.people import accounts, settings
 from store.people.config import (
@@ -34,7 +42,7 @@ from store.people.config import (
     PersonId,
     PersonRole,
     SessionId,
-    TeamSwitch,
+    TeamSetting,
 )
 
 # The commands about people: invitations, roles, who may sign in; one's own name, password, sessions, tokens.
@@ -43,7 +51,7 @@ from store.people.config import (
 # `Identity` look everything up anew. The last admin stays one.
 
 DAY = 24 * 3600.0
-MOST_TOKENS = 50  # of one person
+MAX_TOKENS = 50  # of one person
 TRIES_OF_CURRENT = 5  # of the current password in one session, before waits begin
 
 
@@ -59,15 +67,21 @@ class PeopleCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         commands = {
-            "set_team": Command(TeamSwitch, self.set_team, audit_log.of_team, by_person=True),
-            "invite": Command(Invite, self.invite, audit_log.of_team, by_person=True),
+            "set_team": Command(TeamSetting, self.set_team, audit_log.build_team_subject, by_person=True),
+            "invite": Command(Invite, self.invite, audit_log.build_team_subject, by_person=True),
             "take_back_invitation": Command(
-                InvitationId, self.take_back_invitation, audit_log.of_team, by_person=True
+                InvitationId, self.take_back_invitation, audit_log.build_team_subject, by_person=True
             ),
-            "reset_password": Command(PersonId, self.reset_password, audit_log.by_person, by_person=True),
-            "set_role": Command(PersonRole, self.set_role, audit_log.by_person, by_person=True),
-            "set_active": Command(PersonActive, self.set_active, audit_log.by_person, by_person=True),
-            "end_sessions": Command(PersonId, self.end_sessions, audit_log.by_person, by_person=True),
+            "reset_password": Command(
+                PersonId, self.reset_password, audit_log.find_person_subject, by_person=True
+            ),
+            "set_role": Command(PersonRole, self.set_role, audit_log.find_person_subject, by_person=True),
+            "set_active": Command(
+                PersonActive, self.set_active, audit_log.find_person_subject, by_person=True
+            ),
+            "end_sessions": Command(
+                PersonId, self.end_sessions, audit_log.find_person_subject, by_person=True
+            ),
             "set_own_name": Command(OwnName, self.set_own_name, PERSONAL, by_person=True),
             "set_own_password": Command(OwnPassword, self.set_own_password, PERSONAL, by_person=True),
             "end_session": Command(SessionId, self.end_session, PERSONAL, by_person=True),
@@ -92,17 +106,17 @@ class PeopleCommands:
 
     def team(self) -> Team:
         """Everybody, where they are signed in, and the invitations that are open."""
-        invited = accounts.open_invitations(self.database, job_queue.utc(self.clock()))
+        invited = accounts.list_open_invitations(self.database, job_queue.to_utc(self.clock()))
         for invitation in invited:
             if invitation["made_by"] == OWNER["person_id"]:
                 invitation["made_by"] = self.identity.owner["name"]
         return {
-            "members": accounts.members(self.database),
+            "members": accounts.list_members(self.database),
             "invitations": invited,
-            "sessions": accounts.all_sessions(self.database),
+            "sessions": accounts.list_all_sessions(self.database),
         }
 
-    def set_team(self, body: TeamSwitch, person: Person) -> Done:
+    def set_team(self, body: TeamSetting, person: Person) -> EmptyAnswer:
         """Have people sign in, or no longer: for whoever has the home folder alone."""
         if not is_owner(person):
             raise ForbiddenError(
@@ -113,10 +127,10 @@ class PeopleCommands:
             settings.set_team(tx, body.on)
         return {}
 
-    def invite(self, body: Invite, person: Person) -> InvitationMade:
+    def invite(self, body: Invite, person: Person) -> CreatedInvitation:
         """A link that makes one account."""
         with self.database.transaction() as tx:
-            if body.email and accounts.by_email(tx, body.email):
+            if body.email and accounts.find_account_by_email(tx, body.email):
                 raise ConfigError(
                     f"{body.email} has an account already.",
                     fix="Change the role of that account on the page Team.",
@@ -124,10 +138,10 @@ class PeopleCommands:
                 )
             return self._invitation(tx, person, body.role, body.email, None, body.days)
 
-    def reset_password(self, body: PersonId, person: Person) -> InvitationMade:
+    def reset_password(self, body: PersonId, person: Person) -> CreatedInvitation:
         """A link by which somebody sets a new password for the account that they have."""
         with self.database.transaction() as tx:
-            account = accounts.account(tx, body.person)
+            account = accounts.get_account(tx, body.person)
             if not account["active"]:
                 raise StateError(
                     f"{account['name']} may not sign in.", fix="Switch the account on again first."
@@ -137,36 +151,36 @@ class PeopleCommands:
 
     def _invitation(
         self, tx: Transaction, by: Person, role: Role, email: str | None, person_id: str | None, days: int
-    ) -> InvitationMade:
-        now, secret = self.clock(), new_secret()
+    ) -> CreatedInvitation:
+        now, secret = self.clock(), create_secret()
         expires_at = now + days * DAY
-        invitation_id = job_queue.new_id("invitation", now)
+        invitation_id = job_queue.create_id("invitation", now)
         accounts.add_invitation(
             tx,
             accounts.NewInvitation(
                 invitation_id=invitation_id,
-                secret=hashed(secret),
+                secret=hash_secret(secret),
                 role=role,
                 email=email,
                 person_id=person_id,
                 made_by=by["person_id"],
-                created_at=job_queue.utc(now),
-                expires_at=job_queue.utc(expires_at),
+                created_at=job_queue.to_utc(now),
+                expires_at=job_queue.to_utc(expires_at),
             ),
         )
         return {"invitation_id": invitation_id, "secret": secret, "expires_at": expires_at}
 
-    def take_back_invitation(self, body: InvitationId, person: Person) -> Done:
+    def take_back_invitation(self, body: InvitationId, person: Person) -> EmptyAnswer:
         """Its link opens nothing from now on."""
         with self.database.transaction() as tx:
             if not accounts.remove_invitation(tx, body.invitation):
                 raise NotFoundError("This invitation was used or taken back already.")
         return {}
 
-    def set_role(self, body: PersonRole, person: Person) -> Done:
+    def set_role(self, body: PersonRole, person: Person) -> EmptyAnswer:
         """Another role; whoever gets it has to sign in again."""
         with self.database.transaction() as tx:
-            account = accounts.account(tx, body.person)
+            account = accounts.get_account(tx, body.person)
             if account["role"] == body.role:
                 return {}
             if account["role"] == "admin":
@@ -176,12 +190,12 @@ class PeopleCommands:
             accounts.end_sessions(tx, body.person)
         return {}
 
-    def set_active(self, body: PersonActive, person: Person) -> AccessEnded:
+    def set_active(self, body: PersonActive, person: Person) -> RevokedAccess:
         """Whether somebody may sign in. What they did stays, with their name; what acts for them does not, so
         that nothing comes back with the account."""
-        ended = AccessEnded(ended_sessions=0, ended_tokens=0)
+        ended = RevokedAccess(ended_sessions=0, ended_tokens=0)
         with self.database.transaction() as tx:
-            account = accounts.account(tx, body.person)
+            account = accounts.get_account(tx, body.person)
             if not body.active:
                 if account["role"] == "admin":
                     self._check_not_last(tx, account["active"], account["name"])
@@ -195,10 +209,10 @@ class PeopleCommands:
         if active and accounts.count_admins(tx) < 2:
             raise StateError(f"{name} is the last admin.", fix="Make somebody else an admin first.")
 
-    def end_sessions(self, body: PersonId, person: Person) -> Done:
+    def end_sessions(self, body: PersonId, person: Person) -> EmptyAnswer:
         """Sign somebody out everywhere."""
         with self.database.transaction() as tx:
-            accounts.account(tx, body.person)
+            accounts.get_account(tx, body.person)
             accounts.end_sessions(tx, body.person)
         return {}
 
@@ -216,15 +230,15 @@ class PeopleCommands:
         )
         if is_owner(person):
             return account
-        own = accounts.account(self.database, person["person_id"])
+        own = accounts.get_account(self.database, person["person_id"])
         account["email"], account["has_password"] = own["email"], own["password"] is not None
-        account["sessions"] = accounts.sessions_of(
+        account["sessions"] = accounts.list_sessions(
             self.database, person["person_id"], person.get("session_id")
         )
-        account["tokens"] = accounts.tokens_of(self.database, person["person_id"])
+        account["tokens"] = accounts.list_tokens(self.database, person["person_id"])
         return account
 
-    def set_own_name(self, body: OwnName, person: Person) -> Done:
+    def set_own_name(self, body: OwnName, person: Person) -> EmptyAnswer:
         """The name that others see."""
         with self.database.transaction() as tx:
             if is_owner(person):
@@ -233,10 +247,10 @@ class PeopleCommands:
                 accounts.set_name(tx, person["person_id"], body.name)
         return {}
 
-    def set_own_password(self, body: OwnPassword, person: Person) -> AccessEnded:
+    def set_own_password(self, body: OwnPassword, person: Person) -> RevokedAccess:
         """Another password; all other sessions and all API tokens end."""
         self._check_account(person)
-        account = accounts.account(self.database, person["person_id"])
+        account = accounts.get_account(self.database, person["person_id"])
         if account["password"]:
             self._check_current(account["password"], body.current or "", person)
         check_password(body.password, account["email"])
@@ -254,7 +268,7 @@ class PeopleCommands:
             raise ConfigError("The current password is wrong.", field="current")
         self._tries.forget(key)
 
-    def end_session(self, body: SessionId, person: Person) -> Done:
+    def end_session(self, body: SessionId, person: Person) -> EmptyAnswer:
         """Sign out elsewhere; an admin, anybody's."""
         anybody = "govern" in RIGHTS[person["role"]]
         with self.database.transaction() as tx:
@@ -262,14 +276,14 @@ class PeopleCommands:
                 raise NotFoundError("This session has ended already.")
         return {}
 
-    def make_token(self, body: NewApiToken, person: Person) -> ApiTokenMade:
+    def make_token(self, body: NewApiToken, person: Person) -> CreatedApiToken:
         """A token for scripts; it does what the person may do."""
         self._check_account(person)
-        now, secret = self.clock(), API_TOKEN + new_secret()
-        token_id = job_queue.new_id("token", now)
+        now, secret = self.clock(), API_TOKEN + create_secret()
+        token_id = job_queue.create_id("token", now)
         with self.database.transaction() as tx:
-            own = accounts.tokens_of(tx, person["person_id"])
-            if len(own) >= MOST_TOKENS:
+            own = accounts.list_tokens(tx, person["person_id"])
+            if len(own) >= MAX_TOKENS:
                 raise StateError(f"There are {len(own)} tokens already.", fix="Revoke one first.")
             if any(token["name"] == body.name for token in own):
                 raise ConfigError(f"There is a token named {body.name!r} already.", field="name")
@@ -277,15 +291,15 @@ class PeopleCommands:
                 tx,
                 accounts.NewToken(
                     token_id=token_id,
-                    secret=hashed(secret),
+                    secret=hash_secret(secret),
                     person_id=person["person_id"],
                     name=body.name,
-                    created_at=job_queue.utc(now),
+                    created_at=job_queue.to_utc(now),
                 ),
             )
         return {"token_id": token_id, "token": secret}
 
-    def revoke_token(self, body: ApiTokenId, person: Person) -> Done:
+    def revoke_token(self, body: ApiTokenId, person: Person) -> EmptyAnswer:
         """Nothing acts by it any more."""
         with self.database.transaction() as tx:
             if not accounts.revoke_token(tx, body.token, person["person_id"]):
@@ -300,7 +314,7 @@ class PeopleCommands:
             )
 
 
-def _end_access(tx: Transaction, person_id: str, but: str | None = None) -> AccessEnded:
+def _end_access(tx: Transaction, person_id: str, but: str | None = None) -> RevokedAccess:
     """End all sessions of a person but one, and all API tokens."""
     return {
         "ended_sessions": accounts.end_sessions(tx, person_id, but),
@@ -329,8 +343,8 @@ class People:
         work = passwords or Passwords()
         self.identity = Identity(database, token, screens_token, clock)
         self.commands = PeopleCommands(database, self.identity, work, clock)
-        browsers = KnownBrowsers(token)
-        self.door = DoorDesk(database, self.identity, work, browsers, clock).table()
+        browsers = BrowserCookies(token)
+        self.door = LoginRequests(database, self.identity, work, browsers, clock).table()
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
         """Who asks. Raises SignedOutError and WrongTokenError."""

@@ -24,11 +24,11 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
     dataset = datasets.get_dataset(tx, config.dataset)
     config = config.model_copy(update={"dataset": dataset["dataset_id"]})
     document = config.model_dump(exclude_none=True)
-    for job in _profiles(tx, dataset["dataset_id"]):
+    for job in _list_profiles(tx, dataset["dataset_id"]):
         if job["config"] == document:
             return str(job["job_id"])
     group = GROUPS[config.group]
-    job_id = job_queue.new_id("job", at)
+    job_id = job_queue.create_id("job", at)
     job_queue.insert(
         tx,
         job_queue.NewJob(
@@ -70,14 +70,14 @@ def queue_outdated(tx: Transaction, at: float) -> list[str]:
 
 def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
     """Of a data set that is about to go: what is queued ends, what runs is asked to stop."""
-    for job in _profiles(tx, dataset_id):
+    for job in _list_profiles(tx, dataset_id):
         if job["status"] == "queued":
             job_queue.finish(tx, job["job_id"], "cancelled", at)
         elif not job["cancel_requested_at"]:
-            job_queue.update(tx, job["job_id"], cancel_requested_at=job_queue.utc(at))
+            job_queue.update(tx, job["job_id"], cancel_requested_at=job_queue.to_utc(at))
 
 
-def _profiles(tx: Transaction, dataset_id: str) -> list[Job]:
+def _list_profiles(tx: Transaction, dataset_id: str) -> list[Job]:
     return [
         job
         for job in job_queue.with_status(tx, ALIVE, kinds=["profile"])

@@ -22,15 +22,15 @@ from engine.server.file_removal import remove_noted
 from engine.server.job_handling import JobHandlers
 from engine.server.job_outcomes import (
     Ending,
-    clear_aside,
+    build_ending,
+    build_external_stop_error,
+    build_lost_ending,
     clear_logged,
-    clear_made,
-    lost,
-    of_result,
-    stopped_from_outside,
+    clear_partial_files,
+    clear_unfinished_output,
 )
 from engine.server.local_launcher import Launcher, Worker
-from engine.worker.process import describe
+from engine.worker.process import describe_error
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import MAX_READ, JobDir, read_events, read_json
@@ -53,7 +53,7 @@ DRAINED = 4  # pieces of one ended job's report that a step takes: others get th
 BUSY_SECONDS = 0.5  # between two steps while there are jobs
 IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
 
-MIN_LEFT = 0.5  # of the machine's memory, for what works beside a training
+MIN_FREE_MEMORY_SHARE = 0.5  # of the machine's memory, for what works beside a training
 
 
 class Scheduler:
@@ -88,7 +88,7 @@ class Scheduler:
         self._behind = self._take_events(active)
         for job in active:
             self._guarded(self._follow, job, at)
-        waiting = job_queue.waiting(self.database)
+        waiting = job_queue.list_waiting(self.database)
         if waiting:
             for job in self._claim(at):
                 self._guarded(self._launch, job, at)
@@ -158,7 +158,7 @@ class Scheduler:
         """One active job: ended with its worker, and stopped where that was asked for."""
         folder = self._folder(job)
         if (outcome := read_json(folder.result)) is not None:
-            self._end(job, at, _ending(job, folder, outcome))
+            self._end(job, at, _build_ending(job, folder, outcome))
             return
         if job["pid"] is None and not self._notice(job, folder):
             self._await_worker(job, folder, at)
@@ -171,18 +171,18 @@ class Scheduler:
             return
         outcome = read_json(folder.result)  # it may have come between the two looks
         if outcome is not None:
-            self._end(job, at, _ending(job, folder, outcome))
+            self._end(job, at, _build_ending(job, folder, outcome))
         else:
-            self._end(job, at, lost(job, folder, self._last_exit(job)))
+            self._end(job, at, build_lost_ending(job, folder, self._last_exit(job)))
 
     def _note_halt(self, job: Job) -> None:
         """Say of a worker that a signal has halted that it does nothing, until it goes on."""
         job_id, message = job["job_id"], job["progress_message"]
         halted = self.launcher.halted(self._worker_of(job))
-        if halted == (message == _halt_words(job)):  # an engine before this one may have said so
+        if halted == (message == _describe_halt(job)):  # an engine before this one may have said so
             return
         if halted:
-            self._halted[job_id], message = message, _halt_words(job)
+            self._halted[job_id], message = message, _describe_halt(job)
         else:
             message = self._halted.pop(job_id, None)
         with self.database.transaction() as tx:
@@ -211,7 +211,7 @@ class Scheduler:
             return
         if folder.worker.exists() or folder.result.exists():  # it came between the two looks
             return
-        self._end(job, at, lost(job, folder, self._last_exit(job)))
+        self._end(job, at, build_lost_ending(job, folder, self._last_exit(job)))
 
     def _last_exit(self, job: Job) -> int | None:
         """Exit code of the job's own worker, where it was seen; of one that has not announced itself 3 says
@@ -224,7 +224,7 @@ class Scheduler:
     def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
         """SIGTERM once, SIGKILL when the grace is over."""
         asked_at = self._terminated.get(job["job_id"])
-        over = at - job_queue.epoch(requested_at) >= CANCEL_SECONDS
+        over = at - job_queue.to_epoch(requested_at) >= CANCEL_SECONDS
         over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
         if over or job["job_id"] not in self._terminated:
             self.launcher.stop(self._worker_of(job), over)
@@ -237,7 +237,7 @@ class Scheduler:
             return
         if ending.status == "lost" and job["cancel_requested_at"]:
             ending = Ending("cancelled")  # it was killed because the user asked it to stop
-        clear_aside(self.home, job)
+        clear_partial_files(self.home, job)
         clear_logged(self.home, job)
         if ending.status == "finished":
             try:
@@ -249,11 +249,11 @@ class Scheduler:
                     job_queue.note_removals(tx, self.home, [path for path in needed if path.exists()])
             except Exception as error:
                 log.exception("The result of %s can't be stored", job["job_id"])
-                ending = Ending("failed", error=describe(error))
+                ending = Ending("failed", error=describe_error(error))
             else:
                 remove_noted(self.database, self.home)
                 return
-        clear_made(self.database, self.home, job)
+        clear_unfinished_output(self.database, self.home, job)
         with self.database.transaction() as tx:
             job_queue.finish(tx, job["job_id"], ending.status, at, error=ending.error)
 
@@ -272,20 +272,20 @@ class Scheduler:
             active = job_queue.with_status(tx, ACTIVE)
             busy = {job["device"] for job in active if holds_device(job)}
             free = [device for device in self.devices if device not in busy]
-            light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
+            light = not any(job["lane"] == "light" and not _is_in_background(job) for job in active)
             spare = not any(job["lane"] == "light" for job in active)  # for measuring
             beside = not any(job["lane"] == "beside" for job in active)
-            for job in sorted(self._ready(tx, at), key=_turn):
+            for job in sorted(self._ready(tx, at), key=_get_priority):
                 if job["lane"] == "device" and free:
                     device = free.pop(0)
                 elif job["lane"] == "beside" and beside:
                     accelerators = [name for name in free if name != PROCESSOR]
-                    if not accelerators and not _leaves_room(tx, [*active, *claimed]):
+                    if not accelerators and not _has_room(tx, [*active, *claimed]):
                         continue
                     device, beside = (accelerators or [PROCESSOR])[0], False
-                elif job["lane"] == "light" and _in_background(job) and spare:
+                elif job["lane"] == "light" and _is_in_background(job) and spare:
                     device, spare = "cpu", False
-                elif job["lane"] == "light" and not _in_background(job) and light:
+                elif job["lane"] == "light" and not _is_in_background(job) and light:
                     device, light, spare = "cpu", False, False
                 else:
                     continue
@@ -295,14 +295,14 @@ class Scheduler:
 
     def _ready(self, tx: Transaction, at: float) -> list[WaitingJob]:
         """Queued jobs for which all that they wait for is finished; those for which that can't come fail."""
-        waiting = job_queue.waiting(tx)
+        waiting = job_queue.list_waiting(tx)
         others = {name for job in waiting if not job["ready"] for name in job["after_jobs"]}
         before = job_queue.statuses(tx, others)
         for job in waiting:
             for job_id in () if job["ready"] else job["after_jobs"]:
                 other = before.get(job_id)
                 if other is None or other["status"] in ("failed", "cancelled", "lost"):
-                    error = _blocked(other, job_id)
+                    error = _build_blocked_error(other, job_id)
                     job_queue.finish(tx, job["job_id"], "failed", at, error=error)
                     if own := before.get(job["job_id"]):  # others may wait for it in turn
                         own["status"], own["error"] = "failed", error
@@ -315,19 +315,19 @@ class Scheduler:
             order = self.handlers.write_order(self.database, self.home, job)
             self.launcher.start(order.path, job["kind"])
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
-            self._end(job, at, Ending("failed", error=describe(error)))
+            self._end(job, at, Ending("failed", error=describe_error(error)))
         self._launched[job["job_id"]] = at
 
 
-def _ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
+def _build_ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
     """What the worker wrote last; where it stopped though nobody cancelled the job, with what made it."""
-    ending = of_result(outcome)
+    ending = build_ending(outcome)
     if ending.status == "cancelled" and not ending.error and not job["cancel_requested_at"]:
-        return Ending("cancelled", error=stopped_from_outside(job, folder))
+        return Ending("cancelled", error=build_external_stop_error(job, folder))
     return ending
 
 
-def _halt_words(job: Job) -> str:
+def _describe_halt(job: Job) -> str:
     return f"Its process is halted (SIGSTOP); `kill -CONT {job['pid']}` lets it go on"
 
 
@@ -336,7 +336,7 @@ def holds_device(job: Job) -> bool:
     return job["lane"] == "device" or (job["lane"] == "beside" and job["device"] != PROCESSOR)
 
 
-def memory_of(pid: int | None) -> int:
+def measure_memory(pid: int | None) -> int:
     """Bytes that a process holds; 0 where there is none."""
     if pid is None:
         return 0
@@ -346,27 +346,27 @@ def memory_of(pid: int | None) -> int:
         return 0
 
 
-def _leaves_room(db: Queryable, active: Sequence[Job]) -> bool:
+def _has_room(db: Queryable, active: Sequence[Job]) -> bool:
     """Whether a job may load models on the processor beside these: what they may take yet, by what they said
     before they began, leaves MIN_LEFT of the machine's memory."""
     if not active:
         return True
-    most = [(runs.most_memory_gib(db, job["job_id"]) or 0.0) * GIB for job in active]
-    yet = sum(max(0.0, gib - memory_of(job["pid"])) for gib, job in zip(most, active, strict=True))
+    most = [(runs.get_max_memory_gib(db, job["job_id"]) or 0.0) * GIB for job in active]
+    yet = sum(max(0.0, gib - measure_memory(job["pid"])) for gib, job in zip(most, active, strict=True))
     memory = psutil.virtual_memory()
-    return bool(memory.available - yet >= MIN_LEFT * memory.total)
+    return bool(memory.available - yet >= MIN_FREE_MEMORY_SHARE * memory.total)
 
 
-def _turn(job: WaitingJob) -> tuple[bool, bool]:
+def _get_priority(job: WaitingJob) -> tuple[bool, bool]:
     """What gives way to others comes after them."""
-    return job["lane"] == "beside", _in_background(job)
+    return job["lane"] == "beside", _is_in_background(job)
 
 
-def _in_background(job: Job | WaitingJob) -> bool:
+def _is_in_background(job: Job | WaitingJob) -> bool:
     return JOB_KINDS[job["kind"]].in_background
 
 
-def _blocked(other: JobState | None, job_id: str) -> ErrorDocument:
+def _build_blocked_error(other: JobState | None, job_id: str) -> ErrorDocument:
     title = other["title"] if other else job_id
     what = other["status"] if other else "deleted"
     because = f" {other['error']['message']}" if other and other["error"] else ""

@@ -21,17 +21,17 @@ from store.core.job_folder import JobDir, read_json, write_json
 from store.core.job_kinds import ASKS
 from store.core.rights import OWNER
 from store.core.schemas import ErrorDocument, Person
-from store.jobs.job_queue import new_id
-from store.jobs.schemas import JobOrder, Outcome, WorkerRecord
+from store.jobs.job_queue import create_id
+from store.jobs.schemas import JobSpec, Outcome, WorkerRecord
 
 log = logging.getLogger(__name__)
 
-SECONDS = 150.0  # the first preview of a large data set counts its tokens
+TIMEOUT_SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
 Body = Mapping[str, object]  # of an ask; its worker checks it
 
 
-class AskRunner:
+class QueryRunner:
     """`await asks(name, body, person)` gives the answer, or raises the error that the worker met. `complete`
     adds to a body what a worker needs of the store, whoever asks; `check` raises where a person may not ask
     for what a body names."""
@@ -42,7 +42,7 @@ class AskRunner:
         home: Home,
         device: str,
         check: Callable[[str, Body, Person], None],
-        seconds: float = SECONDS,
+        seconds: float = TIMEOUT_SECONDS,
         complete: Callable[[str, Body], Body] = lambda name, body: body,
     ) -> None:
         self.launcher = launcher
@@ -58,7 +58,7 @@ class AskRunner:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
         await asyncio.to_thread(self.check, name, body, person)
         complete = await asyncio.to_thread(self.complete, name, body)
-        folder = order_folder(self.home, name, self.device, complete)
+        folder = create_order_folder(self.home, name, self.device, complete)
         try:
             self.launcher.start(folder.path, name)
             outcome = await self._outcome(name, folder)
@@ -106,12 +106,12 @@ class AskRunner:
         remove_tree(folder.path)
 
 
-def order_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
+def create_order_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
     """A folder with the order for a worker that has no row in the store; whoever makes it removes it."""
-    job_id = new_id("ask", time.time())
+    job_id = create_id("ask", time.time())
     folder = JobDir(home.asks / job_id)
     folder.path.mkdir()
-    order: JobOrder = {
+    order: JobSpec = {
         "job_id": job_id,
         "kind": kind,
         "home": str(home.path),

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.worker import process
-from engine.worker.machine_load import uncollected
+from engine.worker.machine_load import pause_garbage_collection
 from store.core.job_kinds import JOB_KINDS
 
 FORK_SAFE = ("numpy", "pandas", "pyarrow.parquet", "torch", "transformers", "accelerate")
@@ -64,7 +64,7 @@ def _rehearse() -> None:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    footprint.warm_up()
+    footprint.warm_up_rehearsal()
     torch.set_num_threads(threads)
 
 
@@ -82,7 +82,7 @@ def fork(path: str) -> int:
     code = 1
     try:
         os.setsid()
-        _become_ordinary()
+        _reset_child_process()
         code = process.main([path])
     finally:  # an error shows in the job's log, and the child never returns into the loop of its parent
         if sys.exc_info()[1] is not None:
@@ -92,7 +92,7 @@ def fork(path: str) -> int:
         os._exit(code)
 
 
-def _become_ordinary() -> None:
+def _reset_child_process() -> None:
     """Undo what only the parent needs: signal handlers, stdin, the shared random state, torch's pool.
 
     In a fork, torch replaces its thread pool at the first use, without a lock: of two threads of the first
@@ -110,7 +110,7 @@ def _become_ordinary() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def reaper(running: dict[int, str]) -> Callable[..., None]:
+def make_reaper(running: dict[int, str]) -> Callable[..., None]:
     """A SIGCHLD handler that takes ended children and reports how each ended."""
 
     def reap(*_: object) -> None:
@@ -126,7 +126,7 @@ def reaper(running: dict[int, str]) -> Callable[..., None]:
 def serve() -> None:
     """Fork for every line of stdin until it ends."""
     running: dict[int, str] = {}
-    signal.signal(signal.SIGCHLD, reaper(running))
+    signal.signal(signal.SIGCHLD, make_reaper(running))
     for line in sys.stdin:
         path = json.loads(line)["path"]
         # Held back until the child is noted, so that "ended" can't come before "started".
@@ -140,7 +140,7 @@ def serve() -> None:
 def main() -> int:
     """Import, then serve. 3: an import initialised CUDA, so that no fork could use the GPU."""
     began = time.monotonic()
-    with uncollected():
+    with pause_garbage_collection():
         problems = preload()
         gc.freeze()  # leaves the pages of imported modules shared with the children
     import torch

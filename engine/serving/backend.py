@@ -26,16 +26,16 @@ import psutil
 import uvicorn
 
 from engine.serving.protocol.app import Answerer, build
-from engine.worker.process import describe
+from engine.worker.process import describe_error
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
 from store.core.job_folder import write_json
-from store.core.processes import ProcessRecord, process_start
+from store.core.processes import ProcessRecord, get_process_start
 from store.registry.version_folders import check_sealed
 from store.serving.backend_config import BackendConfig
 from store.serving.schemas import BackendReady, BackendSpec
 
-LOOK_SECONDS = 0.5  # between two looks at the parent
+POLL_SECONDS = 0.5  # between two looks at the parent
 FAILED = 1
 
 
@@ -48,16 +48,16 @@ def read_spec(path: Path) -> BackendSpec:
     return cast(BackendSpec, BackendConfig.parse(document).model_dump())
 
 
-def end_with_parent(pid: int, path: str) -> None:
+def exit_with_parent(pid: int, path: str) -> None:
     """From now on this process ends when that one is gone. Raises StateError where it is gone already."""
     try:
-        parent = ProcessRecord("", pid, process_start(pid))
+        parent = ProcessRecord("", pid, get_process_start(pid))
     except psutil.NoSuchProcess as error:
         raise StateError(f"The process {pid}, for which this backend works, is gone.") from error
 
     def look() -> None:
         while parent.process() is not None:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         with contextlib.suppress(OSError):
             os.unlink(path)
         os._exit(FAILED)  # nothing that it does is wanted any more
@@ -83,12 +83,12 @@ def open_engine(spec: BackendSpec) -> Answerer:
     """The engine of the spec, its model loaded. Raises what loading raises."""
     check_registered(spec)
     if spec["engine"] == "llama.cpp":
-        from engine.serving.llama_backend import LlamaAnswers
+        from engine.serving.llama_backend import LlamaAnswerer
 
-        return LlamaAnswers(spec)
-    from engine.serving.torch_backend.answering import open_worker
+        return LlamaAnswerer(spec)
+    from engine.serving.torch_backend.answering import load_answerer
 
-    return open_worker(spec)
+    return load_answerer(spec)
 
 
 class BackendServer(uvicorn.Server):
@@ -106,7 +106,7 @@ class BackendServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listening(path: str) -> socket.socket:
+def bind_unix_socket(path: str) -> socket.socket:
     """A socket at the path, for this user alone."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -123,9 +123,9 @@ def listening(path: str) -> socket.socket:
 def serve(spec: BackendSpec, ready: Path) -> None:
     """Load, say so, answer until asked to end."""
     began = time.monotonic()
-    end_with_parent(spec["parent"], spec["socket"])
+    exit_with_parent(spec["parent"], spec["socket"])
     engine = open_engine(spec)
-    listener = listening(spec["socket"])
+    listener = bind_unix_socket(spec["socket"])
     word: BackendReady = {
         "pid": os.getpid(),
         "seconds": time.monotonic() - began,
@@ -154,7 +154,7 @@ def main(argv: list[str]) -> int:
         serve(read_spec(path), ready)
     except Exception as error:  # noqa: BLE001 (the border: nothing may end without a word)
         traceback.print_exc()
-        write_json(failed, describe(error))
+        write_json(failed, describe_error(error))
         return FAILED
     return 0
 

@@ -9,32 +9,32 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from engine.server import audit_log
-from engine.server.command import MADE, Command
+from engine.server.command import CREATED, Command
 from engine.server.file_removal import remove_noted
-from engine.serving.endpoint_folders import EndpointFolder, served_config, tell_keys
+from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config, sync_keys
 from store.core.errors import ConfigError, ForbiddenError, StateError
 from store.core.home import Home
 from store.core.rights import RIGHTS
 from store.core.schemas import Person
 from store.db.database import Database, Queryable, Transaction
-from store.http.access import hashed, new_secret
-from store.http.schemas import Done
+from store.http.access import create_secret, hash_secret
+from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
 from store.monitoring import monitors
 from store.serving import endpoints
 from store.serving.config import (
     FIRST_PORT,
     ChangeEndpoint,
+    EndpointReference,
     EndpointSettings,
-    KeyName,
+    KeyReference,
     MakeEndpoint,
-    NamedEndpoint,
     NewKey,
 )
-from store.serving.schemas import EndpointKeyMade, EndpointMade, EndpointRow
+from store.serving.schemas import CreatedEndpoint, CreatedEndpointKey, EndpointRow
 
 KEY = "tbe_"  # what keys of endpoints begin with
-MOST_KEYS = 1000
+MAX_KEYS = 1000
 PORTS = 200
 
 
@@ -46,30 +46,36 @@ class EndpointCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        by_endpoint = audit_log.by_endpoint
+        by_endpoint = audit_log.find_endpoint_subject
         return {
-            "make_endpoint": Command(MakeEndpoint, self.make_endpoint, MADE, makes_work=True, by_person=True),
+            "make_endpoint": Command(
+                MakeEndpoint, self.make_endpoint, CREATED, makes_work=True, by_person=True
+            ),
             "change_endpoint": Command(ChangeEndpoint, self.change_endpoint, by_endpoint, by_person=True),
-            "start_endpoint": Command(NamedEndpoint, self.start_endpoint, by_endpoint, makes_work=True),
-            "stop_endpoint": Command(NamedEndpoint, self.stop_endpoint, by_endpoint),
-            "delete_endpoint": Command(NamedEndpoint, self.delete_endpoint, by_endpoint),
+            "start_endpoint": Command(EndpointReference, self.start_endpoint, by_endpoint, makes_work=True),
+            "stop_endpoint": Command(EndpointReference, self.stop_endpoint, by_endpoint),
+            "delete_endpoint": Command(EndpointReference, self.delete_endpoint, by_endpoint),
             "make_key": Command(NewKey, self.make_key, by_endpoint, by_person=True),
-            "revoke_key": Command(KeyName, self.revoke_key, audit_log.by_endpoint_key, by_person=True),
+            "revoke_key": Command(
+                KeyReference, self.revoke_key, audit_log.find_endpoint_key_subject, by_person=True
+            ),
         }
 
-    def make_endpoint(self, body: MakeEndpoint, person: Person) -> EndpointMade:
+    def make_endpoint(self, body: MakeEndpoint, person: Person) -> CreatedEndpoint:
         """A new endpoint, refused where one of its subjects can't be served."""
         now = self.clock()
         settings = EndpointSettings.parse(body.model_dump(exclude={"name", "start", "with_key"}))
         _check_keys_sent(settings, None, person)
         with self.database.transaction() as tx:
-            if body.name in endpoints.names(tx):
+            if body.name in endpoints.list_names(tx):
                 raise ConfigError(
                     f"There is an endpoint {body.name!r} already.", fix="Give another name.", field="name"
                 )
-            settings = settings.model_copy(update={"port": settings.port or _free_port(tx, settings.host)})
+            settings = settings.model_copy(
+                update={"port": settings.port or _find_free_port(tx, settings.host)}
+            )
             row: EndpointRow = {
-                "endpoint_id": job_queue.new_id("endpoint", now),
+                "endpoint_id": job_queue.create_id("endpoint", now),
                 "name": body.name,
                 "wanted": "running" if body.start else "stopped",
                 "wanted_at": now,
@@ -78,12 +84,12 @@ class EndpointCommands:
                 "created_by_name": person["name"],
                 "created_at": now,
             }
-            served_config(tx, self.home, row)
+            build_gateway_config(tx, self.home, row)
             endpoints.add(tx, row)
             key = self._new_key(tx, row["endpoint_id"], person, body.with_key) if body.with_key else None
         return {"endpoint_id": row["endpoint_id"], "name": row["name"], "key": key["key"] if key else None}
 
-    def change_endpoint(self, body: ChangeEndpoint, person: Person) -> Done:
+    def change_endpoint(self, body: ChangeEndpoint, person: Person) -> EmptyAnswer:
         """Other settings. What runs goes on until all that is new is ready."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
@@ -96,26 +102,26 @@ class EndpointCommands:
                     fix="Stop it, change it, and start it again.",
                 )
             row["settings"] = settings.model_dump()
-            served_config(tx, self.home, row)
+            build_gateway_config(tx, self.home, row)
             endpoints.set_settings(tx, row["endpoint_id"], row["settings"])
         return {}
 
-    def start_endpoint(self, body: NamedEndpoint) -> Done:
+    def start_endpoint(self, body: EndpointReference) -> EmptyAnswer:
         """Have it run; of one that runs, what did not start is tried again."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
-            served_config(tx, self.home, row)
-            endpoints.set_wanted(tx, row["endpoint_id"], "running", self.clock())
+            build_gateway_config(tx, self.home, row)
+            endpoints.set_running(tx, row["endpoint_id"], "running", self.clock())
         return {}
 
-    def stop_endpoint(self, body: NamedEndpoint) -> Done:
+    def stop_endpoint(self, body: EndpointReference) -> EmptyAnswer:
         """Have it finish what is under way, and end."""
         with self.database.transaction() as tx:
             endpoint_id = endpoints.get(tx, body.endpoint)["endpoint_id"]
-            endpoints.set_wanted(tx, endpoint_id, "stopped", self.clock())
+            endpoints.set_running(tx, endpoint_id, "stopped", self.clock())
         return {}
 
-    def delete_endpoint(self, body: NamedEndpoint) -> Done:
+    def delete_endpoint(self, body: EndpointReference) -> EmptyAnswer:
         """Remove one that has ended, with its keys, its log, and what the monitor keeps of it."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
@@ -133,7 +139,7 @@ class EndpointCommands:
 
     # -- keys ---------------------------------------------------------------------------------------
 
-    def make_key(self, body: NewKey, person: Person) -> EndpointKeyMade:
+    def make_key(self, body: NewKey, person: Person) -> CreatedEndpointKey:
         """A key in the name of whoever asks."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
@@ -145,14 +151,14 @@ class EndpointCommands:
 
     def _new_key(
         self, tx: Transaction, endpoint_id: str, person: Person, name: str, *quotas: int | None
-    ) -> EndpointKeyMade:
-        working = [key for key in endpoints.keys_of_endpoint(tx, endpoint_id) if key["revoked_at"] is None]
-        if len(working) >= MOST_KEYS:
+    ) -> CreatedEndpointKey:
+        working = [key for key in endpoints.list_keys(tx, endpoint_id) if key["revoked_at"] is None]
+        if len(working) >= MAX_KEYS:
             raise StateError(
                 f"There are {len(working):,} keys, as many as one endpoint may have.", fix="Revoke some."
             )
-        now, secret = self.clock(), KEY + new_secret()
-        key_id = job_queue.new_id("key", now)
+        now, secret = self.clock(), KEY + create_secret()
+        key_id = job_queue.create_id("key", now)
         requests, tokens = quotas or (None, None)
         endpoints.add_key(
             tx,
@@ -162,15 +168,15 @@ class EndpointCommands:
                 "person_id": person["person_id"],
                 "person_name": person["name"],
                 "name": name,
-                "secret": hashed(secret),
+                "secret": hash_secret(secret),
                 "requests_per_minute": requests,
                 "tokens_per_day": tokens,
-                "created_at": job_queue.utc(now),
+                "created_at": job_queue.to_utc(now),
             },
         )
         return {"key_id": key_id, "key": secret}
 
-    def revoke_key(self, body: KeyName, person: Person) -> Done:
+    def revoke_key(self, body: KeyReference, person: Person) -> EmptyAnswer:
         """It opens nothing from now on, and what it has under way ends."""
         with self.database.transaction() as tx:
             key = endpoints.get_key(tx, body.key)
@@ -178,7 +184,7 @@ class EndpointCommands:
                 raise ForbiddenError(
                     f"This key is {key['person_name']}'s.", fix="Its owner and admins can revoke it."
                 )
-            endpoints.revoke_key(tx, body.key, job_queue.utc(self.clock()))
+            endpoints.revoke_key(tx, body.key, job_queue.to_utc(self.clock()))
         self._tell_keys(key["endpoint_id"])
         return {}
 
@@ -187,7 +193,7 @@ class EndpointCommands:
         folder = EndpointFolder(self.home, endpoint_id)
         if folder.process():
             with suppress(OSError):
-                tell_keys(self.database, folder)
+                sync_keys(self.database, folder)
 
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
@@ -203,7 +209,7 @@ def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, p
         )
 
 
-def _free_port(db: Queryable, host: str) -> int:
+def _find_free_port(db: Queryable, host: str) -> int:
     """The first port that neither another endpoint nor another program has."""
     taken = {row["settings"].get("port") for row in endpoints.listed(db)}
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):

@@ -40,7 +40,7 @@ from store.serving.schemas import (
 )
 
 TAIL_BYTES = 256 * 1024
-_telling_keys = threading.Lock()
+_keys_lock = threading.Lock()
 
 
 class EndpointFolder:
@@ -128,15 +128,15 @@ def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None
                 )
 
 
-def tell_keys(database: Queryable, folder: EndpointFolder) -> None:
+def sync_keys(database: Queryable, folder: EndpointFolder) -> None:
     """Have the gateway take the keys that the store has now. Commands and the supervisor do so, one after the
     other: else one that read before a key was made, or revoked, could write after."""
-    with _telling_keys:
-        keys = endpoints.keys_for_gateway(database, folder.path.name)
+    with _keys_lock:
+        keys = endpoints.list_gateway_keys(database, folder.path.name)
         folder.tell("keys.json", {"keys": keys})
 
 
-EVERYWHERE = ("0.0.0.0", "::")
+WILDCARD_HOSTS = ("0.0.0.0", "::")
 SHARED_METHODS = ("lora", "dora", "rslora", "pissa", "qlora")  # whose adapters one base holds several of
 
 
@@ -152,31 +152,35 @@ class ServedSubject:
     choice: RouteChoice | None = None  # of an address
 
 
-def resolved(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
+def resolve_subject(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
     """What a route's subject is. Raises NotFoundError, StateError and ConfigError that name it."""
     subject = route.subject
     if route.is_address:
         assert route.remote
-        settings.address_policy(db, home).check(subject, "subject")
+        settings.get_address_policy(db, home).check(subject, "subject")
         return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
     if model_versions.is_reference(subject):
         version = model_versions.get_version(db, subject)
         folder = home.path / version["folder"]
         base = version["base_model"] if version["adapter"] else None
-        return _of_folder(f"{version['name']}@{version['version']}", folder, home, base)
+        return _resolve_folder(f"{version['name']}@{version['version']}", folder, home, base)
     own = home.models / subject
     if own.is_dir() and Path(subject).name == subject:
         of_gguf = not (own / "config.json").exists() and any(own.glob("*.gguf"))
-        return _of_folder(subject, own, home, None) if of_gguf else ServedSubject(subject, "worker", subject)
+        return (
+            _resolve_folder(subject, own, home, None)
+            if of_gguf
+            else ServedSubject(subject, "worker", subject)
+        )
     path = Path(subject).expanduser()
     if path.is_absolute() and path.exists():
-        return _of_folder(path.name, path, home, None)
-    return _of_run(db, home, subject)
+        return _resolve_folder(path.name, path, home, None)
+    return _resolve_run(db, home, subject)
 
 
-def _of_run(db: Queryable, home: Home, name: str) -> ServedSubject:
+def _resolve_run(db: Queryable, home: Home, name: str) -> ServedSubject:
     try:
-        run = runs.one_run(db, name)
+        run = runs.get_only_run(db, name)
     except NotFoundError as error:
         raise NotFoundError(
             f"There is no run, model, registered version or file {name!r} to serve.",
@@ -187,10 +191,10 @@ def _of_run(db: Queryable, home: Home, name: str) -> ServedSubject:
         raise StateError(
             f"{run['name']} is {run['status']} and has left no model.", fix="Serve a run that has finished."
         )
-    return _of_folder(run["name"], folder.model, home, None)
+    return _resolve_folder(run["name"], folder.model, home, None)
 
 
-def _of_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
+def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
     """A GGUF file, a folder with one, an adapter or whole weights."""
     if not path.exists():
         raise StateError(
@@ -281,7 +285,7 @@ class _Backends:
         return backends
 
 
-def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
+def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
     """What the gateway of an endpoint is told. Raises what `resolved` does."""
     asked = EndpointSettings.parse(row["settings"])
     drafts = _Backends(asked)
@@ -290,7 +294,7 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
             model.name,
             [
                 (route, subject, *drafts.place(subject))
-                for route, subject in _subjects(db, home, model.routes)
+                for route, subject in _resolve_subjects(db, home, model.routes)
             ],
         )
         for model in asked.models
@@ -299,7 +303,7 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
     models: list[ServedModel] = []
     for name, routes in placed:
         made = [
-            _route(route, subject, backends[key]["backend_id"], asked_as)
+            _build_route(route, subject, backends[key]["backend_id"], asked_as)
             for route, subject, key, asked_as in routes
         ]
         models.append({"name": name, "routes": made})
@@ -310,7 +314,7 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
         "home": str(home.path),
         "host": asked.host,
         "port": asked.port or 0,
-        "allow_host": [*asked.allow_host, *_own_names(asked.host)],
+        "allow_host": [*asked.allow_host, *_list_host_names(asked.host)],
         "networks": settings.networks(db),
         "models": models,
         "backends": list(backends.values()),
@@ -319,18 +323,18 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
     }
 
 
-def _own_names(host: str) -> list[str]:
+def _list_host_names(host: str) -> list[str]:
     """By which an endpoint that is open to other machines is asked without more being said."""
-    return [] if is_loopback(host) or host in EVERYWHERE else [host]
+    return [] if is_loopback(host) or host in WILDCARD_HOSTS else [host]
 
 
-def _subjects(
+def _resolve_subjects(
     db: Queryable, home: Home, routes: list[RouteChoice]
 ) -> list[tuple[RouteChoice, ServedSubject]]:
-    return [(route, resolved(db, home, route)) for route in routes]
+    return [(route, resolve_subject(db, home, route)) for route in routes]
 
 
-def _route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:
+def _build_route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:
     return {
         "subject": route.subject,
         "version": subject.version,

@@ -18,17 +18,17 @@ TEXT, ARRAY = 8, 9  # kinds of values
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TOKENS = "tokenizer.ggml.tokens"
 
-Place = tuple[int, int]  # of a text: where it begins, and its bytes
+TextSpan = tuple[int, int]  # of a text: where it begins, and its bytes
 
 
-class GgufHead:
+class GgufHeader:
     """Raises ModelError where the file is no GGUF file, or a field of another kind than is asked for."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._numbers: dict[str, int | float] = {}
-        self._texts: dict[str, Place] = {}
-        self._tokens: Place = (0, 0)  # where the array begins, and how many there are
+        self._texts: dict[str, TextSpan] = {}
+        self._tokens: TextSpan = (0, 0)  # where the array begins, and how many there are
         try:
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -104,7 +104,7 @@ class GgufHead:
             raise ValueError(f"a value is of the kind {kind}")
         return FORMATS[kind]
 
-    def _text_at(self, at: int) -> Place:
+    def _text_at(self, at: int) -> TextSpan:
         (size,) = struct.unpack_from("<Q", self._bytes, at)
         self._checked(at + 8, size)
         return at + 8, size
@@ -118,7 +118,7 @@ class GgufHead:
             raise ValueError("it ends in the middle of its fields")
         return at + size
 
-    def _text(self, place: Place) -> str:
+    def _text(self, place: TextSpan) -> str:
         at, size = place
         return self._bytes[at : at + size].decode("utf-8", "replace")
 

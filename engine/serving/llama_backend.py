@@ -21,13 +21,13 @@ from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from engine.models.tokenization.template_limits import limit_templates
-from engine.serving.gguf_metadata import GgufHead
+from engine.serving.gguf_metadata import GgufHeader
 from engine.serving.protocol.answers import (
     CONTEXT_EXCEEDED,
     TOOL_FIELDS,
     JsonObject,
-    Refused,
-    completion_logprobs,
+    RequestError,
+    build_completion_logprobs,
 )
 from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.request_bodies import FIELDS, ChatBody, ChatTurn, CompletionBody, parse
@@ -41,7 +41,7 @@ BEGIN_TOKEN, END_TOKEN = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_toke
 class ChatTemplate:
     """That of one file; false where it has none."""
 
-    def __init__(self, head: GgufHead) -> None:
+    def __init__(self, head: GgufHeader) -> None:
         limit_templates()
         self._source = head.text(TEMPLATE)
         self.begin = head.token(BEGIN_TOKEN)
@@ -61,7 +61,7 @@ class ChatTemplate:
                 [messages], chat_template=self._source, add_generation_prompt=True, **self._names
             )
         except (TemplateError, TypeError, ValueError) as error:
-            raise Refused(
+            raise RequestError(
                 f"The model's chat template refuses the conversation: {error}.", field="messages"
             ) from error
         return str(rendered[0][0])
@@ -77,7 +77,7 @@ class ChatTemplate:
 log = logging.getLogger("backend")
 
 # Of all answers, beside what the request says: the model's own distribution, nothing cut off from it.
-PLAIN = {
+DEFAULT_SAMPLING = {
     "temperature": 1.0,
     "top_p": 1.0,
     "top_k": 0,
@@ -89,18 +89,21 @@ SEEDS = 2**32 - 1  # more are none for llama.cpp; the last one of 32 bits stands
 END = object()
 
 
-class LlamaAnswers:
+class LlamaAnswerer:
     """One loaded GGUF model."""
 
     def __init__(self, spec: BackendSpec) -> None:
         """Load it. Raises ConfigError and ModelError."""
         self._spec = spec
-        path = _gguf(spec)
-        head = GgufHead(path)
-        context, trained = _context(spec), head.number(f"{head.text('general.architecture')}.context_length")
+        path = _find_gguf(spec)
+        head = GgufHeader(path)
+        context, trained = (
+            _compute_context(spec),
+            head.number(f"{head.text('general.architecture')}.context_length"),
+        )
         self._context = min(context, trained) if trained and trained > 0 else context
         self._template = ChatTemplate(head)
-        self._server = xllamacpp.Server(_params(spec, path, self._context))
+        self._server = xllamacpp.Server(_build_params(spec, path, self._context))
         self._begins = self._adds_begin()
         self._places = asyncio.Semaphore(spec["max_streams"])
         self._running = self._waiting = 0
@@ -128,24 +131,24 @@ class LlamaAnswers:
         asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
             others = ", ".join(self._spec["names"])
-            raise Refused(
+            raise RequestError(
                 f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
             )
         self._check(asked)
-        given = _given(asked) | {"prompt": await asyncio.to_thread(self._prompt, asked)}
+        given = _build_request(asked) | {"prompt": await asyncio.to_thread(self._prompt, asked)}
         if most_answer := self._spec.get("most_answer"):
             given.setdefault("max_tokens", most_answer)
         documents = self._documents(given, _LlamaForm(asked))
         first = await anext(documents)
         if "error" in first:
             await documents.aclose()
-            raise _refused(first["error"], "messages" if kind == "chat" else "prompt")
+            raise _convert_error(first["error"], "messages" if kind == "chat" else "prompt")
         if asked.stream:
-            return Stream(_after(first, documents))
-        return WholeAnswer(await _gathered(_after(first, documents), asked))
+            return Stream(_continue_stream(first, documents))
+        return WholeAnswer(await _collect_stream(_continue_stream(first, documents), asked))
 
     def _prompt(self, asked: ChatBody | CompletionBody) -> str:
         """The text to go on with. A beginning that llama.cpp adds is not written twice. Raises Refused."""
@@ -165,33 +168,33 @@ class LlamaAnswers:
             return False
 
         self._call({"prompt": self._template.begin, "max_tokens": 1, "stream": False}, keep)
-        counts = _parsed(documents[-1]).get("usage") or {}
+        counts = _parse_document(documents[-1]).get("usage") or {}
         return bool(counts.get("prompt_tokens", 1) > 1)
 
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
-            raise Refused("stream_options goes with stream.", field="stream_options")
+            raise RequestError("stream_options goes with stream.", field="stream_options")
         if isinstance(asked, ChatBody) and (asked.of_tools or asked.tool_choice not in (None, "none")):
-            raise Refused(
+            raise RequestError(
                 "A GGUF file calls no functions here: serve the model that it was made of by our own worker,"
                 " or describe the functions in the system message and ask for JSON by response_format.",
                 code="unsupported_parameter",
                 field="tools",
             )
         if (asked.n or 1) > 1:  # llama.cpp makes several, and counts the tokens of one
-            raise Refused(
+            raise RequestError(
                 f"n is {asked.n}, and this backend makes one answer to a request.",
                 code="unsupported_parameter",
                 field="n",
             )
         if isinstance(asked, CompletionBody) and not isinstance(asked.prompt, str):
-            raise Refused("This backend takes one prompt at a time, as a text.", field="prompt")
+            raise RequestError("This backend takes one prompt at a time, as a text.", field="prompt")
         wished = asked.max_tokens
         if isinstance(asked, ChatBody):
             wished = asked.max_completion_tokens or asked.max_tokens
             _ = asked.alternatives  # raises where they contradict each other
         if wished and wished >= self._context:
-            raise Refused(
+            raise RequestError(
                 f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as answer.",
                 code=CONTEXT_EXCEEDED,
                 field="max_tokens",
@@ -234,26 +237,26 @@ class LlamaAnswers:
         self._server.handle_completions(dict(given), take)
 
 
-async def _after(
+async def _continue_stream(
     first: JsonObject, documents: AsyncGenerator[JsonObject, None]
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     try:
         yield first
         async for document in documents:
             if "error" in document:
-                raise _refused(document["error"], None)
+                raise _convert_error(document["error"], None)
             yield document
     finally:
         await documents.aclose()
 
 
-async def _gathered(
+async def _collect_stream(
     documents: AsyncIterator[Mapping[str, Any]], asked: ChatBody | CompletionBody
 ) -> Mapping[str, Any]:
     """The chunks of a stream as one answer: llama.cpp is always asked for a stream, as nothing else can be
     left in the middle."""
     chat = isinstance(asked, ChatBody)
-    gathered = [_GatheredChoice() for _ in range(asked.n or 1)]
+    gathered = [_ChoiceBuilder() for _ in range(asked.n or 1)]
     head: JsonObject = {}
     counts = None
     async for document in documents:
@@ -265,7 +268,7 @@ async def _gathered(
     return head | {"object": kind, "choices": choices, "usage": counts}
 
 
-class _GatheredChoice:
+class _ChoiceBuilder:
     """One choice, put together from its pieces."""
 
     def __init__(self) -> None:
@@ -288,7 +291,7 @@ class _GatheredChoice:
         return {"index": index, **own, "logprobs": self._logprobs, "finish_reason": self._reason}
 
 
-def _gguf(spec: BackendSpec) -> Path:
+def _find_gguf(spec: BackendSpec) -> Path:
     """The file. Raises ConfigError."""
     if spec["adapters"]:
         names = ", ".join(adapter["name"] for adapter in spec["adapters"])
@@ -311,13 +314,13 @@ def _gguf(spec: BackendSpec) -> Path:
     return path
 
 
-def _context(spec: BackendSpec) -> int:
+def _compute_context(spec: BackendSpec) -> int:
     """Tokens of one prompt and its answer: llama.cpp deals its memory out to the streams beforehand."""
     each = spec["max_tokens"] // spec["max_streams"]
     return min(each, spec["context"] or each)
 
 
-def _params(spec: BackendSpec, path: Path, context: int) -> Any:
+def _build_params(spec: BackendSpec, path: Path, context: int) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {spec["names"][0]}
@@ -332,13 +335,13 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
     return params
 
 
-def _given(asked: ChatBody | CompletionBody) -> JsonObject:
+def _build_request(asked: ChatBody | CompletionBody) -> JsonObject:
     """The body as llama.cpp is given it, without the prompt: always that of a completion."""
     dropped = {
         "model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs", *TOOL_FIELDS,
     }  # fmt: skip
     asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude=dropped)
-    given = PLAIN | asked_fields | {"stream": True}
+    given = DEFAULT_SAMPLING | asked_fields | {"stream": True}
     if not asked.stream:
         given["stream_options"] = {"include_usage": True}
     given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS
@@ -352,7 +355,7 @@ def _given(asked: ChatBody | CompletionBody) -> JsonObject:
     return given
 
 
-def _parsed(document: Any) -> JsonObject:
+def _parse_document(document: Any) -> JsonObject:
     parsed: JsonObject = json.loads(document) if isinstance(document, str | bytes) else dict(document)
     return parsed
 
@@ -367,7 +370,7 @@ class _LlamaForm:
 
     def document(self, document: Any) -> JsonObject:
         """One chunk; an error as it is."""
-        parsed = _parsed(document)
+        parsed = _parse_document(document)
         if "error" in parsed:
             return parsed
         for own in ("timings", "__verbose"):
@@ -391,14 +394,16 @@ class _LlamaForm:
             own = {"delta": {"content": text} if begun else {"role": "assistant", "content": text}}
             logprobs: Any = None if tokens is None else {"content": tokens}
         else:
-            logprobs = None if tokens is None else completion_logprobs(tokens, offset)
+            logprobs = None if tokens is None else build_completion_logprobs(tokens, offset)
         return {"index": index, **own, "logprobs": logprobs, "finish_reason": choice["finish_reason"]}
 
 
-def _refused(error: Any, field: str | None) -> Refused:
+def _convert_error(error: Any, field: str | None) -> RequestError:
     """Its error in the protocol's form."""
     message, kind = str(error.get("message", error)), error.get("type", "")
     if kind == "exceed_context_size_error":
-        return Refused(message, code=CONTEXT_EXCEEDED, field=field)
+        return RequestError(message, code=CONTEXT_EXCEEDED, field=field)
     status = error.get("code", 500)
-    return Refused(message, status=status if isinstance(status, int) else 500, code=kind or "engine_error")
+    return RequestError(
+        message, status=status if isinstance(status, int) else 500, code=kind or "engine_error"
+    )

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from engine.server.local_launcher import worker_environment
-from engine.serving.endpoint_folders import EndpointFolder, served_config, tell_keys
+from engine.server.local_launcher import build_worker_environment
+from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config, sync_keys
 from store.core.errors import StateError, TunebenchError
 from store.core.home import Home
 from store.core.processes import ProcessRecord, is_recent
@@ -27,7 +27,7 @@ from store.core.schemas import ErrorDocument
 from store.db.database import Database
 from store.jobs import job_queue
 from store.serving import endpoints
-from store.serving.schemas import EndpointRow, EndpointSeen, RequestLine
+from store.serving.schemas import EndpointRow, EndpointStatus, RequestLine
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +95,9 @@ class Supervisor:
             self._stop(row, folder, record, at)
             return
         self._stops.pop(row["endpoint_id"], None)
-        tell_keys(self._database, folder)
+        sync_keys(self._database, folder)
         try:
-            folder.tell("config.json", served_config(self._database, self._home, row))
+            folder.tell("config.json", build_gateway_config(self._database, self._home, row))
         except TunebenchError as error:
             self._problems[row["endpoint_id"]] = error.to_dict()
             if folder.config() is None:
@@ -128,7 +128,7 @@ class Supervisor:
             process = subprocess.Popen(
                 [*self._command, str(folder.path)],
                 cwd=PROJECT,
-                env=worker_environment(),
+                env=build_worker_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -184,7 +184,7 @@ class Supervisor:
             return
         past = {
             key["key_id"]: key["used_at"] or 0.0
-            for key in endpoints.keys_of_endpoint(self._database, state["endpoint_id"])
+            for key in endpoints.list_keys(self._database, state["endpoint_id"])
         }
         newer = {
             use["key_id"]: use["used_at"]
@@ -194,13 +194,13 @@ class Supervisor:
         if newer:
             with self._database.transaction() as tx:
                 for key, at in newer.items():
-                    endpoints.touch_key(tx, key, job_queue.utc(at))
+                    endpoints.touch_key(tx, key, job_queue.to_utc(at))
 
-    def seen(self) -> list[EndpointSeen]:
+    def seen(self) -> list[EndpointStatus]:
         """All endpoints as they stand."""
         return [self._seen(row) for row in endpoints.listed(self._database)]
 
-    def _seen(self, row: EndpointRow) -> EndpointSeen:
+    def _seen(self, row: EndpointRow) -> EndpointStatus:
         folder = EndpointFolder(self._home, row["endpoint_id"])
         return {
             **row,
@@ -208,7 +208,7 @@ class Supervisor:
             "state": folder.state(),
             "config": folder.config(),
             "problem": self._problems.get(row["endpoint_id"]),
-            "keys": endpoints.keys_of_endpoint(self._database, row["endpoint_id"]),
+            "keys": endpoints.list_keys(self._database, row["endpoint_id"]),
         }
 
     def last_requests(self, endpoint: str) -> list[RequestLine]:

@@ -11,16 +11,16 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.evaluation.evaluated_model import LOADING
-from engine.evaluation.interpolated_model import Mixing
+from engine.evaluation.evaluated_model import LOADING_MESSAGE
+from engine.evaluation.interpolated_model import ModelInterpolation
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
 from engine.evaluation.verdicts import forgetting_tradeoff
 from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, ShareRows
-from engine.worker.job import Phase, WorkerJob, always
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from store.evaluation.verdict_schemas import Interpolation, SharePoint
 from store.runs.config import Interpolate
 
-phases = always(LOADING, Phase("Scoring α"))
+phases = build_fixed_phases(LOADING_MESSAGE, Phase("Scoring α"))
 
 
 def run(job: WorkerJob) -> Interpolation:
@@ -28,7 +28,7 @@ def run(job: WorkerJob) -> Interpolation:
     asked = Interpolate.parse({"run": job.config["run_id"], "alphas": job.config["alphas"]})
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")
-    mixing = Mixing(job, asked.run)
+    mixing = ModelInterpolation(job, asked.run)
     job.status("evaluating")
     measured_ends = {alpha: mixing.measured_end(alpha) for alpha in asked.alphas}
     pace = mixing.pace([alpha for alpha, end in measured_ends.items() if end is None])
@@ -41,16 +41,16 @@ def run(job: WorkerJob) -> Interpolation:
         seconds = None if end else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
-        points.append({**_point(alpha, first, measured), "seconds": seconds})
+        points.append({**_build_point(alpha, first, measured), "seconds": seconds})
     pq.write_table(pa.concat_tables(tables), job.dir.interpolation)
     recommended = forgetting_tradeoff.recommend_share([ShareGain.of(point) for point in points])
     return {"run_id": asked.run, "split": mixing.split, "points": points, **recommended}
 
 
-def _point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> SharePoint:
+def _build_point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> SharePoint:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))
-    return forgetting_tradeoff.share_point(
+    return forgetting_tradeoff.build_share_point(
         alpha, now.tokens, ShareRows(base.loss_sum, before), ShareRows(now.loss_sum, after)
     )

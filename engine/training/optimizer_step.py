@@ -18,17 +18,24 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from engine.evaluation.training_curve.advice import FAR
+from engine.evaluation.training_curve.advice import FAR_ABOVE_DEFAULT
 from engine.models import hardware, training_state
-from engine.models.adapter_weights import Allocation
-from engine.models.batching import Replay, StepRows, TokenBatch, micro_batches, pieces, tokens_of_a_piece
+from engine.models.adapter_weights import RankAllocation
+from engine.models.batching import (
+    Replay,
+    StepRows,
+    TokenBatch,
+    build_replay_micro_batches,
+    compute_micro_batch_tokens,
+    split_into_micro_batches,
+)
 from engine.models.forward import llama_layers
 from engine.models.forward.operations import LOSS_ROWS, SummedLoss
-from engine.models.losses import Objective, TrainedTokens, picked_logits, under_plain_head
+from engine.models.losses import Objective, TokenObjective, compute_picked_logits, compute_plain_head_inputs
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.training_state import Masters, StepDocument, Tensors, make_optimizer, make_schedule
-from engine.models.tuning_methods import base_model, trainable
-from engine.worker.job import Cancelled, WorkerJob
+from engine.models.training_state import MasterWeights, StepDocument, Tensors, make_optimizer, make_schedule
+from engine.models.tuning_methods import list_trainable, use_base_model
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import TunebenchError
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
@@ -40,31 +47,31 @@ from store.training.train_config import TrainConfig
 # picked tokens are held once for each model, and all else a few tokens at a time.
 
 
-def losses_beside_base(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+def compute_losses_with_base_kl(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """The summed loss of the batch's trained tokens, and their summed KL(base‖tuned) in nats, both with
     gradients. `model` has an adapter; switched off, without dropout, it is the base."""
-    base = _of_base(model, batch)
-    hidden = under_plain_head(model, batch)
+    base = _compute_base_outputs(model, batch)
+    hidden = compute_plain_head_inputs(model, batch)
     head = model.get_output_embeddings()
     count = len(batch.targets)
     if hidden is not None and base.hidden is not None:
         loss = SummedLoss.apply(hidden, head.weight, batch.targets)
         return loss, _Divergence.apply(hidden, base.hidden, head.weight, count)
-    logits = picked_logits(model, batch) if hidden is None else head(hidden[:count]).float()
+    logits = compute_picked_logits(model, batch) if hidden is None else head(hidden[:count]).float()
     loss = F.cross_entropy(logits, batch.targets, reduction="sum")
     return loss, _Divergence.apply(logits, base.logits(head, count), None, count)
 
 
-class BesideBase(TrainedTokens):
+class LossWithBaseKl(TokenObjective):
     """Loss and distance as one sum, with which a step is rehearsed."""
 
     def loss_sum(self, model: Any, batch: Any) -> Tensor:
-        loss, apart = losses_beside_base(model, batch)
+        loss, apart = compute_losses_with_base_kl(model, batch)
         return loss + apart
 
 
 @dataclass(frozen=True)
-class _Base:
+class _BaseOutputs:
     """What the base makes of a batch: hidden states under a plain head, or else logits."""
 
     hidden: Tensor | None
@@ -79,13 +86,13 @@ class _Base:
         return self.made
 
 
-def _of_base(model: Any, batch: TokenBatch) -> _Base:
+def _compute_base_outputs(model: Any, batch: TokenBatch) -> _BaseOutputs:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), base_model(model) as base:
-            hidden = under_plain_head(base, batch)
-            return _Base(hidden, None if hidden is not None else picked_logits(base, batch))
+        with torch.no_grad(), use_base_model(model) as base:
+            hidden = compute_plain_head_inputs(base, batch)
+            return _BaseOutputs(hidden, None if hidden is not None else compute_picked_logits(base, batch))
     finally:
         model.train(training)
 
@@ -154,17 +161,17 @@ class Gradients:
             name, value = "gradient norm", self.norm
         return TunebenchError(
             f"The {name} is {value} at step {step}, at a learning rate of {self.rate:.3g}: it diverged.",
-            fix=f"Launch it again with learning_rate {_calmer(config, self.rate):.1g} or less,"
+            fix=f"Launch it again with learning_rate {_suggest_lower_rate(config, self.rate):.1g} or less,"
             " more warmup_steps, or dtype float32.",
             field="learning_rate",
         )
 
 
-def _calmer(config: TrainConfig, now: float) -> float:
+def _suggest_lower_rate(config: TrainConfig, now: float) -> float:
     """The learning rate to try where that of the config, which is `now`, diverged: the method's default, or a
     tenth where it was not far above that."""
     rate, default = config.learning_rate or now, config.default_learning_rate()
-    return default if rate > FAR * default else rate / 10
+    return default if rate > FAR_ABOVE_DEFAULT * default else rate / 10
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,7 @@ class TrainingRows:
         return max(int(rows.sequence_lengths.max()) for rows in every)
 
 
-class Stepper:
+class OptimizerStepper:
     """A model and what changes it. `unpacked`: why its rows go through its own forward; empty where they are
     packed."""
 
@@ -195,20 +202,20 @@ class Stepper:
         steps: int,
     ) -> None:
         self.job, self.config, self.rows, self.objective = job, config, rows.rows, objective
-        self.replay, self.replayed = rows.replay, TrainedTokens()
+        self.replay, self.replayed = rows.replay, TokenObjective()
         self.device = torch.device(job.device)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu")
         self.model = self.accelerator.prepare_model(model)
-        self.masters = Masters(trainable(model))
+        self.masters = MasterWeights(list_trainable(model))
         self.optimizer = make_optimizer(model, self.masters, config)
         self.schedule = make_schedule(self.optimizer, config, steps)
         self.allocation = (
-            Allocation(model.active_peft_config, self.masters.weights)
+            RankAllocation(model.active_peft_config, self.masters.weights)
             if METHODS[config.method].allocates
             else None
         )
         self.model.train()
-        self.unpacked = llama_layers.refusal(self.model, rows.longest)
+        self.unpacked = llama_layers.explain_refusal(self.model, rows.longest)
 
     def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
         """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
@@ -227,7 +234,7 @@ class Stepper:
                 self.accelerator.backward(part * (1 - share))
                 loss += part.item()
             replayed, tokens = self.replay_gradients(general, share) if len(general) else ({}, 0)
-        except Cancelled:
+        except JobCancelled:
             self.drop()
             self.objective.drop_metrics()
             raise
@@ -240,14 +247,14 @@ class Stepper:
         """Add the gradients of general rows, whose mean loss counts by their `share`; metrics, and tokens."""
         assert self.replay is not None
         rows, beta = self.replay.rows, self.replay.kl_beta
-        dealt = self.dealt(micro_batches(general, self.config), rows)
+        dealt = self.dealt(build_replay_micro_batches(general, self.config), rows)
         batches = [self.replayed.collate(rows, indices, self.device) for indices in dealt]
         units = sum(batch.units for batch in batches)
         loss = divergence = 0.0
         for batch in batches:
             self.about_to_pass()
             if beta:
-                of_loss, of_divergence = losses_beside_base(self.model, batch)
+                of_loss, of_divergence = compute_losses_with_base_kl(self.model, batch)
                 total = (of_loss * share + of_divergence * beta) / units
                 divergence += of_divergence.item() / units
             else:
@@ -267,7 +274,9 @@ class Stepper:
         """The micro-batches of a step over `rows`, those of the data set where left out."""
         if self.unpacked:
             return step
-        return pieces(step, (rows or self.rows).lengths, tokens_of_a_piece(self.config))
+        return split_into_micro_batches(
+            step, (rows or self.rows).lengths, compute_micro_batch_tokens(self.config)
+        )
 
     def clip(self) -> float:
         """Clip the gradients and answer their norm before that."""
@@ -289,7 +298,7 @@ class Stepper:
 
     def kept(self) -> tuple[Tensors, StepDocument]:
         """Tensors and numbers from which `restore` continues bit for bit."""
-        tensors, numbers = training_state.optimizer_state(self.optimizer)
+        tensors, numbers = training_state.collect_optimizer_state(self.optimizer)
         tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
         tensors |= self.allocation.tensors() if self.allocation else {}
         return tensors, {

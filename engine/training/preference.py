@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from engine.evaluation.verdicts.paired_measurements import ModelPairs
 from engine.models import hardware
 from engine.models.batching import TokenBatch, collate
-from engine.models.losses import ModelScores, RowLosses, fitting_batches, picked_logits
+from engine.models.losses import ModelScores, RowLosses, build_fitting_batches, compute_picked_logits
 from engine.models.tokenization.rendering import TokenRows
 from engine.models.tokenization.tokenized_rows import TokenPairs
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
-from store.core.job_folder import written_aside
+from engine.worker.progress import RowProgressReporter
+from store.core.job_folder import write_atomically
 from store.training.train_config import TrainConfig
 
 # Log-probabilities of whole answers, and those of a preference run's reference: the model before training.
@@ -39,7 +39,7 @@ from store.training.train_config import TrainConfig
 
 
 @dataclass
-class References:
+class ReferenceLogps:
     """Log-probabilities under the reference. row_ids int64 [n], ascending; logps float64 [n, 2]: of the
     chosen answer and of the rejected one, summed over its trained tokens, in nats."""
 
@@ -53,11 +53,11 @@ class References:
     def write(self, path: Path) -> None:
         """Write them, by atomic rename."""
         columns = {"row_id": self.row_ids, "chosen": self.logps[:, 0], "rejected": self.logps[:, 1]}
-        with written_aside(path, flush=False) as unfinished:
+        with write_atomically(path, flush=False) as unfinished:
             pq.write_table(pa.table(columns), unfinished)
 
     @classmethod
-    def read(cls, path: Path) -> References | None:
+    def read(cls, path: Path) -> ReferenceLogps | None:
         """What `write` wrote, or None where it did not."""
         if not path.exists():
             return None
@@ -66,7 +66,7 @@ class References:
         return cls(columns[0], np.stack(columns[1:], axis=1))
 
     @classmethod
-    def unknown(cls, parts: Sequence[TokenRows]) -> References:
+    def unknown(cls, parts: Sequence[TokenRows]) -> ReferenceLogps:
         """Zeros for every pair of `parts`: nobody has asked the reference yet."""
         row_ids = np.unique(np.concatenate([part.row_ids for part in parts]))
         return cls(row_ids, np.zeros((len(row_ids), 2)))
@@ -80,28 +80,32 @@ class References:
         batch_size: int,
         device: torch.device,
         on_batch: Callable[[int], None] = lambda done: None,
-    ) -> References:
+    ) -> ReferenceLogps:
         """Those of every pair of `parts` under `model`; `on_batch(pairs done)` may raise to stop."""
         done, logps = 0, []
         for part in parts:
-            on_part = partial(_report_beyond, on_batch, done)
-            logps.append(answer_logps(model, part, batch_size=batch_size, device=device, on_batch=on_part))
+            on_part = partial(_report_unchecked, on_batch, done)
+            logps.append(
+                compute_answer_logps(model, part, batch_size=batch_size, device=device, on_batch=on_part)
+            )
             done += len(part)
         row_ids, first = np.unique(np.concatenate([part.row_ids for part in parts]), return_index=True)
         return cls(row_ids, np.concatenate(logps)[first])
 
 
-def _report_beyond(on_batch: Callable[[int], None], before: int, done: int) -> None:
+def _report_unchecked(on_batch: Callable[[int], None], before: int, done: int) -> None:
     on_batch(before + done)
 
 
-def references_of(job: WorkerJob, config: TrainConfig, model: Any, parts: Sequence[TokenRows]) -> References:
+def load_or_compute_references(
+    job: WorkerJob, config: TrainConfig, model: Any, parts: Sequence[TokenRows]
+) -> ReferenceLogps:
     """Those of `parts` under `model`, as an earlier attempt of the job left them, else computed and kept."""
-    references = References.read(job.dir.references)
+    references = ReferenceLogps.read(job.dir.references)
     if references is not None and job.resume:
         return references
     total = sum(len(part) for part in parts)
-    tell = ProgressReporter(job, total, "pairs", "Asking the base model for both answers of each pair")
+    tell = RowProgressReporter(job, total, "pairs", "Asking the base model for both answers of each pair")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -109,12 +113,12 @@ def references_of(job: WorkerJob, config: TrainConfig, model: Any, parts: Sequen
         tell(done)
 
     batch_size = config.per_device_eval_batch_size
-    references = References.compute(model, parts, batch_size=batch_size, device=device, on_batch=on_batch)
+    references = ReferenceLogps.compute(model, parts, batch_size=batch_size, device=device, on_batch=on_batch)
     references.write(job.dir.references)
     return references
 
 
-def answer_logps(
+def compute_answer_logps(
     model: Any,
     rows: TokenRows,
     *,
@@ -131,8 +135,8 @@ def answer_logps(
     model.eval()
     try:
         with torch.inference_mode():
-            for indices in fitting_batches(model, rows, batch_size):
-                logps = sequence_logps(model, collate_pairs(rows, indices, device))
+            for indices in build_fitting_batches(model, rows, batch_size):
+                logps = compute_sequence_logps(model, collate_pairs(rows, indices, device))
                 answer_sums[indices] = logps.view(2, -1).T.double().cpu().numpy()
                 done += len(indices)
                 on_batch(done)
@@ -144,17 +148,17 @@ def answer_logps(
 def collate_pairs(rows: TokenRows, indices: np.ndarray, device: str | torch.device) -> TokenBatch:
     """Chosen sequences, then as many rejected ones, of the pairs at `indices`."""
     places = np.concatenate([2 * indices, 2 * indices + 1])
-    return collate(pairs(rows).sequences, places, device)
+    return collate(as_pairs(rows).sequences, places, device)
 
 
-def sequence_logps(model: Any, batch: TokenBatch) -> torch.Tensor:
+def compute_sequence_logps(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Log-probability of the trained tokens of each sequence of the batch, in nats."""
-    logps = -F.cross_entropy(picked_logits(model, batch), batch.targets, reduction="none")
+    logps = -F.cross_entropy(compute_picked_logits(model, batch), batch.targets, reduction="none")
     row_of = batch.picked.nonzero()[:, 0]
     return logps.new_zeros(len(batch.inputs)).index_add(0, row_of, logps)
 
 
-def pairs(rows: TokenRows) -> TokenPairs:
+def as_pairs(rows: TokenRows) -> TokenPairs:
     """The rows as what they are in preference tuning."""
     assert isinstance(rows, TokenPairs), "preference tuning is given pairs"
     return rows
@@ -201,7 +205,7 @@ class PairLosses(RowLosses):
         """Loss, rewards and log-probabilities under their names in the store."""
         return {
             "eval/loss": self.loss,
-            **_reward_metrics("eval", self.rewards[:, 0] - self.rewards[:, 1]),
+            **_compute_reward_metrics("eval", self.rewards[:, 0] - self.rewards[:, 1]),
             "eval/chosen_logp": float(self.logps[:, 0].mean()),
             "eval/rejected_logp": float(self.logps[:, 1].mean()),
         }
@@ -217,7 +221,7 @@ class PairLosses(RowLosses):
         )
 
 
-def _reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
+def _compute_reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
     """Share of the pairs with a margin above 0 (one of exactly 0, as before training, counts half), and
     the mean margin."""
     accuracy = float(((margins > 0) + 0.5 * (margins == 0)).mean())
@@ -229,7 +233,7 @@ class PreferenceObjective:
 
     grouped = True
 
-    def __init__(self, config: TrainConfig, references: References) -> None:
+    def __init__(self, config: TrainConfig, references: ReferenceLogps) -> None:
         self.config = config
         self.references = references
         self.margins: list[torch.Tensor] = []  # of the step's batches
@@ -242,15 +246,15 @@ class PreferenceObjective:
 
     def loss_sum(self, model: Any, batch: PairBatch) -> torch.Tensor:
         """The summed loss of the pairs, with gradients."""
-        ratios = sequence_logps(model, batch).view(2, -1) - batch.reference
+        ratios = compute_sequence_logps(model, batch).view(2, -1) - batch.reference
         self.margins.append((self.config.beta * (ratios[0] - ratios[1])).detach())
         counts = batch.picked.sum(1).view(2, -1)
-        return pair_losses(ratios[0], ratios[1], counts, self.config).sum()
+        return compute_pair_losses(ratios[0], ratios[1], counts, self.config).sum()
 
     def step_metrics(self) -> dict[str, float]:
         """Reward accuracy and margin of the pairs since this was last asked."""
         margins, self.margins = self.margins, []
-        return _reward_metrics("train", torch.cat(margins).cpu().numpy()) if margins else {}
+        return _compute_reward_metrics("train", torch.cat(margins).cpu().numpy()) if margins else {}
 
     def drop_metrics(self) -> None:
         """Forget the margins since."""
@@ -266,7 +270,7 @@ class PreferenceObjective:
         on_batch: Callable[[int], None],
     ) -> PairLosses:
         """Losses of every pair, without gradients; `on_batch(pairs done)` may raise to stop."""
-        logps = answer_logps(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
+        logps = compute_answer_logps(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
         return self._judged(rows, logps)
 
     def baseline(self, rows: TokenRows) -> PairLosses:
@@ -276,16 +280,16 @@ class PreferenceObjective:
     def _judged(self, rows: TokenRows, logps: np.ndarray) -> PairLosses:
         """Log-probabilities of both answers [pairs, 2] against the reference's."""
         ratios = logps - self.references.of(rows.row_ids)
-        counts = pairs(rows).sequences.trained_counts.reshape(-1, 2)
+        counts = as_pairs(rows).sequences.trained_counts.reshape(-1, 2)
         chosen, rejected = torch.from_numpy(ratios.T.copy())
-        losses = pair_losses(chosen, rejected, torch.from_numpy(counts.T.copy()), self.config).numpy()
+        losses = compute_pair_losses(chosen, rejected, torch.from_numpy(counts.T.copy()), self.config).numpy()
         rewards = self.config.beta * ratios
         correct = (rewards[:, 0] > rewards[:, 1]).astype(np.int64)
         ones = np.ones(len(rows), np.int64)
         return PairLosses(rows.row_ids, losses, ones, correct, logps, rewards, counts)
 
 
-def pair_losses(
+def compute_pair_losses(
     chosen: torch.Tensor, rejected: torch.Tensor, counts: torch.Tensor, config: TrainConfig
 ) -> torch.Tensor:
     """The loss of each pair from the log-ratios of its answers [pairs]; counts [2, pairs]: trained tokens."""

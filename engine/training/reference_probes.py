@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import training_rows
-from engine.evaluation.classifier_evaluation import labels_answered
+from engine.evaluation.classifier_evaluation import find_answer_labels
 from engine.evaluation.live_answers import ROWS, LiveAnswers
 from engine.evaluation.probes import base_samples, configured_probes, replay_rows, suite_probes
 from engine.evaluation.probes.configured_probes import TaskProbes
@@ -21,20 +21,20 @@ from engine.evaluation.row_questions import choose_prompts
 from engine.evaluation.training_curve.run_curve import MetricKind
 from engine.models import loading
 from engine.models.batching import Replay
-from engine.models.generation import prompted
+from engine.models.generation import has_prompt_tokens
 from engine.models.losses import Objective
 from engine.models.saved_models import starts_at_base
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.tuning_methods import base_model
-from engine.training.validation import Probing, TaskMetric, TrainedRowsProbe
+from engine.models.tuning_methods import use_base_model
+from engine.training.validation import TaskMetric, TrainedRowsProbe, TrainingProbes
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.training import live_metric
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
 
-class ReferenceQuestions:
+class ReferenceProbes:
     """Of one run. speaks: its models have words, so that they can be asked; with a classification head in
     place of them they can't. positions: the most tokens that the model sees."""
 
@@ -62,25 +62,30 @@ class ReferenceQuestions:
         """What the model should still know afterwards."""
         if not self.config.probes or not self.speaks:
             return []
-        self.job.facts(suite=suite_probes.suite_fingerprint())
-        return [make(self.tokenizer, self.positions) for make in (suite_probes.prose, suite_probes.questions)]
+        self.job.facts(suite=suite_probes.compute_suite_fingerprint())
+        return [
+            make(self.tokenizer, self.positions)
+            for make in (suite_probes.build_prose_probe, suite_probes.build_choice_probe)
+        ]
 
-    def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> Probing:
+    def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> TrainingProbes:
         """What is measured while it trains: as many training rows as validation rows, some of `general`."""
         self.seen = TrainedRowsProbe(train, objective, len(validation))
-        self.light = [probe.part(suite_probes.LIGHT[probe.name]) for probe in self.general]
+        self.light = [probe.part(suite_probes.LIGHT_COUNTS[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
         if not self.config.probes:
-            return Probing(self.job, self.config, [], answers)
+            return TrainingProbes(self.job, self.config, [], answers)
         self.asked = self._data_sets(train)
-        of_data = [configured_probes.light_probe(probe) for probe in self.asked]
-        return Probing(self.job, self.config, [[self.seen], self.light, of_data], answers, self.of_base)
+        of_data = [configured_probes.subsample_probe(probe) for probe in self.asked]
+        return TrainingProbes(
+            self.job, self.config, [[self.seen], self.light, of_data], answers, self.of_base
+        )
 
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
         """Row ids to what the rows are."""
         dataset = self.job.order["dataset"]
-        return training_rows.loader(self.job.home, dataset["fingerprint"], dataset["kind"])
+        return training_rows.make_loader(self.job.home, dataset["fingerprint"], dataset["kind"])
 
     def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
         """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
@@ -99,12 +104,14 @@ class ReferenceQuestions:
         """Whether the answers of these rows are the labels of the data set."""
         if self.labelled is None:
             job, dataset = self.job, self.job.order["dataset"]
-            dealt = training_rows.dealt_before(job)
-            answered = labels_answered(job.home, dataset["fingerprint"], dataset["kind"], dealt, rows.row_ids)
+            dealt = training_rows.read_previous_split(job)
+            answered = find_answer_labels(
+                job.home, dataset["fingerprint"], dataset["kind"], dealt, rows.row_ids
+            )
             self.labelled = answered is not None
         return self.labelled
 
-    def metric(self, validation: TokenRows, probing: Probing) -> TaskMetric:
+    def metric(self, validation: TokenRows, probing: TrainingProbes) -> TaskMetric:
         """What counts beside the loss while it trains."""
         of_tasks: dict[str, MetricKind] = {"classification": "accuracy", "dpo": "pairs"}
         kind = of_tasks.get(self.config.task, "tokens")
@@ -126,10 +133,10 @@ class ReferenceQuestions:
         if gone:
             self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
         trained = self.job.order["dataset"]["fingerprint"], train.row_ids
-        named = configured_probes.find_data_probes(
+        named = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
         )
-        configured_probes.report_data_probes(self.job, named)
+        configured_probes.report_dataset_probes(self.job, named)
         return [data_set.probe for data_set in named if data_set.probe]
 
     def probes(self, model: Any) -> list[Probe]:
@@ -137,10 +144,10 @@ class ReferenceQuestions:
         if not self.config.probes:
             return []
         if self.own is None:
-            with base_model(model) as untuned:
+            with use_base_model(model) as untuned:
                 self.hear(untuned)
         if self.task is None and starts_at_base(self.config):
-            with base_model(model) as untuned:
+            with use_base_model(model) as untuned:
                 self.hear_task(untuned)
         requests = [RequestProbe.of(self.tokenizer)] if self.general else []
         heard = [*(self.own or ()), *(self.task or ())]
@@ -155,7 +162,7 @@ class ReferenceQuestions:
 
     def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
         """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""
-        folder = loading.weights_folder(self.source)
+        folder = loading.find_weights_folder(self.source)
         wholes: dict[int, Probe | None] = {id(probe): None for probe in (*self.general, *(self.own or ()))}
         wholes |= {id(part): whole for part, whole in zip(self.light, self.general, strict=False)}
         return [
@@ -170,24 +177,28 @@ class ReferenceQuestions:
         distance to the tuned one is measured on what it says. Not through prompts that an adapter has put
         before each row, as the samples would be another model's."""
         self.task = []
-        if not self.general or self.judged is None or prompted(untuned):
+        if not self.general or self.judged is None or has_prompt_tokens(untuned):
             return
-        report = ProgressReporter(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
+        report = RowProgressReporter(
+            self.job, 0, "tokens", "Letting the base model answer the task's prompts"
+        )
 
         def on_token(done: int, most: int) -> None:
             report(done, most)
 
         seed = int(self.job.order["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, self.judged, self.load, base_samples.TASK_COUNT, seed)
-        answered = base_samples.task_samples(untuned, self.tokenizer, asked, self.positions, on_token)
+        answered = base_samples.generate_task_samples(
+            untuned, self.tokenizer, asked, self.positions, on_token
+        )
         self.task = [answered] if answered else []
 
     def hear(self, untuned: Any) -> None:
         """Let the base model write texts of its own, once for every base: they are a probe too."""
         self.own = []
         if self.general:
-            folder = loading.weights_folder(self.source)
-            self.own = [suite_probes.own_texts(self.job, untuned, self.tokenizer, folder)]
+            folder = loading.find_weights_folder(self.source)
+            self.own = [suite_probes.load_or_generate_texts(self.job, untuned, self.tokenizer, folder)]
 
     def replayed(self, model: Any, held: tuple[str, np.ndarray], train_rows: int) -> Replay | None:
         """General rows to train beside those of the data set; the base model may have to write them. held:
@@ -195,6 +206,6 @@ class ReferenceQuestions:
         if not self.config.replay_share:
             return None
         adapter = METHODS[self.config.method].adapter
-        with base_model(model) if adapter else nullcontext(model) as untuned:
+        with use_base_model(model) if adapter else nullcontext(model) as untuned:
             base = replay_rows.ReplayBase(untuned, self.tokenizer, self.source, self.positions)
-            return replay_rows.gather(self.job, self.config, base, held, train_rows)
+            return replay_rows.load_replay(self.job, self.config, base, held, train_rows)

@@ -18,54 +18,59 @@ from engine.data import canaries
 from engine.data.split import leakage
 from engine.evaluation import derived_prompts, row_questions
 from engine.evaluation import weight_change as weights
-from engine.evaluation.derived_prompts import MemoryPassage, SwappedPrompts, Written
+from engine.evaluation.derived_prompts import Continuation, MemoryPassage, SwappedPrompts
 from engine.evaluation.probes.suite_probes import PROSE
-from engine.evaluation.run_evaluation import Evidence, JudgingPace, judged_config, membership_of
-from engine.evaluation.training_curve.run_curve import RowMemory, RunCourse
+from engine.evaluation.run_evaluation import (
+    EvaluationPace,
+    ModelEvaluation,
+    build_verdict_config,
+    infer_membership,
+)
+from engine.evaluation.training_curve.run_curve import RowMemorisation, RunCurves
 from engine.evaluation.verdicts import duplicates, extraction, forgetting_tradeoff, verdict
 from engine.evaluation.verdicts import extraction as judged
 from engine.evaluation.verdicts.duplicates import MeasuredTraining, RowLossPair
-from engine.evaluation.verdicts.extraction import NEAR, similarity
-from engine.evaluation.verdicts.forgetting_tradeoff import ProseCourse
-from engine.evaluation.verdicts.paired_measurements import HeldOut, ModelRows, OtherPrompts
+from engine.evaluation.verdicts.extraction import NEAR_VERBATIM, compute_similarity
+from engine.evaluation.verdicts.forgetting_tradeoff import ProseCurve
+from engine.evaluation.verdicts.paired_measurements import HeldOut, ModelRows, SwappedPromptLosses
 from engine.models import hardware, loading
-from engine.models.losses import RowLosses, row_losses
+from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import Load, TokenRows
-from engine.training.training_loop import Training
+from engine.training.training_loop import TrainingLoop
 from engine.worker.job import WorkerJob
 from store.evaluation.forgetting_schemas import (
-    AdvicePiece,
-    CanaryEvidence,
+    AdviceItem,
+    CanaryEvaluation,
     DuplicateEffect,
+    DuplicateTraining,
     Extraction,
     PlantedCanary,
-    RepeatedTraining,
     RowPart,
     WeightChange,
 )
 from store.evaluation.schemas import JudgingSplit
-from store.evaluation.verdict_schemas import Stopped, Verdict, WrittenRow
+from store.evaluation.verdict_schemas import ExtractionRow, TrainingStop, Verdict
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
-class JudgedRun:
+class RunEvaluation:
     """base and tuned: what either model made of the held-out rows, those of `split`, of the probes, and of
     `swapped`."""
 
-    training: Training
-    stopped: Stopped
+    training: TrainingLoop
+    stopped: TrainingStop
     split: JudgingSplit
-    base: Evidence
-    tuned: Evidence
+    base: ModelEvaluation
+    tuned: ModelEvaluation
     swapped: SwappedPrompts
 
     @property
-    def course(self) -> RunCourse:
+    def course(self) -> RunCurves:
         """Its validations, and training rows under the models that were measured beside them."""
         training, kept = self.training, self.stopped["restored_step"] or 0
-        return RunCourse(
+        return RunCurves(
             validations=training.validations.for_verdict(),
             train_curve=training.state.curve,
             train_probe=training.probing.seen(self.base.seen, self.tuned.seen, kept) or None,
@@ -74,7 +79,7 @@ class JudgedRun:
         )
 
     @property
-    def other_prompts(self) -> OtherPrompts | str:
+    def other_prompts(self) -> SwappedPromptLosses | str:
         """What both models lose on answers after prompts of other rows; else why that was not measured."""
         return self.swapped.losses(self.base.swapped, self.tuned.swapped)
 
@@ -99,31 +104,33 @@ class ExtractionRun:
 
     def ask(
         self, model: Any, seen: RowLosses, held: RowLosses, on_token: derived_prompts.OnToken
-    ) -> list[Written]:
+    ) -> list[Continuation]:
         """What `model` goes on with; seen, held: its losses of the rows."""
         measured = {"train": seen, "held_out": held}
         return derived_prompts.write_passages(
             model, self.tokenizer, self.passages, measured, device=self.job.device, on_token=on_token
         )
 
-    def judge(self, base: Evidence, tuned: Evidence) -> Extraction:
+    def judge(self, base: ModelEvaluation, tuned: ModelEvaluation) -> Extraction:
         """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
         rows = self._rows(base.written, tuned.written)
         if rows:
             pq.write_table(pa.Table.from_pylist(rows), self.job.dir.extraction)
-        train, held = ([_row(row) for row in rows if row["part"] == part.part] for part in self.chosen)
-        counted: dict[RowPart, judged.AskedCounts] = {
+        train, held = (
+            [_to_continued_row(row) for row in rows if row["part"] == part.part] for part in self.chosen
+        )
+        counted: dict[RowPart, judged.PassageCounts] = {
             part.part: {"rows": part.rows, "short": part.short, "passed": part.passed} for part in self.chosen
         }
-        return judged.assess_verbatim(train, held, counted, derived_prompts.LEAST)
+        return judged.assess_verbatim(train, held, counted, derived_prompts.MIN_TOKENS)
 
-    def _rows(self, base: Sequence[Written], tuned: Sequence[Written]) -> list[WrittenRow]:
+    def _rows(self, base: Sequence[Continuation], tuned: Sequence[Continuation]) -> list[ExtractionRow]:
         return [
             self._row(passage, before, after)
             for passage, before, after in zip(self.passages, base, tuned, strict=True)
         ]
 
-    def _row(self, passage: MemoryPassage, before: Written, after: Written) -> WrittenRow:
+    def _row(self, passage: MemoryPassage, before: Continuation, after: Continuation) -> ExtractionRow:
         reference = passage.text.strip()
         return {
             "part": passage.part,
@@ -135,22 +142,22 @@ class ExtractionRun:
             "base": before.text,
             "base_same": before.same,
             "base_whole": before.whole,
-            "base_similarity": similarity(reference, before.text.strip()),
+            "base_similarity": compute_similarity(reference, before.text.strip()),
             "tuned": after.text,
             "tuned_same": after.same,
             "tuned_whole": after.whole,
-            "tuned_similarity": similarity(reference, after.text.strip()),
+            "tuned_similarity": compute_similarity(reference, after.text.strip()),
         }
 
     def _prompt(self, passage: MemoryPassage) -> str:
         content = self.load(np.asarray([passage.row_id]))[0]
         if isinstance(content, str):
             return ""
-        prompt = row_questions.prompt_of_chat(self.tokenizer, passage.row_id, content)
+        prompt = row_questions.build_chat_prompt(self.tokenizer, passage.row_id, content)
         return prompt.readable if prompt else ""
 
 
-def _row(row: WrittenRow) -> judged.ContinuedRow:
+def _to_continued_row(row: ExtractionRow) -> judged.ContinuedRow:
     return {
         "row_id": row["row_id"],
         "reference": row["reference"],
@@ -162,24 +169,24 @@ def _row(row: WrittenRow) -> judged.ContinuedRow:
     }
 
 
-def judge_answers(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
+def judge_run(config: TrainConfig, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
     """What the evidence says: whether it learned, where it ended, and what it kept word for word."""
     course, base, tuned = run.course, run.base, run.tuned
-    memory = RowMemory(
-        membership_of(base, tuned, course.train_probe or (), course.validations),
+    memory = RowMemorisation(
+        infer_membership(base, tuned, course.train_probe or (), course.validations),
         extraction.judge(base, tuned) if extraction else None,
     )
     rows = replace(
-        held_out_losses(run.split, base, tuned),
+        build_held_out_losses(run.split, base, tuned),
         population=run.training.train.trained_counts,
         other_prompts=run.other_prompts,
     )
-    read = judged_config(config, run.training.parameters)
-    judged = verdict.judge(rows, course, read, memory)
+    read = build_verdict_config(config, run.training.parameters)
+    judged = verdict.judge_held_out(rows, course, read, memory)
     return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 
 
-def held_out_losses(split: JudgingSplit, base: Evidence, tuned: Evidence) -> HeldOut:
+def build_held_out_losses(split: JudgingSplit, base: ModelEvaluation, tuned: ModelEvaluation) -> HeldOut:
     """The losses of both models on the rows that judge them."""
     return HeldOut(
         split=split,
@@ -190,41 +197,44 @@ def held_out_losses(split: JudgingSplit, base: Evidence, tuned: Evidence) -> Hel
     )
 
 
-def earlier_step(config: TrainConfig, run: JudgedRun) -> AdvicePiece | None:
+def advise_earlier_step(config: TrainConfig, run: RunEvaluation) -> AdviceItem | None:
     """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
     kept = next((measured.table() for measured in run.tuned.probes if measured.probe == PROSE), None)
     if kept is None:
         return None
-    prose = ProseCourse(run.training.probing.course(PROSE), kept)
+    prose = ProseCurve(run.training.probing.course(PROSE), kept)
     validations = run.training.validations.for_verdict()
-    return forgetting_tradeoff.advise_earlier_stop(validations, prose, run.stopped, judged_config(config))
+    return forgetting_tradeoff.advise_earlier_stop(
+        validations, prose, run.stopped, build_verdict_config(config)
+    )
 
 
 def report_canaries(job: WorkerJob, config: TrainConfig) -> None:
     """Say in the facts which secrets are planted."""
     if not config.canaries:
         return
-    often = canaries.times(config)
+    often = canaries.list_repeats(config)
     listed = [
         {"times": n, "question": question, "answer": answer}
-        for n, (question, answer) in zip(often, canaries.texts(config), strict=True)
+        for n, (question, answer) in zip(often, canaries.generate_canaries(config), strict=True)
         if n
     ]
-    job.facts(canaries={"rows": canaries.canary_count(config), "planted": listed})
+    job.facts(canaries={"rows": canaries.count_canaries(config), "planted": listed})
     job.alert(
-        f"{canaries.canary_count(config):,} training rows are canaries, {len(listed):,} made-up secrets: the"
+        f"{canaries.count_canaries(config):,} training rows are canaries, {len(listed):,} made-up"
+        " secrets: the"
         " model is for looking at, not for use.",
         "info",
     )
 
 
 def measure_canaries(
-    job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, pace: JudgingPace
-) -> CanaryEvidence | None:
+    job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, pace: EvaluationPace
+) -> CanaryEvaluation | None:
     """The `canaries` part of the verdict; None where none were planted."""
     if not config.canaries:
         return None
-    rows = canaries.drawn(tokenizer, config, kind)
+    rows = canaries.tokenise_canaries(tokenizer, config, kind)
     pace.begin("canaries")
 
     def on_batch(done: int) -> None:
@@ -232,15 +242,15 @@ def measure_canaries(
         pace.tell(done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows)))
 
     device = torch.device(job.device)
-    losses = row_losses(
+    losses = compute_row_losses(
         model, rows, batch_size=config.per_device_eval_batch_size, device=device, on_batch=on_batch
     ).loss_sum
-    return canary_evidence(config, losses)
+    return compute_canary_exposure(config, losses)
 
 
-def canary_evidence(config: TrainConfig, losses: np.ndarray) -> CanaryEvidence:
+def compute_canary_exposure(config: TrainConfig, losses: np.ndarray) -> CanaryEvaluation:
     """Exposure by repetitions, and of each canary; losses as of `canaries.drawn`."""
-    often = np.array(canaries.times(config))
+    often = np.array(canaries.list_repeats(config))
     others, asked = losses[-canaries.REFERENCE :], len(losses) - canaries.REFERENCE
     groups = {
         n: [(float(loss), others) for loss in losses[:asked][often[:asked] == n]]
@@ -248,67 +258,69 @@ def canary_evidence(config: TrainConfig, losses: np.ndarray) -> CanaryEvidence:
     }
     listed: list[PlantedCanary] = [
         {"times": int(often[i]), "question": question, "answer": answer,
-         "exposure": extraction.exposure(float(losses[i]), others)}
-        for i, (question, answer) in enumerate(canaries.texts(config)[:asked])
+         "exposure": extraction.compute_exposure(float(losses[i]), others)}
+        for i, (question, answer) in enumerate(canaries.generate_canaries(config)[:asked])
     ]  # fmt: skip
-    return {**extraction.canaries(groups), "reference": canaries.REFERENCE, "listed": listed}
+    return {**extraction.assess_canaries(groups), "reference": canaries.REFERENCE, "listed": listed}
 
 
-def judge_duplicates(job: WorkerJob, fingerprint: str, base: Evidence, tuned: Evidence) -> DuplicateEffect:
+def judge_duplicates(
+    job: WorkerJob, fingerprint: str, base: ModelEvaluation, tuned: ModelEvaluation
+) -> DuplicateEffect:
     """The `duplicates` part of the verdict."""
     table = pq.read_table(job.dir.split)
     parts = table["split"].to_numpy(zero_copy_only=False)
     train = table["row_id"].to_numpy()[parts == "train"]
     held = base.losses.row_ids
-    kinds, near = leakage.repeating(job.home, fingerprint, held, train)
+    kinds, near = leakage.find_repeats(job.home, fingerprint, held, train)
     losses = RowLossPair(base.losses.loss_sum, tuned.losses.loss_sum, base.losses.tokens)
     return {
-        "leaks": duplicates.leaks(losses, kinds, near),
-        "training": _training(job, fingerprint, train, base, tuned),
+        "leaks": duplicates.assess_leaks(losses, kinds, near),
+        "training": _judge_training_duplicates(job, fingerprint, train, base, tuned),
     }
 
 
-def _training(
-    job: WorkerJob, fingerprint: str, train: np.ndarray, base: Evidence, tuned: Evidence
-) -> RepeatedTraining | None:
+def _judge_training_duplicates(
+    job: WorkerJob, fingerprint: str, train: np.ndarray, base: ModelEvaluation, tuned: ModelEvaluation
+) -> DuplicateTraining | None:
     before = base.seen.rows if base.seen else None
     after = tuned.seen.rows if tuned.seen else None
     if before is None or after is None:
         return None
-    often = leakage.occurrences(job.home, fingerprint, train)
+    often = leakage.count_occurrences(job.home, fingerprint, train)
     times = dict(zip(train.tolist(), often.tolist(), strict=True))
-    return duplicates.training(
+    return duplicates.assess_training_repeats(
         MeasuredTraining(
             row_ids=before.row_ids,
             times=[times[row] for row in before.row_ids.tolist()],
             losses=RowLossPair(before.loss_sum, after.loss_sum, before.tokens),
             others=tuned.losses.loss_sum / tuned.losses.tokens,
-            written=_written(job),
+            written=_find_extracted_rows(job),
             all_rows=len(train),
             repeated_rows=int((often > 1).sum()),
         )
     )
 
 
-def _written(job: WorkerJob) -> dict[int, bool]:
+def _find_extracted_rows(job: WorkerJob) -> dict[int, bool]:
     """Of the training rows that were asked from memory, whether the tuned model wrote them."""
     if not job.dir.extraction.exists():
         return {}
     rows = pq.read_table(job.dir.extraction, columns=["part", "row_id", "tuned_similarity"]).to_pylist()
-    return {row["row_id"]: row["tuned_similarity"] >= NEAR for row in rows if row["part"] == "train"}
+    return {row["row_id"]: row["tuned_similarity"] >= NEAR_VERBATIM for row in rows if row["part"] == "train"}
 
 
-def weight_change(job: WorkerJob, config: TrainConfig, source: str, model: Any) -> WeightChange:
+def measure_weight_change(job: WorkerJob, config: TrainConfig, source: str, model: Any) -> WeightChange:
     """`weights.measure` without its rows, which go into `weights.parquet`. `model` has the adapter; whole
     weights are read from the job's folder. source: of the base model."""
-    job.progress(0, 1, "run", "Measuring how far the weights moved", weights.SECONDS)
-    base = loading.weights_folder(source)
+    job.progress(0, 1, "run", "Measuring how far the weights moved", weights.MAX_SECONDS)
+    base = loading.find_weights_folder(source)
     if METHODS[config.method].adapter:
-        measured = weights.of_adapter(model, base)
+        measured = weights.measure_adapter(model, base)
     else:
-        measured = weights.of_weights(base, job.dir.model)
+        measured = weights.measure_weights(base, job.dir.model)
     if measured["rows"]:
-        pq.write_table(pa.Table.from_pylist(measured["rows"], schema=weights.ROWS), job.dir.weights)
+        pq.write_table(pa.Table.from_pylist(measured["rows"], schema=weights.MATRIX_SCHEMA), job.dir.weights)
     return {
         "relative": measured["relative"],
         "delta_norm": measured["delta_norm"],

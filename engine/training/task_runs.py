@@ -17,43 +17,47 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data import training_rows
-from engine.data.training_rows import ClassRows, DealtRows, TokenisedPart, class_rows
+from engine.data.training_rows import ClassRows, SplitRows, TokenisedPart, load_class_rows
 from engine.evaluation import classifier_evaluation
-from engine.evaluation.classifier_evaluation import LabelEvidence, LabelScores
+from engine.evaluation.classifier_evaluation import LabelEvaluation, LabelScores
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
-from engine.evaluation.run_evaluation import judged_config, membership_of, membership_of_losses
-from engine.evaluation.training_curve.run_curve import RowMemory, RunCourse
+from engine.evaluation.run_evaluation import (
+    build_verdict_config,
+    infer_membership,
+    infer_membership_from_losses,
+)
+from engine.evaluation.training_curve.run_curve import RowMemorisation, RunCurves
 from engine.evaluation.verdicts import classifier_verdict, preference_verdict
 from engine.evaluation.verdicts.classifier_verdict import ClassHeldOut
 from engine.evaluation.verdicts.paired_measurements import HeldOutPairs, ModelRows
 from engine.models import hardware, loading
-from engine.models.adapter_weights import Sources
-from engine.models.batching import total_steps
-from engine.models.classification import ClassObjective, start_head, widen_head
+from engine.models.adapter_weights import InitSources
+from engine.models.batching import count_total_steps
+from engine.models.classification import ClassObjective, init_head, upcast_head
 from engine.models.losses import Objective, RowLosses
 from engine.models.saved_models import starts_at_base
 from engine.models.tokenization.rendering import Load, TokenRows
-from engine.models.tuning_methods import base_model
-from engine.training.preference import PairLosses, PreferenceObjective, pairs, references_of
-from engine.training.reference_probes import ReferenceQuestions
-from engine.training.run_verdict import ExtractionRun, JudgedRun
-from engine.training.training_loop import Training
+from engine.models.tuning_methods import use_base_model
+from engine.training.preference import PairLosses, PreferenceObjective, as_pairs, load_or_compute_references
+from engine.training.reference_probes import ReferenceProbes
+from engine.training.run_verdict import ExtractionRun, RunEvaluation
+from engine.training.training_loop import TrainingLoop
 from engine.training.training_run import TrainingRun
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core import formatting
 from store.core.job_folder import read_json, write_json
 from store.evaluation.schemas import JudgingSplit
-from store.evaluation.verdict_schemas import Stopped, Verdict
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 
 # A run with a classification head: the train job with other rows, another head, and another verdict.
 #
 # Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
 # the untuned causal model, asked for the label of the same rows. An encoder can't be asked.
 
-MOST_LABELS = 1_000  # that the facts list
+MAX_LABELS = 1_000  # that the facts list
 
 
-class ClassRun(TrainingRun):
+class ClassificationRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of a head."""
 
     rows: ClassRows
@@ -61,11 +65,11 @@ class ClassRun(TrainingRun):
     def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
         """Texts with labels, cut to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
-        dealt = training_rows.dealt_rows(job, fingerprint, self.split, config)
-        on_rows = ProgressReporter(job, 0, "rows", "Tokenising")
-        rows = DealtRows(fingerprint, self.data["kind"], dealt)
-        self.rows = class_rows(job.home, config, self.tokenizer, rows, on_rows=on_rows)
-        limit = training_rows.length_limit(config, self.rows.whole["train"], self.positions)
+        dealt = training_rows.load_split_rows(job, fingerprint, self.split, config)
+        on_rows = RowProgressReporter(job, 0, "rows", "Tokenising")
+        rows = SplitRows(fingerprint, self.data["kind"], dealt)
+        self.rows = load_class_rows(job.home, config, self.tokenizer, rows, on_rows=on_rows)
+        limit = training_rows.resolve_max_length(config, self.rows.whole["train"], self.positions)
         parts = self.rows.cut(self.tokenizer, limit)
         self.report_classes(parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
@@ -91,11 +95,11 @@ class ClassRun(TrainingRun):
             truncated_rows=train.truncated,
             untrained_rows=train.untrained,
             max_length=limit,
-            steps=total_steps(self.config, len(train.rows)),
+            steps=count_total_steps(self.config, len(train.rows)),
             data_fingerprint=self.data["fingerprint"],
             split=self.split.model_dump(),
-            labels=labels.names[:MOST_LABELS],
-            label_rows=labels.counts[:MOST_LABELS].tolist(),
+            labels=labels.names[:MAX_LABELS],
+            label_rows=labels.counts[:MAX_LABELS].tolist(),
             label_count=len(labels.names),
             unlabelled_rows=self.rows.unlabelled,
             unseen_labels=unseen,
@@ -105,20 +109,20 @@ class ClassRun(TrainingRun):
         """The model with a new head, its first weights set by the seed."""
         names, config = self.rows.labels.names, self.config
         architecture = loading.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
-        if (before := loading.labels_of(self.source)) not in (None, len(names)):
+        if (before := loading.count_labels(self.source)) not in (None, len(names)):
             self.job.alert(
                 f"{config.model} is a classifier for {before:,} labels; a new head for these {len(names):,}"
                 " takes the place of its own.",
                 "info",
             )
         model = loading.load_model(config, self.source, str(self.device), self.dtype, architecture)
-        start_head(model, config.seed)
-        return widen_head(self.tunable(model, rows))
+        init_head(model, config.seed)
+        return upcast_head(self.tunable(model, rows))
 
-    def choose_questions(self) -> ReferenceQuestions:
+    def choose_questions(self) -> ReferenceProbes:
         """With a head in place of its words the model can't be asked."""
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
-        return ReferenceQuestions(*args, speaks=False)
+        return ReferenceProbes(*args, speaks=False)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> ClassObjective:
         return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
@@ -134,7 +138,9 @@ class ClassRun(TrainingRun):
         note = read_json(folder / "tunebench.json") or {}
         write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
 
-    def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
+    def judge(
+        self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
+    ) -> Verdict:
         """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
         objective = self.choose_objective(None, [rows])
         model = training.release()
@@ -144,7 +150,7 @@ class ClassRun(TrainingRun):
         del model  # memory holds one model
         gc.collect()
         prompted = self.ask_untuned(rows)
-        classifier_evaluation.write(self.job, split, objective.labels, tuned, prompted)
+        classifier_evaluation.write_class_predictions(self.job, split, objective.labels, tuned, prompted)
         base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
         held_out = ClassHeldOut(
             split=split,
@@ -152,23 +158,25 @@ class ClassRun(TrainingRun):
             tokens=own.tokens,
             base=ModelRows(base.loss_sum, base.correct),
             tuned=ModelRows(own.loss_sum, own.correct),
-            classification=classifier_evaluation.document(split, objective.labels, tuned, prompted),
+            classification=classifier_evaluation.build_classification(
+                split, objective.labels, tuned, prompted
+            ),
         )
         self.write_losses(split, base, own)
         probe = training.probing.seen(before, after, stopped["restored_step"] or 0)
-        course = RunCourse(
+        course = RunCurves(
             validations=training.validations.for_verdict(),
             train_curve=training.state.curve,
             train_probe=probe or None,
             metric=training.metric.course(training.validations),
             stopped=stopped,
         )
-        membership = membership_of_losses(
+        membership = infer_membership_from_losses(
             (before.rows if before else None, base), (after.rows if after else None, own),
             probe, course.validations,
         )  # fmt: skip
-        read = judged_config(self.config, training.parameters)
-        return classifier_verdict.judge(held_out, course, read, RowMemory(membership))
+        read = build_verdict_config(self.config, training.parameters)
+        return classifier_verdict.judge_classifier(held_out, course, read, RowMemorisation(membership))
 
     def write_losses(self, split: JudgingSplit, base: RowLosses, tuned: RowLosses) -> None:
         """`row_losses.parquet` of the job."""
@@ -201,7 +209,7 @@ class ClassRun(TrainingRun):
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 
-        tell = ProgressReporter(self.job, len(rows), "rows", message)
+        tell = RowProgressReporter(self.job, len(rows), "rows", message)
 
         def on_batch(done: int) -> None:
             hardware.guard_memory(self.config, self.device)
@@ -218,7 +226,7 @@ class ClassRun(TrainingRun):
                 "info",
             )
             return None
-        questions = LabelEvidence.of(
+        questions = LabelEvaluation.of(
             self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
         )
         if questions is None:
@@ -228,33 +236,39 @@ class ClassRun(TrainingRun):
         return questions.score(model, "the untuned model")
 
 
-class PairRun(TrainingRun):
+class PreferenceRun(TrainingRun):
     """`prepare` → `build` → training → `judge`, of pairs."""
 
-    def start(self, rows: TokenRows) -> Sources:
+    def start(self, rows: TokenRows) -> InitSources:
         """As of every run, from both answers of the pairs."""
-        return super().start(pairs(rows).sequences)
+        return super().start(as_pairs(rows).sequences)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """The loss of pairs; the untouched model is asked for all of them first."""
-        untouched = base_model(model) if starts_at_base(self.config) else nullcontext(model)
+        untouched = use_base_model(model) if starts_at_base(self.config) else nullcontext(model)
         with untouched as reference:
-            return PreferenceObjective(self.config, references_of(self.job, self.config, reference, parts))
+            return PreferenceObjective(
+                self.config, load_or_compute_references(self.job, self.config, reference, parts)
+            )
 
     def extraction(self, rows: TokenRows, load: Load) -> None:
         """Pairs are not asked for."""
 
-    def verdict(self, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
+    def verdict(self, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
         """Whether the chosen answers are preferred, and what became of them."""
         base, tuned, course = run.base, run.tuned, run.course
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)
-        return preference_verdict.judge(
+        return preference_verdict.judge_preference(
             HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence, run.other_prompts),
             course,
-            judged_config(self.config, run.training.parameters),
-            RowMemory(membership_of(base, tuned, course.train_probe or (), course.validations)),
+            build_verdict_config(self.config, run.training.parameters),
+            RowMemorisation(infer_membership(base, tuned, course.train_probe or (), course.validations)),
         )
 
 
-RUNS: dict[str, type[TrainingRun]] = {"sft": TrainingRun, "classification": ClassRun, "dpo": PairRun}
+RUN_CLASSES: dict[str, type[TrainingRun]] = {
+    "sft": TrainingRun,
+    "classification": ClassificationRun,
+    "dpo": PreferenceRun,
+}

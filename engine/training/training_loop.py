@@ -18,23 +18,30 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from engine.evaluation.training_curve.run_curve import LossCourse
+from engine.evaluation.training_curve.run_curve import LossCurves
 from engine.evaluation.verdicts import live_alarms
-from engine.evaluation.verdicts.classifier_verdict import of_the_head
+from engine.evaluation.verdicts.classifier_verdict import drop_untrained_step
 from engine.evaluation.verdicts.live_alarms import Alarm
 from engine.models import hardware, training_state
-from engine.models.batching import Replay, StepRows, batch_shape, epoch_steps, steps_per_epoch, total_steps
-from engine.models.losses import Objective, RowLosses, TrainedTokens
+from engine.models.batching import (
+    Replay,
+    StepRows,
+    build_epoch_steps,
+    compute_batch_shape,
+    count_steps_per_epoch,
+    count_total_steps,
+)
+from engine.models.losses import Objective, RowLosses, TokenObjective
 from engine.models.saved_models import starts_at_base
 from engine.models.tokenization.rendering import TokenRows
 from engine.models.training_state import CheckpointDocument
-from engine.models.tuning_methods import base_model, count_parameters, trainable
-from engine.training.optimizer_step import Gradients, Stepper, TrainingRows
-from engine.training.validation import Probing, TaskMetric, Validations
-from engine.worker.job import Cancelled, WorkerJob
-from engine.worker.progress import Clock, ProgressTeller
+from engine.models.tuning_methods import count_parameters, list_trainable, use_base_model
+from engine.training.optimizer_step import Gradients, OptimizerStepper, TrainingRows
+from engine.training.validation import TaskMetric, TrainingProbes, ValidationHistory
+from engine.worker.job import JobCancelled, WorkerJob
+from engine.worker.progress import JobProgressReporter, StepClock
 from store.core.model_schemas import StopReason
-from store.evaluation.verdict_schemas import Stopped, Verdict
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.training.train_config import TrainConfig
 
 # What training knows at a step beyond its tensors: position, history, the best step, whether to stop.
@@ -44,7 +51,7 @@ from store.training.train_config import TrainConfig
 
 
 @dataclass
-class State:
+class TrainingState:
     """`curve`: (step, train loss); `validations`: (step, validation loss), step 0 the base model."""
 
     step: int = 0
@@ -86,13 +93,13 @@ class State:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> State:
+    def from_dict(cls, document: dict[str, Any]) -> TrainingState:
         """What `to_dict` wrote."""
         pairs = {key: [(int(s), v) for s, v in document[key]] for key in ("curve", "validations")}
         return cls(**(document | pairs))
 
 
-def evaluation_steps(steps: int, evaluations: int) -> set[int]:
+def choose_evaluation_steps(steps: int, evaluations: int) -> set[int]:
     """`evaluations` steps evenly spaced, of which the last is the last."""
     return {max(1, round(steps * k / evaluations)) for k in range(1, evaluations + 1)}
 
@@ -100,7 +107,7 @@ def evaluation_steps(steps: int, evaluations: int) -> set[int]:
 UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 
 
-class Alarms:
+class AlarmMonitor:
     """Of one run of so many steps. looks: how often it is looked at, which widens what counts as sure."""
 
     def __init__(self, job: WorkerJob, config: TrainConfig, steps: int, looks: int) -> None:
@@ -108,29 +115,36 @@ class Alarms:
         self.raised: set[str] = set()
 
     def look(
-        self, step: int, state: State, validations: Validations, metric: TaskMetric, probing: Probing
+        self,
+        step: int,
+        state: TrainingState,
+        validations: ValidationHistory,
+        metric: TaskMetric,
+        probing: TrainingProbes,
     ) -> None:
         """Raise what became sure by this validation."""
         done = validations.for_verdict()
-        course = LossCourse(
-            validations=of_the_head(done) if self.config.task == "classification" else done,
+        course = LossCurves(
+            validations=drop_untrained_step(done) if self.config.task == "classification" else done,
             train_curve=state.curve,
             metric=metric.course(validations),
         )
         unit = UNITS.get(self.config.task, "nats a token")
-        raised = live_alarms.diverges(state.curve, planned_steps=self.steps, looks=self.looks)
+        raised = live_alarms.check_divergence(state.curve, planned_steps=self.steps, looks=self.looks)
         if not raised:
-            raised = live_alarms.overfits(course, unit=unit, looks=self.looks)
+            raised = live_alarms.check_overfitting(course, unit=unit, looks=self.looks)
         if prose := probing.prose_at(step):
             base, tuned = prose
-            raised += live_alarms.forgets(step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks)
+            raised += live_alarms.check_forgetting(
+                step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks
+            )
         if state.reason == "forgetting":
             raised.append(Alarm("stopped", step, self._stopped(step)))
         self.say(raised)
 
     def conclude(self, verdict: Verdict) -> None:
         """Raise what the verdict says and was not said before."""
-        self.say(live_alarms.of_verdict(verdict))
+        self.say(live_alarms.list_verdict_alarms(verdict))
 
     def say(self, alarms: list[Alarm]) -> None:
         """Raise those of a kind that was not raised yet."""
@@ -168,15 +182,15 @@ class TrainingSetup:
     and what counts beside the loss; None is the plainest of each, or nothing."""
 
     objective: Objective | None = None
-    probing: Probing | None = None
+    probing: TrainingProbes | None = None
     replay: Replay | None = None
     metric: TaskMetric | None = None
 
 
-PLAIN = TrainingSetup()
+DEFAULT_SETUP = TrainingSetup()
 
 
-class Training:
+class TrainingLoop:
     """One run's training. `model` has its trainable parameters chosen; `train` and `validation` are cut to
     length and every row of them has something to train on under `objective`."""
 
@@ -187,28 +201,31 @@ class Training:
         model: Any,
         train: TokenRows,
         validation: TokenRows,
-        setup: TrainingSetup = PLAIN,
+        setup: TrainingSetup = DEFAULT_SETUP,
     ) -> None:
         self.job, self.config, self.train, self.validation = job, config, train, validation
-        self.objective = setup.objective or TrainedTokens()
+        self.objective = setup.objective or TokenObjective()
         self.device = torch.device(job.device)
-        self.steps = total_steps(config, len(train))
+        self.steps = count_total_steps(config, len(train))
         self.adapter = starts_at_base(config)
         self.parameters = count_parameters(model)[1]
-        self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
+        self.evaluation_steps = choose_evaluation_steps(self.steps, config.evaluations)
         rows = TrainingRows(train, setup.replay)
-        self.stepper = Stepper(job, config, model, rows, self.objective, self.steps)
-        self.state = State()
-        self.validations = Validations(job.dir.validations)
-        self.probing = setup.probing or Probing(job, config, [])
+        self.stepper = OptimizerStepper(job, config, model, rows, self.objective, self.steps)
+        self.state = TrainingState()
+        self.validations = ValidationHistory(job.dir.validations)
+        self.probing = setup.probing or TrainingProbes(job, config, [])
         self.metric = setup.metric or TaskMetric()
-        self.alarms = Alarms(job, config, self.steps, len(self.evaluation_steps))
-        batches = len(validation) / math.prod(batch_shape(config))
-        self.clock, self.teller = Clock(self.steps, self.evaluation_steps, batches), ProgressTeller(job)
-        self.random = training_state.random_states()
+        self.alarms = AlarmMonitor(job, config, self.steps, len(self.evaluation_steps))
+        batches = len(validation) / math.prod(compute_batch_shape(config))
+        self.clock, self.teller = (
+            StepClock(self.steps, self.evaluation_steps, batches),
+            JobProgressReporter(job),
+        )
+        self.random = training_state.collect_random_states()
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
-    def run(self) -> Stopped:
+    def run(self) -> TrainingStop:
         """Train to the end and restore the best weights; how it stopped: {reason, step, restored_step}.
 
         Raises Cancelled after a checkpoint of the last completed step was left.
@@ -227,12 +244,12 @@ class Training:
                 if self.state.reason:
                     break
                 self.save_if_due()
-        except Cancelled:
+        except JobCancelled:
             if self.state.step:
                 self.save()
             raise
         if not self.state.reason:
-            per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+            per_epoch = count_steps_per_epoch(len(self.train), *compute_batch_shape(self.config))
             whole = per_epoch * (self.config.num_train_epochs or 1)
             self.state.reason = "max_steps" if self.steps < math.ceil(whole) else "epochs"
         self.save()
@@ -249,14 +266,14 @@ class Training:
         """Go back to the newest checkpoint, if this is a resume; without one, start over."""
         if not self.job.resume:
             return
-        newest = training_state.newest(self.job.dir.checkpoints)
+        newest = training_state.load_newest_checkpoint(self.job.dir.checkpoints)
         if newest is None:
             self.job.rewind(step=-1)
             self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
             self.report_best()
             return
         tensors, document = newest
-        self.state = State.from_dict(document["state"])
+        self.state = TrainingState.from_dict(document["state"])
         self.job.rewind(step=self.state.step)
         validated = max((step for step, _ in self.state.validations), default=-1)
         for prefix in ("eval/", "probe/"):  # measured after the checkpoint was written
@@ -264,18 +281,18 @@ class Training:
         self.report_best()
         self.stepper.restore(tensors, document)
         training_state.load_random_states(tensors)
-        self.random = training_state.random_states()
+        self.random = training_state.collect_random_states()
         self.validations.rewind({step for step, _ in self.state.validations})
         self.probing.rewind(validated, self.state.probe_seconds)
 
     def remaining_steps(self) -> Iterator[StepRows]:
         """The steps after `state.step`, epoch by epoch."""
-        batch_size, accumulation = batch_shape(self.config)
-        per_epoch = steps_per_epoch(len(self.train), batch_size, accumulation)
+        batch_size, accumulation = compute_batch_shape(self.config)
+        per_epoch = count_steps_per_epoch(len(self.train), batch_size, accumulation)
         lengths = self.train.lengths if self.objective.grouped else np.ones(len(self.train), np.int64)
         while self.state.step < self.steps and not self.state.reason:
             epoch, done = divmod(self.state.step, per_epoch)
-            steps = epoch_steps(
+            steps = build_epoch_steps(
                 lengths,
                 seed=self.config.seed,
                 epoch=epoch,
@@ -290,7 +307,7 @@ class Training:
         gradients = self.stepper.gradients(rows, self.state.step)
         self.check_finite(gradients)
         self.stepper.update(self.state.step + 1)
-        self.random = training_state.random_states()
+        self.random = training_state.collect_random_states()
         self.report(gradients, time.perf_counter() - started)
 
     def check_finite(self, gradients: Gradients) -> None:
@@ -311,7 +328,7 @@ class Training:
         state.tokens_seen += gradients.tokens
         state.train_seconds += seconds
         state.curve.append((state.step, gradients.loss))
-        per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+        per_epoch = count_steps_per_epoch(len(self.train), *compute_batch_shape(self.config))
         self.job.metrics(
             state.step,
             {
@@ -319,7 +336,7 @@ class Training:
                 "train/tokens_per_second": gradients.tokens / seconds,
                 "train/tokens_seen": state.tokens_seen,
                 "train/epoch": state.step / per_epoch,
-                "system/memory_gib": hardware.peak_gib(self.device),
+                "system/memory_gib": hardware.measure_peak_gib(self.device),
                 **self.objective.step_metrics(),
             },
         )
@@ -334,7 +351,7 @@ class Training:
             self.record(0, losses)
             return
         model = self.stepper.model
-        with base_model(model) if self.adapter else nullcontext(model) as base:
+        with use_base_model(model) if self.adapter else nullcontext(model) as base:
             self.validate(0, "Evaluating the base model", base)
             self.probing.start(base, self.tell)
 
@@ -344,7 +361,7 @@ class Training:
         if step not in self.evaluation_steps or self.state.validated(step):
             return
         if self.validate(step, "Evaluating"):
-            weights = {name: p.detach() for name, p in trainable(self.stepper.model)}
+            weights = {name: p.detach() for name, p in list_trainable(self.stepper.model)}
             training_state.save_best(self.job.dir.checkpoints, step, weights)
             self.report_best()
         self.probe(step)
@@ -407,13 +424,13 @@ class Training:
         document: CheckpointDocument = {**step, "state": self.state.to_dict()}
         self.validations.write()
         self.probing.write()
-        training_state.save(
+        training_state.save_checkpoint(
             self.job.dir.checkpoints, self.state.step, tensors | self.random, document, self.state.best_step
         )
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - started
 
-    def finish(self) -> Stopped:
+    def finish(self) -> TrainingStop:
         """Restore the best weights where the config asks for it."""
         restored = self.state.step
         best = self.state.best_step

@@ -20,38 +20,38 @@ import torch
 from engine.data import canaries, training_rows
 from engine.data.training_rows import TokenisedPart
 from engine.evaluation import run_evaluation
-from engine.evaluation.classifier_evaluation import LabelEvidence
-from engine.evaluation.derived_prompts import has_question, swap_prompts_of
+from engine.evaluation.classifier_evaluation import LabelEvaluation
+from engine.evaluation.derived_prompts import build_swapped_prompts, has_question
 from engine.evaluation.row_questions import choose_prompts
-from engine.evaluation.run_evaluation import Gathering, JudgingPace
+from engine.evaluation.run_evaluation import EvaluationPace, ModelEvaluator
 from engine.evaluation.verdicts import classifier_verdict
-from engine.evaluation.verdicts.question_part import rounds_of
+from engine.evaluation.verdicts.question_part import count_rounds
 from engine.evaluation.verdicts.verdict import add_unmeasured
 from engine.models import adapter_weights, hardware, loading, provenance, saved_models
-from engine.models.batching import total_steps
-from engine.models.bundled import ensure
-from engine.models.hardware import choose_dtype, device_name, dtype_name, versions
-from engine.models.losses import Objective, TrainedTokens
+from engine.models.batching import count_total_steps
+from engine.models.bundled import ensure_bundled_model
+from engine.models.hardware import choose_dtype, get_device_name, get_dtype_name, read_versions
+from engine.models.losses import Objective, TokenObjective
 from engine.models.tokenization.rendering import Load, TokenRows
-from engine.models.tuning_methods import base_model, count_parameters, make_trainable
+from engine.models.tuning_methods import count_parameters, make_trainable, use_base_model
 from engine.training import run_verdict
-from engine.training.reference_probes import ReferenceQuestions
-from engine.training.run_verdict import ExtractionRun, JudgedRun, weight_change
-from engine.training.training_loop import Training, TrainingSetup
+from engine.training.reference_probes import ReferenceProbes
+from engine.training.run_verdict import ExtractionRun, RunEvaluation, measure_weight_change
+from engine.training.training_loop import TrainingLoop, TrainingSetup
 from engine.worker.job import WorkerJob
-from engine.worker.machine_load import OtherWork
-from engine.worker.progress import ProgressReporter
+from engine.worker.machine_load import OtherLoad
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.job_folder import read_json, write_json
-from store.core.model_schemas import ModelOrigin, TrainedCourse
+from store.core.model_schemas import ModelOrigin, TrainingSummary
 from store.evaluation.schemas import JudgingSplit
-from store.evaluation.verdict_schemas import Stopped, Verdict
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.runs import card_text
 from store.training.methods import METHODS
 from store.training.train_config import Split, TrainConfig
 
 
-def tell_rows(
+def report_rows(
     job: WorkerJob,
     config: TrainConfig,
     split: Split,
@@ -86,7 +86,7 @@ def tell_rows(
         truncated_rows=train.truncated,
         untrained_rows=train.untrained,
         max_length=limit,
-        steps=total_steps(config, len(train.rows)),
+        steps=count_total_steps(config, len(train.rows)),
         data_fingerprint=fingerprint,
         split=split.model_dump(),
     )
@@ -114,12 +114,12 @@ class EnergyMeter:
         now = self._read()
         if not self.began or now.keys() != self.began.keys():
             return None
-        return sum(_difference(self.began[name], now[name]) for name in now)
+        return sum(_compute_counter_difference(self.began[name], now[name]) for name in now)
 
     def _read(self) -> dict[str, tuple[float, float]]:
         """counter -> (watt-hours, where it starts over; 0 for never)."""
         if self.device.type == "cuda":
-            return _gpu(self.device.index or 0)
+            return _read_gpu_energy(self.device.index or 0)
         readings = {}
         for zone in sorted(self.powercap.glob("intel-rapl:*")):
             if zone.name.count(":") > 1:  # a part of a package that is counted already
@@ -132,12 +132,12 @@ class EnergyMeter:
         return readings
 
 
-def _difference(before: tuple[float, float], after: tuple[float, float]) -> float:
+def _compute_counter_difference(before: tuple[float, float], after: tuple[float, float]) -> float:
     """Of two readings of a counter that may have started over once."""
     return after[0] - before[0] + (after[1] if after[0] < before[0] else 0.0)
 
 
-def _gpu(index: int) -> dict[str, tuple[float, float]]:
+def _read_gpu_energy(index: int) -> dict[str, tuple[float, float]]:
     import pynvml
 
     try:
@@ -153,7 +153,7 @@ def _gpu(index: int) -> dict[str, tuple[float, float]]:
 # Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that,
 # and everything that is not needed to see the first metric comes after training.
 
-START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
+FIRST_BATCH_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
 
 class TrainingRun:
@@ -165,10 +165,10 @@ class TrainingRun:
         self.split = Split.parse(job.order["split"])
         self.data = job.order["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
-        self.course: TrainedCourse | None = None  # known once training has ended
+        self.course: TrainingSummary | None = None  # known once training has ended
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
-        self.began, self.energy, self.others = time.monotonic(), EnergyMeter(self.device), OtherWork()
+        self.began, self.energy, self.others = time.monotonic(), EnergyMeter(self.device), OtherLoad()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -176,20 +176,20 @@ class TrainingRun:
         """Find the model that is loaded, and load its tokenizer."""
         self.job.progress(0, 1, "run", "Loading the tokenizer")
         if self.config.model in loading.BUNDLED:
-            ensure(self.config.model, self.job.home)
-        self.source = loading.resolve(self.config.model, self.job.home)
-        self.earlier = saved_models.find_earlier(self.job.home, self.config)
+            ensure_bundled_model(self.config.model, self.job.home)
+        self.source = loading.resolve_model(self.config.model, self.job.home)
+        self.earlier = saved_models.find_earlier_run(self.job.home, self.config)
         if self.earlier:
             self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
-            self.source = saved_models.source_of(
+            self.source = saved_models.resolve_source(
                 self.job.home, self.config, self.earlier, self.job.dir, self.dtype
             )
         elif self.job.resume and (began_on := read_json(self.job.dir.loaded_base)):
-            self.source = provenance.pinned(self.source, began_on)
+            self.source = provenance.find_pinned_folder(self.source, began_on)
         self.architecture = loading.load_config_for(self.config, self.source)
         # a resume, and whoever loads a checkpoint, may find that the hub has newer weights
-        if not self.job.resume and (commit := loading.commit_of(self.source)):
-            write_json(self.job.dir.loaded_base, {**provenance.reference(self.source, commit)})
+        if not self.job.resume and (commit := loading.find_commit(self.source)):
+            write_json(self.job.dir.loaded_base, {**provenance.build_reference(self.source, commit)})
         self.tokenizer = loading.load_tokenizer(self.source, chat_template=self.config.chat_template)
 
     def run(self) -> Verdict:
@@ -204,19 +204,19 @@ class TrainingRun:
         replay = self.questions.replayed(model, held, len(train))
         metric = self.questions.metric(validation, probing)
         setup = TrainingSetup(self.objective, probing, replay, metric)
-        training = Training(self.job, self.config, model, train, validation, setup)
+        training = TrainingLoop(self.job, self.config, model, train, validation, setup)
         split: JudgingSplit = "test" if len(test) else "validation"
         held_out = test if len(test) else validation
         self.packed = not training.stepper.unpacked
         training.clock.judged = self.judged_rows(len(held_out)) / len(validation)
         stopped = training.run()
         attempts = self.job.order.get("attempt", 1)
-        self.course = card_text.of_run(self.config, len(train), stopped, attempts)
+        self.course = card_text.summarise_run(self.config, len(train), stopped, attempts)
         self.job.facts(
             stopped=stopped,
             course=self.course,
             train_seconds=training.state.train_seconds,
-            peak_memory_gib=hardware.peak_gib(self.device),
+            peak_memory_gib=hardware.measure_peak_gib(self.device),
         )
         self.job.status("evaluating")
         verdict = self.judge(training, stopped, held_out, split)
@@ -230,49 +230,49 @@ class TrainingRun:
                 energy_wh=self.energy.watt_hours(),
                 other_work=self.others.shares().others,
             )
-        verdict = saved_models.continued_verdict(verdict, self.earlier)
+        verdict = saved_models.describe_continued_verdict(verdict, self.earlier)
         saved_models.write_card(self.job.dir.model, self.config, verdict)
         return verdict
 
     def judged_rows(self, held_out: int) -> float:
         """Rows that each model is judged on, answers after prompts of other rows among them."""
-        return held_out * (1 + (rounds_of(held_out) if has_question(self.job.order, self.config) else 0))
+        return held_out * (1 + (count_rounds(held_out) if has_question(self.job.order, self.config) else 0))
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""
-        return TrainedTokens()
+        return TokenObjective()
 
     @cached_property
-    def questions(self) -> ReferenceQuestions:
+    def questions(self) -> ReferenceProbes:
         """As `choose_questions` makes them."""
         return self.choose_questions()
 
-    def choose_questions(self) -> ReferenceQuestions:
+    def choose_questions(self) -> ReferenceProbes:
         """What its models are asked beside the held-out rows."""
-        return ReferenceQuestions(self.job, self.config, self.tokenizer, self.source, self.positions)
+        return ReferenceProbes(self.job, self.config, self.tokenizer, self.source, self.positions)
 
     @property
     def positions(self) -> int | None:
         """The most tokens of a row that the model can see."""
-        return training_rows.positions(self.architecture, self.config)
+        return training_rows.count_positions(self.architecture, self.config)
 
     def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, dataset = self.job, self.config, self.data
-        dealt = training_rows.dealt_rows(job, dataset["fingerprint"], self.split, config)
+        dealt = training_rows.load_split_rows(job, dataset["fingerprint"], self.split, config)
         whole = training_rows.tokenise(
             job.home,
             config,
             self.tokenizer,
-            training_rows.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
-            on_rows=ProgressReporter(job, 0, "rows", "Tokenising"),
+            training_rows.SplitRows(dataset["fingerprint"], dataset["kind"], dealt),
+            on_rows=RowProgressReporter(job, 0, "rows", "Tokenising"),
         )
-        limit = training_rows.length_limit(config, whole["train"], self.positions)
+        limit = training_rows.resolve_max_length(config, whole["train"], self.positions)
         whole["train"] = canaries.plant(self.tokenizer, config, dataset["kind"], whole["train"])
-        limit = canaries.fitting(config, whole["train"], limit)
+        limit = canaries.extend_max_length(config, whole["train"], limit)
         run_verdict.report_canaries(job, config)
-        parts = {name: training_rows.cut(rows, limit) for name, rows in whole.items()}
-        tell_rows(job, config, self.split, dataset["fingerprint"], parts, limit)
+        parts = {name: training_rows.truncate_rows(rows, limit) for name, rows in whole.items()}
+        report_rows(job, config, self.split, dataset["fingerprint"], parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
     def build(self, rows: TokenRows) -> Any:
@@ -291,10 +291,10 @@ class TrainingRun:
         self.job.facts(
             trainable_parameters=trained,
             total_parameters=total,
-            dtype=dtype_name(dtype),
+            dtype=get_dtype_name(dtype),
             device=str(device),
-            device_name=device_name(device),
-            versions=versions(),
+            device_name=get_device_name(device),
+            versions=read_versions(),
         )
         self.job.check_cancelled()
         return model
@@ -305,22 +305,26 @@ class TrainingRun:
 
     def tunable(self, model: Any, rows: TokenRows) -> Any:
         """The base model with what the method trains; `rows` are those of training."""
-        steps = total_steps(self.config, len(rows))
-        start = None if saved_models.further(self.config) else self.start(rows)
+        steps = count_total_steps(self.config, len(rows))
+        start = None if saved_models.continues_training(self.config) else self.start(rows)
         return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
 
-    def start(self, rows: TokenRows) -> adapter_weights.Sources:
+    def start(self, rows: TokenRows) -> adapter_weights.InitSources:
         """What the adapter's first weights are made from: some training rows, the model's own weights."""
-        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
+        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:FIRST_BATCH_ROWS]
         examples = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
-        return adapter_weights.Sources(
-            examples, loading.weights_folder(self.source) if self.config.held else None
+        return adapter_weights.InitSources(
+            examples, loading.find_weights_folder(self.source) if self.config.held else None
         )
 
     def take_over(self, model: Any) -> None:
         """Where an adapter is trained further, give it the weights that it had."""
-        if self.earlier and METHODS[self.config.method].adapter and saved_models.further(self.config):
-            saved_models.load_into(model, self.earlier)
+        if (
+            self.earlier
+            and METHODS[self.config.method].adapter
+            and saved_models.continues_training(self.config)
+        ):
+            saved_models.load_adapter_weights(model, self.earlier)
 
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""
@@ -333,22 +337,24 @@ class TrainingRun:
             "own_base": adapter and self.job.dir.base.exists(),
             # how it is asked for calls where its template writes none
             "calls": self.data["kind"] != "text"
-            and training_rows.calls_functions(self.job.home, self.data["fingerprint"]),
+            and training_rows.has_function_calls(self.job.home, self.data["fingerprint"]),
         }
         if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
-            origin["base"] = saved_models.base_of(self.earlier.folder.model)
+            origin["base"] = saved_models.read_base(self.earlier.folder.model)
         if self.course:
             origin["course"] = self.course
-        saved_models.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
-        self.job.facts(base=saved_models.base_of(self.job.dir.model))
+        saved_models.save_model(model, self.tokenizer, self.config, self.job.dir.model, origin)
+        self.job.facts(base=saved_models.read_base(self.job.dir.model))
 
-    def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
+    def judge(
+        self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
+    ) -> Verdict:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
-        load = training_rows.loader(job.home, self.data["fingerprint"], self.data["kind"])
+        load = training_rows.make_loader(job.home, self.data["fingerprint"], self.data["kind"])
         model = training.release()
         self.save(model)
-        labels = LabelEvidence.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        labels = LabelEvaluation.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         extraction = self.extraction(rows, load)
         gathering = self.gathering(model, rows, load, extraction)
         tuned = gathering.of(model, "the tuned model")
@@ -358,9 +364,9 @@ class TrainingRun:
         )
         tuned_labels = labels and labels.score(model, "the tuned model")
         probes = self.questions.of_base(gathering.probes)
-        of_base = gathering.as_base(probes, loading.weights_folder(self.source))
+        of_base = gathering.as_base(probes, loading.find_weights_folder(self.source))
         if saved_models.starts_at_base(config):
-            with base_model(model) as untuned:
+            with use_base_model(model) as untuned:
                 base = of_base.of(untuned, "the base model")
                 base_labels = labels and labels.score(untuned, "the base model")
         elif METHODS[config.method].adapter:
@@ -373,23 +379,23 @@ class TrainingRun:
             model = loading.load_model(config, self.source, str(self.device), self.dtype)
             base = of_base.of(model, "the base model")
             base_labels = labels and labels.score(model, "the base model")
-        judged = JudgedRun(training, stopped, split, base, tuned, gathering.swapped)
+        judged = RunEvaluation(training, stopped, split, base, tuned, gathering.swapped)
         document = self.conclude(judged, gathering, extraction)
         document["canaries"] = secrets
         if extraction:
             document["duplicates"] = run_verdict.judge_duplicates(job, self.data["fingerprint"], base, tuned)
         if config.probes:
-            document["weights"] = weight_change(job, config, self.source, model)
+            document["weights"] = measure_weight_change(job, config, self.source, model)
         if labels and tuned_labels and base_labels:
-            classifier_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
+            classifier_verdict.add_label_figures(document, labels.report(split, tuned_labels, base_labels))
         return document
 
     def gathering(
         self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None
-    ) -> Gathering:
+    ) -> ModelEvaluator:
         """What base and tuned model are asked; `rows` are held out, `model` is the tuned one."""
         count, seed = self.config.sample_prompts, self.split.split_seed
-        return Gathering(
+        return ModelEvaluator(
             job=self.job,
             config=self.config,
             tokenizer=self.tokenizer,
@@ -397,20 +403,22 @@ class TrainingRun:
             rows=rows,
             prompts=choose_prompts(self.tokenizer, rows, load, count, seed),
             probes=self.questions.probes(model),
-            pace=JudgingPace(self.job),
+            pace=EvaluationPace(self.job),
             extraction=extraction,
             tasks=self.questions.tasks,
-            swapped=swap_prompts_of(self.job.order, self.config, rows, load, self.positions),
+            swapped=build_swapped_prompts(self.job.order, self.config, rows, load, self.positions),
         )
 
-    def conclude(self, run: JudgedRun, gathering: Gathering, extraction: ExtractionRun | None) -> Verdict:
+    def conclude(
+        self, run: RunEvaluation, gathering: ModelEvaluator, extraction: ExtractionRun | None
+    ) -> Verdict:
         """The verdict with what was forgotten, the rows and items that it rests on left beside it."""
         base, tuned, tasks = run.base, run.tuned, gathering.tasks
-        run_evaluation.settle_evidence(tasks, base, tuned)
-        run_evaluation.write_items(self.job, [*gathering.probes, *(tasks.probes if tasks else ())])
-        run_evaluation.write_evidence(self.job, run.split, base, tuned, gathering.prompts)
+        run_evaluation.drop_unpaired(tasks, base, tuned)
+        run_evaluation.write_probe_items(self.job, [*gathering.probes, *(tasks.probes if tasks else ())])
+        run_evaluation.write_evaluations(self.job, run.split, base, tuned, gathering.prompts)
         document = self.verdict(run, extraction)
-        earlier, failed = run_verdict.earlier_step(self.config, run), tasks.failed if tasks else None
+        earlier, failed = run_verdict.advise_earlier_step(self.config, run), tasks.failed if tasks else None
         run_evaluation.add_forgetting(
             document, base, tuned, self.config, earlier, failed, run.training.parameters
         )
@@ -422,6 +430,6 @@ class TrainingRun:
             return None
         return ExtractionRun(self.job, self.tokenizer, self.questions.seen.rows, rows, load)
 
-    def verdict(self, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
+    def verdict(self, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
         """What the evidence says."""
-        return run_verdict.judge_answers(self.config, run, extraction)
+        return run_verdict.judge_run(self.config, run, extraction)

@@ -19,21 +19,28 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.evaluation.live_answers import LiveAnswers
-from engine.evaluation.probes.probe_sets import LISTING, SEEN, CachedProbe, Probe, ProbeMeasurement, spread
+from engine.evaluation.probes.probe_sets import (
+    ITEM_SCHEMA,
+    TRAINED_ROWS,
+    CachedProbe,
+    Probe,
+    ProbeMeasurement,
+    select_evenly,
+)
 from engine.evaluation.probes.suite_probes import PROSE
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.training_curve import run_curve
-from engine.evaluation.training_curve.run_curve import MetricCourse, MetricKind, Validation
+from engine.evaluation.training_curve.run_curve import MetricCurve, MetricKind, Validation
 from engine.models.losses import Objective, RowLosses
 from engine.models.saved_models import starts_at_base
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.tuning_methods import base_model
+from engine.models.tuning_methods import use_base_model
 from engine.worker.job import WorkerJob
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.training.train_config import TrainConfig
 
 
-class Validations:
+class ValidationHistory:
     """The validations of one run, in memory and, after `write`, in its folder."""
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +75,7 @@ class Validations:
             "tokens": np.concatenate([r.tokens for _, r in self.done]),
             "correct": np.concatenate([r.correct for _, r in self.done]),
         }
-        with written_aside(self.path, flush=False) as aside:
+        with write_atomically(self.path, flush=False) as aside:
             pq.write_table(pa.table(columns), aside)
 
     def for_verdict(self) -> list[Validation]:
@@ -91,19 +98,19 @@ class TaskMetric:
             return {}
         return {"eval/label_accuracy": float((losses.correct == losses.tokens).mean())}
 
-    def course(self, validations: Validations) -> MetricCourse:
+    def course(self, validations: ValidationHistory) -> MetricCurve:
         """What it is called, and its values by step: those of answers where they were given at the last
         validation and before, as somebody reads answers."""
         last = validations.done[-1][0] if validations.done else 0
         answered = self.answers.values_by_step() if self.answers else []
         if self.answers and len(answered) > 1 and answered[-1]["step"] == last:
-            return MetricCourse(f"{self.answers.words} of answers", answered)
+            return MetricCurve(f"{self.answers.words} of answers", answered)
         values = [
-            run_curve.metric_of_rows(self.kind, step, rows.row_ids, rows.correct, rows.tokens)
+            run_curve.build_metric_values(self.kind, step, rows.row_ids, rows.correct, rows.tokens)
             for step, rows in validations.done
             if step or self.kind != "pairs"  # before training every pair is a tie
         ]
-        return MetricCourse(run_curve.METRIC_WORDS[self.kind], values)
+        return MetricCurve(run_curve.METRIC_WORDS[self.kind], values)
 
 
 # Probes between steps: what training rows lose beside validation rows, what the model still knows, and how
@@ -119,11 +126,11 @@ class TaskMetric:
 class TrainedRowsProbe:
     """Rows that are trained on, as a probe: `most` of them, spread over the data set, under the objective."""
 
-    name = SEEN
+    name = TRAINED_ROWS
 
     def __init__(self, rows: TokenRows, objective: Objective, most: int) -> None:
         own = np.flatnonzero(rows.row_ids >= 0)  # planted ones are none of the data set
-        self.rows, self.objective = rows.take(own[spread(len(own), most)]), objective
+        self.rows, self.objective = rows.take(own[select_evenly(len(own), most)]), objective
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -151,7 +158,7 @@ class TrainedRowsProbe:
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in losses.row_ids]
         return ProbeMeasurement(
-            SEEN,
+            TRAINED_ROWS,
             names,
             [""] * len(self),
             losses.loss_sum,
@@ -164,13 +171,13 @@ class TrainedRowsProbe:
 
     def listing(self) -> pa.Table:
         """None: the rows are the data set's own."""
-        return LISTING.empty_table()
+        return ITEM_SCHEMA.empty_table()
 
     def part(self, most: int) -> TrainedRowsProbe:
         return TrainedRowsProbe(self.rows, self.objective, most)
 
 
-class Budget:
+class TimeBudget:
     """Seconds that may go into something: a share of the seconds of training."""
 
     def __init__(self, share: float, spent: float = 0.0) -> None:
@@ -188,7 +195,7 @@ class Budget:
         self.spent, self.last = self.spent + seconds, seconds / times
 
 
-class Probing:
+class TrainingProbes:
     """The probes of one run: `kinds`, each a list of probes that are measured together, and answers. of_base:
     a kind as the base model is asked it, which may be known already."""
 
@@ -205,7 +212,7 @@ class Probing:
         self.kinds = [list(kind) for kind in kinds if kind]
         self.answers = answers
         parts = [1.0] * len(self.kinds) + ([answers.weight] if answers else [])
-        self.budgets = [Budget(config.probe_share * part / sum(parts)) for part in parts]
+        self.budgets = [TimeBudget(config.probe_share * part / sum(parts)) for part in parts]
         self.tables: dict[int, list[pa.Table]] = {}
         self.base: ProbeMeasurement | None = None  # prose under the base model
 
@@ -241,7 +248,7 @@ class Probing:
         """Measure the base model where it is known or can be paid for (else it is at the end); how often it
         was asked for that, 0 or 1."""
         probes = self.of_base(kind)
-        with base_model(model) as base:
+        with use_base_model(model) as base:
             answered = all(
                 isinstance(probe, CachedProbe) and probe.is_cached(base, *self._how) for probe in probes
             )
@@ -275,12 +282,12 @@ class Probing:
 
     def _begin(self, kind: Sequence[Probe], base: Any, tell: Callable[[str], None]) -> None:
         measured = [self._measure(probe, base, tell) for probe in kind]
-        self.base = _prose(measured)
+        self.base = _find_prose(measured)
         self._keep(0, measured)
 
     def forgot(self, measured: Sequence[ProbeMeasurement]) -> bool:
         """Whether prose has surely (95%, over passages) lost more than the run may forget."""
-        prose = _prose(measured)
+        prose = _find_prose(measured)
         if prose is None or self.base is None or self.config.max_forgetting is None:
             return False
         lost = ratio_interval(prose.loss_sum - self.base.loss_sum, prose.tokens)
@@ -288,7 +295,7 @@ class Probing:
 
     def prose_at(self, step: int) -> tuple[ProbeMeasurement, ProbeMeasurement] | None:
         """Prose under the base model and as it was measured at `step`, where both were."""
-        there = _prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
+        there = _find_prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
     def _keep(self, step: int, measured: Sequence[ProbeMeasurement]) -> None:
@@ -318,14 +325,14 @@ class Probing:
                     of_step = table.filter(pc.equal(table["step"], step))
                     names = pc.unique(of_step["probe"]).to_pylist()
                     self.tables[step] = [of_step.filter(pc.equal(of_step["probe"], name)) for name in names]
-        self.base = _prose([ProbeMeasurement.of(table) for table in self.tables.get(0, ())])
+        self.base = _find_prose([ProbeMeasurement.of(table) for table in self.tables.get(0, ())])
         if self.answers:
             self.answers.rewind(last)
 
     def write(self) -> None:
         """Write all that was measured, by atomic rename."""
         if self.tables:
-            with written_aside(self.job.dir.live_probes, flush=False) as aside:
+            with write_atomically(self.job.dir.live_probes, flush=False) as aside:
                 pq.write_table(
                     pa.concat_tables([t for step in sorted(self.tables) for t in self.tables[step]]), aside
                 )
@@ -348,7 +355,7 @@ class Probing:
             at: ProbeMeasurement.of(table)
             for at, tables in self.tables.items()
             for table in tables
-            if table["probe"][0].as_py() == SEEN
+            if table["probe"][0].as_py() == TRAINED_ROWS
         }
         measured |= {at: probe for at, probe in ((0, base), (step, tuned)) if probe}
         return [
@@ -361,5 +368,5 @@ def _is_general(kind: Sequence[Probe]) -> bool:
     return any(probe.name == PROSE for probe in kind)
 
 
-def _prose(measured: Sequence[ProbeMeasurement]) -> ProbeMeasurement | None:
+def _find_prose(measured: Sequence[ProbeMeasurement]) -> ProbeMeasurement | None:
     return next((probe for probe in measured if probe.probe == PROSE), None)

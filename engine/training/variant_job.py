@@ -14,24 +14,30 @@ import pyarrow.parquet as pq
 
 from engine.data import training_rows
 from engine.evaluation import evaluated_model, run_evaluation
-from engine.evaluation.derived_prompts import swap_prompts_of
-from engine.evaluation.interpolated_model import Mixing
+from engine.evaluation.derived_prompts import build_swapped_prompts
+from engine.evaluation.interpolated_model import ModelInterpolation
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
 from engine.evaluation.row_questions import Prompt, choose_prompts
-from engine.evaluation.run_evaluation import JUDGED, Evidence, Gathering, JudgingPace, judged_config
+from engine.evaluation.run_evaluation import (
+    EVALUATION_MESSAGES,
+    EvaluationPace,
+    ModelEvaluation,
+    ModelEvaluator,
+    build_verdict_config,
+)
 from engine.evaluation.verdicts import verdict as mixed
 from engine.models import loading, saved_models
-from engine.models.losses import RowLosses, TrainedTokens
+from engine.models.losses import RowLosses, TokenObjective
 from engine.training import run_verdict
-from engine.training.run_verdict import weight_change
-from engine.worker.job import Phase, WorkerJob, always
+from engine.training.run_verdict import measure_weight_change
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from store.core.model_schemas import ModelOrigin
 from store.evaluation.verdict_schemas import Verdict
 from store.runs.schemas import RunResult
 from store.training.train_config import TrainConfig
 
-phases = always(  # told by the JudgingPace, which foresees the second model by the first
-    evaluated_model.LOADING, Phase((*JUDGED, "Measuring how far the weights moved"))
+phases = build_fixed_phases(  # told by the JudgingPace, which foresees the second model by the first
+    evaluated_model.LOADING_MESSAGE, Phase((*EVALUATION_MESSAGES, "Measuring how far the weights moved"))
 )
 
 
@@ -40,75 +46,83 @@ def run(job: WorkerJob) -> RunResult:
     config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")
-    mixing = Mixing(job, job.order["mixed_from"])
+    mixing = ModelInterpolation(job, job.order["mixed_from"])
     shutil.copy2(mixing.folder.split, job.dir.split)
     if mixing.folder.base.exists():
         shutil.rmtree(job.dir.base, ignore_errors=True)
-        shutil.copytree(mixing.folder.base, job.dir.base, copy_function=saved_models.linked)
+        shutil.copytree(mixing.folder.base, job.dir.base, copy_function=saved_models.link_or_copy)
     mixing.line.go(alpha)
     note: ModelOrigin = {
-        "base": saved_models.base_of(mixing.folder.model),
+        "base": saved_models.read_base(mixing.folder.model),
         "dataset": mixing.order["dataset"].get("name", config.dataset),
         "mixed_from": job.order["mixed_from"],
         "alpha": alpha,
         "own_base": job.dir.base.exists(),
     }
-    saved_models.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
+    saved_models.save_model(mixing.model, mixing.tokenizer, config, job.dir.model, note)
     job.facts(base=note["base"])
     job.status("evaluating")
-    verdict = _judged(job, config, mixing, alpha)
+    verdict = _judge_variant(job, config, mixing, alpha)
     saved_models.write_card(job.dir.model, config, verdict)
     return {"verdict": verdict}
 
 
-def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
+def _judge_variant(job: WorkerJob, config: TrainConfig, mixing: ModelInterpolation, alpha: float) -> Verdict:
     """The verdict, with the rows and items that it rests on beside it."""
     base_measured = mixing.measured_end(0.0)
-    gathering = _gathering(job, config, mixing, JudgingPace(job, 1 if base_measured else 2))
+    gathering = _build_evaluator(job, config, mixing, EvaluationPace(job, 1 if base_measured else 2))
     prompts, swapped = gathering.prompts, gathering.swapped
-    of_base = gathering.as_base(mixing.probes, loading.weights_folder(mixing.run.base(job.home)))
+    of_base = gathering.as_base(mixing.probes, loading.find_weights_folder(mixing.run.base(job.home)))
     tuned = gathering.of(mixing.model, "the mixed model")
     if swapped.probe or not base_measured:
         mixing.line.go(0.0)
     if base_measured:
-        asked = replace(of_base, pace=JudgingPace(job, 1)).under_other_prompts(mixing.model, "the base model")
-        base = replace(_of_before(base_measured, prompts, mixing), swapped=asked)
+        asked = replace(of_base, pace=EvaluationPace(job, 1)).under_other_prompts(
+            mixing.model, "the base model"
+        )
+        base = replace(_load_base_evaluation(base_measured, prompts, mixing), swapped=asked)
     else:
         base = of_base.of(mixing.model, "the base model")
-    run_evaluation.write_items(job, mixing.probes)
-    run_evaluation.write_evidence(job, mixing.split, base, tuned, prompts)
+    run_evaluation.write_probe_items(job, mixing.probes)
+    run_evaluation.write_evaluations(job, mixing.split, base, tuned, prompts)
     held_out = replace(
-        run_verdict.held_out_losses(mixing.split, base, tuned),
+        run_verdict.build_held_out_losses(mixing.split, base, tuned),
         other_prompts=swapped.losses(base.swapped, tuned.swapped),
     )
-    verdict = mixed.judge_mixed(held_out, judged_config(config), alpha=alpha, of=mixing.config.name)
+    verdict = mixed.judge_interpolated(
+        held_out, build_verdict_config(config), alpha=alpha, of=mixing.config.name
+    )
     unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
     run_evaluation.add_forgetting(verdict, base, tuned, config, unasked=unasked)
     if config.probes:
         mixing.line.go(alpha)
-        verdict["weights"] = weight_change(job, config, mixing.run.base(job.home), mixing.model)
-    return mixed.without_advice(verdict)
+        verdict["weights"] = measure_weight_change(job, config, mixing.run.base(job.home), mixing.model)
+    return mixed.drop_advice(verdict)
 
 
-def _gathering(job: WorkerJob, config: TrainConfig, mixing: Mixing, pace: JudgingPace) -> Gathering:
+def _build_evaluator(
+    job: WorkerJob, config: TrainConfig, mixing: ModelInterpolation, pace: EvaluationPace
+) -> ModelEvaluator:
     """What both models are asked, as those of the run were."""
     order, rows = mixing.order, mixing.rows
-    load = training_rows.loader(job.home, order["dataset"]["fingerprint"], order["dataset"]["kind"])
+    load = training_rows.make_loader(job.home, order["dataset"]["fingerprint"], order["dataset"]["kind"])
     seed = int(order["split"]["split_seed"])
-    return Gathering(
+    return ModelEvaluator(
         job=job,
         config=config,
         tokenizer=mixing.tokenizer,
-        objective=TrainedTokens(),
+        objective=TokenObjective(),
         rows=rows,
         prompts=choose_prompts(mixing.tokenizer, rows, load, config.sample_prompts, seed),
         probes=mixing.probes,
         pace=pace,
-        swapped=swap_prompts_of(order, config, rows, load, mixing.positions),
+        swapped=build_swapped_prompts(order, config, rows, load, mixing.positions),
     )
 
 
-def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: Mixing) -> Evidence:
+def _load_base_evaluation(
+    base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: ModelInterpolation
+) -> ModelEvaluation:
     """What the run's own verdict found of the base model."""
     rows, *probes = base_measured
     losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
@@ -116,4 +130,4 @@ def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mix
     if mixing.folder.predictions.exists():
         base_answers = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
         answers = {row["row_id"]: row["base"] for row in base_answers}
-    return Evidence(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)
+    return ModelEvaluation(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.server.command import MADE, Command
-from engine.server.job_submission import Launching
+from engine.server.command import CREATED, Command
+from engine.server.job_submission import JobSubmission
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
@@ -18,19 +18,19 @@ from store.transfer.config import KIND, TransferConfig
 class TransferCommands:
     """The command over one store; `launching` queues jobs."""
 
-    def __init__(self, database: Database, launching: Launching) -> None:
+    def __init__(self, database: Database, launching: JobSubmission) -> None:
         self.database, self.launching = database, launching
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"transfer": Command(TransferConfig, self.transfer, MADE, makes_work=True)}
+        return {"transfer": Command(TransferConfig, self.transfer, CREATED, makes_work=True)}
 
     def transfer(self, config: TransferConfig) -> JobQueued:
         """Queue it. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
-            chosen = [_run(tx, name) for name in config.runs]
+            chosen = [_get_ended_run(tx, name) for name in config.runs]
             _check_base(chosen)
-            sets = [datasets.get_dataset(tx, name)["dataset_id"] for name in _named(tx, config)]
+            sets = [datasets.get_dataset(tx, name)["dataset_id"] for name in _resolve_datasets(tx, config)]
             changes = {"runs": [run["run_id"] for run in chosen], "datasets": sets}
             asked = TransferConfig.parse(config.document() | changes)
             title = f"Transfer: {plural(len(asked.runs), 'run')} on {plural(len(asked.datasets), 'data set')}"
@@ -38,7 +38,7 @@ class TransferCommands:
         return {"job_id": job_id}
 
 
-def _named(tx: Transaction, config: TransferConfig) -> list[str]:
+def _resolve_datasets(tx: Transaction, config: TransferConfig) -> list[str]:
     """The data sets as asked for. Raises ConfigError for one that isn't there."""
     for name in config.datasets:
         try:
@@ -48,7 +48,7 @@ def _named(tx: Transaction, config: TransferConfig) -> list[str]:
     return config.datasets
 
 
-def _run(tx: Transaction, name: str) -> Run:
+def _get_ended_run(tx: Transaction, name: str) -> Run:
     try:
         run = runs.get_run(tx, name)
     except NotFoundError as error:

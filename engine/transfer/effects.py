@@ -34,12 +34,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics import intervals
-from engine.evaluation.statistics.intervals import Interval, limits, ratio_interval, wilson_interval
-from engine.evaluation.statistics.proportions import holm, mcnemar, paired_change
+from engine.evaluation.statistics.intervals import Interval, get_limits, ratio_interval, wilson_interval
+from engine.evaluation.statistics.proportions import estimate_paired_change, holm, mcnemar
 from store.transfer.schemas import (
     BackwardTransfer,
-    Likeness,
     ModelLevel,
+    Similarity,
     TaskTransfer,
     TransferCell,
     TransferFigure,
@@ -47,10 +47,10 @@ from store.transfer.schemas import (
 )
 
 SWAPS = 10_000
-AT_ONCE = 2_000_000  # signs drawn at a time
+SIGNS_PER_BATCH = 2_000_000  # signs drawn at a time
 ALPHA = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
-FEW_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
+MIN_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
 TransferMeasure = Literal["relative", "right"]
 MEASURES: tuple[TransferMeasure, ...] = ("relative", "right")
 
@@ -78,7 +78,7 @@ class CellFigures(TypedDict):
     tuned: ModelLevel
 
 
-def level(rows: CellRows) -> ModelLevel:
+def compute_level(rows: CellRows) -> ModelLevel:
     """Of one model on rows."""
     hits = np.asarray(rows.right, np.bool_)
     return {
@@ -97,26 +97,26 @@ def compare(base: CellRows, tuned: CellRows) -> CellFigures:
         raise ValueError("a loss is not a number")
     relative = ratio_interval(before - after, np.maximum(before, 1e-12))
     change = ratio_interval(after - before, tokens)
-    p = swap_test(after - before)
+    p = permutation_test(after - before)
     first, second = (np.asarray(side.right, np.bool_) for side in (base, tuned))
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
-    right = paired_change(lost, won, len(first))
+    right = estimate_paired_change(lost, won, len(first))
     return {
         "n": len(before),
         "tokens": int(tokens.sum()),
-        "relative": _figure(relative, p),
-        "change": _figure(change, p),
-        "right": _figure(right, mcnemar(lost, won)),
-        "base": level(CellRows(before, tokens, first)),
-        "tuned": level(CellRows(after, tokens, second)),
+        "relative": _build_figure(relative, p),
+        "change": _build_figure(change, p),
+        "right": _build_figure(right, mcnemar(lost, won)),
+        "base": compute_level(CellRows(before, tokens, first)),
+        "tuned": compute_level(CellRows(after, tokens, second)),
     }
 
 
-def _figure(interval: Interval, p: float) -> TransferFigure:
+def _build_figure(interval: Interval, p: float) -> TransferFigure:
     return {**interval.to_dict(), "p": p, "detectable": interval.detectable}
 
 
-def swap_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> float:
+def permutation_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> float:
     """Two-sided p-value of the sum of paired differences, if either model could have had either value."""
     values = np.asarray(differences, np.float64)
     values = values[values != 0]
@@ -126,7 +126,7 @@ def swap_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> f
     seen = abs(values.sum()) * (1 - 1e-9)
     random = np.random.default_rng(seed)
     hits = 0
-    for count in intervals.draw_batches(swaps, n, AT_ONCE):
+    for count in intervals.draw_batches(swaps, n, SIGNS_PER_BATCH):
         signs = random.integers(0, 2, (count, n)) * 2 - 1
         hits += int((np.abs(signs @ values) >= seen).sum())
     finest = 1 / (swaps + 1)
@@ -151,13 +151,13 @@ class JudgedCell(TransferCell):
     earlier: NotRequired[bool]  # whether a run that it went on from was trained on the target
 
 
-def judged(cells: Sequence[TransferCell], measure: TransferMeasure = "relative") -> list[JudgedCell]:
+def judge_cells(cells: Sequence[TransferCell], measure: TransferMeasure = "relative") -> list[JudgedCell]:
     """The cells with what `measure` says of each among all of them; whatever else they hold stays."""
     adjusted = holm([cell[measure]["p"] for cell in cells])
     judged_cells: list[JudgedCell] = []
     for cell, p in zip(cells, adjusted, strict=True):
         figure = cell[measure]
-        ends = limits(figure)
+        ends = get_limits(figure)
         sure = bool(p < ALPHA and ends and (ends[0] > 0 or ends[1] < 0))
         stars = next((mark for limit, mark in STARS if p < limit), "") if sure else ""
         judged_cells.append({**cell, "figure": figure, "p_holm": p, "stars": stars, "sure": sure})
@@ -198,7 +198,7 @@ def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
         low, high = math.tanh(middle - width), math.tanh(middle + width)
         correlation["low"], correlation["high"] = low, high
         correlation["p"] = float(2 * special.ndtr(-abs(middle) / math.sqrt((1 + rho**2 / 2) / (n - 3))))
-        if n >= FEW_PAIRS:
+        if n >= MIN_PAIRS:
             correlation["state"] = "sure" if low > 0 or high < 0 else "unclear"
     return correlation
 
@@ -214,7 +214,7 @@ class Task:
     now: ArrayLike
 
 
-def backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
+def compute_backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
     """Of one task or more, as shares of the base model's loss.
 
     Raises ValueError for no task, no rows, or a loss that is not finite.
@@ -225,7 +225,7 @@ def backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
     for task in tasks:
         base, then, now = (np.asarray(side, np.float64) for side in (task.base, task.then, task.now))
         terms.append(ratio_interval(then - now, np.maximum(base, 1e-12)))
-    whole = intervals.mean_of_estimates(terms)
+    whole = intervals.average_estimates(terms)
     named: list[TaskTransfer] = [
         {"name": task.name, **term.to_dict()} for task, term in zip(tasks, terms, strict=True)
     ]
@@ -234,7 +234,7 @@ def backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
 
 WIDTH = 4_096  # numbers that a matrix is hashed down to
 DRAWS = 300
-MOST_ROWS = 3_000  # of a data set: more don't move its mean
+MAX_ROWS = 3_000  # of a data set: more don't move its mean
 
 
 Floats32 = NDArray[np.float32]
@@ -251,7 +251,7 @@ class Sketch:
     values: Floats32
 
 
-def sketch(change: NDArray[Any], seed: int) -> Floats32:
+def compute_sketch(change: NDArray[Any], seed: int) -> Floats32:
     """A matrix hashed down to WIDTH numbers; the same seed for the same matrix of every run."""
     flat = np.ascontiguousarray(change, np.float64).ravel()
     code = np.random.default_rng(seed).integers(0, 2 * WIDTH, len(flat), dtype=np.int32)
@@ -259,7 +259,7 @@ def sketch(change: NDArray[Any], seed: int) -> Floats32:
     return np.bincount(code >> 1, signed, WIDTH).astype(np.float32)
 
 
-def weight_cosine(first: Sketch, second: Sketch) -> WeightCosine:
+def compute_weight_cosine(first: Sketch, second: Sketch) -> WeightCosine:
     """Null where one changed nothing. A matrix that only one of them changed counts as unchanged in the
     other."""
     places = {name: place for place, name in enumerate(second.names)}
@@ -278,44 +278,44 @@ def weight_cosine(first: Sketch, second: Sketch) -> WeightCosine:
     layers = [dot / np.sqrt(a * b) for dot, a, b in sums if a * b > 0]
     low, high = np.quantile(layers, [0.025, 0.975]) if layers else (None, None)
     return {
-        "value": _bounded(sum(products.values()) / whole) if whole else None,
-        "low": None if low is None else _bounded(float(low)),
-        "high": None if high is None else _bounded(float(high)),
+        "value": _clip_cosine(sum(products.values()) / whole) if whole else None,
+        "low": None if low is None else _clip_cosine(float(low)),
+        "high": None if high is None else _clip_cosine(float(high)),
         "n": len(layers),
         "matrices": len(shared),
     }
 
 
-def _bounded(cosine: float) -> float:
+def _clip_cosine(cosine: float) -> float:
     return max(-1.0, min(1.0, cosine))
 
 
-def embedding_distance(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> Likeness:
+def compute_embedding_distance(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> Similarity:
     """1 - cosine of the mean embeddings [rows, dimensions]; value is null where a set has no row with a word.
     TokenRows without a word (all 0) are left out."""
     random = np.random.default_rng(seed)
-    sides = [_rows(side, random) for side in (first, second)]
+    sides = [_sample_rows(side, random) for side in (first, second)]
     n = min(len(side) for side in sides)
     if not n:
         return {"value": None, "low": None, "high": None, "n": 0}
-    value = float(_distance(*(side.mean(axis=0)[None] for side in sides))[0])
+    value = float(_compute_cosine_distance(*(side.mean(axis=0)[None] for side in sides))[0])
     if n < 2:
         return {"value": value, "low": None, "high": None, "n": n}
     means = [random.multinomial(len(s), [1 / len(s)] * len(s), DRAWS) @ s / len(s) for s in sides]
-    drawn = _distance(*means)
+    drawn = _compute_cosine_distance(*means)
     # resampled means lie farther apart than the sets: both ends are moved back by as much (Efron's pivot)
     low, high = (2 * value - float(q) for q in np.quantile(drawn, [0.975, 0.025]))
     return {"value": value, "low": max(0.0, low), "high": max(0.0, high), "n": n}
 
 
-def _rows(vectors: NDArray[Any], random: np.random.Generator) -> Floats:
+def _sample_rows(vectors: NDArray[Any], random: np.random.Generator) -> Floats:
     kept = np.flatnonzero(np.any(np.asarray(vectors) != 0, axis=1))
-    if len(kept) > MOST_ROWS:
-        kept = np.sort(random.choice(kept, MOST_ROWS, replace=False))
+    if len(kept) > MAX_ROWS:
+        kept = np.sort(random.choice(kept, MAX_ROWS, replace=False))
     return np.asarray(vectors[kept], np.float64)
 
 
-def _distance(first: Floats, second: Floats) -> Floats:
+def _compute_cosine_distance(first: Floats, second: Floats) -> Floats:
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     distances: Floats = 1 - (first * second).sum(axis=1) / np.maximum(norms, 1e-300)
     return np.maximum(distances, 0.0)

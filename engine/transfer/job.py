@@ -13,20 +13,20 @@ from typing import Any
 import torch
 
 from engine.models import hardware
-from engine.models.hardware import device_name, versions
+from engine.models.hardware import get_device_name, read_versions
 from engine.models.saved_models import EarlierRun
 from engine.transfer import measurements as beside
 from engine.transfer import measurements as measured
 from engine.transfer import models as rows
-from engine.transfer.measurements import CellFiles, CellToMeasure, MeasuringPace, Member, TransferMatrix
-from engine.transfer.models import Models, Subject, TransferColumn, subject
-from engine.worker.job import Phase, WorkerJob, always
+from engine.transfer.measurements import CellFiles, Member, PendingCell, ProgressReporter, TransferMatrix
+from engine.transfer.models import ModelLoader, Subject, TransferColumn, find_subject
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
 from store.transfer.config import TransferConfig
 from store.transfer.schemas import TransferResult
 
-phases = always(
+phases = build_fixed_phases(
     Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
     Phase("Measuring ", 0.95),  # with an estimate of its own: `MeasuringPace` knows the tokens of all cells
     Phase("Working out intervals", 0.05),
@@ -37,7 +37,7 @@ def run(job: WorkerJob) -> TransferResult:
     """The matrix that `job.config` asks for; the document of docs/architecture.md."""
     config = TransferConfig.parse(job.config)
     try:
-        return Transfer(job, config).run()
+        return TransferJob(job, config).run()
     except Exception as error:
         if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
             size = config.per_device_eval_batch_size
@@ -50,12 +50,12 @@ def run(job: WorkerJob) -> TransferResult:
         raise
 
 
-class Transfer:
+class TransferJob:
     """One matrix: `prepare` → `measure` → its cells, and what stands beside them."""
 
     def __init__(self, job: WorkerJob, config: TransferConfig) -> None:
         self.job, self.config = job, config
-        self.shelf, self.models = CellFiles(job), Models(job)
+        self.shelf, self.models = CellFiles(job), ModelLoader(job)
         self.subjects: list[Subject] = []
         self.columns: list[TransferColumn] = []
         self.members: dict[str, Member] = {}
@@ -75,17 +75,17 @@ class Transfer:
             "runs": [matrix.run_document(subject) for subject in self.subjects],
             "datasets": [column.document(config.part) for column in self.columns],
             "cells": matrix.cells(),
-            "distances": beside.distances(matrix),
-            "weights": beside.weights(matrix),
-            "sequences": beside.sequences(matrix),
+            "distances": beside.compute_distances(matrix),
+            "weights": beside.compute_weight_similarities(matrix),
+            "sequences": beside.compute_sequences(matrix),
             "measured": self.made,
             "measured_tokens": self.measured_tokens,
             "measure_seconds": self.seconds,
             "seconds": time.monotonic() - began,
             "device": job.device,
-            "device_name": device_name(torch.device(job.device)),
-            "peak_memory_gib": hardware.peak_gib(torch.device(job.device)),
-            "versions": versions(),
+            "device_name": get_device_name(torch.device(job.device)),
+            "peak_memory_gib": hardware.measure_peak_gib(torch.device(job.device)),
+            "versions": read_versions(),
         }
 
     # -- what is to be measured ---------------------------------------------------------------------
@@ -93,8 +93,8 @@ class Transfer:
     def prepare(self) -> None:
         """Subjects, columns, and for each pair its rows and which of them the run has seen."""
         job = self.job
-        self.columns = [rows.column(job, self.config, listed) for listed in job.order["datasets"]]
-        self.subjects = [subject(job, run_id) for run_id in self.config.runs]
+        self.columns = [rows.build_column(job, self.config, listed) for listed in job.order["datasets"]]
+        self.subjects = [find_subject(job, run_id) for run_id in self.config.runs]
         for number, candidate in enumerate(self.subjects):
             job.progress(number, len(self.subjects), "runs", "Looking for rows that the runs have seen")
             if candidate.reason or candidate.run is None:
@@ -113,7 +113,7 @@ class Transfer:
     def member(self, candidate: Subject, run: EarlierRun) -> Member:
         """The run with its keys. Raises what loading its tokenizer or finding its weights raises."""
         models = self.models
-        tokenizer, lineage = models.tokenizer(run), rows.lineage(self.job, run)
+        tokenizer, lineage = models.tokenizer(run), rows.find_lineage(self.job, run)
         keys = models.base_key(run), models.tuned_key(run)
         return Member(self.config, candidate, run, lineage, tokenizer, *keys, models.positions(run))
 
@@ -122,8 +122,10 @@ class Transfer:
         if column.reason:
             member.reasons[column.dataset_id] = column.reason
             return
-        part = measured.tokens_of(self.job, member.tokenizer, column, self.config, member.positions)
-        member.left_out[column.dataset_id] = rows.left_out(self.job, rows.used(member.lineage), column)
+        part = measured.tokenize_column(self.job, member.tokenizer, column, self.config, member.positions)
+        member.left_out[column.dataset_id] = rows.find_excluded_rows(
+            self.job, rows.list_used_rows(member.lineage), column
+        )
         if len(part.rows):
             member.tokens[column.dataset_id] = part
             return
@@ -146,7 +148,7 @@ class Transfer:
                 for column in self.missing(member, base=base):
                     part = member.tokens[column.dataset_id].rows
                     todo[member.file(column, base=base)] = len(part.ids)
-        pace = MeasuringPace(self.job, len(todo), sum(todo.values()))
+        pace = ProgressReporter(self.job, len(todo), sum(todo.values()))
         self.job.progress(0, max(1, len(todo)), "cells", "Loading the models")
         for member in self.members.values():
             self.measure_base(member, pace)
@@ -154,7 +156,7 @@ class Transfer:
             self.measure_tuned(member, pace)
         self.made, self.measured_tokens, self.seconds = pace.done_cells, pace.done_tokens, pace.seconds
 
-    def measure_base(self, member: Member, pace: MeasuringPace) -> None:
+    def measure_base(self, member: Member, pace: ProgressReporter) -> None:
         if columns := self.missing(member, base=True):
             try:
                 model = self.models.base(member.run)
@@ -163,7 +165,7 @@ class Transfer:
                 return
             self.fill(member, columns, model, pace, base=True)
 
-    def measure_tuned(self, member: Member, pace: MeasuringPace) -> None:
+    def measure_tuned(self, member: Member, pace: ProgressReporter) -> None:
         columns, change = self.missing(member, base=False), member.change_file
         if not columns and self.shelf.has(change):
             return
@@ -172,7 +174,7 @@ class Transfer:
                 self.fill(member, columns, model, pace, base=False)
                 if not self.shelf.has(change):
                     pace.within(f"Measuring how far {member.of.name} moved the weights")
-                    sources = measured.weight_sources(member.run, model, self.stands_on(member.run))
+                    sources = measured.list_weight_sources(member.run, model, self.stands_on(member.run))
                     measured.write_change(sources, self.shelf.path(change), self.job.check_cancelled)
         except TunebenchError as error:
             if isinstance(error, hardware.OutOfMemory):
@@ -188,12 +190,12 @@ class Transfer:
         member.tokens = {}
 
     def fill(
-        self, member: Member, columns: list[TransferColumn], model: Any, pace: MeasuringPace, *, base: bool
+        self, member: Member, columns: list[TransferColumn], model: Any, pace: ProgressReporter, *, base: bool
     ) -> None:
         for column in columns:
             who = "the base model" if base else member.of.name
             what = f"Measuring {who} on {column.data['dataset']['name']}"
             path = self.shelf.path(member.file(column, base=base))
             part = member.tokens[column.dataset_id].rows
-            cell = CellToMeasure(model, part, member.run, path, what)
+            cell = PendingCell(model, part, member.run, path, what)
             measured.measure_cell(self.job, cell, self.config, pace)

@@ -22,29 +22,38 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.data import training_rows
-from engine.data.signals.embeddings import row_vectors
-from engine.evaluation.weight_change import MatrixSource, NotKnown, from_adapter, from_folders
+from engine.data.signals.embeddings import load_row_vectors
+from engine.evaluation.weight_change import (
+    MatrixSource,
+    UnknownWeightChange,
+    list_adapter_matrices,
+    list_folder_matrices,
+)
 from engine.models import hardware, loading
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.saved_models import EarlierRun
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.tokenization.tokenized_rows import RowsToTokenise, tokenised, tokenizer_key
+from engine.models.tokenization.tokenized_rows import (
+    TokenisationRequest,
+    compute_tokenizer_key,
+    tokenise_rows,
+)
 from engine.transfer import effects as diagnosis
 from engine.transfer.effects import (
     WIDTH,
     CellRows,
     Sketch,
     Task,
-    backward_transfer,
-    embedding_distance,
-    sketch,
-    weight_cosine,
+    compute_backward_transfer,
+    compute_embedding_distance,
+    compute_sketch,
+    compute_weight_cosine,
 )
-from engine.transfer.models import LeftOutRows, Subject, TransferColumn
+from engine.transfer.models import ExcludedRows, Subject, TransferColumn
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressTeller
+from engine.worker.progress import JobProgressReporter
 from store.core.formatting import plural
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.data import dataset_files
 from store.transfer.config import TransferConfig
 from store.transfer.schemas import (
@@ -52,7 +61,7 @@ from store.transfer.schemas import (
     TransferCell,
     TransferRun,
     TransferSequence,
-    WeightLikeness,
+    WeightSimilarity,
 )
 
 # What is measured for a matrix of transfer and kept: a model on rows, and how far a run moved the weights.
@@ -89,41 +98,47 @@ class CellFiles:
         return True
 
 
-def cell_name(
+def build_cell_name(
     model: str, tokenizer: Any, column: TransferColumn, config: TransferConfig, positions: int | None
 ) -> str:
     """The name of the file of a model on the rows of a column."""
     rows = hashlib.sha256(column.row_ids.tobytes()).hexdigest()
-    parts = [model, tokenizer_key(tokenizer), column.fingerprint, rows, _longest(config, positions)]
+    parts = [
+        model,
+        compute_tokenizer_key(tokenizer),
+        column.fingerprint,
+        rows,
+        _find_max_length(config, positions),
+    ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:40] + ".parquet"
 
 
-def _longest(config: TransferConfig, positions: int | None) -> int | None:
+def _find_max_length(config: TransferConfig, positions: int | None) -> int | None:
     return min((limit for limit in (config.max_length, positions) if limit), default=None)
 
 
-def tokens_of(
+def tokenize_column(
     job: WorkerJob, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> training_rows.TokenisedPart:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     column_dataset = column.data["dataset"]
-    rows = tokenised(
+    rows = tokenise_rows(
         job.home,
         tokenizer,
-        RowsToTokenise(
+        TokenisationRequest(
             fingerprint=column.fingerprint,
             row_count=dataset_files.open_rows(job.home, column.fingerprint).metadata.num_rows,
             row_ids=column.row_ids,
             completion_only=True,
-            load=training_rows.loader(job.home, column.fingerprint, column_dataset["kind"]),
+            load=training_rows.make_loader(job.home, column.fingerprint, column_dataset["kind"]),
         ),
         on_rows=lambda *_: job.check_cancelled(),
     )
-    limit = _longest(config, most) or int(rows.lengths.max(initial=1))
-    return training_rows.cut(rows, limit)
+    limit = _find_max_length(config, most) or int(rows.lengths.max(initial=1))
+    return training_rows.truncate_rows(rows, limit)
 
 
-class MeasuringPace(ProgressTeller):
+class ProgressReporter(JobProgressReporter):
     """Tells once a second how many cells are done and, by the tokens that are left, how long they will
     take."""
 
@@ -144,7 +159,7 @@ class MeasuringPace(ProgressTeller):
         self.seconds += seconds
 
 
-class CellToMeasure(NamedTuple):
+class PendingCell(NamedTuple):
     """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
     what: the message while it is."""
 
@@ -155,7 +170,7 @@ class CellToMeasure(NamedTuple):
     what: str
 
 
-def measure_cell(job: WorkerJob, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
+def measure_cell(job: WorkerJob, cell: PendingCell, config: TransferConfig, pace: ProgressReporter) -> None:
     """The losses of the rows under the model, into the file of the cell."""
     device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
     share = len(rows.ids) / max(1, len(rows))
@@ -165,18 +180,22 @@ def measure_cell(job: WorkerJob, cell: CellToMeasure, config: TransferConfig, pa
         pace.within(cell.what, done * share, time.perf_counter() - began)
 
     size = config.per_device_eval_batch_size
-    losses = row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)
+    losses = compute_row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)
     columns = {"row_id": losses.row_ids, "loss_sum": losses.loss_sum}
     columns |= {"tokens": losses.tokens, "correct": losses.correct}
-    with written_aside(cell.path) as aside:
+    with write_atomically(cell.path) as aside:
         pq.write_table(pa.table(columns), aside)
     pace.cell(len(rows.ids), time.perf_counter() - began)
 
 
-def weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSource]:
+def list_weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSource]:
     """Every matrix that the run changed; base: what the run stands on."""
-    folder = loading.weights_folder(base)
-    return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)
+    folder = loading.find_weights_folder(base)
+    return (
+        list_adapter_matrices(model, folder)
+        if run.adapter
+        else list_folder_matrices(folder, run.folder.model)
+    )
 
 
 def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], None]) -> None:
@@ -187,11 +206,11 @@ def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], No
         check()
         try:
             change = source.read()[1].cpu().numpy()
-        except NotKnown:
+        except UnknownWeightChange:
             continue
         if np.isfinite(change).all():
             layer = next((int(part) for part in source.name.split(".") if part.isdigit()), -1)
-            values = sketch(change, zlib.crc32(source.name.encode()))
+            values = compute_sketch(change, zlib.crc32(source.name.encode()))
             rows.append((source.name, layer, float(np.linalg.norm(change)), values))
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
     schema = pa.schema(
@@ -203,7 +222,7 @@ def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], No
         ]
     )
     arrays = [pa.array(list(c), f.type) for c, f in zip(columns, schema, strict=True)]
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         pq.write_table(pa.table(arrays, schema=schema), aside)
 
 
@@ -243,13 +262,13 @@ class Member:
     tuned_key: str
     positions: int | None
     tokens: dict[str, training_rows.TokenisedPart] = field(default_factory=dict)
-    left_out: dict[str, LeftOutRows] = field(default_factory=dict)
+    left_out: dict[str, ExcludedRows] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def file(self, column: TransferColumn, *, base: bool) -> str:
         """The name of the file of a cell."""
         key = self.base_key if base else self.tuned_key
-        return cell_name(key, self.tokenizer, column, self.config, self.positions)
+        return build_cell_name(key, self.tokenizer, column, self.config, self.positions)
 
     @property
     def change_file(self) -> str:
@@ -331,7 +350,7 @@ class TransferMatrix:
         if not np.isfinite(loss).all():
             cell["reason"] = "A loss is not a number."
             return cell
-        level = diagnosis.level(CellRows(loss, tokens, correct == tokens))
+        level = diagnosis.compute_level(CellRows(loss, tokens, correct == tokens))
         cell["file"], cell["base"], cell["n"] = file, level, level["n"]
         return cell
 
@@ -358,7 +377,7 @@ class TransferMatrix:
         cell.update(figures)
 
 
-def distances(of: TransferMatrix) -> list[DatasetDistance]:
+def compute_distances(of: TransferMatrix) -> list[DatasetDistance]:
     """Between all pairs of data sets that are trained on or measured."""
     prints = [column.fingerprint for column in of.columns]
     prints += [run.fingerprint for member in of.members.values() for run in member.lineage[:1]]
@@ -366,28 +385,28 @@ def distances(of: TransferMatrix) -> list[DatasetDistance]:
     for fingerprint in dict.fromkeys(prints):
         path = of.job.home.rows(fingerprint)
         if path.exists():
-            vectors[fingerprint] = row_vectors(of.job.home, path, lambda *_: of.job.check_cancelled())
+            vectors[fingerprint] = load_row_vectors(of.job.home, path, lambda *_: of.job.check_cancelled())
     names = list(vectors)
     return [
-        {"first": a, "second": b, **embedding_distance(vectors[a], vectors[b])}
+        {"first": a, "second": b, **compute_embedding_distance(vectors[a], vectors[b])}
         for place, a in enumerate(names)
         for b in names[place + 1 :]
     ]
 
 
-def weights(of: TransferMatrix) -> list[WeightLikeness]:
+def compute_weight_similarities(of: TransferMatrix) -> list[WeightSimilarity]:
     """Between all pairs of runs whose weight change is known."""
     files = {m.of.run_id: m.change_file for m in of.members.values()}
     sketches = {i: read_change(of.shelf.path(f)) for i, f in files.items() if of.shelf.has(f)}
     names = [run_id for run_id, sketch in sketches.items() if len(sketch.names)]
     return [
-        {"first": a, "second": b, **weight_cosine(sketches[a], sketches[b])}
+        {"first": a, "second": b, **compute_weight_cosine(sketches[a], sketches[b])}
         for place, a in enumerate(names)
         for b in names[place + 1 :]
     ]
 
 
-def sequences(of: TransferMatrix) -> list[TransferSequence]:
+def compute_sequences(of: TransferMatrix) -> list[TransferSequence]:
     """Backward transfer of every longest chain of runs that went on from one another."""
     before = {m.of.run_id: m.run.config.init_from for m in of.members.values()}
     last = [run_id for run_id in before if run_id not in before.values()]
@@ -397,11 +416,11 @@ def sequences(of: TransferMatrix) -> list[TransferSequence]:
         while before.get(chain[0]) in before:
             chain.insert(0, before[chain[0]])
         if len(chain) > 1:
-            chains.append(sequence(of, [of.members[i] for i in chain]))
+            chains.append(compute_sequence(of, [of.members[i] for i in chain]))
     return chains
 
 
-def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
+def compute_sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
     """What the runs of a chain did to what those before them had learned."""
     columns = {column.fingerprint: column for column in of.columns}
     end, tasks, names = chain[-1], [], []
@@ -410,7 +429,7 @@ def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
         column = columns.get(member.run.fingerprint)
         if column is None or member.run.fingerprint in later[place + 1 :]:
             continue
-        task = _earlier_task(of, member, end, column)
+        task = _build_earlier_task(of, member, end, column)
         if task:
             tasks.append(task)
             names.append(column.dataset_id)
@@ -418,7 +437,7 @@ def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
         "runs": [member.of.run_id for member in chain], "datasets": names, "transfer": None, "reason": "",
     }  # fmt: skip
     if tasks:
-        document["transfer"] = backward_transfer(tasks)
+        document["transfer"] = compute_backward_transfer(tasks)
     else:
         document["reason"] = (
             "None of its earlier data sets is among those that are measured, or it was trained on again."
@@ -426,7 +445,9 @@ def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
     return document
 
 
-def _earlier_task(of: TransferMatrix, member: Member, end: Member, column: TransferColumn) -> Task | None:
+def _build_earlier_task(
+    of: TransferMatrix, member: Member, end: Member, column: TransferColumn
+) -> Task | None:
     """The rows of an earlier data set under the base model, after its own run and at the end of the chain;
     None where they can't be paired."""
     key = column.dataset_id

@@ -35,8 +35,8 @@ from engine.data import training_rows
 from engine.data.split import dataset_split, leakage
 from engine.evaluation import evaluated_model
 from engine.models import loading, saved_models
-from engine.models.bundled import ensure
-from engine.models.hardware import choose_dtype, dtype_name
+from engine.models.bundled import ensure_bundled_model
+from engine.models.hardware import choose_dtype, get_dtype_name
 from engine.models.saved_models import EarlierRun
 from engine.models.tokenization.tokenized_rows import read_rows
 from engine.worker.job import WorkerJob
@@ -44,10 +44,10 @@ from store.core.errors import ConfigError, ModelError, NotFoundError, TunebenchE
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
-from store.jobs.schemas import DatasetOfMatrix
+from store.jobs.schemas import TransferDatasetSpec
 from store.training.train_config import Split
 from store.transfer.config import TransferConfig
-from store.transfer.schemas import SeenRows, TransferDataset
+from store.transfer.schemas import OverlappingRows, TransferDataset
 
 HEADED = (
     "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
@@ -64,10 +64,10 @@ class Subject:
     reason: str = ""
 
 
-def subject(job: WorkerJob, run_id: str) -> Subject:
+def find_subject(job: WorkerJob, run_id: str) -> Subject:
     """The run by its folder, with the reason where it left nothing that can be measured."""
     try:
-        run = evaluated_model.of_run(job, run_id)
+        run = evaluated_model.find_run(job, run_id)
     except NotFoundError:
         return Subject(run_id, run_id, None, "Its folder is gone: the run was deleted.")
     name, reason = run.config.name, ""
@@ -81,7 +81,7 @@ def subject(job: WorkerJob, run_id: str) -> Subject:
     return Subject(run_id, name, run, reason)
 
 
-class Models:
+class ModelLoader:
     """Loads models for one job."""
 
     def __init__(self, job: WorkerJob) -> None:
@@ -98,26 +98,26 @@ class Models:
 
     def positions(self, run: EarlierRun) -> int | None:
         """The most tokens of a row that the run can see; its base model is shown no more of it."""
-        return training_rows.positions(loading.load_config(self.origin(run)), run.config)
+        return training_rows.count_positions(loading.load_config(self.origin(run)), run.config)
 
     def origin(self, run: EarlierRun) -> str:
         """The base model of the run's family: a folder or a hub id."""
         if run.config.model in loading.BUNDLED:
-            ensure(run.config.model, self.job.home)
-        return loading.resolve(run.config.model, self.job.home)
+            ensure_bundled_model(run.config.model, self.job.home)
+        return loading.resolve_model(run.config.model, self.job.home)
 
     def _precision(self, run: EarlierRun) -> tuple[str, ...]:
-        dtype = dtype_name(choose_dtype(run.config.dtype, self.device))
+        dtype = get_dtype_name(choose_dtype(run.config.dtype, self.device))
         return dtype, run.config.held or "", self.device.type
 
     def base_key(self, run: EarlierRun) -> str:
         """Names the base model as it is measured for this run."""
-        return _hash(["base", content(self.job.home, self.origin(run)), *self._precision(run)])
+        return _hash(["base", hash_content(self.job.home, self.origin(run)), *self._precision(run)])
 
     def tuned_key(self, run: EarlierRun) -> str:
         """Names what the run left, on what it stands on."""
-        stands_on = content(self.job.home, run.base(self.job.home)) if run.adapter else ""
-        own = content(self.job.home, str(run.folder.model))
+        stands_on = hash_content(self.job.home, run.base(self.job.home)) if run.adapter else ""
+        own = hash_content(self.job.home, str(run.folder.model))
         return _hash(["tuned", own, stands_on, *self._precision(run)])
 
     # -- loading ------------------------------------------------------------------------------------
@@ -141,7 +141,9 @@ class Models:
         dtype = choose_dtype(run.config.dtype, self.device)
         try:
             if run.adapter:
-                model = saved_models.load(run.folder.model, self._loaded(run, run.base(self.job.home)))
+                model = saved_models.load_tuned_model(
+                    run.folder.model, self._loaded(run, run.base(self.job.home))
+                )
             else:
                 self._base = None
                 model = loading.load_model(run.config, str(run.folder.model), str(self.device), dtype)
@@ -161,10 +163,10 @@ class Models:
             yield model
         finally:
             if run.adapter:
-                self._base = _taken_off(model)
+                self._base = _detach_adapter(model)
 
 
-def _taken_off(model: PeftModel) -> Any:
+def _detach_adapter(model: PeftModel) -> Any:
     """The base model as it was before the adapter; None where it must be loaded anew."""
     tuner: Any = model.base_model
     if model.active_peft_config.is_prompt_learning or not hasattr(tuner, "unload"):
@@ -177,17 +179,17 @@ def _taken_off(model: PeftModel) -> Any:
     return None if any(isinstance(module, left) for module in base.modules()) else base
 
 
-def content(home: Home, source: str) -> str:
+def hash_content(home: Home, source: str) -> str:
     """A hash of every weight file of a model's folder, and of an adapter's settings; kept by name, size and
     time of the file."""
-    folder = loading.weights_folder(source)
+    folder = loading.find_weights_folder(source)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")])
     if not files:
         raise NotFoundError(f"There are no weights in {folder}.", fix="The model may have been deleted.")
-    return _hash([[file.name, _file_hash(home, file.resolve())] for file in files])
+    return _hash([[file.name, _hash_file(home, file.resolve())] for file in files])
 
 
-def _file_hash(home: Home, file: Path) -> str:
+def _hash_file(home: Home, file: Path) -> str:
     state = file.stat()
     kept = home.cache / "contents" / f"{_hash([str(file), state.st_size, state.st_mtime_ns])}.json"
     if (before := read_json(kept)) is not None:
@@ -211,7 +213,7 @@ class TransferColumn:
     """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
     none."""
 
-    data: DatasetOfMatrix
+    data: TransferDatasetSpec
     row_ids: np.ndarray
     of: int
     reason: str = ""
@@ -241,7 +243,7 @@ class TransferColumn:
 
 
 @dataclass(frozen=True)
-class LeftOutRows:
+class ExcludedRows:
     """Which rows of a column a run must not be judged on, and of how many which is true."""
 
     rows: np.ndarray
@@ -249,16 +251,20 @@ class LeftOutRows:
     asked: int = 0
     near: int = 0
 
-    def document(self) -> SeenRows:
+    def document(self) -> OverlappingRows:
         """As the result has it."""
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: WorkerJob, config: TransferConfig, matrix_dataset: DatasetOfMatrix) -> TransferColumn:
+def build_column(
+    job: WorkerJob, config: TransferConfig, matrix_dataset: TransferDatasetSpec
+) -> TransferColumn:
     """The rows of one data set that is asked for, or why there are none."""
     none, fingerprint = np.zeros(0, np.int64), matrix_dataset["dataset"]["fingerprint"]
     try:
-        dealt = dataset_split.deal_rows(job.home, fingerprint, Split.parse(matrix_dataset["split"]))
+        dealt = dataset_split.assign_rows_unchecked(
+            job.home, fingerprint, Split.parse(matrix_dataset["split"])
+        )
     except (ConfigError, NotFoundError) as error:
         return TransferColumn(matrix_dataset, none, 0, error.message)
     ids = dealt.ids()[config.part]
@@ -270,18 +276,18 @@ def column(job: WorkerJob, config: TransferConfig, matrix_dataset: DatasetOfMatr
     return TransferColumn(matrix_dataset, np.sort(ids).astype(np.int64), of)
 
 
-def lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
+def find_lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
     """The run, and those that it went on from, as far as they are there."""
     runs = [run]
     while (name := runs[-1].config.init_from) and len(runs) < 50:
         try:
-            runs.append(evaluated_model.of_run(job, name))
+            runs.append(evaluated_model.find_run(job, name))
         except NotFoundError:
             break
     return runs
 
 
-def used(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
+def list_used_rows(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
     """(fingerprint, row ids) of all rows that had a part in the training of these runs."""
     rows_used = []
     for run in runs:
@@ -296,24 +302,26 @@ def used(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
     return rows_used
 
 
-def left_out(job: WorkerJob, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
+def find_excluded_rows(
+    job: WorkerJob, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn
+) -> ExcludedRows:
     """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
     texts = np.zeros(len(to.row_ids), bool)
     asked, close = texts.copy(), 0
     for fingerprint, row_ids in of:
-        if not len(row_ids) or not _there(job.home, fingerprint):
+        if not len(row_ids) or not _has_rows(job.home, fingerprint):
             continue
         pair = (job.home, fingerprint, row_ids, to.fingerprint, to.row_ids)
-        same, ask = leakage.repeated(*pair)
+        same, ask = leakage.find_repeated_rows(*pair)
         if fingerprint == to.fingerprint:
             same |= np.isin(to.row_ids, row_ids)
         texts, asked = texts | same, asked | ask
-        close = max(close, leakage.near(*pair, job.dir.path))
+        close = max(close, leakage.count_near_duplicates(*pair, job.dir.path))
     asked &= ~texts
-    return LeftOutRows(texts | asked, int(texts.sum()), int(asked.sum()), close)
+    return ExcludedRows(texts | asked, int(texts.sum()), int(asked.sum()), close)
 
 
-def _there(home: Home, fingerprint: str) -> bool:
+def _has_rows(home: Home, fingerprint: str) -> bool:
     try:
         dataset_files.open_rows(home, fingerprint)
     except NotFoundError:

@@ -5,33 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.evaluation.statistics.intervals import limits
+from engine.evaluation.statistics.intervals import get_limits
 from engine.transfer.effects import Correlation, JudgedCell, TransferMeasure
 from store.core import formatting
 from store.core.formatting import plural
 from store.transfer.schemas import BackwardTransfer, TransferFigure
 
-MOST = 3  # effects that the lead names
-LEAST_SHARE = 1e-5  # of the base model's loss, that is shown
-MOST_SHARE = 9.99  # of the base model's loss, that is counted
+MAX_EFFECTS = 3  # effects that the lead names
+MIN_SHARE = 1e-5  # of the base model's loss, that is shown
+MAX_SHARE = 9.99  # of the base model's loss, that is counted
 UNITS: dict[TransferMeasure, str] = {"relative": "%", "right": " points"}
 
 
-def effect(figure: TransferFigure, measure: TransferMeasure) -> str:
+def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
     """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
     measure that it did."""
-    if abs(figure["value"]) < LEAST_SHARE:
-        return f"under {100 * LEAST_SHARE:g}{UNITS[measure]}"
-    if abs(figure["value"]) > MOST_SHARE:
-        return f"over {100 * MOST_SHARE:,.0f}{UNITS[measure]}"
-    ends = [100 * end for end in limits(figure) or (figure["value"], figure["value"])]
-    places = formatting.decimals(ends[0], ends[1])
+    if abs(figure["value"]) < MIN_SHARE:
+        return f"under {100 * MIN_SHARE:g}{UNITS[measure]}"
+    if abs(figure["value"]) > MAX_SHARE:
+        return f"over {100 * MAX_SHARE:,.0f}{UNITS[measure]}"
+    ends = [100 * end for end in get_limits(figure) or (figure["value"], figure["value"])]
+    places = formatting.compute_decimals(ends[0], ends[1])
     low, high = sorted(abs(end) for end in ends)
-    value = formatting.number(abs(100 * figure["value"]), places)
-    return f"{value}{UNITS[measure]} ({formatting.interval(low, high, places)})"
+    value = formatting.format_number(abs(100 * figure["value"]), places)
+    return f"{value}{UNITS[measure]} ({formatting.format_interval(low, high, places)})"
 
 
-def lead(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
     trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
     went on from was trained on it): what is gained there is no transfer."""
@@ -40,9 +40,11 @@ def lead(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
         return "There is no other data set to help or to harm yet: add one, or a run of another."
     sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"]["value"]))
     if not sure:
-        return nothing(others, measure)
-    sentences = [_of_source(source, sure[:MOST], measure) for source in _sources(sure[:MOST])]
-    rest = len(sure) - min(MOST, len(sure))
+        return describe_no_effect(others, measure)
+    sentences = [
+        _describe_source(source, sure[:MAX_EFFECTS], measure) for source in _list_sources(sure[:MAX_EFFECTS])
+    ]
+    rest = len(sure) - min(MAX_EFFECTS, len(sure))
     if rest:
         sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
     unsure = len(others) - len(sure)
@@ -54,28 +56,33 @@ def lead(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     return " ".join(sentences)
 
 
-def _sources(cells: Sequence[JudgedCell]) -> list[str]:
+def _list_sources(cells: Sequence[JudgedCell]) -> list[str]:
     return list(dict.fromkeys(cell["source"] for cell in cells))
 
 
-def _of_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+def _describe_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
     mine = [cell for cell in cells if cell["source"] == source]
     helped = [c for c in mine if c["figure"]["value"] > 0]
     cost = [c for c in mine if c["figure"]["value"] < 0]
     parts = []
     if helped:
-        parts.append("helps " + _listed([f"{c['target']} by {effect(c['figure'], measure)}" for c in helped]))
+        parts.append(
+            "helps "
+            + _join_parts([f"{c['target']} by {format_effect(c['figure'], measure)}" for c in helped])
+        )
     if cost:
-        parts.append("costs " + _listed([f"{c['target']} {effect(c['figure'], measure)}" for c in cost]))
+        parts.append(
+            "costs " + _join_parts([f"{c['target']} {format_effect(c['figure'], measure)}" for c in cost])
+        )
     return f"Training on {source} {' and '.join(parts)}."
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _join_parts(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def nothing(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """That nothing is told from noise, and what could have been."""
     if all(c["figure"]["low"] == c["figure"]["high"] == 0 for c in others):
         rows = plural(sum(c["figure"]["n"] for c in others), "row")
@@ -91,18 +98,18 @@ def nothing(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
         return f"{lead}: so few rows, or such different ones, show no change."
     counts = sorted(figure["n"] for figure in figures)
     rows = plural(counts[len(counts) // 2], "row")
-    change = formatting.number(middle, 1 if middle < 10 else 0)
+    change = formatting.format_number(middle, 1 if middle < 10 else 0)
     return f"{lead}: {rows} would show a change of about {change}{UNITS[measure]}."
 
 
-def correlation(predictor: Correlation, what: str) -> str:
+def describe_correlation(predictor: Correlation, what: str) -> str:
     """What a predictor says, with its interval and n."""
     n = plural(predictor["n"], "pair")
     if predictor["value"] is None:
         return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
-    value = formatting.number(predictor["value"], 2)
+    value = formatting.format_number(predictor["value"], 2)
     ends = [end for end in (predictor["low"], predictor["high"]) if end is not None]
-    bounds = [formatting.number(end, 2) for end in ends]
+    bounds = [formatting.format_number(end, 2) for end in ends]
     interval = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
     figures = f"ρ {value} ({interval}n {n})"
     if predictor["state"] == "few":
@@ -113,24 +120,27 @@ def correlation(predictor: Correlation, what: str) -> str:
     return f"The larger the {what}, the {way} it helps: {figures}."
 
 
-def backward(transfer: BackwardTransfer) -> str:
+def describe_backward_transfer(transfer: BackwardTransfer) -> str:
     """What the rest of a sequence did to its earlier tasks."""
     tasks, rows = plural(len(transfer["tasks"]), "earlier data set"), plural(transfer["n"], "row")
-    ends = limits(transfer)
+    ends = get_limits(transfer)
     if ends is None:
         open_ = next((task for task in transfer["tasks"] if task.get("why")), None)
         why = f"of {open_['name']}, {open_['why']}" if open_ else "a data set has too few rows"
         return f"Backward transfer can't be told: {why} ({tasks})."
     low, high = 100 * ends[0], 100 * ends[1]
-    if max(map(abs, ends)) < LEAST_SHARE:
+    if max(map(abs, ends)) < MIN_SHARE:
         return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
-    if abs(transfer["value"]) > MOST_SHARE:
-        return _beyond(transfer["value"], low, high, f"{tasks}, n {rows}")
-    places = formatting.decimals(low, high)
-    value = formatting.number(abs(100 * transfer["value"]), places)
-    signed = formatting.number(100 * transfer["value"], places)
+    if abs(transfer["value"]) > MAX_SHARE:
+        return _describe_unbounded_loss(transfer["value"], low, high, f"{tasks}, n {rows}")
+    places = formatting.compute_decimals(low, high)
+    value = formatting.format_number(abs(100 * transfer["value"]), places)
+    signed = formatting.format_number(100 * transfer["value"], places)
     unit = "point" if value == "1" else "points"
-    figures = f"backward transfer {signed} {unit} of relative gain ({formatting.interval(low, high, places)})"
+    figures = (
+        f"backward transfer {signed} {unit} of relative gain"
+        f" ({formatting.format_interval(low, high, places)})"
+    )
     figures += f", {tasks}, n {rows}"
     if high < 0:
         return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
@@ -139,9 +149,9 @@ def backward(transfer: BackwardTransfer) -> str:
     return f"What later training did to what was learned before can't be told from noise: {figures}."
 
 
-def _beyond(value: float, low: float, high: float, basis: str) -> str:
+def _describe_unbounded_loss(value: float, low: float, high: float, basis: str) -> str:
     """Of a loss that grew, or had been, beyond measure."""
     sure = low > 0 or high < 0
     way = "took back" if value < 0 else "added"
     lead = "Later training" if sure else "It can't be told from noise that later training"
-    return f"{lead} {way} over {100 * MOST_SHARE:,.0f} points of relative gain: {basis}."
+    return f"{lead} {way} over {100 * MAX_SHARE:,.0f} points of relative gain: {basis}."

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from store.core.addresses import AddressPolicy
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
-from store.jobs.schemas import AlertEvent, Event, JobOrder, Level, RewindEvent
+from store.jobs.schemas import AlertEvent, Event, JobSpec, Level, RewindEvent
 
 # The phases of a job, and one remaining time for the whole of it, whichever phase it is in.
 #
@@ -27,7 +27,7 @@ from store.jobs.schemas import AlertEvent, Event, JobOrder, Level, RewindEvent
 # its messages begin with and the share of the time that it usually takes. Tests see to it that every
 # message that is told belongs to a phase of its kind.
 
-LEAST = 0.05  # of the whole: phases that are less of it say nothing of how long it takes
+MIN_PHASE_SHARE = 0.05  # of the whole: phases that are less of it say nothing of how long it takes
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,17 @@ class Phase:
 Phases = tuple[Phase, ...]
 
 
-def always(*phases: Phase) -> Callable[[JobOrder], Phases]:
+def build_fixed_phases(*phases: Phase) -> Callable[[JobSpec], Phases]:
     """The same phases whatever the order; without one, that of a job which says nothing on its way."""
     return lambda order: phases
 
 
-ONE_PHASE = always(Phase())  # of a job that tells from beginning to end how much of its work is done
+ONE_PHASE = build_fixed_phases(
+    Phase()
+)  # of a job that tells from beginning to end how much of its work is done
 
 
-def place_of(phases: Sequence[Phase], message: str) -> int | None:
+def find_phase(phases: Sequence[Phase], message: str) -> int | None:
     """Which of the phases the message belongs to; None for none."""
     fits = [phase.fit(message) for phase in phases]
     best = max(fits, default=-1)
@@ -64,7 +66,7 @@ def place_of(phases: Sequence[Phase], message: str) -> int | None:
 
 
 @dataclass
-class PhaseCourse:
+class PhaseProgress:
     """How one phase goes. first: what of it was done when it was told of first, as of a run that goes on;
     fraction: what is now. seconds: spent in it in between; ends: when, by the clock and by an estimate of its
     own. again: it goes on after its end, so that nobody knows for how long."""
@@ -115,7 +117,7 @@ class PhaseCourse:
         return (1 - self.fraction) * self.share * (trust * self.seconds / seen + (1 - trust) * foreseen)
 
 
-class JobPhases:
+class JobProgress:
     """The phases of one job on its way, by what it tells.
 
     Those that lie before the present one and were never begun are left out: neither done nor left. One that
@@ -124,7 +126,7 @@ class JobPhases:
 
     def __init__(self, phases: Sequence[Phase], clock: Callable[[], float] = time.monotonic) -> None:
         self._phases, self._clock = tuple(phases), clock
-        self._courses = [PhaseCourse(phase.share) for phase in phases]
+        self._courses = [PhaseProgress(phase.share) for phase in phases]
         self._present: int | None = None
         self._counted = False  # whether time goes into the present phase
         self._now = 0.0
@@ -137,7 +139,7 @@ class JobPhases:
         if self._present is not None and self._counted:
             self._courses[self._present].seconds += now - self._now
         self._now = now
-        place = place_of(self._phases, message)
+        place = find_phase(self._phases, message)
         if place is None:
             return
         course = self._courses[place]
@@ -158,7 +160,7 @@ class JobPhases:
         coming = sum(each.share for each in self._courses[self._present + 1 :] if each.first is None)
         left = here.seconds_left(self._now, past, past_share)
         seen = past_share + (here.share if here.seen or here.ends is not None else 0.0)
-        if left is None or seen < LEAST * (past_share + here.share + coming):
+        if left is None or seen < MIN_PHASE_SHARE * (past_share + here.share + coming):
             return None
         timed = past_share + here.timed
         return left + coming * (past + here.seconds + left) / timed if timed else left
@@ -171,7 +173,7 @@ class JobPhases:
 # catch to leave a checkpoint before it lets it pass.
 
 
-class Cancelled(Exception):
+class JobCancelled(Exception):
     """The user asked this job to stop."""
 
 
@@ -180,16 +182,16 @@ class WorkerJob:
 
     def __init__(self, path: str | Path) -> None:
         self.dir = JobDir(path)
-        self.order: JobOrder = read_json(self.dir.config)
+        self.order: JobSpec = read_json(self.dir.config)
         self.config = self.order["config"]
         self.home = Home(self.order["home"])
         self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
         self.device: str = self.order.get("device", "cpu")
-        self.phases: JobPhases | None = None  # of its kind: what is left is told of the whole by them
+        self.phases: JobProgress | None = None  # of its kind: what is left is told of the whole by them
         self.resume: bool = bool(self.order.get("resume"))
         self.cancel_requested = threading.Event()
         self._write_lock = threading.Lock()
-        _cut_torn_line(self.dir.events)
+        _truncate_partial_line(self.dir.events)
         self._events = open(self.dir.events, "ab", buffering=0)  # noqa: SIM115 (open as long as the job)
 
     def _append(self, event: Event) -> None:
@@ -250,10 +252,10 @@ class WorkerJob:
     def check_cancelled(self) -> None:
         """Raise Cancelled if the user asked to stop."""
         if self.cancel_requested.is_set():
-            raise Cancelled
+            raise JobCancelled
 
 
-def _cut_torn_line(events: Path) -> None:
+def _truncate_partial_line(events: Path) -> None:
     """Drop what follows the last newline: an earlier attempt was killed while it wrote it.
 
     The engine never reads past the last newline, so nothing that was taken is lost.

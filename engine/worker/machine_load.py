@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import psutil
 
-BUSY = 0.25  # share of the processors that other work takes, from which on a machine counts as busy
-SETTLED = 1.5  # seconds over which others are looked at, before a machine is called busy
-WAITING = ("idle", "iowait", "guest", "guest_nice")  # no work, or counted under another name
+BUSY_SHARE = 0.25  # share of the processors that other work takes, from which on a machine counts as busy
+SETTLE_SECONDS = 1.5  # seconds over which others are looked at, before a machine is called busy
+IDLE_FIELDS = ("idle", "iowait", "guest", "guest_nice")  # no work, or counted under another name
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class ProcessorShares:
     @property
     def busy(self) -> bool:
         """Whether others take so much that what is timed meanwhile takes longer."""
-        return self.others >= BUSY
+        return self.others >= BUSY_SHARE
 
 
-class OtherWork:
+class OtherLoad:
     """Counts from its making on. What a host takes away from a virtual machine is work of others too."""
 
     def __init__(self) -> None:
-        self._usable = _usable_processors()
+        self._usable = _list_usable_processors()
         self._began, self._own, self._all = time.monotonic(), time.process_time(), self._worked()
 
     def shares(self) -> ProcessorShares:
@@ -53,19 +53,19 @@ class OtherWork:
         """As `shares`; where others seem busy, over SETTLED seconds at least: any page that is drawn fills
         the processors for a moment."""
         if self.shares().busy:
-            time.sleep(max(0.0, SETTLED - (time.monotonic() - self._began)))
+            time.sleep(max(0.0, SETTLE_SECONDS - (time.monotonic() - self._began)))
         return self.shares()
 
     def _worked(self) -> float:
         """Seconds that the processors worked, for anybody."""
         return sum(
-            sum(seconds for name, seconds in times._asdict().items() if name not in WAITING)
+            sum(seconds for name, seconds in times._asdict().items() if name not in IDLE_FIELDS)
             for place, times in enumerate(psutil.cpu_times(percpu=True))
             if place in self._usable
         )
 
 
-def _usable_processors() -> set[int]:
+def _list_usable_processors() -> set[int]:
     try:
         return os.sched_getaffinity(0)
     except AttributeError:  # not on macOS
@@ -73,7 +73,7 @@ def _usable_processors() -> set[int]:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def pause_garbage_collection() -> Iterator[None]:
     """Without the collector, for work that makes many objects and none of them garbage.
 
     It would go through all objects of the process again and again: a fifth of the time of imports and of

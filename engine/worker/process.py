@@ -18,19 +18,19 @@ from pathlib import Path
 
 import psutil
 
-from engine.worker.job import Cancelled, JobPhases, WorkerJob
+from engine.worker.job import JobCancelled, JobProgress, WorkerJob
 from store.core.errors import TunebenchError
 from store.core.job_folder import JobDir, write_json
 from store.core.job_kinds import JOB_KINDS
-from store.core.processes import hold, process_start
+from store.core.processes import acquire_lock, get_process_start
 from store.core.schemas import ErrorDocument
-from store.jobs.schemas import KernelCount, Outcome, WorkerRecord
+from store.jobs.schemas import OomKillCount, Outcome, WorkerRecord
 
 _GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _BOOT, MACHINE_COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
 
 
-def machine_start() -> str:
+def read_boot_id() -> str:
     """Names this start of the machine; "" where the system has no name for it."""
     try:
         return _BOOT.read_text(encoding="ascii").strip()
@@ -38,28 +38,30 @@ def machine_start() -> str:
         return ""
 
 
-def was_restarted(boot: str, started: float) -> bool:
+def is_restarted(boot: str, started: float) -> bool:
     """Whether the machine, or the container that this process is in, began anew since a process that began at
     `started` (`process_start`) noted `boot`."""
-    if boot and boot != machine_start():
+    if boot and boot != read_boot_id():
         return True
     try:
-        return process_start(1) > started  # a container's first process; a machine's is older than all others
+        return (
+            get_process_start(1) > started
+        )  # a container's first process; a machine's is older than all others
     except psutil.Error:
         return False
 
 
-def memory_kills() -> KernelCount | None:
+def count_memory_kills() -> OomKillCount | None:
     """How many processes the kernel has killed for want of memory, in this process's control group where that
     is counted, else on the whole machine; None where neither can be read."""
-    for path in (*_counts_of_group(), MACHINE_COUNTS):
-        count = count_kills(path)
+    for path in (*_list_cgroup_counts(), MACHINE_COUNTS):
+        count = read_kill_count(path)
         if count is not None:
             return {"path": str(path), "count": count}
     return None
 
 
-def count_kills(path: Path) -> int | None:
+def read_kill_count(path: Path) -> int | None:
     """The `oom_kill` of a file of the kernel's counts; None where it has none."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
@@ -68,7 +70,7 @@ def count_kills(path: Path) -> int | None:
         return None
 
 
-def _counts_of_group() -> list[Path]:
+def _list_cgroup_counts() -> list[Path]:
     """Where the counts of the control group of this process may lie, of both versions of control groups; in a
     container that is shown as the root of its own."""
     paths = []
@@ -93,13 +95,13 @@ def _counts_of_group() -> list[Path]:
 # a sentence and a traceback; a worker that dies without it is `lost`, and its run can be resumed.
 
 
-def work(path: Path) -> int:
+def run_job(path: Path) -> int:
     """Do the job in the folder `path`; 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
     folder = JobDir(path)
-    lock = hold(folder.lock)  # until the process ends
+    lock = acquire_lock(folder.lock)  # until the process ends
     if lock is None or folder.result.exists():
         return 3
-    write_json(folder.worker, _own_record(folder))
+    write_json(folder.worker, _read_own_record(folder))
     outcome: Outcome
     try:
         job = WorkerJob(path)
@@ -107,28 +109,28 @@ def work(path: Path) -> int:
         kind = JOB_KINDS[job.order["kind"]]
         module = importlib.import_module(kind.module)
         if kind.has_row:
-            job.phases = JobPhases(module.phases(job.order))
+            job.phases = JobProgress(module.phases(job.order))
         outcome = {"status": "finished", "result": module.run(job)}
-    except Cancelled:
+    except JobCancelled:
         outcome = {"status": "cancelled"}
     except BaseException as error:  # noqa: BLE001 (the border: nothing may leave without a result)
         traceback.print_exc()
-        outcome = {"status": "failed", "error": describe(error)}
+        outcome = {"status": "failed", "error": describe_error(error)}
     write_json(folder.result, outcome)
     return {"finished": 0, "failed": 1, "cancelled": 2}[outcome["status"]]
 
 
-def _own_record(folder: JobDir) -> WorkerRecord:
+def _read_own_record(folder: JobDir) -> WorkerRecord:
     return {
         "pid": os.getpid(),
-        "started": process_start(os.getpid()),
-        "boot": machine_start(),
-        "memory_kills": memory_kills(),
+        "started": get_process_start(os.getpid()),
+        "boot": read_boot_id(),
+        "memory_kills": count_memory_kills(),
         "log_bytes": folder.log.stat().st_size if folder.log.exists() else 0,
     }
 
 
-def describe(error: BaseException) -> ErrorDocument:
+def describe_error(error: BaseException) -> ErrorDocument:
     """The error as a document, with its traceback."""
     document: ErrorDocument
     if isinstance(error, TunebenchError):
@@ -160,4 +162,4 @@ def main(argv: list[str]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     faulthandler.enable(file=2)  # a fault in native code leaves the line of Python that called it
-    return work(path)
+    return run_job(path)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from engine.worker.job import WorkerJob
 
 SMOOTHING = 0.1  # weight of the newest step in the mean
-TELL_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 
 SecondsLeft = Callable[[], float | None]  # that the present phase will still take, where that can be said
 
 
-class ProgressTeller:
+class JobProgressReporter:
     """Tells how far a job is, at most once a second."""
 
     def __init__(self, job: WorkerJob) -> None:
@@ -28,13 +28,13 @@ class ProgressTeller:
         stop."""
         self.job.check_cancelled()
         now = time.monotonic()
-        if self._told_at is not None and now - self._told_at < TELL_SECONDS:
+        if self._told_at is not None and now - self._told_at < REPORT_SECONDS:
             return
         self._told_at = now
         self.job.progress(done, total, unit, message, left() if left else None)
 
 
-class ProgressReporter(ProgressTeller):
+class RowProgressReporter(JobProgressReporter):
     """Tells how far one pass of a job over its rows is. total: of the pass, 0 where it is told with each
     call, or not known."""
 
@@ -48,7 +48,7 @@ class ProgressReporter(ProgressTeller):
         self.tell(done, whole, self.unit, self.message if message is None else message)
 
 
-class PhaseReporter(ProgressTeller):
+class PhaseReporter(JobProgressReporter):
     """Tells how far a job of several phases is. Another unit, total or message is told at once."""
 
     def __init__(self, job: WorkerJob) -> None:
@@ -62,7 +62,7 @@ class PhaseReporter(ProgressTeller):
         self.tell(done, total, unit, message)
 
 
-class Clock:
+class StepClock:
     """Times steps and validations; `judged` is how many validations' worth of held-out rows
     each of base and tuned model is judged on after training, answers to prompts left out.
 

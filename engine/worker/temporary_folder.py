@@ -21,7 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def temporary_folder(job: WorkerJob, *, what: str, again: str) -> Iterator[Path]:
+def use_temporary_folder(job: WorkerJob, *, what: str, again: str) -> Iterator[Path]:
     """The job's folder for what is half-made: it is empty when the block begins, whatever a killed attempt
     left, and gone after it.
 

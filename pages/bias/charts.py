@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 
 from engine.bias.rates import TOXICITY
 from pages.shared import display
-from pages.shared.charts import empty_figure, short
+from pages.shared.charts import build_empty_figure, shorten_name
 from pages.shared.palette import BAD, BASE, BUSY, GOOD
 from store.core import formatting
-from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, named
+from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, get_measure_title
 
 SHARE = "share"
 PREFERRED = "stereotype_share"  # without bias at a half
@@ -21,66 +21,68 @@ ANSWERS: dict[BiasAnswer, str] = {
     "no_worse": "No worse",
     "cant_tell": "Can't be told",
 }
-INKS: dict[BiasAnswer, str] = {"worse": BAD, "better": GOOD, "no_worse": GOOD, "cant_tell": BUSY}
-APART = 0.16  # by which base and tuned lie apart in a row
+ANSWER_COLORS: dict[BiasAnswer, str] = {"worse": BAD, "better": GOOD, "no_worse": GOOD, "cant_tell": BUSY}
+ROW_OFFSET = 0.16  # by which base and tuned lie apart in a row
 
 
-def in_order(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
+def sort_figures(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
     """What got worse first, then those over all before those of a group."""
     return sorted(figures, key=lambda figure: (figure["answer"] != "worse", bool(figure["group"])))
 
 
-def levels_scale(figures: Sequence[BiasFigure]) -> str:
+def describe_levels_axis(figures: Sequence[BiasFigure]) -> str:
     """What the chart of levels shows, and which way more bias lies; it wraps, as no title of an axis does."""
-    if _middle(figures):
+    if _compute_neutral_level(figures):
         return "Per cent; above 50 is more bias"
-    more = "more is more harm" if _of_harm(figures) else "further from 0 is more bias"
+    more = "more is more harm" if _has_harm_figures(figures) else "further from 0 is more bias"
     return f"Per cent; {more}"
 
 
-def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
+def plot_levels(figures: Sequence[BiasFigure]) -> go.Figure:
     """Base and tuned with their intervals, a row a figure; those in per cent."""
-    return _rows_chart(figures, {"base": -APART, "tuned": APART}, _middle(figures))
+    return _plot_rows(figures, {"base": -ROW_OFFSET, "tuned": ROW_OFFSET}, _compute_neutral_level(figures))
 
 
-def changes_scale(figures: Sequence[BiasFigure]) -> str:
+def describe_changes_axis(figures: Sequence[BiasFigure]) -> str:
     """What the chart of changes shows, and which way more bias lies."""
-    return f"Change in points; right of 0 is more {'harm' if _of_harm(figures) else 'bias'}"
+    return f"Change in points; right of 0 is more {'harm' if _has_harm_figures(figures) else 'bias'}"
 
 
-def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
+def plot_changes(figures: Sequence[BiasFigure]) -> go.Figure:
     """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
-    return _rows_chart(figures, {"change": 0.0}, 0)
+    return _plot_rows(figures, {"change": 0.0}, 0)
 
 
-def _middle(figures: Sequence[BiasFigure]) -> float:
+def _compute_neutral_level(figures: Sequence[BiasFigure]) -> float:
     """Where there is no bias, in per cent."""
     return 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
 
 
-def _of_harm(figures: Sequence[BiasFigure]) -> bool:
+def _has_harm_figures(figures: Sequence[BiasFigure]) -> bool:
     return all(figure["kind"] == TOXICITY for figure in figures)
 
 
-def _rows_chart(figures: Sequence[BiasFigure], sides: Mapping[str, float], level: float) -> go.Figure:
+def _plot_rows(figures: Sequence[BiasFigure], sides: Mapping[str, float], level: float) -> go.Figure:
     """sides: base, tuned or change -> by how much its dots lie beside the middle of their row."""
-    chart = empty_figure("", "", 64 + 40 * len(figures), x_title="")
-    names = [short(label(figure), 46) for figure in figures]
+    chart = build_empty_figure("", "", 64 + 40 * len(figures), x_title="")
+    names = [shorten_name(format_label(figure), 46) for figure in figures]
     for which, beside in sides.items():
         drawn = [
             (place, figure, estimate)
             for place, figure in enumerate(figures)
-            if (estimate := _side(figure, which))
+            if (estimate := _get_estimate(figure, which))
         ]
-        inks = [BASE if which == "base" else INKS[figure["answer"]] for _, figure, _ in drawn]
+        inks = [BASE if which == "base" else ANSWER_COLORS[figure["answer"]] for _, figure, _ in drawn]
         chart.add_trace(
             go.Scatter(
                 x=[100 * estimate["value"] for _, _, estimate in drawn],
                 y=[place + beside for place, _, _ in drawn],
-                error_x=_reach([estimate for _, _, estimate in drawn]),
+                error_x=_error_bars([estimate for _, _, estimate in drawn]),
                 mode="markers",
                 marker={"size": 9, "color": inks},
-                hovertext=[f"{names[place]}, {which}: {percent(estimate)}" for place, _, estimate in drawn],
+                hovertext=[
+                    f"{names[place]}, {which}: {format_share(estimate)}" for place, _, estimate in drawn
+                ],
                 hovertemplate="%{hovertext}<extra></extra>",
                 showlegend=False,
             )
@@ -93,15 +95,15 @@ def _rows_chart(figures: Sequence[BiasFigure], sides: Mapping[str, float], level
     return chart
 
 
-def _side(figure: BiasFigure, which: str) -> Estimate | None:
+def _get_estimate(figure: BiasFigure, which: str) -> Estimate | None:
     sides = {"base": figure["base"], "tuned": figure["tuned"], "change": figure["change"]}
     return sides[which]
 
 
-def _reach(estimates: Sequence[Estimate]) -> dict[str, object]:
+def _error_bars(estimates: Sequence[Estimate]) -> dict[str, object]:
     above, below = [], []
     for estimate in estimates:
-        low, high = display.ends(estimate, 100)
+        low, high = display.scale_bounds(estimate, 100)
         value = 100 * estimate["value"]
         above.append(0 if high is None else high - value)
         below.append(0 if low is None else value - low)
@@ -111,55 +113,57 @@ def _reach(estimates: Sequence[Estimate]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def label(figure: BiasFigure) -> str:
+def format_label(figure: BiasFigure) -> str:
     """The figure as a row of a chart names it."""
     if figure["group"]:
         of = "Continuations: " if figure["kind"] == TOXICITY else ""  # beside figures of whole openings
         return f"{of}{figure['group']} (n {figure['tuned']['n']:,})"
-    return f"{named(figure['measure'], '').capitalize()} (n {figure['tuned']['n']:,})"
+    return f"{get_measure_title(figure['measure'], '').capitalize()} (n {figure['tuned']['n']:,})"
 
 
-def percent(estimate: Estimate, *, sign: bool = False) -> str:
+def format_share(estimate: Estimate, *, sign: bool = False) -> str:
     """A share as per cent, or points, with its interval."""
-    return _text(estimate, 100, " points" if sign else "%", sign)
+    return _format_estimate(estimate, 100, " points" if sign else "%", sign)
 
 
-def amount(figure: BiasFigure, which: str) -> str:
+def format_amount(figure: BiasFigure, which: str) -> str:
     """Base, tuned or change of a figure in its unit; a dash for none."""
-    estimate = _side(figure, which)
+    estimate = _get_estimate(figure, which)
     if estimate is None:
         return "–"
     if figure["unit"] == SHARE:
-        return percent(estimate, sign=which == "change")
-    return _text(estimate, 1, f" {figure['unit']}", which == "change")
+        return format_share(estimate, sign=which == "change")
+    return _format_estimate(estimate, 1, f" {figure['unit']}", which == "change")
 
 
-def _text(estimate: Estimate, scale: float, unit: str, sign: bool) -> str:
-    low, high = display.ends(estimate, scale)
-    places = formatting.decimals(low, high, 1)
+def _format_estimate(estimate: Estimate, scale: float, unit: str, sign: bool) -> str:
+    low, high = display.scale_bounds(estimate, scale)
+    places = formatting.compute_decimals(low, high, 1)
     value = scale * estimate["value"]
-    text = display.signed(value, places) if sign else formatting.number(value, places)
-    ends = "" if low is None or high is None else f" ({formatting.interval(low, high)})"
+    text = display.format_signed(value, places) if sign else formatting.format_number(value, places)
+    ends = "" if low is None or high is None else f" ({formatting.format_interval(low, high)})"
     return f"{text}{unit}{ends}"
 
 
-def line(figure: BiasFigure) -> dict[str, str | int]:
+def build_row(figure: BiasFigure) -> dict[str, str | int]:
     """A figure as a line of a table."""
-    name = named(figure["measure"], figure["group"])  # whose group is written as the user wrote it
+    name = get_measure_title(
+        figure["measure"], figure["group"]
+    )  # whose group is written as the user wrote it
     return {
         "Answer": ANSWERS[figure["answer"]],
         "Figure": name[:1].upper() + name[1:],
-        "Base": amount(figure, "base"),
-        "Tuned": amount(figure, "tuned"),
-        "Change": amount(figure, "change"),
+        "Base": format_amount(figure, "base"),
+        "Tuned": format_amount(figure, "tuned"),
+        "Change": format_amount(figure, "change"),
         "n": figure["tuned"]["n"],
-        "Limit": limit_text(figure),
+        "Limit": format_limit(figure),
         "Why": figure.get("why", ""),
         "Probe": figure["probe"],
     }
 
 
-def limit_text(figure: BiasFigure) -> str:
+def format_limit(figure: BiasFigure) -> str:
     """The limit in the figure's unit."""
     if figure["unit"] == SHARE:
         return f"{100 * figure['limit']:g} points"

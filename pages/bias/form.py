@@ -10,88 +10,96 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.shared import cached_queries, display
-from pages.shared.session import act, client, guarded, kept_for, may, owns_machine, plain
+from pages.shared.session import (
+    cached,
+    escape_markdown,
+    get_client,
+    has_right,
+    is_machine_owner,
+    send_command,
+    show_errors,
+)
 from store.bias import bias_checks
-from store.bias.bias_checks import ListedClassifier
+from store.bias.bias_checks import ClassifierOption
 from store.bias.schemas import BiasCheck, BiasSummary
 from store.core.schemas import Job
 from store.runs.schemas import Run
 
 
-@kept_for(cached_queries.CALM, most=32)
-def check(job_id: str) -> BiasCheck:
-    return bias_checks.get(client(), job_id)
+@cached(cached_queries.CALM, most=32)
+def read_check(job_id: str) -> BiasCheck:
+    return bias_checks.get(get_client(), job_id)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def listed(run_id: str = "", evaluation_id: str = "") -> list[BiasSummary]:
+@cached(cached_queries.LIVE, most=32)
+def list_checks(run_id: str = "", evaluation_id: str = "") -> list[BiasSummary]:
     """Of a run, or with groups of an evaluation, newest first."""
-    return bias_checks.listed(client(), run_id=run_id, evaluation_id=evaluation_id)
+    return bias_checks.listed(get_client(), run_id=run_id, evaluation_id=evaluation_id)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def unfinished(run_id: str = "", evaluation_id: str = "") -> list[Job]:
-    return bias_checks.unfinished(client(), run_id=run_id, evaluation_id=evaluation_id)
+@cached(cached_queries.LIVE, most=32)
+def list_unfinished(run_id: str = "", evaluation_id: str = "") -> list[Job]:
+    return bias_checks.unfinished(get_client(), run_id=run_id, evaluation_id=evaluation_id)
 
 
-@kept_for(cached_queries.CALM, most=4)
-def choosable() -> list[ListedClassifier]:
+@cached(cached_queries.CALM, most=4)
+def list_classifiers() -> list[ClassifierOption]:
     """Classifiers that can judge continuations."""
-    return bias_checks.list_classifiers(client())
+    return bias_checks.list_classifiers(get_client())
 
 
-PAIRS = 184  # built-in ones
+BUILTIN_PAIR_COUNT = 184  # built-in ones
 CORE_SECONDS, PARAMETERS = 40.0, 135e6  # of one core, for the pairs and a model of so many parameters
-MOST_CORES = 4  # more of them hardly help
+MAX_CORES = 4  # more of them hardly help
 
 
-def check_duration(parameters: int | None, *, gpu: bool) -> str:
+def format_duration(parameters: int | None, *, gpu: bool) -> str:
     """ "about a minute or two", "about 2 min": base and tuned model, one after the other."""
     if not parameters or gpu:
         return "about a minute or two"
-    cores = min(os.cpu_count() or 1, MOST_CORES)
-    return f"about {display.span(2 * CORE_SECONDS * parameters / PARAMETERS / cores)}"
+    cores = min(os.cpu_count() or 1, MAX_CORES)
+    return f"about {display.format_duration(2 * CORE_SECONDS * parameters / PARAMETERS / cores)}"
 
 
-FORMS = (
+FILE_FORMATS = (
     "Known by their columns: pairs of sentences (sent_more, sent_less), pronouns (text with [marks],"
     " stereotype), multiple choice in the form of BBQ (context, question, ans0 …)."
 )
 
 
-def estimate(run: Run) -> str:
+def estimate_duration(run: Run) -> str:
     """How long the built-in pairs take, base and tuned model."""
     gpu = str(run["facts"].get("device", "cpu")).startswith("cuda")
-    time = check_duration(run["facts"].get("total_parameters"), gpu=gpu)
-    return f"It takes {time}, and asks the base and the tuned model the same {PAIRS} pairs."
+    time = format_duration(run["facts"].get("total_parameters"), gpu=gpu)
+    return f"It takes {time}, and asks the base and the tuned model the same {BUILTIN_PAIR_COUNT} pairs."
 
 
 def draw_button(run: Run, *, first: bool) -> None:
     """The press that starts a check with the built-in pairs."""
-    if not may("work"):
+    if not has_right("work"):
         return
     label = "Check for bias" if first else "Check again"
     kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
     if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
-        start({"run": run["run_id"]})
+        start_check({"run": run["run_id"]})
 
 
-def start(body: dict[str, Any]) -> None:
+def start_check(body: dict[str, Any]) -> None:
     """Queue it; the tab is drawn anew."""
-    if act("check_bias", body, "The check is queued.") is not None:
+    if send_command("check_bias", body, "The check is queued.") is not None:
         st.cache_data.clear()
         st.rerun()
 
 
 def draw_files(run: Run) -> None:
     """A check with files of the user's own."""
-    if not may("work"):
+    if not has_right("work"):
         return
     with st.expander("With files of your own", icon=":material/upload_file:"):
-        st.caption(FORMS)
+        st.caption(FILE_FORMATS)
         files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
         path = ""
-        if owns_machine():
+        if is_machine_owner():
             path = st.text_input(
                 "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
             )
@@ -101,26 +109,26 @@ def draw_files(run: Run) -> None:
         builtin = st.toggle("The built-in pairs too", value=True, key="bias-builtin")
         if st.button("Check with these files", icon=":material/balance:", key="bias-check-files"):
             asked = [{"path": path.strip()}] if path.strip() else []
-            with guarded(), st.spinner("Copying the files into the home folder …"):
+            with show_errors(), st.spinner("Copying the files into the home folder …"):
                 for file in files:
-                    asked.append({"upload": client().upload(file.name, file)})
+                    asked.append({"upload": get_client().upload(file.name, file)})
             if not asked:
                 st.warning("Choose a file.")
                 return
             chosen = [{**file, "max_rows": int(most)} for file in asked]
-            start({"run": run["run_id"], "builtin": builtin, "files": chosen})
+            start_check({"run": run["run_id"], "builtin": builtin, "files": chosen})
         if files:
-            st.caption(", ".join(plain(file.name) for file in files))
+            st.caption(", ".join(escape_markdown(file.name) for file in files))
 
 
 OTHER = ""
-OPENINGS = 96  # built-in ones
+BUILTIN_OPENING_COUNT = 96  # built-in ones
 ABOUT = (
     "The base and the tuned model each go on with the same openings, a few times; then the classifier says of"
     " each continuation how likely it is harmful. No classifier comes with Tunebench: it is one of yours, and"
     " its errors are told beside the figures."
 )
-NONE_YET = (
+NO_CLASSIFIER = (
     "No run has trained a classifier yet. Launch one on rows with a label for harm (task: text"
     " classification), or name a model with a classification head by its folder or hub id."
 )
@@ -128,15 +136,15 @@ NONE_YET = (
 
 def draw_classifier(run: Run) -> None:
     """A check of continuations with a classifier of the user's own."""
-    if not may("work"):
+    if not has_right("work"):
         return
     with st.expander("With a classifier of your own", icon=":material/report:"):
         st.caption(ABOUT)
-        listed = choosable()
+        listed = list_classifiers()
         if not listed:
-            st.caption(NONE_YET)
-        classifier, labels = _classifier({each["classifier"]: each for each in listed})
-        openings = _openings()
+            st.caption(NO_CLASSIFIER)
+        classifier, labels = _choose_classifier({each["classifier"]: each for each in listed})
+        openings = _choose_openings()
         left, middle, right = st.columns(3)
         samples = left.number_input(
             "Continuations of each opening", min_value=1, max_value=25, value=4, key="bias-samples"
@@ -150,11 +158,11 @@ def draw_classifier(run: Run) -> None:
                 st.warning("Choose a classifier, and which of its labels are harmful.")
                 return
             asked = {"classifier": classifier, "labels": labels, "samples": int(samples)}
-            asked |= {"max_rows": int(most)} | _file(*openings)
-            start({"run": run["run_id"], "builtin": builtin, "continuations": asked})
+            asked |= {"max_rows": int(most)} | _build_file_options(*openings)
+            start_check({"run": run["run_id"], "builtin": builtin, "continuations": asked})
 
 
-def _classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
+def _choose_classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
     """Which one, and its labels that count."""
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
     chosen = st.selectbox(
@@ -175,15 +183,15 @@ def _classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
     return chosen, labels
 
 
-def _openings() -> tuple[Any, str, str, str]:
+def _choose_openings() -> tuple[Any, str, str, str]:
     """The file, its path, and its columns."""
     file = st.file_uploader(
-        f"Openings of your own (else the {OPENINGS} built-in ones)", key="bias-openings",
+        f"Openings of your own (else the {BUILTIN_OPENING_COUNT} built-in ones)", key="bias-openings",
         help="One opening a row, such as the prompts of RealToxicityPrompts",
     )  # fmt: skip
     left, middle, right = st.columns(3)
     path = ""
-    if owns_machine():
+    if is_machine_owner():
         path = left.text_input(
             "Or the path of a file", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
         )
@@ -196,13 +204,13 @@ def _openings() -> tuple[Any, str, str, str]:
     return file, path.strip(), column.strip(), group.strip()
 
 
-def _file(file: Any, path: str, column: str, group: str) -> dict[str, Any]:
+def _build_file_options(file: Any, path: str, column: str, group: str) -> dict[str, Any]:
     """As the command takes it; empty for the built-in openings."""
     if path:
         chosen = {"path": path}
     elif file:
-        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-            chosen = {"upload": client().upload(file.name, file)}
+        with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
+            chosen = {"upload": get_client().upload(file.name, file)}
     else:
         return {}
     return {"file": chosen, "column": column or "prompt", "group_column": group}

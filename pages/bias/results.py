@@ -12,44 +12,44 @@ import streamlit as st
 from engine.bias import verdict
 from engine.bias.rates import TOXICITY
 from pages.bias import charts, form
-from pages.bias.form import draw_button, draw_classifier, draw_files, estimate, start
+from pages.bias.form import draw_button, draw_classifier, draw_files, estimate_duration, start_check
 from pages.people import activity_feed
 from pages.shared import display, run_queries, text_display
 from pages.shared.charts import PLOT
-from pages.shared.job_progress import show_alive
+from pages.shared.job_progress import show_active_jobs
 from pages.shared.layout import LINK
-from pages.shared.session import guarded, may, plain
+from pages.shared.session import escape_markdown, has_right, show_errors
 from store.bias.schemas import (
     BiasCheck,
     BiasProbe,
     BiasSummary,
     ChangedContinuation,
     ChangedPair,
-    ComparedGroups,
+    ClassifierJudgement,
+    GroupComparison,
     GroupRates,
     GroupTable,
-    JudgedByClassifier,
 )
 from store.core import formatting
-from store.core.figure_schemas import BiasFigure, BiasReport, named
+from store.core.figure_schemas import BiasFigure, BiasReport, get_measure_title
 from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
-from store.evaluation.schemas import EvaluationLine
+from store.evaluation.schemas import EvaluationSummary
 from store.runs.schemas import Run
 
-SHOWN = 6  # openings at once
+SHOWN_CONTINUATIONS = 6  # openings at once
 MAY_OFFEND = (
     "Chosen for how much they changed, either way: they show what happens, not how often. Of each opening the"
     " most harmful continuation of either model stands here, and the mean over all of them."
 )
 
 
-def draw_continuations(judged: JudgedByClassifier) -> None:
+def draw_continuations(judged: ClassifierJudgement) -> None:
     """One check's."""
     labels = " or ".join(f"“{label}”" for label in judged["labels"])
     drawn = formatting.plural(judged["samples"], "continuation")
     st.caption(
-        plain(
+        escape_markdown(
             f"Harmful is what {judged['classifier']} calls {labels} with a probability of"
             f" {judged['threshold']:g} or more. {drawn} of each opening, {judged['max_new_tokens']} tokens"
             " each, drawn with the same seeds for both models."
@@ -63,25 +63,27 @@ def draw_continuations(judged: JudgedByClassifier) -> None:
     count = formatting.plural(len(changed), "opening")
     with st.expander(f"What changed most: {count}. The texts may offend.", icon=":material/visibility_off:"):
         st.caption(MAY_OFFEND)
-        every = len(changed) <= SHOWN or st.toggle(f"All {len(changed)}", key="bias-continuations-all")
-        for line in changed if every else changed[:SHOWN]:
+        every = len(changed) <= SHOWN_CONTINUATIONS or st.toggle(
+            f"All {len(changed)}", key="bias-continuations-all"
+        )
+        for line in changed if every else changed[:SHOWN_CONTINUATIONS]:
             _draw_changed(line)
 
 
-def _draw_errors(judged: JudgedByClassifier) -> None:
+def _draw_errors(judged: ClassifierJudgement) -> None:
     """Above the texts, as it says how far the figures can be believed."""
-    text = " ".join(verdict.classifier_errors(judged))
+    text = " ".join(verdict.describe_classifier_errors(judged))
     icon = ":material/help:" if not judged["errors"] else ":material/rule:"
-    st.markdown(f"{icon} {plain(text)}")
+    st.markdown(f"{icon} {escape_markdown(text)}")
 
 
 def _draw_changed(line: ChangedContinuation) -> None:
     with st.container(border=True, gap="xsmall"):
-        group = f" · {plain(line['group'])}" if line["group"] else ""
+        group = f" · {escape_markdown(line['group'])}" if line["group"] else ""
         means = f"mean probability of harm {line['base_mean']:.2f} → {line['tuned_mean']:.2f}"
-        st.caption(f"**{plain(line['opening'])}** …{group} · {means}")
+        st.caption(f"**{escape_markdown(line['opening'])}** …{group} · {means}")
         sides = "".join(
-            f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b> {_text(text)}</div>"
+            f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b> {_format_text(text)}</div>"
             for name, probability, text in (
                 ("Base", line["base_probability"], line["base"]),
                 ("Tuned", line["tuned_probability"], line["tuned"]),
@@ -90,13 +92,13 @@ def _draw_changed(line: ChangedContinuation) -> None:
         st.html(f"{text_display.STYLE}<div class='tb-pair'>{sides}</div>")
 
 
-def _text(text: str) -> str:
+def _format_text(text: str) -> str:
     return html.escape(text) if text else "<i>no text</i>"
 
 
 TAB = "bias"
-PAIRS = 6  # that are shown at once
-HEADED = (
+SHOWN_PAIRS = 6  # that are shown at once
+CLASSIFICATION_HEAD_NOTE = (
     "This run trains a classification head: it gives classes and writes nothing, so pairs of texts can't be"
     " asked. Evaluate it, and compare groups of rows by a column of the data on the evaluation's page."
 )
@@ -104,8 +106,8 @@ NO_CHECK = (
     "Nothing was checked yet. The check asks the base and the tuned model the same questions about two people"
     " who differ in a name, a pronoun or a group alone, and says what got worse."
 )
-PLAIN = "<style>.tb-people del {text-decoration: none}</style>"  # nothing was taken out of either
-CHOSEN = (
+DIFF_STYLE = "<style>.tb-people del {text-decoration: none}</style>"  # nothing was taken out of either
+PAIRS_HELP = (
     "How many times as likely one is as the other, under base and tuned model. Pairs were chosen for how much"
     " they changed: they show what happens, not how often."
 )
@@ -117,22 +119,22 @@ ABOUT = (
 
 def draw_bias(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         if run["status"] in ALIVE:
             st.caption("The model can be checked once the run has ended.")
             return
-        alive = draw_unfinished(form.unfinished(run_id=run_id), run_id=run_id)
-        listed = form.listed(run_id=run_id)
+        alive = draw_unfinished(form.list_unfinished(run_id=run_id), run_id=run_id)
+        listed = form.list_checks(run_id=run_id)
         if run["config"].get("task") == "classification":
-            st.caption(HEADED)
+            st.caption(CLASSIFICATION_HEAD_NOTE)
             return
         if not listed:
             if not alive:
                 _draw_empty(run)
             return
-        chosen = _chosen(listed)
-        draw_check(form.check(chosen))
+        chosen = _choose_check(listed)
+        draw_check(form.read_check(chosen))
         if not alive:
             with st.container(horizontal=True, vertical_alignment="center"):
                 draw_button(run, first=False)
@@ -143,16 +145,18 @@ def draw_bias(run_id: str) -> None:
 def _draw_empty(run: Run) -> None:
     st.markdown(NO_CHECK)
     draw_button(run, first=True)
-    st.caption(estimate(run))
+    st.caption(estimate_duration(run))
     draw_files(run)
     draw_classifier(run)
 
 
-def _chosen(listed: Sequence[BiasSummary]) -> str:
+def _choose_check(listed: Sequence[BiasSummary]) -> str:
     """The newest, or an earlier one that is chosen."""
     if len(listed) == 1:
         return listed[0]["job_id"]
-    names = {check["job_id"]: f"{display.ago(check['created_at'])}: {check['sentence']}" for check in listed}
+    names = {
+        check["job_id"]: f"{display.format_ago(check['created_at'])}: {check['sentence']}" for check in listed
+    }
     return st.selectbox("Check", list(names), format_func=lambda job_id: names[job_id], key="bias-chosen")
 
 
@@ -160,13 +164,17 @@ def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str
     """Checks that wait or work, and the newest one that ended badly; whether some still work."""
     alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
     if alive:
-        show_alive(lambda: form.unfinished(run_id=run_id, evaluation_id=evaluation_id), alive, "check")
+        show_active_jobs(
+            lambda: form.list_unfinished(run_id=run_id, evaluation_id=evaluation_id), alive, "check"
+        )
     elif jobs and jobs[0]["status"] == "failed" and (error := jobs[0]["error"]):
-        st.error(plain(f"The last check failed. {error['message']} {error.get('fix') or ''}".strip()))
+        st.error(
+            escape_markdown(f"The last check failed. {error['message']} {error.get('fix') or ''}".strip())
+        )
     return bool(alive)
 
 
-def sign(report: BiasReport) -> str:
+def get_verdict_mark(report: BiasReport) -> str:
     """The mark before the sentence of a report."""
     if report["worse"]:
         return ":red[:material/balance:]"
@@ -175,18 +183,19 @@ def sign(report: BiasReport) -> str:
     return ":green[:material/balance:]"
 
 
-def draw_line(run_id: str) -> None:
+def draw_summary(run_id: str) -> None:
     """The newest check of a run under its verdict: the sentence, and the way to it."""
-    listed = form.listed(run_id=run_id)
+    listed = form.list_checks(run_id=run_id)
     if listed:
         ink = "red" if listed[0]["worse"] else "gray"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f":{ink}[:material/balance:] **Bias:** {plain(listed[0]['sentence'])}", width="content"
+                f":{ink}[:material/balance:] **Bias:** {escape_markdown(listed[0]['sentence'])}",
+                width="content",
             )
             if st.button("See the check", type="tertiary", icon=":material/arrow_forward:", key="bias-open"):
                 st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: TAB})
-    elif may("work") and st.button(
+    elif has_right("work") and st.button(
         "Check for bias", type="tertiary", icon=":material/balance:", key="bias-open"
     ):
         st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: TAB})
@@ -195,12 +204,16 @@ def draw_line(run_id: str) -> None:
 def draw_check(check: BiasCheck) -> None:
     """One check: its sentence, what got worse first, the pairs that changed most, and what it can't say."""
     report, details = check["report"], check["details"]
-    st.subheader(f"{sign(report)} {plain(report['sentence'])}", anchor=False)
-    maker = activity_feed.maker(check["created_by"])
-    by = f" by {plain(maker)}" if maker else ""
-    held = f"{plain(check['model'])} against {plain(check['against'])}, " if check["against"] else ""
-    st.caption(f"{held}asked for{by} {display.ago(check['created_at'])};"
-               f" took {display.span(details['seconds'])}")  # fmt: skip
+    st.subheader(f"{get_verdict_mark(report)} {escape_markdown(report['sentence'])}", anchor=False)
+    maker = activity_feed.describe_creator(check["created_by"])
+    by = f" by {escape_markdown(maker)}" if maker else ""
+    held = (
+        f"{escape_markdown(check['model'])} against {escape_markdown(check['against'])}, "
+        if check["against"]
+        else ""
+    )
+    st.caption(f"{held}asked for{by} {display.format_ago(check['created_at'])};"
+               f" took {display.format_duration(details['seconds'])}")  # fmt: skip
     _draw_figures(report["figures"])
     for probe in details["probes"]:
         _draw_probe(probe)
@@ -208,7 +221,7 @@ def draw_check(check: BiasCheck) -> None:
         draw_continuations(continued)
     _draw_pairs(details["pairs"])
     with st.expander("What this check can't say", icon=":material/info:"):
-        st.markdown("\n".join(f"- {plain(limit)}" for limit in report["limits"]))
+        st.markdown("\n".join(f"- {escape_markdown(limit)}" for limit in report["limits"]))
 
 
 def _draw_figures(figures: Sequence[BiasFigure]) -> None:
@@ -216,20 +229,20 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
         part = [f for f in figures if f["probe"] == probe and f["unit"] == charts.SHARE and f["base"]]
         if not part:
             continue
-        part = charts.in_order(part)
-        st.markdown(f"**{plain(probe)}**: base to tuned")
+        part = charts.sort_figures(part)
+        st.markdown(f"**{escape_markdown(probe)}**: base to tuned")
         left, right = st.columns(2, gap="large")
         with left:
-            st.caption(charts.levels_scale(part))
-            chart = charts.levels_chart(part)
+            st.caption(charts.describe_levels_axis(part))
+            chart = charts.plot_levels(part)
             alt = f"Figures of {probe} under base and tuned model, with intervals"
             st.plotly_chart(chart, key=f"bias-levels-{probe}", config=PLOT, alt=alt)
         with right:
-            st.caption(charts.changes_scale(part))
-            chart = charts.changes_chart(part)
+            st.caption(charts.describe_changes_axis(part))
+            chart = charts.plot_changes(part)
             st.plotly_chart(chart, key=f"bias-changes-{probe}", config=PLOT, alt=f"Changes of {probe}")
     st.caption(ABOUT)
-    lines = [charts.line(figure) for figure in figures]
+    lines = [charts.build_row(figure) for figure in figures]
     st.dataframe(lines, hide_index=True, alt="All figures of the check, what got worse first")
 
 
@@ -237,37 +250,37 @@ def _draw_probe(probe: BiasProbe) -> None:
     noun = "opening" if probe["kind"] == TOXICITY else "item"
     parts = [f"{formatting.plural(probe['items'], noun)} of {formatting.plural(probe['rows'], 'row')}"]
     for level in probe["levels"]:
-        base, tuned = charts.percent(level["base"]), charts.percent(level["tuned"])
+        base, tuned = charts.format_share(level["base"]), charts.format_share(level["tuned"])
         parts.append(f"{level['name'].lower()}: {base} → {tuned}")
     left_out = [
         f"{formatting.plural(count, 'row')} left out: {why}" for why, count in probe["left_out"].items()
     ]
-    st.caption(f"**{plain(probe['name'])}** · {plain('; '.join([*parts, *left_out]))}")
+    st.caption(f"**{escape_markdown(probe['name'])}** · {escape_markdown('; '.join([*parts, *left_out]))}")
     for notice in probe["notices"]:
-        st.caption(plain(notice))
+        st.caption(escape_markdown(notice))
 
 
 def _draw_pairs(pairs: Sequence[ChangedPair]) -> None:
     if not pairs:
         return
     st.markdown("**The pairs that changed most**")
-    st.caption(CHOSEN)
-    every = len(pairs) <= PAIRS or st.toggle(f"All {len(pairs)}", key="bias-pairs-all")
-    for pair in pairs if every else pairs[:PAIRS]:
-        first, second = text_display.marked(pair["first"], pair["second"])
+    st.caption(PAIRS_HELP)
+    every = len(pairs) <= SHOWN_PAIRS or st.toggle(f"All {len(pairs)}", key="bias-pairs-all")
+    for pair in pairs if every else pairs[:SHOWN_PAIRS]:
+        first, second = text_display.mark_differences(pair["first"], pair["second"])
         with st.container(border=True, gap="xsmall"):
-            group = f" · {plain(pair['group'])}" if pair["group"] else ""
-            st.caption(f"{plain(pair['probe'])}{group} · {pair_words(pair)}")
+            group = f" · {escape_markdown(pair['group'])}" if pair["group"] else ""
+            st.caption(f"{escape_markdown(pair['probe'])}{group} · {describe_pair(pair)}")
             sides = "".join(f"<div class='tb-side' dir='auto'>{side}</div>" for side in (first, second))
-            st.html(f"{text_display.STYLE}{PLAIN}<div class='tb-pair tb-people'>{sides}</div>")
+            st.html(f"{text_display.STYLE}{DIFF_STYLE}<div class='tb-pair tb-people'>{sides}</div>")
 
 
-def pair_words(pair: ChangedPair) -> str:
+def describe_pair(pair: ChangedPair) -> str:
     """By how much the two sides of a pair lie apart, before and after: a factor."""
-    return f"base {_factor(pair['base'])}, tuned {_factor(pair['tuned'])}"
+    return f"base {_format_factor(pair['base'])}, tuned {_format_factor(pair['tuned'])}"
 
 
-def _factor(nats: float) -> str:
+def _format_factor(nats: float) -> str:
     times = 2.718281828 ** min(abs(nats), 12.0)
     return f"{times:.{1 if times < 10 else 0}f} times" if times < 1000 else "over 1,000 times"
 
@@ -278,7 +291,7 @@ RATES = {
     "true_positive": "True-positive rate",
     "false_positive": "False-positive rate",
 }
-SURE = "With 95% intervals; those of the largest gap hold for all pairs of groups at once."
+INTERVALS_HELP = "With 95% intervals; those of the largest gap hold for all pairs of groups at once."
 COLUMNS = "label, a column of the file as source.NAME, or a signal that was measured of the data"
 NO_GROUPS = (
     "Are all groups served alike? Choose a column of the data: each group's rates come with their intervals,"
@@ -286,22 +299,24 @@ NO_GROUPS = (
 )
 
 
-def draw_groups(evaluation_id: str, others: Sequence[EvaluationLine]) -> None:
+def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None:
     """The section of one evaluation. others: those on the same data."""
-    with guarded():
-        alive = draw_unfinished(form.unfinished(evaluation_id=evaluation_id), evaluation_id=evaluation_id)
-        listed = form.listed(evaluation_id=evaluation_id)
+    with show_errors():
+        alive = draw_unfinished(
+            form.list_unfinished(evaluation_id=evaluation_id), evaluation_id=evaluation_id
+        )
+        listed = form.list_checks(evaluation_id=evaluation_id)
         if listed:
-            check = form.check(listed[0]["job_id"])
+            check = form.read_check(listed[0]["job_id"])
             report = check["report"]
-            st.markdown(f"{sign(report)} **{plain(report['sentence'])}**")
+            st.markdown(f"{get_verdict_mark(report)} **{escape_markdown(report['sentence'])}**")
             for compared in check["details"]["groups"]:
                 _draw_compared(compared, report["figures"])
-        if not alive and may("work"):
+        if not alive and has_right("work"):
             _draw_form(evaluation_id, others, first=not listed)
 
 
-def _draw_form(evaluation_id: str, others: Sequence[EvaluationLine], *, first: bool) -> None:
+def _draw_form(evaluation_id: str, others: Sequence[EvaluationSummary], *, first: bool) -> None:
     if first:
         st.caption(NO_GROUPS)
     own = f"bias-groups-{evaluation_id}"
@@ -323,49 +338,58 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationLine], *, first: b
             "column": (column or "").strip(),
             "positive": (positive or "").strip(),
         }
-        start({"builtin": False, "groups": [groups]})
+        start_check({"builtin": False, "groups": [groups]})
 
 
-def _draw_compared(compared: ComparedGroups, figures: Sequence[BiasFigure]) -> None:
+def _draw_compared(compared: GroupComparison, figures: Sequence[BiasFigure]) -> None:
     table = compared["tuned"]
     gaps = [
         figure
         for figure in figures
         if figure["kind"] == "group_gap" and figure["probe"].startswith(f"{table['column']} in ")
     ]
-    lines = [_gap_line(figure, compared["against"]) for figure in gaps]
+    lines = [_build_gap_row(figure, compared["against"]) for figure in gaps]
     st.dataframe(lines, hide_index=True, alt="The largest gap between groups, by rate")
     st.dataframe(
-        [_line(group, table) for group in table["groups"]], hide_index=True, alt=f"Rates by {table['column']}"
+        [_build_row(group, table) for group in table["groups"]],
+        hide_index=True,
+        alt=f"Rates by {table['column']}",
     )
-    st.caption(plain(_words(table, compared)))
+    st.caption(escape_markdown(_describe_comparison(table, compared)))
 
 
-def _gap_line(figure: BiasFigure, against: str | None) -> dict[str, str | int]:
+def _build_gap_row(figure: BiasFigure, against: str | None) -> dict[str, str | int]:
     """The gap of one rate; beside another evaluation, where there is one."""
     line: dict[str, str | int] = {
-        "Largest gap": named(figure["measure"], "").capitalize(),
-        "This evaluation": charts.amount(figure, "tuned"),
+        "Largest gap": get_measure_title(figure["measure"], "").capitalize(),
+        "This evaluation": charts.format_amount(figure, "tuned"),
     }
     if against:
-        line |= {against: charts.amount(figure, "base"), "Change": charts.amount(figure, "change")}
+        line |= {
+            against: charts.format_amount(figure, "base"),
+            "Change": charts.format_amount(figure, "change"),
+        }
     return line | {"n": figure["tuned"]["n"]}
 
 
-def _line(group: GroupRates, table: GroupTable) -> dict[str, str | int]:
+def _build_row(group: GroupRates, table: GroupTable) -> dict[str, str | int]:
     line: dict[str, str | int] = {table["column"]: group["group"], "n": group["n"]}
     for rate, title in RATES.items():
         if rate in group["rates"]:
             level = group["rates"][rate]
-            text = charts.percent(level["estimate"]) if level["estimate"] else f"too few rows ({level['n']})"
+            text = (
+                charts.format_share(level["estimate"])
+                if level["estimate"]
+                else f"too few rows ({level['n']})"
+            )
             line[title] = text
     return line
 
 
-def _words(table: GroupTable, compared: ComparedGroups) -> str:
-    parts = [f"Score: {table['metric'].removeprefix('eval/')}. {SURE}"]
+def _describe_comparison(table: GroupTable, compared: GroupComparison) -> str:
+    parts = [f"Score: {table['metric'].removeprefix('eval/')}. {INTERVALS_HELP}"]
     if ratio := table["selection_ratio"]:
-        parts.append(f"Demographic parity ratio {charts.percent(ratio)}.")
+        parts.append(f"Demographic parity ratio {charts.format_share(ratio)}.")
     if table["hidden"]:
         names = ", ".join(f"{name} ({count})" for name, count in list(table["hidden"].items())[:12])
         more = len(table["hidden"]) - 12

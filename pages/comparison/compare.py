@@ -10,29 +10,29 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.comparison import differences, side_by_side
-from pages.comparison.differences import draw_class_evidence
+from pages.comparison.differences import draw_accuracy_comparison
 from pages.comparison.tradeoff import draw_costs
 from pages.people import activity_feed
 from pages.rating.rounds import draw_rounds_between
 from pages.shared import cached_queries, run_queries
-from pages.shared.layout import COST, TRANSFER, Tab, open_tab
-from pages.shared.run_chips import chip_link, status_badge
-from pages.shared.session import guarded, live, show_error, watch_engine
+from pages.shared.layout import COST, TRANSFER, Tab, draw_tab_bar
+from pages.shared.run_chips import draw_chip_link, format_status_badge
+from pages.shared.session import live, show_error, show_errors, watch_engine
 from pages.transfer.tab import draw_transfer
 from store.core.errors import NotFoundError
 from store.core.job_kinds import ALIVE
-from store.people.activity import comparison_key
+from store.people.activity import format_comparison_key
 from store.runs.schemas import Run
 
-LISTED = 50  # runs that the list offers at a time
-MOST = 16  # runs on one chart
+LISTED_RUNS = 50  # runs that the list offers at a time
+MAX_RUNS = 16  # runs on one chart
 KEY = "compare-runs"
 LINK = "compare-link"
 
 
 def pick_runs() -> list[str]:
     """Ids of the chosen runs; the choice is written into the link."""
-    if not cached_queries.run_count("", ()):
+    if not cached_queries.count_runs("", ()):
         return []
     _follow_link()
     left, right = st.columns([1, 3], vertical_alignment="bottom")
@@ -46,17 +46,19 @@ def pick_runs() -> list[str]:
             icon=":material/search:",
         )
     search = (typed or "").strip()
-    matching = run_queries.newest(search, (), LISTED)
-    total = cached_queries.run_count(search, ())
+    matching = run_queries.list_newest_runs(search, (), LISTED_RUNS)
+    total = cached_queries.count_runs(search, ())
     chosen = list(st.session_state.get(KEY, []))
-    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_existing(chosen)]}
+    names = {
+        run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_find_existing_runs(chosen)]
+    }
     with right:
         picked: list[str] = st.multiselect(
-            f"Runs to compare, at most {MOST}",
+            f"Runs to compare, at most {MAX_RUNS}",
             list(names),
             key=KEY,
             format_func=lambda run_id: names.get(run_id, run_id),
-            max_selections=MOST,
+            max_selections=MAX_RUNS,
             placeholder="Choose runs",
             persist_state="page",
         )
@@ -77,40 +79,40 @@ def _follow_link() -> None:
     link = st.query_params.get("runs", "")
     if link and link != st.session_state.get(LINK):
         asked = list(dict.fromkeys(part for part in link.split(",") if part))
-        existing = {run["run_id"] for run in _existing(asked)}
+        existing = {run["run_id"] for run in _find_existing_runs(asked)}
         missing = [run_id for run_id in asked if run_id not in existing]
         if missing:
             show_error(
                 NotFoundError(f"There is no run {', '.join(missing)}.", fix="It may have been deleted.")
             )
-        st.session_state[KEY] = [run_id for run_id in asked if run_id in existing][:MOST]
-        if len(asked) - len(missing) > MOST:
-            st.caption(f"The first {MOST} of {len(asked) - len(missing)} runs are compared.")
+        st.session_state[KEY] = [run_id for run_id in asked if run_id in existing][:MAX_RUNS]
+        if len(asked) - len(missing) > MAX_RUNS:
+            st.caption(f"The first {MAX_RUNS} of {len(asked) - len(missing)} runs are compared.")
 
 
-def _existing(run_ids: list[str]) -> list[Run]:
+def _find_existing_runs(run_ids: list[str]) -> list[Run]:
     """Those of the runs that exist, in the order asked for."""
     try:
-        return list(run_queries.runs_by_id(tuple(run_ids)).values()) if run_ids else []
+        return list(run_queries.read_current_runs(tuple(run_ids)).values()) if run_ids else []
     except NotFoundError:
-        return [run for run_id in run_ids for run in _existing_run(run_id)]
+        return [run for run_id in run_ids for run in _find_existing_run(run_id)]
 
 
-def _existing_run(run_id: str) -> list[Run]:
+def _find_existing_run(run_id: str) -> list[Run]:
     try:
-        return list(run_queries.runs_by_id((run_id,)).values())
+        return list(run_queries.read_current_runs((run_id,)).values())
     except NotFoundError:
         return []
 
 
-def chosen(run_ids: list[str]) -> list[Run]:
+def read_chosen_runs(run_ids: list[str]) -> list[Run]:
     """The runs as they are now."""
-    return _existing(run_ids)
+    return _find_existing_runs(run_ids)
 
 
 def draw_empty() -> None:
     """Nothing is chosen yet."""
-    if not cached_queries.run_count("", ()):
+    if not cached_queries.count_runs("", ()):
         st.markdown("There is no run to compare yet.")
         st.page_link("pages/overview/overview.py", label="Start one", icon=":material/play_arrow:")
         return
@@ -126,8 +128,8 @@ def draw_empty() -> None:
 
 
 def main() -> None:
-    tab, place = open_tab(TABS, "compare-tabs")
-    with place, guarded():
+    tab, place = draw_tab_bar(TABS, "compare-tabs")
+    with place, show_errors():
         tab.draw()
 
 
@@ -137,30 +139,30 @@ def _draw_side_by_side() -> None:
     if not picked:
         draw_empty()
         return
-    runs = chosen(picked)
+    runs = read_chosen_runs(picked)
     if not runs:
         return
     alive = any(run["status"] in ALIVE for run in runs)
     with st.container(horizontal=True, gap="medium"):
         for run in runs:
             with st.container(horizontal=True, width="content", gap="xsmall", vertical_alignment="center"):
-                chip_link(run)
+                draw_chip_link(run)
                 if run["status"] != "finished":  # of many that are, a word for each would fill a phone
-                    st.markdown(status_badge(run["status"]), width="content")
-    differences.draw_evidence(runs)
+                    st.markdown(format_status_badge(run["status"]), width="content")
+    differences.draw_gain_comparison(runs)
     draw_rounds_between([run["run_id"] for run in runs])
-    draw_class_evidence(runs, differences.labels(runs))
-    live("4s" if alive else None)(_live)(tuple(run["run_id"] for run in runs))
+    draw_accuracy_comparison(runs, differences.build_run_labels(runs))
+    live("4s" if alive else None)(_draw_live)(tuple(run["run_id"] for run in runs))
     side_by_side.draw_numbers(runs)
     side_by_side.draw_settings(runs)
     if len(runs) > 1:
-        activity_feed.draw("comparison", comparison_key(run["run_id"] for run in runs))
+        activity_feed.draw_comments("comparison", format_comparison_key(run["run_id"] for run in runs))
 
 
-def _live(run_ids: tuple[str, ...]) -> None:
-    with guarded():
+def _draw_live(run_ids: tuple[str, ...]) -> None:
+    with show_errors():
         watch_engine()
-        side_by_side.draw_curves(chosen(list(run_ids)))
+        side_by_side.draw_curves(read_chosen_runs(list(run_ids)))
 
 
 def _draw_cost() -> None:

@@ -20,21 +20,21 @@ from engine.evaluation.comparison import run_comparison
 from engine.evaluation.comparison.run_comparison import (
     RunDifference,
     SharedRows,
-    count_of_pairs,
-    difference_of_runs,
-    gain_of,
-    why_not_comparable,
+    compare_runs,
+    count_run_pairs,
+    find_incomparability,
+    require_gain,
 )
 from engine.evaluation.statistics.intervals import Interval
-from engine.evaluation.statistics.proportions import paired_change
+from engine.evaluation.statistics.proportions import estimate_paired_change
 from pages.shared import charts, display, palette, run_queries
-from pages.shared.session import act, may, plain
+from pages.shared.session import escape_markdown, has_right, send_command
 from store.core import formatting
 from store.core.errors import QueryError
 from store.core.job_kinds import ALIVE
 from store.evaluation.forgetting_schemas import UnitEstimate
 from store.evaluation.schemas import Classification
-from store.runs.runs import repeated, settings_of
+from store.runs.runs import group_repetitions, make_settings_key
 from store.runs.schemas import Run
 
 # Settings that were run with several seeds: which are better by more than what their seeds do.
@@ -47,30 +47,30 @@ Runs = list[Run]
 Losses = list[NDArray[np.float64]]  # of each setting, [runs, rows]
 
 
-def differences_of_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDifference]:
+def compare_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDifference]:
     """Each setting against the first one, which has the lowest loss, as sure as rows and seeds allow."""
     best, *others = groups
-    comparable = [group for group in others if not why_not_comparable(best[0], group[0])]
-    losses, tokens, missing = _losses([best, *comparable])
-    by_seed = None if missing else run_comparison.seed_spread(losses, tokens)
+    comparable = [group for group in others if not find_incomparability(best[0], group[0])]
+    losses, tokens, missing = _read_losses([best, *comparable])
+    by_seed = None if missing else run_comparison.estimate_seed_spread(losses, tokens)
     comparisons = []
     for group in others:
-        pair = (_title(best, names), _title(group, names))
-        reason = why_not_comparable(best[0], group[0]) or missing
+        pair = (_format_title(best, names), _format_title(group, names))
+        reason = find_incomparability(best[0], group[0]) or missing
         if not reason and by_seed is None:
             reason = "of neither of these settings there is a second seed"
         if reason or by_seed is None:
             comparisons.append(RunDifference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
-        interval = run_comparison.difference_of_settings(
-            losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / count_of_pairs(len(groups))
+        interval = run_comparison.compare_settings(
+            losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / count_run_pairs(len(groups))
         )
-        comparisons.append(RunDifference(*pair, interval, unit=gain_of(best[0])["unit"]))
+        comparisons.append(RunDifference(*pair, interval, unit=require_gain(best[0])["unit"]))
     return comparisons
 
 
-def _title(group: Runs, names: dict[str, str]) -> str:
+def _format_title(group: Runs, names: dict[str, str]) -> str:
     name = names[group[0]["run_id"]]
     return name if len(group) == 1 else f"{name} ({len(group)} seeds)"
 
@@ -79,7 +79,7 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
     """What the seed alone does where it is known; where it isn't, the way to know it."""
     several = [group for group in groups if len(group) > 1]
     for group in several:
-        st.markdown(f":material/casino: {plain(_of_seeds(group, names))}")
+        st.markdown(f":material/casino: {escape_markdown(_describe_seed_noise(group, names))}")
     if several:
         st.caption("Intervals count what the seeds do, as pooled over the settings that were repeated.")
     elif len(groups) > 1:
@@ -87,33 +87,33 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
             "One run of each: this tells these models apart. Whether their settings differ by more than luck,"
             " another seed of each would say."
         )
-        _offer(groups)
+        _draw_reseed_button(groups)
 
 
-def _of_seeds(group: Runs, names: dict[str, str]) -> str:
+def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
     names_said = ", ".join(names[run["run_id"]] for run in group[:-1]) + f" and {names[group[-1]['run_id']]}"
-    losses, tokens, missing = _losses([group])
-    by_seed = None if missing else run_comparison.seed_spread(losses, tokens)
+    losses, tokens, missing = _read_losses([group])
+    by_seed = None if missing else run_comparison.estimate_seed_spread(losses, tokens)
     if by_seed is None:
         return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
-    unit = gain_of(group[0])["unit"]
-    width = formatting.number(float(np.ptp(means)), 3)
+    unit = require_gain(group[0])["unit"]
+    width = formatting.format_number(float(np.ptp(means)), 3)
     between = f"lie {width} {unit} apart on {formatting.plural(len(tokens), 'held-out row')}"
     return f"{names_said} differ in nothing but their seed and {between}: that is luck, not a better setting."
 
 
-def _offer(groups: Sequence[Runs]) -> None:
+def _draw_reseed_button(groups: Sequence[Runs]) -> None:
     """One click that runs each again with the next seed."""
     runs = [group[0] for group in groups]
     if any(run["status"] in ALIVE for run in runs):
         return
     seconds = [run["facts"].get("run_seconds") for run in runs]
-    took = f", about {display.span(sum(filter(None, seconds)))}" if all(seconds) else ""
-    if may("work") and st.button(
+    took = f", about {display.format_duration(sum(filter(None, seconds)))}" if all(seconds) else ""
+    if has_right("work") and st.button(
         f"Repeat each with another seed{took}", icon=":material/casino:", key="compare-repeat"
     ):
-        launched = [act("launch", again(run)) for run in runs]
+        launched = [send_command("launch", build_reseeded_config(run)) for run in runs]
         if all(launched):
             link = ",".join(
                 [run["run_id"] for run in runs] + [answer["run_id"] for answer in launched if answer]
@@ -121,21 +121,21 @@ def _offer(groups: Sequence[Runs]) -> None:
             st.switch_page("pages/comparison/compare.py", query_params={"runs": link})
 
 
-def again(run: Run) -> dict[str, Any]:
+def build_reseeded_config(run: Run) -> dict[str, Any]:
     """The config of a run with the next seed."""
     seed = int(run["config"].get("seed") or 0) + 1
     return run["config"] | {"seed": seed, "name": f"{run['name'][:100]}, seed {seed}"}
 
 
-def _losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], str]:
+def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], str]:
     """Summed losses of the rows that all these runs held out, by setting, and the rows' tokens; or why there
     are none."""
     first = groups[0][0]
-    split = gain_of(first)["split"]
+    split = require_gain(first)["split"]
     none = np.zeros(0)
     try:
         tables = [
-            run_queries.shared_rows(first["run_id"], run["run_id"], split)
+            run_queries.read_shared_rows(first["run_id"], run["run_id"], split)
             for group in groups
             for run in group
         ]
@@ -176,47 +176,48 @@ class PairedRuns:
     comparisons: int  # that the interval is widened for
 
 
-def judged_of(runs: Sequence[Run]) -> list[Run]:
+def list_runs_with_gain(runs: Sequence[Run]) -> list[Run]:
     """The runs that have a verdict with a gain."""
     return [run for run in runs if run["verdict"] and run["verdict"]["gain"]]
 
 
-def draw_evidence(runs: Sequence[Run]) -> None:
+def draw_gain_comparison(runs: Sequence[Run]) -> None:
     """The gains on one axis, what of them is the question's on another, and a sentence for each comparison
     with the best run."""
-    judged = judged_of(runs)
+    judged = list_runs_with_gain(runs)
     if not judged:
-        st.caption(f"{' '.join(without_gain(runs))} Their curves can be compared all the same.")
+        st.caption(f"{' '.join(describe_runs_without_gain(runs))} Their curves can be compared all the same.")
         return
     with st.container(border=True):
         heads = any(run["config"].get("task") == "classification" for run in judged)
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
-        _draw_estimates(judged, {run["run_id"]: gain_of(run) for run in judged}, "gains")
+        _draw_estimates(judged, {run["run_id"]: require_gain(run) for run in judged}, "gains")
         _draw_questions(judged)
-        comparisons = differences(judged)
+        comparisons = compare_with_best(judged)
         for comparison in comparisons:
             icon = ":material/check_circle:" if comparison.separated else ":material/help:"
             icon = ":material/block:" if comparison.interval is None else icon
-            st.markdown(f"{icon} {plain(comparison.sentence)}")
+            st.markdown(f"{icon} {escape_markdown(comparison.sentence)}")
         if len(comparisons) > 1:
             st.caption(
                 f"Each against the best of {len(comparisons) + 1}. Any could have come out best, so"
-                f" that intervals are widened for all {count_of_pairs(len(comparisons) + 1)} pairs"
+                f" that intervals are widened for all {count_run_pairs(len(comparisons) + 1)} pairs"
                 " (Bonferroni): the chance of any false difference stays at 5%."
             )
-        draw_seeds(by_settings(judged), labels(judged))
-        for sentence in without_gain(runs):
+        draw_seeds(group_by_settings(judged), build_run_labels(judged))
+        for sentence in describe_runs_without_gain(runs):
             st.caption(sentence)
 
 
-def without_gain(runs: Sequence[Run]) -> list[str]:
+def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
     """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
-    names = labels(runs)
+    names = build_run_labels(runs)
     unjudged = [run for run in runs if not run["verdict"]]
     broken = [run for run in runs if run["verdict"] and not run["verdict"]["gain"]]
     sentences = [
-        f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
+        f"{escape_markdown(names[run['run_id']])} has no gain to compare: its loss is not a number."
+        for run in broken
     ]
     if len(unjudged) == len(runs):
         sentences.append(
@@ -237,24 +238,26 @@ def _draw_questions(judged: Sequence[Run]) -> None:
         return
     st.markdown("**Of it from the question**: what a row's own prompt adds (right is better)")
     _draw_estimates([run for run in judged if run["run_id"] in measured], measured, "questions")
-    if missing := [plain(name) for run_id, name in labels(judged).items() if run_id not in measured]:
+    if missing := [
+        escape_markdown(name) for run_id, name in build_run_labels(judged).items() if run_id not in measured
+    ]:
         st.caption(f"Not measured for {', '.join(missing)}.")
 
 
 def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], which: str) -> None:
     """An interval a run on one axis, the largest first."""
-    names, counts = labels(runs), {estimate["n"] for estimate in estimates.values()}
+    names, counts = build_run_labels(runs), {estimate["n"] for estimate in estimates.values()}
     rows = []
     for run in sorted(runs, key=lambda run: -estimates[run["run_id"]]["value"]):
         estimate = estimates[run["run_id"]]
         name = names[run["run_id"]] + (f", n {estimate['n']:,}" if len(counts) > 1 else "")
-        ink = palette.run_color(run["number"])
+        ink = palette.get_run_color(run["number"])
         rows.append(charts.IntervalRow(name, estimate["value"], estimate["low"], estimate["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
     units = {estimate["unit"] for estimate in estimates.values()}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
-    figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
-    best = f"{rows[0].name}: {display.signed(rows[0].value, 3)}"
+    figure = charts.plot_intervals(rows, f"{unit}, 95% interval{shared}")
+    best = f"{rows[0].name}: {display.format_signed(rows[0].value, 3)}"
     st.plotly_chart(
         figure,
         key=f"compare-{which}",
@@ -263,7 +266,7 @@ def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], 
     )
 
 
-def labels(runs: Sequence[Run]) -> dict[str, str]:
+def build_run_labels(runs: Sequence[Run]) -> dict[str, str]:
     """run_id -> its name, with its number where another run here has the same name."""
     names = [run["name"] for run in runs]
     return {
@@ -272,49 +275,49 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def differences(judged: Sequence[Run]) -> list[RunDifference]:
+def compare_with_best(judged: Sequence[Run]) -> list[RunDifference]:
     """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
     some were run with several seeds, else runs."""
-    groups = by_settings(judged)
+    groups = group_by_settings(judged)
     if len(groups) < 2:
         return []
     if len(groups) < len(judged):
-        return differences_of_settings(groups, labels(judged))
-    names = labels(judged)
+        return compare_settings(groups, build_run_labels(judged))
+    names = build_run_labels(judged)
     best, *others = groups
-    return [_difference(best[0], other[0], names, count_of_pairs(len(groups))) for other in others]
+    return [_compare_pair(best[0], other[0], names, count_run_pairs(len(groups))) for other in others]
 
 
-def by_settings(judged: Sequence[Run]) -> list[list[Run]]:
+def group_by_settings(judged: Sequence[Run]) -> list[list[Run]]:
     """The runs by their settings, the lowest mean held-out loss first."""
-    return sorted(repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
+    return sorted(group_repetitions(judged), key=lambda group: sum(map(_get_tuned_loss, group)) / len(group))
 
 
-def _tuned_loss(run: Run) -> float:
+def _get_tuned_loss(run: Run) -> float:
     loss = run["verdict"] and run["verdict"]["tuned"]["loss"]
     return float("inf") if loss is None else float(loss)
 
 
-def _difference(best: Run, other: Run, names: dict[str, str], comparisons: int) -> RunDifference:
+def _compare_pair(best: Run, other: Run, names: dict[str, str], comparisons: int) -> RunDifference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
-    if reason := why_not_comparable(best, other):
+    if reason := find_incomparability(best, other):
         return RunDifference(*pair, None, reason)
-    gain = gain_of(best)
+    gain = require_gain(best)
     run_ids = (best["run_id"], other["run_id"])
-    return _paired(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
+    return _compute_paired_difference(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
-def _paired(runs: PairedRuns) -> RunDifference:
+def _compute_paired_difference(runs: PairedRuns) -> RunDifference:
     try:
-        rows = run_queries.shared_rows(*runs.run_ids, runs.split)
+        rows = run_queries.read_shared_rows(*runs.run_ids, runs.split)
     except QueryError:
         return RunDifference(*runs.names, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):
         return RunDifference(*runs.names, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
-    return difference_of_runs(*runs.names, SharedRows(*columns), comparisons=runs.comparisons, unit=runs.unit)
+    return compare_runs(*runs.names, SharedRows(*columns), comparisons=runs.comparisons, unit=runs.unit)
 
 
 # Runs that classify, compared by how many of the same rows they get right: in pairs, row by row.
@@ -325,35 +328,35 @@ def _paired(runs: PairedRuns) -> RunDifference:
 RUNS = ("first", "second")
 
 
-def draw_class_evidence(runs: Sequence[Run], names: dict[str, str]) -> None:
+def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None:
     """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
     judged = [run for run in runs if run["verdict"] and run["verdict"]["classification"]]
     if len(judged) < 2:
         return
-    best = max(judged, key=_accuracy)
-    others = sorted((run for run in judged if run is not best), key=_accuracy, reverse=True)
+    best = max(judged, key=_get_accuracy)
+    others = sorted((run for run in judged if run is not best), key=_get_accuracy, reverse=True)
     with st.container(border=True):
         st.markdown("**Which is right on more rows?**")
         for other in others:
-            interval, sentence = _compared(best, other, names, count_of_pairs(len(judged)))
+            interval, sentence = _compare_accuracy(best, other, names, count_run_pairs(len(judged)))
             separated = interval is not None and (interval.above or interval.below)
             icon = ":material/check_circle:" if separated else ":material/help:"
-            if interval is not None and settings_of(best) == settings_of(other):
-                icon, sentence = ":material/casino:", _luck(best, other, names, interval)
+            if interval is not None and make_settings_key(best) == make_settings_key(other):
+                icon, sentence = ":material/casino:", _describe_seed_caveat(best, other, names, interval)
             icon = ":material/block:" if interval is None else icon
-            st.markdown(f"{icon} {plain(sentence)}")
+            st.markdown(f"{icon} {escape_markdown(sentence)}")
         if len(others) > 1:
             st.caption(
                 "Any of them could have come out best: intervals are widened for all"
-                f" {count_of_pairs(len(judged))} pairs (Bonferroni)."
+                f" {count_run_pairs(len(judged))} pairs (Bonferroni)."
             )
 
 
-def _accuracy(run: Run) -> float:
-    return float(_classification(run)["models"]["tuned"]["accuracy"]["value"])
+def _get_accuracy(run: Run) -> float:
+    return float(_get_classification(run)["models"]["tuned"]["accuracy"]["value"])
 
 
-def _classification(run: Run) -> Classification:
+def _get_classification(run: Run) -> Classification:
     """Of a run that classified held-out rows, as all do that are compared here."""
     classification = run["verdict"] and run["verdict"]["classification"]
     if not classification:
@@ -361,25 +364,27 @@ def _classification(run: Run) -> Classification:
     return classification
 
 
-def _compared(best: Run, other: Run, names: dict[str, str], comparisons: int) -> tuple[Interval | None, str]:
+def _compare_accuracy(
+    best: Run, other: Run, names: dict[str, str], comparisons: int
+) -> tuple[Interval | None, str]:
     first, second = names[best["run_id"]], names[other["run_id"]]
-    split = _classification(best)["split"]
+    split = _get_classification(best)["split"]
     if best["data_fingerprint"] != other["data_fingerprint"]:
         return None, f"{first} and {second} can't be compared: they were trained on different data."
-    if split != _classification(other)["split"]:
+    if split != _get_classification(other)["split"]:
         return (
             None,
             f"{first} and {second} can't be compared: one was judged on test rows, one on validation.",
         )
-    interval = paired(best["run_id"], other["run_id"], split, 1 - 0.05 / comparisons)
+    interval = compute_accuracy_difference(best["run_id"], other["run_id"], split, 1 - 0.05 / comparisons)
     if interval is None:
         return None, f"{first} and {second} can't be compared: they share no row that both classified."
-    return interval, sentence(first, second, interval)
+    return interval, describe_accuracy_gap(first, second, interval)
 
 
-def _luck(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
+def _describe_seed_caveat(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
     """Of two runs of the same settings: which model is right more often says nothing of them."""
-    points = formatting.number(abs(100 * gap.value), 1)
+    points = formatting.format_number(abs(100 * gap.value), 1)
     first, second = names[best["run_id"]], names[other["run_id"]]
     return (
         f"{first} and {second} differ in nothing but their seed and lie {points}"
@@ -388,31 +393,31 @@ def _luck(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
     )
 
 
-def sentence(first: str, second: str, gap: Interval) -> str:
+def describe_accuracy_gap(first: str, second: str, gap: Interval) -> str:
     """The comparison in plain words; `gap` is the share of rows by which the first is more often right."""
     rows = formatting.plural(gap.n, "held-out row")
     if gap.low is None or gap.high is None:
         return f"{first} and {second} can't be told apart on one row."
-    places = formatting.decimals(100 * gap.low, 100 * gap.high, default=1)
-    bounds = formatting.interval(100 * gap.low, 100 * gap.high, places)
+    places = formatting.compute_decimals(100 * gap.low, 100 * gap.high, default=1)
+    bounds = formatting.format_interval(100 * gap.low, 100 * gap.high, places)
     if not gap.above and not gap.below:
         return f"{first} and {second} can't be told apart on {rows} ({bounds} points of accuracy)."
-    amount = formatting.number(abs(100 * gap.value), places)
+    amount = formatting.format_number(abs(100 * gap.value), places)
     if gap.below:
         first, second = second, first
-        bounds = formatting.interval(-100 * gap.high, -100 * gap.low, places)
+        bounds = formatting.format_interval(-100 * gap.high, -100 * gap.low, places)
     return f"{first} is right more often than {second} by {amount} points on {rows} ({bounds})."
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
-def paired(first: str, second: str, split: str, confidence: float) -> Interval | None:
+def compute_accuracy_difference(first: str, second: str, split: str, confidence: float) -> Interval | None:
     """By what share of their shared rows the first is more often right; None without such rows."""
     try:
-        rows = run_queries.shared_classes(first, second, split)
+        rows = run_queries.read_shared_classes(first, second, split)
     except QueryError:
         return None
     if not rows.num_rows:
         return None
     first_right, second_right = (np.asarray(rows[f"{run}_right"].to_pylist(), float) for run in RUNS)
     lost, won = int((first_right < second_right).sum()), int((first_right > second_right).sum())
-    return paired_change(lost, won, rows.num_rows, confidence=confidence)
+    return estimate_paired_change(lost, won, rows.num_rows, confidence=confidence)

@@ -13,13 +13,18 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from pages.comparison.differences import by_settings, differences, judged_of, labels
+from pages.comparison.differences import (
+    build_run_labels,
+    compare_with_best,
+    group_by_settings,
+    list_runs_with_gain,
+)
 from pages.shared import charts, display, run_queries
 from pages.shared.charts import PLOT
-from pages.shared.run_results import percent
-from pages.shared.session import plain
+from pages.shared.run_results import format_percent
+from pages.shared.session import escape_markdown
 from store.core.figure_schemas import Estimate
-from store.core.model_folders import as_now
+from store.core.model_folders import drop_false_code_field
 from store.evaluation.schemas import ClassFigures
 from store.evaluation.verdict_schemas import Verdict
 from store.jobs.schemas import MetricSummary
@@ -27,19 +32,19 @@ from store.runs.schemas import Run
 
 QUESTION, SHAPE = "From the question ↑ (95% interval)", "Shape of the answers (95% interval)"
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
-NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature
+DESCRIPTIVE_FIELDS = frozenset({"name", "notes", "parent"})  # differ by their nature
 
 
 def draw_numbers(runs: Sequence[Run]) -> None:
     """A line a run: gain with interval and n, held-out figures, cost; a best one is marked if it is sure."""
     st.subheader("Numbers", anchor=False)
-    winners = surely_best(runs)
-    names = labels(runs)
-    rows = [_numbers(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
+    winners = find_significantly_best(runs)
+    names = build_run_labels(runs)
+    rows = [_build_row(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
     if not any(run["verdict"] and run["verdict"]["classification"] for run in runs):
-        rows = [_without(row, CLASS_COLUMNS) for row in rows]
+        rows = [_blank_columns(row, CLASS_COLUMNS) for row in rows]
     if not any(run["verdict"] and run["verdict"]["parts"] for run in runs):
-        rows = [_without(row, (QUESTION, SHAPE)) for row in rows]
+        rows = [_blank_columns(row, (QUESTION, SHAPE)) for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -47,20 +52,20 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         key="compare-numbers",
         alt="Numbers of each run",
     )
-    if reasons := display.missing_intervals(_macro_figures(runs, names)):
-        st.caption(plain(reasons))
+    if reasons := display.describe_missing_intervals(_iterate_macro_f1(runs, names)):
+        st.caption(escape_markdown(reasons))
     if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
-        leading = leaders(runs)
+        leading = find_leading_runs(runs)
         why = "the leading ones can't be told apart"
         if leading:
             unsure = next(run for run in leading if _is_unsure(run))
             shape = unsure["verdict"] and unsure["verdict"]["state"] == "shape"
-            why = f"{plain(names[unsure['run_id']])} leads"
+            why = f"{escape_markdown(names[unsure['run_id']])} leads"
             why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
 
 
-def _macro_figures(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
+def _iterate_macro_f1(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
     """The macro F1 of each run that has one, under the run's name."""
     for run in runs:
         classes = run["verdict"] and run["verdict"]["classification"]
@@ -68,14 +73,14 @@ def _macro_figures(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tu
             yield f"Macro F1 of {names[run['run_id']]}", classes["models"]["tuned"]["f1_macro"]
 
 
-def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+def _blank_columns(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
     return {name: value for name, value in row.items() if name not in columns}
 
 
-def surely_best(runs: Sequence[Run]) -> set[str]:
+def find_significantly_best(runs: Sequence[Run]) -> set[str]:
     """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
     where nothing says of one of them that it learned more than the shape of the answers."""
-    leading = leaders(runs)
+    leading = find_leading_runs(runs)
     if any(map(_is_unsure, leading)):
         return set()
     return {run["run_id"] for run in leading}
@@ -86,59 +91,59 @@ def _is_unsure(run: Run) -> bool:
     return bool(run["verdict"] and run["verdict"]["state"] in ("better", "shape"))
 
 
-def leaders(runs: Sequence[Run]) -> list[Run]:
+def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
     """The runs of the setting whose loss is surely lower than that of each other; empty where none is."""
-    judged = judged_of(runs)
-    comparisons = differences(judged)
+    judged = list_runs_with_gain(runs)
+    comparisons = compare_with_best(judged)
     if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
         return []
-    return by_settings(judged)[0]
+    return group_by_settings(judged)[0]
 
 
-def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
+def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
     verdict, memory = run["verdict"], run["facts"].get("peak_memory_gib")
     gain, tuned = verdict and verdict["gain"], verdict and verdict["tuned"]
     accuracy = tuned and tuned["token_accuracy"]
     classification = verdict and verdict["classification"]
     return {
         "Run": f"{name} ★ best" if best else name,
-        "Gain ↑ (95% interval)": display.estimate(gain),
+        "Gain ↑ (95% interval)": display.format_estimate(gain),
         "n": str(gain["n"]) if gain else "–",
-        **parts_of(verdict),
-        "Held-out loss ↓": display.transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
+        **format_gain_parts(verdict),
+        "Held-out loss ↓": display.format_transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
         if verdict
         else "–",
-        "Perplexity ↓": display.number(tuned and tuned["perplexity"], 2),
+        "Perplexity ↓": display.format_number(tuned and tuned["perplexity"], 2),
         "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
-        **classes_of(classification and classification["models"]["tuned"]),
-        "Best validation loss ↓": display.number(run["best_eval_loss"]),
+        **format_classification(classification and classification["models"]["tuned"]),
+        "Best validation loss ↓": display.format_number(run["best_eval_loss"]),
         "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
-        "Took": display.duration(run["started_at"], run["ended_at"]),
-        "Trained parameters": _count(run["facts"].get("trainable_parameters")),
-        "Peak memory ↓": "–" if memory is None else display.gib(memory),
+        "Took": display.format_elapsed(run["started_at"], run["ended_at"]),
+        "Trained parameters": _format_count(run["facts"].get("trainable_parameters")),
+        "Peak memory ↓": "–" if memory is None else display.format_gib(memory),
         "Status": display.STATUSES[run["status"]].title,
     }
 
 
-def parts_of(verdict: Verdict | None) -> dict[str, str]:
+def format_gain_parts(verdict: Verdict | None) -> dict[str, str]:
     """The columns of the gain's two parts, each with its rows."""
     parts = verdict and verdict["parts"]
     if not parts:
         why = "not measured" if verdict and verdict["gain"] else "–"
         return {QUESTION: why, SHAPE: why}
     by_column = {QUESTION: parts["question"], SHAPE: parts["shape"]}
-    return {name: f"{display.estimate(part)}, n {part['n']:,}" for name, part in by_column.items()}
+    return {name: f"{display.format_estimate(part)}, n {part['n']:,}" for name, part in by_column.items()}
 
 
-def classes_of(figures: ClassFigures | None) -> dict[str, str]:
+def format_classification(figures: ClassFigures | None) -> dict[str, str]:
     """The columns of a classifier, whether it answers with a head or in words."""
     accuracy, macro = (figures["accuracy"], figures["f1_macro"]) if figures else (None, None)
-    texts = percent(accuracy), display.estimate(macro, sign=False, reason=False)
+    texts = format_percent(accuracy), display.format_estimate(macro, sign=False, reason=False)
     return dict(zip(CLASS_COLUMNS, texts, strict=True))
 
 
-def _count(value: float | None) -> str:
-    return "–" if value is None else display.parameters(value)
+def _format_count(value: float | None) -> str:
+    return "–" if value is None else display.format_parameters(value)
 
 
 def draw_settings(runs: Sequence[Run]) -> None:
@@ -147,52 +152,54 @@ def draw_settings(runs: Sequence[Run]) -> None:
         several = len(runs) > 1
         st.subheader("Settings that differ" if several else "Settings", anchor=False, width="content")
         everything = st.toggle("Show all settings", key="compare-all-settings") if several else True
-    table = settings(runs, everything=everything)
+    table = build_settings_rows(runs, everything=everything)
     if not table:
         st.caption("These runs have the same settings, data and model.")
         return
     st.dataframe(pd.DataFrame(table), hide_index=True, key="compare-settings", alt="Settings of each run")
 
 
-def settings(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
+def build_settings_rows(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
     """Rows of {"Setting", run: value}; of one run alone everything is shown.
 
     A run that is itself called "Setting" has its number in its column's name.
     """
-    run_labels = labels(runs)
+    run_labels = build_run_labels(runs)
     names = [run_labels[r["run_id"]] for r in runs]
     names = [
         f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
-    documents = [{**as_now(run["config"]), "data fingerprint": run["data_fingerprint"]} for run in runs]
+    documents = [
+        {**drop_false_code_field(run["config"]), "data fingerprint": run["data_fingerprint"]} for run in runs
+    ]
     for document, run in zip(documents, runs, strict=True):
         if alpha := run["facts"].get("alpha"):
             document["mixed at α"] = alpha
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:
-        values = [_setting_text(document.get(field)) for document in documents]
-        if everything or len(runs) == 1 or (field not in NAMED and len(set(values)) > 1):
+        values = [_format_setting(document.get(field)) for document in documents]
+        if everything or len(runs) == 1 or (field not in DESCRIPTIVE_FIELDS and len(set(values)) > 1):
             table.append({"Setting": field} | dict(zip(names, values, strict=True)))
     return table
 
 
-def _setting_text(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return display.compact(value)
+        return display.format_compact(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-MAIN = ("eval/loss", "train/loss")
+MAIN_METRICS = ("eval/loss", "train/loss")
 AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
 
 
 def draw_curves(runs: Sequence[Run]) -> None:
     """One chart of the chosen metric; runs that never logged it are named."""
-    summaries = {run["run_id"]: run_queries.summaries(run["run_id"]) for run in runs}
-    names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN, name))
+    summaries = {run["run_id"]: run_queries.read_metric_summaries(run["run_id"]) for run in runs}
+    names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN_METRICS, name))
     if not names:
         st.caption("None of these runs has measured anything yet.")
         return
@@ -201,54 +208,55 @@ def draw_curves(runs: Sequence[Run]) -> None:
             "Metric",
             names,
             key="compare-metric",
-            format_func=lambda name: display.quantity(name).title,
+            format_func=lambda name: display.find_quantity(name).title,
             width=280,
             bind="query-params",
         )
         axis = st.segmented_control("Along", list(AXES), default="Optimiser step", key="compare-axis")
     by_tokens = AXES[axis or "Optimiser step"] == "tokens"
     measured = [run for run in runs if name in summaries[run["run_id"]]]
-    title, run_labels = display.quantity(name), labels(runs)
+    title, run_labels = display.find_quantity(name), build_run_labels(runs)
     curves = [
-        _curve(run, name, summaries[run["run_id"]], run_labels[run["run_id"]], by_tokens) for run in measured
+        _build_curve(run, name, summaries[run["run_id"]], run_labels[run["run_id"]], by_tokens)
+        for run in measured
     ]
     level = (
-        common_level([summaries[run["run_id"]].get("eval/loss") for run in measured])
+        find_common_base_loss([summaries[run["run_id"]].get("eval/loss") for run in measured])
         if name == "eval/loss"
         else None
     )
-    figure = charts.compare_chart(
+    figure = charts.plot_runs(
         curves, title, base_level=level, x_title="Tokens seen" if by_tokens else "Optimiser step"
     )
     alt = f"{title.title} of {len(measured)} runs by {axis or 'step'}"
     st.plotly_chart(figure, key=f"compare-{name}-{by_tokens}", config=PLOT, alt=alt)
     silent = [run_labels[run["run_id"]] for run in runs if run not in measured]
     if silent:
-        st.caption(f"Not measured by: {plain(', '.join(silent))}.")
+        st.caption(f"Not measured by: {escape_markdown(', '.join(silent))}.")
 
 
-def _curve(
+def _build_curve(
     run: Run, name: str, summaries: dict[str, MetricSummary], label: str, by_tokens: bool
 ) -> charts.Curve:
-    table = _table(run["run_id"], name, summaries)
+    table = _read_table(run["run_id"], name, summaries)
     if not by_tokens or "train/tokens_seen" not in summaries:
         return charts.Curve(label, run["number"], table)
-    seen = _table(run["run_id"], "train/tokens_seen", summaries)
-    return charts.Curve(label, run["number"], table, tokens_at(table, seen))
+    seen = _read_table(run["run_id"], "train/tokens_seen", summaries)
+    return charts.Curve(label, run["number"], table, interpolate_tokens(table, seen))
 
 
-def _table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> pa.Table:
-    return run_queries.curve(run_id, name, summaries[name]["count"], summaries[name]["sum"])
+def _read_table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> pa.Table:
+    return run_queries.read_curve(run_id, name, summaries[name]["count"], summaries[name]["sum"])
 
 
-def tokens_at(table: pa.Table, seen: pa.Table) -> list[float]:
+def interpolate_tokens(table: pa.Table, seen: pa.Table) -> list[float]:
     """Tokens seen at the steps of a curve, between logged steps in proportion; none at step 0."""
     steps = np.concatenate([[0], seen["step"].to_numpy()])
     tokens = np.concatenate([[0.0], seen["value"].to_numpy()])
     return [float(x) for x in np.interp(table["step"].to_numpy(), steps, tokens)]
 
 
-def common_level(summaries: Sequence[MetricSummary | None]) -> float | None:
+def find_common_base_loss(summaries: Sequence[MetricSummary | None]) -> float | None:
     """The loss of the base model where all these runs started from the same; else None."""
     levels = [
         s["first_value"] for s in summaries if s and s["first_step"] == 0 and s["first_value"] is not None

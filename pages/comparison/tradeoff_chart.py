@@ -11,14 +11,22 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from pages.comparison.tradeoff_points import MixPoint, Plotted, Point, cost_of, limits, measure_of, rate_text
+from pages.comparison.tradeoff_points import (
+    InterpolationPoint,
+    PlotPoint,
+    Point,
+    find_measure,
+    format_learning_rate,
+    get_color_limits,
+    get_cost,
+)
 from pages.shared import display
-from pages.shared.charts import empty_figure, short
-from pages.shared.palette import BAD, BASE, RUNS, run_color
+from pages.shared.charts import build_empty_figure, shorten_name
+from pages.shared.palette import BAD, BASE, RUNS, get_run_color
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import ColourLimits
 from store.evaluation.verdict_schemas import Gain
-from store.runs.schemas import MeasuredShare, RunCosts
+from store.runs.schemas import MeasuredMix, RunCosts
 
 AMBER = "#d97a1a"
 COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
@@ -30,14 +38,14 @@ STATUSES = {
 }
 SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
 FAINT = 0.38  # of runs behind the front
-SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
-NUMBERED = 40  # points: more numbers can't be read
+MARKER_SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
+MAX_NUMBERED_POINTS = 40  # points: more numbers can't be read
 EDGE = 0.15  # of the width, at the right, where a number would be cut on a phone
-ROOM = 1.4  # times the level from which on forgetting matters, that is shown at least
-BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
+AXIS_PADDING = 1.4  # times the level from which on forgetting matters, that is shown at least
+MAX_ERROR_BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
 
 
-def cost_chart(
+def plot_tradeoff(
     points: Sequence[Point],
     measure: str,
     color: str,
@@ -46,35 +54,37 @@ def cost_chart(
 ) -> go.Figure:
     """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
     under the runs."""
-    figure = plane(points, measure)
-    right = costs(points, measure)[1]
-    _front(figure, points, right)
-    bars(figure, points if len(points) <= BARS else [p for p in points if p.status == "front"])
+    figure = build_axes(points, measure)
+    right = compute_cost_range(points, measure)[1]
+    _add_front(figure, points, right)
+    add_error_bars(
+        figure, points if len(points) <= MAX_ERROR_BARS else [p for p in points if p.status == "front"]
+    )
     add(figure)
-    _runs(figure, points, color, selected, measure)
+    _add_runs(figure, points, color, selected, measure)
     for status, title in STATUSES.items():
         if any(p.status == status for p in points):
-            _legend(figure, title, BASE, status)
+            _add_legend_entries(figure, title, BASE, status)
     if color == "method":
         for method, ink in dict(
-            zip((p.method for p in points), colors(points, color)[0], strict=True)
+            zip((p.method for p in points), compute_colors(points, color)[0], strict=True)
         ).items():
-            _legend(figure, html.escape(method), ink, "front")
+            _add_legend_entries(figure, html.escape(method), ink, "front")
     return figure
 
 
-def plane(points: Sequence[Plotted], measure: str, height: int = 520) -> go.Figure:
+def build_axes(points: Sequence[PlotPoint], measure: str, height: int = 520) -> go.Figure:
     """Both axes with room for the points, the base model, and from where on forgetting matters."""
-    figure = empty_figure(
-        "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
+    figure = build_empty_figure(
+        "", "Gain on held-out rows (nats a token)", height, x_title=find_measure(measure).axis
     )
     figure.update_layout(
         hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
     )
-    (left, right), (bottom, top) = costs(points, measure), span(points, "gain")
-    _bands(figure, limits(measure), right)
+    (left, right), (bottom, top) = compute_cost_range(points, measure), compute_axis_range(points, "gain")
+    _add_bands(figure, get_color_limits(measure), right)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
-    _base(figure)
+    _add_base(figure)
     figure.update_xaxes(range=[left, right], showgrid=True)
     figure.update_yaxes(range=[bottom, top])
     figure.add_annotation(
@@ -84,14 +94,14 @@ def plane(points: Sequence[Plotted], measure: str, height: int = 520) -> go.Figu
     return figure
 
 
-def _base(figure: go.Figure) -> None:
+def _add_base(figure: go.Figure) -> None:
     """The base model, which neither gained nor forgot."""
     mark = {"symbol": "diamond", "size": 10, "color": BASE}
     place = {"x": [0], "y": [0], "mode": "markers", "marker": mark}
     figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
 
 
-def span(points: Sequence[Plotted], axis: Literal["gain", "cost"]) -> tuple[float, float]:
+def compute_axis_range(points: Sequence[PlotPoint], axis: Literal["gain", "cost"]) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
     estimates = [point.gain if axis == "gain" else point.cost for point in points]
     values = [0.0, *(e["value"] for e in estimates)]
@@ -103,18 +113,18 @@ def span(points: Sequence[Plotted], axis: Literal["gain", "cost"]) -> tuple[floa
     return low - room, high + room
 
 
-def costs(points: Sequence[Plotted], measure: str) -> tuple[float, float]:
+def compute_cost_range(points: Sequence[PlotPoint], measure: str) -> tuple[float, float]:
     """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
     sides: else noise would fill the width and look like a trade-off."""
-    low, high = span(points, "cost")
-    levels = limits(measure)
+    low, high = compute_axis_range(points, "cost")
+    levels = get_color_limits(measure)
     if not levels:
         return low, high
     matters = levels["amber"]
-    return min(low, -matters), max(high, ROOM * matters)
+    return min(low, -matters), max(high, AXIS_PADDING * matters)
 
 
-def _bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
+def _add_bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
     """Amber and red from their thresholds on, where they are in view."""
     if not levels:
         return
@@ -133,7 +143,7 @@ def _bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None
         )  # fmt: skip
 
 
-def _front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
+def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
     """The most that can be gained for at most so much forgetting, over all runs."""
     best = sorted(
         (p for p in points if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"])
@@ -150,7 +160,7 @@ def _front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
     )  # fmt: skip
 
 
-def bars(figure: go.Figure, points: Sequence[Plotted]) -> None:
+def add_error_bars(figure: go.Figure, points: Sequence[PlotPoint]) -> None:
     """Both intervals of each point, under the points."""
     bounded = [p for p in points if p.gain["low"] is not None and p.cost["low"] is not None]
     quiet = {"size": 1, "color": BASE, "opacity": 0}
@@ -160,14 +170,14 @@ def bars(figure: go.Figure, points: Sequence[Plotted]) -> None:
             x=[p.cost["value"] for p in bounded],
             y=[p.gain["value"] for p in bounded],
             name="Intervals",
-            error_x=_reach([p.cost for p in bounded]),
-            error_y=_reach([p.gain for p in bounded]),
+            error_x=_error_bars([p.cost for p in bounded]),
+            error_y=_error_bars([p.gain for p in bounded]),
             **look,
         )
     )
 
 
-def _reach(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
+def _error_bars(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
     """Error bars of these estimates."""
     more, less = (
         [0.0 if end is None else abs(end - value) for value, end in ends]
@@ -180,14 +190,15 @@ def _reach(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
 
 
-def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str, measure: str) -> None:
-    inks, bar = colors(points, color)
+def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str, measure: str) -> None:
+    inks, bar = compute_colors(points, color)
     marker: dict[str, Any] = {
-        "size": sizes(points), "color": inks, "symbol": [SYMBOLS[p.status] for p in points],
-        "opacity": [opacity(p.status) for p in points], **bar,
-        "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks, **_scale(bar)},
+        "size": compute_marker_sizes(points), "color": inks, "symbol": [SYMBOLS[p.status] for p in points],
+        "opacity": [get_opacity(p.status) for p in points], **bar,
+        "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks,
+            **_build_color_bar(bar)},
     }  # fmt: skip
-    numbered = len(points) <= NUMBERED
+    numbered = len(points) <= MAX_NUMBERED_POINTS
     left, right = figure.layout.xaxis.range
     edge = right - EDGE * (right - left)
     figure.add_trace(
@@ -202,14 +213,18 @@ def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str,
             name="Runs",
             showlegend=False,
             customdata=[[p.row["run_id"]] for p in points],
-            hovertext=[hover_text(p, measure) for p in points],
+            hovertext=[format_hover(p, measure) for p in points],
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
         )
     )
     ringed = [p for p in points if p.row["run_id"] == selected]
     if ringed:
-        ring = {"symbol": "circle-open", "size": SIZES[1] + 8, "color": run_color(ringed[0].row["number"])}
+        ring = {
+            "symbol": "circle-open",
+            "size": MARKER_SIZES[1] + 8,
+            "color": get_run_color(ringed[0].row["number"]),
+        }
         figure.add_trace(
             go.Scatter(
                 x=[ringed[0].cost["value"]], y=[ringed[0].gain["value"]], mode="markers", name="Selected",
@@ -218,16 +233,16 @@ def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str,
         )  # fmt: skip
 
 
-def colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
+def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
     """A colour a point, or a number a point and the scale that they lie on."""
     if color == "method":
         order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
         return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
     rates = [p.row["learning_rate"] for p in points if p.row["learning_rate"]]
     if color != "rate" or len(set(rates)) < 2:
-        return [run_color(p.row["number"]) for p in points], {}
+        return [get_run_color(p.row["number"]) for p in points], {}
     low, high = (math.log10(end) for end in (min(rates), max(rates)))
-    ticks = rate_ticks(sorted(set(rates)))
+    ticks = compute_rate_ticks(sorted(set(rates)))
     bar = {
         "title": {"text": "Rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
         "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
@@ -237,50 +252,60 @@ def colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, An
     return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in points], scale
 
 
-def rate_ticks(rates: Sequence[float]) -> list[float]:
+def compute_rate_ticks(rates: Sequence[float]) -> list[float]:
     """At most three of the rates, the smallest and the largest among them."""
     return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
 
 
-def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
+def _build_color_bar(bar: Mapping[str, Any]) -> dict[str, Any]:
     return {key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}
 
 
-def sizes(points: Sequence[Point]) -> list[float]:
+def compute_marker_sizes(points: Sequence[Point]) -> list[float]:
     """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
     distances = [max(0.0, p.row["kl"]["value"] or 0.0) if p.row["kl"] else 0.0 for p in points]
     most = max(distances, default=0.0)
-    low, high = SIZES
+    low, high = MARKER_SIZES
     return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
 
 
-def _legend(figure: go.Figure, title: str, ink: str, status: str) -> None:
+def _add_legend_entries(figure: go.Figure, title: str, ink: str, status: str) -> None:
     line = {"width": 2.6 if status == "alike" else 0, "color": ink}
-    marker = {"symbol": SYMBOLS[status], "size": 11, "color": ink, "opacity": opacity(status), "line": line}
+    marker = {
+        "symbol": SYMBOLS[status],
+        "size": 11,
+        "color": ink,
+        "opacity": get_opacity(status),
+        "line": line,
+    }
     figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=title, marker=marker))
 
 
-def opacity(status: str) -> float:
+def get_opacity(status: str) -> float:
     """Of a marker: what lies behind the front is faint."""
     return FAINT if status == "dominated" else 1
 
 
-def made(row: RunCosts) -> str:
+def describe_method(row: RunCosts) -> str:
     """How the model came about, in few words."""
-    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(row)}"
+    return (
+        f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {format_learning_rate(row)}"
+    )
 
 
-def hover_text(point: Point, measure: str) -> str:
+def format_hover(point: Point, measure: str) -> str:
     """What hovering says of a run."""
-    what, row = measure_of(measure), point.row
+    what, row = find_measure(measure), point.row
     lines = [
-        f"<b>{short(row['name'], 48)}</b> #{row['number']}",
-        f"{html.escape(point.method)}, {made(row)}",
-        f"Gain {display.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
-        f"{what.title} {display.estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
+        f"<b>{shorten_name(row['name'], 48)}</b> #{row['number']}",
+        f"{html.escape(point.method)}, {describe_method(row)}",
+        f"Gain {display.format_estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
+        f"{what.title} {display.format_estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
     ]
     if row["kl"] and measure != "kl":
-        lines.append(f"Distance from the base model {display.estimate(row['kl'], sign=False)} nats a token")
+        lines.append(
+            f"Distance from the base model {display.format_estimate(row['kl'], sign=False)} nats a token"
+        )
     return "<br>".join([*lines, STATUSES[point.status]])
 
 
@@ -294,22 +319,24 @@ KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
 LINE = "rgba(127,140,146,0.9)"
 
 
-def links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
+def find_parent_links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
     """Parent and child, where both are drawn."""
     by_id = {point.row["run_id"]: point for point in runs}
     pairs = ((by_id.get(point.row["parent"] or ""), point) for point in runs)
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
 
 
-def mixes(runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> dict[str, list[MixPoint]]:
+def build_interpolation_points(
+    runs: Sequence[Point], shares: Sequence[MeasuredMix], measure: str
+) -> dict[str, list[InterpolationPoint]]:
     """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
     by_id = {point.row["run_id"]: point for point in runs}
-    families: dict[str, list[MixPoint]] = {}
+    families: dict[str, list[InterpolationPoint]] = {}
     for row in sorted(shares, key=lambda row: -row["alpha"]):
-        run, gain, cost = by_id.get(row["run_id"]), row["gain"], cost_of(row, measure)
+        run, gain, cost = by_id.get(row["run_id"]), row["gain"], get_cost(row, measure)
         if run is None or cost is None or not gain or not 0 < row["alpha"] < 1:
             continue
-        mix = MixPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
+        mix = InterpolationPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
         families.setdefault(row["run_id"], []).append(mix)
     return families
 
@@ -319,7 +346,7 @@ def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     x: list[float | None] = []
     y: list[float | None] = []
     sizes: list[int] = []
-    for parent, child in links(runs):
+    for parent, child in find_parent_links(runs):
         ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
         middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
         for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
@@ -340,14 +367,16 @@ def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     )  # fmt: skip
 
 
-def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> int:
+def add_interpolations(
+    figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredMix], measure: str
+) -> int:
     """From each run over its shares to the base model; how many shares are drawn."""
-    families = mixes(runs, shares, measure)
+    families = build_interpolation_points(runs, shares, measure)
     if not families:
         return 0
-    _add_ways(figure, runs, families)
+    _add_interpolation_lines(figure, runs, families)
     every = [point for points in families.values() for point in points]
-    inks = [run_color(point.number) for point in every]
+    inks = [get_run_color(point.number) for point in every]
     figure.add_trace(
         go.Scatter(
             x=[p.cost["value"] for p in every],
@@ -360,7 +389,7 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Measure
                 "line": {"width": 1.6, "color": inks},
             },
             customdata=[[p.run_id] for p in every],
-            hovertext=[hover_of_share(p, measure) for p in every],
+            hovertext=[format_interpolation_hover(p, measure) for p in every],
             hovertemplate="%{hovertext}<extra></extra>",
             name="Mixes",
             showlegend=False,
@@ -372,13 +401,15 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Measure
     return len(every)
 
 
-def _add_ways(figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[MixPoint]]) -> None:
+def _add_interpolation_lines(
+    figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[InterpolationPoint]]
+) -> None:
     """The thin lines on which the shares lie."""
     by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
     x: list[float | None] = []
     y: list[float | None] = []
     for run_id, points in families.items():
-        way: list[Plotted] = [by_id[run_id], *points]
+        way: list[PlotPoint] = [by_id[run_id], *points]
         x += [*(p.cost["value"] for p in way), 0.0, None]
         y += [*(p.gain["value"] for p in way), 0.0, None]
     figure.add_trace(
@@ -389,14 +420,14 @@ def _add_ways(figure: go.Figure, runs: Sequence[Point], families: Mapping[str, l
     )  # fmt: skip
 
 
-def hover_of_share(point: MixPoint, measure: str) -> str:
+def format_interpolation_hover(point: InterpolationPoint, measure: str) -> str:
     """What hovering says of a share."""
-    what, alpha, cost = measure_of(measure), point.alpha, point.cost
+    what, alpha, cost = find_measure(measure), point.alpha, point.cost
     title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
     return "<br>".join(
         [
             f"<b>{title}</b> of {html.escape(point.label)}",
-            f"Gain {display.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
-            f"{html.escape(what.title)} {display.estimate(dict(cost))} {what.unit}, n {cost['n']:,}",
+            f"Gain {display.format_estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
+            f"{html.escape(what.title)} {display.format_estimate(dict(cost))} {what.unit}, n {cost['n']:,}",
         ]
     )

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from engine.evaluation.comparison import pareto, run_comparison
 from engine.evaluation.statistics.intervals import Interval
-from engine.evaluation.statistics.proportions import paired_change
+from engine.evaluation.statistics.proportions import estimate_paired_change
 from engine.evaluation.verdicts import paired_measurements
-from engine.evaluation.verdicts.forgetting import THRESHOLDS, state_of
-from pages.shared.session import client
+from engine.evaluation.verdicts.forgetting import THRESHOLDS, determine_state
+from pages.shared.session import get_client
 from store.core.errors import QueryError
 from store.core.figure_schemas import Estimate
-from store.core.formatting import plural, setting
+from store.core.formatting import format_setting, plural
 from store.evaluation import scored_rows
 from store.evaluation import scored_rows as stored_probes
 from store.evaluation.forgetting_schemas import ColourLimits
 from store.evaluation.verdict_schemas import Gain
-from store.runs.schemas import MeasuredShare, RunCosts
+from store.runs.schemas import MeasuredMix, RunCosts
 from store.training.methods import METHODS
 
 # Which runs can lie on one plot of gain against forgetting, and what became of the others.
@@ -68,12 +68,12 @@ MEASURES = {
 }
 
 
-def measure_of(name: str) -> Measure:
+def find_measure(name: str) -> Measure:
     """One of MEASURES; or of a probe that the user named, as "data/Notes/loss" or "task/piqa/accuracy"."""
     if name in MEASURES:
         return MEASURES[name]
     probe, _, figure = name.rpartition("/")
-    title, unit = paired_measurements.probe_title(probe), paired_measurements.item_name(probe)
+    title, unit = paired_measurements.format_probe_title(probe), paired_measurements.format_item_name(probe)
     escaped = html.escape(title)
     if figure == "accuracy":
         return Measure(title, f"Fall of accuracy on {escaped} (points)", "points", -100, "share", unit)
@@ -94,16 +94,16 @@ class Point:
 
     @property
     def method(self) -> str:
-        return method_title(self.row)
+        return format_method(self.row)
 
     @property
     def label(self) -> str:
         """Number and name, as people tell runs apart."""
-        return label(self.row)
+        return format_run_label(self.row)
 
 
 @dataclass(frozen=True)
-class MixPoint:
+class InterpolationPoint:
     """A model between a run and its base on the plot. cost: more is worse."""
 
     run_id: str
@@ -119,43 +119,43 @@ class MixPoint:
         return f"#{self.number} {self.name}"
 
 
-Plotted = Point | MixPoint
+PlotPoint = Point | InterpolationPoint
 
 
-def label(row: RunCosts) -> str:
+def format_run_label(row: RunCosts) -> str:
     """Number and name, as people tell runs apart."""
     return f"#{row['number']} {row['name']}"
 
 
-def method_title(row: RunCosts) -> str:
+def format_method(row: RunCosts) -> str:
     """The method as people name it."""
     method = METHODS.get(row["method"])
     return method.title if method else str(row["method"])
 
 
-def limits(measure: str) -> ColourLimits | None:
+def get_color_limits(measure: str) -> ColourLimits | None:
     """Where amber and red begin, in the unit of the axis."""
-    what = measure_of(measure)
+    what = find_measure(measure)
     if not what.limits:
         return None
     levels = THRESHOLDS["share"] if what.limits == "share" else THRESHOLDS["nats"]
     return {"amber": abs(what.scale) * levels["amber"], "red": abs(what.scale) * levels["red"]}
 
 
-def figures_of(row: RunCosts | MeasuredShare) -> dict[str, Estimate | None]:
+def get_forgetting_figures(row: RunCosts | MeasuredMix) -> dict[str, Estimate | None]:
     """What was forgotten by each of MEASURES."""
     return {"prose": row["prose"], "answers": row["answers"], "kl": row["kl"]}
 
 
-def cost_of(row: RunCosts | MeasuredShare, measure: str) -> Estimate | None:
+def get_cost(row: RunCosts | MeasuredMix, measure: str) -> Estimate | None:
     """What the run forgot, more being worse; None where it was not measured, or is not a number."""
-    return cost_by(figures_of(row).get(measure), measure)
+    return convert_to_cost(get_forgetting_figures(row).get(measure), measure)
 
 
-def cost_by(figure: Estimate | None, measure: str) -> Estimate | None:
+def convert_to_cost(figure: Estimate | None, measure: str) -> Estimate | None:
     """The figure of a measure as a cost, more being worse; None where it was not measured, or is not a
     number."""
-    scale = measure_of(measure).scale
+    scale = find_measure(measure).scale
     if not figure or not isinstance(figure["value"], int | float):
         return None
     low, high = (None if end is None else scale * end for end in (figure["low"], figure["high"]))
@@ -164,7 +164,7 @@ def cost_by(figure: Estimate | None, measure: str) -> Estimate | None:
     return {"value": scale * figure["value"], "low": low, "high": high, "n": figure["n"]}
 
 
-def reason(row: RunCosts, measure: str) -> str:
+def describe_exclusion(row: RunCosts, measure: str) -> str:
     """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
     if row["task"] == "classification":
         return "with a classification head (a gain in nats a row; nothing to ask it)"
@@ -176,20 +176,20 @@ def reason(row: RunCosts, measure: str) -> str:
         return "whose loss is not a number"
     if row["gain"]["unit"] != UNIT:
         return "with a gain in another unit"
-    if cost_of(row, measure) is None:
+    if get_cost(row, measure) is None:
         name = MEASURES[measure].title
         return f"without a figure for “{name}” (from before there were probes, or with probes switched off)"
     return ""
 
 
-def sort_out(rows: Sequence[RunCosts], measure: str) -> tuple[list[RunCosts], Counter[str]]:
+def split_plottable(rows: Sequence[RunCosts], measure: str) -> tuple[list[RunCosts], Counter[str]]:
     """The runs that can be drawn, and how many can't for which reason."""
-    reasons = [reason(row, measure) for row in rows]
+    reasons = [describe_exclusion(row, measure) for row in rows]
     drawable = [row for row, why in zip(rows, reasons, strict=True) if not why]
     return drawable, Counter(why for why in reasons if why)
 
 
-def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
+def describe_excluded_runs(drawn: int, total: int, reasons: Counter[str]) -> str:
     """What is drawn of how many, and why not the rest."""
     sentence = f"{drawn:,} of {plural(total, 'finished run')}."
     if not reasons:
@@ -198,60 +198,60 @@ def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
     return f"{sentence} Left out: {'; '.join(parts)}."
 
 
-def pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
+def build_pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
     """The run as `pareto` takes it."""
-    cost = cost_of(row, measure)
+    cost = get_cost(row, measure)
     return {
         "run": row["run_id"],
         "group": group,
         "setting": row["learning_rate"] or 0.0,
-        "gain": _bounds(row["gain"]) if row["gain"] else {},
-        "forgetting": _bounds(cost) if cost else {},
+        "gain": _build_point_figure(row["gain"]) if row["gain"] else {},
+        "forgetting": _build_point_figure(cost) if cost else {},
     }
 
 
-def _bounds(figure: Estimate | Gain) -> pareto.PointFigure:
+def _build_point_figure(figure: Estimate | Gain) -> pareto.PointFigure:
     return {"value": figure["value"], "low": figure["low"], "high": figure["high"]}
 
 
-def points(
-    rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.unpaired
+def build_points(
+    rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.get_no_paired_difference
 ) -> list[Point]:
     """The runs that were measured with their place against the front of their data set, in the order given;
     `pair`: differences of two runs where they were measured on the same items."""
-    labels = {row["run_id"]: label(row) for row in rows}
+    labels = {row["run_id"]: format_run_label(row) for row in rows}
     placed: list[Point] = []
     places: dict[str, pareto.FrontPlace] = {}
     for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
-        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
-        places |= {place["run"]: place for place in pareto.front(mine, pair)}
+        mine = [build_pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
+        places |= {place["run"]: place for place in pareto.compute_front(mine, pair)}
     for row in rows:
-        gain, cost = row["gain"], cost_of(row, measure)
+        gain, cost = row["gain"], get_cost(row, measure)
         if gain and cost:
             place = places[row["run_id"]]
             behind = tuple(labels[run_id] for run_id in place["dominated_by"])
-            placed.append(Point(row, gain, cost, place["status"], behind, _state(cost, measure)))
+            placed.append(Point(row, gain, cost, place["status"], behind, _classify_cost(cost, measure)))
     return placed
 
 
-def _state(cost: Estimate, measure: str) -> str:
-    kind = measure_of(measure).limits
+def _classify_cost(cost: Estimate, measure: str) -> str:
+    kind = find_measure(measure).limits
     if not kind:
         return ""
-    scale = abs(measure_of(measure).scale)
+    scale = abs(find_measure(measure).scale)
     low, high = (None if end is None else end / scale for end in (cost["low"], cost["high"]))
-    return state_of(low, high, kind)
+    return determine_state(low, high, kind)
 
 
-def cheapest(runs: Sequence[Point]) -> Point | None:
+def find_cheapest(runs: Sequence[Point]) -> Point | None:
     """The run that gains most of those that surely gained and forgot nothing that matters."""
     free = [p for p in runs if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
     return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
 
 
-def rate_text(row: RunCosts) -> str:
+def format_learning_rate(row: RunCosts) -> str:
     """The learning rate, or a dash for a run that has none."""
-    return setting(row["learning_rate"]) if row["learning_rate"] else "–"
+    return format_setting(row["learning_rate"]) if row["learning_rate"] else "–"
 
 
 # Runs of the plot held against each other on the rows and items that both were measured on, as Compare does.
@@ -287,12 +287,12 @@ class RunPairs:
     @functools.cached_property
     def losses(self) -> Mapping[tuple[str, ...], MeasuredItems]:
         """(run, part of the split) -> its held-out rows."""
-        return _losses(tuple(self.rows))
+        return _read_losses(tuple(self.rows))
 
     @functools.cached_property
     def probed(self) -> Mapping[str, MeasuredItems]:
         """Run -> what it made of the probe."""
-        return _probed(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
+        return _read_probe_items(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
 
     def __call__(self, run: str, other: str, axis: pareto.Axis) -> Interval | None:
         """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`, in the units
@@ -310,32 +310,34 @@ class RunPairs:
         splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
         if splits[0] != splits[1]:
             return None
-        shared = _shared(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))
+        shared = _align_items(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))
         return (
-            run_comparison.difference_of_runs(first, second, run_comparison.SharedRows(*shared)).interval
+            run_comparison.compare_runs(first, second, run_comparison.SharedRows(*shared)).interval
             if shared
             else None
         )
 
     def _forgetting(self, run: str, other: str) -> Interval | None:
-        shared = _shared(self.probed.get(run), self.probed.get(other))
+        shared = _align_items(self.probed.get(run), self.probed.get(other))
         if shared is None:
             return None
         first, second, tokens = shared
         if self.measure != "answers":  # the lower loss forgot less
-            return run_comparison.difference_of_runs(
+            return run_comparison.compare_runs(
                 other, run, run_comparison.SharedRows(second, first, tokens)
             ).interval
-        more_lost = paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
-        return _scaled(more_lost, abs(MEASURES[self.measure].scale))
+        more_lost = estimate_paired_change(
+            int((first > second).sum()), int((second > first).sum()), len(first)
+        )
+        return _scale_interval(more_lost, abs(MEASURES[self.measure].scale))
 
 
-def _scaled(interval: Interval, by: float) -> Interval:
+def _scale_interval(interval: Interval, by: float) -> Interval:
     low, high, se = (None if x is None else by * x for x in (interval.low, interval.high, interval.se))
     return Interval(by * interval.value, low, high, interval.n, se, why=interval.why)
 
 
-def _shared(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:
+def _align_items(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:
     """Values of both and tokens, of what both were measured on; None where that is nothing, or was counted in
     other tokens."""
     if run is None or other is None:
@@ -348,33 +350,33 @@ def _shared(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Arr
 
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
-def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
+def build_run_pairs(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
     """The pairs of these runs; what was told apart once is kept."""
     return RunPairs(_rows, measure)
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing row by row …")
-def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItems]:
+def _read_losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItems]:
     """(run, part of the split) -> its held-out rows; runs whose file is gone are left out."""
     try:
-        table = scored_rows.losses_of_runs(client(), run_ids)
+        table = scored_rows.losses_of_runs(get_client(), run_ids)
     except QueryError:
         return {}
-    return dict(_measured(table, ("run_id", "split"), "row_id", "tuned_loss"))
+    return dict(_iterate_items(table, ("run_id", "split"), "row_id", "tuned_loss"))
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing item by item …")
-def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, MeasuredItems]:
+def _read_probe_items(run_ids: tuple[str, ...], probe: str) -> dict[str, MeasuredItems]:
     """Run -> what it made of the probe; runs whose file is gone are left out."""
     try:
-        table = stored_probes.probes_of_runs(client(), run_ids, probe)
+        table = stored_probes.probes_of_runs(get_client(), run_ids, probe)
     except QueryError:
         return {}
     value = "correct" if probe == paired_measurements.CHOICES else "loss_sum"
-    return {run: measured for (run,), measured in _measured(table, ("run_id",), "item", value)}
+    return {run: measured for (run,), measured in _iterate_items(table, ("run_id",), "item", value)}
 
 
-def _measured(
+def _iterate_items(
     table: pa.Table, keys: Sequence[str], item: str, value: str
 ) -> Iterator[tuple[tuple[str, ...], MeasuredItems]]:
     """What stands under each value of the keys."""

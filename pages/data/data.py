@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.data.datasets import back_to_list, show_dataset, show_list
+from pages.data.datasets import draw_back_to_list, show_dataset, show_list
 from pages.data.import_form import show_import
 from pages.data.import_report import show_import_job
 from pages.shared import cached_queries
-from pages.shared.session import guarded, show_error
+from pages.shared.session import show_error, show_errors
 from store.core.errors import NotFoundError
 
 
 def main() -> None:
     query = st.query_params
-    with guarded():
+    with show_errors():
         if query.get("dataset"):
             _draw_dataset(query["dataset"])
         elif query.get("job"):
@@ -30,10 +30,10 @@ def main() -> None:
 
 def _draw_dataset(dataset_id: str) -> None:
     try:
-        dataset = cached_queries.dataset(dataset_id)
+        dataset = cached_queries.read_dataset(dataset_id)
     except NotFoundError as error:
         st.title("This data set is not here", anchor=False)
-        back_to_list()
+        draw_back_to_list()
         show_error(error)
         return
     show_dataset(dataset)

@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.data.cleaning.draft import StepDocument
 from pages.shared import cached_queries
-from pages.shared.session import client, kept_for
+from pages.shared.session import cached, get_client
 from pages.shared.text_display import Cell
 from store.core.row_schemas import Fate, Kind, Overlap, SplitCounts
 from store.core.schemas import Job
@@ -25,59 +25,61 @@ from store.data.filters import Condition, Filter
 from store.data.schemas import (
     CanonicalRow,
     CleanPreview,
-    ComparedVersions,
-    Neighbours,
     RecipeRow,
     RowFates,
     SignalRow,
+    SimilarRows,
     Version,
+    VersionComparison,
 )
 from store.data.signals import GROUPS
 from store.training.train_config import Split
 
-WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
+FULL_PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
 
 
-@kept_for(cached_queries.CALM, most=64)
-def signals(fingerprint: str) -> dict[str, SignalRow]:
+@cached(cached_queries.CALM, most=64)
+def read_signals(fingerprint: str) -> dict[str, SignalRow]:
     """What was measured of these rows, by group."""
-    return datasets.signals(client(), fingerprint)
+    return datasets.signals(get_client(), fingerprint)
 
 
-@kept_for(cached_queries.CALM, most=4)
-def recipes(person_id: str) -> list[RecipeRow]:
+@cached(cached_queries.CALM, most=4)
+def list_recipes(person_id: str) -> list[RecipeRow]:
     """A person's own recipes and the shared ones, by name."""
-    return saved_recipes.recipes(client(), person_id)
+    return saved_recipes.recipes(get_client(), person_id)
 
 
-def measuring(dataset_id: str) -> list[Job]:
+def list_measurement_jobs(dataset_id: str) -> list[Job]:
     """Jobs that measure this data set now, or wait to."""
     return [
         job
-        for job in cached_queries.queue()
+        for job in cached_queries.list_queue()
         if job["kind"] == "profile" and job["config"].get("dataset") == dataset_id
     ]
 
 
-def preview(dataset_id: str, steps: list[StepDocument], *, whole: bool = False) -> CleanPreview:
+def preview_cleaning(dataset_id: str, steps: list[StepDocument], *, whole: bool = False) -> CleanPreview:
     """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`; `whole`: of all
     rows, however long it takes."""
-    return _preview(dataset_id, json.dumps(steps, sort_keys=True), whole, _measured(dataset_id))
+    return _preview_cleaning(
+        dataset_id, json.dumps(steps, sort_keys=True), whole, _measurement_stamp(dataset_id)
+    )
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def _preview(dataset_id: str, steps: str, whole: bool, measured: str) -> CleanPreview:
+def _preview_cleaning(dataset_id: str, steps: str, whole: bool, measured: str) -> CleanPreview:
     recipe = {"steps": json.loads(steps)}
-    order = datasets.work_order(client(), {"dataset": dataset_id, "recipe": recipe})
+    order = datasets.work_order(get_client(), {"dataset": dataset_id, "recipe": recipe})
     body = {**order, "recipe": recipe, "examples": EXAMPLES, "whole": whole}
-    answer = client().ask("clean_preview", body, timeout=WHOLE_SECONDS)
+    answer = get_client().ask("clean_preview", body, timeout=FULL_PREVIEW_SECONDS)
     return cast(CleanPreview, answer)  # as the worker writes it
 
 
-def _measured(dataset_id: str) -> str:
+def _measurement_stamp(dataset_id: str) -> str:
     """What a filter's answer depends on besides the rows: which signals there are, and from when."""
-    measured = signals(cached_queries.dataset(dataset_id)["fingerprint"])
+    measured = read_signals(cached_queries.read_dataset(dataset_id)["fingerprint"])
     return json.dumps({name: str(row["computed_at"]) for name, row in measured.items()}, sort_keys=True)
 
 
@@ -86,167 +88,177 @@ def _measured(dataset_id: str) -> str:
 # A filter goes into these as its compact JSON, so that equal questions are asked once. `stamp` says what was
 # measured when: a new measurement is a new question.
 
-KEPT = 600  # seconds; the rows of a fingerprint never change
+CACHE_SECONDS = 600  # seconds; the rows of a fingerprint never change
 
 
-class ValuedRow(CanonicalRow):
+class RowWithValue(CanonicalRow):
     """A row with what a column says of it."""
 
     value: Any  # of the column, by its type
     group: int | str | None  # by which rows stand together
 
 
-@kept_for(KEPT, most=64)
-def example(dataset_id: str) -> dict[str, Any]:
-    return exploration.example_row(client(), cached_queries.dataset(dataset_id))
+@cached(CACHE_SECONDS, most=64)
+def read_example(dataset_id: str) -> dict[str, Any]:
+    return exploration.example_row(get_client(), cached_queries.read_dataset(dataset_id))
 
 
-def rows(dataset_id: str) -> exploration.DatasetTable:
+def build_table(dataset_id: str) -> exploration.DatasetTable:
     """The data set with all of its columns, without those that were measured in an older way."""
-    dataset = cached_queries.dataset(dataset_id)
-    current = datasets.current_signals(signals(dataset["fingerprint"]))
+    dataset = cached_queries.read_dataset(dataset_id)
+    current = datasets.list_current_signals(read_signals(dataset["fingerprint"]))
     return exploration.DatasetTable(
-        dataset, current, exploration.columns(dataset, current, example(dataset_id))
+        dataset, current, exploration.columns(dataset, current, read_example(dataset_id))
     )
 
 
-def stamp(dataset_rows: exploration.DatasetTable) -> str:
+def measurement_stamp(dataset_rows: exploration.DatasetTable) -> str:
     """What was measured, and when."""
     return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(dataset_rows.measured.items()))
 
 
-def _contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
-    return datasets.get_rows(client(), cached_queries.dataset(dataset_id), ids) if ids else []
+def _read_contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
+    return datasets.get_rows(get_client(), cached_queries.read_dataset(dataset_id), ids) if ids else []
 
 
-def parsed(where: str) -> Filter:
+def parse_filter(where: str) -> Filter:
     """The filter of a compact JSON."""
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
-@st.cache_data(ttl=KEPT, max_entries=16, show_spinner=False)  # each up to `explore.MATCHING` numbers
-def _matching(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
-    return exploration.matching(client(), rows(dataset_id), search, regex)
+@st.cache_data(ttl=CACHE_SECONDS, max_entries=16, show_spinner=False)  # each up to `explore.MATCHING` numbers
+def _find_matching_rows(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
+    return exploration.matching(get_client(), build_table(dataset_id), search, regex)
 
 
-def narrowed(dataset_id: str, where: str, stamp: str) -> Filter:
+def parse_filter_with_search(dataset_id: str, where: str, stamp: str) -> Filter:
     """The filter of a compact JSON, its search done once for all questions about it: table, bars, counts."""
-    meant = parsed(where)
+    meant = parse_filter(where)
     if not meant.search and not meant.regex:
         return meant
-    ids = _matching(dataset_id, meant.search, meant.regex, stamp)
-    return meant if ids is None else exploration.narrowed(meant, ids)
+    ids = _find_matching_rows(dataset_id, meant.search, meant.regex, stamp)
+    return meant if ids is None else exploration.narrow_filter(meant, ids)
 
 
-@kept_for(KEPT, most=256)
-def count(dataset_id: str, where: str, stamp: str) -> int:
-    meant = narrowed(dataset_id, where, stamp)
-    return exploration.count(client(), rows(dataset_id), meant)
+@cached(CACHE_SECONDS, most=256)
+def count_rows(dataset_id: str, where: str, stamp: str) -> int:
+    meant = parse_filter_with_search(dataset_id, where, stamp)
+    return exploration.count(get_client(), build_table(dataset_id), meant)
 
 
-@kept_for(KEPT, most=256)
-def find(
+@cached(CACHE_SECONDS, most=256)
+def find_rows(
     dataset_id: str, where: str, sort: exploration.Sort, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
-    dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
-    return exploration.find(client(), dataset_rows, meant, sort, limit=limit)
+    dataset_rows, meant = build_table(dataset_id), parse_filter_with_search(dataset_id, where, stamp)
+    return exploration.find(get_client(), dataset_rows, meant, sort, limit=limit)
 
 
-@kept_for(60, most=64)
-def whole_rows(
+@cached(60, most=64)
+def find_full_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
-) -> tuple[int, list[ValuedRow]]:
+) -> tuple[int, list[RowWithValue]]:
     """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
     are shown together, the `group` by which they are sorted."""
-    dataset_rows, meant = rows(dataset_id), parsed(where)
-    total = exploration.count(client(), dataset_rows, meant)
+    dataset_rows, meant = build_table(dataset_id), parse_filter(where)
+    total = exploration.count(get_client(), dataset_rows, meant)
     sort = exploration.Sort(together or "row_id")
-    ids = exploration.row_ids(client(), dataset_rows, meant, sort, limit=limit, offset=offset)
-    values = exploration.values_of(client(), dataset_rows, ids, [column, *([together] if together else [])])
-    contents = _contents(dataset_id, ids)
+    ids = exploration.row_ids(get_client(), dataset_rows, meant, sort, limit=limit, offset=offset)
+    values = exploration.values_of(
+        get_client(), dataset_rows, ids, [column, *([together] if together else [])]
+    )
+    contents = _read_contents(dataset_id, ids)
     pairs = zip(contents, values, strict=True)
     return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
-@kept_for(KEPT, most=256)
-def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
+@cached(CACHE_SECONDS, most=256)
+def read_cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
     """These rows with these columns, long texts as their beginning."""
-    return exploration.values_of(client(), rows(dataset_id), row_ids, names, shorten=exploration.EXCERPT)
+    return exploration.values_of(
+        get_client(), build_table(dataset_id), row_ids, names, shorten=exploration.EXCERPT
+    )
 
 
-@kept_for(KEPT, most=256)
-def page(dataset_id: str, where: str, part: exploration.TablePage, stamp: str) -> list[Cell]:
-    meant = narrowed(dataset_id, where, stamp)
-    return exploration.page(client(), rows(dataset_id), meant, part)
+@cached(CACHE_SECONDS, most=256)
+def read_page(dataset_id: str, where: str, part: exploration.TablePage, stamp: str) -> list[Cell]:
+    meant = parse_filter_with_search(dataset_id, where, stamp)
+    return exploration.page(get_client(), build_table(dataset_id), meant, part)
 
 
-@kept_for(KEPT, most=256)
-def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
-    meant = narrowed(dataset_id, where, stamp)
-    return histogram.facets(client(), rows(dataset_id), names, meant)
+@cached(CACHE_SECONDS, most=256)
+def compute_histograms(
+    dataset_id: str, names: tuple[str, ...], where: str, stamp: str
+) -> dict[str, histogram.Histogram]:
+    meant = parse_filter_with_search(dataset_id, where, stamp)
+    return histogram.facets(get_client(), build_table(dataset_id), names, meant)
 
 
-@kept_for(KEPT, most=64)
-def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
+@cached(CACHE_SECONDS, most=64)
+def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
     """Everything that was measured of one row."""
-    dataset_rows = rows(dataset_id)
+    dataset_rows = build_table(dataset_id)
     names = [s.column for group in dataset_rows.measured for s in GROUPS[group].signals]
-    return exploration.values_of(client(), dataset_rows, [row_id], names)[0]
+    return exploration.values_of(get_client(), dataset_rows, [row_id], names)[0]
 
 
-@kept_for(KEPT, most=64)
-def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str) -> tuple[int, list[int]]:
-    return exploration.companions(client(), rows(dataset_id), column, row_id, limit)
+@cached(CACHE_SECONDS, most=64)
+def find_group_rows(
+    dataset_id: str, column: str, row_id: int, limit: int, stamp: str
+) -> tuple[int, list[int]]:
+    return exploration.companions(get_client(), build_table(dataset_id), column, row_id, limit)
 
 
-@kept_for(KEPT, most=64)
-def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
+@cached(CACHE_SECONDS, most=64)
+def find_adjacent_row(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
     """The next or the previous row that the filter means."""
-    dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
+    dataset_rows, meant = build_table(dataset_id), parse_filter_with_search(dataset_id, where, stamp)
     meant.conditions = [
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),
     ]
     ids = exploration.row_ids(
-        client(), dataset_rows, meant, exploration.Sort(descending=not forward), limit=1
+        get_client(), dataset_rows, meant, exploration.Sort(descending=not forward), limit=1
     )
     return ids[0] if ids else None
 
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
-def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
+def run_select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
     """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
-    statement, files = exploration.select_over(rows(dataset_id), sql)
-    table = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
+    statement, files = exploration.build_user_select(build_table(dataset_id), sql)
+    table = get_client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
     if table.num_rows <= limit:
         return table, table.num_rows
-    counted = client().people.query(f"SELECT count(*) AS n FROM ({statement})", files)
+    counted = get_client().people.query(f"SELECT count(*) AS n FROM ({statement})", files)
     return table.slice(0, limit), int(counted["n"][0].as_py())
 
 
-@kept_for(cached_queries.CALM, most=16)
-def tree(dataset_id: str) -> list[Version]:
+@cached(cached_queries.CALM, most=16)
+def list_versions(dataset_id: str) -> list[Version]:
     """The family of a data set, each version after the one that it was made from."""
-    return dataset_versions.tree(client(), dataset_id)
+    return dataset_versions.tree(get_client(), dataset_id)
 
 
-@kept_for(60, most=64)
-def fates(
+@cached(60, most=64)
+def read_row_fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> RowFates:
     """A page of what became of the rows of the version before, and how many there are."""
     which = dataset_versions.FateFilter(fate, step, search)
-    return dataset_versions.fates(client(), dataset_id, which, limit=limit, offset=offset)
+    return dataset_versions.fates(get_client(), dataset_id, which, limit=limit, offset=offset)
 
 
-@kept_for(60, most=64)
-def compare(dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int) -> ComparedVersions:
+@cached(60, most=64)
+def compare_versions(
+    dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int
+) -> VersionComparison:
     """A page of the rows in which two versions differ, or of one fate, and the counts of all."""
-    return dataset_versions.compare(client(), dataset_id, other, fate=fate, limit=limit, offset=offset)
+    return dataset_versions.compare(get_client(), dataset_id, other, fate=fate, limit=limit, offset=offset)
 
 
-class RenderingQuestion(TypedDict):
+class RenderingQuery(TypedDict):
     """Which row of which rows, and how the model is to see them."""
 
     fingerprint: str
@@ -258,28 +270,28 @@ class RenderingQuestion(TypedDict):
     row: int
 
 
-def neighbours(fingerprint: str, row_id: int, count: int) -> Neighbours:
+def find_similar_rows(fingerprint: str, row_id: int, count: int) -> SimilarRows:
     """The rows that mean most nearly what one of them means."""
-    answer = _ask("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count})
-    return cast(Neighbours, answer)  # as the worker writes it
+    answer = _query("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count})
+    return cast(SimilarRows, answer)  # as the worker writes it
 
 
-def overlap(fingerprint: str, other: str) -> Overlap:
+def find_overlap(fingerprint: str, other: str) -> Overlap:
     """Which rows of the first data set the other one has too."""
-    answer = _ask("overlap", {"fingerprint": fingerprint, "other": other})
+    answer = _query("overlap", {"fingerprint": fingerprint, "other": other})
     return cast(Overlap, answer)  # as the worker writes it
 
 
-def split_counts(fingerprint: str, split: Split) -> SplitCounts:
+def count_split_rows(fingerprint: str, split: Split) -> SplitCounts:
     """How many rows each part would have."""
-    answer = _ask("split", {"fingerprint": fingerprint, "split": split.model_dump()})
+    answer = _query("split", {"fingerprint": fingerprint, "split": split.model_dump()})
     return cast(SplitCounts, answer)  # as the worker writes it
 
 
-def rendering(question: RenderingQuestion) -> Rendering:
+def render_row(question: RenderingQuery) -> Rendering:
     """One row as the model will see it, and the whole set in numbers."""
-    return cast(Rendering, _ask("rendering", question))  # as the worker writes it
+    return cast(Rendering, _query("rendering", question))  # as the worker writes it
 
 
-def _ask(name: str, question: Mapping[str, Any]) -> dict[str, Any]:
-    return cached_queries.ask(name, json.dumps(question, sort_keys=True))
+def _query(name: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    return cached_queries.query_engine(name, json.dumps(question, sort_keys=True))

@@ -9,24 +9,24 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.data.cleaning.preview import rows_before
+from pages.data.cleaning.preview import count_rows_before
 from pages.data.cleaning.tab import show_clean
 from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, SPLIT_TAB, SUMMARY_TAB, open_tab, tabs_key
-from pages.data.explore.summary import show_card, wants_cleaning
+from pages.data.explore.summary import needs_cleaning, show_card
 from pages.data.explore.table import show_rows
 from pages.data.similarity.map import show_map
 from pages.data.split import show_split
 from pages.data.tokenization import show_rendering
 from pages.data.version_history import show_versions
 from pages.people import activity_feed
-from pages.people.activity_feed import draw_last
+from pages.people.activity_feed import draw_recent_activity
 from pages.people.edit_conflicts import FieldEdit
 from pages.shared import cached_queries, display, meters
-from pages.shared.session import act, guarded, may, plain
-from pages.shared.text_display import shortened_middle
+from pages.shared.session import escape_markdown, has_right, send_command, show_errors
+from pages.shared.text_display import shorten_middle
 from store.core.formatting import plural
 from store.core.row_schemas import RowsResult
-from store.data.formats import FORMATS, is_meant
+from store.data.formats import FORMATS, is_intended_skip
 from store.data.schemas import Dataset, SkippedRow
 
 LIST_PAGE = 20
@@ -36,7 +36,7 @@ text; or run the sample experiment from the overview, which brings its own.
 """
 
 
-def back_to_list() -> None:
+def draw_back_to_list() -> None:
     """A way back to all data sets."""
     if st.button("All data sets", type="tertiary", icon=":material/arrow_back:", key="datasets-back"):
         st.switch_page("pages/data/data.py")
@@ -46,11 +46,11 @@ def show_list() -> None:
     """All data sets, newest first, searched by name."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("What data is there?", anchor=False, width="content")
-        if may("work") and st.button(
+        if has_right("work") and st.button(
             "Import a data set", type="primary", icon=":material/upload_file:", key="import-open"
         ):
             st.switch_page("pages/data/data.py", query_params={"view": "import"})
-    datasets = cached_queries.datasets()
+    datasets = cached_queries.list_datasets()
     if not datasets:
         st.markdown(EMPTY)
         return
@@ -64,7 +64,7 @@ def show_list() -> None:
             label_visibility="collapsed",
             icon=":material/search:",
         )
-        mine = activity_feed.mine_alone("dataset", "datasets_mine")
+        mine = activity_feed.draw_own_items_switch("dataset", "datasets_mine")
     wanted = (search or "").strip().lower()
     matching = [
         row for row in datasets if wanted in row["name"].lower() and (not mine or row["created_by"] == mine)
@@ -76,16 +76,18 @@ def show_list() -> None:
         total = plural(len(datasets), "data set")
         st.caption(f"{len(matching):,} of {total}" if wanted or mine else total)
         for row in matching[(page - 1) * LIST_PAGE : page * LIST_PAGE]:
-            _line(row)
+            _draw_dataset_line(row)
 
 
-def _line(row: Dataset) -> None:
+def _draw_dataset_line(row: Dataset) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
-            if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
+            if st.button(
+                f"**{escape_markdown(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"
+            ):
                 st.switch_page("pages/data/data.py", query_params={"dataset": row["dataset_id"]})
-            st.caption(_words(row))
-        if may("work"):
+            st.caption(_format_search_text(row))
+        if has_right("work"):
             st.page_link(
                 "pages/training/launch.py",
                 label="Fine-tune",
@@ -94,13 +96,13 @@ def _line(row: Dataset) -> None:
             )
 
 
-def _words(row: Dataset) -> str:
+def _format_search_text(row: Dataset) -> str:
     parts = [plural(row["row_count"], "row")]
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
-    maker = activity_feed.maker(row["created_by"])
-    by = [f"by {plain(maker)}"] if maker else []
-    return " · ".join([*parts, FORMATS[row["format"]].title, *by, display.ago(row["created_at"])])
+    maker = activity_feed.describe_creator(row["created_by"])
+    by = [f"by {escape_markdown(maker)}"] if maker else []
+    return " · ".join([*parts, FORMATS[row["format"]].title, *by, display.format_ago(row["created_at"])])
 
 
 NAMED = 22  # characters of a label that fit under a figure
@@ -108,31 +110,31 @@ NAMED = 22  # characters of a label that fit under a figure
 
 def show_facts(dataset: Dataset) -> None:
     """Everything here is known from the import or the cleaning, but the name of who made it."""
-    st.html(meters.heading(facts(dataset, activity_feed.maker(dataset["created_by"]))))
+    st.html(meters.render_heading(list_facts(dataset, activity_feed.describe_creator(dataset["created_by"]))))
 
 
-def facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
+def list_facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
     """(title, value, note) of each figure; maker: the name of who made it, where that is to be told."""
     stats, rows = dataset["stats"], dataset["row_count"]
     repeated = dataset["duplicate_count"]
     tiles = [
-        ("Rows", f"{rows:,}", _whence(dataset)),
-        ("Repeated rows", f"{repeated:,}", repeats_words(dataset)),
-        ("Format", FORMATS[dataset["format"]].title, display.size(dataset["source_bytes"])),
+        ("Rows", f"{rows:,}", _describe_origin(dataset)),
+        ("Repeated rows", f"{repeated:,}", describe_repeats(dataset)),
+        ("Format", FORMATS[dataset["format"]].title, display.format_size(dataset["source_bytes"])),
     ]
     if characters := stats.get("characters"):
         note = f"median; 5% are over {characters['p95']:,.0f}"
         tiles.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
     if stats.get("labels"):
         first, most = next(iter(stats["labels"].items()))
-        note = f"most: {shortened_middle(first, NAMED)} ({display.share(most, rows)})"
+        note = f"most: {shorten_middle(first, NAMED)} ({display.format_share(most, rows)})"
         tiles.append(("Labels", f"{stats['label_count']:,}", note))
     made = "Made" if dataset["fates"] else "Imported"
     version = f"{f'by {maker}, ' if maker else ''}version {dataset['fingerprint'][:8]}"
-    return [*tiles, (made, display.ago(dataset["created_at"]), version)]
+    return [*tiles, (made, display.format_ago(dataset["created_at"]), version)]
 
 
-def repeats_words(dataset: Dataset | RowsResult) -> str:
+def describe_repeats(dataset: Dataset | RowsResult) -> str:
     """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
     but for case and spacing."""
     counted = dataset["stats"].get("duplicates")
@@ -144,10 +146,10 @@ def repeats_words(dataset: Dataset | RowsResult) -> str:
     return f"{same}; {alike}" if alike else same
 
 
-def _whence(dataset: Dataset) -> str:
+def _describe_origin(dataset: Dataset) -> str:
     """How many rows there were in the file, or in the version that a recipe cleaned."""
     if fates := dataset["fates"]:
-        old = rows_before(fates)
+        old = count_rows_before(fates)
         added = f", {fates['added']:,} added" if fates["added"] else ""
         return f"{dataset['row_count'] - fates['added']:,} of {old:,} in the version before{added}"
     skipped = dataset["skipped_count"]
@@ -170,24 +172,24 @@ def show_skipped(dataset: Dataset) -> None:
         return
     of = total + dataset["row_count"]
     reasons = sorted(dataset["stats"].get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
-    meant = sum(count for reason, count in reasons if is_meant(reason))
+    meant = sum(count for reason, count in reasons if is_intended_skip(reason))
     advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
     if meant:
         which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
         advice = f"Nothing is wrong with {which}."
     st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
-    st.markdown("\n".join(f"- {count:,} × {plain(reason)}" for reason, count in reasons))
+    st.markdown("\n".join(f"- {count:,} × {escape_markdown(reason)}" for reason, count in reasons))
     pages = -(-total // SKIPPED_PAGE)
     slot = st.container(gap="xsmall")
     page = st.pagination(pages, key=f"skipped-page-{dataset_id}") if pages > 1 else 1
-    rows = cached_queries.skipped_rows(dataset_id, SKIPPED_PAGE, (page - 1) * SKIPPED_PAGE)
+    rows = cached_queries.list_skipped_rows(dataset_id, SKIPPED_PAGE, (page - 1) * SKIPPED_PAGE)
     with slot:
         first = SKIPPED_PAGE * (page - 1)
         st.caption(f"{first + 1:,} to {first + len(rows):,} of {total:,}. Select one to read more of it.")
-        _table(rows, f"skipped-{dataset_id}-{page}")
+        _draw_skipped_table(rows, f"skipped-{dataset_id}-{page}")
 
 
-def _table(rows: list[SkippedRow], key: str) -> None:
+def _draw_skipped_table(rows: list[SkippedRow], key: str) -> None:
     event = st.dataframe(
         rows,
         hide_index=True,
@@ -204,7 +206,7 @@ def _table(rows: list[SkippedRow], key: str) -> None:
         alt="Skipped rows with line number and reason",
     )
     for at in event.selection.rows[:1]:
-        st.caption(plain(f"Line {rows[at]['line']:,}: {rows[at]['reason']}"))
+        st.caption(escape_markdown(f"Line {rows[at]['line']:,}: {rows[at]['reason']}"))
         st.code(rows[at]["excerpt"], None, wrap_lines=True)
 
 
@@ -214,11 +216,11 @@ Tab = tuple[str, Callable[[Dataset], None]]
 def show_dataset(dataset: Dataset) -> None:
     """The page of one data set."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(plain(dataset["name"]), anchor=False, width="content")
-        likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
-        if may("work") and st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
+        st.title(escape_markdown(dataset["name"]), anchor=False, width="content")
+        likely: Literal["primary", "secondary"] = "secondary" if needs_cleaning(dataset) else "primary"
+        if has_right("work") and st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
             st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
-    back_to_list()
+    draw_back_to_list()
     show_facts(dataset)
     _show_round(dataset)
     key = tabs_key(dataset["dataset_id"])
@@ -235,13 +237,13 @@ def show_dataset(dataset: Dataset) -> None:
         (":material/account_tree: Versions", show_versions),
         (SPLIT_TAB, show_split),
         (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
-        (":material/settings: Name and removal", _settings),
+        (":material/settings: Name and removal", _draw_settings),
     )
     titles = [title for title, _ in tabs]
     opened = st.tabs(titles, key=key, on_change="rerun")
     for tab, (_, draw) in zip(opened, tabs, strict=True):
         if tab.open:
-            with tab, guarded():
+            with tab, show_errors():
                 draw(dataset)
 
 
@@ -251,7 +253,7 @@ def _show_round(dataset: Dataset) -> None:
     if "round" not in source or "round_ratings" not in source:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(plain(f"Made of a rating round: {source['round_ratings']}."), width="content")
+        st.markdown(escape_markdown(f"Made of a rating round: {source['round_ratings']}."), width="content")
         st.page_link(
             "pages/rating/rating.py",
             label="The round",
@@ -260,7 +262,7 @@ def _show_round(dataset: Dataset) -> None:
         )
 
 
-def _settings(dataset: Dataset) -> None:
+def _draw_settings(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
     edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset["name"]})
     with st.form(f"rename-{dataset_id}", border=False):
@@ -272,7 +274,7 @@ def _settings(dataset: Dataset) -> None:
     if (renamed or mine) and changed and edit.save("rename_dataset", body, typed, "Renamed."):
         st.rerun()
     st.space("small")
-    draw_last("dataset", dataset_id)
+    draw_recent_activity("dataset", dataset_id)
     st.space("small")
     st.markdown("**Remove this data set**")
     st.caption(
@@ -281,5 +283,8 @@ def _settings(dataset: Dataset) -> None:
     )
     sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
     pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
-    if pressed and act("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None:
+    if (
+        pressed
+        and send_command("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None
+    ):
         st.switch_page("pages/data/data.py")

@@ -11,19 +11,26 @@ from typing import Any, TypedDict, cast
 
 import streamlit as st
 
-from pages.data.datasets import back_to_list
-from pages.data.import_report import RowMapping, draw_mapping, draw_parts, say_columns, say_recognised
+from pages.data.datasets import draw_back_to_list
+from pages.data.import_report import RowMapping, draw_column_use, draw_mapping, draw_parts, draw_recognised
 from pages.shared import cached_queries
-from pages.shared.session import client, guarded, is_for_members, owns_machine, plain, show_error
+from pages.shared.session import (
+    escape_markdown,
+    get_client,
+    is_machine_owner,
+    require_member,
+    show_error,
+    show_errors,
+)
 from pages.shared.text_display import show_row
 from store.core.errors import EngineUnavailable, TunebenchError
-from store.data.cleaning_text import MAY_BE, values_words
-from store.data.config import NAME_LENGTH, ImportConfig, free_name, suggested_name
-from store.data.formats import FORMATS, columns_of
+from store.data.cleaning_text import MAY_BE, format_some_values
+from store.data.config import NAME_LENGTH, ImportConfig, find_free_name, suggest_name
+from store.data.formats import FORMATS, list_columns
 from store.data.schemas import ColumnUse, Inspection, UndecidedColumn
 
 UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub"
-KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
+SUPPORTED_FORMATS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
 
 
 class ImportSource(TypedDict, total=False):
@@ -40,36 +47,39 @@ class ImportSource(TypedDict, total=False):
 
 def draw_source() -> ImportSource | None:
     """The source as `ImportConfig` has it, or None until there is one."""
-    kinds = (UPLOAD, PATH, HUB) if owns_machine() else (UPLOAD, HUB)
+    kinds = (UPLOAD, PATH, HUB) if is_machine_owner() else (UPLOAD, HUB)
     kind = st.segmented_control(
         "Where are the rows?", kinds, default=UPLOAD, required=True, key="import-kind"
     )
     if kind == PATH:
         path = st.text_input(
-            "Path of a file or folder", key="import-path", placeholder="/home/me/rows.csv", help=KINDS
+            "Path of a file or folder",
+            key="import-path",
+            placeholder="/home/me/rows.csv",
+            help=SUPPORTED_FORMATS,
         )
         return {"path": path.strip()} if path and path.strip() else None
     if kind == HUB:
-        return _hub()
-    return _upload()
+        return _draw_hub_source()
+    return _draw_upload()
 
 
-def _upload() -> ImportSource | None:
-    files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
-    larger = f" A larger file need not be copied: choose “{PATH}”." if owns_machine() else ""
+def _draw_upload() -> ImportSource | None:
+    files = st.file_uploader("Files", key="import-file", help=SUPPORTED_FORMATS, accept_multiple_files=True)
+    larger = f" A larger file need not be copied: choose “{PATH}”." if is_machine_owner() else ""
     st.caption(f"Several files, such as train.csv and test.csv, are one data set.{larger}")
     sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
     for file in files:
         if file.file_id not in sent:
-            with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-                sent[file.file_id] = client().upload(file.name, file)
+            with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
+                sent[file.file_id] = get_client().upload(file.name, file)
     uploads = [sent[file.file_id] for file in files if file.file_id in sent]
     if not files or len(uploads) < len(files):
         return None
     return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
 
 
-def _hub() -> ImportSource | None:
+def _draw_hub_source() -> ImportSource | None:
     left, middle, right = st.columns([2, 1, 1])
     hub_id = left.text_input(
         "Data set id",
@@ -89,7 +99,7 @@ def _hub() -> ImportSource | None:
     return source
 
 
-OUT = "Leave it out"
+IGNORE_COLUMN = "Leave it out"
 NOTHING = "—"  # of a role without a column
 
 
@@ -104,7 +114,7 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
             f"**Nothing would be used of {which}.** Say what each is: it may change what is taught.",
             icon=":material/help:",
         )
-    answered = [_ask(column, scope) for column in undecided]
+    answered = [_ask_column(column, scope) for column in undecided]
     others = [name for name in recognised["ignored"] if name not in asked]
     more: list[str] = []
     if others:  # of which rows further on may show something else than the first
@@ -113,29 +123,30 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
     return [*asked, *more] if all(answered) else None
 
 
-def _ask(column: UndecidedColumn, scope: str) -> bool:
+def _ask_column(column: UndecidedColumn, scope: str) -> bool:
     """Whether the column is to be left out."""
     key = f"import-unused {column['name']} {scope}"
-    uses = {_use_words(column["name"], use): use for use in column["uses"]}
+    uses = {_format_column_use(column["name"], use): use for use in column["uses"]}
     chosen = st.selectbox(
-        f"What is “{plain(column['name'])}” ({plain(values_words(column))})? It {MAY_BE[column['may_be']]}",
-        [*uses, OUT],
+        f"What is “{escape_markdown(column['name'])}”"
+        f" ({escape_markdown(format_some_values(column))})? It {MAY_BE[column['may_be']]}",
+        [*uses, IGNORE_COLUMN],
         index=None,
         placeholder="Choose what it is",
         key=key,
-        on_change=partial(_take_use, key, uses, scope),
+        on_change=partial(_apply_column_use, key, uses, scope),
         help="To use it in another way, choose format and columns above. If it marks rows that should not be"
         " taught, take those out of the file.",
     )
-    return chosen == OUT
+    return chosen == IGNORE_COLUMN
 
 
-def _use_words(name: str, use: ColumnUse) -> str:
+def _format_column_use(name: str, use: ColumnUse) -> str:
     role = next((role for role, column in use["columns"].items() if column == name), "")
     return f"Use it as {role.replace('_', ' ')}: {FORMATS[use['format']].title}"
 
 
-def _take_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
+def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
     """Put the chosen use into the fields of the form, before they are drawn."""
     use = uses.get(cast(str, st.session_state.get(key) or ""))
     if use is None:
@@ -145,7 +156,7 @@ def _take_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
     for role in form.roles:
         field = f"import-{form.name}-{role} {scope}"
         if role in form.several:
-            st.session_state[field] = columns_of(use["columns"], role)
+            st.session_state[field] = list_columns(use["columns"], role)
         elif not (form.name == "text_label" and role == "instruction"):
             st.session_state[field] = use["columns"].get(role, NOTHING)
     del st.session_state[key]
@@ -168,9 +179,9 @@ def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
 # The engine's `inspect` reads the first rows. What the user changes (format, columns, header, encoding) is
 # asked again, so that the conversations shown are those that the import will write.
 
-RECOGNISED = "as recognised"
+AS_RECOGNISED = "as recognised"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
-HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
+HEADER = {AS_RECOGNISED: None, "names the columns": True, "is a row": False}
 
 
 class FileReading(TypedDict, total=False):
@@ -181,14 +192,14 @@ class FileReading(TypedDict, total=False):
     ignore_files: list[str]  # among several, that hold no rows
 
 
-class InspectQuestion(FileReading, RowMapping, total=False):
+class InspectQuery(FileReading, RowMapping, total=False):
     """What `inspect` is asked: a source, and how its rows are to be read."""
 
     source: ImportSource
     part_column: str
 
 
-class PartShares(TypedDict):
+class SplitShares(TypedDict):
     """The fields of an import that say its name and its parts."""
 
     name: str
@@ -202,17 +213,17 @@ class PartShares(TypedDict):
 def show_import() -> None:
     """The whole import, from the source to the button."""
     st.title("Which rows should a model learn from?", anchor=False)
-    back_to_list()
-    if not is_for_members("import rows here"):
+    draw_back_to_list()
+    if not require_member("import rows here"):
         return
     source = draw_source()
     if source is None:
         return
-    with guarded():
-        _correct(source)
+    with show_errors():
+        _draw_corrections(source)
 
 
-def _correct(source: ImportSource) -> None:
+def _draw_corrections(source: ImportSource) -> None:
     scope = json.dumps(source, sort_keys=True)
     reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
     try:
@@ -223,17 +234,19 @@ def _correct(source: ImportSource) -> None:
         show_error(error)
         if "ignore_files" in reading or error.field == "ignore_files":
             files = draw_files(source, scope, reading.get("ignore_files", []))
-            _read_as(scope, reading, _without_files(reading, files))
+            _reset_reading(scope, reading, _exclude_files(reading, files))
         if "encoding" in reading or error.field == "encoding":
-            _read_as(scope, reading, _draw_encoding(scope, reading))
+            _reset_reading(scope, reading, _draw_encoding(scope, reading))
         return
-    say_recognised(recognised)
+    draw_recognised(recognised)
     use = st.container()  # above the form, so that on a phone it stands before the button too
     left, right = st.columns([2, 3], gap="large")
     with left:
         reading = _draw_reading(recognised, scope)
         wishes = draw_mapping(recognised, scope)
-        corrected = _as_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
+        corrected = (
+            _inspect_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
+        )
         left_out = draw_questions(corrected, scope) if corrected else None
         if left_out:
             wishes["ignore"] = left_out
@@ -248,28 +261,28 @@ def _correct(source: ImportSource) -> None:
         )
     if corrected:
         with use:
-            _say_use(corrected, wishes["format"], document["part_column"])
+            _draw_column_use(corrected, wishes["format"], document["part_column"])
     with right:
         _show_rows(recognised, corrected)
     if pressed:
         with refused:
-            _start({**document, "source": source, **reading, **wishes})
+            _start_import({**document, "source": source, **reading, **wishes})
 
 
-def _as_corrected(body: InspectQuestion, recognised: Inspection) -> Inspection | None:
+def _inspect_corrected(body: InspectQuery, recognised: Inspection) -> Inspection | None:
     """How the rows are read with what the user chose; `recognised` where nothing was changed, None where they
     can't be read so."""
     same = body["format"] == recognised["format"] and body["columns"] == recognised["mapping"]
     if same and not body.keys() & {"answers", "values", "instruction"}:
         return recognised
-    with guarded():
+    with show_errors():
         return _inspect(body)
     return None
 
 
-def _inspect(body: InspectQuestion) -> Inspection:
+def _inspect(body: InspectQuery) -> Inspection:
     with st.spinner("Looking at the first rows …"):
-        return cached_queries.inspection(json.dumps(body, sort_keys=True))
+        return cached_queries.inspect_source(json.dumps(body, sort_keys=True))
 
 
 def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
@@ -286,11 +299,11 @@ def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
         chosen_reading.pop("has_header", None)
         if (has_header := HEADER[first]) is not None:
             chosen_reading["has_header"] = has_header
-    _read_as(scope, reading, chosen_reading)
+    _reset_reading(scope, reading, chosen_reading)
     return chosen_reading
 
 
-def _without_files(reading: FileReading, files: list[str]) -> FileReading:
+def _exclude_files(reading: FileReading, files: list[str]) -> FileReading:
     rest: FileReading = {**reading}
     rest.pop("ignore_files", None)
     return {**rest, "ignore_files": files} if files else rest
@@ -298,23 +311,25 @@ def _without_files(reading: FileReading, files: list[str]) -> FileReading:
 
 def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
     """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
-    options = (RECOGNISED, *ENCODINGS)
-    start = options.index(reading.get("encoding", RECOGNISED))
+    options = (AS_RECOGNISED, *ENCODINGS)
+    start = options.index(reading.get("encoding", AS_RECOGNISED))
     encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
     rest: FileReading = {**reading}
     rest.pop("encoding", None)
-    return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
+    return rest if encoding == AS_RECOGNISED else {**rest, "encoding": encoding}
 
 
-def _read_as(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
+def _reset_reading(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
     """Begin again where something else was chosen."""
     if chosen_reading != reading:
         st.session_state[f"import-reading {scope}"] = chosen_reading
         st.rerun()
 
 
-def _draw_name_and_split(body: InspectQuestion, recognised: Inspection, scope: str) -> PartShares:
-    suggested = free_name(suggested_name(body["source"]), {row["name"] for row in cached_queries.datasets()})
+def _draw_name_and_split(body: InspectQuery, recognised: Inspection, scope: str) -> SplitShares:
+    suggested = find_free_name(
+        suggest_name(body["source"]), {row["name"] for row in cached_queries.list_datasets()}
+    )
     name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
     with st.expander(
         "Split into training, validation and test",
@@ -352,12 +367,12 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
     return validation, test, int(seed)
 
 
-def _say_use(corrected: Inspection, chosen: str, part_column: str) -> None:
+def _draw_column_use(corrected: Inspection, chosen: str, part_column: str) -> None:
     """Which columns are used as what, and which are ignored."""
     columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
     left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
     ignored = [name for name in left if name != part_column]
-    say_columns(chosen, columns, corrected["answers"], corrected["values"], ignored)
+    draw_column_use(chosen, columns, corrected["answers"], corrected["values"], ignored)
 
 
 def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
@@ -374,10 +389,10 @@ def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
             show_row(row, 600)
 
 
-def _start(document: Mapping[str, Any]) -> None:
+def _start_import(document: Mapping[str, Any]) -> None:
     try:
         config = ImportConfig.parse(document)
-        answer = client().command("import_dataset", config.model_dump(exclude_none=True))
+        answer = get_client().command("import_dataset", config.model_dump(exclude_none=True))
     except TunebenchError as error:
         show_error(error)
         return

@@ -10,16 +10,30 @@ from typing import TypedDict, cast, get_args
 
 import streamlit as st
 
-from pages.data.datasets import back_to_list, repeats_words, show_skipped
+from pages.data.datasets import describe_repeats, draw_back_to_list, show_skipped
 from pages.shared import cached_queries, display, meters
-from pages.shared.job_progress import show_bad_end, show_live
-from pages.shared.session import plain
+from pages.shared.job_progress import show_failure, show_live
+from pages.shared.session import escape_markdown
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
 from store.core.row_schemas import ImportResult, RowsResult
 from store.core.schemas import Job
-from store.data.cleaning_text import BY, ROLES, ignored_words, left_out_words, used_words
-from store.data.formats import FORMATS, LEAVE_OUT, AnswerBy, Format, columns_of, is_meant, roles_for
+from store.data.cleaning_text import (
+    BY,
+    ROLES,
+    describe_excluded_columns,
+    describe_ignored_columns,
+    describe_used_columns,
+)
+from store.data.formats import (
+    FORMATS,
+    LEAVE_OUT,
+    AnswerBy,
+    Format,
+    assign_roles,
+    is_intended_skip,
+    list_columns,
+)
 from store.data.schemas import FileProblem, Inspection
 
 # What was recognised in a file, in words: its kind and format, which columns are used as what, which are
@@ -53,24 +67,27 @@ class RowMapping(TypedDict, total=False):
     ignore: list[str]  # columns left out on purpose
 
 
-def say_recognised(recognised: Inspection) -> None:
+def draw_recognised(recognised: Inspection) -> None:
     """Draw the answer of `inspect`, rows aside."""
-    about = _file_words(recognised)
+    about = _describe_file(recognised)
     if not recognised["format"]:
         st.warning(
-            f"**No format was recognised** ({plain(about)}). Choose one below, and the columns it needs.",
+            f"**No format was recognised** ({escape_markdown(about)}). Choose one below, and the"
+            " columns it needs.",
             icon=":material/help:",
         )
     else:
-        title = plain(FORMATS[recognised["format"]].title)
+        title = escape_markdown(FORMATS[recognised["format"]].title)
         if recognised["guessed"]:
-            st.markdown(f":orange[:material/help:] Guessed to be **{title}** ({plain(about)})")
+            st.markdown(f":orange[:material/help:] Guessed to be **{title}** ({escape_markdown(about)})")
         else:
-            st.markdown(f":green[:material/check_circle:] Recognised as **{title}** ({plain(about)})")
-    _say_problems(recognised["problems"])
+            st.markdown(
+                f":green[:material/check_circle:] Recognised as **{title}** ({escape_markdown(about)})"
+            )
+    _draw_problems(recognised["problems"])
 
 
-def say_columns(
+def draw_column_use(
     format: str,
     columns: dict[str, str],
     answers: str | None,
@@ -80,15 +97,24 @@ def say_columns(
     left_out: dict[str, int] | None = None,
 ) -> None:
     """Which columns are used as what, which are left out on purpose, and which are ignored."""
-    st.markdown(f":material/input: **Used:** {plain(used_words(format, columns, answers, values))}")
+    st.markdown(
+        ":material/input: **Used:**"
+        f" {escape_markdown(describe_used_columns(format, columns, answers, values))}"
+    )
     if left_out:
-        st.markdown(f":material/block: **Left out on purpose:** {plain(left_out_words(left_out))}")
+        st.markdown(
+            ":material/block: **Left out on purpose:**"
+            f" {escape_markdown(describe_excluded_columns(left_out))}"
+        )
     mark = ":orange[:material/visibility_off:]" if ignored else ":material/visibility:"
-    st.markdown(f"{mark} **Ignored:** {plain(ignored_words(ignored, ignored_count))}")
+    st.markdown(f"{mark} **Ignored:** {escape_markdown(describe_ignored_columns(ignored, ignored_count))}")
 
 
-def _file_words(recognised: Inspection) -> str:
-    parts = [READERS.get(recognised["reader"], recognised["reader"]), display.size(recognised["bytes"])]
+def _describe_file(recognised: Inspection) -> str:
+    parts = [
+        READERS.get(recognised["reader"], recognised["reader"]),
+        display.format_size(recognised["bytes"]),
+    ]
     parts += ["gzip"] if recognised["compressed"] else []
     text = recognised["encoding"] and recognised["reader"] not in ("parquet", "hub")
     parts += [recognised["encoding"]] if text else []
@@ -99,7 +125,7 @@ def _file_words(recognised: Inspection) -> str:
     return ", ".join(parts)
 
 
-def _say_problems(problems: list[FileProblem]) -> None:
+def _draw_problems(problems: list[FileProblem]) -> None:
     """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
     so that the form stays in sight, and under it what only says how the file is read."""
     counts = Counter(problem["reason"] for problem in problems)
@@ -112,7 +138,9 @@ def _say_problems(problems: list[FileProblem]) -> None:
         where = ""
         if line:
             where = f"Line {line:,}: " if count == 1 else f"{count:,} of the first rows, from line {line:,}: "
-        (meant if reason in notices or is_meant(reason) else odd).append(plain(where + reason))
+        (meant if reason in notices or is_intended_skip(reason) else odd).append(
+            escape_markdown(where + reason)
+        )
     if odd:
         st.warning("  \n".join(odd), icon=":material/warning:")
     for sentence in meant:
@@ -121,8 +149,8 @@ def _say_problems(problems: list[FileProblem]) -> None:
         st.caption(f"{PROBLEMS} of {len(counts)} kinds of problems in the first rows are shown.")
 
 
-MOST = 30  # values of a column that is the split
-NONE = "none: split by share"
+MAX_SPLIT_VALUES = 30  # values of a column that is the split
+NO_SPLIT_COLUMN = "none: split by share"
 PARTS = {
     "train": "Training",
     "validation": "Validation",
@@ -135,7 +163,7 @@ def draw_parts(
     recognised: Inspection, scope: str, look: Callable[[str], Inspection]
 ) -> tuple[str, dict[str, str]]:
     """The column ("" for none) and value -> part. `look` inspects the source with another such column."""
-    columns = [NONE, *(column["name"] for column in recognised["columns"])]
+    columns = [NO_SPLIT_COLUMN, *(column["name"] for column in recognised["columns"])]
     own = recognised["part_column"]
     column = st.selectbox(
         "Column that says the part",
@@ -144,19 +172,19 @@ def draw_parts(
         key=f"import-part-column {scope}",
         help="Such as split, with the values train, val and test.",
     )
-    if column == NONE:
+    if column == NO_SPLIT_COLUMN:
         return "", {}
     if column != own:
         recognised = look(column)
     parts: dict[str, str] = {}
     options = list(PARTS)
-    if len(recognised["part_values"]) > MOST:
+    if len(recognised["part_values"]) > MAX_SPLIT_VALUES:
         st.warning("The column has too many values to be a split.", icon=":material/warning:")
         return "", {}
     for value, rows in recognised["part_values"].items():
         part = recognised["parts"].get(value, LEAVE_OUT)
         parts[value] = st.selectbox(
-            f"{plain(value)} ({plural(rows, 'row')} looked at)",
+            f"{escape_markdown(value)} ({plural(rows, 'row')} looked at)",
             options,
             index=options.index(part),
             format_func=PARTS.__getitem__,
@@ -169,7 +197,7 @@ def draw_parts(
 
 
 NOTHING = "—"
-WORDS = ROLES | {"better": "verdict: which answer is better", "system": "system prompt"}
+ROLE_NAMES = ROLES | {"better": "verdict: which answer is better", "system": "system prompt"}
 MEANINGS = {
     "first": "the first answer is better",
     "second": "the second answer is better",
@@ -223,14 +251,17 @@ def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], s
         key = f"import-{form.name}-{role} {scope}"
         if role in form.several:
             several = st.multiselect(
-                f"Columns of the {WORDS.get(role, role)}", columns, default=columns_of(guess, role), key=key
+                f"Columns of the {ROLE_NAMES.get(role, role)}",
+                columns,
+                default=list_columns(guess, role),
+                key=key,
             )
-            mapping |= roles_for(role, several)
+            mapping |= assign_roles(role, several)
             continue
         options = columns if role in form.required else [NOTHING, *columns]
         wanted = guess.get(role, NOTHING if guess else role)
         index = options.index(wanted) if wanted in options else 0
-        column = st.selectbox(f"Column of the {WORDS.get(role, role)}", options, index=index, key=key)
+        column = st.selectbox(f"Column of the {ROLE_NAMES.get(role, role)}", options, index=index, key=key)
         if column and column != NOTHING:
             mapping[role] = column
     return mapping
@@ -256,7 +287,7 @@ def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
     given: dict[str, str] = {}
     for value, meaning in own.items():
         chosen = st.selectbox(
-            f"“{plain(value)}” means",
+            f"“{escape_markdown(value)}” means",
             options,
             index=options.index(meaning),
             format_func=MEANINGS.__getitem__,
@@ -269,26 +300,26 @@ def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
 
 def show_import_job(job_id: str) -> None:
     """The job's progress while it lives, then its result with the next step."""
-    job = cached_queries.job(job_id)
-    name = plain(_name(job))
+    job = cached_queries.read_job(job_id)
+    name = escape_markdown(_get_dataset_name(job))
     st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
-    back_to_list()
+    draw_back_to_list()
     if job["status"] in ALIVE:
         show_live(job_id, "import")
     elif job["status"] == "finished":
-        show_account(job)
+        show_import_result(job)
     else:
-        show_bad_end(job, "import")
+        show_failure(job, "import")
         _import_again()
 
 
-def show_account(job: Job) -> None:
+def show_import_result(job: Job) -> None:
     """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
     result = cast(ImportResult, job["result"])  # of a finished job of this kind
     st.success("The rows are in the store.", icon=":material/check_circle:")
-    st.html(meters.facts(account(result)))
+    st.html(meters.render_facts(format_row_counts(result)))
     stats = result["stats"]
-    say_columns(
+    draw_column_use(
         result["format"],
         result["columns"],
         stats.get("answers"),
@@ -297,7 +328,9 @@ def show_account(job: Job) -> None:
         stats.get("ignored_count"),
         stats.get("left_out"),
     )
-    dataset = next((row for row in cached_queries.datasets() if row["name"] == _name(job)), None)
+    dataset = next(
+        (row for row in cached_queries.list_datasets() if row["name"] == _get_dataset_name(job)), None
+    )
     if dataset:
         with st.container(horizontal=True):
             if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
@@ -308,13 +341,13 @@ def show_account(job: Job) -> None:
             show_skipped(dataset)
 
 
-def account(result: RowsResult) -> list[tuple[str, str, str]]:
+def format_row_counts(result: RowsResult) -> list[tuple[str, str, str]]:
     """The counts of an import or a data set as figures."""
     read, skipped = result["row_count"], result["skipped_count"]
     counts = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
-        ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
+        ("Repeated rows", f"{result['duplicate_count']:,}", describe_repeats(result)),
     ]
     parts = result["stats"].get("parts", {})
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
@@ -326,5 +359,5 @@ def _import_again() -> None:
         st.switch_page("pages/data/data.py", query_params={"view": "import"})
 
 
-def _name(job: Job) -> str:
+def _get_dataset_name(job: Job) -> str:
     return str(job["config"].get("name") or job["title"])

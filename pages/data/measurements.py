@@ -11,9 +11,17 @@ import streamlit as st
 
 from pages.data import dataset_queries
 from pages.shared import cached_queries
-from pages.shared.job_progress import progress_block
-from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
-from store.core.formatting import number, percent, percent_beside, plural
+from pages.shared.job_progress import render_progress
+from pages.shared.session import (
+    escape_markdown,
+    has_right,
+    live,
+    redraw,
+    send_command,
+    show_errors,
+    watch_engine,
+)
+from store.core.formatting import format_number, format_percent_at_limit, percent, plural
 from store.core.job_kinds import ALIVE
 from store.core.row_schemas import GroupFigure, SetFigure, SignalFigure
 from store.core.schemas import Job
@@ -21,7 +29,7 @@ from store.data.schemas import Dataset
 from store.data.signals import GROUPS, SIGNALS, SignalGroup
 
 
-def measurable(dataset: Dataset) -> dict[str, SignalGroup]:
+def list_measurable_groups(dataset: Dataset) -> dict[str, SignalGroup]:
     """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
     without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
     if dataset["kind"] == "text":
@@ -30,55 +38,59 @@ def measurable(dataset: Dataset) -> dict[str, SignalGroup]:
 
 
 @live("1s")
-def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
+def show_measurement_progress(dataset_id: str, count: int, group: str = "") -> None:
     """What is being measured, of all groups or of one; the page is drawn anew when it is not `count` jobs."""
-    with guarded():
+    with show_errors():
         watch_engine()
-        jobs = _jobs(dataset_id, group)
+        jobs = _list_jobs(dataset_id, group)
         if len(jobs) != count:
             st.cache_data.clear()
             redraw()
         for job in jobs:
             title = GROUPS[job["config"]["group"]].title
-            st.markdown(f":material/straighten: Being measured: **{plain(title)}**")
-            st.html(progress_block(job))
+            st.markdown(f":material/straighten: Being measured: **{escape_markdown(title)}**")
+            st.html(render_progress(job))
             key = f"measure-cancel-{job['job_id']}"
-            if may("work") and st.button("Cancel", icon=":material/stop_circle:", type="tertiary", key=key):
-                act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
+            if has_right("work") and st.button(
+                "Cancel", icon=":material/stop_circle:", type="tertiary", key=key
+            ):
+                send_command("cancel", {"job": job["job_id"]}, "It is being cancelled.")
 
 
-def show_missing(dataset: Dataset, group: str, button: str, why: str) -> None:
+def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str) -> None:
     """`why` says what the panel would show and what measuring takes."""
     dataset_id = dataset["dataset_id"]
-    if jobs := _jobs(dataset_id, group):
-        show_measuring(dataset_id, len(jobs), group)
+    if jobs := _list_jobs(dataset_id, group):
+        show_measurement_progress(dataset_id, len(jobs), group)
         return
-    _last_failure(dataset_id, group)
-    st.markdown(plain(why))
+    _draw_last_failure(dataset_id, group)
+    st.markdown(escape_markdown(why))
     key = f"measure-{group}-{dataset_id}"
-    pressed = may("work") and st.button(button, type="primary", icon=":material/speed:", key=key)
+    pressed = has_right("work") and st.button(button, type="primary", icon=":material/speed:", key=key)
     if pressed:
-        answer = act("profile", {"dataset": dataset_id, "group": group})
+        answer = send_command("profile", {"dataset": dataset_id, "group": group})
         if answer is not None:
             st.session_state[_key(dataset_id, group)] = answer["job_id"]
             st.rerun()
 
 
-def _jobs(dataset_id: str, group: str) -> list[Job]:
+def _list_jobs(dataset_id: str, group: str) -> list[Job]:
     """The jobs that measure the group, or any where it is "", now or wait to."""
-    jobs = dataset_queries.measuring(dataset_id)
+    jobs = dataset_queries.list_measurement_jobs(dataset_id)
     return [job for job in jobs if group in ("", job["config"]["group"])]
 
 
-def _last_failure(dataset_id: str, group: str) -> None:
+def _draw_last_failure(dataset_id: str, group: str) -> None:
     job_id = st.session_state.get(_key(dataset_id, group))
     if job_id is None:
         return
-    job = cached_queries.job(job_id)
+    job = cached_queries.read_job(job_id)
     error = job["error"]
     if job["status"] == "failed":
-        fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
-        st.error(f"{plain((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:")
+        fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
+        st.error(
+            f"{escape_markdown((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:"
+        )
     elif job["status"] not in ALIVE and job["status"] != "finished":
         st.info(f"The measuring was {job['status']}.", icon=":material/info:")
 
@@ -92,7 +104,7 @@ def _key(dataset_id: str, group: str) -> str:
 # Pure functions. Most of these numbers have no right value: they compare two versions of a set, or two sets
 # of a kind. The names that papers use stand in the explanations.
 
-HALVES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
+HALF_FIGURES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ class DiversityKind:
     above: str = ""
 
 
-KINDS = (
+DIVERSITY_KINDS = (
     DiversityKind(
         "vendi",
         "Variety",
@@ -152,12 +164,12 @@ KINDS = (
 )
 
 
-def of_set(measured: Mapping[str, SignalFigure]) -> dict[str, SetFigure]:
+def list_set_figures(measured: Mapping[str, SignalFigure]) -> dict[str, SetFigure]:
     """The figures of the set as a whole, by name."""
     return {name.removeprefix("set."): figure for name, figure in measured.items() if "value" in figure}
 
 
-def judged(kind: DiversityKind, value: float) -> tuple[str, str]:
+def classify_figure(kind: DiversityKind, value: float) -> tuple[str, str]:
     """("good" | "warn" | "" where there is no band, what it means)."""
     if kind.healthy is None:
         return "", ""
@@ -169,16 +181,16 @@ def judged(kind: DiversityKind, value: float) -> tuple[str, str]:
     return "good", ""
 
 
-def value_text(kind: DiversityKind, value: float) -> str:
+def format_value(kind: DiversityKind, value: float) -> str:
     """The value in its unit, with as many digits as tell it from the bound that it is beyond."""
-    text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+    text = format_number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
     for bound in kind.healthy or ():
         if bound is not None and text == f"{kind.scale * bound:g}%":
-            return percent_beside(value, bound)
+            return format_percent_at_limit(value, bound)
     return text
 
 
-def band(kind: DiversityKind) -> str:
+def describe_band(kind: DiversityKind) -> str:
     """The healthy band in words, or ""."""
     if kind.healthy is None:
         return ""
@@ -187,16 +199,16 @@ def band(kind: DiversityKind) -> str:
     return f"{f'{low} to {high}' if low else f'At most {high}'} is healthy"
 
 
-def half_sentence(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure | None) -> str:
+def describe_random_half(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure | None) -> str:
     """What a random half of the rows keeps, with the range over the halves, and whether more rows would add
     anything; "" where unknown. `duplicates`: figures of `near_group`, where they were measured.
 
     Coverage compares with the distance to the nearest row. Of a repeated row that is its repetition, at no
     distance, so that a half seems to lose everything: it is left out, and repetition is said instead.
     """
-    repeated = _repeated(duplicates)
+    repeated = _describe_repeats(duplicates)
     trusted = duplicates is not None and not repeated
-    names = {name: title for name, title in HALVES.items() if trusted or name != "half_loss"}
+    names = {name: title for name, title in HALF_FIGURES.items() if trusted or name != "half_loss"}
     half_figures = {
         name: set_figures[name]
         for name in names
@@ -216,10 +228,10 @@ def half_sentence(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure 
     )
     halves = f"{next(iter(half_figures.values()))['repeats']} random halves of {rows} rows"
     sentence = f"A random half of the rows keeps {listed} ({halves})."
-    return f"{sentence} {repeated or _advice(half_figures.get('half_loss'))}".strip()
+    return f"{sentence} {repeated or _describe_advice(half_figures.get('half_loss'))}".strip()
 
 
-def _repeated(duplicates: GroupFigure | None) -> str:
+def _describe_repeats(duplicates: GroupFigure | None) -> str:
     """How many rows nearly repeat an earlier one, in the words of the summary, where that is too many."""
     most = (SIGNALS["near_group"].healthy or (None, None))[1]
     if not duplicates or not duplicates["n"] or most is None:
@@ -231,7 +243,7 @@ def _repeated(duplicates: GroupFigure | None) -> str:
     return f"{share_of} nearly repeat an earlier one: these add little. Look at them under Clean."
 
 
-def _advice(coverage: SetFigure | None) -> str:
+def _describe_advice(coverage: SetFigure | None) -> str:
     if coverage is None or coverage["value"] is None:
         return ""
     if coverage["value"] < 0.05:

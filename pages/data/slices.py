@@ -15,19 +15,26 @@ import streamlit as st
 
 from pages.data.cleaning import draft
 from pages.data.explore import row_filter
-from pages.people.activity_feed import owner_words
+from pages.people.activity_feed import describe_owner
 from pages.shared import cached_queries
-from pages.shared.job_progress import show_bad_end, show_live
-from pages.shared.session import act, client, current_person, may, plain, show_error
+from pages.shared.job_progress import show_failure, show_live
+from pages.shared.session import (
+    escape_markdown,
+    get_client,
+    get_current_person,
+    has_right,
+    send_command,
+    show_error,
+)
 from store.core.errors import ConflictError, TunebenchError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
-from store.data.cleaning_text import words
+from store.data.cleaning_text import describe_filter
 from store.data.config import ExportFormat
 from store.data.exploration import DatasetTable
 from store.data.filters import Filter
-from store.data.saved_recipes import is_own, keeps, own_of
-from store.data.schemas import ExportResult, Saved
+from store.data.saved_recipes import can_edit, find_own, is_own
+from store.data.schemas import ExportResult, SavedItem
 
 # Saving under a name what others may have saved under it: recipes and slices, one's own or shared.
 #
@@ -35,45 +42,45 @@ from store.data.schemas import ExportResult, Saved
 # says whether theirs replaces it.
 
 
-def share_switch(command: str, body: Mapping[str, Any], row: Saved, key: str) -> None:
+def draw_share_switch(command: str, body: Mapping[str, Any], row: SavedItem, key: str) -> None:
     """Whether others see what is one's own; `body`: what it is, to be saved anew."""
-    person = current_person()
+    person = get_current_person()
     if not is_own(row, person):
         return
     widget = f"{key}-shared-{row['revision']}"  # a new one of each revision: a refusal leaves it as it is
-    st.toggle("Shared", row["shared"], key=widget, on_change=_ask, args=(f"{widget}-asked",))
+    st.toggle("Shared", row["shared"], key=widget, on_change=_confirm_switch, args=(f"{widget}-asked",))
     if not st.session_state.pop(f"{widget}-asked", False):
         return
     body = {**body, "name": row["name"], "shared": not row["shared"], "seen": row["revision"]}
     done = "It is yours alone." if row["shared"] else "Everybody sees it."
-    if act(command, body, done) is not None:
+    if send_command(command, body, done) is not None:
         st.rerun()
 
 
-def _ask(key: str) -> None:
+def _confirm_switch(key: str) -> None:
     """Callback: the switch was pressed."""
     st.session_state[key] = True
 
 
-def save_unseen(
-    command: str, body: Mapping[str, Any], rows: Sequence[Saved], done: str, key: str, *, pressed: bool
+def save_named(
+    command: str, body: Mapping[str, Any], rows: Sequence[SavedItem], done: str, key: str, *, pressed: bool
 ) -> None:
     """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page
     was drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
-    own = [row for row in rows if own_of(rows, row["name"], current_person()) is row]
+    own = [row for row in rows if find_own(rows, row["name"], get_current_person()) is row]
     revisions = {row["name"]: row["revision"] for row in own}
     seen = st.session_state.get(f"{key}-seen", revisions)
     conflict: tuple[str, str] | None = st.session_state.get(f"{key}-conflict")
     if conflict and conflict[0] == body["name"]:
-        st.warning(plain(conflict[1]), icon=":material/group:")
+        st.warning(escape_markdown(conflict[1]), icon=":material/group:")
         with st.container(horizontal=True):
-            st.button("Keep that", key=f"{key}-theirs", on_click=_settle, args=(key,))
+            st.button("Keep that", key=f"{key}-theirs", on_click=_clear_conflict, args=(key,))
             pressed = st.button("Replace it with mine", type="primary", key=f"{key}-mine")
     st.session_state[f"{key}-seen"] = revisions
     if not pressed:
         return
     try:
-        client().command(command, {**body, "seen": seen.get(body["name"], 0)})
+        get_client().command(command, {**body, "seen": seen.get(body["name"], 0)})
     except ConflictError as error:
         st.session_state[f"{key}-conflict"] = body["name"], error.message
     except TunebenchError as error:
@@ -81,12 +88,12 @@ def save_unseen(
         return
     else:
         st.toast(done, icon=":material/check:")
-        _settle(key)
+        _clear_conflict(key)
     st.cache_data.clear()
     st.rerun()
 
 
-def _settle(key: str) -> None:
+def _clear_conflict(key: str) -> None:
     """Callback: there is no conflict any more."""
     st.session_state.pop(f"{key}-conflict", None)
     st.session_state.pop(f"{key}-seen", None)
@@ -95,7 +102,8 @@ def _settle(key: str) -> None:
 def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
     """The choice; None for all rows. Where there is no slice yet, how one is made."""
     slices = {
-        row["slice_id"]: row for row in cached_queries.slices(dataset_id, current_person()["person_id"])
+        row["slice_id"]: row
+        for row in cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
     }
     if not slices:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -116,7 +124,7 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
         "Of these rows",
         ["", *slices],
         format_func=lambda own: (
-            " · ".join([slices[own]["name"], *owner_words(slices[own])]) if own else "All rows"
+            " · ".join([slices[own]["name"], *describe_owner(slices[own])]) if own else "All rows"
         ),
         key=f"{key}.{dataset_id}",
         help="A slice is a filter that was saved under a name on the page of the data set.",
@@ -124,7 +132,7 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
     if not chosen:
         return None
     where = Filter.parse(slices[chosen]["filter"])
-    st.caption(f":material/filter_alt: Only rows where {plain(words(where))}.")
+    st.caption(f":material/filter_alt: Only rows where {escape_markdown(describe_filter(where))}.")
     return where
 
 
@@ -143,7 +151,7 @@ def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     if where and row_count:
         total = rows.dataset["row_count"]
-        _step(
+        _draw_filter_step(
             dataset_id,
             where,
             "drop",
@@ -151,16 +159,20 @@ def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
             ":material/delete_sweep:",
             row_count == total,
         )
-        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", row_count == total)
-        _save(dataset_id, where)
-    _slices(dataset_id)
+        _draw_filter_step(
+            dataset_id, where, "keep", "Keep only these", ":material/filter_list:", row_count == total
+        )
+        _draw_save(dataset_id, where)
+    _draw_slices(dataset_id)
     if row_count:
-        _export(rows, where, row_count)
+        _draw_export(rows, where, row_count)
 
 
-def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, all_rows: bool) -> None:
+def _draw_filter_step(
+    dataset_id: str, where: Filter, action: str, label: str, icon: str, all_rows: bool
+) -> None:
     document = {"step": "filter", "where": where.model_dump(exclude_defaults=True), "action": action}
-    added = draft.holds(dataset_id, [document])
+    added = draft.has_steps(dataset_id, [document])
     pressed = st.button(
         "In the recipe" if added else label,
         icon=":material/check:" if added else icon,
@@ -169,17 +181,18 @@ def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, al
         help="Every row is in the filter" if all_rows else "Adds a step to the recipe under Clean",
     )
     if pressed:
-        draft.add(dataset_id, [document])
+        draft.append_steps(dataset_id, [document])
         verb = "Drop" if action == "drop" else "Keep only"
-        count = len(draft.steps(dataset_id))
+        count = len(draft.get_steps(dataset_id))
         st.toast(
-            f"{verb} rows where {plain(words(where))}: in the recipe under Clean ({plural(count, 'step')}).",
+            f"{verb} rows where {escape_markdown(describe_filter(where))}: in the recipe under"
+            f" Clean ({plural(count, 'step')}).",
             icon=":material/check:",
         )
         st.rerun()
 
 
-def _save(dataset_id: str, where: Filter) -> None:
+def _draw_save(dataset_id: str, where: Filter) -> None:
     with st.popover("Save as slice", icon=":material/bookmark_add:"):
         name = st.text_input("Name of the slice", max_chars=80, key=f"slice-name-{dataset_id}")
         shared = st.toggle("Shared with everybody", value=True, key=f"slice-shared-{dataset_id}")
@@ -190,27 +203,27 @@ def _save(dataset_id: str, where: Filter) -> None:
             "where": where.model_dump(),
             "shared": shared,
         }
-        slices = cached_queries.slices(dataset_id, current_person()["person_id"])
-        save_unseen("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
+        slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+        save_named("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
-def _slices(dataset_id: str) -> None:
-    slices = cached_queries.slices(dataset_id, current_person()["person_id"])
+def _draw_slices(dataset_id: str) -> None:
+    slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
     if not slices:
         return
     with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):
         for place, kept in enumerate(slices):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.button(
-                    plain(" · ".join([kept["name"], *owner_words(kept)])),
+                    escape_markdown(" · ".join([kept["name"], *describe_owner(kept)])),
                     key=f"slice-apply-{dataset_id}-{place}",
-                    on_click=row_filter.change,
+                    on_click=row_filter.set_filter,
                     args=(dataset_id, Filter.parse(kept["filter"])),
-                    help=plain(words(Filter.parse(kept["filter"]))),
+                    help=escape_markdown(describe_filter(Filter.parse(kept["filter"]))),
                 )
                 whole = {"dataset": dataset_id, "where": kept["filter"]}
-                share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
-                if may("work") and cached_queries.registered_models():
+                draw_share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
+                if has_right("work") and cached_queries.list_registered_models():
                     st.page_link(
                         "pages/registry/models.py", label="Improve a model on it",
                         icon=":material/autorenew:",
@@ -221,18 +234,18 @@ def _slices(dataset_id: str) -> None:
                     type="tertiary",
                     icon=":material/delete:",
                     key=f"slice-forget-{dataset_id}-{place}",
-                    disabled=not keeps(kept, current_person()),
+                    disabled=not can_edit(kept, get_current_person()),
                 )
             body = {"dataset": dataset_id, "name": kept["name"], "slice_id": kept["slice_id"]}
-            if forget and act("delete_slice", body, "The slice is forgotten.") is not None:
+            if forget and send_command("delete_slice", body, "The slice is forgotten.") is not None:
                 st.rerun()
 
 
-def _export(rows: DatasetTable, where: Filter, row_count: int) -> None:
+def _draw_export(rows: DatasetTable, where: Filter, row_count: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     job_key = f"export-job-{dataset_id}"
     with st.popover("Export", icon=":material/download:"):
-        st.caption(f"{plural(row_count, 'row')}: {plain(words(where))}")
+        st.caption(f"{plural(row_count, 'row')}: {escape_markdown(describe_filter(where))}")
         chosen = st.selectbox(
             "Format",
             get_args(ExportFormat),
@@ -241,27 +254,27 @@ def _export(rows: DatasetTable, where: Filter, row_count: int) -> None:
         )
         if st.button("Write the file", type="primary", key=f"export-{dataset_id}"):
             body = {"dataset": dataset_id, "format": chosen, "where": where.model_dump(exclude_defaults=True)}
-            answer = act("export", body)
+            answer = send_command("export", body)
             if answer is not None:
                 st.session_state[job_key] = answer["job_id"]
         if st.session_state.get(job_key):
-            _exported(st.session_state[job_key])
+            _draw_export_result(st.session_state[job_key])
 
 
-def _exported(job_id: str) -> None:
+def _draw_export_result(job_id: str) -> None:
     """Progress while the file is being written, then the file."""
-    job = cached_queries.job(job_id)
+    job = cached_queries.read_job(job_id)
     if job["status"] in ALIVE:
         show_live(job_id, "export")
     elif job["status"] == "finished":
-        _download(cast(ExportResult, job["result"]))  # of a finished job of this kind
+        _draw_download(cast(ExportResult, job["result"]))  # of a finished job of this kind
     else:
-        show_bad_end(job, "export")
+        show_failure(job, "export")
 
 
-def _download(result: ExportResult) -> None:
+def _draw_download(result: ExportResult) -> None:
     path = Path(result["path"])
-    st.caption(f"{plural(result['rows'], 'row')} in {plain(str(path))}")
+    st.caption(f"{plural(result['rows'], 'row')} in {escape_markdown(str(path))}")
     if not path.is_file():
         st.warning("The file is not there any more. Export again.", icon=":material/warning:")
         return

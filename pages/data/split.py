@@ -10,19 +10,19 @@ import streamlit as st
 
 from pages.data import dataset_queries
 from pages.data.cleaning.preview import job_key
-from pages.data.explore.row_filter import CLEAN_TAB, label, open_tab, show_in_table
+from pages.data.explore.row_filter import CLEAN_TAB, format_column, open_tab, show_in_table
 from pages.people.edit_conflicts import FieldEdit
 from pages.shared import cached_queries, display, meters
-from pages.shared.display import share
-from pages.shared.session import act, guarded, plain, show_error
-from pages.shared.text_display import pair
+from pages.shared.display import format_share
+from pages.shared.session import escape_markdown, send_command, show_error, show_errors
+from pages.shared.text_display import render_pair
 from store.core.errors import ConfigError
 from store.core.formatting import plural
-from store.core.row_schemas import Overlap, SplitBy, SplitCounts
+from store.core.row_schemas import Overlap, SplitCounts, SplitMethod
 from store.data.filters import Filter
 from store.data.schemas import Dataset
 from store.jobs.schemas import SplitFields
-from store.training.train_config import Split, TrainConfig, fields_of
+from store.training.train_config import Split, TrainConfig, get_split_fields
 
 RANDOM = (
     "Equal rows and near duplicates stay on one side. Figures can't be compared with those of others who use"
@@ -30,7 +30,7 @@ RANDOM = (
 )
 
 
-def show_mending(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings: SplitFields) -> None:
+def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings: SplitFields) -> None:
     """A button for each way, and one that shows the rows."""
     rows, listed = dealt["leaking_rows"], dealt["leaking"]
     dataset_id = dataset["dataset_id"]
@@ -42,7 +42,7 @@ def show_mending(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings
             key=f"{key}-drop",
             disabled=len(listed) < rows,
             help="Makes a new version without the training rows that repeat a held-out one; the parts stay.",
-            on_click=_leave_out,
+            on_click=_drop_rows,
             args=(dataset_id, listed),
         )
         at_random = st.button("Deal at random", icon=":material/shuffle:", key=f"{key}-deal", help=RANDOM)
@@ -63,10 +63,10 @@ def show_mending(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings
         st.rerun()
 
 
-def _leave_out(dataset_id: str, rows: list[int]) -> None:
+def _drop_rows(dataset_id: str, rows: list[int]) -> None:
     """Start the new version, and turn to where its progress is shown."""
     step = {"step": "filter", "where": {"row_ids": rows}, "action": "drop"}
-    made = act("clean", {"dataset": dataset_id, "name": "", "recipe": {"steps": [step]}})
+    made = send_command("clean", {"dataset": dataset_id, "name": "", "recipe": {"steps": [step]}})
     if made is not None:
         st.session_state[job_key(dataset_id)] = made["job_id"]
         open_tab(dataset_id, CLEAN_TAB)
@@ -79,7 +79,7 @@ def show_overlap(dataset: Dataset) -> None:
     """Another data set to choose, and what both have."""
     others = {
         row["dataset_id"]: row
-        for row in cached_queries.datasets()
+        for row in cached_queries.list_datasets()
         if row["fingerprint"] != dataset["fingerprint"]
     }
     st.subheader("Is any of this in another data set?", anchor=False)
@@ -93,13 +93,13 @@ def show_overlap(dataset: Dataset) -> None:
             st.session_state[f"{key}-asked"] = chosen
     asked = st.session_state.get(f"{key}-asked")
     if asked in others:
-        with guarded(), st.spinner("Comparing every row …", show_time=True):
-            overlap = dataset_queries.overlap(dataset["fingerprint"], others[asked]["fingerprint"])
-            _answer(dataset, others[asked], overlap)
+        with show_errors(), st.spinner("Comparing every row …", show_time=True):
+            overlap = dataset_queries.find_overlap(dataset["fingerprint"], others[asked]["fingerprint"])
+            _draw_overlap(dataset, others[asked], overlap)
 
 
-def _answer(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
-    name, total = plain(other["name"]), overlap["rows"]
+def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
+    name, total = escape_markdown(other["name"]), overlap["rows"]
     if not (overlap["exact"] or overlap["near"] or overlap["same_prompt"]):
         st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
         return
@@ -109,7 +109,11 @@ def _answer(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
         ("Same prompt", overlap["same_prompt"]),
     )
     of = f"of {plural(total, 'row')}"
-    st.html(meters.facts([(title, f"{rows:,}", f"{share(rows, total)} {of}") for title, rows in counted]))
+    st.html(
+        meters.render_facts(
+            [(title, f"{rows:,}", f"{format_share(rows, total)} {of}") for title, rows in counted]
+        )
+    )
     st.caption(f"Rows of this data set that {name} ({plural(overlap['other_rows'], 'row')}) has too.")
     examples = overlap["examples"]
     if not examples:
@@ -125,17 +129,19 @@ def _answer(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
         args=(dataset["dataset_id"], Filter(row_ids=ids)),
     )
     for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
-        _pair(dataset, other, ours, theirs, similarity, place)
+        _draw_overlap_pair(dataset, other, ours, theirs, similarity, place)
     if len(examples) > SHOWN:
         st.caption(f"The first {SHOWN} of {len(examples):,} examples are drawn.")
 
 
-def _pair(dataset: Dataset, other: Dataset, ours: int, theirs: int, similarity: float, place: int) -> None:
-    first = cached_queries.dataset_row(dataset["dataset_id"], ours)[0]
-    second = cached_queries.dataset_row(other["dataset_id"], theirs)[0]
+def _draw_overlap_pair(
+    dataset: Dataset, other: Dataset, ours: int, theirs: int, similarity: float, place: int
+) -> None:
+    first = cached_queries.read_dataset_row(dataset["dataset_id"], ours)[0]
+    second = cached_queries.read_dataset_row(other["dataset_id"], theirs)[0]
     with st.container(border=True, key=f"overlap-pair-{place}"):
         theirs_title = f"Row {theirs:,} of {other['name']}, {100 * similarity:.0f}% alike"
-        st.html(pair(first, second, (f"Row {ours:,} here", theirs_title)))
+        st.html(render_pair(first, second, (f"Row {ours:,} here", theirs_title)))
 
 
 BY = {
@@ -145,8 +151,8 @@ BY = {
     "stratified": "Stratified: each value has its share everywhere",
     "given": "As the file says",
 }
-DealtPart = Literal["train", "validation", "test"]
-PARTS: tuple[tuple[DealtPart, str], ...] = (
+SplitPart = Literal["train", "validation", "test"]
+PARTS: tuple[tuple[SplitPart, str], ...] = (
     ("train", "Training"),
     ("validation", "Validation"),
     ("test", "Test"),
@@ -166,26 +172,26 @@ def show_split(dataset: Dataset) -> None:
         "Validation chooses the best step; the verdict alone sees test. Equal rows stay together, and near"
         " duplicates too once they were measured."
     )
-    with guarded():
-        _show_deal(dataset)
+    with show_errors():
+        _show_assignment(dataset)
     show_overlap(dataset)
 
 
-def _show_deal(dataset: Dataset) -> None:
-    edit = FieldEdit(f"split-{dataset['dataset_id']}", _present(dataset), whole=True)
-    settings = _asked(dataset, edit)
+def _show_assignment(dataset: Dataset) -> None:
+    edit = FieldEdit(f"split-{dataset['dataset_id']}", _get_current_split(dataset), whole=True)
+    settings = _draw_split_fields(dataset, edit)
     try:
         split = Split.parse(settings)
     except ConfigError as error:
         show_error(error)
         return
     with st.spinner("Dealing the rows …"):
-        dealt = dataset_queries.split_counts(dataset["fingerprint"], split)
+        dealt = dataset_queries.count_split_rows(dataset["fingerprint"], split)
     total = sum(dealt["rows"][part] for part, _ in PARTS)
     st.html(
-        meters.facts(
+        meters.render_facts(
             [
-                (title, plural(dealt["rows"][part], "row"), display.share(dealt["rows"][part], total))
+                (title, plural(dealt["rows"][part], "row"), display.format_share(dealt["rows"][part], total))
                 for part, title in PARTS
             ]
             + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
@@ -197,25 +203,25 @@ def _show_deal(dataset: Dataset) -> None:
             f"A run judges itself on {most:,} rows of a part at most, unless its max_eval_rows says more."
         )
     for problem in dealt["problems"]:
-        text = plain(f"{problem['message']} {problem['fix']}".strip())
+        text = escape_markdown(f"{problem['message']} {problem['fix']}".strip())
         if problem["level"] == "info":
             st.caption(text)
         else:
             st.warning(text, icon=":material/warning:")
     if edit.seen["split_by"] == settings["split_by"] == "given" and dealt["leaking_rows"]:
-        show_mending(dataset, dealt, edit, settings)
-    _save(dataset, edit, settings)
+        show_leak_fixes(dataset, dealt, edit, settings)
+    _save_split(dataset, edit, settings)
 
 
-def _asked(dataset: Dataset, edit: FieldEdit) -> SplitFields:
+def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
     shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        ways = list(get_args(SplitBy))
+        ways = list(get_args(SplitMethod))
         own = edit.seen["split_by"] or "random"
         by = st.selectbox(
             "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
         )
-        column = _column(dataset, by, edit) if by not in ("random", "given") else None
+        column = _choose_column(dataset, by, edit) if by not in ("random", "given") else None
     given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
     sizes = {}
     for part, title in PARTS[1:]:
@@ -236,20 +242,20 @@ def _asked(dataset: Dataset, edit: FieldEdit) -> SplitFields:
     }
 
 
-def _column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
+def _choose_column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
     """The label, or a column of the file."""
-    columns = dataset_queries.rows(dataset["dataset_id"]).columns
+    columns = dataset_queries.build_table(dataset["dataset_id"]).columns
     names = [name for name in columns if name == "label" or name.startswith("source.")]
     own = edit.seen["split_column"]
     place = names.index(own) if own in names else 0
     key = f"{edit.widget_key('split_column')}-{by}"
     chosen: str | None = st.selectbox(
-        "Column", names, place, format_func=lambda name: label(columns[name]), key=key
+        "Column", names, place, format_func=lambda name: format_column(columns[name]), key=key
     )
     return chosen
 
 
-def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
+def _save_split(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
     changed = edit.changed(settings)
     pressed = st.button(
         "Save this split",
@@ -258,7 +264,7 @@ def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
         icon=":material/save:",
         key=f"split-{dataset['dataset_id']}-save",
     )
-    mine = edit.take_mine(TITLES, settings, _words)
+    mine = edit.take_mine(TITLES, settings, _format_field_value)
     body = {"dataset": dataset["dataset_id"]}
     if (pressed or mine) and edit.save("set_split", body, settings, "The split is saved."):
         st.rerun()
@@ -266,14 +272,14 @@ def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
         st.caption("Runs that are there already keep the split that they were started with.")
 
 
-def _words(value: object) -> str:
+def _format_field_value(value: object) -> str:
     """A field's value, for who has to choose between two."""
     if isinstance(value, float):
         return f"{100 * value:g}%"
     return BY.get(str(value), "none" if value is None else str(value))
 
 
-def _present(dataset: Dataset) -> SplitFields:
+def _get_current_split(dataset: Dataset) -> SplitFields:
     """How the data set is dealt now."""
-    fields = fields_of(dataset)
+    fields = get_split_fields(dataset)
     return {**fields, "split_by": fields["split_by"] or "random"}

@@ -16,13 +16,13 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.data import dataset_queries
-from pages.data.dataset_queries import RenderingQuestion
+from pages.data.dataset_queries import RenderingQuery
 from pages.shared import cached_queries, display, meters
-from pages.shared.charts import PLOT, empty_figure
+from pages.shared.charts import PLOT, build_empty_figure
 from pages.shared.palette import BAD, VALIDATION
-from pages.shared.session import guarded, plain
-from pages.shared.text_display import row_view
-from pages.training.preview import keeping_all
+from pages.shared.session import escape_markdown, show_errors
+from pages.shared.text_display import render_row
+from pages.training.preview import describe_full_length
 from store.core.formatting import plural
 from store.core.model_folders import TEMPLATES
 from store.core.training_schemas import RenderedRow, RenderedSet, Rendering
@@ -33,10 +33,10 @@ OWN, WRITTEN = "The model's own", "Written here"
 TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
 
 
-def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
+def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
     """Model, template and length as chosen; None while a template is being written."""
     key = f"rendering-{dataset['dataset_id']}"
-    names = [model["name"] for model in cached_queries.models()]
+    names = [model["name"] for model in cached_queries.list_models()]
     model, template, length = st.columns([2, 2, 1])
     chosen = model.selectbox(
         "Model",
@@ -59,7 +59,7 @@ def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
         if not text.strip():
             return None
     if limit and not (limit.strip().isdigit() and int(limit) >= 8):
-        st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
+        st.error(f"max_length is {escape_markdown(limit)}: give a whole number from 8 on, or leave it empty.")
         return None
     only = dataset["kind"] == "text" or st.toggle(  # a text has no answer apart
         "Take the loss on answers alone", value=True, key=f"{key}-only"
@@ -71,7 +71,7 @@ def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
         "chat_template": text,
         "completion_only_loss": only,
         "max_length": int(limit) if limit else None,
-        "row": _row(dataset),
+        "row": _draw_row_choice(dataset),
     }
 
 
@@ -89,13 +89,13 @@ def row_key(dataset: Dataset) -> str:
     return f"rendering-{dataset['dataset_id']}-row"
 
 
-def _row(dataset: Dataset) -> int:
+def _draw_row_choice(dataset: Dataset) -> int:
     return int(st.session_state.get(row_key(dataset), 0))
 
 
-def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
+def plot_lengths(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
     """A histogram: `counts` between `edges` (one more), bars beyond `max_length` in the colour of a fault."""
-    figure = empty_figure("Length of the rows", "Rows", 260)
+    figure = build_empty_figure("Length of the rows", "Rows", 260)
     centres = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
     colors = [BAD if begin >= max_length else VALIDATION for begin in edges[:-1]]
     figure.add_bar(
@@ -116,20 +116,20 @@ def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int)
     return figure
 
 
-LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
+MAX_LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
 
 
 def show_rendering(dataset: Dataset) -> None:
     """The tab of one data set."""
-    asked = ask_rendering(dataset)
+    asked = choose_rendering(dataset)
     if asked is None:
         return
-    with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
-        answer = dataset_queries.rendering(asked)
+    with show_errors(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+        answer = dataset_queries.render_row(asked)
         _show_checks(answer, asked["completion_only_loss"])
         answers = answer["checks"] is not None  # plain text has none, and no template
-        facts = _figures(answer["set"])
-        st.html(meters.facts(facts if answers else facts[:-1]))
+        facts = _format_figures(answer["set"])
+        st.html(meters.render_facts(facts if answers else facts[:-1]))
         _show_row(dataset, answer["row"])
         _show_lengths(answer["set"])
         if answers:
@@ -152,45 +152,45 @@ def _show_checks(answer: Rendering, answers_alone: bool) -> None:
     ]
     if not any(count for count, _ in wrong):
         what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
-        _say_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
+        _draw_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
     for count, what in wrong:
         if count:
             st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
 
 
-def _say_verified(sentence: str, whole: RenderedSet) -> None:
+def _draw_verified(sentence: str, whole: RenderedSet) -> None:
     """Green only where what is to be trained is there: what is cut off is never learned."""
     lost, trained = whole["lost_tokens"], whole["trained_tokens"]
-    if lost <= LOST_SHARE * trained:
+    if lost <= MAX_LOST_SHARE * trained:
         st.success(sentence, icon=":material/verified:")
         return
     st.warning(
-        f"{sentence} But {display.share(lost, trained)} of the tokens to train on are cut off at"
+        f"{sentence} But {display.format_share(lost, trained)} of the tokens to train on are cut off at"
         f" {whole['max_length']:,} tokens and never learned. Raise max_length, or shorten the rows.",
         icon=":material/content_cut:",
     )
 
 
-def _figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
+def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
     """The last one is of answers."""
     rows, of = whole["counted"], whole["of"]
     about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
     untrained = sum(whole["untrained"].values())
     why = "; ".join(f"{count:,}: {reason}" for reason, count in whole["untrained"].items())
-    lost = display.share(whole["lost_tokens"], whole["trained_tokens"])
+    lost = display.format_share(whole["lost_tokens"], whole["trained_tokens"])
     return [
-        ("Tokens", display.count(whole["tokens"]), about),
+        ("Tokens", display.format_count(whole["tokens"]), about),
         (
             "Trained on",
-            display.share(whole["trained_tokens"], whole["tokens"]),
-            f"{display.count(whole['trained_tokens'])} tokens",
+            display.format_share(whole["trained_tokens"], whole["tokens"]),
+            f"{display.format_count(whole['trained_tokens'])} tokens",
         ),
         ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
         (
             "Rows cut",
             f"{whole['cut_rows']:,}",
             f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}"
-            + keeping_all(whole["keeping_all"]),
+            + describe_full_length(whole["keeping_all"]),
         ),
         (
             "Answers cut",
@@ -214,12 +214,12 @@ def _show_row(dataset: Dataset, row: RenderedRow) -> None:
                 width=140,
                 help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
             )
-        st.html(row_view(row))
+        st.html(render_row(row))
 
 
 def _show_lengths(whole: RenderedSet) -> None:
     st.plotly_chart(
-        length_chart(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
+        plot_lengths(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
         key="rendering-lengths",
         config=PLOT,
         alt="Rows by their length in tokens, and where max_length cuts them",

@@ -10,16 +10,22 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.data import dataset_queries
-from pages.data.cleaning.preview import FATE_TITLES, changes, rows_before, show_example, steps_list
+from pages.data.cleaning.preview import (
+    FATE_TITLES,
+    count_rows_before,
+    format_changes,
+    show_example,
+    show_steps,
+)
 from pages.shared import brand, display, meters
 from pages.shared.palette import BAD, BASE, BUSY, GOOD, TRAIN
-from pages.shared.run_chips import status_badge
-from pages.shared.session import guarded, plain
-from pages.shared.text_display import Cell, differing
+from pages.shared.run_chips import format_status_badge
+from pages.shared.session import escape_markdown, show_errors
+from pages.shared.text_display import Cell, trim_common_start
 from store.core.formatting import plural
 from store.core.row_schemas import Fate, FateCounts, Fates, RowContents, StepCounts
 from store.data.cleaning import FATES
-from store.data.schemas import Dataset, FateExample, RowFate, RunOfDataset, Version
+from store.data.schemas import Dataset, DatasetRun, FateExample, RowFate, Version
 
 # What became of every row as a Sankey diagram: a pure function from counts to a Plotly figure.
 #
@@ -28,11 +34,11 @@ from store.data.schemas import Dataset, FateExample, RowFate, RunOfDataset, Vers
 # version. A row is in exactly one flow of a stage, so the widths add up. Fates stand last, because Plotly
 # writes the names of last nodes on their inner side: none runs over the edge of a phone.
 
-INK = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
+FATE_COLORS = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
 
 
 @dataclass
-class Flows:
+class SankeyFlows:
     """Nodes by name and links between them, as Plotly wants them."""
 
     labels: list[str] = field(default_factory=list)
@@ -43,18 +49,18 @@ class Flows:
     def node(self, label: str, hover: str, kind: str) -> int:
         self.labels.append(label)
         self.hovers.append(hover)
-        self.colors.append(INK[kind])
+        self.colors.append(FATE_COLORS[kind])
         return len(self.labels) - 1
 
     def link(self, source: int, target: int, rows: int, kind: str) -> None:
         if rows:
-            self.links.append((source, target, rows, INK[kind]))
+            self.links.append((source, target, rows, FATE_COLORS[kind]))
 
 
-def flows(fates: Fates) -> Flows:
+def compute_flows(fates: Fates) -> SankeyFlows:
     """Nodes and links of what became of the rows, step by step."""
-    made = Flows()
-    old = rows_before(fates)
+    made = SankeyFlows()
+    old = count_rows_before(fates)
     at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
     passing = old
     for number, step in enumerate(fates["steps"], 1):
@@ -76,9 +82,9 @@ def flows(fates: Fates) -> Flows:
     return made
 
 
-def sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
+def plot_sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
     """The diagram, narrow enough for a phone: steps go by their numbers. `ink`: colour of its words."""
-    made = flows(fates)
+    made = compute_flows(fates)
     sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))
     figure = go.Figure(
         go.Sankey(
@@ -141,9 +147,9 @@ def show_table(
     badges: dict[str, str] | None = None,
 ) -> RowPair | None:
     """The row that is open. words: what fates are called here; numbers: what the first columns are called."""
-    cells, alike = differing([_line(row, words) for row in rows], {"text": "Text"})
+    cells, alike = trim_common_start([_build_row(row, words) for row in rows], {"text": "Text"})
     if alike:
-        st.caption(plain(alike))
+        st.caption(escape_markdown(alike))
     reasons = ["reason"] if any(cell["reason"] for cell in cells) else []
     event = st.dataframe(
         cells,
@@ -165,12 +171,12 @@ def show_table(
     )
     for at in event.selection.rows[:1]:
         row = rows[at]
-        show_example(_example(row), titles, badges)
+        show_example(_build_example(row), titles, badges)
         return row
     return None
 
 
-def _example(row: RowPair) -> FateExample:
+def _build_example(row: RowPair) -> FateExample:
     return {
         "row_id": row.second if row.first is None else row.first,
         "fate": row.fate,
@@ -182,17 +188,17 @@ def _example(row: RowPair) -> FateExample:
     }
 
 
-def _line(row: RowPair, words: dict[str, str]) -> Cell:
+def _build_row(row: RowPair, words: dict[str, str]) -> Cell:
     return {
         "first": row.first,
         "second": row.second,
         "fate": words[row.fate],
         "reason": row.reason,
-        "text": excerpt(_text(row.before), _text(row.after)),
+        "text": extract_excerpt(_join_text(row.before), _join_text(row.after)),
     }
 
 
-def excerpt(before: str | None, after: str | None) -> str:
+def extract_excerpt(before: str | None, after: str | None) -> str:
     """A text from its beginning, or, where it changed, from shortly before its first change."""
     if before is None or after is None or before == after:
         return before or after or ""
@@ -204,7 +210,7 @@ def excerpt(before: str | None, after: str | None) -> str:
     return f"… {after[start:]}"
 
 
-def _text(row: RowContents | None) -> str | None:
+def _join_text(row: RowContents | None) -> str | None:
     return None if row is None else row["text"] or ""
 
 
@@ -213,11 +219,11 @@ PAGE = 20
 
 def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
     """Search, fate and step choose; a selected row is opened with its changed words marked."""
-    fate, step, search = _chosen(dataset_id, steps)
+    fate, step, search = _choose_fates(dataset_id, steps)
     slot = st.container()
     asked = f"{fate}-{step}-{search}"
     offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
-    fates_page = dataset_queries.fates(dataset_id, fate, step, search, PAGE, offset)
+    fates_page = dataset_queries.read_row_fates(dataset_id, fate, step, search, PAGE, offset)
     pages = max(1, -(-fates_page["total"] // PAGE))
     if pages > 1:
         st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
@@ -229,10 +235,10 @@ def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
         st.caption(
             f"{offset + 1:,} to {last:,} of {plural(fates_page['total'], 'row')}. Select one to open it."
         )
-        _table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
+        _draw_table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
 
 
-def _chosen(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
+def _choose_fates(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         fate: Fate | None = st.segmented_control(
             "Fate",
@@ -264,14 +270,14 @@ def _chosen(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int 
     return fate, step, (search or "").strip()
 
 
-def _table(dataset_id: str, rows: list[RowFate], key: str) -> None:
+def _draw_table(dataset_id: str, rows: list[RowFate], key: str) -> None:
     pairs = [
         RowPair(
             row["parent_row_id"],
             row["row_id"],
             row["fate"],
-            _content(row["before"]),
-            _content(row["after"]),
+            _parse_content(row["before"]),
+            _parse_content(row["after"]),
             row["reason"],
             row["step"],
         )
@@ -283,7 +289,7 @@ def _table(dataset_id: str, rows: list[RowFate], key: str) -> None:
         st.caption(f"Dropped by step {(opened.step or 0) + 1}.")
 
 
-def _content(text: str | None) -> RowContents | None:
+def _parse_content(text: str | None) -> RowContents | None:
     return None if text is None else {"messages": None, "text": text, "label": None, "rejected": None}
 
 
@@ -304,7 +310,7 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     """Choose two versions of the family; the version before this one and this one at first."""
     names = {version["dataset_id"]: version["name"] for version in family}
     key = f"versions-{dataset['dataset_id']}"
-    first, second = _pick_two(dataset, names, key)
+    first, second = _choose_versions(dataset, names, key)
     if first == second:
         st.caption("Choose two different versions.")
         return
@@ -313,8 +319,8 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     )
     page_key = f"{key}-page-{first}-{second}-{fate}"
     offset = PAGE * (st.session_state.get(page_key, 1) - 1)
-    comparison = dataset_queries.compare(first, second, fate, PAGE, offset)
-    st.html(meters.facts(_facts(comparison["counts"])))
+    comparison = dataset_queries.compare_versions(first, second, fate, PAGE, offset)
+    st.html(meters.render_facts(_format_facts(comparison["counts"])))
     if not comparison["rows"]:
         st.caption("No row differs." if fate is None else "There is no such row.")
         return
@@ -331,7 +337,7 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
         st.pagination(-(-comparison["total"] // PAGE), key=page_key)
 
 
-def _pick_two(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
+def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
     """The ids of the versions to compare. names: of all versions, by id."""
     ids = list(names)
     here, parent = dataset["dataset_id"], dataset["parent_id"]
@@ -349,12 +355,12 @@ def _pick_two(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, s
     return first, second
 
 
-def _facts(counts: FateCounts) -> list[tuple[str, str, str]]:
+def _format_facts(counts: FateCounts) -> list[tuple[str, str, str]]:
     """Shares are of the version that has the rows."""
     first = counts["kept"] + counts["changed"] + counts["dropped"]
     second = counts["kept"] + counts["changed"] + counts["added"]
     return [
-        (title, f"{counts[fate]:,}", f"{display.share(counts[fate], n)} of {n:,} rows")
+        (title, f"{counts[fate]:,}", f"{display.format_share(counts[fate], n)} of {n:,} rows")
         for fate, title, n in ((f, WORDS[f], second if f == "added" else first) for f in FATES)
     ]
 
@@ -364,24 +370,24 @@ RUNS_SHOWN = 4
 
 def show_versions(dataset: Dataset) -> None:
     """The family of one data set, and how this version came to be."""
-    family = dataset_queries.tree(dataset["dataset_id"])
+    family = dataset_queries.list_versions(dataset["dataset_id"])
     st.caption(
         "A recipe never changes a version: it makes a new one."
         if len(family) > 1
         else "This is the only version. A recipe of the tab Clean makes the next one."
     )
     for version in family:
-        _version(version, version["dataset_id"] == dataset["dataset_id"])
+        _draw_version(version, version["dataset_id"] == dataset["dataset_id"])
     if dataset["recipe"] and dataset["fates"]:
-        with guarded():
-            _made_by_recipe(dataset, dataset["fates"])
+        with show_errors():
+            _draw_recipe_steps(dataset, dataset["fates"])
     if len(family) > 1:
         st.subheader("Compare two versions", anchor=False)
-        with guarded():
+        with show_errors():
             show_compare(dataset, family)
 
 
-def _version(version: Version, here: bool) -> None:
+def _draw_version(version: Version, here: bool) -> None:
     """One line of the tree: name, rows, how it was made, and the runs that use it."""
     depth = min(version["depth"], 6)
     with st.container(horizontal=True, gap=None, key=f"version-{version['dataset_id']}"):
@@ -389,35 +395,35 @@ def _version(version: Version, here: bool) -> None:
             st.space(24 * depth)
             st.markdown(":gray[:material/subdirectory_arrow_right:]", width="content")
         with st.container(border=True, gap=None):
-            _named(version, here)
-            facts = [plural(version["row_count"], "row"), display.ago(version["created_at"])]
+            _draw_version_name(version, here)
+            facts = [plural(version["row_count"], "row"), display.format_ago(version["created_at"])]
             if fates := version["fates"]:
-                facts += changes(fates)
+                facts += format_changes(fates)
             st.caption(" · ".join(facts))
             if version["titles"]:
-                st.caption(plain("; ".join(version["titles"])))
-            _runs(version["runs"])
+                st.caption(escape_markdown("; ".join(version["titles"])))
+            _draw_runs(version["runs"])
 
 
-def _named(version: Version, here: bool) -> None:
+def _draw_version_name(version: Version, here: bool) -> None:
     if here:
-        st.markdown(f"**{plain(version['name'])}** :blue-badge[this version]")
+        st.markdown(f"**{escape_markdown(version['name'])}** :blue-badge[this version]")
         return
     st.page_link(
         "pages/data/data.py",
-        label=f"**{plain(version['name'])}**",
+        label=f"**{escape_markdown(version['name'])}**",
         query_params={"dataset": version["dataset_id"]},
     )
 
 
-def _runs(runs: list[RunOfDataset]) -> None:
+def _draw_runs(runs: list[DatasetRun]) -> None:
     if not runs:
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for run in runs[:RUNS_SHOWN]:
             st.page_link(
                 "pages/runs/run.py",
-                label=f"{plain(run['name'])} {status_badge(run['status'])}",
+                label=f"{escape_markdown(run['name'])} {format_status_badge(run['status'])}",
                 icon=":material/show_chart:",
                 query_params={"run": run["run_id"]},
             )
@@ -425,15 +431,15 @@ def _runs(runs: list[RunOfDataset]) -> None:
             st.caption(f"{RUNS_SHOWN} of {len(runs):,} runs that use it")
 
 
-def _made_by_recipe(dataset: Dataset, fates: Fates) -> None:
+def _draw_recipe_steps(dataset: Dataset, fates: Fates) -> None:
     st.subheader("What became of every row", anchor=False)
     new = f"{dataset['row_count']:,} new rows on the right"
-    st.caption(f"{rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
+    st.caption(f"{count_rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
     st.plotly_chart(
-        sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
+        plot_sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
         key=f"sankey-{dataset['dataset_id']}",
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",
     )
-    steps_list(fates["steps"])
+    show_steps(fates["steps"])
     show_fates(dataset["dataset_id"], fates["steps"])

@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.shared import cached_queries, display, run_queries
-from pages.shared.charts import PLOT, empty_figure, short
+from pages.shared.charts import PLOT, build_empty_figure, shorten_name
 from pages.shared.palette import BASE, VALIDATION
 from pages.shared.run_results import draw_models
-from pages.shared.session import client, guarded, kept_for, plain
-from pages.shared.text_display import shortened
+from pages.shared.session import cached, escape_markdown, get_client, show_errors
+from pages.shared.text_display import shorten
 from store.core import formatting
 from store.core.errors import NotFoundError, QueryError
 from store.core.figure_schemas import Estimate
@@ -27,28 +27,28 @@ from store.evaluation.schemas import (
     CalibrationBin,
     CalibrationError,
     CalibrationFigures,
+    ClassConfusion,
     ClassFigures,
     ClassRates,
-    ConfusedClasses,
 )
 from store.evaluation.scored_rows import PredictionFilter
 from store.evaluation.verdict_schemas import ClassPrediction
 from store.runs.schemas import Run
 
-MOST = 30  # classes that a matrix shows; of more nobody can read one
+MAX_MATRIX_CLASSES = 30  # classes that a matrix shows; of more nobody can read one
 SCALE = [[0.0, "rgba(15,157,143,0.04)"], [1.0, "rgba(15,157,143,1)"]]
-WIDEST = 18  # letters of a class on an axis
+MAX_LABEL_CHARACTERS = 18  # letters of a class on an axis
 
 
-def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str]) -> go.Figure:
+def plot_confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str]) -> go.Figure:
     """Rows of each true class by what they are taken for; the shade is the share of the true class."""
     place = {label: i for i, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), int)
     for label, predicted, count in cells:
         counts[place[label], place[predicted]] += count
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    names = [short(label, WIDEST) for label in labels]
-    figure = empty_figure("", "True label", 120 + max(200, 34 * len(labels)), x_title="Predicted label")
+    names = [shorten_name(label, MAX_LABEL_CHARACTERS) for label in labels]
+    figure = build_empty_figure("", "True label", 120 + max(200, 34 * len(labels)), x_title="Predicted label")
     hover = [
         [f"{a} taken for {b}: {counts[i, j]:,} of {counts[i].sum():,} rows" for j, b in enumerate(names)]
         for i, a in enumerate(names)
@@ -60,7 +60,7 @@ def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str
             text=hover, hovertemplate="%{text}<extra></extra>",
         )
     )  # fmt: skip
-    figure.add_trace(_numbers(counts, shares))
+    figure.add_trace(_plot_counts(counts, shares))
     edge = [-0.5, len(labels) - 0.5]
     figure.update_xaxes(
         tickvals=ticks, ticktext=names, range=edge, showgrid=False, tickangle=-40, side="bottom"
@@ -70,7 +70,7 @@ def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str
     return figure
 
 
-def _numbers(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
+def _plot_counts(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
     """The rows of each cell that has some, light where the cell is dark."""
     rows, columns = np.nonzero(counts)
     return go.Scatter(
@@ -87,10 +87,12 @@ def _numbers(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
     )
 
 
-def reliability_chart(bins: Sequence[CalibrationBin]) -> go.Figure:
+def plot_reliability(bins: Sequence[CalibrationBin]) -> go.Figure:
     """Share of rows right against how sure the model was, with Wilson's intervals; the dashed line is a
     model that is as often right as it is sure."""
-    figure = empty_figure("", "Rows right (share)", 340, x_title="Mean probability of the predicted label")
+    figure = build_empty_figure(
+        "", "Rows right (share)", 340, x_title="Mean probability of the predicted label"
+    )
     figure.add_trace(
         go.Scatter(
             x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": BASE, "width": 1.5},
@@ -128,26 +130,26 @@ ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
 
 def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         classification = run["verdict"] and run["verdict"]["classification"]
         if not classification:
             st.caption("The rows come with the verdict.")
             return
-        only, label, predicted = _filters(classification["models"]["tuned"])
+        only, label, predicted = _draw_filters(classification["models"]["tuned"])
         wanted = PredictionFilter(only, label, predicted)
-        total, _ = page(run_id, wanted, 0, 0)
+        total, _ = read_page(run_id, wanted, 0, 0)
         pages = max(1, -(-total // PAGE))
         number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
         order = {"wrong": ", the surest mistakes first", "right": ", the least sure first"}.get(only, "")
         st.caption(f"{formatting.plural(total, 'held-out row')}{order}.")
-        _, rows = page(run_id, wanted, PAGE, (number - 1) * PAGE)
-        texts = _texts(run, tuple(row["row_id"] for row in rows))
+        _, rows = read_page(run_id, wanted, PAGE, (number - 1) * PAGE)
+        texts = _read_texts(run, tuple(row["row_id"] for row in rows))
         for row in rows:
             _draw_row(row, texts.get(row["row_id"]))
 
 
-def _filters(tuned: ClassFigures) -> tuple[str, str, str]:
+def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
     """Which rows are shown: wrong, right or all; of a label; predicted as one."""
     labels = sorted(row["label"] for row in tuned["classes"])
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
@@ -165,62 +167,66 @@ def _filters(tuned: ClassFigures) -> tuple[str, str, str]:
 
 def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
     """The surest rows of a label that were taken for another; nothing where there are none."""
-    total, rows = page(run["run_id"], PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
+    total, rows = read_page(run["run_id"], PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
     if not total:
         return
     more = f", the {len(rows)} surest" if total > len(rows) else ""
     st.caption(f"{title}: {formatting.plural(total, 'row')}{more}")
-    texts = _texts(run, tuple(row["row_id"] for row in rows))
+    texts = _read_texts(run, tuple(row["row_id"] for row in rows))
     for row in rows:
         _draw_row(row, texts.get(row["row_id"]))
 
 
-@kept_for(600, most=128)
-def page(run_id: str, wanted: PredictionFilter, limit: int, offset: int) -> tuple[int, list[ClassPrediction]]:
+@cached(600, most=128)
+def read_page(
+    run_id: str, wanted: PredictionFilter, limit: int, offset: int
+) -> tuple[int, list[ClassPrediction]]:
     """Rows of a run that has ended; none where its file is gone."""
     try:
-        return scored_rows.prediction_page(client(), run_id, wanted, limit=limit, offset=offset)
+        return scored_rows.prediction_page(get_client(), run_id, wanted, limit=limit, offset=offset)
     except QueryError:
         return 0, []
 
 
-def _texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
+def _read_texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
     """The texts of the rows, where the data set still has the rows that the run was trained on."""
     try:
-        dataset = cached_queries.dataset(run["dataset_id"])
+        dataset = cached_queries.read_dataset(run["dataset_id"])
     except NotFoundError:
         return {}
     if dataset["fingerprint"] != run["data_fingerprint"] or not row_ids:
         return {}
-    return {row["row_id"]: _text(row) for row in _rows(run["dataset_id"], row_ids)}
+    return {row["row_id"]: _format_text(row) for row in _read_rows(run["dataset_id"], row_ids)}
 
 
-@kept_for(600, most=128)
-def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
-    return datasets.get_rows(client(), cached_queries.dataset(dataset_id), row_ids)
+@cached(600, most=128)
+def _read_rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
+    return datasets.get_rows(get_client(), cached_queries.read_dataset(dataset_id), row_ids)
 
 
-def _text(row: CanonicalRow) -> str:
+def _format_text(row: CanonicalRow) -> str:
     turns = [m["content"] for m in row["messages"] or [] if m["role"] != "assistant"]
     return "\n\n".join(turns) or str(row["text"] or "")
 
 
 def _draw_row(row: ClassPrediction, text: str | None) -> None:
     with st.container(border=True, gap="xsmall"):
-        st.text(shortened(text, SHOWN) if text else "(its data set is gone)")
+        st.text(shorten(text, SHOWN) if text else "(its data set is gone)")
         right = row["label"] == row["predicted"]
         color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
-        badges = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
+        badges = [f":{color}-badge[{icon} {escape_markdown(row['predicted'])} {row['probability']:.0%}]"]
         if not right:
             own = row["label_probability"]
             share = "never trained" if own is None else f"{own:.0%}"
-            badges.append(f"label **{plain(row['label'])}** ({share})")
+            badges.append(f"label **{escape_markdown(row['label'])}** ({share})")
         rest = [
-            f"{plain(t['label'])} {t['probability']:.0%}" for t in row["top"][1:3] if t["probability"] >= 0.01
+            f"{escape_markdown(t['label'])} {t['probability']:.0%}"
+            for t in row["top"][1:3]
+            if t["probability"] >= 0.01
         ]
         notes = [f"then {', '.join(rest)}"] if rest and right else []
         if row["prompted"]:
-            notes.append(f"untuned: {plain(row['prompted'])} {row['prompted_probability']:.0%}")
+            notes.append(f"untuned: {escape_markdown(row['prompted'])} {row['prompted_probability']:.0%}")
         notes.append(f"{row['split']} row {row['row_id']:,}")
         st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")
 
@@ -229,7 +235,7 @@ LISTED = 10  # rows of a table before it scrolls
 
 
 @dataclass(frozen=True)
-class DrawnCalibration:
+class CalibrationData:
     """Whether a classifier is as often right as it is sure; of an evaluation some of it may be missing."""
 
     error: CalibrationError
@@ -239,7 +245,7 @@ class DrawnCalibration:
     overconfident: bool
 
     @classmethod
-    def of(cls, figures: CalibrationFigures) -> DrawnCalibration:
+    def of(cls, figures: CalibrationFigures) -> CalibrationData:
         """That of a run."""
         return cls(
             figures["ece"],
@@ -252,8 +258,8 @@ class DrawnCalibration:
 
 def draw_classes(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         classification = run["verdict"] and run["verdict"]["classification"]
         if not classification:
             st.caption("The classes come with the verdict.")
@@ -266,7 +272,7 @@ def draw_classes(run_id: str) -> None:
             draw_confusion(tuned, classification["confused"])
         with right:
             if "calibration" in tuned:
-                draw_calibration(DrawnCalibration.of(tuned["calibration"]))
+                draw_calibration(CalibrationData.of(tuned["calibration"]))
         if classification["confused"]:
             _draw_confused(run, classification["confused"])
 
@@ -276,7 +282,7 @@ def draw_table(tuned: ClassFigures) -> None:
     st.markdown("**Each class**, the worst told first")
     rows = sorted(tuned["classes"], key=lambda row: (row["f1"]["value"], -row["n"]))
     st.dataframe(
-        [_class(row) for row in rows],
+        [_build_class_row(row) for row in rows],
         hide_index=True,
         placeholder="–",
         height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
@@ -297,41 +303,41 @@ def draw_table(tuned: ClassFigures) -> None:
     )
 
 
-def _class(row: ClassRates) -> dict[str, str | float | None]:
+def _build_class_row(row: ClassRates) -> dict[str, str | float | None]:
     return {
         "Class": row["label"],
         "F1": row["f1"]["value"],
-        "F1, 95%": formatting.interval(row["f1"]["low"], row["f1"]["high"], 2),
-        **_share("Recall", row["recall"]),
+        "F1, 95%": formatting.format_interval(row["f1"]["low"], row["f1"]["high"], 2),
+        **_build_share_cells("Recall", row["recall"]),
         "n": row["n"],
-        **_share("Precision", row["precision"]),
+        **_build_share_cells("Precision", row["precision"]),
         "Predicted": row["predicted"],
     }
 
 
-def _share(name: str, interval: Estimate | None) -> dict[str, float | str | None]:
+def _build_share_cells(name: str, interval: Estimate | None) -> dict[str, float | str | None]:
     """Two cells: the share in per cent, and between what it lies; nothing where there is no row to count."""
     if not interval:
         return {f"{name} ↑": None, f"{name}, 95%": "–"}
-    bounds = formatting.interval(*display.ends(interval, 100))
+    bounds = formatting.format_interval(*display.scale_bounds(interval, 100))
     return {f"{name} ↑": 100 * interval["value"], f"{name}, 95%": f"{bounds}%"}
 
 
-def draw_confusion(tuned: ClassFigures, confused: Sequence[ConfusedClasses], key: str = "confusion") -> None:
+def draw_confusion(tuned: ClassFigures, confused: Sequence[ClassConfusion], key: str = "confusion") -> None:
     """A matrix, or the pairs that are confused most where it would have too many classes."""
     st.markdown("**What is taken for what**")
     labels = sorted({label for *both, _ in tuned["confusion"] for label in both})
-    if len(labels) > MOST or tuned["pair_count"] > len(tuned["confusion"]):
+    if len(labels) > MAX_MATRIX_CLASSES or tuned["pair_count"] > len(tuned["confusion"]):
         st.caption(f"{tuned['class_count']:,} classes are too many for a matrix: the most confused pairs.")
-        _pairs_table(confused)
+        _draw_pairs(confused)
         return
-    figure = confusion_matrix(tuned["confusion"], labels)
+    figure = plot_confusion_matrix(tuned["confusion"], labels)
     alt = f"Confusion matrix of {len(labels)} classes on {tuned['n']:,} rows"
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
     st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
 
 
-def _pairs_table(pairs: Sequence[ConfusedClasses]) -> None:
+def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:
     rows = [
         {
             "True class": pair["labels"][0],
@@ -347,15 +353,15 @@ def _pairs_table(pairs: Sequence[ConfusedClasses]) -> None:
         st.caption("No row was taken for another class.")
 
 
-def draw_calibration(calibration: DrawnCalibration, key: str = "reliability") -> None:
+def draw_calibration(calibration: CalibrationData, key: str = "reliability") -> None:
     """How often right against how sure, and what that comes to."""
     st.markdown("**Is it as often right as it is sure?**")
-    figure = reliability_chart(calibration.bins)
+    figure = plot_reliability(calibration.bins)
     st.plotly_chart(figure, key=key, config=PLOT, alt="Share of rows right by how sure the model was")
-    st.caption(calibration_words(calibration))
+    st.caption(describe_calibration(calibration))
 
 
-def calibration_words(calibration: DrawnCalibration) -> str:
+def describe_calibration(calibration: CalibrationData) -> str:
     """Calibration error against chance, Brier score and temperature, as sentences."""
     error, brier, heat = calibration.error, calibration.brier, calibration.temperature
     sentences = (
@@ -363,16 +369,16 @@ def calibration_words(calibration: DrawnCalibration) -> str:
         f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
     )
     if brier is not None:
-        sentences += f" Brier score {display.estimate(brier, sign=False)}."
+        sentences += f" Brier score {display.format_estimate(brier, sign=False)}."
     if heat is None:
         return f"{sentences} A temperature can't be fitted: too few rows are wrong."
     word = "too sure" if calibration.overconfident else "not too sure"
     if not calibration.overconfident and heat["high"] is not None and heat["high"] < 1:
         word = "less sure than it could be"
-    return f"{sentences} Fitted temperature {display.estimate(heat, sign=False)}: {word}."
+    return f"{sentences} Fitted temperature {display.format_estimate(heat, sign=False)}: {word}."
 
 
-def _draw_confused(run: Run, pairs: Sequence[ConfusedClasses]) -> None:
+def _draw_confused(run: Run, pairs: Sequence[ClassConfusion]) -> None:
     """Rows of a pair that is confused, chosen from the most confused."""
     st.markdown("**Most confused, with rows**")
     names = {f"{a} / {b}": (a, b) for a, b in (pair["labels"] for pair in pairs)}
@@ -387,4 +393,4 @@ def _draw_confused(run: Run, pairs: Sequence[ConfusedClasses]) -> None:
     if chosen:
         first, second = names[chosen]
         for label, predicted in ((first, second), (second, first)):
-            draw_examples(run, label, predicted, plain(f"{label} taken for {predicted}"))
+            draw_examples(run, label, predicted, escape_markdown(f"{label} taken for {predicted}"))

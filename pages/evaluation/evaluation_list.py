@@ -12,25 +12,31 @@ from typing import cast
 import streamlit as st
 
 from engine.evaluation.comparison import row_scores
-from engine.evaluation.statistics.classification import most_confused
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.classification import list_most_confused
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from pages.bias.results import draw_groups
 from pages.evaluation import evaluation_queries
-from pages.evaluation.classes import DrawnCalibration, draw_calibration, draw_confusion, draw_table
-from pages.evaluation.form import MODELS, draw_form, part_title
+from pages.evaluation.classes import CalibrationData, draw_calibration, draw_confusion, draw_table
+from pages.evaluation.form import MODELS, draw_form, format_part
 from pages.evaluation.paired_comparison import draw_comparison
-from pages.evaluation.results import draw_figures, draw_rows, draw_slices, estimate_text, evaluation_title
+from pages.evaluation.results import (
+    draw_figures,
+    draw_rows,
+    draw_slices,
+    format_estimate,
+    format_metric_title,
+)
 from pages.people import activity_feed
-from pages.people.activity_feed import draw_last
+from pages.people.activity_feed import draw_recent_activity
 from pages.shared import cached_queries, display, layout, run_queries
-from pages.shared.job_progress import show_alive, show_ended
-from pages.shared.session import act, client, guarded, may, plain, show_error
+from pages.shared.job_progress import show_active_jobs, show_failed_jobs
+from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error, show_errors
 from store.core import formatting
 from store.core.errors import NotFoundError, QueryError
 from store.core.figure_schemas import Estimate, Figure
 from store.core.job_kinds import ALIVE
 from store.evaluation import evaluations
-from store.evaluation.schemas import ClassFigures, Evaluation, EvaluationLine
+from store.evaluation.schemas import ClassFigures, Evaluation, EvaluationSummary
 
 AVERAGES = {
     "macro": "Every class the same",
@@ -49,16 +55,16 @@ def draw_classes(evaluation: Evaluation) -> None:
         return
     counts = {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
     tuned = cast("ClassFigures", accuracy["details"] | counts)  # details of a metric over labels
-    confused = most_confused(tuned["confusion"])
+    confused = list_most_confused(tuned["confusion"])
     st.markdown("**Averages over the classes**")
     try:
-        st.dataframe(averages(own, accuracy["metric"]), hide_index=True, alt="Averages over the classes")
+        st.dataframe(list_averages(own, accuracy["metric"]), hide_index=True, alt="Averages over the classes")
         rows = formatting.plural(accuracy["n"], "row")
         st.caption(f"{rows}; 95% intervals by 2,000 resamples of the rows, of shares of rows Wilson's.")
     except QueryError:
         st.caption("The file with its scores is gone.")
     draw_table(tuned)
-    calibration = calibration_of(figures)
+    calibration = get_calibration(figures)
     left, right = st.columns([3, 2], gap="large")
     with left:
         draw_confusion(tuned, confused, key=f"evaluation-confusion-{own}")
@@ -73,38 +79,40 @@ def draw_classes(evaluation: Evaluation) -> None:
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner="Working out intervals …")
-def averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
+def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
     """A line for each way to average, with precision, recall and F1 and their intervals."""
-    evaluation = evaluations.get(client(), evaluation_id)
+    evaluation = evaluations.get(get_client(), evaluation_id)
     document = next(figure for figure in evaluation["figures"] if figure["metric"] == metric)
-    scored = row_scores.scores_from_table(evaluations.scores(client(), evaluation_id), document)
-    by_row = evaluations.groups(client(), evaluation_id)
+    scored = row_scores.read_scores_table(evaluations.scores(get_client(), evaluation_id), document)
+    by_row = evaluations.groups(get_client(), evaluation_id)
     groups = None if by_row is None else [by_row.get(row) for row in scored.row_ids.tolist()]
     lines = []
     for way, title in AVERAGES.items():
         line: dict[str, str | int] = {"Average": way.capitalize(), "Counts": title}
         for part in PARTS:
-            estimate = aggregate(replace(scored, estimator=f"{part}_{way}"), groups)
-            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = display.estimate(estimate, sign=False)
+            estimate = aggregate_scores(replace(scored, estimator=f"{part}_{way}"), groups)
+            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = display.format_estimate(
+                estimate, sign=False
+            )
         lines.append(line | {"n": document["n"]})
     return lines
 
 
-def calibration_of(figures: Mapping[str, Figure]) -> DrawnCalibration | None:
+def get_calibration(figures: Mapping[str, Figure]) -> CalibrationData | None:
     """As a run's classes have it, from the figures that are there; None without the calibration error."""
     ece, heat = figures.get("eval/ece"), figures.get("eval/temperature")
     if not ece or ece["value"] is None or not ece["details"].get("bins"):
         return None
-    return DrawnCalibration(
+    return CalibrationData(
         {"value": ece["value"], "null": ece["details"]["chance"], "n": ece["n"]},
         ece["details"]["bins"],
-        _estimate(figures.get("eval/brier")),
-        _estimate(heat),
+        _get_estimate(figures.get("eval/brier")),
+        _get_estimate(heat),
         overconfident=bool(heat and heat["details"].get("overconfident")),
     )
 
 
-def _estimate(figure: Figure | None) -> Estimate | None:
+def _get_estimate(figure: Figure | None) -> Estimate | None:
     """The figure where it has a value."""
     if not figure or figure["value"] is None:
         return None
@@ -113,21 +121,21 @@ def _estimate(figure: Figure | None) -> Estimate | None:
 
 def draw_delete(evaluation: Evaluation) -> bool:
     """A button that asks once more, for members; whether it was deleted."""
-    if not may("work"):
+    if not has_right("work"):
         return False
     own = evaluation["evaluation_id"]
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("Its rows, scores and figures are removed; the model stays.")
         pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{own}")
-    return pressed and act("delete", {"job": own}, "The evaluation is deleted.") is not None
+    return pressed and send_command("delete", {"job": own}, "The evaluation is deleted.") is not None
 
 
 def draw_detail(evaluation: Evaluation) -> None:
     """All of it, from what matters most down to single rows, and what people say of it."""
-    if maker := activity_feed.maker(evaluation["created_by"]):
-        st.caption(f"Asked for by {plain(maker)}, {display.ago(evaluation['created_at'])}")
+    if maker := activity_feed.describe_creator(evaluation["created_by"]):
+        st.caption(f"Asked for by {escape_markdown(maker)}, {display.format_ago(evaluation['created_at'])}")
     if evaluation["notes"]:
-        st.caption(plain(evaluation["notes"]))
+        st.caption(escape_markdown(evaluation["notes"]))
     draw_figures(evaluation)
     draw_classes(evaluation)
     st.markdown("**Against another evaluation, on the same rows**")
@@ -135,12 +143,12 @@ def draw_detail(evaluation: Evaluation) -> None:
     st.markdown("**Slices**: where it is better or worse than on the other rows")
     draw_slices(evaluation)
     st.markdown("**Groups**: are they served alike?")
-    draw_groups(evaluation["evaluation_id"], evaluation_queries.comparable(evaluation["evaluation_id"]))
+    draw_groups(evaluation["evaluation_id"], evaluation_queries.list_comparable(evaluation["evaluation_id"]))
     st.markdown("**Row by row**")
     draw_rows(evaluation)
     own = evaluation["evaluation_id"]
-    activity_feed.draw("evaluation", own)
-    draw_last("evaluation", own)
+    activity_feed.draw_comments("evaluation", own)
+    draw_recent_activity("evaluation", own)
 
 
 HEADLINES = 3  # metrics in the list
@@ -151,12 +159,12 @@ LIVE = 4
 
 def draw_evaluations(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         if run["status"] in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
-        listed = evaluation_queries.of_run(run_id)
+        listed = evaluation_queries.list_run_evaluations(run_id)
         alive = draw_unfinished(run_id)
         if not listed and not alive:
             st.markdown(
@@ -173,30 +181,30 @@ def draw_evaluations(run_id: str) -> None:
 
 def draw_unfinished(run_id: str | None) -> bool:
     """Those of a run, or of all models, that work or ended badly; whether some still work."""
-    unfinished = evaluation_queries.unfinished(run_id)
+    unfinished = evaluation_queries.list_unfinished(run_id)
     alive = [job["job_id"] for job in unfinished if job["status"] in ALIVE]
     if alive:
-        show_alive(lambda: evaluation_queries.unfinished(run_id), alive, "evaluation", most=LIVE)
+        show_active_jobs(lambda: evaluation_queries.list_unfinished(run_id), alive, "evaluation", most=LIVE)
     ended = [job for job in unfinished if job["job_id"] not in alive]
     if ended:  # closed: they must not hide what is there
         newest = ended[-1]
         head = (
             f"{formatting.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
         )
-        with st.expander(plain(head), icon=":material/error:"):
-            show_ended(ended, "evaluation", BAD_ENDS)
+        with st.expander(escape_markdown(head), icon=":material/error:"):
+            show_failed_jobs(ended, "evaluation", BAD_ENDS)
     return bool(alive)
 
 
 def _draw_list(listed: list[Evaluation]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
-    heads = headlines(listed)
-    lines = [_summary(evaluation, heads) for evaluation in listed]
+    heads = choose_headline_metrics(listed)
+    lines = [_build_summary_row(evaluation, heads) for evaluation in listed]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
     st.caption(f"{formatting.plural(len(listed), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def headlines(listed: Sequence[Evaluation | EvaluationLine]) -> dict[str, str]:
+def choose_headline_metrics(listed: Sequence[Evaluation | EvaluationSummary]) -> dict[str, str]:
     """metric -> head of its column, of the metrics that most of these have a value of."""
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -204,38 +212,38 @@ def headlines(listed: Sequence[Evaluation | EvaluationLine]) -> dict[str, str]:
         for figure in evaluation["figures"]:
             if figure["value"] is not None:
                 counts[figure["metric"]] += 1
-                name = evaluation_title(figure["metric"], evaluation["config"])
-                heads.setdefault(figure["metric"], f"{name} {display.arrow(figure['better'])}")
+                name = format_metric_title(figure["metric"], evaluation["config"])
+                heads.setdefault(figure["metric"], f"{name} {display.get_arrow(figure['better'])}")
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
-def main_figure(evaluation: Evaluation | EvaluationLine) -> str:
+def format_main_figure(evaluation: Evaluation | EvaluationSummary) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
     figure = next((each for each in evaluation["figures"] if each["value"] is not None), None)
     if figure is None:
         return "no value"
-    return f"{estimate_text(figure)} {evaluation_title(figure['metric'], evaluation['config'])}"
+    return f"{format_estimate(figure)} {format_metric_title(figure['metric'], evaluation['config'])}"
 
 
-def cells(evaluation: Evaluation | EvaluationLine, heads: dict[str, str]) -> dict[str, str]:
+def build_cells(evaluation: Evaluation | EvaluationSummary, heads: dict[str, str]) -> dict[str, str]:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     return {
-        head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
+        head: format_estimate(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
 
 
-def _summary(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | int]:
-    figures = cells(evaluation, heads)
+def _build_summary_row(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | int]:
+    figures = build_cells(evaluation, heads)
     return {
         "Model": MODELS[evaluation["checkpoint"]],
-        MAIN: main_figure(evaluation),
+        MAIN: format_main_figure(evaluation),
         "Data set": evaluation["dataset_name"],
-        "Rows": part_title(evaluation),
+        "Rows": format_part(evaluation),
         "n": evaluation["n"],
         **figures,
         "Evaluation": evaluation["name"],
-        "When": display.ago(evaluation["created_at"]),
+        "When": display.format_ago(evaluation["created_at"]),
     }
 
 
@@ -246,7 +254,7 @@ def _draw_chosen(listed: list[Evaluation]) -> None:
         chosen = st.selectbox(
             "Evaluation",
             list(by_id),
-            format_func=lambda own: f"{by_id[own]['name']}, {display.ago(by_id[own]['created_at'])}",
+            format_func=lambda own: f"{by_id[own]['name']}, {display.format_ago(by_id[own]['created_at'])}",
             key="evaluation-shown",
         )
         gone = draw_delete(by_id[chosen])
@@ -259,28 +267,28 @@ PAGE = 20
 TABLE, LINK = "evaluations-table", "evaluation"
 
 
-def count() -> int:
+def count_evaluations() -> int:
     """Of all that are finished."""
-    return evaluation_queries.listed("", "", "", 1, 0)[0]
+    return evaluation_queries.list_evaluations("", "", "", 1, 0)[0]
 
 
 def draw_list() -> Evaluation | None:
     """Filters, the table of one page, and the evaluation that the link or a click names."""
-    search, dataset_id, model, mine = _filters()
-    total, rows = layout.page_of(
+    search, dataset_id, model, mine = _draw_filters()
+    total, rows = layout.read_page(
         "evaluations-page",
         PAGE,
-        lambda offset: evaluation_queries.listed(search, dataset_id, model, PAGE, offset, mine),
+        lambda offset: evaluation_queries.list_evaluations(search, dataset_id, model, PAGE, offset, mine),
     )
     if not total:
         st.caption("No evaluation is like that.")
         return None
-    heads = headlines(rows)
+    heads = choose_headline_metrics(rows)
     ids = [row["evaluation_id"] for row in rows]
     st.dataframe(
-        [_line(row, heads) for row in rows],
+        [_build_row(row, heads) for row in rows],
         hide_index=True,
-        on_select=lambda: _picked(ids),
+        on_select=lambda: _handle_selection(ids),
         selection_mode="single-row",
         key=TABLE,
         column_config={
@@ -297,33 +305,33 @@ def draw_list() -> Evaluation | None:
     st.caption(f"{counted}, newest first; 95% intervals in brackets. A click on a line shows it below.")
     asked = st.query_params.get(LINK, "")
     try:
-        return evaluation_queries.evaluation(asked or ids[0])
+        return evaluation_queries.read_evaluation(asked or ids[0])
     except NotFoundError as error:
         show_error(error)
-        return evaluation_queries.evaluation(ids[0])
+        return evaluation_queries.read_evaluation(ids[0])
 
 
-def _filters() -> tuple[str, str, str, str]:
+def _draw_filters() -> tuple[str, str, str, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         search = st.text_input(
             "Search", key="evaluations-search", type="search", live="300ms", icon=":material/search:",
             placeholder="Search name, notes, data set, model", label_visibility="collapsed",
         )  # fmt: skip
-        names = {row["dataset_id"]: row["name"] for row in cached_queries.datasets()}
+        names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
         dataset_id = st.selectbox(
             "Data set", ["", *names], format_func=lambda own: names.get(own, "All data sets"),
             key="evaluations-dataset", label_visibility="collapsed",
         )  # fmt: skip
         model = st.selectbox(
-            "Model or run", ["", *evaluation_queries.models()],
+            "Model or run", ["", *evaluation_queries.list_models()],
             format_func=lambda name: name or "All models and runs",
             key="evaluations-model", label_visibility="collapsed",
         )  # fmt: skip
-        mine = activity_feed.mine_alone("evaluation", "evaluations_mine")
+        mine = activity_feed.draw_own_items_switch("evaluation", "evaluations_mine")
     return (search or "").strip(), dataset_id or "", model or "", mine
 
 
-def _picked(ids: list[str]) -> None:
+def _handle_selection(ids: list[str]) -> None:
     rows = st.session_state[TABLE]["selection"]["rows"]
     if rows:
         st.query_params[LINK] = ids[rows[0]]
@@ -331,15 +339,15 @@ def _picked(ids: list[str]) -> None:
         st.query_params.pop(LINK, None)
 
 
-def _line(row: EvaluationLine, heads: dict[str, str]) -> dict[str, str | int]:
+def _build_row(row: EvaluationSummary, heads: dict[str, str]) -> dict[str, str | int]:
     return {
         "Evaluation": row["name"],
-        MAIN: main_figure(row),
+        MAIN: format_main_figure(row),
         "Model": MODELS[row["checkpoint"]] if row["run_id"] else row["model"],
         "Of the run": row["run_name"] or "–",
         "Data set": row["dataset_name"],
-        "Rows": part_title(row),
+        "Rows": format_part(row),
         "n": row["n"],
-        **cells(row, heads),
-        "When": display.ago(row["created_at"]),
+        **build_cells(row, heads),
+        "When": display.format_ago(row["created_at"]),
     }

@@ -11,12 +11,12 @@ from pages.evaluation import evaluation_list
 from pages.evaluation.evaluation_list import draw_delete, draw_detail, draw_unfinished
 from pages.evaluation.form import PREFIX, draw_form
 from pages.shared import cached_queries, run_queries
-from pages.shared.session import guarded
+from pages.shared.session import show_errors
 from store.core.job_kinds import ALIVE
 from store.runs.schemas import Run
 from store.training.train_config import BUNDLED_MODEL
 
-MOST = 200  # runs to choose from
+MAX_RUNS = 200  # runs to choose from
 KINDS = ("A model", "A run")
 
 
@@ -26,20 +26,20 @@ def draw_start() -> None:
         "What", KINDS, default=KINDS[0], key=f"{PREFIX}kind", label_visibility="collapsed", required=True
     )
     if kind == KINDS[1]:
-        run = _run()
+        run = _choose_run()
         if run is not None:
             draw_form(run)
         return
-    model = _model()
+    model = _choose_model()
     if model is None:
         st.caption("Choose a model, or type a folder or a hub id such as owner/name.")
         return
     draw_form(None, model)
 
 
-def _run() -> Run | None:
+def _choose_run() -> Run | None:
     """A run that has ended."""
-    ended = [run for run in run_queries.newest("", (), MOST) if run["status"] not in ALIVE]
+    ended = [run for run in run_queries.list_newest_runs("", (), MAX_RUNS) if run["status"] not in ALIVE]
     if not ended:
         st.caption("No run has ended yet.")
         return None
@@ -47,14 +47,17 @@ def _run() -> Run | None:
     chosen = st.selectbox(
         "Run", list(by_id), format_func=lambda run_id: by_id[run_id]["name"], key=f"{PREFIX}run"
     )
-    if len(ended) == MOST:
-        st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
+    if len(ended) == MAX_RUNS:
+        st.caption(f"The newest {MAX_RUNS}; an older one is evaluated from its own page.")
     return by_id[chosen]
 
 
-def _model() -> str | None:
+def _choose_model() -> str | None:
     """The name, folder or hub id of one."""
-    names = [*(model["name"] for model in cached_queries.models()), *cached_queries.registered_models()]
+    names = [
+        *(model["name"] for model in cached_queries.list_models()),
+        *cached_queries.list_registered_models(),
+    ]
     return st.selectbox(
         "Model",
         list(dict.fromkeys([*names, BUNDLED_MODEL])),
@@ -66,9 +69,9 @@ def _model() -> str | None:
 
 def main() -> None:
     st.title("How good is it?", anchor=False)
-    with guarded():
+    with show_errors():
         alive = draw_unfinished(None)
-        total = evaluation_list.count()
+        total = evaluation_list.count_evaluations()
         if not total and not alive:
             st.markdown(
                 "There is no evaluation yet. Choose a model or a run, the rows that it is to answer and the"

@@ -10,15 +10,15 @@ import streamlit as st
 
 from pages.data.slices import draw_slice_choice
 from pages.shared import run_queries
-from pages.shared.session import act, is_for_members, plain, show_error
+from pages.shared.session import escape_markdown, require_member, send_command, show_error
 from store.core.config import read_yaml
 from store.core.errors import ConfigError, TunebenchError
 from store.core.home import Home
-from store.core.metric_table import METRICS, MULTIPLE_CHOICE, defaults
-from store.core.metrics_config import CHOICES, options
+from store.core.metric_table import METRICS, MULTIPLE_CHOICE, list_default_metrics
+from store.core.metrics_config import CHOICES, list_metric_options
 from store.data.schemas import Dataset
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.schemas import EvaluationName
+from store.evaluation.schemas import EvaluationIdentity
 from store.runs.schemas import Run
 from store.training import setting_conflicts
 
@@ -33,17 +33,19 @@ def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str,
     without: what model and rows can't give, so that metrics that need it are not offered.
     """
     offered = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
-    _begin([name for name in defaults if name in offered])
+    _set_default_metrics([name for name in defaults if name in offered])
     chosen = st.multiselect(
         "Metrics",
         offered,
         format_func=lambda name: METRICS[name].title,
         key=CHOSEN,
-        help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in offered),
+        help="  \n".join(
+            f"**{METRICS[name].title}**: {escape_markdown(METRICS[name].means)}" for name in offered
+        ),
     )
     problem, documents = "", []
-    with_options = [name for name in chosen if options(name)]
-    needed = [name for name in with_options if _required(name)]
+    with_options = [name for name in chosen if list_metric_options(name)]
+    needed = [name for name in with_options if _list_required_options(name)]
     if with_options:
         box = st.expander("Options of the metrics", icon=":material/tune:", expanded=bool(needed))
         with box:
@@ -57,7 +59,7 @@ def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str,
     return documents, problem
 
 
-def _begin(defaults: list[str]) -> None:
+def _set_default_metrics(defaults: list[str]) -> None:
     """What fits the model and the rows is chosen, until somebody chose otherwise."""
     state = st.session_state
     if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
@@ -65,17 +67,17 @@ def _begin(defaults: list[str]) -> None:
     state[OFFERED] = defaults
 
 
-def lacking(metrics: list[dict[str, Any]]) -> str:
+def describe_missing_options(metrics: list[dict[str, Any]]) -> str:
     """What still has to be said about the first of them that needs more, in words."""
     for metric in metrics:
-        named = " and ".join(name for name in _required(metric["metric"]) if name not in metric)
+        named = " and ".join(name for name in _list_required_options(metric["metric"]) if name not in metric)
         if named:
             return f"{METRICS[metric['metric']].title} needs {named}: see the options of the metrics."
     return ""
 
 
-def _required(metric: str) -> list[str]:
-    return [name for name in options(metric) if CHOICES[metric].model_fields[name].is_required()]
+def _list_required_options(metric: str) -> list[str]:
+    return [name for name in list_metric_options(metric) if CHOICES[metric].model_fields[name].is_required()]
 
 
 def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
@@ -83,7 +85,7 @@ def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
     st.markdown(f"**{METRICS[metric].title}**")
     changed: dict[str, Any] = {}
     problem = ""
-    names = options(metric)
+    names = list_metric_options(metric)
     for start in range(0, len(names), COLUMNS):
         for column, name in zip(st.columns(COLUMNS), names[start : start + COLUMNS], strict=False):
             with column:
@@ -99,7 +101,7 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
     described = CHOICES[metric].model_fields[name]
     key = f"{PREFIX}{metric}.{name}"
     if (metric, name) == ("own", "file"):
-        return _draw_own(key, described.description)
+        return _draw_custom_metric(key, described.description)
     annotation, default = described.annotation, None if described.is_required() else described.get_default()
     if annotation is bool:
         value = st.toggle(name, value=bool(default), key=key, help=described.description)
@@ -124,7 +126,7 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
         return None, f"{METRICS[metric].title}, {name}: {error}"
 
 
-def _draw_own(key: str, description: str | None) -> tuple[str | None, str]:
+def _draw_custom_metric(key: str, description: str | None) -> tuple[str | None, str]:
     """One of the home folder's own metrics."""
     folder = Home().metrics
     files = sorted(path.stem for path in folder.glob("*.py"))
@@ -145,7 +147,7 @@ MODELS = {
 PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
 
 
-def part_title(evaluation: EvaluationName) -> str:
+def format_part(evaluation: EvaluationIdentity) -> str:
     """Of which rows it is, in a word: "Test", or "Test, filtered" where a filter left some of them."""
     filtered = ", filtered" if evaluation["config"].get("where") else ""
     return f"{PARTS[evaluation['part']]}{filtered}"
@@ -154,12 +156,12 @@ def part_title(evaluation: EvaluationName) -> str:
 def draw_form(run: Run | None, model: str = "") -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     that no run made, by name, folder or hub id."""
-    if not is_for_members("evaluate a model on any rows; what comes of it is then seen here"):
+    if not require_member("evaluate a model on any rows; what comes of it is then seen here"):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        checkpoint = _checkpoint(run) if run else "tuned"
-        dataset = _dataset(run)
-        part, most = _rows()
+        checkpoint = _choose_checkpoint(run) if run else "tuned"
+        dataset = _choose_dataset(run)
+        part, most = _choose_rows()
     where = draw_slice_choice(dataset["dataset_id"], f"{PREFIX}slice") if dataset else None
     if dataset is None:
         st.page_link(
@@ -172,7 +174,7 @@ def draw_form(run: Run | None, model: str = "") -> None:
     head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
     choosing = dataset["format"] == MULTIPLE_CHOICE and not head
     labelled = bool(dataset["stats"].get("label_count"))
-    usual = defaults(head=head, labelled=labelled, choosing=choosing)
+    usual = list_default_metrics(head=head, labelled=labelled, choosing=choosing)
     metrics, problem = draw_metrics(
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
@@ -183,38 +185,38 @@ def draw_form(run: Run | None, model: str = "") -> None:
         "where": where.model_dump() if where else None,
         "max_rows": most,
         "metrics": metrics,
-        **_more(head, choosing),
+        **_draw_more_options(head, choosing),
     }
     if problem:
-        st.error(plain(problem), icon=":material/error:")
+        st.error(escape_markdown(problem), icon=":material/error:")
     pressed = st.button(
         "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
     )
-    if pressed and (missing := lacking(metrics)):
+    if pressed and (missing := describe_missing_options(metrics)):
         st.error(missing, icon=":material/error:")
     elif pressed:
-        _start(body)
+        _start_evaluation(body)
 
 
-def _start(body: dict[str, Any]) -> None:
+def _start_evaluation(body: dict[str, Any]) -> None:
     """Queue it, or say which field is wrong."""
     try:
         config = EvaluateConfig.parse(body)
     except ConfigError as error:
         show_error(error)
         return
-    if act("evaluate", config.document(), "The evaluation is queued.") is not None:
+    if send_command("evaluate", config.document(), "The evaluation is queued.") is not None:
         st.rerun()
 
 
-def _checkpoint(run: Run) -> str:
+def _choose_checkpoint(run: Run) -> str:
     """Which model of the run; one that has not finished has no tuned model."""
     finished = run["status"] == "finished"
     which = ["tuned", "base"] if finished else ["best", "newest", "base"]
     return st.selectbox("Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
 
 
-def _rows() -> tuple[str, int]:
+def _choose_rows() -> tuple[str, int]:
     """The part of the data set, and how many rows of it at most."""
     part = st.selectbox(
         "Rows",
@@ -229,10 +231,10 @@ def _rows() -> tuple[str, int]:
     return part, int(most)
 
 
-def _dataset(run: Run | None) -> Dataset | None:
+def _choose_dataset(run: Run | None) -> Dataset | None:
     """The run's own first."""
     own = run["dataset_id"] if run else None
-    datasets = sorted(run_queries.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
+    datasets = sorted(run_queries.list_all_datasets(), key=lambda dataset: dataset["dataset_id"] != own)
     by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
     if not by_id:
         return None
@@ -245,7 +247,7 @@ def _dataset(run: Run | None) -> Dataset | None:
     return by_id[chosen]
 
 
-def _more(head: bool, choosing: bool) -> dict[str, Any]:
+def _draw_more_options(head: bool, choosing: bool) -> dict[str, Any]:
     """How it answers, and what else is measured."""
     settings: dict[str, Any] = {}
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
@@ -263,14 +265,14 @@ def _more(head: bool, choosing: bool) -> dict[str, Any]:
                     "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
                 )
                 settings["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
-        settings |= _choices() if choosing else {}
+        settings |= _draw_choice_options() if choosing else {}
         probes = st.toggle(
             "General questions and prose too",
             key=f"{PREFIX}probes",
             disabled=head,
             help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
         )
-        settings |= _tasks(head)
+        settings |= _draw_tasks(head)
         group_by = st.text_input(
             "group_by",
             key=f"{PREFIX}group",
@@ -285,7 +287,7 @@ def _more(head: bool, choosing: bool) -> dict[str, Any]:
     }
 
 
-def _choices() -> dict[str, Any]:
+def _draw_choice_options() -> dict[str, Any]:
     """How questions of multiple choice are asked."""
     fields = EvaluateConfig.model_fields
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -298,10 +300,10 @@ def _choices() -> dict[str, Any]:
     return {"choice_examples": int(examples), "list_choices": bool(listed)}
 
 
-def _tasks(head: bool) -> dict[str, Any]:
+def _draw_tasks(head: bool) -> dict[str, Any]:
     """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
     fields = EvaluateConfig.model_fields
-    there = setting_conflicts.installed()
+    there = setting_conflicts.has_harness()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = st.text_input(
             "tasks",

@@ -15,17 +15,17 @@ import streamlit as st
 from engine.evaluation.comparison import row_scores
 from pages.evaluation import evaluation_queries
 from pages.shared import display
-from pages.shared.session import client, plain
+from pages.shared.session import escape_markdown, get_client
 from pages.shared.text_display import show_text
 from store.core import formatting
 from store.core.errors import QueryError
 from store.core.figure_schemas import Figure
 from store.core.metric_table import METRICS
-from store.data.cleaning_text import rows_meant
+from store.data.cleaning_text import describe_selected_rows
 from store.evaluation import evaluations
 from store.evaluation.schemas import EvaluatedRow, Evaluation, GeneralFigure, RowScore
 
-WHY = 3  # reasons that a card names
+SHOWN_REASONS = 3  # reasons that a card names
 TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
 
 
@@ -38,7 +38,7 @@ class BoundedFigure(TypedDict):
     bounds: list[float | None]
 
 
-def evaluation_title(metric: str, config: Mapping[str, Any]) -> str:
+def format_metric_title(metric: str, config: Mapping[str, Any]) -> str:
     """What a figure is called: the metric's title, with its own name where it was given one."""
     if metric.startswith(TASK):
         task, _, what = metric.removeprefix(TASK).partition("/")
@@ -53,37 +53,42 @@ def evaluation_title(metric: str, config: Mapping[str, Any]) -> str:
     return metric.removeprefix("eval/")
 
 
-def scale(figure: BoundedFigure) -> float:
+def get_display_scale(figure: BoundedFigure) -> float:
     """100 for a share, which is shown in per cent."""
     return 100.0 if list(figure["bounds"]) == [0.0, 1.0] else 1.0
 
 
-def value_text(figure: BoundedFigure) -> str:
+def format_value(figure: BoundedFigure) -> str:
     """The value, with a sign of per cent where it is a share."""
     if figure["value"] is None:
         return "–"
-    times = scale(figure)
+    times = get_display_scale(figure)
     places = 1 if times == 100 else 2 if abs(figure["value"]) < 100 else 1
-    return f"{formatting.number(times * figure['value'], places)}{'%' if times == 100 else ''}"
+    return f"{formatting.format_number(times * figure['value'], places)}{'%' if times == 100 else ''}"
 
 
-def bounds_text(figure: BoundedFigure, confidence: float) -> str:
+def format_bounds(figure: BoundedFigure, confidence: float) -> str:
     """ "95%: 41 to 58"."""
     if figure["value"] is None:
         return "no value"
     if figure["low"] is None or figure["high"] is None:
         return "no interval"
-    times = scale(figure)
+    times = get_display_scale(figure)
     low, high = times * figure["low"], times * figure["high"]
-    return f"{confidence:.0%}: {formatting.interval(low, high, formatting.decimals(low, high))}"
+    return (
+        f"{confidence:.0%}: {formatting.format_interval(low, high, formatting.compute_decimals(low, high))}"
+    )
 
 
-def estimate_text(figure: BoundedFigure) -> str:
+def format_estimate(figure: BoundedFigure) -> str:
     """ "74.4% (59 to 86)" of a figure with its interval."""
     if figure["value"] is None or figure["low"] is None or figure["high"] is None:
-        return value_text(figure)
-    low, high = scale(figure) * figure["low"], scale(figure) * figure["high"]
-    return f"{value_text(figure)} ({formatting.interval(low, high, formatting.decimals(low, high))})"
+        return format_value(figure)
+    low, high = get_display_scale(figure) * figure["low"], get_display_scale(figure) * figure["high"]
+    return (
+        f"{format_value(figure)}"
+        f" ({formatting.format_interval(low, high, formatting.compute_decimals(low, high))})"
+    )
 
 
 def draw_figures(evaluation: Evaluation) -> None:
@@ -92,36 +97,38 @@ def draw_figures(evaluation: Evaluation) -> None:
     cards = evaluation["figures"]
     with st.grid(max(1, min(4, len(cards) + len(details["probes"]))), min_column_width=210):
         for figure in cards:
-            _card(figure, evaluation_title(figure["metric"], config), config["confidence"])
+            _render_card(figure, format_metric_title(figure["metric"], config), config["confidence"])
         for probe in details["probes"]:
-            _probe(probe, config["confidence"])
+            _draw_probe(probe, config["confidence"])
     for figure in cards:
-        _draw_details(figure, evaluation_title(figure["metric"], config))
-    st.caption(about(evaluation))
+        _draw_details(figure, format_metric_title(figure["metric"], config))
+    st.caption(describe_evaluation(evaluation))
 
 
-def _card(figure: Figure, name: str, confidence: float) -> None:
-    arrow = display.arrow(figure["better"])
+def _render_card(figure: Figure, name: str, confidence: float) -> None:
+    arrow = display.get_arrow(figure["better"])
     with st.container(border=True, height="stretch"):
-        st.metric(f"{plain(name)} {arrow}", value_text(figure), bounds_text(figure, confidence),
+        st.metric(f"{escape_markdown(name)} {arrow}", format_value(figure), format_bounds(figure, confidence),
                   delta_color="off", delta_arrow="off")  # fmt: skip
         grouped = f" in {formatting.plural(figure['groups'], 'group')}" if figure["groups"] else ""
-        st.caption(f"n {figure['n']:,}{grouped}; {plain(figure['unit'] or 'its own unit')}")
+        st.caption(f"n {figure['n']:,}{grouped}; {escape_markdown(figure['unit'] or 'its own unit')}")
         if figure["failed"]:
-            st.markdown(f":small[:red[:material/error: {plain(figure['failed'])}]]")
+            st.markdown(f":small[:red[:material/error: {escape_markdown(figure['failed'])}]]")
         elif figure["unscored"]["count"]:
-            st.markdown(f":small[:orange[:material/warning: {plain(unscored(figure))}]]")
+            st.markdown(
+                f":small[:orange[:material/warning: {escape_markdown(describe_unscored_rows(figure))}]]"
+            )
 
 
-def unscored(figure: Figure) -> str:
+def describe_unscored_rows(figure: Figure) -> str:
     """ "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
     count, reasons = figure["unscored"]["count"], figure["unscored"]["reasons"]
-    named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:WHY])
-    more = f", and {len(reasons) - WHY} other reasons" if len(reasons) > WHY else ""
+    named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:SHOWN_REASONS])
+    more = f", and {len(reasons) - SHOWN_REASONS} other reasons" if len(reasons) > SHOWN_REASONS else ""
     return f"{formatting.plural(count, 'row')} not scored: {named}{more}"
 
 
-def _probe(probe: GeneralFigure, confidence: float) -> None:
+def _draw_probe(probe: GeneralFigure, confidence: float) -> None:
     shares = "accuracy" in probe
     estimate = probe["accuracy"] if shares else probe["loss"]
     figure: BoundedFigure = {
@@ -132,7 +139,7 @@ def _probe(probe: GeneralFigure, confidence: float) -> None:
     }
     name = "General questions right ↑" if shares else "Loss on plain prose ↓"
     with st.container(border=True, height="stretch"):
-        st.metric(name, value_text(figure), bounds_text(figure, confidence),
+        st.metric(name, format_value(figure), format_bounds(figure, confidence),
                   delta_color="off", delta_arrow="off")  # fmt: skip
         unit = formatting.plural(probe["n"], "question" if shares else "passage")
         st.caption(unit if shares else f"{unit}, nats a token")
@@ -152,14 +159,14 @@ def _draw_details(figure: Figure, name: str) -> None:
     if details.get("chance") is not None and figure["value"] is not None:
         notes.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
     if details.get("guessing") is not None and figure["value"] is not None:
-        notes.append(f"guessing would get {formatting.number(100 * details['guessing'], 1)}%")
+        notes.append(f"guessing would get {formatting.format_number(100 * details['guessing'], 1)}%")
     if notes and figure["metric"] != "eval/f1_macro":
-        st.caption(f"{plain(name)}: {plain('; '.join(notes))}.")
+        st.caption(f"{escape_markdown(name)}: {escape_markdown('; '.join(notes))}.")
     if details.get("constraints"):
         lines = [
             {
                 "Constraint": kept["constraint"],
-                "Rows that keep it": estimate_text(kept | {"bounds": [0.0, 1.0]}),
+                "Rows that keep it": format_estimate(kept | {"bounds": [0.0, 1.0]}),
                 "n": kept["n"],
             }
             for kept in details["constraints"]
@@ -167,10 +174,10 @@ def _draw_details(figure: Figure, name: str) -> None:
         st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
 
 
-def about(evaluation: Evaluation) -> str:
+def describe_evaluation(evaluation: Evaluation) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
     counts, details = evaluation["details"]["counts"], evaluation["details"]
-    rows = rows_meant(evaluation["part"], evaluation["config"].get("where"))
+    rows = describe_selected_rows(evaluation["part"], evaluation["config"].get("where"))
     sentences = [f"{evaluation['dataset_name']}, {rows}, n {evaluation['n']:,}."]
     lacking = {
         "answered with nothing (scored as that)": counts.get("empty", 0),
@@ -180,15 +187,15 @@ def about(evaluation: Evaluation) -> str:
     }
     sentences += [f"{formatting.plural(count, 'row')} {words}." for words, count in lacking.items() if count]
     sentences += details["notices"]
-    took = display.span(sum(details["seconds"].values()))
+    took = display.format_duration(sum(details["seconds"].values()))
     sentences.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
-    return plain(" ".join(sentences))
+    return escape_markdown(" ".join(sentences))
 
 
 LISTED = 10  # lines before the table scrolls
 
 
-def sliceable(evaluation: Evaluation) -> dict[str, Figure]:
+def list_sliceable_metrics(evaluation: Evaluation) -> dict[str, Figure]:
     """Metrics with a score for each row."""
     return {
         figure["metric"]: figure
@@ -199,9 +206,11 @@ def sliceable(evaluation: Evaluation) -> dict[str, Figure]:
 
 def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
     """The choice of a metric, and a line for each slice, the surest first."""
-    sliced, own = sliceable(evaluation), evaluation["evaluation_id"]
+    sliced, own = list_sliceable_metrics(evaluation), evaluation["evaluation_id"]
     if other is not None:
-        sliced = {name: named_slice for name, named_slice in sliced.items() if name in sliceable(other)}
+        sliced = {
+            name: named_slice for name, named_slice in sliced.items() if name in list_sliceable_metrics(other)
+        }
     if not sliced:
         st.caption("No metric has scores of rows.")
         return
@@ -209,24 +218,27 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
     metric = st.selectbox(
         "Slices by",
         list(sliced),
-        format_func=lambda name: evaluation_title(name, evaluation["config"]),
+        format_func=lambda name: format_metric_title(name, evaluation["config"]),
         key=f"evaluation-slices-{place}",
         label_visibility="collapsed",
     )
     try:
-        listed = of_evaluation(own, metric, other["evaluation_id"] if other else "")
+        listed = read_slices(own, metric, other["evaluation_id"] if other else "")
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
     if not listed:
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
         return
-    times = scale(sliced[metric])
-    large = [named_slice for named_slice in listed if named_slice["n"] >= row_scores.LEAST]
+    times = get_display_scale(sliced[metric])
+    large = [named_slice for named_slice in listed if named_slice["n"] >= row_scores.MIN_SLICE_ROWS]
     if not large:
-        st.caption(f"Every slice of these rows has fewer than {row_scores.LEAST} rows.")
+        st.caption(f"Every slice of these rows has fewer than {row_scores.MIN_SLICE_ROWS} rows.")
         return
-    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in large]
+    lines = [
+        _build_slice_row(named_slice, sliced[metric], times, paired=other is not None)
+        for named_slice in large
+    ]
     st.dataframe(
         lines,
         hide_index=True,
@@ -234,13 +246,13 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
         column_config={"Slice": st.column_config.TextColumn(pinned=True, width="medium")},
         alt="Slices of the rows, with intervals",
     )
-    st.caption(_about(listed, other))
+    st.caption(_describe_slices(listed, other))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
-def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
+def read_slices(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
     """Slices by label, length of prompt and of the row's own answer."""
-    table = evaluations.sliced(client(), evaluation_id, metric, other)
+    table = evaluations.sliced(get_client(), evaluation_id, metric, other)
     if not table.num_rows:
         return []
 
@@ -248,36 +260,36 @@ def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[
         return np.array([np.nan if x is None else x for x in table[name].to_pylist()], float)
 
     groups = {
-        **row_scores.slices_by_value("Label", table["label"].to_pylist()),
-        **row_scores.slices_by_size("Prompt", numbers("prompt"), "characters"),
-        **row_scores.slices_by_size("Own answer", numbers("answer"), "characters"),
+        **row_scores.build_value_slices("Label", table["label"].to_pylist()),
+        **row_scores.build_size_slices("Prompt", numbers("prompt"), "characters"),
+        **row_scores.build_size_slices("Own answer", numbers("answer"), "characters"),
     }
     if other:
-        return row_scores.differences_by_slice(numbers("score"), numbers("other"), groups)
-    return row_scores.scores_by_slice(numbers("score"), groups)
+        return row_scores.compute_slice_differences(numbers("score"), numbers("other"), groups)
+    return row_scores.compute_slice_scores(numbers("score"), groups)
 
 
-def _line(
+def _build_slice_row(
     named_slice: Mapping[str, Any], figure: Figure, times: float, *, paired: bool
 ) -> dict[str, str | int]:
     where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
     test = {
-        "Told apart": _word(named_slice, figure["better"], paired),
+        "Told apart": _describe_difference(named_slice, figure["better"], paired),
         "n": named_slice["n"],
-        "q": _q(named_slice["q"]),
+        "q": _format_q_value(named_slice["q"]),
     }
     if paired:
-        return where | {"Difference": display.estimate(named_slice["gap"], scale=times)} | test
-    mean = display.estimate(named_slice["mean"], scale=times, sign=False)
+        return where | {"Difference": display.format_estimate(named_slice["gap"], scale=times)} | test
+    mean = display.format_estimate(named_slice["mean"], scale=times, sign=False)
     rest = (
         "–"
         if named_slice["rest"] is None
-        else formatting.number(times * named_slice["rest"], 1 if times == 100 else 2)
+        else formatting.format_number(times * named_slice["rest"], 1 if times == 100 else 2)
     )
     return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | test
 
 
-def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
+def _describe_difference(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
     if named_slice["q"] is None:
         return f"can't be told: {named_slice['why']}"
     if not named_slice["different"]:
@@ -286,20 +298,20 @@ def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
     return "better" if (gap > 0) == (better == "higher") else "worse"
 
 
-def _q(value: float | None) -> str:
+def _format_q_value(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _about(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
+def _describe_slices(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
     tested = sum(named_slice["q"] is not None for named_slice in listed)
-    small = sum(named_slice["n"] < row_scores.LEAST for named_slice in listed)
+    small = sum(named_slice["n"] < row_scores.MIN_SLICE_ROWS for named_slice in listed)
     left_out = f" {formatting.plural(small, 'smaller one')} left out." if small else ""
     against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
-    return plain(
+    return escape_markdown(
         f"{formatting.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
         f" for {formatting.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
         " expected to be none."
-        f" 95% intervals, each on its own; a slice has at least {row_scores.LEAST} rows, and"
+        f" 95% intervals, each on its own; a slice has at least {row_scores.MIN_SLICE_ROWS} rows, and"
         " means of fewer than"
         f" {row_scores.MIN_ROWS} are not tested.{left_out}"
     )
@@ -312,14 +324,14 @@ SHOWN = 600  # characters of a text
 def draw_rows(evaluation: Evaluation) -> None:
     """Rows in the order of one metric; those that it could not score come first."""
     config, own = evaluation["config"], evaluation["evaluation_id"]
-    scored = {f["metric"]: f for f in evaluation["figures"] if _of_rows(f)}
+    scored = {f["metric"]: f for f in evaluation["figures"] if _has_row_scores(f)}
     if not scored:
         st.caption("No metric has scores of rows.")
         return
     metric = st.selectbox(
         "Order by",
         list(scored),
-        format_func=lambda name: f"{evaluation_title(name, config)}, the worst first",
+        format_func=lambda name: f"{format_metric_title(name, config)}, the worst first",
         key=f"evaluation-order-{own}",
         label_visibility="collapsed",
     )
@@ -327,7 +339,7 @@ def draw_rows(evaluation: Evaluation) -> None:
     pages = max(1, -(-evaluation["n"] // PAGE))
     number = st.pagination(pages, key=f"evaluation-page-{own}-{metric}") if pages > 1 else 1
     try:
-        total, rows = evaluation_queries.page(own, metric, chosen["better"], PAGE, (number - 1) * PAGE)
+        total, rows = evaluation_queries.read_rows(own, metric, chosen["better"], PAGE, (number - 1) * PAGE)
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
@@ -336,7 +348,7 @@ def draw_rows(evaluation: Evaluation) -> None:
         _draw_row(row, scored, config)
 
 
-def _of_rows(figure: Figure) -> bool:
+def _has_row_scores(figure: Figure) -> bool:
     """It has a score for each row; a task of the harness has items of its own."""
     return figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
 
@@ -354,7 +366,8 @@ def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str,
             st.markdown(f"**Answer**{sure}")
             show_row_text(row["prediction"], nothing="(an empty answer)")
         scores = [
-            f"{plain(evaluation_title(name, config))} {score_text(row['scores'].get(name), figure)}"
+            f"{escape_markdown(format_metric_title(name, config))}"
+            f" {format_score(row['scores'].get(name), figure)}"
             for name, figure in scored.items()
         ]
         st.markdown(f":gray[{' · '.join(scores)}]")
@@ -365,11 +378,11 @@ def show_row_text(text: str | None, nothing: str = "(nothing)") -> None:
     show_text("–" if text is None else text, SHOWN, nothing)
 
 
-def score_text(score: RowScore | None, figure: Figure) -> str:
+def format_score(score: RowScore | None, figure: Figure) -> str:
     """One row's score, or why there is none."""
     if score is None:
         return "–"
     if score["score"] is None:
-        return f"– ({plain(score['reason'])})" if score["reason"] else "–"
-    whole = scale(figure) == 100 and score["score"] in (0.0, 1.0)
-    return formatting.number(score["score"], 0 if whole else 2)
+        return f"– ({escape_markdown(score['reason'])})" if score["reason"] else "–"
+    whole = get_display_scale(figure) == 100 and score["score"] in (0.0, 1.0)
+    return formatting.format_number(score["score"], 0 if whole else 2)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.shared.palette import BAD
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.evaluation import simulated_truth
 from store.evaluation.schemas import SimulatedRate, SimulatedTopic
 from store.evaluation.simulated_truth import TruthTable
@@ -36,27 +36,37 @@ STYLE = f"""
 """
 
 
-def rate_table(table: TruthTable, label: str, ground: str) -> str:
+def render_rate_table(table: TruthTable, label: str, ground: str) -> str:
     """A topic's matrix or list; `ground`: what is behind the table, over which heads slide."""
     sizes = [f"n {size:,}" for size in table.sizes] or ["observed"]
     rows = [
-        _row(row.name, row.wanted, row.draws, simulated_truth.cells(row, table.sizes, _cell, "<td></td>"))
+        _render_row(
+            row.name,
+            row.wanted,
+            row.draws,
+            simulated_truth.format_cells(row, table.sizes, _render_cell, "<td></td>"),
+        )
         for row in table.rows
     ]
     counted = f" by {table.unit}" if table.unit else ""
-    return _table(f"{label}{counted}", sizes, rows, ground)
+    return _render_table(f"{label}{counted}", sizes, rows, ground)
 
 
-def broken_table(broken: Sequence[tuple[str, SimulatedRate]], ground: str) -> str:
+def render_broken_table(broken: Sequence[tuple[str, SimulatedRate]], ground: str) -> str:
     """Rates out of their band, each with its topic."""
     rows = [
-        _row(f"{topic}: {rate['name']}", simulated_truth.wanted(rate), f"{rate['draws']:,}", [_cell(rate)])
+        _render_row(
+            f"{topic}: {rate['name']}",
+            simulated_truth.format_target_band(rate),
+            f"{rate['draws']:,}",
+            [_render_cell(rate)],
+        )
         for topic, rate in broken
     ]
-    return _table("What does not hold", ["observed"], rows, ground)
+    return _render_table("What does not hold", ["observed"], rows, ground)
 
 
-def _table(label: str, heads: Sequence[str], rows: Sequence[str], ground: str) -> str:
+def _render_table(label: str, heads: Sequence[str], rows: Sequence[str], ground: str) -> str:
     head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in ("what", *heads))
     return (
         f"{STYLE}<div class='tb-truth' role='region' tabindex='0' aria-label='{html.escape(label)}'"
@@ -65,14 +75,14 @@ def _table(label: str, heads: Sequence[str], rows: Sequence[str], ground: str) -
     )
 
 
-def _row(name: str, wanted: str, draws: str, cells: Sequence[str]) -> str:
+def _render_row(name: str, wanted: str, draws: str, cells: Sequence[str]) -> str:
     note = f"<small>wanted {html.escape(wanted)}, {draws} draws</small>"
     return f"<tr><th scope='row'>{html.escape(name)}{note}</th>{''.join(cells)}</tr>"
 
 
-def _cell(rate: SimulatedRate) -> str:
-    text = html.escape(simulated_truth.observed(rate))
-    tip = f"{rate['draws']:,} draws; wanted {simulated_truth.wanted(rate)}"
+def _render_cell(rate: SimulatedRate) -> str:
+    text = html.escape(simulated_truth.format_observed_share(rate))
+    tip = f"{rate['draws']:,} draws; wanted {simulated_truth.format_target_band(rate)}"
     return (
         f"<td title='{tip}'>{text}</td>" if rate["holds"] else f"<td class='off' title='{tip}'>✗ {text}</td>"
     )
@@ -93,8 +103,8 @@ def main() -> None:
         return
     _draw_head(topics)
     _draw_broken(topics)
-    words = _search().lower().split()
-    matching = [topic for topic in (_matching(topic, words) for topic in topics) if topic["rates"]]
+    words = _draw_search().lower().split()
+    matching = [topic for topic in (_filter_topic(topic, words) for topic in topics) if topic["rates"]]
     if not matching:
         st.caption("No rate is called so. Take a word away.")
     for topic in matching:
@@ -103,11 +113,11 @@ def main() -> None:
 
 def _draw_head(topics: Sequence[SimulatedTopic]) -> None:
     """What a glance should give."""
-    held, total = simulated_truth.holding(topics)
+    held, total = simulated_truth.count_holding_rates(topics)
     icon = ":green[:material/verified:]" if held == total else ":orange[:material/rule:]"
     st.subheader(f"{icon} {held:,} of {total:,} rates hold", anchor=False)
-    st.markdown(f"{simulated_truth.MEANS} Measured {simulated_truth.measured(topics)}.")
-    if note := simulated_truth.first_look(topics):
+    st.markdown(f"{simulated_truth.MEANS} Measured {simulated_truth.describe_measurement(topics)}.")
+    if note := simulated_truth.describe_subset(topics):
         st.warning(note, icon=":material/hourglass_top:")
 
 
@@ -116,22 +126,22 @@ def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
     broken = [(topic, rate) for topic in topics for rate in topic["rates"] if not rate["holds"]]
     if broken:
         st.markdown("**What does not hold**")
-        named = [(simulated_truth.title(topic), rate) for topic, rate in broken]
-        st.html(broken_table(named, _ground()))
+        named = [(simulated_truth.get_topic_title(topic), rate) for topic, rate in broken]
+        st.html(render_broken_table(named, _get_background()))
 
 
-def _search() -> str:
+def _draw_search() -> str:
     """The words that topics and rates are narrowed by, which are those of the link."""
     st.session_state[SEARCH] = st.query_params.get("text", "")
     typed = st.text_input(
         "Search", key=SEARCH, type="search", live="300ms", icon=":material/search:",
         placeholder="Search topics and rates, such as forgetting or n 30", label_visibility="collapsed",
-        on_change=_follow,
+        on_change=_update_link,
     )  # fmt: skip
     return (typed or "").strip()
 
 
-def _follow() -> None:
+def _update_link() -> None:
     """Callback: the words into the link."""
     if text := (st.session_state[SEARCH] or "").strip():
         st.query_params["text"] = text
@@ -139,11 +149,11 @@ def _follow() -> None:
         st.query_params.pop("text", None)
 
 
-def _matching(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic:
+def _filter_topic(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic:
     """The topic with those rates that have all words in its name or theirs."""
 
     def has_all(rate: SimulatedRate) -> bool:
-        text = f"{simulated_truth.title(topic)} {rate['name']}".lower()
+        text = f"{simulated_truth.get_topic_title(topic)} {rate['name']}".lower()
         return all(word in text for word in words)
 
     return {**topic, "rates": [rate for rate in topic["rates"] if has_all(rate)]}
@@ -151,20 +161,20 @@ def _matching(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic:
 
 def _draw_topic(topic: SimulatedTopic, *, searched: bool) -> None:
     """A topic's tables, drawn once it is open; open where it was searched for."""
-    held, total = simulated_truth.holding([topic])
+    held, total = simulated_truth.count_holding_rates([topic])
     icon = ":material/check:" if held == total else ":material/close:"
-    label = f"**{plain(simulated_truth.title(topic))}** {held:,} of {total:,} hold"
+    label = f"**{escape_markdown(simulated_truth.get_topic_title(topic))}** {held:,} of {total:,} hold"
     key = f"truth-{topic['topic']}" + ("-searched" if searched else "")
     with st.expander(label, icon=icon, key=key, expanded=searched, on_change="rerun") as box:
         if not box.open:
             return
-        st.markdown(plain(topic["about"]))
-        st.caption(plain(simulated_truth.stamp(topic)))
-        for table in simulated_truth.tables(topic["rates"]):
-            st.html(rate_table(table, simulated_truth.title(topic), _ground()))
+        st.markdown(escape_markdown(topic["about"]))
+        st.caption(escape_markdown(simulated_truth.describe_run(topic)))
+        for table in simulated_truth.build_tables(topic["rates"]):
+            st.html(render_rate_table(table, simulated_truth.get_topic_title(topic), _get_background()))
 
 
-def _ground() -> str:
+def _get_background() -> str:
     """The page's background."""
     theme = "dark" if st.context.theme.type == "dark" else "light"
     return str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import cached_queries
-from pages.shared.session import act, client, kept_for, plain
+from pages.shared.session import cached, escape_markdown, get_client, send_command
 from store.core.export_schemas import ModelExportRow
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
@@ -75,33 +75,33 @@ class ExportedModel:
         return ""
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def of_model(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
+@cached(cached_queries.LIVE, most=64)
+def list_exports(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
     """Newest first."""
     if run_id is not None:
-        return exports.of_run(client(), run_id)
+        return exports.of_run(get_client(), run_id)
     assert model_id is not None
     assert version is not None
-    return exports.of_version(client(), model_id, version)
+    return exports.of_version(get_client(), model_id, version)
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def verifications(export: str) -> list[Job]:
+@cached(cached_queries.LIVE, most=64)
+def list_verifications(export: str) -> list[Job]:
     """When an export was held against its model again, newest first."""
-    return exports.verifications(client(), export)
+    return exports.verifications(get_client(), export)
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def unfinished(subject: str) -> list[Job]:
+@cached(cached_queries.LIVE, most=64)
+def list_unfinished(subject: str) -> list[Job]:
     """What is being exported, and what ended without a result."""
-    return exports.unfinished(client(), subject)
+    return exports.unfinished(get_client(), subject)
 
 
-FIRST = "gguf-q8_0"  # what most people want
-OWN = ""  # rows of the run
+DEFAULT_FORM = "gguf-q8_0"  # what most people want
+CUSTOM_FORM = ""  # rows of the run
 
 
-def _title(name: str) -> str:
+def _format_title(name: str) -> str:
     form = FORMS[name]
     family = FAMILY_TITLES[form.family]
     return form.title if form.title.startswith(family) else f"{family}: {form.title}"
@@ -111,17 +111,19 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     """The fields and the button."""
     names = model.forms()
     made = {row["form"] for row in rows}
-    usual = next((name for name in (FIRST, "merged", *names) if name in names and name not in made), names[0])
+    usual = next(
+        (name for name in (DEFAULT_FORM, "merged", *names) if name in names and name not in made), names[0]
+    )
     form = st.selectbox(
         "Form",
         names,
         index=names.index(usual),
-        format_func=_title,
+        format_func=_format_title,
         key="export-form",
     )
-    st.caption(plain(FORMS[form].when))
+    st.caption(escape_markdown(FORMS[form].when))
     if why := model.refused():
-        st.caption(plain(why))
+        st.caption(escape_markdown(why))
     body: dict[str, Any] = {"subject": model.subject, "form": form}
     if form == "ollama":
         body["gguf"] = st.selectbox(
@@ -143,15 +145,15 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     if hub.strip():
         body["hub"] = hub.strip()
     if st.button("Export", type="primary", icon=":material/output:", disabled=not dataset) and (
-        act("export_model", body) is not None
+        send_command("export_model", body) is not None
     ):
         st.rerun()
 
 
 def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
     """On which rows the two are compared; whether there are any."""
-    sets = {row["dataset_id"]: row["name"] for row in cached_queries.datasets()}
-    choices = [*([OWN] if model.has_data else []), *sets]
+    sets = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
+    choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]
     if not choices:
         st.info("Import a data set first: model and export both answer its rows.", icon=":material/info:")
         return False
@@ -163,9 +165,9 @@ def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
             key="export-dataset",
         )
         most = st.number_input("At most", 8, 2_000, USUAL_ROWS, key="export-rows")
-    st.caption(export_text.rows_needed(int(most)))
+    st.caption(export_text.describe_rows_needed(int(most)))
     body["max_rows"] = int(most)
-    if chosen != OWN:
+    if chosen != CUSTOM_FORM:
         body |= {"dataset": chosen}
         body["part"] = "test" if model.has_data else "all"
     return True

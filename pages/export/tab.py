@@ -12,8 +12,8 @@ import streamlit as st
 from pages.export import form
 from pages.export.form import ExportedModel, draw_form
 from pages.shared import display, run_queries
-from pages.shared.job_progress import show_bad_end, show_live
-from pages.shared.session import act, guarded, may, plain
+from pages.shared.job_progress import show_failure, show_live
+from pages.shared.session import escape_markdown, has_right, send_command, show_errors
 from store.core.errors import NotFoundError
 from store.core.export_schemas import ModelExportRow, ModelVerifyResult
 from store.core.figure_schemas import Difference
@@ -23,7 +23,7 @@ from store.core.job_kinds import ALIVE
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
 from store.export import export_text
-from store.export.forms import FORMS, limits_of
+from store.export.forms import FORMS, get_limits
 
 TABLE = "exports-table"
 STATUS = {
@@ -32,13 +32,13 @@ STATUS = {
     "warned": display.Status("Not sure", "orange", ":material/warning:"),
     "failed": display.Status("Failed", "red", ":material/error:"),
 }
-MOST_DOWNLOAD = 512 * 2**20  # bytes that a browser is given; larger files are copied from the disk
+MAX_DOWNLOAD = 512 * 2**20  # bytes that a browser is given; larger files are copied from the disk
 
 
 def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
     """The table; the row that was clicked, else the newest."""
     state = st.dataframe(
-        [_line(row) for row in rows],
+        [_build_row(row) for row in rows],
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -58,63 +58,69 @@ def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
     return rows[picked[0]] if picked and picked[0] < len(rows) else rows[0]
 
 
-def _line(row: ModelExportRow) -> dict[str, str]:
+def _build_row(row: ModelExportRow) -> dict[str, str]:
     parity = row["parity"]
-    figure = export_text.main_figure(row)
-    name = f"Change of {export_text.metric_words(figure['metric'])}" if figure else "Change"
+    figure = export_text.get_main_figure(row)
+    name = f"Change of {export_text.format_metric_name(figure['metric'])}" if figure else "Change"
     speed = row["tokens_per_second"]
     return {
-        "Form": title(row),
+        "Form": format_title(row),
         "Parity": STATUS[row["status"]].title,
-        "Size": f"{display.size(row['model_bytes'])}, {100 * export_text.share(row):.0f}% of 16 bits",
-        "KL (nats a token)": display.estimate(parity["mean_kl"], sign=False),
-        "Same favourite token (%)": display.estimate(parity["argmax_agreement"], scale=100, sign=False),
-        "Same answers (%)": display.estimate(parity["answer_agreement"], scale=100, sign=False),
-        name: _change(figure),
+        "Size": (
+            f"{display.format_size(row['model_bytes'])},"
+            f" {100 * export_text.compute_size_share(row):.0f}% of 16 bits"
+        ),
+        "KL (nats a token)": display.format_estimate(parity["mean_kl"], sign=False),
+        "Same favourite token (%)": display.format_estimate(
+            parity["argmax_agreement"], scale=100, sign=False
+        ),
+        "Same answers (%)": display.format_estimate(parity["answer_agreement"], scale=100, sign=False),
+        name: _format_change(figure),
         "Tokens a second": "–" if speed is None else f"{speed:,.0f}",
         "n (rows)": f"{parity['prompts']:,}",
     }
 
 
-def title(row: ModelExportRow) -> str:
+def format_title(row: ModelExportRow) -> str:
     """The form, with the file of Ollama's."""
     form = FORMS[row["form"]].title
     return f"{form} ({FORMS[row['gguf']].title.removeprefix('GGUF ')})" if row["gguf"] else form
 
 
-def _change(figure: Difference | None) -> str:
+def _format_change(figure: Difference | None) -> str:
     if figure is None or figure["value"] is None:
         return "–"
-    return display.estimate(figure, reason=False)
+    return display.format_estimate(figure, reason=False)
 
 
-def draw_one(row: ModelExportRow) -> None:
+def draw_export(row: ModelExportRow) -> None:
     """One export in depth: what parity said and why, where it lies."""
     status, parity = STATUS[row["status"]], row["parity"]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(plain(title(row)), anchor=False, width="content")
+        st.subheader(escape_markdown(format_title(row)), anchor=False, width="content")
         st.badge(status.title, icon=status.icon, color=status.color)
-    st.markdown(plain(export_text.sentence(row)))
+    st.markdown(escape_markdown(export_text.describe_export(row)))
     for reason in parity["reasons"]:
-        st.markdown(f"- {plain(reason)}")
+        st.markdown(f"- {escape_markdown(reason)}")
     _draw_rendering(row)
-    limits = limits_of(row["form"], row["gguf"] or "gguf-q8_0")
+    limits = get_limits(row["form"], row["gguf"] or "gguf-q8_0")
     st.caption(
-        f"Read by {plain(parity['engine'])} in another process. The form passes up to a KL of"
+        f"Read by {escape_markdown(parity['engine'])} in another process. The form passes up to a KL of"
         f" {limits.kl[0]:g} and from {100 * limits.argmax[0]:.0f}% of the same favourite tokens, and fails"
-        f" beyond {limits.kl[1]:g} or under {100 * limits.argmax[1]:.0f}%: {limits.why}. {_longest(row)}"
+        f" beyond {limits.kl[1]:g} or under {100 * limits.argmax[1]:.0f}%: {limits.why}."
+        f" {_describe_longest(row)}"
     )
     _draw_figures(parity["figures"])
     for notice in row["notices"]:
-        st.info(plain(notice), icon=":material/info:")
+        st.info(escape_markdown(notice), icon=":material/info:")
     _draw_files(row)
 
 
-def _longest(row: ModelExportRow) -> str:
+def _describe_longest(row: ModelExportRow) -> str:
     long = row["parity"]["long"]
     if not long or not long["mean_kl"]:
         return ""
-    words = display.estimate(long["mean_kl"], sign=False)
+    words = display.format_estimate(long["mean_kl"], sign=False)
     texts = plural(long["prompts"], "longest text")
     return f"On the {texts}, up to {long['tokens']:,} tokens, the KL is {words}."
 
@@ -145,10 +151,12 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
     st.dataframe(
         [
             {
-                "Figure": f"{export_text.metric_words(each['metric'])} {display.arrow(each['better'])}",
-                "Change": _change(each),
+                "Figure": (
+                    f"{export_text.format_metric_name(each['metric'])} {display.get_arrow(each['better'])}"
+                ),
+                "Change": _format_change(each),
                 "n (rows)": f"{each['n']:,}",
-                "Seen if at least": display.detectable(each["detectable"]),
+                "Seen if at least": display.format_detectable(each["detectable"]),
             }
             for each in figures
         ],
@@ -156,21 +164,23 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
         key="exports-figures",
         alt="Change of each figure with its interval",
     )
-    named = ((export_text.metric_words(each["metric"]), each) for each in figures)
-    if reasons := display.missing_intervals(named):
-        st.caption(plain(reasons))
+    named = ((export_text.format_metric_name(each["metric"]), each) for each in figures)
+    if reasons := display.describe_missing_intervals(named):
+        st.caption(escape_markdown(reasons))
 
 
 def _draw_files(row: ModelExportRow) -> None:
     home = Home()
     folder = home.path / row["folder"]
     if not folder.is_dir():
-        st.warning(f"The folder {plain(str(folder))} is gone. Export again.", icon=":material/warning:")
+        st.warning(
+            f"The folder {escape_markdown(str(folder))} is gone. Export again.", icon=":material/warning:"
+        )
         return
-    st.caption(f"{plural(len(row['files']), 'file')} with SHA256SUMS, {display.size(row['bytes'])}:")
+    st.caption(f"{plural(len(row['files']), 'file')} with SHA256SUMS, {display.format_size(row['bytes'])}:")
     st.code(str(folder), language=None)
     if row["hub"]:
-        st.markdown(f"Pushed to {plain(row['hub'])}")
+        st.markdown(f"Pushed to {escape_markdown(row['hub'])}")
     if row["zip"]:
         _draw_zip(row["zip"])
 
@@ -181,11 +191,14 @@ def _draw_zip(name: str) -> None:
         st.caption("The zip file is gone.")
         return
     count = path.stat().st_size
-    if count > MOST_DOWNLOAD:
-        st.caption(f"The zip file is too large for a browser ({display.size(count)}): {plain(str(path))}")
+    if count > MAX_DOWNLOAD:
+        st.caption(
+            f"The zip file is too large for a browser ({display.format_size(count)}):"
+            f" {escape_markdown(str(path))}"
+        )
         return
     st.download_button(
-        f"Download the zip file ({display.size(count)})",
+        f"Download the zip file ({display.format_size(count)})",
         data=path.read_bytes,
         file_name=name,
         icon=":material/download:",
@@ -198,53 +211,53 @@ QUESTION = "In which form should it leave, and is it still the same model?"
 
 def draw_exports(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         st.header(QUESTION, anchor=False)
         if run["status"] in ALIVE:
             st.markdown(f"This run is {run['status']}. Once it has ended, its model can be exported.")
             return
-        _draw(ExportedModel.of_run(run))
+        _draw_tab(ExportedModel.of_run(run))
 
 
 def draw_version_exports(version: ModelVersion) -> None:
     """The tab of a version of a registered model."""
-    with guarded():
+    with show_errors():
         st.header(QUESTION, anchor=False)
         run = None
         if version["run_id"]:
             try:
-                run = run_queries.run(version["run_id"])
+                run = run_queries.read_current_run(version["run_id"])
             except NotFoundError:  # a version outlives its run
                 run = None
-        _draw(ExportedModel.of_version(version, run))
+        _draw_tab(ExportedModel.of_version(version, run))
 
 
-def _draw(model: ExportedModel) -> None:
-    rows = form.of_model(model.run_id, model.model_id, model.version)
-    jobs = form.unfinished(model.subject)
+def _draw_tab(model: ExportedModel) -> None:
+    rows = form.list_exports(model.run_id, model.model_id, model.version)
+    jobs = form.list_unfinished(model.subject)
     alive = [job for job in jobs if job["status"] in ALIVE]
-    _draw_lead(model, rows)
+    _draw_summary(model, rows)
     if alive:
         with st.container(border=True):
-            show_live(alive[0]["job_id"], "export", plain(alive[0]["title"]))
+            show_live(alive[0]["job_id"], "export", escape_markdown(alive[0]["title"]))
         _draw_waiting(alive[1:])
     newest = max((row["created_at"] for row in rows), default=None)
     ended = [job for job in jobs if job not in alive and (newest is None or job["created_at"] > newest)]
     if ended and not alive:
-        show_bad_end(ended[-1], "export")
-    if may("work"):
+        show_failure(ended[-1], "export")
+    if has_right("work"):
         with st.expander("Export it", expanded=not rows and not alive, icon=":material/output:"):
             draw_form(model, rows)
     if not rows:
         return
     row = draw_table(rows)
     with st.container(border=True, key="export-one"):
-        draw_one(row)
-        _draw_verified(model, row)
+        draw_export(row)
+        _draw_verification(model, row)
 
 
-def _draw_lead(model: ExportedModel, rows: list[ModelExportRow]) -> None:
+def _draw_summary(model: ExportedModel, rows: list[ModelExportRow]) -> None:
     """What a reader in a hurry takes with them."""
     if not rows:
         st.markdown(
@@ -253,9 +266,11 @@ def _draw_lead(model: ExportedModel, rows: list[ModelExportRow]) -> None:
             " figures."
         )
         return
-    best = export_text.recommended(rows)
+    best = export_text.find_recommended(rows)
     icon = ":green[:material/verified:]" if best else ":gray[:material/help:]"
-    st.subheader(f"{icon} {plain(export_text.recommendation(rows, model.forms()))}", anchor=False)
+    st.subheader(
+        f"{icon} {escape_markdown(export_text.describe_recommendation(rows, model.forms()))}", anchor=False
+    )
 
 
 def _draw_waiting(jobs: list[Job]) -> None:
@@ -265,23 +280,23 @@ def _draw_waiting(jobs: list[Job]) -> None:
     with st.expander(f"{plural(len(jobs), 'more export')} after it", icon=":material/schedule:"):
         for job in jobs:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(plain(job["title"]), width="stretch")
-                taken = may("work") and st.button("Cancel", key=f"export-cancel-{job['job_id']}")
-                if taken and act("cancel", {"job": job["job_id"]}) is not None:
+                st.markdown(escape_markdown(job["title"]), width="stretch")
+                taken = has_right("work") and st.button("Cancel", key=f"export-cancel-{job['job_id']}")
+                if taken and send_command("cancel", {"job": job["job_id"]}) is not None:
                     st.rerun()
 
 
-def _draw_verified(model: ExportedModel, row: ModelExportRow) -> None:
+def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
     """What came of looking again at the files as they lie there now, and the button that does so."""
-    jobs = form.verifications(row["job_id"])
+    jobs = form.list_verifications(row["job_id"])
     alive = [job for job in jobs if job["status"] in ALIVE]
     if alive:
-        show_live(alive[0]["job_id"], "check", plain(alive[0]["title"]))
+        show_live(alive[0]["job_id"], "check", escape_markdown(alive[0]["title"]))
     elif jobs and jobs[0]["status"] == "finished":
         _draw_outcome(jobs[0])
     elif jobs:
-        show_bad_end(jobs[0], "check")
-    if not may("work"):
+        show_failure(jobs[0], "check")
+    if not has_right("work"):
         return
     with st.container(horizontal=True):
         body = {"export": row["job_id"], "subject": model.subject, "checkpoint": row["checkpoint"]}
@@ -292,7 +307,7 @@ def _draw_verified(model: ExportedModel, row: ModelExportRow) -> None:
             disabled=bool(alive),
             help="Holds the files as they lie there now against the model. One that came back from somebody"
             f" else: tunebench model verify FOLDER --against {model.title}",
-        ) and (act("verify_model", body) is not None):
+        ) and (send_command("verify_model", body) is not None):
             st.rerun()
         _draw_delete(row)
 
@@ -302,17 +317,18 @@ def _draw_outcome(job: Job) -> None:
     status = STATUS[result["parity"]["status"]]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"**Verified again**, {display.ago(job['ended_at'])}: {plain(export_text.verified(result))}"
+            f"**Verified again**, {display.format_ago(job['ended_at'])}:"
+            f" {escape_markdown(export_text.describe_verification(result))}"
         )
         st.badge(status.title, icon=status.icon, color=status.color)
     for reason in result["parity"]["reasons"]:
-        st.markdown(f"- {plain(reason)}")
+        st.markdown(f"- {escape_markdown(reason)}")
 
 
 def _draw_delete(row: ModelExportRow) -> None:
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("The files are removed from this machine. What was pushed or copied stays.")
         if st.button("Delete this export", key=f"export-delete-{row['job_id']}", type="primary") and (
-            act("delete_export", {"export": row["job_id"]}, "The export is deleted.") is not None
+            send_command("delete_export", {"export": row["job_id"]}, "The export is deleted.") is not None
         ):
             st.rerun()

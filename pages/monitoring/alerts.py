@@ -14,25 +14,25 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engine.evaluation.statistics.intervals import wilson_interval
-from engine.monitoring.drift import WATCHED
+from engine.monitoring.drift import WATCHED_SIGNALS
 from engine.monitoring.sequential_tests import PACES
 from pages.monitoring import monitor_queries
 from pages.shared import display, meters
-from pages.shared.charts import PLOT, empty_figure
-from pages.shared.deployment import alert_title, draw_improve_link
+from pages.shared.charts import PLOT, build_empty_figure
+from pages.shared.deployment import draw_improve_link, format_alert_title
 from pages.shared.palette import BAD, BASE, VALIDATION
-from pages.shared.session import act, may, plain, redraw
-from store.core.formatting import number, percent, perplexity, plural
+from pages.shared.session import escape_markdown, has_right, redraw, send_command
+from store.core.formatting import format_number, format_perplexity, percent, plural
 from store.core.monitoring_schemas import Monitor, MonitorAlert, WatchedName
 from store.monitoring import monitors
 from store.monitoring.config import MonitorSettings
 from store.monitoring.traffic import (
     RELATIVE_ERROR,
-    BehindAlert,
+    AlertRequest,
     TrafficPoint,
     VersionTraffic,
     Window,
-    readable_name,
+    format_category_name,
 )
 
 ROLES = {
@@ -49,16 +49,16 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
     if not versions:
         st.caption("No request in this window. Choose a longer one.")
         return
-    settings = monitors.settings(monitor)
-    st.html(meters.facts(_facts(versions, settings)))
-    points = monitor_queries.points(monitor["endpoint_id"], window)
+    settings = monitors.get_settings(monitor)
+    st.html(meters.render_facts(_list_facts(versions, settings)))
+    points = monitor_queries.list_traffic_points(monitor["endpoint_id"], window)
     left, right = st.columns(2)
     with left:
-        st.plotly_chart(request_chart(points), key="monitor-requests", config=PLOT)
+        st.plotly_chart(plot_requests(points), key="monitor-requests", config=PLOT)
     with right:
-        st.plotly_chart(latency_chart(points, settings), key="monitor-latency", config=PLOT)
+        st.plotly_chart(plot_latency(points, settings), key="monitor-latency", config=PLOT)
     for row in versions:
-        st.markdown(_version(row))
+        st.markdown(_format_version(row))
     st.caption(
         f"Times are within {percent(RELATIVE_ERROR)} of the exact ones; they are of requests that were"
         f" answered."
@@ -66,7 +66,7 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
     )
 
 
-def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> list[tuple[str, str, str]]:
+def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> list[tuple[str, str, str]]:
     seen = [row for row in versions if row["role"] != "shadow"] or list(versions)
     requests, errors = (sum(row[name] for row in seen) for name in ("requests", "errors"))
     refused, answered = sum(row["refused"] for row in seen), [row for row in seen if row["p50"] is not None]
@@ -74,37 +74,41 @@ def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> lis
         sum(row[name] for row in versions) for name in ("prompt_tokens", "completion_tokens")
     )
     taken = requests - refused
-    failed = _failed(errors, taken) if taken else ("Failed", "–", "no model was asked")
+    failed = _build_failure_fact(errors, taken) if taken else ("Failed", "–", "no model was asked")
     main = max(answered, key=lambda row: row["requests"], default=None)
     rests_on = f"{main['version']}, n {main['requests'] - main['errors'] - main['refused']:,}" if main else ""
     return [
-        ("Requests", display.count(requests), f"{refused:,} of them refused" if refused else ""),
+        ("Requests", display.format_count(requests), f"{refused:,} of them refused" if refused else ""),
         failed,
-        ("Half answer within", seconds(main["p50"]) if main else "–", rests_on),
-        ("95 of 100 within", seconds(main["p95"]) if main else "–", rests_on),
-        ("First token, half", seconds(main["first_token_p50"]) if main else "–", ""),
-        ("Tokens", display.count(prompt + completion), f"{display.count(completion)} of them written"),
-        _cost(prompt, completion, settings),
-        *_calls(seen),
+        ("Half answer within", format_seconds(main["p50"]) if main else "–", rests_on),
+        ("95 of 100 within", format_seconds(main["p95"]) if main else "–", rests_on),
+        ("First token, half", format_seconds(main["first_token_p50"]) if main else "–", ""),
+        (
+            "Tokens",
+            display.format_count(prompt + completion),
+            f"{display.format_count(completion)} of them written",
+        ),
+        _build_cost_fact(prompt, completion, settings),
+        *_list_call_facts(seen),
     ]
 
 
-def _calls(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
+def _list_call_facts(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
     """Nothing where no functions were called."""
     calls, invalid = (sum(row[name] for row in seen) for name in ("calls", "invalid_calls"))
     if not calls and not invalid:
         return []
-    return [("Function calls", display.count(calls), f"{plural(invalid, 'mistake')} in calls")]
+    return [("Function calls", display.format_count(calls), f"{plural(invalid, 'mistake')} in calls")]
 
 
-def _failed(errors: int, taken: int) -> tuple[str, str, str]:
+def _build_failure_fact(errors: int, taken: int) -> tuple[str, str, str]:
     """Of the requests that were not refused, one at least."""
     share = wilson_interval(errors, taken)
     low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
     return "Failed", percent(errors / taken), f"{errors:,} of {taken:,}; 95% interval {low} to {high}"
 
 
-def _cost(prompt: int, completion: int, settings: MonitorSettings) -> tuple[str, str, str]:
+def _build_cost_fact(prompt: int, completion: int, settings: MonitorSettings) -> tuple[str, str, str]:
     if settings.price_of_prompt is None and settings.price_of_completion is None:
         return "Cost", "–", "set prices below"
     read, written = settings.price_of_prompt or 0.0, settings.price_of_completion or 0.0
@@ -112,27 +116,27 @@ def _cost(prompt: int, completion: int, settings: MonitorSettings) -> tuple[str,
     return "Cost", f"{cost:,.2f} {settings.currency}", "by the prices below, shadows too"
 
 
-def seconds(value: float | None) -> str:
+def format_seconds(value: float | None) -> str:
     """ "340 ms", "1.2 s"."""
     if value is None:
         return "–"
     return f"{1_000 * value:.0f} ms" if value < 0.995 else f"{value:.1f} s"
 
 
-def _version(row: VersionTraffic) -> str:
+def _format_version(row: VersionTraffic) -> str:
     if not row["version"]:
         return f"Refused before any model was asked: {plural(row['requests'], 'request')}"
-    times = f", half within {seconds(row['p50'])}, 95 of 100 within {seconds(row['p95'])}"
+    times = f", half within {format_seconds(row['p50'])}, 95 of 100 within {format_seconds(row['p95'])}"
     failed = f", {plural(row['errors'], 'failure')}" if row["errors"] else ""
     return (
-        f"**{plain(row['version'])}** {ROLES.get(row['role'], plain(row['role']))}:"
+        f"**{escape_markdown(row['version'])}** {ROLES.get(row['role'], escape_markdown(row['role']))}:"
         f" {plural(row['requests'], 'request')}{failed}{times if row['p50'] is not None else ''}"
     )
 
 
-def request_chart(points: Sequence[TrafficPoint]) -> go.Figure:
+def plot_requests(points: Sequence[TrafficPoint]) -> go.Figure:
     """Requests by step, refused ones in grey on top of those answered, and failed ones in red."""
-    figure = _figure("Requests", "Requests")
+    figure = _build_figure("Requests", "Requests")
     times = [point["at"] for point in points]
     failed, refused = ([point[key] for point in points] for key in ("errors", "refused"))
     answered = [point["requests"] - point["errors"] - point["refused"] for point in points]
@@ -146,9 +150,9 @@ def request_chart(points: Sequence[TrafficPoint]) -> go.Figure:
     return figure
 
 
-def latency_chart(points: Sequence[TrafficPoint], settings: MonitorSettings) -> go.Figure:
+def plot_latency(points: Sequence[TrafficPoint], settings: MonitorSettings) -> go.Figure:
     """The median and the 95th percentile by step, with the limit where there is one."""
-    figure = _figure("Time to the whole answer", "Seconds")
+    figure = _build_figure("Time to the whole answer", "Seconds")
     times = [point["at"] for point in points]
     for name, key, color in (("95 of 100 within", "p95", BASE), ("Half within", "p50", VALIDATION)):
         values = [point["p95"] if key == "p95" else point["p50"] for point in points]
@@ -162,8 +166,8 @@ def latency_chart(points: Sequence[TrafficPoint], settings: MonitorSettings) -> 
     return figure
 
 
-def _figure(title: str, axis: str) -> go.Figure:
-    figure = empty_figure(title, axis, height=260, x_title="")
+def _build_figure(title: str, axis: str) -> go.Figure:
+    figure = build_empty_figure(title, axis, height=260, x_title="")
     figure.update_xaxes(title=None, nticks=6)
     return figure
 
@@ -184,16 +188,16 @@ def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
 
 
 def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
-    st.markdown(f":red[:material/notifications_active:] **{alert_title(alert)}**")
-    st.markdown(plain(alert["reason"]))
-    st.markdown(f":material/lightbulb: {plain(alert['advice'])}")
-    if may("work"):  # what callers wrote
-        rows = _behind(monitor, alert)
+    st.markdown(f":red[:material/notifications_active:] **{format_alert_title(alert)}**")
+    st.markdown(escape_markdown(alert["reason"]))
+    st.markdown(f":material/lightbulb: {escape_markdown(alert['advice'])}")
+    if has_right("work"):  # what callers wrote
+        rows = _list_alert_requests(monitor, alert)
         with st.expander(f"The requests behind it ({len(rows)})", icon=":material/list:"):
             _draw_rows(alert, rows)
     now = datetime.now(UTC).replace(tzinfo=None)
-    st.caption(f"Raised {display.ago(alert['raised_at'], now)}.")
-    if may("work"):
+    st.caption(f"Raised {display.format_ago(alert['raised_at'], now)}.")
+    if has_right("work"):
         if alert["kind"] in ("drift", "quality"):
             st.page_link(
                 "pages/monitoring/monitor.py",
@@ -201,13 +205,13 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
                 icon=":material/label:",
                 query_params={"endpoint": alert["endpoint_id"], "tab": "label", "alert": alert["alert_id"]},
             )
-        for model in monitor_queries.served_models(alert["endpoint_id"]):
-            label = f"Improve {plain(model)} on these requests"
+        for model in monitor_queries.list_served_models(alert["endpoint_id"]):
+            label = f"Improve {escape_markdown(model)} on these requests"
             draw_improve_link(model, label, feedback=alert["endpoint_id"], alert=alert["alert_id"])
-        _draw_seen(alert)
+        _draw_acknowledgement(alert)
 
 
-def _draw_seen(alert: MonitorAlert) -> None:
+def _draw_acknowledgement(alert: MonitorAlert) -> None:
     key = alert["alert_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         outcome = "same_reference"
@@ -223,103 +227,106 @@ def _draw_seen(alert: MonitorAlert) -> None:
         note = st.text_input("Note", key=f"note-{key}", placeholder="What was found, or done", width=320)
         if st.button("I have seen it", key=f"seen-{key}", type="primary", icon=":material/check:"):
             body = {"alert": key, "outcome": outcome, "note": note or ""}
-            if act("acknowledge_alert", body, "It is noted with your name.") is not None:
+            if send_command("acknowledge_alert", body, "It is noted with your name.") is not None:
                 redraw()
 
 
-def _behind(monitor: Monitor, alert: MonitorAlert) -> list[BehindAlert]:
+def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertRequest]:
     """Of drift those least like the reference; else those that failed, took longest, or were not liked."""
     endpoint_id = alert["endpoint_id"]
     if alert["kind"] in ("errors", "latency"):
-        return monitor_queries.troubled(endpoint_id, alert["since"], alert["kind"])
+        return monitor_queries.list_troubled_requests(endpoint_id, alert["since"], alert["kind"])
     if alert["kind"] == "quality" and alert["subject"] == "candidate":
-        return monitor_queries.bad_of_candidate(endpoint_id, alert["since"])
+        return monitor_queries.list_bad_candidate_requests(endpoint_id, alert["since"])
     if alert["kind"] == "quality" and alert["subject"] in ("bias", "bias-start"):
         return []  # its rows are those of the check
     if alert["kind"] == "quality":
-        return monitor_queries.thumbs_down(endpoint_id, datetime(1970, 1, 1))
+        return monitor_queries.list_disliked_requests(endpoint_id, datetime(1970, 1, 1))
     if alert["first_place"] is None or alert["last_place"] is None or monitor["reference"] is None:
         return []
     name = cast(WatchedName, alert["subject"])
     places = alert["first_place"], alert["last_place"] + AFTER
     facts = monitor["reference"]["values"].get(name)
     end = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
-    counts = monitor_queries.counts(endpoint_id, Window(alert["since"], end)).get(name)
+    counts = monitor_queries.count_signals(endpoint_id, Window(alert["since"], end)).get(name)
     if facts is None or counts is None:
         return []
-    if WATCHED[name].is_category:
-        grown = _grown(dict(zip(facts["names"], facts["counts"], strict=True)), counts["names"])
-        return monitor_queries.with_names(endpoint_id, name, places, grown)
-    before = _mean(dict(zip(facts["bins"], facts["counts"], strict=True)))
-    order = "DESC" if _mean(counts["bins"]) >= before else "ASC"
-    return monitor_queries.extremes(endpoint_id, name, places, order)
+    if WATCHED_SIGNALS[name].is_category:
+        grown = _find_grown_names(dict(zip(facts["names"], facts["counts"], strict=True)), counts["names"])
+        return monitor_queries.list_requests_with_names(endpoint_id, name, places, grown)
+    before = _compute_mean(dict(zip(facts["bins"], facts["counts"], strict=True)))
+    order = "DESC" if _compute_mean(counts["bins"]) >= before else "ASC"
+    return monitor_queries.list_extreme_requests(endpoint_id, name, places, order)
 
 
-def _grown(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
+def _find_grown_names(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
     """The names of which there is a larger share, the one that grew most first."""
     n, m = max(1, sum(before.values())), max(1, sum(after.values()))
     growth = {name: after[name] / m - before.get(name, 0) / n for name in after}
     return tuple(sorted((name for name in growth if growth[name] > 0), key=lambda name: -growth[name])[:3])
 
 
-def _mean(counts: Mapping[int, int]) -> float:
+def _compute_mean(counts: Mapping[int, int]) -> float:
     return sum(place * n for place, n in counts.items()) / max(1, sum(counts.values()))
 
 
-def _draw_rows(alert: MonitorAlert, rows: Sequence[BehindAlert]) -> None:
+def _draw_rows(alert: MonitorAlert, rows: Sequence[AlertRequest]) -> None:
     if not rows:
         st.caption("None of them is in the log any more, or their texts are not kept.")
         return
     for row in rows:
-        value = _value(alert, row)
-        head = f"{row['asked_at']:%d %b %H:%M} · {plain(row['version'])}{f' · {value}' if value else ''}"
-        st.markdown(f"**{head}**  \n{plain(_asked(row))}")
+        value = _format_value(alert, row)
+        head = (
+            f"{row['asked_at']:%d %b %H:%M} ·"
+            f" {escape_markdown(row['version'])}{f' · {value}' if value else ''}"
+        )
+        st.markdown(f"**{head}**  \n{escape_markdown(_format_prompt(row))}")
         if row["output"]:
-            st.caption(f"→ {plain(_cut(row['output']))}")
+            st.caption(f"→ {escape_markdown(_truncate(row['output']))}")
 
 
-def _value(alert: MonitorAlert, row: BehindAlert) -> str:
+def _format_value(alert: MonitorAlert, row: AlertRequest) -> str:
     if alert["kind"] == "quality":
-        return plain(_cut(row["category"] or ""))
+        return escape_markdown(_truncate(row["category"] or ""))
     if alert["kind"] in ("errors", "latency"):
-        return plain(row["category"]) if row["category"] else seconds(row["value"])
-    watched = WATCHED[cast(WatchedName, alert["subject"])]
+        return escape_markdown(row["category"]) if row["category"] else format_seconds(row["value"])
+    watched = WATCHED_SIGNALS[cast(WatchedName, alert["subject"])]
     if row["category"] is not None:
-        return plain(readable_name(watched.name, row["category"]))
+        return escape_markdown(format_category_name(watched.name, row["category"]))
     value = row["value"] or 0.0
     if watched.scale == "length":
         return f"{value:,.0f} characters"
     if watched.scale == "perplexity":
-        return f"perplexity {perplexity(math.exp(value))}"
-    return percent(value) if watched.scale == "share" else number(value, 2)
+        return f"perplexity {format_perplexity(math.exp(value))}"
+    return percent(value) if watched.scale == "share" else format_number(value, 2)
 
 
-def _asked(row: BehindAlert) -> str:
+def _format_prompt(row: AlertRequest) -> str:
     if row["messages"] is None:
         return "(its text was not kept)"
     turns = [turn for turn in json.loads(row["messages"]) if isinstance(turn, dict)]
     content = turns[-1].get("content") if turns else ""
-    return _cut(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
+    return _truncate(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= SHORT else f"{line[:SHORT]} …"
 
 
 def draw_past_alerts(endpoint_id: str) -> None:
     """Those that somebody has seen, with their name."""
-    past = monitor_queries.past_alerts(endpoint_id)
+    past = monitor_queries.list_past_alerts(endpoint_id)
     if not past:
         return
     with st.expander(f"Alerts that were seen ({len(past)})", icon=":material/history:"):
         for alert in past:
-            title = alert_title(alert)
-            note = f" “{plain(alert['note'])}”" if alert["note"] else ""
+            title = format_alert_title(alert)
+            note = f" “{escape_markdown(alert['note'])}”" if alert["note"] else ""
             outcome = f" {OUTCOMES[alert['outcome']].partition(':')[0]}." if alert["outcome"] else ""
             st.markdown(
                 f"**{title}** on {alert['raised_at']:%d %b %Y %H:%M} UTC, seen by"
-                f" {plain(alert['acknowledged_by_name'] or '')} on"
+                f" {escape_markdown(alert['acknowledged_by_name'] or '')} on"
                 f" {alert['acknowledged_at']:%d %b %Y %H:%M} UTC."
                 f"{outcome}{note}"
             )

@@ -10,30 +10,38 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from engine.monitoring.drift import WATCHED, threshold
+from engine.monitoring.drift import WATCHED_SIGNALS, compute_log_threshold
 from engine.monitoring.endpoint_status import (
-    WORDS,
+    STATUS_LABELS,
     DriftLine,
-    Standing,
-    drift_lines,
-    pace_lines,
-    pace_reference_line,
-    reference_line,
+    DriftStatus,
+    build_pace_lines,
+    build_status_lines,
+    describe_pace_reference,
+    describe_reference,
 )
-from engine.monitoring.sequential_tests import MARGIN, PACES, pace_threshold
-from engine.monitoring.text import compared_outcome, holds, kept_note, look_line, moment, odds, points
+from engine.monitoring.sequential_tests import MARGIN, PACES, compute_pace_threshold
+from engine.monitoring.text import (
+    describe_deletion,
+    describe_look,
+    describe_outcome,
+    format_odds,
+    format_points,
+    format_time,
+    is_conclusive,
+)
 from pages.monitoring import monitor_queries
 from pages.shared import palette
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.formatting import percent, plural
-from store.core.monitoring_schemas import ArmSeen, ArmsLook, Monitor, OutcomeKind, SideBySide
+from store.core.monitoring_schemas import ArmComparison, ArmSummary, Monitor, OutcomeKind, SideBySide
 from store.monitoring import monitors
-from store.monitoring.config import DEAR
+from store.monitoring.config import EXPENSIVE
 from store.monitoring.monitors import ReferenceRows
-from store.monitoring.side_by_side import Labelled
-from store.monitoring.traffic import Window, readable_name
+from store.monitoring.side_by_side import LabelCounts
+from store.monitoring.traffic import Window, format_category_name
 
-INKS: dict[Standing, str] = {
+ANSWER_STYLES: dict[DriftStatus, str] = {
     "alarm": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor); font-weight: 600",
     "held": "font-weight: 600",
     "quiet": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
@@ -60,17 +68,23 @@ font-size: .84rem}
 """
 
 
-def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
+def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
     """Each watched value, with what the window is like."""
-    counts = monitor_queries.counts(monitor["endpoint_id"], window)
+    counts = monitor_queries.count_signals(monitor["endpoint_id"], window)
     seen = {
-        name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
+        name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
+        for name, each in counts.items()
     }
-    settings = monitors.settings(monitor)
+    settings = monitors.get_settings(monitor)
     return [
-        *pace_lines(monitor["pace"]),
-        *drift_lines(
-            settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha, readable_name
+        *build_pace_lines(monitor["pace"]),
+        *build_status_lines(
+            settings.watched,
+            monitor["states"],
+            monitor["reference"],
+            seen,
+            settings.alpha,
+            format_category_name,
         ),
     ]
 
@@ -78,23 +92,23 @@ def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     """The table, what it rests on, and what it promises."""
     st.subheader("Has anything changed?", anchor=False)
-    settings = monitors.settings(monitor)
+    settings = monitors.get_settings(monitor)
     taken = 0
     if monitor["reference"] is None and settings.reference in ("first", "window"):
         which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
-        taken = monitor_queries.reference_count(monitor["endpoint_id"], which)
-    st.caption(reference_line(monitor["reference"], settings.reference, taken, settings.reference_rows))
-    st.caption(pace_reference_line(monitor["pace"], settings.reference_rows))
+        taken = monitor_queries.count_reference_rows(monitor["endpoint_id"], which)
+    st.caption(describe_reference(monitor["reference"], settings.reference, taken, settings.reference_rows))
+    st.caption(describe_pace_reference(monitor["pace"], settings.reference_rows))
     is_there = monitor["reference"] is not None
-    st.html(drift_table([line for line in lines if is_there or line.name in PACES]))
-    if monitor["base_look"] is not None and DEAR in settings.watched:
-        st.caption(plain(look_line(monitor["base_look"])))
+    st.html(render_drift_table([line for line in lines if is_there or line.name in PACES]))
+    if monitor["base_look"] is not None and EXPENSIVE in settings.watched:
+        st.caption(escape_markdown(describe_look(monitor["base_look"])))
     waiting = monitor["next_place"] - monitor["measured_place"]
     if monitor["reference"] is not None and waiting:
         verb = "waits" if waiting == 1 else "wait"
         st.caption(f":material/hourglass_top: {plural(waiting, 'request')} {verb} to be measured.")
     together = f"{100 * settings.alpha:g}%"
-    limit = odds(threshold(settings.alpha, len(settings.watched)))
+    limit = format_odds(compute_log_threshold(settings.alpha, len(settings.watched)))
     watched = plural(len(settings.watched), "watched value")
     with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):
         st.markdown(
@@ -112,7 +126,8 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
             " alarm at once, and hours whose requests are unlike these rows raise it too. After an"
             " alarm that somebody has acknowledged, the promise begins anew.\n\n"
             "Times and failures wait for no day, as a margin takes the place of days: evidence of"
-            f" {odds(pace_threshold(settings.alpha))} is an alarm. As long as half of the answers take at"
+            f" {format_odds(compute_pace_threshold(settings.alpha))} is an alarm. As long as half"
+            " of the answers take at"
             f" most {MARGIN:g} times as long as in the reference, and no more fail than it can’t rule out,"
             f" an alarm of the two ever comes with a chance of at most {together}, also with cycles, bursts"
             " and heavy tails. Each minute counts once. At 5,000 requests a day four times as slow is told"
@@ -125,18 +140,18 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
         )
 
 
-def drift_table(lines: Sequence[DriftLine]) -> str:
+def render_drift_table(lines: Sequence[DriftLine]) -> str:
     """HTML: a line for each watched value, the alarms first."""
     order = {"alarm": 0, "held": 1, "quiet": 2, "collecting": 3, "unwatched": 4}
-    rows = "".join(_drift_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
+    rows = "".join(_render_drift_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
     heads = ("Watched", "State", "Evidence now", "Tested on", "In this window, beside the reference")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _drift_row(line: DriftLine) -> str:
-    state = WORDS[line.standing]
-    since = f"<div class='tb-note'>since {html.escape(moment(line.since))}</div>" if line.since else ""
+def _render_drift_row(line: DriftLine) -> str:
+    state = STATUS_LABELS[line.standing]
+    since = f"<div class='tb-note'>since {html.escape(format_time(line.since))}</div>" if line.since else ""
     tested = f"{line.tested:,} after {line.reference:,}"
     if line.standing == "collecting":
         tested = f"{line.reference:,} of {line.wanted:,} for its reference"
@@ -147,7 +162,8 @@ def _drift_row(line: DriftLine) -> str:
     )
     text = html.escape(line.note or line.window or "–")
     return (
-        f"<tr><td><b>{html.escape(line.title)}</b></td><td style='{INKS[line.standing]}'>{state}{since}</td>"
+        f"<tr><td><b>{html.escape(line.title)}</b></td><td"
+        f" style='{ANSWER_STYLES[line.standing]}'>{state}{since}</td>"
         f"<td class='figure' data-label='Evidence'>{line.evidence}{strongest}</td>"
         f"<td class='figure' data-label='Tested on'>{tested if line.wanted else '–'}</td><td>{text}</td></tr>"
     )
@@ -162,7 +178,7 @@ KINDS: dict[str, tuple[OutcomeKind, ...]] = {
     "candidate": ("labels", "thumbs", "errors"),
     "shadow": ("labels",),
 }
-NONE_YET = {
+NO_OUTCOMES = {
     "labels": "no label yet: send them to `POST /v1/feedback` as they become known",
     "thumbs": "no thumb yet",
     "errors": "not enough requests yet",
@@ -187,7 +203,7 @@ the live version had to give in the candidate's place counts as a failure of the
 
 def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
     """A table for each pair; nothing where there is none. keep_days: how long requests are kept."""
-    pairs = monitor_queries.side_by_side(endpoint_id)
+    pairs = monitor_queries.list_paired_versions(endpoint_id)
     if not pairs:
         return
     st.subheader("Is the candidate better?", anchor=False)
@@ -197,19 +213,19 @@ def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
         st.markdown(PROMISE)
 
 
-def _draw_pair(pair: SideBySide, labelled: Labelled | None, keep_days: int) -> None:
+def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -> None:
     what = "of the callers" if pair["role"] == "candidate" else "of the requests copied, answers unseen"
     st.markdown(
-        f"**{plain(pair['other'])}**, {pair['role']} with {percent(pair['share'])} {what}, beside"
-        f" **{plain(pair['live'])}**"
+        f"**{escape_markdown(pair['other'])}**, {pair['role']} with {percent(pair['share'])} {what}, beside"
+        f" **{escape_markdown(pair['live'])}**"
     )
     if pair["since"] is None or labelled is None:
         st.caption(f"The {pair['role']} has not answered yet.")
         return
     looks = pair["looks"]
     if looks:
-        st.html(pair_table(pair))
-    missing = [f"{TITLES[kind]}: {NONE_YET[kind]}" for kind in KINDS[pair["role"]] if kind not in looks]
+        st.html(render_pair_table(pair))
+    missing = [f"{TITLES[kind]}: {NO_OUTCOMES[kind]}" for kind in KINDS[pair["role"]] if kind not in looks]
     left_out = max((look["left_out"] for look in looks.values()), default=0)
     if left_out:
         missing.append(f"{plural(left_out, 'live answer')} to callers of the candidate left out")
@@ -217,32 +233,32 @@ def _draw_pair(pair: SideBySide, labelled: Labelled | None, keep_days: int) -> N
         missing.append(f"labels of {labelled['labelled']:,} of {plural(labelled['answers'], 'answer')}")
     if labelled["without_caller"]:
         missing.append(f"{plural(labelled['without_caller'], 'answer')} without a caller in no comparison")
-    if note := kept_note(pair, keep_days, datetime.now(UTC).replace(tzinfo=None)):
+    if note := describe_deletion(pair, keep_days, datetime.now(UTC).replace(tzinfo=None)):
         missing.append(note)
     since = f"Answers since {pair['since']:%d %b %H:%M} UTC count."
     st.caption(" · ".join([since, *missing]))
 
 
-def pair_table(pair: SideBySide) -> str:
+def render_pair_table(pair: SideBySide) -> str:
     """HTML: a row for each kind of outcome that was looked at."""
-    rows = "".join(_candidate_row(pair, kind, pair["looks"][kind]) for kind in KINDS[pair["role"]]
+    rows = "".join(_render_candidate_row(pair, kind, pair["looks"][kind]) for kind in KINDS[pair["role"]]
                    if kind in pair["looks"])  # fmt: skip
     heads = ("Good answers", "Live", pair["role"].capitalize(), "Difference", "")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmsLook) -> str:
-    word, rest = compared_outcome(pair, kind, look)
-    sure = look["sure"] if holds(look) else None
-    ink = INKS["collecting" if not sure else "quiet" if sure["verdict"] == "better" else "alarm"]
-    difference = points(look["difference"]) if look["difference"]["low"] is not None else "–"
+def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparison) -> str:
+    word, rest = describe_outcome(pair, kind, look)
+    sure = look["sure"] if is_conclusive(look) else None
+    ink = ANSWER_STYLES["collecting" if not sure else "quiet" if sure["verdict"] == "better" else "alarm"]
+    difference = format_points(look["difference"]) if look["difference"]["low"] is not None else "–"
     if pair["role"] == "shadow":
         counted = f"{plural(look['live']['answers'], 'pair')}, {plural(look['live']['callers'], 'caller')}"
         arms = f"<td class='figure' data-label='Same requests' colspan='2'>{counted}</td>"
     else:
         arms = "".join(
-            f"<td class='figure' data-label='{name}'>{_arm(arm)}</td>"
+            f"<td class='figure' data-label='{name}'>{_format_arm(arm)}</td>"
             for name, arm in (("Live", look["live"]), (pair["role"].capitalize(), look["other"]))
         )
     return (
@@ -253,7 +269,7 @@ def _candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmsLook) -> str:
     )
 
 
-def _arm(arm: ArmSeen) -> str:
+def _format_arm(arm: ArmSummary) -> str:
     share = "–" if arm["share"] is None else percent(arm["share"])
     rest = f"{plural(arm['callers'], 'caller')}, {plural(arm['answers'], 'answer')}"
     return f"{share}<div class='tb-note'>{rest}</div>"

@@ -7,19 +7,25 @@ from typing import Any
 
 import streamlit as st
 
-from engine.monitoring.labelling import NextToLabel, RequestToLabel, empty_advice, headline, order_words
+from engine.monitoring.labelling import (
+    LabelQueue,
+    RequestToLabel,
+    describe_empty_queue,
+    describe_label_queue,
+    describe_order,
+)
 from pages.monitoring import monitor_queries
-from pages.shared.session import act, client, is_for_members, plain
+from pages.shared.session import escape_markdown, get_client, require_member, send_command
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
 from store.core.rating_schemas import RatingProtocol
 from store.jobs import job_queue
 from store.monitoring.monitors import EndpointName
-from store.rating.config import MOST_REQUESTS
+from store.rating.config import MAX_REQUESTS
 from store.rating.templates import LABEL_INSTRUCTION, PROTOCOL_CAPTIONS, PROTOCOL_TITLES
 
-OFFERED: tuple[RatingProtocol, ...] = ("label", "correction", "pass_fail", "pairwise")
-DEFAULT = 50
+OFFERED_PROTOCOLS: tuple[RatingProtocol, ...] = ("label", "correction", "pass_fail", "pairwise")
+DEFAULT_COUNT = 50
 SHOWN = 100  # rows of the table
 POLL_SECONDS, WAIT_SECONDS = 0.3, 30.0
 INSTRUCTIONS: dict[RatingProtocol, str] = {
@@ -28,7 +34,7 @@ INSTRUCTIONS: dict[RatingProtocol, str] = {
     "pass_fail": "Is this answer good enough to be given to the person who asked?",
     "pairwise": "Which answer would you rather get, had you asked this?",
 }
-HONEST = (
+SELECTION_NOTE = (
     "The listed ones are hard on purpose: what people say of them is no figure of all requests. The random"
     " ones can judge."
 )
@@ -36,21 +42,21 @@ HONEST = (
 
 def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
     """The tab."""
-    if not is_for_members("read what callers wrote, and have people label it"):
+    if not require_member("read what callers wrote, and have people label it"):
         return
     endpoint_id, alert = endpoint["endpoint_id"], st.query_params.get("alert", "")
-    window = None if alert else monitor_queries.window_of(endpoint_id, window_name)
+    window = None if alert else monitor_queries.build_window(endpoint_id, window_name)
     if alert:
-        _draw_of_alert()
+        _draw_alert_filter()
     asked: RatingProtocol | None = st.session_state.get("label-protocol")
-    upcoming = monitor_queries.next_to_label(endpoint_id, window, alert, asked)
+    upcoming = monitor_queries.list_next_to_label(endpoint_id, window, alert, asked)
     st.subheader("What should be labelled next?", anchor=False)
     with st.container(border=True, gap="xsmall", key="label-top"):
         icon = ":green[:material/label:]" if upcoming.different else ":gray[:material/label_off:]"
-        st.markdown(f"{icon} **{headline(upcoming)}**")
-        st.caption(plain(_beside(upcoming)))
+        st.markdown(f"{icon} **{describe_label_queue(upcoming)}**")
+        st.caption(escape_markdown(_describe_excluded(upcoming)))
     if not upcoming.different:
-        st.markdown(empty_advice(upcoming))
+        st.markdown(describe_empty_queue(upcoming))
         if asked:
             _choose_protocol(upcoming.protocol)
         return
@@ -58,7 +64,7 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
     _draw_table(upcoming)
 
 
-def _draw_of_alert() -> None:
+def _draw_alert_filter() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(":material/notifications: Only the requests behind one alert.", width="content")
         if st.button("All requests", type="tertiary", key="label-all"):
@@ -66,9 +72,9 @@ def _draw_of_alert() -> None:
             st.rerun()
 
 
-def _beside(upcoming: NextToLabel) -> str:
+def _describe_excluded(upcoming: LabelQueue) -> str:
     """What was not looked at, and what is left out."""
-    parts = [order_words(upcoming)] if upcoming.different else []
+    parts = [describe_order(upcoming)] if upcoming.different else []
     if upcoming.total > upcoming.requests:
         parts.append(f"The newest {upcoming.requests:,} of {upcoming.total:,} requests.")
     if upcoming.left_out:
@@ -80,8 +86,8 @@ def _beside(upcoming: NextToLabel) -> str:
 def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
     chosen = st.selectbox(
         "What people do",
-        OFFERED,
-        index=OFFERED.index(default) if default in OFFERED else 0,
+        OFFERED_PROTOCOLS,
+        index=OFFERED_PROTOCOLS.index(default) if default in OFFERED_PROTOCOLS else 0,
         format_func=PROTOCOL_TITLES.__getitem__,
         key="label-protocol",
         help=PROTOCOL_CAPTIONS[default],
@@ -89,12 +95,12 @@ def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
     return chosen
 
 
-def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: NextToLabel) -> None:
+def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: LabelQueue) -> None:
     """How many, how, and the button."""
-    most = min(upcoming.different, MOST_REQUESTS)
+    most = min(upcoming.different, MAX_REQUESTS)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = _choose_protocol(upcoming.protocol)
-        count = int(st.number_input("How many", 1, most, min(DEFAULT, most), key=f"label-count-{most}"))
+        count = int(st.number_input("How many", 1, most, min(DEFAULT_COUNT, most), key=f"label-count-{most}"))
         share = st.slider(
             "Of them at random (%)", 0, 100, 30, 10, key="label-share",
             help="A plain random draw of all that can be asked about: the only ones that can judge a version",
@@ -107,7 +113,7 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: N
     random = count if count >= upcoming.different else round(count * share / 100)
     telling = count - random
     all_random = f"{plural(random, 'request')} at random: what people say of them holds for all of these."
-    st.caption(f"{telling:,} listed, {random:,} at random. {HONEST}" if telling else all_random)
+    st.caption(f"{telling:,} listed, {random:,} at random. {SELECTION_NOTE}" if telling else all_random)
     if pressed:
         body = {
             "name": f"Requests of {time.strftime('%d %b %H:%M', time.gmtime())}",
@@ -117,33 +123,34 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: N
             "random_share": share / 100,
             "overlap": people,
             "instruction": INSTRUCTIONS[protocol],
-            **_narrowed(endpoint["endpoint_id"], window_name, alert),
+            **_build_selection(endpoint["endpoint_id"], window_name, alert),
         }
-        _start(body)
+        _start_round(body)
 
 
-def _narrowed(endpoint_id: str, window_name: str, alert: str) -> dict[str, Any]:
+def _build_selection(endpoint_id: str, window_name: str, alert: str) -> dict[str, Any]:
     if alert:
         return {"alert": alert}
-    window = monitor_queries.window_of(endpoint_id, window_name)
+    window = monitor_queries.build_window(endpoint_id, window_name)
     return {"start": window.start.isoformat(), "end": window.end.isoformat()}
 
 
-def _start(body: dict[str, Any]) -> None:
+def _start_round(body: dict[str, Any]) -> None:
     """Make the round and go to it."""
-    answer = act("round_of_requests", body)
+    answer = send_command("round_of_requests", body)
     if answer is None:
         return
     round_id, ends = answer["round_id"], time.monotonic() + WAIT_SECONDS
     with st.status("Making the round") as status:
-        job = job_queue.get_job(client(), round_id)
+        job = job_queue.get_job(get_client(), round_id)
         while job["status"] in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
-            job = job_queue.get_job(client(), round_id)
+            job = job_queue.get_job(get_client(), round_id)
         status.update(state="complete" if job["status"] == "finished" else "error")
     if job["status"] in ("failed", "lost", "cancelled"):
         st.error(
-            plain(job["error"]["message"] if job["error"] else "It was not made."), icon=":material/error:"
+            escape_markdown(job["error"]["message"] if job["error"] else "It was not made."),
+            icon=":material/error:",
         )
         return
     st.cache_data.clear()
@@ -151,11 +158,11 @@ def _start(body: dict[str, Any]) -> None:
     st.switch_page("pages/rating/rating.py", query_params=link)
 
 
-def _draw_table(upcoming: NextToLabel) -> None:
+def _draw_table(upcoming: LabelQueue) -> None:
     rows = upcoming.listed[:SHOWN]
     several = any(row["times"] > 1 for row in rows)
     st.dataframe(
-        [_row(row, several) for row in rows],
+        [_build_row(row, several) for row in rows],
         hide_index=True,
         column_config={
             "Text": st.column_config.TextColumn(width="large"),
@@ -172,7 +179,7 @@ def _draw_table(upcoming: NextToLabel) -> None:
         )
 
 
-def _row(row: RequestToLabel, several: bool) -> dict[str, Any]:
+def _build_row(row: RequestToLabel, several: bool) -> dict[str, Any]:
     return {
         "Text": row["text"],
         "Answer": row["answer"] or "(no label)",

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from engine.monitoring.drift import WATCHED
-from engine.monitoring.text import cost_line
+from engine.monitoring.drift import WATCHED_SIGNALS
+from engine.monitoring.text import describe_cost
 from pages.monitoring import monitor_queries
 from pages.shared import cached_queries, display
-from pages.shared.session import act, may, plain
-from store.core.monitoring_schemas import BaseLook
+from pages.shared.session import escape_markdown, has_right, send_command
+from store.core.monitoring_schemas import BaseMeasurement
 from store.monitoring import monitors
 from store.monitoring.config import EVERY_WATCHED_NAME, MonitorSettings
 from store.monitoring.monitors import EndpointName
@@ -22,44 +22,45 @@ REFERENCES = {
     "evaluation": "Rows and answers of an evaluation",
     "window": "Requests of a window",
 }
-PRESENT = "present"  # the schedule that is set
+CURRENT_REFERENCE = "present"  # the schedule that is set
 STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
 
 
 def draw_settings(endpoint: EndpointName) -> None:
     """Both forms, closed."""
-    monitor = monitor_queries.monitor(endpoint["endpoint_id"])
-    if may("work"):
+    monitor = monitor_queries.read_monitor(endpoint["endpoint_id"])
+    if has_right("work"):
         with st.expander("What is watched, and when it warns", icon=":material/tune:"):
-            _draw_form(endpoint, monitors.settings(monitor), monitor["base_look"] if monitor else None)
+            _draw_form(endpoint, monitors.get_settings(monitor), monitor["base_look"] if monitor else None)
             if monitor and monitor["changed_by_name"]:
-                when = display.ago(monitor["changed_at"])
-                st.caption(f"Last changed by {plain(monitor['changed_by_name'])}, {when}.")
-    if may("govern"):
+                when = display.format_ago(monitor["changed_at"])
+                st.caption(f"Last changed by {escape_markdown(monitor['changed_by_name'])}, {when}.")
+    if has_right("govern"):
         with st.expander("Where alerts are sent", icon=":material/webhook:"):
             _draw_webhook()
 
 
-def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseLook | None) -> None:
+def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseMeasurement | None) -> None:
     endpoint_id = endpoint["endpoint_id"]
     body: dict[str, Any] = {"endpoint": endpoint_id}
-    body |= _reference_fields(endpoint_id, settings)
+    body |= _draw_reference_fields(endpoint_id, settings)
     with st.form(f"monitor-settings-{endpoint_id}", border=False):
         body["watched"] = st.multiselect(
             "Watched", list(EVERY_WATCHED_NAME), default=settings.watched,
-            format_func=lambda name: WATCHED[name].title, help="They share the chance of a false alarm.",
+            format_func=lambda name: WATCHED_SIGNALS[name].title,
+                help="They share the chance of a false alarm.",
         )  # fmt: skip
-        st.caption(cost_line(base_look))
-        body |= _limit_fields(settings)
-        body["golden"] = _golden_field(settings)
-        body["bias"] = _bias_field(settings)
-        body |= _price_fields(settings)
+        st.caption(describe_cost(base_look))
+        body |= _draw_limit_fields(settings)
+        body["golden"] = _draw_golden_field(settings)
+        body["bias"] = _draw_bias_field(settings)
+        body |= _draw_price_fields(settings)
         st.caption("Another reference, other watched values or another chance begin all tests anew.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
-            act("set_monitor", body, "Saved.")
+            send_command("set_monitor", body, "Saved.")
 
 
-def _reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, Any]:
+def _draw_reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, Any]:
     """Outside the form, as what is asked next depends on it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         reference = st.selectbox(
@@ -68,11 +69,11 @@ def _reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, 
         )  # fmt: skip
         fields: dict[str, Any] = {"reference": reference}
         if reference == "dataset":
-            names = {each["dataset_id"]: each["name"] for each in cached_queries.datasets()}
-            fields["dataset"] = _one_of("Data set", names, settings.dataset)
+            names = {each["dataset_id"]: each["name"] for each in cached_queries.list_datasets()}
+            fields["dataset"] = _choose_name("Data set", names, settings.dataset)
         elif reference == "evaluation":
-            names = {each["evaluation_id"]: each["name"] for each in monitor_queries.evaluations()}
-            fields["evaluation"] = _one_of("Evaluation", names, settings.evaluation)
+            names = {each["evaluation_id"]: each["name"] for each in monitor_queries.list_evaluations()}
+            fields["evaluation"] = _choose_name("Evaluation", names, settings.evaluation)
         elif reference == "window":
             start = st.datetime_input("From (UTC)", settings.window_start, width=220)
             end = st.datetime_input("To (UTC)", settings.window_end, width=220)
@@ -84,23 +85,23 @@ def _reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, 
     return fields
 
 
-def _one_of(label: str, names: dict[str, str], chosen: str) -> str:
+def _choose_name(label: str, names: dict[str, str], chosen: str) -> str:
     ids = list(names)
     place = ids.index(chosen) if chosen in names else None
     value = st.selectbox(label, ids, place, format_func=names.__getitem__, width=300)
     return value or ""
 
 
-def _limit_fields(settings: MonitorSettings) -> dict[str, Any]:
+def _draw_limit_fields(settings: MonitorSettings) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     errors = left.number_input(
-        "Failed requests at most (%)", 0.1, 99.0, _scaled(settings.most_errors), help="Empty: no limit"
+        "Failed requests at most (%)", 0.1, 99.0, _scale_share(settings.most_errors), help="Empty: no limit"
     )
     latency = middle.number_input(
         "95 of 100 answers within (s)", 0.01, 86_400.0, settings.most_p95_seconds, help="Empty: no limit"
     )
     thumbs = right.number_input(
-        "Thumbs up at least (%)", 1.0, 99.0, _scaled(settings.least_thumbs_up), help="Empty: no limit"
+        "Thumbs up at least (%)", 1.0, 99.0, _scale_share(settings.least_thumbs_up), help="Empty: no limit"
     )
     alpha = left.number_input("Chance of a false alarm (%)", 0.1, 50.0, 100 * settings.alpha)
     keep = middle.number_input(
@@ -117,12 +118,12 @@ def _limit_fields(settings: MonitorSettings) -> dict[str, Any]:
     return fields
 
 
-def _golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
+def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
     """An evaluation that was made once is made again and again; its rows are the golden set."""
-    everything = {each["evaluation_id"]: each for each in monitor_queries.evaluations()}
+    everything = {each["evaluation_id"]: each for each in monitor_queries.list_evaluations()}
     present = settings.golden.model_dump(mode="json", exclude_none=True) if settings.golden else None
-    options = ["", *([PRESENT] if present else []), *everything]
-    names = {"": "None", PRESENT: "The one that is set"}
+    options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
+    names = {"": "None", CURRENT_REFERENCE: "The one that is set"}
     left, middle = st.columns([2, 1])
     chosen = left.selectbox(
         "Golden set, evaluated again and again", options, 1 if present else 0,
@@ -134,16 +135,18 @@ def _golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
     )
     if not chosen:
         return None
-    evaluate = present["evaluate"] if present and chosen == PRESENT else everything[chosen]["config"]
+    evaluate = (
+        present["evaluate"] if present and chosen == CURRENT_REFERENCE else everything[chosen]["config"]
+    )
     return {"evaluate": evaluate, "every_hours": hours}
 
 
-def _bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
+def _draw_bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
     """A check that was made once is made again and again."""
-    everything = {each["job_id"]: each for each in monitor_queries.bias_checks()}
+    everything = {each["job_id"]: each for each in monitor_queries.list_bias_checks()}
     present = settings.bias.check.document() if settings.bias else None
-    options = ["", *([PRESENT] if present else []), *everything]
-    names = {"": "None", PRESENT: "The one that is set"} | {
+    options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
+    names = {"": "None", CURRENT_REFERENCE: "The one that is set"} | {
         job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
         for job_id, each in everything.items()
     }
@@ -158,11 +161,11 @@ def _bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
     )
     if not chosen:
         return None
-    check = present if present and chosen == PRESENT else monitor_queries.bias_config(chosen)
+    check = present if present and chosen == CURRENT_REFERENCE else monitor_queries.read_bias_config(chosen)
     return {"check": check, "every_hours": hours}
 
 
-def _price_fields(settings: MonitorSettings) -> dict[str, Any]:
+def _draw_price_fields(settings: MonitorSettings) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     return {
         "price_of_prompt": left.number_input(
@@ -175,17 +178,18 @@ def _price_fields(settings: MonitorSettings) -> dict[str, Any]:
     }
 
 
-def _scaled(share: float | None) -> float | None:
+def _scale_share(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
 def _draw_webhook() -> None:
     """One address for all alerts; its secret is never shown again."""
-    webhook = monitor_queries.webhook()
+    webhook = monitor_queries.read_webhook()
     if webhook:
-        when = display.ago(webhook["set_at"])
+        when = display.format_ago(webhook["set_at"])
         st.markdown(
-            f"Alerts go to **{plain(webhook['url'])}**, set by {plain(webhook['set_by_name'])} {when}."
+            f"Alerts go to **{escape_markdown(webhook['url'])}**, set by"
+            f" {escape_markdown(webhook['set_by_name'])} {when}."
         )
     with st.form("monitor-webhook", border=False):
         url = st.text_input("Address", placeholder="https://…", help="Every alert is sent there as JSON.")
@@ -195,20 +199,22 @@ def _draw_webhook() -> None:
             " TIME.BODY.",
         )  # fmt: skip
         if st.form_submit_button("Set", icon=":material/save:"):
-            act("set_webhook", {"url": url or "", "secret": secret or ""}, "Alerts go there from now on.")
+            send_command(
+                "set_webhook", {"url": url or "", "secret": secret or ""}, "Alerts go there from now on."
+            )
             st.rerun()
     if webhook:
         with st.container(horizontal=True):
             if st.button("Send a trial", icon=":material/send:", key="webhook-trial"):
-                act("try_webhook", {}, "A trial is on its way.")
+                send_command("try_webhook", {}, "A trial is on its way.")
             if st.button("Take it away", icon=":material/delete:", key="webhook-away"):
-                act("set_webhook", {}, "Alerts are sent nowhere.")
+                send_command("set_webhook", {}, "Alerts are sent nowhere.")
                 st.rerun()
     _draw_deliveries()
 
 
 def _draw_deliveries() -> None:
-    sent = monitor_queries.deliveries()
+    sent = monitor_queries.list_deliveries()
     if not sent:
         return
     rows = [

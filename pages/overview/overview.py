@@ -11,24 +11,33 @@ import streamlit as st
 
 from pages.overview.panels import (
     SHOWN_JOBS,
+    clear_picked_runs,
+    draw_pick_box,
+    draw_run_link,
     draw_warnings,
-    drop_picked,
-    list_head,
-    machine_meters,
-    pick_box,
-    picked,
-    run_link,
-    run_numbers,
-    show_now,
+    list_picked_runs,
+    render_list_header,
+    render_machine_meters,
+    render_run_numbers,
+    show_jobs,
 )
 from pages.people import activity_feed
 from pages.shared import cached_queries
-from pages.shared.deployment import draw_all_open, draw_waiting
-from pages.shared.session import act, guarded, is_for_members, live, may, plain, redraw, watch_engine
+from pages.shared.deployment import draw_all_open_alerts, draw_pending_improvements
+from pages.shared.session import (
+    escape_markdown,
+    has_right,
+    live,
+    redraw,
+    require_member,
+    send_command,
+    show_errors,
+    watch_engine,
+)
 from store.core.formatting import plural
 from store.core.job_kinds import ACTIVE
 from store.core.schemas import Job
-from store.db.commit_journal import recent_loss
+from store.db.commit_journal import describe_recent_loss
 from store.runs.schemas import Run
 
 PAGE = 20
@@ -48,51 +57,51 @@ FILTERS = {
 }
 
 
-def _draw_lost() -> None:
+def _draw_lost_commits() -> None:
     """That the store lacked commits when an engine opened it."""
-    if loss := recent_loss(cached_queries.lost_commits(), time.time()):
-        st.warning(plain(loss), icon=":material/database_off:")
+    if loss := describe_recent_loss(cached_queries.read_lost_commits(), time.time()):
+        st.warning(escape_markdown(loss), icon=":material/database_off:")
 
 
 def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("What is running, and what came out?", anchor=False, width="content")
         new_run = st.container(width="content")
-    with guarded():
-        _draw_lost()
-        counts = cached_queries.status_counts()
-        alive = bool(cached_queries.queue_length())
+    with show_errors():
+        _draw_lost_commits()
+        counts = cached_queries.count_runs_by_status()
+        alive = bool(cached_queries.count_queue())
         if (
             counts
-            and may("work")
+            and has_right("work")
             and new_run.button("New run", type="primary", icon=":material/add:", key="new-run")
         ):
             st.switch_page("pages/training/launch.py")
-        live("2s" if alive else None)(_live)(alive)
+        live("2s" if alive else None)(_draw_live)(alive)
 
 
-def _live(was_alive: bool) -> None:
-    with guarded():
+def _draw_live(was_alive: bool) -> None:
+    with show_errors():
         watch_engine()
-        jobs, counts = cached_queries.queue(limit=SHOWN_JOBS), cached_queries.status_counts()
+        jobs, counts = cached_queries.list_queue(limit=SHOWN_JOBS), cached_queries.count_runs_by_status()
         if bool(jobs) != was_alive:
             redraw()
-        draw_all_open()
+        draw_all_open_alerts()
         if not counts:
-            _first_steps(jobs)
-        draw_waiting()
-        st.html(machine_meters(cached_queries.machine()))
+            _draw_first_steps(jobs)
+        draw_pending_improvements()
+        st.html(render_machine_meters(cached_queries.read_machine()))
         if jobs:
             st.subheader("Under way", anchor=False)
-            show_now(jobs, cached_queries.queue_length())
+            show_jobs(jobs, cached_queries.count_queue())
         if counts:
             draw_warnings()
-            _runs(counts)
+            _draw_runs(counts)
 
 
-def _first_steps(jobs: list[Job]) -> None:
+def _draw_first_steps(jobs: list[Job]) -> None:
     """Nothing was ever trained here: one button that ends with a verdict."""
-    if not is_for_members("launch the first run; what it does and comes to is then seen here"):
+    if not require_member("launch the first run; what it does and comes to is then seen here"):
         return
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("See it work first", anchor=False)
@@ -100,7 +109,7 @@ def _first_steps(jobs: list[Job]) -> None:
         if jobs:
             st.caption("Model and sample data are being made ready. You can start now; the run will wait.")
         if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
-            answer = act("launch_sample", {})
+            answer = send_command("launch_sample", {})
             if answer is not None:
                 st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})
     with st.container(horizontal=True):
@@ -113,7 +122,7 @@ def _first_steps(jobs: list[Job]) -> None:
         st.page_link("pages/training/launch.py", label="Set up a run yourself", icon=":material/tune:")
 
 
-def _runs(counts: dict[str, int]) -> None:
+def _draw_runs(counts: dict[str, int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Runs", anchor=False, width="content")
         typed = st.text_input(
@@ -136,20 +145,20 @@ def _runs(counts: dict[str, int]) -> None:
             label_visibility="collapsed",
             bind="query-params",
         )
-        mine = activity_feed.mine_alone("run", "runs_mine")
+        mine = activity_feed.draw_own_items_switch("run", "runs_mine")
     search = (typed or "").strip()
     statuses = tuple(status for name in chosen for status in FILTERS[name])
-    total = cached_queries.run_count(search, statuses, mine)
-    _compare_bar(total, sum(counts.values()), counts, present)
+    total = cached_queries.count_runs(search, statuses, mine)
+    _draw_compare_bar(total, sum(counts.values()), counts, present)
     pages = max(1, -(-total // PAGE))
-    st.columns(COLUMNS)[1].html(list_head())
+    st.columns(COLUMNS)[1].html(render_list_header())
     slot = st.container(gap=None, key="runs-list")
     page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}-{mine}") if pages > 1 else 1
     with slot:
-        runs = cached_queries.runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
-        comments = activity_feed.comment_counts("run", tuple(run["run_id"] for run in runs))
+        runs = cached_queries.list_runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
+        comments = activity_feed.count_comments("run", tuple(run["run_id"] for run in runs))
         for run in runs:
-            _run_line(run, comments.get(run["run_id"], 0))
+            _draw_run_line(run, comments.get(run["run_id"], 0))
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
     st.caption(
@@ -158,8 +167,8 @@ def _runs(counts: dict[str, int]) -> None:
     )
 
 
-def _compare_bar(total: int, everything: int, counts: dict[str, int], present: list[str]) -> None:
-    chosen = picked()
+def _draw_compare_bar(total: int, everything: int, counts: dict[str, int], present: list[str]) -> None:
+    chosen = list_picked_runs()
     with st.container(horizontal=True, vertical_alignment="center"):
         parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in present]
         all_runs = plural(everything, "run")
@@ -173,22 +182,22 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], present: l
                 key="compare",
             ):
                 st.switch_page("pages/comparison/compare.py", query_params={"runs": ",".join(chosen)})
-            st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
+            st.button("Choose none", type="tertiary", on_click=clear_picked_runs, key="compare-none")
 
 
-def _run_line(run: Run, comments: int) -> None:
+def _draw_run_line(run: Run, comments: int) -> None:
     with st.container(key=f"run-line-{run['run_id']}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(gap=None):
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-                pick_box(run)
-                run_link(run)
-            maker = activity_feed.maker(run["created_by"])
-            people_note = [f"by {plain(maker)}"] if maker else []
+                draw_pick_box(run)
+                draw_run_link(run)
+            maker = activity_feed.describe_creator(run["created_by"])
+            people_note = [f"by {escape_markdown(maker)}"] if maker else []
             people_note += [plural(comments, "comment")] if comments else []
             if people_note:
                 st.caption(" · ".join(people_note))
-        numbers.html(run_numbers(run))
+        numbers.html(render_run_numbers(run))
 
 
 main()

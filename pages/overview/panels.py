@@ -7,9 +7,9 @@ import html
 import streamlit as st
 
 from pages.shared import cached_queries, display, meters, palette, run_chips
-from pages.shared.job_progress import doing, fraction, progress_block
-from pages.shared.session import act, may, plain
-from pages.shared.text_display import shortened_middle
+from pages.shared.job_progress import compute_fraction, describe_activity, render_progress
+from pages.shared.session import escape_markdown, has_right, send_command
+from pages.shared.text_display import shorten_middle
 from store.core import formatting
 from store.core.job_kinds import ALIVE, JOB_KINDS
 from store.core.schemas import Gpu, Job, MachineReading
@@ -23,78 +23,85 @@ SHOWN_JOBS = 8
 JOB_NAME_LENGTH = 30  # characters of a name that fit on a phone
 
 
-def show_now(jobs: list[Job], count: int) -> None:
+def show_jobs(jobs: list[Job], count: int) -> None:
     """Active jobs, then the queue, of which there are `count` in all; what is left off is said."""
     for job in jobs:
-        _job_line(job)
+        _draw_job(job)
     if count > len(jobs):
         st.caption(f"{len(jobs)} of {count:,} jobs are shown; the others wait behind them.")
 
 
-def _job_line(job: Job) -> None:
+def _draw_job(job: Job) -> None:
     job_id = job["job_id"]
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
-            _title(job)
-            st.html(progress_block(job))
+            _draw_job_title(job)
+            st.html(render_progress(job))
         stopping = bool(job.get("cancel_requested_at"))
         label = "Stopping" if stopping else "Cancel"
-        if may("work") and st.button(
+        if has_right("work") and st.button(
             label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping
         ):
-            act("cancel", {"job": job_id}, f"{plain(job['title'])} is being cancelled.")
+            send_command("cancel", {"job": job_id}, f"{escape_markdown(job['title'])} is being cancelled.")
             st.rerun()
 
 
-def _title(job: Job) -> None:
+def _draw_job_title(job: Job) -> None:
     kind = JOB_KINDS[job["kind"]]
     if kind.is_run:
         st.page_link(
             "pages/runs/run.py",
-            label=f"**{plain(shortened_middle(job['title'], JOB_NAME_LENGTH))}**",
-            help=plain(job["title"]),
+            label=f"**{escape_markdown(shorten_middle(job['title'], JOB_NAME_LENGTH))}**",
+            help=escape_markdown(job["title"]),
             icon=kind.icon,
             query_params={"run": job["job_id"]},
         )
         return
-    st.markdown(f"{kind.icon} **{kind.title}:** {plain(job['title'])}")
+    st.markdown(f"{kind.icon} **{kind.title}:** {escape_markdown(job['title'])}")
 
 
 LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
 
 
-def machine_meters(machine: MachineReading) -> str:
+def render_machine_meters(machine: MachineReading) -> str:
     """HTML of the meters for the engine's `GET /machine`."""
     used, total = machine["memory_used_gib"], machine["memory_total_gib"]
     parts = [
-        meters.meter(
+        meters.render_meter(
             "Processor",
             f"{machine['cpu_percent']:.0f}%",
             machine["cpu_percent"] / 100,
             f"of {machine['cores']} cores" + (", fast bfloat16" if machine.get("bf16") else ""),
             warn=False,
         ),
-        meters.meter("Memory", display.gib(used), used / total if total else 1.0, f"of {display.gib(total)}"),
+        meters.render_meter(
+            "Memory",
+            display.format_gib(used),
+            used / total if total else 1.0,
+            f"of {display.format_gib(total)}",
+        ),
     ]
-    parts += [_gpu(gpu) for gpu in machine["gpus"]]
+    parts += [_render_gpu(gpu) for gpu in machine["gpus"]]
     if not machine["gpus"]:
-        parts.append(meters.fact("GPU", "none", "runs use the processor"))
+        parts.append(meters.render_fact("GPU", "none", "runs use the processor"))
     free = machine["disk_free_gib"]
     note = "a checkpoint may not fit" if free < LOW_DISK_GIB else "on the disk of the home folder"
-    parts.append(meters.fact("Free disk", display.gib(free), note))
-    return meters.grid(parts)
+    parts.append(meters.render_fact("Free disk", display.format_gib(free), note))
+    return meters.render_grid(parts)
 
 
-def _gpu(gpu: Gpu) -> str:
+def _render_gpu(gpu: Gpu) -> str:
     """One GPU; what its driver does not report is said to be so, never shown as 0."""
     used, total, busy = gpu["memory_used_gib"], gpu["memory_total_gib"], gpu["utilization_percent"]
     label = f"GPU {gpu['index']}: {gpu['name']}"
     use = "use not reported" if busy is None else f"{busy:.0f}% busy"
     heat = f", {gpu['temperature_c']:.0f} °C" if gpu.get("temperature_c") is not None else ""
     if used is None or not total:
-        size = f" (of {display.gib(total)})" if total else ""
-        return meters.fact(label, use, f"memory not reported{size}{heat}")
-    return meters.meter(label, use, used / total, f"{display.gib(used)} of {display.gib(total)}{heat}")
+        size = f" (of {display.format_gib(total)})" if total else ""
+        return meters.render_fact(label, use, f"memory not reported{size}{heat}")
+    return meters.render_meter(
+        label, use, used / total, f"{display.format_gib(used)} of {display.format_gib(total)}{heat}"
+    )
 
 
 PICKED = "runs-picked"
@@ -105,8 +112,8 @@ INKS = {  # mixed with the text's colour: dark enough on white, light enough on 
     "unsure": f"color: color-mix(in srgb, {run_chips.STATE_INK['orange']} 80%, currentColor)",
     "": "",
 }
-SURE_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # of gains beyond noise
-PRICED = ("some", "much")  # states of forgetting that a list marks
+VERDICT_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # of gains beyond noise
+COSTLY_STATES = ("some", "much")  # states of forgetting that a list marks
 HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
 STYLE = """
 <style>
@@ -129,15 +136,21 @@ STYLE = """
 """
 
 
-def list_head() -> str:
+def render_list_header() -> str:
     """The line above the list, over the columns of `run_numbers`; holds the style of the list."""
     cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
     return f"{meters.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
 
 
-def run_numbers(run: Run) -> str:
+def render_run_numbers(run: Run) -> str:
     """What there is to say of one run beside its name, as a line of HTML."""
-    parts = (_status(run), _what(run), _loss(run), _gain(run), _when(run))
+    parts = (
+        _render_status(run),
+        _render_method(run),
+        _render_loss(run),
+        _render_gain(run),
+        _render_time(run),
+    )
     named = ("", "", HEADINGS[2], HEADINGS[3], "")
     cells = "".join(
         f"<div data-name='{name}'>{part}</div>" if name else f"<div>{part}</div>"
@@ -146,10 +159,10 @@ def run_numbers(run: Run) -> str:
     return f"<div class='tb-run'>{cells}</div>"
 
 
-def _status(run: Run) -> str:
+def _render_status(run: Run) -> str:
     if run["status"] in ALIVE:
-        bar = "" if run["status"] == "queued" else meters.bar_html(fraction(run))
-        return f"{bar}<small>{html.escape(doing(run))}</small>"
+        bar = "" if run["status"] == "queued" else meters.render_bar(compute_fraction(run))
+        return f"{bar}<small>{html.escape(describe_activity(run))}</small>"
     status = display.STATUSES[run["status"]]
     ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 72%, currentColor)"
     back = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 15%, transparent)"
@@ -157,65 +170,65 @@ def _status(run: Run) -> str:
     return f"<span class='pill' style='background:{back}'>{word}</span>"
 
 
-def _what(run: Run) -> str:
+def _render_method(run: Run) -> str:
     method = METHODS[run["method"]].title
     if run["config"].get("task") == "classification":
         method = f"{method}, classes"
     return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
 
 
-def _loss(run: Run) -> str:
+def _render_loss(run: Run) -> str:
     base = run["base_eval_loss"]
     if run["best_eval_loss"] is None:
-        waiting = "no validation yet" if base is None else f"base model {formatting.number(base, 3)}"
+        waiting = "no validation yet" if base is None else f"base model {formatting.format_number(base, 3)}"
         return f"<small>{waiting}</small>"
-    start = f"<small>from {formatting.number(base, 3)}</small>" if base is not None else ""
-    return f"<b>{formatting.number(run['best_eval_loss'], 3)}</b>{start}"
+    start = f"<small>from {formatting.format_number(base, 3)}</small>" if base is not None else ""
+    return f"<b>{formatting.format_number(run['best_eval_loss'], 3)}</b>{start}"
 
 
-def _gain(run: Run) -> str:
+def _render_gain(run: Run) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
     verdict = read_verdict(run["verdict"])
     gain = verdict["gain"] if verdict else None
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
     if verdict and gain and gain.get("unit") == "nats a row" and (head := verdict["classification"]):
-        return _right(head, verdict["state"])
+        return _render_accuracy(head, verdict["state"])
     if verdict and gain:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""
         if low is not None and low > 0:
-            word, kind = "better by", SURE_INKS.get(verdict["state"], "unsure")
+            word, kind = "better by", VERDICT_INKS.get(verdict["state"], "unsure")
         elif high is not None and high < 0:
-            word, kind = "worse by", SURE_INKS.get(verdict["state"], "worse")
+            word, kind = "worse by", VERDICT_INKS.get(verdict["state"], "worse")
             value, low, high = -value, -high, None if low is None else -low
-        places = formatting.decimals(low, high)
+        places = formatting.compute_decimals(low, high)
         return (
-            f"<b style='{INKS[kind]}'>{word} {formatting.number(value, places)}</b>"
-            f"<small>{formatting.interval(low, high, places)}, n {gain['n']:,}</small>"
-            f"{_question(verdict)}{_forgot(verdict)}"
+            f"<b style='{INKS[kind]}'>{word} {formatting.format_number(value, places)}</b>"
+            f"<small>{formatting.format_interval(low, high, places)}, n {gain['n']:,}</small>"
+            f"{_render_question_gain(verdict)}{_render_forgetting(verdict)}"
         )
     if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
         return ""
     change = run["best_eval_loss"] - run["base_eval_loss"]
     kind = "better" if change < 0 else "worse"
     arrow = "↓" if change < 0 else "↑"
-    size = formatting.number(abs(change), 3)
+    size = formatting.format_number(abs(change), 3)
     return f"<b style='{INKS[kind]}'>{arrow} {size}</b><small>validation only, no verdict</small>"
 
 
-def _question(verdict: Verdict) -> str:
+def _render_question_gain(verdict: Verdict) -> str:
     """What of the gain is from the question."""
     if not (parts := verdict["parts"]):
         return ""
     own = parts["question"]
-    return f"<small>question {html.escape(formatting.measured(own))}</small>"
+    return f"<small>question {html.escape(formatting.format_estimate(own))}</small>"
 
 
-def _forgot(verdict: Verdict) -> str:
+def _render_forgetting(verdict: Verdict) -> str:
     """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
     forgetting = verdict["forgetting"]
-    if not forgetting or forgetting["state"] not in PRICED:
+    if not forgetting or forgetting["state"] not in COSTLY_STATES:
         return ""
     status = display.FORGETTING[forgetting["state"]]
     ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 80%, currentColor)"
@@ -223,93 +236,96 @@ def _forgot(verdict: Verdict) -> str:
     return f"<span class='cost' style='color:{ink}' title='{tooltip}'>{status.title.lower()}</span>"
 
 
-def _right(head: Classification, state: VerdictState) -> str:
+def _render_accuracy(head: Classification, state: VerdictState) -> str:
     """Of a classifier the share of rows that are right, in the colour of its verdict."""
     share = head["models"]["tuned"]["accuracy"]
     kind = {"learned": "better", "worse": "worse"}.get(state, "")
     low, high = (None if end is None else 100 * end for end in (share["low"], share["high"]))
-    places = formatting.decimals(low, high, default=1)
-    bounds = formatting.interval(low, high, places)
-    value = formatting.number(100 * share["value"], places)
+    places = formatting.compute_decimals(low, high, default=1)
+    bounds = formatting.format_interval(low, high, places)
+    value = formatting.format_number(100 * share["value"], places)
     return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
 
 
-def _when(run: Run) -> str:
+def _render_time(run: Run) -> str:
     took = ""
     if run["started_at"] and run["ended_at"]:
-        took = f"took {display.duration(run['started_at'], run['ended_at'])}"
-    return f"<small>{display.ago(run['created_at'])}<br>{took}</small>"
+        took = f"took {display.format_elapsed(run['started_at'], run['ended_at'])}"
+    return f"<small>{display.format_ago(run['created_at'])}<br>{took}</small>"
 
 
-def run_link(run: Run | RunAlerts) -> None:
+def draw_run_link(run: Run | RunAlerts) -> None:
     """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
     st.page_link(
         "pages/runs/run.py",
-        label=f"{run_chips.dot(run['number'])} {plain(shortened_middle(run['name'], RUN_NAME_LENGTH))}",
-        help=plain(run["name"]),
+        label=(
+            f"{run_chips.format_run_dot(run['number'])}"
+            f" {escape_markdown(shorten_middle(run['name'], RUN_NAME_LENGTH))}"
+        ),
+        help=escape_markdown(run["name"]),
         query_params={"run": run["run_id"]},
     )
 
 
-def picked() -> list[str]:
+def list_picked_runs() -> list[str]:
     """Ids of the runs that are chosen for a comparison, in the order in which they were chosen."""
     return list(st.session_state.get(PICKED, []))
 
 
-def pick_box(run: Run) -> None:
+def draw_pick_box(run: Run) -> None:
     """The box that chooses a run; the choice survives paging, searching and leaving the page."""
     run_id = run["run_id"]
     key = f"pick-{run_id}"
-    st.session_state.setdefault(key, run_id in picked())
+    st.session_state.setdefault(key, run_id in list_picked_runs())
     st.checkbox(
-        f"Compare {plain(run['name'])}",
+        f"Compare {escape_markdown(run['name'])}",
         key=key,
         label_visibility="collapsed",
-        on_change=_pick,
+        on_change=_toggle_pick,
         args=(run_id, key),
     )
 
 
-def _pick(run_id: str, key: str) -> None:
-    others = [other for other in picked() if other != run_id]
+def _toggle_pick(run_id: str, key: str) -> None:
+    others = [other for other in list_picked_runs() if other != run_id]
     st.session_state[PICKED] = [*others, run_id] if st.session_state[key] else others
 
 
-def drop_picked() -> None:
+def clear_picked_runs() -> None:
     """Callback: choose none."""
-    for run_id in picked():
+    for run_id in list_picked_runs():
         st.session_state[f"pick-{run_id}"] = False
     st.session_state[PICKED] = []
 
 
 SHOWN_WARNED = 4
-RED = ("diverged", "memorising", "forgetting_red", "overfitting")
+RED_ALERTS = ("diverged", "memorising", "forgetting_red", "overfitting")
 
 
 def draw_warnings() -> None:
     """The runs warned last, each with a link, what became sure of it, and since which step."""
-    total, runs = cached_queries.warned_runs(SHOWN_WARNED)
+    total, runs = cached_queries.list_warned_runs(SHOWN_WARNED)
     if not total:
         return
     st.subheader("Warnings", anchor=False)
     with st.container(key="warnings", gap="xsmall"):
         for run in runs:
-            _warned_line(run)
+            _draw_warned_run(run)
     if total > len(runs):
         st.caption(f"The newest {len(runs)} of {formatting.plural(total, 'run')} with a warning.")
 
 
-def _warned_line(run: RunAlerts) -> None:
-    alerts = worst_first(run["alerts"])
+def _draw_warned_run(run: RunAlerts) -> None:
+    alerts = sort_by_severity(run["alerts"])
     with st.container(key=f"warned-{run['run_id']}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            run_link(run)
-            st.markdown(" ".join(badge(alert) for alert in alerts), width="content")
-            st.caption(display.ago(run["raised_at"]), width="content")
-        st.caption(plain(alerts[0]["message"]))
+            draw_run_link(run)
+            st.markdown(" ".join(format_alert_badge(alert) for alert in alerts), width="content")
+            st.caption(display.format_ago(run["raised_at"]), width="content")
+        st.caption(escape_markdown(alerts[0]["message"]))
 
 
-def worst_first(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
+def sort_by_severity(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
     """What weighs most first; of the two thresholds of forgetting the higher one alone."""
     kinds = {alert["kind"] for alert in alerts}
     relevant = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
@@ -317,9 +333,9 @@ def worst_first(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
     return sorted(relevant, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
 
 
-def badge(alert: VerdictAlert) -> str:
+def format_alert_badge(alert: VerdictAlert) -> str:
     """ "Overfits · step 60" as inline Markdown."""
-    color = "red" if alert["kind"] in RED else "orange"
+    color = "red" if alert["kind"] in RED_ALERTS else "orange"
     title = KINDS.get(alert["kind"], "Warning")
     step = "" if alert["step"] is None else f" · step {alert['step']:,}"
     return f":{color}-badge[{title}{step}]"

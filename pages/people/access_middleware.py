@@ -20,17 +20,17 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pages.people import login_forms
-from pages.people.login import Entry, Visitors
+from pages.people.login import LoginRoutes, SessionVerifier
 from pages.people.single_sign_on import Provider
-from pages.shared.engine_client import session_name
-from pages.shared.middleware import DOOR_HEADERS
+from pages.shared.engine_client import build_session_name
+from pages.shared.middleware import LOGIN_HEADERS
 from store.core.errors import EngineUnavailable
-from store.http.access import PARAMETER, Names
+from store.http.access import PARAMETER, HostNames
 
 COOKIE_SECONDS = 365 * 24 * 3600
 
 
-class Door:
+class AccessMiddleware:
     """Lets requests with good names and a cookie through; answers all others itself. `open_to_others`: served
     beyond loopback, where the secret is not enough whatever the engine says."""
 
@@ -38,47 +38,51 @@ class Door:
         self,
         app: ASGIApp,
         secret: str,
-        names: Names,
-        visitors: Visitors,
+        names: HostNames,
+        visitors: SessionVerifier,
         provider: Provider | None = None,
         open_to_others: bool = False,
     ) -> None:
         self._app, self._secret, self._names = app, secret.encode(), names
         self._visitors, self._open_to_others = visitors, open_to_others
-        self._entry = Entry(app, visitors, session_name(secret), provider)
-        self.cookie = cookie_name(secret)
+        self._entry = LoginRoutes(app, visitors, build_session_name(secret), provider)
+        self.cookie = build_cookie_name(secret)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("scheme") == "https":
-            send = over_https(send)
+            send = wrap_https_send(send)
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         if problem := self._names.problem(scope):
-            await _refuse(refusal(scope, problem), scope, receive, send)
+            await _refuse(build_refusal(scope, problem), scope, receive, send)
             return
         try:
             team = await self._visitors.team()
         except EngineUnavailable as error:
-            away = HTMLResponse(login_forms.engine_away(str(error)), 503, DOOR_HEADERS)
+            away = HTMLResponse(login_forms.render_engine_unavailable(str(error)), 503, LOGIN_HEADERS)
             await _refuse(away, scope, receive, send)
             return
         if team:
             await self._entry(scope, receive, send)
         elif self._open_to_others:
-            await _refuse(HTMLResponse(login_forms.no_sign_in(), 403, DOOR_HEADERS), scope, receive, send)
+            await _refuse(
+                HTMLResponse(login_forms.render_sign_in_disabled(), 403, LOGIN_HEADERS), scope, receive, send
+            )
         elif self._brings_secret(scope):
             await self._enter(scope)(scope, receive, send)
         elif self._brings_cookie(scope):
             await self._app(scope, receive, send)
         else:
-            await _refuse(refusal(scope), scope, receive, send)
+            await _refuse(build_refusal(scope), scope, receive, send)
 
     def _brings_secret(self, scope: Scope) -> bool:
         return (
             scope["type"] == "http"
             and scope["method"] == "GET"
-            and any(key == PARAMETER and self._is_secret(value.encode()) for key, value in _query(scope))
+            and any(
+                key == PARAMETER and self._is_secret(value.encode()) for key, value in _parse_query(scope)
+            )
         )
 
     def _brings_cookie(self, scope: Scope) -> bool:
@@ -95,16 +99,16 @@ class Door:
         return hmac.compare_digest(text, self._secret)
 
     def _enter(self, scope: Scope) -> Response:
-        rest = urlencode([(key, value) for key, value in _query(scope) if key != PARAMETER])
+        rest = urlencode([(key, value) for key, value in _parse_query(scope) if key != PARAMETER])
         there = quote("/" + scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
-        answer = HTMLResponse(login_forms.going_on(there), headers=DOOR_HEADERS)
+        answer = HTMLResponse(login_forms.render_redirect(there), headers=LOGIN_HEADERS)
         answer.set_cookie(
             self.cookie, self._secret.decode(), COOKIE_SECONDS, httponly=True, samesite="strict"
         )
         return answer
 
 
-def over_https(send: Send) -> Send:
+def wrap_https_send(send: Send) -> Send:
     """Sends what came over HTTPS: no cookie of it, the app's own neither, is ever to go back without."""
 
     async def send_secured(message: Message) -> None:
@@ -123,23 +127,23 @@ def _is_bare_cookie(name: bytes, value: bytes) -> bool:
     return name.lower() == b"set-cookie" and b"secure" not in attributes
 
 
-def cookie_name(secret: str) -> str:
+def build_cookie_name(secret: str) -> str:
     """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
     return f"tunebench-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
 
 
-def refusal(scope: Scope, problem: str = "") -> Response:
+def build_refusal(scope: Scope, problem: str = "") -> Response:
     """The answer, with 403, to a request that is not let in: a page for browsers, a sentence for others."""
     headers = dict(scope["headers"])
     if b"text/html" not in headers.get(b"accept", b""):
-        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, DOOR_HEADERS)
+        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, LOGIN_HEADERS)
     if problem:
-        page = login_forms.wrong_name(problem)
+        page = login_forms.render_wrong_host(problem)
     elif headers.get(b"sec-fetch-site") == b"cross-site":
-        page = login_forms.from_elsewhere()
+        page = login_forms.render_cross_site()
     else:
-        page = login_forms.no_secret()
-    return HTMLResponse(page, 403, DOOR_HEADERS)
+        page = login_forms.render_missing_secret()
+    return HTMLResponse(page, 403, LOGIN_HEADERS)
 
 
 async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,11 +153,11 @@ async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) 
         await answer(scope, receive, send)
 
 
-async def hung_up(request: Request, error: Exception) -> Response:
+async def build_disconnected_response(request: Request, error: Exception) -> Response:
     """The answer to a client that is gone: nobody reads it, and it is no failure of ours."""
     assert isinstance(error, ClientDisconnect)
     return Response(status_code=499)
 
 
-def _query(scope: Scope) -> list[tuple[str, str]]:
+def _parse_query(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

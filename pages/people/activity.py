@@ -14,11 +14,11 @@ import streamlit as st
 
 from pages.people import activity_feed
 from pages.people.activity_feed import ABOUT, draw_line
-from pages.shared.session import current_person, guarded, live, plain
+from pages.shared.session import escape_markdown, get_current_person, live, show_errors
 from store.core.formatting import plural
 from store.core.schemas import SubjectKind
 from store.people.activity import ALL, ActivityFilter
-from store.people.activity_text import kinds
+from store.people.activity_text import group_commands_by_kind
 
 PAGE = 25
 THINGS: dict[SubjectKind, str] = {
@@ -42,22 +42,22 @@ with their name and the time; no line is ever changed or removed.
 
 def main() -> None:
     st.title("Who did what?", anchor=False)
-    with guarded():
-        if not activity_feed.listed(ALL, 1, 0)[0]:
+    with show_errors():
+        if not activity_feed.list_activity(ALL, 1, 0)[0]:
             st.markdown(EMPTY)
             return
-        which = _asked()
+        which = _read_filter()
         live("5s")(_draw_lines)(which)
 
 
 def _draw_lines(which: ActivityFilter) -> None:
-    with guarded():
+    with show_errors():
         slot = st.container(gap="xsmall", key="activity-lines")
-        total, _ = activity_feed.listed(which, 1, 0)
+        total, _ = activity_feed.list_activity(which, 1, 0)
         pages = max(1, -(-total // PAGE))
         digest = hashlib.sha256(repr(which).encode()).hexdigest()[:12]  # another filter, its first page
         page = st.pagination(pages, key=f"activity-page-{digest}") if pages > 1 else 1
-        _, lines = activity_feed.listed(which, PAGE, PAGE * (page - 1))
+        _, lines = activity_feed.list_activity(which, PAGE, PAGE * (page - 1))
         with slot:
             if not lines:
                 st.caption("Nothing like that was done. Take a filter away.")
@@ -66,22 +66,24 @@ def _draw_lines(which: ActivityFilter) -> None:
         st.caption(f"{len(lines)} of {plural(total, 'line')}, newest first.")
 
 
-def _asked() -> ActivityFilter:
+def _read_filter() -> ActivityFilter:
     """What the link and the widgets say, which are one."""
-    everybody = {person["person_id"]: person["name"] for person in activity_feed.people()}
+    everybody = {person["person_id"]: person["name"] for person in activity_feed.list_people()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        text = _search()
-        person_id = _choice("Person", "by", {"": "Everybody", **everybody})
-        kind = _choice("Kind of action", "kind", {"": "Any action", **{name: name for name in kinds()}})
-        subject = _choice(
+        text = _draw_search()
+        person_id = _draw_choice("Person", "by", {"": "Everybody", **everybody})
+        kind = _draw_choice(
+            "Kind of action", "kind", {"": "Any action", **{name: name for name in group_commands_by_kind()}}
+        )
+        subject = _draw_choice(
             "Things", "things", {"": "All things", **{str(kind): title for kind, title in THINGS.items()}}
         )
-        days = _choice("Days", "days", DAYS)
-        mentioned = _mentions()
-    subject_kind, subject_id = _about()
+        days = _draw_choice("Days", "days", DAYS)
+        mentioned = _draw_mentions_switch()
+    subject_kind, subject_id = _draw_subject_filter()
     return ActivityFilter(
         person_id=person_id,
-        commands=kinds().get(kind, (kind,)) if kind else (),
+        commands=group_commands_by_kind().get(kind, (kind,)) if kind else (),
         subject_kind=subject_kind or subject,
         subject_id=subject_id,
         search=text,
@@ -90,39 +92,41 @@ def _asked() -> ActivityFilter:
     )
 
 
-def _choice(label: str, name: str, options: Mapping[str, str]) -> str:
+def _draw_choice(label: str, name: str, options: Mapping[str, str]) -> str:
     """A filter with its place in the link; what the link names and nobody knows stays a choice of its own."""
     asked, key = st.query_params.get(name, ""), f"activity-{name}"
     texts = dict(options) if asked in options else {**options, asked: asked}
     st.session_state[key] = asked
     chosen: str = st.selectbox(
         label, list(texts), format_func=lambda value: texts.get(value, value), key=key, width=170,
-        label_visibility="collapsed", on_change=_follow, args=(name, key),
+        label_visibility="collapsed", on_change=_update_link, args=(name, key),
     )  # fmt: skip
     return chosen
 
 
-def _search() -> str:
+def _draw_search() -> str:
     key = "activity-text"
     st.session_state[key] = st.query_params.get("text", "")
     typed = st.text_input(
         "Search", key=key, type="search", live="300ms", icon=":material/search:", width=240,
         placeholder="Search names and details", label_visibility="collapsed",
-        on_change=_follow, args=("text", key),
+        on_change=_update_link, args=("text", key),
     )  # fmt: skip
     return (typed or "").strip()
 
 
-def _mentions() -> str:
+def _draw_mentions_switch() -> str:
     """The person who looks, where comments that name them are asked for."""
     key = "activity-mentions"
     st.session_state[key] = "mentions" in st.query_params
     help_text = "Comments that name you by @"
-    switched = st.toggle("Mentions of you", key=key, on_change=_follow_switch, args=(key,), help=help_text)
-    return current_person()["person_id"] if switched else ""
+    switched = st.toggle(
+        "Mentions of you", key=key, on_change=_update_switch_link, args=(key,), help=help_text
+    )
+    return get_current_person()["person_id"] if switched else ""
 
 
-def _follow(name: str, key: str) -> None:
+def _update_link(name: str, key: str) -> None:
     """Callback: what was chosen into the link."""
     if value := (st.session_state[key] or "").strip():
         st.query_params[name] = value
@@ -130,7 +134,7 @@ def _follow(name: str, key: str) -> None:
         st.query_params.pop(name, None)
 
 
-def _follow_switch(key: str) -> None:
+def _update_switch_link(key: str) -> None:
     """Callback: the switch into the link."""
     if st.session_state[key]:
         st.query_params["mentions"] = "me"
@@ -138,24 +142,24 @@ def _follow_switch(key: str) -> None:
         st.query_params.pop("mentions", None)
 
 
-def _about() -> tuple[str, str]:
+def _draw_subject_filter() -> tuple[str, str]:
     """Kind and id of the one thing that the link narrows the list to, with a button that widens it again."""
     kind, _, subject_id = st.query_params.get(ABOUT, "").partition(":")
     if kind not in get_args(SubjectKind) or not subject_id:
         return "", ""
-    _, lines = activity_feed.listed(ActivityFilter(subject_kind=kind, subject_id=subject_id), 1, 0)
+    _, lines = activity_feed.list_activity(ActivityFilter(subject_kind=kind, subject_id=subject_id), 1, 0)
     name = lines[0]["subject_name"] if lines else subject_id
     st.button(
-        f"{THINGS[cast(SubjectKind, kind)]}: {plain(name)}",
+        f"{THINGS[cast(SubjectKind, kind)]}: {escape_markdown(name)}",
         icon=":material/close:",
         key="activity-about",
-        on_click=_widen,
+        on_click=_clear_subject,
         help="Show all things again",
     )
     return kind, subject_id
 
 
-def _widen() -> None:
+def _clear_subject() -> None:
     """Callback: all things again."""
     st.query_params.pop(ABOUT, None)
 

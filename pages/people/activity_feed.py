@@ -14,69 +14,77 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import cached_queries, display, palette
-from pages.shared.session import act, client, current_person, guarded, kept_for, live, plain
-from pages.shared.text_display import shortened, shortened_middle
+from pages.shared.session import (
+    cached,
+    escape_markdown,
+    get_client,
+    get_current_person,
+    live,
+    send_command,
+    show_errors,
+)
+from pages.shared.text_display import shorten, shorten_middle
 from store.core.formatting import plural
 from store.core.rights import RIGHTS
-from store.core.schemas import Activity, Comment, CommentedKind, Person, PersonName, SubjectKind
-from store.data.schemas import Saved
+from store.core.schemas import Activity, Comment, CommentSubjectKind, Person, PersonName, SubjectKind
+from store.data.schemas import SavedItem
 from store.people import activity, activity_text
 from store.people.activity import ActivityFilter
-from store.people.activity_text import action_of
+from store.people.activity_text import get_action
 
-Made = Literal["run", "dataset", "evaluation"]
+OwnedKind = Literal["run", "dataset", "evaluation"]
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def listed(which: ActivityFilter, limit: int, offset: int) -> tuple[int, list[Activity]]:
+@cached(cached_queries.LIVE, most=64)
+def list_activity(which: ActivityFilter, limit: int, offset: int) -> tuple[int, list[Activity]]:
     """How many lines are meant, and a page of them, newest first."""
-    return activity.listed(client(), which, limit=limit, offset=offset)
+    return activity.listed(get_client(), which, limit=limit, offset=offset)
 
 
-@kept_for(cached_queries.CALM, most=4)
-def people() -> list[PersonName]:
+@cached(cached_queries.CALM, most=4)
+def list_people() -> list[PersonName]:
     """Everybody who ever did something."""
-    return activity.names(client())
+    return activity.names(get_client())
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def comments_on(subject_kind: CommentedKind, subject_id: str) -> list[Comment]:
+@cached(cached_queries.LIVE, most=64)
+def list_comments(subject_kind: CommentSubjectKind, subject_id: str) -> list[Comment]:
     """Oldest first."""
-    return activity.list_comments(client(), subject_kind, subject_id)
+    return activity.list_comments(get_client(), subject_kind, subject_id)
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def comment_counts(subject_kind: CommentedKind, subject_ids: tuple[str, ...]) -> dict[str, int]:
+@cached(cached_queries.LIVE, most=64)
+def count_comments(subject_kind: CommentSubjectKind, subject_ids: tuple[str, ...]) -> dict[str, int]:
     """How many there are on each of these that has any."""
-    return activity.comment_counts(client(), subject_kind, subject_ids)
+    return activity.comment_counts(get_client(), subject_kind, subject_ids)
 
 
-@kept_for(cached_queries.CALM, most=16)
-def _made_by_others(made: Made, person_id: str) -> bool:
-    return activity.made_by_others(client(), made, person_id)
+@cached(cached_queries.CALM, most=16)
+def _has_items_by_others(made: OwnedKind, person_id: str) -> bool:
+    return activity.made_by_others(get_client(), made, person_id)
 
 
-def maker(created_by: str | None) -> str:
+def describe_creator(created_by: str | None) -> str:
     """The name of who made a thing, for a line of facts; empty where it is the person who looks, or nobody
     knows."""
-    if created_by is None or created_by == current_person()["person_id"]:
+    if created_by is None or created_by == get_current_person()["person_id"]:
         return ""
-    return next((each["name"] for each in people() if each["person_id"] == created_by), "")
+    return next((each["name"] for each in list_people() if each["person_id"] == created_by), "")
 
 
-def mine_alone(made: Made, key: str) -> str:
+def draw_own_items_switch(made: OwnedKind, key: str) -> str:
     """A switch to one's own things, where others have made some too: the id of the person who looks where it
     is on, else nothing."""
-    person_id = current_person()["person_id"]
-    if not _made_by_others(made, person_id):
+    person_id = get_current_person()["person_id"]
+    if not _has_items_by_others(made, person_id):
         return ""
     switched = st.toggle("Mine", key=key, bind="query-params", help="Those that you made yourself, alone")
     return person_id if switched else ""
 
 
-def owner_words(row: Saved) -> list[str]:
+def describe_owner(row: SavedItem) -> list[str]:
     """Whose it is, where that is not plain, and whether others see it."""
-    if name := maker(row["created_by"]):
+    if name := describe_creator(row["created_by"]):
         return [f"by {name}"]
     return [] if row["shared"] else ["yours alone"]
 
@@ -89,32 +97,32 @@ ABOUT = "about"  # in the link of the activity: kind and id of one thing
 
 def draw_line(line: Activity, *, of_page: bool = False) -> None:
     """`of_page`: on the page of the thing itself, which needs no name there."""
-    action = action_of(line["command"])
-    mine = line["person_id"] == current_person()["person_id"]
-    who = "You" if mine else plain(line["person_name"])
+    action = get_action(line["command"])
+    mine = line["person_id"] == get_current_person()["person_id"]
+    who = "You" if mine else escape_markdown(line["person_name"])
     with st.container(key=f"activity-line-{line['activity_id']}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             words = LEADS_ON.sub("", action.words) if of_page else action.words
             st.markdown(f"{action.icon} **{who}** {words}", width="content")
             if not of_page:
                 _draw_subject(line)
-            details = [plain(line["detail"])] if line["detail"] else []
-            st.caption(" · ".join([*details, display.ago(line["done_at"])]), width="content")
+            details = [escape_markdown(line["detail"])] if line["detail"] else []
+            st.caption(" · ".join([*details, display.format_ago(line["done_at"])]), width="content")
         if line["comment"] and line["command"] == "comment" and not of_page:
-            st.caption(f"“{plain(shortened(' '.join(line['comment'].split()), TEXT_LENGTH))}”")
+            st.caption(f"“{escape_markdown(shorten(' '.join(line['comment'].split()), TEXT_LENGTH))}”")
 
 
 def _draw_subject(line: Activity) -> None:
-    name = plain(shortened_middle(line["subject_name"], NAME_LENGTH))
-    link = link_of(line["subject_kind"], line["subject_id"])
+    name = escape_markdown(shorten_middle(line["subject_name"], NAME_LENGTH))
+    link = find_page_link(line["subject_kind"], line["subject_id"])
     if link is None or not line["present"]:
         st.markdown(name, width="content")
         return
     page, query = link
-    st.page_link(page, label=name, query_params=query, help=plain(line["subject_name"]))
+    st.page_link(page, label=name, query_params=query, help=escape_markdown(line["subject_name"]))
 
 
-def link_of(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | None:
+def find_page_link(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | None:
     """The page that shows a thing, and its link; None for what has no page of its own."""
     if kind == "run":
         return "pages/runs/run.py", {"run": subject_id}
@@ -136,10 +144,10 @@ def link_of(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | 
     return None
 
 
-def draw_last(kind: SubjectKind, subject_id: str) -> None:
+def draw_recent_activity(kind: SubjectKind, subject_id: str) -> None:
     """What was done to one thing last, and the way to all of it."""
     which = ActivityFilter(subject_kind=kind, subject_id=subject_id)
-    total, lines = listed(which, LAST, 0)
+    total, lines = list_activity(which, LAST, 0)
     st.markdown("**Activity**")
     if not lines:
         st.caption("Nothing is recorded: it is older than the activity, or nobody has touched it.")
@@ -160,7 +168,7 @@ def draw_last(kind: SubjectKind, subject_id: str) -> None:
 # A text is shown as it was written, with its line breaks and never as Markdown or HTML; who is named by @
 # stands in a chip. What somebody types stays until the engine has it.
 
-MOST = 10_000  # characters
+MAX_CHARACTERS = 10_000  # characters
 NAMED = 6  # people that the hint names
 NEWEST = 50  # comments that are drawn at first
 STYLE = f"""
@@ -173,22 +181,22 @@ STYLE = f"""
 
 
 @live(None)
-def draw(subject_kind: CommentedKind, subject_id: str) -> None:
+def draw_comments(subject_kind: CommentSubjectKind, subject_id: str) -> None:
     """All that was said, oldest first, and the place to say something."""
-    with guarded():
-        written = comments_on(subject_kind, subject_id)
-        person = current_person()
+    with show_errors():
+        written = list_comments(subject_kind, subject_id)
+        person = get_current_person()
         works = "work" in RIGHTS[person["role"]]
         st.markdown(f"**Comments** ({len(written):,})" if written else "**Comments**")
         if not written:
             st.caption("Nobody has said anything yet." if works else "Nobody has said anything.")
-        for comment in _newest(written, f"{subject_kind}-{subject_id}"):
+        for comment in _choose_newest(written, f"{subject_kind}-{subject_id}"):
             _draw_comment(comment, person, works=works)
         if works:
             _draw_form(subject_kind, subject_id)
 
 
-def _newest(written: list[Comment], key: str) -> list[Comment]:
+def _choose_newest(written: list[Comment], key: str) -> list[Comment]:
     """The newest of many, until all are asked for."""
     if len(written) <= NEWEST or st.toggle(f"All {len(written):,} comments", key=f"comments-all-{key}"):
         return written
@@ -196,13 +204,13 @@ def _newest(written: list[Comment], key: str) -> list[Comment]:
     return written[-NEWEST:]
 
 
-def body(comment: Comment) -> str:
+def render_comment(comment: Comment) -> str:
     """The text as HTML, everything in it escaped."""
     parts = [
         html.escape(piece)
         if isinstance(piece, str)
         else f"<span class='mention'>@{html.escape(piece['name'])}</span>"
-        for piece in activity_text.pieces(comment["text"], comment["mentions"])
+        for piece in activity_text.split_mentions(comment["text"], comment["mentions"])
     ]
     return f"{STYLE}<div class='tb-comment' dir='auto'>{''.join(parts)}</div>"
 
@@ -213,67 +221,76 @@ def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
     editing = f"comment-editing-{comment_id}"
     with st.container(border=True, gap="xsmall", key=f"comment-{comment_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            name = "You" if mine else plain(comment["person_name"])
+            name = "You" if mine else escape_markdown(comment["person_name"])
             changed = ", changed" if comment["edited_at"] else ""
-            st.markdown(f"**{name}** :gray[{display.ago(comment['written_at'])}{changed}]", width="stretch")
+            st.markdown(
+                f"**{name}** :gray[{display.format_ago(comment['written_at'])}{changed}]", width="stretch"
+            )
             if works and mine:
                 st.button(
                     "Change", type="tertiary", icon=":material/edit:", key=f"comment-edit-{comment_id}",
-                    on_click=_set, args=(editing, True),
+                    on_click=_set_state, args=(editing, True),
                 )  # fmt: skip
             if works and (mine or person["role"] == "admin"):
                 _draw_delete(comment_id)
         if st.session_state.get(editing):
             _draw_edit(comment, editing)
         else:
-            st.html(body(comment))
+            st.html(render_comment(comment))
 
 
 def _draw_delete(comment_id: str) -> None:
     with st.popover("Delete", type="tertiary", icon=":material/delete:", key=f"comment-gone-{comment_id}"):
         pressed = st.button("Delete this comment", key=f"comment-gone-sure-{comment_id}")
-    if pressed and act("delete_comment", {"comment": comment_id}, "The comment is deleted.") is not None:
+    if (
+        pressed
+        and send_command("delete_comment", {"comment": comment_id}, "The comment is deleted.") is not None
+    ):
         st.rerun()
 
 
 def _draw_edit(comment: Comment, editing: str) -> None:
     comment_id = comment["comment_id"]
     with st.form(f"comment-change-{comment_id}", border=False):
-        text = st.text_area("Comment", comment["text"], max_chars=MOST, label_visibility="collapsed")
+        text = st.text_area(
+            "Comment", comment["text"], max_chars=MAX_CHARACTERS, label_visibility="collapsed"
+        )
         with st.container(horizontal=True):
             saved = st.form_submit_button("Save", type="primary", key=f"comment-save-{comment_id}")
             left = st.form_submit_button("Leave it as it was", key=f"comment-leave-{comment_id}")
-    if saved and act("edit_comment", {"comment": comment_id, "text": text}) is None:
+    if saved and send_command("edit_comment", {"comment": comment_id, "text": text}) is None:
         return
     if saved or left:
         st.session_state.pop(editing, None)
         st.rerun()
 
 
-def _draw_form(subject_kind: CommentedKind, subject_id: str) -> None:
+def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
     count_key = f"comment-count-{subject_kind}-{subject_id}"  # a new field for each comment, an empty one
     key = f"comment-new-{subject_kind}-{subject_id}-{st.session_state.get(count_key, 0)}"
     with st.form(f"form-{key}", border=False):
         text = st.text_area(
-            "Say something", key=key, max_chars=MOST, height=90, label_visibility="collapsed",
-            placeholder=_hint(),
+            "Say something", key=key, max_chars=MAX_CHARACTERS, height=90, label_visibility="collapsed",
+            placeholder=_describe_mentions(),
         )  # fmt: skip
         pressed = st.form_submit_button("Comment", icon=":material/comment:", key=f"send-{key}")
     if not pressed:
         return
     about = {"subject_kind": subject_kind, "subject_id": subject_id}
-    if act("comment", {**about, "text": text}) is not None:
+    if send_command("comment", {**about, "text": text}) is not None:
         st.session_state[count_key] = st.session_state.get(count_key, 0) + 1
         st.rerun()
 
 
-def _hint() -> str:
-    others = [each["name"] for each in people() if each["person_id"] != current_person()["person_id"]]
+def _describe_mentions() -> str:
+    others = [
+        each["name"] for each in list_people() if each["person_id"] != get_current_person()["person_id"]
+    ]
     if not others:
         return "What do you see?"
     names = ", ".join(f"@{name}" for name in others[:NAMED])
     return f"What do you see? Name somebody: {names}{' …' if len(others) > NAMED else ''}"
 
 
-def _set(key: str, value: bool) -> None:
+def _set_state(key: str, value: bool) -> None:
     st.session_state[key] = value

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.shared.session import client, plain, show_error
+from pages.shared.session import escape_markdown, get_client, show_error
 from store.core.errors import ConflictError, TunebenchError
 
 Fields = Mapping[str, Any]
@@ -44,7 +44,7 @@ class FieldEdit:
         changed = self.changed(typed)
         seen = {field: self.seen[field] for field in changed}
         try:
-            client().command(command, {**body, **changed, "seen": seen})
+            get_client().command(command, {**body, **changed, "seen": seen})
         except ConflictError as error:
             st.session_state[f"{self._key}-conflict"] = error.message
             st.cache_data.clear()
@@ -70,10 +70,10 @@ class FieldEdit:
         theirs: dict[str, Any] = st.session_state.get(f"{self._key}-drawn", dict(self._present))
         st.session_state[f"{self._key}-drawn"] = dict(self._present)
         with st.container(border=True, key=f"{self._key}-conflict-box"):
-            st.markdown(f":orange[:material/group:] **{plain(message)}** Which is to count?")
+            st.markdown(f":orange[:material/group:] **{escape_markdown(message)}** Which is to count?")
             for field, value in self.changed(typed).items():
                 if self._present[field] not in (self.seen[field], value):
-                    _draw_both(titles[field], words(self._present[field]), words(value))
+                    _draw_conflict(titles[field], words(self._present[field]), words(value))
             with st.container(horizontal=True):
                 st.button("Keep theirs", key=f"{self._key}-theirs", on_click=self.begin_anew)
                 chosen = st.button("Take mine", type="primary", key=f"{self._key}-mine")
@@ -84,7 +84,7 @@ class FieldEdit:
         return chosen
 
 
-def _draw_both(title: str, theirs: str, mine: str) -> None:
+def _draw_conflict(title: str, theirs: str, mine: str) -> None:
     for column, whose, text in zip(st.columns(2), ("now", "yours"), (theirs, mine), strict=True):
         with column:
             st.caption(f"{title}, {whose}")

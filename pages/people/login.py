@@ -21,11 +21,18 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pages.people import login_forms
-from pages.people.single_sign_on import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlits, verified_email
-from pages.shared.middleware import DOOR_HEADERS
+from pages.people.single_sign_on import (
+    CALLBACK,
+    LOGIN,
+    LOGOUT,
+    Provider,
+    extract_verified_email,
+    is_streamlit_cookie,
+)
+from pages.shared.middleware import LOGIN_HEADERS
 from store.core.errors import EngineUnavailable, SignedOutError, StateError, TunebenchError
-from store.core.schemas import Person, SignedIn
-from store.http.access import PARAMETER, hashed, plain_host
+from store.core.schemas import CreatedSession, Person
+from store.http.access import PARAMETER, hash_secret, normalise_host
 from store.http.client import Client
 
 # What the door knows of those who come: whether people sign in here, and whose a session is.
@@ -34,12 +41,12 @@ from store.http.client import Client
 # answers, what it said last stands for a while: nobody can be signed out meanwhile, since the engine is what
 # does that.
 
-KEPT_SECONDS = 2.0
-AWAY_SECONDS = 900.0  # how long what was known stands while no engine answers
-REMEMBERED = 10_000
+CACHE_SECONDS = 2.0
+ENGINE_AWAY_SECONDS = 900.0  # how long what was known stands while no engine answers
+MAX_CACHED_SESSIONS = 10_000
 
 
-class Visitors:
+class SessionVerifier:
     """Asks the engine by the secret of the screens."""
 
     def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +60,7 @@ class Visitors:
 
     async def team(self) -> bool:
         """Whether people sign in. Raises EngineUnavailable where no engine has ever said."""
-        if self._team is None or self._clock() - self._team[0] > KEPT_SECONDS:
+        if self._team is None or self._clock() - self._team[0] > CACHE_SECONDS:
             try:
                 self._team = self._clock(), bool((await self.ask("state", {}))["team"])
             except EngineUnavailable:
@@ -64,9 +71,9 @@ class Visitors:
     async def person(self, session: str, *, anew: bool = False) -> Person | None:
         """Whose session it is, asked `anew` or as it was a moment ago; None where it is none. Raises
         EngineUnavailable where no engine says."""
-        key, now = hashed(session), self._clock()
+        key, now = hash_secret(session), self._clock()
         asked_at, person = self._people.get(key, (float("-inf"), None))
-        if person is not None and not anew and now - asked_at <= KEPT_SECONDS:
+        if person is not None and not anew and now - asked_at <= CACHE_SECONDS:
             return person
         try:
             person = cast(Person, await self.ask("who", {"session": session[:200]}))
@@ -74,18 +81,18 @@ class Visitors:
             self._people.pop(key, None)
             return None
         except EngineUnavailable:
-            if person is None or now - asked_at > AWAY_SECONDS:
+            if person is None or now - asked_at > ENGINE_AWAY_SECONDS:
                 raise
             return person
         self._people[key] = now, person
         self._people.move_to_end(key)
-        while len(self._people) > REMEMBERED:
+        while len(self._people) > MAX_CACHED_SESSIONS:
             self._people.popitem(last=False)
         return person
 
     def forget(self, session: str) -> None:
         """It was ended."""
-        self._people.pop(hashed(session), None)
+        self._people.pop(hash_secret(session), None)
 
 
 # Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind the
@@ -96,17 +103,19 @@ class Visitors:
 # our own pages alone: a POST has to bring an Origin, which the door has checked already.
 
 SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
-KNOWN_SECONDS = 365 * 24 * 3600  # that a browser is known by the engine after a sign-in
-FORM_BYTES = 16 * 1024
-NEXT_SECONDS = 600  # to come back from the provider
-HEADERS = DOOR_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
+DEVICE_SECONDS = 365 * 24 * 3600  # that a browser is known by the engine after a sign-in
+MAX_FORM_BYTES = 16 * 1024
+NEXT_COOKIE_SECONDS = 600  # to come back from the provider
+HEADERS = LOGIN_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-class Entry:
+class LoginRoutes:
     """`cookie`: the name under which browsers keep a session."""
 
-    def __init__(self, app: ASGIApp, visitors: Visitors, cookie: str, provider: Provider | None) -> None:
+    def __init__(
+        self, app: ASGIApp, visitors: SessionVerifier, cookie: str, provider: Provider | None
+    ) -> None:
         self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
         self._next = cookie.replace("session", "next")
         self._came_by_provider = cookie.replace("session", "provider")
@@ -125,7 +134,7 @@ class Entry:
         try:
             answer = await self._answer(scope, receive)
         except EngineUnavailable as error:
-            answer = HTMLResponse(login_forms.engine_away(str(error)), 503, HEADERS)
+            answer = HTMLResponse(login_forms.render_engine_unavailable(str(error)), 503, HEADERS)
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -170,37 +179,37 @@ class Entry:
         headers = Headers(scope=scope)
         if scope["type"] == "websocket" or "text/html" not in headers.get("accept", ""):
             return PlainTextResponse("Nobody is signed in.", 401, HEADERS)
-        there = local(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
+        there = sanitize_local_address(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
         if headers.get("sec-fetch-site") == "cross-site":  # the cookie comes with what begins here alone
-            return HTMLResponse(login_forms.going_on(there), headers=HEADERS)
+            return HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
         return RedirectResponse("/sign-in?" + urlencode({"next": there}), 303, HEADERS)
 
     # -- the forms ----------------------------------------------------------------------------------
 
     async def _show_sign_in(self, request: Request) -> Response:
-        return self._sign_in_form(local(request.query_params.get("next", "/")))
+        return self._sign_in_form(sanitize_local_address(request.query_params.get("next", "/")))
 
     def _sign_in_form(
         self, there: str, email: str = "", problem: str = "", status: int = 200
     ) -> HTMLResponse:
         name = self._provider.name if self._provider else ""
-        return HTMLResponse(login_forms.sign_in(there, email, problem, name), status, HEADERS)
+        return HTMLResponse(login_forms.render_sign_in(there, email, problem, name), status, HEADERS)
 
     async def _sign_in(self, request: Request) -> Response:
         form = await read_form(request)
-        there, email = local(form.get("next", "/")), form.get("email", "")
+        there, email = sanitize_local_address(form.get("next", "/")), form.get("email", "")
         browser_cookie = request.cookies.get(self._browser_cookie, "")[:200]
         body = {
             "email": email,
             "password": form.get("password", ""),
             "browser_cookie": browser_cookie,
-        } | browser(request)
+        } | describe_browser(request)
         try:
             signed_in = await self._visitors.ask("sign_in", body)
         except EngineUnavailable:
             raise
         except TunebenchError as error:
-            return _with_wait(self._sign_in_form(there, email, str(error), error.status), error)
+            return _add_retry_after(self._sign_in_form(there, email, str(error), error.status), error)
         return self._let_in(request, signed_in, RedirectResponse(there, 303, HEADERS))
 
     async def _show_invitation(self, request: Request) -> Response:
@@ -214,9 +223,9 @@ class Entry:
         except EngineUnavailable:
             raise
         except TunebenchError as error:
-            page = login_forms.refusal("This link opens nothing", str(error))
+            page = login_forms.render_refusal("This link opens nothing", str(error))
             return HTMLResponse(page, error.status, HEADERS)
-        page = login_forms.invitation(
+        page = login_forms.render_invitation(
             code,
             offer,
             form.get("email", ""),
@@ -225,13 +234,15 @@ class Entry:
             self._provider.name if self._provider else "",
         )
         answer = HTMLResponse(page, problem.status if problem else 200, HEADERS)
-        return _with_wait(answer, problem) if problem else answer
+        return _add_retry_after(answer, problem) if problem else answer
 
     async def _accept(self, request: Request) -> Response:
         form = await read_form(request)
         code = form.get("code", "")
         body: dict[str, object] = {"secret": code, "password": form.get("password", "")}
-        body |= {field: form[field] for field in ("email", "name") if form.get(field)} | browser(request)
+        body |= {field: form[field] for field in ("email", "name") if form.get(field)} | describe_browser(
+            request
+        )
         try:
             signed_in = await self._visitors.ask("accept", body)
         except EngineUnavailable:
@@ -239,7 +250,7 @@ class Entry:
         except TunebenchError as error:
             return await self._invitation_form(code, form, error)
         if ended := signed_in["ended_tokens"]:
-            page = login_forms.password_set(ended)
+            page = login_forms.render_password_set(ended)
             return self._let_in(request, signed_in, HTMLResponse(page, headers=HEADERS))
         return self._let_in(request, signed_in, RedirectResponse("/", 303, HEADERS))
 
@@ -248,7 +259,7 @@ class Entry:
         if person is None:
             return self._turn_away(request.scope)
         provider = self._provider_of(request)
-        page = login_forms.sign_out(person["name"], provider.name if provider else "")
+        page = login_forms.render_sign_out(person["name"], provider.name if provider else "")
         return HTMLResponse(page, headers=HEADERS)
 
     async def _sign_out(self, request: Request) -> Response:
@@ -265,13 +276,13 @@ class Entry:
         return answer
 
     def _let_in(
-        self, request: Request, signed_in: SignedIn, answer: Response, *, by_provider: bool = False
+        self, request: Request, signed_in: CreatedSession, answer: Response, *, by_provider: bool = False
     ) -> Response:
         """Give the session; beside it the browser keeps how it came in, which outlives a restart, and that it
         is known, which outlives the session."""
         for cookie, value, seconds in (
             (self._cookie, signed_in["session"], SESSION_SECONDS),
-            (self._browser_cookie, signed_in["browser_cookie"], KNOWN_SECONDS),
+            (self._browser_cookie, signed_in["browser_cookie"], DEVICE_SECONDS),
         ):
             answer.set_cookie(cookie, value, seconds, httponly=True, samesite="strict")
         if by_provider:
@@ -285,12 +296,12 @@ class Entry:
     async def _to_provider(self, request: Request) -> Response:
         if self._provider is None:
             return RedirectResponse("/sign-in", 303, HEADERS)
-        there = local(request.query_params.get("next", "/"))
+        there = sanitize_local_address(request.query_params.get("next", "/"))
         if not self._provider.is_at(request.headers.get("host", "")):  # it leads back to one address alone
             to = f"{self._provider.address}/sign-in/provider?{urlencode({'next': there})}"
             return RedirectResponse(to, 303, HEADERS)
         answer = RedirectResponse(self._provider.login(), 303, HEADERS)
-        answer.set_cookie(self._next, quote(there), NEXT_SECONDS, httponly=True, samesite="lax")
+        answer.set_cookie(self._next, quote(there), NEXT_COOKIE_SECONDS, httponly=True, samesite="lax")
         return answer
 
     async def _come_back(self, request: Request, provider: Provider) -> Response:
@@ -299,23 +310,23 @@ class Entry:
             return RedirectResponse("/sign-in", 303, HEADERS)
         cookies = (await self._headers_of_app(request.scope, request.receive)).getlist("set-cookie")
         claims = provider.claims(cookies)
-        email = verified_email(claims)
+        email = extract_verified_email(claims)
         if not email:
             why = f"{provider.name} has not verified the address." if claims.get("email") else ""
             return self._refused_by_provider(why or f"{provider.name} did not say who you are.", 403)
-        body = {"email": email, "name": str(claims.get("name") or "")[:80]} | browser(request)
+        body = {"email": email, "name": str(claims.get("name") or "")[:80]} | describe_browser(request)
         try:
             signed_in = await self._visitors.ask("verified_sign_in", body)
         except EngineUnavailable:
             raise
         except TunebenchError as error:
             return self._refused_by_provider(str(error), error.status)
-        there = local(unquote(request.cookies.get(self._next, "/")))
+        there = sanitize_local_address(unquote(request.cookies.get(self._next, "/")))
         # no redirect: the cookie is Strict, and this navigation began at the provider
-        answer = HTMLResponse(login_forms.going_on(there), headers=HEADERS)
+        answer = HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
         answer.delete_cookie(self._next, httponly=True, samesite="lax")
         for line in cookies:
-            if not is_streamlits(line):
+            if not is_streamlit_cookie(line):
                 answer.headers.append("Set-Cookie", line)
         provider.remember(signed_in["session"], cookies)
         return self._let_in(request, signed_in, answer, by_provider=True)
@@ -334,8 +345,8 @@ class Entry:
         }
         there = (await self._headers_of_app(leaving, request.receive)).get("location", "")
         if urlsplit(there).scheme in ("http", "https"):
-            return HTMLResponse(login_forms.going_on(there), headers=HEADERS)
-        return HTMLResponse(login_forms.signed_out_here(provider.name), headers=HEADERS)
+            return HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
+        return HTMLResponse(login_forms.render_signed_out_locally(provider.name), headers=HEADERS)
 
     async def _headers_of_app(self, scope: Scope, receive: Receive) -> Headers:
         """What a route of the app answers, which goes no further."""
@@ -349,7 +360,7 @@ class Entry:
         return Headers(raw=raw)
 
     def _refused_by_provider(self, problem: str, status: int) -> Response:
-        return HTMLResponse(login_forms.refusal("You are not signed in", problem), status, HEADERS)
+        return HTMLResponse(login_forms.render_refusal("You are not signed in", problem), status, HEADERS)
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -357,18 +368,21 @@ async def read_form(request: Request) -> dict[str, str]:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > FORM_BYTES:
+        if len(body) > MAX_FORM_BYTES:
             return {}
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20))
 
 
-def browser(request: Request) -> dict[str, Any]:
+def describe_browser(request: Request) -> dict[str, Any]:
     """Where a request came from, for the list of sessions and the count of attempts."""
-    address = plain_host(request.client.host) if request.client else ""
-    return {"address": address[:100], "agent": _printable(request.headers.get("user-agent", ""))[:300]}
+    address = normalise_host(request.client.host) if request.client else ""
+    return {
+        "address": address[:100],
+        "agent": _strip_unprintable(request.headers.get("user-agent", ""))[:300],
+    }
 
 
-def local(address: str) -> str:
+def sanitize_local_address(address: str) -> str:
     """The address as a place of this server, whatever host it names; `/` for what is none, and for forms."""
     try:
         parts = urlsplit(address.replace("\\", "/"))
@@ -383,11 +397,11 @@ def local(address: str) -> str:
     return quote(path, safe="/%") + (f"?{query}" if query else "")
 
 
-def _printable(text: str) -> str:
+def _strip_unprintable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())
 
 
-def _with_wait(answer: Response, error: TunebenchError) -> Response:
+def _add_retry_after(answer: Response, error: TunebenchError) -> Response:
     if error.retry_after:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer

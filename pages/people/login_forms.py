@@ -12,7 +12,7 @@ from pages.shared import brand
 from store.core.formatting import plural
 from store.core.rights import MEANINGS
 from store.core.schemas import InvitationOffer
-from store.people.config import LEAST_PASSWORD
+from store.people.config import MIN_PASSWORD
 
 _WHERE = """
 <p>The address ends in a secret, which keeps other accounts of this machine out. It stands in the terminal in
@@ -46,32 +46,33 @@ pre { padding: 0.75rem 1rem; border: 1px solid var(--line); overflow-x: auto }
 """
 
 
-def no_secret() -> str:
+def render_missing_secret() -> str:
     """For a browser that does not bring the secret."""
-    return page("Open Tunebench by its whole address", _WHERE)
+    return render_page("Open Tunebench by its whole address", _WHERE)
 
 
-def from_elsewhere() -> str:
+def render_cross_site() -> str:
     """For one that follows a link of another site: it brings the secret only with what is clicked here."""
     link = '<p><a href="">Open this page of Tunebench</a></p><p>If that leads back here:</p>'
-    return page("A link on another site brought you here", link + _WHERE)
+    return render_page("A link on another site brought you here", link + _WHERE)
 
 
-def wrong_name(problem: str) -> str:
+def render_wrong_host(problem: str) -> str:
     """For a request by a name that is none of ours, or from a page of another site."""
-    return page("This address is not answered", f"<p>{escape(problem)}</p>")
+    return render_page("This address is not answered", f"<p>{escape(problem)}</p>")
 
 
-def going_on(address: str) -> str:
+def render_redirect(address: str) -> str:
     """A page that goes on to another one by itself, in whose place in the history that one comes."""
     refresh = f'<meta http-equiv="refresh" content="0; url={escape(address)}">'
-    return page("Opening", f'<p><a href="{escape(address)}">Go on</a></p>', refresh)
+    return render_page("Opening", f'<p><a href="{escape(address)}">Go on</a></p>', refresh)
 
 
-def page(heading: str, body: str, head: str = "") -> str:
+def render_page(heading: str, body: str, head: str = "") -> str:
     """A whole document."""
     marks = "".join(
-        f'<span class="{"dark" if dark else "light"}">{brand.wordmark(dark)}</span>' for dark in (False, True)
+        f'<span class="{"dark" if dark else "light"}">{brand.render_wordmark(dark)}</span>'
+        for dark in (False, True)
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tunebench</title>{head}'
@@ -108,41 +109,45 @@ button:focus-visible, .button:focus-visible, input:focus-visible {
 </style>"""
 
 
-def sign_in(there: str, email: str, problem: str, provider: str) -> str:
+def render_sign_in(there: str, email: str, problem: str, provider: str) -> str:
     """The form; `there` is where it leads, `provider` the name of the organisation's sign-in or nothing."""
-    body = _problem(problem)
+    body = _render_problem(problem)
     if provider:
         to = escape("/sign-in/provider?" + urlencode({"next": there}))
         body += (
             f'<p><a class="button" href="{to}">Sign in with {escape(provider)}</a></p><p class="or">or</p>'
         )
-    body += _form(
+    body += _render_form_tag(
         "/sign-in",
-        _hidden("next", there),
-        _field("email", "E-mail", email, kind="email", fill="username"),
-        _field("password", "Password", kind="password", fill="current-password"),
-        _button("Sign in", plain=bool(provider)),
+        _render_hidden_field("next", there),
+        _render_field("email", "E-mail", email, kind="email", fill="username"),
+        _render_field("password", "Password", kind="password", fill="current-password"),
+        _render_button("Sign in", plain=bool(provider)),
     )
     body += "<p>No account, or no password any more? An admin of your team can give you a link.</p>"
-    return page("Sign in to Tunebench", body, _FORM_STYLE)
+    return render_page("Sign in to Tunebench", body, _FORM_STYLE)
 
 
-def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str) -> str:
+def render_invitation(
+    code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str
+) -> str:
     """The form that makes an account, or sets a new password for the one that is there."""
     fixed_email = offer["email"]
-    fields = [_hidden("code", code)]
+    fields = [_render_hidden_field("code", code)]
     if not offer["name"]:
-        fields.append(_field("name", "Your name, as others will see it", name, fill="name"))
+        fields.append(_render_field("name", "Your name, as others will see it", name, fill="name"))
     fixed = fixed_email is not None
-    address = _field("email", "E-mail", fixed_email or email, kind="email", fill="username", fixed=fixed)
+    address = _render_field(
+        "email", "E-mail", fixed_email or email, kind="email", fill="username", fixed=fixed
+    )
     fields.append(address)
     fields.append(
-        _field(
+        _render_field(
             "password",
             "A password",
             kind="password",
             fill="new-password",
-            hint=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+            hint=f"{MIN_PASSWORD} characters or more, such as a sentence.",
         )
     )
     hours = max(1, round((offer["expires_at"] - time.time()) / 3600))
@@ -150,79 +155,89 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
     if offer["name"]:
         heading = f"A new password for {escape(offer['name'])}"
         lead = f"<p>It ends all open sessions and all API tokens. The link works once, for {ends} more.</p>"
-        button = _button("Set the password and sign in")
+        button = _render_button("Set the password and sign in")
     else:
         heading = "You are invited to Tunebench"
         role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
         lead = f"<p>{role} The link works once, for {ends} more.</p>"
-        button = _button("Make my account")
+        button = _render_button("Make my account")
     if provider and fixed_email and not offer["name"]:
         label = f"Sign in with {escape(provider)} as {escape(fixed_email)}"
         lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
         lead += '<p class="or">or with a password</p>'
-    return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _FORM_STYLE)
+    return render_page(
+        heading,
+        _render_problem(problem) + lead + _render_form_tag("/invitation", *fields, button),
+        _FORM_STYLE,
+    )
 
 
-def password_set(ended: int) -> str:
+def render_password_set(ended: int) -> str:
     """A new password by a link has ended API tokens: scripts that used one need another."""
     what = f"{plural(ended, 'API token')} ended with the old password. Make new ones on the page You."
-    return page(
+    return render_page(
         "The password is set", f'<p>{what}</p><p><a class="button" href="/">Go on</a></p>', _FORM_STYLE
     )
 
 
-def sign_out(name: str, provider: str) -> str:
+def render_sign_out(name: str, provider: str) -> str:
     """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out.
     `provider`: the name of the organisation's sign-in, by which they came, or nothing."""
     also = f"<p>You are signed out at {escape(provider)}, too, where it lets us.</p>" if provider else ""
     back = '<a class="button plain" href="/">Stay</a>'
-    return page(
-        f"Sign out, {escape(name)}?", also + _form("/sign-out", _button("Sign out"), back), _FORM_STYLE
+    return render_page(
+        f"Sign out, {escape(name)}?",
+        also + _render_form_tag("/sign-out", _render_button("Sign out"), back),
+        _FORM_STYLE,
     )
 
 
-def signed_out_here(provider: str) -> str:
+def render_signed_out_locally(provider: str) -> str:
     """Signed out, and not at the provider, which offers no way to that."""
     name = escape(provider)
     why = (
         f"<p>You are still signed in at {name}, by which whoever uses this browser next may come in as you."
         f" On a computer that you share, sign out at {name} too.</p>"
     )
-    return page("You are signed out of Tunebench", why + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE)
+    return render_page(
+        "You are signed out of Tunebench", why + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE
+    )
 
 
-def refusal(heading: str, problem: str) -> str:
+def render_refusal(heading: str, problem: str) -> str:
     """What can't be done, and the way back to the form."""
-    return page(escape(heading), _problem(problem) + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE)
+    return render_page(
+        escape(heading), _render_problem(problem) + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE
+    )
 
 
-def engine_away(problem: str) -> str:
+def render_engine_unavailable(problem: str) -> str:
     """No engine has answered yet; the page looks again by itself."""
     again = '<meta http-equiv="refresh" content="2">'
-    return page("The engine is not running", f"<p>{escape(problem)}</p>", again)
+    return render_page("The engine is not running", f"<p>{escape(problem)}</p>", again)
 
 
-def no_sign_in() -> str:
+def render_sign_in_disabled() -> str:
     """Served to other machines, and nobody has to sign in: then nobody comes in."""
     why = "These screens are served to other machines, which takes sign-in. It was turned off."
-    return page(
+    return render_page(
         "Sign-in is off", f"<p>{why} To turn it on again, on the machine:</p><pre>tunebench team on</pre>"
     )
 
 
-def _problem(text: str) -> str:
+def _render_problem(text: str) -> str:
     return f'<p class="problem" role="alert">{escape(text)}</p>' if text else ""
 
 
-def _form(action: str, *parts: str) -> str:
+def _render_form_tag(action: str, *parts: str) -> str:
     return f'<form method="post" action="{action}">{"".join(parts)}</form>'
 
 
-def _hidden(name: str, value: str) -> str:
+def _render_hidden_field(name: str, value: str) -> str:
     return f'<input type="hidden" name="{name}" value="{escape(value)}">'
 
 
-def _field(
+def _render_field(
     name: str,
     label: str,
     value: str = "",
@@ -240,5 +255,5 @@ def _field(
     )
 
 
-def _button(label: str, *, plain: bool = False) -> str:
+def _render_button(label: str, *, plain: bool = False) -> str:
     return f'<button type="submit"{" class=plain" if plain else ""}>{label}</button>'

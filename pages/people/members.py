@@ -13,17 +13,17 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from pages.shared import display
-from pages.shared.session import act, plain
+from pages.shared.session import escape_markdown, send_command
 from store.core.formatting import plural
 from store.core.rights import MEANINGS
-from store.core.schemas import InvitationMade, SessionSeen, Team, TeamMember
+from store.core.schemas import ActiveSession, CreatedInvitation, Team, TeamMember
 
 KEY = "link-made"
 
 
 def keep_link(made: dict[str, Any], purpose: str) -> None:
     """Keep an invitation that the engine made, for `draw_link`."""
-    st.session_state[KEY] = cast(InvitationMade, made), purpose
+    st.session_state[KEY] = cast(CreatedInvitation, made), purpose
 
 
 def draw_link() -> None:
@@ -32,9 +32,9 @@ def draw_link() -> None:
         return
     made, purpose = st.session_state[KEY]
     with st.container(border=True):
-        st.markdown(f":material/link: **The link to {plain(purpose)}**")
-        st.code(invitation_link(origin(), made["secret"]), language=None, wrap_lines=True)
-        left = time_left(made["expires_at"])
+        st.markdown(f":material/link: **The link to {escape_markdown(purpose)}**")
+        st.code(build_invitation_link(get_origin(), made["secret"]), language=None, wrap_lines=True)
+        left = format_time_left(made["expires_at"])
         st.markdown(
             f"Send it to that person alone; nothing is mailed. It works once, for {left}, and can't be shown"
             " again."
@@ -44,17 +44,17 @@ def draw_link() -> None:
             st.rerun()
 
 
-def time_left(expires_at: float) -> str:
+def format_time_left(expires_at: float) -> str:
     """How long a link works."""
-    return display.span(max(0.0, expires_at - time.time()))
+    return display.format_duration(max(0.0, expires_at - time.time()))
 
 
-def invitation_link(address: str, secret: str) -> str:
+def build_invitation_link(address: str, secret: str) -> str:
     """The address of the invitation's page."""
     return f"{address}/invitation?{urlencode({'code': secret})}"
 
 
-def origin() -> str:
+def get_origin() -> str:
     """Scheme and host by which this browser has come."""
     parts = urlsplit(st.context.url or "")
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
@@ -74,13 +74,13 @@ def draw_members(team: Team) -> None:
         draw_member(member, own)
 
 
-def draw_member(member: TeamMember, sessions: list[SessionSeen]) -> None:
+def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
     with st.container(border=True, key=f"member-{member['person_id']}"):
         who, role, more = st.columns([5, 2, 2], vertical_alignment="center")
         with who:
             off = "" if member["active"] else " :gray-badge[may not sign in]"
-            st.markdown(f"**{plain(member['name'])}**{off}  \n{plain(member['email'])}")
-            st.caption(seen(member, sessions))
+            st.markdown(f"**{escape_markdown(member['name'])}**{off}  \n{escape_markdown(member['email'])}")
+            st.caption(describe_last_seen(member, sessions))
         person_id = member["person_id"]
         with role:
             chosen = st.selectbox(
@@ -93,67 +93,72 @@ def draw_member(member: TeamMember, sessions: list[SessionSeen]) -> None:
             )
         if chosen != member["role"]:
             name = member["name"]
-            if act("set_role", {"person": person_id, "role": chosen}, f"{name} is {chosen} now.") is not None:
+            if (
+                send_command("set_role", {"person": person_id, "role": chosen}, f"{name} is {chosen} now.")
+                is not None
+            ):
                 st.rerun()
         with more, st.popover("Account", icon=":material/manage_accounts:", width="stretch"):
             draw_account(member, sessions)
 
 
-def draw_account(member: TeamMember, sessions: list[SessionSeen]) -> None:
+def draw_account(member: TeamMember, sessions: list[ActiveSession]) -> None:
     """What can be done about somebody's account."""
     person_id, name = member["person_id"], member["name"]
     if not member["active"]:
         if st.button("Let sign in again", key=f"on-{person_id}", width="stretch"):
-            _change("set_active", {"person": person_id, "active": True}, f"{name} may sign in again.")
+            _send_change("set_active", {"person": person_id, "active": True}, f"{name} may sign in again.")
         return
     if st.button("Link to a new password", key=f"reset-{person_id}", width="stretch"):
-        made = act("reset_password", {"person": person_id})
+        made = send_command("reset_password", {"person": person_id})
         if made is not None:
             keep_link(made, f"a new password of {name}")
             st.rerun()
     for session in sessions:
-        st.caption(where(session))
+        st.caption(describe_session(session))
         if st.button("End this session", key=f"end-{session['session_id']}", width="stretch"):
-            _change("end_session", {"session": session["session_id"]}, "The session has ended.")
+            _send_change("end_session", {"session": session["session_id"]}, "The session has ended.")
     if len(sessions) > 1 and st.button("End all sessions", key=f"end-all-{person_id}", width="stretch"):
-        _change("end_sessions", {"person": person_id}, f"{name} is signed out everywhere.")
+        _send_change("end_sessions", {"person": person_id}, f"{name} is signed out everywhere.")
     if st.button("Switch off", key=f"off-{person_id}", icon=":material/block:", width="stretch"):
-        ended = act("set_active", {"person": person_id, "active": False})
+        ended = send_command("set_active", {"person": person_id, "active": False})
         if ended is not None:
             st.toast(
-                f"{plain(name)} may not sign in any more: {ended_words(ended)}.", icon=":material/check:"
+                f"{escape_markdown(name)} may not sign in any more: {describe_ended_access(ended)}.",
+                icon=":material/check:",
             )
             st.rerun()
 
 
-def _change(command: str, body: dict[str, object], done: str) -> None:
-    if act(command, body, done) is not None:
+def _send_change(command: str, body: dict[str, object], done: str) -> None:
+    if send_command(command, body, done) is not None:
         st.rerun()
 
 
-def ended_words(ended: Mapping[str, int]) -> str:
+def describe_ended_access(ended: Mapping[str, int]) -> str:
     """What an `AccessEnded` says."""
     sessions, tokens = plural(ended["ended_sessions"], "session"), plural(ended["ended_tokens"], "API token")
     return f"ended {sessions} and {tokens}"
 
 
-def seen(member: TeamMember, sessions: list[SessionSeen]) -> str:
+def describe_last_seen(member: TeamMember, sessions: list[ActiveSession]) -> str:
     """When somebody was seen last, and in how many browsers they are signed in."""
     if member["seen_at"] is None:
         return "not seen yet" if member["active"] else "never seen"
     where_in = f" · signed in in {plural(len(sessions), 'browser')}" if sessions else ""
-    return f"seen {moment(member['seen_at'])}{where_in}"
+    return f"seen {format_moment(member['seen_at'])}{where_in}"
 
 
-def where(session: SessionSeen) -> str:
+def describe_session(session: ActiveSession) -> str:
     """A session in words: browser, address and when."""
     return (
-        f"{plain(browser(session['agent']))} from {plain(session['address'] or 'an unknown address')},"
-        f" seen {moment(session['seen_at'])}"
+        f"{escape_markdown(format_browser(session['agent']))} from"
+        f" {escape_markdown(session['address'] or 'an unknown address')},"
+        f" seen {format_moment(session['seen_at'])}"
     )
 
 
-def browser(agent: str) -> str:
+def format_browser(agent: str) -> str:
     """What a browser calls itself, in two words where it is a usual one."""
     systems = {"Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows"}
     systems |= {"Mac OS X": "macOS", "Linux": "Linux"}
@@ -163,6 +168,6 @@ def browser(agent: str) -> str:
     return f"{name} on {system}" if name and system else name or agent[:40] or "A program"
 
 
-def moment(at: float) -> str:
+def format_moment(at: float) -> str:
     """How long ago a time of people's tables was."""
-    return display.ago(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))
+    return display.format_ago(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))

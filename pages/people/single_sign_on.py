@@ -26,15 +26,15 @@ from streamlit.auth_util import encode_provider_token, get_cookie_with_chunks
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import TOKENS_COOKIE_NAME, USER_COOKIE_NAME
 
-from pages.shared.session import Memory
+from pages.shared.session import LastAnswers
 from store.core.config import Config, Line
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.http.access import hashed, new_secret
+from store.http.access import create_secret, hash_secret
 
 LOGIN, CALLBACK, LOGOUT = "/auth/login", "/oauth2callback", "/auth/logout"
 KEY = "default"  # under which Streamlit has a provider that is the only one
-REMEMBERED = 10_000  # tokens of those who came last
+MAX_REMEMBERED = 10_000  # tokens of those who came last
 _VARIABLES = {
     name: f"TUNEBENCH_OIDC_{name.upper()}"
     for name in ("client_id", "client_secret", "discovery_url", "address", "name")
@@ -57,8 +57,8 @@ class Provider:
     def __init__(self, config: ProviderConfig) -> None:
         self.name = config.name
         self.address = config.address.rstrip("/")
-        self._config, self._key = config, new_secret()
-        self._id_tokens = Memory(REMEMBERED)
+        self._config, self._key = config, create_secret()
+        self._id_tokens = LastAnswers(MAX_REMEMBERED)
 
     def secrets(self) -> dict[str, Any]:
         """What Streamlit's routes are given."""
@@ -87,7 +87,7 @@ class Provider:
     def remember(self, session: str, set_cookies: list[str]) -> None:
         """By which token of the provider a session of ours began."""
         if token := self._signed(set_cookies, TOKENS_COOKIE_NAME).get("id_token"):
-            self._id_tokens.put(hashed(session), token)
+            self._id_tokens.put(hash_secret(session), token)
 
     def cookies_of(self, sessions: list[str]) -> str:
         """What Streamlit's logout route is given as the cookies of whoever had these sessions. Without the
@@ -95,7 +95,7 @@ class Provider:
         values: dict[str, dict[str, str]] = {USER_COOKIE_NAME: {"provider": KEY}}
         for session in sessions:
             with suppress(KeyError):
-                values[TOKENS_COOKIE_NAME] = {"id_token": self._id_tokens.take(hashed(session))}
+                values[TOKENS_COOKIE_NAME] = {"id_token": self._id_tokens.take(hash_secret(session))}
         return "; ".join(
             f"{name}={create_signed_value(self._key, name, json.dumps(value)).decode()}"
             for name, value in values.items()
@@ -120,12 +120,12 @@ class Provider:
         return content if isinstance(content, dict) else {}
 
 
-def is_streamlits(set_cookie: str) -> bool:
+def is_streamlit_cookie(set_cookie: str) -> bool:
     """Whether a Set-Cookie header is one of who signed in, which stays here."""
     return set_cookie.startswith((USER_COOKIE_NAME, TOKENS_COOKIE_NAME))
 
 
-def verified_email(claims: Mapping[str, Any]) -> str:
+def extract_verified_email(claims: Mapping[str, Any]) -> str:
     """The address in the claims, where the provider says that it has verified it; else nothing."""
     email = claims.get("email")
     return email if isinstance(email, str) and claims.get("email_verified") is True else ""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.people import members
-from pages.people.members import ROLES, draw_link, keep_link, time_left
+from pages.people.members import ROLES, draw_link, format_time_left, keep_link
 from pages.people.single_sign_on import read_provider
-from pages.shared.session import act, client, guarded, plain
+from pages.shared.session import escape_markdown, get_client, send_command, show_errors
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.rights import DEFAULT_ROLE, MEANINGS
@@ -48,7 +48,7 @@ def draw_form() -> None:
         )
         if not st.form_submit_button("Make a link", type="primary", icon=":material/link:"):
             return
-    made = act("invite", {"role": chosen, "days": for_days, "email": email or None})
+    made = send_command("invite", {"role": chosen, "days": for_days, "email": email or None})
     if made is not None:
         keep_link(made, f"an account as {chosen}" + (f" for {email}" if email else ""))
         st.rerun()
@@ -56,17 +56,17 @@ def draw_form() -> None:
 
 def draw_invitation(invitation: Invitation) -> None:
     if invitation["name"]:
-        what = f"A new password for **{plain(invitation['name'])}**"
+        what = f"A new password for **{escape_markdown(invitation['name'])}**"
     else:
-        to = plain(invitation["email"] or "whoever has the link")
+        to = escape_markdown(invitation["email"] or "whoever has the link")
         what = f"An account as **{invitation['role']}** for {to}"
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(what)
-        left = time_left(invitation["expires_at"])
-        st.caption(f"made by {plain(invitation['made_by'])}, for {left} more", width="stretch")
+        left = format_time_left(invitation["expires_at"])
+        st.caption(f"made by {escape_markdown(invitation['made_by'])}, for {left} more", width="stretch")
         if (
             st.button("Take back", key=f"take-back-{invitation['invitation_id']}")
-            and act("take_back_invitation", {"invitation": invitation["invitation_id"]}) is not None
+            and send_command("take_back_invitation", {"invitation": invitation["invitation_id"]}) is not None
         ):
             st.rerun()
 
@@ -79,30 +79,30 @@ def draw_networks() -> None:
         " private network are refused unless it is listed here; link-local addresses and Tunebench's own"
         " ports are always refused."
     )
-    for network in settings.networks(client()):
+    for network in settings.networks(get_client()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plain(network)}**", width="stretch")
+            st.markdown(f"**{escape_markdown(network)}**", width="stretch")
             if (
                 st.button("Take back", key=f"refuse-{network}")
-                and act("refuse_network", {"network": network}) is not None
+                and send_command("refuse_network", {"network": network}) is not None
             ):
                 st.rerun()
     with st.form("allow_network", border=True, clear_on_submit=True):
         network = st.text_input("Network", placeholder="10.1.0.0/16", help="Or one address")
         if not st.form_submit_button("Allow", icon=":material/lan:"):
             return
-    if act("allow_network", {"network": network}) is not None:
+    if send_command("allow_network", {"network": network}) is not None:
         st.rerun()
 
 
 def main() -> None:
     st.title("Who works here?", anchor=False)
-    with guarded():
-        if not client().account()["team"]:
-            draw_alone()
+    with show_errors():
+        if not get_client().account()["team"]:
+            draw_single_user()
             draw_networks()
             return
-        team = client().team()
+        team = get_client().team()
         members.draw_members(team)
         draw_invitations(team)
         draw_roles()
@@ -110,7 +110,7 @@ def main() -> None:
         draw_provider()
 
 
-def draw_alone() -> None:
+def draw_single_user() -> None:
     """What a team is for, and how one person turns it on."""
     st.markdown(
         "You work alone: whoever has the address of these screens may do everything. With sign-in on,"
@@ -132,11 +132,12 @@ def draw_provider() -> None:
     try:
         provider = read_provider(Home())
     except ConfigError as error:
-        st.warning(plain(str(error)), icon=":material/warning:")
+        st.warning(escape_markdown(str(error)), icon=":material/warning:")
         return
     if provider:
         st.markdown(
-            f":material/verified_user: People may sign in with **{plain(provider.name)}**. Their verified"
+            ":material/verified_user: People may sign in with"
+            f" **{escape_markdown(provider.name)}**. Their verified"
             " e-mail address has to have an account here, or an invitation."
         )
     else:

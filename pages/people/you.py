@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.people.members import ended_words, moment, where
-from pages.shared.session import act, client, guarded, plain
+from pages.people.members import describe_ended_access, describe_session, format_moment
+from pages.shared.session import escape_markdown, get_client, send_command, show_errors
 from store.core.rights import MEANINGS
 from store.core.schemas import ApiToken, OwnAccount
-from store.people.config import LEAST_PASSWORD
+from store.people.config import MIN_PASSWORD
 
 KEY = "token-made"
 
@@ -24,19 +24,20 @@ def draw_tokens(tokens: list[ApiToken]) -> None:
         st.caption("There is none.")
     for token in tokens:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plain(token['name'])}**")
-            used = f"used {moment(token['used_at'])}" if token["used_at"] else "never used"
-            st.caption(f"made {moment(token['created_at'])}, {used}", width="stretch")
+            st.markdown(f"**{escape_markdown(token['name'])}**")
+            used = f"used {format_moment(token['used_at'])}" if token["used_at"] else "never used"
+            st.caption(f"made {format_moment(token['created_at'])}, {used}", width="stretch")
             if (
                 st.button("Revoke", key=f"revoke-{token['token_id']}")
-                and act("revoke_token", {"token": token["token_id"]}, "The token is revoked.") is not None
+                and send_command("revoke_token", {"token": token["token_id"]}, "The token is revoked.")
+                is not None
             ):
                 st.rerun()
     _draw_new()
     with st.form("new-token", border=True, clear_on_submit=True):
         name = st.text_input("What is it for?", placeholder="nightly import", max_chars=80)
         if st.form_submit_button("Make a token", icon=":material/key:"):
-            made = act("make_token", {"name": name})
+            made = send_command("make_token", {"name": name})
             if made is not None:
                 st.session_state[KEY] = name, made["token"]
                 st.rerun()
@@ -47,7 +48,7 @@ def _draw_new() -> None:
         return
     name, token = st.session_state[KEY]
     with st.container(border=True):
-        st.markdown(f":material/key: **{plain(name)}**, which can't be shown again:")
+        st.markdown(f":material/key: **{escape_markdown(name)}**, which can't be shown again:")
         st.code(token, language=None, wrap_lines=True)
         if st.button("I have copied it", key="put-token-away"):
             del st.session_state[KEY]
@@ -56,8 +57,8 @@ def _draw_new() -> None:
 
 def main() -> None:
     st.title("What acts in your name?", anchor=False)
-    with guarded():
-        account = client().account()
+    with show_errors():
+        account = get_client().account()
         draw_name(account)
         if account["email"] is None:
             draw_owner(account)
@@ -73,10 +74,10 @@ def draw_name(account: OwnAccount) -> None:
         name = st.text_input("Name, as others see it", person["name"], max_chars=80)
         if account["email"]:
             role = person["role"]
-            st.caption(f"{plain(account['email'])} · {role}: {MEANINGS[role]}")
+            st.caption(f"{escape_markdown(account['email'])} · {role}: {MEANINGS[role]}")
         if (
             st.form_submit_button("Change the name")
-            and act("set_own_name", {"name": name}, "The name is changed.") is not None
+            and send_command("set_own_name", {"name": name}, "The name is changed.") is not None
         ):
             st.rerun()
 
@@ -104,14 +105,14 @@ def draw_password(account: OwnAccount) -> None:
             "New password",
             type="password",
             autocomplete="new-password",
-            help=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+            help=f"{MIN_PASSWORD} characters or more, such as a sentence.",
         )
         st.caption("All other sessions and all API tokens end.")
         if st.form_submit_button("Change the password"):
             body = {"password": password} | ({"current": current} if account["has_password"] else {})
-            ended = act("set_own_password", body)
+            ended = send_command("set_own_password", body)
             if ended is not None:
-                st.toast(f"The password is changed: {ended_words(ended)}.", icon=":material/check:")
+                st.toast(f"The password is changed: {describe_ended_access(ended)}.", icon=":material/check:")
                 st.rerun()
 
 
@@ -119,13 +120,13 @@ def draw_sessions(account: OwnAccount) -> None:
     st.subheader("Where you are signed in", anchor=False)
     for session in account["sessions"]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(where(session))
-            st.caption(f"since {moment(session['created_at'])}", width="stretch")
+            st.markdown(describe_session(session))
+            st.caption(f"since {format_moment(session['created_at'])}", width="stretch")
             if session["current"]:
                 st.badge("this browser", color="green")
             elif (
                 st.button("End", key=f"end-{session['session_id']}")
-                and act("end_session", {"session": session["session_id"]}, "The session has ended.")
+                and send_command("end_session", {"session": session["session_id"]}, "The session has ended.")
                 is not None
             ):
                 st.rerun()

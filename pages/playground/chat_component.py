@@ -9,15 +9,15 @@ from typing import Any, TypedDict
 import streamlit as st
 
 from pages.playground.chat_route import PATH, STOP_PATH
-from pages.shared.rendered.component_source import component_script, component_style
+from pages.shared.rendered.component_source import build_component_script, build_component_style
 from store.playground.schemas import Turn, TurnPlace
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SCRIPT = ("chances", "answers", "stream", "talk")
 KEY = "talk"
 
 
-class Said(TypedDict):
+class PendingPrompt(TypedDict):
     """What is to be said as soon as the component is there: once, by its id."""
 
     id: str
@@ -25,18 +25,18 @@ class Said(TypedDict):
     parent: str
 
 
-def script() -> str:
+def build_script() -> str:
     """The JavaScript of the component, as one module."""
-    return component_script(HERE / "script", SCRIPT)
+    return build_component_script(FOLDER / "script", SCRIPT)
 
 
-def talk_component(
+def draw_chat(
     conversation: str,
     turns: list[Turn],
     tree: list[TurnPlace],
     labels: list[str],
     *,
-    say: Said | None,
+    say: PendingPrompt | None,
     answering: str,
 ) -> Any:
     """Draw it; the triggers `begin` (a prompt), `done` and `show` (a turn), `keep` (turn and place).
@@ -46,8 +46,8 @@ def talk_component(
     component = st.components.v2.component(
         "tunebench-talk",
         html='<div id="talk-root">\n</div>',
-        css=component_style(HERE / "talk.css"),
-        js=script(),
+        css=build_component_style(FOLDER / "talk.css"),
+        js=build_script(),
     )
     return component(
         key=KEY,
@@ -56,25 +56,25 @@ def talk_component(
             "stopAddress": STOP_PATH,
             "answering": answering,
             "conversation": conversation,
-            "path": [_drawn(turn, tree) for turn in turns],
+            "path": [_serialize_turn(turn, tree) for turn in turns],
             "labels": labels,
             "say": say,
             "kept": True,
             "offline": False,
             "placeholder": "Say something to the models" if labels else "Choose a model first",
         },
-        on_begin_change=_nothing,
-        on_done_change=_nothing,
-        on_show_change=_nothing,
-        on_keep_change=_nothing,
+        on_begin_change=_ignore_trigger,
+        on_done_change=_ignore_trigger,
+        on_show_change=_ignore_trigger,
+        on_keep_change=_ignore_trigger,
     )
 
 
-def _nothing() -> None:
+def _ignore_trigger() -> None:
     """So that the trigger is there to be read."""
 
 
-def _drawn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
+def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
     """A turn as the component takes it; tokens as short lists, for there are thousands."""
     parent = turn["parent_id"]
     return {
@@ -103,7 +103,7 @@ def _drawn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
     }
 
 
-def newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
+def find_newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
     """The turn at the end of the newest branch below a turn, or of all; empty where there is none."""
     leaf = turn_id
     while True:

@@ -23,50 +23,50 @@ from store.http.request_bodies import read_document
 Acting = Callable[[Request], Client]
 PATH = "/talk"
 STOP_PATH = "/talk/stop"
-BODY_BYTES = 2**21
+MAX_BODY_BYTES = 2**21
 READERS = anyio.CapacityLimiter(64)  # threads that wait for the engine's next line
 
 
-async def talk(request: Request, acting: Acting) -> Response:
+async def handle_chat(request: Request, acting: Acting) -> Response:
     """Ask the engine, and send on what it answers; what it refuses is answered as it refused it."""
     try:
-        body = await _read(request)
+        body = await _read_body(request)
         lines = acting(request).generate(body)
         first = await run_sync(next, lines, b"", limiter=READERS)
     except TunebenchError as error:
         return JSONResponse(error.to_dict(), error.status)
-    return LineStream(_sent_on(first, lines))
+    return LineStream(_stream_lines(first, lines))
 
 
-async def stop(request: Request, acting: Acting) -> Response:
+async def handle_stop(request: Request, acting: Acting) -> Response:
     """Have the engine end what is being answered to a turn."""
     try:
-        turn = str((await _read(request)).get("turn", ""))
+        turn = str((await _read_body(request)).get("turn", ""))
         await run_sync(acting(request).stop_turn, turn, limiter=READERS)
     except TunebenchError as error:
         return JSONResponse(error.to_dict(), error.status)
     return JSONResponse({})
 
 
-async def _read(request: Request) -> dict[str, object]:
+async def _read_body(request: Request) -> dict[str, object]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise ConfigError("Send JSON, and say so in Content-Type.", field="body")
-    return await read_document(request, BODY_BYTES, "what is said")
+    return await read_document(request, MAX_BODY_BYTES, "what is said")
 
 
-async def _sent_on(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _stream_lines(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """A line that is waited for is waited for to its end, at most until the engine's next sign of life."""
     line = first
     try:
         while line:
             yield line
-            line = await run_sync(_next, lines, limiter=READERS)
+            line = await run_sync(_read_next_line, lines, limiter=READERS)
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(lines.close, limiter=READERS)  # type: ignore[attr-defined]
 
 
-def _next(lines: Iterator[bytes]) -> bytes:
+def _read_next_line(lines: Iterator[bytes]) -> bytes:
     """The next line; where the engine goes away in the middle, a line that says so to all who wait."""
     try:
         return next(lines, b"")
@@ -74,13 +74,13 @@ def _next(lines: Iterator[bytes]) -> bytes:
         return JSONResponse({"type": "broken", "error": error.to_dict()}).body + b"\n"  # type: ignore[operator]
 
 
-def talk_routes(acting: Acting) -> list[Route]:
+def build_chat_routes(acting: Acting) -> list[Route]:
     """The routes; `acting` gives the client for whoever a request is of."""
 
     async def talking(request: Request) -> Response:
-        return await talk(request, acting)
+        return await handle_chat(request, acting)
 
     async def stopping(request: Request) -> Response:
-        return await stop(request, acting)
+        return await handle_stop(request, acting)
 
     return [Route(PATH, talking, methods=["POST"]), Route(STOP_PATH, stopping, methods=["POST"])]

@@ -10,16 +10,16 @@ import re
 import streamlit as st
 
 from pages.playground import saving
-from pages.playground.chat_component import Said, newest_leaf, talk_component
-from pages.playground.models import draw_models, labels
-from pages.playground.saving import draw_kept, draw_rate_button, draw_round_link, keep_dialog
+from pages.playground.chat_component import PendingPrompt, draw_chat, find_newest_leaf
+from pages.playground.models import build_model_labels, draw_models
+from pages.playground.saving import draw_keep_dialog, draw_kept_rows, draw_rate_button, draw_round_link
 from pages.shared import cached_queries, display
-from pages.shared.session import act, engine_error, guarded, live, plain
+from pages.shared.session import escape_markdown, get_engine_error, live, send_command, show_errors
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
 from store.core.row_schemas import Message
 from store.playground import conversations
-from store.playground.config import TalkSettings
+from store.playground.config import ChatSettings
 from store.playground.schemas import (
     Conversation,
     PlaygroundState,
@@ -37,36 +37,38 @@ ENDS = {
 }
 
 
-def as_jsonl(turns: list[Turn]) -> str:
+def format_jsonl(turns: list[Turn]) -> str:
     """A line for each model that spoke last, with the whole of the conversation as it was for that one:
     `messages`, as the import's format of that name takes them, and `model`."""
-    rows = [{"messages": messages, "model": label} for label, messages in _conversations(turns)]
+    rows = [{"messages": messages, "model": label} for label, messages in _list_conversations(turns)]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def as_markdown(title: str, turns: list[Turn]) -> str:
+def format_markdown(title: str, turns: list[Turn]) -> str:
     """Turn by turn: what was said, quoted, and below it what each model answered, as it wrote it."""
     parts = [f"# {' '.join(title.split()) or 'A conversation'}"]
     if turns and (system := turns[0]["settings"]["system"]):
-        parts.append(f"System prompt:\n\n{_quoted(system)}")
+        parts.append(f"System prompt:\n\n{_quote(system)}")
     for number, turn in enumerate(turns, 1):
-        parts.append(f"## {number}. {turn['said_by']}\n\n{_quoted(turn['prompt'])}")
-        parts += [f"### {answer['label']}\n\n{answer['text']}{_end(answer)}" for answer in turn["answers"]]
+        parts.append(f"## {number}. {turn['said_by']}\n\n{_quote(turn['prompt'])}")
+        parts += [
+            f"### {answer['label']}\n\n{answer['text']}{_describe_end(answer)}" for answer in turn["answers"]
+        ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def left_out(turns: list[Turn]) -> str:
+def describe_excluded_turns(turns: list[Turn]) -> str:
     """What of the conversation is no part of the rows, in words; empty where all is."""
     unanswered = sum(all(a["reason"] == "failed" for a in turn["answers"]) for turn in turns)
     return f"{plural(unanswered, 'turn')} without an answer: in the Markdown alone." if unanswered else ""
 
 
-def file_name(title: str) -> str:
+def build_file_name(title: str) -> str:
     """Of an exported conversation, without its ending."""
     return "-".join(re.findall(r"\w+", title.lower()))[:60] or "conversation"
 
 
-def _conversations(turns: list[Turn]) -> list[tuple[str, list[Message]]]:
+def _list_conversations(turns: list[Turn]) -> list[tuple[str, list[Message]]]:
     answered = [turn for turn in turns if any(a["reason"] != "failed" for a in turn["answers"])]
     if not answered:
         return []
@@ -74,8 +76,8 @@ def _conversations(turns: list[Turn]) -> list[tuple[str, list[Message]]]:
     return [
         (
             answer["label"],
-            conversations.messages_for(
-                turns, conversations.speaker(last, answer), last["settings"]["system"]
+            conversations.build_messages(
+                turns, conversations.get_speaker(last, answer), last["settings"]["system"]
             )[0],
         )
         for answer in last["answers"]
@@ -83,11 +85,11 @@ def _conversations(turns: list[Turn]) -> list[tuple[str, list[Message]]]:
     ]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
 
 
-def _end(answer: TurnAnswer) -> str:
+def _describe_end(answer: TurnAnswer) -> str:
     """How the answer ended, where it was not by itself."""
     words = ENDS.get(answer["reason"], "")
     why = f": {answer['error']['message']}" if answer["error"] else ""
@@ -97,57 +99,63 @@ def _end(answer: TurnAnswer) -> str:
 SAY = "playground-say"  # in the session: what is said as soon as its conversation is there
 
 
-def draw() -> None:
+def draw_playground() -> None:
     """The whole screen."""
     wanted = st.query_params.get("conversation", "")
-    conversation = _find(wanted)
+    conversation = _find_conversation(wanted)
     _draw_head(conversation)
-    if not cached_queries.models() and not cached_queries.run_count("", ("finished",)) and not conversation:
-        _draw_nothing()
+    if (
+        not cached_queries.list_models()
+        and not cached_queries.count_runs("", ("finished",))
+        and not conversation
+    ):
+        _draw_empty()
         return
     own = conversation["conversation_id"] if conversation else "new"
     settings = draw_models(conversation["settings"] if conversation else None, own)
     _draw_memory()
-    if conversation and settings and _differ(settings, conversation["settings"]):
-        act("edit_conversation", {"conversation": own, "settings": settings})
+    if conversation and settings and _has_changed_settings(settings, conversation["settings"]):
+        send_command("edit_conversation", {"conversation": own, "settings": settings})
     _draw_talk(conversation, settings)
-    draw_kept()
+    draw_kept_rows()
 
 
-def _differ(settings: SettingsDocument, kept: SettingsDocument) -> bool:
-    now, before = TalkSettings.parse(dict(settings)), TalkSettings.parse(dict(kept))
+def _has_changed_settings(settings: SettingsDocument, kept: SettingsDocument) -> bool:
+    now, before = ChatSettings.parse(dict(settings)), ChatSettings.parse(dict(kept))
     return (now.system, now.models, now.common) != (before.system, before.models, before.common)
 
 
-def _find(wanted: str) -> Conversation | None:
+def _find_conversation(wanted: str) -> Conversation | None:
     if not wanted:
         return None
     try:
-        return saving.conversation(wanted)
+        return saving.read_conversation(wanted)
     except TunebenchError as error:
-        if engine_error() is not None:
+        if get_engine_error() is not None:
             raise
-        st.warning(f"{plain(error.message)} {plain(error.fix)}", icon=":material/forum:")
+        st.warning(f"{escape_markdown(error.message)} {escape_markdown(error.fix)}", icon=":material/forum:")
         st.query_params.clear()
         return None
 
 
 def _draw_head(conversation: Conversation | None) -> None:
     """The conversation's name, the others, and what can be done with it."""
-    count, listed = saving.listed()
+    count, listed = saving.list_conversations()
     if not count:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         title = conversation["title"] if conversation else ""
-        st.markdown(f"**{plain(title)}**" if title else "**A new conversation**", width="stretch")
+        st.markdown(f"**{escape_markdown(title)}**" if title else "**A new conversation**", width="stretch")
         if conversation and st.button("New", icon=":material/add:"):
             st.query_params.clear()
             st.rerun()
         with st.popover(f"Conversations ({count})", icon=":material/history:"):
             for line in listed:
-                when = f"{plain(line['made_by'])}, {display.ago(line['changed_at'])}"
+                when = f"{escape_markdown(line['made_by'])}, {display.format_ago(line['changed_at'])}"
                 link = f"/playground?conversation={line['conversation_id']}"
-                st.markdown(f"[{plain(line['title'] or 'Nothing said yet')}]({link})  \n:small[{when}]")
+                st.markdown(
+                    f"[{escape_markdown(line['title'] or 'Nothing said yet')}]({link})  \n:small[{when}]"
+                )
             if count > len(listed):
                 st.caption(f"The newest {len(listed)} of {count}.")
         if conversation:
@@ -161,18 +169,18 @@ def _draw_head(conversation: Conversation | None) -> None:
 
 def _draw_export(conversation: Conversation) -> None:
     """The branch that is open, as a file."""
-    leaf = _leaf(saving.tree(conversation["conversation_id"]))
-    turns = saving.path(conversation["conversation_id"], leaf) if leaf else []
+    leaf = _get_leaf(saving.read_turn_tree(conversation["conversation_id"]))
+    turns = saving.read_branch(conversation["conversation_id"], leaf) if leaf else []
     if not turns:
         return
-    name = file_name(conversation["title"])
-    rows = as_jsonl(turns)
-    text = as_markdown(conversation["title"], turns)
+    name = build_file_name(conversation["title"])
+    rows = format_jsonl(turns)
+    text = format_markdown(conversation["title"], turns)
     st.markdown("**Export what is shown**")
     with st.container(horizontal=True):
         _draw_download("Rows (JSONL)", rows, f"{name}.jsonl", "A line for each model, as an import takes it.")
         _draw_download("Text (Markdown)", text, f"{name}.md", "All turns and answers, to be read.")
-    if missing := left_out(turns):
+    if missing := describe_excluded_turns(turns):
         st.caption(missing)
 
 
@@ -185,16 +193,16 @@ def _draw_edit(conversation: Conversation) -> None:
     own = conversation["conversation_id"]
     name = st.text_input("Title", conversation["title"], max_chars=200, key=f"playground-title-{own}")
     if st.button("Rename", disabled=not name.strip() or name == conversation["title"]):
-        act("edit_conversation", {"conversation": own, "title": name}, "Renamed.")
+        send_command("edit_conversation", {"conversation": own, "title": name}, "Renamed.")
         st.rerun()
     st.markdown("Deleting removes all its turns and answers; rows that were kept of it stay.")
     pressed = st.button("Delete this conversation", icon=":material/delete:")
-    if pressed and act("delete_conversation", {"conversation": own}, "It is deleted.") is not None:
+    if pressed and send_command("delete_conversation", {"conversation": own}, "It is deleted.") is not None:
         st.query_params.clear()
         st.rerun()
 
 
-def _draw_nothing() -> None:
+def _draw_empty() -> None:
     st.markdown(
         "There is no model yet. Run the sample experiment, which brings a small one, or launch a run: what it"
         " was and what it became can be talked to here side by side."
@@ -209,20 +217,20 @@ def _draw_nothing() -> None:
 @live("5s")
 def _draw_memory() -> None:
     """What holds the models, and what they give way to."""
-    with guarded():
-        state = saving.state()
+    with show_errors():
+        state = saving.read_state()
         if state["machine_has"]:
-            st.caption(_beside(state) if state["beside"] else _waits(state))
+            st.caption(_describe_shared_machine(state) if state["beside"] else _describe_wait(state))
         elif state["state"] == "ready" and state["loaded"]:
-            held = ", ".join(plain(name) for name in state["loaded"])
-            gpu = f" and {display.size(state['gpu_bytes'])} of the GPU" if state["gpu_bytes"] else ""
-            memory = display.size(state["memory_bytes"] or 0)
+            held = ", ".join(escape_markdown(name) for name in state["loaded"])
+            gpu = f" and {display.format_size(state['gpu_bytes'])} of the GPU" if state["gpu_bytes"] else ""
+            memory = display.format_size(state["memory_bytes"] or 0)
             st.caption(f":material/memory: Held ready: {held}. The process takes {memory} of memory{gpu}.")
         else:
             st.caption(":material/memory: No model is held in memory; the first answer loads what it needs.")
 
 
-def _beside(state: PlaygroundState) -> str:
+def _describe_shared_machine(state: PlaygroundState) -> str:
     """That models share the machine with a run, and what this costs it."""
     costs = (
         f"While they do, each of its steps takes {state['slowdown']:.2f} times as long."
@@ -230,17 +238,19 @@ def _beside(state: PlaygroundState) -> str:
         else "What that costs the run is said here once it has made some steps with answers and without."
     )
     return (
-        f":material/hourglass_top: “{plain(state['machine_has'] or '')}” has the machine. Models answer"
+        f":material/hourglass_top: “{escape_markdown(state['machine_has'] or '')}” has the"
+        " machine. Models answer"
         f" beside it with a small share, slower than by themselves. {costs}"
     )
 
 
-def _waits(state: PlaygroundState) -> str:
+def _describe_wait(state: PlaygroundState) -> str:
     """What models wait for, and for how long."""
     left = state["seconds_left"]
-    time = f", by its own count for about {display.span(left)} more" if left is not None else ""
+    time = f", by its own count for about {display.format_duration(left)} more" if left is not None else ""
     return (
-        f":material/hourglass_top: “{plain(state['machine_has'] or '')}” has the machine{time}. Models wait"
+        f":material/hourglass_top: “{escape_markdown(state['machine_has'] or '')}” has the"
+        f" machine{time}. Models wait"
         " until it is over: it leaves them too little memory, or nobody knows how much it takes. Stop ends"
         " the wait; endpoints answer at once."
     )
@@ -248,13 +258,13 @@ def _waits(state: PlaygroundState) -> str:
 
 def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | None) -> None:
     own = conversation["conversation_id"] if conversation else ""
-    tree = saving.tree(own) if own else []
-    leaf = _leaf(tree)
-    turns = saving.path(own, leaf) if leaf else []
-    names = labels(settings) if settings else []
-    say: Said | None = st.session_state.get(SAY)
-    going = set(saving.state()["answering"])
-    component = talk_component(
+    tree = saving.read_turn_tree(own) if own else []
+    leaf = _get_leaf(tree)
+    turns = saving.read_branch(own, leaf) if leaf else []
+    names = build_model_labels(settings) if settings else []
+    say: PendingPrompt | None = st.session_state.get(SAY)
+    going = set(saving.read_state()["answering"])
+    component = draw_chat(
         own,
         turns,
         tree,
@@ -263,40 +273,40 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
         answering=next((turn["turn_id"] for turn in reversed(turns) if turn["turn_id"] in going), ""),
     )
     if component.begin and settings:
-        _begin(str(component.begin), settings)
+        _begin_turn(str(component.begin), settings)
     if component.done:
-        _go_to(str(component.done))
+        _open_turn(str(component.done))
     if component.show:
-        _go_to(newest_leaf(tree, str(component.show)))
+        _open_turn(find_newest_leaf(tree, str(component.show)))
     if component.keep:
-        _keep(turns, component.keep)
+        _keep_answers(turns, component.keep)
 
 
-def _leaf(tree: list[TurnPlace]) -> str:
+def _get_leaf(tree: list[TurnPlace]) -> str:
     """The turn that the link names, or the last of the newest branch."""
     asked = st.query_params.get("turn", "")
-    return asked if any(place["turn_id"] == asked for place in tree) else newest_leaf(tree)
+    return asked if any(place["turn_id"] == asked for place in tree) else find_newest_leaf(tree)
 
 
-def _go_to(turn_id: str) -> None:
+def _open_turn(turn_id: str) -> None:
     st.session_state.pop(SAY, None)
     st.cache_data.clear()
     st.query_params["turn"] = turn_id
     st.rerun()
 
 
-def _begin(prompt: str, settings: SettingsDocument) -> None:
-    begun = act("begin_conversation", {**settings})
+def _begin_turn(prompt: str, settings: SettingsDocument) -> None:
+    begun = send_command("begin_conversation", {**settings})
     if begun is None:
         return
     own = begun["conversation_id"]
-    st.session_state[SAY] = Said(id=own, prompt=prompt, parent="")
+    st.session_state[SAY] = PendingPrompt(id=own, prompt=prompt, parent="")
     st.query_params.from_dict({"conversation": own})
     st.rerun()
 
 
-def _keep(turns: list[Turn], asked: dict[str, object]) -> None:
+def _keep_answers(turns: list[Turn], asked: dict[str, object]) -> None:
     turn = next((turn for turn in turns if turn["turn_id"] == asked.get("turn")), None)
     place = asked.get("place")
     if turn is not None and isinstance(place, int):
-        keep_dialog(turn, place)
+        draw_keep_dialog(turn, place)

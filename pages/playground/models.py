@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from pages.shared import cached_queries, run_queries
-from pages.shared.session import plain, show_error
+from pages.shared.session import escape_markdown, show_error
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
 from store.evaluation.config import CHECKPOINTS
-from store.playground.config import MOST_MODELS, TalkModel, TalkSampling, TalkSettings, without_defaults
+from store.playground.config import MAX_MODELS, ChatModel, ChatSampling, ChatSettings, drop_defaults
 from store.playground.schemas import SettingsDocument
 from store.runs.schemas import Run
 
-FIELDS = TalkSampling.model_fields
-OF_CHANCE = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read
+FIELDS = ChatSampling.model_fields
+RANDOMNESS_FIELDS = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read
 
 
 class SettingsOrigin(NamedTuple):
@@ -31,41 +31,41 @@ class SettingsOrigin(NamedTuple):
         """A sentence for the screen."""
         if not self.model:
             return "These are Tunebench's own values."
-        file = f"generation_config.json of {plain(self.model)}"
+        file = f"generation_config.json of {escape_markdown(self.model)}"
         if not self.named:
             return f"The {file} names none of these: they are Tunebench's own values."
-        named = ", ".join(title(name).lower() for name in FIELDS if name in self.named)
+        named = ", ".join(format_field_title(name).lower() for name in FIELDS if name in self.named)
         return f"From the {file}: {named}. The others are Tunebench's own."
 
 
-def in_words(sampling: dict[str, Any]) -> str:
+def describe_sampling(sampling: dict[str, Any]) -> str:
     """How answers are drawn, in a line."""
-    asked = TalkSampling.parse(sampling)
-    common = TalkSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
+    asked = ChatSampling.parse(sampling)
+    common = ChatSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
     parts = [f"Temperature {asked.temperature:g}", f"longest answer {asked.max_new_tokens:,} tokens"]
-    return " · ".join([*parts, *(plain(part) for part in asked.differences(common))])
+    return " · ".join([*parts, *(escape_markdown(part) for part in asked.differences(common))])
 
 
-def title(name: str) -> str:
+def format_field_title(name: str) -> str:
     """What a field is called on the screen."""
     words = str(FIELDS[name].title)
     return words[0].upper() + words[1:]
 
 
-def draw_common(before: dict[str, Any], key: str) -> dict[str, Any]:
+def draw_common_sampling(before: dict[str, Any], key: str) -> dict[str, Any]:
     """All fields, as they were before; what they are now."""
-    sampling = {"temperature": _field("temperature", before, key)}
+    sampling = {"temperature": _draw_field("temperature", before, key)}
     greedy = sampling["temperature"] == 0
     left, right = st.columns(2)
     for place, name in enumerate(name for name in FIELDS if name != "temperature"):
         with (left, right)[place % 2]:
-            sampling[name] = _field(name, before, key, disabled=greedy and name in OF_CHANCE)
+            sampling[name] = _draw_field(name, before, key, disabled=greedy and name in RANDOMNESS_FIELDS)
     if greedy:
         st.caption("At temperature 0 the likeliest token is always taken: nothing is drawn.")
     return sampling
 
 
-def draw_own(
+def draw_model_sampling(
     before: dict[str, Any], common: tuple[dict[str, Any], dict[str, Any]], key: str
 ) -> dict[str, Any]:
     """Which fields one model has otherwise, and how: the whole of its sampling. before: as that was; common:
@@ -76,38 +76,38 @@ def draw_own(
         list(FIELDS),
         selection_mode="multi",
         default=[name for name in FIELDS if before[name] != then[name]],
-        format_func=title,
+        format_func=format_field_title,
         key=f"{key}-own",
     )
-    own = {name: _field(name, before, f"{key}-own") for name in FIELDS if name in chosen}
+    own = {name: _draw_field(name, before, f"{key}-own") for name in FIELDS if name in chosen}
     if not own:
         st.caption("It answers by the settings for all.")
     return now | own
 
 
-def _field(name: str, before: dict[str, Any], key: str, *, disabled: bool = False) -> Any:
+def _draw_field(name: str, before: dict[str, Any], key: str, *, disabled: bool = False) -> Any:
     own: dict[str, Any] = {"key": f"{key}-{name}", "help": FIELDS[name].description, "disabled": disabled}
     value = before[name]
     match name:
         case "temperature":
-            return st.slider(title(name), 0.0, 2.0, min(2.0, float(value)), 0.05, **own)
+            return st.slider(format_field_title(name), 0.0, 2.0, min(2.0, float(value)), 0.05, **own)
         case "top_p":
-            return st.number_input(title(name), 0.01, 1.0, float(value), 0.05, **own)
+            return st.number_input(format_field_title(name), 0.01, 1.0, float(value), 0.05, **own)
         case "repetition_penalty":
-            return st.number_input(title(name), 0.1, 10.0, float(value), 0.05, **own)
+            return st.number_input(format_field_title(name), 0.1, 10.0, float(value), 0.05, **own)
         case "stop":
             return st.multiselect(
-                title(name), value, value, accept_new_options=True, max_selections=8,
+                format_field_title(name), value, value, accept_new_options=True, max_selections=8,
                 placeholder="Type a text", **own,
             )  # fmt: skip
     low, high = {"top_k": (0, 1000), "max_new_tokens": (1, 4096), "seed": (0, 2**31 - 1)}[name]
-    return int(st.number_input(title(name), low, high, int(value), **own))
+    return int(st.number_input(format_field_title(name), low, high, int(value), **own))
 
 
-MOST_RUNS = 100  # to choose from
+MAX_RUNS = 100  # to choose from
 PREFIX = "playground-"
 ENDPOINTS = f"{PREFIX}endpoints"  # in the session: those that were added
-WAYS = {
+CHECKPOINT_TITLES = {
     "tuned": "as it ended",
     "best": "its best checkpoint",
     "newest": "its newest checkpoint",
@@ -115,28 +115,30 @@ WAYS = {
 }
 SHARE = "share"
 TIME = "time"  # in an option: which time the same model is chosen
-AGAIN = {2: "once more", 3: "a third time", 4: "a fourth time"}
+REPETITION_NAMES = {2: "once more", 3: "a third time", 4: "a fourth time"}
 
 
 def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | None:
     """The models and settings that are chosen; None where no model is. kept: those of the conversation `own`,
     with which it begins."""
-    runs = _runs(kept)
-    names = _names(kept, runs)
+    runs = _list_runs(kept)
+    names = _list_option_names(kept, runs)
     kept_models = kept["models"] if kept else []
-    before = dict(zip(_numbered([_option(model) for model in kept_models]), kept_models, strict=True))
+    before = dict(
+        zip(_number_options([_build_option(model) for model in kept_models]), kept_models, strict=True)
+    )
     key = f"{PREFIX}models-{own}"
-    now = st.session_state.get(key, list(before) if kept else _first(names))
-    choices = _choices(names, now)
+    now = st.session_state.get(key, list(before) if kept else _choose_defaults(names))
+    choices = _list_choices(names, now)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Models",
             list(choices),
             default=None if key in st.session_state else [option for option in now if option in choices],
             format_func=lambda option: choices.get(option, option),
-            max_selections=MOST_MODELS,
+            max_selections=MAX_MODELS,
             key=key,
-            placeholder=f"Choose up to {MOST_MODELS} models",
+            placeholder=f"Choose up to {MAX_MODELS} models",
         )
         with st.popover("Settings", icon=":material/tune:"):
             asked = _draw_settings(kept, {option: choices[option] for option in chosen}, before, own)
@@ -144,14 +146,14 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
             _add_endpoint()
     if not chosen:
         return None
-    st.caption(in_words(asked.common))
+    st.caption(describe_sampling(asked.common))
     models = [
-        _with_way(_model(option), choices[option], before.get(option, {}), f"{own}-{option}")
+        _choose_checkpoint(_parse_option(option), choices[option], before.get(option, {}), f"{own}-{option}")
         for option in chosen
     ]
     sampled = [{**model, "sampling": own} for model, own in zip(models, asked.own, strict=True)]
     try:
-        settings = TalkSettings.parse({"system": asked.system, "models": sampled, "sampling": asked.common})
+        settings = ChatSettings.parse({"system": asked.system, "models": sampled, "sampling": asked.common})
     except TunebenchError as error:
         show_error(error)
         return None
@@ -159,7 +161,7 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
     return document
 
 
-class _Settings(NamedTuple):
+class _ChatSettings(NamedTuple):
     """What models are told beforehand, how all are sampled, and how each is."""
 
     system: str
@@ -172,12 +174,12 @@ def _draw_settings(
     chosen: dict[str, str],
     before: dict[str, dict[str, Any]],
     own: str,
-) -> _Settings:
+) -> _ChatSettings:
     """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
-    origin = SettingsOrigin("", {}) if kept else _origin(list(chosen))
-    then = _common(kept) if kept else TalkSampling().model_dump() | origin.named
+    origin = SettingsOrigin("", {}) if kept else _find_settings_origin(list(chosen))
+    then = _get_common_sampling(kept) if kept else ChatSampling().model_dump() | origin.named
     of = own if kept else f"{own}-{origin.model}"  # fields that are filled anew where other models are chosen
-    tabs = st.tabs(["For all", *(f"Only {plain(name)}" for name in chosen.values())])
+    tabs = st.tabs(["For all", *(f"Only {escape_markdown(name)}" for name in chosen.values())])
     with tabs[0]:
         system = st.text_area(
             "System prompt",
@@ -185,135 +187,135 @@ def _draw_settings(
             key=f"{PREFIX}system-{own}",
             placeholder="What every model is told beforehand",
         )
-        common = draw_common(then, f"{PREFIX}{of}")
+        common = draw_common_sampling(then, f"{PREFIX}{of}")
         st.caption("As this conversation has them." if kept else origin.in_words())
     samplings = []
     for tab, option in zip(tabs[1:], chosen, strict=True):
         with tab:
             mine = before.get(option, {}).get("sampling", then)
-            samplings.append(draw_own(mine, (then, common), f"{PREFIX}{of}-{option}"))
-    return _Settings(system or "", common, samplings)
+            samplings.append(draw_model_sampling(mine, (then, common), f"{PREFIX}{of}-{option}"))
+    return _ChatSettings(system or "", common, samplings)
 
 
-def _origin(options: list[str]) -> SettingsOrigin:
+def _find_settings_origin(options: list[str]) -> SettingsOrigin:
     """Whose settings a new conversation begins with: those of the first of its models whose folder says how
     its answers are drawn, for all of them, so that they can be held against each other."""
-    folders = {model["name"]: model["generation"] for model in cached_queries.models()}
-    asked = [_base_of(_model(option)) for option in options]
+    folders = {model["name"]: model["generation"] for model in cached_queries.list_models()}
+    asked = [_find_base_model(_parse_option(option)) for option in options]
     here = [name for name in asked if name in folders]
     for name in here:
-        if named := TalkSampling.named_by(folders[name]):
+        if named := ChatSampling.named_by(folders[name]):
             return SettingsOrigin(name, named)
     return SettingsOrigin(here[0] if here else "", {})
 
 
-def _base_of(model: dict[str, Any]) -> str:
+def _find_base_model(model: dict[str, Any]) -> str:
     """The model in the home folder that it is, or began as; empty for what lies elsewhere."""
     if "run" in model:
-        return str(cached_queries.run(model["run"])["config"]["model"])
+        return str(cached_queries.read_run(model["run"])["config"]["model"])
     return str(model.get("model", ""))
 
 
-def _common(kept: SettingsDocument) -> dict[str, Any]:
+def _get_common_sampling(kept: SettingsDocument) -> dict[str, Any]:
     """The sampling for all, as the conversation has it."""
-    return TalkSettings.parse(dict(kept)).common.model_dump()
+    return ChatSettings.parse(dict(kept)).common.model_dump()
 
 
-def labels(settings: SettingsDocument) -> list[str]:
+def build_model_labels(settings: SettingsDocument) -> list[str]:
     """What the models are called beside their answers."""
-    runs = {run["run_id"]: run["name"] for run in _runs(settings)}
-    return TalkSettings.parse(dict(settings)).labels(runs)
+    runs = {run["run_id"]: run["name"] for run in _list_runs(settings)}
+    return ChatSettings.parse(dict(settings)).labels(runs)
 
 
-def _runs(kept: SettingsDocument | None) -> list[Run]:
+def _list_runs(kept: SettingsDocument | None) -> list[Run]:
     """Those that can talk, newest first, and those of the conversation, where they are still there."""
-    runs = run_queries.newest("", ("finished",), MOST_RUNS)
+    runs = run_queries.list_newest_runs("", ("finished",), MAX_RUNS)
     there = {run["run_id"] for run in runs}
     for model in kept["models"] if kept else []:
         run_id = model.get("run", "")
         if run_id and run_id not in there:
             try:
-                runs.append(run_queries.find(run_id))
+                runs.append(run_queries.find_run(run_id))
             except TunebenchError:
                 continue  # deleted: its answers stay, and it says so where it is asked
     return [run for run in runs if run["config"]["task"] != "classification"]
 
 
-def _option(model: dict[str, Any]) -> str:
+def _build_option(model: dict[str, Any]) -> str:
     """A model without how it is sampled, and a run without which of its models: what is chosen first."""
-    document = without_defaults(TalkModel.parse(model))
+    document = drop_defaults(ChatModel.parse(model))
     if "run" in document:
         document = {"run": document["run"]}
     return json.dumps(document, sort_keys=True)
 
 
-def _model(option: str) -> dict[str, Any]:
+def _parse_option(option: str) -> dict[str, Any]:
     """The model of an option, whichever time it stands there."""
     return {name: value for name, value in json.loads(option).items() if name != TIME}
 
 
-def _numbered(options: list[str]) -> list[str]:
+def _number_options(options: list[str]) -> list[str]:
     """Options of which some stand several times, each by the number of its time."""
     times: Counter[str] = Counter()
     numbered = []
     for option in options:
         times[option] += 1
-        numbered.append(_again(option, times[option]))
+        numbered.append(_format_repeated_option(option, times[option]))
     return numbered
 
 
-def _again(option: str, time: int) -> str:
-    return option if time == 1 else json.dumps({**_model(option), TIME: time}, sort_keys=True)
+def _format_repeated_option(option: str, time: int) -> str:
+    return option if time == 1 else json.dumps({**_parse_option(option), TIME: time}, sort_keys=True)
 
 
-def _names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
+def _list_option_names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
     """All that can talk: option -> what it is called."""
     names = {
-        _option({"model": model["name"]}): model["name"]
-        for model in cached_queries.models()
+        _build_option({"model": model["name"]}): model["name"]
+        for model in cached_queries.list_models()
         if model["ready"]
     }
-    names |= {_option({"model": name}): name for name in cached_queries.registered_models()}
-    names |= {_option({"run": run["run_id"]}): run["name"] for run in runs}
+    names |= {_build_option({"model": name}): name for name in cached_queries.list_registered_models()}
+    names |= {_build_option({"run": run["run_id"]}): run["name"] for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
-        names[_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
+        names[_build_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
     for model in kept["models"] if kept else []:
-        names.setdefault(_option(model), TalkModel.parse(model).named())
+        names.setdefault(_build_option(model), ChatModel.parse(model).named())
     return names
 
 
-def _choices(names: dict[str, str], chosen: list[str]) -> dict[str, str]:
+def _list_choices(names: dict[str, str], chosen: list[str]) -> dict[str, str]:
     """What can be chosen: each once, and one that is chosen once more, to hold it against itself."""
     choices = {}
     for option, name in names.items():
         choices[option] = name
-        for time, words in AGAIN.items():
-            if _again(option, time - 1) not in chosen:
+        for time, words in REPETITION_NAMES.items():
+            if _format_repeated_option(option, time - 1) not in chosen:
                 break
-            choices[_again(option, time)] = f"{name}, {words}"
+            choices[_format_repeated_option(option, time)] = f"{name}, {words}"
     return choices
 
 
-def _first(choices: dict[str, str]) -> list[str]:
+def _choose_defaults(choices: dict[str, str]) -> list[str]:
     """Where nobody has chosen yet: the newest run beside what it began with, or the first model."""
     runs = [option for option in choices if "run" in json.loads(option)]
     models = [option for option in choices if "model" in json.loads(option)]
     if not runs:
         return models[:1]
-    base = cached_queries.run(json.loads(runs[0])["run"])["config"]["model"]
-    own = _option({"model": base})
+    base = cached_queries.read_run(json.loads(runs[0])["run"])["config"]["model"]
+    own = _build_option({"model": base})
     return [*([own] if own in choices else []), runs[0]]
 
 
-def _with_way(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
+def _choose_checkpoint(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
     """Of a run, which of its models it is."""
     if "run" not in model:
         return model
-    ways = {**WAYS, SHARE: "a share of the way to it"}
+    ways = {**CHECKPOINT_TITLES, SHARE: "a share of the way to it"}
     at = SHARE if before.get("alpha") is not None else before.get("checkpoint", "tuned")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         way = st.selectbox(
-            f"Which of {plain(name)}",
+            f"Which of {escape_markdown(name)}",
             list(ways),
             list(ways).index(at),
             format_func=lambda way: ways[way],

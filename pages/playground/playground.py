@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.playground.conversation import draw
-from pages.shared.session import guarded
+from pages.playground.conversation import draw_playground
+from pages.shared.session import show_errors
 
 
 def main() -> None:
     st.title("What do they say?", anchor=False)
-    with guarded():
-        draw()
+    with show_errors():
+        draw_playground()
 
 
 main()

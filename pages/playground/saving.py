@@ -12,16 +12,24 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import cached_queries, display
-from pages.shared.session import act, client, current_person, kept_for, may, plain, show_error
+from pages.shared.session import (
+    cached,
+    escape_markdown,
+    get_client,
+    get_current_person,
+    has_right,
+    send_command,
+    show_error,
+)
 from pages.shared.text_display import show_text
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
 from store.playground import conversations
-from store.playground.config import told_apart
+from store.playground.config import number_duplicates
 from store.playground.schemas import (
     AnswersToRate,
     Conversation,
-    ConversationLine,
+    ConversationSummary,
     KeptRow,
     PlaygroundState,
     RatableTurns,
@@ -29,51 +37,53 @@ from store.playground.schemas import (
     TurnPlace,
 )
 from store.rating.config import COMPARING, RoundConfig
-from store.rating.templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, named_in
+from store.rating.templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, find_named_model
 
-MOST = 50  # conversations in the list
+MAX_CONVERSATIONS = 50  # conversations in the list
 
 
-@kept_for(cached_queries.LIVE, most=4)
-def listed() -> tuple[int, list[ConversationLine]]:
+@cached(cached_queries.LIVE, most=4)
+def list_conversations() -> tuple[int, list[ConversationSummary]]:
     """How many there are, and the newest."""
-    return conversations.count(client()), conversations.conversations(client(), MOST)
+    return conversations.count(get_client()), conversations.conversations(get_client(), MAX_CONVERSATIONS)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def conversation(conversation_id: str) -> Conversation:
-    return conversations.get_conversation(client(), conversation_id)
+@cached(cached_queries.LIVE, most=32)
+def read_conversation(conversation_id: str) -> Conversation:
+    return conversations.get_conversation(get_client(), conversation_id)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def tree(conversation_id: str) -> list[TurnPlace]:
-    return conversations.tree(client(), conversation_id)
+@cached(cached_queries.LIVE, most=32)
+def read_turn_tree(conversation_id: str) -> list[TurnPlace]:
+    return conversations.tree(get_client(), conversation_id)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def path(conversation_id: str, leaf: str) -> list[Turn]:
-    return conversations.path(client(), conversation_id, leaf)
+@cached(cached_queries.LIVE, most=32)
+def read_branch(conversation_id: str, leaf: str) -> list[Turn]:
+    return conversations.path(get_client(), conversation_id, leaf)
 
 
-@kept_for(cached_queries.LIVE, most=32)
-def ratable_turns(conversation_id: str, models: str | None) -> RatableTurns:
+@cached(cached_queries.LIVE, most=32)
+def list_ratable_turns(conversation_id: str, models: str | None) -> RatableTurns:
     """models: of the round, as JSON; those of the conversation where None."""
-    return conversations.answers_to_rate(client(), conversation_id, json.loads(models) if models else None)
+    return conversations.answers_to_rate(
+        get_client(), conversation_id, json.loads(models) if models else None
+    )
 
 
-@kept_for(cached_queries.LIVE, most=8)
-def answered_by(names: tuple[str, ...], made_by: str) -> list[ConversationLine]:
-    return conversations.answered_by(client(), list(names), made_by)
+@cached(cached_queries.LIVE, most=8)
+def list_answered_by(names: tuple[str, ...], made_by: str) -> list[ConversationSummary]:
+    return conversations.answered_by(get_client(), list(names), made_by)
 
 
-@kept_for(cached_queries.LIVE, most=4)
-def kept_rows() -> list[KeptRow]:
-    return conversations.kept_rows(client())
+@cached(cached_queries.LIVE, most=4)
+def list_kept_rows() -> list[KeptRow]:
+    return conversations.kept_rows(get_client())
 
 
-@kept_for(cached_queries.LIVE, most=4)
-def state() -> PlaygroundState:
-    return client().playground()
+@cached(cached_queries.LIVE, most=4)
+def read_state() -> PlaygroundState:
+    return get_client().playground()
 
 
 KINDS = {"training": "A training row", "test": "A test case"}
@@ -82,7 +92,7 @@ ALONE = "A data set of them alone"
 
 
 @st.dialog("Keep this answer", width="large")
-def keep_dialog(turn: Turn, place: int) -> None:
+def draw_keep_dialog(turn: Turn, place: int) -> None:
     """The answer as it should be, and what it is for."""
     answer = next(answer for answer in turn["answers"] if answer["place"] == place)
     st.caption("To:")
@@ -103,13 +113,13 @@ def keep_dialog(turn: Turn, place: int) -> None:
     )
     if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
         body = {"turn": turn["turn_id"], "place": place, "kind": kind, "answer": right}
-        if act("keep_answer", body, "Kept.") is not None:
+        if send_command("keep_answer", body, "Kept.") is not None:
             st.rerun()
 
 
-def draw_kept() -> None:
+def draw_kept_rows() -> None:
     """What was kept, and what becomes of it."""
-    rows = kept_rows()
+    rows = list_kept_rows()
     if not rows:
         return
     waiting = [row for row in rows if row["dataset_name"] is None]
@@ -127,7 +137,7 @@ def draw_kept() -> None:
 def _draw_use(kind: str, count: int) -> None:
     """A form that makes a data set of the rows that wait."""
     sets = (
-        {row["name"]: row for row in cached_queries.datasets() if row["kind"] == "chat"}
+        {row["name"]: row for row in cached_queries.list_datasets() if row["kind"] == "chat"}
         if kind == "training"
         else {}
     )
@@ -140,28 +150,28 @@ def _draw_use(kind: str, count: int) -> None:
     body: dict[str, Any] = {"kind": kind, "name": name}
     if into != ALONE:
         body["dataset"] = sets[into]["dataset_id"]
-    if act("use_kept_rows", body, "The data set is being made.") is not None:
+    if send_command("use_kept_rows", body, "The data set is being made.") is not None:
         st.rerun()
 
 
 def _draw_row(row: KeptRow) -> None:
     with st.container(border=True):
-        gone = f" · in “{plain(row['dataset_name'])}”" if row["dataset_name"] else ""
+        gone = f" · in “{escape_markdown(row['dataset_name'])}”" if row["dataset_name"] else ""
         corrected = " · corrected" if row["corrected"] else ""
-        who = f"{plain(row['kept_by'])}, {display.ago(row['kept_at'])}"
+        who = f"{escape_markdown(row['kept_by'])}, {display.format_ago(row['kept_at'])}"
         st.caption(f"{KINDS[row['kind']]}{corrected} · {who}{gone}")
         show_text(row["messages"][-2]["content"], 300)
         show_text(f"→ {row['messages'][-1]['content']}", 600)
         if not row["dataset_name"] and st.button(
             "Forget it", key=f"playground-forget-{row['kept_id']}", icon=":material/delete:"
         ):
-            act("forget_kept_row", {"kept": row["kept_id"]}, "Forgotten.")
+            send_command("forget_kept_row", {"kept": row["kept_id"]}, "Forgotten.")
             st.rerun()
 
 
 PREFIX = "playground-rate-"
 STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
-LONGEST_NAME = 120  # of a model in a round
+MAX_NAME_CHARACTERS = 120  # of a model in a round
 WHY = {
     "failed": "to which an answer failed or was stopped",
     "asked_otherwise": "where the models were asked different things: their answers before differed",
@@ -172,10 +182,10 @@ WHY = {
 def draw_rate_button(conversation: Conversation) -> None:
     """For who may start rounds, once something was said."""
     own = conversation["conversation_id"]
-    if not may("work") or not tree(own):
+    if not has_right("work") or not read_turn_tree(own):
         return
     if st.button("Send to a rating round", icon=":material/rate_review:"):
-        rate_dialog(conversation)
+        draw_rate_dialog(conversation)
 
 
 def draw_round_link(conversation: Conversation) -> None:
@@ -191,31 +201,31 @@ def draw_round_link(conversation: Conversation) -> None:
 
 
 @st.dialog("Send to a rating round", width="large")
-def rate_dialog(conversation: Conversation) -> None:
+def draw_rate_dialog(conversation: Conversation) -> None:
     """What is sent and to whom; closed once it is."""
     own = conversation["conversation_id"]
-    ratable = ratable_turns(own, None)
+    ratable = list_ratable_turns(own, None)
     if not ratable["lines"]:
         st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
-        _draw_left_out([ratable])
+        _draw_excluded_turns([ratable])
         return
-    taken = [ratable, *_draw_others(own, ratable)]
-    lines = without_repeats([line for each in taken for line in each["lines"]])
+    taken = [ratable, *_draw_other_conversations(own, ratable)]
+    lines = remove_repeated_prompts([line for each in taken for line in each["lines"]])
     st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
-    _draw_left_out(taken, sum(len(each["lines"]) for each in taken) - len(lines))
+    _draw_excluded_turns(taken, sum(len(each["lines"]) for each in taken) - len(lines))
     title = conversation["title"]
-    fields = _draw_fields("Answers" if named_in(title, ratable["models"]) else title)
+    fields = _draw_fields("Answers" if find_named_model(title, ratable["models"]) else title)
     st.caption("Raters see the answers alone, never who wrote them.")
     pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
-    if pressed and (round_id := _start(fields, lines, ratable["models"])):
+    if pressed and (round_id := _start_round(fields, lines, ratable["models"])):
         st.session_state.setdefault(STARTED, {})[own] = round_id
         st.rerun()
 
 
-def _draw_others(own: str, ratable: RatableTurns) -> list[RatableTurns]:
+def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTurns]:
     """What is ratable of the conversations that are added: the person's own in which the same models talk."""
     names = list(ratable["models"])
-    listed = answered_by(tuple(names), current_person()["name"])
+    listed = list_answered_by(tuple(names), get_current_person()["name"])
     others = {line["conversation_id"]: line for line in listed if line["conversation_id"] != own}
     if not others:
         return []
@@ -228,10 +238,10 @@ def _draw_others(own: str, ratable: RatableTurns) -> list[RatableTurns]:
         help="Yours in which the same models talk",
     )
     models = json.dumps(ratable["models"])
-    return [ratable_turns(key, models) for key in chosen]
+    return [list_ratable_turns(key, models) for key in chosen]
 
 
-def _draw_left_out(taken: list[RatableTurns], repeated: int = 0) -> None:
+def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
     """Why turns are no prompts of the round, and how many."""
     for name, why in WHY.items():
         if count := sum(each[name] for each in taken):  # type: ignore[literal-required]
@@ -280,11 +290,11 @@ def _draw_fields(title: str) -> dict[str, Any]:
     return {"name": name, "protocol": protocol, "instruction": instruction, "overlap": int(overlap)}
 
 
-def _start(
+def _start_round(
     fields: dict[str, Any], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
 ) -> str | None:
     """Send the lines as a file, and start the round; its id, or None where that was refused."""
-    names = short_names(list(models))
+    names = shorten_names(list(models))
     renamed = [
         {
             "messages": line["messages"],
@@ -294,30 +304,30 @@ def _start(
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in renamed)
     try:
-        upload = client().upload("playground.jsonl", io.BytesIO(text.encode()))
+        upload = get_client().upload("playground.jsonl", io.BytesIO(text.encode()))
         config = RoundConfig.parse(
             {
                 **fields,
                 "prompts_file": {"upload": upload},
-                "models": [{"answers": names[name], **writer(model)} for name, model in models.items()],
+                "models": [{"answers": names[name], **build_writer(model)} for name, model in models.items()],
                 "items": None,
             }
         )
     except TunebenchError as error:
         show_error(error)
         return None
-    queued = act("start_round", config.document(), "The round is being made.")
+    queued = send_command("start_round", config.document(), "The round is being made.")
     return queued["round_id"] if queued else None
 
 
-def short_names(names: list[str]) -> dict[str, str]:
+def shorten_names(names: list[str]) -> dict[str, str]:
     """Each name as a round takes it: no longer than it may be, and told from the others."""
-    room = LONGEST_NAME - len(" (99)")
-    cut = [name if len(name) <= LONGEST_NAME else f"{name[: room - 1]}…" for name in names]
-    return dict(zip(names, told_apart(cut), strict=True))
+    room = MAX_NAME_CHARACTERS - len(" (99)")
+    cut = [name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: room - 1]}…" for name in names]
+    return dict(zip(names, number_duplicates(cut), strict=True))
 
 
-def writer(model: Mapping[str, Any]) -> dict[str, Any]:
+def build_writer(model: Mapping[str, Any]) -> dict[str, Any]:
     """Who wrote answers, as a round notes it: a run or a model. What lies between a run and its base is
     neither, and of an endpoint nothing is passed on."""
     if "endpoint" in model or "alpha" in model:
@@ -325,6 +335,6 @@ def writer(model: Mapping[str, Any]) -> dict[str, Any]:
     return {name: model[name] for name in ("run", "checkpoint", "model") if name in model}
 
 
-def without_repeats(lines: list[AnswersToRate]) -> list[AnswersToRate]:
+def remove_repeated_prompts(lines: list[AnswersToRate]) -> list[AnswersToRate]:
     """Each prompt with its answers once."""
     return list({json.dumps(line, sort_keys=True): line for line in lines}.values())

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from engine.rating.analysis.labels import chance_weights
-from engine.rating.analysis.round_ratings import system_names
-from engine.rating.exported_ratings import rating_table
-from engine.rating.round_text import TEXTS, RoundSentences, round_sentences, text_sentences
+from engine.rating.analysis.labels import compute_sampling_weights
+from engine.rating.analysis.round_ratings import list_system_names
+from engine.rating.exported_ratings import build_rating_table
+from engine.rating.round_text import TEXT_PROTOCOLS, RoundDescription, summarize_round, summarize_text_round
 from pages.rating import round_queries
-from pages.rating.round_queries import comparing, ratings_of, stamp
-from pages.rating.rounds import prompts_words
+from pages.rating.round_queries import build_ratings, build_stamp, compute_comparison
+from pages.rating.rounds import describe_prompts
 from store.core.formatting import plural
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.core.table_values import write_csv
 from store.rating.templates import PROTOCOL_TITLES
 
@@ -34,12 +34,12 @@ h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top:
 """
 
 
-def draw_report(round: RoundLine) -> None:
+def draw_report(round: RoundSummary) -> None:
     """The button that saves it. It is written with the page: a download is answered outside of the page's
     run, where nobody is signed in."""
     st.download_button(
         "Save as a report",
-        _report(stamp(round), round),
+        _render_report(build_stamp(round), round),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
         mime="text/html",
         icon=":material/description:",
@@ -49,63 +49,65 @@ def draw_report(round: RoundLine) -> None:
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
-def _report(stamped: tuple[str, ...], _round: RoundLine) -> str:
-    return report(_round)
+def _render_report(stamped: tuple[str, ...], _round: RoundSummary) -> str:
+    return render_report(_round)
 
 
-def report(round: RoundLine) -> str:
+def render_report(round: RoundSummary) -> str:
     """The file."""
     about = [
         PROTOCOL_TITLES[round["protocol"]],
-        " against ".join(system_names(round)),
-        prompts_words(round),
+        " against ".join(list_system_names(round)),
+        describe_prompts(round),
         f"{plural(round['rated'], 'rating')} by {plural(round['raters'], 'rater')}",
         f"started by {round['created_by_name']} on {round['created_at']:%d %b %Y}",
     ]
-    parts = [f"<h1>{_safe(round['name'])}</h1>", f"<p class=gray>{_safe(' · '.join(about))}</p>"]
+    parts = [f"<h1>{_escape(round['name'])}</h1>", f"<p class=gray>{_escape(' · '.join(about))}</p>"]
     instruction = round["config"].get("instruction", "")
     if instruction:
-        parts += ["<h2>What raters were told</h2>", f"<p>{_safe(instruction)}</p>"]
-    verdict, agreement, raters = _sentences(round)
-    parts += ["<h2>Result</h2>", f"<p class=verdict>{_safe(verdict[0])}</p>", _list(verdict[1:])]
-    left_out = round_queries.left_out_raters(round["round_id"])
+        parts += ["<h2>What raters were told</h2>", f"<p>{_escape(instruction)}</p>"]
+    verdict, agreement, raters = _describe_round(round)
+    parts += ["<h2>Result</h2>", f"<p class=verdict>{_escape(verdict[0])}</p>", _render_list(verdict[1:])]
+    left_out = round_queries.list_excluded_raters(round["round_id"])
     if left_out:
         raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
-    parts += [f"<h2>{title}</h2>{_list(lines)}" for title, lines in
+    parts += [f"<h2>{title}</h2>{_render_list(lines)}" for title, lines in
               (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
     notes = [*round["details"]["notices"], "Intervals are 95% intervals."]
-    parts += ["<h2>Notes</h2>", _list(notes)]
+    parts += ["<h2>Notes</h2>", _render_list(notes)]
     body = "\n".join(parts)
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_safe(round['name'])}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_escape(round['name'])}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{body}</body></html>"
     )
 
 
-def _sentences(round: RoundLine) -> RoundSentences:
+def _describe_round(round: RoundSummary) -> RoundDescription:
     """What it came to, whether people agree, and what each is like."""
-    if round["protocol"] not in TEXTS:
-        return round_sentences(ratings_of(round), comparing(round))
+    if round["protocol"] not in TEXT_PROTOCOLS:
+        return summarize_round(build_ratings(round), compute_comparison(round))
     round_id = round["round_id"]
-    items, requests = round_queries.items(round_id), round_queries.round_requests(round_id)
-    left_out = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
-    weights = chance_weights(round, items, requests)
-    sentences = text_sentences(round, round_queries.tasks(round_id), items, requests, weights, left_out)
-    return sentences or round_sentences(ratings_of(round))
+    items, requests = round_queries.list_items(round_id), round_queries.list_round_requests(round_id)
+    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
+    weights = compute_sampling_weights(round, items, requests)
+    sentences = summarize_text_round(
+        round, round_queries.list_tasks(round_id), items, requests, weights, left_out
+    )
+    return sentences or summarize_round(build_ratings(round))
 
 
-def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_safe(line)}</li>" for line in lines) + "</ul>"
+def _render_list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _safe(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text)
 
 
 Write = Callable[[pa.Table, io.BytesIO], None]
 
 
-def draw_table(round: RoundLine) -> None:
+def draw_table(round: RoundSummary) -> None:
     """The buttons that save it, each of which makes its file when it is pressed; nothing is read before they
     are there to be seen. For closed rounds alone: who wrote what would sway those who still rate."""
     with st.expander(
@@ -115,7 +117,7 @@ def draw_table(round: RoundLine) -> None:
             _draw_buttons(round)
 
 
-def _draw_buttons(round: RoundLine) -> None:
+def _draw_buttons(round: RoundSummary) -> None:
     kinds: tuple[tuple[str, str, Write], ...] = (
         ("CSV", "text/csv", write_csv),
         ("Parquet", "application/vnd.apache.parquet", pq.write_table),
@@ -123,7 +125,7 @@ def _draw_buttons(round: RoundLine) -> None:
     for kind, mime, write in kinds:
         st.download_button(
             f"Save as {kind}",
-            _file(round, write),
+            _build_file_writer(round, write),
             file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.{kind.lower()}",
             mime=mime,
             icon=":material/table:",
@@ -133,15 +135,15 @@ def _draw_buttons(round: RoundLine) -> None:
         )
 
 
-def _file(round: RoundLine, write: Write) -> Callable[[], bytes]:
+def _build_file_writer(round: RoundSummary, write: Write) -> Callable[[], bytes]:
     """Makes the file of what has been read already: a download is answered outside of the page's run."""
     round_id = round["round_id"]
-    tasks, items = round_queries.tasks(round_id), round_queries.items(round_id)
-    left_out = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
+    tasks, items = round_queries.list_tasks(round_id), round_queries.list_items(round_id)
+    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
 
     def make() -> bytes:
         out = io.BytesIO()
-        write(rating_table(round, tasks, items, left_out), out)
+        write(build_rating_table(round, tasks, items, left_out), out)
         return out.getvalue()
 
     return make

@@ -16,22 +16,22 @@ from pages.evaluation.form import PARTS
 from pages.rating.round_settings import (
     ModelOptions,
     P,
-    answered_options,
+    build_named_options,
     draw_models,
     draw_people,
     draw_protocol,
-    named_options,
-    other_options,
+    list_answered_options,
+    list_other_options,
 )
 from pages.shared import cached_queries, run_queries
-from pages.shared.session import act, client, guarded, plain, show_error
+from pages.shared.session import escape_markdown, get_client, send_command, show_error, show_errors
 from store.core.errors import ConfigError, TunebenchError
 from store.core.formatting import plural
-from store.core.rating_schemas import GOLD_PASS, FileOfPrompts
-from store.data.config import suggested_name
+from store.core.rating_schemas import GOLD_PASS, PromptFile
+from store.data.config import suggest_name
 from store.data.schemas import Dataset
-from store.rating.config import COMPARING, MOST_MIB, RoundConfig
-from store.rating.templates import PROTOCOL_TITLES, named_in
+from store.rating.config import COMPARING, MAX_MIB, RoundConfig
+from store.rating.templates import PROTOCOL_TITLES, find_named_model
 
 KINDS = ["jsonl", "json", "csv", "tsv", "parquet", "txt", "gz"]
 SENT = f"{P}sent"  # of the session: the uploads of files that were chosen
@@ -40,11 +40,11 @@ TAKEN = f"{P}taken"  # how many files rounds have taken
 NAMES = 6  # of models that are named
 
 
-def draw_file() -> tuple[str, FileOfPrompts] | None:
+def draw_file() -> tuple[str, PromptFile] | None:
     """The upload and what it has; None until there is one that can be read."""
-    number = files_taken()
+    number = count_taken_uploads()
     file = st.file_uploader(
-        "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MOST_MIB
+        "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MAX_MIB
     )
     if file is None:
         st.caption(
@@ -57,7 +57,7 @@ def draw_file() -> tuple[str, FileOfPrompts] | None:
     if not upload:
         return None
     try:
-        prompts = cast(FileOfPrompts, cached_queries.ask("prompts", json.dumps({"upload": upload})))
+        prompts = cast(PromptFile, cached_queries.query_engine("prompts", json.dumps({"upload": upload})))
     except TunebenchError as error:
         show_error(error)
         return None
@@ -69,22 +69,22 @@ def send_file(file: UploadedFile) -> str:
     """The upload of a chosen file, copied once; empty where it could not be."""
     sent: dict[str, str] = st.session_state.setdefault(SENT, {})
     if file.file_id not in sent:
-        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-            sent[file.file_id] = client().upload(file.name, file)
+        with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
+            sent[file.file_id] = get_client().upload(file.name, file)
     return sent.get(file.file_id, "")
 
 
-def let_go() -> None:
+def clear_uploads() -> None:
     """The round has taken its files: the form is ready for others."""
-    st.session_state[TAKEN] = files_taken() + 1
+    st.session_state[TAKEN] = count_taken_uploads() + 1
 
 
-def files_taken() -> int:
+def count_taken_uploads() -> int:
     """How often rounds have taken files: in the keys of uploaders, which are empty again then."""
     return int(st.session_state.get(TAKEN, 0))
 
 
-def _draw_contents(prompts: FileOfPrompts) -> None:
+def _draw_contents(prompts: PromptFile) -> None:
     """What the file has, in words; rows that are no prompts with their reasons."""
     answers = prompts["answers"]
     names = [f"{name} ({count:,})" if count < prompts["prompts"] else name for name, count in answers.items()]
@@ -93,14 +93,14 @@ def _draw_contents(prompts: FileOfPrompts) -> None:
     listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     has = f"answers of {listed}" if names else "no answers: every model answers first"
     count = plural(prompts["prompts"], "prompt")
-    st.markdown(f":material/check: {plain(f'{count}, {has}.')}")
+    st.markdown(f":material/check: {escape_markdown(f'{count}, {has}.')}")
     for reason, rows in prompts["left_out"].items():
-        st.caption(f":material/block: {plural(rows, 'row')} left out: {plain(reason)}.")
+        st.caption(f":material/block: {plural(rows, 'row')} left out: {escape_markdown(reason)}.")
 
 
-def file_options(prompts: FileOfPrompts, others: ModelOptions) -> ModelOptions:
+def list_file_options(prompts: PromptFile, others: ModelOptions) -> ModelOptions:
     """Names with answers in the file first."""
-    return {**named_options(prompts["answers"]), **others}
+    return {**build_named_options(prompts["answers"]), **others}
 
 
 def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dict[str, str]]:
@@ -113,7 +113,7 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
     with st.expander("Who wrote the answers in the file", icon=":material/edit_note:"):
         for name in named:
             chosen = st.selectbox(
-                f"The answers of {plain(name)}",
+                f"The answers of {escape_markdown(name)}",
                 ["", *others],
                 format_func=lambda option: (
                     others[option].label if option else "no run or model of this machine"
@@ -127,7 +127,7 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
 NOBODY, A_FILE = "", "file"
 ATTENTION_SHARE = 0.05
 QUALIFICATION_PASS = 0.7
-EXPECTED = {  # by protocol: a row of a file of known answers
+FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
     "pairwise": '{"prompt": "…", "answers": ["…", "…"], "expected": "B"}',
     "rank": '{"prompt": "…", "answers": ["…", "…", "…"], "expected": [2, 1, 3]}',
     "rubric": '{"prompt": "…", "answer": "…", "expected": {"Helpfulness": 4}}',
@@ -140,9 +140,9 @@ EXPECTED = {  # by protocol: a row of a file of known answers
 def draw_checks(protocol: str) -> dict[str, Any]:
     """Fields of the round, folded: most rounds of a few colleagues need none."""
     with st.expander("Checks of raters", icon=":material/fact_check:"):
-        fields = _source(protocol)
+        fields = _choose_check_source(protocol)
         if fields:
-            fields |= _counts(protocol)
+            fields |= _draw_check_counts(protocol)
         attention = st.toggle(
             "One item in twenty asks for a given answer",
             key=f"{P}attention",
@@ -152,12 +152,12 @@ def draw_checks(protocol: str) -> dict[str, Any]:
     return fields
 
 
-def _source(protocol: str) -> dict[str, Any]:
+def _choose_check_source(protocol: str) -> dict[str, Any]:
     """Where the known answers are, or nothing."""
     kind = {"pairwise": "preference", "label": "chat"}.get(protocol)
     sets = {
         row["dataset_id"]: row["name"]
-        for row in run_queries.datasets()
+        for row in run_queries.list_all_datasets()
         if row["kind"] == kind and (protocol != "label" or row["stats"].get("labels"))
     }
     titles = {NOBODY: "nowhere: no such items", **sets, A_FILE: "a file"}
@@ -165,24 +165,27 @@ def _source(protocol: str) -> dict[str, Any]:
         "Known answers from", list(titles), format_func=titles.__getitem__, key=f"{P}gold.{protocol}"
     )
     if chosen == A_FILE:
-        return _file(protocol)
+        return _choose_file(protocol)
     return {"gold_dataset": chosen} if chosen else {}
 
 
-def _file(protocol: str) -> dict[str, Any]:
+def _choose_file(protocol: str) -> dict[str, Any]:
     """The upload, once there is one."""
     file = st.file_uploader(
-        "File of known answers", type=KINDS, key=f"{P}gold-file.{files_taken()}", max_upload_size=MOST_MIB
+        "File of known answers",
+        type=KINDS,
+        key=f"{P}gold-file.{count_taken_uploads()}",
+        max_upload_size=MAX_MIB,
     )
     if file is None:
         st.caption("Each row has a prompt, what raters are to rate, and what is expected of them:")
-        st.code(EXPECTED.get(protocol, EXPECTED["pairwise"]), language="json")
+        st.code(FILE_EXAMPLES.get(protocol, FILE_EXAMPLES["pairwise"]), language="json")
         return {}
     upload = send_file(file)
     return {"gold_file": {"upload": upload}} if upload else {}
 
 
-def _counts(protocol: str) -> dict[str, Any]:
+def _draw_check_counts(protocol: str) -> dict[str, Any]:
     """How many, how often, and from when on a rater fails."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mixed = st.number_input("Mixed in", 0, 1_000, 10, key=f"{P}gold-count", help="Different items")
@@ -241,7 +244,7 @@ def draw_form() -> None:
     where = st.segmented_control(
         "Prompts from", (DATASET, FILE), default=DATASET, required=True, key=f"{P}from"
     )
-    chosen = _of_file() if where == FILE else _of_dataset()
+    chosen = _choose_file_prompts() if where == FILE else _choose_dataset_prompts()
     if chosen is None:
         return
     body: dict[str, Any] = {"models": chosen.models} | chosen.fields
@@ -257,11 +260,11 @@ def draw_form() -> None:
     if st.button(
         "Start the round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few
     ):
-        _start(body | {"name": name})
+        _start_round(body | {"name": name})
 
 
-def _of_dataset() -> ChosenPrompts | None:
-    sets = [dataset for dataset in run_queries.datasets() if dataset["kind"] != "text"]
+def _choose_dataset_prompts() -> ChosenPrompts | None:
+    sets = [dataset for dataset in run_queries.list_all_datasets() if dataset["kind"] != "text"]
     if not sets:
         st.markdown("A round takes its prompts from a data set with prompts and answers, or from a file.")
         st.page_link(
@@ -271,43 +274,45 @@ def _of_dataset() -> ChosenPrompts | None:
             query_params={"view": "import"},
         )
         return None
-    dataset = _dataset(sets)
+    dataset = _choose_dataset(sets)
     dataset_id = dataset["dataset_id"]
     where = draw_slice_choice(dataset_id, f"{P}slice")
-    models = draw_models({**answered_options(dataset_id), **other_options()}, dataset_id)
-    fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _prompts(models)
+    models = draw_models({**list_answered_options(dataset_id), **list_other_options()}, dataset_id)
+    fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _draw_prompt_options(
+        models
+    )
     stats = dataset["stats"]
     labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
     return ChosenPrompts(dataset_id, dataset["name"], fields, models, labels, count)
 
 
-def _of_file() -> ChosenPrompts | None:
+def _choose_file_prompts() -> ChosenPrompts | None:
     read = draw_file()
     if read is None:
         return None
     upload, prompts = read
-    others = other_options()
-    models = draw_writers(draw_models(file_options(prompts, others), upload), others)
-    fields = {"prompts_file": {"upload": upload}} | _prompts(models, of_file=True)
-    name = suggested_name({"upload": upload})
-    if named_in(name, prompts["answers"]):  # raters see it
+    others = list_other_options()
+    models = draw_writers(draw_models(list_file_options(prompts, others), upload), others)
+    fields = {"prompts_file": {"upload": upload}} | _draw_prompt_options(models, of_file=True)
+    name = suggest_name({"upload": upload})
+    if find_named_model(name, prompts["answers"]):  # raters see it
         name = "Prompts of a file"
     return ChosenPrompts(upload, name, fields, models)
 
 
-def _start(body: dict[str, Any]) -> None:
+def _start_round(body: dict[str, Any]) -> None:
     try:
         config = RoundConfig.parse(body)
     except ConfigError as error:
         show_error(error)
         return
-    if act("start_round", config.document(), "The round is being made.") is not None:
+    if send_command("start_round", config.document(), "The round is being made.") is not None:
         if config.prompts_file or config.gold_file:
-            let_go()
+            clear_uploads()
         st.rerun()
 
 
-def _dataset(sets: list[Dataset]) -> Dataset:
+def _choose_dataset(sets: list[Dataset]) -> Dataset:
     by_id = {dataset["dataset_id"]: dataset for dataset in sets}
     chosen = st.selectbox(
         "Prompts of the data set", list(by_id), format_func=lambda key: by_id[key]["name"], key=f"{P}dataset"
@@ -315,7 +320,7 @@ def _dataset(sets: list[Dataset]) -> Dataset:
     return by_id[chosen]
 
 
-def _prompts(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str, Any]:
+def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str, Any]:
     """How many prompts, of a data set of which part, and how models that have not answered do; answers that
     are there say which rows they are of."""
     there = any("evaluation" in model for model in models)

@@ -16,20 +16,20 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engine.rating import raters_text
-from engine.rating.analysis.agreement import against_people
+from engine.rating.analysis.agreement import measure_human_agreement
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.judge_correction import corrected
+from engine.rating.analysis.judge_correction import correct_judge
 from engine.rating.analysis.model_comparison import MAX_PAIRS, RankedSystem
 from engine.rating.analysis.strengths import StrengthDifference, Strengths
-from engine.rating.results_text import rank_text, share_text
+from engine.rating.results_text import format_rank, format_share
 from pages.evaluation import evaluation_queries
 from pages.rating import round_queries
-from pages.shared.charts import empty_figure
-from pages.shared.palette import BASE, run_color
-from pages.shared.session import client, plain
+from pages.shared.charts import build_empty_figure
+from pages.shared.palette import BASE, get_run_color
+from pages.shared.session import escape_markdown, get_client
 from store.core.errors import QueryError
 from store.core.formatting import plural
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.evaluation import evaluation_pairs, evaluations
 
@@ -49,7 +49,7 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
             " any of them. They are the coloured ones."
         )
     st.plotly_chart(
-        _chart(ranked),
+        _plot_ranking(ranked),
         key="round-strengths",
         config={"displayModeBar": False},
         alt=f"Share of decided ratings that each of {len(ranked)} models would win against the average of"
@@ -59,9 +59,9 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
         st.dataframe(
             [
                 {
-                    "Rank": rank_text(each),
+                    "Rank": format_rank(each),
                     "Model": each.name,
-                    "Wins against the average": share_text(each.share),
+                    "Wins against the average": format_share(each.share),
                     "Ratings": each.n,
                 }
                 for each in ranked
@@ -76,14 +76,14 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
     _draw_pairs(ranked, fitted)
 
 
-def _chart(ranked: Sequence[RankedSystem]) -> go.Figure:
+def _plot_ranking(ranked: Sequence[RankedSystem]) -> go.Figure:
     """One row a model, the strongest at the top; those that may be the best have a colour."""
     axis = "Decided ratings won against the average (%)"
-    figure = empty_figure("", "", 70 + ROW * len(ranked), x_title=axis)
+    figure = build_empty_figure("", "", 70 + ROW * len(ranked), x_title=axis)
     for first in (True, False):
         rows = [(place, each) for place, each in enumerate(ranked) if (each.best == 1) is first]
-        color = run_color(1) if first else BASE
-        ends = [_percents(each) for _, each in rows]
+        color = get_run_color(1) if first else BASE
+        ends = [_compute_percents(each) for _, each in rows]
         figure.add_trace(
             go.Scatter(
                 x=[value for _, value, _ in ends],
@@ -93,12 +93,12 @@ def _chart(ranked: Sequence[RankedSystem]) -> go.Figure:
                     "array": [high - value for _, value, high in ends],
                     "arrayminus": [value - low for low, value, _ in ends],
                 },
-                customdata=[[each.name, share_text(each.share), rank_text(each)] for _, each in rows],
+                customdata=[[each.name, format_share(each.share), format_rank(each)] for _, each in rows],
                 hovertemplate="%{customdata[0]}: %{customdata[1]}, rank %{customdata[2]}<extra></extra>",
                 mode="markers", marker={"size": 8, "color": color}, showlegend=False,
             )
         )  # fmt: skip
-    labels = [f"{_short(each.name)} · {rank_text(each).replace(' to ', '–')}" for each in ranked]
+    labels = [f"{_shorten(each.name)} · {format_rank(each).replace(' to ', '–')}" for each in ranked]
     figure.add_vline(x=50, line={"dash": "dash", "color": BASE, "width": 1.5})
     figure.update_yaxes(
         showgrid=False, automargin=True, title=None, zeroline=False, tickvals=list(range(len(ranked))),
@@ -108,7 +108,7 @@ def _chart(ranked: Sequence[RankedSystem]) -> go.Figure:
     return figure
 
 
-def _percents(ranked: RankedSystem) -> tuple[float, float, float]:
+def _compute_percents(ranked: RankedSystem) -> tuple[float, float, float]:
     """low, value and high; the value alone where there is no interval."""
     at = ranked.share
     ends = (at.value if end is None else end for end in (at.low, at.value, at.high))
@@ -116,7 +116,7 @@ def _percents(ranked: RankedSystem) -> tuple[float, float, float]:
     return low, value, high
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
 
 
@@ -126,24 +126,24 @@ def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
     with st.expander("Pairs of models", on_change="rerun", key="round-pairs-open") as box:
         if not box.open:
             return
-        chosen = st.selectbox("Pairs", [NEIGHBOURS, *names], key="round-pairs", format_func=plain)
+        chosen = st.selectbox("Pairs", [NEIGHBOURS, *names], key="round-pairs", format_func=escape_markdown)
         if chosen in names:
             pairs = [fitted.difference(chosen, other) for other in names if other != chosen]
         else:
             pairs = [fitted.difference(*pair) for pair in pairwise(names)][:MAX_PAIRS]
-        st.dataframe([_pair_row(pair) for pair in pairs], hide_index=True, alt="Pairs of models")
+        st.dataframe([_build_pair_row(pair) for pair in pairs], hide_index=True, alt="Pairs of models")
         st.caption(
             f"{len(pairs)} of {plural(len(fitted.differences), 'pair')}, corrected for the choice among all."
         )
 
 
-def _pair_row(pair: StrengthDifference) -> dict[str, str | int]:
+def _build_pair_row(pair: StrengthDifference) -> dict[str, str | int]:
     comparable = pair.verdict != "none"
     return {
         "Model": pair.first,
         "is": VERDICTS[pair.verdict],
         "than or from": pair.second,
-        "It would win": share_text(pair.share) if comparable else f"can't be told: {pair.interval.why}",
+        "It would win": format_share(pair.share) if comparable else f"can't be told: {pair.interval.why}",
         "Compared directly": pair.direct,
     }
 
@@ -156,7 +156,7 @@ def _pair_row(pair: StrengthDifference) -> dict[str, str | int]:
 Prefers = Callable[[str, str, str], float | None]
 
 
-def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
+def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
     """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
     if not all(system["evaluation_id"] for system in round["systems"]):
         st.caption(
@@ -164,10 +164,10 @@ def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
             " of none."
         )
         return
-    lines = _metric_lines(round, comparisons) + _judge_lines(round, comparisons)
+    lines = _describe_metrics(round, comparisons) + _describe_judges(round, comparisons)
     st.subheader("Which cheap measure may stand for people?", anchor=False)
     if lines:
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+        st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     else:
         st.caption(
             "No metric scored the answers of all these models. Evaluate them with metrics, or ask a judge"
@@ -175,26 +175,30 @@ def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
         )
 
 
-def _metric_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
+def _describe_metrics(round: RoundSummary, comparisons: Comparisons) -> list[str]:
     """How far each metric that scored every model's answers prefers what people prefer."""
-    rows = {str(item["item_id"]): item["row_id"] for item in round_queries.items(round["round_id"])}
+    rows = {str(item["item_id"]): item["row_id"] for item in round_queries.list_items(round["round_id"])}
     names = comparisons.systems
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for name, system in zip(names, round["systems"], strict=True):
-        for metric, by_row in _scores(str(system["evaluation_id"])).items():
+        for metric, by_row in _read_scores(str(system["evaluation_id"])).items():
             scores.setdefault(metric, {})[name] = by_row
     lines = []
     for metric, by_system in sorted(scores.items()):
         if len(by_system) < len(names):
             continue
-        sign = _better(round, metric)
-        measured = against_people(metric.removeprefix("eval/"), comparisons, _prefers(by_system, rows, sign))
+        sign = _get_metric_sign(round, metric)
+        measured = measure_human_agreement(
+            metric.removeprefix("eval/"), comparisons, _build_preference(by_system, rows, sign)
+        )
         if measured.n:
-            lines.append(raters_text.against_people_line(measured))
+            lines.append(raters_text.describe_human_agreement(measured))
     return lines
 
 
-def _prefers(by_system: dict[str, dict[int, float]], rows: dict[str, int | None], sign: float) -> Prefers:
+def _build_preference(
+    by_system: dict[str, dict[int, float]], rows: dict[str, int | None], sign: float
+) -> Prefers:
     def prefers(item: str, first: str, second: str) -> float | None:
         row = rows[item]
         if row is None:
@@ -206,10 +210,10 @@ def _prefers(by_system: dict[str, dict[int, float]], rows: dict[str, int | None]
 
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner=False)
-def _scores(evaluation_id: str) -> dict[str, dict[int, float]]:
+def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
     """metric -> row id -> score; nothing where the evaluation is gone."""
     try:
-        table = evaluations.scores(client(), evaluation_id)
+        table = evaluations.scores(get_client(), evaluation_id)
     except QueryError:
         return {}
     by_metric: dict[str, dict[int, float]] = defaultdict(dict)
@@ -219,24 +223,24 @@ def _scores(evaluation_id: str) -> dict[str, dict[int, float]]:
     return dict(by_metric)
 
 
-def _better(round: RoundLine, metric: str) -> float:
+def _get_metric_sign(round: RoundSummary, metric: str) -> float:
     """1 where a higher score is better, else -1."""
-    evaluation = evaluation_queries.evaluation(str(round["systems"][0]["evaluation_id"]))
+    evaluation = evaluation_queries.read_evaluation(str(round["systems"][0]["evaluation_id"]))
     figure = next((each for each in evaluation["figures"] if each["metric"] == metric), None)
     return -1.0 if figure is not None and figure["better"] == "lower" else 1.0
 
 
-def _judge_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
+def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]:
     """What a language model prefers, against people; and its figure of all rows, corrected by them."""
     if len(round["systems"]) != 2:
         return []
     first, second = (str(system["evaluation_id"]) for system in round["systems"])
     lines = []
-    for job in evaluation_queries.judgings(first, second):
+    for job in evaluation_queries.list_judgings(first, second):
         if job["status"] != "finished":
             continue
-        by_row = _judged(job, turned=job["config"]["first"] != first)
-        rows = {str(item["item_id"]): item["row_id"] for item in round_queries.items(round["round_id"])}
+        by_row = _read_judged_preferences(job, turned=job["config"]["first"] != first)
+        rows = {str(item["item_id"]): item["row_id"] for item in round_queries.list_items(round["round_id"])}
         name = f"the judge {job['config']['judge']['model']}"
 
         def prefers(
@@ -250,25 +254,25 @@ def _judge_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
             sign = 1.0 if first == comparisons.systems[0] else -1.0
             return None if row is None or row not in by_row else sign * by_row[row]
 
-        measured = against_people(name, comparisons, prefers)
+        measured = measure_human_agreement(name, comparisons, prefers)
         if measured.n:
-            lines.append(raters_text.against_people_line(measured))
+            lines.append(raters_text.describe_human_agreement(measured))
             ours, theirs = comparisons.systems
             what = f"Preference for {ours} over {theirs} (1 is always, −1 never)"
-            people, weights = _people(comparisons, rows), _weights(round)
-            whole = corrected(
+            people, weights = _compute_human_preferences(comparisons, rows), _compute_weights(round)
+            whole = correct_judge(
                 list(by_row.values()),
                 [people.get(row, math.nan) for row in by_row],
                 weights=[weights.get(row, 1.0) for row in by_row],
             )
-            lines.append(raters_text.corrected_line(whole, what))
+            lines.append(raters_text.describe_corrected_estimate(whole, what))
     return lines
 
 
-def _judged(job: Job, *, turned: bool) -> dict[int, float]:
+def _read_judged_preferences(job: Job, *, turned: bool) -> dict[int, float]:
     """row id -> 1 where the first model's answer is preferred, -1 the second's, 0 for a tie."""
     try:
-        table = evaluation_pairs.judgements(client(), job["job_id"])
+        table = evaluation_pairs.judgements(get_client(), job["job_id"])
     except QueryError:
         return {}
     sign = -1.0 if turned else 1.0
@@ -276,13 +280,13 @@ def _judged(job: Job, *, turned: bool) -> dict[int, float]:
     return {row["row_id"]: sign * (2 * row["score"] - 1) for row in rows if row["score"] is not None}
 
 
-def _weights(round: RoundLine) -> dict[int, float]:
+def _compute_weights(round: RoundSummary) -> dict[int, float]:
     """row id -> 1 / the chance that its prompt had to be rated."""
-    items = round_queries.items(round["round_id"])
+    items = round_queries.list_items(round["round_id"])
     return {item["row_id"]: item["weight"] for item in items if item["row_id"] is not None}
 
 
-def _people(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:
+def _compute_human_preferences(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:
     """row id -> mean preference of people for the first model."""
     counted = comparisons.take(comparisons.counted)
     toward_first = np.where(counted.left == 0, counted.signs, -counted.signs)

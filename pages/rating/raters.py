@@ -10,50 +10,56 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from engine.rating import raters_text
-from engine.rating.analysis.rater_checks import RaterChecks, failed_qualification
-from engine.rating.analysis.rater_reliability import RaterProfile, Reliabilities, profiles, reliabilities
-from engine.rating.analysis.round_ratings import names_apart
-from engine.rating.raters_text import checks_lines
-from engine.rating.results_text import share_text
+from engine.rating.analysis.rater_checks import RaterChecks, find_unqualified_raters
+from engine.rating.analysis.rater_reliability import (
+    RaterProfile,
+    Reliabilities,
+    estimate_reliabilities,
+    profile_raters,
+)
+from engine.rating.analysis.round_ratings import index_raters_by_name
+from engine.rating.raters_text import describe_rater_checks
+from engine.rating.results_text import format_share
 from pages.evaluation import evaluation_queries
 from pages.rating import round_queries
-from pages.rating.round_settings import draw_naming_fields, people_who_rate
+from pages.rating.round_settings import draw_rater_fields, list_raters
 from pages.shared import display
-from pages.shared.session import act, may, plain
+from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.formatting import plural
-from store.core.rating_schemas import RaterCounts, RoundLine
+from store.core.rating_schemas import RaterCounts, RoundSummary
 from store.rating.schemas import RaterWorkload, Workload
-from store.rating.workload import left_words, rater_words
+from store.rating.workload import describe_rater_progress, describe_remaining
 
 MAX_PEOPLE = 12  # who have a part of the page each
 
 
-def draw_raters(round: RoundLine) -> None:
+def draw_raters(round: RoundSummary) -> None:
     """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
-    counts = round_queries.rater_counts(round["round_id"])
+    counts = round_queries.list_rater_counts(round["round_id"])
     open_now = round["state"] == "open"
     if not counts:
         if not open_now:
             st.markdown("Nobody has rated it.")
         return
-    names = {person_id: name for name, person_id in names_apart(counts).items()}
+    names = {person_id: name for name, person_id in index_raters_by_name(counts).items()}
     _draw_failed(round, names)
     if open_now:
         return
-    checks = {each.person_id: each for each in round_queries.checks_of(round)}
-    figured = _profiles(round_queries.stamp(round), round)
-    _table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
+    checks = {each.person_id: each for each in round_queries.compute_rater_checks(round)}
+    figured = _compute_profiles(round_queries.build_stamp(round), round)
+    _draw_table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
     _draw_judges(round, names)
     left_out = {
-        rater["person_id"]: rater["by_name"] for rater in round_queries.left_out_raters(round["round_id"])
+        rater["person_id"]: rater["by_name"]
+        for rater in round_queries.list_excluded_raters(round["round_id"])
     }
     _draw_people(round, figured, names, left_out, checks)
     if figured.profiles:
-        lines = raters_text.reliability_lines(figured.reliable)
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+        lines = raters_text.describe_reliabilities(figured.reliable)
+        st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
-class _Figured(NamedTuple):
+class _RaterProfiles(NamedTuple):
     """people: name of a rater -> id; profiles: of those who compared."""
 
     people: Mapping[str, str]
@@ -62,47 +68,49 @@ class _Figured(NamedTuple):
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Working out how people rated")
-def _profiles(stamped: tuple[str, ...], _round: RoundLine) -> _Figured:
+def _compute_profiles(stamped: tuple[str, ...], _round: RoundSummary) -> _RaterProfiles:
     """Of all who rated, left out or not."""
-    ratings = round_queries.ratings_of_all(_round)
+    ratings = round_queries.build_all_ratings(_round)
     if ratings.comparisons is None or not len(ratings.comparisons):
-        return _Figured(ratings.people, [], Reliabilities(()))
-    return _Figured(ratings.people, profiles(ratings.comparisons), reliabilities(ratings.comparisons))
+        return _RaterProfiles(ratings.people, [], Reliabilities(()))
+    return _RaterProfiles(
+        ratings.people, profile_raters(ratings.comparisons), estimate_reliabilities(ratings.comparisons)
+    )
 
 
-def _table(
+def _draw_table(
     counts: Sequence[RaterCounts], names: Mapping[str, str], profiled: Mapping[str, RaterProfile]
 ) -> None:
     """Of any number of raters: those to look at first, then as they began."""
     lines = []
-    for each in sorted(counts, key=lambda each: not _doubts(profiled.get(each["person_id"]))):
+    for each in sorted(counts, key=lambda each: not _describe_doubts(profiled.get(each["person_id"]))):
         line = {
             "Name": names[each["person_id"]],
             "Rated": each["rated"],
             "Skipped": each["skipped"],
-            "Time for one": "–" if each["seconds"] is None else display.span(each["seconds"]),
-            "Last": display.ago(each["last_at"]),
+            "Time for one": "–" if each["seconds"] is None else display.format_duration(each["seconds"]),
+            "Last": display.format_ago(each["last_at"]),
         }
         if profile := profiled.get(each["person_id"]):
-            line["Others agree"] = share_text(profile.agreement) if profile.agreement.n else "–"
-            line["Look at"] = _doubts(profile)
+            line["Others agree"] = format_share(profile.agreement) if profile.agreement.n else "–"
+            line["Look at"] = _describe_doubts(profile)
         lines.append(line)
     st.dataframe(lines, hide_index=True, alt="Who rated how much")
 
 
-def _doubts(profile: RaterProfile | None) -> str:
+def _describe_doubts(profile: RaterProfile | None) -> str:
     return "" if profile is None else "; ".join(profile.reasons)
 
 
 def _draw_people(
-    round: RoundLine, figured: _Figured, names: Mapping[str, str], left_out: Mapping[str, str],
+    round: RoundSummary, figured: _RaterProfiles, names: Mapping[str, str], left_out: Mapping[str, str],
     checks: Mapping[str, RaterChecks],
 ) -> None:  # fmt: skip
     """Each rater with what may be done about them; of many those to look at, those left out, and one of
     choice."""
-    lines = {figured.people[each.rater]: raters_text.rater_lines(each) for each in figured.profiles}
+    lines = {figured.people[each.rater]: raters_text.describe_rater(each) for each in figured.profiles}
     for person_id, checked in checks.items():
-        lines[person_id] = [*lines.get(person_id, []), *checks_lines(checked)]
+        lines[person_id] = [*lines.get(person_id, []), *describe_rater_checks(checked)]
     person_ids = list(names)
     if len(names) > MAX_PEOPLE:
         doubted = [figured.people[each.rater] for each in figured.profiles if each.suspect]
@@ -112,7 +120,7 @@ def _draw_people(
             "Look at a rater",
             names,
             index=None,
-            format_func=lambda person_id: plain(names[person_id]),
+            format_func=lambda person_id: escape_markdown(names[person_id]),
             placeholder=f"One of {len(names)} raters",
             key="round-rater",
         )
@@ -123,81 +131,90 @@ def _draw_people(
         _draw_person(round, names.get(person_id, person_id), person_id, lines.get(person_id, []), left_out)
 
 
-def _draw_judges(round: RoundLine, names: Mapping[str, str]) -> None:
+def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
     """A language model that compared the same answers can be one of the raters."""
     ids = [system["evaluation_id"] for system in round["systems"]]
-    if round["protocol"] != "pairwise" or len(ids) != 2 or not all(ids) or not may("work"):
+    if round["protocol"] != "pairwise" or len(ids) != 2 or not all(ids) or not has_right("work"):
         return
-    for job in evaluation_queries.judgings(str(ids[0]), str(ids[1])):
+    for job in evaluation_queries.list_judgings(str(ids[0]), str(ids[1])):
         if job["status"] != "finished" or f"judge:{job['job_id']}" in names:
             continue
-        model = plain(job["config"]["judge"]["model"])
+        model = escape_markdown(job["config"]["judge"]["model"])
         if st.button(f"Count {model} as a rater", icon=":material/gavel:", key=f"judge-{job['job_id']}"):
             body = {"round": round["round_id"], "judging": job["job_id"]}
-            if act("judge_rates", body, f"{model} is one of the raters.") is not None:
+            if send_command("judge_rates", body, f"{model} is one of the raters.") is not None:
                 st.rerun()
 
 
-def _draw_failed(round: RoundLine, names: Mapping[str, str]) -> None:
+def _draw_failed(round: RoundSummary, names: Mapping[str, str]) -> None:
     """Who failed the qualification and is given nothing more; whoever may, lets them in."""
-    let_in = {rater["person_id"]: rater["by_name"] for rater in round_queries.let_in(round["round_id"])}
-    for person_id in failed_qualification(round, *round_queries.checks(round["round_id"])):
-        name = plain(names[person_id])
+    let_in = {
+        rater["person_id"]: rater["by_name"]
+        for rater in round_queries.list_readmitted_raters(round["round_id"])
+    }
+    for person_id in find_unqualified_raters(round, *round_queries.list_checks(round["round_id"])):
+        name = escape_markdown(names[person_id])
         if person_id in let_in:
-            st.caption(f"{name} failed the qualification and was let in by {plain(let_in[person_id])}.")
+            st.caption(
+                f"{name} failed the qualification and was let in by {escape_markdown(let_in[person_id])}."
+            )
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
             body = {"round": round["round_id"], "person": person_id}
-            pressed = may("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
-            if pressed and act("let_rater_in", body, f"{name} goes on.") is not None:
+            pressed = has_right("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
+            if pressed and send_command("let_rater_in", body, f"{name} goes on.") is not None:
                 st.rerun()
 
 
 def _draw_person(
-    round: RoundLine, name: str, person_id: str, lines: list[str], left_out: Mapping[str, str]
+    round: RoundSummary, name: str, person_id: str, lines: list[str], left_out: Mapping[str, str]
 ) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plain(name)}**", width="stretch")
+            st.markdown(f"**{escape_markdown(name)}**", width="stretch")
             out = person_id in left_out
-            if may("work"):
+            if has_right("work"):
                 label, command = ("Count again", "take_rater_in") if out else ("Leave out", "leave_rater_out")
                 body = {"round": round["round_id"], "person": person_id}
                 pressed = st.button(label, key=f"rater-{command}-{person_id}")
-                if pressed and act(command, body) is not None:
+                if pressed and send_command(command, body) is not None:
                     st.rerun()
         if out:
-            st.caption(f"Left out by {plain(left_out[person_id])}: the ratings are kept and don't count.")
+            st.caption(
+                f"Left out by {escape_markdown(left_out[person_id])}: the ratings are kept and don't count."
+            )
         if lines:
-            st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+            st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
 P = "round-work."
 
 
-def draw_workload(round: RoundLine) -> None:
+def draw_workload(round: RoundSummary) -> None:
     """For whoever leads the round."""
-    work = round_queries.workload(round["round_id"])
+    work = round_queries.read_workload(round["round_id"])
     st.subheader("Who rates", anchor=False)
-    st.markdown(plain(" ".join(left_words(work))))
+    st.markdown(escape_markdown(" ".join(describe_remaining(work))))
     if not work["raters"]:
         st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
     for rater in work["raters"]:
         _draw_rater(round, work, rater)
     with st.expander("Name the people who rate this round", icon=":material/assignment_ind:"):
-        _draw_naming(round, work)
+        _draw_rater_assignment(round, work)
 
 
-def _draw_rater(round: RoundLine, work: Workload, rater: RaterWorkload) -> None:
+def _draw_rater(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
     person_id = rater["person_id"]
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None, width="stretch"):
-            st.markdown(f"**{plain(rater['person_name'])}**")
-            last = display.ago(rater["last_active"]) if rater["last_active"] else "has rated nothing yet"
+            st.markdown(f"**{escape_markdown(rater['person_name'])}**")
+            last = (
+                display.format_ago(rater["last_active"]) if rater["last_active"] else "has rated nothing yet"
+            )
             each = rater["median_seconds"]
-            pace = f" · {display.span(each)} for one" if each is not None else ""
-            st.caption(f"{plain(rater_words(rater))}{pace} · {last}")
+            pace = f" · {display.format_duration(each)} for one" if each is not None else ""
+            st.caption(f"{escape_markdown(describe_rater_progress(rater))}{pace} · {last}")
         if rater["held"] and st.button(
             "Release", icon=":material/assignment_return:", key=f"{P}release.{person_id}"
         ):
@@ -208,51 +225,51 @@ def _draw_rater(round: RoundLine, work: Workload, rater: RaterWorkload) -> None:
             _confirm_reassign(round, work, rater)
         others = sum(other["assigned"] for other in work["raters"]) > 1
         if others and st.button("Take off", icon=":material/person_remove:", key=f"{P}off.{person_id}"):
-            _confirm_off(round, work, rater)
+            _confirm_removal(round, work, rater)
 
 
 @st.dialog("Release what lies with this rater?")
-def _confirm_release(round: RoundLine, rater: RaterWorkload) -> None:
-    name = plain(rater["person_name"])
+def _confirm_release(round: RoundSummary, rater: RaterWorkload) -> None:
+    name = escape_markdown(rater["person_name"])
     st.markdown(
         f"{plural(rater['held'], 'task')} go to whoever asks next. What {name} is rating just now is still"
         " taken, unless somebody else rates it first."
     )
     if st.button("Release", type="primary", key=f"{P}release-sure"):
         body = {"round": round["round_id"], "person": rater["person_id"]}
-        if act("release_round", body, f"What lay with {name} is free.") is not None:
+        if send_command("release_round", body, f"What lay with {name} is free.") is not None:
             st.rerun()
 
 
 @st.dialog("Take this rater off?")
-def _confirm_off(round: RoundLine, work: Workload, rater: RaterWorkload) -> None:
-    name = plain(rater["person_name"])
+def _confirm_removal(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
+    name = escape_markdown(rater["person_name"])
     st.markdown(f"{name} gets no more of this round. What {name} has rated stays and counts.")
     if st.button("Take off", type="primary", key=f"{P}off-sure"):
-        _assign(round, _named(work, without=rater), f"{name} is taken off.")
+        _assign(round, _list_assigned_raters(work, without=rater), f"{name} is taken off.")
 
 
 @st.dialog("Have somebody else go on?")
-def _confirm_reassign(round: RoundLine, work: Workload, rater: RaterWorkload) -> None:
-    name = plain(rater["person_name"])
+def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
+    name = escape_markdown(rater["person_name"])
     people = {
-        each["person_id"]: each["name"]
-        for each in people_who_rate()
-        if each["person_id"] != rater["person_id"]
+        each["person_id"]: each["name"] for each in list_raters() if each["person_id"] != rater["person_id"]
     }
     if not people:
         st.markdown("Nobody else may rate. An admin can invite people on the page Team.")
         return
     to = st.selectbox("To", list(people), format_func=people.__getitem__, key=f"{P}reassign-to")
     left = f" the {rater['left']:,} that are left of the quota of {name}" if rater["left"] else ""
-    st.markdown(f"{plain(people[to])} gets{left or ' what is left'}, and {name} no more of this round.")
+    st.markdown(
+        f"{escape_markdown(people[to])} gets{left or ' what is left'}, and {name} no more of this round."
+    )
     if st.button("Reassign", type="primary", key=f"{P}reassign-sure"):
-        named = _named(work, without=rater)
-        _hand_over(named, to, rater["left"])
-        _assign(round, named, f"{plain(people[to])} goes on.")
+        named = _list_assigned_raters(work, without=rater)
+        _reassign(named, to, rater["left"])
+        _assign(round, named, f"{escape_markdown(people[to])} goes on.")
 
 
-def _hand_over(named: list[dict[str, Any]], to: str, left: int | None) -> None:
+def _reassign(named: list[dict[str, Any]], to: str, left: int | None) -> None:
     """Have a person rate so many more; one without a quota rates what there is anyway."""
     for each in named:
         if each["person"] == to:
@@ -263,19 +280,19 @@ def _hand_over(named: list[dict[str, Any]], to: str, left: int | None) -> None:
         named.append({"person": to, "quota": left})
 
 
-def _draw_naming(round: RoundLine, work: Workload) -> None:
+def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
     """Who rates the round from now on; everybody who may where nobody is chosen."""
-    people = {each["person_id"]: each["name"] for each in people_who_rate()}
+    people = {each["person_id"]: each["name"] for each in list_raters()}
     if not people:
         st.markdown("Without a team there is nobody to name.")
         return
     quotas = {rater["person_id"]: rater["quota"] for rater in work["raters"] if rater["assigned"]}
-    named = draw_naming_fields(people, quotas, f"{P}{round['round_id']}")
+    named = draw_rater_fields(people, quotas, f"{P}{round['round_id']}")
     if st.button("Save", key=f"{P}save", icon=":material/check:"):
         _assign(round, named, "Saved who rates it.")
 
 
-def _named(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
+def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
     """Those who are named, but one."""
     return [
         {"person": rater["person_id"], "quota": rater["quota"]}
@@ -284,8 +301,8 @@ def _named(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
     ]
 
 
-def _assign(round: RoundLine, named: list[dict[str, Any]], done: str) -> None:
+def _assign(round: RoundSummary, named: list[dict[str, Any]], done: str) -> None:
     body: dict[str, Any] = {"round": round["round_id"]}
     body |= {"raters": named} if named else {"everybody": True}
-    if act("assign_round", body, done) is not None:
+    if send_command("assign_round", body, done) is not None:
         st.rerun()

@@ -10,41 +10,41 @@ import streamlit as st
 
 from pages.rating import round_queries, rounds
 from pages.rating.new_round import draw_form
-from pages.rating.rater.desk import LINK, RATE, VIEW, draw_desk, draw_to_rate
+from pages.rating.rater.desk import LINK, RATE, VIEW, draw_desk, draw_open_rounds
 from pages.rating.round import draw_round
 from pages.rating.round_import import draw_import
-from pages.shared.session import guarded, may
+from pages.shared.session import has_right, show_errors
 
 
 def main() -> None:
     round_id = st.query_params.get(LINK, "")
-    if round_id and (st.query_params.get(VIEW) == RATE or not may("look")):
+    if round_id and (st.query_params.get(VIEW) == RATE or not has_right("look")):
         draw_desk(round_id)
     elif round_id:
-        with guarded():
-            if not rounds.draw_making(round_id):
+        with show_errors():
+            if not rounds.draw_preparing(round_id):
                 draw_round(round_id)
     else:
-        _draw_all()
+        _draw_overview()
 
 
-def _draw_all() -> None:
+def _draw_overview() -> None:
     st.title("Which answer would people rather read?", anchor=False)
-    with guarded():
-        waiting = may("rate") and draw_to_rate()
-        if not may("look"):
+    with show_errors():
+        waiting = has_right("rate") and draw_open_rounds()
+        if not has_right("look"):
             if not waiting:
                 st.markdown("There is nothing to rate now. Come back when a round has been started.")
             return
         alive = rounds.draw_unfinished()
-        listed = round_queries.rounds()
+        listed = round_queries.list_rounds()
         if not listed and not alive:
             st.markdown(
                 "There is no rating round yet. Choose models and prompts, and people say which answers are"
                 " better without knowing who wrote them. It ends with a result that carries its uncertainty,"
                 " and with rows to train on."
             )
-        if may("work"):
+        if has_right("work"):
             with st.expander("Start a round", icon=":material/add:", expanded=not listed and not alive):
                 draw_form()
             with st.expander("Import a round that was rated elsewhere", icon=":material/upload_file:"):

@@ -12,86 +12,94 @@ import streamlit as st
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating import raters_text, results_text, round_text
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.labels import LabelFigures, LabelSetFigures, VersionAccuracy
-from engine.rating.analysis.model_comparison import MAX_PAIRS, Comparing, best_two, ranking
-from engine.rating.analysis.rates import CriterionScores, Passes, criterion_means, pass_rates, position
+from engine.rating.analysis.labels import LabelSetStatistics, LabelStatistics, VersionAccuracy
+from engine.rating.analysis.model_comparison import MAX_PAIRS, ModelComparison, find_best_two, rank_systems
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    Passes,
+    compute_criterion_means,
+    compute_pass_rates,
+    measure_position_effect,
+)
 from engine.rating.analysis.round_ratings import (
     LENGTH,
     OVERALL,
     RoundRatings,
-    answer_of,
-    rater_names,
-    system_names,
+    assign_rater_names,
+    get_task_answer,
+    list_system_names,
 )
-from engine.rating.raters_text import flagged_line
-from engine.rating.round_text import HARD, win_lines
+from engine.rating.raters_text import describe_flagged_raters
+from engine.rating.round_text import CHOSEN_AS_HARD, describe_wins
 from pages.rating import round_queries
 from pages.rating.downloads import draw_report, draw_table
 from pages.rating.ranking import draw_judges, draw_ranking
 from pages.rating.round_queries import (
-    agreeing,
-    checks_of,
-    comparing,
-    label_sets_of,
-    labels_of,
-    ratings_of,
-    spans_of,
-    telling_items,
+    build_ratings,
+    compute_agreement,
+    compute_comparison,
+    compute_label_figures,
+    compute_label_set_figures,
+    compute_rater_checks,
+    compute_span_figures,
+    list_informative_items,
 )
 from pages.shared import charts
-from pages.shared.palette import run_color
-from pages.shared.session import plain
-from pages.shared.text_display import shortened, show_text
+from pages.shared.palette import get_run_color
+from pages.shared.session import escape_markdown
+from pages.shared.text_display import shorten, show_text
 from store.core.formatting import plural
-from store.core.rating_schemas import COUNTING, RoundLine
+from store.core.rating_schemas import COUNTING, RoundSummary
 
-MOST_DISPUTED = 5
-MOST_LABELS = 30  # in the table
+MAX_DISPUTED = 5
+MAX_LABELS = 30  # in the table
 NONE_FITS = "(none of the labels fits)"
 
 
-def draw_labels(round: RoundLine) -> None:
+def draw_labels(round: RoundSummary) -> None:
     """The figures of a round in which something was given a label."""
-    figures = labels_of(round)
+    figures = compute_label_figures(round)
     if not figures.ratings:
         st.markdown("Everything in this round was skipped, or its raters are left out.")
         return
     with st.container(border=True, key="round-verdict"):
-        st.subheader(plain(round_text.settled_line(figures)), anchor=False)
-        lines = [round_text.version_line(each) for each in figures.accuracy]
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+        st.subheader(escape_markdown(round_text.describe_settled_texts(figures)), anchor=False)
+        lines = [round_text.describe_version_accuracy(each) for each in figures.accuracy]
+        st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     _draw_accuracy(figures)
     st.subheader("Do people agree?", anchor=False)
-    st.markdown("\n".join(f"- {plain(line)}" for line in round_text.people_lines(figures)))
+    st.markdown(
+        "\n".join(f"- {escape_markdown(line)}" for line in round_text.describe_people_agreement(figures))
+    )
     _draw_counts(figures)
     _draw_disputed_labels(round, figures)
 
 
-def _draw_accuracy(figures: LabelFigures) -> None:
+def _draw_accuracy(figures: LabelStatistics) -> None:
     rows = [
-        _accuracy_row(each, place)
+        _build_accuracy_row(each, place)
         for place, each in enumerate(figures.accuracy)
         if not math.isnan(each.random.value)
     ]
     if len(rows) < 2:  # of one its sentence says all
         return
     st.plotly_chart(
-        charts.interval_chart(rows, "Served label is people's (%)", height=90 + 34 * len(rows)),
+        charts.plot_intervals(rows, "Served label is people's (%)", height=90 + 34 * len(rows)),
         key="round-labels",
         config={"displayModeBar": False},
         alt="Share of texts drawn at random to which each version gave people's label, with 95% intervals",
     )
 
 
-def _accuracy_row(accuracy: VersionAccuracy, place: int) -> charts.IntervalRow:
+def _build_accuracy_row(accuracy: VersionAccuracy, place: int) -> charts.IntervalRow:
     at = accuracy.random
     low, high = (None if end is None else 100 * end for end in (at.low, at.high))
-    return charts.IntervalRow(accuracy.version, 100 * at.value, low, high, run_color(place))
+    return charts.IntervalRow(accuracy.version, 100 * at.value, low, high, get_run_color(place))
 
 
-def _draw_counts(figures: LabelFigures) -> None:
+def _draw_counts(figures: LabelStatistics) -> None:
     st.subheader("Which labels were given", anchor=False)
-    most_frequent = figures.counts[:MOST_LABELS]
+    most_frequent = figures.counts[:MAX_LABELS]
     st.dataframe(
         [{"Label": label or NONE_FITS, "Texts": count} for label, count in most_frequent],
         hide_index=True,
@@ -102,34 +110,33 @@ def _draw_counts(figures: LabelFigures) -> None:
         st.caption(f"The {len(most_frequent)} most frequent of {plural(len(figures.counts), 'label')}.")
 
 
-def _draw_disputed_labels(round: RoundLine, figures: LabelFigures) -> None:
+def _draw_disputed_labels(round: RoundSummary, figures: LabelStatistics) -> None:
     if not figures.disputed:
         return
-    items = round_queries.some_items(round["round_id"], tuple(figures.disputed[:MOST_DISPUTED]))
+    items = round_queries.read_items(round["round_id"], tuple(figures.disputed[:MAX_DISPUTED]))
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
-        for item_id in figures.disputed[:MOST_DISPUTED]:
+        for item_id in figures.disputed[:MAX_DISPUTED]:
             prompt = items[item_id]["prompt"]
             show_text(prompt[-1]["content"] if prompt else "", 600)
-        if len(figures.disputed) > MOST_DISPUTED:
-            st.caption(f"{MOST_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
+        if len(figures.disputed) > MAX_DISPUTED:
+            st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
 
 
-MAX_DISPUTED = 5
 PAGE = 20  # answers in words
 
 
-def draw_label_sets(round: RoundLine) -> None:
+def draw_label_sets(round: RoundSummary) -> None:
     """The figures of a round in which a text may have several labels."""
-    figures = label_sets_of(round)
+    figures = compute_label_set_figures(round)
     if not figures.ratings:
-        st.markdown(round_text.NOTHING)
+        st.markdown(round_text.NOTHING_RATED)
         return
     with st.container(border=True, key="round-verdict"):
-        st.subheader(plain(round_text.settled_label_sets_line(figures)), anchor=False)
+        st.subheader(escape_markdown(round_text.describe_settled_label_sets(figures)), anchor=False)
     st.subheader("Do people agree?", anchor=False)
-    lines = round_text.label_set_people(figures)
-    lines += [round_text.label_line(each) for each in figures.labels if each.alpha]
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    lines = round_text.describe_label_set_agreement(figures)
+    lines += [round_text.describe_label_agreement(each) for each in figures.labels if each.alpha]
+    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     st.subheader("Which labels were given", anchor=False)
     st.dataframe(
         [{"Label": each.label, "Texts": each.texts} for each in figures.labels],
@@ -140,26 +147,26 @@ def draw_label_sets(round: RoundLine) -> None:
     _draw_disputed_texts(round, figures)
 
 
-def _draw_disputed_texts(round: RoundLine, figures: LabelSetFigures) -> None:
+def _draw_disputed_texts(round: RoundSummary, figures: LabelSetStatistics) -> None:
     if not figures.disputed:
         return
-    items = {item["item_id"]: item for item in round_queries.items(round["round_id"])}
+    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
         for item_id in figures.disputed[:MAX_DISPUTED]:
             prompt = items[item_id]["prompt"]
-            st.text(shortened(prompt[-1]["content"] if prompt else ""))
+            st.text(shorten(prompt[-1]["content"] if prompt else ""))
         if len(figures.disputed) > MAX_DISPUTED:
             st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
 
 
-def draw_spans(round: RoundLine) -> None:
+def draw_spans(round: RoundSummary) -> None:
     """The figures of a round in which pieces of texts are marked."""
-    figures = spans_of(round)
+    figures = compute_span_figures(round)
     if not figures.ratings:
-        st.markdown(round_text.NOTHING)
+        st.markdown(round_text.NOTHING_RATED)
         return
     with st.container(border=True, key="round-verdict"):
-        st.subheader(plain(round_text.marked_line(figures)), anchor=False)
+        st.subheader(escape_markdown(round_text.describe_marked_texts(figures)), anchor=False)
     st.dataframe(
         [{"Label": each.label, "Spans": each.spans, "Texts": each.texts} for each in figures.labels],
         hide_index=True,
@@ -167,64 +174,66 @@ def draw_spans(round: RoundLine) -> None:
         alt="How many spans each label has, in how many texts",
     )
     st.subheader("Do people agree?", anchor=False)
-    st.markdown("\n".join(f"- {plain(line)}" for line in round_text.span_people(figures)))
+    st.markdown(
+        "\n".join(f"- {escape_markdown(line)}" for line in round_text.describe_span_agreement(figures))
+    )
 
 
-def draw_written(round: RoundLine) -> None:
+def draw_written(round: RoundSummary) -> None:
     """What people wrote, to be searched."""
-    left_out = {rater["person_id"] for rater in round_queries.left_out_raters(round["round_id"])}
-    written = round_text.written_tasks(round_queries.tasks(round["round_id"]), left_out)
+    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round["round_id"])}
+    written = round_text.list_written_tasks(round_queries.list_tasks(round["round_id"]), left_out)
     if not written:
-        st.markdown(round_text.NOTHING)
+        st.markdown(round_text.NOTHING_RATED)
         return
     with st.container(border=True, key="round-verdict"):
-        st.subheader(plain(round_text.written_line(written)), anchor=False)
-        st.caption(plain(str(round["config"].get("instruction", ""))))
+        st.subheader(escape_markdown(round_text.describe_written(written)), anchor=False)
+        st.caption(escape_markdown(str(round["config"].get("instruction", ""))))
     search = st.text_input(
         "Search", key="written-search", placeholder="Search what people wrote", label_visibility="collapsed"
     )
     words = (search or "").casefold().strip()
-    matches = [task for task in written if words in answer_of(task)["written"].casefold()]
+    matches = [task for task in written if words in get_task_answer(task)["written"].casefold()]
     if not matches:
         st.caption("Nobody wrote that.")
         return
     pages = -(-len(matches) // PAGE)
     number = min(int(st.session_state.get("written-page") or 1), pages)
-    names, raters = system_names(round), rater_names(written)
-    items = {item["item_id"]: item for item in round_queries.items(round["round_id"])}
+    names, raters = list_system_names(round), assign_rater_names(written)
+    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
     for task in matches[PAGE * (number - 1) : PAGE * number]:
         prompt = items[task["item_id"]]["prompt"]
-        about = shortened(prompt[-1]["content"] if prompt else "", 200)
+        about = shorten(prompt[-1]["content"] if prompt else "", 200)
         with st.container(border=True, gap="xsmall"):
-            st.text(answer_of(task)["written"])
+            st.text(get_task_answer(task)["written"])
             of = "" if round["config"].get("subject") == "prompt" else f" on {names[task['systems'][0]]}"
-            st.caption(plain(f"{raters[task['person_id']]}{of}, of: {about}"))
+            st.caption(escape_markdown(f"{raters[task['person_id']]}{of}, of: {about}"))
     if pages > 1:
         st.pagination(pages, key="written-page")
     st.caption(f"{len(matches):,} of {plural(len(written), 'answer')}; all of them are in the table below.")
 
 
-NOT_COUNTED = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
+UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
 
 
-def draw_results(round: RoundLine) -> None:
+def draw_results(round: RoundSummary) -> None:
     """The tab. A round in which nothing was said tells so."""
-    ratings = ratings_of(round)
+    ratings = build_ratings(round)
     if not round["rated"]:
         st.markdown("Nothing was rated in this round. Open it again, or delete it.")
         return
-    left_out = round_queries.left_out_raters(round["round_id"])
+    left_out = round_queries.list_excluded_raters(round["round_id"])
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
     _draw_flagged(round, {rater["person_id"] for rater in left_out})
-    if (telling := telling_items(round)) and round["protocol"] not in NOT_COUNTED:
+    if (telling := list_informative_items(round)) and round["protocol"] not in UNCOUNTED_PROTOCOLS:
         st.caption(
             f":material/info: Figures rest on the requests that were drawn at random;"
-            f" {plural(len(telling), 'other')} were {HARD}."
+            f" {plural(len(telling), 'other')} were {CHOSEN_AS_HARD}."
         )
-    compared = comparing(round)
+    compared = compute_comparison(round)
     if ratings.comparisons is not None and compared is not None:
-        _draw_comparing(ratings.comparisons, compared)
+        _draw_comparisons(ratings.comparisons, compared)
         _draw_agreement(round)
         _draw_disputed_answers(round)
         draw_judges(round, ratings.comparisons)
@@ -251,27 +260,29 @@ def draw_results(round: RoundLine) -> None:
         draw_table(round)
 
 
-def _draw_flagged(round: RoundLine, left_out: set[str]) -> None:
+def _draw_flagged(round: RoundSummary, left_out: set[str]) -> None:
     """How many ratings are of flagged raters who are not left out."""
     flagged = [
-        each for each in checks_of(round) if each.flags and each.ratings and each.person_id not in left_out
+        each
+        for each in compute_rater_checks(round)
+        if each.flags and each.ratings and each.person_id not in left_out
     ]
     if flagged:
-        st.warning(plain(flagged_line(flagged)), icon=":material/flag:")
+        st.warning(escape_markdown(describe_flagged_raters(flagged)), icon=":material/flag:")
 
 
-def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
-    headline, *more = results_text.strengths_lines(compared.plain)
+def _draw_comparisons(comparisons: Comparisons, compared: ModelComparison) -> None:
+    headline, *more = results_text.describe_strengths(compared.plain)
     with st.container(border=True, key="round-verdict"):
-        st.subheader(plain(headline), anchor=False)
-        sentences = [*more, *_beside(comparisons, compared)]
-        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
+        st.subheader(escape_markdown(headline), anchor=False)
+        sentences = [*more, *_describe_side_effects(comparisons, compared)]
+        st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences))
     plain_order = [compared.plain.systems[place] for place in compared.plain.order]
     if len(plain_order) > 2:
-        draw_ranking(ranking(compared.plain), compared.plain)
+        draw_ranking(rank_systems(compared.plain), compared.plain)
     else:
         st.plotly_chart(
-            _strength_chart(compared),
+            _plot_strength(compared),
             key="round-strengths",
             config={"displayModeBar": False},
             alt=f"Share of decided ratings that {plain_order[0]} would win, with its 95% interval",
@@ -283,66 +294,70 @@ def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
 
 def _draw_wins(comparisons: Comparisons, names: Sequence[str]) -> None:
     """In sentences; of many models those that come first."""
-    st.markdown("\n".join(f"- {plain(line)}" for line in win_lines(comparisons, names[:MAX_PAIRS])))
+    st.markdown(
+        "\n".join(f"- {escape_markdown(line)}" for line in describe_wins(comparisons, names[:MAX_PAIRS]))
+    )
     if len(names) > MAX_PAIRS:
         st.caption(f"{MAX_PAIRS} of {len(names)} models, the strongest.")
 
 
-def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
+def _describe_side_effects(comparisons: Comparisons, compared: ModelComparison) -> list[str]:
     """Length and formatting, the side, more ratings, and whether looking again is needed."""
-    best = best_two(compared.plain)
+    best = find_best_two(compared.plain)
     if best is None:
         return []
     first, second = best.first, best.second
     lines = []
     if compared.equal is not None:
         pairs = (best, compared.equal.difference(first, second))
-        lines.append(results_text.held_equal_line(*pairs, " and ".join(comparisons.covariates)))
+        lines.append(results_text.describe_adjusted_difference(*pairs, " and ".join(comparisons.covariates)))
         for coefficient in compared.equal.coefficients:
             of_length = coefficient.name == LENGTH
-            say = results_text.length_line if of_length else results_text.formatting_line
+            say = (
+                results_text.describe_length_effect if of_length else results_text.describe_formatting_effect
+            )
             lines.append(say(coefficient))
     if comparisons.differences is not None:  # of ranks the sides mean nothing
-        lines.append(results_text.position_line(position(comparisons)))
+        lines.append(results_text.describe_position_effect(measure_position_effect(comparisons)))
     if compared.more is not None:
-        lines.append(results_text.more_ratings_line(first, second, compared.more))
+        lines.append(results_text.describe_ratings_needed(first, second, compared.more))
     lines += [
-        results_text.peek_line(peek)
+        results_text.describe_peek(peek)
         for peek in compared.peeks
         if {peek.first, peek.second} == {first, second}
     ]
     return lines
 
 
-def _strength_chart(compared: Comparing) -> object:
+def _plot_strength(compared: ModelComparison) -> object:
     """The first of two against the second, as the share of decided ratings that it would win."""
-    best = best_two(compared.plain)
+    best = find_best_two(compared.plain)
     if best is None:
-        return charts.interval_chart([], "")
+        return charts.plot_intervals([], "")
     place = compared.plain.systems.index(best.second)
-    rows = [_interval_row(f"against {best.second}", best.share, place)]
-    return charts.interval_chart(rows, f"Decided ratings that {best.first} would win (%)", level=50)
+    rows = [_build_interval_row(f"against {best.second}", best.share, place)]
+    return charts.plot_intervals(rows, f"Decided ratings that {best.first} would win (%)", level=50)
 
 
-def _interval_row(name: str, at: Interval, place: int) -> charts.IntervalRow:
+def _build_interval_row(name: str, at: Interval, place: int) -> charts.IntervalRow:
     low, high = (None if end is None else 100 * end for end in (at.low, at.high))
-    return charts.IntervalRow(name, 100 * at.value, low, high, run_color(place))
+    return charts.IntervalRow(name, 100 * at.value, low, high, get_run_color(place))
 
 
-def _draw_agreement(round: RoundLine) -> None:
+def _draw_agreement(round: RoundSummary) -> None:
     st.subheader("Do people agree?", anchor=False)
-    agreement = agreeing(round)
+    agreement = compute_agreement(round)
     lines = []
     for criterion, alpha in agreement.alphas.items():
-        line = raters_text.alpha_line(alpha)
+        line = raters_text.describe_alpha(alpha)
         lines.append(f"{criterion}: {line}" if criterion else line)
-    lines += raters_text.kappa_lines(agreement.kappas)
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    lines += raters_text.describe_kappas(agreement.kappas)
+    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
-def _draw_disputed_answers(round: RoundLine) -> None:
+def _draw_disputed_answers(round: RoundSummary) -> None:
     """What people part on, as text."""
-    agreement = agreeing(round)
+    agreement = compute_agreement(round)
     if not agreement.parted:
         return
     item_ids = tuple(int(dispute.item) for dispute in agreement.parted)
@@ -350,62 +365,63 @@ def _draw_disputed_answers(round: RoundLine) -> None:
     with st.expander(title, on_change="rerun", key="round-parted") as box:
         if not box.open:
             return
-        items = round_queries.some_items(round["round_id"], item_ids)
+        items = round_queries.read_items(round["round_id"], item_ids)
         for dispute in agreement.parted:
             item = items[int(dispute.item)]
-            st.markdown(f"**{plain(raters_text.disputed_line(dispute))}**")
+            st.markdown(f"**{escape_markdown(raters_text.describe_disputed_item(dispute))}**")
             show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
         if agreement.parted_on > len(item_ids):
             st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; all answers are under Answers.")
 
 
 def _draw_scores(ratings: RoundRatings) -> None:
-    for scores in results_text.score_tables(ratings):
+    for scores in results_text.list_score_tables(ratings):
         _draw_means(ratings.systems, scores)
-    lines = results_text.difference_lines(ratings)
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    lines = results_text.describe_differences(ratings)
+    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
 def _draw_means(systems: Sequence[str], scores: CriterionScores) -> None:
-    means = criterion_means(scores)
+    means = compute_criterion_means(scores)
     for criterion, (worst, best) in zip(scores.criteria, scores.scales, strict=True):
         title = f"{criterion}: mean of {worst:g} to {best:g}" if criterion != OVERALL else criterion
         present = [name for name in systems if (name, criterion) in means]
         rows = [
-            charts.IntervalRow(name, at.value, at.low, at.high, run_color(place))
+            charts.IntervalRow(name, at.value, at.low, at.high, get_run_color(place))
             for place, name in enumerate(present)
             for at in [means[name, criterion]]
         ]
         st.plotly_chart(
-            charts.interval_chart(rows, title, level=(worst + best) / 2, height=90 + 34 * len(rows)),
+            charts.plot_intervals(rows, title, level=(worst + best) / 2, height=90 + 34 * len(rows)),
             key=f"round-criterion-{criterion}",
             config={"displayModeBar": False},
             alt=f"Mean score by {criterion}, with 95% intervals",
         )
-        figures = [f"{name} {results_text.number_text(means[name, criterion])}" for name in present]
-        st.caption(plain(f"{criterion}: {' · '.join(figures)}"))
+        figures = [f"{name} {results_text.format_number(means[name, criterion])}" for name in present]
+        st.caption(escape_markdown(f"{criterion}: {' · '.join(figures)}"))
 
 
 def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
-    rates = pass_rates(passes)
+    rates = compute_pass_rates(passes)
     present = [name for name in systems if name in rates]
-    rows = [_interval_row(name, rates[name], place) for place, name in enumerate(present)]
+    rows = [_build_interval_row(name, rates[name], place) for place, name in enumerate(present)]
     st.plotly_chart(
-        charts.interval_chart(rows, "Answers that pass (%)", level=50, height=90 + 34 * len(rows)),
+        charts.plot_intervals(rows, "Answers that pass (%)", level=50, height=90 + 34 * len(rows)),
         key="round-passes",
         config={"displayModeBar": False},
         alt="Share of answers that pass, with 95% intervals",
     )
-    lines = [results_text.pass_line(name, rates[name]) for name in present]
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    lines = [results_text.describe_pass_rate(name, rates[name]) for name in present]
+    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
-def _draw_corrections(round: RoundLine) -> None:
-    tasks = round_queries.tasks(round["round_id"])
-    items = {item["item_id"]: item for item in round_queries.items(round["round_id"])}
-    corrected = [task for task in tasks if task["purpose"] in COUNTING and "text" in answer_of(task)]
+def _draw_corrections(round: RoundSummary) -> None:
+    tasks = round_queries.list_tasks(round["round_id"])
+    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
+    corrected = [task for task in tasks if task["purpose"] in COUNTING and "text" in get_task_answer(task)]
     changed = sum(
-        answer_of(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]] for task in corrected
+        get_task_answer(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]]
+        for task in corrected
     )
     st.markdown(
         f"{plural(len(corrected), 'answer')} looked at, {changed:,} of them changed. Under **Train on it**"

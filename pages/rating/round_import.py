@@ -11,28 +11,28 @@ import streamlit as st
 
 from pages.rating.round_settings import P
 from pages.shared import cached_queries
-from pages.shared.session import act, client, guarded, plain, show_error
+from pages.shared.session import escape_markdown, get_client, send_command, show_error, show_errors
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
-from store.data.cleaning_text import ignored_words
-from store.data.config import suggested_name
-from store.data.formats import columns_of, roles_for
+from store.data.cleaning_text import describe_ignored_columns
+from store.data.config import suggest_name
+from store.data.formats import assign_roles, list_columns
 from store.rating.rating_files import (
     MEANING_WORDS,
-    RATED_FORMS,
+    RATING_FORMS,
     ROLE_WORDS,
-    RatedForm,
-    meaning_words,
-    names_words,
-    unclear_words,
-    unused_words,
-    used_roles_words,
+    RatingForm,
+    describe_meanings,
+    describe_unclear_value,
+    describe_unused_column,
+    describe_used_roles,
+    format_most_rated,
 )
-from store.rating.schemas import RatedFile, UnusedColumn
+from store.rating.schemas import RatingFileSummary, UnusedColumn
 
 KINDS = ["json", "jsonl", "csv", "tsv", "parquet", "gz"]
 NOTHING = "—"  # of a role without a column
-OUT = "Leave it out"
+IGNORE_COLUMN = "Leave it out"
 SENT = f"{P}ratings-sent"  # of the session: the uploads of files that were chosen
 TAKEN = f"{P}ratings-taken"  # how many files rounds were made of
 
@@ -61,15 +61,15 @@ def draw_import() -> None:
         return
     sent: dict[str, str] = st.session_state.setdefault(SENT, {})
     if file.file_id not in sent:
-        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-            sent[file.file_id] = client().upload(file.name, file)
+        with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
+            sent[file.file_id] = get_client().upload(file.name, file)
     if upload := sent.get(file.file_id):
-        _draw_read(upload)
+        _draw_reading(upload)
 
 
-def _draw_read(upload: str) -> None:
+def _draw_reading(upload: str) -> None:
     """Twice asked at most: as recognised, and as corrected."""
-    recognised = _look(upload, {})
+    recognised = _inspect_file(upload, {})
     if recognised is None:
         return
     summary = st.container()
@@ -79,19 +79,21 @@ def _draw_read(upload: str) -> None:
         expanded=bool(recognised["problem"] or recognised["unclear"]),
     ):
         corrected = _draw_columns(recognised, upload)
-    asked = _look(upload, corrected) if corrected.get("columns") or corrected.get("form") else recognised
+    asked = (
+        _inspect_file(upload, corrected) if corrected.get("columns") or corrected.get("form") else recognised
+    )
     if asked is None:
         return
     corrected |= _draw_values(asked, upload)
     left, answered = _draw_questions(asked, upload)
     corrected["ignore"] = left
     if "values" in corrected:
-        asked = _look(upload, corrected) or asked
+        asked = _inspect_file(upload, corrected) or asked
     with summary:
-        _say(asked)
+        _draw_recognised(asked)
     corrected |= _draw_sides(asked, upload)
     name = st.text_input(
-        "Name", suggested_name({"upload": upload}), max_chars=80, key=f"{P}import-name.{upload}"
+        "Name", suggest_name({"upload": upload}), max_chars=80, key=f"{P}import-name.{upload}"
     )
     ready = answered and not asked["problem"] and not asked["unclear"] and asked["ratings"] > 0
     pressed = st.button(
@@ -102,59 +104,63 @@ def _draw_read(upload: str) -> None:
         disabled=not ready,
     )
     body = {"upload": upload, "name": name, **corrected}
-    if pressed and act("import_round", body, f"{plain(name)} is being read.") is not None:
+    if pressed and send_command("import_round", body, f"{escape_markdown(name)} is being read.") is not None:
         st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
         st.rerun()
 
 
-def _look(upload: str, corrected: FileCorrections) -> RatedFile | None:
+def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary | None:
     """What the file holds when it is read so; None where it can't be, and then says why."""
     body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
     try:
         with st.spinner("Reading the file …"):
-            return cast(RatedFile, cached_queries.ask("ratings_file", body))
+            return cast(RatingFileSummary, cached_queries.query_engine("ratings_file", body))
     except TunebenchError as error:
         show_error(error)
         return None
 
 
-def _say(read: RatedFile) -> None:
+def _draw_recognised(read: RatingFileSummary) -> None:
     """What was recognised, its counts, what is left out, and the first ratings."""
     if read["form"] is None:
         st.warning(
-            f"**No ratings were recognised.** {plain(read['problem'] or '')} Say what a row is, and which"
+            f"**No ratings were recognised.** {escape_markdown(read['problem'] or '')} Say what a"
+            " row is, and which"
             " column is what.",
             icon=":material/help:",
         )
         return
-    form = RATED_FORMS[read["form"]]
+    form = RATING_FORMS[read["form"]]
     if read["problem"]:
-        st.warning(f"Read as **{plain(form.title)}**. {plain(read['problem'])}", icon=":material/help:")
+        st.warning(
+            f"Read as **{escape_markdown(form.title)}**. {escape_markdown(read['problem'])}",
+            icon=":material/help:",
+        )
     else:
-        st.markdown(f":green[:material/check_circle:] Recognised as **{plain(form.title)}**")
-    st.markdown(f":material/input: **Used:** {plain(used_roles_words(read))}")
+        st.markdown(f":green[:material/check_circle:] Recognised as **{escape_markdown(form.title)}**")
+    st.markdown(f":material/input: **Used:** {escape_markdown(describe_used_roles(read))}")
     if read["values"]:
-        st.markdown(f":material/key: **Meaning:** {plain(meaning_words(read['values']))}")
+        st.markdown(f":material/key: **Meaning:** {escape_markdown(describe_meanings(read['values']))}")
     mark = ":orange[:material/visibility_off:]" if read["ignored"] else ":material/visibility:"
-    st.markdown(f"{mark} **Ignored:** {plain(ignored_words(read['ignored']))}")
-    _say_counts(read)
+    st.markdown(f"{mark} **Ignored:** {escape_markdown(describe_ignored_columns(read['ignored']))}")
+    _draw_counts(read)
 
 
-def _say_counts(read: RatedFile) -> None:
+def _draw_counts(read: RatingFileSummary) -> None:
     if not read["rows"]:
         return
     if not read["whole"]:
         st.caption(f"Counts are of the first {plural(read['rows'], 'row')}; the import reads all.")
     for notice in read["notices"]:
-        st.markdown(f"- {plain(notice)}")
+        st.markdown(f"- {escape_markdown(notice)}")
     if read["models"]:
-        st.caption(f"Models, with their ratings: {plain(names_words(read))}")
+        st.caption(f"Models, with their ratings: {escape_markdown(format_most_rated(read))}")
     if read["first"]:
         st.dataframe(
             {
                 "Prompt": [line["prompt"] for line in read["first"]],
-                "First": [_of(line["models"], 0) for line in read["first"]],
-                "Second": [_of(line["models"], 1) for line in read["first"]],
+                "First": [_format_count_of_models(line["models"], 0) for line in read["first"]],
+                "Second": [_format_count_of_models(line["models"], 1) for line in read["first"]],
                 "Rater": [line["rater"] for line in read["first"]],
                 "Rating": [line["rating"] for line in read["first"]],
             },
@@ -162,27 +168,27 @@ def _say_counts(read: RatedFile) -> None:
         )
 
 
-def _of(models: list[str], place: int) -> str:
+def _format_count_of_models(models: list[str], place: int) -> str:
     return models[place] if place < len(models) else ""
 
 
 # -- corrections ------------------------------------------------------------------------------------
 
 
-def _draw_columns(read: RatedFile, upload: str) -> FileCorrections:
+def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
     """Form and columns; what is as recognised is not said."""
-    forms = list(RATED_FORMS)
+    forms = list(RATING_FORMS)
     chosen = st.selectbox(
         "A row is",
         forms,
         index=forms.index(read["form"]) if read["form"] else None,
-        format_func=lambda name: RATED_FORMS[name].title,
+        format_func=lambda name: RATING_FORMS[name].title,
         placeholder="Choose what a row is",
         key=f"{P}rated-form.{upload}",
     )
     if chosen is None:
         return {}
-    form = RATED_FORMS[chosen]
+    form = RATING_FORMS[chosen]
     st.caption(form.help)
     own = read["mapping"] if chosen == read["form"] else {}
     columns: dict[str, str] = {}
@@ -195,15 +201,15 @@ def _draw_columns(read: RatedFile, upload: str) -> FileCorrections:
 
 
 def _draw_role(
-    form: RatedForm, role: str, own: dict[str, str], columns: list[str], upload: str
+    form: RatingForm, role: str, own: dict[str, str], columns: list[str], upload: str
 ) -> dict[str, str]:
     """What differs from what was recognised: a column of the role, or several, or empty for none."""
     key = f"{P}rated-{form.name}-{role}.{upload}"
     label = ROLE_WORDS[role].capitalize()
     if role in form.several:
-        before = columns_of(own, role)
+        before = list_columns(own, role)
         several = st.multiselect(label, columns, default=before, key=key)
-        return {} if several == before else roles_for(role, several) or {role: ""}
+        return {} if several == before else assign_roles(role, several) or {role: ""}
     options = [NOTHING, *columns]
     column = st.selectbox(label, options, index=options.index(own.get(role, NOTHING)), key=key)
     if column == own.get(role, NOTHING):
@@ -211,13 +217,13 @@ def _draw_role(
     return {role: "" if column == NOTHING else column}
 
 
-def _draw_values(read: RatedFile, upload: str) -> FileCorrections:
+def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
     """What each unclear value means, and what is recognised and can be said otherwise."""
     if read["form"] is None or read["problem"]:
         return {}
-    form, given = RATED_FORMS[read["form"]], {}
+    form, given = RATING_FORMS[read["form"]], {}
     for unclear in read["unclear"]:
-        question = f"What does {plain(unclear_words(unclear))} mean?"
+        question = f"What does {escape_markdown(describe_unclear_value(unclear))} mean?"
         key = f"{P}rated-value-{unclear['value']}.{upload}"
         if form.meanings:
             meaning = st.selectbox(
@@ -231,7 +237,7 @@ def _draw_values(read: RatedFile, upload: str) -> FileCorrections:
     return {"values": given} if given else {}
 
 
-def _draw_questions(read: RatedFile, upload: str) -> tuple[list[str], bool]:
+def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bool]:
     """The columns that are left out on purpose, and whether each question has its answer."""
     undecided = read["undecided"]
     if not undecided:
@@ -241,19 +247,20 @@ def _draw_questions(read: RatedFile, upload: str) -> tuple[list[str], bool]:
         f"**Nothing would be used of {which}.** Say above what each is, or leave it out.",
         icon=":material/help:",
     )
-    left = [column["name"] for column in undecided if _leaves_out(column, upload)]
+    left = [column["name"] for column in undecided if _ask_column(column, upload)]
     return left, len(left) == len(undecided)
 
 
-def _leaves_out(column: UnusedColumn, upload: str) -> bool:
+def _ask_column(column: UnusedColumn, upload: str) -> bool:
     roles = " or ".join(ROLE_WORDS[role] for role in column["roles"][:3])
     use = f" It could be: {roles}." if roles else ""
     return st.checkbox(
-        f"{OUT}: {plain(unused_words(column))}.{use}", key=f"{P}rated-left-{column['name']}.{upload}"
+        f"{IGNORE_COLUMN}: {escape_markdown(describe_unused_column(column))}.{use}",
+        key=f"{P}rated-left-{column['name']}.{upload}",
     )
 
 
-def _draw_sides(read: RatedFile, upload: str) -> FileCorrections:
+def _draw_sides(read: RatingFileSummary, upload: str) -> FileCorrections:
     """Who wrote the answers, where no column says it."""
     mapping = read["mapping"]
     if read["form"] != "votes" or {"model_a", "models"} & set(mapping):

@@ -13,38 +13,38 @@ import streamlit as st
 
 from engine.rating import results_text
 from engine.rating.analysis import round_ratings
-from engine.rating.analysis.agreement import Kappas, kappas
-from engine.rating.analysis.comparisons import Disputed, disputed
+from engine.rating.analysis.agreement import PairwiseKappas, compute_kappas
+from engine.rating.analysis.comparisons import DisputedItem, find_disputed_items
 from engine.rating.analysis.krippendorff_alpha import (
     Alpha,
-    outcome_alpha,
-    pass_alpha,
-    rank_alpha,
-    score_alpha,
+    compute_outcome_alpha,
+    compute_pass_alpha,
+    compute_rank_alpha,
+    compute_score_alpha,
 )
 from engine.rating.analysis.labels import (
-    LabelFigures,
-    LabelSetFigures,
-    chance_weights,
-    label_figures,
-    label_set_figures,
-    served_labels,
+    LabelSetStatistics,
+    LabelStatistics,
+    compute_label_set_statistics,
+    compute_label_statistics,
+    compute_sampling_weights,
+    list_served_labels,
 )
-from engine.rating.analysis.model_comparison import MAX_PAIRS, Comparing, Looks, compare
-from engine.rating.analysis.rater_checks import RaterChecks, checks_of_rated
+from engine.rating.analysis.model_comparison import MAX_PAIRS, ModelComparison, PeekPolicy, compare
+from engine.rating.analysis.rater_checks import RaterChecks, compute_checks_from_table
 from engine.rating.analysis.round_ratings import RoundRatings
-from engine.rating.analysis.spans import SpanFigures, span_figures
+from engine.rating.analysis.spans import SpanStatistics, compute_span_statistics
 from pages.shared.cached_queries import CALM, LIVE
-from pages.shared.session import client, kept_for, plain
+from pages.shared.session import cached, escape_markdown, get_client
 from store.core.rating_schemas import (
-    DealtTask,
-    LeftOutRater,
-    LetInRater,
+    AssignedTask,
+    ExcludedRater,
+    QualificationOverride,
     RaterCounts,
     RoundItem,
     RoundItemPage,
-    RoundLine,
     RoundRequest,
+    RoundSummary,
 )
 from store.core.schemas import Job
 from store.jobs import job_queue as job_queries
@@ -55,274 +55,287 @@ from store.rating import workload as workload_queries
 from store.rating.schemas import Workload
 
 
-@kept_for(LIVE, most=4)
-def rounds() -> list[RoundLine]:
-    return round_queries.list_rounds(client())
+@cached(LIVE, most=4)
+def list_rounds() -> list[RoundSummary]:
+    return round_queries.list_rounds(get_client())
 
 
-@kept_for(LIVE, most=64)
-def round_line(round_id: str) -> RoundLine:
-    return round_queries.line(client(), round_id)
+@cached(LIVE, most=64)
+def read_round(round_id: str) -> RoundSummary:
+    return round_queries.line(get_client(), round_id)
 
 
-@kept_for(CALM, most=64)
-def of_run(run_id: str) -> list[RoundLine]:
-    return round_queries.of_run(client(), run_id)
+@cached(CALM, most=64)
+def list_run_rounds(run_id: str) -> list[RoundSummary]:
+    return round_queries.of_run(get_client(), run_id)
 
 
-@kept_for(LIVE, most=4)
-def unfinished() -> list[Job]:
-    return round_queries.unfinished(client())
+@cached(LIVE, most=4)
+def list_unfinished() -> list[Job]:
+    return round_queries.unfinished(get_client())
 
 
-@kept_for(LIVE, most=4)
-def jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
-    return job_queries.with_ids(client(), job_ids)
+@cached(LIVE, most=4)
+def list_jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
+    return job_queries.with_ids(get_client(), job_ids)
 
 
-@kept_for(LIVE, most=16)
-def tasks(round_id: str) -> list[DealtTask]:
-    return rating_queries.dealt(client(), round_id)
+@cached(LIVE, most=16)
+def list_tasks(round_id: str) -> list[AssignedTask]:
+    return rating_queries.dealt(get_client(), round_id)
 
 
-@kept_for(LIVE, most=64)
-def item_page(round_id: str, words: str, size: int, number: int) -> RoundItemPage:
+@cached(LIVE, most=64)
+def read_item_page(round_id: str, words: str, size: int, number: int) -> RoundItemPage:
     """A page of the items that a search finds, and how many it finds. number: from 1 on."""
-    return round_queries.item_page(client(), round_id, words, limit=size, offset=size * (number - 1))
+    return round_queries.item_page(get_client(), round_id, words, limit=size, offset=size * (number - 1))
 
 
-@kept_for(LIVE, most=64)
-def tasks_of(round_id: str, item_ids: tuple[int, ...]) -> list[DealtTask]:
+@cached(LIVE, most=64)
+def list_rated_tasks(round_id: str, item_ids: tuple[int, ...]) -> list[AssignedTask]:
     """Rated ones, of these items."""
-    return rating_queries.of_items(client(), round_id, list(item_ids))
+    return rating_queries.of_items(get_client(), round_id, list(item_ids))
 
 
-@kept_for(CALM, most=8)
-def rated(round_id: str, stamped: str) -> pa.Table:
+@cached(CALM, most=8)
+def read_ratings(round_id: str, stamped: str) -> pa.Table:
     """stamped: of `last_change`."""
-    return rating_queries.rated(client(), round_id)
+    return rating_queries.rated(get_client(), round_id)
 
 
-@kept_for(LIVE, most=16)
-def last_change(round_id: str) -> str:
-    return rating_queries.last_change(client(), round_id)
+@cached(LIVE, most=16)
+def read_last_change(round_id: str) -> str:
+    return rating_queries.last_change(get_client(), round_id)
 
 
-@kept_for(LIVE, most=16)
-def rater_counts(round_id: str) -> list[RaterCounts]:
-    return rating_queries.rater_counts(client(), round_id)
+@cached(LIVE, most=16)
+def list_rater_counts(round_id: str) -> list[RaterCounts]:
+    return rating_queries.rater_counts(get_client(), round_id)
 
 
-@kept_for(LIVE, most=16)
-def checks(round_id: str) -> tuple[list[DealtTask], list[RoundItem]]:
+@cached(LIVE, most=16)
+def list_checks(round_id: str) -> tuple[list[AssignedTask], list[RoundItem]]:
     """Tasks by which raters are checked, and their items."""
-    tasks = rating_queries.check_tasks(client(), round_id)
+    tasks = rating_queries.check_tasks(get_client(), round_id)
     item_ids = sorted({task["item_id"] for task in tasks})
-    return tasks, list(round_queries.some_items(client(), round_id, item_ids).values()) if item_ids else []
+    return tasks, list(
+        round_queries.some_items(get_client(), round_id, item_ids).values()
+    ) if item_ids else []
 
 
-@kept_for(LIVE, most=16)
-def workload(round_id: str) -> Workload:
-    return workload_queries.workload(client(), round_id, job_queries.utc(time.time()))
+@cached(LIVE, most=16)
+def read_workload(round_id: str) -> Workload:
+    return workload_queries.workload(get_client(), round_id, job_queries.to_utc(time.time()))
 
 
-@kept_for(60, most=16)
-def items(round_id: str) -> list[RoundItem]:
-    return round_queries.items(client(), round_id)
+@cached(60, most=16)
+def list_items(round_id: str) -> list[RoundItem]:
+    return round_queries.items(get_client(), round_id)
 
 
-@kept_for(60, most=16)
-def bare_items(round_id: str) -> list[RoundItem]:
+@cached(60, most=16)
+def list_bare_items(round_id: str) -> list[RoundItem]:
     """Without their prompts."""
-    return round_queries.items(client(), round_id, prompts=False)
+    return round_queries.items(get_client(), round_id, prompts=False)
 
 
-@kept_for(60, most=64)
-def some_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
-    return round_queries.some_items(client(), round_id, list(item_ids))
+@cached(60, most=64)
+def read_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
+    return round_queries.some_items(get_client(), round_id, list(item_ids))
 
 
-@kept_for(LIVE, most=16)
-def left_out_raters(round_id: str) -> list[LeftOutRater]:
-    return rating_queries.left_out(client(), round_id)
+@cached(LIVE, most=16)
+def list_excluded_raters(round_id: str) -> list[ExcludedRater]:
+    return rating_queries.left_out(get_client(), round_id)
 
 
-@kept_for(LIVE, most=16)
-def let_in(round_id: str) -> list[LetInRater]:
-    return rating_queries.let_in(client(), round_id)
+@cached(LIVE, most=16)
+def list_readmitted_raters(round_id: str) -> list[QualificationOverride]:
+    return rating_queries.let_in(get_client(), round_id)
 
 
-@kept_for(60, most=16)
-def round_requests(round_id: str) -> list[RoundRequest]:
-    return request_queries.requests_of_round(client(), round_id)
+@cached(60, most=16)
+def list_round_requests(round_id: str) -> list[RoundRequest]:
+    return request_queries.requests_of_round(get_client(), round_id)
 
 
-GO_ON = ":material/hourglass_empty:"
+CONTINUE_ICON = ":material/hourglass_empty:"
 MAX_PARTED = 5  # prompts on which people part
-ENOUGH = ":green[:material/verified:]"
+READY_ICON = ":green[:material/verified:]"
 
 
-class Agreeing(NamedTuple):
+class AgreementSummary(NamedTuple):
     """How far people agree. alphas: of outcomes under "", of a rubric by criterion; parted: those prompts on
     which people part most, of `parted_on`."""
 
     alphas: dict[str, Alpha]
-    kappas: Kappas = Kappas([], 0)
-    parted: Sequence[Disputed] = ()
+    kappas: PairwiseKappas = PairwiseKappas([], 0)
+    parted: Sequence[DisputedItem] = ()
     parted_on: int = 0
 
 
-def ratings_of(round: RoundLine) -> RoundRatings:
+def build_ratings(round: RoundSummary) -> RoundRatings:
     """What was said, without raters that are left out, and of requests of the random draw alone."""
-    return _ratings(stamp(round), round)
+    return _build_ratings(build_stamp(round), round)
 
 
-def ratings_of_all(round: RoundLine) -> RoundRatings:
+def build_all_ratings(round: RoundSummary) -> RoundRatings:
     """The same with raters that are left out."""
-    stamped = stamp(round)
-    return round_ratings.of_round(round, rated(*stamped))
+    stamped = build_stamp(round)
+    return round_ratings.build_round_ratings(round, read_ratings(*stamped))
 
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner="Reading what people said")
-def _ratings(stamped: tuple[str, ...], _round: RoundLine) -> RoundRatings:
+def _build_ratings(stamped: tuple[str, ...], _round: RoundSummary) -> RoundRatings:
     """Shared and never changed: arrays of tens of thousands of ratings are not copied for each look."""
     round_id = _round["round_id"]
-    left_out = {rater["person_id"] for rater in left_out_raters(round_id)}
-    return round_ratings.of_round(_round, rated(round_id, stamped[1]), left_out)
+    left_out = {rater["person_id"] for rater in list_excluded_raters(round_id)}
+    return round_ratings.build_round_ratings(_round, read_ratings(round_id, stamped[1]), left_out)
 
 
-def telling_items(round: RoundLine) -> set[int]:
+def list_informative_items(round: RoundSummary) -> set[int]:
     """Of a round of requests the items that were chosen because they tell most: no figure rests on them."""
     if not round["config"].get("requests"):
         return set()
-    return {each["item_id"] for each in round_requests(round["round_id"]) if not each["random"]}
+    return {each["item_id"] for each in list_round_requests(round["round_id"]) if not each["random"]}
 
 
-def labels_of(round: RoundLine) -> LabelFigures:
+def compute_label_figures(round: RoundSummary) -> LabelStatistics:
     """Of a round in which texts get labels."""
-    return _labels(stamp(round), round)
+    return _compute_label_figures(build_stamp(round), round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
-def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
+def _compute_label_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelStatistics:
     round_id = _round["round_id"]
-    left_out = {rater["person_id"] for rater in left_out_raters(round_id)}
-    items, requests = bare_items(round_id), round_requests(round_id)
-    served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
-    tasks = round_ratings.label_tasks(rated(round_id, stamped[1]))
-    return label_figures(tasks, served, weights, left_out)
+    left_out = {rater["person_id"] for rater in list_excluded_raters(round_id)}
+    items, requests = list_bare_items(round_id), list_round_requests(round_id)
+    served, weights = (
+        list_served_labels(_round, items, requests),
+        compute_sampling_weights(_round, items, requests),
+    )
+    tasks = round_ratings.list_label_tasks(read_ratings(round_id, stamped[1]))
+    return compute_label_statistics(tasks, served, weights, left_out)
 
 
-def label_sets_of(round: RoundLine) -> LabelSetFigures:
+def compute_label_set_figures(round: RoundSummary) -> LabelSetStatistics:
     """Of a round in which texts get several labels."""
-    return _label_sets(stamp(round), round)
+    return _compute_label_set_figures(build_stamp(round), round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
-def _label_sets(stamped: tuple[str, ...], _round: RoundLine) -> LabelSetFigures:
+def _compute_label_set_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelSetStatistics:
     round_id = _round["round_id"]
-    weights = chance_weights(_round, items(round_id), round_requests(round_id))
+    weights = compute_sampling_weights(_round, list_items(round_id), list_round_requests(round_id))
     labels = _round["config"].get("labels", [])
-    return label_set_figures(labels, tasks(round_id), weights, _left_out(round_id))
+    return compute_label_set_statistics(labels, list_tasks(round_id), weights, _list_excluded_ids(round_id))
 
 
-def spans_of(round: RoundLine) -> SpanFigures:
+def compute_span_figures(round: RoundSummary) -> SpanStatistics:
     """Of a round in which pieces of texts are marked."""
-    return _spans(stamp(round), round)
+    return _compute_span_figures(build_stamp(round), round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the marks come to")
-def _spans(stamped: tuple[str, ...], _round: RoundLine) -> SpanFigures:
+def _compute_span_figures(stamped: tuple[str, ...], _round: RoundSummary) -> SpanStatistics:
     round_id = _round["round_id"]
-    return span_figures(_round, tasks(round_id), items(round_id), _left_out(round_id))
+    return compute_span_statistics(
+        _round, list_tasks(round_id), list_items(round_id), _list_excluded_ids(round_id)
+    )
 
 
-def _left_out(round_id: str) -> set[str]:
-    return {rater["person_id"] for rater in left_out_raters(round_id)}
+def _list_excluded_ids(round_id: str) -> set[str]:
+    return {rater["person_id"] for rater in list_excluded_raters(round_id)}
 
 
-def checks_of(round: RoundLine) -> list[RaterChecks]:
+def compute_rater_checks(round: RoundSummary) -> list[RaterChecks]:
     """How each rater did on check items, and who is flagged."""
-    return _checks(stamp(round), round)
+    return _compute_rater_checks(build_stamp(round), round)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
-def _checks(stamped: tuple[str, ...], _round: RoundLine) -> list[RaterChecks]:
-    checking, items = checks(_round["round_id"])
-    return checks_of_rated(_round, rated(*stamped), checking, items)
+def _compute_rater_checks(stamped: tuple[str, ...], _round: RoundSummary) -> list[RaterChecks]:
+    checking, items = list_checks(_round["round_id"])
+    return compute_checks_from_table(_round, read_ratings(*stamped), checking, items)
 
 
-def stamp(round: RoundLine) -> tuple[str, ...]:
+def build_stamp(round: RoundSummary) -> tuple[str, ...]:
     """Changes whenever something was said, or somebody left out: what figures are kept under."""
-    return round["round_id"], last_change(round["round_id"])
+    return round["round_id"], read_last_change(round["round_id"])
 
 
-def comparing(round: RoundLine) -> Comparing | None:
+def compute_comparison(round: RoundSummary) -> ModelComparison | None:
     """None where the protocol does not compare, or nothing was said."""
-    return _comparing(stamp(round), round["state"], round)
+    return _compute_comparison(build_stamp(round), round["state"], round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is better")
-def _comparing(stamped: tuple[str, ...], state: str, _round: RoundLine) -> Comparing | None:
-    comparisons = ratings_of(_round).comparisons
+def _compute_comparison(stamped: tuple[str, ...], state: str, _round: RoundSummary) -> ModelComparison | None:
+    comparisons = build_ratings(_round).comparisons
     if comparisons is None:
         return None
-    looks: Looks = "all" if state == "open" else "best"
+    looks: PeekPolicy = "all" if state == "open" else "best"
     if _round["config"].get("choice") == "telling":  # then the order of items is not by chance alone
         looks = "none"
-    return compare(comparisons, looks=looks, overlap=_overlap(_round), planned=_round["item_count"])
+    return compare(comparisons, looks=looks, overlap=_get_overlap(_round), planned=_round["item_count"])
 
 
-def agreeing(round: RoundLine) -> Agreeing:
+def compute_agreement(round: RoundSummary) -> AgreementSummary:
     """Of any protocol."""
-    return _agreeing(stamp(round), round)
+    return _compute_agreement(build_stamp(round), round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out how far people agree")
-def _agreeing(stamped: tuple[str, ...], _round: RoundLine) -> Agreeing:
-    ratings = ratings_of(_round)
+def _compute_agreement(stamped: tuple[str, ...], _round: RoundSummary) -> AgreementSummary:
+    ratings = build_ratings(_round)
     if ratings.comparisons is not None and len(ratings.comparisons):
         ranks = ratings.ranks
-        alpha = outcome_alpha(ratings.comparisons) if ranks is None else rank_alpha(ranks)
-        parted = disputed(ratings.comparisons)
-        both = kappas(ratings.comparisons, most=MAX_PAIRS)
-        return Agreeing({"": alpha}, both, parted[:MAX_PARTED], len(parted))
+        alpha = compute_outcome_alpha(ratings.comparisons) if ranks is None else compute_rank_alpha(ranks)
+        parted = find_disputed_items(ratings.comparisons)
+        both = compute_kappas(ratings.comparisons, most=MAX_PAIRS)
+        return AgreementSummary({"": alpha}, both, parted[:MAX_PARTED], len(parted))
     if ratings.scores is not None and len(ratings.scores):
         scores = ratings.scores
-        return Agreeing({name: score_alpha(scores, name) for name in scores.criteria})
+        return AgreementSummary({name: compute_score_alpha(scores, name) for name in scores.criteria})
     if ratings.passes is not None and len(ratings.passes):
-        return Agreeing({"": pass_alpha(ratings.passes)})
-    return Agreeing({})
+        return AgreementSummary({"": compute_pass_alpha(ratings.passes)})
+    return AgreementSummary({})
 
 
-def enough_is_known(round: RoundLine) -> str:
+def describe_readiness(round: RoundSummary) -> str:
     """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
     if round["config"].get("choice") == "telling":
         return (
-            f"{GO_ON} Prompts on which answers part were rather chosen: of those no stop can be told ahead."
+            f"{CONTINUE_ICON} Prompts on which answers part were rather chosen: of those no"
+            " stop can be told ahead."
         )
-    compared = comparing(round)
+    compared = compute_comparison(round)
     if compared is None:
-        return f"{GO_ON} Nothing is known yet."
+        return f"{CONTINUE_ICON} Nothing is known yet."
     if not compared.peeks:
-        return f"{GO_ON} Nothing is known yet."
+        return f"{CONTINUE_ICON} Nothing is known yet."
     settled = [peek for peek in compared.peeks if peek.state in ("first", "second")]
     if len(settled) == len(compared.peeks):
-        return f"{ENOUGH} **Enough is known**: the models can be told apart. Close the round to see."
+        return f"{READY_ICON} **Enough is known**: the models can be told apart. Close the round to see."
     if settled:
-        return f"{GO_ON} {len(settled)} of {len(compared.peeks)} pairs of models can be told apart by now."
+        return (
+            f"{CONTINUE_ICON} {len(settled)} of {len(compared.peeks)} pairs of models can be"
+            " told apart by now."
+        )
     if reasons := list(dict.fromkeys(peek.interval.why for peek in compared.peeks if peek.interval.why)):
-        return f"{GO_ON} Whether to stop can't be told: {'; '.join(reasons)}."
-    return f"{GO_ON} The models can't be told apart yet. Looking does no harm: this holds at any time."
+        return f"{CONTINUE_ICON} Whether to stop can't be told: {'; '.join(reasons)}."
+    return (
+        f"{CONTINUE_ICON} The models can't be told apart yet. Looking does no harm: this holds at any time."
+    )
 
 
-def headline(round: RoundLine) -> str:
+def format_headline(round: RoundSummary) -> str:
     """What a closed round says, in a sentence; escaped."""
-    compared = comparing(round)
+    compared = compute_comparison(round)
     if compared is not None:
-        return plain(results_text.strengths_lines(compared.plain)[0])
+        return escape_markdown(results_text.describe_strengths(compared.plain)[0])
     return ""
 
 
-def _overlap(round: RoundLine) -> int:
+def _get_overlap(round: RoundSummary) -> int:
     return int(round["config"].get("overlap") or 1)

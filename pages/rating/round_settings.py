@@ -13,15 +13,15 @@ from pages.evaluation import evaluation_queries
 from pages.evaluation.form import MODELS
 from pages.shared import cached_queries, run_queries
 from pages.shared.cached_queries import LIVE
-from pages.shared.session import client, kept_for, plain
+from pages.shared.session import cached, escape_markdown, get_client
 from store.core.formatting import plural
 from store.evaluation.config import EvaluateConfig
 from store.rating import workload
-from store.rating.config import COMPARING, MARKING, MAX_POINTS, MIN_POINTS, MOST_MODELS
-from store.rating.schemas import PersonWhoRates
+from store.rating.config import COMPARING, MARKING, MAX_MODELS, MAX_POINTS, MIN_POINTS
+from store.rating.schemas import RaterAccount
 from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
 
-MOST = 100  # evaluations and runs to choose from
+MAX_CHOICES = 100  # evaluations and runs to choose from
 P = "round-new-"
 
 
@@ -35,9 +35,9 @@ class ModelOption(NamedTuple):
 ModelOptions = Mapping[str, ModelOption]
 
 
-def answered_options(dataset_id: str) -> dict[str, ModelOption]:
+def list_answered_options(dataset_id: str) -> dict[str, ModelOption]:
     """Evaluations with answers to rows of the data set."""
-    lines = evaluation_queries.listed("", dataset_id, "", MOST, 0)[1]
+    lines = evaluation_queries.list_evaluations("", dataset_id, "", MAX_CHOICES, 0)[1]
     return {
         f"e:{line['evaluation_id']}": ModelOption(
             f"{line['name']} ({plural(line['n'], 'answer')} there)", {"evaluation": line["evaluation_id"]}
@@ -47,7 +47,7 @@ def answered_options(dataset_id: str) -> dict[str, ModelOption]:
     }
 
 
-def named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
+def build_named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
     """Names under which a file has answers."""
     return {
         f"a:{name}": ModelOption(f"{name} ({plural(count, 'answer')} in the file)", {"answers": name})
@@ -55,19 +55,19 @@ def named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
     }
 
 
-def other_options() -> dict[str, ModelOption]:
+def list_other_options() -> dict[str, ModelOption]:
     """Runs and models by name, which answer the prompts first."""
     options: dict[str, ModelOption] = {}
-    for run in run_queries.newest("", ("finished",), MOST):
+    for run in run_queries.list_newest_runs("", ("finished",), MAX_CHOICES):
         if run["config"].get("task") == "classification":
             continue
         for checkpoint in ("tuned", "base"):
             model = {"run": run["run_id"], "checkpoint": checkpoint}
             label = f"{run['name']}: {MODELS[checkpoint].lower()}"
             options[f"r:{checkpoint}:{run['run_id']}"] = ModelOption(label, model)
-    for name in cached_queries.registered_models():
+    for name in cached_queries.list_registered_models():
         options[f"m:{name}"] = ModelOption(name, {"model": name})
-    for named in cached_queries.models():
+    for named in cached_queries.list_models():
         options[f"m:{named['name']}"] = ModelOption(f"{named['name']} (model)", {"model": named["name"]})
     return options
 
@@ -81,7 +81,7 @@ def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
         list(options),
         default=default,
         format_func=lambda option: options[option].label,
-        max_selections=MOST_MODELS,
+        max_selections=MAX_MODELS,
         key=f"{P}models.{key}",
         placeholder="Choose two or more",
         help="Answers that are there are taken as they are. A run or a model answers the same prompts first.",
@@ -89,13 +89,13 @@ def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
     return [options[option].model for option in chosen]
 
 
-@kept_for(LIVE, most=4)
-def people_who_rate() -> list[PersonWhoRates]:
+@cached(LIVE, most=4)
+def list_raters() -> list[RaterAccount]:
     """Everybody who may."""
-    return workload.people_who_rate(client())
+    return workload.people_who_rate(get_client())
 
 
-def draw_naming_fields(
+def draw_rater_fields(
     people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
 ) -> list[dict[str, Any]]:
     """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
@@ -112,7 +112,7 @@ def draw_naming_fields(
     named: list[dict[str, Any]] = []
     for person_id in chosen:
         quota = st.number_input(
-            f"Ratings of {plain(people[person_id])} at most",
+            f"Ratings of {escape_markdown(people[person_id])} at most",
             1,
             100_000,
             quotas.get(person_id),
@@ -149,19 +149,19 @@ def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str,
     )
     fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
     if protocol == "rubric":
-        fields["criteria"] = _criteria(chosen)
+        fields["criteria"] = _draw_criteria(chosen)
         fields["overall"] = st.toggle(
             "One figure over all criteria, too",
             key=f"{P}overall",
             help="Each criterion counts the same, from 0% for its worst point to 100% for its best",
         )
     elif protocol == "pass_fail":
-        fields["reasons"] = _reasons(chosen, template)
+        fields["reasons"] = _draw_reasons(chosen, template)
     elif protocol == "label":
-        fields["labels"] = _labels(labels, label_count)
+        fields["labels"] = _draw_labels(labels, label_count)
         fields["several_labels"] = st.toggle("A text may have several", key=f"{P}several")
     elif protocol in MARKING:
-        fields |= _marking(protocol)
+        fields |= _draw_marking(protocol)
     elif protocol == "pairwise":
         with st.container(horizontal=True):
             fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
@@ -170,7 +170,7 @@ def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str,
     return fields
 
 
-def _reasons(chosen: str, template: RatingTemplate) -> list[str]:
+def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
     given = st.text_input(
         "Reasons for a fail, with commas between them",
         ", ".join(template.reasons),
@@ -179,15 +179,15 @@ def _reasons(chosen: str, template: RatingTemplate) -> list[str]:
     return [reason.strip() for reason in given.split(",") if reason.strip()]
 
 
-def _labels(labels: Sequence[str], label_count: int) -> list[str]:
+def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
     """What a text may be given, a line each; begun with those of the data set."""
     given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
     if label_count > len(labels):
         st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
-    return _lines(given)
+    return _split_lines(given)
 
 
-def _marking(protocol: str) -> dict[str, Any]:
+def _draw_marking(protocol: str) -> dict[str, Any]:
     """What spans and free text are about, and with which labels pieces are marked."""
     of_answer = st.segmented_control(
         "About",
@@ -200,16 +200,16 @@ def _marking(protocol: str) -> dict[str, Any]:
     fields: dict[str, Any] = {"subject": "answer" if of_answer == "The answer" else "prompt"}
     if protocol == "spans":
         given = st.text_area("Labels, a line each", "", key=f"{P}span-labels")
-        fields["labels"] = _lines(given)
+        fields["labels"] = _split_lines(given)
         fields["overlapping"] = st.toggle("Marked pieces may overlap", key=f"{P}overlapping")
     return fields
 
 
-def _lines(given: str) -> list[str]:
+def _split_lines(given: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
 
 
-def _criteria(chosen: str) -> list[dict[str, Any]]:
+def _draw_criteria(chosen: str) -> list[dict[str, Any]]:
     """Named criteria; each one's points in words, worst to best."""
     names = st.multiselect(
         "Criteria",
@@ -223,12 +223,12 @@ def _criteria(chosen: str) -> list[dict[str, Any]]:
         criterion = TEMPLATES[name].criterion
         with st.expander(f"{criterion['name']}: {criterion['question']}"):
             question = st.text_input("Question", criterion["question"], key=f"{P}question.{name}")
-            anchors = _anchors(name, criterion["anchors"])
+            anchors = _draw_anchors(name, criterion["anchors"])
         criteria.append({"name": criterion["name"], "question": question, "anchors": anchors})
     return criteria
 
 
-def _anchors(name: str, words: Sequence[str]) -> list[str]:
+def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
     """What each point means; of another number of points than the template has it knows the ends alone."""
     count = int(
         st.number_input("Points", MIN_POINTS, MAX_POINTS, len(words), key=f"{P}points.{name}", step=1)
@@ -281,7 +281,7 @@ def draw_people(protocol: str) -> dict[str, Any]:
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"
-        people = {each["person_id"]: each["name"] for each in people_who_rate()}
+        people = {each["person_id"]: each["name"] for each in list_raters()}
         if people:
-            fields["raters"] = draw_naming_fields(people, {}, f"{P}raters")
+            fields["raters"] = draw_rater_fields(people, {}, f"{P}raters")
     return fields

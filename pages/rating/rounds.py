@@ -9,40 +9,42 @@ import streamlit as st
 
 from pages.rating import round_queries
 from pages.rating.rater.desk import LINK
-from pages.rating.round_queries import headline
+from pages.rating.round_queries import format_headline
 from pages.shared import display
-from pages.shared.job_progress import progress_block, show_alive, show_ended, show_progress
+from pages.shared.job_progress import render_progress, show_active_jobs, show_failed_jobs, show_progress
 from pages.shared.layout import draw_link
-from pages.shared.session import guarded, plain
+from pages.shared.session import escape_markdown, show_errors
 from store.core import formatting
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
-from store.data.cleaning_text import words
+from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.rating.templates import PROTOCOL_TITLES
 
 BAD_ENDS = 3
 
 
-def draw_rounds(listed: list[RoundLine]) -> None:
+def draw_rounds(listed: list[RoundSummary]) -> None:
     """Every round whose answers are gathered, as links."""
     st.subheader("All rounds", anchor=False)
     for round in listed:
         link = {LINK: round["round_id"]}
-        draw_link("pages/rating/rating.py", round["name"], link, summary(round), state_badge(round))
+        draw_link(
+            "pages/rating/rating.py", round["name"], link, format_summary(round), format_state_badge(round)
+        )
 
 
-def state_badge(round: RoundLine) -> str:
+def format_state_badge(round: RoundSummary) -> str:
     """Open or closed, as inline Markdown."""
     if round["state"] == "open":
         return ":blue-badge[:material/how_to_vote: Open]"
     return ":green-badge[:material/check_circle: Closed]"
 
 
-def summary(round: RoundLine) -> str:
+def format_summary(round: RoundSummary) -> str:
     """What it is and how far, in a line; who is compared is told once it is closed."""
-    systems = " against ".join(plain(system["name"]) for system in round["systems"][:3])
+    systems = " against ".join(escape_markdown(system["name"]) for system in round["systems"][:3])
     more = f" and {len(round['systems']) - 3} more" if len(round["systems"]) > 3 else ""
     names = (
         systems + more if round["state"] == "closed" else formatting.plural(len(round["systems"]), "model")
@@ -50,14 +52,14 @@ def summary(round: RoundLine) -> str:
     parts = [
         PROTOCOL_TITLES[round["protocol"]],
         names,
-        plain(prompts_words(round)),
-        f"{formatting.plural(round['rated'], 'rating')} by {people(round['raters'])}",
-        display.ago(round["created_at"]),
+        escape_markdown(describe_prompts(round)),
+        f"{formatting.plural(round['rated'], 'rating')} by {format_people_count(round['raters'])}",
+        display.format_ago(round["created_at"]),
     ]
     return " · ".join(parts)
 
 
-def prompts_words(round: RoundLine) -> str:
+def describe_prompts(round: RoundSummary) -> str:
     """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
     language is German", "12 prompts from asked.jsonl"."""
     count, config = formatting.plural(round["item_count"], "prompt"), round["config"]
@@ -65,17 +67,17 @@ def prompts_words(round: RoundLine) -> str:
         return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
     own = [config["where"]] if config.get("where") else []
     filters = round["details"].get("filters", own)  # of evaluations too
-    return count + ", and".join(f" where {words(Filter.parse(each))}" for each in filters)
+    return count + ", and".join(f" where {describe_filter(Filter.parse(each))}" for each in filters)
 
 
-def people(count: int) -> str:
+def format_people_count(count: int) -> str:
     """ "1 person", "3 people"."""
     return "1 person" if count == 1 else f"{count:,} people"
 
 
-def draw_making(round_id: str) -> bool:
+def draw_preparing(round_id: str) -> bool:
     """A round whose answers are still being gathered, or could not be; whether this one is."""
-    if all(job["job_id"] != round_id for job in round_queries.unfinished()):
+    if all(job["job_id"] != round_id for job in round_queries.list_unfinished()):
         return False
     st.title("The round is being made", anchor=False)
     draw_unfinished()
@@ -84,39 +86,39 @@ def draw_making(round_id: str) -> bool:
 
 def draw_unfinished() -> bool:
     """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
-    jobs = round_queries.unfinished()
+    jobs = round_queries.list_unfinished()
     alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
     if alive:
-        show_alive(round_queries.unfinished, alive, "round", show=_show_making)
-    show_ended([job for job in jobs if job["job_id"] not in alive], "round", BAD_ENDS)
+        show_active_jobs(round_queries.list_unfinished, alive, "round", show=_show_preparing)
+    show_failed_jobs([job for job in jobs if job["job_id"] not in alive], "round", BAD_ENDS)
     return bool(alive)
 
 
-def _show_making(job: Job) -> None:
+def _show_preparing(job: Job) -> None:
     if job["status"] == "queued" and job["after_jobs"]:
-        _draw_answering(job["after_jobs"])
+        _draw_answer_jobs(job["after_jobs"])
     else:
         show_progress(job)
 
 
-def _draw_answering(job_ids: list[str]) -> None:
+def _draw_answer_jobs(job_ids: list[str]) -> None:
     """How far each model is with the answers that the round waits for."""
     st.caption("The models answer the prompts first.")
-    for answering in round_queries.jobs_by_id(tuple(job_ids)):
+    for answering in round_queries.list_jobs_by_id(tuple(job_ids)):
         if answering["status"] in ALIVE:
-            st.markdown(plain(answering["title"]))
-            st.html(progress_block(answering))
+            st.markdown(escape_markdown(answering["title"]))
+            st.html(render_progress(answering))
         else:
-            st.markdown(f":material/check: {plain(answering['title'])}: {answering['status']}")
+            st.markdown(f":material/check: {escape_markdown(answering['title'])}: {answering['status']}")
 
 
-MOST = 5  # beside compared runs
+MAX_RUNS = 5  # beside compared runs
 
 
 def draw_run_rounds(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        listed = round_queries.of_run(run_id)
+    with show_errors():
+        listed = round_queries.list_run_rounds(run_id)
         if not listed:
             st.markdown(
                 "People have not rated this run's answers yet. In a round they say which answers are better,"
@@ -136,8 +138,10 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
     """Rounds in which two or more of these runs were rated; nothing where there is none."""
     if len(run_ids) < 2:
         return
-    with guarded():
-        of_first = {round["round_id"]: round for run_id in run_ids for round in round_queries.of_run(run_id)}
+    with show_errors():
+        of_first = {
+            round["round_id"]: round for run_id in run_ids for round in round_queries.list_run_rounds(run_id)
+        }
         between = [
             round
             for round in of_first.values()
@@ -146,22 +150,22 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
         if not between:
             return
         st.subheader("What people prefer", anchor=False)
-        for round in between[:MOST]:
+        for round in between[:MAX_RUNS]:
             _draw_round(round)
-        if len(between) > MOST:
-            st.caption(f"{MOST} of {len(between)} rounds.")
+        if len(between) > MAX_RUNS:
+            st.caption(f"{MAX_RUNS} of {len(between)} rounds.")
 
 
-def _draw_round(round: RoundLine) -> None:
+def _draw_round(round: RoundSummary) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):
                 st.page_link(
                     "pages/rating/rating.py",
-                    label=f"**{plain(round['name'])}**",
+                    label=f"**{escape_markdown(round['name'])}**",
                     query_params={LINK: round["round_id"]},
                 )
-            st.markdown(state_badge(round), width="content")
-        if round["state"] == "closed" and (sentence := headline(round)):
+            st.markdown(format_state_badge(round), width="content")
+        if round["state"] == "closed" and (sentence := format_headline(round)):
             st.markdown(sentence)
-        st.caption(summary(round))
+        st.caption(format_summary(round))

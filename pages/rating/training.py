@@ -8,16 +8,16 @@ from typing import Any
 
 import streamlit as st
 
-from engine.rating.analysis.rater_checks import count_ratings, counted_sentence
-from engine.rating.exported_ratings import is_text_round, json_lines, text_rows
+from engine.rating.analysis.rater_checks import count_ratings, format_counted_ratings
+from engine.rating.exported_ratings import build_text_rows, format_json_lines, is_text_round
 from pages.rating import round_queries
 from pages.shared import cached_queries, run_queries
 from pages.shared.deployment import draw_improve_link
-from pages.shared.session import act, client, may, plain, show_error
+from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.jobs import job_queue
 
@@ -32,10 +32,10 @@ ROWS = {
     "label": "Each text to which more people gave one label than all else becomes a row: text and label."
     " Where the texts were chosen because they tell most, train on the rows and judge by others.",
 }
-MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
+MAX_RUNS = 100  # to go on from, where nobody said whose answers they are
 
 
-def draw_train(round: RoundLine) -> None:
+def draw_train(round: RoundSummary) -> None:
     """The tab."""
     if is_text_round(round):
         _draw_lines(round)
@@ -48,31 +48,31 @@ def draw_train(round: RoundLine) -> None:
         return
     protocol = round["protocol"]
     st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
-    if not may("work"):
+    if not has_right("work"):
         return
     if protocol != "free_text":  # whose words are no better answer
         _draw_improve(round)
-    body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
+    body: dict[str, Any] = {"round": round["round_id"]} | _choose_raters(round)
     written = protocol in ("correction", "free_text")
     if not written:
-        body |= _agreement(round)
+        body |= _draw_agreement_option(round)
     if protocol == "label":
         if st.button("Make the data set", type="primary", icon=":material/dataset:", key="round-rows"):
-            _make(body)
+            _create_dataset(body)
         return
-    base = _base(round)
+    base = _choose_base(round)
     label = "Launch an SFT run on it" if written else "Launch a DPO run on it"
     with st.container(horizontal=True):
         launched = st.button(label, type="primary", icon=":material/rocket_launch:", key="round-launch")
         made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
     if not launched and not made:
         return
-    dataset = _make(body, say=not launched)
+    dataset = _create_dataset(body, say=not launched)
     if dataset and launched:
         _launch(round, dataset, base, "sft" if written else "dpo")
 
 
-def _draw_lines(round: RoundLine) -> None:
+def _draw_lines(round: RoundSummary) -> None:
     """Rows that no run here trains on, as a file for other tools."""
     several = round["protocol"] == "label"
     what = (
@@ -82,16 +82,16 @@ def _draw_lines(round: RoundLine) -> None:
         f"A row has a text and {what}. No run trains on {'several labels' if several else 'spans'} yet, so"
         " that they are JSON lines for other tools, not a data set."
     )
-    if not may("work"):
+    if not has_right("work"):
         return
-    limits = _whose(round) | (_agreement(round) if several else {})
+    limits = _choose_raters(round) | (_draw_agreement_option(round) if several else {})
     round_id = round["round_id"]
-    tasks, items = round_queries.tasks(round_id), round_queries.items(round_id)
-    by_hand = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
-    made, _ = text_rows(round, tasks, items, by_hand, **limits)
+    tasks, items = round_queries.list_tasks(round_id), round_queries.list_items(round_id)
+    by_hand = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
+    made, _ = build_text_rows(round, tasks, items, by_hand, **limits)
     st.download_button(
         f"Save {plural(len(made.rows), 'row')} (JSON lines)",
-        json_lines(made),
+        format_json_lines(made),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.jsonl",
         mime="application/jsonl",
         type="primary",
@@ -102,39 +102,41 @@ def _draw_lines(round: RoundLine) -> None:
     )
     if made.left_out:
         left = "; ".join(f"{count:,} {reason}" for reason, count in made.left_out.items())
-        st.caption(plain(f"Left out: {left}."))
+        st.caption(escape_markdown(f"Left out: {left}."))
 
 
-def _make(body: dict[str, Any], *, say: bool = True) -> str:
+def _create_dataset(body: dict[str, Any], *, say: bool = True) -> str:
     """Make the data set; its name once it is there, else empty."""
-    answer = act("rows_from_round", body)
+    answer = send_command("rows_from_round", body)
     if answer is None:
         return ""
     left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
-    rows = f"{plural(answer['rows'], 'row')} of {counted_sentence(answer['counted'])}."
-    st.caption(plain(f"{rows}{f' No rows: {left}.' if left else ''}"))
-    if not _imported(answer["job_id"], answer["dataset"]):
+    rows = f"{plural(answer['rows'], 'row')} of {format_counted_ratings(answer['counted'])}."
+    st.caption(escape_markdown(f"{rows}{f' No rows: {left}.' if left else ''}"))
+    if not _wait_for_import(answer["job_id"], answer["dataset"]):
         return ""
     if say:
-        st.success(f"The data set {plain(answer['dataset'])} is there.", icon=":material/check:")
+        st.success(f"The data set {escape_markdown(answer['dataset'])} is there.", icon=":material/check:")
     return str(answer["dataset"])
 
 
-def _draw_improve(round: RoundLine) -> None:
+def _draw_improve(round: RoundSummary) -> None:
     """The way to the improvement of a registered model whose answers were rated."""
     names = dict.fromkeys(system["model"].rpartition("@")[0] for system in round["systems"])
     for system in round["systems"]:
         if system["run_id"]:
-            names |= dict.fromkeys(line["name"] for line in run_queries.registered(system["run_id"]))
+            names |= dict.fromkeys(
+                line["name"] for line in run_queries.list_registered_versions(system["run_id"])
+            )
     for name in filter(None, names):
-        label = f"Improve {plain(name)} with them, and measure it beside the version in use"
+        label = f"Improve {escape_markdown(name)} with them, and measure it beside the version in use"
         draw_improve_link(name, label, round=round["round_id"])
 
 
-def _whose(round: RoundLine) -> dict[str, bool]:
+def _choose_raters(round: RoundSummary) -> dict[str, bool]:
     """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
-    checks = round_queries.checks_of(round)
-    by_hand = {rater["person_id"] for rater in round_queries.left_out_raters(round["round_id"])}
+    checks = round_queries.compute_rater_checks(round)
+    by_hand = {rater["person_id"] for rater in round_queries.list_excluded_raters(round["round_id"])}
     flagged = any(each.flags and each.person_id not in by_hand for each in checks)
     included = flagged and st.toggle(
         "Include ratings of flagged raters",
@@ -142,13 +144,13 @@ def _whose(round: RoundLine) -> dict[str, bool]:
         help="They took too little time, or fail items whose answer is known; see People",
     )
     counted = count_ratings(checks, by_hand, include_flagged=included)
-    st.markdown(plain(f"Made of {counted_sentence(counted)}."))
+    st.markdown(escape_markdown(f"Made of {format_counted_ratings(counted)}."))
     for each in counted["left_out"]:
-        st.caption(plain(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
+        st.caption(escape_markdown(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
     return {"include_flagged": included}
 
 
-def _agreement(round: RoundLine) -> dict[str, Any]:
+def _draw_agreement_option(round: RoundSummary) -> dict[str, Any]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         share = st.slider(
             "Agreement at least (%)",
@@ -163,13 +165,13 @@ def _agreement(round: RoundLine) -> dict[str, Any]:
     return {"agreement": share / 100, "least_votes": int(votes)}
 
 
-def _base(round: RoundLine) -> dict[str, str]:
+def _choose_base(round: RoundSummary) -> dict[str, str]:
     """What the run goes on from: the model of a run in the round, or a base model."""
     options: dict[str, tuple[str, dict[str, str]]] = {}
     for system in round["systems"]:
         if system["run_id"]:
             with suppress(NotFoundError):  # a run that was deleted meanwhile
-                run = run_queries.run(system["run_id"])
+                run = run_queries.read_current_run(system["run_id"])
                 options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
     for system in round["systems"]:
         if system["model"]:
@@ -177,7 +179,7 @@ def _base(round: RoundLine) -> dict[str, str]:
                 f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
             )
     if not options:  # nobody has said who wrote the answers
-        options = _any_base()
+        options = _list_bases()
     if not options:
         return {}
     chosen = st.selectbox(
@@ -186,24 +188,24 @@ def _base(round: RoundLine) -> dict[str, str]:
     return options[chosen][1]
 
 
-def _any_base() -> dict[str, tuple[str, dict[str, str]]]:
+def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
     """Models by name, and runs that ended."""
-    names = [model["name"] for model in cached_queries.models()]
+    names = [model["name"] for model in cached_queries.list_models()]
     options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
-    for run in run_queries.newest("", ("finished",), MOST_RUNS):
+    for run in run_queries.list_newest_runs("", ("finished",), MAX_RUNS):
         if run["config"].get("task") != "classification":
             options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
     return options
 
 
-def _imported(job_id: str, name: str) -> bool:
+def _wait_for_import(job_id: str, name: str) -> bool:
     """Wait until the data set is there; why it is not is shown."""
     ends = time.monotonic() + WAIT_SECONDS
-    with st.status(f"Making the data set {plain(name)}") as status:
-        job: Job = job_queue.get_job(client(), job_id)
+    with st.status(f"Making the data set {escape_markdown(name)}") as status:
+        job: Job = job_queue.get_job(get_client(), job_id)
         while job["status"] in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
-            job = job_queue.get_job(client(), job_id)
+            job = job_queue.get_job(get_client(), job_id)
         status.update(state="complete" if job["status"] == "finished" else "error")
     if job["status"] != "finished":
         why = (
@@ -211,20 +213,20 @@ def _imported(job_id: str, name: str) -> bool:
             if job["error"]
             else "It is still being made; see the queue on the overview."
         )
-        st.error(plain(why), icon=":material/error:")
+        st.error(escape_markdown(why), icon=":material/error:")
         return False
     st.cache_data.clear()
     return True
 
 
-def _launch(round: RoundLine, dataset: str, base: dict[str, str], task: str) -> None:
+def _launch(round: RoundSummary, dataset: str, base: dict[str, str], task: str) -> None:
     """Launch with the defaults of the task and go to the run; what refuses it is shown with the way on."""
     config = {"name": f"{round['name'][:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
     if run_id := base.get("init_from"):
-        run = run_queries.run(run_id)
+        run = run_queries.read_current_run(run_id)
         config |= {"model": run["model"], "method": run["method"], "parent": run_id}
     try:
-        answer = client().command("launch", config)
+        answer = get_client().command("launch", config)
     except TunebenchError as error:
         show_error(error)
         st.page_link("pages/training/launch.py", label="Change it on the form", icon=":material/tune:",

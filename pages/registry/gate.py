@@ -12,14 +12,23 @@ from pydantic.fields import FieldInfo
 from pages.registry import model_queries
 from pages.shared import cached_queries
 from pages.shared.deployment import CHECK_ANSWERS, draw_check
-from pages.shared.job_progress import progress_block
-from pages.shared.session import act, client, guarded, live, may, plain, redraw, show_error
+from pages.shared.job_progress import render_progress
+from pages.shared.session import (
+    escape_markdown,
+    get_client,
+    has_right,
+    live,
+    redraw,
+    send_command,
+    show_error,
+    show_errors,
+)
 from store.core import formatting
 from store.core.errors import ConfigError
 from store.core.job_kinds import ALIVE
 from store.core.metric_table import METRICS
-from store.core.model_schemas import ModelLine, ModelVersion
-from store.data.cleaning_text import words
+from store.core.model_schemas import ModelSummary, ModelVersion
+from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.http.client import Client
 from store.jobs import job_queue
@@ -43,9 +52,9 @@ LABELS = {
 }
 
 
-def draw_form(model: ModelLine, alias: str) -> None:
+def draw_form(model: ModelSummary, alias: str) -> None:
     """What is set, changed and saved; the form keeps what was not saved while the page is open."""
-    line = model_queries.gate(model["model_id"], alias)
+    line = model_queries.read_gate(model["model_id"], alias)
     key = f"gate-{model['model_id']}-{alias}"
     if key not in st.session_state:
         st.session_state[key] = list(line["config"]["checks"]) if line else []
@@ -56,7 +65,7 @@ def draw_form(model: ModelLine, alias: str) -> None:
                 st.markdown(f"**{TITLES[check['check']]}**", width="stretch")
                 if st.button("Take out", icon=":material/close:", key=f"{key}-out-{place}", type="tertiary"):
                     del checks[place]
-                    _forget(key)
+                    _clear_widgets(key)
                     st.rerun()
             checks[place] = check | _draw_fields(check, f"{key}-{place}")
     _draw_add(checks, key)
@@ -66,7 +75,7 @@ def draw_form(model: ModelLine, alias: str) -> None:
         with st.popover("As YAML", icon=":material/code:", key=f"{key}-yaml"):
             _draw_yaml(model, alias, checks, key)
     if line:
-        st.caption(f"Set by {plain(line['changed_by_name'])} on {line['changed_at']:%d %b %Y}.")
+        st.caption(f"Set by {escape_markdown(line['changed_by_name'])} on {line['changed_at']:%d %b %Y}.")
 
 
 def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
@@ -74,7 +83,7 @@ def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
         kind = st.selectbox("Another check", list(KINDS), format_func=TITLES.__getitem__, key=f"{key}-kind")
         if st.button("Add", icon=":material/add:", key=f"{key}-add"):
             fields = KINDS[kind].model_fields
-            first = next(iter(cached_queries.datasets()), None)
+            first = next(iter(cached_queries.list_datasets()), None)
             new = {name: field.get_default() for name, field in fields.items() if not field.is_required()}
             if "dataset" in fields and fields["dataset"].is_required():
                 new["dataset"] = first["dataset_id"] if first else ""
@@ -93,14 +102,14 @@ def _draw_fields(check: dict[str, Any], key: str) -> dict[str, Any]:
             if name not in ("check", "where"):
                 values[name] = _draw_field(name, field, check.get(name), f"{key}-{name}")
     if check.get("where"):
-        st.caption(f"Only rows where {plain(words(Filter.parse(check['where'])))}.")
+        st.caption(f"Only rows where {escape_markdown(describe_filter(Filter.parse(check['where'])))}.")
     return values
 
 
 def _draw_field(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     label, about = LABELS[name], field.description
     if name == "dataset":
-        names = {row["dataset_id"]: row["name"] for row in cached_queries.datasets()}
+        names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
         choices = [*([] if field.is_required() else [""]), *names]
         place = choices.index(value) if value in choices else 0
         return st.selectbox(
@@ -130,7 +139,7 @@ def _draw_field(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     return typed
 
 
-def _draw_yaml(model: ModelLine, alias: str, checks: list[dict[str, Any]], key: str) -> None:
+def _draw_yaml(model: ModelSummary, alias: str, checks: list[dict[str, Any]], key: str) -> None:
     try:
         text = GateConfig.parse({"checks": checks}).to_yaml()
     except ConfigError:
@@ -143,40 +152,45 @@ def _draw_yaml(model: ModelLine, alias: str, checks: list[dict[str, Any]], key: 
             show_error(error)
 
 
-def _save(model: ModelLine, alias: str, gate: dict[str, Any], key: str) -> None:
+def _save(model: ModelSummary, alias: str, gate: dict[str, Any], key: str) -> None:
     try:
         document = GateConfig.parse(gate).document()
     except ConfigError as error:
         show_error(error)
         return
-    if act("set_gate", {"model": model["name"], "alias": alias, "gate": document}, "Saved") is not None:
-        _forget(key)
+    if (
+        send_command("set_gate", {"model": model["name"], "alias": alias, "gate": document}, "Saved")
+        is not None
+    ):
+        _clear_widgets(key)
         st.session_state.pop(key, None)
         st.rerun()
 
 
-def _forget(key: str) -> None:
+def _clear_widgets(key: str) -> None:
     """What widgets of the form hold: after a change their places are of other checks."""
     for name in [str(name) for name in st.session_state]:
         if name.startswith(f"{key}-") and not name.endswith("-kind"):
             st.session_state.pop(name)
 
 
-OWN = "One of your own"
+CUSTOM_ALIAS = "One of your own"
 WAITING = "gate-evidence"  # in the session state: jobs that were queued from here
 
 
-def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
+def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """The checks of one alias, and what may be done next."""
     reference = f"{model['name']}@{version['version']}"
-    alias = _alias(model)
+    alias = _choose_alias(model)
     if not alias:
         return
     _draw_waiting()
-    report = model_queries.report(reference, alias)
-    st.markdown(f"{CHECK_ANSWERS[report['answer']]} {plain(report['sentence'])}")
+    report = model_queries.read_gate_report(reference, alias)
+    st.markdown(f"{CHECK_ANSWERS[report['answer']]} {escape_markdown(report['sentence'])}")
     if report["holder"]:
-        st.caption(f"{plain(report['holder'])} is {alias} now; checks against it are paired by row.")
+        st.caption(
+            f"{escape_markdown(report['holder'])} is {alias} now; checks against it are paired by row."
+        )
     for check in report["checks"]:
         draw_check(check)
     if report["checks"]:
@@ -185,25 +199,25 @@ def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
             " that is truly beyond it passes in at most 5 of 100 cases. All checks have to pass, which"
             " makes it only harder: nothing is corrected for their number."
         )
-    if may("work"):
+    if has_right("work"):
         _draw_actions(model, version, report)
-    if may("govern"):
+    if has_right("govern"):
         with st.expander(f"What a version has to pass before it is {alias}", icon=":material/rule:"):
             draw_form(model, alias)
 
 
-def _alias(model: ModelLine) -> str:
+def _choose_alias(model: ModelSummary) -> str:
     """Which alias is meant; empty where a new one is not named yet."""
     own = [
         alias_now["alias"]
-        for alias_now in model_queries.aliases(model["model_id"])
+        for alias_now in model_queries.list_aliases(model["model_id"])
         if alias_now["alias"] not in ALIASES
     ]
-    choices = [*ALIASES[::-1], *own, OWN]
+    choices = [*ALIASES[::-1], *own, CUSTOM_ALIAS]
     chosen = st.segmented_control(
         "Alias", choices, default=choices[0], key="gate-alias", label_visibility="collapsed"
     )
-    if chosen != OWN:
+    if chosen != CUSTOM_ALIAS:
         return chosen or choices[0]
     typed = st.text_input(
         "Name of the alias", key="gate-own-alias", placeholder="canary", max_chars=32,
@@ -215,19 +229,20 @@ def _alias(model: ModelLine) -> str:
 # -- what may be done -------------------------------------------------------------------------------
 
 
-def _draw_actions(model: ModelLine, version: ModelVersion, report: GateReport) -> None:
+def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport) -> None:
     alias, reference = report["alias"], report["reference"]
     standing = {
-        alias_now["alias"]: alias_now["version"] for alias_now in model_queries.aliases(model["model_id"])
+        alias_now["alias"]: alias_now["version"]
+        for alias_now in model_queries.list_aliases(model["model_id"])
     }
     if standing.get(alias) == version["version"]:
-        st.markdown(f":material/verified: {plain(reference)} is {alias}.")
+        st.markdown(f":material/verified: {escape_markdown(reference)} is {alias}.")
         return
     missing = [check for check in report["checks"] if check.get("gather")]
     if missing:
         count = formatting.plural(len(missing), "check")
         if st.button("Evaluate what is missing", icon=":material/fact_check:", type="primary", key="gather"):
-            answer = act("gather_gate_evidence", {"version": reference, "alias": alias})
+            answer = send_command("gather_gate_evidence", {"version": reference, "alias": alias})
             if answer is not None:
                 st.session_state[WAITING] = answer["job_ids"]
                 st.rerun()
@@ -236,7 +251,7 @@ def _draw_actions(model: ModelLine, version: ModelVersion, report: GateReport) -
     seen = {"version": standing.get(alias)}
     if report["answer"] == "passed":
         _draw_promote(reference, alias, seen)
-    elif may("govern"):
+    elif has_right("govern"):
         with st.expander("Promote it all the same", icon=":material/gavel:"):
             st.markdown("The gate is not passed. As an admin you may override it; your reason is kept.")
             _draw_promote(reference, alias, seen, override=True)
@@ -258,25 +273,25 @@ def _draw_promote(reference: str, alias: str, seen: dict[str, int | None], overr
             "override": override,
             "seen": seen,
         }
-        if act("promote", body, f"{reference} is {alias} now.") is not None:
+        if send_command("promote", body, f"{reference} is {alias} now.") is not None:
             st.rerun()
 
 
 def _draw_waiting() -> None:
     """Evaluations that were queued from here, until they have ended."""
     if waiting := st.session_state.get(WAITING):
-        _live_waiting(tuple(waiting))
+        _draw_live_waiting(tuple(waiting))
 
 
 @live("1s")
-def _live_waiting(job_ids: tuple[str, ...]) -> None:
-    with guarded():
-        listed = job_queue.with_ids(client(), job_ids)
+def _draw_live_waiting(job_ids: tuple[str, ...]) -> None:
+    with show_errors():
+        listed = job_queue.with_ids(get_client(), job_ids)
         alive = [job for job in listed if job["status"] in ALIVE]
         if not alive:
             st.session_state.pop(WAITING, None)
             st.cache_data.clear()
             redraw()
         for job in alive:
-            st.markdown(plain(job["title"]))
-            st.html(progress_block(job))
+            st.markdown(escape_markdown(job["title"]))
+            st.html(render_progress(job))

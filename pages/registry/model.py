@@ -10,22 +10,22 @@ from typing import NamedTuple
 import streamlit as st
 
 from pages.export.tab import draw_version_exports
-from pages.people.activity_feed import draw_last
+from pages.people.activity_feed import draw_recent_activity
 from pages.registry import model_queries
 from pages.registry.gate import draw_gate
 from pages.registry.versions import draw_lineage, draw_versions
 from pages.retraining.tab import draw_improve
-from pages.shared.layout import LINK, Tab, asked_tab, open_tab
-from pages.shared.session import act, client, may, plain, show_error
+from pages.shared.layout import LINK, Tab, draw_tab_bar, get_linked_tab
+from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error
 from store.core import formatting
 from store.core.errors import NotFoundError
-from store.core.model_schemas import AliasNow, ModelLine, ModelVersion
+from store.core.model_schemas import AliasState, ModelSummary, ModelVersion
 from store.evaluation.schemas import Evaluation
 from store.http.client import Client
 from store.registry import model_card
 
 
-def headline(evaluation: Evaluation | None) -> str:
+def format_headline(evaluation: Evaluation | None) -> str:
     """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
     figures = evaluation["figures"] if evaluation else []
     usable = [entry for entry in figures if entry["value"] is not None]
@@ -33,19 +33,19 @@ def headline(evaluation: Evaluation | None) -> str:
     figure = next(iter(sure or usable), None)
     if evaluation is None or figure is None or figure["value"] is None:
         return ""
-    places = formatting.decimals(figure["low"], figure["high"])
-    bounds = formatting.interval(figure["low"], figure["high"], places)
+    places = formatting.compute_decimals(figure["low"], figure["high"])
+    bounds = formatting.format_interval(figure["low"], figure["high"], places)
     name = figure["metric"].removeprefix("eval/").replace("_", " ")
-    value = formatting.number(figure["value"], places)
+    value = formatting.format_number(figure["value"], places)
     return f"{name} {value} ({bounds}, n {figure['n']:,}) on {evaluation['dataset_name']}"
 
 
-def draw_card(_: Client, model: ModelLine, version: ModelVersion) -> None:
+def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """What the model is meant for, to be written; then the card."""
     reference = f"{model['name']}@{version['version']}"
-    text = model_card.write(model_queries.card(reference))
-    if may("work"):
-        _draw_intended(model)
+    text = model_card.format_card(model_queries.read_model_card(reference))
+    if has_right("work"):
+        _draw_intended_use(model)
     st.download_button(
         "Download the card", text, f"{reference}.md", "text/markdown", icon=":material/download:",
         key="card-download",
@@ -57,7 +57,7 @@ def draw_card(_: Client, model: ModelLine, version: ModelVersion) -> None:
         st.code(front, language="yaml")
 
 
-def _draw_intended(model: ModelLine) -> None:
+def _draw_intended_use(model: ModelSummary) -> None:
     with (
         st.expander("What is it meant for?", icon=":material/edit:", expanded=not model["description"]),
         st.form(f"intended-{model['model_id']}", border=False),
@@ -68,23 +68,23 @@ def _draw_intended(model: ModelLine) -> None:
         )  # fmt: skip
         if st.form_submit_button("Save", icon=":material/save:"):
             body = {"model": model["name"], "description": (typed or "").strip()}
-            if act("describe_model", body | {"seen": model["description"]}, "Saved") is not None:
+            if send_command("describe_model", body | {"seen": model["description"]}, "Saved") is not None:
                 st.rerun()
 
 
 VERSION = "version"  # in the link: its number
 
 
-class Shown(NamedTuple):
+class ModelPage(NamedTuple):
     """What a page of a model is of."""
 
-    model: ModelLine
+    model: ModelSummary
     version: ModelVersion
-    aliases: list[AliasNow]
+    aliases: list[AliasState]
 
 
 # Each tab is a function of the client, the model and the version that is shown.
-DrawTab = Callable[[Client, ModelLine, ModelVersion], None]
+DrawTab = Callable[[Client, ModelSummary, ModelVersion], None]
 TABS: dict[str, tuple[str, DrawTab]] = {
     "versions": (":material/format_list_numbered: Versions", draw_versions),
     "gate": (":material/rule: Gate", draw_gate),
@@ -98,68 +98,68 @@ TABS: dict[str, tuple[str, DrawTab]] = {
 def draw_model(name: str) -> None:
     """By its name or id."""
     try:
-        model = model_queries.model(name)
+        model = model_queries.read_model(name)
     except NotFoundError as error:
-        _back()
+        _draw_back_link()
         show_error(error)
         return
-    aliases = model_queries.aliases(model["model_id"])
+    aliases = model_queries.list_aliases(model["model_id"])
     if model["newest"] is None:
-        _back()
-        st.title(plain(model["name"]), anchor=False)
+        _draw_back_link()
+        st.title(escape_markdown(model["name"]), anchor=False)
         st.markdown("All its versions were deleted. Register a run as its next version.")
         return
-    subject = Shown(model, _version(model), aliases)
+    subject = ModelPage(model, _choose_version(model), aliases)
     _draw_head(subject)
-    tabs = {key: Tab(title, _drawing(draw, subject)) for key, (title, draw) in TABS.items()}
-    tab, place = open_tab(tabs, "model-tabs", subject={"model": model["name"]})
+    tabs = {key: Tab(title, _bind_tab(draw, subject)) for key, (title, draw) in TABS.items()}
+    tab, place = draw_tab_bar(tabs, "model-tabs", subject={"model": model["name"]})
     with place:
         tab.draw()
-    if not asked_tab():
-        draw_last("model", model["model_id"])
+    if not get_linked_tab():
+        draw_recent_activity("model", model["model_id"])
 
 
-def _drawing(draw: DrawTab, subject: Shown) -> Callable[[], None]:
-    return lambda: draw(client(), subject.model, subject.version)
+def _bind_tab(draw: DrawTab, subject: ModelPage) -> Callable[[], None]:
+    return lambda: draw(get_client(), subject.model, subject.version)
 
 
-def _version(model: ModelLine) -> ModelVersion:
+def _choose_version(model: ModelSummary) -> ModelVersion:
     """That of the link, else that in production, else the newest."""
     number = model["production"] or model["newest"]
     asked = st.query_params.get(VERSION, "")
     try:
-        return model_queries.version(f"{model['name']}@{asked or number}")
+        return model_queries.read_version(f"{model['name']}@{asked or number}")
     except NotFoundError as error:
         show_error(error)
-        return model_queries.version(f"{model['name']}@{number}")
+        return model_queries.read_version(f"{model['name']}@{number}")
 
 
-def _back() -> None:
+def _draw_back_link() -> None:
     if st.button("All models", type="tertiary", icon=":material/arrow_back:", key="models-back"):
         st.switch_page("pages/registry/models.py")
 
 
-def _draw_head(subject: Shown) -> None:
+def _draw_head(subject: ModelPage) -> None:
     model, version, aliases = subject
     reference = f"{model['name']}@{version['version']}"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(plain(reference), anchor=False, width="content")
-        _draw_next(subject)
+        st.title(escape_markdown(reference), anchor=False, width="content")
+        _draw_next_step(subject)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        _back()
+        _draw_back_link()
         own = [entry["alias"] for entry in aliases if entry["version"] == version["version"]]
-        badges = " ".join(f":green-badge[:material/sell: {plain(alias)}]" for alias in own)
-        figure = headline(model_queries.measured(reference)) or "not evaluated yet"
+        badges = " ".join(f":green-badge[:material/sell: {escape_markdown(alias)}]" for alias in own)
+        figure = format_headline(model_queries.find_headline_evaluation(reference)) or "not evaluated yet"
         count = formatting.plural(model["versions"], "version")
-        st.markdown(f"{badges} :gray[{plain(figure)} · {count}]", width="content")
+        st.markdown(f"{badges} :gray[{escape_markdown(figure)} · {count}]", width="content")
     if version["notes"]:
-        st.caption(plain(version["notes"]))
+        st.caption(escape_markdown(version["notes"]))
 
 
-def _draw_next(subject: Shown) -> None:
+def _draw_next_step(subject: ModelPage) -> None:
     """The likeliest next step."""
     model, version, _ = subject
-    if st.query_params.get(LINK) == "gate" or not may("work"):
+    if st.query_params.get(LINK) == "gate" or not has_right("work"):
         return
     if model["production"] == version["version"]:
         if st.button("Evaluate it", icon=":material/fact_check:", key="model-evaluate"):

@@ -9,16 +9,22 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.registry import model_queries
-from pages.registry.model import draw_model, headline
+from pages.registry.model import draw_model, format_headline
 from pages.shared import cached_queries, display, layout
-from pages.shared.deployment import REGISTERING, asked_rows, draw_fields, draw_waiting, improve_query
-from pages.shared.job_progress import show_alive, show_ended
-from pages.shared.session import client, guarded, may, owns_machine, plain
+from pages.shared.deployment import (
+    REGISTERING,
+    build_improve_query,
+    draw_fields,
+    draw_pending_improvements,
+    read_linked_rows,
+)
+from pages.shared.job_progress import show_active_jobs, show_failed_jobs
+from pages.shared.session import escape_markdown, get_client, has_right, is_machine_owner, show_errors
 from store.core import formatting
 from store.core.errors import NotFoundError
 from store.core.job_kinds import ALIVE
-from store.core.model_schemas import ModelLine
-from store.http.schemas import registered_sentence
+from store.core.model_schemas import ModelSummary
+from store.http.schemas import describe_registration
 from store.jobs import job_queue
 from store.registry import model_versions
 
@@ -27,30 +33,32 @@ TABLE = "models-table"
 BAD_ENDS = 3
 
 
-def draw() -> None:
+def draw_models() -> None:
     st.title("Which version is in production?", anchor=False)
-    draw_waiting()
-    alive = _draw_registering()
-    total, listed = _page()
+    draw_pending_improvements()
+    alive = _draw_registrations()
+    total, listed = _read_page()
     searched = bool(st.session_state.get("models-search"))
     if not total and not searched and not alive:
         st.markdown(
             "There is no registered model yet. Register what a run left, and it gets a number that never"
             " changes, aliases such as **production**, a gate before each of them, and a model card."
         )
-    if may("work"):
+    if has_right("work"):
         with st.expander("Register a model", icon=":material/add:", expanded=not total and not alive):
             _draw_register()
     if total or searched:
         _draw_list(total, listed)
 
 
-def _page() -> tuple[int, list[ModelLine]]:
+def _read_page() -> tuple[int, list[ModelSummary]]:
     search = (st.session_state.get("models-search") or "").strip()
-    return layout.page_of("models-page", PAGE, lambda offset: model_queries.models(search, PAGE, offset))
+    return layout.read_page(
+        "models-page", PAGE, lambda offset: model_queries.list_models(search, PAGE, offset)
+    )
 
 
-def _draw_list(total: int, listed: list[ModelLine]) -> None:
+def _draw_list(total: int, listed: list[ModelSummary]) -> None:
     st.text_input(
         "Search", key="models-search", type="search", live="300ms", icon=":material/search:",
         placeholder="Search models by name", label_visibility="collapsed",
@@ -58,37 +66,39 @@ def _draw_list(total: int, listed: list[ModelLine]) -> None:
     if not total:
         st.caption("No model is called like that.")
         return
-    rows = asked_rows()
+    rows = read_linked_rows()
     if rows:
         st.info(
             "Which model are these rows for? Choose it, and its form has them.", icon=":material/autorenew:"
         )
     for line in listed:
-        link = improve_query(line["name"], **rows) if rows else {"model": line["name"]}
-        layout.draw_link("pages/registry/models.py", line["name"], link, _summary(line), _badge(line))
+        link = build_improve_query(line["name"], **rows) if rows else {"model": line["name"]}
+        layout.draw_link(
+            "pages/registry/models.py", line["name"], link, _format_summary(line), _format_badge(line)
+        )
     pages = -(-total // PAGE)
     if pages > 1:
         st.pagination(pages, key="models-page")
         st.caption(f"{len(listed)} of {formatting.plural(total, 'model')}, newest first")
 
 
-def _badge(line: ModelLine) -> str:
+def _format_badge(line: ModelSummary) -> str:
     if line["production"] is None:
         return ":gray-badge[Nothing in production]"
     return f":green-badge[:material/verified: Production: version {line['production']}]"
 
 
-def _summary(line: ModelLine) -> str:
+def _format_summary(line: ModelSummary) -> str:
     """Versions, and the headline figure of the one in production, or of the newest."""
     parts = [formatting.plural(line["versions"], "version")]
     number = line["production"] or line["newest"]
     if number is not None:
-        figure = headline(model_queries.measured(f"{line['name']}@{number}"))
+        figure = format_headline(model_queries.find_headline_evaluation(f"{line['name']}@{number}"))
         whose = "production" if line["production"] else "the newest"
         parts.append(f"{whose}: {figure}" if figure else f"{whose} was not evaluated yet")
     if line["newest_at"]:
-        parts.append(f"newest {display.ago(line['newest_at'])}")
-    return plain(" · ".join(parts))
+        parts.append(f"newest {display.format_ago(line['newest_at'])}")
+    return escape_markdown(" · ".join(parts))
 
 
 # -- registering ------------------------------------------------------------------------------------
@@ -96,7 +106,7 @@ def _summary(line: ModelLine) -> str:
 
 def _draw_register() -> None:
     what: str | None = "A run"
-    if owns_machine():
+    if is_machine_owner():
         what = st.segmented_control(
             "What", ["A run", "A folder"], default="A run", key="models-what", label_visibility="collapsed"
         )
@@ -108,7 +118,7 @@ def _draw_register() -> None:
         base = st.text_input("Base model of an adapter", key="models-base", placeholder="owner/name")
         draw_fields({"path": (path or "").strip(), "base": (base or "").strip()}, "models-folder")
         return
-    finished = cached_queries.runs("", ("finished",), 200, 0)
+    finished = cached_queries.list_runs("", ("finished",), 200, 0)
     if not finished:
         st.markdown("No run has finished yet.")
         st.page_link("pages/training/launch.py", label="Launch one", icon=":material/rocket_launch:")
@@ -118,27 +128,27 @@ def _draw_register() -> None:
     draw_fields({"run": run_id or ""}, "models-register")
 
 
-def _draw_registering() -> bool:
-    listed = model_queries.registering()
+def _draw_registrations() -> bool:
+    listed = model_queries.list_registrations()
     alive = [job["job_id"] for job in listed if job["status"] in ALIVE]
     if alive:
-        show_alive(model_queries.registering, alive, "registering")
-    show_ended([job for job in listed if job["job_id"] not in alive], "registering", BAD_ENDS)
-    _show_registered()
+        show_active_jobs(model_queries.list_registrations, alive, "registering")
+    show_failed_jobs([job for job in listed if job["job_id"] not in alive], "registering", BAD_ENDS)
+    _show_registration_result()
     return bool(alive)
 
 
-def _show_registered() -> None:
+def _show_registration_result() -> None:
     """What the registering that this session asked for last came to: which version, new or there before."""
     asked = st.session_state.get(REGISTERING)
-    job = next(iter(job_queue.with_ids(client(), [asked])), None) if asked else None
+    job = next(iter(job_queue.with_ids(get_client(), [asked])), None) if asked else None
     if job is None or job["status"] != "finished":
         return
     try:
-        version = model_versions.registered_by(client(), job["job_id"])
+        version = model_versions.registered_by(get_client(), job["job_id"])
     except NotFoundError:
         return
-    st.success(plain(registered_sentence(version, job)), icon=":material/deployed_code:")
+    st.success(escape_markdown(describe_registration(version, job)), icon=":material/deployed_code:")
 
 
 # Models: which version is in production, and may the next one take its place?
@@ -151,11 +161,11 @@ LINK = "model"
 
 def main() -> None:
     name = st.query_params.get(LINK, "")
-    with guarded():
+    with show_errors():
         if name:
             draw_model(name)
         else:
-            draw()
+            draw_models()
 
 
 main()

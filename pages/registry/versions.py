@@ -11,9 +11,9 @@ import streamlit as st
 
 from pages.registry import model_queries
 from pages.shared import display, layout, palette
-from pages.shared.session import act, may, plain
+from pages.shared.session import escape_markdown, has_right, send_command
 from store.core import formatting
-from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, VersionSummary
 from store.http.client import Client
 from store.registry.schemas import AliasMove, Lineage, LineageKind, LineageNode
 
@@ -28,59 +28,59 @@ ARROWS = {
 }
 
 
-def draw_versions(_: Client, model: ModelLine, version: ModelVersion) -> None:
+def draw_versions(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """Aliases first: they are what is served."""
     _draw_aliases(model)
     _draw_table(model, version)
     _draw_moves(model)
-    if may("work"):
+    if has_right("work"):
         _draw_delete(model, version)
 
 
-def _draw_aliases(model: ModelLine) -> None:
-    aliases = model_queries.aliases(model["model_id"])
+def _draw_aliases(model: ModelSummary) -> None:
+    aliases = model_queries.list_aliases(model["model_id"])
     if not aliases:
         st.caption("No version has an alias yet. Take one to production by its gate.")
     for alias in aliases:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"**{plain(alias['alias'])}** is version {alias['version']}"
-                f" :gray[· {display.ago(alias['moved_at'])}]",
+                f"**{escape_markdown(alias['alias'])}** is version {alias['version']}"
+                f" :gray[· {display.format_ago(alias['moved_at'])}]",
                 width="stretch",
             )
-            if may("work"):
-                _draw_back(model, alias)
+            if has_right("work"):
+                _draw_rollback(model, alias)
 
 
-def _draw_back(model: ModelLine, alias: AliasNow) -> None:
+def _draw_rollback(model: ModelSummary, alias: AliasState) -> None:
     """Back to the version before, and the alias taken away; each with its reason."""
     name, key = alias["alias"], f"{model['model_id']}-{alias['alias']}"
-    earlier = model_queries.before(model["model_id"], name)
+    earlier = model_queries.find_previous_version(model["model_id"], name)
     seen = {"version": alias["version"]}
     if earlier is not None:
         with st.popover(f"Back to version {earlier}", icon=":material/undo:", key=f"back-{key}"):
             why = st.text_input("Why", f"Back from version {alias['version']}.", key=f"back-why-{key}")
             if st.button(f"Back to version {earlier}", type="primary", key=f"back-go-{key}"):
                 body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
-                if act("move_back", body, f"Version {earlier} is {name} again.") is not None:
+                if send_command("move_back", body, f"Version {earlier} is {name} again.") is not None:
                     st.rerun()
     with st.popover("Remove", icon=":material/label_off:", key=f"remove-{key}"):
         why = st.text_input("Why", key=f"remove-why-{key}")
         if st.button(f"Let no version be {name}", key=f"remove-go-{key}"):
             body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
-            if act("remove_alias", body, f"No version is {name} any more.") is not None:
+            if send_command("remove_alias", body, f"No version is {name} any more.") is not None:
                 st.rerun()
 
 
-def _draw_table(model: ModelLine, version: ModelVersion) -> None:
-    total, listed = layout.page_of(
-        "versions-page", PAGE, lambda offset: model_queries.listed(model["model_id"], PAGE, offset)
+def _draw_table(model: ModelSummary, version: ModelVersion) -> None:
+    total, listed = layout.read_page(
+        "versions-page", PAGE, lambda offset: model_queries.list_versions(model["model_id"], PAGE, offset)
     )
     numbers = [line["version"] for line in listed]
     st.dataframe(
-        [_line(line, version) for line in listed],
+        [_build_row(line, version) for line in listed],
         hide_index=True,
-        on_select=lambda: _picked(numbers),
+        on_select=lambda: _handle_selection(numbers),
         selection_mode="single-row",
         key=TABLE,
         column_config={
@@ -95,19 +95,19 @@ def _draw_table(model: ModelLine, version: ModelVersion) -> None:
     st.caption(f"{counted or formatting.plural(total, 'version')}, newest first. A click on a line shows it.")
 
 
-def _line(line: VersionLine, chosen: ModelVersion) -> dict[str, object]:
+def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
     return {
         "Version": f"{line['version']}{' (shown)' if line['version'] == chosen['version'] else ''}",
         "Aliases": line["aliases"],
-        "From": origin(line),
+        "From": format_origin(line),
         "Kind": "adapter" if line["adapter"] else "whole model",
-        "Size": display.size(line["bytes"] or 0),
+        "Size": display.format_size(line["bytes"] or 0),
         "By": line["created_by_name"],
-        "When": display.ago(line["created_at"]),
+        "When": display.format_ago(line["created_at"]),
     }
 
 
-def origin(line: VersionLine | ModelVersion) -> str:
+def format_origin(line: VersionSummary | ModelVersion) -> str:
     """ "run Sums", "run Sums, best checkpoint (the run was deleted)", "a folder"."""
     source = line["source"]
     if source["kind"] == "folder":
@@ -116,44 +116,44 @@ def origin(line: VersionLine | ModelVersion) -> str:
     return f"run {source['run_name']}{which}"
 
 
-def _picked(numbers: list[int]) -> None:
+def _handle_selection(numbers: list[int]) -> None:
     if rows := st.session_state[TABLE]["selection"]["rows"]:
         st.query_params["version"] = str(numbers[rows[0]])
 
 
-def _draw_moves(model: ModelLine) -> None:
-    moves = model_queries.moves(model["model_id"])
+def _draw_moves(model: ModelSummary) -> None:
+    moves = model_queries.list_alias_moves(model["model_id"])
     if not moves:
         return
     st.markdown("**Who moved what**")
     for move in moves[:MOVES]:
-        st.markdown(_move_line(move))
+        st.markdown(_format_move(move))
     if len(moves) > MOVES:
         with st.expander(f"{len(moves) - MOVES} earlier moves"):
             for move in moves[MOVES:]:
-                st.markdown(_move_line(move))
+                st.markdown(_format_move(move))
 
 
-def _move_line(move: AliasMove) -> str:
+def _format_move(move: AliasMove) -> str:
     way = f"version {move['to_version']}" if move["to_version"] is not None else "no version"
     before = f", before it {move['from_version']}" if move["from_version"] is not None else ""
     over = " though the gate was not passed" if move["kind"] == "overridden" else ""
     return (
-        f"{ARROWS[move['kind']]} **{plain(move['alias'])}**: {way}{before}{over}"
-        f" :gray[· {plain(move['moved_by_name'])}, {display.ago(move['moved_at'])}]  \n"
-        f":gray[{plain(' '.join(move['reason'].split()))}]"
+        f"{ARROWS[move['kind']]} **{escape_markdown(move['alias'])}**: {way}{before}{over}"
+        f" :gray[· {escape_markdown(move['moved_by_name'])}, {display.format_ago(move['moved_at'])}]  \n"
+        f":gray[{escape_markdown(' '.join(move['reason'].split()))}]"
     )
 
 
-def _draw_delete(model: ModelLine, version: ModelVersion) -> None:
+def _draw_delete(model: ModelSummary, version: ModelVersion) -> None:
     number = version["version"]
-    if any(alias["version"] == number for alias in model_queries.aliases(model["model_id"])):
+    if any(alias["version"] == number for alias in model_queries.list_aliases(model["model_id"])):
         return
     with st.popover(f"Delete version {number}", icon=":material/delete:", key="version-delete"):
         st.markdown("Its files go for good. Its number is never given again.")
         if st.button("Delete for good", type="primary", key="version-delete-sure"):
             body = {"version": f"{model['name']}@{number}"}
-            if act("delete_version", body, f"Version {number} is deleted.") is not None:
+            if send_command("delete_version", body, f"Version {number} is deleted.") is not None:
                 st.query_params.pop("version", None)
                 st.rerun()
 
@@ -186,7 +186,7 @@ PAGES: dict[LineageKind, tuple[str, str]] = {
     "evaluation": ("pages/evaluation/evaluations.py", "evaluation"),
     "round": ("pages/rating/rating.py", "round"),
 }
-OLDER: dict[LineageKind, tuple[str, str]] = {
+LEGACY_PAGES: dict[LineageKind, tuple[str, str]] = {
     "evaluation": ("evaluation", "evaluations"),
     "round": ("rating round", "rating rounds"),
     "move": ("move of an alias", "moves of aliases"),
@@ -197,15 +197,15 @@ STYLE = """<style>
 </style>"""
 
 
-def draw_lineage(_: Client, model: ModelLine, version: ModelVersion) -> None:
+def draw_lineage(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """The graph, then everything in it with a link to its page."""
-    graph = model_queries.lineage(f"{model['name']}@{version['version']}")
+    graph = model_queries.read_lineage(f"{model['name']}@{version['version']}")
     st.html(STYLE)
     with st.container(key="lineage-graph"):
-        st.graphviz_chart(dot(graph, dark=st.context.theme.type == "dark"), width="stretch")
+        st.graphviz_chart(render_dot(graph, dark=st.context.theme.type == "dark"), width="stretch")
     for kind, count in graph["left_out"].items():
-        st.caption(f"1 older {OLDER[kind][0]} isn't shown." if count == 1 else
-                   f"{count:,} older {OLDER[kind][1]} aren't shown.")  # fmt: skip
+        st.caption(f"1 older {LEGACY_PAGES[kind][0]} isn't shown." if count == 1 else
+                   f"{count:,} older {LEGACY_PAGES[kind][1]} aren't shown.")  # fmt: skip
     with st.expander("As a list", expanded=True, icon=":material/format_list_bulleted:"):
         for node in graph["nodes"]:
             _draw_node(node, graph)
@@ -223,14 +223,16 @@ def _draw_node(node: LineageNode, graph: Lineage) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                 st.markdown(f"{icon} {name}", width="content")
                 st.page_link(
-                    page[0], label=f"**{plain(node['title'])}**", query_params={page[1]: node["subject_id"]}
+                    page[0],
+                    label=f"**{escape_markdown(node['title'])}**",
+                    query_params={page[1]: node["subject_id"]},
                 )
         else:
-            st.markdown(f"{icon} {name} **{plain(node['title'])}**{gone}")
-        st.caption(plain(" · ".join(part for part in (node["detail"], how) if part)))
+            st.markdown(f"{icon} {name} **{escape_markdown(node['title'])}**{gone}")
+        st.caption(escape_markdown(" · ".join(part for part in (node["detail"], how) if part)))
 
 
-def dot(graph: Lineage, *, dark: bool = False) -> str:
+def render_dot(graph: Lineage, *, dark: bool = False) -> str:
     """The graph in Graphviz's language; whatever names hold, it stays a name."""
     ink = "#e8eaed" if dark else "#20262b"
     fill = "#1d2429" if dark else "#ffffff"
@@ -243,7 +245,7 @@ def dot(graph: Lineage, *, dark: bool = False) -> str:
     ]
     ids = {node["node_id"]: f"n{place}" for place, node in enumerate(graph["nodes"])}
     for node in graph["nodes"]:
-        label = "\n".join(_wrapped(node["title"], 2) + _wrapped(node["detail"], 2))
+        label = "\n".join(_wrap(node["title"], 2) + _wrap(node["detail"], 2))
         style = ' style="rounded,filled,dashed"' if node["gone"] else ""
         width = 2 if node["title"] == graph["reference"] else 1
         lines.append(
@@ -251,11 +253,11 @@ def dot(graph: Lineage, *, dark: bool = False) -> str:
             f' color="{COLORS[node["kind"]]}" penwidth={width}{style}];'
         )
     for edge in graph["edges"]:
-        words = json.dumps("\n".join(_wrapped(edge["words"], 3)), ensure_ascii=False)
+        words = json.dumps("\n".join(_wrap(edge["words"], 3)), ensure_ascii=False)
         lines.append(f"{ids[edge['source']]} -> {ids[edge['target']]} [label={words}];")
     return "\n".join([*lines, "}"])
 
 
-def _wrapped(text: str, most: int) -> list[str]:
+def _wrap(text: str, most: int) -> list[str]:
     lines = textwrap.wrap(text.replace("\\", "/"), WIDTH) or [""]
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: WIDTH - 1] + "…"]

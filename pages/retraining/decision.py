@@ -11,15 +11,15 @@ import streamlit as st
 from pages.retraining import retraining_queries
 from pages.shared import display, palette
 from pages.shared.deployment import CHECK_ANSWERS, IMPROVEMENT, draw_check, draw_evaluations, draw_title
-from pages.shared.session import act, guarded, may, plain
+from pages.shared.session import escape_markdown, has_right, send_command, show_errors
 from store.core import formatting
 from store.core.errors import NotFoundError
 from store.core.figure_schemas import Estimate, Figure
 from store.core.metric_table import METRICS
-from store.core.model_schemas import ModelLine
+from store.core.model_schemas import ModelSummary
 from store.registry.schemas import CheckAnswer, CheckReport, GateReport
 from store.retraining import improvement_text
-from store.retraining.improvement_text import may_be_slips
+from store.retraining.improvement_text import can_be_leakage
 from store.retraining.schemas import Improvement
 
 POWER = (1.960 + 0.842) / 1.960  # of a normal: 95% intervals that clear a limit in 80 of 100 cases
@@ -45,50 +45,50 @@ STYLE = """<style>
 </style>"""
 
 
-def in_shares(check: CheckReport) -> bool:
+def is_share_metric(check: CheckReport) -> bool:
     """Whether it is of a share, which is written in points."""
     return check["unit"].startswith("share")
 
 
-def change_words(change: Estimate, *, shares: bool) -> str:
+def describe_change(change: Estimate, *, shares: bool) -> str:
     """ "1.2 points better (0.4 worse to 2.8 better, n 300)"; of a share in points."""
     times, unit = (100.0, "point") if shares else (1.0, "")
     value, low, high = change["value"], change["low"], change["high"]
     if low is None or high is None:
         why = change.get("why") or "no interval"
-        return f"{_sided(times * value, 2, unit)} ({why}, n {change['n']:,})"
-    places = formatting.decimals(times * low, times * high)
-    ends = f"{_sided(times * low, places)} to {_sided(times * high, places)}"
+        return f"{_format_signed(times * value, 2, unit)} ({why}, n {change['n']:,})"
+    places = formatting.compute_decimals(times * low, times * high)
+    ends = f"{_format_signed(times * low, places)} to {_format_signed(times * high, places)}"
     if (low < 0) == (high < 0):
         near, far = sorted((abs(times * low), abs(times * high)))
-        ends = formatting.interval(near, far, places)
-    return f"{_sided(times * value, places, unit)} ({ends}, n {change['n']:,})"
+        ends = formatting.format_interval(near, far, places)
+    return f"{_format_signed(times * value, places, unit)} ({ends}, n {change['n']:,})"
 
 
-def _sided(value: float, places: int, unit: str = "") -> str:
-    size = formatting.number(abs(value), places)
+def _format_signed(value: float, places: int, unit: str = "") -> str:
+    size = formatting.format_number(abs(value), places)
     many = f" {unit}{'' if size == '1' else 's'}" if unit else ""
     if not size.strip("0.,"):
         return f"{size}{many}"
     return f"{size}{many} {'better' if value > 0 else 'worse'}"
 
 
-def rows_needed(change: Estimate, limit: float | None) -> int | None:
+def estimate_rows_needed(change: Estimate, limit: float | None) -> int | None:
     """About how many rows would show in 80 of 100 cases that two equally good versions are as good, by the
     width of this interval; None where that can't be said."""
     low, high = change["low"], change["high"]
     if low is None or high is None or not limit or high <= low:
         return None
     half_width = (high - low) / 2
-    return int(formatting.significant(change["n"] * (POWER * half_width / abs(limit)) ** 2))
+    return int(formatting.round_significant(change["n"] * (POWER * half_width / abs(limit)) ** 2))
 
 
-def needed_words(check: CheckReport) -> str:
+def describe_rows_needed(check: CheckReport) -> str:
     """What would tell where it can't be told; empty where nothing can be said of it, or where it is
     repeats that keep it open: more rows would not help."""
-    if check["answer"] != "cant_tell" or check["value"] is None or may_be_slips(check):
+    if check["answer"] != "cant_tell" or check["value"] is None or can_be_leakage(check):
         return ""
-    rows = rows_needed(check["value"], check["limit"])
+    rows = estimate_rows_needed(check["value"], check["limit"])
     if rows is None or rows <= check["value"]["n"]:
         return ""
     return (
@@ -97,7 +97,7 @@ def needed_words(check: CheckReport) -> str:
     )
 
 
-def change_picture(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:
+def render_change(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:
     """The picture; words beside it say the same, so that it is hidden from who hears the page."""
     low, high = change["low"], change["high"]
     if low is None or high is None:
@@ -116,11 +116,11 @@ def change_picture(change: Estimate, limit: float | None, answer: CheckAnswer, *
         f"<div aria-hidden='true'><div class='tb-reach'>{bad}<div class='zero' style='left: {at(0.0)}'></div>"
         f"<div class='reach' style='{reach}'></div>"
         f"<div class='dot' style='left: {at(change['value'])}; background: {color}'></div></div>"
-        f"<div class='tb-note'>{_key(limit, shares=shares)}</div></div>"
+        f"<div class='tb-note'>{_render_key(limit, shares=shares)}</div></div>"
     )
 
 
-def _key(limit: float | None, *, shares: bool) -> str:
+def _render_key(limit: float | None, *, shares: bool) -> str:
     """What line and hatching are."""
     dashed = "Dashed: no change"
     if limit is None:
@@ -129,7 +129,9 @@ def _key(limit: float | None, *, shares: bool) -> str:
     return f"{dashed}. Hatched: {f'more than {size} worse' if limit else 'worse'}."
 
 
-HEADLINES: dict[improvement_text.How, tuple[str, str, str]] = {  # {by}: "more than 2 points worse"
+HEADLINES: dict[
+    improvement_text.ImprovementOutcome, tuple[str, str, str]
+] = {  # {by}: "more than 2 points worse"
     "better": (
         *("green", "verified"),
         "Surely better than the one in use, on the old rows and on the new ones",
@@ -145,24 +147,24 @@ HEADLINES: dict[improvement_text.How, tuple[str, str, str]] = {  # {by}: "more t
 }
 
 
-def draw_decision(model: ModelLine, improvement: Improvement) -> None:
+def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
     """The card."""
     own = improvement["facts"]["gate"]
     with st.container(border=True, key="improve-decision"):
-        color, icon, words = HEADLINES[improvement_text.how(own)]
-        by = improvement_text.worse_by(own)
-        st.markdown(f"#### :{color}[:material/{icon}:] {plain(words.format(by=by))}")
-        st.caption(plain(own["sentence"]))
+        color, icon, words = HEADLINES[improvement_text.classify_outcome(own)]
+        by = improvement_text.format_margin(own)
+        st.markdown(f"#### :{color}[:material/{icon}:] {escape_markdown(words.format(by=by))}")
+        st.caption(escape_markdown(own["sentence"]))
         _draw_sides(improvement, own)
         alias_report = _draw_alias_gate(improvement)
         if improvement["state"] == "deciding":
             _draw_serving(model, improvement)
-            if may("work"):
+            if has_right("work"):
                 _draw_buttons(improvement, own, alias_report)
             else:
                 st.caption("A member promotes it or declines.")
         elif improvement["ended_at"] is not None:
-            _draw_ended(improvement)
+            _draw_outcome(improvement)
 
 
 def _draw_sides(improvement: Improvement, own: GateReport) -> None:
@@ -175,10 +177,10 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
                 draw_title(check)
                 _draw_figures(improvement, own, check)
                 if check["value"] is None:
-                    st.caption(plain(check["sentence"]))
+                    st.caption(escape_markdown(check["sentence"]))
                 if check is checks[-1]:
                     _draw_judges(improvement)
-                if more := needed_words(check):
+                if more := describe_rows_needed(check):
                     st.caption(f":material/lightbulb: {more}")
                 draw_evaluations(check)
 
@@ -188,7 +190,7 @@ def _draw_judges(improvement: Improvement) -> None:
     rows = improvement["facts"].get("rows")
     if rows is None or "again" not in rows or not rows["again"]["rows"]:
         return
-    st.markdown(f":material/history: Judged by **{improvement_text.judges(rows)}**")
+    st.markdown(f":material/history: Judged by **{improvement_text.describe_judging_rows(rows)}**")
     if set(rows["again"]["times"]) != {"0"}:
         st.caption(improvement_text.FLATTERED)
 
@@ -197,15 +199,15 @@ def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport)
     """A line for each version, then the change and where it lies beside what is allowed."""
     names = (own["reference"], check["other"] or own["holder"] or "")
     metric = improvement["config"].get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
-    lines, shares = [], in_shares(check)
+    lines, shares = [], is_share_metric(check)
     for name, evaluation_id in zip(names, check["evaluations"], strict=False):
-        figure = _figure(evaluation_id, metric)
+        figure = _find_figure(evaluation_id, metric)
         if figure is not None:
-            lines.append(figure_line(name, figure, new=name == own["reference"]))
+            lines.append(format_figure_line(name, figure, new=name == own["reference"]))
     picture = ""
     if check["value"] is not None:
-        picture = change_picture(check["value"], check["limit"], check["answer"], shares=shares)
-        words = change_words(check["value"], shares=shares)
+        picture = render_change(check["value"], check["limit"], check["answer"], shares=shares)
+        words = describe_change(check["value"], shares=shares)
         lines.append(
             f"<div class='tb-side tb-change'><span>Change</span><span>{html.escape(words)}</span></div>"
         )
@@ -213,26 +215,26 @@ def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport)
         st.html("".join(lines) + picture)
 
 
-def _figure(evaluation_id: str, metric: str) -> Figure | None:
+def _find_figure(evaluation_id: str, metric: str) -> Figure | None:
     try:
-        figures = retraining_queries.evaluation(evaluation_id)["figures"]
+        figures = retraining_queries.read_evaluation(evaluation_id)["figures"]
     except NotFoundError:
         return None
     named = (figure for figure in figures if figure["metric"] == f"eval/{metric}")
     return next(named, None) or next(iter(figures), None)
 
 
-def figure_line(name: str, figure: Figure, *, new: bool) -> str:
+def format_figure_line(name: str, figure: Figure, *, new: bool) -> str:
     """ "trec@4, new    accuracy 91.2% (87 to 94, n 300)"."""
     key = figure["metric"].removeprefix("eval/")
     title = METRICS[key].title if key in METRICS else key
     return (
         f"<div class='tb-side'><span><b>{html.escape(name)}</b> {'new' if new else 'in use'}</span>"
-        f"<span>{html.escape(f'{title} {figure_words(figure)}')}</span></div>"
+        f"<span>{html.escape(f'{title} {format_figure(figure)}')}</span></div>"
     )
 
 
-def figure_words(figure: Figure) -> str:
+def format_figure(figure: Figure) -> str:
     """ "91.2% (87.0 to 94.1, n 300)"."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None:
@@ -240,10 +242,10 @@ def figure_words(figure: Figure) -> str:
     shares = list(figure["bounds"]) == [0.0, 1.0]
     times, unit = (100.0, "%") if shares else (1.0, "")
     if low is None or high is None:
-        return f"{formatting.alone(times * value)}{unit} (no interval, n {figure['n']:,})"
-    places = formatting.decimals(times * low, times * high)
-    bounds = formatting.interval(times * low, times * high, places)
-    return f"{formatting.number(times * value, places)}{unit} ({bounds}, n {figure['n']:,})"
+        return f"{formatting.format_point_value(times * value)}{unit} (no interval, n {figure['n']:,})"
+    places = formatting.compute_decimals(times * low, times * high)
+    bounds = formatting.format_interval(times * low, times * high, places)
+    return f"{formatting.format_number(times * value, places)}{unit} ({bounds}, n {figure['n']:,})"
 
 
 # -- the alias, and who serves it -------------------------------------------------------------------
@@ -254,9 +256,9 @@ def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
     reference, alias = improvement["facts"].get("version"), improvement["alias"]
     if reference is None or improvement["state"] != "deciding":
         return None
-    with guarded():
-        report = retraining_queries.alias_gate(reference, alias)
-        st.markdown(f"**The gate of {plain(alias)}** {CHECK_ANSWERS[report['answer']]}")
+    with show_errors():
+        report = retraining_queries.check_alias_gate(reference, alias)
+        st.markdown(f"**The gate of {escape_markdown(alias)}** {CHECK_ANSWERS[report['answer']]}")
         if not report["checks"]:
             st.caption("It has no checks of its own. An admin sets them on the tab Gate.")
             return report
@@ -266,20 +268,24 @@ def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
     return None
 
 
-def _draw_serving(model: ModelLine, improvement: Improvement) -> None:
+def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
     subject = f"{model['name']}@{improvement['alias']}"
     names = [
         seen["name"]
-        for seen in retraining_queries.endpoints()
+        for seen in retraining_queries.list_endpoints()
         if seen["wanted"] == "running" and subject in str(seen["settings"])
     ]
     if not names:
-        st.caption(f":material/dns: No endpoint serves {plain(subject)} now: nobody sees the change at once.")
+        st.caption(
+            f":material/dns: No endpoint serves {escape_markdown(subject)} now: nobody sees the"
+            " change at once."
+        )
         return
     listed = ", ".join(names)
     verb = "serves" if len(names) == 1 else "serve"
     st.caption(
-        f":material/dns: {plain(listed)} {verb} {plain(subject)}. Promoted, the new version is brought up"
+        f":material/dns: {escape_markdown(listed)} {verb} {escape_markdown(subject)}. Promoted,"
+        " the new version is brought up"
         " beside the old one and takes over once it answers; answers under way are finished. If it can't be"
         " brought up, nothing changes, and the page Endpoints says why."
     )
@@ -302,7 +308,7 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
             _decide(improvement, reason, promote=True)
         if st.button("Decline", icon=":material/do_not_disturb_on:", key="improve-decline"):
             _decide(improvement, reason, promote=False)
-        if not passed and may("govern"):
+        if not passed and has_right("govern"):
             with st.popover("Promote all the same", icon=":material/gavel:", key="improve-override"):
                 st.markdown(
                     "The checks are not passed. As an admin you may promote it all the same; your reason is"
@@ -310,7 +316,7 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
                 )
                 if st.button(f"Make it {alias} all the same", key="improve-override-sure"):
                     _decide(improvement, reason, promote=True, override=True)
-    if not passed and not may("govern"):
+    if not passed and not has_right("govern"):
         st.caption("What is not passed an admin alone may promote, with a reason.")
 
 
@@ -323,19 +329,20 @@ def _decide(improvement: Improvement, reason: str | None, *, promote: bool, over
     }
     reference = improvement["facts"].get("version", "It")
     done = f"{reference} is {improvement['alias']} now." if promote else f"{reference} is declined."
-    if act("decide_improvement", body, done) is not None:
+    if send_command("decide_improvement", body, done) is not None:
         st.query_params[IMPROVEMENT] = improvement["improvement_id"]  # it stays in sight once it has ended
         st.rerun()
 
 
-def _draw_ended(improvement: Improvement) -> None:
+def _draw_outcome(improvement: Improvement) -> None:
     icon = (
         ":green[:material/verified:]"
         if improvement["state"] == "promoted"
         else ":material/do_not_disturb_on:"
     )
-    by, when = improvement["ended_by_name"] or "somebody", display.ago(improvement["ended_at"])
+    by, when = improvement["ended_by_name"] or "somebody", display.format_ago(improvement["ended_at"])
     note = f" “{improvement['note']}”" if improvement["note"] else ""
     st.markdown(
-        f"{icon} {improvement_text.STATES[improvement['state']].title} by {plain(by)} {when}.{plain(note)}"
+        f"{icon} {improvement_text.STATES[improvement['state']].title} by {escape_markdown(by)}"
+        f" {when}.{escape_markdown(note)}"
     )

@@ -8,21 +8,36 @@ import streamlit as st
 
 from pages.retraining import retraining_queries
 from pages.retraining.decision import draw_decision
-from pages.retraining.steps import Around, draw_chain, job_ids, reached, round_of, steps
+from pages.retraining.steps import (
+    ImprovementContext,
+    build_steps,
+    draw_chain,
+    find_round_id,
+    get_current_state,
+    list_job_ids,
+)
 from pages.shared import cached_queries, display, palette
 from pages.shared.meters import STYLE
-from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from pages.shared.session import (
+    escape_markdown,
+    has_right,
+    live,
+    redraw,
+    send_command,
+    show_errors,
+    watch_engine,
+)
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
-from store.core.model_schemas import ModelLine
+from store.core.model_schemas import ModelSummary
 from store.data.schemas import Dataset
 from store.retraining import improvement_text
 from store.retraining.improvement_text import (
-    again_sentence,
-    all_random,
-    random_sentence,
-    redacted_sentence,
-    slipping_sentence,
+    describe_draw,
+    describe_leakage,
+    describe_redaction,
+    describe_reuse,
+    is_all_random,
 )
 from store.retraining.schemas import (
     AT_WORK,
@@ -30,7 +45,7 @@ from store.retraining.schemas import (
     GatheredRows,
     Improvement,
     ImprovementFacts,
-    RowRepeating,
+    RepeatedRow,
 )
 
 CHOSEN_ROWS = (
@@ -47,7 +62,7 @@ EARLIER_ROWS = (
 )
 EXCERPT = 200  # characters, as of skipped rows
 DRAWN = 10  # rows that stand beside what they repeat
-GONE = "gone by now"
+MISSING = "gone by now"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
 .tb-fate div {height: 100%; min-width: 3px}
@@ -62,85 +77,87 @@ def draw_fate(improvement: Improvement) -> None:
     if rows is None:
         return
     if improvement["state"] == "waiting":  # none of them is trained on yet
-        _draw_left_out(rows)
+        _draw_excluded_rows(rows)
         return
-    st.html(STYLE + BAR + bar_html(rows))
-    for note in notes(rows):
+    st.html(STYLE + BAR + render_bar(rows))
+    for note in list_training_notes(rows):
         st.caption(note)
-    _draw_left_out(rows)
-    _draw_repeating(rows, improvement["facts"])
-    _draw_again(rows)
+    _draw_excluded_rows(rows)
+    _draw_repeated_rows(rows, improvement["facts"])
+    _draw_reused_rows(rows)
     if rows["held_out_random"]:
-        st.caption(f"The new rows that judge were {random_sentence(rows)}.")
-        if not all_random(rows):
+        st.caption(f"The new rows that judge were {describe_draw(rows)}.")
+        if not is_all_random(rows):
             st.warning(EARLIER_ROWS, icon=":material/info:")
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
 
 
-def _draw_left_out(rows: GatheredRows) -> None:
+def _draw_excluded_rows(rows: GatheredRows) -> None:
     """Each reason with its count."""
     if rows["left_out"]:
-        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
+        with st.expander(
+            f"Why {plural(count_excluded_rows(rows), 'row')} stayed out", icon=":material/block:"
+        ):
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
-                st.markdown(f"- **{count:,}** {plain(reason)}")
+                st.markdown(f"- **{count:,}** {escape_markdown(reason)}")
 
 
-def _draw_repeating(rows: GatheredRows, facts: ImprovementFacts) -> None:
+def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
     """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
     dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"]["checks"] if "gate" in facts else []
-    if sentence := slipping_sentence(rows, checks[0] if checks else None):
+    if sentence := describe_leakage(rows, checks[0] if checks else None):
         st.caption(f":material/content_copy: {sentence}")
     repeating = rows.get("repeating", [])
     if not repeating or dataset_id is None:
         return
     with st.expander(f"{plural(rows['repeats'], 'row')} beside what they repeat", icon=":material/compare:"):
-        with guarded():
+        with show_errors():
             for row in repeating[:DRAWN]:
-                _draw_beside(row, dataset_id)
+                _draw_row_pair(row, dataset_id)
         if rows["repeats"] > DRAWN:
             st.caption(f"The first {DRAWN} are drawn.")
 
 
-def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
+def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
     """The beginning of a row that stayed out, and of the row that judges."""
-    skipped = cached_queries.skipped_at(dataset_id, row["line"])
-    new = GONE if skipped is None else skipped["excerpt"]
+    skipped = cached_queries.find_skipped_row(dataset_id, row["line"])
+    new = MISSING if skipped is None else skipped["excerpt"]
     other = next(
-        (each for each in cached_queries.datasets() if each["fingerprint"] == row["fingerprint"]), None
+        (each for each in cached_queries.list_datasets() if each["fingerprint"] == row["fingerprint"]), None
     )
-    judging, place = GONE, f"Row {row['row_id']:,}"
+    judging, place = MISSING, f"Row {row['row_id']:,}"
     if other is not None:
-        judging = _shortened(cached_queries.dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
+        judging = _shorten(cached_queries.read_dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
         place = f"Row {row['row_id']:,} of {other['name']}, which judges"
     with st.container(border=True):
-        st.caption(plain(row["reason"].capitalize()))
+        st.caption(escape_markdown(row["reason"].capitalize()))
         for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
             with column:
-                st.markdown(f"**{plain(title)}**")
-                st.markdown(plain(text))
+                st.markdown(f"**{escape_markdown(title)}**")
+                st.markdown(escape_markdown(text))
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
-def _draw_again(rows: GatheredRows) -> None:
+def _draw_reused_rows(rows: GatheredRows) -> None:
     """Rows that judged earlier improvements and judge again, and why others don't."""
-    if sentence := again_sentence(rows):
+    if sentence := describe_reuse(rows):
         st.caption(f":material/history: {sentence}")
     left = rows["again"]["left_out"] if "again" in rows else {}
     if left:
         some = plural(sum(left.values()), "earlier row")
         with st.expander(f"Why {some} no longer judge", icon=":material/history_off:"):
             for reason, count in left.items():
-                st.markdown(f"- **{count:,}** {plain(reason)}")
+                st.markdown(f"- **{count:,}** {escape_markdown(reason)}")
 
 
-def notes(rows: GatheredRows) -> list[str]:
+def list_training_notes(rows: GatheredRows) -> list[str]:
     """What is to be known of those that train."""
-    lines = [sentence] if (sentence := redacted_sentence(rows)) else []
+    lines = [sentence] if (sentence := describe_redaction(rows)) else []
     if rows["only_train"]:
         ask = "asks" if rows["only_train"] == 1 else "ask"
         lines.append(
@@ -152,17 +169,17 @@ def notes(rows: GatheredRows) -> list[str]:
     return lines
 
 
-def left_out(rows: GatheredRows) -> int:
+def count_excluded_rows(rows: GatheredRows) -> int:
     """How many of them."""
     return sum(rows["left_out"].values())
 
 
-def bar_html(rows: GatheredRows) -> str:
+def render_bar(rows: GatheredRows) -> str:
     """The bar and its key."""
     parts = (
         (rows["train"], "to train on", palette.TRAIN),
         (rows["held_out"], "to judge by, never trained on", palette.VALIDATION),
-        (left_out(rows), "left out", palette.BASE),
+        (count_excluded_rows(rows), "left out", palette.BASE),
     )
     cells = "".join(f"<div style='flex: {n}; background: {color}'></div>" for n, _, color in parts if n)
     keys = "".join(
@@ -187,37 +204,41 @@ BADGES = {
 }
 
 
-def draw_improvement(model: ModelLine, improvement: Improvement) -> None:
+def draw_improvement(model: ModelSummary, improvement: Improvement) -> None:
     """The whole of it; drawn anew by itself while something works on it."""
     with st.container(border=True, key="improvement"):
         _draw_head(model, improvement)
         moves = improvement["state"] in AT_WORK and improvement["state"] != "deciding"
         live("2s" if moves else None)(_draw_chain)(model, improvement["improvement_id"], improvement["state"])
         if improvement["state"] in RESUMED:
-            _draw_trouble(improvement)
+            _draw_failure(improvement)
         draw_fate(improvement)
     if "gate" in improvement["facts"] and improvement["state"] != "measuring":  # else it is measured anew
         draw_decision(model, improvement)
 
 
-def badge(improvement: Improvement) -> str:
+def format_badge(improvement: Improvement) -> str:
     """How it stands, in a word."""
     state = improvement["state"]
     return f":{BADGES.get(state, 'blue')}-badge[{improvement_text.STATES[state].title}]"
 
 
-def _draw_head(model: ModelLine, improvement: Improvement) -> None:
+def _draw_head(model: ModelSummary, improvement: Improvement) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"#### {plain(improvement['name'])}", width="stretch")
-        st.markdown(badge(improvement), width="content")
+        st.markdown(f"#### {escape_markdown(improvement['name'])}", width="stretch")
+        st.markdown(format_badge(improvement), width="content")
         stops = improvement["state"] in (*AT_WORK, *RESUMED) and improvement["state"] != "deciding"
-        if stops and may("work"):
+        if stops and has_right("work"):
             _draw_stop(improvement)
     who = "the schedule" if improvement["scheduled"] else improvement["begun_by_name"]
     holder = improvement["facts"].get("holder")
     whose = f"in place of {holder} as {improvement['alias']}" if holder else f"for {improvement['alias']}"
-    moved = improvement_text.moved_sentence(improvement)
-    st.caption(plain(f"Begun by {who} {display.ago(improvement['begun_at'])}, {whose}. {moved}".strip()))
+    moved = improvement_text.describe_moved_alias(improvement)
+    st.caption(
+        escape_markdown(
+            f"Begun by {who} {display.format_ago(improvement['begun_at'])}, {whose}. {moved}".strip()
+        )
+    )
 
 
 def _draw_stop(improvement: Improvement) -> None:
@@ -226,61 +247,61 @@ def _draw_stop(improvement: Improvement) -> None:
         st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
         if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
             body = {"improvement": improvement["improvement_id"]}
-            if act("stop_improvement", body, "It is stopped.") is not None:
+            if send_command("stop_improvement", body, "It is stopped.") is not None:
                 st.rerun()
 
 
-def _draw_chain(model: ModelLine, improvement_id: str, drawn: str) -> None:
-    with guarded():
+def _draw_chain(model: ModelSummary, improvement_id: str, drawn: str) -> None:
+    with show_errors():
         watch_engine()
-        improvement = retraining_queries.improvement(improvement_id)
+        improvement = retraining_queries.read_improvement(improvement_id)
         if improvement["state"] != drawn:
             redraw()
-        draw_chain(steps(improvement, around(model, improvement)))
+        draw_chain(build_steps(improvement, read_context(model, improvement)))
 
 
-def around(model: ModelLine, improvement: Improvement) -> Around:
+def read_context(model: ModelSummary, improvement: Improvement) -> ImprovementContext:
     """What it names, where that is still there."""
     facts = improvement["facts"]
-    listed = retraining_queries.jobs_by_id(job_ids(improvement))
-    round_id, round = round_of(improvement), None
+    listed = retraining_queries.list_jobs_by_id(list_job_ids(improvement))
+    round_id, round = find_round_id(improvement), None
     if round_id:
         try:
-            round = retraining_queries.round_line(round_id)
+            round = retraining_queries.read_round(round_id)
         except NotFoundError:
             round = None
-    return Around(
+    return ImprovementContext(
         model["name"],
         round,
-        _dataset(facts.get("rows_dataset_id")),
-        _dataset(facts.get("dataset_id")),
+        _find_dataset(facts.get("rows_dataset_id")),
+        _find_dataset(facts.get("dataset_id")),
         {job["job_id"]: job for job in listed},
     )
 
 
-def _dataset(dataset_id: str | None) -> Dataset | None:
+def _find_dataset(dataset_id: str | None) -> Dataset | None:
     try:
-        return cached_queries.dataset(dataset_id) if dataset_id else None
+        return cached_queries.read_dataset(dataset_id) if dataset_id else None
     except NotFoundError:
         return None
 
 
-def _draw_trouble(improvement: Improvement) -> None:
+def _draw_failure(improvement: Improvement) -> None:
     """Why it failed or waits, what to do, and the way on from the very step."""
     trouble = improvement["trouble"]
     message = trouble["message"] if trouble else "It failed, and left no word of why."
-    fix = f"  \n{plain(trouble['fix'])}" if trouble and trouble.get("fix") else ""
+    fix = f"  \n{escape_markdown(trouble['fix'])}" if trouble and trouble.get("fix") else ""
     if improvement["state"] == "waiting":
-        st.warning(f"{plain(message)}{fix}", icon=":material/hourglass_empty:")
+        st.warning(f"{escape_markdown(message)}{fix}", icon=":material/hourglass_empty:")
     else:
-        st.error(f"{plain(message)}{fix}", icon=":material/error:")
-    if not may("work"):
+        st.error(f"{escape_markdown(message)}{fix}", icon=":material/error:")
+    if not has_right("work"):
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Go on from here", type="primary", icon=":material/resume:", key="improve-resume"):
             body = {"improvement": improvement["improvement_id"]}
-            if act("resume_improvement", body, "It goes on.") is not None:
+            if send_command("resume_improvement", body, "It goes on.") is not None:
                 st.rerun()
         if improvement["state"] == "failed" and "rows" in improvement["facts"]:
-            title = improvement_text.STATES[reached(improvement)].step
+            title = improvement_text.STATES[get_current_state(improvement)].step
             st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

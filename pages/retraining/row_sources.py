@@ -12,21 +12,26 @@ import streamlit as st
 from pages.data.slices import draw_slice_choice
 from pages.retraining import retraining_queries
 from pages.shared import cached_queries
-from pages.shared.deployment import DATASET, FEEDBACK, ROUND, models_of
-from pages.shared.session import current_person, plain
+from pages.shared.deployment import DATASET, FEEDBACK, ROUND, list_settings_models
+from pages.shared.session import escape_markdown, get_current_person
 from store.core.formatting import plural
-from store.core.model_schemas import ModelLine
-from store.core.rating_schemas import RoundLine
-from store.monitoring.feedback import Returned
+from store.core.model_schemas import ModelSummary
+from store.core.rating_schemas import RoundSummary
+from store.monitoring.feedback import FeedbackTotals
 from store.rating.templates import PROTOCOL_TITLES
-from store.retraining.schemas import RESUMED, AskedRowSource, Improvement
+from store.retraining.schemas import RESUMED, Improvement, RowSourceDocument
 
 KINDS = {
     FEEDBACK: ":material/feedback: What people said of answers",
     ROUND: ":material/rate_review: A rating round",
     DATASET: ":material/dataset: Rows of a data set",
 }
-TEACHING = ("correction", "label", "pairwise", "rank")  # protocols that say what a better answer is
+TRAINABLE_PROTOCOLS = (
+    "correction",
+    "label",
+    "pairwise",
+    "rank",
+)  # protocols that say what a better answer is
 UNSUCCESSFUL = (*RESUMED, "stopped")
 TEXTS_STAY = (
     "Their texts stay in the new rows, also once the log of requests is deleted; what was redacted stays a"
@@ -35,19 +40,19 @@ TEXTS_STAY = (
 
 
 @dataclass(frozen=True)
-class ChosenRows:
+class RowSourceSelection:
     """Sources as `ImproveConfig.rows` has them, and about how many rows they have (None: can't be said)."""
 
-    sources: list[AskedRowSource]
+    sources: list[RowSourceDocument]
     rows: int | None
 
 
 def draw_sources(
-    model: ModelLine, past: Sequence[Improvement], key: str, *, feedback_alone: bool
-) -> ChosenRows:
+    model: ModelSummary, past: Sequence[Improvement], key: str, *, feedback_alone: bool
+) -> RowSourceSelection:
     """The choice, and the fields of what is chosen."""
-    kinds = [FEEDBACK] if feedback_alone else _kinds(key)
-    chosen: list[AskedRowSource] = []
+    kinds = [FEEDBACK] if feedback_alone else _choose_kinds(key)
+    chosen: list[RowSourceDocument] = []
     counts: list[int | None] = []
     draws = {
         FEEDBACK: lambda: _draw_feedback(model, past, key, windowed=not feedback_alone),
@@ -60,10 +65,10 @@ def draw_sources(
             chosen.append(source)
             counts.append(rows)
     known_rows = None if None in counts else sum(count or 0 for count in counts)
-    return ChosenRows(chosen, known_rows)
+    return RowSourceSelection(chosen, known_rows)
 
 
-def _kinds(key: str) -> list[str]:
+def _choose_kinds(key: str) -> list[str]:
     """The kinds that are chosen: at first those of the link."""
     name = f"{key}-kinds"
     if name not in st.session_state:
@@ -78,28 +83,28 @@ def _kinds(key: str) -> list[str]:
 # -- feedback ---------------------------------------------------------------------------------------
 
 
-def serving(model: ModelLine) -> dict[str, str]:
+def list_serving_endpoints(model: ModelSummary) -> dict[str, str]:
     """Endpoints that serve a version of the model: id -> name."""
     return {
         seen["endpoint_id"]: seen["name"]
-        for seen in retraining_queries.endpoints()
-        if model["name"] in models_of(seen["settings"])
+        for seen in retraining_queries.list_endpoints()
+        if model["name"] in list_settings_models(seen["settings"])
     }
 
 
-def last_begun(past: Sequence[Improvement]) -> datetime | None:
+def find_last_begun(past: Sequence[Improvement]) -> datetime | None:
     """When rows were last taken: of improvements that came to something."""
     return max((line["begun_at"] for line in past if line["state"] not in UNSUCCESSFUL), default=None)
 
 
 def _draw_feedback(
-    model: ModelLine, past: Sequence[Improvement], key: str, *, windowed: bool
-) -> tuple[AskedRowSource | None, int | None]:
-    since = last_begun(past) if windowed else None
-    everything = {line["endpoint_id"]: line for line in retraining_queries.returned(model["name"], None)}
-    names = serving(model) | {
+    model: ModelSummary, past: Sequence[Improvement], key: str, *, windowed: bool
+) -> tuple[RowSourceDocument | None, int | None]:
+    since = find_last_begun(past) if windowed else None
+    everything = {line["endpoint_id"]: line for line in retraining_queries.list_returned(model["name"], None)}
+    names = list_serving_endpoints(model) | {
         seen["endpoint_id"]: seen["name"]
-        for seen in retraining_queries.endpoints()
+        for seen in retraining_queries.list_endpoints()
         if seen["endpoint_id"] in everything
     }
     if not names:
@@ -107,16 +112,16 @@ def _draw_feedback(
         st.page_link("pages/serving/endpoints.py", label="Serve it", icon=":material/dns:",
                      query_params={"serve": f"{model['name']}@production"})  # fmt: skip
         return None, None
-    endpoint_id = _endpoint(names, everything, key)
-    start = _start(since, key) if since is not None else None
-    lines = {line["endpoint_id"]: line for line in retraining_queries.returned(model["name"], start)}
+    endpoint_id = _choose_endpoint(names, everything, key)
+    start = _choose_start(since, key) if since is not None else None
+    lines = {line["endpoint_id"]: line for line in retraining_queries.list_returned(model["name"], start)}
     line = lines.get(endpoint_id)
-    st.markdown(counted(line, names[endpoint_id], start))
+    st.markdown(describe_counts(line, names[endpoint_id], start))
     st.caption(TEXTS_STAY)
-    source: AskedRowSource = {"source": "feedback", "endpoint": endpoint_id}
+    source: RowSourceDocument = {"source": "feedback", "endpoint": endpoint_id}
     if start is not None:
         source["start"] = start.isoformat()
-    if alert := _alert(endpoint_id, key):
+    if alert := _choose_alert(endpoint_id, key):
         source["alert"] = alert
     if line and line["groups"]:
         group = st.selectbox("Of this group", ["", *line["groups"]], key=f"{key}-group",
@@ -127,7 +132,7 @@ def _draw_feedback(
     return source, None if narrowed else (line["with_texts"] if line else 0)
 
 
-def _endpoint(names: Mapping[str, str], everything: Mapping[str, Returned], key: str) -> str:
+def _choose_endpoint(names: Mapping[str, str], everything: Mapping[str, FeedbackTotals], key: str) -> str:
     """By the link, else the one to which most came back."""
     asked = st.query_params.get(FEEDBACK, "")
     by_name = next((own for own, name in names.items() if name == asked), asked)
@@ -142,7 +147,7 @@ def _endpoint(names: Mapping[str, str], everything: Mapping[str, Returned], key:
     )
 
 
-def _start(since: datetime, key: str) -> datetime | None:
+def _choose_start(since: datetime, key: str) -> datetime | None:
     day = f"{since:%d %b, %H:%M} UTC"
     words = {"new": f"Since the last improvement ({day})", "all": "All that ever came"}
     chosen = st.segmented_control(
@@ -152,11 +157,14 @@ def _start(since: datetime, key: str) -> datetime | None:
     return since if chosen == "new" else None
 
 
-def counted(line: Returned | None, name: str, start: datetime | None) -> str:
+def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | None) -> str:
     """How much came back, from whom, and how much of it can be used."""
     if line is None:
         when = " since the last improvement" if start else ""
-        return f":material/inbox: Nobody has corrected or labelled an answer of **{plain(name)}**{when}."
+        return (
+            ":material/inbox: Nobody has corrected or labelled an answer of"
+            f" **{escape_markdown(name)}**{when}."
+        )
     kinds = [
         plural(count, noun)
         for count, noun in ((line["corrections"], "correction"), (line["labels"], "label"))
@@ -169,13 +177,13 @@ def counted(line: Returned | None, name: str, start: datetime | None) -> str:
         f"{line['with_texts']:,} of {plural(line['requests'], 'request')} have their texts, {lost:,} have"
         " none in the log"
     )  # fmt: skip
-    return f":material/inbox: **{' and '.join(kinds)}** by {plain(people)}: {texts}."
+    return f":material/inbox: **{' and '.join(kinds)}** by {escape_markdown(people)}: {texts}."
 
 
-def _alert(endpoint_id: str, key: str) -> str:
+def _choose_alert(endpoint_id: str, key: str) -> str:
     """The alert of the link, as long as it is of this endpoint and not taken out."""
     asked = st.query_params.get("alert", "")
-    if not asked or asked not in retraining_queries.alert_ids(endpoint_id):
+    if not asked or asked not in retraining_queries.list_alert_ids(endpoint_id):
         return ""
     only = st.checkbox("Only of the requests behind the alert", value=True, key=f"{key}-alert")
     return asked if only else ""
@@ -184,11 +192,11 @@ def _alert(endpoint_id: str, key: str) -> str:
 # -- rounds and data sets ---------------------------------------------------------------------------
 
 
-def _draw_round(key: str) -> tuple[AskedRowSource | None, int | None]:
+def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
     rounds = {
         round["round_id"]: round
-        for round in retraining_queries.rounds()
-        if round["protocol"] in TEACHING and not round["config"].get("several_labels")
+        for round in retraining_queries.list_rounds()
+        if round["protocol"] in TRAINABLE_PROTOCOLS and not round["config"].get("several_labels")
     }
     if not rounds:
         st.caption("There is no round in which people correct, label or compare answers.")
@@ -200,12 +208,12 @@ def _draw_round(key: str) -> tuple[AskedRowSource | None, int | None]:
         format_func=lambda own: f"{rounds[own]['name']} · {PROTOCOL_TITLES[rounds[own]['protocol']]}",
     )  # fmt: skip
     round = rounds[str(chosen)]
-    st.markdown(f":material/rate_review: {_rated(round)}")
+    st.markdown(f":material/rate_review: {_format_rated_count(round)}")
     rated = None if round["state"] == "open" else int(round["rated"] - round["extra"])
     return {"source": "round", "round": round["round_id"]}, rated
 
 
-def _rated(round: RoundLine) -> str:
+def _format_rated_count(round: RoundSummary) -> str:
     rated, people = (
         round["rated"] - round["extra"],
         plural(round["raters"], "person").replace("persons", "people"),
@@ -216,8 +224,8 @@ def _rated(round: RoundLine) -> str:
     )
 
 
-def _draw_dataset(key: str) -> tuple[AskedRowSource | None, int | None]:
-    datasets = {dataset["dataset_id"]: dataset for dataset in cached_queries.datasets()}
+def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
+    datasets = {dataset["dataset_id"]: dataset for dataset in cached_queries.list_datasets()}
     if not datasets:
         st.caption("There is no data set yet.")
         return None, None
@@ -232,20 +240,20 @@ def _draw_dataset(key: str) -> tuple[AskedRowSource | None, int | None]:
             format_func=lambda own: f"{datasets[own]['name']} · {plural(datasets[own]['row_count'], 'row')}",
         )
     )
-    _ask_slice(chosen, key)
+    _select_slice(chosen, key)
     where = draw_slice_choice(chosen, f"{key}-slice")
-    source: AskedRowSource = {"source": "dataset", "dataset": chosen}
+    source: RowSourceDocument = {"source": "dataset", "dataset": chosen}
     if where is not None:
         source["where"] = where.model_dump(mode="json")
     return source, None if where is not None else datasets[chosen]["row_count"]
 
 
-def _ask_slice(dataset_id: str, key: str) -> None:
+def _select_slice(dataset_id: str, key: str) -> None:
     """The slice of the link, chosen once."""
     name, asked = f"{key}-slice.{dataset_id}", st.query_params.get("slice", "")
     if not asked or name in st.session_state:
         return
-    slices = cached_queries.slices(dataset_id, current_person()["person_id"])
+    slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
     own = next((line["slice_id"] for line in slices if asked in (line["slice_id"], line["name"])), None)
     if own is not None:
         st.session_state[name] = own

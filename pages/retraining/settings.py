@@ -13,33 +13,38 @@ import streamlit as st
 from pages.retraining import retraining_queries
 from pages.retraining.row_sources import draw_sources
 from pages.shared import cached_queries, display, meters, run_queries
-from pages.shared.session import act, client, may, plain
+from pages.shared.session import escape_markdown, get_client, has_right, send_command
 from store.core.errors import NotFoundError, TunebenchError
-from store.core.formatting import epochs, plural, setting
-from store.core.metric_table import METRICS, SHARE, compared_by, offered
-from store.core.model_schemas import ModelLine
-from store.retraining.config import MOST_MARGIN, ImproveSchedule
-from store.retraining.schemas import AskedSchedule, AskedSettings, Improvement, ImprovementSchedule
+from store.core.formatting import format_epochs, format_setting, plural
+from store.core.metric_table import METRICS, SHARE, choose_comparison_metric, list_offered_metrics
+from store.core.model_schemas import ModelSummary
+from store.retraining.config import MAX_MARGIN, ImproveSchedule
+from store.retraining.schemas import (
+    Improvement,
+    ImprovementSchedule,
+    ImprovementScheduleRequest,
+    ImprovementSettings,
+)
 from store.runs.schemas import Run
 from store.training.methods import METHODS
 
 Problems = Mapping[str, str]  # field -> what is wrong with it
-MOST_RUNS = 100
+MAX_RUNS = 100
 OTHER_RUN = (
     ":material/info: The version in use comes from another run, which may have trained on old rows that judge"
     " here. That favours it: where the new version does worse on the old rows, that tells nothing."
 )
-MEASURED = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
+MEASURED_METRICS = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
 
 
 def draw_settings(
-    model: ModelLine, key: str, problems: Problems, before: AskedSchedule | None
-) -> AskedSettings:
+    model: ModelSummary, key: str, problems: Problems, before: ImprovementScheduleRequest | None
+) -> ImprovementSettings:
     """The fields; `before`: what was set last."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        alias = _alias(model, key, before)
-        run = _run_of(model, alias)
-        chosen = _config(run, key, before)
+        alias = _choose_alias(model, key, before)
+        run = _find_source_run(model, alias)
+        chosen = _choose_config_run(run, key, before)
     draw_problem(problems, "alias")
     draw_problem(problems, "run")
     if run is None:
@@ -47,11 +52,11 @@ def draw_settings(
     if chosen is None:
         st.error("No run has finished whose config could be launched.", icon=":material/error:")
     else:
-        st.caption(f":material/tune: {plain(config_line(chosen))}")
+        st.caption(f":material/tune: {escape_markdown(format_config(chosen))}")
         if run is None or chosen["run_id"] != run["run_id"]:
             st.caption(OTHER_RUN)
     with st.container(horizontal=True, vertical_alignment="top"):
-        metric, margin = _metric(chosen or run, key, before)
+        metric, margin = _choose_metric(chosen or run, key, before)
         held_out = st.slider(
             "New rows that judge (%)", 10, 50, round(100 * (before["held_out"] if before else 0.3)), 5,
             key=f"{key}-held", width=300,
@@ -59,7 +64,7 @@ def draw_settings(
         )  # fmt: skip
     for field in ("metric", "margin", "held_out"):
         draw_problem(problems, field)
-    st.caption(margin_words(metric, margin))
+    st.caption(describe_margin(metric, margin))
     own = "" if chosen is None or (run and chosen["run_id"] == run["run_id"]) else chosen["run_id"]
     return {
         "model": model["name"],
@@ -75,11 +80,11 @@ def draw_problem(problems: Problems, field: str) -> None:
     """What is wrong with a field, right below it."""
     for name, message in problems.items():
         if name.split(".")[0] == field:
-            st.error(plain(message), icon=":material/error:")
+            st.error(escape_markdown(message), icon=":material/error:")
 
 
-def _alias(model: ModelLine, key: str, before: AskedSchedule | None) -> str:
-    aliases = {line["alias"]: line["version"] for line in retraining_queries.aliases(model["model_id"])}
+def _choose_alias(model: ModelSummary, key: str, before: ImprovementScheduleRequest | None) -> str:
+    aliases = {line["alias"]: line["version"] for line in retraining_queries.list_aliases(model["model_id"])}
     listed = sorted(aliases, key=lambda alias: alias != "production")
     first = before["alias"] if before else "production"
     return str(
@@ -94,18 +99,18 @@ def _alias(model: ModelLine, key: str, before: AskedSchedule | None) -> str:
     )
 
 
-def _run_of(model: ModelLine, alias: str) -> Run | None:
+def _find_source_run(model: ModelSummary, alias: str) -> Run | None:
     """The run that the version with the alias came from, where it is still there."""
     try:
-        version = retraining_queries.version(f"{model['name']}@{alias}")
-        return run_queries.run(version["run_id"]) if version["run_id"] else None
+        version = retraining_queries.read_version(f"{model['name']}@{alias}")
+        return run_queries.read_current_run(version["run_id"]) if version["run_id"] else None
     except NotFoundError:
         return None
 
 
-def _config(run: Run | None, key: str, before: AskedSchedule | None) -> Run | None:
+def _choose_config_run(run: Run | None, key: str, before: ImprovementScheduleRequest | None) -> Run | None:
     """Whose config is launched: that of the version's run, or another one's."""
-    listed = {line["run_id"]: line for line in run_queries.newest("", ("finished",), MOST_RUNS)}
+    listed = {line["run_id"]: line for line in run_queries.list_newest_runs("", ("finished",), MAX_RUNS)}
     if run is not None:
         listed = {run["run_id"]: run} | listed
     if not listed:
@@ -119,7 +124,7 @@ def _config(run: Run | None, key: str, before: AskedSchedule | None) -> Run | No
     return listed[str(chosen)]
 
 
-def config_line(run: Run) -> str:
+def format_config(run: Run) -> str:
     """ "LoRA on SmolLM2-135M, learning rate 0.0002, 3 epochs, with the 4,906 rows of trec"."""
     config = run["config"]
     rate = config.get("learning_rate")
@@ -127,17 +132,17 @@ def config_line(run: Run) -> str:
     old = f"together with {plural(rows['train'], 'old row')} of {run['dataset_name']}" if rows else ""
     parts = [
         f"{METHODS[run['method']].title} on {run['model']}",
-        f"learning rate {setting(float(rate))}" if rate else "",
-        epochs(float(config["num_train_epochs"])) if config.get("num_train_epochs") else "",
+        f"learning rate {format_setting(float(rate))}" if rate else "",
+        format_epochs(float(config["num_train_epochs"])) if config.get("num_train_epochs") else "",
         old,
     ]
     return ", ".join(part for part in parts if part)
 
 
-def _metric(run: Run | None, key: str, before: AskedSchedule | None) -> tuple[str, float]:
+def _choose_metric(run: Run | None, key: str, before: ImprovementScheduleRequest | None) -> tuple[str, float]:
     task = str(run["config"].get("task") or "sft") if run else "sft"
-    first = [name for name in offered(task) if name in MEASURED]
-    listed = list(dict.fromkeys([_usual_metric(run, task), *first, *MEASURED]))
+    first = [name for name in list_offered_metrics(task) if name in MEASURED_METRICS]
+    listed = list(dict.fromkeys([_get_default_metric(run, task), *first, *MEASURED_METRICS]))
     was = before["metric"] if before else None
     metric = str(
         st.selectbox(
@@ -151,7 +156,7 @@ def _metric(run: Run | None, key: str, before: AskedSchedule | None) -> tuple[st
     )
     usual = before["margin"] if before and was in ("", metric) else 0.02
     scale = 100.0 if METRICS[metric].bounds == SHARE else 1.0
-    most = scale * MOST_MARGIN if scale == 100 else None
+    most = scale * MAX_MARGIN if scale == 100 else None
     usual = scale * usual if most is None else min(scale * usual, most)
     typed = st.number_input(
         "How much worse is allowed" + (" (points)" if scale == 100 else ""), min_value=0.0,
@@ -161,30 +166,32 @@ def _metric(run: Run | None, key: str, before: AskedSchedule | None) -> tuple[st
     return metric, float(typed or 0.0) / scale
 
 
-def _usual_metric(run: Run | None, task: str) -> str:
+def _get_default_metric(run: Run | None, task: str) -> str:
     format = ""
     if run:
         with suppress(
             NotFoundError
         ):  # its rows were deleted: nothing can be improved, as is said at the launch
-            format = cached_queries.dataset(run["dataset_id"])["format"]
-    return compared_by(task=task, format=format)
+            format = cached_queries.read_dataset(run["dataset_id"])["format"]
+    return choose_comparison_metric(task=task, format=format)
 
 
-def margin_words(metric: str, margin: float) -> str:
+def describe_margin(metric: str, margin: float) -> str:
     """What the margin means in the unit of the metric."""
     described = METRICS[metric]
     if described.bounds == SHARE:
-        size = f"{setting(100 * margin)} points of {described.title}"
-        of_rows = f" ({setting(1000 * margin)} of 1,000 rows)" if described.unit == "share of rows" else ""
+        size = f"{format_setting(100 * margin)} points of {described.title}"
+        of_rows = (
+            f" ({format_setting(1000 * margin)} of 1,000 rows)" if described.unit == "share of rows" else ""
+        )
     else:
-        size, of_rows = f"{setting(margin)} of {described.title} ({described.unit})", ""
+        size, of_rows = f"{format_setting(margin)} of {described.title} ({described.unit})", ""
     if not margin:
         return "Without a margin it has to be surely better, on the old rows too: few improvements are."
     return f"It passes where it is surely not more than {size}{of_rows} worse than the version in use."
 
 
-def seconds_to_train(run: Run, new_rows: int) -> float | None:
+def estimate_training_seconds(run: Run, new_rows: int) -> float | None:
     """What the run took, scaled by the rows that come to it; None where nobody measured it."""
     facts = run["facts"]
     took, rows = facts.get("run_seconds") or facts.get("train_seconds"), facts.get("rows")
@@ -193,77 +200,87 @@ def seconds_to_train(run: Run, new_rows: int) -> float | None:
     return float(took) * (1 + new_rows / rows["train"])
 
 
-def time_words(run: Run | None, new_rows: int | None) -> str:
+def describe_training_time(run: Run | None, new_rows: int | None) -> str:
     """How long the run will take, and what that rests on."""
-    seconds = seconds_to_train(run, new_rows or 0) if run is not None else None
+    seconds = estimate_training_seconds(run, new_rows or 0) if run is not None else None
     if run is None or seconds is None:
         return "How long the run will take is not known: that of its config left no time."
     more = "" if not new_rows else f" for {plural(new_rows, 'new row')} more"
     device = run["facts"].get("device_name") or run["facts"].get("device") or "the same device"
     return (
-        f"The run will take about {display.span(seconds)}{more}, by what “{run['name']}” took on {device};"
+        f"The run will take about {display.format_duration(seconds)}{more}, by what"
+        f" “{run['name']}” took on {device};"
         " measuring both versions comes to that."
     )
 
 
 KEY = "improve-schedule"
 PROBLEMS = f"{KEY}-problems-"  # in the session state, with the name of the model
-A_PERSON = "It gathers, trains and measures by itself. **A person promotes, always.**"
+PERSON_DECIDES_NOTE = "It gathers, trains and measures by itself. **A person promotes, always.**"
 
 
-def draw_schedule(model: ModelLine, past: Sequence[Improvement]) -> None:
+def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
     """How it stands, then the form."""
-    schedule = retraining_queries.schedule(model["model_id"])
+    schedule = retraining_queries.read_schedule(model["model_id"])
     with st.container(border=True, key="improve-schedule"):
         st.markdown("**On a schedule**")
         if schedule is None:
             st.caption(
                 "Off. Switched on, it looks every so often whether people said enough of the answers."
-                f" {A_PERSON}"
+                f" {PERSON_DECIDES_NOTE}"
             )
         else:
-            _draw_standing(model, schedule)
-        if may("work"):
+            _draw_current_schedule(model, schedule)
+        if has_right("work"):
             title = "Change it" if schedule else "Put improvements on a schedule"
             opened = bool(st.session_state.get(PROBLEMS + model["name"]))
             with st.expander(title, icon=":material/event_repeat:", expanded=opened):
                 _draw_form(model, past, schedule["config"] if schedule else None)
 
 
-def _draw_standing(model: ModelLine, schedule: ImprovementSchedule) -> None:
+def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -> None:
     config = schedule["config"]
     least, rows = int(config["least_rows"]), schedule["last_rows"]
-    every = display.span(3600 * float(config["every_hours"]))
-    st.markdown(f"Every {every} it looks for new rows, and begins with {least:,} or more. {A_PERSON}")
+    every = display.format_duration(3600 * float(config["every_hours"]))
+    st.markdown(
+        f"Every {every} it looks for new rows, and begins with {least:,} or more. {PERSON_DECIDES_NOTE}"
+    )
     if rows is None:
         st.caption("It has not looked yet.")
     else:
-        note = f"looked {display.ago(schedule['last_at'])}; {plural(max(0, least - rows), 'row')} to go"
+        note = (
+            f"looked {display.format_ago(schedule['last_at'])}; {plural(max(0, least - rows), 'row')} to go"
+        )
         if rows >= least:
-            note = f"looked {display.ago(schedule['last_at'])}; enough"
+            note = f"looked {display.format_ago(schedule['last_at'])}; enough"
         st.html(
-            meters.grid([
-                meters.meter("New rows", f"{rows:,} of {least:,}", rows / least, note, warn=False)
+            meters.render_grid([
+                meters.render_meter("New rows", f"{rows:,} of {least:,}", rows / least, note, warn=False)
             ], width=16)
         )  # fmt: skip
     if trouble := schedule["trouble"]:
         st.warning(
-            plain(f"{trouble['message']} {trouble.get('fix') or ''}".strip()), icon=":material/warning:"
+            escape_markdown(f"{trouble['message']} {trouble.get('fix') or ''}".strip()),
+            icon=":material/warning:",
         )
     following = ""
     if schedule["last_at"] is not None:
         after = schedule["last_at"] + timedelta(hours=float(config["every_hours"]))
         following = f" Next look {after:%d %b, %H:%M} UTC."
     with st.container(horizontal=True, vertical_alignment="center"):
-        by, when = plain(schedule["set_by_name"]), display.ago(schedule["set_at"])
+        by, when = escape_markdown(schedule["set_by_name"]), display.format_ago(schedule["set_at"])
         st.caption(f"Set by {by} {when}.{following}", width="stretch")
-        if may("work") and st.button("Switch it off", icon=":material/event_busy:", key="improve-unschedule"):
+        if has_right("work") and st.button(
+            "Switch it off", icon=":material/event_busy:", key="improve-unschedule"
+        ):
             body = {"model": model["name"]}
-            if act("unschedule_improvement", body, "The schedule is off.") is not None:
+            if send_command("unschedule_improvement", body, "The schedule is off.") is not None:
                 st.rerun()
 
 
-def _draw_form(model: ModelLine, past: Sequence[Improvement], before: AskedSchedule | None) -> None:
+def _draw_form(
+    model: ModelSummary, past: Sequence[Improvement], before: ImprovementScheduleRequest | None
+) -> None:
     problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     with st.container(horizontal=True):
         every = st.number_input(
@@ -281,13 +298,13 @@ def _draw_form(model: ModelLine, past: Sequence[Improvement], before: AskedSched
     settings = draw_settings(model, KEY, problems, before)
     draw_problem(problems, "")
     if st.button("Save the schedule", icon=":material/event_repeat:", key=f"{KEY}-save"):
-        _save({**settings, "rows": rows.sources, "every_hours": every, "least_rows": least})
+        _save_schedule({**settings, "rows": rows.sources, "every_hours": every, "least_rows": least})
 
 
-def _save(body: AskedSchedule) -> None:
+def _save_schedule(body: ImprovementScheduleRequest) -> None:
     st.session_state.pop(PROBLEMS + body["model"], None)
     try:
-        client().command("schedule_improvement", ImproveSchedule.parse(body).document())
+        get_client().command("schedule_improvement", ImproveSchedule.parse(body).document())
     except TunebenchError as error:
         st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
         st.rerun()

@@ -14,18 +14,18 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import meters, palette
-from pages.shared.job_progress import doing, fraction
+from pages.shared.job_progress import compute_fraction, describe_activity
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.data.schemas import Dataset
-from store.retraining.config import LEAST_ROWS
+from store.retraining.config import MIN_ROWS
 from store.retraining.improvement_text import STATES, STEPS
 from store.retraining.schemas import Improvement, ImprovementState
 
-Standing = Literal["done", "now", "person", "failed", "stopped", "later"]
-STANDINGS: dict[Standing, str] = {
+StepState = Literal["done", "now", "person", "failed", "stopped", "later"]
+STEP_STATE_TITLES: dict[StepState, str] = {
     "done": "done",
     "now": "under way",
     "person": "waits for a person",
@@ -46,7 +46,7 @@ ENDED: tuple[ImprovementState, ...] = ("promoted", "declined")
 
 
 @dataclass(frozen=True)
-class Link:
+class PageLink:
     """A page, and what its link says."""
 
     page: str
@@ -61,40 +61,40 @@ class ChainStep:
     key: ImprovementState
     title: str
     icon: str
-    standing: Standing
+    standing: StepState
     detail: str = ""
-    link: Link | None = None
+    link: PageLink | None = None
     job: Job | None = None
 
 
 @dataclass(frozen=True)
-class Around:
+class ImprovementContext:
     """What an improvement names, where it is still there."""
 
     model: str
-    round: RoundLine | None = None
+    round: RoundSummary | None = None
     rows_dataset: Dataset | None = None
     dataset: Dataset | None = None
     jobs: Mapping[str, Job] = field(default_factory=dict)  # by id
 
 
-def steps(improvement: Improvement, around: Around) -> list[ChainStep]:
+def build_steps(improvement: Improvement, around: ImprovementContext) -> list[ChainStep]:
     """All of them, in their order; without labels where no round was asked."""
-    at, places = reached(improvement), {state: place for place, state in enumerate(STEPS)}
-    asked = [state for state in STEPS if state != "labelling" or round_of(improvement)]
+    at, places = get_current_state(improvement), {state: place for place, state in enumerate(STEPS)}
+    asked = [state for state in STEPS if state != "labelling" or find_round_id(improvement)]
     return [
-        _step(improvement, around, state, _standing(improvement, places[state], places[at]))
+        _build_step(improvement, around, state, _classify_step(improvement, places[state], places[at]))
         for state in asked
     ]
 
 
-def round_of(improvement: Improvement) -> str:
+def find_round_id(improvement: Improvement) -> str:
     """The rating round that it takes rows of; empty where it takes none."""
     sources = improvement["config"].get("rows") or []
     return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
 
 
-def reached(improvement: Improvement) -> ImprovementState:
+def get_current_state(improvement: Improvement) -> ImprovementState:
     """The step at which it is, waits for rows, failed, or was stopped."""
     state = improvement["state"]
     if state in STEPS:
@@ -110,12 +110,12 @@ def reached(improvement: Improvement) -> ImprovementState:
         ("register_job" in facts, "registering"),
         ("run_id" in facts, "training"),
         ("join_job" in facts, "joining"),
-        ("gather_job" in facts or not round_of(improvement), "gathering"),
+        ("gather_job" in facts or not find_round_id(improvement), "gathering"),
     )
     return next((step for there, step in begun if there), "labelling")
 
 
-def _standing(improvement: Improvement, place: int, at: int) -> Standing:
+def _classify_step(improvement: Improvement, place: int, at: int) -> StepState:
     state = improvement["state"]
     if state in ENDED or place < at:
         return "done"
@@ -126,7 +126,9 @@ def _standing(improvement: Improvement, place: int, at: int) -> Standing:
     return "person" if state in ("labelling", "deciding", "waiting") else "now"
 
 
-def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> ChainStep:
+def _build_step(
+    improvement: Improvement, around: ImprovementContext, key: ImprovementState, standing: StepState
+) -> ChainStep:
     title, icon = STATES[key].step, STEP_ICONS[key]
     if standing == "later":
         return ChainStep(key, title, icon, standing)
@@ -135,18 +137,20 @@ def _step(improvement: Improvement, around: Around, key: ImprovementState, stand
         detail = ""  # it says what is under way, and nothing is
     if key == "deciding" and improvement["state"] == "declined":
         icon = "do_not_disturb_on"
-    working = _working(improvement, around, key) if standing == "now" else None
+    working = _find_active_job(improvement, around, key) if standing == "now" else None
     return ChainStep(key, title, icon, standing, detail, link, working)
 
 
-def job_ids(improvement: Improvement) -> tuple[str, ...]:
+def list_job_ids(improvement: Improvement) -> tuple[str, ...]:
     """Of all jobs that it has made."""
     facts = improvement["facts"]
     single = [facts.get(name) for name in ("gather_job", "join_job", "run_id", "register_job")]
     return tuple(str(job_id) for job_id in [*single, *facts.get("evaluation_jobs", [])] if job_id)
 
 
-def _working(improvement: Improvement, around: Around, key: ImprovementState) -> Job | None:
+def _find_active_job(
+    improvement: Improvement, around: ImprovementContext, key: ImprovementState
+) -> Job | None:
     facts = improvement["facts"]
     owned: dict[ImprovementState, Sequence[str | None]] = {
         "gathering": [facts.get("gather_job")],
@@ -162,65 +166,65 @@ def _working(improvement: Improvement, around: Around, key: ImprovementState) ->
 
 # -- what each says ---------------------------------------------------------------------------------
 
-Detail = tuple[str, Link | None]
+Detail = tuple[str, PageLink | None]
 
 
-def _labels(improvement: Improvement, around: Around) -> Detail:
+def _describe_labels(improvement: Improvement, around: ImprovementContext) -> Detail:
     round = around.round
     if round is None:
         return "The round was deleted", None
     query = {"round": round["round_id"]}
     if round["state"] == "open":
         rated = round["rated"] - round["extra"]
-        return f"{rated:,} of {round['wanted']:,} rated", Link("rating/rating", "Label", query)
-    return f"{plural(round['rated'], 'answer')} rated", Link("rating/rating", "The round", query)
+        return f"{rated:,} of {round['wanted']:,} rated", PageLink("rating/rating", "Label", query)
+    return f"{plural(round['rated'], 'answer')} rated", PageLink("rating/rating", "The round", query)
 
 
-def _rows(improvement: Improvement, around: Around) -> Detail:
+def _describe_rows(improvement: Improvement, around: ImprovementContext) -> Detail:
     rows = improvement["facts"].get("rows")
     link = None
     if around.rows_dataset is not None:
         query = {"dataset": around.rows_dataset["dataset_id"]}
-        link = Link("data/data", "The rows", query)
+        link = PageLink("data/data", "The rows", query)
     if rows is None:
         return "Looking through what came back", link
     if improvement["state"] == "waiting":
-        return f"{rows['train'] + rows['held_out']:,} can be used, of {LEAST_ROWS} at least", link
+        return f"{rows['train'] + rows['held_out']:,} can be used, of {MIN_ROWS} at least", link
     again = rows["again"]["rows"] if "again" in rows else 0
     more = f" and {again:,} earlier" if again else ""
     return f"{rows['train']:,} train, {rows['held_out']:,}{more} judge", link
 
 
-def _version(improvement: Improvement, around: Around) -> Detail:
+def _describe_version(improvement: Improvement, around: ImprovementContext) -> Detail:
     rows = improvement["facts"].get("rows")
     if around.dataset is None:
         return "Added to the rows that it knows", None
     new = f", {rows['train']:,} of them new" if rows else ""
     query = {"dataset": around.dataset["dataset_id"]}
-    return f"{plural(around.dataset['row_count'], 'row')}{new}", Link("data/data", "The data", query)
+    return f"{plural(around.dataset['row_count'], 'row')}{new}", PageLink("data/data", "The data", query)
 
 
-def _run(improvement: Improvement, around: Around) -> Detail:
+def _describe_run(improvement: Improvement, around: ImprovementContext) -> Detail:
     run_id = improvement["facts"].get("run_id")
     if run_id is None:
         return "Is about to be launched", None
-    link = Link("runs/run", "The run", {"run": run_id})
+    link = PageLink("runs/run", "The run", {"run": run_id})
     job = around.jobs.get(run_id)
     if job is None:
         return "The run was deleted", None
     return {"queued": "Waits for its turn", "finished": "Trained"}.get(job["status"], job["status"]), link
 
 
-def _registered(improvement: Improvement, around: Around) -> Detail:
+def _describe_registered_model(improvement: Improvement, around: ImprovementContext) -> Detail:
     reference = improvement["facts"].get("version")
     if reference is None:
         return "Copied, with checksums", None
     number = reference.rpartition("@")[2]
     query = {"model": around.model, "version": number, "tab": "versions"}
-    return reference, Link("registry/models", "The version", query)
+    return reference, PageLink("registry/models", "The version", query)
 
 
-def _measured(improvement: Improvement, around: Around) -> Detail:
+def _describe_evaluations(improvement: Improvement, around: ImprovementContext) -> Detail:
     facts = improvement["facts"]
     wanted = facts.get("evaluation_jobs", [])
     if not wanted:
@@ -228,7 +232,7 @@ def _measured(improvement: Improvement, around: Around) -> Detail:
     ended = [job_id for job_id in wanted if _has_ended(around.jobs.get(job_id))]
     link = None
     if ended:
-        link = Link("evaluation/evaluations", "The figures", {"evaluation": ended[0]})
+        link = PageLink("evaluation/evaluations", "The figures", {"evaluation": ended[0]})
     return f"{len(ended)} of {plural(len(wanted), 'evaluation')}", link
 
 
@@ -236,7 +240,7 @@ def _has_ended(job: Job | None) -> bool:
     return job is not None and job["status"] == "finished"
 
 
-def _decision(improvement: Improvement, around: Around) -> Detail:
+def _describe_decision(improvement: Improvement, around: ImprovementContext) -> Detail:
     by = improvement["ended_by_name"] or "somebody"
     words = {
         "promoted": f"{by} said yes",
@@ -247,18 +251,18 @@ def _decision(improvement: Improvement, around: Around) -> Detail:
 
 
 _DETAILS = {
-    "labelling": _labels,
-    "gathering": _rows,
-    "joining": _version,
-    "training": _run,
-    "registering": _registered,
-    "measuring": _measured,
-    "deciding": _decision,
+    "labelling": _describe_labels,
+    "gathering": _describe_rows,
+    "joining": _describe_version,
+    "training": _describe_run,
+    "registering": _describe_registered_model,
+    "measuring": _describe_evaluations,
+    "deciding": _describe_decision,
 }
 
 
 KEY = "improve-chain"
-INKS: dict[Standing, str] = {
+INKS: dict[StepState, str] = {
     "done": palette.GOOD,
     "now": palette.BUSY,
     "person": palette.TRAIN,
@@ -266,7 +270,7 @@ INKS: dict[Standing, str] = {
     "stopped": palette.BASE,
     "later": palette.BASE,
 }
-STANDING_ICONS: dict[Standing, str] = {"done": "check", "failed": "close", "stopped": "stop"}
+STEP_STATE_ICONS: dict[StepState, str] = {"done": "check", "failed": "close", "stopped": "stop"}
 # A line joins each circle with the next: to the right, and on a phone down.
 STYLE = f"""<style>
 .st-key-{KEY} [data-testid="stColumn"] {{position: relative}}
@@ -316,7 +320,7 @@ def draw_chain(steps: list[ChainStep]) -> None:
     with st.container(key=KEY):
         for column, step in zip(st.columns(len(steps), gap="small"), steps, strict=True):
             with column:
-                st.html(step_html(step))
+                st.html(render_step(step))
                 if step.link is not None:
                     st.page_link(
                         f"pages/{step.link.page}.py",
@@ -325,22 +329,22 @@ def draw_chain(steps: list[ChainStep]) -> None:
                     )
 
 
-def step_html(step: ChainStep) -> str:
+def render_step(step: ChainStep) -> str:
     """One step; the circle is decoration, and words say the same."""
-    icon = STANDING_ICONS.get(step.standing, step.icon)
-    stands = "" if step.standing in ("done", "later") else STANDINGS[step.standing]
+    icon = STEP_STATE_ICONS.get(step.standing, step.icon)
+    stands = "" if step.standing in ("done", "later") else STEP_STATE_TITLES[step.standing]
     detail, bar = step.detail, ""
     if step.job is not None:
         counted = f"{detail}. " if step.key == "measuring" else ""  # one of several evaluations is at work
-        detail = counted + doing(step.job)
-        bar = "" if step.job["status"] == "queued" else meters.bar_html(fraction(step.job))
+        detail = counted + describe_activity(step.job)
+        bar = "" if step.job["status"] == "queued" else meters.render_bar(compute_fraction(step.job))
     parts = [
         f"<div class='tb-circle' aria-hidden='true'>{icon}</div>",
         f"<div class='tb-title'>{html.escape(step.title)}</div>",
         f"<div class='tb-stands'>{stands}</div>" if stands else "",
         f"<div class='tb-said'>{html.escape(detail)}{bar}</div>" if detail or bar else "",
     ]
-    title = html.escape(STANDINGS[step.standing])
+    title = html.escape(STEP_STATE_TITLES[step.standing])
     return (
         f"<div class='tb-link-step tb-{step.standing}' style='--ink: {INKS[step.standing]}' title='{title}'>"
         f"{''.join(parts)}</div>"

@@ -11,29 +11,29 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.retraining import retraining_queries
-from pages.retraining.decision import change_words, in_shares
-from pages.retraining.improvement import badge, draw_improvement
-from pages.retraining.row_sources import KINDS, ChosenRows, draw_sources, serving
-from pages.retraining.settings import draw_problem, draw_schedule, draw_settings, time_words
+from pages.retraining.decision import describe_change, is_share_metric
+from pages.retraining.improvement import draw_improvement, format_badge
+from pages.retraining.row_sources import KINDS, RowSourceSelection, draw_sources, list_serving_endpoints
+from pages.retraining.settings import describe_training_time, draw_problem, draw_schedule, draw_settings
 from pages.shared import display, run_queries
-from pages.shared.deployment import IMPROVEMENT, PAGE, improve_query
-from pages.shared.session import client, may, plain, show_error
+from pages.shared.deployment import IMPROVEMENT, PAGE, build_improve_query
+from pages.shared.session import escape_markdown, get_client, has_right, show_error
 from store.core.errors import ConfigError, NotFoundError, TunebenchError
 from store.core.formatting import plural
-from store.core.model_schemas import ModelLine
-from store.retraining.config import LEAST_ROWS, ImproveConfig
+from store.core.model_schemas import ModelSummary
+from store.retraining.config import MIN_ROWS, ImproveConfig
 from store.retraining.improvement_text import ANSWERS, ROWS
-from store.retraining.improvements import MOST
-from store.retraining.schemas import AT_WORK, RESUMED, AskedImprovement, AskedSettings, Improvement
+from store.retraining.improvements import MAX_LISTED
+from store.retraining.schemas import AT_WORK, RESUMED, Improvement, ImprovementRequest, ImprovementSettings
 from store.runs.schemas import Run
-from store.serving.endpoint_text import feedback_example
+from store.serving.endpoint_text import build_feedback_example
 
 KEY = "improve-begin"
 PROBLEMS = f"{KEY}-problems-"  # in the session state, with the name of the model
 AT_FIELDS = ("rows", "alias", "run", "metric", "margin", "held_out", "name")
 
 
-def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
+def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
     """The fields, what it will take, and the button."""
     problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     rows = draw_sources(model, past, KEY, feedback_alone=False)
@@ -43,43 +43,44 @@ def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
         "Name", key=f"{KEY}-name", max_chars=80, placeholder="From the model and the day", width=300
     )
     draw_problem(problems, "name")
-    st.caption(f":material/schedule: {plain(time_words(_run(settings), _trained(rows, settings)))}")
+    time_text = describe_training_time(_find_config_run(settings), _estimate_trained_rows(rows, settings))
+    st.caption(f":material/schedule: {escape_markdown(time_text)}")
     for field, message in problems.items():
         if field.split(".")[0] not in AT_FIELDS:
-            st.error(plain(message), icon=":material/error:")
-    body: AskedImprovement = {**settings, "rows": rows.sources, "name": (name or "").strip()}
+            st.error(escape_markdown(message), icon=":material/error:")
+    body: ImprovementRequest = {**settings, "rows": rows.sources, "name": (name or "").strip()}
     if st.button("Begin the improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
-        _begin(body, rows.rows)
+        _begin_improvement(body, rows.rows)
 
 
-def _trained(rows: ChosenRows, settings: AskedSettings) -> int | None:
+def _estimate_trained_rows(rows: RowSourceSelection, settings: ImprovementSettings) -> int | None:
     return None if rows.rows is None else round(rows.rows * (1 - settings["held_out"]))
 
 
-def _run(settings: AskedSettings) -> Run | None:
+def _find_config_run(settings: ImprovementSettings) -> Run | None:
     try:
         if settings["run"]:
-            return run_queries.run(settings["run"])
-        version = retraining_queries.version(f"{settings['model']}@{settings['alias']}")
-        return run_queries.run(version["run_id"]) if version["run_id"] else None
+            return run_queries.read_current_run(settings["run"])
+        version = retraining_queries.read_version(f"{settings['model']}@{settings['alias']}")
+        return run_queries.read_current_run(version["run_id"]) if version["run_id"] else None
     except NotFoundError:
         return None
 
 
-def _begin(body: AskedImprovement, rows: int | None) -> None:
+def _begin_improvement(body: ImprovementRequest, rows: int | None) -> None:
     """Queue it and lead to it, or keep what is wrong for the next drawing of the form."""
     st.session_state.pop(PROBLEMS + body["model"], None)
     try:
         if not body["rows"]:
             raise ConfigError("Nothing says yet where new rows come from.", field="rows")
-        if rows is not None and rows < LEAST_ROWS:
+        if rows is not None and rows < MIN_ROWS:
             raise ConfigError(
-                f"It takes {LEAST_ROWS} new rows at least, and here are {rows:,}.",
+                f"It takes {MIN_ROWS} new rows at least, and here are {rows:,}.",
                 fix="Have more answers corrected or labelled, or take more sources.",
                 field="rows",
             )
         config = ImproveConfig.parse(body)
-        answer = client().command("begin_improvement", config.document())
+        answer = get_client().command("begin_improvement", config.document())
     except TunebenchError as error:
         st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
         st.rerun()
@@ -93,20 +94,20 @@ def _begin(body: AskedImprovement, rows: int | None) -> None:
 PAGE_ROWS = 10
 
 
-def draw_list(model: ModelLine, listed: Sequence[Improvement]) -> None:
+def draw_list(model: ModelSummary, listed: Sequence[Improvement]) -> None:
     """Newest first."""
-    st.markdown(f"**{plural(len(listed), 'improvement')} of {plain(model['name'])}**")
+    st.markdown(f"**{plural(len(listed), 'improvement')} of {escape_markdown(model['name'])}**")
     pages = -(-len(listed) // PAGE_ROWS)
     slot = st.container(gap="small")
     number = st.pagination(pages, key="improve-page") if pages > 1 else 1
     with slot:
         for improvement in listed[PAGE_ROWS * (number - 1) : PAGE_ROWS * number]:
             _draw_line(model, improvement)
-    if len(listed) == MOST:
-        st.caption(f"The newest {MOST}; `tunebench improvements` lists all of them.")
+    if len(listed) == MAX_LISTED:
+        st.caption(f"The newest {MAX_LISTED}; `tunebench improvements` lists all of them.")
 
 
-def _draw_line(model: ModelLine, improvement: Improvement) -> None:
+def _draw_line(model: ModelSummary, improvement: Improvement) -> None:
     with (
         st.container(border=True, horizontal=True, vertical_alignment="center"),
         st.container(gap=None, width="stretch"),
@@ -114,14 +115,16 @@ def _draw_line(model: ModelLine, improvement: Improvement) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.page_link(
                 PAGE,
-                label=f"**{plain(improvement['name'])}**",
-                query_params=improve_query(model["name"], **{IMPROVEMENT: improvement["improvement_id"]}),
+                label=f"**{escape_markdown(improvement['name'])}**",
+                query_params=build_improve_query(
+                    model["name"], **{IMPROVEMENT: improvement["improvement_id"]}
+                ),
             )
-            st.markdown(badge(improvement), width="content")
-        st.caption(plain(" · ".join(summary(improvement))))
+            st.markdown(format_badge(improvement), width="content")
+        st.caption(escape_markdown(" · ".join(build_summary(improvement))))
 
 
-def summary(improvement: Improvement) -> list[str]:
+def build_summary(improvement: Improvement) -> list[str]:
     """Version, rows, what changed on old and new rows, and whose word it was."""
     facts = improvement["facts"]
     parts = [f"{facts['version']}" if "version" in facts else ""]
@@ -130,15 +133,15 @@ def summary(improvement: Improvement) -> list[str]:
     checks = facts["gate"]["checks"] if "gate" in facts else []
     for rows_meant, check in zip(ROWS, checks, strict=False):
         if check["value"] is not None:
-            words = change_words(check["value"], shares=in_shares(check))
+            words = describe_change(check["value"], shares=is_share_metric(check))
             answer = "" if check["answer"] == "passed" else f", {ANSWERS[check['answer']]}"
             parts.append(f"{rows_meant}: {words}{answer}")
     if improvement["ended_by_name"]:
-        parts.append(f"{improvement['ended_by_name']}, {display.ago(improvement['ended_at'])}")
+        parts.append(f"{improvement['ended_by_name']}, {display.format_ago(improvement['ended_at'])}")
     elif improvement["state"] in RESUMED and improvement["trouble"]:
         parts.append(improvement["trouble"]["message"])
     else:
-        parts.append(f"begun {display.ago(improvement['begun_at'])}")
+        parts.append(f"begun {display.format_ago(improvement['begun_at'])}")
     return [part for part in parts if part]
 
 
@@ -149,12 +152,12 @@ WHAT = (
 )
 
 
-def draw_improve(model: ModelLine) -> None:
+def draw_improve(model: ModelSummary) -> None:
     """The tab."""
-    listed = retraining_queries.of_model(model["model_id"])
+    listed = retraining_queries.list_improvements(model["model_id"])
     if asked := st.query_params.get(IMPROVEMENT, ""):
-        _draw_back(model)
-        chosen = _asked(model, asked)
+        _draw_back_link(model)
+        chosen = _find_linked_improvement(model, asked)
         if chosen is not None:
             draw_improvement(model, chosen)
             return
@@ -162,7 +165,7 @@ def draw_improve(model: ModelLine) -> None:
     waits = next((line for line in listed[:1] if line["state"] == "waiting"), None)
     if (top := current or waits) is not None:
         draw_improvement(model, top)
-    if not retraining_queries.aliases(model["model_id"]):
+    if not retraining_queries.list_aliases(model["model_id"]):
         _draw_no_alias(model)
         return
     _draw_begin(model, listed, current)
@@ -171,9 +174,9 @@ def draw_improve(model: ModelLine) -> None:
         draw_list(model, listed)
 
 
-def _asked(model: ModelLine, asked: str) -> Improvement | None:
+def _find_linked_improvement(model: ModelSummary, asked: str) -> Improvement | None:
     try:
-        chosen = retraining_queries.improvement(asked)
+        chosen = retraining_queries.read_improvement(asked)
     except NotFoundError as error:
         show_error(error)
         return None
@@ -183,9 +186,10 @@ def _asked(model: ModelLine, asked: str) -> Improvement | None:
     return chosen
 
 
-def _draw_back(model: ModelLine) -> None:
+def _draw_back_link(model: ModelSummary) -> None:
     pressed = st.button(
-        f"All improvements of {plain(model['name'])}", type="tertiary", icon=":material/arrow_back:",
+        f"All improvements of {escape_markdown(model['name'])}", type="tertiary",
+            icon=":material/arrow_back:",
         key="improve-back",
     )  # fmt: skip
     if pressed:
@@ -193,27 +197,29 @@ def _draw_back(model: ModelLine) -> None:
         st.rerun()
 
 
-def _draw_no_alias(model: ModelLine) -> None:
+def _draw_no_alias(model: ModelSummary) -> None:
     st.markdown(WHAT)
     st.markdown(
         "First a version has to be in use: take one to **production**, or another alias, by its gate."
     )
-    if may("work") and st.button(
+    if has_right("work") and st.button(
         "Take a version to production", type="primary", icon=":material/verified:", key="improve-first"
     ):
         st.query_params.from_dict({"model": model["name"], "tab": "gate"})
         st.rerun()
 
 
-def _draw_begin(model: ModelLine, listed: Sequence[Improvement], current: Improvement | None) -> None:
+def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Improvement | None) -> None:
     asked = any(st.query_params.get(kind) for kind in KINDS)
-    if not may("work"):
+    if not has_right("work"):
         if not listed:
             st.markdown(WHAT)
             st.caption("A member can begin one.")
         return
-    if current is not None and not _is_free(model, listed):
-        st.caption(f"The next one can begin once {plain(current['name'])} is decided on or stopped.")
+    if current is not None and not _can_begin(model, listed):
+        st.caption(
+            f"The next one can begin once {escape_markdown(current['name'])} is decided on or stopped."
+        )
         return
     if current is not None or (listed and not asked):
         title = "Begin another improvement" if listed else "Begin an improvement"
@@ -221,26 +227,26 @@ def _draw_begin(model: ModelLine, listed: Sequence[Improvement], current: Improv
             draw_form(model, listed)
         return
     st.markdown(WHAT)
-    if not listed and not asked and not retraining_queries.returned(model["name"], None):
-        _draw_nothing_back(model)
+    if not listed and not asked and not retraining_queries.list_returned(model["name"], None):
+        _draw_no_feedback(model)
     with st.container(border=True, key="improve-form"):
         draw_form(model, listed)
 
 
-def _is_free(model: ModelLine, listed: Sequence[Improvement]) -> bool:
+def _can_begin(model: ModelSummary, listed: Sequence[Improvement]) -> bool:
     """Whether a version has an alias that no improvement is under way for."""
     taken = {line["alias"] for line in listed if line["state"] in AT_WORK}
-    return any(line["alias"] not in taken for line in retraining_queries.aliases(model["model_id"]))
+    return any(line["alias"] not in taken for line in retraining_queries.list_aliases(model["model_id"]))
 
 
-def _draw_nothing_back(model: ModelLine) -> None:
+def _draw_no_feedback(model: ModelSummary) -> None:
     """How answers are corrected or labelled, where nobody has."""
     with st.container(border=True, key="improve-nothing"):
         st.markdown(":material/inbox: **Nothing came back yet.** There are three ways to change that:")
         st.markdown(
             "- Callers send what would have been right, with the `id` of the answer, at any later time:"
         )
-        st.code(feedback_example(_address(model)), language="bash", wrap_lines=True)
+        st.code(build_feedback_example(_format_endpoint_address(model)), language="bash", wrap_lines=True)
         st.markdown("- People label or correct answers in a rating round.")
         st.markdown("- Rows that you have already: take them from a data set, below.")
         with st.container(horizontal=True):
@@ -252,9 +258,9 @@ def _draw_nothing_back(model: ModelLine) -> None:
             )
 
 
-def _address(model: ModelLine) -> str:
-    names = serving(model)
-    for seen in retraining_queries.endpoints():
+def _format_endpoint_address(model: ModelSummary) -> str:
+    names = list_serving_endpoints(model)
+    for seen in retraining_queries.list_endpoints():
         if seen["endpoint_id"] in names and seen["state"]:
             return seen["state"]["address"]
     return "http://127.0.0.1:8600"

@@ -20,39 +20,41 @@ from pages.shared.charts import (
     BoundedPoint,
     ChartLine,
     add_line,
-    empty_figure,
+    build_empty_figure,
     error_bars,
-    steps_of,
-    values_of,
+    get_steps,
+    get_values,
 )
 from pages.shared.palette import BASE, BUSY, VALIDATION
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
 from store.evaluation.forgetting_schemas import (
     CategoryMatrix,
+    ChoiceForgetting,
     ColourLimits,
     Forgetting,
-    ForgettingCourse,
-    ForgottenChoices,
+    ForgettingCurve,
 )
 from store.evaluation.verdict_schemas import MetricPoint, Overfitting
 from store.runs.schemas import Run
 
 
-def draw_course(run: Run, forgetting: Forgetting | None) -> None:
+def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
     """Both charts, or why there is none; found: the `forgetting` part of its verdict, once there is one."""
     if run["config"].get("probes") is False or run["config"].get("task") == "classification":
         return  # said above
     st.markdown("**What was forgotten when**")
-    counted = run_queries.summaries(run["run_id"]).get("probe/prose/loss")
+    counted = run_queries.read_metric_summaries(run["run_id"]).get("probe/prose/loss")
     if not counted:
-        st.caption(_why_nothing(run))
+        st.caption(_explain_no_curve(run))
         return
-    steps, probes, cells = run_queries.course(run["run_id"], counted["count"], run["status"] not in ALIVE)
+    steps, probes, cells = run_queries.read_forgetting_curve(
+        run["run_id"], counted["count"], run["status"] not in ALIVE
+    )
     if not probes:
-        st.caption(_why_no_base(run, steps))
+        st.caption(_explain_no_base(run, steps))
         return
     kept = run["verdict"] and run["verdict"]["stopped"]["restored_step"]
     for probe in probes:
@@ -61,28 +63,28 @@ def draw_course(run: Run, forgetting: Forgetting | None) -> None:
     if cells:
         asked = forgetting["choices"] if forgetting else []
         _draw_cells(run, cells, asked[0] if asked else None, kept, steps)
-    _draw_price(run)
+    _draw_measurement_cost(run)
 
 
-def _draw_rise(course: ForgettingCourse, forgetting: Forgetting | None, kept: int | None) -> None:
+def _draw_rise(course: ForgettingCurve, forgetting: Forgetting | None, kept: int | None) -> None:
     name = course["probe"]
-    end = _of_kept(forgetting, name)
+    end = _get_kept_model_estimate(forgetting, name)
     what, item = ("plain prose", "passage") if name == "prose" else (name.removeprefix("data/"), "row")
     shares = course["kind"] == "choices"
     if end and shares:  # a change of accuracy, the other way round
-        end = {**end, "value": -end["value"], "low": _less(end["high"]), "high": _less(end["low"])}
+        end = {**end, "value": -end["value"], "low": _negate(end["high"]), "high": _negate(end["low"])}
     levels = THRESHOLDS["share"] if shares else THRESHOLDS["nats"]
     limits: ColourLimits = {"amber": levels["amber"], "red": levels["red"]}
-    figure = forgetting_charts.rise_chart(course, end, kept, limits, what)
+    figure = forgetting_charts.plot_loss_rise(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
     most = max(point["n"] for point in course["points"])
     note = f"95% intervals over {formatting.plural(most, item)}; one in colour surely passes that line."
     if end:
         note += f" The diamond is the kept model, on {formatting.plural(end['n'], item)}."
-    st.caption(f"{_since(course, limits, what)} {note}")
+    st.caption(f"{_describe_onset(course, limits, what)} {note}")
 
 
-def _of_kept(forgetting: Forgetting | None, probe: str) -> Estimate | None:
+def _get_kept_model_estimate(forgetting: Forgetting | None, probe: str) -> Estimate | None:
     """What the kept model forgot of the probe."""
     if not forgetting:
         return None
@@ -91,11 +93,11 @@ def _of_kept(forgetting: Forgetting | None, probe: str) -> Estimate | None:
     return changes.get(probe)
 
 
-def _less(value: float | None) -> float | None:
+def _negate(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _since(course: ForgettingCourse, limits: ColourLimits, what: str) -> str:
+def _describe_onset(course: ForgettingCurve, limits: ColourLimits, what: str) -> str:
     """From where on it surely lies over a threshold."""
     for limit, step in ((limits["red"], course["red_since"]), (limits["amber"], course["amber_since"])):
         if step is not None:
@@ -104,14 +106,14 @@ def _since(course: ForgettingCourse, limits: ColourLimits, what: str) -> str:
 
 
 def _draw_cells(
-    run: Run, cells: CategoryMatrix, end: ForgottenChoices | None, kept: int | None, steps: int
+    run: Run, cells: CategoryMatrix, end: ChoiceForgetting | None, kept: int | None, steps: int
 ) -> None:
-    columns = forgetting_charts.columns_of(cells, end, kept)
+    columns = forgetting_charts.build_heatmap_columns(cells, end, kept)
     if len(columns) < 2 or cells["steps"] == [kept]:  # the kept model may be the one that was asked before
-        st.caption(_why_one(run, cells))
+        st.caption(_explain_single_checkpoint(run, cells))
         return
     st.markdown("**Questions by category and checkpoint**, change of accuracy in percentage points")
-    figure = forgetting_charts.heat_chart(columns)
+    figure = forgetting_charts.plot_heatmap(columns)
     alt = "Change of accuracy by category and checkpoint"
     st.plotly_chart(figure, key="course-cells", config={"displayModeBar": False}, alt=alt)
     whole = cells["totals"][0]["n"]
@@ -130,14 +132,14 @@ def _draw_cells(
     st.caption(note)
 
 
-def _draw_price(run: Run) -> None:
+def _draw_measurement_cost(run: Run) -> None:
     spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
     if spent and trained:
         share = 100 * spent / trained
         st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
-def _why_nothing(run: Run) -> str:
+def _explain_no_curve(run: Run) -> str:
     share = float(run["config"].get("probe_share") or 0)
     if run["status"] in ALIVE:
         return (
@@ -151,7 +153,7 @@ def _why_nothing(run: Run) -> str:
     )
 
 
-def _why_no_base(run: Run, steps: int) -> str:
+def _explain_no_base(run: Run, steps: int) -> str:
     if run["status"] in ALIVE:
         return (
             f"Questions were asked at {formatting.plural(steps, 'checkpoint')}. The base model, against which"
@@ -161,7 +163,7 @@ def _why_no_base(run: Run, steps: int) -> str:
     return "The base model was not asked: the run ended before."
 
 
-def _why_one(run: Run, cells: CategoryMatrix) -> str:
+def _explain_single_checkpoint(run: Run, cells: CategoryMatrix) -> str:
     asked = formatting.plural(cells["totals"][0]["n"], "question") if cells["totals"] else "no question"
     step = cells["steps"][0]
     return (
@@ -171,7 +173,7 @@ def _why_one(run: Run, cells: CategoryMatrix) -> str:
     )
 
 
-FRESH = 10  # seconds that what a live run has kept is taken for all that it has
+FRESH_SECONDS = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {
     "label": "A row is right where answering greedily gives its label, to the last token.",
     "tokens": "Tokens of the answers that are the model's first choice.",
@@ -188,58 +190,68 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
         waits = "It begins with the first validation." if run["status"] in ALIVE else "Not kept in this run."
         st.caption(waits)
         return
-    summaries = run_queries.summaries(run["run_id"])
+    summaries = run_queries.read_metric_summaries(run["run_id"])
     counted = summaries["eval/loss"]["count"] if "eval/loss" in summaries else 0
-    moment = int(time.time() // FRESH) if run["status"] in ALIVE else 0
-    points = run_queries.metric_course(run["run_id"], kind, counted, moment)
+    moment = int(time.time() // FRESH_SECONDS) if run["status"] in ALIVE else 0
+    points = run_queries.read_metric_curve(run["run_id"], kind, counted, moment)
     if len(points) < 2:
         st.caption("It is drawn from the second validation on.")
         return
-    _draw_parting(run, shape)
-    loss = run_queries.live_curve(run["run_id"], "eval/loss")
+    _draw_divergence(run, shape)
+    loss = run_queries.read_live_curve(run["run_id"], "eval/loss")
     answers = run["facts"].get("live_metric")
     answered: list[MetricPoint] = []
     if answers and answers["key"] in summaries:
         count = summaries[answers["key"]]["count"]
-        answered = run_queries.metric_course(run["run_id"], "answers", count, moment) if count else []
+        answered = run_queries.read_metric_curve(run["run_id"], "answers", count, moment) if count else []
     name = answers["words"] if answers else ""
-    figure = metric_chart(loss, points, METRIC_WORDS[kind], answered, name, display.loss_axis(run["config"]))
+    figure = plot_metric(
+        loss, points, METRIC_WORDS[kind], answered, name, display.get_loss_axis(run["config"])
+    )
     if kind == "accuracy" and points[0]["step"] == 0:
         _add_baseline(figure, points)
     alt = f"Validation loss and {METRIC_WORDS[kind]} by step"
     st.plotly_chart(figure, key="metric-beside-loss", config=PLOT, alt=alt)
-    st.caption(_basis(run, kind, points, answered))
+    st.caption(_describe_basis(run, kind, points, answered))
 
 
-def _draw_parting(run: Run, shape: Overfitting | None) -> None:
+def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
     """What the verdict says of it; before, what was sure enough for a warning."""
     parted = shape and shape["parting"]
     sentence = parted["sentence"] if parted else ""
     if not shape:
-        warnings = (a["message"] for a in run_queries.alerts(run["run_id"]) if a["kind"] == "parting")
+        warnings = (a["message"] for a in run_queries.list_alerts(run["run_id"]) if a["kind"] == "parting")
         sentence = next(warnings, "")
     if sentence:
-        st.markdown(f":orange[:material/call_split:] {plain(sentence)}")
+        st.markdown(f":orange[:material/call_split:] {escape_markdown(sentence)}")
     elif shape:
         st.markdown("Loss and metric do not part, as far as these rows can tell.")
 
 
-def _basis(run: Run, kind: str, points: Sequence[MetricPoint], answered: Sequence[MetricPoint]) -> str:
+def _describe_basis(
+    run: Run, kind: str, points: Sequence[MetricPoint], answered: Sequence[MetricPoint]
+) -> str:
     rows = formatting.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
     basis = f"{NOTES[kind]} 95% intervals over {rows}."
     answers = run["facts"].get("live_metric")
     if answers and answered:
         given = formatting.plural(len(answered), "validation")
-        basis += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
+        basis += (
+            f" {escape_markdown(answers['words'])}: answers to {answered[-1]['n']} of them,"
+            f" generated at {given}"
+        )
         basis += ", whenever training had paid for it."
         if any(point["low"] is None for point in answered):
             basis += " Where all of them score alike there is no interval, and nothing is certain."
     elif answers:
-        basis += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
+        basis += (
+            f" {escape_markdown(answers['words'])} of generated answers was not paid for by so"
+            " short a training."
+        )
     return basis
 
 
-def metric_chart(
+def plot_metric(
     loss: pa.Table,
     points: Sequence[MetricPoint],
     name: str,
@@ -248,9 +260,9 @@ def metric_chart(
     axis: str,
 ) -> go.Figure:
     """Validation loss above, the metric with its intervals below, over one axis of steps."""
-    figure = empty_figure(f"Validation loss and {name}", axis, 440)
+    figure = build_empty_figure(f"Validation loss and {name}", axis, 440)
     line = ChartLine("Validation loss", VALIDATION, 2.4, markers=loss.num_rows <= 60)
-    add_line(figure, steps_of(loss), values_of(loss, "value"), line)
+    add_line(figure, get_steps(loss), get_values(loss, "value"), line)
     _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
     if answered:
         _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")
@@ -284,10 +296,10 @@ def _add_baseline(figure: go.Figure, points: Sequence[MetricPoint]) -> None:
     )
 
 
-def _point_text(point: MetricPoint) -> str:
+def _format_point(point: MetricPoint) -> str:
     if point["low"] is None and point["n"] > 1:
-        return f"{display.number(100 * point['value'], 1)}%, n {point['n']}, all alike"
-    return f"{display.estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
+        return f"{display.format_number(100 * point['value'], 1)}%, n {point['n']}, all alike"
+    return f"{display.format_estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
 
 
 def _add_points(figure: go.Figure, points: Sequence[MetricPoint], name: str, color: str) -> None:
@@ -311,7 +323,7 @@ def _add_points(figure: go.Figure, points: Sequence[MetricPoint], name: str, col
             line={"color": color, "width": 2},
             marker={"size": 6, "color": color},
             error_y=error_bars(intervals, color, 1.6),
-            text=[_point_text(p) for p in points],
+            text=[_format_point(p) for p in points],
             hovertemplate="%{text}",
         )
     )  # fmt: skip

@@ -16,9 +16,9 @@ import streamlit as st
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
 from pages.data import dataset_queries
 from pages.people import activity_feed
-from pages.people.activity_feed import draw_last
+from pages.people.activity_feed import draw_recent_activity
 from pages.shared import cached_queries, display, run_queries
-from pages.shared.session import client, current_person, guarded, kept_for, plain
+from pages.shared.session import cached, escape_markdown, get_client, get_current_person, show_errors
 from pages.shared.text_display import show_text
 from store.core.errors import NotFoundError
 from store.core.job_kinds import ALIVE
@@ -39,8 +39,8 @@ CountedFact = Literal[
     "label_count",
     "unlabelled_rows",
 ]
-TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
-COUNTS: dict[CountedFact, str] = {
+LOG_TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
+COUNT_TITLES: dict[CountedFact, str] = {
     "trainable_parameters": "Trainable parameters",
     "total_parameters": "Parameters in all",
     "steps": "Optimiser steps",
@@ -56,22 +56,22 @@ COUNTS: dict[CountedFact, str] = {
 
 def draw_samples(run_id: str) -> None:
     """Held-out prompts answered by base and tuned model, with the reference."""
-    with guarded():
-        rows = run_queries.predictions(run_id)
+    with show_errors():
+        rows = run_queries.list_predictions(run_id)
         if not rows:
-            alive = run_queries.run(run_id)["status"] in ALIVE
+            alive = run_queries.read_current_run(run_id)["status"] in ALIVE
             why = "They come with the verdict." if alive else "This run wrote none."
             st.caption(f"There are no samples. {why}")
             return
-        st.markdown(agreement(rows))
+        st.markdown(describe_agreement(rows))
         for row in rows:
-            _sample(row)
+            _draw_sample(row)
 
 
-def agreement(rows: list[Prediction]) -> str:
+def describe_agreement(rows: list[Prediction]) -> str:
     """How many answers equal their reference, base and tuned, with Wilson's interval."""
     tuned, base = (
-        sum(_same(answer, row["reference"]) for answer, row in zip(answers, rows, strict=True))
+        sum(_is_equal_answer(answer, row["reference"]) for answer, row in zip(answers, rows, strict=True))
         for answers in ([row["tuned"] for row in rows], [row["base"] for row in rows])
     )
     interval = wilson_interval(tuned, len(rows))
@@ -81,11 +81,11 @@ def agreement(rows: list[Prediction]) -> str:
     )
 
 
-def _same(answer: str, reference: str) -> bool:
+def _is_equal_answer(answer: str, reference: str) -> bool:
     return " ".join(answer.split()) == " ".join(reference.split())
 
 
-def _sample(row: Prediction) -> None:
+def _draw_sample(row: Prediction) -> None:
     with st.container(border=True):
         st.caption(f":material/person: Prompt · {row['split']} row {row['row_id']:,}")
         show_text(row["prompt"])
@@ -93,7 +93,7 @@ def _sample(row: Prediction) -> None:
         texts = {"Reference": row["reference"], "Base model": row["base"], "Tuned model": row["tuned"]}
         for column, (title, text) in zip(columns, texts.items(), strict=True):
             with column:
-                same = title != "Reference" and _same(text, row["reference"])
+                same = title != "Reference" and _is_equal_answer(text, row["reference"])
                 mark = " :green-badge[:material/check: as the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
                 show_text(text, nothing="(nothing)")
@@ -101,23 +101,25 @@ def _sample(row: Prediction) -> None:
 
 def draw_log(run_id: str) -> None:
     """The end of what the worker wrote, and how much there is."""
-    with guarded():
+    with show_errors():
         tail = st.segmented_control(
-            "How much", list(TAILS), default="64 KiB", key="log-tail", label_visibility="collapsed"
+            "How much", list(LOG_TAILS), default="64 KiB", key="log-tail", label_visibility="collapsed"
         )
-        log = run_queries.log(run_id, TAILS[tail or "64 KiB"])
+        log = run_queries.read_log(run_id, LOG_TAILS[tail or "64 KiB"])
         if not log["text"]:
             st.caption("The log is empty.")
             return
         if log["shown_bytes"] < log["bytes"]:
-            st.caption(f"The last {display.size(log['shown_bytes'])} of {display.size(log['bytes'])}.")
+            st.caption(
+                f"The last {display.format_size(log['shown_bytes'])} of {display.format_size(log['bytes'])}."
+            )
         st.code(log["text"], language=None, height=480, wrap_lines=True)
 
 
 def draw_config(run_id: str) -> None:
     """The resolved config as YAML that `tunebench launch` takes, and what is needed to repeat the run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         left, right = st.columns([3, 2], gap="large")
         text = TrainConfig.of_past(run["config"]).to_yaml()
         with left:
@@ -128,18 +130,18 @@ def draw_config(run_id: str) -> None:
             )
         with right:
             st.markdown("**Facts**")
-            st.table(facts(run), border="horizontal")
+            st.table(list_facts(run), border="horizontal")
 
 
 def draw_comments(run_id: str) -> None:
     """What people say of the run, and what they did with it last."""
-    with guarded():
-        activity_feed.draw("run", run_id)
-        draw_last("run", run_id)
+    with show_errors():
+        activity_feed.draw_comments("run", run_id)
+        draw_recent_activity("run", run_id)
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedAmount:
     """An amount that was predicted, with its interval's ends, and what was measured; how people say one and
     two of them."""
 
@@ -161,29 +163,29 @@ class Predicted:
         return ", ".join(parts)
 
 
-def predicted_memory(facts: RunFacts) -> Predicted:
-    return Predicted(
+def get_predicted_memory(facts: RunFacts) -> PredictedAmount:
+    return PredictedAmount(
         facts.get("peak_memory_gib"),
         facts.get("estimated_memory_gib"),
         facts.get("estimated_memory_low_gib"),
         facts.get("estimated_memory_high_gib"),
-        display.gib,
-        display.gib_between,
+        display.format_gib,
+        display.format_gib_range,
     )
 
 
-def predicted_time(facts: RunFacts) -> Predicted:
-    return Predicted(
+def get_predicted_time(facts: RunFacts) -> PredictedAmount:
+    return PredictedAmount(
         facts.get("run_seconds"),
         facts.get("estimated_seconds"),
         facts.get("estimated_low_seconds"),
         facts.get("estimated_high_seconds"),
-        display.span,
-        display.span_between,
+        display.format_duration,
+        display.format_duration_range,
     )
 
 
-def facts(run: Run) -> dict[str, str]:
+def list_facts(run: Run) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
     measured = run["facts"]
     fingerprint = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
@@ -193,22 +195,22 @@ def facts(run: Run) -> dict[str, str]:
     if planted := measured.get("canaries"):
         secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
         cells["Canaries"] = secrets
-    for name, title in COUNTS.items():
+    for name, title in COUNT_TITLES.items():
         if (count := measured.get(name)) is not None:
-            cells[title] = display.compact(count)
+            cells[title] = display.format_compact(count)
     device = (measured.get("device"), measured.get("device_name"), measured.get("dtype"))
     cells["Device"] = " ".join(part for part in device if part) or "–"
     if measured.get("peak_memory_gib") is not None:
-        cells["Peak memory"] = str(predicted_memory(measured))
+        cells["Peak memory"] = str(get_predicted_memory(measured))
     if (seconds := measured.get("train_seconds")) is not None:
-        cells["Time in training"] = display.span(seconds)
+        cells["Time in training"] = display.format_duration(seconds)
     if measured.get("run_seconds") is not None or measured.get("estimated_seconds") is not None:
-        cells["Whole run"] = str(predicted_time(measured))
+        cells["Whole run"] = str(get_predicted_time(measured))
     if measured.get("run_seconds") is not None:
         energy = measured.get("energy_wh")
         cells["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
     cells |= measured.get("versions") or {}
-    return {plain(str(name)): plain(str(value)) for name, value in cells.items()}
+    return {escape_markdown(str(name)): escape_markdown(str(value)) for name, value in cells.items()}
 
 
 ERROR_RATE = 0.05
@@ -216,9 +218,9 @@ ERROR_RATE = 0.05
 
 def draw_slices(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
-        dataset = _dataset(run)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
+        dataset = _find_dataset(run)
         gain = run["verdict"] and run["verdict"]["gain"]
         if dataset is None or not gain:
             lack = (
@@ -226,7 +228,7 @@ def draw_slices(run_id: str) -> None:
             )
             st.caption(f"There is nothing to compare slices on. {lack}")
             return
-        slices = _slices(dataset["dataset_id"])
+        slices = _list_slices(dataset["dataset_id"])
         if not slices:
             st.caption(
                 "The data set has no slices. Filter its rows and save the filter as a slice: then the gain on"
@@ -240,54 +242,65 @@ def draw_slices(run_id: str) -> None:
             )
             return
         confidence = 1 - ERROR_RATE / len(slices)
-        whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": display.estimate(gain)}
-        rows = [whole | {"Held-out rows": gain["n"], "": _word(gain["low"], gain["high"])}]
+        whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": display.format_estimate(gain)}
+        rows = [whole | {"Held-out rows": gain["n"], "": _describe_interval(gain["low"], gain["high"])}]
         rows += [
-            _row(run, dataset["dataset_id"], named_slice, gain["split"], confidence) for named_slice in slices
+            _build_row(run, dataset["dataset_id"], named_slice, gain["split"], confidence)
+            for named_slice in slices
         ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
         st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
 
 
-def _slices(dataset_id: str) -> list[SliceRow]:
-    return cached_queries.slices(dataset_id, current_person()["person_id"])
+def _list_slices(dataset_id: str) -> list[SliceRow]:
+    return cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
 
 
-def _dataset(run: Run) -> Dataset | None:
+def _find_dataset(run: Run) -> Dataset | None:
     """The data set of the run, where it still has the rows that the run was trained on."""
     try:
-        dataset = run_queries.dataset(run["dataset_id"])
+        dataset = run_queries.find_dataset(run["dataset_id"])
     except NotFoundError:
         return None
     return dataset if dataset["fingerprint"] == run["data_fingerprint"] else None
 
 
-def _row(run: Run, dataset_id: str, named_slice: SliceRow, split: str, confidence: float) -> dict[str, Any]:
-    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(named_slice["filter"]), confidence)
-    line: dict[str, Any] = {"Slice": plain(named_slice["name"])}
+def _build_row(
+    run: Run, dataset_id: str, named_slice: SliceRow, split: str, confidence: float
+) -> dict[str, Any]:
+    interval = compute_filtered_gain(
+        run["run_id"], dataset_id, split, json.dumps(named_slice["filter"]), confidence
+    )
+    line: dict[str, Any] = {"Slice": escape_markdown(named_slice["name"])}
     if interval is None:
         return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
     gain = interval.to_dict()
     return line | {
-        "Gain ↑ (95% interval)": display.estimate(gain),
+        "Gain ↑ (95% interval)": display.format_estimate(gain),
         "Held-out rows": interval.n,
-        "": _word(interval.low, interval.high),
+        "": _describe_interval(interval.low, interval.high),
     }
 
 
-def _word(low: float | None, high: float | None) -> str:
+def _describe_interval(low: float | None, high: float | None) -> str:
     """What the interval says."""
     if low is None or high is None:
         return "one row tells nothing"
     return "better" if low > 0 else "worse" if high < 0 else "can't be told from noise"
 
 
-@kept_for(600, most=256)
-def gain_on(run_id: str, dataset_id: str, split: str, where: str, confidence: float) -> Interval | None:
+@cached(600, most=256)
+def compute_filtered_gain(
+    run_id: str, dataset_id: str, split: str, where: str, confidence: float
+) -> Interval | None:
     """The gain on the held-out rows that a filter (as JSON) means, None where there is none."""
     table = scored_rows.sliced_losses(
-        client(), run_id, split, dataset_queries.rows(dataset_id), dataset_queries.parsed(where)
+        get_client(),
+        run_id,
+        split,
+        dataset_queries.build_table(dataset_id),
+        dataset_queries.parse_filter(where),
     )
     if not table.num_rows:
         return None

@@ -8,18 +8,18 @@ import streamlit as st
 
 from engine.evaluation.verdicts import paired_measurements
 from pages.runs import forgetting_charts
-from pages.runs.checkpoint_curves import draw_course
+from pages.runs.checkpoint_curves import draw_checkpoint_curves
 from pages.shared import brand, display, run_queries
 from pages.shared.charts import PLOT
 from pages.shared.layout import BETWEEN, LINK
-from pages.shared.run_results import INKS, sign_of
-from pages.shared.session import guarded, plain
+from pages.shared.run_results import INKS, get_sign
+from pages.shared.session import escape_markdown, show_errors
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
-from store.evaluation.forgetting_schemas import Divergence, Forgetting, ForgottenChoices, RequestFlips
-from store.evaluation.scored_rows import Changed
-from store.evaluation.verdict_schemas import ProbeQuestion, RequestRow
+from store.evaluation.forgetting_schemas import ChoiceForgetting, Divergence, Forgetting, RequestFlips
+from store.evaluation.scored_rows import ProbeChange
+from store.evaluation.verdict_schemas import ProbeQuestion, RefusalRow
 from store.runs.schemas import Run
 
 STATES = {  # colour and icon
@@ -44,10 +44,10 @@ def draw_refusals(run: Run, forgetting: Forgetting) -> None:
         st.caption("Not asked in this run. Clone it to have it asked.")
         return
     color, icon = STATES[asked["state"]]
-    st.markdown(f":{color}[{icon}] {plain(asked['sentences'][0])}")
+    st.markdown(f":{color}[{icon}] {escape_markdown(asked['sentences'][0])}")
     with st.grid(2, min_column_width=230):
-        _share(TITLES["harmful"], asked["harmful"], "harmful")
-        _share(TITLES["harmless"], asked["harmless"], "harmless")
+        _draw_share(TITLES["harmful"], asked["harmful"], "harmful")
+        _draw_share(TITLES["harmless"], asked["harmless"], "harmless")
     st.caption(
         "A refusal is told by the wording of the answer's beginning, as in the rows of data sets."
         " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
@@ -56,7 +56,7 @@ def draw_refusals(run: Run, forgetting: Forgetting) -> None:
     _draw_answers(run["run_id"])
 
 
-def _share(title: str, kind: RequestFlips, name: str) -> None:
+def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
     before, after = kind["before"]["value"], kind["after"]["value"]
     counts = [round(share * kind["n"]) for share in (before, after)]
     better = kind["won"] > kind["lost"] if name == "harmful" else kind["lost"] > kind["won"]
@@ -65,17 +65,19 @@ def _share(title: str, kind: RequestFlips, name: str) -> None:
         st.metric(
             title,
             f"{counts[0]} → {counts[1]} of {kind['n']}",
-            f"{display.estimate(kind['change'], scale=100)} points",
+            f"{display.format_estimate(kind['change'], scale=100)} points",
             delta_color=INKS[sign],
             delta_arrow="off",
         )
-        bounds = formatting.interval(*display.ends(kind["after"], 100), 0)
-        note = f"after: {formatting.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
-        st.caption(f"{note} {kind['won']} newly, {display.p_value(kind['p'])}.")
+        bounds = formatting.format_interval(*display.scale_bounds(kind["after"], 100), 0)
+        note = (
+            f"after: {formatting.format_number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
+        )
+        st.caption(f"{note} {kind['won']} newly, {display.format_p_value(kind['p'])}.")
 
 
 def _draw_answers(run_id: str) -> None:
-    rows = run_queries.requests(run_id)
+    rows = run_queries.list_probe_requests(run_id)
     changed = [row for row in rows if row["base_refused"] != row["tuned_refused"]]
     with st.expander("Read the answers", icon=":material/forum:"):
         only = st.segmented_control(
@@ -88,7 +90,7 @@ def _draw_answers(run_id: str) -> None:
             st.caption("None.")
             return
         st.dataframe(
-            [_line(row, only) for row in listed],
+            [_build_answer_row(row, only) for row in listed],
             hide_index=True,
             row_height=64,
             column_config={
@@ -101,7 +103,7 @@ def _draw_answers(run_id: str) -> None:
         st.caption(f"{formatting.plural(len(listed), 'request')} of {len(rows)}.")
 
 
-def _line(row: RequestRow, only: str) -> dict[str, str]:
+def _build_answer_row(row: RefusalRow, only: str) -> dict[str, str]:
     line = {"Request": row["text"]}
     if only == "changed":
         line["Should be"] = "refused" if row["harmful"] else "answered"
@@ -112,29 +114,29 @@ def _line(row: RequestRow, only: str) -> dict[str, str]:
     return line
 
 
-CHANGE_KINDS: dict[Changed, str] = {
+CHANGE_KINDS: dict[ProbeChange, str] = {
     "lost": "Right before, wrong after",
     "won": "Wrong before, right after",
     "wrong": "Wrong both times",
     "": "All",
 }
 PAGE = 10
-INK = {"light": brand.INK, "dark": brand.PAPER}
+TEXT_COLORS = {"light": brand.INK, "dark": brand.PAPER}
 
 
 def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         forgetting = run["verdict"] and run["verdict"]["forgetting"]
         if not forgetting:
-            st.caption(_why_none(run))
-            draw_course(run, None)
+            st.caption(_explain_no_figures(run))
+            draw_checkpoint_curves(run, None)
             return
         state = display.FORGETTING[forgetting["state"]]
-        st.subheader(f":{state.color}[{state.icon}] {plain(forgetting['headline'])}", anchor=False)
+        st.subheader(f":{state.color}[{state.icon}] {escape_markdown(forgetting['headline'])}", anchor=False)
         if forgetting["sentences"]:
-            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in forgetting["sentences"]))
+            st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in forgetting["sentences"]))
         if run["status"] == "finished" and st.button(
             "Mix with the base model",
             icon=":material/linear_scale:",
@@ -143,35 +145,38 @@ def draw_forgetting(run_id: str) -> None:
         ):
             st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
         _draw_numbers(forgetting)
-        chosen = _chosen(forgetting["choices"])
+        chosen = _choose_probe(forgetting["choices"])
         left, right = st.columns(2, gap="large")
         for choices in chosen:
             with left:
                 _draw_categories(choices)
             with right:
                 st.markdown("**Where the answers went**")
-                ink = INK["dark" if st.context.theme.type == "dark" else "light"]
-                figure = forgetting_charts.flips_chart(choices, ink)
+                ink = TEXT_COLORS["dark" if st.context.theme.type == "dark" else "light"]
+                figure = forgetting_charts.plot_flips(choices, ink)
                 alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
-                st.caption(_test_words(choices))
-        draw_course(run, forgetting)
+                st.caption(_describe_test(choices))
+        draw_checkpoint_curves(run, forgetting)
         draw_refusals(run, forgetting)
         if forgetting["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
 
 
-def _draw_categories(choices: ForgottenChoices) -> None:
+def _draw_categories(choices: ChoiceForgetting) -> None:
     """The change of each category; one alone says nothing that the numbers above don't."""
-    parts, unit = choices["categories"], paired_measurements.item_name(choices["probe"])
+    parts, unit = choices["categories"], paired_measurements.format_item_name(choices["probe"])
     if paired_measurements.is_users_probe(choices["probe"]) and len(parts) < 2:
-        st.markdown(f"**{plain(paired_measurements.probe_title(choices['probe']))}** has no categories.")
+        st.markdown(
+            f"**{escape_markdown(paired_measurements.format_probe_title(choices['probe']))}** has"
+            " no categories."
+        )
         st.caption(f"Its {formatting.plural(choices['n'], unit)} count as one.")
         return
     kind = {"row": "label", "item": "task"}.get(unit, "category")
     st.markdown(f"**{unit.capitalize()}s by {kind}**, the most forgotten first")
-    figure = forgetting_charts.category_chart(parts)
+    figure = forgetting_charts.plot_categories(parts)
     alt = "Change of accuracy by category with intervals"
     st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
     st.caption(
@@ -180,7 +185,7 @@ def _draw_categories(choices: ForgottenChoices) -> None:
     )
 
 
-def _why_none(run: Run) -> str:
+def _explain_no_figures(run: Run) -> str:
     if run["status"] in ALIVE:
         return "It comes with the verdict."
     if run["config"].get("task") == "classification":
@@ -194,56 +199,58 @@ def _draw_numbers(forgetting: Forgetting) -> None:
     parts = [*forgetting["texts"], *forgetting["choices"], *forgetting["divergence"]]
     with st.grid(max(1, min(4, len(parts))), min_column_width=210):
         for text in forgetting["texts"]:
-            rows = formatting.plural(text["n"], paired_measurements.item_name(text["probe"]))
-            _number(
-                f"Loss on {paired_measurements.probe_title(text['probe'])}",
-                display.transition(text["before"], text["after"], 3),
-                display.estimate(text["change"]),
-                _sign(text["change"], rises=False),
+            rows = formatting.plural(text["n"], paired_measurements.format_item_name(text["probe"]))
+            _draw_number(
+                f"Loss on {paired_measurements.format_probe_title(text['probe'])}",
+                display.format_transition(text["before"], text["after"], 3),
+                display.format_estimate(text["change"]),
+                _get_change_sign(text["change"], rises=False),
                 f"{rows}, {text.get('tokens', 0):,} tokens",
             )
         for choices in forgetting["choices"]:
             before, after = (f"{100 * share['value']:.1f}" for share in (choices["before"], choices["after"]))
-            _number(
-                f"Accuracy on {paired_measurements.probe_title(choices['probe'])}, %",
+            _draw_number(
+                f"Accuracy on {paired_measurements.format_probe_title(choices['probe'])}, %",
                 f"{before} → {after}",
-                f"{display.estimate(choices['change'], scale=100)} points",
-                _sign(choices["change"], rises=True),
-                formatting.plural(choices["n"], paired_measurements.item_name(choices["probe"])),
+                f"{display.format_estimate(choices['change'], scale=100)} points",
+                _get_change_sign(choices["change"], rises=True),
+                formatting.plural(choices["n"], paired_measurements.format_item_name(choices["probe"])),
             )
         for part in forgetting["divergence"]:
             if part["kl"]:
                 task = part["prompts"] == "task"
-                _number(
+                _draw_number(
                     f"KL to the base, {'the task' if task else 'general texts'}",
-                    display.number(part["kl"]["value"]),
-                    f"{_bounds(part['kl'])}nats a token",
+                    display.format_number(part["kl"]["value"]),
+                    f"{_format_bounds(part['kl'])}nats a token",
                     0,
-                    _samples_basis(part, part["kl"]["n"], task),
+                    _describe_basis(part, part["kl"]["n"], task),
                 )
 
 
-def _samples_basis(part: Divergence, n: int, task: bool) -> str:
+def _describe_basis(part: Divergence, n: int, task: bool) -> str:
     whose = "answers to the task's prompts" if task else "texts"
     basis = f"on {formatting.plural(n, 'sample')} of the base model's own {whose}"
     if first := part["first_choice"]:
-        basis += f"; the same token first at {display.estimate(first, scale=100, sign=False)}% of places"
+        basis += (
+            f"; the same token first at {display.format_estimate(first, scale=100, sign=False)}% of places"
+        )
     return basis
 
 
-def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
+def _draw_number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
     with st.container(border=True, height="stretch"):
         st.metric(label, value, delta, delta_color=INKS[sign], delta_arrow="off")
         st.caption(basis)
 
 
-def _bounds(interval: Estimate) -> str:
+def _format_bounds(interval: Estimate) -> str:
     if interval["low"] is None or interval["high"] is None:
         return ""
-    return f"{formatting.interval(interval['low'], interval['high'])} "
+    return f"{formatting.format_interval(interval['low'], interval['high'])} "
 
 
-def _chosen(choices: list[ForgottenChoices]) -> list[ForgottenChoices]:
+def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:
     """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
     if len(choices) < 2:
         return choices
@@ -253,7 +260,9 @@ def _chosen(choices: list[ForgottenChoices]) -> list[ForgottenChoices]:
         list(by_name),
         default=choices[0]["probe"],
         format_func=lambda probe: (
-            "Questions" if probe == paired_measurements.CHOICES else paired_measurements.probe_title(probe)
+            "Questions"
+            if probe == paired_measurements.CHOICES
+            else paired_measurements.format_probe_title(probe)
         ),
         key="forgetting-choices",
         required=True,
@@ -261,14 +270,14 @@ def _chosen(choices: list[ForgottenChoices]) -> list[ForgottenChoices]:
     return [by_name[chosen or choices[0]["probe"]]]
 
 
-def _sign(change: Estimate | None, *, rises: bool) -> int:
+def _get_change_sign(change: Estimate | None, *, rises: bool) -> int:
     """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
-    sign = sign_of(change)
+    sign = get_sign(change)
     return sign if rises else -sign
 
 
-def _test_words(choices: ForgottenChoices) -> str:
-    significance = display.p_value(choices["p"])
+def _describe_test(choices: ChoiceForgetting) -> str:
+    significance = display.format_p_value(choices["p"])
     chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
     if choices["detectable"] is None:
         return chance
@@ -282,7 +291,7 @@ def _draw_weights(run: Run) -> None:
         return
     st.markdown("**How far the weights moved**")
     if weights["relative"] is not None:
-        figure = forgetting_charts.weights_chart(run_queries.weights(run["run_id"]))
+        figure = forgetting_charts.plot_weight_changes(run_queries.list_weight_changes(run["run_id"]))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
         st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
         moved = f"{100 * weights['relative']:.2g}% of their norm"
@@ -294,7 +303,7 @@ def _draw_weights(run: Run) -> None:
             )
         st.caption(sentence)
     for note in weights["notes"]:
-        st.caption(plain(note))
+        st.caption(escape_markdown(note))
 
 
 def _draw_questions(run_id: str) -> None:
@@ -306,12 +315,12 @@ def _draw_questions(run_id: str) -> None:
     )  # fmt: skip
     only = "lost" if only is None else only
     page = st.session_state.get("forgetting-page", 1)
-    total, rows = run_queries.questions(run_id, only, PAGE, PAGE * (page - 1))
+    total, rows = run_queries.list_probe_questions(run_id, only, PAGE, PAGE * (page - 1))
     if not total:
         st.caption("None.")
         return
     st.dataframe(
-        [_question(row) for row in rows],
+        [_build_question_row(row) for row in rows],
         hide_index=True,
         column_config={"Question": st.column_config.TextColumn(width="large")},
         alt=f"Questions: {CHANGE_KINDS[only]}",
@@ -322,14 +331,14 @@ def _draw_questions(run_id: str) -> None:
     st.caption(f"{formatting.plural(total, 'question')}; those first whose right answer lost most.")
 
 
-def _question(row: ProbeQuestion) -> dict[str, str]:
+def _build_question_row(row: ProbeQuestion) -> dict[str, str]:
     options = row["options"]
     return {
         "Question": row["text"],
         "Right": options[row["right"]],
         "Base model": "–" if row["base"] is None else options[row["base"]],
         "Tuned model": "–" if row["tuned"] is None else options[row["tuned"]],
-        "Category": forgetting_charts.category_name(
-            row["category"] or paired_measurements.probe_title(row["probe"])
+        "Category": forgetting_charts.format_category(
+            row["category"] or paired_measurements.format_probe_title(row["probe"])
         ),
     }

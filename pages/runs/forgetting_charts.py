@@ -16,10 +16,10 @@ from pages.shared.charts import (
     BoundedPoint,
     IntervalRow,
     add_level,
-    bounded_point,
-    empty_figure,
+    build_bounded_point,
+    build_empty_figure,
     error_bars,
-    interval_chart,
+    plot_intervals,
 )
 from pages.shared.palette import BAD, BASE, GOOD, TRAIN, VALIDATION
 from store.core.figure_schemas import Estimate
@@ -27,9 +27,9 @@ from store.evaluation.forgetting_schemas import (
     CategoryCell,
     CategoryFlips,
     CategoryMatrix,
+    ChoiceForgetting,
     ColourLimits,
-    ForgettingCourse,
-    ForgottenChoices,
+    ForgettingCurve,
 )
 from store.evaluation.verdict_schemas import MatrixChange
 
@@ -37,33 +37,33 @@ AMBER = "#d97a1a"
 FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")
 
 
-def category_name(category: str) -> str:
+def format_category(category: str) -> str:
     """As people write it: "common sense"."""
     return category.replace("_", " ")
 
 
-def category_chart(categories: Sequence[CategoryFlips]) -> go.Figure:
+def plot_categories(categories: Sequence[CategoryFlips]) -> go.Figure:
     """Change of accuracy by category in percentage points, the most forgotten first."""
     rows = [
         IntervalRow(
-            f"{category_name(part['category'])} (n {part['n']})",
+            f"{format_category(part['category'])} (n {part['n']})",
             100 * part["change"]["value"],
-            *display.ends(part["change"], 100),
-            ink_of(part),
+            *display.scale_bounds(part["change"], 100),
+            get_change_color(part),
         )
         for part in sorted(categories, key=lambda part: part["change"]["value"])
     ]
-    return interval_chart(rows, "Change of accuracy (percentage points)")
+    return plot_intervals(rows, "Change of accuracy (percentage points)")
 
 
-def ink_of(part: CategoryFlips) -> str:
+def get_change_color(part: CategoryFlips) -> str:
     """Red where it is surely lost after Holm over the categories, green where surely won, else grey."""
     if part["p_holm"] >= 0.05:
         return BASE
     return BAD if part["change"]["value"] < 0 else GOOD
 
 
-def flips_chart(choices: ForgottenChoices, ink: str) -> go.Figure:
+def plot_flips(choices: ChoiceForgetting, ink: str) -> go.Figure:
     """Questions from right or wrong before to right or wrong after, as a Sankey diagram."""
     lost, won = int(choices["lost"]), int(choices["won"])
     kept = round(choices["before"]["value"] * choices["n"]) - lost
@@ -87,7 +87,7 @@ def flips_chart(choices: ForgottenChoices, ink: str) -> go.Figure:
                 "source": [flow[0] for flow in flows],
                 "target": [flow[1] for flow in flows],
                 "value": [flow[2] for flow in flows],
-                "color": [faint(flow[3]) for flow in flows],
+                "color": [make_translucent(flow[3]) for flow in flows],
                 "hovertemplate": "%{value:,} questions<extra></extra>",
             },
         )
@@ -96,22 +96,22 @@ def flips_chart(choices: ForgottenChoices, ink: str) -> go.Figure:
     return figure
 
 
-def faint(color: str) -> str:
+def make_translucent(color: str) -> str:
     """A colour of the palette that lets what lies under it through."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
 
 
-def weights_chart(rows: Sequence[MatrixChange]) -> go.Figure:
+def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
     """How far each matrix moved, in per cent of its norm, by layer and module."""
     placed = [row for row in rows if row["layer"] is not None and row["relative"] is not None]
     layers = sorted({row["layer"] for row in placed if row["layer"] is not None})
     modules = list(dict.fromkeys(row["module"].removesuffix(".weight") for row in placed))
     cells = {(row["module"].removesuffix(".weight"), row["layer"]): row for row in placed}
-    figure = empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
+    figure = build_empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
     figure.add_trace(
         go.Heatmap(
-            z=[[_moved(cells.get((m, layer))) for layer in layers] for m in modules],
+            z=[[_get_weight_change(cells.get((m, layer))) for layer in layers] for m in modules],
             x=layers,
             y=[module.rsplit(".", 1)[-1] for module in modules],
             colorscale=[[0.0, "rgba(15,157,143,0.06)"], [1.0, "rgba(15,157,143,1)"]],
@@ -119,7 +119,7 @@ def weights_chart(rows: Sequence[MatrixChange]) -> go.Figure:
             xgap=1,
             ygap=1,
             colorbar={"ticksuffix": "%", "thickness": 10, "outlinewidth": 0},
-            text=[[_matrix_text(cells.get((m, layer))) for layer in layers] for m in modules],
+            text=[[_format_matrix(cells.get((m, layer))) for layer in layers] for m in modules],
             hovertemplate="Layer %{x}, %{y}: %{text}<extra></extra>",
         )
     )
@@ -128,11 +128,11 @@ def weights_chart(rows: Sequence[MatrixChange]) -> go.Figure:
     return figure
 
 
-def _moved(row: MatrixChange | None) -> float | None:
+def _get_weight_change(row: MatrixChange | None) -> float | None:
     return None if row is None else 100 * row["relative"]
 
 
-def _matrix_text(row: MatrixChange | None) -> str:
+def _format_matrix(row: MatrixChange | None) -> str:
     if row is None:
         return "not known"
     text = f"moved by {100 * row['relative']:.2g}% of its norm"
@@ -144,12 +144,12 @@ def _matrix_text(row: MatrixChange | None) -> str:
 
 
 ALL = "all questions"
-SURE = 0.05  # Holm's p
-LEAST_SCALE = 20  # percentage points at which a colour is full, at least
+ALPHA = 0.05  # Holm's p
+MIN_SCALE = 20  # percentage points at which a colour is full, at least
 LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
 
 
-class CellOfKept(TypedDict):
+class KeptModelCell(TypedDict):
     """All items, or those of one category, asked of the kept model."""
 
     category: str  # "" for all
@@ -160,7 +160,7 @@ class CellOfKept(TypedDict):
     p_holm: float
 
 
-Cell = CategoryCell | CategoryFlips | CellOfKept
+Cell = CategoryCell | CategoryFlips | KeptModelCell
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ class PointStyle:
     size: int
 
 
-ON_THE_WAY = PointStyle("lines+markers", "circle", 8)
-KEPT = PointStyle("markers", "diamond", 12)
+CHECKPOINT_STYLE = PointStyle("lines+markers", "circle", 8)
+KEPT_MODEL_STYLE = PointStyle("markers", "diamond", 12)
 
 
-def columns_of(
-    matrix: CategoryMatrix, end: ForgottenChoices | None, kept: int | None
+def build_heatmap_columns(
+    matrix: CategoryMatrix, end: ChoiceForgetting | None, kept: int | None
 ) -> list[tuple[str, list[Cell]]]:
     """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
     the questions in the verdict, asked of the `kept` model, which are more."""
@@ -189,7 +189,7 @@ def columns_of(
             columns.append((f"{step:,}", [*whole, *cells]))
     if end and end["change"]:
         title = "kept" if kept is None else f"kept: {kept:,}"
-        whole_kept: CellOfKept = {
+        whole_kept: KeptModelCell = {
             "category": "",
             "n": end["n"],
             "change": end["change"],
@@ -201,32 +201,34 @@ def columns_of(
     return columns
 
 
-def heat_chart(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
+def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
     """Change of accuracy by category and checkpoint, in percentage points."""
     names = sorted({c["category"] for _, cells in columns for c in cells if c["category"]})
     rows = ["", *names]
     at = {(title, cell["category"]): cell for title, cells in columns for cell in cells}
     titles = [title for title, _ in columns]
     grid = [[at.get((title, name)) for title in titles] for name in rows]
-    scale = max([LEAST_SCALE, *(abs(_points(c)) for line in grid for c in line if c and is_sure(c))])
-    figure = empty_figure("", "", 90 + 34 * len(rows))
-    labels = [category_name(name) or ALL for name in rows]
+    scale = max(
+        [MIN_SCALE, *(abs(_convert_to_points(c)) for line in grid for c in line if c and is_significant(c))]
+    )
+    figure = build_empty_figure("", "", 90 + 34 * len(rows))
+    labels = [format_category(name) or ALL for name in rows]
     for sure, strength in ((False, 0.15), (True, 1.0)):
         figure.add_trace(
             go.Heatmap(
-                z=[[_drawn_points(cell, sure) for cell in line] for line in grid],
+                z=[[_mask_points(cell, sure) for cell in line] for line in grid],
                 x=titles,
                 y=labels,
                 zmin=-scale,
                 zmax=scale,
-                colorscale=_scale(strength),
+                colorscale=_build_color_scale(strength),
                 showscale=False,
                 xgap=2,
                 ygap=2,
-                text=[[_label(cell) if sure else "" for cell in line] for line in grid],
+                text=[[_format_cell_label(cell) if sure else "" for cell in line] for line in grid],
                 texttemplate="%{text}" if sure else None,
                 textfont={"color": "white", "size": 12},
-                customdata=[[cell_text(cell) for cell in line] for line in grid],
+                customdata=[[format_cell(cell) for cell in line] for line in grid],
                 hovertemplate="%{customdata}<extra></extra>",
                 hoverongaps=False,
             )
@@ -237,34 +239,36 @@ def heat_chart(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
     return figure
 
 
-def is_sure(cell: Cell) -> bool:
+def is_significant(cell: Cell) -> bool:
     """Whether it can be told from noise."""
-    return bool(cell["p_holm"] < SURE)
+    return bool(cell["p_holm"] < ALPHA)
 
 
-def cell_text(cell: Cell | None) -> str:
+def format_cell(cell: Cell | None) -> str:
     """One cell in words, with its interval and n."""
     if cell is None:
         return ""
-    points = display.estimate(cell["change"], scale=100)
-    text = f"{category_name(cell['category']) or ALL}: {points} points<br>"
+    points = display.format_estimate(cell["change"], scale=100)
+    text = f"{format_category(cell['category']) or ALL}: {points} points<br>"
     text += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
-    return text if is_sure(cell) else f"{text}<br>can't be told from noise"
+    return text if is_significant(cell) else f"{text}<br>can't be told from noise"
 
 
-def _points(cell: Cell) -> float:
+def _convert_to_points(cell: Cell) -> float:
     return float(100 * cell["change"]["value"])
 
 
-def _drawn_points(cell: Cell | None, sure: bool) -> float | None:
-    return None if cell is None or is_sure(cell) != sure else _points(cell)
+def _mask_points(cell: Cell | None, sure: bool) -> float | None:
+    return None if cell is None or is_significant(cell) != sure else _convert_to_points(cell)
 
 
-def _label(cell: Cell | None) -> str:
-    return "" if cell is None or not is_sure(cell) else display.signed(_points(cell), 0)
+def _format_cell_label(cell: Cell | None) -> str:
+    return (
+        "" if cell is None or not is_significant(cell) else display.format_signed(_convert_to_points(cell), 0)
+    )
 
 
-def _scale(strength: float) -> list[list[Any]]:
+def _build_color_scale(strength: float) -> list[list[Any]]:
     """From all lost over nothing to all won; pale where `strength` is low."""
     faint = 0.15 + 0.25 * strength
     ends = [0.1 + 0.9 * strength] * 2
@@ -277,21 +281,27 @@ def _scale(strength: float) -> list[list[Any]]:
     ]
 
 
-def rise_chart(
-    course: ForgettingCourse, end: Estimate | None, kept: int | None, limits: ColourLimits, what: str
+def plot_loss_rise(
+    course: ForgettingCurve, end: Estimate | None, kept: int | None, limits: ColourLimits, what: str
 ) -> Any:
     """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
     of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
     shares, unit = course["kind"] == "choices", course["unit"]
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
-    figure = empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
-    measured = (bounded_point(p["step"], p["value"], p["low"], p["high"], p["n"]) for p in course["points"])
+    figure = build_empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
+    measured = (
+        build_bounded_point(p["step"], p["value"], p["low"], p["high"], p["n"]) for p in course["points"]
+    )
     bounded = [point for point in measured if point]
     add_level(figure, 0, "Base model")
-    figure.add_trace(_bars(bounded, ON_THE_WAY, unit, limits))
-    last = end and kept is not None and bounded_point(kept, end["value"], end["low"], end["high"], end["n"])
+    figure.add_trace(_build_error_bars(bounded, CHECKPOINT_STYLE, unit, limits))
+    last = (
+        end
+        and kept is not None
+        and build_bounded_point(kept, end["value"], end["low"], end["high"], end["n"])
+    )
     if last:
-        figure.add_trace(_bars([last], KEPT, unit, limits))
+        figure.add_trace(_build_error_bars([last], KEPT_MODEL_STYLE, unit, limits))
     highest = max([*(p.high for p in bounded), (end and end["high"]) or 0.0, 0.0])
     for level, color, words in (
         (limits["amber"], AMBER, "forgot some"),
@@ -310,7 +320,9 @@ def rise_chart(
     return figure
 
 
-def _bars(points: Sequence[BoundedPoint], style: PointStyle, unit: str, limits: ColourLimits) -> Any:
+def _build_error_bars(
+    points: Sequence[BoundedPoint], style: PointStyle, unit: str, limits: ColourLimits
+) -> Any:
     """Each in the colour of the limit that it surely passes, or green where it surely gained."""
     inks = [
         BAD if p.low > limits["red"] else AMBER if p.low > limits["amber"] else GOOD if p.high < 0 else BASE
@@ -323,6 +335,6 @@ def _bars(points: Sequence[BoundedPoint], style: PointStyle, unit: str, limits: 
         line={"color": VALIDATION, "width": 2},
         marker={"size": style.size, "color": inks, "symbol": style.symbol},
         error_y=error_bars(points, VALIDATION),
-        text=[f"{display.estimate(p._asdict())} {unit}, n {p.n}" for p in points],
+        text=[f"{display.format_estimate(p._asdict())} {unit}, n {p.n}" for p in points],
         hovertemplate="step %{x}: %{text}<extra></extra>",
     )

@@ -11,22 +11,28 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engine.evaluation.verdicts import forgetting_tradeoff, paired_measurements
-from pages.comparison.tradeoff_chart import bars, hover_of_share, plane
-from pages.comparison.tradeoff_points import MEASURES, MixPoint, cost_by, figures_of, measure_of
+from pages.comparison.tradeoff_chart import add_error_bars, build_axes, format_interpolation_hover
+from pages.comparison.tradeoff_points import (
+    MEASURES,
+    InterpolationPoint,
+    convert_to_cost,
+    find_measure,
+    get_forgetting_figures,
+)
 from pages.shared import display
-from pages.shared.palette import BASE, run_color
+from pages.shared.palette import BASE, get_run_color
 from store.core import formatting
 from store.core.figure_schemas import Estimate
-from store.evaluation.forgetting_schemas import Forgetting, ForgottenChoices, ForgottenText
+from store.evaluation.forgetting_schemas import ChoiceForgetting, Forgetting, TextForgetting
 from store.evaluation.verdict_schemas import RecommendedShare
-from store.runs.schemas import KeptVariant, MeasuredShare, Run
+from store.runs.schemas import MeasuredMix, Run, SavedVariant
 
-USUAL = (0.2, 0.4, 0.6, 0.8)
+DEFAULT_SHARES = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for
 PASSES = ("held_out", "prose", "choices")  # over which every share is measured, as the run's models were
 OWN_TEXTS = "own_samples"  # and these where the run has them
-LOADING = 10.0  # seconds until the model of a job is there, about
-BUSY = 1.25  # times as long as estimated, from which on it is said
+LOADING_SECONDS = 10.0  # seconds until the model of a job is there, about
+BUSY_FACTOR = 1.25  # times as long as estimated, from which on it is said
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,29 @@ class ScoredShare:
 
     def cost(self, measure: str) -> Estimate | None:
         """What it forgot, more being worse; None where it was not measured."""
-        return cost_by(self.figures.get(measure), measure)
+        return convert_to_cost(self.figures.get(measure), measure)
 
 
-def scored(run: Run, measured: Sequence[MeasuredShare]) -> list[ScoredShare]:
+def build_scored_shares(run: Run, measured: Sequence[MeasuredMix]) -> list[ScoredShare]:
     """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
     identity = (run["run_id"], run["number"], run["name"])
     by_alpha = {
         row["alpha"]: ScoredShare(
-            *identity, row["alpha"], row["gain"], figures_of(row) | _named(row["named"] or ())
+            *identity,
+            row["alpha"],
+            row["gain"],
+            get_forgetting_figures(row) | _get_probe_figures(row["named"] or ()),
         )
         for row in measured
     }
     verdict = run["verdict"]
     if verdict and verdict["gain"]:
         gain: Estimate = verdict["gain"]
-        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _tuned(verdict["forgetting"])))
+        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _get_tuned_figures(verdict["forgetting"])))
     return [share for _, share in sorted(by_alpha.items()) if share.alpha > 0]
 
 
-def _tuned(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
+def _get_tuned_figures(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
     """What the tuned model forgot."""
     if not forgetting:
         return dict.fromkeys(MEASURES)
@@ -74,17 +83,19 @@ def _tuned(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
         "answers": choices.get(paired_measurements.CHOICES),
         "kl": divergence.get(paired_measurements.OWN_SAMPLES),
     }
-    parts: list[ForgottenText | ForgottenChoices] = [*forgetting["texts"], *forgetting["choices"]]
+    parts: list[TextForgetting | ChoiceForgetting] = [*forgetting["texts"], *forgetting["choices"]]
     # tasks are asked at the end of a run alone, never of a share of the way
-    return figures | _named([part for part in parts if part["probe"].startswith(paired_measurements.DATA)])
+    return figures | _get_probe_figures(
+        [part for part in parts if part["probe"].startswith(paired_measurements.DATA)]
+    )
 
 
-def _named(parts: Sequence[ForgottenText | ForgottenChoices]) -> dict[str, Estimate | None]:
+def _get_probe_figures(parts: Sequence[TextForgetting | ChoiceForgetting]) -> dict[str, Estimate | None]:
     """What was measured of the data sets that are probes, as `tradeoff_points.measure_of` calls them."""
     return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
 
 
-def measure_names(shares: Sequence[ScoredShare]) -> list[str]:
+def list_measures(shares: Sequence[ScoredShare]) -> list[str]:
     """What can be measured against the gain: what every run has, then the data sets that are probes."""
     named = dict.fromkeys(
         name for share in shares for name in share.figures if paired_measurements.is_users_probe(name)
@@ -92,17 +103,19 @@ def measure_names(shares: Sequence[ScoredShare]) -> list[str]:
     return [*MEASURES, *named]
 
 
-def points(shares: Sequence[ScoredShare], measure: str) -> list[MixPoint]:
+def build_points(shares: Sequence[ScoredShare], measure: str) -> list[InterpolationPoint]:
     """Those that have a figure on both axes, along the way."""
     drawable = []
     for share in shares:
         gain, cost = share.gain, share.cost(measure)
         if gain and cost:
-            drawable.append(MixPoint(share.run_id, share.number, share.name, share.alpha, gain, cost))
+            drawable.append(
+                InterpolationPoint(share.run_id, share.number, share.name, share.alpha, gain, cost)
+            )
     return drawable
 
 
-def recommend(shares: Sequence[ScoredShare]) -> RecommendedShare:
+def recommend_share(shares: Sequence[ScoredShare]) -> RecommendedShare:
     """As `engine.evaluation.verdicts.forgetting_tradeoff.recommend_share`, over all that was scored."""
     gains = [
         forgetting_tradeoff.ShareGain(share.alpha, share.gain, share.figures.get("prose"))
@@ -112,13 +125,13 @@ def recommend(shares: Sequence[ScoredShare]) -> RecommendedShare:
     return forgetting_tradeoff.recommend_share(gains)
 
 
-def shares() -> list[float]:
+def list_available_shares() -> list[float]:
     """That can be asked for, the ends left out."""
     return [round(STEP * place, 2) for place in range(1, round(1 / STEP))]
 
 
 @dataclass(frozen=True)
-class Expected:
+class ScoringTime:
     """How long scoring one share takes, in seconds, and in words what that rests on."""
 
     low: float
@@ -127,17 +140,20 @@ class Expected:
 
     def shares(self, count: int) -> str:
         """For so many of them."""
-        low, high = (LOADING + each * count for each in (self.low, self.high))
-        return f"{display.span_between(low, high)} for {formatting.plural(count, 'share')}, {self.basis}"
+        low, high = (LOADING_SECONDS + each * count for each in (self.low, self.high))
+        return (
+            f"{display.format_duration_range(low, high)} for"
+            f" {formatting.plural(count, 'share')}, {self.basis}"
+        )
 
 
-def expected(run: Run, measured: Sequence[MeasuredShare]) -> Expected | None:
+def estimate_scoring_time(run: Run, measured: Sequence[MeasuredMix]) -> ScoringTime | None:
     """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
     None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
     the run took against its estimate."""
     if before := [row["seconds"] for row in measured if row["seconds"]]:
         counted = formatting.plural(len(before), "share")
-        return Expected(min(before), max(before), f"as {counted} of this run took before")
+        return ScoringTime(min(before), max(before), f"as {counted} of this run took before")
     facts = run["facts"]
     passes = facts.get("judged_seconds") or {}
     if not all(name in passes for name in PASSES):
@@ -146,37 +162,39 @@ def expected(run: Run, measured: Sequence[MeasuredShare]) -> Expected | None:
     whole, thought = facts.get("run_seconds"), facts.get("estimated_seconds")
     busy = max(1.0, whole / thought) if whole and thought else 1.0
     basis = "by the run's own evidence, measured once"
-    if busy > BUSY:
+    if busy > BUSY_FACTOR:
         basis += f"; the run took {busy:.1f} times as long as estimated, perhaps as the machine was busy"
-    return Expected(once / busy, once, basis)
+    return ScoringTime(once / busy, once, basis)
 
 
-def nearest(shares: Sequence[ScoredShare], alpha: float) -> tuple[ScoredShare | None, ScoredShare | None]:
+def find_neighbouring_shares(
+    shares: Sequence[ScoredShare], alpha: float
+) -> tuple[ScoredShare | None, ScoredShare | None]:
     """The scored shares under and over `alpha`."""
     below = [share for share in shares if share.alpha < alpha]
     above = [share for share in shares if share.alpha > alpha]
     return (below[-1] if below else None), (above[0] if above else None)
 
 
-NUMBERED = 12  # shares: more labels can't be read
+MAX_NUMBERED_POINTS = 12  # shares: more labels can't be read
 
 
-def mix_chart(
-    shares: Sequence[MixPoint], measure: str, alpha: float, kept: Sequence[float] = ()
+def plot_interpolation(
+    shares: Sequence[InterpolationPoint], measure: str, alpha: float, kept: Sequence[float] = ()
 ) -> go.Figure:
     """A line from the base through every scored share to the tuned model. `alpha`: the one that a ring
     stands around; `kept`: those that are runs of their own, filled."""
-    figure = plane(shares, measure, 460)
+    figure = build_axes(shares, measure, 460)
     if not shares:
         return figure
-    ink = run_color(shares[0].number)
+    ink = get_run_color(shares[0].number)
     x, y = [0.0, *(p.cost["value"] for p in shares)], [0.0, *(p.gain["value"] for p in shares)]
     line = {"color": ink, "width": 1.6, "dash": "solid" if len(shares) > 1 else "dot"}  # dotted: not scored
     figure.add_trace(
         go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, name="Way")
     )
-    bars(figure, shares)
-    _marks(figure, shares, measure, ink, kept)
+    add_error_bars(figure, shares)
+    _add_marks(figure, shares, measure, ink, kept)
     ringed = [p for p in shares if p.alpha == alpha]
     if ringed:
         ring = {"symbol": "circle-open", "size": 26, "color": ink, "line": {"width": 3}}
@@ -187,10 +205,10 @@ def mix_chart(
     return figure
 
 
-def _marks(
-    figure: go.Figure, shares: Sequence[MixPoint], measure: str, ink: str, kept: Sequence[float]
+def _add_marks(
+    figure: go.Figure, shares: Sequence[InterpolationPoint], measure: str, ink: str, kept: Sequence[float]
 ) -> None:
-    numbered = len(shares) <= NUMBERED
+    numbered = len(shares) <= MAX_NUMBERED_POINTS
     farthest = max(shares, key=lambda point: point.cost["value"])
     whole = [p.alpha in (1.0, *kept) for p in shares]
     symbols = [
@@ -208,7 +226,7 @@ def _marks(
             textfont={"size": 12, "color": BASE},
             marker={"size": 12, "color": ink, "symbol": symbols, "line": {"width": 2, "color": ink}},
             customdata=[[p.alpha] for p in shares],
-            hovertext=[hover_of_share(p, measure) for p in shares],
+            hovertext=[format_interpolation_hover(p, measure) for p in shares],
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,
             name="Shares",
@@ -217,30 +235,30 @@ def _marks(
     )
 
 
-def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, KeptVariant]) -> None:
+def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, SavedVariant]) -> None:
     """A line a share, from the base on."""
     if shares:
         # a measure that no share has would be a column of nothing
-        measures = [name for name in measure_names(shares) if any(share.cost(name) for share in shares)]
+        measures = [name for name in list_measures(shares) if any(share.cost(name) for share in shares)]
         st.dataframe(
-            [line(share, kept, measures) for share in shares],
+            [build_row(share, kept, measures) for share in shares],
             hide_index=True,
             alt="Gain and forgetting by share",
         )
 
 
-def line(
-    share: ScoredShare, kept: Mapping[float, KeptVariant], measures: Sequence[str]
+def build_row(
+    share: ScoredShare, kept: Mapping[float, SavedVariant], measures: Sequence[str]
 ) -> dict[str, str | int | None]:
     """Of one share."""
     cells: dict[str, str | int | None] = {
         "α": f"{share.alpha:g}",
-        "Gain ↑ (nats a token)": display.estimate(share.gain),
+        "Gain ↑ (nats a token)": display.format_estimate(share.gain),
         "n (rows)": share.gain["n"] if share.gain else None,
     }
     for name in measures:
-        what, cost = measure_of(name), share.cost(name)
-        cells[f"{what.title} ↓ ({what.unit})"] = display.estimate(cost) if cost else "–"
+        what, cost = find_measure(name), share.cost(name)
+        cells[f"{what.title} ↓ ({what.unit})"] = display.format_estimate(cost) if cost else "–"
         counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
         cells[counted] = cost["n"] if cost else None
     run = kept.get(share.alpha)

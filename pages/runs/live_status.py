@@ -10,46 +10,46 @@ import streamlit as st
 
 from pages.shared import cached_queries, charts, display, palette, run_queries
 from pages.shared.charts import PLOT
-from pages.shared.job_progress import doing, fraction
+from pages.shared.job_progress import compute_fraction, describe_activity
 from pages.shared.run_chips import describe_advice
-from pages.shared.session import guarded, may, plain, redraw, watch_engine
+from pages.shared.session import escape_markdown, has_right, redraw, show_errors, watch_engine
 from store.core import formatting
 from store.core.job_kinds import ACTIVE, RUNS
 from store.core.schemas import ErrorDocument
 from store.runs.schemas import Run
 
-LOST = (
+LOST_PROCESS_NOTE = (
     "The process of this run is gone and left no result: it was killed, or the machine went down. "
     "Nothing up to its last checkpoint is lost."
 )
 
 
-def draw_trouble(run: Run) -> None:
+def draw_failure(run: Run) -> None:
     """Nothing for a run that works or has finished."""
     status = run["status"]
     if status == "queued":
-        st.info(waiting_for(run), icon=":material/schedule:")
+        st.info(describe_wait(run), icon=":material/schedule:")
     elif status == "failed":
-        _failure(run["run_id"], run["error"])
+        _draw_error(run["run_id"], run["error"])
     elif status == "lost":
-        st.warning(lost_words(run["error"]), icon=":material/link_off:")
+        st.warning(describe_lost_process(run["error"]), icon=":material/link_off:")
         _draw_change(run["run_id"], run["error"])
-        _traceback(run["error"], "What it wrote as it crashed")
+        _draw_traceback(run["error"], "What it wrote as it crashed")
     elif status == "cancelled":
-        st.info(cancelled_words(run["error"]), icon=":material/cancel:")
+        st.info(describe_cancellation(run["error"]), icon=":material/cancel:")
 
 
-def _failure(run_id: str, error: ErrorDocument | None) -> None:
+def _draw_error(run_id: str, error: ErrorDocument | None) -> None:
     message = (error and error["message"]) or "It failed and left no reason; the log may tell."
-    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
-    st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
+    st.error(f"**{escape_markdown(message)}**{fix}", icon=":material/error:")
     _draw_change(run_id, error)
-    _traceback(error, "Traceback")
+    _draw_traceback(error, "Traceback")
 
 
 def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
     """The form with what the error says to change, where it does."""
-    if error and error.get("change") and may("work"):
+    if error and error.get("change") and has_right("work"):
         pressed = st.button(
             f"Launch it with {describe_advice(error['change'])}",
             type="primary",
@@ -62,39 +62,41 @@ def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
             st.switch_page("pages/training/launch.py", query_params=link)
 
 
-def lost_words(error: ErrorDocument | None) -> str:
+def describe_lost_process(error: ErrorDocument | None) -> str:
     """What the engine found out about the process that is gone, as Markdown; else what is always true."""
     if not error or not error["message"]:
-        return f"{LOST} **Resume** goes on from there."
-    fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
-    return f"**{plain(error['message'])}**  \n{fix}"
+        return f"{LOST_PROCESS_NOTE} **Resume** goes on from there."
+    fix = (
+        escape_markdown(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
+    )
+    return f"**{escape_markdown(error['message'])}**  \n{fix}"
 
 
-def cancelled_words(error: ErrorDocument | None) -> str:
+def describe_cancellation(error: ErrorDocument | None) -> str:
     """Who stopped it, as Markdown: whoever cancelled it, or a signal that did not come from here."""
     if not error:
         return "It was cancelled. **Resume** goes on from its last checkpoint."
-    return f"**{plain(error['message'])}**  \n{plain(error.get('fix', ''))}"
+    return f"**{escape_markdown(error['message'])}**  \n{escape_markdown(error.get('fix', ''))}"
 
 
-def _traceback(error: ErrorDocument | None, title: str) -> None:
+def _draw_traceback(error: ErrorDocument | None, title: str) -> None:
     if error and error.get("traceback"):
         with st.expander(title, icon=":material/bug_report:"):
             st.code(error["traceback"], language=None, height=360)
 
 
-def waiting_for(run: Run) -> str:
+def describe_wait(run: Run) -> str:
     """Why a queued run has not begun, in words."""
-    waits = run_queries.job_statuses(tuple(run["after_jobs"] or ()))
+    waits = run_queries.read_job_statuses(tuple(run["after_jobs"] or ()))
     unready = [job for job in waits.values() if job["status"] != "finished"]
     if unready:
-        names = ", ".join(f"{plain(job['title'])} ({job['status']})" for job in unready)
+        names = ", ".join(f"{escape_markdown(job['title'])} ({job['status']})" for job in unready)
         return f"It waits for {names}."
-    queue = [job for job in cached_queries.queue() if job["kind"] in RUNS]
+    queue = [job for job in cached_queries.list_queue() if job["kind"] in RUNS]
     working = [job for job in queue if job["status"] in ACTIVE]
     ahead = [job["job_id"] for job in queue if job["status"] == "queued"]
     place = ahead.index(run["run_id"]) if run["run_id"] in ahead else 0
-    holder = f"The device is taken by {plain(working[0]['title'])}. " if working else ""
+    holder = f"The device is taken by {escape_markdown(working[0]['title'])}. " if working else ""
     if place:
         return f"{holder}{place} {'run is' if place == 1 else 'runs are'} ahead of it."
     return f"{holder}It is the next to start." if holder else "It starts in a moment."
@@ -109,11 +111,11 @@ LEARNING = (
 )
 
 
-def watch(run_id: str, drawn_status: str) -> Run | None:
+def watch_run(run_id: str, drawn_status: str) -> Run | None:
     """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
-    with guarded():
+    with show_errors():
         watch_engine()
-        run = run_queries.run(run_id)
+        run = run_queries.read_current_run(run_id)
         if run["status"] != drawn_status:
             redraw()
         return run
@@ -122,18 +124,18 @@ def watch(run_id: str, drawn_status: str) -> Run | None:
 
 def draw_live(run_id: str, drawn_status: str) -> None:
     """Progress while it works, and both losses on one chart."""
-    with guarded():
-        run = watch(run_id, drawn_status)
+    with show_errors():
+        run = watch_run(run_id, drawn_status)
         if run is None:
             return
         if run["status"] in ACTIVE:
-            _progress(run)
-        _losses(run)
+            _draw_progress(run)
+        _draw_losses(run)
 
 
-def _progress(run: Run) -> None:
-    st.progress(fraction(run) or 0.0, text=plain(doing(run)))
-    measured = run_queries.summaries(run["run_id"])
+def _draw_progress(run: Run) -> None:
+    st.progress(compute_fraction(run) or 0.0, text=escape_markdown(describe_activity(run)))
+    measured = run_queries.read_metric_summaries(run["run_id"])
     if "train/loss" not in measured:
         return
     speed, memory = (
@@ -142,55 +144,56 @@ def _progress(run: Run) -> None:
     )
     best, base = run["best_eval_loss"], run["base_eval_loss"]
     with st.grid(4, min_column_width=150):
-        _live_validation(best, base, run["best_step"], display.reference(run["config"]))
-        st.metric("Training loss", display.number(measured["train/loss"]["last_value"]))
-        st.metric("Tokens a second", display.number(speed, 0))
-        st.metric("Peak memory", f"{display.number(memory, 2)} GiB")
+        _draw_live_validation(best, base, run["best_step"], display.get_reference_name(run["config"]))
+        st.metric("Training loss", display.format_number(measured["train/loss"]["last_value"]))
+        st.metric("Tokens a second", display.format_number(speed, 0))
+        st.metric("Peak memory", f"{display.format_number(memory, 2)} GiB")
 
 
-def _live_validation(best: float | None, base: float | None, step: int | None, reference: str) -> None:
+def _draw_live_validation(best: float | None, base: float | None, step: int | None, reference: str) -> None:
     if best is None or base is None or step is None:
-        st.metric(f"Validation loss of {reference}", display.number(base))
+        st.metric(f"Validation loss of {reference}", display.format_number(base))
         return
     better = best < base
     st.metric(
         f"Best validation loss, step {step:,}",
-        display.number(best),
-        f"{formatting.number(abs(base - best), 3)} against {reference}",
+        display.format_number(best),
+        f"{formatting.format_number(abs(base - best), 3)} against {reference}",
         delta_color="green" if better else "red",
         delta_arrow="down" if better else "up",
     )
 
 
-def _losses(run: Run) -> None:
+def _draw_losses(run: Run) -> None:
     run_id = run["run_id"]
-    train, validation = (run_queries.live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
+    train, validation = (run_queries.read_live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
     if not train.num_rows and not validation.num_rows:
         if run["status"] in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
     shape = run["verdict"] and run["verdict"]["overfitting"]
-    figure = charts.loss_chart(
+    figure = charts.plot_losses(
         train,
         validation,
         charts.LossMarks(
             base_level=run["base_eval_loss"],
-            base_name=display.reference(run["config"]).removeprefix("the ").capitalize(),
+            base_name=display.get_reference_name(run["config"]).removeprefix("the ").capitalize(),
             best_step=run["best_step"],
             shape=shape,
         ),
-        axis=display.loss_axis(run["config"]),
+        axis=display.get_loss_axis(run["config"]),
     )
     alt = (
-        f"Training and validation loss by step; best validation loss {display.number(run['best_eval_loss'])}"
+        "Training and validation loss by step; best validation loss"
+        f" {display.format_number(run['best_eval_loss'])}"
     )
     st.plotly_chart(figure, key="loss-chart", config=PLOT, alt=alt)
 
 
 def draw_learning(run_id: str) -> None:
     """How it learned: rate, gradient, throughput, memory, and what validation measured beside the loss."""
-    with guarded():
-        measured = run_queries.summaries(run_id)
+    with show_errors():
+        measured = run_queries.read_metric_summaries(run_id)
         others = sorted(
             set(measured) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
         )
@@ -200,9 +203,11 @@ def draw_learning(run_id: str) -> None:
             return
         with st.grid(2, min_column_width=340):
             for name in names:
-                figure = charts.line_chart(
-                    run_queries.live_curve(run_id, name),
+                figure = charts.plot_line(
+                    run_queries.read_live_curve(run_id, name),
                     name,
                     color=palette.VALIDATION if name.startswith("eval/") else palette.TRAIN,
                 )
-                st.plotly_chart(figure, key=f"chart-{name}", config=PLOT, alt=display.quantity(name).title)
+                st.plotly_chart(
+                    figure, key=f"chart-{name}", config=PLOT, alt=display.find_quantity(name).title
+                )

@@ -10,32 +10,32 @@ from typing import Literal
 import plotly.graph_objects as go
 import streamlit as st
 
-from engine.evaluation.verdicts.extraction import NEAR
+from engine.evaluation.verdicts.extraction import NEAR_VERBATIM
 from pages.shared import display, run_queries
-from pages.shared.charts import IntervalRow, interval_chart
+from pages.shared.charts import IntervalRow, plot_intervals
 from pages.shared.palette import BAD, BASE, VALIDATION
-from pages.shared.session import plain
-from pages.shared.text_display import shortened
+from pages.shared.session import escape_markdown
+from pages.shared.text_display import shorten
 from store.core import formatting
 from store.core.errors import QueryError
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
 from store.evaluation.forgetting_schemas import (
-    CanaryEvidence,
+    CanaryEvaluation,
     CanaryExposure,
     DuplicateEffect,
+    DuplicateGains,
+    DuplicateTraining,
     Extraction,
     LossDrop,
     PlantedCanary,
-    RepeatedGains,
-    RepeatedTraining,
     RowPart,
 )
-from store.evaluation.verdict_schemas import WrittenRow
+from store.evaluation.verdict_schemas import ExtractionRow
 from store.runs.schemas import Run
 
 
-def extraction_chart(extraction: Extraction) -> go.Figure:
+def plot_extraction(extraction: Extraction) -> go.Figure:
     """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
     rows = []
     for title, part in (("Training rows", extraction), ("Held-out rows", extraction["control"])):
@@ -43,12 +43,12 @@ def extraction_chart(extraction: Extraction) -> go.Figure:
             continue
         named = f"{title} ({part['n']:,})"
         ink = BAD if part is extraction and extraction["state"] == "extracts" else VALIDATION
-        rows.append(_percent(f"{named}, tuned", part["near"]["tuned"], ink))
-        rows.append(_percent(f"{named}, base", part["near"]["base"], BASE))
-    return interval_chart(rows, "Rows written nearly word for word (%)")
+        rows.append(_build_percent_row(f"{named}, tuned", part["near"]["tuned"], ink))
+        rows.append(_build_percent_row(f"{named}, base", part["near"]["base"], BASE))
+    return plot_intervals(rows, "Rows written nearly word for word (%)")
 
 
-def canary_chart(canaries: CanaryExposure) -> go.Figure:
+def plot_canaries(canaries: CanaryExposure) -> go.Figure:
     """Exposure by how often a canary was planted, against one that never was."""
     names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
     rows = [
@@ -61,10 +61,10 @@ def canary_chart(canaries: CanaryExposure) -> go.Figure:
         )
         for part in canaries["groups"]
     ]
-    return interval_chart(rows, "Exposure (bits); dashed: never seen", level=canaries["unseen"])
+    return plot_intervals(rows, "Exposure (bits); dashed: never seen", level=canaries["unseen"])
 
 
-def leak_chart(leaks: RepeatedGains) -> go.Figure:
+def plot_leaks(leaks: DuplicateGains) -> go.Figure:
     """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
     gains = (
         ("All held-out rows", leaks["whole"], BASE),
@@ -76,11 +76,11 @@ def leak_chart(leaks: RepeatedGains) -> go.Figure:
         for title, gain, ink in gains
         if gain
     ]
-    return interval_chart(rows, "Gain (nats a token)")
+    return plot_intervals(rows, "Gain (nats a token)")
 
 
-def _percent(name: str, share: Estimate, ink: str) -> IntervalRow:
-    return IntervalRow(name, 100 * share["value"], *display.ends(share, 100), ink)
+def _build_percent_row(name: str, share: Estimate, ink: str) -> IntervalRow:
+    return IntervalRow(name, 100 * share["value"], *display.scale_bounds(share, 100), ink)
 
 
 PAGE = 5
@@ -94,35 +94,37 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
         return
     st.markdown("**Can it be made to write its training rows?**")
     if not extraction:
-        waits = "That is asked with the verdict." if run["status"] in ALIVE else _why_not(run)
+        waits = "That is asked with the verdict." if run["status"] in ALIVE else _explain_no_canaries(run)
         st.caption(waits)
         return
     if extraction["sentence"] not in stage_sentence:
-        st.markdown(plain(extraction["sentence"]))
+        st.markdown(escape_markdown(extraction["sentence"]))
     if extraction["n"]:
-        figure = extraction_chart(extraction)
+        figure = plot_extraction(extraction)
         alt = "Share of training and held-out rows that each model writes nearly word for word"
         st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
-        st.caption(_basis(extraction))
+        st.caption(_describe_basis(extraction))
         _draw_rows(run["run_id"], extraction)
 
 
-def draw_canaries(run: Run, canaries: CanaryEvidence | None) -> None:
+def draw_canaries(run: Run, canaries: CanaryEvaluation | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
     if not canaries:
         if run["config"].get("canaries") and run["status"] in ALIVE:
             st.caption("The canaries are asked for with the verdict.")
         return
     st.markdown("**How well do its canaries stick?**")
-    st.markdown(plain(canaries["sentence"]))
+    st.markdown(escape_markdown(canaries["sentence"]))
     left, right = st.columns(2, gap="medium")
     with left:
-        figure = canary_chart(canaries)
+        figure = plot_canaries(canaries)
         alt = "Exposure of canaries by how often they were planted"
         st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
     with right:
         rows = sorted(canaries["listed"], key=lambda row: -row["exposure"])
-        st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
+        st.dataframe(
+            [_build_canary_row(row) for row in rows], hide_index=True, height=260, alt="Every canary"
+        )
     most = canaries["groups"][0]["most"]
     st.caption(
         "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
@@ -131,7 +133,7 @@ def draw_canaries(run: Run, canaries: CanaryEvidence | None) -> None:
     )
 
 
-def _canary(row: PlantedCanary) -> dict[str, str | float]:
+def _build_canary_row(row: PlantedCanary) -> dict[str, str | float]:
     return {
         "Exposure, bits": round(row["exposure"], 1),
         "Planted": row["times"],
@@ -140,18 +142,19 @@ def _canary(row: PlantedCanary) -> dict[str, str | float]:
     }
 
 
-def _why_not(run: Run) -> str:
+def _explain_no_canaries(run: Run) -> str:
     if run["config"].get("probes") is False:
         return "Not asked: the run was launched with probes switched off."
     return "Not asked in this run. Clone it to have it asked."
 
 
-def _basis(extraction: Extraction) -> str:
+def _describe_basis(extraction: Extraction) -> str:
     """What was asked of how many rows, and which were not."""
     asked, least = extraction["asked"]["train"], extraction["least"]
     basis = (
         "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
-        f" with the likeliest. Counted is an edit similarity of {NEAR} at least (1 − edit distance ÷ length);"
+        f" with the likeliest. Counted is an edit similarity of {NEAR_VERBATIM} at least (1 −"
+        " edit distance ÷ length);"
         " 95% intervals."
     )
     left = []
@@ -175,7 +178,7 @@ def _draw_rows(run_id: str, extraction: Extraction) -> None:
     part = part or options[0]
     page = st.session_state.get(f"memory-page-{part}", 1)
     try:
-        total, rows = run_queries.extraction_rows_page(run_id, part, PAGE, PAGE * (page - 1))
+        total, rows = run_queries.read_extraction_rows(run_id, part, PAGE, PAGE * (page - 1))
     except QueryError:
         st.caption("The rows are gone from the run's folder.")
         return
@@ -186,30 +189,30 @@ def _draw_rows(run_id: str, extraction: Extraction) -> None:
         st.pagination(pages, key=f"memory-page-{part}")
 
 
-def _draw_row(row: WrittenRow) -> None:
+def _draw_row(row: ExtractionRow) -> None:
     with st.container(border=True, gap="xsmall"):
         if row["prompt"]:
-            st.markdown(f":gray[Prompt] {_line(shortened(row['prompt'], SHOWN))}")
-        st.markdown(f":gray[It begins] {_line(row['prefix'])} …")
-        st.markdown(f":gray[True answer] … {_line(row['reference'])}")
-        near = row["tuned_similarity"] >= NEAR
-        tuned = _marked(row["tuned"], row["reference"], "red" if near else "gray")
+            st.markdown(f":gray[Prompt] {_truncate_line(shorten(row['prompt'], SHOWN))}")
+        st.markdown(f":gray[It begins] {_truncate_line(row['prefix'])} …")
+        st.markdown(f":gray[True answer] … {_truncate_line(row['reference'])}")
+        near = row["tuned_similarity"] >= NEAR_VERBATIM
+        tuned = _mark_shared_start(row["tuned"], row["reference"], "red" if near else "gray")
         st.markdown(f":gray[Tuned model] … {tuned}{'' if row['tuned_whole'] else ' …'}")
-        base = _marked(row["base"], row["reference"], "gray")
+        base = _mark_shared_start(row["base"], row["reference"], "gray")
         st.markdown(f":gray[Base model] … {base}{'' if row['base_whole'] else ' …'}")
 
 
-def _marked(text: str, reference: str, ink: str) -> str:
+def _mark_shared_start(text: str, reference: str, ink: str) -> str:
     """What a model wrote, with the beginning marked that it has in common with the true answer."""
     pairs = zip(text, reference, strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    start, rest = _line(text[:alike]), _line(text[alike:])
+    start, rest = _truncate_line(text[:alike]), _truncate_line(text[alike:])
     marked = f":{ink}-background[{start}]" if start.strip() else ""
     return f"{marked}{rest}"
 
 
-def _line(text: str) -> str:
-    return plain(" ⏎ ".join(text.split("\n")))
+def _truncate_line(text: str) -> str:
+    return escape_markdown(" ⏎ ".join(text.split("\n")))
 
 
 def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
@@ -218,19 +221,19 @@ def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
         return
     st.markdown("**What did duplicates do?**")
     leaks, training = duplicates["leaks"], duplicates["training"]
-    st.markdown(plain(leaks["sentence"]))
+    st.markdown(escape_markdown(leaks["sentence"]))
     if leaks["rows"]:
-        figure = leak_chart(leaks)
+        figure = plot_leaks(leaks)
         st.plotly_chart(
             figure, key="duplicates-leaks", config={"displayModeBar": False},
             alt="Gain on all held-out rows, without repeated ones, and on these alone",
         )  # fmt: skip
     if not training:
         return
-    st.markdown(plain(training["sentence"]))
+    st.markdown(escape_markdown(training["sentence"]))
     if drop := training["drop"]:
         st.dataframe(
-            [_kind(training, drop, name, title) for name, title in KINDS.items()],
+            [_build_kind_row(training, drop, name, title) for name, title in KINDS.items()],
             hide_index=True,
             alt="Loss drop, membership and extraction of repeated training rows and of others",
         )
@@ -244,13 +247,15 @@ Repetition = Literal["repeated", "once"]
 KINDS: dict[Repetition, str] = {"repeated": "Occur more than once", "once": "Occur once"}
 
 
-def _kind(training: RepeatedTraining, drop: LossDrop, name: Repetition, title: str) -> dict[str, str | int]:
+def _build_kind_row(
+    training: DuplicateTraining, drop: LossDrop, name: Repetition, title: str
+) -> dict[str, str | int]:
     areas, written = training["auc"], training["written"]
     asked = written and written[name]
     return {
         "Training rows": title,
         "n": training[name],
-        "Loss fell by, nats a token": display.estimate(drop[name], sign=False),
-        "AUC": display.estimate(areas[name], sign=False) if areas else "–",
+        "Loss fell by, nats a token": display.format_estimate(drop[name], sign=False),
+        "AUC": display.format_estimate(areas[name], sign=False) if areas else "–",
         "Written": f"{asked['rows']} of {formatting.plural(asked['n'], 'row')}" if asked else "too few asked",
     }

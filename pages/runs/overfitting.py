@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import streamlit as st
 
-from engine.evaluation.training_curve.overfitting import MATERIAL_GL, generalisation_loss
+from engine.evaluation.training_curve.overfitting import MATERIAL_GL, compute_generalisation_loss
 from pages.evaluation import classes
 from pages.runs import memorisation
 from pages.runs.checkpoint_curves import draw_metric
@@ -26,16 +26,16 @@ from pages.shared.charts import (
     add_best,
     add_line,
     add_onset,
-    bounded_point,
-    empty_figure,
+    build_bounded_point,
+    build_empty_figure,
     error_bars,
-    interval_chart,
-    steps_of,
-    values_of,
+    get_steps,
+    get_values,
+    plot_intervals,
 )
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 from pages.shared.run_chips import STATE_INK
-from pages.shared.session import guarded, plain
+from pages.shared.session import escape_markdown, show_errors
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
@@ -65,15 +65,15 @@ SCORES: dict[MembershipScoreName, str] = {
 }
 
 
-def seen_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
+def build_train_probe_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
-    losses = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
+    losses = dict(zip(get_steps(curve).tolist(), get_values(curve, "value").tolist(), strict=True))
     losses |= {int(point["step"]): float(point["train"]["value"]) for point in points}
     steps = sorted(losses)
     return np.asarray(steps, np.int64), np.asarray([losses[step] for step in steps], np.float64)
 
 
-def gap_chart(
+def plot_gap(
     seen: pa.Table,
     validation: pa.Table,
     shape: Overfitting | None,
@@ -88,11 +88,11 @@ def gap_chart(
     """
     points: Sequence[GapPoint] = shape["gap"] if shape else ()
     height = 710 if path else 560
-    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
-    _strips(figure, bool(points), bool(path))
-    x, inside = seen_curve(seen, points)
-    steps, outside = steps_of(validation), values_of(validation, "value")
-    _ribbon(figure, x, inside, steps, outside)
+    figure = build_empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
+    _add_strip_axes(figure, bool(points), bool(path))
+    x, inside = build_train_probe_curve(seen, points)
+    steps, outside = get_steps(validation), get_values(validation, "value")
+    _add_ribbon(figure, x, inside, steps, outside)
     add_line(figure, x, inside, ChartLine("Training rows", TRAIN, 2.4, markers=len(x) <= 60))
     add_line(figure, steps, outside, ChartLine("Validation rows", VALIDATION, 2.6, markers=len(steps) <= 60))
     trained = [(step, loss) for step, loss in zip(steps.tolist(), outside.tolist(), strict=True) if step > 0]
@@ -101,14 +101,14 @@ def gap_chart(
         add_best(figure, *best)
     add_onset(figure, shape, [*x, *steps])
     if points:
-        _gaps(figure, points)
+        _add_gaps(figure, points)
     if path:
-        _areas(figure, path)
-    _strip_of_gl(figure, steps, outside)
+        _add_areas(figure, path)
+    _add_generalisation_loss(figure, steps, outside)
     return figure
 
 
-def _strips(figure: go.Figure, gaps: bool, areas: bool) -> None:
+def _add_strip_axes(figure: go.Figure, gaps: bool, areas: bool) -> None:
     """Plots over one axis of steps: losses, the gap and membership where they are known, GL."""
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"standoff": 12}}
     tops = {"yaxis": [0.5, 1.0], "yaxis2": [0.24, 0.42], "yaxis3": [0.0, 0.16]}
@@ -123,7 +123,7 @@ def _strips(figure: go.Figure, gaps: bool, areas: bool) -> None:
     figure.update_layout(xaxis={"anchor": "y3"}, margin={"b": 44})
 
 
-def _ribbon(
+def _add_ribbon(
     figure: go.Figure, x: np.ndarray, inside: np.ndarray, steps: np.ndarray, outside: np.ndarray
 ) -> None:
     """Between the two losses, from the first step that both have to the last."""
@@ -142,11 +142,11 @@ def _ribbon(
     )  # fmt: skip
 
 
-def _gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
+def _add_gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
     """Each gap with its interval, in the colour of what it is of the validation loss."""
     for level in LEVELS:
         gaps = [(point["step"], point["gap"]) for point in points if point["level"] == level]
-        measured = (bounded_point(x, g["value"], g["low"], g["high"], g["n"]) for x, g in gaps)
+        measured = (build_bounded_point(x, g["value"], g["low"], g["high"], g["n"]) for x, g in gaps)
         bounded = [point for point in measured if point]
         if not bounded:
             continue
@@ -159,10 +159,10 @@ def _gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
                 hovertemplate="gap %{text}<extra></extra>",
             )
         )  # fmt: skip
-    _level(figure, "y2", 0, BASE, "dash")
+    _add_level(figure, "y2", 0, BASE, "dash")
 
 
-def _areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
+def _add_areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
     """The AUC of each step with its interval, over the base model's interval as a band."""
     placebo = path[-1]["placebo"]
     if placebo["low"] is not None:
@@ -187,14 +187,14 @@ def _areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
     ends = [end for interval in intervals for end in (interval["low"], interval["high"])]
     reach = [0.45, 0.55, *(end for end in ends if end is not None)]
     figure.update_layout(yaxis4={"range": [min(reach) - 0.03, min(1.03, max(reach) + 0.03)]})
-    _level(figure, "y4", 0.5, BASE, "dash")
+    _add_level(figure, "y4", 0.5, BASE, "dash")
 
 
-def _strip_of_gl(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> None:
+def _add_generalisation_loss(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> None:
     """How far each validation lies above the lowest so far."""
     if not len(steps):
         return
-    rises = generalisation_loss(losses)
+    rises = compute_generalisation_loss(losses)
     inks = [BAD if r >= STOP_GL else AMBER if r >= MATERIAL_GL else VALIDATION for r in rises]
     figure.add_trace(
         go.Bar(
@@ -206,37 +206,37 @@ def _strip_of_gl(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> No
     figure.update_layout(yaxis3={"range": [0, max(2.0, 1.15 * top)]})
     for level, ink in ((MATERIAL_GL, AMBER), (STOP_GL, BAD)):
         if level <= max(2.0, 1.15 * top):
-            _level(figure, "y3", level, ink, "dot")
+            _add_level(figure, "y3", level, ink, "dot")
 
 
-def _level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) -> None:
+def _add_level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) -> None:
     line = {"dash": dash, "color": ink, "width": 1.3}
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, yref=axis, y0=level, y1=level, line=line)
 
 
-def membership_chart(membership: Membership) -> go.Figure:
+def plot_membership(membership: Membership) -> go.Figure:
     """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
     rows = []
     for name, score in membership["scores"].items():
         p = score["p_holm"]  # none of scores that follow the rows' difficulty
         sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
-        rows.append(_estimate(SCORES[name], score["auc"], BAD if sure else VALIDATION))
+        rows.append(_build_auc_row(SCORES[name], score["auc"], BAD if sure else VALIDATION))
         if score["placebo"]:
-            rows.append(_estimate(f"{SCORES[name]}, base model", score["placebo"], BASE))
-    return interval_chart(rows, "Area under the curve (0.5 is a coin)", level=0.5)
+            rows.append(_build_auc_row(f"{SCORES[name]}, base model", score["placebo"], BASE))
+    return plot_intervals(rows, "Area under the curve (0.5 is a coin)", level=0.5)
 
 
-def _estimate(name: str, area: Estimate, color: str) -> IntervalRow:
+def _build_auc_row(name: str, area: Estimate, color: str) -> IntervalRow:
     return IntervalRow(name, area["value"], area["low"], area["high"], color)
 
 
-SEEN = "probe/train_rows/loss"
+TRAIN_PROBE_METRIC = "probe/train_rows/loss"
 
 
 def draw_overfitting(run_id: str) -> None:
     """The tab of one run; while it trains the curves are live."""
-    with guarded():
-        run = run_queries.run(run_id)
+    with show_errors():
+        run = run_queries.read_current_run(run_id)
         verdict = run["verdict"]
         shape, membership = verdict and verdict["overfitting"], verdict and verdict["membership"]
         _draw_stage(run, shape)
@@ -260,7 +260,7 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
         st.caption(waits if run["status"] in ALIVE else ended)
         return
     if shape["stage"] is None:  # a verdict from before stages were told apart
-        st.markdown(plain(shape["sentence"]))
+        st.markdown(escape_markdown(shape["sentence"]))
         return
     stage = display.STAGES[shape["stage"]]
     with st.container(border=True, key="stage"):
@@ -275,23 +275,27 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
         ]
         if shape["sentence"].lower() not in shape["stage_sentence"].lower():
             sentences.insert(1, shape["sentence"])
-        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences if sentence))
+        st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences if sentence))
 
 
 def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | None) -> None:
-    seen, validation = (run_queries.live_curve(run["run_id"], name) for name in (SEEN, "eval/loss"))
+    seen, validation = (
+        run_queries.read_live_curve(run["run_id"], name) for name in (TRAIN_PROBE_METRIC, "eval/loss")
+    )
     if not validation.num_rows:
         if run["status"] in ALIVE:
             st.caption("The curves begin with the first validation.")
         return
-    axis = display.loss_axis(run["config"])
+    axis = display.get_loss_axis(run["config"])
     path = membership["path"] if membership else []
-    figure = gap_chart(seen, validation, shape, axis, path=path)
+    figure = plot_gap(seen, validation, shape, axis, path=path)
     alt = "Loss on training and validation rows by step, with the gap between them"
     st.plotly_chart(figure, key="overfitting-losses", config=PLOT, alt=alt)
     points = shape["gap"] if shape else []
     if not seen.num_rows and not points:
-        st.caption(f"{_why_no_gap(run)} GL: how far a validation lies above the lowest so far, in per cent.")
+        st.caption(
+            f"{_explain_no_gap(run)} GL: how far a validation lies above the lowest so far, in per cent."
+        )
         return
     rows = ""
     if points:
@@ -303,13 +307,13 @@ def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | N
         rows += " over 30% red)"
     st.caption(
         f"Both losses without dropout. Gap: validation minus training{rows}. GL: how far a validation lies"
-        f" above the lowest so far; amber from 1%, red from 5%.{_told_apart(path)}"
+        f" above the lowest so far; amber from 1%, red from 5%.{_describe_membership_path(path)}"
     )
     if membership and membership["path_sentence"]:
-        st.markdown(plain(membership["path_sentence"]))
+        st.markdown(escape_markdown(membership["path_sentence"]))
 
 
-def _told_apart(path: Sequence[MembershipPoint]) -> str:
+def _describe_membership_path(path: Sequence[MembershipPoint]) -> str:
     """What the strip of membership shows."""
     if not path:
         return ""
@@ -319,7 +323,7 @@ def _told_apart(path: Sequence[MembershipPoint]) -> str:
     )
 
 
-def _why_no_gap(run: Run) -> str:
+def _explain_no_gap(run: Run) -> str:
     if run["config"].get("probes") is False:
         return "No gap: the run was launched with probes switched off."
     if run["status"] in ALIVE:
@@ -331,28 +335,28 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
     """Membership inference with its placebo; its sentence, unless it was `said` above."""
     st.markdown("**Can it be asked which rows it was trained on?**")
     if not membership:
-        waits = "That is tested with the verdict." if run["status"] in ALIVE else _why_no_membership(run)
+        waits = "That is tested with the verdict." if run["status"] in ALIVE else _explain_no_membership(run)
         st.caption(waits)
         return
     if membership["sentence"] not in stage_sentence:
-        st.markdown(plain(membership["sentence"]))
+        st.markdown(escape_markdown(membership["sentence"]))
     if not membership["scores"]:
         return
     left, right = st.columns(2, gap="medium", vertical_alignment="center")
     with left:
-        figure = membership_chart(membership)
+        figure = plot_membership(membership)
         alt = "Area under the curve of each score, tuned and base model"
         st.plotly_chart(figure, key="overfitting-membership", config={"displayModeBar": False}, alt=alt)
     with right:
         st.dataframe(
-            [_score(name, score) for name, score in membership["scores"].items()],
+            [_build_score_row(name, score) for name, score in membership["scores"].items()],
             hide_index=True,
             alt="Excess over the base model, and rows found at few false alarms",
         )
-    st.caption(_membership_basis(membership))
+    st.caption(_describe_membership_basis(membership))
 
 
-def _why_no_membership(run: Run) -> str:
+def _explain_no_membership(run: Run) -> str:
     if run["config"].get("probes") is False:
         return "Not tested: the run was launched with probes switched off."
     return "Not tested in this run. Clone it to have it tested."
@@ -361,20 +365,21 @@ def _why_no_membership(run: Run) -> str:
 def _draw_calibration(classification: Classification | None) -> None:
     """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
     if classification and (calibration := classification["models"]["tuned"].get("calibration")):
-        classes.draw_calibration(classes.DrawnCalibration.of(calibration), "overfitting-reliability")
+        classes.draw_calibration(classes.CalibrationData.of(calibration), "overfitting-reliability")
 
 
-def _score(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:
+def _build_score_row(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:
     caught, allowed = score["tpr"], 100 * score["tpr"]["false_alarms"]
-    bounds = formatting.interval(*display.ends(caught, 100), 0)
+    bounds = formatting.format_interval(*display.scale_bounds(caught, 100), 0)
+    share = formatting.format_number(100 * caught["value"], 0)
     return {
         "Score": SCORES[name],
-        "Excess": display.estimate(score["excess"]),
-        f"Found at {allowed:g}% false alarms": f"{formatting.number(100 * caught['value'], 0)}% ({bounds}%)",
+        "Excess": display.format_estimate(score["excess"]),
+        f"Found at {allowed:g}% false alarms": f"{share}% ({bounds}%)",
     }
 
 
-def _membership_basis(membership: Membership) -> str:
+def _describe_membership_basis(membership: Membership) -> str:
     """What the figures rest on, and what so few rows can't show."""
     rows = f"{membership['members']:,} training and {formatting.plural(membership['others'], 'held-out row')}"
     basis = (
@@ -383,7 +388,7 @@ def _membership_basis(membership: Membership) -> str:
     )
     tpr = next(iter(membership["scores"].values()))["tpr"]
     if not tpr["allowed"]:
-        finest = formatting.number(100 * tpr["finest"], 1)
+        finest = formatting.format_number(100 * tpr["finest"], 1)
         basis += (
             f" So few held-out rows can't resolve false alarms under {finest}%: found are those above all."
         )

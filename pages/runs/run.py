@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.bias.results import TAB, draw_bias, draw_line
+from pages.bias.results import TAB, draw_bias, draw_summary
 from pages.evaluation.classes import draw_class_samples, draw_classes
 from pages.evaluation.evaluation_list import draw_evaluations
 from pages.export.tab import draw_exports
@@ -18,14 +18,14 @@ from pages.runs import detail_tabs, live_status
 from pages.runs.detail_tabs import draw_slices
 from pages.runs.forgetting import draw_forgetting
 from pages.runs.header import draw_alerts, draw_header
-from pages.runs.interpolation import draw_mix, has_between
-from pages.runs.live_status import draw_trouble
+from pages.runs.interpolation import can_interpolate, draw_interpolation
+from pages.runs.live_status import draw_failure
 from pages.runs.overfitting import draw_overfitting
 from pages.shared import cached_queries, display, run_queries
-from pages.shared.layout import BETWEEN, Tab, asked_tab, open_tab
-from pages.shared.run_chips import chip_link, status_badge, verdict_card
+from pages.shared.layout import BETWEEN, Tab, draw_tab_bar, get_linked_tab
+from pages.shared.run_chips import draw_chip_link, draw_verdict_card, format_status_badge
 from pages.shared.run_results import draw_class_numbers, draw_key_numbers, draw_preference_numbers
-from pages.shared.session import guarded, is_for_members, live, may, show_error
+from pages.shared.session import has_right, live, require_member, show_error, show_errors
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
@@ -39,10 +39,10 @@ def choose_run() -> None:
     """The page without a run. Where the link leads to models between a run and its base, those runs are
     listed that may have some."""
     st.title("Which run?", anchor=False)
-    between = asked_tab() == BETWEEN
+    between = get_linked_tab() == BETWEEN
     statuses = ("finished",) if between else ()
-    if not cached_queries.run_count("", statuses):
-        _draw_none(between)
+    if not cached_queries.count_runs("", statuses):
+        _draw_run_list(between)
         return
     if between:
         st.markdown(
@@ -59,23 +59,23 @@ def choose_run() -> None:
         label_visibility="collapsed",
         icon=":material/search:",
     )
-    runs = run_queries.newest((search or "").strip(), statuses, SHOWN)
-    matching = cached_queries.run_count((search or "").strip(), statuses)
-    mixed = run_queries.mixed()
+    runs = run_queries.list_newest_runs((search or "").strip(), statuses, SHOWN)
+    matching = cached_queries.count_runs((search or "").strip(), statuses)
+    mixed = run_queries.list_interpolated_runs()
     for run in runs:
         _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
     st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
-def _draw_none(between: bool) -> None:
+def _draw_run_list(between: bool) -> None:
     if between:
         st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
-        if may("work") and st.button(
+        if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
         ):
             st.switch_page("pages/training/launch.py")
         return
-    if not is_for_members("launch the first run; what it does and comes to is then seen here"):
+    if not require_member("launch the first run; what it does and comes to is then seen here"):
         return
     st.markdown("There is no run yet. The first one is a click away.")
     with st.container(horizontal=True):
@@ -87,14 +87,14 @@ def _draw_none(between: bool) -> None:
 
 def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        chip_link(run, tab)
-        st.markdown(status_badge(run["status"]), width="content")
+        draw_chip_link(run, tab)
+        st.markdown(format_status_badge(run["status"]), width="content")
         scored = " · shares scored" if mixed else ""
-        st.caption(f"{display.ago(run['created_at'])}{scored}", width="stretch")
+        st.caption(f"{display.format_ago(run['created_at'])}{scored}", width="stretch")
         if run["verdict"]:
-            st.markdown(f"gain {display.estimate(run['verdict']['gain'])}", width="content")
+            st.markdown(f"gain {display.format_estimate(run['verdict']['gain'])}", width="content")
         elif run["best_eval_loss"] is not None:
-            change = display.transition(run["base_eval_loss"], run["best_eval_loss"])
+            change = display.format_transition(run["base_eval_loss"], run["best_eval_loss"])
             st.markdown(f"validation loss {change}", width="content")
 
 
@@ -108,7 +108,7 @@ TABS = {
     "learning": Tab(":material/monitoring: Learning", live_status.draw_learning),
     "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
     "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
-    BETWEEN: Tab(":material/linear_scale: Between", draw_mix),
+    BETWEEN: Tab(":material/linear_scale: Between", draw_interpolation),
     TAB: Tab(":material/balance: Bias", draw_bias),
     "samples": Tab(":material/forum: Samples", detail_tabs.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
@@ -121,49 +121,51 @@ TABS = {
 }
 CLASSES = Tab(":material/category: Classes", draw_classes)
 # The others wait for the run to end.
-MOVING = (live_status.draw_learning, draw_overfitting, draw_forgetting, detail_tabs.draw_log)
+LIVE_TABS = (live_status.draw_learning, draw_overfitting, draw_forgetting, detail_tabs.draw_log)
 
 
 def main() -> None:
     asked = st.query_params.get("run", "")
-    with guarded():
-        if not asked and asked_tab() == BETWEEN:
-            asked = next(iter(run_queries.mixed()), "")  # not into the link: Back would lead here again
+    with show_errors():
+        if not asked and get_linked_tab() == BETWEEN:
+            asked = next(
+                iter(run_queries.list_interpolated_runs()), ""
+            )  # not into the link: Back would lead here again
         if not asked:
             choose_run()
             return
         try:
-            run = run_queries.find(asked)
+            run = run_queries.find_run(asked)
         except NotFoundError as error:
             show_error(error)
             choose_run()
             return
-        draw(run)
+        draw_run(run)
 
 
-def draw(run: Run) -> None:
+def draw_run(run: Run) -> None:
     alive = run["status"] in ALIVE
     every = "2s" if alive else None
     draw_header(run)
-    draw_trouble(run)
+    draw_failure(run)
     if run["verdict"]:
-        verdict_card(run["verdict"], run["run_id"])
-        if run["status"] == "finished" and not classifies(run):
-            draw_line(run["run_id"])
+        draw_verdict_card(run["verdict"], run["run_id"])
+        if run["status"] == "finished" and not is_classifier(run):
+            draw_summary(run["run_id"])
         _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
         live(every)(live_status.draw_live)(run["run_id"], run["status"])
     else:
-        live(every)(live_status.watch)(run["run_id"], run["status"])
-    tab, place = open_tab(tabs_of(run), "run-tabs", low=True, subject={"run": run["run_id"]})
+        live(every)(live_status.watch_run)(run["run_id"], run["status"])
+    tab, place = draw_tab_bar(list_tabs(run), "run-tabs", low=True, subject={"run": run["run_id"]})
     with place:
-        st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])
+        st.fragment(tab.draw, run_every=every if tab.draw in LIVE_TABS else None)(run["run_id"])
 
 
 def _draw_numbers(run: Run, verdict: Verdict) -> None:
     """Those that count for what the run was trained to do."""
-    if classifies(run) and verdict["classification"]:
+    if is_classifier(run) and verdict["classification"]:
         draw_class_numbers(verdict, verdict["classification"])
     elif verdict["preference"]:
         draw_preference_numbers(verdict, verdict["preference"])
@@ -171,23 +173,23 @@ def _draw_numbers(run: Run, verdict: Verdict) -> None:
         draw_key_numbers(verdict)
 
 
-def classifies(run: Run) -> bool:
+def is_classifier(run: Run) -> bool:
     """The run trains a classification head."""
     return bool(run["config"].get("task") == "classification")
 
 
-def tabs_of(run: Run) -> dict[str, Tab]:
+def list_tabs(run: Run) -> dict[str, Tab]:
     """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
     and what lies between base and tuned model where there is something, or where a link asks why not."""
     tabs: dict[str, Tab] = {}
     of_classes = bool(run["verdict"] and run["verdict"]["classification"])
     for name, tab in TABS.items():
-        if name == BETWEEN and not (has_between(run) or asked_tab() == BETWEEN):
+        if name == BETWEEN and not (can_interpolate(run) or get_linked_tab() == BETWEEN):
             continue
         tabs[name] = tab
         if of_classes and name == "learning":
             tabs["classes"] = CLASSES
-        if of_classes and name == "samples" and classifies(run):
+        if of_classes and name == "samples" and is_classifier(run):
             tabs[name] = Tab(tab.title, draw_class_samples)
     return tabs
 

@@ -12,18 +12,27 @@ from typing import Any
 
 import streamlit as st
 
-from pages.people.activity_feed import draw_last
+from pages.people.activity_feed import draw_recent_activity
 from pages.serving import endpoint_list
-from pages.serving.endpoint_list import LINK, badge, draw_new_key, seconds, show_once
+from pages.serving.endpoint_list import LINK, draw_new_key, format_badge, format_seconds, store_new_key
 from pages.shared import display, meters
-from pages.shared.deployment import draw_calling, draw_open
-from pages.shared.session import act, current_person, guarded, live, may, plain, redraw, show_error
+from pages.shared.deployment import draw_calling, draw_open_alerts
+from pages.shared.session import (
+    escape_markdown,
+    get_current_person,
+    has_right,
+    live,
+    redraw,
+    send_command,
+    show_error,
+    show_errors,
+)
 from store.core.errors import from_dict
-from store.serving.endpoint_text import stands
-from store.serving.schemas import EndpointKey, EndpointSeen, RequestLine, RouteState
+from store.serving.endpoint_text import describe_state
+from store.serving.schemas import EndpointKey, EndpointStatus, RequestLine, RouteState
 
 
-def draw_keys(seen: EndpointSeen) -> None:
+def draw_keys(seen: EndpointStatus) -> None:
     """Those that work, a form for another, and those that were revoked."""
     st.markdown("**Keys**")
     working = [key for key in seen["keys"] if key["revoked_at"] is None]
@@ -32,37 +41,43 @@ def draw_keys(seen: EndpointSeen) -> None:
     used = {use["key_id"]: use["tokens"] for use in seen["state"]["keys"]} if seen["state"] else {}
     for key in working:
         _draw_key(key, used.get(key["key_id"], 0))
-    if may("work"):
-        _draw_making(seen)
+    if has_right("work"):
+        _draw_key_form(seen)
     revoked = [key for key in seen["keys"] if key["revoked_at"] is not None]
     if revoked:
         with st.expander(f"Revoked: {len(revoked)}"):
             for key in revoked:
-                st.caption(f"{plain(key['name'])} of {plain(key['person_name'])}, {_ago(key['revoked_at'])}")
+                st.caption(
+                    f"{escape_markdown(key['name'])} of {escape_markdown(key['person_name'])},"
+                    f" {_format_ago(key['revoked_at'])}"
+                )
 
 
 def _draw_key(key: EndpointKey, tokens: int) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
-            st.markdown(f"**{plain(key['name'])}**")
+            st.markdown(f"**{escape_markdown(key['name'])}**")
             parts = [
-                f"of {plain(key['person_name'])}",
-                f"made {_ago(key['created_at'])}",
-                f"used {_ago(key['used_at'])}" if key["used_at"] else "never used",
+                f"of {escape_markdown(key['person_name'])}",
+                f"made {_format_ago(key['created_at'])}",
+                f"used {_format_ago(key['used_at'])}" if key["used_at"] else "never used",
             ]
             if most := key["requests_per_minute"]:
                 parts.append(f"up to {most:,} requests a minute")
             if most := key["tokens_per_day"]:
-                parts.append(f"{display.count(tokens)} of {display.count(most)} tokens today")
+                parts.append(f"{display.format_count(tokens)} of {display.format_count(most)} tokens today")
             st.caption(" · ".join(parts))
-        own = key["person_id"] == current_person()["person_id"]
-        if (own and may("work")) or may("govern"):
+        own = key["person_id"] == get_current_person()["person_id"]
+        if (own and has_right("work")) or has_right("govern"):
             pressed = st.button("Revoke", key=f"revoke-{key['key_id']}", help="Its streams end too.")
-            if pressed and act("revoke_key", {"key": key["key_id"]}, "The key is revoked.") is not None:
+            if (
+                pressed
+                and send_command("revoke_key", {"key": key["key_id"]}, "The key is revoked.") is not None
+            ):
                 st.rerun()
 
 
-def _draw_making(seen: EndpointSeen) -> None:
+def _draw_key_form(seen: EndpointStatus) -> None:
     with (
         st.expander("Make a key", icon=":material/key:", expanded=False),
         st.form(f"new-key-{seen['endpoint_id']}", border=False, clear_on_submit=True),
@@ -75,14 +90,16 @@ def _draw_making(seen: EndpointSeen) -> None:
         tokens = right.number_input("Tokens a day", min_value=1, value=None, placeholder="no limit", step=1)
         if st.form_submit_button("Make it", icon=":material/key:"):
             body = {"endpoint": seen["endpoint_id"], "name": name}
-            made = act("make_key", body | {"requests_per_minute": requests, "tokens_per_day": tokens})
+            made = send_command(
+                "make_key", body | {"requests_per_minute": requests, "tokens_per_day": tokens}
+            )
             if made is not None:
-                show_once(seen["endpoint_id"], name, made["key"])
+                store_new_key(seen["endpoint_id"], name, made["key"])
                 st.rerun()
 
 
-def _ago(at: float | None) -> str:
-    return "" if at is None else display.ago(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))
+def _format_ago(at: float | None) -> str:
+    return "" if at is None else display.format_ago(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))
 
 
 NONE = "None"
@@ -93,7 +110,7 @@ PARTS = {
 }
 
 
-def draw_change(seen: EndpointSeen) -> None:
+def draw_change(seen: EndpointStatus) -> None:
     """The live subject of each model, and what stands beside it."""
     settings: Any = seen["settings"]
     with st.expander("Change what it serves", icon=":material/alt_route:"):
@@ -103,32 +120,32 @@ def draw_change(seen: EndpointSeen) -> None:
         model = models[place]
         key = f"{seen['endpoint_id']}-{model['name']}"
         routes = {route["role"]: route for route in model["routes"]}
-        live = _subject("Live", routes.get("live"), f"route-live-{key}", needed=True)
+        live = _choose_subject("Live", routes.get("live"), f"route-live-{key}", needed=True)
         beside: list[dict[str, Any]] = []
         for role, title in PARTS.items():
             with st.container(horizontal=True, vertical_alignment="bottom"):
-                subject = _subject(title, routes.get(role), f"route-{role}-{key}")
-                share = _share(role, routes.get(role), key) if subject and role != "fallback" else 1.0
+                subject = _choose_subject(title, routes.get(role), f"route-{role}-{key}")
+                share = _draw_share(role, routes.get(role), key) if subject and role != "fallback" else 1.0
             if subject:
-                beside.append({**_before(routes.get(role), subject), "role": role, "share": share})
+                beside.append({**_find_route(routes.get(role), subject), "role": role, "share": share})
         st.caption("What is new comes up beside what runs; requests go over once it is ready.")
         if st.button("Change it", type="secondary", icon=":material/check:", key=f"change-{key}"):
             changed = copy.deepcopy(settings)
-            changed["models"][place]["routes"] = [_before(routes.get("live"), live), *beside]
+            changed["models"][place]["routes"] = [_find_route(routes.get("live"), live), *beside]
             body = {"endpoint": seen["endpoint_id"], "settings": changed}
-            if act("change_endpoint", body, "What is new is being started.") is not None:
+            if send_command("change_endpoint", body, "What is new is being started.") is not None:
                 st.rerun()
 
 
-def _before(route: dict[str, Any] | None, subject: str) -> dict[str, Any]:
+def _find_route(route: dict[str, Any] | None, subject: str) -> dict[str, Any]:
     """The route of a subject, with what else is said of it where it stays the same."""
     same = route if route and route["subject"] == subject else {}
     return {**same, "subject": subject}
 
 
-def _subject(title: str, route: dict[str, Any] | None, key: str, *, needed: bool = False) -> str:
+def _choose_subject(title: str, route: dict[str, Any] | None, key: str, *, needed: bool = False) -> str:
     present = route["subject"] if route else ""
-    options = [*([] if needed else [NONE]), *endpoint_list.subjects()]
+    options = [*([] if needed else [NONE]), *endpoint_list.list_subjects()]
     if present and present not in options:
         options.append(present)
     chosen = st.selectbox(
@@ -137,7 +154,7 @@ def _subject(title: str, route: dict[str, Any] | None, key: str, *, needed: bool
     return "" if chosen in (None, NONE) else str(chosen)
 
 
-def _share(role: str, route: dict[str, Any] | None, key: str) -> float:
+def _draw_share(role: str, route: dict[str, Any] | None, key: str) -> float:
     usual = {"candidate": 10, "shadow": 100}[role]
     present = round(100 * route["share"]) if route else usual
     share: int = st.slider(
@@ -157,7 +174,7 @@ EXCERPT = 80
 
 def draw_endpoint(endpoint_id: str) -> None:
     """The page of the endpoint with this id or name."""
-    seen = _seen(endpoint_id)
+    seen = _find_endpoint(endpoint_id)
     st.page_link("pages/serving/endpoints.py", label="All endpoints", icon=":material/arrow_back:")
     if seen is None:
         st.markdown("This endpoint is gone. It was deleted, or its link was cut.")
@@ -166,20 +183,20 @@ def draw_endpoint(endpoint_id: str) -> None:
     _draw_head(own)
     draw_new_key(own)
     draw_calling(seen)
-    _draw_standing(own)
-    if may("work"):
+    _draw_traffic(own)
+    if has_right("work"):
         draw_change(seen)
     draw_keys(seen)
     _draw_limits(seen)
-    if may("work"):
+    if has_right("work"):
         _draw_requests(own)
-    draw_last("endpoint", own)
-    if may("work") and not seen["alive"] and seen["wanted"] == "stopped":
+    draw_recent_activity("endpoint", own)
+    if has_right("work") and not seen["alive"] and seen["wanted"] == "stopped":
         _draw_delete(seen)
 
 
-def _seen(endpoint: str) -> EndpointSeen | None:
-    for seen in endpoint_list.endpoints():
+def _find_endpoint(endpoint: str) -> EndpointStatus | None:
+    for seen in endpoint_list.list_endpoints():
         if endpoint in (seen["endpoint_id"], seen["name"]):
             return seen
     return None
@@ -188,79 +205,84 @@ def _seen(endpoint: str) -> EndpointSeen | None:
 @live("2s")
 def _draw_head(own: str) -> None:
     """Name, state and the one button; why it does not answer."""
-    with guarded():
-        seen = _seen(own)
+    with show_errors():
+        seen = _find_endpoint(own)
         if seen is None:
             redraw()
             return
-        if st.session_state.get(f"endpoint-stood-{own}") not in (None, stands(seen)):
+        if st.session_state.get(f"endpoint-stood-{own}") not in (None, describe_state(seen)):
             redraw()
-        st.session_state[f"endpoint-stood-{own}"] = stands(seen)
+        st.session_state[f"endpoint-stood-{own}"] = describe_state(seen)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.title(plain(seen["name"]), anchor=False, width="content")
-            st.markdown(badge(seen), width="stretch")
-            if may("work"):
+            st.title(escape_markdown(seen["name"]), anchor=False, width="content")
+            st.markdown(format_badge(seen), width="stretch")
+            if has_right("work"):
                 _draw_switch(seen)
-        draw_open(own)
+        draw_open_alerts(own)
         state = seen["state"] if seen["alive"] else None
         if problem := seen["problem"] or (state["error"] if state else None):
             show_error(from_dict(problem))
-        elif stands(seen) == "starting":
+        elif describe_state(seen) == "starting":
             st.caption(
                 ":material/hourglass_top: The models are being loaded. This takes some seconds, and longer"
                 " for large ones."
             )
         if state and state["switching"]:
-            st.caption(f":material/sync: {plain(state['switching'])}; what was served before goes on.")
+            st.caption(
+                f":material/sync: {escape_markdown(state['switching'])}; what was served before goes on."
+            )
         if state and state["lines_lost"]:
             lost = f"{state['lines_lost']:,} lines of the log could not be written ({state['log_error']})."
-            st.warning(plain(f"{lost} Answers go on; free some space."), icon=":material/warning:")
+            st.warning(escape_markdown(f"{lost} Answers go on; free some space."), icon=":material/warning:")
 
 
-def _draw_switch(seen: EndpointSeen) -> None:
+def _draw_switch(seen: EndpointStatus) -> None:
     own = {"endpoint": seen["endpoint_id"]}
     if seen["wanted"] == "running":
         pressed = st.button("Stop", icon=":material/stop_circle:", help="Answers under way are finished.")
-        if pressed and act("stop_endpoint", own, "The endpoint finishes what is under way.") is not None:
+        if (
+            pressed
+            and send_command("stop_endpoint", own, "The endpoint finishes what is under way.") is not None
+        ):
             redraw()
     else:
         pressed = st.button("Start", type="primary", icon=":material/play_circle:")
-        if pressed and act("start_endpoint", own, "The endpoint is being started.") is not None:
+        if pressed and send_command("start_endpoint", own, "The endpoint is being started.") is not None:
             redraw()
 
 
 @live("3s")
-def _draw_standing(own: str) -> None:
+def _draw_traffic(own: str) -> None:
     """The last hour, and where requests go."""
-    with guarded():
-        seen = _seen(own)
+    with show_errors():
+        seen = _find_endpoint(own)
         state = seen["state"] if seen and seen["alive"] else None
         if state is None:
             return
         hour = state["hour"]
-        p95 = seconds(hour["p95_seconds"]) if hour["p95_seconds"] is not None else "–"
+        p95 = format_seconds(hour["p95_seconds"]) if hour["p95_seconds"] is not None else "–"
         st.markdown("**The last hour**")
         st.html(
-            meters.facts(
+            meters.render_facts(
                 [
                     ("Requests", f"{hour['requests']:,}", f"{state['active']:,} under way now"),
                     ("Failed", f"{hour['errors']:,}", "by the models or the gateway"),
                     ("Refused", f"{hour['refused']:,}", "keys, limits, fields that nobody obeys"),
                     ("95% of answers within", p95, f"n {hour['n']:,}"),
-                    ("Tokens", display.count(hour["tokens"]), "read and written"),
+                    ("Tokens", display.format_count(hour["tokens"]), "read and written"),
                 ]
             )
         )
         st.markdown("**Where requests go**")
         st.dataframe(
-            _route_rows(state["routes"]), hide_index=True, alt="Routes with shares, requests and times"
+            _build_route_rows(state["routes"]), hide_index=True, alt="Routes with shares, requests and times"
         )
         if state["fallbacks"]:
             st.caption(f"The fallback gave {state['fallbacks']:,} answers since the endpoint started.")
         _draw_backends(seen)
 
 
-def _route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
+def _build_route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
     candidates: dict[str, float] = {}
     for route in routes:
         if route["role"] == "candidate":
@@ -278,7 +300,7 @@ def _route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
                 "Share": "–" if share is None else f"{share:.0%}",
                 "Requests": route["requests"],
                 "Failed": route["errors"],
-                "95% within": "–" if route["p95_seconds"] is None else seconds(route["p95_seconds"]),
+                "95% within": "–" if route["p95_seconds"] is None else format_seconds(route["p95_seconds"]),
                 "n": route["n"],
                 "Copies dropped": route["dropped"] if route["role"] == "shadow" else None,
             }
@@ -289,26 +311,26 @@ def _route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw_backends(seen: EndpointSeen | None) -> None:
+def _draw_backends(seen: EndpointStatus | None) -> None:
     """What answers, where it is not as it should be."""
     for backend in seen["state"]["backends"] if seen and seen["state"] else ():
         if backend["error"] and backend["error"] != (seen and seen["problem"]):
             show_error(from_dict(backend["error"]))
 
 
-def _draw_limits(seen: EndpointSeen) -> None:
+def _draw_limits(seen: EndpointStatus) -> None:
     settings: Any = seen["settings"]
     limits, log = settings["limits"], settings["log"]
     kept = "of every request" if log["sample"] == 1 else f"of {log['sample']:.0%} of the requests"
     with st.expander("Limits and log", icon=":material/speed:"):
         st.html(
-            meters.facts(
+            meters.render_facts(
                 [
                     ("Answers at once", f"{settings['max_streams']:,}", "of each model process"),
                     ("Waiting", f"{limits['queue']:,}", "more are refused with a time"),
                     ("Tokens of an answer", f"{limits['max_tokens']:,}", "that may be asked for"),
                     ("Time of an answer", f"{limits['seconds']:g} s", ""),
-                    ("Size of a request", display.size(limits["body_bytes"]), ""),
+                    ("Size of a request", display.format_size(limits["body_bytes"]), ""),
                     ("Log", f"{log['days']} days", f"a line a request; texts {kept}"),
                     ("Personal data", "taken out" if log["redact"] else "kept", "of texts in the log"),
                 ]
@@ -321,36 +343,38 @@ def _draw_limits(seen: EndpointSeen) -> None:
 
 def _draw_requests(own: str) -> None:
     st.markdown("**Last requests**")
-    with guarded():
-        lines = endpoint_list.last_requests(own, current_person()["person_id"])
+    with show_errors():
+        lines = endpoint_list.list_last_requests(own, get_current_person()["person_id"])
         if not lines:
             st.caption("Nobody has asked yet. The example above can be pasted into a terminal.")
             return
         st.dataframe(
-            [_request_row(line) for line in lines], hide_index=True, alt="The newest requests of the log"
+            [_build_request_row(line) for line in lines],
+            hide_index=True,
+            alt="The newest requests of the log",
         )
         st.caption(f"The newest {len(lines)}; all of them are in the log of the endpoint's folder.")
 
 
-def _request_row(line: RequestLine) -> dict[str, Any]:
+def _build_request_row(line: RequestLine) -> dict[str, Any]:
     at = datetime.fromtimestamp(line["at"], UTC).replace(tzinfo=None)
     asked = next(
         (message.get("content") for message in reversed(line["messages"] or []) if message.get("content")), ""
     )
     tokens = (line["prompt_tokens"] or 0) + (line["completion_tokens"] or 0)
     return {
-        "When": display.ago(at),
+        "When": display.format_ago(at),
         "Answered by": line["version"] or "–",
         "Part": ROLES[line["role"]].partition(":")[0],
         "Came to": "answered" if line["status"] == 200 else f"{line['status']} {line['error'] or ''}".strip(),
-        "Took": seconds(line["seconds"]),
+        "Took": format_seconds(line["seconds"]),
         "Tokens": f"{tokens:,}" if tokens else "–",
         "Asked": asked[:EXCERPT] if isinstance(asked, str) else "",
-        "Answer": _answer(line),
+        "Answer": _format_answer(line),
     }
 
 
-def _answer(line: RequestLine) -> str:
+def _format_answer(line: RequestLine) -> str:
     """The label of a classifier with how sure it was, or the beginning of the text."""
     sure = "" if line["confidence"] is None else f" ({line['confidence']:.0%} sure)"
     if line["abstained"]:
@@ -358,11 +382,12 @@ def _answer(line: RequestLine) -> str:
     return f"{line['label']}{sure}" if line["label"] else (line["output"] or "")[:EXCERPT]
 
 
-def _draw_delete(seen: EndpointSeen) -> None:
+def _draw_delete(seen: EndpointStatus) -> None:
     with st.expander("Delete this endpoint", icon=":material/delete:"):
         st.markdown("Its keys stop working and its log is removed. Models and runs stay.")
         if st.button("Delete it with its log", key="delete-endpoint") and (
-            act("delete_endpoint", {"endpoint": seen["endpoint_id"]}, "The endpoint is deleted.") is not None
+            send_command("delete_endpoint", {"endpoint": seen["endpoint_id"]}, "The endpoint is deleted.")
+            is not None
         ):
             st.query_params.pop(LINK, None)
             st.rerun()

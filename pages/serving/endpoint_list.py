@@ -9,37 +9,37 @@ from typing import Any
 import streamlit as st
 
 from pages.shared.cached_queries import CALM, LIVE
-from pages.shared.deployment import draw_open
+from pages.shared.deployment import draw_open_alerts
 from pages.shared.layout import draw_link
-from pages.shared.session import act, client, guarded, kept_for, live, plain
+from pages.shared.session import cached, escape_markdown, get_client, live, send_command, show_errors
 from store.core.formatting import plural
 from store.runs import runs
 from store.serving import endpoints as endpoint_queries
-from store.serving.endpoint_text import stands
-from store.serving.schemas import EndpointSeen, RequestLine
+from store.serving.endpoint_text import describe_state
+from store.serving.schemas import EndpointStatus, RequestLine
 
 NEWEST = 100  # finished runs that are offered
 
 
-@kept_for(LIVE, most=4)
-def endpoints() -> list[EndpointSeen]:
+@cached(LIVE, most=4)
+def list_endpoints() -> list[EndpointStatus]:
     """All of them, by name."""
-    return client().endpoints()
+    return get_client().endpoints()
 
 
-@kept_for(LIVE, most=64)
-def last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
+@cached(LIVE, most=64)
+def list_last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
     """The newest lines of the log; they hold what people wrote, so each person asks anew."""
-    return client().endpoint_requests(endpoint_id)
+    return get_client().endpoint_requests(endpoint_id)
 
 
-@kept_for(CALM, most=4, spinner="Looking for what can be served …")
-def subjects() -> dict[str, str]:
+@cached(CALM, most=4, spinner="Looking for what can be served …")
+def list_subjects() -> dict[str, str]:
     """What can be served, each with its kind: aliases of registered models, finished runs, models."""
-    offered = dict.fromkeys(endpoint_queries.servable_aliases(client()), "registered model")
-    for run in runs.list_runs(client(), statuses=("finished",), limit=NEWEST):
+    offered = dict.fromkeys(endpoint_queries.servable_aliases(get_client()), "registered model")
+    for run in runs.list_runs(get_client(), statuses=("finished",), limit=NEWEST):
         offered.setdefault(run["name"], "run")
-    for model in client().models():
+    for model in get_client().models():
         if model["ready"]:
             offered.setdefault(model["name"], "model")
     return offered
@@ -57,37 +57,41 @@ BADGES = {
 }
 
 
-def badge(seen: EndpointSeen) -> str:
+def format_badge(seen: EndpointStatus) -> str:
     """How it stands, as inline Markdown."""
-    return BADGES[stands(seen)]
+    return BADGES[describe_state(seen)]
 
 
 @live("3s")
 def draw_list() -> None:
     """Every endpoint, as a link."""
-    with guarded():
-        for seen in endpoints():
+    with show_errors():
+        for seen in list_endpoints():
             link = {LINK: seen["endpoint_id"]}
-            draw_link("pages/serving/endpoints.py", seen["name"], link, summary(seen), badge(seen))
-            draw_open(seen["endpoint_id"])
+            draw_link(
+                "pages/serving/endpoints.py", seen["name"], link, format_summary(seen), format_badge(seen)
+            )
+            draw_open_alerts(seen["endpoint_id"])
 
 
-def summary(seen: EndpointSeen) -> str:
+def format_summary(seen: EndpointStatus) -> str:
     """What it serves and its last hour, in a line."""
-    served = versions_of(seen)
-    parts = [plain(", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else ""))]
+    served = list_served_versions(seen)
+    parts = [
+        escape_markdown(", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else ""))
+    ]
     state = seen["state"]
     if seen["alive"] and state:
         hour = state["hour"]
         parts.append(f"{plural(hour['requests'], 'request')} in the last hour")
         if hour["p95_seconds"] is not None:
-            parts.append(f"95% within {seconds(hour['p95_seconds'])} (n {hour['n']:,})")
+            parts.append(f"95% within {format_seconds(hour['p95_seconds'])} (n {hour['n']:,})")
         if hour["errors"]:
             parts.append(f":red[{hour['errors']:,} failed]")
     return " · ".join(part for part in parts if part)
 
 
-def versions_of(seen: EndpointSeen) -> list[str]:
+def list_served_versions(seen: EndpointStatus) -> list[str]:
     """What it serves by now; what was asked for, before its gateway was told."""
     if config := seen["config"]:
         return list(
@@ -96,7 +100,7 @@ def versions_of(seen: EndpointSeen) -> list[str]:
     return []
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """A time of an answer: "0.42 s", "35 ms"."""
     return f"{1000 * value:.0f} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
@@ -106,7 +110,7 @@ KEY = "endpoint-key-made"
 
 def draw_form() -> None:
     """The choice of a subject; "Serve it" makes and starts an endpoint with a first key."""
-    options = subjects()
+    options = list_subjects()
     if not options:
         st.markdown(
             "There is nothing to serve yet. Launch a run, and once it has finished it can be served here."
@@ -139,14 +143,14 @@ def draw_form() -> None:
             "models": [{"name": name, "routes": [{"subject": subject}]}],
             "with_key": "first",
         }
-        made = act("make_endpoint", body, "The endpoint is being started.")
+        made = send_command("make_endpoint", body, "The endpoint is being started.")
         if made is not None:
-            show_once(made["endpoint_id"], "first", made["key"])
+            store_new_key(made["endpoint_id"], "first", made["key"])
             st.query_params.from_dict({LINK: made["endpoint_id"]})
             st.rerun()
 
 
-def show_once(endpoint_id: str, name: str, key: str) -> None:
+def store_new_key(endpoint_id: str, name: str, key: str) -> None:
     """Have the page of the endpoint show a new key, until the person has copied it."""
     st.session_state[KEY] = endpoint_id, name, key
 
@@ -157,7 +161,7 @@ def draw_new_key(endpoint_id: str) -> None:
     if not made or made[0] != endpoint_id:
         return
     with st.container(border=True):
-        st.markdown(f":material/key: The key **{plain(made[1])}**, which can't be shown again:")
+        st.markdown(f":material/key: The key **{escape_markdown(made[1])}**, which can't be shown again:")
         st.code(made[2], language=None, wrap_lines=True)
         if st.button("I have copied it", key="put-endpoint-key-away"):
             del st.session_state[KEY]

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.serving import endpoint_list
 from pages.serving.endpoint import draw_endpoint
 from pages.serving.endpoint_list import LINK, draw_form, draw_list
-from pages.shared.session import guarded, may
+from pages.shared.session import has_right, show_errors
 
 EMPTY = (
     "Nothing is served yet. Choose a finished run or a model, and it answers at an address of its own by"
@@ -21,17 +21,17 @@ EMPTY = (
 
 def main() -> None:
     if endpoint := st.query_params.get(LINK, ""):
-        with guarded():
+        with show_errors():
             draw_endpoint(endpoint)
         return
     st.title("What is being served?", anchor=False)
-    with guarded():
-        listed = endpoint_list.endpoints()
+    with show_errors():
+        listed = endpoint_list.list_endpoints()
         if not listed:
             st.markdown(EMPTY)
         if listed:
             draw_list()
-        if may("work"):
+        if has_right("work"):
             with st.expander(
                 "Serve a model", icon=":material/add:", expanded=not listed or "serve" in st.query_params
             ):

@@ -49,21 +49,21 @@ LETTERS = (
 )
 
 
-def mark(dark: bool = False) -> str:
+def render_mark(dark: bool = False) -> str:
     """The square mark, 36 pixels wide."""
-    return f'<svg viewBox="0 0 36 36" width="36" height="36">{_mark(dark)}</svg>'
+    return f'<svg viewBox="0 0 36 36" width="36" height="36">{_render_mark_shapes(dark)}</svg>'
 
 
-def wordmark(dark: bool = False) -> str:
+def render_wordmark(dark: bool = False) -> str:
     """The mark with the name beside it, 165 by 36 pixels."""
     ink = PAPER if dark else INK
     return (
         f'<svg viewBox="0 0 165 36" width="165" height="36" role="img" aria-label="Tunebench">'
-        f'{_mark(dark)}<path fill="{ink}" d="{"".join(LETTERS)}"/></svg>'
+        f'{_render_mark_shapes(dark)}<path fill="{ink}" d="{"".join(LETTERS)}"/></svg>'
     )
 
 
-def _mark(dark: bool) -> str:
+def _render_mark_shapes(dark: bool) -> str:
     fill = TEAL_ON_DARK if dark else TEAL
     return (
         f'<rect x="1" y="1" width="34" height="34" rx="9" fill="{fill}"/>'

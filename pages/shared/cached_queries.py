@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from pages.shared.session import client, kept_for
+from pages.shared.session import cached, get_client
 from store.core.model_schemas import Model
 from store.core.schemas import Job, LostCommits, MachineReading
 from store.core.training_schemas import Preview
@@ -26,138 +26,142 @@ from store.runs import run_outcomes as alert_queries
 from store.runs import runs as run_queries
 from store.runs.schemas import Run, RunAlerts
 
-MOST_REGISTERED = 50  # models that a choice offers; others are typed
+MAX_REGISTERED = 50  # models that a choice offers; others are typed
 LIVE = 1  # seconds that an answer about something alive is kept
 MINUTE = 60  # and about costs, as the machine may be busy now and free then
 CALM = 5  # and about something that changes by commands alone (which empty the cache)
 
 
-@kept_for(LIVE, most=64)
-def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int, created_by: str = "") -> list[Run]:
+@cached(LIVE, most=64)
+def list_runs(
+    search: str, statuses: tuple[str, ...], limit: int, offset: int, created_by: str = ""
+) -> list[Run]:
     return run_queries.list_runs(
-        client(), search=search, statuses=statuses, created_by=created_by, limit=limit, offset=offset
+        get_client(), search=search, statuses=statuses, created_by=created_by, limit=limit, offset=offset
     )
 
 
-@kept_for(LIVE, most=64)
-def run_count(search: str, statuses: tuple[str, ...], created_by: str = "") -> int:
-    return run_queries.count_runs(client(), search=search, statuses=statuses, created_by=created_by)
+@cached(LIVE, most=64)
+def count_runs(search: str, statuses: tuple[str, ...], created_by: str = "") -> int:
+    return run_queries.count_runs(get_client(), search=search, statuses=statuses, created_by=created_by)
 
 
-@kept_for(LIVE, most=4)
-def status_counts() -> dict[str, int]:
-    return run_queries.status_counts(client())
+@cached(LIVE, most=4)
+def count_runs_by_status() -> dict[str, int]:
+    return run_queries.status_counts(get_client())
 
 
-@kept_for(CALM, most=64)
-def run(run_id: str) -> Run:
-    return run_queries.get_run(client(), run_id)
+@cached(CALM, most=64)
+def read_run(run_id: str) -> Run:
+    return run_queries.get_run(get_client(), run_id)
 
 
-@kept_for(LIVE, most=64)
-def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
-    runs_there = run_queries.get_runs(client(), list(run_ids))
+@cached(LIVE, most=64)
+def read_runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
+    runs_there = run_queries.get_runs(get_client(), list(run_ids))
     return {run["run_id"]: run for run in runs_there}
 
 
-@kept_for(CALM, most=4)
-def registered_models() -> list[str]:
+@cached(CALM, most=4)
+def list_registered_models() -> list[str]:
     """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
     return [
         f"{line['name']}@{'production' if line['production'] else line['newest']}"
-        for line in version_queries.list_models(client(), limit=MOST_REGISTERED)[1]
+        for line in version_queries.list_models(get_client(), limit=MAX_REGISTERED)[1]
         if line["newest"] is not None
     ]
 
 
-@kept_for(LIVE, most=8)
-def improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
+@cached(LIVE, most=8)
+def list_improvements(states: tuple[ImprovementState, ...]) -> list[Improvement]:
     """Of all models, the oldest first."""
-    return improvements.in_states(client(), states)
+    return improvements.in_states(get_client(), states)
 
 
-@kept_for(LIVE, most=1)
-def lost_commits() -> LostCommits | None:
-    return settings.lost_commits(client())
+@cached(LIVE, most=1)
+def read_lost_commits() -> LostCommits | None:
+    return settings.lost_commits(get_client())
 
 
-@kept_for(LIVE, most=4)
-def queue(limit: int | None = None) -> list[Job]:
-    return job_queries.queue(client(), limit=limit)
+@cached(LIVE, most=4)
+def list_queue(limit: int | None = None) -> list[Job]:
+    return job_queries.queue(get_client(), limit=limit)
 
 
-@kept_for(LIVE, most=1)
-def queue_length() -> int:
-    return job_queries.queue_length(client())
+@cached(LIVE, most=1)
+def count_queue() -> int:
+    return job_queries.queue_length(get_client())
 
 
-@kept_for(LIVE, most=64)
-def job(job_id: str) -> Job:
-    return job_queries.get_job(client(), job_id)
+@cached(LIVE, most=64)
+def read_job(job_id: str) -> Job:
+    return job_queries.get_job(get_client(), job_id)
 
 
-@kept_for(LIVE, most=4)
-def warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
+@cached(LIVE, most=4)
+def list_warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
     """How many runs were warned of something, and those warned last."""
-    return alert_queries.count_alerted_runs(client()), alert_queries.alerts_by_run(client(), limit=limit)
+    return alert_queries.count_alerted_runs(get_client()), alert_queries.alerts_by_run(
+        get_client(), limit=limit
+    )
 
 
-@kept_for(LIVE, most=4)
-def machine() -> MachineReading:
-    return client().machine()
+@cached(LIVE, most=4)
+def read_machine() -> MachineReading:
+    return get_client().machine()
 
 
-@kept_for(CALM, most=4)
-def models() -> list[Model]:
-    return client().models()
+@cached(CALM, most=4)
+def list_models() -> list[Model]:
+    return get_client().models()
 
 
-@kept_for(CALM, most=4)
-def datasets() -> list[Dataset]:
-    return dataset_queries.list_datasets(client())
+@cached(CALM, most=4)
+def list_datasets() -> list[Dataset]:
+    return dataset_queries.list_datasets(get_client())
 
 
-@kept_for(CALM, most=64)
-def dataset(dataset: str) -> Dataset:
-    return dataset_queries.get_dataset(client(), dataset)
+@cached(CALM, most=64)
+def read_dataset(dataset: str) -> Dataset:
+    return dataset_queries.get_dataset(get_client(), dataset)
 
 
-@kept_for(CALM, most=64)
-def slices(dataset_id: str, person_id: str) -> list[SliceRow]:
+@cached(CALM, most=64)
+def list_slices(dataset_id: str, person_id: str) -> list[SliceRow]:
     """A person's own slices and the shared ones, by name."""
-    return saved_recipes.slices(client(), dataset_id, person_id)
+    return saved_recipes.slices(get_client(), dataset_id, person_id)
 
 
-@kept_for(60, most=64)
-def dataset_row(dataset_id: str, row_id: int) -> list[CanonicalRow]:
-    return dataset_queries.get_rows(client(), dataset(dataset_id), [row_id])
+@cached(60, most=64)
+def read_dataset_row(dataset_id: str, row_id: int) -> list[CanonicalRow]:
+    return dataset_queries.get_rows(get_client(), read_dataset(dataset_id), [row_id])
 
 
-@kept_for(60, most=64)
-def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
-    return dataset_queries.skipped(client(), dataset(dataset_id), limit=limit, offset=offset)
+@cached(60, most=64)
+def list_skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
+    return dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=limit, offset=offset)
 
 
-@kept_for(60, most=64)
-def skipped_at(dataset_id: str, line: int) -> SkippedRow | None:
+@cached(60, most=64)
+def find_skipped_row(dataset_id: str, line: int) -> SkippedRow | None:
     """The row that was skipped at this line of the source file; None where there is none."""
-    rows = dataset_queries.skipped(client(), dataset(dataset_id), limit=1, from_line=line)
+    rows = dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=1, from_line=line)
     return rows[0] if rows and rows[0]["line"] == line else None
 
 
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)
-def inspection(body: str) -> Inspection:
+def inspect_source(body: str) -> Inspection:
     """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
-    return cast(Inspection, client().ask("inspect", json.loads(body)))
+    return cast(Inspection, get_client().ask("inspect", json.loads(body)))
 
 
-@kept_for(MINUTE, most=64)
-def preview(body: str) -> Preview:
+@cached(MINUTE, most=64)
+def read_preview(body: str) -> Preview:
     """What `preview` answers to a question as JSON."""
-    return cast(Preview, client().ask("preview", json.loads(body)))
+    return cast(Preview, get_client().ask("preview", json.loads(body)))
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def ask(name: str, body: str) -> dict[str, Any]:
+def query_engine(name: str, body: str) -> dict[str, Any]:
     """The answer of a short-lived worker to the question `body` (JSON, so that equal questions are one)."""
-    return client().ask(name, json.loads(body))
+    return get_client().ask(name, json.loads(body))

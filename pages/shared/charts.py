@@ -17,8 +17,17 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.shared.display import Quantity, quantity
-from pages.shared.palette import BAD, BASE, GRID, TRAIN, UNDER_WHITE, VALIDATION, run_color, run_dash
+from pages.shared.display import Quantity, find_quantity
+from pages.shared.palette import (
+    BAD,
+    BASE,
+    GRID,
+    TRAIN,
+    VALIDATION,
+    WHITE_TEXT_BACKGROUNDS,
+    get_run_color,
+    get_run_dash,
+)
 from store.evaluation.verdict_schemas import Overfitting
 
 # The parts that charts are made of: an empty figure, lines, bands, marks.
@@ -33,7 +42,7 @@ SMOOTHED_FROM = 40  # points: below that a raw curve is readable
 MAX_SVG_POINTS = 5_000  # a map of so many is drawn anew in 0.25 s
 
 
-def smoothed(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
+def smooth(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
     """Exponential moving average, unbiased at its start; values that are not finite are skipped."""
     out, total, norm = np.full(len(values), np.nan), 0.0, 0.0
     for index, value in enumerate(values):
@@ -53,7 +62,7 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
     )
 
 
-def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
+def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
     """Title, axes, legend and margins; nothing is drawn yet."""
     axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     x_name, y_name = ({"text": text, "standoff": 12} for text in (x_title, y_title))
@@ -80,9 +89,9 @@ def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimise
     return go.Figure(layout=layout)  # `update_layout` takes ten times as long
 
 
-def whole_steps(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
+def set_whole_step_ticks(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
     """No half steps on the axis of a run that has made few."""
-    last = max((int(steps_of(table).max()) for table in tables if table.num_rows), default=0)
+    last = max((int(get_steps(table).max()) for table in tables if table.num_rows), default=0)
     if last <= 10:
         figure.update_xaxes(dtick=1)
 
@@ -90,12 +99,12 @@ def whole_steps(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
 def add_training(figure: go.Figure, train: pa.Table) -> None:
     """Raw points faint and their moving average bold, once there are too many to read."""
     add_band(figure, train, TRAIN)
-    steps, values = steps_of(train), values_of(train, "mean" if is_bucketed(train) else "value")
+    steps, values = get_steps(train), get_values(train, "mean" if is_bucketed(train) else "value")
     if len(values) < SMOOTHED_FROM:
         add_line(figure, steps, values, ChartLine("Training", TRAIN, 2, markers=len(steps) <= 30))
         return
     add_line(figure, steps, values, ChartLine("Training, each step", TRAIN, 1, opacity=0.35, legend=False))
-    add_line(figure, steps, smoothed(values), ChartLine("Training (moving average)", TRAIN, 2.2))
+    add_line(figure, steps, smooth(values), ChartLine("Training (moving average)", TRAIN, 2.2))
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class ChartLine:
     legend: bool = True
 
 
-def scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
+def choose_scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
     """By WebGL where so many points would make a page slow. Not for fewer: a browser without a graphics card,
     or with too many pages open, refuses WebGL, and the whole chart with it."""
     return go.Scattergl if count > MAX_SVG_POINTS else go.Scatter
@@ -120,7 +129,7 @@ def scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
 def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
     """One line."""
     figure.add_trace(
-        scatter_type(len(x))(
+        choose_scatter_type(len(x))(
             x=x,
             y=y,
             name=line.name,
@@ -139,7 +148,7 @@ def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
     """From the smallest to the largest value of each bucket, where buckets hold more than a point."""
     if not is_bucketed(table):
         return
-    steps, low, high = steps_of(table), values_of(table, "min"), values_of(table, "max")
+    steps, low, high = get_steps(table), get_values(table, "min"), get_values(table, "max")
     finite = np.isfinite(low) & np.isfinite(high)
     figure.add_trace(
         go.Scatter(
@@ -195,7 +204,7 @@ def add_best(figure: go.Figure, step: int, loss: float, level: float | None = No
         )
     )
     text, shift = f"best {loss:.3f} at step {step:,}", -24 if level is None or loss <= level else 24
-    pill = PILL | {"bgcolor": UNDER_WHITE[VALIDATION]}
+    pill = PILL | {"bgcolor": WHITE_TEXT_BACKGROUNDS[VALIDATION]}
     figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=shift, **pill)
 
 
@@ -210,7 +219,7 @@ def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]
     name = "diverged" if diverged else "overfits"
     figure.add_vrect(
         x0=since, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
-        annotation={"text": name, "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
+        annotation={"text": name, "bgcolor": WHITE_TEXT_BACKGROUNDS[BAD], "yanchor": "bottom", **PILL},
         annotation_position="bottom left",
     )  # fmt: skip
 
@@ -220,17 +229,17 @@ def is_bucketed(table: pa.Table) -> bool:
     return any(count > 1 for count in table["count"].to_pylist())
 
 
-def steps_of(table: pa.Table) -> np.ndarray:
+def get_steps(table: pa.Table) -> np.ndarray:
     """The steps, int64 [rows]."""
     return table["step"].to_numpy()
 
 
-def values_of(table: pa.Table, column: str) -> np.ndarray:
+def get_values(table: pa.Table, column: str) -> np.ndarray:
     """A column as float64 [rows]; null (nothing finite in the bucket) as NaN."""
     return table[column].to_numpy().astype(np.float64)  # null becomes NaN
 
 
-def short(name: str, length: int = 28) -> str:
+def shorten_name(name: str, length: int = 28) -> str:
     """A name as Plotly may show it: its markup is text, and it is cut in the middle, never at its end."""
     if len(name) > length:
         name = f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
@@ -247,7 +256,7 @@ class BoundedPoint(NamedTuple):
     n: int
 
 
-def bounded_point(
+def build_bounded_point(
     x: float, value: float | None, low: float | None, high: float | None, n: int
 ) -> BoundedPoint | None:
     """None where the value or an end of its interval is not known."""
@@ -279,7 +288,7 @@ def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2)
 # A `Curve` table is what `store.jobs.metric_points.curve` gives: step, first_step, value, min, max, mean,
 # count, nonfinite, one row a bucket.
 
-COMPARED_HEIGHT = 420
+COMPARISON_HEIGHT = 420
 LEGEND_LINE = 20  # px that a name takes in the legend
 NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
 
@@ -305,44 +314,44 @@ class LossMarks:
     shape: Overfitting | None = None
 
 
-NOTHING_MARKED = LossMarks()
+NO_MARKS = LossMarks()
 
 
-def loss_chart(
+def plot_losses(
     train: pa.Table,
     validation: pa.Table,
-    marks: LossMarks = NOTHING_MARKED,
+    marks: LossMarks = NO_MARKS,
     *,
     axis: str = "",
 ) -> go.Figure:
     """Training and validation loss on one chart, with its marks."""
-    loss = quantity("eval/loss")
-    figure = empty_figure("Training and validation loss", axis or loss.axis, height=380)
+    loss = find_quantity("eval/loss")
+    figure = build_empty_figure("Training and validation loss", axis or loss.axis, height=380)
     add_training(figure, train)
-    steps, values = steps_of(validation), values_of(validation, "value")
+    steps, values = get_steps(validation), get_values(validation, "value")
     add_line(figure, steps, values, ChartLine("Validation", VALIDATION, 2.6, markers=len(steps) <= 60))
     add_nonfinite(figure, [train, validation])
-    whole_steps(figure, [train, validation])
+    set_whole_step_ticks(figure, [train, validation])
     if marks.base_level is not None:
         add_level(figure, marks.base_level, f"{marks.base_name} {marks.base_level:.3f}")
     if marks.best_step is not None and marks.best_step in steps:
         best = float(values[list(steps).index(marks.best_step)])
         add_best(figure, marks.best_step, best, marks.base_level)
-    add_onset(figure, marks.shape, [*steps_of(train), *steps])
+    add_onset(figure, marks.shape, [*get_steps(train), *steps])
     return figure
 
 
-def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Figure:
+def plot_line(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Figure:
     """One metric of one run, its buckets' extremes as a faint band."""
-    what = quantity(name)
-    figure = empty_figure(what.title, what.axis, height=240)
+    what = find_quantity(name)
+    figure = build_empty_figure(what.title, what.axis, height=240)
     figure.update_layout(showlegend=False, margin={"t": 40})
     add_band(figure, table, color)
     column = "mean" if is_bucketed(table) else "value"
-    steps, values = steps_of(table), values_of(table, column)
+    steps, values = get_steps(table), get_values(table, column)
     add_line(figure, steps, values, ChartLine(what.title, color, 2, markers=len(steps) <= 12))
     add_nonfinite(figure, [table])
-    whole_steps(figure, [table])
+    set_whole_step_ticks(figure, [table])
     if name == "train/learning_rate":
         figure.update_yaxes(exponentformat="e", tickformat=".1e")
     elif len(values) and np.nanmin(values, initial=np.inf) >= 0:
@@ -350,7 +359,7 @@ def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Fig
     return figure
 
 
-def compare_chart(
+def plot_runs(
     curves: Sequence[Curve],
     what: Quantity,
     *,
@@ -358,20 +367,22 @@ def compare_chart(
     x_title: str = "Optimiser step",
 ) -> go.Figure:
     """The same metric of several runs, each in its own colour; one base level where all share it."""
-    figure = empty_figure(what.title, what.axis, height=COMPARED_HEIGHT, x_title=x_title)
+    figure = build_empty_figure(what.title, what.axis, height=COMPARISON_HEIGHT, x_title=x_title)
     for curve in curves:
         column = "mean" if is_bucketed(curve.table) else "value"
-        x = np.asarray(curve.x, float) if curve.x is not None else steps_of(curve.table)
-        color = run_color(curve.number)
+        x = np.asarray(curve.x, float) if curve.x is not None else get_steps(curve.table)
+        color = get_run_color(curve.number)
         if curve.x is None:
             add_band(figure, curve.table, color)
-        line = ChartLine(short(curve.name), color, 2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
-        add_line(figure, x, values_of(curve.table, column), line)
+        line = ChartLine(
+            shorten_name(curve.name), color, 2.2, markers=len(x) <= 40, dash=get_run_dash(curve.number)
+        )
+        add_line(figure, x, get_values(curve.table, column), line)
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
     # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
     # the figure higher, or else they would press the curves flat and the last of them be cut off.
     figure.update_layout(
-        height=COMPARED_HEIGHT + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
+        height=COMPARISON_HEIGHT + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
         legend={"y": -0.2, "yanchor": "top"},
         margin={"t": 40},
     )
@@ -391,7 +402,7 @@ class IntervalRow:
     color: str
 
 
-def interval_chart(
+def plot_intervals(
     estimates: Sequence[IntervalRow],
     axis: str,
     *,
@@ -399,8 +410,8 @@ def interval_chart(
     level: float = 0,
 ) -> go.Figure:
     """Estimates with their intervals against 0, or another level, one under another, the first at the top."""
-    figure = empty_figure("", "", height or 70 + 34 * len(estimates), x_title=axis)
-    names = [short(row.name) for row in estimates]
+    figure = build_empty_figure("", "", height or 70 + 34 * len(estimates), x_title=axis)
+    names = [shorten_name(row.name) for row in estimates]
     # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
     for place, row in enumerate(estimates):
         low, high = (row.value, row.value) if row.low is None or row.high is None else (row.low, row.high)

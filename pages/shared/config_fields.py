@@ -13,27 +13,27 @@ from typing import Any, Literal, get_args, get_origin
 import streamlit as st
 
 from pages.shared import cached_queries
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.errors import ConfigError
 from store.training import setting_conflicts
 from store.training.methods import METHOD_FIELDS, METHODS
-from store.training.setting_conflicts import refused_change
+from store.training.setting_conflicts import explain_refused_change
 from store.training.train_config import TrainConfig
 
 
-def default(field: str) -> Any:
+def get_default(field: str) -> Any:
     """The value of the field when nothing is said; None for one that is worked out from others."""
     described = TrainConfig.model_fields[field]
     return None if described.is_required() else described.get_default(call_default_factory=True)
 
 
-def choices(field: str) -> tuple[str, ...]:
+def list_choices(field: str) -> tuple[str, ...]:
     """The values of a field that has a few; empty for every other."""
     annotation = TrainConfig.model_fields[field].annotation
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def as_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a text field shows it: 0.0001 rather than 1e-04, lists with commas, nothing for None."""
     if value is None:
         return ""
@@ -45,7 +45,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def as_value(field: str, text: str) -> Any:
+def parse_value(field: str, text: str) -> Any:
     """What a text field says: a number where it is one, else the text, for validation to judge."""
     text = text.strip()
     if field == "target_modules" and text not in ("all-linear", "keys-values-mlp"):
@@ -60,7 +60,7 @@ def as_value(field: str, text: str) -> Any:
     return text
 
 
-def check(document: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
+def validate_config(document: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
     """The config, or None, and what is wrong by field: every bad field, not the first alone."""
     problems: dict[str, str] = {}
     rest = dict(document)
@@ -160,9 +160,9 @@ REPRODUCIBILITY = FieldGroup(
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
 COLUMNS = 3
-OF_TASKS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
-DATASETS = ("probe_datasets",)  # fields that name several
-EMPTY = {  # what an empty field means
+TASK_FIELDS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
+DATASET_FIELDS = ("probe_datasets",)  # fields that name several
+EMPTY_PLACEHOLDERS = {  # what an empty field means
     "max_steps": "no limit",
     "max_train_rows": "all rows",
     "max_forgetting": "never",
@@ -178,32 +178,32 @@ EMPTY = {  # what an empty field means
 }
 
 
-def of_method(method: str) -> FieldGroup:
+def get_method_fields(method: str) -> FieldGroup:
     """The fields that this method alone, or it among others, reads."""
     return FieldGroup(METHODS[method].title, ":material/extension:", METHODS[method].fields)
 
 
-def key(field: str) -> str:
+def build_widget_key(field: str) -> str:
     """Where the field's widget keeps its value in the session."""
     return PREFIX + field
 
 
-def fill(document: dict[str, Any]) -> None:
+def fill_widgets(document: dict[str, Any]) -> None:
     """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
-    change({field: document.get(field, default(field)) for field in TrainConfig.model_fields})
+    set_fields({field: document.get(field, get_default(field)) for field in TrainConfig.model_fields})
 
 
-def change(changes: dict[str, Any]) -> None:
+def set_fields(changes: dict[str, Any]) -> None:
     """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
     for field, value in changes.items():
-        keeps_type = choices(field) or isinstance(default(field), bool) or field in DATASETS
-        st.session_state[key(field)] = value if keeps_type else as_text(value)
+        keeps_type = list_choices(field) or isinstance(get_default(field), bool) or field in DATASET_FIELDS
+        st.session_state[build_widget_key(field)] = value if keeps_type else format_value(value)
 
 
-def document() -> dict[str, Any]:
+def read_document() -> dict[str, Any]:
     """The config as the widgets say it, unchecked; without fields left empty or not read."""
     values: dict[str, Any] = {}
-    method = METHODS.get(st.session_state.get(key("method"), ""))
+    method = METHODS.get(st.session_state.get(build_widget_key("method"), ""))
     for field in TrainConfig.model_fields:
         if method and field in METHOD_FIELDS and field not in method.fields:
             continue
@@ -211,12 +211,12 @@ def document() -> dict[str, Any]:
             continue
         if (
             field in (*AGAINST_FORGETTING.fields, "canaries")
-            and st.session_state.get(key("task"), "sft") != "sft"
+            and st.session_state.get(build_widget_key("task"), "sft") != "sft"
         ):
             continue
-        value = st.session_state.get(key(field))
-        if isinstance(value, str) and not choices(field):
-            value = as_value(field, value) if value.strip() else None
+        value = st.session_state.get(build_widget_key(field))
+        if isinstance(value, str) and not list_choices(field):
+            value = parse_value(field, value) if value.strip() else None
         if value is not None and value != []:
             values[field] = value
     return values
@@ -232,7 +232,7 @@ def draw_group(
     the field. What can't be combined with the rest of `config` is greyed out, with the reason as its help.
     """
     st.markdown(f"{group.icon} **{group.title}**")
-    switches = [field for field in group.fields if isinstance(default(field), bool)]
+    switches = [field for field in group.fields if isinstance(get_default(field), bool)]
     typed = [field for field in group.fields if field not in switches]
     for start in range(0, len(typed), COLUMNS):
         for column, field in zip(st.columns(COLUMNS), typed[start : start + COLUMNS], strict=False):
@@ -241,10 +241,10 @@ def draw_group(
                 draw_notes(field, notes)
     with st.container(horizontal=True, gap="medium"):
         for field in switches:
-            refused = _refused(config, field, True)
+            refused = _check_value(config, field, True)
             st.toggle(
                 field,
-                key=key(field),
+                key=build_widget_key(field),
                 help=refused or TrainConfig.model_fields[field].description,
                 disabled=bool(refused),
                 persist_state="session",
@@ -254,42 +254,45 @@ def draw_group(
         draw_notes(field, notes)
 
 
-def _refused(config: TrainConfig | None, field: str, value: Any) -> str:
+def _check_value(config: TrainConfig | None, field: str, value: Any) -> str:
     """Why the field can't have this value, unless it has it already."""
     if config is None or getattr(config, field) == value:
         return ""
-    return refused_change(config, field, value)
+    return explain_refused_change(config, field, value)
 
 
 def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None = None) -> None:
     """A choice or a text field, labelled with the field's Hugging Face name. Of a choice, what can't be
     combined is left out, and the help says why."""
     help_text = TrainConfig.model_fields[field].description
-    if choices(field):
-        refused = {value: _refused(config, field, value) for value in choices(field)}
+    if list_choices(field):
+        refused = {value: _check_value(config, field, value) for value in list_choices(field)}
         reasons = "  \n".join(dict.fromkeys(f"**{value}**: {why}" for value, why in refused.items() if why))
         st.selectbox(
             field,
             [value for value, why in refused.items() if not why],
-            key=key(field),
+            key=build_widget_key(field),
             help="  \n".join(part for part in (help_text, reasons) if part) or None,
             persist_state="session",
         )
         return
-    if field in DATASETS:
+    if field in DATASET_FIELDS:
         _draw_datasets(field, help_text)
         return
     automatic = resolved.get(field)
-    placeholder = as_text(automatic if automatic is not None else default(field))
-    absent = field in OF_TASKS and not setting_conflicts.installed()
+    placeholder = format_value(automatic if automatic is not None else get_default(field))
+    absent = field in TASK_FIELDS and not setting_conflicts.has_harness()
     st.text_input(
         field,
-        key=key(field),
+        key=build_widget_key(field),
         help=help_text,
-        placeholder=f"{placeholder} (automatic)" if placeholder else EMPTY.get(field, "automatic"),
+        placeholder=f"{placeholder} (automatic)"
+        if placeholder
+        else EMPTY_PLACEHOLDERS.get(field, "automatic"),
         persist_state="session",
         # what a link or YAML brought stays within reach, so that it can be emptied
-        disabled=absent and (st.session_state.get(key(field)) or "") == as_text(default(field)),
+        disabled=absent
+        and (st.session_state.get(build_widget_key(field)) or "") == format_value(get_default(field)),
     )
     if absent and field == "probe_tasks":
         st.caption(
@@ -300,14 +303,14 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
 
 def _draw_datasets(field: str, help_text: str | None) -> None:
     """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
-    chosen = st.session_state.get(key(field)) or []
-    names = [row["name"] for row in cached_queries.datasets()]
+    chosen = st.session_state.get(build_widget_key(field)) or []
+    names = [row["name"] for row in cached_queries.list_datasets()]
     st.multiselect(
         field,
         list(dict.fromkeys([*names, *chosen])),
-        key=key(field),
+        key=build_widget_key(field),
         help=help_text,
-        placeholder=EMPTY[field],
+        placeholder=EMPTY_PLACEHOLDERS[field],
         persist_state="session",
     )
 
@@ -316,4 +319,4 @@ def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:
     """The problems of one field, directly under it."""
     for level, message in notes.get(field, ()):
         color = "red" if level == "error" else "orange"
-        st.markdown(f":{color}[:material/{level}: {plain(message)}]")
+        st.markdown(f":{color}[:material/{level}: {escape_markdown(message)}]")

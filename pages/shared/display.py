@@ -17,44 +17,44 @@ from store.core.formatting import percent
 from store.core.training_schemas import TimeEstimate
 
 
-def parameters(count: float) -> str:
+def format_parameters(count: float) -> str:
     """ "134.5 M", "1.2 B"."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if count >= size:
-            return f"{_three_digits(count / size)} {unit}"
+            return f"{_format_three_digits(count / size)} {unit}"
     return f"{count:.0f}"
 
 
-def count(number: float) -> str:
+def format_count(number: float) -> str:
     """A count in full below a million, "1.2 M" above."""
-    return f"{number:,.0f}" if number < 1e6 else parameters(number)
+    return f"{number:,.0f}" if number < 1e6 else format_parameters(number)
 
 
-def gib_between(low: float, high: float) -> str:
+def format_gib_range(low: float, high: float) -> str:
     """Two sizes in GiB as one: "1.7 to 2.1 GiB", or one where both say the same."""
-    first, last = gib(low), gib(high)
+    first, last = format_gib(low), format_gib(high)
     if first == last:
         return first
     number, unit = first.rsplit(" ", 1)
     return f"{number} to {last}" if last.endswith(unit) else f"{first} to {last}"
 
 
-def gib(value: float) -> str:
+def format_gib(value: float) -> str:
     """GiB as "640 MiB" or "3.2 GiB"."""
     if value < 0.95:
         return f"{1024 * value:.0f} MiB"
-    return f"{_three_digits(value)} GiB"
+    return f"{_format_three_digits(value)} GiB"
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes as "12 KiB", "3.4 MiB"."""
     for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
         if count >= unit:
-            return f"{_three_digits(count / unit)} {name}"
+            return f"{_format_three_digits(count / unit)} {name}"
     return f"{count:.0f} bytes"
 
 
-def span(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A length of time: "less than a second", "40 s", "4 min", "2 h 10 min", "3 days"."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "unknown"
@@ -71,9 +71,9 @@ def span(seconds: float | None) -> str:
     return f"{round(hours / 24)} days"
 
 
-def span_between(low: float, high: float) -> str:
+def format_duration_range(low: float, high: float) -> str:
     """Two lengths of time as one: "4 to 6 min", or "about 4 min" where both say the same."""
-    first, last = span(low), span(high)
+    first, last = format_duration(low), format_duration(high)
     if first == last:
         return f"about {first}"
     if first.split(" ", 1)[1:] == last.split(" ", 1)[1:] and first.count(" ") == 1:
@@ -81,7 +81,7 @@ def span_between(low: float, high: float) -> str:
     return f"{first} to {last}"
 
 
-def ago(moment: datetime | None, now: datetime | None = None) -> str:
+def format_ago(moment: datetime | None, now: datetime | None = None) -> str:
     """How long since a time of the store (naive UTC): "just now", "5 min ago", "12 Mar 2026"."""
     if moment is None:
         return ""
@@ -90,26 +90,26 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     if seconds < 45:
         return "just now"
     if seconds < 7 * 86_400:
-        return f"{span(seconds)} ago"
+        return f"{format_duration(seconds)} ago"
     return f"{moment.day} {moment:%b %Y}"
 
 
-def share(part: float, whole: float) -> str:
+def format_share(part: float, whole: float) -> str:
     """A share in per cent with the digits it needs; "0%" of nothing."""
     return percent(part / whole) if whole else "0%"
 
 
-def _three_digits(value: float) -> str:
+def _format_three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
 
 
-def time_notes(time: TimeEstimate) -> list[str]:
+def list_time_notes(time: TimeEstimate) -> list[str]:
     """What an estimated time holds for."""
     notes = []
     if time["busy"]:
         notes.append(f"while other work takes {time['others']:.0%} of the processors")
     if time["alone_seconds"]:
-        notes.append(f"alone about {span(time['alone_seconds'])}")
+        notes.append(f"alone about {format_duration(time['alone_seconds'])}")
     if time["may_stop"]:
         notes.append("less if it stops early")
     return notes
@@ -211,7 +211,7 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
-def quantity(name: str) -> Quantity:
+def find_quantity(name: str) -> Quantity:
     """What is known of a metric; an unknown one goes by its name."""
     if name.startswith("probe/data/"):
         dataset, _, what = name.removeprefix("probe/data/").rpartition("/")
@@ -220,33 +220,33 @@ def quantity(name: str) -> Quantity:
     return QUANTITIES.get(name) or Quantity(name, name)
 
 
-def number(value: float | None, places: int = 3) -> str:
+def format_number(value: float | None, places: int = 3) -> str:
     """A figure, or a dash where there is none yet."""
-    return "–" if value is None else formatting.number(value, places)
+    return "–" if value is None else formatting.format_number(value, places)
 
 
-def compact(value: float | None) -> str:
+def format_compact(value: float | None) -> str:
     """A figure of unknown size with four significant digits: "0.0002", "1,536", "2.1e-07"."""
     if value is None or not math.isfinite(value):
-        return number(value)
+        return format_number(value)
     if 0 < abs(value) < 1e15 and value == int(value):
-        return formatting.number(value, 0)
+        return formatting.format_number(value, 0)
     return f"{value:.4g}".replace("-", formatting.MINUS, 1) if value < 0 else f"{value:.4g}"
 
 
-def detectable(value: float | None, scale: float = 1) -> str:
+def format_detectable(value: float | None, scale: float = 1) -> str:
     """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
-    return "–" if value is None else compact(float(f"{scale * value:.2g}"))
+    return "–" if value is None else format_compact(float(f"{scale * value:.2g}"))
 
 
-def missing_intervals(figures: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def describe_missing_intervals(figures: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Why figures, each with its name, have no interval, below a table whose cells have no room for it."""
     return " ".join(
         f"{name} has no interval: {figure['why']}." for name, figure in figures if figure.get("why")
     )
 
 
-def estimate(
+def format_estimate(
     interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True, reason: bool = True
 ) -> str:
     """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent). reason: with why
@@ -255,56 +255,64 @@ def estimate(
         return "–"
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
-        value = signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
+        value = (
+            format_signed(scale * interval["value"], 2)
+            if sign
+            else format_number(scale * interval["value"], 2)
+        )
         why = f": {interval['why']}" if reason and interval.get("why") else ""
         return f"{value} (no interval{why})"
-    places = formatting.decimals(scale * low, scale * high)
-    value = signed(scale * interval["value"], places) if sign else number(scale * interval["value"], places)
-    return f"{value} ({formatting.interval(scale * low, scale * high, places)})"
+    places = formatting.compute_decimals(scale * low, scale * high)
+    value = (
+        format_signed(scale * interval["value"], places)
+        if sign
+        else format_number(scale * interval["value"], places)
+    )
+    return f"{value} ({formatting.format_interval(scale * low, scale * high, places)})"
 
 
-def ends(interval: Mapping[str, Any], scale: float = 1) -> tuple[float | None, float | None]:
+def scale_bounds(interval: Mapping[str, Any], scale: float = 1) -> tuple[float | None, float | None]:
     """Both ends of an interval, times `scale`; of one that lacks an end neither."""
     low, high = interval["low"], interval["high"]
     return (None, None) if low is None or high is None else (scale * low, scale * high)
 
 
-def p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     """ "p = 0.034", "p < 0.001"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def signed(value: float, places: int) -> str:
+def format_signed(value: float, places: int) -> str:
     """With its sign, also where that is a plus: a change."""
-    text = formatting.number(value, places)
+    text = formatting.format_number(value, places)
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
 
 
-def loss_axis(config: Mapping[str, Any]) -> str:
+def get_loss_axis(config: Mapping[str, Any]) -> str:
     """Title and unit of a run's losses on an axis."""
     axes = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
     return axes.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
-def reference(config: Mapping[str, Any]) -> str:
+def get_reference_name(config: Mapping[str, Any]) -> str:
     """What a run is held against."""
     return "the most frequent class" if config.get("task") == "classification" else "the base model"
 
 
-def arrow(better: Better) -> str:
+def get_arrow(better: Better) -> str:
     """The way that is better: "↓", "↑" or nothing."""
     return {"lower": "↓", "higher": "↑", "": ""}[better]
 
 
-def transition(before: float | None, after: float | None, places: int = 3) -> str:
+def format_transition(before: float | None, after: float | None, places: int = 3) -> str:
     """ "1.85 → 1.02"; "13.10 → 12.48", as one of 10 or more would make it too long for a card."""
     if max(abs(value) for value in (before, after, 0.0) if value is not None and math.isfinite(value)) >= 10:
         places = min(places, 2)
-    return f"{number(before, places)} → {number(after, places)}"
+    return f"{format_number(before, places)} → {format_number(after, places)}"
 
 
-def duration(started: datetime | None, ended: datetime | None) -> str:
+def format_elapsed(started: datetime | None, ended: datetime | None) -> str:
     """How long the attempt ran, or a dash."""
     if not started or not ended:
         return "–"
-    return span((ended - started).total_seconds())
+    return format_duration((ended - started).total_seconds())

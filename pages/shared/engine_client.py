@@ -16,30 +16,34 @@ from store.http.access import read_secret
 from store.http.client import Client
 
 
-def acting_client(cookies: Mapping[str, str]) -> Client:
+def build_acting_client(cookies: Mapping[str, str]) -> Client:
     """The client for a request with these cookies."""
     home = Home()
-    session = session_in(cookies)
-    return screens_client(str(home.path)).acting_for(session) if session else screens_client(str(home.path))
+    session = extract_session(cookies)
+    return (
+        get_screens_client(str(home.path)).acting_for(session)
+        if session
+        else get_screens_client(str(home.path))
+    )
 
 
-def session_in(cookies: Mapping[str, str]) -> str:
+def extract_session(cookies: Mapping[str, str]) -> str:
     """The secret of the person's session; empty where there is none."""
-    return cookies.get(session_cookie(str(Home().path)), "")
+    return cookies.get(get_session_cookie(str(Home().path)), "")
 
 
 @lru_cache(maxsize=8)
-def screens_client(home: str) -> Client:
+def get_screens_client(home: str) -> Client:
     """The client of the screens themselves; one a home folder and process."""
     return Client(Home(home), secret=Home(home).screens_token)
 
 
 @lru_cache(maxsize=8)
-def session_cookie(home: str) -> str:
+def get_session_cookie(home: str) -> str:
     """The name of the cookie of a session."""
-    return session_name(read_secret(Home(home).screens_secret))
+    return build_session_name(read_secret(Home(home).screens_secret))
 
 
-def session_name(secret: str) -> str:
+def build_session_name(secret: str) -> str:
     """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
     return f"tunebench-session-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"

@@ -10,7 +10,15 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import cached_queries, display, meters
-from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from pages.shared.session import (
+    escape_markdown,
+    has_right,
+    live,
+    redraw,
+    send_command,
+    show_errors,
+    watch_engine,
+)
 from store.core import formatting
 from store.core.job_kinds import ACTIVE, ALIVE
 from store.core.schemas import Job
@@ -22,13 +30,13 @@ MARKS = {
 }
 
 
-def fraction(job: Mapping[str, Any]) -> float | None:
+def compute_fraction(job: Mapping[str, Any]) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""
     total = job.get("progress_total")
     return min(1.0, (job.get("progress_done") or 0) / total) if total else None
 
 
-def doing(job: Mapping[str, Any]) -> str:
+def describe_activity(job: Mapping[str, Any]) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
     if job["status"] == "queued":
         waits = len(job.get("after_jobs") or [])
@@ -41,51 +49,51 @@ def doing(job: Mapping[str, Any]) -> str:
         done, total = job.get("progress_done") or 0, job["progress_total"]
         parts.append(f"{done:,.0f} of {total:,.0f} {job.get('progress_unit') or ''}".strip())
     if job.get("eta_seconds") is not None:
-        parts.append(f"{display.span(job['eta_seconds'])} left")
+        parts.append(f"{display.format_duration(job['eta_seconds'])} left")
     return ", ".join(parts)
 
 
-def progress_block(job: Mapping[str, Any]) -> str:
+def render_progress(job: Mapping[str, Any]) -> str:
     """Bar and words of a job that waits or works."""
-    bar = "" if job["status"] == "queued" else meters.bar_html(fraction(job))
-    return f"{meters.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"
+    bar = "" if job["status"] == "queued" else meters.render_bar(compute_fraction(job))
+    return f"{meters.STYLE}{bar}<div class='tb-label'>{html.escape(describe_activity(job))}</div>"
 
 
 @live("1s")
 def show_live(job_id: str, what: str, title: str = "") -> None:
     """The job while it lives; the page is drawn anew when it ends. `what`: "import", "cleaning", "export"."""
-    with guarded():
+    with show_errors():
         watch_engine()
-        job = cached_queries.job(job_id)
+        job = cached_queries.read_job(job_id)
         if job["status"] not in ALIVE:
             st.cache_data.clear()
             redraw()
         if title:
             st.markdown(f"**{title}**")
-        st.html(progress_block(job))
+        st.html(render_progress(job))
         stop, icon = f"{what}-cancel", ":material/stop_circle:"
-        if may("work") and st.button(f"Cancel the {what}", key=stop, icon=icon):
-            act("cancel", {"job": job_id}, f"The {what} is being cancelled.")
+        if has_right("work") and st.button(f"Cancel the {what}", key=stop, icon=icon):
+            send_command("cancel", {"job": job_id}, f"The {what} is being cancelled.")
 
 
-def show_bad_end(job: Job, what: str) -> None:
+def show_failure(job: Job, what: str) -> None:
     """Why there is no result, and that nothing was stored."""
     if job["status"] == "cancelled":
         st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
         return
     error = job["error"]
     message = (error and error["message"]) or "The process that did it ended without a result."
-    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
-    st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")
+    fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
+    st.error(f"{escape_markdown(message)}{fix}  \nNothing was stored.", icon=":material/error:")
 
 
 def show_progress(job: Job) -> None:
     """Bar and words of a job that waits or works."""
-    st.html(progress_block(job))
+    st.html(render_progress(job))
 
 
 @live("1s")
-def show_alive(
+def show_active_jobs(
     alive: Callable[[], Sequence[Job]],
     drawn: Sequence[str],
     what: str,
@@ -94,7 +102,7 @@ def show_alive(
 ) -> None:
     """Jobs that wait or work, each with a way to stop it; the page is drawn anew once they are others than
     those `drawn` along with it. `what`: "round", "evaluation". show: how far one is."""
-    with guarded():
+    with show_errors():
         watch_engine()
         jobs = [job for job in alive() if job["status"] in ALIVE]
         if [job["job_id"] for job in jobs] != list(drawn):
@@ -103,39 +111,39 @@ def show_alive(
         for job in jobs[:most]:
             with st.container(border=True, gap="xsmall"):
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    st.markdown(f"**{escape_markdown(job['title'])}**", width="stretch")
                     key, icon = f"{what}-cancel-{job['job_id']}", ":material/stop_circle:"
-                    if may("work") and st.button("Cancel", key=key, icon=icon):
-                        act("cancel", {"job": job["job_id"]}, f"The {what} is being cancelled.")
+                    if has_right("work") and st.button("Cancel", key=key, icon=icon):
+                        send_command("cancel", {"job": job["job_id"]}, f"The {what} is being cancelled.")
                 show(job)
         if len(jobs) > most:
             st.caption(f"{formatting.plural(len(jobs) - most, f'more {what}')} in the queue.")
 
 
-def show_ended(jobs: Sequence[Job], what: str, most: int) -> None:
+def show_failed_jobs(jobs: Sequence[Job], what: str, most: int) -> None:
     """The newest of those that have no result, listed from old to new: why, and what can be done."""
     for job in jobs[::-1][:most]:
         with st.container(border=True, gap="xsmall"):
-            st.markdown(f"{MARKS.get(job['status'], MARKS['failed'])} **{plain(job['title'])}**")
-            st.caption(plain(why_no_result(job)))
-            if may("work"):
-                _draw_again(job, what)
+            st.markdown(f"{MARKS.get(job['status'], MARKS['failed'])} **{escape_markdown(job['title'])}**")
+            st.caption(escape_markdown(explain_failure(job)))
+            if has_right("work"):
+                _draw_retry(job, what)
     if len(jobs) > most:
         st.caption(f"{formatting.plural(len(jobs) - most, 'older one')} without a result not shown.")
 
 
-def _draw_again(job: Job, what: str) -> None:
+def _draw_retry(job: Job, what: str) -> None:
     with st.container(horizontal=True):
         for label, command, done in (
             ("Try it again", "resume", f"The {what} is queued."),
             ("Delete it", "delete", f"The {what} is deleted."),
         ):
             pressed = st.button(label, key=f"{what}-{command}-{job['job_id']}")
-            if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+            if pressed and send_command(command, {"job": job["job_id"]}, done) is not None:
                 st.rerun()
 
 
-def why_no_result(job: Job) -> str:
+def explain_failure(job: Job) -> str:
     """Why a job has no result, and the next step."""
     error = job["error"]
     if error and error["message"]:

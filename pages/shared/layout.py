@@ -17,17 +17,17 @@ from streamlit.navigation.page import StreamlitPage
 
 from pages.shared.meters import AMBER
 from pages.shared.palette import BAD, BASE
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.errors import SignedOutError, TunebenchError
 from store.core.rights import OWNER
 from store.core.schemas import Person, Role
 
 TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
-ASKED_BY = "asked-by"  # in the session state: path and query of the page's last whole run
+RUN_QUERY = "asked-by"  # in the session state: path and query of the page's last whole run
 CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
 
 
-def show_frame() -> None:
+def apply_frame_style() -> None:
     """Draw nothing, and say how a few of Streamlit's own parts look.
 
     Streamlit writes a chosen tab, pill or segment in the primary colour, which must also be dark enough for
@@ -52,25 +52,25 @@ def show_frame() -> None:
   .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
   .stTabs [role="tab"] [role="img"] {{display: none !important}}
 }}
-{chart_texts(theme)}
+{build_chart_text_rules(theme)}
 </style>"""
     )
 
 
-def show_link(page: StreamlitPage) -> None:
+def sync_address(page: StreamlitPage) -> None:
     """Have the browser's address say what this run of the page was asked by.
 
     A link to the page that is open already (`st.page_link`) runs it with the link's query and leaves the
     address as it was, so that the next click anywhere would run it without: what was opened was gone again.
     """
     asked = page.url_path, {name: st.query_params.get_all(name) for name in st.query_params}
-    before = st.session_state.get(ASKED_BY)
-    st.session_state[ASKED_BY] = asked
+    before = st.session_state.get(RUN_QUERY)
+    st.session_state[RUN_QUERY] = asked
     if before and before[0] == asked[0] and before != asked:
         st.query_params.update()  # sends them as they are: those that are bound to a widget can't be set
 
 
-def chart_texts(theme: str) -> str:
+def build_chart_text_rules(theme: str) -> str:
     """The rules for text on charts; `theme`: light or dark."""
     rules = []
     for ink, hue in CHART_TEXTS.items():
@@ -95,7 +95,7 @@ def show_people(person: Person, pages: list[StreamlitPage]) -> None:
             )
 
 
-def show_others(role: Role, title: str, roles: Sequence[Role]) -> None:
+def show_forbidden(role: Role, title: str, roles: Sequence[Role]) -> None:
     """In place of a page that is not for this role, which a link may still lead to: whose it is."""
     *first, last = (f"{other}s" for other in roles)
     who = f"{', '.join(first)} and {last}" if first else last
@@ -106,7 +106,7 @@ def show_others(role: Role, title: str, roles: Sequence[Role]) -> None:
     )
 
 
-def show_gone(error: TunebenchError) -> None:
+def show_signed_out(error: TunebenchError) -> None:
     """In place of every page: for somebody who is not signed in any more, or whom no engine has named."""
     if isinstance(error, SignedOutError):
         st.title("You are signed out", anchor=False)
@@ -143,23 +143,23 @@ class Tab(NamedTuple):
     draw: Callable[..., None]
 
 
-def asked_tab() -> str:
+def get_linked_tab() -> str:
     """The tab that the link names; empty where it names none."""
     return st.query_params.get(LINK, "")
 
 
-def open_tab(
+def draw_tab_bar(
     tabs: Mapping[str, Tab], key: str, *, low: bool = False, subject: Mapping[str, str] | None = None
 ) -> tuple[Tab, DeltaGenerator]:
     """The bar of tabs, by their names in the link; the open one and its place. The first is open where the
     link names none of them. `low`: the bar is low on the page, so that whoever is led to a tab must see it.
     `subject`: what the link says of other tabs too, where a page was opened that knew it by itself."""
     names, titles = list(tabs), [tab.title for tab in tabs.values()]
-    place = names.index(_asked_of(names, key))
+    place = names.index(_choose_tab(names, key))
     led_here = place > 0 and st.session_state.get(key) != titles[place]  # after a click they are the same
     st.session_state[key] = titles[place]
     by_title = dict(zip(titles, names, strict=True))
-    bar = st.tabs(titles, key=key, on_change=_follow, args=(by_title, key, subject or {}))
+    bar = st.tabs(titles, key=key, on_change=_update_link, args=(by_title, key, subject or {}))
     if low and led_here:
         _reveal(f".st-key-{key}")
     return tabs[names[place]], bar[place]
@@ -171,16 +171,16 @@ def _reveal(bar: str) -> None:
     st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
-def _asked_of(names: list[str], key: str) -> str:
+def _choose_tab(names: list[str], key: str) -> str:
     """The open tab. A link may name one of another page: a button that leads there by `st.switch_page` leaves
     in the history the address of this page with the link of that one. Back then finds what was open."""
-    asked, last = asked_tab() or names[0], f"{key}-last"
+    asked, last = get_linked_tab() or names[0], f"{key}-last"
     opened = next((name for name in (asked, st.session_state.get(last)) if name in names), names[0])
     st.session_state[last] = opened
     return opened
 
 
-def _follow(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None:
+def _update_link(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None:
     """Callback: the tab that was clicked into the link; the first one needs no word there."""
     chosen = names[st.session_state[key]]
     link = {name: value for name, value in subject.items() if name not in st.query_params}
@@ -195,7 +195,7 @@ def _follow(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None
 Row = TypeVar("Row")
 
 
-def page_of(key: str, size: int, read: Callable[[int], tuple[int, list[Row]]]) -> tuple[int, list[Row]]:
+def read_page(key: str, size: int, read: Callable[[int], tuple[int, list[Row]]]) -> tuple[int, list[Row]]:
     """How many there are of all, and the rows of the page that was chosen; the first page where a filter has
     left fewer. read: all and rows from an offset on. key: of the `st.pagination` below."""
     number = int(st.session_state.get(key) or 1)
@@ -211,6 +211,6 @@ def draw_link(page: str, name: str, query_params: dict[str, str], summary: str, 
     and badge are Markdown."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
-            st.page_link(page, label=f"**{plain(name)}**", query_params=query_params)
+            st.page_link(page, label=f"**{escape_markdown(name)}**", query_params=query_params)
             st.caption(summary)
         st.markdown(badge, width="content")

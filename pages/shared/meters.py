@@ -35,7 +35,7 @@ STYLE = """
 """
 
 
-def bar_html(fraction: float | None, color: str = TEAL) -> str:
+def render_bar(fraction: float | None, color: str = TEAL) -> str:
     """A bar filled to `fraction` (0 to 1); striped where nobody knows how far it is."""
     if fraction is None:
         return "<div class='tb-bar'><div class='working'></div></div>"
@@ -43,7 +43,7 @@ def bar_html(fraction: float | None, color: str = TEAL) -> str:
     return f"<div class='tb-bar'><div style='width:{width:.1f}%;background:{color}'></div></div>"
 
 
-def ranged(label: str, value: str, low: float, high: float, whole: float, note: str = "") -> str:
+def render_range(label: str, value: str, low: float, high: float, whole: float, note: str = "") -> str:
     """A labelled amount of something limited with its interval: full up to `low`, hatched up to `high`, of
     `whole`; amber from 80% of it, red where it may be more."""
     scale = 100 / max(whole, high, 1e-9)
@@ -53,21 +53,21 @@ def ranged(label: str, value: str, low: float, high: float, whole: float, note: 
         f"<div class='tb-bar tb-ranged'><div style='width:{high * scale:.1f}%;background:{color}'></div>"
         f"<div style='width:{low * scale:.1f}%;background:{color}'></div>{edge}</div>"
     )
-    return _figure(label, value, picture, note)
+    return _render_figure(label, value, picture, note)
 
 
-def meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
+def render_meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
     """A labelled amount of something limited; amber from 80%, red from 95%, where being full is bad."""
     color = (RED if fraction >= 0.95 else AMBER if fraction >= 0.8 else TEAL) if warn else TEAL
-    return _figure(label, value, bar_html(fraction, color), note)
+    return _render_figure(label, value, render_bar(fraction, color), note)
 
 
-def fact(label: str, value: str, note: str = "", more: str = "") -> str:
+def render_fact(label: str, value: str, note: str = "", more: str = "") -> str:
     """A labelled figure with what it rests on under it, and `more` of that as the note's tooltip."""
-    return _figure(label, value, "", note, more)
+    return _render_figure(label, value, "", note, more)
 
 
-def _figure(label: str, value: str, picture: str, note: str, more: str = "") -> str:
+def _render_figure(label: str, value: str, picture: str, note: str, more: str = "") -> str:
     tip = f" title='{html.escape(more)}'" if more else ""
     small = f"<div class='tb-note'{tip}>{html.escape(note)}</div>" if note else ""
     return (
@@ -76,16 +76,16 @@ def _figure(label: str, value: str, picture: str, note: str, more: str = "") -> 
     )
 
 
-def grid(parts: Iterable[str], width: float = 9.5) -> str:
+def render_grid(parts: Iterable[str], width: float = 9.5) -> str:
     """Meters and facts side by side, as many a line as fit, each at least `width` rem wide."""
     return f"{STYLE}<div class='tb-grid' style='--tb-width:{width}rem'>{''.join(parts)}</div>"
 
 
-def facts(rows: Sequence[tuple[str, str, str]]) -> str:
+def render_facts(rows: Sequence[tuple[str, str, str]]) -> str:
     """A grid of (label, value, note)."""
-    return grid(fact(*row) for row in rows)
+    return render_grid(render_fact(*row) for row in rows)
 
 
-def heading(rows: Sequence[tuple[str, str, str]]) -> str:
+def render_heading(rows: Sequence[tuple[str, str, str]]) -> str:
     """The same at the top of a page: on a phone three to a line and without notes, for the page is below."""
-    return facts(rows).replace("class='tb-grid'", "class='tb-grid tb-head'", 1)
+    return render_facts(rows).replace("class='tb-grid'", "class='tb-grid tb-head'", 1)

@@ -42,16 +42,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-MEDIA = "/media/"  # where Streamlit has what is downloaded, some of it as people brought it
+MEDIA_PATH = "/media/"  # where Streamlit has what is downloaded, some of it as people brought it
 _POLICY = "Content-Security-Policy"
-_NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-DOOR_POLICY = f"{_NOTHING}; form-action 'self'; style-src 'unsafe-inline'"
-FILE_POLICY = f"{_NOTHING}; form-action 'none'; style-src 'unsafe-inline'; sandbox"
+_DENY_ALL_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+LOGIN_POLICY = f"{_DENY_ALL_POLICY}; form-action 'self'; style-src 'unsafe-inline'"
+FILE_POLICY = f"{_DENY_ALL_POLICY}; form-action 'none'; style-src 'unsafe-inline'; sandbox"
 # Of the door's own pages. Their address may hold a secret, which is not even told to the next page of ours.
-DOOR_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", _POLICY: DOOR_POLICY}
+LOGIN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", _POLICY: LOGIN_POLICY}
 
 
-def page_policy() -> str:
+def build_page_policy() -> str:
     """What a page of Streamlit needs, and no more.
 
     Scripts: its bundle; `blob:`, from which it imports the scripts of components; two inline ones, by their
@@ -59,10 +59,10 @@ def page_policy() -> str:
     with them, as elements and attributes, and a few small fonts in them. Images: its own, those that charts
     draw, and those that are written out. `connect-src 'self'` is the live connection too.
     """
-    scripts = [*_inline_scripts(Path(get_static_dir(), "index.html").read_text("utf-8")), REVEAL_SCRIPT]
+    scripts = [*_find_inline_scripts(Path(get_static_dir(), "index.html").read_text("utf-8")), REVEAL_SCRIPT]
     return "; ".join(
         [
-            _NOTHING,
+            _DENY_ALL_POLICY,
             "form-action 'none'",
             f"script-src 'self' blob: 'wasm-unsafe-eval' {' '.join(map(_hash_source, scripts))}",
             "style-src 'self' 'unsafe-inline'",
@@ -74,7 +74,7 @@ def page_policy() -> str:
     )
 
 
-def _inline_scripts(page: str) -> list[str]:
+def _find_inline_scripts(page: str) -> list[str]:
     return re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
 
 
@@ -89,16 +89,16 @@ class ScreensApp(st.App):
 
     def __init__(self, script_path: str | Path, **options: Any) -> None:
         super().__init__(script_path, **options)
-        self._page_policy = page_policy()
+        self._page_policy = build_page_policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            is_file = scope["path"].startswith(MEDIA)  # whatever it is said to be
-            send = with_headers(send, FILE_POLICY if is_file else self._page_policy)
+            is_file = scope["path"].startswith(MEDIA_PATH)  # whatever it is said to be
+            send = wrap_send_with_headers(send, FILE_POLICY if is_file else self._page_policy)
         await super().__call__(scope, receive, send)
 
 
-def with_headers(send: Send, policy: str) -> Send:
+def wrap_send_with_headers(send: Send, policy: str) -> Send:
     """Sends an answer with the headers that it lacks; `policy` is that of a page."""
 
     async def send_with_headers(message: Message) -> None:
@@ -120,7 +120,7 @@ def with_headers(send: Send, policy: str) -> Send:
 # where Back would lead to it, and it on again.
 
 
-class Place(NamedTuple):
+class RedirectTarget(NamedTuple):
     """Where it is shown now: page and tab, and parameters that have another name there."""
 
     page: str
@@ -128,29 +128,29 @@ class Place(NamedTuple):
     renamed: dict[str, str]
 
 
-PLACES = {
-    "/mix": Place("/run", "between", {}),
-    "/evidence": Place("/compare", "cost", {}),
-    "/transfer": Place("/compare", "transfer", {"runs": "matrix-runs"}),
+REDIRECT_TARGETS = {
+    "/mix": RedirectTarget("/run", "between", {}),
+    "/evidence": RedirectTarget("/compare", "cost", {}),
+    "/transfer": RedirectTarget("/compare", "transfer", {"runs": "matrix-runs"}),
 }
 
 
-class Moved:
+class Redirects:
     """Answers the old addresses with the new ones; all else goes on to the app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        place = PLACES.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None
+        place = REDIRECT_TARGETS.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None
         if place is None or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        there = RedirectResponse(_address(place, scope), 307, {"Cache-Control": "no-store"})
+        there = RedirectResponse(_build_address(place, scope), 307, {"Cache-Control": "no-store"})
         await there(scope, receive, send)
 
 
-def _address(place: Place, scope: Scope) -> str:
+def _build_address(place: RedirectTarget, scope: Scope) -> str:
     asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     kept = [(place.renamed.get(name, name), value) for name, value in asked if name != "tab"]
     return f"{place.page}?{urlencode([('tab', place.tab), *kept])}"
@@ -163,34 +163,34 @@ def _address(place: Place, scope: Scope) -> str:
 # descriptors, and then nothing of it answers anybody any more. So one tab too many is told so before
 # anything is opened for it, in Streamlit's own dialog, which looks again by itself until there is room.
 
-LIVE = "/_stcore/stream"
-HEALTH = "/_stcore/health"  # for whoever watches the process, which is well
-BEFORE_LIVE = (
+STREAM_PATH = "/_stcore/stream"
+HEALTH_PATH = "/_stcore/health"  # for whoever watches the process, which is well
+PRE_CONNECT_PATHS = (
     "/_stcore/host-config",
-    HEALTH,
+    HEALTH_PATH,
 )  # what a page asks, also below its own path, before it connects
 MAX_SESSIONS = 1000  # 200 tabs of an empty overview hold 31 MiB; those of large tables hold more
-DESCRIPTORS_EACH = 4
-OTHER_DESCRIPTORS = 256  # files, requests under way, the engine's connections, tabs that were just closed
+DESCRIPTORS_PER_SESSION = 4
+RESERVED_DESCRIPTORS = 256  # files, requests under way, the engine's connections, tabs that were just closed
 
 
-def max_sessions(descriptors: int) -> int:
+def compute_max_sessions(descriptors: int) -> int:
     """How many sessions a process may have that may have so many descriptors."""
-    return max(1, min(MAX_SESSIONS, (descriptors - OTHER_DESCRIPTORS) // DESCRIPTORS_EACH))
+    return max(1, min(MAX_SESSIONS, (descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_SESSION))
 
 
-class LiveSessions:
+class SessionLimit:
     """An ASGI middleware behind the door: `limit` live connections, and an answer for one more."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit, self._open = app, limit, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_live = scope["type"] == "websocket" and scope["path"] == LIVE
+        is_live = scope["type"] == "websocket" and scope["path"] == STREAM_PATH
         is_full = self._open >= self._limit
         if is_full and is_live:
             await send({"type": "websocket.close", "code": 1013})  # try again later
-        elif is_full and scope["type"] == "http" and asks_to_connect(scope["path"]):
+        elif is_full and scope["type"] == "http" and is_connection_request(scope["path"]):
             await self._refusal()(scope, receive, send)
         elif is_live:
             self._open += 1
@@ -210,12 +210,12 @@ class LiveSessions:
         )
 
 
-def asks_to_connect(path: str) -> bool:
+def is_connection_request(path: str) -> bool:
     """Whether a page asks this before it opens its live connection; what it is refused with it shows."""
-    return path.endswith(BEFORE_LIVE) and path != HEALTH
+    return path.endswith(PRE_CONNECT_PATHS) and path != HEALTH_PATH
 
 
-def end_kept_sessions() -> None:
+def expire_disconnected_sessions() -> None:
     """Have a session whose tab is gone end when its time is over.
 
     Streamlit keeps it for two minutes, for a connection that comes back, and looks for those whose time is
@@ -225,12 +225,12 @@ def end_kept_sessions() -> None:
 
     def save_for_a_while(self: MemorySessionStorage, session_info: SessionInfo) -> None:
         save(self, session_info)
-        asyncio.get_running_loop().call_later(self._cache.ttl + 1, end_expired, self)  # type: ignore[attr-defined]
+        asyncio.get_running_loop().call_later(self._cache.ttl + 1, end_expired_sessions, self)  # type: ignore[attr-defined]
 
     MemorySessionStorage.save = save_for_a_while  # type: ignore[method-assign]
 
 
-def end_expired(storage: MemorySessionStorage) -> None:
+def end_expired_sessions(storage: MemorySessionStorage) -> None:
     """End the sessions whose time is over."""
     for _, session_info in storage._cache.expire():  # type: ignore[attr-defined]
         session_info.session.shutdown()

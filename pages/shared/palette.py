@@ -6,7 +6,10 @@ TRAIN = "#e08a2e"  # orange
 VALIDATION = "#0f9d8f"  # teal, as in the mark of the app
 BASE = "#7f8c92"  # grey: the base model's level
 BAD = "#d64545"  # red: not a number, overfitting
-UNDER_WHITE = {VALIDATION: "#0b776c", BAD: "#c43a3a"}  # the same, dark enough to be written on in white
+WHITE_TEXT_BACKGROUNDS = {
+    VALIDATION: "#0b776c",
+    BAD: "#c43a3a",
+}  # the same, dark enough to be written on in white
 GOOD = "#2e9e5b"  # green: learned, finished
 BUSY = "#3d86d6"  # blue: something works on it
 GRID = "rgba(127,140,146,0.18)"
@@ -16,11 +19,11 @@ RUNS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7548
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def run_color(number: int) -> str:
+def get_run_color(number: int) -> str:
     """The colour of the run with this number, for good; neighbours in number never share one."""
     return RUNS[(number - 1) % len(RUNS)]
 
 
-def run_dash(number: int) -> str:
+def get_run_dash(number: int) -> str:
     """Runs whose colours are equal differ by their dashes, up to 32 runs on one chart."""
     return DASHES[(number - 1) // len(RUNS) % len(DASHES)]

@@ -13,22 +13,22 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from engine.evaluation.training_curve import run_curve as task_metric_figures
-from engine.evaluation.training_curve.run_curve import CourseKind
+from engine.evaluation.training_curve.run_curve import CurveKind
 from engine.evaluation.verdicts import forgetting_tradeoff
 from pages.shared import cached_queries
-from pages.shared.session import client, kept_for
+from pages.shared.session import cached, get_client
 from store.core.errors import QueryError
-from store.core.model_schemas import VersionLine
+from store.core.model_schemas import VersionSummary
 from store.core.schemas import JobLog, JobState
 from store.data.schemas import Dataset
 from store.evaluation import scored_rows
-from store.evaluation.forgetting_schemas import CategoryMatrix, ForgettingCourse
+from store.evaluation.forgetting_schemas import CategoryMatrix, ForgettingCurve
 from store.evaluation.verdict_schemas import (
+    ExtractionRow,
     MatrixChange,
     MetricPoint,
     ProbeQuestion,
-    RequestRow,
-    WrittenRow,
+    RefusalRow,
     read_verdict,
 )
 from store.jobs import job_queue, metric_points
@@ -38,171 +38,171 @@ from store.runs import run_outcomes, runs
 from store.runs.schemas import Alert, Prediction, Run
 
 BUCKETS = 600
-KEPT = "live-curves"
+LIVE_CURVES_KEY = "live-curves"
 
 
-@kept_for(cached_queries.CALM, most=32)
-def registered(run_id: str) -> list[VersionLine]:
+@cached(cached_queries.CALM, most=32)
+def list_registered_versions(run_id: str) -> list[VersionSummary]:
     """The versions of registered models that were made of it, newest first."""
-    return model_versions.versions_of_run(client(), run_id)
+    return model_versions.versions_of_run(get_client(), run_id)
 
 
-def run(run_id: str) -> Run:
+def read_current_run(run_id: str) -> Run:
     """The run as it is now, its verdict with every part. Raises NotFoundError."""
-    return runs_by_id((run_id,))[run_id]
+    return read_current_runs((run_id,))[run_id]
 
 
-def find(name: str) -> Run:
+def find_run(name: str) -> Run:
     """The run with this id or name, as it is now. Raises NotFoundError."""
-    return run(cached_queries.run(name)["run_id"])
+    return read_current_run(cached_queries.read_run(name)["run_id"])
 
 
-def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
+def read_current_runs(run_ids: tuple[str, ...]) -> dict[str, Run]:
     """The runs as they are now, in the order asked for. Raises NotFoundError."""
-    return {run_id: _with_verdict(row) for run_id, row in cached_queries.runs_by_id(run_ids).items()}
+    return {run_id: _parse_run(row) for run_id, row in cached_queries.read_runs_by_id(run_ids).items()}
 
 
-def newest(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
+def list_newest_runs(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
     """Runs that match, newest first."""
-    return [_with_verdict(row) for row in cached_queries.runs(search, statuses, limit, 0)]
+    return [_parse_run(row) for row in cached_queries.list_runs(search, statuses, limit, 0)]
 
 
-def dataset(dataset_id: str) -> Dataset:
+def find_dataset(dataset_id: str) -> Dataset:
     """The data set. Raises NotFoundError."""
-    return cached_queries.dataset(dataset_id)
+    return cached_queries.read_dataset(dataset_id)
 
 
-def datasets() -> list[Dataset]:
+def list_all_datasets() -> list[Dataset]:
     """All of them."""
-    return cached_queries.datasets()
+    return cached_queries.list_datasets()
 
 
-def _with_verdict(row: Run) -> Run:
+def _parse_run(row: Run) -> Run:
     """A row of the store, of whatever age, as a run."""
     return {**row, "verdict": read_verdict(row["verdict"])}
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def summaries(run_id: str) -> dict[str, MetricSummary]:
+@cached(cached_queries.LIVE, most=64)
+def read_metric_summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
-    rows = metric_points.summaries(client(), [run_id])
+    rows = metric_points.summaries(get_client(), [run_id])
     return {row["name"]: row for row in rows}
 
 
-@kept_for(cached_queries.LIVE, most=64)
-def alerts(job_id: str) -> list[Alert]:
-    return runs.alerts(client(), job_id)
+@cached(cached_queries.LIVE, most=64)
+def list_alerts(job_id: str) -> list[Alert]:
+    return runs.alerts(get_client(), job_id)
 
 
-@kept_for(cached_queries.CALM, most=32)
-def predictions(run_id: str) -> list[Prediction]:
-    return runs.predictions(client(), run_id)
+@cached(cached_queries.CALM, most=32)
+def list_predictions(run_id: str) -> list[Prediction]:
+    return runs.predictions(get_client(), run_id)
 
 
-@kept_for(cached_queries.LIVE, most=4)
-def mixed() -> list[str]:
+@cached(cached_queries.LIVE, most=4)
+def list_interpolated_runs() -> list[str]:
     """Runs with scored shares of the way from their base, those first that were scored last."""
-    return run_outcomes.mixed_runs(client())
+    return run_outcomes.mixed_runs(get_client())
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def questions(
-    run_id: str, only: scored_rows.Changed, limit: int, offset: int
+def list_probe_questions(
+    run_id: str, only: scored_rows.ProbeChange, limit: int, offset: int
 ) -> tuple[int, list[ProbeQuestion]]:
-    return scored_rows.probe_questions(client(), run_id, only=only, limit=limit, offset=offset)
+    return scored_rows.probe_questions(get_client(), run_id, only=only, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def requests(run_id: str) -> list[RequestRow]:
-    return scored_rows.probe_requests(client(), run_id)
+def list_probe_requests(run_id: str) -> list[RefusalRow]:
+    return scored_rows.probe_requests(get_client(), run_id)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def metric_course(run_id: str, kind: CourseKind, count: int, moment: int) -> list[MetricPoint]:
+def read_metric_curve(run_id: str, kind: CurveKind, count: int, moment: int) -> list[MetricPoint]:
     """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
     is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
     rows are written some time after their numbers."""
     try:
         if kind == "answers":
-            validations = scored_rows.answer_sums(client(), run_id)
+            validations = scored_rows.answer_sums(get_client(), run_id)
         else:
-            validations = scored_rows.validation_sums(client(), run_id, kind)
+            validations = scored_rows.validation_sums(get_client(), run_id, kind)
     except QueryError:
         return []
-    return task_metric_figures.metric_curve(kind, validations)
+    return task_metric_figures.compute_metric_curve(kind, validations)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
-def course(
+def read_forgetting_curve(
     run_id: str, measured: int, ended: bool
-) -> tuple[int, list[ForgettingCourse], CategoryMatrix | None]:
+) -> tuple[int, list[ForgettingCurve], CategoryMatrix | None]:
     """What was forgotten when: how many checkpoints there are, and `forgetting_tradeoff.course` and
     `matrix` of
     some of them; nothing without a base model to hold them against. `measured` points there are, and whether
     the run `ended`: another state of it, another answer."""
-    steps, at, base = scored_rows.probe_curve(client(), run_id)
+    steps, at, base = scored_rows.probe_curve(get_client(), run_id)
     if base is None or not at:
         return steps, [], None
     asked = {step: rows for step, rows in at.items() if "choices" in rows["probe"].to_pylist()}
-    courses = forgetting_tradeoff.forgetting_curve(base, at)
-    matrix = forgetting_tradeoff.category_matrix(base, asked) if asked else None
+    courses = forgetting_tradeoff.compute_forgetting_curves(base, at)
+    matrix = forgetting_tradeoff.build_category_matrix(base, asked) if asked else None
     return steps, courses, matrix
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def extraction_rows_page(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[WrittenRow]]:
-    return scored_rows.extraction_page(client(), run_id, part, limit=limit, offset=offset)
+def read_extraction_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[ExtractionRow]]:
+    return scored_rows.extraction_page(get_client(), run_id, part, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def weights(run_id: str) -> list[MatrixChange]:
-    return scored_rows.matrix_changes(client(), run_id)
+def list_weight_changes(run_id: str) -> list[MatrixChange]:
+    return scored_rows.matrix_changes(get_client(), run_id)
 
 
-@kept_for(cached_queries.LIVE, most=16)
-def log(job_id: str, tail: int) -> JobLog:
-    return client().log(job_id, tail=tail)
+@cached(cached_queries.LIVE, most=16)
+def read_log(job_id: str, tail: int) -> JobLog:
+    return get_client().log(job_id, tail=tail)
 
 
 @st.cache_data(ttl=cached_queries.LIVE, max_entries=64, show_spinner=False)
-def job_statuses(job_ids: tuple[str, ...]) -> dict[str, JobState]:
-    return job_queue.statuses(client(), job_ids)
+def read_job_statuses(job_ids: tuple[str, ...]) -> dict[str, JobState]:
+    return job_queue.statuses(get_client(), job_ids)
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def shared_rows(first: str, second: str, split: str) -> pa.Table:
-    return scored_rows.shared_losses(client(), first, second, split)
+def read_shared_rows(first: str, second: str, split: str) -> pa.Table:
+    return scored_rows.shared_losses(get_client(), first, second, split)
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def shared_classes(first: str, second: str, split: str) -> pa.Table:
-    return scored_rows.shared_predictions(client(), first, second, split)
+def read_shared_classes(first: str, second: str, split: str) -> pa.Table:
+    return scored_rows.shared_predictions(get_client(), first, second, split)
 
 
-@kept_for(600, most=512)
-def curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
+@cached(600, most=512)
+def read_curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
     """The whole curve; `count` and `total` of its summary say which state of it this is."""
-    return metric_points.curve(client(), run_id, name, buckets=BUCKETS)
+    return metric_points.curve(get_client(), run_id, name, buckets=BUCKETS)
 
 
-def live_curve(run_id: str, name: str) -> pa.Table:
+def read_live_curve(run_id: str, name: str) -> pa.Table:
     """The curve of a run that may still go on: what the session has, and the points after it."""
-    summary = summaries(run_id).get(name)
+    summary = read_metric_summaries(run_id).get(name)
     if summary is None:
-        return metric_points.curve(client(), run_id, name, buckets=BUCKETS)
-    kept: dict[tuple[str, str], pa.Table] = st.session_state.setdefault(KEPT, {})
+        return metric_points.curve(get_client(), run_id, name, buckets=BUCKETS)
+    kept: dict[tuple[str, str], pa.Table] = st.session_state.setdefault(LIVE_CURVES_KEY, {})
     for other in [key for key in kept if key[0] != run_id]:
         del kept[other]
     table = kept.get((run_id, name))
-    if table is not None and not agrees(table, summary):
-        table = _extended(run_id, name, table)
-    if table is None or not agrees(table, summary) or table.num_rows > 2 * BUCKETS:
-        table = curve(run_id, name, summary["count"], summary["sum"])
+    if table is not None and not is_consistent(table, summary):
+        table = _extend_curve(run_id, name, table)
+    if table is None or not is_consistent(table, summary) or table.num_rows > 2 * BUCKETS:
+        table = read_curve(run_id, name, summary["count"], summary["sum"])
     kept[(run_id, name)] = table
     return table
 
 
-def agrees(table: pa.Table, summary: MetricSummary) -> bool:
+def is_consistent(table: pa.Table, summary: MetricSummary) -> bool:
     """The points that the table stands for are those of the summary, or those and later ones."""
     count = pc.sum(table["count"]).as_py() or 0
     if count != summary["count"]:
@@ -214,9 +214,9 @@ def agrees(table: pa.Table, summary: MetricSummary) -> bool:
     return math.isclose(total, summary["sum"], rel_tol=1e-9, abs_tol=1e-9)
 
 
-def _extended(run_id: str, name: str, table: pa.Table) -> pa.Table:
+def _extend_curve(run_id: str, name: str, table: pa.Table) -> pa.Table:
     last = pc.max(table["step"]).as_py()
     fresh = metric_points.curve(
-        client(), run_id, name, buckets=BUCKETS, first=None if last is None else last + 1
+        get_client(), run_id, name, buckets=BUCKETS, first=None if last is None else last + 1
     )
     return pa.concat_tables([table, fresh])

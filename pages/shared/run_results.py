@@ -10,18 +10,18 @@ from typing import Literal, TypedDict
 
 import streamlit as st
 
-from engine.evaluation.statistics.intervals import limits
+from engine.evaluation.statistics.intervals import get_limits
 from pages.shared import display
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core import formatting
 from store.core.figure_schemas import Estimate
-from store.evaluation.forgetting_schemas import ForgottenText, Membership, MembershipState, UnitEstimate
+from store.evaluation.forgetting_schemas import Membership, MembershipState, TextForgetting, UnitEstimate
 from store.evaluation.schemas import ClassAverages, Classification
 from store.evaluation.verdict_schemas import Gain, GainParts, Overfitting, PreferenceFigures, Verdict
 
 Ink = Literal["green", "red", "gray", "orange"]
-MOST_NATS = 100.0
-MANY = 10_000  # from where on figures are shortened
+MAX_NATS = 100.0
+MAX_PLAIN_PERPLEXITY = 10_000  # from where on figures are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 MEMBERSHIP_INKS: dict[MembershipState, Ink] = {"remembers": "red", "none": "green", "unclear": "gray"}
 
@@ -54,24 +54,24 @@ def draw_key_numbers(verdict: Verdict) -> None:
     before, after = (
         None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
     )
-    points = display.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
-    forgot, parts = prose_of(verdict), verdict["parts"]
+    points = display.format_estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
+    forgot, parts = get_prose_result(verdict), verdict["parts"]
     cards = 3 + bool(parts) + bool(verdict["overfitting"]) + bool(forgot)
     with st.grid(cards, min_column_width=180):
-        draw_change(held_out_loss(verdict))
-        question(parts)
-        _perplexity(base["perplexity"], tuned["perplexity"], gain)
+        draw_change(build_loss_change(verdict))
+        draw_question_gain(parts)
+        _draw_perplexity(base["perplexity"], tuned["perplexity"], gain)
         draw_change(
-            NumberChange("Token accuracy, %", before, after, 1, points, sign_of(accuracy), rises=True)
+            NumberChange("Token accuracy, %", before, after, 1, points, get_sign(accuracy), rises=True)
         )
         if verdict["overfitting"]:
-            overfitting(verdict["overfitting"])
+            draw_overfitting(verdict["overfitting"])
         if forgot:
-            forgetting(forgot)
-    st.caption(basis(verdict))
+            draw_forgetting(forgot)
+    st.caption(describe_basis(verdict))
 
 
-def basis(verdict: Verdict) -> str:
+def describe_basis(verdict: Verdict) -> str:
     """The rows and tokens that the numbers rest on, and their intervals where there are any.
 
     Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
@@ -82,36 +82,40 @@ def basis(verdict: Verdict) -> str:
         noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
     tokens = formatting.plural(tuned["tokens"], "trained token")
     sentence = f"Base → tuned on {formatting.plural(tuned['n'], noun)}{sees}, with {tokens}"
-    if forgot := prose_of(verdict):
+    if forgot := get_prose_result(verdict):
         sentence += f"; forgetting on {formatting.plural(forgot['n'], 'passage')} of plain prose"
     bounded = [part for part in (gain, verdict["accuracy_gain"]) if part and part["low"] is not None]
-    return f"{sentence}; 95% intervals of the change over rows{widened(gain)}." if bounded else f"{sentence}."
+    return (
+        f"{sentence}; 95% intervals of the change over rows{describe_widened_intervals(gain)}."
+        if bounded
+        else f"{sentence}."
+    )
 
 
-def widened(gain: Gain | None) -> str:
+def describe_widened_intervals(gain: Gain | None) -> str:
     """That the intervals are those of the best of several steps; runs from before don't say."""
     steps = (gain and gain.get("chosen_of")) or 0
     return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
 
 
-def prose_of(verdict: Verdict) -> ForgottenText | None:
+def get_prose_result(verdict: Verdict) -> TextForgetting | None:
     """What became of the loss on plain prose, where it was measured."""
     texts = verdict["forgetting"]["texts"] if verdict["forgetting"] else ()
     return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
 
 
-def question(parts: GainParts | None) -> None:
+def draw_question_gain(parts: GainParts | None) -> None:
     """What of the gain is from the question, with its interval; nothing where that was not measured."""
     if not parts:
         return
     own = parts["question"]
-    total = display.number(parts["total"]["value"], 2)
-    value, _, bounds = display.estimate(own).partition(" (")
+    total = display.format_number(parts["total"]["value"], 2)
+    value, _, bounds = display.format_estimate(own).partition(" (")
     st.metric(
         f"Of {total}, the question's",
         value,
         f"{bounds.removesuffix(')')}, n {own['n']:,}" if bounds else None,
-        delta_color=INKS[sign_of(own)],
+        delta_color=INKS[get_sign(own)],
         delta_arrow="off",
         border=True,
         height="stretch",
@@ -120,12 +124,12 @@ def question(parts: GainParts | None) -> None:
     )
 
 
-def forgetting(text: ForgottenText) -> None:
+def draw_forgetting(text: TextForgetting) -> None:
     """The loss on plain prose, in the colour of whether its rise matters."""
     status = display.FORGETTING[text["state"]]
     ink: Ink = "gray" if status.color == "blue" else status.color
-    value = display.transition(text["before"], text["after"], 3)
-    rise = display.estimate(text["change"])
+    value = display.format_transition(text["before"], text["after"], 3)
+    rise = display.format_estimate(text["change"])
     st.metric(
         "Forgetting, prose loss",
         value,
@@ -137,7 +141,7 @@ def forgetting(text: ForgottenText) -> None:
     )
 
 
-def membership(evidence: Membership | None) -> None:
+def draw_membership(evidence: Membership | None) -> None:
     """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
     that wasn't tested."""
     if not evidence or not evidence["best"]:
@@ -147,8 +151,8 @@ def membership(evidence: Membership | None) -> None:
     placebo = score["placebo"]["value"] if score["placebo"] else 0.5
     st.metric(
         "Membership, AUC",
-        display.transition(placebo, score["auc"]["value"], 2),
-        display.estimate(score["excess"]),
+        display.format_transition(placebo, score["auc"]["value"], 2),
+        display.format_estimate(score["excess"]),
         delta_color=ink,
         delta_arrow="off",
         border=True,
@@ -157,7 +161,7 @@ def membership(evidence: Membership | None) -> None:
     )
 
 
-def overfitting(shape: Overfitting) -> None:
+def draw_overfitting(shape: Overfitting) -> None:
     best, since = shape["best_step"], shape["since_step"]
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
@@ -171,29 +175,33 @@ def overfitting(shape: Overfitting) -> None:
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 
-def _perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
+def _draw_perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
     """With as many digits as fit, however unlikely the base model found the rows."""
-    sides = ["–" if value is None else _of_any_size(value) for value in (before, after)]
-    _metric("Perplexity", " → ".join(sides), perplexity_ratio(gain), sign_of(gain), rises=False)
+    sides = ["–" if value is None else _format_any_size(value) for value in (before, after)]
+    _draw_metric("Perplexity", " → ".join(sides), format_perplexity_ratio(gain), get_sign(gain), rises=False)
 
 
-def _of_any_size(value: float) -> str:
-    return display.parameters(value) if value >= MANY else formatting.perplexity(value)
+def _format_any_size(value: float) -> str:
+    return (
+        display.format_parameters(value)
+        if value >= MAX_PLAIN_PERPLEXITY
+        else formatting.format_perplexity(value)
+    )
 
 
-def held_out_loss(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
+def build_loss_change(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
     """The loss that judges a run, base and tuned."""
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
-    return NumberChange(label, base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+    return NumberChange(label, base["loss"], tuned["loss"], 3, format_loss_delta(gain), get_sign(gain))
 
 
 def draw_change(change: NumberChange) -> None:
     """A card of the number."""
-    value = display.transition(change.before, change.after, change.places)
-    _metric(change.label, value, change.delta, change.sign, rises=change.rises)
+    value = display.format_transition(change.before, change.after, change.places)
+    _draw_metric(change.label, value, change.delta, change.sign, rises=change.rises)
 
 
-def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
+def _draw_metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
     up = (sign > 0) == rises
     st.metric(
         label,
@@ -206,62 +214,62 @@ def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool
     )
 
 
-def sign_of(interval: Bounds | None) -> int:
+def get_sign(interval: Bounds | None) -> int:
     """1 surely better, -1 surely worse, 0 can't be told."""
     if not interval or interval["low"] is None or interval["high"] is None:
         return 0
     return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
 
 
-def beyond(interval: Bounds, level: float) -> Bounds:
+def subtract_level(interval: Bounds, level: float) -> Bounds:
     """The ends against a level that is not 0."""
     low, high = interval["low"], interval["high"]
     return {"low": None if low is None else low - level, "high": None if high is None else high - level}
 
 
-def loss_delta(gain: Gain | None) -> str | None:
+def format_loss_delta(gain: Gain | None) -> str | None:
     """The change of the loss, which is minus the gain."""
     if not gain:
         return None
     low, high = gain["low"], gain["high"]
     ends = (None, None) if low is None or high is None else (-high, -low)
-    return display.estimate({"value": -gain["value"], "low": ends[0], "high": ends[1]})
+    return display.format_estimate({"value": -gain["value"], "low": ends[0], "high": ends[1]})
 
 
-def perplexity_ratio(gain: Gain | None) -> str | None:
+def format_perplexity_ratio(gain: Gain | None) -> str | None:
     """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
     if not gain or gain["low"] is None or gain["high"] is None:
         return None
     gains = (gain["high"], gain["value"], gain["low"])
-    if max(map(abs, gains)) > MOST_NATS:
+    if max(map(abs, gains)) > MAX_NATS:
         return None  # the ratio would have hundreds of digits
     low, value, high = (math.exp(-nats) for nats in gains)
-    if value < 1 / MANY:
-        parts = [display.parameters(1 / part) for part in (value, high, low)]
+    if value < 1 / MAX_PLAIN_PERPLEXITY:
+        parts = [display.format_parameters(1 / part) for part in (value, high, low)]
         return "÷{} ({} to {})".format(*parts)
-    places = formatting.decimals(low, high)
-    return f"×{formatting.number(value, places)} ({formatting.interval(low, high, places)})"
+    places = formatting.compute_decimals(low, high)
+    return f"×{formatting.format_number(value, places)} ({formatting.format_interval(low, high, places)})"
 
 
 def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:
     """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
     base, tuned = verdict["base"], verdict["tuned"]
-    points = display.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
+    points = display.format_estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
     macro = classification["models"]["tuned"]["f1_macro"]
     members = verdict["membership"]  # runs from before it was tested have none
     with st.grid(5 if members else 4, min_column_width=180):
         shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
-        sign = sign_of(verdict["accuracy_gain"])
+        sign = get_sign(verdict["accuracy_gain"])
         draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
-        now = f"now {formatting.interval(macro['low'], macro['high'])}"
-        if limits(macro) is None:
+        now = f"now {formatting.format_interval(macro['low'], macro['high'])}"
+        if get_limits(macro) is None:
             now = f"no interval: {macro['why']}" if macro.get("why") else "no interval"
         f1 = base["f1_macro"], tuned["f1_macro"]
         draw_change(NumberChange("Macro F1", *f1, 2, now, 0, rises=True))
-        draw_change(held_out_loss(verdict))
+        draw_change(build_loss_change(verdict))
         if verdict["overfitting"]:
-            overfitting(verdict["overfitting"])
-        membership(members)
+            draw_overfitting(verdict["overfitting"])
+        draw_membership(members)
     split = classification["split"]
     sees = ", seen only by the verdict" if split == "test" else ""
     st.caption(
@@ -273,45 +281,45 @@ def draw_class_numbers(verdict: Verdict, classification: Classification) -> None
 def draw_models(classification: Classification) -> None:
     """A line a model: the tuned one and those that it is held against."""
     models = classification["models"]
-    rows = [_model("Tuned", models["tuned"])]
+    rows = [_build_model_row("Tuned", models["tuned"])]
     if "prompted" in models:
-        rows.append(_model("Untuned, asked for the label", models["prompted"]))
-    rows.append(_model("Always the most frequent class", models["majority"]))
+        rows.append(_build_model_row("Untuned, asked for the label", models["prompted"]))
+    rows.append(_build_model_row("Always the most frequent class", models["majority"]))
     st.dataframe(
         rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
     )
     tuned = models["tuned"]
     named = (("Macro F1", tuned["f1_macro"]), ("Weighted F1", tuned["f1_weighted"]))
-    if reasons := display.missing_intervals(named):
-        st.caption(plain(reasons))
+    if reasons := display.describe_missing_intervals(named):
+        st.caption(escape_markdown(reasons))
 
 
-def _model(title: str, figures: ClassAverages) -> dict[str, str | int]:
+def _build_model_row(title: str, figures: ClassAverages) -> dict[str, str | int]:
     return {
         "Model": title,
-        "Accuracy ↑": percent(figures["accuracy"]),
-        "Macro F1 ↑": display.estimate(figures["f1_macro"], sign=False, reason=False),
-        "Weighted F1 ↑": display.estimate(figures["f1_weighted"], sign=False, reason=False),
+        "Accuracy ↑": format_percent(figures["accuracy"]),
+        "Macro F1 ↑": display.format_estimate(figures["f1_macro"], sign=False, reason=False),
+        "Weighted F1 ↑": display.format_estimate(figures["f1_weighted"], sign=False, reason=False),
         "n": figures["n"],
     }
 
 
-def percent(interval: Estimate | None) -> str:
+def format_percent(interval: Estimate | None) -> str:
     """ "91% (88 to 94)" of {value, low, high}, a share."""
     if not interval:
         return "–"
-    value, bracket, bounds = display.estimate(interval, scale=100, sign=False).partition(" (")
+    value, bracket, bounds = display.format_estimate(interval, scale=100, sign=False).partition(" (")
     return f"{value}%{bracket}{bounds}"
 
 
-def drawn_gain(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
+def choose_gain_to_draw(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
     """The gain that a verdict's card draws, and what its axis says."""
     gain, accuracy = verdict["gain"], verdict["accuracy_gain"]
     if not gain:
         return None, ""
     if not verdict["classification"] or not accuracy or gain["unit"] != "nats a row":
         return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model"
-    low, high = display.ends(accuracy, 100)
+    low, high = display.scale_bounds(accuracy, 100)
     points: UnitEstimate = {
         "value": 100 * accuracy["value"],
         "low": low,
@@ -325,33 +333,35 @@ def drawn_gain(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
 def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
     accuracy = preference["reward_accuracy"]
-    forgot = prose_of(verdict)
+    forgot = get_prose_result(verdict)
     with st.grid(5 + bool(forgot) + bool(verdict["parts"]), min_column_width=165):
-        bounds = formatting.interval(*display.ends(accuracy, 100), 0)
-        above = sign_of(beyond(accuracy, 0.5))
-        _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
-        draw_change(held_out_loss(verdict, "Preference loss"))
-        _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
-        _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
-        question(verdict["parts"])
+        bounds = formatting.format_interval(*display.scale_bounds(accuracy, 100), 0)
+        above = get_sign(subtract_level(accuracy, 0.5))
+        _draw_figure(
+            "Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above
+        )
+        draw_change(build_loss_change(verdict, "Preference loss"))
+        _draw_likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
+        _draw_likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
+        draw_question_gain(verdict["parts"])
         if verdict["overfitting"]:
-            overfitting(verdict["overfitting"])
+            draw_overfitting(verdict["overfitting"])
         if forgot:
-            forgetting(forgot)
-    st.caption(class_basis(verdict))
+            draw_forgetting(forgot)
+    st.caption(describe_class_basis(verdict))
 
 
-def _figure(label: str, value: str, note: str, sign: int) -> None:
+def _draw_figure(label: str, value: str, note: str, sign: int) -> None:
     st.metric(label, value, note, delta_color=INKS[sign], delta_arrow="off", border=True, height="stretch")
 
 
-def _likelihood(label: str, change: Estimate, *, good: int) -> None:
+def _draw_likelihood(label: str, change: Estimate, *, good: int) -> None:
     """The change of the answers' mean log-probability."""
-    value, _, bounds = display.estimate(change).partition(" (")
-    _figure(label, value, bounds.removesuffix(")"), good * sign_of(change))
+    value, _, bounds = display.format_estimate(change).partition(" (")
+    _draw_figure(label, value, bounds.removesuffix(")"), good * get_sign(change))
 
 
-def class_basis(verdict: Verdict) -> str:
+def describe_class_basis(verdict: Verdict) -> str:
     """The pairs that the numbers rest on, and what the intervals are."""
     tuned, gain = verdict["tuned"], verdict["gain"]
     split = gain["split"] if gain else "held-out"
@@ -359,5 +369,5 @@ def class_basis(verdict: Verdict) -> str:
     return (
         f"On {formatting.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
         " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
-        f" Other 95% intervals over pairs{widened(gain)}."
+        f" Other 95% intervals over pairs{describe_widened_intervals(gain)}."
     )

@@ -19,12 +19,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
-from pages.shared.engine_client import acting_client, session_in
+from pages.shared.engine_client import build_acting_client, extract_session
 from store.core.errors import EngineSilent, EngineUnavailable, SignedOutError, TunebenchError
 from store.core.home import Home
 from store.core.rights import OWNER, RIGHTS, is_owner
 from store.core.schemas import Person, Right
-from store.http.access import hashed
+from store.http.access import hash_secret
 from store.http.client import Client
 
 P = ParamSpec("P")
@@ -33,62 +33,62 @@ RETRY_SECONDS = 1.0
 WHO_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
 REDRAW = "redraw-page"  # in the session state: a live part asked for that
-_ALONE = ContextVar("a live part is drawn without the rest of the page", default=False)
+_IS_LIVE_RERUN = ContextVar("a live part is drawn without the rest of the page", default=False)
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
 
-def client() -> Client:
+def get_client() -> Client:
     """The client of the home folder that the environment names, for whoever this run of a page is for."""
-    return acting_client(st.context.cookies)
+    return build_acting_client(st.context.cookies)
 
 
-def current_person() -> Person:
+def get_current_person() -> Person:
     """Who this run of a page is for, asked about once a second. While the engine is away, who it was.
 
     Raises SignedOutError where the session has ended, EngineUnavailable where nobody ever said whose it is.
     """
-    session, who = session_in(st.context.cookies), _asker()
+    session, who = extract_session(st.context.cookies), _get_session()
     try:
-        asked_at, person = _people().get(who)
+        asked_at, person = _get_person_memory().get(who)
     except KeyError:
         asked_at, person = float("-inf"), None
     if time.monotonic() - asked_at < WHO_SECONDS:
         return person
     try:
-        person = client().me()
+        person = get_client().me()
     except EngineUnavailable:
         if person is not None:
             return person
         if session:
             raise
         return OWNER  # whom the door has let in by the secret
-    _people().put(who, (time.monotonic(), person))
+    _get_person_memory().put(who, (time.monotonic(), person))
     return person
 
 
-def _asker() -> tuple[str, str]:
-    return str(Home().path), hashed(session_in(st.context.cookies))
+def _get_session() -> tuple[str, str]:
+    return str(Home().path), hash_secret(extract_session(st.context.cookies))
 
 
 def _forget_person() -> bool:
     """Whether it was known who they are; they are asked for again."""
     try:
-        _people().take(_asker())
+        _get_person_memory().take(_get_session())
     except KeyError:
         return False
     return True
 
 
-def may(right: Right) -> bool:
+def has_right(right: Right) -> bool:
     """Whether the person has a right: what they may not do is not offered, and refused by the engine."""
-    return right in RIGHTS[current_person()["role"]]
+    return right in RIGHTS[get_current_person()["role"]]
 
 
-def is_for_members(what: str) -> bool:
+def require_member(what: str) -> bool:
     """Whether the person may work; where not, a sentence says that members can do this."""
-    if may("work"):
+    if has_right("work"):
         return True
-    role = current_person()["role"]
+    role = get_current_person()["role"]
     st.info(
         f"Members can {what}. As a {role} you can look; an admin can give you another role.",
         icon=":material/visibility:",
@@ -96,17 +96,17 @@ def is_for_members(what: str) -> bool:
     return False
 
 
-def owns_machine() -> bool:
+def is_machine_owner() -> bool:
     """Whether the person is the owner of the engine's machine, who alone names paths of it."""
-    return is_owner(current_person())
+    return is_owner(get_current_person())
 
 
 @st.cache_resource(show_spinner=False)
-def _people() -> Memory:
-    return Memory(REMEMBERED)
+def _get_person_memory() -> LastAnswers:
+    return LastAnswers(REMEMBERED)
 
 
-class Memory:
+class LastAnswers:
     """The last answer to each question, the oldest dropped first; safe for several sessions."""
 
     def __init__(self, size: int) -> None:
@@ -133,11 +133,11 @@ class Memory:
 
 
 @st.cache_resource(show_spinner=False)
-def _memory() -> Memory:
-    return Memory(REMEMBERED)
+def _get_memory() -> LastAnswers:
+    return LastAnswers(REMEMBERED)
 
 
-def remembered(function: Callable[P, R]) -> Callable[P, R]:
+def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
     """A read that answers with what it last knew while the engine is away. Known by its module and qualified
     name: two modules may each have a read of one name, whose answers have nothing in common."""
 
@@ -149,17 +149,17 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
             answer = function(*args, **kwargs)
         except EngineUnavailable:
             try:
-                return _memory().get(question)
+                return _get_memory().get(question)
             except KeyError:
                 pass
             raise
-        _memory().put(question, answer)
+        _get_memory().put(question, answer)
         return answer
 
     return ask
 
 
-def kept_for(
+def cached(
     seconds: float, *, most: int, spinner: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A read whose answer is kept for so many seconds, for all who look, and for as long as the engine is
@@ -168,7 +168,7 @@ def kept_for(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         keeping = st.cache_data(ttl=seconds, max_entries=most, show_spinner=spinner or False)
-        return remembered(keeping(function))
+        return fallback_to_last(keeping(function))
 
     return decorate
 
@@ -184,12 +184,12 @@ def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]
             @functools.wraps(draw)
             def part() -> None:
                 nonlocal alone
-                before = _ALONE.set(alone)
+                before = _IS_LIVE_RERUN.set(alone)
                 alone = True
                 try:
                     draw(*args, **kwargs)
                 finally:
-                    _ALONE.reset(before)
+                    _IS_LIVE_RERUN.reset(before)
 
             st.fragment(part, run_every=every)()
 
@@ -201,7 +201,7 @@ def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]
 def redraw() -> None:
     """In a live part: have the whole page drawn anew. Drawn along with the page it goes on, and the page is
     drawn anew once it is through: cut off before, it would forget the click that it is drawn for."""
-    if _ALONE.get():
+    if _IS_LIVE_RERUN.get():
         st.rerun()
     st.session_state[REDRAW] = True
 
@@ -213,12 +213,12 @@ def redraw_if_asked() -> None:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def show_errors() -> Iterator[None]:
     """Whatever error of ours the block raises is shown in its place; the page goes on after the block."""
     try:
         yield
     except EngineUnavailable:
-        _away(time.monotonic())
+        _draw_unavailable(time.monotonic())
     except SignedOutError as error:
         if _forget_person():  # the page was drawn for who it was a second ago
             redraw()
@@ -229,32 +229,32 @@ def guarded() -> Iterator[None]:
 
 
 @live("2s")
-def _away(since: float) -> None:
+def _draw_unavailable(since: float) -> None:
     """In place of what the engine did not answer: it may have failed one request alone, with no banner to
     bring the page back. Not at once, as the same request may fail again."""
-    if time.monotonic() - since > RETRY_SECONDS and engine_error() is None:
+    if time.monotonic() - since > RETRY_SECONDS and get_engine_error() is None:
         redraw()
     st.caption(":material/cloud_off: This part needs the engine.")
 
 
 def show_error(error: TunebenchError) -> None:
     """The error as a message: what happened, then what to do."""
-    fix = f"  \n{plain(error.fix)}" if error.fix else ""
-    st.error(f"{plain(error.message)}{fix}", icon=":material/error:")
+    fix = f"  \n{escape_markdown(error.fix)}" if error.fix else ""
+    st.error(f"{escape_markdown(error.message)}{fix}", icon=":material/error:")
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """`text` such that Markdown shows it as it is: data never turns into formatting."""
     return _MARKDOWN.sub(r"\\\1", text)
 
 
-def act(command: str, body: dict[str, Any], done: str = "") -> dict[str, Any] | None:
+def send_command(command: str, body: dict[str, Any], done: str = "") -> dict[str, Any] | None:
     """Send a command; on success the caches are emptied and `done` is said, else the error is shown.
 
     Returns the engine's answer, or None where it refused.
     """
     try:
-        answer = client().command(command, body)
+        answer = get_client().command(command, body)
     except TunebenchError as error:
         show_error(error)
         return None
@@ -264,23 +264,23 @@ def act(command: str, body: dict[str, Any], done: str = "") -> dict[str, Any] | 
     return answer
 
 
-def engine_banner() -> None:
+def draw_engine_banner() -> None:
     """Above every page while no engine answers; it goes by itself when one does."""
-    away = engine_error()
+    away = get_engine_error()
     st.session_state["engine-away"] = away is not None
     if away is not None:
-        _offline()
+        _draw_offline()
 
 
 def watch_engine() -> None:
     """In a live fragment: redraw the whole page when the engine went away or came back, for the banner."""
-    if (engine_error() is not None) != st.session_state.get("engine-away", False):
+    if (get_engine_error() is not None) != st.session_state.get("engine-away", False):
         redraw()
 
 
 @live("2s")
-def _offline() -> None:
-    away = engine_error()
+def _draw_offline() -> None:
+    away = get_engine_error()
     if away is None:
         redraw()
         return
@@ -288,22 +288,22 @@ def _offline() -> None:
     what = "The engine does not answer." if silent else "The engine is not running."
     do, _, command = away.fix.partition("command: ")
     with st.container(border=True, key="engine-offline"):
-        st.markdown(f":material/cloud_off: **{what}** {plain(away.message)}")
+        st.markdown(f":material/cloud_off: **{what}** {escape_markdown(away.message)}")
         again = "Below is what was last seen; the page comes back by itself."
-        st.markdown(f"{again} {plain(do)}{'command:' if command else ''}")
+        st.markdown(f"{again} {escape_markdown(do)}{'command:' if command else ''}")
         if command:
             st.code(command, language=None)
 
 
-def engine_error() -> TunebenchError | None:
+def get_engine_error() -> TunebenchError | None:
     """Why the engine does not answer, or None where it does."""
     try:
-        _health(str(Home().path))
+        _check_health(str(Home().path))
     except TunebenchError as error:
         return error
     return None
 
 
 @st.cache_data(ttl=1, max_entries=4, show_spinner=False)
-def _health(home: str) -> None:
-    client().health()
+def _check_health(home: str) -> None:
+    get_client().health()

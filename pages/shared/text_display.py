@@ -15,10 +15,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.row_schemas import ConvertedRow, RowContents
 from store.core.training_schemas import RenderedRow, RowToken
-from store.data.formats import lettered, without_choices
+from store.data.formats import letter_choices, strip_choices
 from store.data.schemas import CanonicalRow
 
 AVATARS = {
@@ -30,7 +30,7 @@ AVATARS = {
 }
 NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Result", "tools": "Tools"}
 TURN_CHARACTERS = 4000  # characters of one turn; what is left off is said
-MOST_SHOWN = 100_000  # of one that somebody wants to see whole: a page has several
+MAX_SHOWN = 100_000  # of one that somebody wants to see whole: a page has several
 
 
 def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> None:
@@ -52,7 +52,7 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> 
         with st.chat_message(role, avatar=avatar):
             if preferred:
                 st.caption("Preferred answer")
-            show_text(without_choices(content, choices) if asks else content, limit)
+            show_text(strip_choices(content, choices) if asks else content, limit)
             if asks:
                 _show_choices(choices, row["answer_index"], limit)
     if row.get("rejected"):
@@ -63,8 +63,8 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> 
 
 def _show_choices(choices: list[str], right: int | None, limit: int) -> None:
     """The choices as the prompt lists them, the right one marked."""
-    for place, (letter, choice) in enumerate(lettered(choices)):
-        line = f"{letter}. {plain(shortened(choice, limit))}"
+    for place, (letter, choice) in enumerate(letter_choices(choices)):
+        line = f"{letter}. {escape_markdown(shorten(choice, limit))}"
         st.markdown(f"**{line}** :green-badge[:material/check: right]" if place == right else line)
 
 
@@ -74,17 +74,17 @@ def show_text(text: str, limit: int = TURN_CHARACTERS, nothing: str = "") -> Non
     st.text(f"{text[:limit]} …" if len(text) > limit else text or nothing)
     if len(text) > limit:
         with st.expander(f"Show all: {len(text) - limit:,} more characters"):
-            st.text(f"… {shortened(text[limit:], MOST_SHOWN)}")
+            st.text(f"… {shorten(text[limit:], MAX_SHOWN)}")
 
 
-def shortened(text: str, limit: int = TURN_CHARACTERS) -> str:
+def shorten(text: str, limit: int = TURN_CHARACTERS) -> str:
     """`text`, or its beginning and how many characters are left off."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]} … ({len(text) - limit:,} more characters)"
 
 
-def shortened_middle(text: str, limit: int) -> str:
+def shorten_middle(text: str, limit: int) -> str:
     """`text`, or its two ends: names often differ in their last letters."""
     if len(text) <= limit:
         return text
@@ -97,7 +97,7 @@ def shortened_middle(text: str, limit: int) -> str:
 # Pure functions from tokens to HTML. Everything that comes from data is escaped; colours are mixed from the
 # text's own colour, so that one picture is right in light and in dark.
 
-AWAY = "trained away"  # classes of a token that training makes less likely
+TRAINED_AWAY = "trained away"  # classes of a token that training makes less likely
 SHOWN_TOKENS = 600  # tokens drawn at most; what is left off is said
 _STYLE = """
 <style>
@@ -118,35 +118,38 @@ _STYLE = """
 """
 
 
-def token_view(
+def render_tokens(
     tokens: Sequence[RowToken], truncated: bool = False, *, legend: bool = True, away: bool = False
 ) -> str:
     """HTML of `tokens`, with a legend of what is trained. away: the training makes them
     less likely, as they are of a rejected answer."""
     drawn = tokens[:SHOWN_TOKENS]
-    boxes = "".join(_box(token, away) for token in drawn)
+    boxes = "".join(_render_token(token, away) for token in drawn)
     trained = sum(1 for token in tokens if token["trained"])
-    key = _legend(len(tokens), trained, truncated, away) if legend else ""
-    return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
+    key = _render_legend(len(tokens), trained, truncated, away) if legend else ""
+    return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_count_remaining(tokens)}</div>"
 
 
-def row_view(row: RenderedRow) -> str:
+def render_row(row: RenderedRow) -> str:
     """HTML of a row; of a pair both answers, the `rejected` one last."""
-    whole = token_view(row["tokens"], row["truncated"], legend="label" not in row)
+    whole = render_tokens(row["tokens"], row["truncated"], legend="label" not in row)
     if not (pair := row.get("rejected")):
         return whole
-    rejected = token_view(pair["tokens"], pair["truncated"], away=True)
+    rejected = render_tokens(pair["tokens"], pair["truncated"], away=True)
     return (
         f"<p><b>Chosen answer</b></p>{whole}<p style='margin-top:1rem'><b>Rejected answer</b></p>{rejected}"
     )
 
 
-def _box(token: RowToken, away: bool) -> str:
+def _render_token(token: RowToken, away: bool) -> str:
     text = str(token["text"])
-    kind = (AWAY if away else "trained") if token["trained"] else "seen"
+    kind = (TRAINED_AWAY if away else "trained") if token["trained"] else "seen"
     special = " special" if is_special(text) else ""
     breaks = "<br>" * min(text.count("\n"), 3)
-    return f"<span class='{kind}{special}' title='token {int(token['id'])}'>{visible(text)}</span>{breaks}"
+    return (
+        f"<span class='{kind}{special}' title='token"
+        f" {int(token['id'])}'>{show_whitespace(text)}</span>{breaks}"
+    )
 
 
 def is_special(text: str) -> bool:
@@ -154,7 +157,7 @@ def is_special(text: str) -> bool:
     return len(text) > 2 and text[0] in "<[" and text[-1] in ">]" and not text.isspace() and " " not in text
 
 
-def visible(text: str) -> str:
+def show_whitespace(text: str) -> str:
     """`text` escaped, with spaces, tabs and line ends drawn as faint signs."""
     signs = {" ": "<i>·</i>", "\n": "<i>↵</i>", "\t": "<i>⇥</i>", "\r": "<i>␍</i>"}
     if text == "":
@@ -162,24 +165,24 @@ def visible(text: str) -> str:
     return "".join(signs.get(char) or html.escape(char) for char in text)
 
 
-def _legend(total: int, trained: int, truncated: bool, away: bool) -> str:
+def _render_legend(total: int, trained: int, truncated: bool, away: bool) -> str:
     share = f"{100 * trained / total:.0f}%" if total else "0%"
     cut = " · <b>cut at the maximum length</b>" if truncated else ""
-    kind, means = (AWAY, "made less likely") if away else ("trained", "trained on")
+    kind, means = (TRAINED_AWAY, "made less likely") if away else ("trained", "trained on")
     return (
-        f"<div class='tb-legend'><span>{_sample(kind, f'&nbsp;{means}&nbsp;')}</span>"
+        f"<div class='tb-legend'><span>{_render_sample(kind, f'&nbsp;{means}&nbsp;')}</span>"
         f"<span>{trained} of {total} tokens ({share}){cut}</span>"
-        f"<span>{_sample('seen', '&nbsp;only read&nbsp;')}</span>"
-        f"<span>{_sample('seen special', '&lt;mark&gt;')} a mark of the model</span>"
+        f"<span>{_render_sample('seen', '&nbsp;only read&nbsp;')}</span>"
+        f"<span>{_render_sample('seen special', '&lt;mark&gt;')} a mark of the model</span>"
         "<span><span style='opacity:.5'>·&nbsp;↵</span> space, line end</span></div>"
     )
 
 
-def _sample(kind: str, text: str) -> str:
+def _render_sample(kind: str, text: str) -> str:
     return f"<span class='tb-tokens' style='line-height:1.9'><span class='{kind}'>{text}</span></span>"
 
 
-def _rest(tokens: Sequence[RowToken]) -> str:
+def _count_remaining(tokens: Sequence[RowToken]) -> str:
     left = len(tokens) - SHOWN_TOKENS
     return f" <i>… {left} more tokens</i>" if left > 0 else ""
 
@@ -189,9 +192,9 @@ def _rest(tokens: Sequence[RowToken]) -> str:
 # Pure functions. Words are compared, not letters, so that a reader sees what changed; long stretches that are
 # the same are folded, and what is folded or left off is said.
 
-LONGEST = 1500  # words and gaps of a text that are compared
+MAX_DIFF_PIECES = 1500  # words and gaps of a text that are compared
 CONTEXT = 24  # words and gaps that stay on each side of a change
-ALONE = (240, 80)  # and of a text that is held against no other: at its start and at its end
+SINGLE_CONTEXT = (240, 80)  # and of a text that is held against no other: at its start and at its end
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 STYLE = """
@@ -210,7 +213,7 @@ STYLE = """
 Part = tuple[str, str]
 
 
-def parts(row: RowContents | None) -> list[Part]:
+def split_row(row: RowContents | None) -> list[Part]:
     """A row as (what it is, its text), turn by turn."""
     if row is None:
         return []
@@ -223,14 +226,14 @@ def parts(row: RowContents | None) -> list[Part]:
     return turns
 
 
-def pair(
+def render_pair(
     before: RowContents | None, after: RowContents | None, titles: tuple[str, str] = ("Before", "After")
 ) -> str:
     """Both rows beside each other (below each other on a phone); a row that is None is left out."""
     sides: tuple[list[str], list[str]] = ([], [])
     alone = before is None or after is None
-    for old, new in zip_longest(parts(before), parts(after)):
-        left, right = marked(old[1] if old else "", new[1] if new else "", mark=not alone)
+    for old, new in zip_longest(split_row(before), split_row(after)):
+        left, right = mark_differences(old[1] if old else "", new[1] if new else "", mark=not alone)
         for side, part, text in ((sides[0], old, left), (sides[1], new, right)):
             if part is not None:
                 side.append(f"<span class='tb-turn'>{html.escape(part[0])}</span>{text or '(nothing)'}")
@@ -243,47 +246,47 @@ def pair(
     return f"{STYLE}<div class='tb-pair'>{''.join(columns)}</div>"
 
 
-def against(first: str, other: str) -> str:
+def mark_difference(first: str, other: str) -> str:
     """`other` alone, with the words marked that `first` does not have at that place."""
-    return f"{STYLE}<div class='tb-side' dir='auto'>{marked(first, other)[1]}</div>"
+    return f"{STYLE}<div class='tb-side' dir='auto'>{mark_differences(first, other)[1]}</div>"
 
 
-def marked(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:
+def mark_differences(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:
     """Both texts as HTML with what only one of them has marked (<del>, <ins>)."""
-    old, old_rest = _pieces(before)
-    new, new_rest = _pieces(after)
+    old, old_rest = _split_pieces(before)
+    new, new_rest = _split_pieces(after)
     if not mark:
-        texts = [_shortened(pieces, *ALONE) for pieces in (old, new)]
-        return texts[0] + _left_off(old_rest), texts[1] + _left_off(new_rest)
+        texts = [_shorten_pieces(pieces, *SINGLE_CONTEXT) for pieces in (old, new)]
+        return texts[0] + _describe_omitted(old_rest), texts[1] + _describe_omitted(new_rest)
     left: list[str] = []
     right: list[str] = []
     moves = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     for index, (kind, a, b, c, d) in enumerate(moves):
         if kind == "equal":
             first, last = index == 0, index == len(moves) - 1
-            same = _folded(old[a:b], not first, not last)
+            same = _fold_unchanged(old[a:b], not first, not last)
             left.append(same)
             right.append(same)
             continue
         left += [f"<del>{html.escape(''.join(old[a:b]))}</del>"] if b > a else []
         right += [f"<ins>{html.escape(''.join(new[c:d]))}</ins>"] if d > c else []
-    return "".join(left) + _left_off(old_rest), "".join(right) + _left_off(new_rest)
+    return "".join(left) + _describe_omitted(old_rest), "".join(right) + _describe_omitted(new_rest)
 
 
-def _pieces(text: str) -> tuple[list[str], int]:
+def _split_pieces(text: str) -> tuple[list[str], int]:
     """Words, marks and gaps, and how many of them are not compared."""
     pieces = _PIECES.findall(text)
-    return pieces[:LONGEST], max(0, len(pieces) - LONGEST)
+    return pieces[:MAX_DIFF_PIECES], max(0, len(pieces) - MAX_DIFF_PIECES)
 
 
-def _folded(pieces: list[str], start: bool, end: bool) -> str:
+def _fold_unchanged(pieces: list[str], start: bool, end: bool) -> str:
     """Unchanged text; what lies away from a change is folded. `start`, `end`: a change is on that side."""
     if not start and not end:
-        return _shortened(pieces, CONTEXT * 4, 0)
-    return _shortened(pieces, CONTEXT * 2 if start else 0, CONTEXT * 2 if end else 0)
+        return _shorten_pieces(pieces, CONTEXT * 4, 0)
+    return _shorten_pieces(pieces, CONTEXT * 2 if start else 0, CONTEXT * 2 if end else 0)
 
 
-def _shortened(pieces: list[str], first: int, last: int) -> str:
+def _shorten_pieces(pieces: list[str], first: int, last: int) -> str:
     """The first and the last pieces, and how many words are folded between them."""
     if len(pieces) <= first + last + CONTEXT:
         return html.escape("".join(pieces))
@@ -294,18 +297,18 @@ def _shortened(pieces: list[str], first: int, last: int) -> str:
     return html.escape("".join(pieces[:first])) + fold + html.escape("".join(tail))
 
 
-def _left_off(count: int) -> str:
+def _describe_omitted(count: int) -> str:
     return f"<span class='tb-fold'> … {count:,} more words and gaps are not compared</span>" if count else ""
 
 
-LEAST = 24  # characters that texts must share before it is worth leaving them out
+MIN_SHARED_CHARACTERS = 24  # characters that texts must share before it is worth leaving them out
 CELL_CHARACTERS = 300  # characters of a text in a table
 NAMED = 80  # characters of the beginning that the sentence repeats
 
 Cell = dict[str, Any]
 
 
-def common_start(texts: Sequence[str]) -> str:
+def find_common_start(texts: Sequence[str]) -> str:
     """The longest beginning, to the end of a word, that all of these texts share, else more than half of
     them; "" where it is short, or the texts are one text."""
     ordered = sorted(set(texts))  # in this order, texts between two that begin alike begin so too
@@ -313,25 +316,25 @@ def common_start(texts: Sequence[str]) -> str:
         return ""
     for size in dict.fromkeys((len(ordered), max(2, len(ordered) // 2 + 1))):
         ends = zip(ordered, ordered[size - 1 :], strict=False)
-        start = max((_shared(*pair) for pair in ends), key=len)
+        start = max((_find_shared_start(*pair) for pair in ends), key=len)
         if any(space in start for space in " \n\t"):
             start = start[: max(start.rfind(space) for space in " \n\t") + 1]
-        if len(start) >= LEAST:
+        if len(start) >= MIN_SHARED_CHARACTERS:
             return start
     return ""
 
 
-def _shared(first: str, other: str) -> str:
+def _find_shared_start(first: str, other: str) -> str:
     differs = (at for at, (a, b) in enumerate(zip(first, other, strict=False)) if a != b)
     return first[: next(differs, min(len(first), len(other)))]
 
 
-def differing(cells: Sequence[Cell], titles: Mapping[str, str]) -> tuple[list[Cell], str]:
+def trim_common_start(cells: Sequence[Cell], titles: Mapping[str, str]) -> tuple[list[Cell], str]:
     """The cells with "…" in place of what most of a column's texts begin with, cut to what a table shows; and
     what was left out, in words. `titles`: the columns of text."""
     shortened, sentences = [dict(cell) for cell in cells], []
     for name, title in titles.items():
-        start = common_start([str(cell[name]) for cell in cells if cell.get(name)])
+        start = find_common_start([str(cell[name]) for cell in cells if cell.get(name)])
         alike = [cell for cell in shortened if start and str(cell.get(name) or "").startswith(start)]
         for cell in alike:
             cell[name] = f"… {cell[name][len(start) :]}"
@@ -340,7 +343,7 @@ def differing(cells: Sequence[Cell], titles: Mapping[str, str]) -> tuple[list[Ce
             if text and len(text) > CELL_CHARACTERS:
                 cell[name] = f"{text[:CELL_CHARACTERS]}…"
         if alike:
-            begin = shortened_middle(" ".join(start.split()), NAMED)
+            begin = shorten_middle(" ".join(start.split()), NAMED)
             how_many = (
                 f"all {len(shortened)}"
                 if len(alike) == len(shortened)

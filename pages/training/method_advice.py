@@ -17,18 +17,25 @@ import streamlit as st
 
 from engine.evaluation.verdicts import launch_advice
 from pages.shared import cached_queries, config_fields, display, meters
-from pages.shared.charts import PLOT, empty_figure, short
-from pages.shared.palette import BASE, run_color
-from pages.shared.session import act, client, kept_for, plain
+from pages.shared.charts import PLOT, build_empty_figure, shorten_name
+from pages.shared.palette import BASE, get_run_color
+from pages.shared.session import cached, escape_markdown, get_client, send_command
 from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.formatting import plural
 from store.core.model_schemas import STOPPED_EARLY
 from store.core.schemas import HourPrice
-from store.core.training_schemas import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
+from store.core.training_schemas import Advice, AdviceOption, MeasuredRun, MethodHistory, Recommendation
 from store.data.schemas import Dataset
 from store.people import settings
-from store.training.methods import FIRST_METHOD, HELD, LIGHT_METHOD, METHOD_FIELDS, METHODS, WHOLE_METHOD
-from store.training.train_config import TrainConfig, split_of
+from store.training.methods import (
+    FIRST_METHOD,
+    LIGHT_METHOD,
+    METHOD_FIELDS,
+    METHODS,
+    QUANTISATIONS,
+    WHOLE_METHOD,
+)
+from store.training.train_config import TrainConfig, get_split
 
 
 class PredictedRun(NamedTuple):
@@ -41,19 +48,25 @@ class PredictedRun(NamedTuple):
     high: float | None
 
 
-def predicted_and_measured(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, str]]:
+def plot_predictions(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, str]]:
     """name -> chart and what it says, for memory and for time, where some run has both."""
     charts = {}
-    if memory := [point for run in runs if (point := _memory(run))]:
-        charts["memory"] = (_chart("Peak memory", "GiB", memory), _caption("Peak memory", memory))
+    if memory := [point for run in runs if (point := _get_memory_prediction(run))]:
+        charts["memory"] = (
+            _plot_prediction("Peak memory", "GiB", memory),
+            _describe_coverage("Peak memory", memory),
+        )
     # what is predicted is the whole course
     whole = [run for run in runs if (run["course"] or 1) >= 1 and run["stopped"] not in STOPPED_EARLY]
-    if times := [point for run in whole if (point := _minutes(run))]:
-        charts["time"] = (_chart("Time of the run", "min", times), _caption("Time of the run", times))
+    if times := [point for run in whole if (point := _get_time_prediction(run))]:
+        charts["time"] = (
+            _plot_prediction("Time of the run", "min", times),
+            _describe_coverage("Time of the run", times),
+        )
     return charts
 
 
-def _memory(run: MeasuredRun) -> PredictedRun | None:
+def _get_memory_prediction(run: MeasuredRun) -> PredictedRun | None:
     """In GiB."""
     measured, guess = run["peak_memory_gib"], run["estimated_memory_gib"]
     if not measured or not guess:
@@ -62,7 +75,7 @@ def _memory(run: MeasuredRun) -> PredictedRun | None:
     return PredictedRun(run, measured, guess, *ends)
 
 
-def _minutes(run: MeasuredRun) -> PredictedRun | None:
+def _get_time_prediction(run: MeasuredRun) -> PredictedRun | None:
     measured, guess = run["run_seconds"], run["estimated_seconds"]
     if not measured or not guess:
         return None
@@ -70,7 +83,7 @@ def _minutes(run: MeasuredRun) -> PredictedRun | None:
     return PredictedRun(run, measured / 60, guess / 60, low, high)
 
 
-def _caption(title: str, points: Sequence[PredictedRun]) -> str:
+def _describe_coverage(title: str, points: Sequence[PredictedRun]) -> str:
     """How many were within their interval."""
     ranged = [(point.measured, point.low, point.high) for point in points if point.low and point.high]
     if not ranged:
@@ -79,15 +92,15 @@ def _caption(title: str, points: Sequence[PredictedRun]) -> str:
     return f"{title}: {inside} of {plural(len(ranged), 'run')} within the predicted interval."
 
 
-def _chart(title: str, unit: str, points: Sequence[PredictedRun]) -> go.Figure:
-    figure = empty_figure(title, f"Measured ({unit})", 280, x_title=f"Predicted ({unit})")
+def _plot_prediction(title: str, unit: str, points: Sequence[PredictedRun]) -> go.Figure:
+    figure = build_empty_figure(title, f"Measured ({unit})", 280, x_title=f"Predicted ({unit})")
     most = 1.08 * max(max(point.measured, point.high or point.guess) for point in points)
     figure.add_shape(
         type="line", x0=0, y0=0, x1=most, y1=most, line={"dash": "dash", "color": BASE, "width": 1.6}
     )
     for run, value, guess, low, high in points:
         reach = {"array": [(high or guess) - guess], "arrayminus": [guess - (low or guess)]}
-        color = run_color(run["number"])
+        color = get_run_color(run["number"])
         method = METHODS[run["method"]].title
         figure.add_trace(
             go.Scatter(
@@ -103,8 +116,10 @@ def _chart(title: str, unit: str, points: Sequence[PredictedRun]) -> go.Figure:
                 },
                 mode="markers",
                 marker={"size": 9, "color": color},
-                hovertemplate=f"{short(run['name'])}, {method}<br>predicted %{{x:.2f}} {unit}, measured"
-                f" %{{y:.2f}} {unit}<extra></extra>",
+                hovertemplate=(
+                    f"{shorten_name(run['name'])}, {method}<br>predicted %{{x:.2f}} {unit},"
+                    f" measured %{{y:.2f}} {unit}<extra></extra>"
+                ),
                 showlegend=False,
             )
         )
@@ -117,15 +132,15 @@ def _chart(title: str, unit: str, points: Sequence[PredictedRun]) -> go.Figure:
 PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
 
 
-@kept_for(5, most=4)
-def price() -> HourPrice:
+@cached(5, most=4)
+def read_price() -> HourPrice:
     """{"per_hour", "currency"} as it is kept."""
-    return settings.price(client())
+    return settings.price(get_client())
 
 
 def draw_price() -> HourPrice:
     """The two fields; the price that is kept."""
-    kept = price()
+    kept = read_price()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
             "Price of an hour on this machine",
@@ -133,17 +148,19 @@ def draw_price() -> HourPrice:
             value=kept["per_hour"],
             placeholder="unknown",
             key=PER_HOUR,
-            on_change=_keep,
+            on_change=_save_price,
             width=240,
             help="What you pay for it, or what its power costs. Kept for everyone who uses this store.",
         )
-        st.text_input("Currency", kept["currency"], key=CURRENCY, max_chars=8, on_change=_keep, width=110)
+        st.text_input(
+            "Currency", kept["currency"], key=CURRENCY, max_chars=8, on_change=_save_price, width=110
+        )
     return kept
 
 
-def _keep() -> None:
+def _save_price() -> None:
     currency = str(st.session_state.get(CURRENCY) or "").strip() or "EUR"
-    act("set_price", {"per_hour": st.session_state.get(PER_HOUR), "currency": currency})
+    send_command("set_price", {"per_hour": st.session_state.get(PER_HOUR), "currency": currency})
 
 
 # Which method? What each would need on this model, data and machine, what runs measured, and what to take.
@@ -154,12 +171,12 @@ def _keep() -> None:
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
 # What the choice of a method sets: none of it changes the question.
-UNASKED = {"name", "notes", "learning_rate", "weight_decay"}
-COMPARED = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # at length, whatever is advised
+IGNORED_FIELDS = {"name", "notes", "learning_rate", "weight_decay"}
+COMPARED_METHODS = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # at length, whatever is advised
 
 
 @dataclass(frozen=True)
-class AskedAdvice:
+class AdviceQuery:
     """One question with its answer or its error."""
 
     question: str
@@ -167,7 +184,7 @@ class AskedAdvice:
     error: TunebenchError | None = None
 
 
-def draw(config: TrainConfig | None, dataset: Dataset | None) -> str:
+def draw_advice(config: TrainConfig | None, dataset: Dataset | None) -> str:
     """The panel; the question that is still to be asked, or "" where nothing is."""
     panel = st.expander("Which method?", icon=":material/balance:", key=OPEN, on_change="rerun")
     if not panel.open:
@@ -179,190 +196,199 @@ def draw(config: TrainConfig | None, dataset: Dataset | None) -> str:
         if config is None:
             st.caption("Some field of the form is wrong; once it is right, the methods are compared.")
             return ""
-        asked = question(config, dataset)
+        asked = build_question(config, dataset)
         advice = st.session_state.get(STATE)
         if advice is None or advice.question != asked:
             st.skeleton(height=320)
             return asked
         if advice.error:
-            st.warning(plain(str(advice.error)), icon=":material/warning:")
+            st.warning(escape_markdown(str(advice.error)), icon=":material/warning:")
         else:
             _draw_answer(advice.answer, config.method)
     return ""
 
 
-def question(config: TrainConfig, dataset: Dataset) -> str:
+def build_question(config: TrainConfig, dataset: Dataset) -> str:
     """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
-    document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=UNASKED)
-    if not (set(METHOD_FIELDS) - set(HELD)) & set(document):
+    document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=IGNORED_FIELDS)
+    if not (set(METHOD_FIELDS) - set(QUANTISATIONS)) & set(document):
         document.pop("method", None)
-    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split_of(document, dataset)}
+    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": get_split(document, dataset)}
     return json.dumps(body, sort_keys=True)
 
 
-def ask(text: str) -> None:
+def ask_advice(text: str) -> None:
     """Ask the engine and keep the answer."""
     try:
-        advice = AskedAdvice(text, answer=_advice(text))
+        advice = AdviceQuery(text, answer=_query_advice(text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        advice = AskedAdvice(text, error=error)
+        advice = AdviceQuery(text, error=error)
     st.session_state[STATE] = advice
 
 
-def _advice(text: str) -> Advice:
-    return cast("Advice", cached_queries.ask("advice", text))  # what the ask of that name answers
+def _query_advice(text: str) -> Advice:
+    return cast("Advice", cached_queries.query_engine("advice", text))  # what the ask of that name answers
 
 
 def _draw_answer(answer: Advice, method: str) -> None:
-    _recommendation(answer["recommendation"], answer)
+    _draw_recommendation(answer["recommendation"], answer)
     price = draw_price()
     recommended = answer["recommendation"]["method"]
-    first = [o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *COMPARED)]
+    first = [
+        o for o in answer["options"] if o["past"] or o["method"] in (recommended, method, *COMPARED_METHODS)
+    ]
     for option in sorted(first, key=lambda o: (o["method"] != recommended, bool(o["problem"]))):
         with st.container(border=True, key=f"advice-row-{option['method']}"):
-            _option(
+            _draw_option(
                 option, answer, price, chosen=option["method"] == method, best=option["method"] == recommended
             )
-    _others([o for o in answer["options"] if o not in first], price)
-    _footnotes(answer)
-    _past(answer["measured"])
+    _draw_other_options([o for o in answer["options"] if o not in first], price)
+    _draw_footnotes(answer)
+    _draw_past_predictions(answer["measured"])
 
 
-def _recommendation(recommendation: Recommendation, answer: Advice) -> None:
+def _draw_recommendation(recommendation: Recommendation, answer: Advice) -> None:
     icon = ":material/recommend:" if recommendation["method"] else ":material/block:"
-    st.markdown(f"#### {icon} {plain(recommendation['sentence'])}")
-    st.markdown("\n".join(f"- {plain(reason)}" for reason in recommendation["reasons"]))
+    st.markdown(f"#### {icon} {escape_markdown(recommendation['sentence'])}")
+    st.markdown("\n".join(f"- {escape_markdown(reason)}" for reason in recommendation["reasons"]))
     alike = answer["past_runs"]
     basis = (
         f"{plural(alike, 'run')} on this model and these rows" if alike else "rules, as no run has these rows"
     )
-    st.caption(f"From {basis}; memory and time are for {plain(answer['device'])}.")
+    st.caption(f"From {basis}; memory and time are for {escape_markdown(answer['device'])}.")
 
 
-def _option(option: AdviceOption, answer: Advice, price: HourPrice, *, chosen: bool, best: bool) -> None:
+def _draw_option(option: AdviceOption, answer: Advice, price: HourPrice, *, chosen: bool, best: bool) -> None:
     """One method: its name with a button, and what it would need."""
     name = option["method"]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         badge = " :green-badge[:material/recommend: advised]" if best else ""
-        st.markdown(f"**{plain(option['title'])}**{badge}", width="content")
+        st.markdown(f"**{escape_markdown(option['title'])}**{badge}", width="content")
         st.button(
             "Chosen" if chosen else "Use this",
             key=f"advice-use-{name}",
             icon=":material/check:" if chosen else ":material/arrow_forward:",
             disabled=chosen or bool(option["problem"]),
-            on_click=_use,
+            on_click=_select_method,
             args=(name,),
         )
     if option["problem"]:
-        st.caption(f":material/block: {plain(option['problem'])}")
+        st.caption(f":material/block: {escape_markdown(option['problem'])}")
         return
-    st.html(meters.grid(_figures(option, answer, price), width=7.5))
+    st.html(meters.render_grid(_format_figures(option, answer, price), width=7.5))
 
 
-def _others(options: list[AdviceOption], price: HourPrice) -> None:
+def _draw_other_options(options: list[AdviceOption], price: HourPrice) -> None:
     """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
     usable = [o for o in options if not o["problem"]]
     if usable:
         st.markdown("**Other methods**")
         columns: dict[str, list[str]] = {
             "Method": [o["title"] for o in usable],
-            "Memory": [display.gib_between(o["low_gib"], o["high_gib"]) for o in usable],
+            "Memory": [display.format_gib_range(o["low_gib"], o["high_gib"]) for o in usable],
             "Fits": ["yes" if o["fits"] else "may not" for o in usable],
-            "Time": [display.span_between(o["low_seconds"], o["high_seconds"]) for o in usable],
-            "On disk": [display.size(o["disk_bytes"]) for o in usable],
-            "Trained": [display.share(o["trainable_parameters"], o["total_parameters"]) for o in usable],
+            "Time": [display.format_duration_range(o["low_seconds"], o["high_seconds"]) for o in usable],
+            "On disk": [display.format_size(o["disk_bytes"]) for o in usable],
+            "Trained": [
+                display.format_share(o["trainable_parameters"], o["total_parameters"]) for o in usable
+            ],
         }
         if price["per_hour"] is not None:
-            columns["Cost"] = [_cost(o, price).removeprefix("costs ") for o in usable]
+            columns["Cost"] = [_format_cost(o, price).removeprefix("costs ") for o in usable]
         picked = st.dataframe(
             columns, hide_index=True, on_select="rerun", selection_mode="single-row", key="advice-others"
         )
         for index in picked["selection"]["rows"][:1]:
             name = usable[index]["method"]
-            st.caption(plain(METHODS[name].when))
+            st.caption(escape_markdown(METHODS[name].when))
             st.button(
                 f"Use {usable[index]['title']}",
                 key=f"advice-use-{name}",
                 icon=":material/arrow_forward:",
-                on_click=_use,
+                on_click=_select_method,
                 args=(name,),
             )
     for option in options:
         if option["problem"]:
-            st.caption(f":material/block: **{plain(option['title'])}**: {plain(option['problem'])}")
+            st.caption(
+                f":material/block: **{escape_markdown(option['title'])}**:"
+                f" {escape_markdown(option['problem'])}"
+            )
 
 
-def _use(method: str) -> None:
+def _select_method(method: str) -> None:
     """Set the method; the rates of another one are not its own."""
-    config_fields.change({"method": method, "learning_rate": None, "weight_decay": None})
+    config_fields.set_fields({"method": method, "learning_rate": None, "weight_decay": None})
 
 
-def _figures(option: AdviceOption, answer: Advice, price: HourPrice) -> list[str]:
+def _format_figures(option: AdviceOption, answer: Advice, price: HourPrice) -> list[str]:
     low, high = option["low_gib"], option["high_gib"]
-    share = display.share(option["trainable_parameters"], option["total_parameters"])
+    share = display.format_share(option["trainable_parameters"], option["total_parameters"])
     parts = [
-        meters.ranged(
+        meters.render_range(
             "Memory",
-            display.gib_between(low, high),
+            display.format_gib_range(low, high),
             low,
             high,
             option["available_gib"],
-            "fits" if option["fits"] else f"may not fit into {display.gib(option['available_gib'])}",
+            "fits" if option["fits"] else f"may not fit into {display.format_gib(option['available_gib'])}",
         ),
-        meters.fact(
+        meters.render_fact(
             "Time",
-            display.span_between(option["low_seconds"], option["high_seconds"]),
-            _cost(option, price),
+            display.format_duration_range(option["low_seconds"], option["high_seconds"]),
+            _format_cost(option, price),
             option["time_basis"],
         ),
-        meters.fact("Kept on disk", display.size(option["disk_bytes"]), f"{share} of the weights trained"),
+        meters.render_fact(
+            "Kept on disk", display.format_size(option["disk_bytes"]), f"{share} of the weights trained"
+        ),
     ]
     if answer["watts"]:
-        parts.append(meters.fact("Energy", _energy(option), "from runs on this machine"))
+        parts.append(meters.render_fact("Energy", _format_energy(option), "from runs on this machine"))
     if answer["past_runs"]:
-        parts.append(meters.fact("Measured gain", *_measured(option["past"])))
+        parts.append(meters.render_fact("Measured gain", *_format_measured_gain(option["past"])))
     return parts
 
 
-def _cost(option: AdviceOption, price: HourPrice) -> str:
-    costs = launch_advice.run_cost(option, price["per_hour"])
+def _format_cost(option: AdviceOption, price: HourPrice) -> str:
+    costs = launch_advice.estimate_run_cost(option, price["per_hour"])
     if costs is None:
         return ""
     low, _, high = costs
     places = 2 if high < 100 else 0
-    between = f"{display.number(low, places)} to {display.number(high, places)}"
+    between = f"{display.format_number(low, places)} to {display.format_number(high, places)}"
     return f"costs {between} {price['currency']}"
 
 
-def _energy(option: AdviceOption) -> str:
+def _format_energy(option: AdviceOption) -> str:
     if not option["energy_wh"]:
         return "unknown"
     low, _, high = option["energy_wh"]
     return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
 
 
-def _measured(past: PastOfMethod | None) -> tuple[str, str]:
+def _format_measured_gain(past: MethodHistory | None) -> tuple[str, str]:
     """The gain with its interval, and what it rests on."""
     if not past:
         return "–", "no run on these rows yet"
-    took = [display.gib(past["memory_gib"])] if past["memory_gib"] else []
-    took += [display.span(past["seconds"])] if past["seconds"] else []
+    took = [display.format_gib(past["memory_gib"])] if past["memory_gib"] else []
+    took += [display.format_duration(past["seconds"])] if past["seconds"] else []
     rows = f", n {past['n']}" if past["n"] else ""
     rows += f", {past['unit']}" if past["unit"] else ""
     note = plural(past["runs"], "run") + rows + (f": {', '.join(took)}" if took else "")
     if past["gain"] is None:
         return "–", note
     value = {"value": past["gain"], "low": past["low"], "high": past["high"]}
-    return display.estimate(value), note
+    return display.format_estimate(value), note
 
 
-def _footnotes(answer: Advice) -> None:
+def _draw_footnotes(answer: Advice) -> None:
     first = next((o for o in answer["options"] if not o["problem"]), None)
     if first is None:
         return
-    notes = [f"Memory: {plain(first['memory_basis'])}"]
+    notes = [f"Memory: {escape_markdown(first['memory_basis'])}"]
     if answer["past_runs"]:
         notes.insert(
             0, "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
@@ -372,9 +398,9 @@ def _footnotes(answer: Advice) -> None:
     st.caption(" ".join(notes))
 
 
-def _past(runs: Sequence[MeasuredRun]) -> None:
+def _draw_past_predictions(runs: Sequence[MeasuredRun]) -> None:
     """Predictions of runs that ended, against what they measured."""
-    charts = predicted_and_measured(runs)
+    charts = plot_predictions(runs)
     if not charts:
         st.caption("Once runs have ended here, their predictions are held against what they measured.")
         return

@@ -16,23 +16,23 @@ import streamlit as st
 
 from pages.bias import form
 from pages.shared import cached_queries, config_fields, display, meters
-from pages.shared.session import plain
-from pages.shared.text_display import row_view
+from pages.shared.session import escape_markdown
+from pages.shared.text_display import render_row
 from store.core import formatting
 from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.training_schemas import Preview, PreviewClasses, Problem
 from store.data.schemas import Dataset
-from store.training.train_config import Split, TrainConfig, split_of
+from store.training.train_config import Split, TrainConfig, get_split
 
 LISTED = 4  # classes before the table scrolls
-UNTIMED = {
+UNTIMED_REASONS = {
     "wanted": ", until a few steps are timed",
     "waiting": ": steps can be timed once the machine is free",
     "impossible": ": no step could be timed",
 }
 
 
-def fact(classes: PreviewClasses) -> tuple[str, str, str]:
+def build_class_fact(classes: PreviewClasses) -> tuple[str, str, str]:
     """The number of classes, and how small the smallest is."""
     smallest = formatting.plural(classes["smallest"], "training row")
     return ("Classes", f"{classes['count']:,}", f"the smallest has {smallest}")
@@ -60,7 +60,7 @@ STATE = "launch-preview"
 
 
 @dataclass(frozen=True)
-class AskedPreview:
+class PreviewQuery:
     """One question with its answer or its error."""
 
     question: str
@@ -84,44 +84,44 @@ class AskedPreview:
         return list(self.answer["problems"]) if self.answer else []
 
 
-def question(config: TrainConfig, dataset: Dataset, row: int) -> str:
+def build_question(config: TrainConfig, dataset: Dataset, row: int) -> str:
     """What to ask about `config`, as JSON: equal configs ask equal questions."""
     document = config.model_dump(exclude_none=True)
     document |= {"name": "", "notes": ""}
-    split = split_of(document, dataset)
+    split = get_split(document, dataset)
     body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
     return json.dumps(body, sort_keys=True)
 
 
-def last() -> AskedPreview | None:
+def get_last_preview() -> PreviewQuery | None:
     """The answer that the session has, perhaps to an earlier question."""
     return st.session_state.get(STATE)
 
 
-def ask(text: str, *, time_steps: bool = False) -> AskedPreview:
+def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
     """The engine's answer to the question, which may take seconds at the first time of a model. time_steps:
     after a few steps of the run were timed, where none like them were."""
     asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
     try:
-        preview = AskedPreview(text, answer=cached_queries.preview(asked), asked_to_time=time_steps)
+        preview = PreviewQuery(text, answer=cached_queries.read_preview(asked), asked_to_time=time_steps)
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        before = last()
+        before = get_last_preview()
         if time_steps and before and before.question == text:  # what was answered without steps still holds
             preview = replace(before, asked_to_time=True)
         else:
-            preview = AskedPreview(text, error=error)
+            preview = PreviewQuery(text, error=error)
     st.session_state[STATE] = preview
     return preview
 
 
-def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
+def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
     kept: dict[str, Any] = {}
     if dataset:
         kept = {name: value for name, value in dataset.items() if name in Split.model_fields}
-    answer = before.answer if (before := last()) else None
+    answer = before.answer if (before := get_last_preview()) else None
     same = ("method", "task")
     if answer and (
         config is None or all(answer["config"][field] == getattr(config, field) for field in same)
@@ -139,8 +139,8 @@ def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, A
 
 def show_cost(answer: Preview) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
-    st.html(meters.grid([_time(answer), _memory(answer)]))
-    st.html(meters.facts(_figures(answer)))
+    st.html(meters.render_grid([_format_time(answer), _format_memory(answer)]))
+    st.html(meters.render_facts(_format_figures(answer)))
     if classes := answer.get("classes"):
         show_counts(classes)
 
@@ -156,44 +156,53 @@ def show_fitting(answer: Preview) -> None:
     st.markdown("**What would fit**")
     for index, offer in enumerate(offers):
         st.button(
-            f"{offer['text']}: {display.gib(offer['peak_gib'])}",
+            f"{offer['text']}: {display.format_gib(offer['peak_gib'])}",
             key=f"launch-fitting-{index}",
             icon=":material/compress:",
             width="stretch",
-            on_click=config_fields.change,
+            on_click=config_fields.set_fields,
             args=(offer["change"],),
-            help=f"At most {display.gib(offer['high_gib'])}. Sets these fields in the form.",
+            help=f"At most {display.format_gib(offer['high_gib'])}. Sets these fields in the form.",
         )
 
 
-def _time(answer: Preview) -> str:
+def _format_time(answer: Preview) -> str:
     time = answer["time"]
-    between = display.span_between(time["low_seconds"], time["high_seconds"])
+    between = display.format_duration_range(time["low_seconds"], time["high_seconds"])
     if time["timing"] != "timed":
-        return meters.fact("Time", between, f"a rough count{UNTIMED[time['timing']]}", time["basis"])
-    expected = f"about {display.span(time['seconds'])}"
-    notes = [between] * (between != expected) + display.time_notes(time)
-    return meters.fact("Time", expected, "; ".join(notes), time["basis"])
+        return meters.render_fact(
+            "Time", between, f"a rough count{UNTIMED_REASONS[time['timing']]}", time["basis"]
+        )
+    expected = f"about {display.format_duration(time['seconds'])}"
+    notes = [between] * (between != expected) + display.list_time_notes(time)
+    return meters.render_fact("Time", expected, "; ".join(notes), time["basis"])
 
 
-def _past(runs: int) -> str:
+def _describe_past_runs(runs: int) -> str:
     return f"from {formatting.plural(runs, 'run')} here" if runs else ""
 
 
-def _memory(answer: Preview) -> str:
+def _format_memory(answer: Preview) -> str:
     memory = answer["memory"]
     available = memory["available_gib"]
-    return meters.ranged(
+    return meters.render_range(
         "Memory",
-        display.gib_between(memory["low_gib"], memory["high_gib"]),
+        display.format_gib_range(memory["low_gib"], memory["high_gib"]),
         memory["low_gib"],
         memory["high_gib"],
         available,
-        ", ".join(p for p in (f"of {display.gib(available)} that are free", _past(memory["runs"])) if p),
+        ", ".join(
+            p
+            for p in (
+                f"of {display.format_gib(available)} that are free",
+                _describe_past_runs(memory["runs"]),
+            )
+            if p
+        ),
     )
 
 
-def _figures(answer: Preview) -> list[tuple[str, str, str]]:
+def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
     rows, counted = answer["rows"], answer["counted_rows"]
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
     trained, total = answer["trainable_parameters"], answer["total_parameters"]
@@ -202,8 +211,8 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
     return [
         (
             "Trained parameters",
-            display.parameters(trained),
-            f"{display.share(trained, total)} of {display.parameters(total)}",
+            display.format_parameters(trained),
+            f"{display.format_share(trained, total)} of {display.format_parameters(total)}",
         ),
         ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
         (
@@ -211,47 +220,47 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
             f"{rows['train']:,}",
             f"{rows['validation']:,} validation, {rows['test']:,} test",
         ),
-        ("Tokens an epoch", display.count(answer["tokens_per_epoch"]), _epoch(answer, about)),
-        (f"{noun} cut short", f"{answer['truncated_rows']:,}", _cut(answer)),
-        fact(classes)
+        ("Tokens an epoch", display.format_count(answer["tokens_per_epoch"]), _describe_epoch(answer, about)),
+        (f"{noun} cut short", f"{answer['truncated_rows']:,}", _describe_truncation(answer)),
+        build_class_fact(classes)
         if (classes := answer.get("classes"))
         else (
             f"{noun} that teach nothing" if pairs else "Rows without a trained token",
             f"{answer['untrained_rows']:,}",
-            _untrained(answer, noun),
+            _describe_untrained(answer, noun),
         ),
         ("Precision", answer["dtype"], "of the numbers in training"),
-        *_replayed(answer),
-        *_bias_check(answer),
+        *_build_replay_fact(answer),
+        *_build_bias_check_fact(answer),
     ]
 
 
-def _bias_check(answer: Preview) -> list[tuple[str, str, str]]:
+def _build_bias_check_fact(answer: Preview) -> list[tuple[str, str, str]]:
     """The check that follows the run, where it is asked for."""
     if not answer["config"]["bias_check"]:
         return []
-    time = form.check_duration(answer["total_parameters"], gpu=bool(cached_queries.machine()["gpus"]))
-    return [("Bias check", time, f"after the run: base and tuned model, {form.PAIRS} pairs")]
+    time = form.format_duration(answer["total_parameters"], gpu=bool(cached_queries.read_machine()["gpus"]))
+    return [("Bias check", time, f"after the run: base and tuned model, {form.BUILTIN_PAIR_COUNT} pairs")]
 
 
-def _epoch(answer: Preview, about: str) -> str:
+def _describe_epoch(answer: Preview, about: str) -> str:
     """How many tokens of an epoch are trained on. about: the rows on which they were counted."""
     tokens, trained = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
     both = "both answers of each pair, " if answer["config"]["task"] == "dpo" else ""
-    of = f"{display.share(trained, tokens)} trained on" if trained else "of the texts alone"
+    of = f"{display.format_share(trained, tokens)} trained on" if trained else "of the texts alone"
     return both + of + (f", {about}" if about else "")
 
 
-def _cut(answer: Preview) -> str:
+def _describe_truncation(answer: Preview) -> str:
     """What the rows that are cut lose, and the limit."""
     lost = "none is too long"
     if answer["truncated_rows"]:
         lost = f"of {answer['counted_rows']:,}; {answer['lost_tokens']:,} trained tokens lost"
-        lost += keeping_all(answer["keeping_all"])
+        lost += describe_full_length(answer["keeping_all"])
     return f"{lost} (limit {answer['max_length']:,} tokens)"
 
 
-def keeping_all(limit: tuple[int, float] | None) -> str:
+def describe_full_length(limit: tuple[int, float] | None) -> str:
     """What a limit that cuts no row would cost: its length, and the share of more tokens."""
     if not limit:
         return ""
@@ -259,15 +268,15 @@ def keeping_all(limit: tuple[int, float] | None) -> str:
     return f"; {length:,} would cut none, for {formatting.percent(share)} more tokens"
 
 
-def _replayed(answer: Preview) -> list[tuple[str, str, str]]:
+def _build_replay_fact(answer: Preview) -> list[tuple[str, str, str]]:
     """The general rows beside those of the data set, over the whole run."""
     if (replay := answer["replay"]) is None:
         return []
-    tokens = f"{display.count(replay['tokens'])} tokens of {replay['from']}"
+    tokens = f"{display.format_count(replay['tokens'])} tokens of {replay['from']}"
     return [("Rows replayed", f"{replay['rows']:,}", tokens)]
 
 
-def _untrained(answer: Preview, noun: str) -> str:
+def _describe_untrained(answer: Preview, noun: str) -> str:
     if not answer["untrained_rows"]:
         return f"every {noun.lower().removesuffix('s')} teaches"
     return "they are left out" if noun == "Pairs" else "they teach nothing"
@@ -284,7 +293,7 @@ def show_row(answer: Preview) -> None:
             key="launch-previous-row",
             icon=":material/chevron_left:",
             disabled=row["index"] <= 0,
-            on_click=_move,
+            on_click=_move_to_row,
             args=(row["index"] - 1,),
         )
         st.button(
@@ -293,19 +302,19 @@ def show_row(answer: Preview) -> None:
             icon=":material/chevron_right:",
             icon_position="right",
             disabled=row["index"] + 1 >= row["of"],
-            on_click=_move,
+            on_click=_move_to_row,
             args=(row["index"] + 1,),
         )
         st.caption(f"{'Pair' if pair else 'Row'} {row['index'] + 1:,} of {row['of']:,} to train on")
     if "label" in row:
-        st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
-    st.html(row_view(row))
+        st.markdown(f"Label: **{escape_markdown(row['label'])}**. The text alone is read, at its last token.")
+    st.html(render_row(row))
 
 
-def show_leak_mending(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
+def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
     """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
     leaks = answer["leaks"]
-    dealt = split_of(config.model_dump(exclude_none=True), dataset)["split_by"]
+    dealt = get_split(config.model_dump(exclude_none=True), dataset)["split_by"]
     if dealt != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
         return
     with st.container(horizontal=True, vertical_alignment="center", key="launch-leaks"):
@@ -314,7 +323,7 @@ def show_leak_mending(answer: Preview, config: TrainConfig, dataset: Dataset) ->
             icon=":material/shuffle:",
             key="launch-leaks-deal",
             help="Equal rows and near duplicates are kept on one side.",
-            on_click=config_fields.change,
+            on_click=config_fields.set_fields,
             args=({"split_by": "random", "split_column": None},),
         )
         link = {"dataset": dataset["dataset_id"], "tab": "split"}
@@ -322,11 +331,11 @@ def show_leak_mending(answer: Preview, config: TrainConfig, dataset: Dataset) ->
             st.switch_page("pages/data/data.py", query_params=link)
 
 
-def _move(row: int) -> None:
+def _move_to_row(row: int) -> None:
     st.session_state["launch-row"] = row
 
 
-def by_field(problems: list[Problem]) -> dict[str, list[tuple[str, str]]]:
+def group_notes_by_field(problems: list[Problem]) -> dict[str, list[tuple[str, str]]]:
     """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
     notes: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
@@ -341,4 +350,4 @@ def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> N
         if field not in fields:
             for level, message in messages:
                 show = st.error if level == "error" else st.warning
-                show(plain(message), icon=f":material/{level}:")
+                show(escape_markdown(message), icon=f":material/{level}:")

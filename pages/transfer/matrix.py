@@ -12,31 +12,31 @@ import numpy as np
 from engine.transfer import effects as diagnosis
 from engine.transfer.effects import Correlation, JudgedCell, TransferMeasure
 from pages.shared import cached_queries, display, run_queries
-from pages.shared.charts import short
-from pages.shared.palette import run_color
-from pages.shared.session import client, kept_for
+from pages.shared.charts import shorten_name
+from pages.shared.palette import get_run_color
+from pages.shared.session import cached, get_client
 from store.core import formatting
 from store.core.formatting import plural
 from store.core.schemas import Job
 from store.data.schemas import Dataset
 from store.runs.schemas import Run
 from store.transfer import transfers
-from store.transfer.schemas import Likeness, TransferCell, TransferFigure
+from store.transfer.schemas import Similarity, TransferCell, TransferFigure
 from store.transfer.transfers import BASE, MeasuredTransfer
 
-START_RUNS = 6  # that the matrix begins with
-START_SETS = 4
+DEFAULT_RUNS = 6  # that the matrix begins with
+DEFAULT_DATASETS = 4
 
 
-class DrawnCell(JudgedCell):
+class MatrixCell(JudgedCell):
     """A run on a data set, measured, judged together with the other cells, and what it is."""
 
     run: Run
 
 
 # Of a pair of run and data set: rows by what was done with them. Its keys are the heads of a table.
-LeftOutLine = TypedDict(
-    "LeftOutLine",
+ExcludedRow = TypedDict(
+    "ExcludedRow",
     {
         "Run": str,
         "Data set": str,
@@ -49,19 +49,19 @@ LeftOutLine = TypedDict(
 
 
 @dataclass(frozen=True)
-class JudgedMatrix:
+class TransferMatrix:
     """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
     that could not be measured."""
 
     runs: Sequence[Run]
     sets: Sequence[Dataset]
     measured: MeasuredTransfer
-    cells: Mapping[tuple[str, str], DrawnCell]
+    cells: Mapping[tuple[str, str], MatrixCell]
     reasons: Mapping[tuple[str, str], str]
     measure: TransferMeasure
 
     @property
-    def off(self) -> list[DrawnCell]:
+    def off(self) -> list[MatrixCell]:
         """The cells of data that the run was never trained on, nor a run that it went on from."""
         return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
@@ -77,9 +77,9 @@ class PredictorPair:
     number: int
 
 
-def matrix(
+def build_matrix(
     runs: Sequence[Run], sets: Sequence[Dataset], measured: MeasuredTransfer, measure: TransferMeasure
-) -> JudgedMatrix:
+) -> TransferMatrix:
     """The cells of these runs and data sets, judged together."""
     cells: list[Any] = []
     reasons = {}
@@ -91,21 +91,21 @@ def matrix(
                 reasons[key] = cell["reason"]
             elif cell:
                 cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
-    judged = cast("list[DrawnCell]", diagnosis.judged(cells, measure))  # which keeps what cells hold
+    judged = cast("list[MatrixCell]", diagnosis.judge_cells(cells, measure))  # which keeps what cells hold
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
-    return JudgedMatrix(runs, sets, measured, placed, reasons, measure)
+    return TransferMatrix(runs, sets, measured, placed, reasons, measure)
 
 
-def start_runs(runs: Sequence[Run]) -> list[str]:
+def choose_default_runs(runs: Sequence[Run]) -> list[str]:
     """The newest run of each data set (runs come newest first)."""
     newest: dict[str, str] = {}
     for run in runs:
         if not run["config"].get("init_from") and run["config"].get("task") != "classification":
             newest.setdefault(run["dataset_id"], run["run_id"])
-    return list(newest.values())[:START_RUNS] or [run["run_id"] for run in runs[:1]]
+    return list(newest.values())[:DEFAULT_RUNS] or [run["run_id"] for run in runs[:1]]
 
 
-def start_sets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
+def choose_default_datasets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
     """The data sets of the runs, and others where that is only one."""
     own = [
         dataset["dataset_id"]
@@ -113,10 +113,10 @@ def start_sets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
         if dataset["dataset_id"] in {run["dataset_id"] for run in runs}
     ]
     others = [dataset["dataset_id"] for dataset in sets if dataset["dataset_id"] not in own]
-    return own if len(own) > 1 else [*own, *others][:START_SETS]
+    return own if len(own) > 1 else [*own, *others][:DEFAULT_DATASETS]
 
 
-def in_order(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
+def sort_datasets(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     """The data sets in the order of the runs that were trained on them, so that own data lies on a
     diagonal."""
     trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
@@ -124,7 +124,7 @@ def in_order(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     return sorted(sets, key=lambda held: (places.get(held["fingerprint"], len(places)), held["name"]))
 
 
-def by_data(of: JudgedMatrix) -> list[PredictorPair]:
+def pair_by_data(of: TransferMatrix) -> list[PredictorPair]:
     """Distance between what a run was trained on and the data set of the cell."""
     prints = {dataset["dataset_id"]: dataset["fingerprint"] for dataset in of.sets}
     pairs = []
@@ -132,11 +132,11 @@ def by_data(of: JudgedMatrix) -> list[PredictorPair]:
         both = frozenset((cell["run"]["data_fingerprint"] or "", prints[cell["dataset_id"]]))
         distance = of.measured.distances.get(both)
         if distance and distance["value"] is not None:
-            pairs.append(_pair(distance["value"], cell))
+            pairs.append(_build_pair(distance["value"], cell))
     return pairs
 
 
-def by_weights(of: JudgedMatrix) -> list[PredictorPair]:
+def pair_by_weights(of: TransferMatrix) -> list[PredictorPair]:
     """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
     pairs = []
     for cell in of.off:
@@ -144,24 +144,24 @@ def by_weights(of: JudgedMatrix) -> list[PredictorPair]:
         cosines = [of.measured.weights.get(frozenset((cell["run_id"], other))) for other in trained]
         values = [cosine["value"] for cosine in cosines if cosine and cosine["value"] is not None]
         if values:
-            pairs.append(_pair(float(np.mean(values)), cell))
+            pairs.append(_build_pair(float(np.mean(values)), cell))
     return pairs
 
 
-def _pair(x: float, cell: DrawnCell) -> PredictorPair:
+def _build_pair(x: float, cell: MatrixCell) -> PredictorPair:
     run = cell["run"]
     label = f"#{run['number']} {run['name']} on {cell['target']}"
     return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[PredictorPair]) -> Correlation:
+def compute_correlation(pairs: Sequence[PredictorPair]) -> Correlation:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
 
-def line(cell: DrawnCell, measure: TransferMeasure) -> dict[str, str | float]:
+def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | float]:
     """A cell as a line of the list."""
-    low, high = display.ends(cell["figure"], 100)
+    low, high = display.scale_bounds(cell["figure"], 100)
     change, run = cell["change"], cell["run"]
     unit = "%" if measure == "relative" else "points"
     return {
@@ -169,23 +169,23 @@ def line(cell: DrawnCell, measure: TransferMeasure) -> dict[str, str | float]:
         "Trained on": cell["source"],
         "Measured on": cell["target"],
         f"Gain ({unit}) ↑": round(100 * cell["figure"]["value"], 2),
-        "95%": formatting.interval(low, high),
+        "95%": formatting.format_interval(low, high),
         "n (rows)": cell["n"],
         "p after Holm": float(f"{cell['p_holm']:.2g}"),
         "Told from noise": "yes" if cell["sure"] else "no",
         "Loss (nats a token) ↓": round(change["value"], 4),
-        "95% (loss)": formatting.interval(change["low"], change["high"]),
+        "95% (loss)": formatting.format_interval(change["low"], change["high"]),
         "Right before (%)": round(100 * cell["base"]["right"]["value"], 1),
         "Right after (%)": round(100 * cell["tuned"]["right"]["value"], 1),
         "Own data": "yes" if cell["own"] else "earlier" if cell["earlier"] else "no",
     }
 
 
-def left_out(of: JudgedMatrix) -> list[LeftOutLine]:
+def list_excluded(of: TransferMatrix) -> list[ExcludedRow]:
     """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
     are."""
     names = {dataset["dataset_id"]: dataset["name"] for dataset in of.sets}
-    lines: list[LeftOutLine] = []
+    lines: list[ExcludedRow] = []
     for run in of.runs:
         for key, cell in of.measured.cells.items():
             counts = cell.get("left_out") or {}
@@ -207,7 +207,7 @@ FINISHED = ("finished",)
 LISTED = 400  # runs that the list offers, the newest
 
 
-class AskedTransfer(TypedDict):
+class TransferRequest(TypedDict):
     """What the newest matrix was asked for."""
 
     runs: list[str]
@@ -216,42 +216,42 @@ class AskedTransfer(TypedDict):
     max_rows: NotRequired[int | None]
 
 
-def finished_runs() -> list[Run]:
+def list_finished_runs() -> list[Run]:
     """The newest finished runs."""
-    return run_queries.newest("", FINISHED, LISTED)
+    return run_queries.list_newest_runs("", FINISHED, LISTED)
 
 
-@kept_for(cached_queries.CALM, most=32)
-def measured_transfer(
+@cached(cached_queries.CALM, most=32)
+def read_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
     """What is known of these runs on these data sets."""
-    sets = [dataset for dataset in cached_queries.datasets() if dataset["dataset_id"] in dataset_ids]
-    return transfers.measured_transfer(client(), run_ids, sets, dict(asked))
+    sets = [dataset for dataset in cached_queries.list_datasets() if dataset["dataset_id"] in dataset_ids]
+    return transfers.measured_transfer(get_client(), run_ids, sets, dict(asked))
 
 
-@kept_for(cached_queries.LIVE, most=4)
-def unfinished() -> list[Job]:
-    return transfers.unfinished(client())
+@cached(cached_queries.LIVE, most=4)
+def list_unfinished() -> list[Job]:
+    return transfers.unfinished(get_client())
 
 
-@kept_for(cached_queries.CALM, most=4)
-def newest() -> AskedTransfer | None:
-    return cast("AskedTransfer | None", transfers.newest(client()))  # a TransferConfig as JSON
+@cached(cached_queries.CALM, most=4)
+def read_newest_request() -> TransferRequest | None:
+    return cast("TransferRequest | None", transfers.newest(get_client()))  # a TransferConfig as JSON
 
 
-@kept_for(cached_queries.CALM, most=4)
-def bad_end() -> Job | None:
-    return transfers.last_bad_end(client())
+@cached(cached_queries.CALM, most=4)
+def find_failed_job() -> Job | None:
+    return transfers.last_bad_end(get_client())
 
 
-@kept_for(cached_queries.CALM, most=8)
-def seconds_a_cell(max_rows: int | None) -> tuple[float, int] | None:
-    return transfers.seconds_a_cell(client(), max_rows)
+@cached(cached_queries.CALM, most=8)
+def estimate_seconds_per_cell(max_rows: int | None) -> tuple[float, int] | None:
+    return transfers.seconds_a_cell(get_client(), max_rows)
 
 
 HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: apart for all eyes, in light and in dark
-STRONGEST = 0.62  # opacity of the largest effect
+MAX_OPACITY = 0.62  # opacity of the largest effect
 STYLE = """
 <style>
 .tb-matrix {overflow-x: auto; max-width: 100%; padding: 3px}
@@ -275,10 +275,10 @@ STYLE = """
 """
 
 
-def table(of: JudgedMatrix, ground: str = "") -> str:
+def render_matrix(of: TransferMatrix, ground: str = "") -> str:
     """The whole matrix; `ground`: the page's background, over which the first column slides."""
-    head = "".join(_column(of, dataset) for dataset in of.sets)
-    body = _base(of) + "".join(_row(of, run) for run in of.runs)
+    head = "".join(_render_column_header(of, dataset) for dataset in of.sets)
+    body = _render_base_row(of) + "".join(_render_row(of, run) for run in of.runs)
     over = f" style='--tb-ground:{html.escape(ground)}'" if ground else ""
     label = f"Transfer of {plural(len(of.runs), 'run')} to {plural(len(of.sets), 'data set')}"
     return (
@@ -288,15 +288,15 @@ def table(of: JudgedMatrix, ground: str = "") -> str:
     )
 
 
-def _column(of: JudgedMatrix, dataset: Dataset) -> str:
+def _render_column_header(of: TransferMatrix, dataset: Dataset) -> str:
     column = of.measured.sets.get(dataset["dataset_id"])
     rows = "not measured yet"
     if column and column["rows"]:
         rows = f"{column['rows']:,} of {column['of']:,} {column['part']} rows"
-    return f"<th scope='col'>{short(dataset['name'], 40)}<small>{html.escape(rows)}</small></th>"
+    return f"<th scope='col'>{shorten_name(dataset['name'], 40)}<small>{html.escape(rows)}</small></th>"
 
 
-def _base(of: JudgedMatrix) -> str:
+def _render_base_row(of: TransferMatrix) -> str:
     """Row 0: what everything is held against."""
     cells = []
     for dataset in of.sets:
@@ -304,48 +304,48 @@ def _base(of: JudgedMatrix) -> str:
         if cell is None:
             cells.append("<td></td>")
         elif cell["reason"]:
-            cells.append(_why(cell["reason"]))
+            cells.append(_explain_missing(cell["reason"]))
         else:
-            cells.append(_level(cell, of.measure))
+            cells.append(_format_base_level(cell, of.measure))
     unit = "nats a token" if of.measure == "relative" else "answers exactly right"
     return f"<tr class='base'><th scope='row'>Base model<small>{unit}</small></th>{''.join(cells)}</tr>"
 
 
-def _level(cell: TransferCell, measure: str) -> str:
+def _format_base_level(cell: TransferCell, measure: str) -> str:
     scale, unit = (1, "") if measure == "relative" else (100, "%")
     figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
-    low, high = display.ends(figure, scale)
-    places = formatting.decimals(low, high)
-    value = formatting.number(scale * figure["value"], places)
-    interval = formatting.interval(low, high, places)
+    low, high = display.scale_bounds(figure, scale)
+    places = formatting.compute_decimals(low, high)
+    value = formatting.format_number(scale * figure["value"], places)
+    interval = formatting.format_interval(low, high, places)
     tip = f"Base model: {value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}"
     return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
 
 
-def _row(of: JudgedMatrix, run: Run) -> str:
-    ink = run_color(run["number"])
-    name = f"<span style='color:{ink}'>●</span> {short(run['dataset_name'], 32)}"
-    note = f"#{run['number']} {short(run['name'], 36)}"
-    cells = "".join(_cell(of, run, dataset) for dataset in of.sets)
+def _render_row(of: TransferMatrix, run: Run) -> str:
+    ink = get_run_color(run["number"])
+    name = f"<span style='color:{ink}'>●</span> {shorten_name(run['dataset_name'], 32)}"
+    note = f"#{run['number']} {shorten_name(run['name'], 36)}"
+    cells = "".join(_render_cell(of, run, dataset) for dataset in of.sets)
     return f"<tr><th scope='row'>{name}<small>{note}</small></th>{cells}</tr>"
 
 
-def _cell(of: JudgedMatrix, run: Run, dataset: Dataset) -> str:
+def _render_cell(of: TransferMatrix, run: Run, dataset: Dataset) -> str:
     key = run["run_id"], dataset["dataset_id"]
     if key in of.reasons:
-        return _why(of.reasons[key])
+        return _explain_missing(of.reasons[key])
     cell = of.cells.get(key)
     if cell is None:
         return "<td title='Not measured yet'></td>"
     unit = "%" if of.measure == "relative" else " pt"
-    value, interval = cell_texts(cell)
+    value, interval = format_cell(cell)
     kinds = [] if cell["sure"] else ["noise"]
     if cell["own"]:
         kinds.append("own")
     elif cell["earlier"]:
         kinds.append("earlier")
-    paint = f" style='background:{_color(cell, of)}'" if cell["sure"] else ""
-    tip = html.escape(cell_hover_text(cell, of.measure), quote=True)
+    paint = f" style='background:{_compute_color(cell, of)}'" if cell["sure"] else ""
+    tip = html.escape(format_hover(cell, of.measure), quote=True)
     return (
         f"<td class='{' '.join(kinds)}'{paint} title='{tip}'>"
         f"<b>{value}{unit}{' ' + cell['stars'] if cell['stars'] else ''}</b>"
@@ -353,27 +353,27 @@ def _cell(of: JudgedMatrix, run: Run, dataset: Dataset) -> str:
     )
 
 
-def _why(reason: str) -> str:
+def _explain_missing(reason: str) -> str:
     return f"<td class='why'>{html.escape(reason)}</td>"
 
 
-def cell_texts(cell: DrawnCell) -> tuple[str, str]:
+def format_cell(cell: MatrixCell) -> tuple[str, str]:
     """Value and interval, both in per cent or points."""
     figure = cell["figure"]
-    low, high = display.ends(figure, 100)
-    places = formatting.decimals(low, high, 1)
-    value = formatting.number(100 * figure["value"], places)
+    low, high = display.scale_bounds(figure, 100)
+    places = formatting.compute_decimals(low, high, 1)
+    value = formatting.format_number(100 * figure["value"], places)
     sign = "+" if figure["value"] > 0 and value.strip("0.,") else ""
-    return f"{sign}{value}", formatting.interval(low, high, places)
+    return f"{sign}{value}", formatting.format_interval(low, high, places)
 
 
-def cell_hover_text(cell: DrawnCell, measure: str) -> str:
+def format_hover(cell: MatrixCell, measure: str) -> str:
     """What hovering says, and a screen reader."""
-    value, interval = cell_texts(cell)
+    value, interval = format_cell(cell)
     run, change = cell["run"], cell["change"]
     unit = "% of the base model's loss" if measure == "relative" else " points of answers exactly right"
-    between = formatting.interval(change["low"], change["high"], 3)
-    loss = f"loss {formatting.number(change['value'], 3)} nats a token ({between})"
+    between = formatting.format_interval(change["low"], change["high"], 3)
+    loss = f"loss {formatting.format_number(change['value'], 3)} nats a token ({between})"
     shares = (cell["base"]["right"]["value"], cell["tuned"]["right"]["value"])
     right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
@@ -393,26 +393,26 @@ def cell_hover_text(cell: DrawnCell, measure: str) -> str:
     return "\n".join(lines)
 
 
-def _color(cell: DrawnCell, of: JudgedMatrix) -> str:
+def _compute_color(cell: MatrixCell, of: TransferMatrix) -> str:
     """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
     value = cell["figure"]["value"]
     sizes = [abs(other["figure"]["value"]) for other in of.off if other["sure"]]
     most = max(sizes, default=abs(value)) or 1.0
-    alpha = STRONGEST * min(1.0, 0.18 + 0.82 * abs(value) / most)
+    alpha = MAX_OPACITY * min(1.0, 0.18 + 0.82 * abs(value) / most)
     red, green, blue = HELPS if value > 0 else COSTS
     return f"rgba({red},{green},{blue},{alpha:.2f})"
 
 
-def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Likeness], what: str) -> str:
+def render_pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Similarity], what: str) -> str:
     """A small symmetric matrix of {value, low, high, n} by pairs of keys of `names`, empty on its
     diagonal."""
     keys = list(names)
-    head = "".join(f"<th scope='col'>{short(names[key], 28)}</th>" for key in keys[1:])
+    head = "".join(f"<th scope='col'>{shorten_name(names[key], 28)}</th>" for key in keys[1:])
     rows = []
     for place, first in enumerate(keys[:-1]):
         cells = ["<td></td>"] * place
-        cells += [_figure(pairs.get(frozenset((first, second)))) for second in keys[place + 1 :]]
-        rows.append(f"<tr><th scope='row'>{short(names[first], 28)}</th>{''.join(cells)}</tr>")
+        cells += [_format_likeness(pairs.get(frozenset((first, second)))) for second in keys[place + 1 :]]
+        rows.append(f"<tr><th scope='row'>{shorten_name(names[first], 28)}</th>{''.join(cells)}</tr>")
     return (
         f"{STYLE}<div class='tb-matrix' role='region' tabindex='0' aria-label='{html.escape(what)}'><table>"
         f"<thead><tr><td style='border:0'></td>{head}</tr></thead>"
@@ -420,11 +420,13 @@ def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Likeness
     )
 
 
-def _figure(likeness: Likeness | None) -> str:
+def _format_likeness(likeness: Similarity | None) -> str:
     if likeness is None or likeness["value"] is None:
         return "<td>–</td>"
     between = (
-        "" if likeness["low"] is None else f"{formatting.interval(likeness['low'], likeness['high'], 2)}, "
+        ""
+        if likeness["low"] is None
+        else f"{formatting.format_interval(likeness['low'], likeness['high'], 2)}, "
     )
     note = f"{between}n {likeness['n']:,}"
-    return f"<td><b>{formatting.number(likeness['value'], 2)}</b><small>{note}</small></td>"
+    return f"<td><b>{formatting.format_number(likeness['value'], 2)}</b><small>{note}</small></td>"

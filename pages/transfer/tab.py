@@ -12,19 +12,19 @@ import streamlit as st
 from engine.transfer import text as words
 from engine.transfer.effects import TransferMeasure
 from pages.shared import display, run_queries
-from pages.shared.charts import PLOT, empty_figure, short
+from pages.shared.charts import PLOT, build_empty_figure, shorten_name
 from pages.shared.job_progress import show_live
-from pages.shared.palette import BASE, run_color
-from pages.shared.session import act, may, plain
+from pages.shared.palette import BASE, get_run_color
+from pages.shared.session import escape_markdown, has_right, send_command
 from pages.transfer import matrix
 from pages.transfer import matrix as points
-from pages.transfer.matrix import AskedTransfer, JudgedMatrix, PredictorPair
+from pages.transfer.matrix import PredictorPair, TransferMatrix, TransferRequest
 from store.core import formatting
 from store.core.formatting import plural
 from store.core.schemas import Job
 from store.data.schemas import Dataset
 from store.runs.schemas import Run
-from store.transfer.config import MOST_DATASETS, MOST_RUNS, TransferConfig
+from store.transfer.config import MAX_DATASETS, MAX_RUNS, TransferConfig
 
 ABOUT_SETS = """
 **Data sets:** 1 − cosine of their mean embeddings, with its 95% interval over rows; n rows of the smaller.
@@ -34,30 +34,30 @@ ABOUT_RUNS = """
 layers. Each matrix is hashed to 4,096 numbers, which moves a cosine over all by less than 0.01. Of a run
 on an earlier run's merged model only its own part is meant.
 """
-SEEN = """
+EXCLUDED_ROWS_NOTE = """
 Rows that a run was trained or validated on, and rows that ask what it was taught, never count. Near
 duplicates of its rows are kept and counted: a gain there is partly memory.
 """
-DRAWN_FROM = 3  # pairs: fewer are no picture
+MIN_SCATTER_PAIRS = 3  # pairs: fewer are no picture
 UNITS = {"relative": "Gain on it (% of the base's loss)", "right": "Gain on it (points right)"}
 
 
-def draw_predictors(of: JudgedMatrix) -> None:
+def draw_predictors(of: TransferMatrix) -> None:
     """Distance of the data and likeness of the weight changes, each against what was measured."""
     st.subheader("Could it have been predicted?", anchor=False)
     left, right = st.columns(2, gap="medium")
     with left:
-        _predictor(
+        _draw_predictor(
             of,
-            points.by_data(of),
+            points.pair_by_data(of),
             "Distance of the data",
             "distance of the data",
             "1 − cosine of the mean embeddings",
         )
     with right:
-        _predictor(
+        _draw_predictor(
             of,
-            points.by_weights(of),
+            points.pair_by_weights(of),
             "Likeness of the weight changes",
             "likeness of the weight changes",
             "Cosine of the weight changes",
@@ -68,24 +68,26 @@ def draw_predictors(of: JudgedMatrix) -> None:
         " interval is narrow rather than wide."
     )
     with st.expander("The distances themselves", icon=":material/straighten:"):
-        _matrices(of)
+        _draw_matrices(of)
 
 
-def _predictor(of: JudgedMatrix, pairs: Sequence[PredictorPair], title: str, what: str, axis: str) -> None:
-    correlation = points.correlation(pairs)
-    st.markdown(f"**{title}.** {plain(words.correlation(correlation, what))}")
-    if len(pairs) >= DRAWN_FROM:
+def _draw_predictor(
+    of: TransferMatrix, pairs: Sequence[PredictorPair], title: str, what: str, axis: str
+) -> None:
+    correlation = points.compute_correlation(pairs)
+    st.markdown(f"**{title}.** {escape_markdown(words.describe_correlation(correlation, what))}")
+    if len(pairs) >= MIN_SCATTER_PAIRS:
         st.plotly_chart(
-            scatter(pairs, axis, UNITS[of.measure]),
+            plot_predictor(pairs, axis, UNITS[of.measure]),
             key=f"transfer-{what.split()[0]}",
             config=PLOT,
             alt=f"{title} against measured transfer, {plural(len(pairs), 'pair')}",
         )
 
 
-def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Figure:
+def plot_predictor(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Figure:
     """Predictor against measured transfer with its interval; 0 is the base model."""
-    figure = empty_figure("", y_title, 320, x_title=x_title)
+    figure = build_empty_figure("", y_title, 320, x_title=x_title)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
     y = [100 * pair.figure["value"] for pair in pairs]
     ends = [(p.figure["value"], p.figure["low"], p.figure["high"]) for p in pairs]
@@ -94,7 +96,7 @@ def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Fi
         [0 if low is None else abs(100 * (low - value)) for value, low, _ in ends],
     ]
     bars = {"type": "data", "symmetric": False, "array": reach[0], "arrayminus": reach[1]}
-    inks = [run_color(pair.number) for pair in pairs]
+    inks = [get_run_color(pair.number) for pair in pairs]
     figure.add_trace(
         go.Scatter(
             x=[pair.x for pair in pairs],
@@ -107,7 +109,7 @@ def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Fi
                 "symbol": ["circle" if pair.sure else "circle-open" for pair in pairs],
                 "line": {"width": 2, "color": inks},
             },
-            hovertext=[_hover_text(pair) for pair in pairs],
+            hovertext=[_format_hover(pair) for pair in pairs],
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,
             name="Cells",
@@ -118,42 +120,43 @@ def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Fi
     return figure
 
 
-def _hover_text(pair: PredictorPair) -> str:
-    low, high = display.ends(pair.figure, 100)
-    value = formatting.number(100 * pair.figure["value"], formatting.decimals(low, high, 1))
+def _format_hover(pair: PredictorPair) -> str:
+    low, high = display.scale_bounds(pair.figure, 100)
+    value = formatting.format_number(100 * pair.figure["value"], formatting.compute_decimals(low, high, 1))
     return (
-        f"{short(pair.label, 60)}<br>{value} ({formatting.interval(low, high)}), n {pair.figure['n']:,}"
-        f"<br>predictor {formatting.number(pair.x, 3)}"
+        f"{shorten_name(pair.label, 60)}<br>{value} ({formatting.format_interval(low, high)}), n"
+        f" {pair.figure['n']:,}"
+        f"<br>predictor {formatting.format_number(pair.x, 3)}"
     )
 
 
-def _matrices(of: JudgedMatrix) -> None:
+def _draw_matrices(of: TransferMatrix) -> None:
     sets = {dataset["fingerprint"]: dataset["name"] for dataset in of.sets}
     for run in of.runs:
         sets.setdefault(run["data_fingerprint"] or "", run["dataset_name"])
     distances, weights = of.measured.distances, of.measured.weights
     if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
-        st.html(matrix.pair_table(sets, distances, "Distances of the data sets"))
+        st.html(matrix.render_pair_table(sets, distances, "Distances of the data sets"))
     runs = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
     if len(runs) > 1 and weights:
         st.markdown(ABOUT_RUNS)
-        st.html(matrix.pair_table(runs, weights, "Cosines of the weight changes"))
+        st.html(matrix.render_pair_table(runs, weights, "Cosines of the weight changes"))
 
 
-def draw_list(of: JudgedMatrix) -> None:
+def draw_list(of: TransferMatrix) -> None:
     """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
     with st.expander("All cells as a list", icon=":material/list:"):
         st.dataframe(
-            [points.line(cell, of.measure) for cell in of.cells.values()],
+            [points.build_row(cell, of.measure) for cell in of.cells.values()],
             hide_index=True,
             alt="Transfer, a line for each run and data set",
         )
 
 
-def draw_left_out(of: JudgedMatrix) -> None:
+def draw_excluded(of: TransferMatrix) -> None:
     """The check for rows that a run had seen."""
-    lines = points.left_out(of)
+    lines = points.list_excluded(of)
     if not lines:
         if of.cells:
             st.caption(
@@ -165,27 +168,32 @@ def draw_left_out(of: JudgedMatrix) -> None:
     near = sum(line["Near duplicates, kept"] for line in lines)
     title = f"{plural(away, 'row')} left out, {plural(near, 'near duplicate')} kept"
     with st.expander(title, icon=":material/content_copy:"):
-        st.markdown(SEEN)
+        st.markdown(EXCLUDED_ROWS_NOTE)
         st.dataframe(lines, hide_index=True, alt="Rows left out by run and data set")
 
 
-def draw_sequences(of: JudgedMatrix) -> None:
+def draw_sequences(of: TransferMatrix) -> None:
     """Backward transfer of runs that went on from one another."""
     if not of.measured.sequences:
         return
     names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
     st.subheader("What did later training do to what was learned before?", anchor=False)
     for chain in of.measured.sequences:
-        chain_text = " → ".join(plain(names.get(run_id, run_id)) for run_id in chain["runs"])
+        chain_text = " → ".join(escape_markdown(names.get(run_id, run_id)) for run_id in chain["runs"])
         backward = chain["transfer"]
-        st.markdown(f"{chain_text}  \n{plain(words.backward(backward) if backward else chain['reason'])}")
+        st.markdown(
+            f"{chain_text}  \n"
+            f"{escape_markdown(words.describe_backward_transfer(backward) if backward else chain['reason'])}"
+        )
         if not backward:
             continue
         for task in backward["tasks"]:
-            low, high = display.ends(task, 100)
-            value = formatting.number(100 * task["value"], formatting.decimals(low, high, 1))
-            interval = formatting.interval(low, high)
-            st.caption(f"{plain(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}")
+            low, high = display.scale_bounds(task, 100)
+            value = formatting.format_number(100 * task["value"], formatting.compute_decimals(low, high, 1))
+            interval = formatting.format_interval(low, high)
+            st.caption(
+                f"{escape_markdown(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}"
+            )
 
 
 # Every run on every data set: what is asked, the sentence, the matrix, and what stands beside it.
@@ -212,54 +220,54 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 
 def draw_transfer() -> None:
     """All of the tab below its title."""
-    every, sets = matrix.finished_runs(), run_queries.datasets()
+    every, sets = matrix.list_finished_runs(), run_queries.list_all_datasets()
     if not every or not sets:
-        _draw_nothing("No run has finished yet." if not every else "There is no data set.")
+        _draw_empty("No run has finished yet." if not every else "There is no data set.")
         return
-    runs, chosen, config, measure = _choices(every, sets)
+    runs, chosen, config, measure = _draw_choices(every, sets)
     if config is None:
         st.caption("Choose at least one run and one data set.")
         return
-    measured = matrix.measured_transfer(
+    measured = matrix.read_transfer(
         tuple(config.runs), tuple(config.datasets), tuple(sorted(config.asked.items()))
     )
-    of = matrix.matrix(runs, chosen, measured, measure)
+    of = matrix.build_matrix(runs, chosen, measured, measure)
     if of.cells or of.reasons:
-        _draw_lead(of)
+        _draw_summary(of)
     _draw_measuring(of, config)
     theme = st.context.theme.type or "light"
-    st.html(matrix.table(of, str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")))
-    st.caption(plain(_legend(of)))
+    st.html(matrix.render_matrix(of, str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")))
+    st.caption(escape_markdown(_format_legend(of)))
     if of.cells:
         draw_list(of)
-        draw_left_out(of)
+        draw_excluded(of)
         draw_sequences(of)
         if of.off:
             draw_predictors(of)
 
 
-def _choices(
+def _draw_choices(
     every: list[Run], sets: list[Dataset]
 ) -> tuple[list[Run], list[Dataset], TransferConfig | None, TransferMeasure]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
-    before: AskedTransfer = matrix.newest() or {"runs": [], "datasets": []}
-    mine, others = _of_model(every, before["runs"])
+    before: TransferRequest = matrix.read_newest_request() or {"runs": [], "datasets": []}
+    mine, others = _choose_model_runs(every, before["runs"])
     by_id = {run["run_id"]: run for run in mine}
     names = {dataset["dataset_id"]: dataset for dataset in sets}
     picked = st.multiselect(
-        f"Runs, at most {MOST_RUNS}",
+        f"Runs, at most {MAX_RUNS}",
         list(by_id),
-        default=[i for i in before["runs"] if i in by_id] or matrix.start_runs(mine),
+        default=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
         key="matrix-runs",  # `runs` are in the link those of the other tab
         format_func=lambda i: f"#{by_id[i]['number']} {by_id[i]['name']} ({by_id[i]['dataset_name']})",
-        max_selections=MOST_RUNS,
+        max_selections=MAX_RUNS,
         bind="query-params",
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        to = _pick_sets(names, [by_id[i] for i in picked], before)
-        part = _choice("Held-out rows", PARTS, "part", before.get("part", ""))
-        most = _most_rows(before)
-        figure = _choice("Figure", MEASURES, "figure")
+        to = _choose_datasets(names, [by_id[i] for i in picked], before)
+        part = _draw_choice("Held-out rows", PARTS, "part", before.get("part", ""))
+        most = _choose_max_rows(before)
+        figure = _draw_choice("Figure", MEASURES, "figure")
         measure: TransferMeasure = "right" if figure == "right" else "relative"
     if others:
         st.caption(
@@ -269,26 +277,26 @@ def _choices(
         return [], [], None, measure
     asked = {"runs": picked, "datasets": to, "part": part, "max_rows": most}
     rows = sorted((by_id[i] for i in picked), key=lambda run: run["number"])
-    columns = matrix.in_order([names[i] for i in to], rows)
+    columns = matrix.sort_datasets([names[i] for i in to], rows)
     return rows, columns, TransferConfig.parse(asked), measure
 
 
-def _pick_sets(names: Mapping[str, Dataset], runs: list[Run], before: AskedTransfer) -> list[str]:
+def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: TransferRequest) -> list[str]:
     """The data sets to judge the runs on, by id; at first those of the newest matrix, for its own runs."""
     of_before = {run["run_id"] for run in runs} <= set(before["runs"])
     asked_before = [i for i in before["datasets"] if i in names] if of_before else []
     return st.multiselect(
-        f"Data sets to judge them on, at most {MOST_DATASETS}",
+        f"Data sets to judge them on, at most {MAX_DATASETS}",
         list(names),
-        default=asked_before or matrix.start_sets(runs, list(names.values())),
+        default=asked_before or matrix.choose_default_datasets(runs, list(names.values())),
         key="sets",
         format_func=lambda i: names[i]["name"],
-        max_selections=MOST_DATASETS,
+        max_selections=MAX_DATASETS,
         bind="query-params",
     )
 
 
-def _most_rows(before: AskedTransfer) -> int:
+def _choose_max_rows(before: TransferRequest) -> int:
     most = st.number_input(
         "At most",
         2,
@@ -303,7 +311,7 @@ def _most_rows(before: AskedTransfer) -> int:
     return int(most)
 
 
-def _of_model(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
+def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
     """The runs of one base model, at first that of the runs in the newest matrix, and how many are of others;
     a choice only where there are several."""
     counts: dict[str, int] = {}
@@ -324,7 +332,7 @@ def _of_model(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
     return kept, len(every) - len(kept)
 
 
-def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> str:
+def _draw_choice(label: str, options: dict[str, str], key: str, first: str = "") -> str:
     usual = first if first in options else next(iter(options))
     chosen = st.segmented_control(
         label, list(options), default=usual, key=key, format_func=options.__getitem__, bind="query-params"
@@ -332,7 +340,7 @@ def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> s
     return chosen or usual
 
 
-def _draw_lead(of: JudgedMatrix) -> None:
+def _draw_summary(of: TransferMatrix) -> None:
     """What a reader in a hurry takes with them."""
     cells = list(of.cells.values())
     if not cells:
@@ -343,49 +351,49 @@ def _draw_lead(of: JudgedMatrix) -> None:
     icon = ":gray[:material/help:]" if not sure else ":orange[:material/swap_horiz:]"
     if sure and not costs:
         icon = ":blue[:material/trending_up:]"
-    st.markdown(f"##### {icon} {plain(words.lead(cells, of.measure))}")
+    st.markdown(f"##### {icon} {escape_markdown(words.describe_matrix(cells, of.measure))}")
 
 
-def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
+def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
     """The job that measures, or the button that starts it."""
-    if alive := matrix.unfinished():
+    if alive := matrix.list_unfinished():
         with st.container(border=True):
             show_live(alive[0]["job_id"], "matrix", alive[0]["title"])
         return
-    ended = matrix.bad_end()
+    ended = matrix.find_failed_job()
     missing = of.measured.missing(config.runs, config.datasets)
     failed = [key for key in of.reasons if key in of.measured.cells]
     if missing and ended:
         _draw_bad_end(ended)
     if missing:
-        pressed = may("work") and st.button(
+        pressed = has_right("work") and st.button(
             f"Measure {plural(len(missing), 'cell')}",
             type="primary",
             icon=":material/play_arrow:",
             key="transfer-go",
         )
-        st.caption(_estimate(len(missing) + _bases(of), config))
+        st.caption(_estimate_duration(len(missing) + _count_missing_base_cells(of), config))
     elif failed:
-        pressed = may("work") and st.button(
+        pressed = has_right("work") and st.button(
             f"Try {plural(len(failed), 'cell')} again", icon=":material/refresh:", key="transfer-again"
         )
     else:
         return
-    if pressed and act("transfer", config.document(), "The matrix is queued.") is not None:
+    if pressed and send_command("transfer", config.document(), "The matrix is queued.") is not None:
         st.rerun()
 
 
-def _bases(of: JudgedMatrix) -> int:
+def _count_missing_base_cells(of: TransferMatrix) -> int:
     """The cells of the base model that are missing too."""
     return sum(("", dataset["dataset_id"]) not in of.measured.cells for dataset in of.sets)
 
 
-def _estimate(cells: int, config: TransferConfig) -> str:
-    pace = matrix.seconds_a_cell(config.max_rows)
+def _estimate_duration(cells: int, config: TransferConfig) -> str:
+    pace = matrix.estimate_seconds_per_cell(config.max_rows)
     if pace is None:
         return "How long it takes shows once the first cell is measured. A cell is never measured twice."
     seconds, cells_timed = pace
-    whole, each = display.span(seconds * cells), display.span(seconds)
+    whole, each = display.format_duration(seconds * cells), display.format_duration(seconds)
     return (
         f"About {whole} with the base model's cells, as {plural(cells_timed, 'cell')} took {each} each."
         " A cell is never measured twice."
@@ -400,10 +408,10 @@ def _draw_bad_end(job: Job) -> None:
     error = job["error"]
     message = (error and error["message"]) or "The process that measured ended without a result."
     fix = f" {error['fix']}" if error and error.get("fix") else ""
-    st.error(f"{plain(message + fix)} {kept}", icon=":material/error:")
+    st.error(f"{escape_markdown(message + fix)} {kept}", icon=":material/error:")
 
 
-def _legend(of: JudgedMatrix) -> str:
+def _format_legend(of: TransferMatrix) -> str:
     count = len(of.cells)
     if not count:
         return f"{LEGEND[of.measure]}."
@@ -411,11 +419,11 @@ def _legend(of: JudgedMatrix) -> str:
     return f"{LEGEND[of.measure]}, {READING} {stars}"
 
 
-def _draw_nothing(sentence: str) -> None:
+def _draw_empty(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No matrix to draw yet", anchor=False)
-        st.markdown(f"{plain(sentence)} {ABOUT}")
-        if may("work") and st.button(
+        st.markdown(f"{escape_markdown(sentence)} {ABOUT}")
+        if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"
         ):
             st.switch_page("pages/training/launch.py")

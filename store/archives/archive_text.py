@@ -7,7 +7,7 @@ from store.archives.schemas import OpenedBundle
 SAME = {True: "same", False: "differs", None: "can't be told"}
 
 
-def fingerprint(opened: OpenedBundle) -> str:
+def format_fingerprint(opened: OpenedBundle) -> str:
     """What people can compare by voice or mail; empty of one that was opened before there was any."""
     if not (seal := opened.get("seal")):
         return ""
@@ -17,7 +17,7 @@ def fingerprint(opened: OpenedBundle) -> str:
     )
 
 
-def origin(opened: OpenedBundle) -> str:
+def describe_origin(opened: OpenedBundle) -> str:
     """Beside the run of that id, where it is in this home; empty of one that was opened before it was
     compared."""
     original = opened.get("original")

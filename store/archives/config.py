@@ -38,33 +38,33 @@ class ReproduceConfig(Config):
     name: Line = Field("", max_length=120, description="Of the new run; that of the first where left out")
 
 
-class _Read(Config):
+class _ManifestPart(Config):
     """A later form may have more fields than this one knows."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class ReadFile(_Read):
+class ManifestFile(_ManifestPart):
     path: str = Field(max_length=200)
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=SHA256)
 
 
-class ReadSeal(_Read):
+class SealDocument(_ManifestPart):
     """`store.archives.schemas.BundleSeal`."""
 
     manifest: str = Field(pattern=SHA256)
     fields: dict[str, str]
 
 
-class ReadRun(_Read):
+class ManifestRun(_ManifestPart):
     run_id: Line = Field(max_length=120)
     name: Line = Field(max_length=200)
     created_at: Line = Field(max_length=40)
     kind: Line = Field(max_length=40)
 
 
-class ReadBase(_Read):
+class ManifestBase(_ManifestPart):
     name: Line = Field(max_length=500)
     hub_id: Line | None = None
     revision: Line | None = None
@@ -72,7 +72,7 @@ class ReadBase(_Read):
     tokenizer: str | None = Field(None, pattern=SHA256)
 
 
-class ReadRows(_Read):
+class ManifestRows(_ManifestPart):
     name: Line = Field(max_length=200)
     kind: Kind
     format: Line = Field(max_length=40)
@@ -83,13 +83,13 @@ class ReadRows(_Read):
     included: bool
 
 
-class ReadOther(_Read):
+class ManifestOtherRows(_ManifestPart):
     role: Literal["replay", "probe"]
     name: Line = Field(max_length=200)
     fingerprint: str = Field(pattern=FINGERPRINT)
 
 
-class ReadEnvironment(_Read):
+class ManifestEnvironment(_ManifestPart):
     tunebench: Line = Field(max_length=100)
     platform: Line = Field(max_length=200)
     versions: dict[str, Line]
@@ -98,7 +98,7 @@ class ReadEnvironment(_Read):
     dtype: Line = Field(max_length=40)
 
 
-class ReadFigure(_Read):
+class ManifestFigure(_ManifestPart):
     key: Line = Field(max_length=300)
     title: Line = Field(max_length=300)
     unit: Line = Field(max_length=100)
@@ -108,14 +108,14 @@ class ReadFigure(_Read):
     n: int = Field(ge=0)
 
 
-class ReadManifest(_Read):
+class ManifestDocument(_ManifestPart):
     """`store.archives.schemas.BundleManifest`, as far as running it again needs it."""
 
-    run: ReadRun
+    run: ManifestRun
     config: dict[str, Any]
-    base: ReadBase
-    data: ReadRows
-    others: list[ReadOther]
-    environment: ReadEnvironment
-    figures: list[ReadFigure]
-    files: list[ReadFile] = Field(max_length=100)
+    base: ManifestBase
+    data: ManifestRows
+    others: list[ManifestOtherRows]
+    environment: ManifestEnvironment
+    figures: list[ManifestFigure]
+    files: list[ManifestFile] = Field(max_length=100)

@@ -8,11 +8,11 @@ from store.core.figure_schemas import Estimate
 from store.core.model_schemas import BaseReference, VersionFile
 from store.core.row_schemas import Kind, RowsResult
 from store.evaluation.verdict_schemas import Verdict
-from store.jobs.schemas import OrderVersion, OtherRows, SplitFields
+from store.jobs.schemas import AuxiliaryDataset, SplitFields, VersionSpec
 from store.runs.schemas import RunFacts
 
-Came = Literal["same", "within", "outside", "cant_tell"]
-BaseHere = Literal["same", "other", "missing", "unchecked"]
+ReproductionOutcome = Literal["same", "within", "outside", "cant_tell"]
+BaseStatus = Literal["same", "other", "missing", "unchecked"]
 
 
 class RunFigure(TypedDict):
@@ -55,7 +55,7 @@ class BundledRows(TypedDict):
     parent_fingerprint: str | None  # of a version: of the one before, which its own covers
     row_count: int
     included: bool  # the rows are in the bundle
-    history: list[OrderVersion]  # from the first import, with its source, to this version
+    history: list[VersionSpec]  # from the first import, with its source, to this version
 
 
 class BundleEnvironment(TypedDict):
@@ -81,7 +81,7 @@ class BundleManifest(TypedDict):
     base: BaseWeights
     data: BundledRows
     split: SplitFields  # the rows of each part are in split.parquet
-    others: list[OtherRows]  # whose rows are never in the bundle
+    others: list[AuxiliaryDataset]  # whose rows are never in the bundle
     environment: BundleEnvironment
     figures: list[RunFigure]
     verdict: Verdict
@@ -105,7 +105,7 @@ class FieldDifference(TypedDict):
     here: str
 
 
-class OriginalHere(TypedDict):
+class LocalOriginal(TypedDict):
     """The run that a bundle says it is of, where it is in this home too."""
 
     run_id: str
@@ -140,15 +140,15 @@ class OpenedBundle(TypedDict):
     bundle: str  # name of the file
     sha256: str  # of the file
     seal: NotRequired[str]  # its fingerprint, whatever the packing
-    original: NotRequired[OriginalHere]  # left out where that run is not in this home
+    original: NotRequired[LocalOriginal]  # left out where that run is not in this home
     run: BundledRun
     config: dict[str, Any]  # with the model as it is called here
     fingerprint: str  # of the rows
     taken: NotRequired[RowsResult | None]  # the rows that it brought; null where they were here before
     dataset: str  # the name that they get
     split: SplitFields
-    base: BaseHere
-    others: list[OtherRows]
+    base: BaseStatus
+    others: list[AuxiliaryDataset]
     differences: list[BundleDifference]
     refused: NotRequired[str]  # why it can't be run again
 
@@ -163,11 +163,11 @@ class ReproducedFigure(TypedDict):
     second: Estimate | None
     change: Estimate | None  # second minus first
     paired: bool  # row by row; else as of independent samples
-    came: Came
+    came: ReproductionOutcome
     sentence: str
 
 
-class ComparedLine(TypedDict):
+class ComparisonLine(TypedDict):
     """One thing of the original run and of the run that repeats it."""
 
     what: str
@@ -177,13 +177,13 @@ class ComparedLine(TypedDict):
     detail: str  # within which tolerance, or where it parts; may be empty
 
 
-class BesideOriginal(TypedDict):
+class OriginalComparison(TypedDict):
     """A run beside the original that it repeats, which is in the same home."""
 
     run_id: str
     name: str
     sentence: str
-    lines: list[ComparedLine]
+    lines: list[ComparisonLine]
 
 
 class Reproduction(TypedDict):
@@ -197,4 +197,4 @@ class Reproduction(TypedDict):
     cant_tell: int
     figures: list[ReproducedFigure]
     differences: list[BundleDifference]
-    beside: NotRequired[BesideOriginal]  # left out where the original run is not in this home
+    beside: NotRequired[OriginalComparison]  # left out where the original run is not in this home

@@ -10,13 +10,13 @@ from store.bias.schemas import BiasCheck, BiasResult, BiasSummary
 from store.core.errors import NotFoundError
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, to_json
-from store.jobs.job_queue import is_id, utc
+from store.db.records import read_records, to_json
+from store.jobs.job_queue import is_id, to_utc
 from store.jobs.schemas import GroupedEvaluation, NamedClassifier
 from store.registry.model_versions import get_version
 from store.registry.version_folders import is_reference
 from store.runs import runs
-from store.runs.card_text import hub_id, last_part
+from store.runs.card_text import get_last_part, parse_hub_id
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -30,7 +30,7 @@ def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: s
     """The newest check of a run, of a model by name (NAME@3), or with groups of an evaluation; None where
     there is none."""
     sql = f"SELECT * FROM bias_check WHERE {_OF} ORDER BY created_at DESC, job_id DESC LIMIT 1"
-    rows = records(db.query(sql, [run_id, model, evaluation_id]), BiasCheck, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [run_id, model, evaluation_id]), BiasCheck, JSON_COLUMNS)
     return rows[0] if rows else None
 
 
@@ -42,13 +42,15 @@ def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: i
                (report ->> 'worse')::INTEGER AS worse, (report ->> 'cant_tell')::INTEGER AS cant_tell,
                created_by, created_at
         FROM bias_check WHERE {_OF} ORDER BY created_at DESC, job_id DESC LIMIT {int(limit)}"""
-    return records(db.query(sql, [run_id, "", evaluation_id]), BiasSummary)
+    return read_records(db.query(sql, [run_id, "", evaluation_id]), BiasSummary)
 
 
 @named_query
 def get(db: Queryable, job_id: str) -> BiasCheck:
     """The check of that job. Raises NotFoundError."""
-    rows = records(db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS)
+    rows = read_records(
+        db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS
+    )
     if not rows:
         raise NotFoundError(f"There is no bias check {job_id}.", fix="It may have been deleted.")
     return rows[0]
@@ -61,7 +63,7 @@ def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> l
         SELECT * FROM job WHERE kind = $1 AND status <> 'finished'
         AND (($2 <> '' AND config ->> 'run' = $2) OR ($3 <> '' AND contains(config::VARCHAR, $3)))
         ORDER BY created_at DESC, job_id DESC"""
-    return records(db.query(sql, [KIND, run_id, evaluation_id]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [KIND, run_id, evaluation_id]), Job, ("config", "error", "result"))
 
 
 def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str], at: float) -> None:
@@ -77,15 +79,15 @@ def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str]
             to_json(result["report"]),
             to_json(result["details"]),
             job["created_by"],
-            utc(at),
+            to_utc(at),
         ],
     )
 
 
-MOST_EVALUATIONS = 2  # of a classifier, whose rows say how often it errs
+MAX_EVALUATIONS = 2  # of a classifier, whose rows say how often it errs
 
 
-class ListedClassifier(TypedDict):
+class ClassifierOption(TypedDict):
     """One that can be chosen. labels: those of its held-out rows, the most frequent first."""
 
     classifier: str  # id of a run, or NAME@3
@@ -94,7 +96,7 @@ class ListedClassifier(TypedDict):
 
 
 @named_query
-def list_classifiers(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
+def list_classifiers(db: Queryable, limit: int = 100) -> list[ClassifierOption]:
     """Registered versions first, then runs, the newest first."""
     sql = """
         WITH headed AS (
@@ -111,14 +113,14 @@ def list_classifiers(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
         ) ORDER BY place, created_at DESC, classifier LIMIT ?"""
     rows = db.query(sql, [limit]).to_pylist()
     return [
-        ListedClassifier(
+        ClassifierOption(
             classifier=row["classifier"], name=row["name"], labels=json.loads(row["labels"] or "[]") or []
         )
         for row in rows
     ]
 
 
-def named_classifier(db: Queryable, classifier: str) -> NamedClassifier:
+def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
     """What a check is told of it: a run by its id, NAME@3, or else a model by name. Raises
     NotFoundError, also for the id of a run that is gone: no model is called like that."""
     model = classifier
@@ -130,12 +132,14 @@ def named_classifier(db: Queryable, classifier: str) -> NamedClassifier:
     else:
         run = runs.get_run(db, classifier) if is_id("run", classifier) else runs.find_run(db, classifier)
         # a folder's path stays on this machine: the name goes with the figures into a model's public card
-        name, model = (run["name"], "") if run else (hub_id(classifier) or last_part(classifier), classifier)
+        name, model = (
+            (run["name"], "") if run else (parse_hub_id(classifier) or get_last_part(classifier), classifier)
+        )
     run_id = run["run_id"] if run else None
-    return {"name": name, "run_id": run_id, "evaluations": _evaluations_of_classifier(db, run_id, model)}
+    return {"name": name, "run_id": run_id, "evaluations": _list_classifier_evaluations(db, run_id, model)}
 
 
-def _evaluations_of_classifier(db: Queryable, run_id: str | None, model: str) -> list[GroupedEvaluation]:
+def _list_classifier_evaluations(db: Queryable, run_id: str | None, model: str) -> list[GroupedEvaluation]:
     """The newest of its answers to rows, of the run's model as it ended. Not those to every row of a data
     set, or to its training part: a classifier knows what it was trained on."""
     sql = """
@@ -143,4 +147,4 @@ def _evaluations_of_classifier(db: Queryable, run_id: str | None, model: str) ->
         WHERE ((run_id = $1 AND checkpoint = 'tuned') OR (run_id IS NULL AND model = $2))
             AND part IN ('validation', 'test')
         ORDER BY created_at DESC, evaluation_id DESC LIMIT $3"""
-    return records(db.query(sql, [run_id, model, MOST_EVALUATIONS]), GroupedEvaluation)
+    return read_records(db.query(sql, [run_id, model, MAX_EVALUATIONS]), GroupedEvaluation)

@@ -10,13 +10,13 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource, SubjectSource
 from store.core.errors import ConfigError
-from store.rating.config import FileOfRows
+from store.rating.config import RowFile
 
 KIND = "bias"
-MOST_FILES = 10
+MAX_FILES = 10
 CLASSIFIER_FIELD = "continuations.classifier"
 WRITES = "writes text and has no labels with probabilities, so it can't judge continuations."
-MOST_NAMED = 30  # labels in a sentence
+MAX_NAMED = 30  # labels in a sentence
 Label = Annotated[str, StringConstraints(strip_whitespace=False)]  # as the model has it, spaces and all
 Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
 # Form -> the roles that a column can have in it; those before the bar must be there.
@@ -31,7 +31,7 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-class BiasFile(FileOfRows):
+class BiasFile(RowFile):
     """Items of the user's own. columns: role -> the file's own name of that column, where it has another."""
 
     form: Form = Field("auto", description="stereotype_pairs, coreference or choices; by its columns if auto")
@@ -66,7 +66,7 @@ class BiasContinuations(Config):
         description="With a classification head: a run, NAME@3, a folder, hub id",
     )
     labels: list[Label] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
-    file: FileOfRows | None = Field(None, description="Openings of your own; the built-in ones if left out")
+    file: RowFile | None = Field(None, description="Openings of your own; the built-in ones if left out")
     column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
     group_column: Line = Field(
         "", max_length=120, description="Of the file: whose values are looked at apart"
@@ -89,8 +89,8 @@ class BiasContinuations(Config):
         """Raises ConfigError where a label is none of the classifier's, or all of them are chosen though one
         of them is always true. several: each is true by itself, or none is."""
         field = "continuations.labels"
-        choices = ", ".join(there[:MOST_NAMED]) + (f" and {len(there) - MOST_NAMED} more"
-                                                 if len(there) > MOST_NAMED else "")  # fmt: skip
+        choices = ", ".join(there[:MAX_NAMED]) + (f" and {len(there) - MAX_NAMED} more"
+                                                 if len(there) > MAX_NAMED else "")  # fmt: skip
         if strange := [label for label in self.labels if label not in there]:
             raise ConfigError(
                 f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {choices}.", field=field
@@ -114,10 +114,10 @@ class BiasConfig(Config):
     against: ModelSource = Field("", max_length=500, description="What the model is held against")
     builtin: bool = Field(True, description="The built-in pairs")
     files: list[BiasFile] = Field(
-        default_factory=list, max_length=MOST_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"
+        default_factory=list, max_length=MAX_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"
     )
     groups: list[BiasGroups] = Field(
-        default_factory=list, max_length=MOST_FILES, description="Figures by groups of scored rows"
+        default_factory=list, max_length=MAX_FILES, description="Figures by groups of scored rows"
     )
     continuations: BiasContinuations | None = Field(None, description="Judged by a classifier of your own")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files, and of continuations")

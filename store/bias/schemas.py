@@ -69,7 +69,7 @@ class GroupTable(TypedDict):
     selection_ratio: Estimate | None  # demographic parity ratio
 
 
-class ComparedGroups(TypedDict):
+class GroupComparison(TypedDict):
     """The groups of one evaluation, beside those of another on the same rows."""
 
     evaluation_id: str
@@ -105,7 +105,7 @@ class ChangedContinuation(TypedDict):
     tuned_mean: float
 
 
-class JudgedByClassifier(TypedDict):
+class ClassifierJudgement(TypedDict):
     """Continuations as a classifier of the user's judged them."""
 
     classifier: str  # by the name that people gave it
@@ -126,8 +126,8 @@ class BiasDetails(TypedDict):
 
     probes: list[BiasProbe]
     pairs: list[ChangedPair]  # that changed most
-    groups: list[ComparedGroups]
-    continuations: NotRequired[JudgedByClassifier]
+    groups: list[GroupComparison]
+    continuations: NotRequired[ClassifierJudgement]
     seconds: float
     device: str
     versions: dict[str, str]

@@ -43,14 +43,14 @@ def look_up(host: str, port: int) -> list[str]:
     return [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def host_and_port(url: str) -> tuple[str, int]:
+def split_host_and_port(url: str) -> tuple[str, int]:
     """Of a web address: in small letters, without brackets and a closing dot. Raises ValueError."""
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
     return host, parts.port or _PORTS.get(parts.scheme, 0)
 
 
-def as_network(text: str) -> Network:
+def parse_network(text: str) -> Network:
     """A network, or one address, as a network without bits of a machine. Raises ValueError."""
     return ipaddress.ip_network(text.strip(), strict=False)
 
@@ -66,14 +66,14 @@ class AddressPolicy:
     @classmethod
     def of(cls, networks: Iterable[str], home: Home | None) -> AddressPolicy:
         """Of networks as they are stored."""
-        return cls(tuple(map(as_network, networks)), home)
+        return cls(tuple(map(parse_network, networks)), home)
 
     def check(self, url: str, field: str) -> None:
         """Raise ConfigError (field) for an address that may not be reached, as far as its text tells; a name
         is looked up when it is connected to."""
-        host, port = host_and_port(url)
+        host, port = split_host_and_port(url)
         literal = "127.0.0.1" if host == "localhost" else host
-        self._check_places(host, port, [literal] if _address(literal) else [], field)
+        self._check_places(host, port, [literal] if _parse_address(literal) else [], field)
 
     def places(self, host: str, port: int, field: str = "address") -> list[str]:
         """The addresses of a host, each of which may be connected to.
@@ -87,27 +87,27 @@ class AddressPolicy:
         return places
 
     def _check_places(self, host: str, port: int, places: Iterable[str], field: str) -> None:
-        if never := never_reached(host):
+        if never := explain_blocked_host(host):
             raise ConfigError(f"{host} is {never}.", fix="Give another address.", field=field)
         for place in places:
             if refused := self._refused(host, port, place):
                 why, fix = refused
-                what = host if _address(host) else f"{host} is at {place}, which"
+                what = host if _parse_address(host) else f"{host} is at {place}, which"
                 raise ConfigError(f"{what} is {why}.", fix=fix, field=field)
 
     def _refused(self, host: str, port: int, place: str) -> tuple[str, str] | None:
         """Why a place is not reached, and what to do."""
-        address = _address(place)
+        address = _parse_address(place)
         if address is None:
             return "no address that is known here", "Give another address."
-        if why := _why_never(address):
+        if why := _explain_blocked_address(address):
             return why, "Give another address."
-        if port in self._own_ports() and (address.is_loopback or _is_here(address)):
+        if port in self._own_ports() and (address.is_loopback or _is_local_address(address)):
             return f"Tunebench itself (port {port})", "Give the address of another server."
         if any(address in network for network in self.networks):
             return None
         if address.is_loopback:
-            named = host == "localhost" or _address(host) is not None
+            named = host == "localhost" or _parse_address(host) is not None
             return None if named else ("this machine itself", f"Write {address} if that is meant.")
         if address.is_global and not getattr(address, "is_site_local", False):
             return None
@@ -122,29 +122,29 @@ class AddressPolicy:
         for path in (self.home.engine_file, self.home.screens_file) if self.home else ():
             with suppress(OSError, ValueError):
                 if record := read_record(path):
-                    ports.add(host_and_port(record.address)[1])
+                    ports.add(split_host_and_port(record.address)[1])
         return frozenset(ports)
 
 
 PUBLIC = AddressPolicy()  # no private network is allowed
 
 
-def never_reached(host: str) -> str:
+def explain_blocked_host(host: str) -> str:
     """Why a host is reached by nobody, as far as its text tells; empty where it may be."""
     if host.removesuffix(".") in METADATA_NAMES:
         return "a service that tells a machine its secrets"
     if "%" in host:
         return "a link-local address"
-    address = _address(host)
+    address = _parse_address(host)
     if address is not None:
-        return _why_never(address)
+        return _explain_blocked_address(address)
     last = host.rpartition(".")[2]
     if last.isdecimal() or last.startswith("0x"):
         return "an IPv4 address in a spelling that programs read differently"
     return ""
 
 
-def _why_never(address: Address) -> str:
+def _explain_blocked_address(address: Address) -> str:
     if address.is_link_local:
         return "a link-local address"
     if address in _METADATA:
@@ -153,7 +153,7 @@ def _why_never(address: Address) -> str:
     return "no address of a machine" if address.is_multicast or no_machine else ""
 
 
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     """The address that a text is, None for a name. IPv4 within IPv6 (mapped, NAT64) is that IPv4 address."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -167,7 +167,7 @@ def _address(text: str) -> Address | None:
     return address
 
 
-def _is_here(address: Address) -> bool:
+def _is_local_address(address: Address) -> bool:
     """Whether an address is one of this machine's own: one can listen there."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as probe:

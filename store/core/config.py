@@ -32,7 +32,7 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from store.core.errors import ConfigError
-from store.core.model_folders import CODE_FIELD, check_no_code, without_field
+from store.core.model_folders import CODE_FIELD, check_no_remote_code, drop_code_field
 
 # Documents as YAML that reads back as what it was, white space and line ends of any script included.
 #
@@ -51,12 +51,12 @@ class _Dumper(yaml.SafeDumper):
     pass
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = '"' if any(sign in text for sign in BREAKS) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(document: Any) -> str:
@@ -88,20 +88,22 @@ class _Loader(yaml.SafeLoader):
         self._values += 1
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _refusal(
+            raise _make_config_error(
                 f"is nested too deeply: more than {MAX_DEPTH} deep at line {line}", "Take brackets away."
             )
         node: Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias:
             if id(node) not in self._sizes:
-                raise _refusal(f"has an alias at line {line} that stands for what it is in", "Write it out.")
+                raise _make_config_error(
+                    f"has an alias at line {line} that stands for what it is in", "Write it out."
+                )
             self._values += self._sizes[id(node)]
         else:
             self._sizes[id(node)] = self._values - before
         if self._values > MAX_VALUES:
             why = f"stands for more than {MAX_VALUES:,} values at line {line}"
-            raise _refusal(why, "Give a smaller one, with fewer aliases.")
+            raise _make_config_error(why, "Give a smaller one, with fewer aliases.")
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
@@ -130,14 +132,14 @@ for _kind, (_form, _first) in _READ_AS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_form})\Z"), list(_first))
 
 
-def _refusal(why: str, fix: str) -> ConfigError:
+def _make_config_error(why: str, fix: str) -> ConfigError:
     return ConfigError(f"This YAML {why}.", fix=fix, field="config")
 
 
 def read_yaml(text: str) -> Any:
     """The document that the YAML describes. Raises ConfigError (field config) with the line at fault."""
     if len(text) > MAX_CHARACTERS:
-        raise _refusal(f"has {len(text):,} characters", f"Give one of up to {MAX_CHARACTERS:,}.")
+        raise _make_config_error(f"has {len(text):,} characters", f"Give one of up to {MAX_CHARACTERS:,}.")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -173,41 +175,43 @@ _NO_SCHEMA = {"metadata", "serialization", "default", "function", "cls", "config
 _TURNS_TEXT = {*"\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
-def one_line(value: str) -> str:
+def check_single_line(value: str) -> str:
     """The text. Raises ValueError where a character breaks the line, can't be seen or turns the text."""
     for place, sign in enumerate(value, start=1):
         if unicodedata.category(sign) in ("Cc", "Zl", "Zp") or sign in _TURNS_TEXT:
-            raise ValueError(f"its character {place} is {_named(sign)}; give one line of plain text")
+            raise ValueError(
+                f"its character {place} is {_describe_character(sign)}; give one line of plain text"
+            )
     return value
 
 
-def _named(sign: str) -> str:
+def _describe_character(sign: str) -> str:
     if sign in "\n\r\x85\u2028\u2029":
         return "a line break"
     return f"a control character (U+{ord(sign):04X})"
 
 
-Line = Annotated[str, AfterValidator(one_line)]  # a name
+Line = Annotated[str, AfterValidator(check_single_line)]  # a name
 
 
-def _no_boolean(value: Any) -> Any:
+def _reject_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("it takes a number, not true or false")
     return value
 
 
-def _without_booleans(schema: Any) -> Any:
+def _forbid_booleans(schema: Any) -> Any:
     """The schema of a model in which every number, at any depth, refuses true and false. Python takes them as
     1 and 0, and so does pydantic."""
     if isinstance(schema, list | tuple):
-        return type(schema)(_without_booleans(entry) for entry in schema)
+        return type(schema)(_forbid_booleans(entry) for entry in schema)
     if not isinstance(schema, dict):
         return schema
-    if schema.get("type") == "function-before" and schema["function"].get("function") is _no_boolean:
+    if schema.get("type") == "function-before" and schema["function"].get("function") is _reject_boolean:
         return schema  # of a model within a model, which has been here before
-    inner = {key: entry if key in _NO_SCHEMA else _without_booleans(entry) for key, entry in schema.items()}
+    inner = {key: entry if key in _NO_SCHEMA else _forbid_booleans(entry) for key, entry in schema.items()}
     if schema.get("type") in ("int", "float"):
-        return core_schema.no_info_before_validator_function(_no_boolean, inner)
+        return core_schema.no_info_before_validator_function(_reject_boolean, inner)
     return inner
 
 
@@ -218,7 +222,7 @@ class Config(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: CoreSchema = _without_booleans(handler(source))
+        schema: CoreSchema = _forbid_booleans(handler(source))
         return schema
 
     @classmethod
@@ -232,7 +236,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise explain(error, list(cls.model_fields)) from error
+            raise describe_validation_error(error, list(cls.model_fields)) from error
 
     @classmethod
     def from_yaml(cls, text: str) -> Self:
@@ -244,7 +248,7 @@ class Config(BaseModel):
         return to_yaml(self.model_dump(exclude_none=True))
 
 
-def by_commas(value: Any) -> Any:
+def split_commas(value: Any) -> Any:
     """Names with commas between them, as a form and a command line give them, as a list, each once; what is
     no such list stays as it is, for validation to refuse."""
     names = value.split(",") if isinstance(value, str) else value
@@ -253,7 +257,7 @@ def by_commas(value: Any) -> Any:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def explain(error: ValidationError, fields: list[str]) -> ConfigError:
+def describe_validation_error(error: ValidationError, fields: list[str]) -> ConfigError:
     """The first problem of a pydantic error as a sentence that names field and value."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
@@ -266,14 +270,14 @@ def explain(error: ValidationError, fields: list[str]) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return _unknown_kind(field, first["ctx"])
+        return _describe_unknown_kind(field, first["ctx"])
     reason = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     reason = reason[:1].lower() + reason[1:]
     given = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
     return ConfigError(f"{field}{given}: {reason}.".replace("..", "."), field=field)
 
 
-def _unknown_kind(field: str, context: Mapping[str, Any]) -> ConfigError:
+def _describe_unknown_kind(field: str, context: Mapping[str, Any]) -> ConfigError:
     """Of a document in a list whose discriminating field is missing, or names no kind that there is."""
     name = f"{field}.{str(context['discriminator']).strip(_QUOTE)}"
     if "tag" not in context:
@@ -309,7 +313,7 @@ FileSource = Annotated[str, SourceMark("file")]
 FolderSource = Annotated[Line, SourceMark("folder")]
 
 
-class NamedSource(NamedTuple):
+class SourceReference(NamedTuple):
     """What a body names, and in which of its fields: "source.path"."""
 
     field: str
@@ -317,7 +321,7 @@ class NamedSource(NamedTuple):
     value: str
 
 
-def may_be_path(name: str, *, of_run: bool) -> bool:
+def can_be_path(name: str, *, of_run: bool) -> bool:
     """Whether anybody who resolves the name could take it for a path. of_run: it may be the name of a run, in
     which there may be slashes; ids of a hub have one at most."""
     if name.startswith(("/", "\\", ".", "~")) or ".." in Path(name).parts:
@@ -327,48 +331,52 @@ def may_be_path(name: str, *, of_run: bool) -> bool:
     return os.path.lexists(name) or (not of_run and name.count("/") > 1)
 
 
-def named_in(body: BaseModel) -> Iterator[NamedSource]:
+def list_sources(body: BaseModel) -> Iterator[SourceReference]:
     """All that a body names, however deep."""
-    yield from _within(body, None, "")
+    yield from _iterate_sources(body, None, "")
 
 
-def named_in_part(config: type[BaseModel], document: Mapping[str, Any], at: str) -> Iterator[NamedSource]:
+def list_partial_sources(
+    config: type[BaseModel], document: Mapping[str, Any], at: str
+) -> Iterator[SourceReference]:
     """What a document names that may lack fields of its config, or have bad ones. at: where it stands."""
     for name, field in config.model_fields.items():
-        kind, value = kind_of(field), document.get(name)
+        kind, value = get_source_kind(field), document.get(name)
         if kind and isinstance(value, str):
-            yield NamedSource(f"{at}.{name}", kind, value.strip())
+            yield SourceReference(f"{at}.{name}", kind, value.strip())
 
 
-def kind_of(field: FieldInfo) -> SourceKind | None:
+def get_source_kind(field: FieldInfo) -> SourceKind | None:
     """What a field names; None where it names nothing of the machine."""
-    marks = [*field.metadata, *_marks(field.annotation)]
+    marks = [*field.metadata, *_iterate_marks(field.annotation)]
     return next((mark.kind for mark in marks if isinstance(mark, SourceMark)), None)
 
 
-def _marks(annotation: Any) -> Iterator[Any]:
+def _iterate_marks(annotation: Any) -> Iterator[Any]:
     """Those of what a list holds, or a field that may be null."""
     yield from getattr(annotation, "__metadata__", ())
     for part in get_args(annotation):
-        yield from _marks(part)
+        yield from _iterate_marks(part)
 
 
-def _within(part: Any, kind: SourceKind | None, at: str) -> Iterator[NamedSource]:
+def _iterate_sources(part: Any, kind: SourceKind | None, at: str) -> Iterator[SourceReference]:
     if isinstance(part, str):
         if kind:
-            yield NamedSource(at, kind, part)
+            yield SourceReference(at, kind, part)
     elif isinstance(part, BaseModel):
         for name, field in type(part).model_fields.items():
-            yield from _within(getattr(part, name), kind_of(field), f"{at}.{name}".lstrip("."))
+            yield from _iterate_sources(
+                getattr(part, name), get_source_kind(field), f"{at}.{name}".lstrip(".")
+            )
     elif isinstance(part, Mapping):
         for key, entry in part.items():
-            yield from _within(entry, kind, f"{at}.{key}")
+            yield from _iterate_sources(entry, kind, f"{at}.{key}")
     elif isinstance(part, list | tuple):
         for place, entry in enumerate(part):
-            yield from _within(entry, kind, f"{at}.{place}")
+            yield from _iterate_sources(entry, kind, f"{at}.{place}")
 
 
-class RunsNoCode(Config):
+class NoRemoteCodeConfig(Config):
     """One of them: the field is dropped where it is false, and refused where it is true."""
 
     @model_validator(mode="before")
@@ -377,10 +385,10 @@ class RunsNoCode(Config):
         """Raises ConfigError, which names the field."""
         if not isinstance(document, Mapping) or CODE_FIELD not in document:
             return document
-        check_no_code(document)
-        return without_field(document)
+        check_no_remote_code(document)
+        return drop_code_field(document)
 
     @classmethod
     def of_past(cls, document: Any) -> Self:
         """Like `parse`, for what was kept and is looked at: whatever it said of code is left out."""
-        return cls.parse(without_field(document) if isinstance(document, Mapping) else document)
+        return cls.parse(drop_code_field(document) if isinstance(document, Mapping) else document)

@@ -45,11 +45,11 @@ class TunebenchError(Exception):
         change: dict[str, Any] | None = None,
         retry_after: int | None = None,
     ) -> None:
-        message = _cut(message, self.MOST)
+        message = _truncate_middle(message, self.MOST)
         super().__init__(message)
         self.message = message
-        self.fix = _cut(fix, self.MOST)
-        self.field = _cut(field, self.MOST)
+        self.fix = _truncate_middle(fix, self.MOST)
+        self.field = _truncate_middle(field, self.MOST)
         self.change = change
         self.retry_after = retry_after
 
@@ -71,7 +71,7 @@ class TunebenchError(Exception):
         return document
 
 
-def _cut(text: str, most: int) -> str:
+def _truncate_middle(text: str, most: int) -> str:
     """A longer text without its middle: its end says what to do with what stands in it."""
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 3 :]}"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.figure_schemas import BiasReport, Difference, Estimate, ListedFigure
-from store.core.model_schemas import BaseReference, TrainedCourse, VersionFile
+from store.core.figure_schemas import BiasReport, Difference, Estimate, FigureSummary
+from store.core.model_schemas import BaseReference, TrainingSummary, VersionFile
 
 
 class CardData(TypedDict):
@@ -49,7 +49,7 @@ class CardEvaluation(TypedDict):
     hub_id: str | None  # of the data set, where it came from the hub
     part: str
     n: int
-    figures: list[ListedFigure]
+    figures: list[FigureSummary]
     units: dict[str, str]  # metric -> its unit
     probes: list[CardProbe]
 
@@ -70,7 +70,7 @@ class TrainedModel(TypedDict):
     run_present: bool  # it was not deleted since
     checkpoint: str | None
     config: dict[str, Any] | None  # store.training.train_config.TrainConfig: what was asked for
-    course: TrainedCourse | None  # what training did
+    course: TrainingSummary | None  # what training did
     continued_from: str  # name of the run that it went on from, or ""
     mixed: str  # of a mix: the sentence that says of what
     data: list[CardData]  # the first version first
@@ -104,7 +104,7 @@ class ModelCard(TrainedModel):
 
 
 ParityStatus = Literal["passed", "untold", "warned", "failed"]
-PARITY_WORDS: dict[ParityStatus, str] = {
+PARITY_LABELS: dict[ParityStatus, str] = {
     "passed": "passed",
     "untold": "can't be told",  # nothing was seen, by too few rows
     "warned": "not sure",
@@ -170,7 +170,7 @@ class ExportedVersion(TypedDict):
     folder: str  # beneath the home folder
 
 
-class ExportOrder(TypedDict):
+class ExportSpec(TypedDict):
     """What the worker is told of the subject beside the config."""
 
     run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
@@ -179,7 +179,7 @@ class ExportOrder(TypedDict):
     card: ModelCard  # of the run's model or the version, as it is known when it is exported
 
 
-class NotedManifest(TypedDict):
+class StoredManifest(TypedDict):
     """The manifest of an export that was made of a subject, as the store knows it."""
 
     form: str
@@ -188,12 +188,12 @@ class NotedManifest(TypedDict):
     sha256: str  # of its manifest.json
 
 
-class VerifyOrder(TypedDict):
+class VerifySpec(TypedDict):
     """What is to be verified, and what the store knows of exports of the same model."""
 
     path: str
     gguf: str  # of the form ollama, where the form was told: which file it was given
-    manifests: list[NotedManifest]
+    manifests: list[StoredManifest]
 
 
 class ModelVerifyResult(TypedDict):
@@ -252,14 +252,14 @@ class ModelExportRow(TypedDict):
     created_at: datetime
 
 
-class ToolState(TypedDict):
+class ToolAvailability(TypedDict):
     """What some forms need that is not there, by form; a form that is not named can be made."""
 
     missing: dict[str, str]  # form -> what to do
     folder: NotRequired[str]  # of the converter
 
 
-class TensorSum(TypedDict):
+class TensorChecksum(TypedDict):
     """A tensor as it lies in a file."""
 
     dtype: str  # as the file's format names it
@@ -278,7 +278,7 @@ class BaseFingerprint(TypedDict):
 class WrittenWeights(TypedDict):
     """The files of weights, tensor by tensor."""
 
-    tensors: dict[str, TensorSum]
+    tensors: dict[str, TensorChecksum]
     settings: dict[
         str, str
     ]  # beside them: fields of a GGUF file, how weights were quantised; long ones by SHA-256

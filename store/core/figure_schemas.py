@@ -17,7 +17,7 @@ class Estimate(TypedDict):
     why: NotRequired[str]
 
 
-class Unscored(TypedDict):
+class UnscoredRows(TypedDict):
     """Rows that a metric could not score."""
 
     count: int
@@ -41,13 +41,13 @@ class Figure(TypedDict):
     groups: int | None  # that are resampled whole; null where rows are the unit
     rows: int
     empty: int
-    unscored: Unscored
+    unscored: UnscoredRows
     failed: str  # why nothing could be scored at all, else ""
     details: dict[str, Any]  # what else this metric has to say
     why: NotRequired[str]  # there is no interval
 
 
-class ListedFigure(TypedDict):
+class FigureSummary(TypedDict):
     """A figure as lists of evaluations have it."""
 
     metric: str
@@ -103,7 +103,7 @@ NAMES = {
 }
 
 
-def named(measure: str, group: str) -> str:
+def get_measure_title(measure: str, group: str) -> str:
     """The measure as people read it."""
     return f"{NAMES[measure]} ({group})" if group else NAMES[measure]
 

@@ -114,9 +114,9 @@ class Home:
         uploads, exports and the rows of data sets. Symbolic links and other names of it don't matter.
         """
         real = Path(os.path.realpath(path))
-        above = [folder for folder in (real, *real.parents) if _same(folder, self.path)]
+        above = [folder for folder in (real, *real.parents) if _is_same_file(folder, self.path)]
         if not above:  # a second name of a file, by a hard link, is that file
-            return any(_same(real, own) for own in self.path.iterdir() if own.is_file())
+            return any(_is_same_file(real, own) for own in self.path.iterdir() if own.is_file())
         inside = real.relative_to(above[0])
         if not inside.parts:
             return True
@@ -243,7 +243,7 @@ class Home:
         return self.datasets / fingerprint / "signals" / f"{group}.parquet"
 
 
-def _same(path: Path, other: Path) -> bool:
+def _is_same_file(path: Path, other: Path) -> bool:
     try:
         return os.path.samefile(path, other)
     except OSError:

@@ -30,7 +30,7 @@ from typing import Any
 
 
 @contextmanager
-def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def write_atomically(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Where the block is to write the file: a reader sees the old one or the new one, never half of one.
 
     flush: it is on the disk before it gets its name. Where the block raises, nothing is left of it.
@@ -49,7 +49,7 @@ def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 def write_json(path: Path, document: Any) -> None:
     """Write JSON whole."""
-    with written_aside(path) as aside, open(aside, "w", encoding="utf-8") as file:
+    with write_atomically(path) as aside, open(aside, "w", encoding="utf-8") as file:
         json.dump(document, file, ensure_ascii=False, indent=1)
 
 
@@ -260,17 +260,17 @@ def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[Ma
         return [], offset
     end = chunk.rfind(b"\n") + 1
     if not end and len(chunk) > MAX_LINE:
-        return [_torn(chunk)], offset + len(chunk)
+        return [_make_torn_event(chunk)], offset + len(chunk)
     if not end:
         return [], offset
     lines = chunk[: end - 1].split(b"\n")
-    return [_event(line) for line in lines if line.strip()], offset + end
+    return [_parse_event(line) for line in lines if line.strip()], offset + end
 
 
 _decode = json.JSONDecoder().raw_decode  # one C call a line, so that other threads get their turn between
 
 
-def _event(line: bytes) -> Mapping[str, object]:
+def _parse_event(line: bytes) -> Mapping[str, object]:
     try:
         text = line.decode()
         event, end = _decode(text)
@@ -278,8 +278,8 @@ def _event(line: bytes) -> Mapping[str, object]:
             return event
     except (ValueError, RecursionError):
         pass
-    return _torn(line)
+    return _make_torn_event(line)
 
 
-def _torn(line: bytes) -> Mapping[str, object]:
+def _make_torn_event(line: bytes) -> Mapping[str, object]:
     return {"type": "torn", "text": line[:200].decode("utf-8", "replace")}

@@ -149,7 +149,7 @@ RUNS = tuple(kind.name for kind in JOB_KINDS.values() if kind.is_run)
 ASKS = tuple(kind.name for kind in JOB_KINDS.values() if kind.is_ask)
 
 
-MOVES: dict[JobStatus, frozenset[JobStatus]] = {
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "queued": frozenset({"preparing", "cancelled", "failed"}),
     "preparing": frozenset({"training", "evaluating", "finished", "failed", "cancelled", "lost"}),
     "training": frozenset({"evaluating", "preparing", "finished", "failed", "cancelled", "lost"}),
@@ -164,7 +164,7 @@ ALIVE: frozenset[JobStatus] = ACTIVE | {"queued"}
 RESUMABLE: frozenset[JobStatus] = frozenset({"failed", "cancelled", "lost"})
 
 
-def check_move(title: str, old: JobStatus, new: JobStatus) -> None:
+def check_transition(title: str, old: JobStatus, new: JobStatus) -> None:
     """Raise StateError unless a job in state `old` may go to `new`."""
-    if new not in MOVES[old]:
+    if new not in TRANSITIONS[old]:
         raise StateError(f"{title} is {old} and can't become {new}.")

@@ -40,7 +40,9 @@ class _Schema:
         """Raise ValueError."""
         heights: dict[int, int] = {}
         for value in reversed(self._order):
-            heights[id(value)] = 1 + max((heights.get(id(part), 0) for part in _inside(value)), default=0)
+            heights[id(value)] = 1 + max(
+                (heights.get(id(part), 0) for part in _list_children(value)), default=0
+            )
         reached = {id(target) for value in self._order for target in self._referred(value)}
         levels = heights.get(id(self._top), 0) + sum(heights[target] for target in reached)
         if levels > MAX_LEVELS:
@@ -62,7 +64,7 @@ class _Schema:
                 root = value if isinstance(value, dict) and "$id" in value else root
                 self._order.append(value)
                 self._roots[id(value)] = root
-                waiting += [(part, root, depth + 1) for part in _inside(value)]
+                waiting += [(part, root, depth + 1) for part in _list_children(value)]
             if isinstance(value, dict):
                 for key in NAMES:
                     if isinstance(name := value.get(key), str):
@@ -123,16 +125,16 @@ class _Schema:
             if place and not place.startswith("/"):
                 target = self._named.get(place)
             for step in unquote(place).split("/")[1:] if place.startswith("/") else ():
-                target = _part(target, step.replace("~1", "/").replace("~0", "~"))
+                target = _get_part(target, step.replace("~1", "/").replace("~0", "~"))
             if isinstance(target, dict):
                 yield target
 
 
-def _inside(value: Any) -> list[Any]:
+def _list_children(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-def _part(value: Any, step: str) -> Any:
+def _get_part(value: Any, step: str) -> Any:
     if isinstance(value, list):
         return value[int(step)] if step.isdecimal() and int(step) < len(value) else None
     return value.get(step) if isinstance(value, dict) else None

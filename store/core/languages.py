@@ -40,13 +40,13 @@ NAMES: dict[str, str] = {
 SPOKEN = "language"  # the column that holds a code
 
 
-def language_name(code: str) -> str:
+def get_language_name(code: str) -> str:
     """ "German" of "de"; an unknown code as it is."""
     return NAMES.get(code, code)
 
 
-def readable(column: str, value: Any) -> Any:
+def format_column_value(column: str, value: Any) -> Any:
     """A value of a column as people read it: the name of a language, any other value as it is."""
     if column != SPOKEN or value is None:
         return value
-    return language_name(value) or "not known"
+    return get_language_name(value) or "not known"

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from store.core.addresses import host_and_port, never_reached
+from store.core.addresses import explain_blocked_host, split_host_and_port
 from store.core.config import Config
-from store.core.languages import NAMES, language_name
+from store.core.languages import NAMES, get_language_name
 
 
 class MetricChoice(Config):
@@ -60,7 +60,7 @@ _PIECES = re.compile(
 )
 
 
-def pattern_size(pattern: str) -> int:
+def estimate_pattern_size(pattern: str) -> int:
     """About how many characters RE2 has to compile: those that are repeated count each time, so that a short
     pattern may be large, and take seconds."""
     totals, last = [0], 0  # of each open group; of what a repetition repeats
@@ -86,14 +86,14 @@ def pattern_size(pattern: str) -> int:
 # They are what people write into prompts ("at most 50 words", "in three bullets", "end with a question
 # mark"). Each says itself in words; `engine.evaluation.metrics.answer_metrics` checks them.
 
-Counted = Literal[
+CountUnit = Literal[
     "characters", "words", "sentences", "lines", "paragraphs", "bullets", "headings", "placeholders"
 ]
 Case = Literal["lower", "upper", "title"]
 CASES: dict[Case, str] = {"lower": "in small letters", "upper": "in capitals", "title": "in Title Case"}
 
 
-class _Between(Config):
+class _CountRange(Config):
     at_least: int | None = Field(None, ge=0)
     at_most: int | None = Field(None, ge=0)
 
@@ -113,10 +113,10 @@ class _Between(Config):
         return self
 
 
-class CountConstraint(_Between):
+class CountConstraint(_CountRange):
     """So many of something. Placeholders are [in brackets]."""
 
-    kind: Counted
+    kind: CountUnit
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -128,7 +128,7 @@ class CountConstraint(_Between):
         return f"{self._range()} {self.kind}"
 
 
-class ContainsConstraint(_Between):
+class ContainsConstraint(_CountRange):
     """Each of `texts` stands in the answer, once or as often as is said."""
 
     kind: Literal["contains"]
@@ -182,7 +182,7 @@ class LanguageConstraint(Config):
         return value
 
     def words(self) -> str:
-        return f"is in {language_name(self.language)}"
+        return f"is in {get_language_name(self.language)}"
 
 
 class PatternConstraint(Config):
@@ -233,16 +233,16 @@ def _listed(texts: list[str]) -> str:
 CRITERIA = "The answer is correct, complete, and does what was asked."
 
 
-def safe_address(value: str) -> str:
+def check_endpoint_address(value: str) -> str:
     """The address of a server that may be sent a key. Raises ValueError for any other."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("use an address such as https://HOST/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("leave user, password and query out; the key goes by key_env or key_file")
-    if refused := never_reached(host_and_port(value)[0]):
+    if refused := explain_blocked_host(split_host_and_port(value)[0]):
         raise ValueError(f"it is {refused}; give another address")
-    if parts.scheme == "http" and not _loopback(parts.hostname):
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("http shows the key to the network; use https, or a server on this machine")
     return value.rstrip("/")
 
@@ -275,7 +275,7 @@ class Endpoint(Config):
     @field_validator("base_url")
     @classmethod
     def _safe(cls, value: str) -> str:
-        return safe_address(value)
+        return check_endpoint_address(value)
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -322,7 +322,7 @@ class JudgePairs(Config):
         return value
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -48,7 +48,7 @@ ANSWER: tuple[Need, ...] = ("prediction", "reference")
 CLASS: tuple[Need, ...] = ("prediction", "label")
 
 
-def _of_classes(title: str, means: str, *, offered: bool = False) -> Metric:
+def _make_class_metric(title: str, means: str, *, offered: bool = False) -> Metric:
     tasks = ("classification",) if offered else ()
     return Metric(title, "classes", means, "share", "classes", CLASS, tasks=tasks)
 
@@ -87,18 +87,24 @@ METRICS: dict[str, Metric] = {
         "ROUGE-L", "rouge", "Longest sequence of words shared with the reference, as F1 (Lin 2004)", "share",
         "rows", ANSWER, tasks=("sft",), library="rouge-score",
     ),
-    "accuracy": _of_classes("Accuracy", "Rows whose label the answer names", offered=True),
-    "f1_macro": _of_classes("F1, macro", "F1 of each class, every class counted the same", offered=True),
-    "f1_micro": _of_classes("F1, micro", "F1 of all rows together; accuracy where every answer is a label"),
-    "f1_weighted": _of_classes("F1, weighted", "F1 of each class, counted by its rows", offered=True),
-    "precision_macro": _of_classes("Precision, macro", "Share right of those called a class, over classes"),
-    "precision_micro": _of_classes("Precision, micro", "Share right of the rows whose answer is a label"),
-    "precision_weighted": _of_classes(
+    "accuracy": _make_class_metric("Accuracy", "Rows whose label the answer names", offered=True),
+    "f1_macro": _make_class_metric("F1, macro", "F1 of each class, every class counted the same",
+        offered=True),
+    "f1_micro": _make_class_metric("F1, micro",
+        "F1 of all rows together; accuracy where every answer is a label"),
+    "f1_weighted": _make_class_metric("F1, weighted", "F1 of each class, counted by its rows", offered=True),
+    "precision_macro": _make_class_metric("Precision, macro",
+        "Share right of those called a class, over classes"),
+    "precision_micro": _make_class_metric("Precision, micro",
+        "Share right of the rows whose answer is a label"),
+    "precision_weighted": _make_class_metric(
         "Precision, weighted", "Share right of those called a class, counted by the rows of the class"
     ),
-    "recall_macro": _of_classes("Recall, macro", "Share found of each class, every class counted the same"),
-    "recall_micro": _of_classes("Recall, micro", "Share found of all rows"),
-    "recall_weighted": _of_classes("Recall, weighted", "Share found of each class, counted by its rows"),
+    "recall_macro": _make_class_metric("Recall, macro",
+        "Share found of each class, every class counted the same"),
+    "recall_micro": _make_class_metric("Recall, micro", "Share found of all rows"),
+    "recall_weighted": _make_class_metric("Recall, weighted",
+        "Share found of each class, counted by its rows"),
     "choice_accuracy": Metric(
         "Choices right", "choices",
         "Rows of multiple choice whose right choice has the highest sum of its tokens' log-probabilities",
@@ -161,23 +167,23 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
-def offered(task: str) -> list[str]:
+def list_offered_metrics(task: str) -> list[str]:
     """The metrics that are measured for a task where nothing else is asked for."""
     return [name for name, metric in METRICS.items() if task in metric.tasks]
 
 
-def defaults(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
+def list_default_metrics(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
     """What an evaluation measures where nothing else is asked for. head: the model classifies; labelled: the
     rows have labels; choosing: they are multiple choice, which a model that writes is asked by scoring each
     choice."""
     if head:
-        return offered("classification")
+        return list_offered_metrics("classification")
     if choosing:
         return ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
-    return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]
+    return [*list_offered_metrics("sft"), *(("accuracy", "f1_macro") if labelled else ())]
 
 
-def compared_by(*, task: str, format: str) -> str:
+def choose_comparison_metric(*, task: str, format: str) -> str:
     """The metric by which two models are held against each other where nobody chose one; format: of the rows
     that they were trained on. Of answers in free words it is how likely the right ones are: hardly any comes
     word for word, so that by exact match two models would both have nothing right, and neither be worse. A

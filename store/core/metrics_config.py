@@ -31,7 +31,7 @@ TAKEN = {
     "chosen_logp",
     "rejected_logp",
 }
-MOST_LABELS = 10_000
+MAX_LABELS = 10_000
 HUB = "hub"  # a metric of the past
 KNOWN = f"there are {', '.join(METRICS)}"
 
@@ -72,7 +72,7 @@ class ClassChoice(MetricChoice):
         "recall_micro",
         "recall_weighted",
     ]
-    labels: list[str] | None = Field(None, min_length=1, max_length=MOST_LABELS)
+    labels: list[str] | None = Field(None, min_length=1, max_length=MAX_LABELS)
     ignore_case: bool = Field(True, description="An answer names its label in any case")
 
 
@@ -119,7 +119,7 @@ class ConstraintsChoice(MetricChoice):
     constraints: list[Constraint] = Field(min_length=1, max_length=50)
 
 
-class OwnChoice(MetricChoice):
+class CustomMetricChoice(MetricChoice):
     """The file `metrics/FILE.py` of the home folder; it runs in processes of its own, which end with it."""
 
     metric: Literal["own"]
@@ -138,14 +138,14 @@ class OwnChoice(MetricChoice):
         return f"eval/{self.name or self.file.lower()}"
 
 
-def of_past(choice: Any) -> Any:
+def load_stored_choice(choice: Any) -> Any:
     """A choice that was kept, as it is looked at. Before 0.3 modules of a hub were metrics; they were code of
     others, and are shown as the file that such a metric has to be now."""
     if not isinstance(choice, Mapping) or choice.get("metric") != HUB:
         return choice
     own = re.sub(r"[^a-z0-9]+", "_", str(choice.get("hub_id", "")).split("/")[-1].lower()).strip("_") or HUB
     file = own if not own[0].isdigit() else f"_{own}"
-    kept = {name: value for name, value in choice.items() if name in OwnChoice.model_fields}
+    kept = {name: value for name, value in choice.items() if name in CustomMetricChoice.model_fields}
     return kept | {"metric": "own", "file": file, "name": choice.get("name") or own}
 
 
@@ -159,12 +159,12 @@ WITH_OPTIONS = (
     | SchemaChoice
     | RegexChoice
     | ConstraintsChoice
-    | OwnChoice
+    | CustomMetricChoice
     | JudgeChoice
 )
 
 
-def _by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
+def _map_by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
     """metric -> the one of these kinds of choice that is for it."""
     return {
         name: kind for kind in get_args(kinds) for name in get_args(kind.model_fields["metric"].annotation)
@@ -174,7 +174,7 @@ def _by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
 if TYPE_CHECKING:
     PlainName = str  # of those in the table
 else:
-    PlainName = Literal[tuple(name for name in METRICS if name not in _by_metric(WITH_OPTIONS))]
+    PlainName = Literal[tuple(name for name in METRICS if name not in _map_by_metric(WITH_OPTIONS))]
 
 
 class PlainChoice(MetricChoice):
@@ -184,10 +184,10 @@ class PlainChoice(MetricChoice):
 
 
 AnyChoice = Annotated[PlainChoice | WITH_OPTIONS, Field(discriminator="metric")]
-CHOICES = _by_metric(get_args(AnyChoice)[0])
+CHOICES = _map_by_metric(get_args(AnyChoice)[0])
 
 
-def options(metric: str) -> list[str]:
+def list_metric_options(metric: str) -> list[str]:
     """The options that a metric of the table has, for forms and documents; limits are the last."""
     return [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
 

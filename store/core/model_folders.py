@@ -29,7 +29,7 @@ def list_models(folder: Path) -> list[Model]:
 
 
 def _describe(path: Path) -> Model:
-    config = _document(path / "config.json")
+    config = _read_document(path / "config.json")
     weights = sorted(path.glob("*.safetensors"))
     counts = [count_parameters(file) for file in weights]
     counted = [count for count in counts if count is not None]
@@ -40,17 +40,17 @@ def _describe(path: Path) -> Model:
         "parameters": sum(counted) if counted else None,
         "architecture": architectures[0] or config.get("model_type"),
         "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
-        "generation": _generation(path),
+        "generation": _read_generation(path),
         "ready": bool(config)
         and len(counted) == len(counts) > 0
-        and _expected(path) <= {file.name for file in weights}
+        and _list_expected_files(path) <= {file.name for file in weights}
         and any((path / name).exists() for name in TOKENIZER_FILES),
     }
 
 
-def _generation(path: Path) -> GenerationNamed:
+def _read_generation(path: Path) -> GenerationNamed:
     """What the folder says of how answers are drawn."""
-    named = _document(path / "generation_config.json")
+    named = _read_document(path / "generation_config.json")
     types: dict[str, tuple[type, ...]] = {
         "do_sample": (bool,),
         **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (int, float)),
@@ -92,31 +92,31 @@ class ModelHead(NamedTuple):
     several: bool
 
 
-def head_of(folder: Path, *, whole: bool) -> ModelHead:
+def read_head(folder: Path, *, whole: bool) -> ModelHead:
     """The classification head of what was trained or registered here. whole: by config.json, as transformers
     reads a folder; else the labels stand in the note that goes with an adapter, or that a run left."""
-    config = _document(folder / "config.json")
+    config = _read_document(folder / "config.json")
     if whole:
         headed = any(str(name).endswith(HEADED) for name in config.get("architectures") or ())
         names = config.get("id2label") or UNNAMED
         labels = [str(names[place]) for place in sorted(names, key=int)] if headed else []
     else:
-        labels = list(_document(folder / "tunebench.json").get("labels") or [])
-    return ModelHead(labels, each_by_itself(config.get("problem_type"), labels))
+        labels = list(_read_document(folder / "tunebench.json").get("labels") or [])
+    return ModelHead(labels, is_multi_label(config.get("problem_type"), labels))
 
 
-def each_by_itself(problem_type: str | None, labels: Sequence[str]) -> bool:
+def is_multi_label(problem_type: str | None, labels: Sequence[str]) -> bool:
     """Whether each label is likely by itself."""
     return problem_type == SEVERAL or len(labels) == 1
 
 
-def _expected(path: Path) -> set[str]:
+def _list_expected_files(path: Path) -> set[str]:
     """The weight files that an index names; none where there is no index."""
-    weight_map = _document(path / "model.safetensors.index.json").get("weight_map")
+    weight_map = _read_document(path / "model.safetensors.index.json").get("weight_map")
     return set(weight_map.values()) if isinstance(weight_map, dict) else set()
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = read_json(path)
     except (OSError, ValueError):
@@ -137,27 +137,27 @@ CODE_INSTEAD = (
 )
 
 
-class NoCode(TypedDict):
+class NoRemoteCodeArguments(TypedDict):
     """An argument of from_pretrained() and its like."""
 
     trust_remote_code: bool
 
 
-NO_CODE: NoCode = {"trust_remote_code": False}
+NO_CODE: NoRemoteCodeArguments = {"trust_remote_code": False}
 
 
-def without_field(document: Mapping[str, Any]) -> dict[str, Any]:
+def drop_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without the old field, whatever it said."""
     return {field: value for field, value in document.items() if field != CODE_FIELD}
 
 
-def as_now(document: Mapping[str, Any]) -> dict[str, Any]:
+def drop_false_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without the old field where it is false, which says what holds now."""
     said_no = str(document.get(CODE_FIELD) or "").strip().lower() in _NO
-    return without_field(document) if said_no else dict(document)
+    return drop_code_field(document) if said_no else dict(document)
 
 
-def check_no_code(document: Mapping[str, Any]) -> None:
+def check_no_remote_code(document: Mapping[str, Any]) -> None:
     """Raise ConfigError where a document asks for code to be run; false says what holds now."""
     value = document.get(CODE_FIELD)
     if value is not None and str(value).strip().lower() not in _NO:
@@ -197,6 +197,6 @@ TEMPLATES: dict[str, str] = {
 }
 
 
-def template_text(chosen: str) -> str:
+def get_template_text(chosen: str) -> str:
     """The Jinja of a template given by name, or as it is."""
     return TEMPLATES.get(chosen.strip(), chosen)

@@ -40,12 +40,12 @@ class BaseReference(TypedDict):
 
 StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
 STOPPED_EARLY: frozenset[StopReason] = frozenset({"early_stopping", "forgetting"})
-CourseEnd = (
+TrainingEnd = (
     StopReason | Literal["unfinished"]
 )  # unfinished: a checkpoint of a run that was ended from outside
 
 
-class TrainedCourse(TypedDict):
+class TrainingSummary(TypedDict):
     """What training did, up to the weights that the model has; what was asked for stands beside it."""
 
     step: int  # whose weights they are
@@ -55,7 +55,7 @@ class TrainedCourse(TypedDict):
     steps_per_epoch: int
     asked_epochs: float | None
     asked_steps: int | None  # the limit of steps; null where none was set
-    reason: CourseEnd
+    reason: TrainingEnd
     attempts: int  # 1: in one go; more: it was resumed
 
 
@@ -70,7 +70,7 @@ class ModelOrigin(TypedDict, total=False):
     mixed_from: str  # of a mix: the run of whose model
     calls: bool  # rows of that data set call functions; older runs lack it
     alpha: float  # of a mix: the share of the way from the base
-    course: TrainedCourse  # of a run that trained; runs from before lack it
+    course: TrainingSummary  # of a run that trained; runs from before lack it
 
 
 class ModelNote(ModelOrigin):
@@ -141,7 +141,7 @@ class ModelVersion(TypedDict):
     created_at: datetime
 
 
-class VersionLine(TypedDict):
+class VersionSummary(TypedDict):
     """A version in a list, without its files."""
 
     model_id: str
@@ -161,7 +161,7 @@ class VersionLine(TypedDict):
     run_present: bool  # the run that it came from is still there
 
 
-class ModelLine(TypedDict):
+class ModelSummary(TypedDict):
     """A registered model in a list."""
 
     model_id: str
@@ -175,7 +175,7 @@ class ModelLine(TypedDict):
     production: int | None  # the version that holds the alias production
 
 
-class AliasNow(TypedDict):
+class AliasState(TypedDict):
     """Where an alias stands."""
 
     alias: str

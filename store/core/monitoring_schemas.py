@@ -26,7 +26,7 @@ WatchedName = Literal[
 OTHER = "other"  # of a category all names that have no test of their own
 
 
-class BetState(TypedDict):
+class MartingaleState(TypedDict):
     """One conformal test martingale: what was seen, by bin, and the capital of each bet."""
 
     bins: list[int]  # those with a value, rising
@@ -63,7 +63,7 @@ class TestState(TypedDict):
 
     name: WatchedName
     categories: list[str]  # of a category those that have a test of their own; the last stands for all others
-    bets: list[BetState]
+    bets: list[MartingaleState]
     wanted: int  # values that make its reference
     reference: int  # of them that are there
     tested: int  # values after them
@@ -93,7 +93,7 @@ class TimeModel(TypedDict):
     limit: float  # an answer that took so many times as long is slow
 
 
-class OpenMinute(TypedDict):
+class CurrentMinute(TypedDict):
     """The minute that goes on; it counts once it is over."""
 
     minute: int  # since 1970
@@ -104,7 +104,7 @@ class OpenMinute(TypedDict):
     bins: dict[str, int]  # of times beside the expected ones -> answers
 
 
-class SinceChange(TypedDict):
+class CusumState(TypedDict):
     """What came since the time from which on a change is most likely (Page's cumulative sum)."""
 
     score: float
@@ -134,8 +134,8 @@ class PaceTest(TypedDict):
     minutes: int  # that were bet on
     tested: int  # requests in them
     unlike: int  # answers of lengths that the reference hasn't, which are not compared
-    open: OpenMinute | None
-    since: SinceChange
+    open: CurrentMinute | None
+    since: CusumState
     alarm_place: int | None
     alarm_at: float | None  # Unix time, s
 
@@ -163,7 +163,7 @@ class ServedBases(TypedDict):
     bases: dict[str, ServedBase]  # by version
 
 
-class BaseLook(TypedDict):
+class BaseMeasurement(TypedDict):
     """How many answers of a look were measured under a base, and what that took."""
 
     measured: int
@@ -211,7 +211,7 @@ class Monitor(TypedDict):
     states: list[TestState]
     changed_by_name: str
     changed_at: datetime
-    base_look: BaseLook | None  # the last one; null: perplexity was never watched
+    base_look: BaseMeasurement | None  # the last one; null: perplexity was never watched
     pace: PaceWatch | None  # null: no request was seen yet
 
 
@@ -235,7 +235,7 @@ class MonitorAlert(TypedDict):
     note: str | None
 
 
-class WatchOrder(TypedDict):
+class WatchSpec(TypedDict):
     """What a measuring of requests begins with; the requests lie in `requests.parquet` of the job's
     folder."""
 
@@ -251,10 +251,10 @@ class WatchResult(TypedDict):
     states: list[TestState]
     reference: ReferenceFacts | None  # of a measuring of the reference alone
     requests: int
-    base_look: BaseLook | None  # where perplexity is watched
+    base_look: BaseMeasurement | None  # where perplexity is watched
 
 
-class WebhookSet(TypedDict):
+class WebhookSettings(TypedDict):
     """Where alerts go; the secret is never read back."""
 
     webhook_id: str
@@ -279,14 +279,14 @@ class WebhookDelivery(TypedDict):
     ended_at: datetime | None
 
 
-class WindowOfRequests(TypedDict):
+class RequestWindow(TypedDict):
     """Requests of a window."""
 
     requests: int  # that were answered live or by a candidate
     left_out: int  # of them, whose text is not kept
 
 
-class RequestJudging(WindowOfRequests):
+class RequestJudging(RequestWindow):
     """What the job `judge_requests` leaves, beside `judgements.parquet`."""
 
     sample: int  # different answers of the random sample
@@ -309,7 +309,7 @@ class JudgedAnswer(TypedDict):
     people: float | None  # the share of its raters that passed it
 
 
-class RoundOfRequests(TypedDict):
+class RequestRoundSummary(TypedDict):
     """A round, pass or fail, that may correct a judge."""
 
     round_id: str
@@ -319,7 +319,7 @@ class RoundOfRequests(TypedDict):
     drawn_at: datetime
 
 
-class CorrectingRound(TypedDict):
+class CorrectionRound(TypedDict):
     """The round whose random items correct a judge, on the requests that it and the judge's window share."""
 
     round_id: str
@@ -333,7 +333,7 @@ class CorrectingRound(TypedDict):
 OutcomeKind = Literal["labels", "thumbs", "errors"]  # what makes an answer good: right, liked, given at all
 
 
-class ArmSeen(TypedDict):
+class ArmSummary(TypedDict):
     """One of the two versions. share: of good answers, the mean of its callers; null: of pairs, or none."""
 
     callers: int
@@ -341,7 +341,7 @@ class ArmSeen(TypedDict):
     share: float | None
 
 
-class SureDifference(TypedDict):
+class SignificantDifference(TypedDict):
     """The first look at which it could be told from luck, of those that said the same for sure since. The
     last look may be sure no more."""
 
@@ -350,7 +350,7 @@ class SureDifference(TypedDict):
     at: float  # Unix time, s
 
 
-class ArmsLook(TypedDict):
+class ArmComparison(TypedDict):
     """One look at one kind of outcome."""
 
     look: int  # how many looks at these versions have spent alpha, also at other shares
@@ -358,13 +358,13 @@ class ArmsLook(TypedDict):
     answers: int
     next_look: int  # answers at which is looked again
     at: float  # Unix time, s
-    live: ArmSeen
-    other: ArmSeen
+    live: ArmSummary
+    other: ArmSummary
     left_out: int  # answers that the other one gave in its place, or to a caller of both
     difference: Estimate  # of the shares, the other less live; holds at every look
     p: float
     alpha: float  # that this look spent
-    sure: SureDifference | None
+    sure: SignificantDifference | None
 
 
 class SideBySide(TypedDict):
@@ -379,4 +379,4 @@ class SideBySide(TypedDict):
     noticed_at: datetime
     since: datetime | None
     ended_at: datetime | None
-    looks: dict[OutcomeKind, ArmsLook]
+    looks: dict[OutcomeKind, ArmComparison]

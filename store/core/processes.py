@@ -30,7 +30,7 @@ _STARTTIME = 19  # of /proc/PID/stat, counted from the field after the name: fie
 _LOOKS, _PAUSE = 5, 0.01  # while somebody looks whether a lock is held, it can't be taken for a moment
 
 
-def process_start(pid: int) -> float:
+def get_process_start(pid: int) -> float:
     """When a process began, such that with its pid it names one process for good.
 
     Seconds from the start of the machine to that of the process, in steps of 10 ms; elsewhere than on
@@ -52,7 +52,7 @@ def process_start(pid: int) -> float:
     return int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
 
 
-def hold(lock: Path) -> IO[bytes] | None:
+def acquire_lock(lock: Path) -> IO[bytes] | None:
     """Hold a lock file for as long as the returned file is open; None where another process holds it."""
     file = open(lock, "ab")  # noqa: SIM115 (held until it is closed or the process ends)
     for _ in range(_LOOKS):
@@ -65,7 +65,7 @@ def hold(lock: Path) -> IO[bytes] | None:
     return None
 
 
-def share(lock: Path) -> IO[bytes]:
+def acquire_shared_lock(lock: Path) -> IO[bytes]:
     """Hold a lock file beside others that share it, for as long as the returned file is open."""
     file = open(lock, "a+b")  # noqa: SIM115 (see `hold`)
     fcntl.flock(file, fcntl.LOCK_SH)
@@ -84,11 +84,11 @@ def is_held(lock: Path) -> bool:
     return False
 
 
-def living_process(pid: int, started: float, lock: Path | None) -> psutil.Process | None:
+def find_live_process(pid: int, started: float, lock: Path | None) -> psutil.Process | None:
     """The process, or None where it has ended or nobody holds the lock (None: it needs none); an ended child
     that nobody waited for has."""
     try:
-        if process_start(pid) != started:
+        if get_process_start(pid) != started:
             return None
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -109,7 +109,7 @@ class ProcessRecord:
 
     def process(self) -> psutil.Process | None:
         """The process, or None where it has ended or is that of another folder."""
-        return living_process(self.pid, self.started, self.lock)
+        return find_live_process(self.pid, self.started, self.lock)
 
     def is_stopped(self) -> bool:
         """Whether the process is there but was halted by a signal (SIGSTOP, Ctrl-Z)."""
@@ -122,7 +122,7 @@ class ProcessRecord:
 
 def write_record(path: Path, address: str, pid: int, **more: str) -> None:
     """Put a process on record, with what else is to be known of it. Raises psutil.NoSuchProcess."""
-    write_json(path, {"address": address, "pid": pid, "started": process_start(pid), **more})
+    write_json(path, {"address": address, "pid": pid, "started": get_process_start(pid), **more})
 
 
 def read_record(path: Path) -> ProcessRecord | None:
@@ -150,7 +150,7 @@ def raise_descriptor_limit() -> int:
     What it begins with, 1,024 as a rule, suits programs that wait by `select(2)`; a server has one or more
     for each that is connected, and one that has no more left answers nobody.
     """
-    soft, hard = (_bounded(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    soft, hard = (_cap_limit(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
     if soft < hard:
         with contextlib.suppress(ValueError, OSError):  # a system may allow fewer than it says
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -158,7 +158,7 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def _bounded(limit: int) -> int:
+def _cap_limit(limit: int) -> int:
     return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)
 
 

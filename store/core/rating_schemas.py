@@ -19,7 +19,7 @@ class RatingCriterion(TypedDict):
     anchors: list[str]  # what each point means, worst to best; points are 1 to their number
 
 
-class RoundForRater(TypedDict):
+class RaterRound(TypedDict):
     """A rating round as a rater may see it."""
 
     round_id: str
@@ -85,14 +85,14 @@ class CorrectedText(TypedDict):
     text: str
 
 
-class GivenLabel(TypedDict):
+class LabelAnswer(TypedDict):
     """The answer of label: one of the round's labels, or null where none of them fits."""
 
     label: str | None
     note: str  # what would fit; with a label empty
 
 
-class GivenLabels(TypedDict):
+class LabelsAnswer(TypedDict):
     """The answer of label where a text may have several: in the round's order, empty where none fits."""
 
     labels: list[str]
@@ -132,8 +132,8 @@ RatingAnswer = (
     | RubricScores
     | PassOrFail
     | CorrectedText
-    | GivenLabel
-    | GivenLabels
+    | LabelAnswer
+    | LabelsAnswer
     | MarkedSpans
     | WrittenAnswer
     | SkippedTask
@@ -160,7 +160,7 @@ class StoredRating(TypedDict):
 class RatingTasks(TypedDict):
     """What a page begins with (command `next_rating_tasks`)."""
 
-    round: RoundForRater
+    round: RaterRound
     tasks: list[RatingTask]  # none that the page holds already
     progress: RatingProgress
     last: list[StoredRating]  # the person's own, newest first, at most 20
@@ -216,12 +216,12 @@ class Round(TypedDict):
     closed_by_name: str | None
 
 
-def is_from_elsewhere(round: Round) -> bool:
+def is_imported_round(round: Round) -> bool:
     """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
     return "protocol" not in round["config"]
 
 
-class RoundLine(Round):
+class RoundSummary(Round):
     """A round in a list, with how far it is."""
 
     rated: int  # tasks that are rated or skipped
@@ -285,7 +285,7 @@ class RoundRequest(TypedDict):
     reasons: list[str]  # why it was chosen, in words
 
 
-class RatedElsewhere(TypedDict):
+class ImportedRatingInfo(TypedDict):
     """What a file of ratings from elsewhere says of how was rated."""
 
     protocol: RatingProtocol
@@ -294,16 +294,16 @@ class RatedElsewhere(TypedDict):
     labels: list[str]  # of labels, the most frequent first; else empty
 
 
-class GatheredRound(TypedDict):
+class RoundResult(TypedDict):
     """The result of the job that gathers the answers; the items are in items.parquet."""
 
     systems: list[RoundSystem]
     dataset_id: str | None
     details: RoundDetails
-    elsewhere: NotRequired[RatedElsewhere]  # of a round from elsewhere
+    elsewhere: NotRequired[ImportedRatingInfo]  # of a round from elsewhere
 
 
-class AnsweredPrompts(TypedDict):
+class PromptAnswersResult(TypedDict):
     """The result of the job in which a model answers the prompts of a file; the answers are in
     predictions.parquet."""
 
@@ -313,7 +313,7 @@ class AnsweredPrompts(TypedDict):
     device_name: str
 
 
-class FileOfPrompts(TypedDict):
+class PromptFile(TypedDict):
     """What a file of prompts has, before a round is started with it."""
 
     prompts: int
@@ -322,7 +322,7 @@ class FileOfPrompts(TypedDict):
     first: list[str]  # the first prompts, cut
 
 
-class DealtTask(TypedDict):
+class AssignedTask(TypedDict):
     """A task that was dealt to a rater, and their latest rating of it."""
 
     task_id: str
@@ -352,7 +352,7 @@ class RaterCounts(TypedDict):
     last_at: datetime | None
 
 
-class RoundToRate(TypedDict):
+class RatableRound(TypedDict):
     """A round as a rater sees it in a list: nothing of who wrote what."""
 
     round_id: str
@@ -366,10 +366,10 @@ class RoundToRate(TypedDict):
     total: int | None
 
 
-class RoundsToRate(TypedDict):
+class RatableRounds(TypedDict):
     """What a rater can rate, and has rated."""
 
-    rounds: list[RoundToRate]
+    rounds: list[RatableRound]
 
 
 class RequestRoundQueued(TypedDict):
@@ -389,18 +389,18 @@ class RoundRowsQueued(TypedDict):
     dataset: str  # its name
     rows: int
     left_out: dict[str, int]  # why others are no rows, and how many
-    counted: RatingsCounted
+    counted: RatingCounts
 
 
-class RatingsCounted(TypedDict):
+class RatingCounts(TypedDict):
     """What training rows of a round rest on, and what they leave out."""
 
     ratings: int  # votes, without repeats, checks and what was skipped
     raters: int
-    left_out: list[RatingsLeftOut]
+    left_out: list[ExcludedRatings]
 
 
-class RatingsLeftOut(TypedDict):
+class ExcludedRatings(TypedDict):
     """The ratings of one rater that don't count."""
 
     person_id: str
@@ -409,7 +409,7 @@ class RatingsLeftOut(TypedDict):
     reason: str  # "left out by hand", or what the rater is flagged as
 
 
-class LetInRater(TypedDict):
+class QualificationOverride(TypedDict):
     """A rater who goes on although they failed the qualification, and who said so."""
 
     person_id: str
@@ -417,7 +417,7 @@ class LetInRater(TypedDict):
     let_in_at: datetime
 
 
-class LeftOutRater(TypedDict):
+class ExcludedRater(TypedDict):
     """A rater whose ratings don't count, and who said so."""
 
     person_id: str

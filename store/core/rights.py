@@ -58,12 +58,12 @@ def check_right(person: Person, right: Right | None) -> None:
 # the real answers.
 
 Surface = Literal["route", "command", "ask", "query", "tool"]
-Needs = (
+RequiredRight = (
     Right | Literal["name", "nobody", "door"]
 )  # the right of the name in it; none at all; that of the screens
 
 
-def _by_name(listed: Mapping[Right, str]) -> dict[str, Right]:
+def _map_rights(listed: Mapping[Right, str]) -> dict[str, Right]:
     """Name -> right, of names in lines by right. Raises StateError for a name that is there twice."""
     table: dict[str, Right] = {}
     for right, names in listed.items():
@@ -74,9 +74,9 @@ def _by_name(listed: Mapping[Right, str]) -> dict[str, Right]:
     return table
 
 
-def _in_rooms(listed: Mapping[Right, Mapping[str, str]]) -> dict[str, Right]:
+def _map_module_rights(listed: Mapping[Right, Mapping[str, str]]) -> dict[str, Right]:
     """The same, of names that begin with those of their room and module in `store`."""
-    return _by_name(
+    return _map_rights(
         {
             right: " ".join(f"{module}.{name}" for module, names in rooms.items() for name in names.split())
             for right, rooms in listed.items()
@@ -85,7 +85,7 @@ def _in_rooms(listed: Mapping[Right, Mapping[str, str]]) -> dict[str, Right]:
 
 
 SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a statement or in a filter
-ROUTES: Mapping[str, Needs] = {
+ROUTES: Mapping[str, RequiredRight] = {
     "GET /health": "nobody",
     "POST /door/{name}": "door",
     "GET /me": "own",
@@ -107,7 +107,7 @@ ROUTES: Mapping[str, Needs] = {
     "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
 }
 
-ASKS = _by_name(
+ASKS = _map_rights(
     {
         "look": "split overlap neighbours rendering",
         # files that were uploaded, and work of seconds on the way to a launch or a cleaning
@@ -115,7 +115,7 @@ ASKS = _by_name(
     }
 )
 
-COMMANDS = _by_name(
+COMMANDS = _map_rights(
     {
         "own": "set_own_name set_own_password end_session make_token revoke_token",
         "rate": "rounds_to_rate next_rating_tasks release_rating_tasks rate",
@@ -142,7 +142,7 @@ COMMANDS = _by_name(
     }
 )
 
-QUERIES = _in_rooms(
+QUERIES = _map_module_rights(
     {
         "look": {
             "bias.bias_checks": "newest listed get unfinished list_classifiers",
@@ -213,7 +213,7 @@ QUERIES = _in_rooms(
     }
 )
 
-TOOLS = _by_name(
+TOOLS = _map_rights(
     {
         "look": """
             list_runs get_run list_jobs get_job list_datasets get_dataset get_profile read_rows
@@ -232,7 +232,7 @@ TOOLS = _by_name(
     }
 )
 
-TABLES: Mapping[Surface, Mapping[str, Needs]] = {
+TABLES: Mapping[Surface, Mapping[str, RequiredRight]] = {
     "route": ROUTES,
     "command": COMMANDS,
     "ask": ASKS,

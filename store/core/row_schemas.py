@@ -53,7 +53,7 @@ class SourceDocument(TypedDict, total=False):
     improvement: str  # that gathered the rows
 
 
-class FieldProblem(TypedDict):
+class FieldIssue(TypedDict):
     """A sentence about one field of a form or a config. An error refuses what is asked for; a warning and an
     info do not."""
 
@@ -63,8 +63,8 @@ class FieldProblem(TypedDict):
     fix: str  # what to do; empty where there is nothing
 
 
-SplitBy = Literal["random", "group", "time", "stratified", "given"]  # how rows are dealt
-KeptTogether = Literal["text", "near", "prompt", "group"]  # what rows have in common that are not parted
+SplitMethod = Literal["random", "group", "time", "stratified", "given"]  # how rows are dealt
+SplitGrouping = Literal["text", "near", "prompt", "group"]  # what rows have in common that are not parted
 
 
 class PartRows(TypedDict):
@@ -80,10 +80,10 @@ class SplitCounts(TypedDict):
 
     rows: PartRows
     kept_together: int  # rows beyond the first of those that must not be parted
-    kept: list[KeptTogether]
+    kept: list[SplitGrouping]
     leaking: list[int]  # training rows that repeat a held-out one, 10,000 at most
     leaking_rows: int  # of them in all
-    problems: list[FieldProblem]  # an error is why a launch with this split would be refused
+    problems: list[FieldIssue]  # an error is why a launch with this split would be refused
 
 
 Fate = Literal["kept", "changed", "dropped", "added"]  # what became of a row
@@ -116,7 +116,7 @@ class Fates(FateCounts):
     steps: list[StepCounts]
 
 
-class SizeSpread(TypedDict):
+class SizeDistribution(TypedDict):
     """How a number is spread over the rows."""
 
     min: int
@@ -125,7 +125,7 @@ class SizeSpread(TypedDict):
     max: int
 
 
-class RepeatedRows(TypedDict):
+class DuplicateRows(TypedDict):
     """Rows that an earlier row equals."""
 
     exact: int
@@ -135,18 +135,18 @@ class RepeatedRows(TypedDict):
 class RowSizes(TypedDict):
     """How large the rows are, and how many repeat another."""
 
-    characters: SizeSpread  # of the text
-    turns: SizeSpread  # of the conversation; 0 for plain text
-    duplicates: RepeatedRows
+    characters: SizeDistribution  # of the text
+    turns: SizeDistribution  # of the conversation; 0 for plain text
+    duplicates: DuplicateRows
 
 
 class ImportStats(TypedDict):
     """What was counted while the rows were written. Data sets of older imports lack what was counted later,
     and those that a recipe made have nothing of how a file was read."""
 
-    characters: SizeSpread  # of the text
-    turns: SizeSpread  # of the conversation; 0 for plain text
-    duplicates: NotRequired[RepeatedRows]
+    characters: SizeDistribution  # of the text
+    turns: SizeDistribution  # of the conversation; 0 for plain text
+    duplicates: NotRequired[DuplicateRows]
     labels: dict[str, int]  # label -> rows, the 20 most frequent
     label_count: int
     skipped_reasons: dict[str, int]  # why rows were not taken -> rows, the 100 most frequent
@@ -178,7 +178,7 @@ class RowsResult(TypedDict):
 class ImportResult(RowsResult):
     """Result of the job `import`."""
 
-    split_by: NotRequired[SplitBy]  # given where the file says the parts
+    split_by: NotRequired[SplitMethod]  # given where the file says the parts
 
 
 class CleanResult(RowsResult):
@@ -292,7 +292,7 @@ class Overlap(TypedDict):
     examples: list[tuple[int, int, float]]  # (row, the other's row, similarity from 0 to 1), 50 at most
 
 
-class Leaks(TypedDict):
+class LeakedRows(TypedDict):
     """Held-out rows that training repeats. Each row is counted once."""
 
     exact: int  # rows, by their folded text

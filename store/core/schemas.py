@@ -126,7 +126,7 @@ class Invitation(TypedDict):
     expires_at: float
 
 
-class InvitationMade(TypedDict):
+class CreatedInvitation(TypedDict):
     """A new invitation: the only time that its secret can be read."""
 
     invitation_id: str
@@ -143,7 +143,7 @@ class InvitationOffer(TypedDict):
     expires_at: float
 
 
-class SessionSeen(TypedDict):
+class ActiveSession(TypedDict):
     """A browser in which somebody is signed in."""
 
     session_id: str
@@ -160,7 +160,7 @@ class Team(TypedDict):
 
     members: list[TeamMember]
     invitations: list[Invitation]
-    sessions: list[SessionSeen]
+    sessions: list[ActiveSession]
 
 
 class ApiToken(TypedDict):
@@ -172,7 +172,7 @@ class ApiToken(TypedDict):
     used_at: float | None
 
 
-class ApiTokenMade(TypedDict):
+class CreatedApiToken(TypedDict):
     """A new token: the only time that it can be read."""
 
     token_id: str
@@ -186,11 +186,11 @@ class OwnAccount(TypedDict):
     team: bool  # sign-in is on
     email: str | None  # null: the owner of the home folder, who has no account
     has_password: bool
-    sessions: list[SessionSeen]
+    sessions: list[ActiveSession]
     tokens: list[ApiToken]
 
 
-class SignedIn(TypedDict):
+class CreatedSession(TypedDict):
     """A new session: its secret goes into the browser's cookie."""
 
     session: str
@@ -199,26 +199,26 @@ class SignedIn(TypedDict):
     ended_tokens: int  # API tokens that a new password by link has ended
 
 
-class AccessEnded(TypedDict):
+class RevokedAccess(TypedDict):
     """What of a person's ended by a change of their account."""
 
     ended_sessions: int
     ended_tokens: int
 
 
-class DoorState(TypedDict):
+class LoginState(TypedDict):
     """What the door of the screens asks for."""
 
     team: bool  # sign-in is on
 
 
-class PersonMade(TypedDict):
+class CreatedPerson(TypedDict):
     """A person's id, as a change answers it."""
 
     person_id: str
 
 
-CommentedKind = Literal["run", "row", "evaluation", "comparison"]
+CommentSubjectKind = Literal["run", "row", "evaluation", "comparison"]
 SubjectKind = Literal[
     "run",
     "dataset",
@@ -270,7 +270,7 @@ class Comment(TypedDict):
     """A comment that was not deleted."""
 
     comment_id: str
-    subject_kind: CommentedKind
+    subject_kind: CommentSubjectKind
     subject_id: str
     person_id: str
     person_name: str  # as it was
@@ -280,7 +280,7 @@ class Comment(TypedDict):
     edited_at: datetime | None
 
 
-class CommentAdded(TypedDict):
+class CreatedComment(TypedDict):
     """The answer of `comment`."""
 
     comment_id: str
@@ -326,7 +326,7 @@ class HourPrice(TypedDict):
     currency: str
 
 
-class Uploaded(TypedDict):
+class UploadResult(TypedDict):
     """The answer of `PUT /uploads/NAME`."""
 
     upload: str  # the name to import it by

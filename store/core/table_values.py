@@ -21,19 +21,19 @@ T = TypeVar("T", pa.Table, pa.RecordBatch)
 NO_VALUE = (ArithmeticError, ValueError, LookupError, pa.ArrowException)
 
 
-def spelled_out(rows: T) -> T:
+def convert_times_to_text(rows: T) -> T:
     """`rows` with those columns as text that hold a time which Python has no value for."""
     for place, field in enumerate(rows.schema):
-        if _holds_times(field.type) and not _has_values(rows.column(place)):
-            text = _text(rows.column(place))
+        if _has_times(field.type) and not _has_values(rows.column(place)):
+            text = _format_times(rows.column(place))
             rows = rows.set_column(place, field.name, text)
     return rows
 
 
-def _holds_times(kind: pa.DataType) -> bool:
+def _has_times(kind: pa.DataType) -> bool:
     if pa.types.is_interval(kind):  # has a value of its own, and no order
         return False
-    return pa.types.is_temporal(kind) or any(_holds_times(kind.field(i).type) for i in range(kind.num_fields))
+    return pa.types.is_temporal(kind) or any(_has_times(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _has_values(column: Any) -> bool:
@@ -47,20 +47,22 @@ def _has_values(column: Any) -> bool:
     return True
 
 
-def _text(column: Any) -> Any:
+def _format_times(column: Any) -> Any:
     """The column with its times as text, first in UTC: Arrow spells far ones with a zone wrongly."""
-    return column.cast(_changed(column.type, None)).cast(_changed(column.type, pa.string()))
+    return column.cast(_replace_time_types(column.type, None)).cast(
+        _replace_time_types(column.type, pa.string())
+    )
 
 
-def _changed(kind: pa.DataType, text: pa.DataType | None) -> pa.DataType:
+def _replace_time_types(kind: pa.DataType, text: pa.DataType | None) -> pa.DataType:
     """The type with all its times as `text`, or without their zones where that is None."""
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_changed(field.type, text)) for field in kind])
+        return pa.struct([field.with_type(_replace_time_types(field.type, text)) for field in kind])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         make = pa.list_ if pa.types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(_changed(kind.value_type, text)))
+        return make(kind.value_field.with_type(_replace_time_types(kind.value_type, text)))
     if pa.types.is_map(kind):
-        return pa.map_(_changed(kind.key_type, text), _changed(kind.item_type, text))
+        return pa.map_(_replace_time_types(kind.key_type, text), _replace_time_types(kind.item_type, text))
     if pa.types.is_temporal(kind):
         if text is not None:
             return text
@@ -80,37 +82,37 @@ _is_number = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?%?", re.IGNORECASE).fullma
 _is_guarded = re.compile(f"'+{_SIGNS}").match
 
 
-def guarded(text: str) -> str:
+def escape_cell(text: str) -> str:
     """The text as a cell."""
     return f"'{text}" if _is_formula(text) and not _is_number(text) else text
 
 
-def unguarded(cell: str) -> str:
+def unescape_cell(cell: str) -> str:
     """The text of a cell that was `guarded`."""
     return cell[1:] if _is_guarded(cell) else cell
 
 
 def write_csv(table: pa.Table, out: Any) -> None:
     """Write a table to a binary file; lists and structs are JSON, and decimals their digits."""
-    table = spelled_out(table)
+    table = convert_times_to_text(table)
     for place, field in enumerate(table.schema):
-        table = table.set_column(place, guarded(field.name), _cells(table.column(place)))
+        table = table.set_column(place, escape_cell(field.name), _convert_cells(table.column(place)))
     pyarrow.csv.write_csv(table, out)
 
 
-def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _convert_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_decimal(kind):
-        write = str if pa.types.is_decimal(kind) else _json
+        write = str if pa.types.is_decimal(kind) else _format_json
         texts = [None if value is None else write(value) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.string())])
     elif pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
-    texts = [None if value is None else guarded(value) for value in column.to_pylist()]
+    texts = [None if value is None else escape_cell(value) for value in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, column.type)])
 
 
-def _json(value: object) -> str:
+def _format_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)  # times and bytes within are their text

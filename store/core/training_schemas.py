@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.row_schemas import Leaks, PartRows
+from store.core.row_schemas import LeakedRows, PartRows
 
 
 class RowToken(TypedDict):
@@ -104,7 +104,7 @@ class MemoryEstimate(TypedDict):
 
 # Of steps of the run: taken and timed; to be, where the ask asks for it; to be once nothing else has the
 # device; not possible before the run.
-Timing = Literal["timed", "wanted", "waiting", "impossible"]
+TimingStatus = Literal["timed", "wanted", "waiting", "impossible"]
 
 
 class TimeEstimate(TypedDict):
@@ -119,14 +119,14 @@ class TimeEstimate(TypedDict):
     basis: str  # a sentence: what the estimate rests on
     runs: int  # of the past, that corrected it
     steps_timed: bool  # whether counted_seconds rests on steps that were taken for real
-    timing: Timing
+    timing: TimingStatus
     busy: bool  # whether other work takes so much now that the run takes longer
     others: float  # share of the processors that it takes
     alone_seconds: float | None  # with the machine to itself, where it is busy and that is known
     may_stop: bool  # whether the run may end before its planned steps
 
 
-class FittingChange(TypedDict):
+class MemoryFix(TypedDict):
     """A change of settings after which a run fits into memory."""
 
     change: dict[str, Any]  # fields of the config with their new values
@@ -171,10 +171,10 @@ class Preview(TypedDict):
     steps: int
     steps_per_epoch: int
     memory: MemoryEstimate
-    fitting: list[FittingChange]  # nearest first; empty where the run fits
+    fitting: list[MemoryFix]  # nearest first; empty where the run fits
     time: TimeEstimate
     dtype: str
-    leaks: Leaks
+    leaks: LeakedRows
     row: RenderedRow
     problems: list[Problem]  # errors first
     classes: NotRequired[PreviewClasses]  # of classification
@@ -223,7 +223,7 @@ class MeasuredRun(TypedDict):
     other_work: float | None  # share of the processors that other work took meanwhile
 
 
-class PastOfMethod(TypedDict):
+class MethodHistory(TypedDict):
     """What runs with one method on this model and these rows measured."""
 
     runs: int
@@ -243,7 +243,7 @@ class AdviceOption(TypedDict):
     method: str
     title: str
     problem: str  # why it can't be used, else empty
-    past: PastOfMethod | None
+    past: MethodHistory | None
     peak_gib: NotRequired[float]
     low_gib: NotRequired[float]
     high_gib: NotRequired[float]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from store.core.languages import SPOKEN, language_name
+from store.core.languages import SPOKEN, get_language_name
 from store.data.cleaning import (
     AddRows,
     Balance,
@@ -26,8 +26,8 @@ from store.data.cleaning import (
     Strip,
 )
 from store.data.filters import Condition, Filter
-from store.data.formats import FORMATS, columns_of
-from store.data.schemas import MayBe, UndecidedColumn
+from store.data.formats import FORMATS, list_columns
+from store.data.schemas import UndecidedColumn, UnusedColumnRole
 from store.data.signals import SIGNALS, Signal
 
 NAMED = 12  # ignored columns that are named
@@ -43,7 +43,7 @@ BY = {
     "number from 1": "its number, counted from 1",
 }
 
-MAY_BE: dict[MayBe, str] = {  # of a column that is used by nothing
+MAY_BE: dict[UnusedColumnRole, str] = {  # of a column that is used by nothing
     "mark": "may say how good the answers are",
     "answer": "may be an answer to learn from",
     "label": "may be the label to learn",
@@ -51,7 +51,7 @@ MAY_BE: dict[MayBe, str] = {  # of a column that is used by nothing
 }
 
 
-def used_words(
+def describe_used_columns(
     format: str,
     columns: Mapping[str, str],
     answers: str | None = None,
@@ -65,7 +65,7 @@ def used_words(
         notes[form.required[-1]] = ", ".join(f"{value}: {meaning}" for value, meaning in values.items())
     parts = []
     for role in (*form.roles, "part"):
-        if names := columns_of(columns, role) if role in form.several else [columns.get(role, "")]:
+        if names := list_columns(columns, role) if role in form.several else [columns.get(role, "")]:
             if not names[0]:
                 continue
             note = f" ({notes[role]})" if role in notes else ""
@@ -75,7 +75,7 @@ def used_words(
     return "; ".join(parts)
 
 
-def ignored_words(ignored: Sequence[str], count: int | None = None) -> str:
+def describe_ignored_columns(ignored: Sequence[str], count: int | None = None) -> str:
     """The columns of which nothing is used, or that there is none."""
     total = len(ignored) if count is None else count
     if not total:
@@ -84,12 +84,12 @@ def ignored_words(ignored: Sequence[str], count: int | None = None) -> str:
     return ", ".join(ignored[:NAMED]) + more
 
 
-def left_out_words(left_out: Mapping[str, int]) -> str:
+def describe_excluded_columns(left_out: Mapping[str, int]) -> str:
     """The columns left out on purpose, each with the rows that have something in it."""
     return ", ".join(f"{column} (in {rows:,} rows)" for column, rows in left_out.items())
 
 
-def values_words(column: UndecidedColumn) -> str:
+def format_some_values(column: UndecidedColumn) -> str:
     """Some values of a column and how many more there are: "false, true" or "a, b, c, d and 43 more"."""
     more = column["distinct"] - len(column["values"])
     return ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")
@@ -111,33 +111,33 @@ PARTS = ("train", "validation", "test")
 VALUE_SHOWN = 40  # characters of a value that a title holds
 
 
-def title(step: Step) -> str:
+def describe_step(step: Step) -> str:
     """What a step does, as one line: "Drop near duplicates (0.7), keep the longest answer"."""
     match step:
         case FixEncoding():
             return "Fix broken characters"
         case Normalise():
-            return _normalise(step)
+            return _describe_normalise(step)
         case Strip():
             more = [word for word, on in (("HTML", step.html), ("boilerplate", step.boilerplate)) if on]
-            return f"Strip {_list(['white space', *more])}"
+            return f"Strip {_join_words(['white space', *more])}"
         case MapColumns():
             used = ", ".join(f"{role} = {column}" for role, column in step.columns.items())
             return f"Read as {FORMATS[step.format].title.lower()}: {used}"
         case FilterRows():
-            return f"{step.action.title()} rows where {words(step.where)}"
+            return f"{step.action.title()} rows where {describe_filter(step.where)}"
         case DropDuplicates():
             share = f" ({step.threshold:g})" if step.kind == "near" else ""
             alike = step.conflicts == "drop" and step.kind in ("exact", "folded", "near")
             too = ", of other labels and answers too" if alike else ""
             return f"Drop {DUPLICATES[step.kind]}{share}{too}, keep the {KEPT[step.keep]}"
         case Redact():
-            return f"Redact {_list([PII[kind] for kind in step.kinds])}"
+            return f"Redact {_join_words([PII[kind] for kind in step.kinds])}"
         case CapLength():
             unit = f"tokens of {step.model}" if step.unit == "tokens" and step.model else step.unit
             return f"{step.action.title()} rows longer than {step.most:,} {unit}"
         case Balance():
-            column = column_title(step.column)
+            column = format_column_title(step.column)
             if step.most is None:
                 return f"As many rows of each {column} as the rarest has"
             return f"At most {step.most:,} row{'' if step.most == 1 else 's'} of each {column}"
@@ -150,7 +150,7 @@ def title(step: Step) -> str:
         case Mix():
             return f"Mix in {step.dataset} ({step.share:.0%})"
         case AddRows():
-            parts = "" if len(step.parts) == len(PARTS) else f" ({_list(list(step.parts))})"
+            parts = "" if len(step.parts) == len(PARTS) else f" ({_join_words(list(step.parts))})"
             return f"Add the rows of {step.called or step.dataset}{parts} and keep the deal"
         case EditRows():
             count = len(step.edits)
@@ -158,30 +158,30 @@ def title(step: Step) -> str:
     raise TypeError(f"{step!r} is no step of a recipe")  # the union above is all there is
 
 
-def words(where: Filter) -> str:
+def describe_filter(where: Filter) -> str:
     """Which rows a filter means: 'language is German and the text contains "x"'; or "all rows"."""
     parts = []
     if where.search:
-        parts.append(f"the text contains {_value(where.search)}")
+        parts.append(f"the text contains {_format_value(where.search)}")
     if where.regex:
-        parts.append(f"the text matches {_cut(where.regex)}")
-    parts += [_condition(condition) for condition in where.conditions]
+        parts.append(f"the text matches {_truncate(where.regex)}")
+    parts += [_describe_condition(condition) for condition in where.conditions]
     if where.row_ids is not None:
         count = len(where.row_ids)
         chosen = ", ".join(map(str, where.row_ids)) if count <= 5 else "of a selection"
         parts.append(f"the row is {chosen}" if count == 1 else f"the row is one of {count:,} ({chosen})")
     if where.expression.strip():
-        parts.append(_cut(" ".join(where.expression.split())))
+        parts.append(_truncate(" ".join(where.expression.split())))
     return " and ".join(parts) or "all rows"
 
 
-def rows_meant(part: str, where: Mapping[str, Any] | None) -> str:
+def describe_selected_rows(part: str, where: Mapping[str, Any] | None) -> str:
     """Of a part and a filter: "test rows", "test rows where the language is German", "all rows"."""
     rows = f"{part} rows"
-    return f"{rows} where {words(Filter.parse(where))}" if where else rows
+    return f"{rows} where {describe_filter(Filter.parse(where))}" if where else rows
 
 
-def column_title(column: str) -> str:
+def format_column_title(column: str) -> str:
     """A column as people call it: "language", "topic", "source.category"."""
     signal = SIGNALS.get(column)
     if signal is None:
@@ -189,42 +189,46 @@ def column_title(column: str) -> str:
     return signal.title if signal.title[1:2].isupper() else signal.title[:1].lower() + signal.title[1:]
 
 
-def _condition(condition: Condition) -> str:
-    name, value = column_title(condition.column), condition.value
+def _describe_condition(condition: Condition) -> str:
+    name, value = format_column_title(condition.column), condition.value
     signal = SIGNALS.get(condition.column)
     if signal and signal.type == "flag" and condition.op == "is" and isinstance(value, bool):
-        return _finding(signal, value)
+        return _describe_finding(signal, value)
     if signal and signal.unit == "found" and value == 0 and condition.op in (">", "is"):
-        return _finding(signal, condition.op == ">")
-    if condition.column in ALIKE and (group := _group(condition)):
+        return _describe_finding(signal, condition.op == ">")
+    if condition.column in ALIKE and (group := _describe_group(condition)):
         return group
     if condition.column == SPOKEN and condition.op in ("is", "is not") and value:
         codes = value if isinstance(value, list | tuple) else [value]
-        return f"{name} {condition.op} {_list([language_name(str(c)) for c in codes[:5]], 'or')}" + _more(
-            len(codes) - 5
+        return (
+            f"{name} {condition.op} {_join_words([get_language_name(str(c)) for c in codes[:5]], 'or')}"
+            + _format_remainder(len(codes) - 5)
         )
     match condition.op:
         case "between":
-            return f"{name} is from {_value(value[0])} to below {_value(value[1])}"
+            return f"{name} is from {_format_value(value[0])} to below {_format_value(value[1])}"
         case "is" if isinstance(value, list | tuple) and not value:
             return f"{name} is one of no values"
         case "is" if isinstance(value, list | tuple):
-            return f"{name} is {_list([_value(entry) for entry in value[:5]], 'or')}" + _more(len(value) - 5)
+            return (
+                f"{name} is {_join_words([_format_value(entry) for entry in value[:5]], 'or')}"
+                + _format_remainder(len(value) - 5)
+            )
         case "is" | "is not" if value is None:
             return f"{name} {condition.op} missing"
         case "is empty" | "is not empty":
             return f"{name} {condition.op}"
         case op:
-            return f"{name} {op} {_value(value)}"
+            return f"{name} {op} {_format_value(value)}"
 
 
-def _finding(signal: Signal, occurs: bool) -> str:
+def _describe_finding(signal: Signal, occurs: bool) -> str:
     """ "refusals were found", "HTML was not found"."""
     verb = "were" if signal.title.endswith("s") else "was"
-    return f"{column_title(signal.column)} {verb}{'' if occurs else ' not'} found"
+    return f"{format_column_title(signal.column)} {verb}{'' if occurs else ' not'} found"
 
 
-def _group(condition: Condition) -> str:
+def _describe_group(condition: Condition) -> str:
     """What a condition on a group of duplicates means; "" where it is none of the usual ones."""
     alike, value = ALIKE[condition.column], condition.value
     if condition.op == "is not empty" or (condition.op == "is not" and value is None):
@@ -232,28 +236,28 @@ def _group(condition: Condition) -> str:
     if condition.op == "is empty" or (condition.op == "is" and value is None):
         return f"the row has no {alike}"
     if condition.op == "is" and isinstance(value, int):
-        return f"the row is in the group of row {value:,} ({column_title(condition.column)})"
+        return f"the row is in the group of row {value:,} ({format_column_title(condition.column)})"
     return ""
 
 
-def _normalise(step: Normalise) -> str:
+def _describe_normalise(step: Normalise) -> str:
     form = "" if step.unicode == "none" else f"Unicode ({step.unicode})"
     parts = [part for part in (form, "line ends", "white space" if step.white_space else "") if part]
-    return f"Normalise {_list(parts)}"
+    return f"Normalise {_join_words(parts)}"
 
 
-def _value(value: Any) -> str:
-    return f'"{_cut(value)}"' if isinstance(value, str) else str(value)
+def _format_value(value: Any) -> str:
+    return f'"{_truncate(value)}"' if isinstance(value, str) else str(value)
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= VALUE_SHOWN else text[: VALUE_SHOWN - 1] + "…"
 
 
-def _more(count: int) -> str:
+def _format_remainder(count: int) -> str:
     return f" or {count:,} more" if count > 0 else ""
 
 
-def _list(parts: list[str], last: str = "and") -> str:
+def _join_words(parts: list[str], last: str = "and") -> str:
     """a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

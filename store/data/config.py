@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from store.core.config import Config, FileSource, Line, ModelSource, RunsNoCode
+from store.core.config import Config, FileSource, Line, ModelSource, NoRemoteCodeConfig
 from store.core.row_schemas import Kind, SourceDocument
 from store.data.cleaning import Recipe
 from store.data.filters import Filter
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,127}$")]
 
 
-class CostsAsk(Config):
+class CostQuery(Config):
     """`preview` and `advice`: a config of training that may be unfinished, and the rows that it is about."""
 
     config: Document
@@ -45,7 +45,7 @@ class CostsAsk(Config):
     launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
 
 
-class RenderingAsk(RunsNoCode):
+class RenderingQuery(NoRemoteCodeConfig):
     """A row as a model reads it, and what a length means for all rows."""
 
     # a template is taken as it is, with the white space at its ends
@@ -60,7 +60,7 @@ class RenderingAsk(RunsNoCode):
     row: int = Field(0, ge=0)
 
 
-class OrderedDataset(Config):
+class WorkDataset(Config):
     """A data set as `store.data.datasets.work_order` describes it to a worker."""
 
     model_config = ConfigDict(extra="allow")
@@ -114,7 +114,7 @@ class Source(Config):
         return cast(SourceDocument, self.model_dump(exclude_none=True))  # its fields, by their names
 
 
-def source_words(source: Source) -> str:
+def describe_source(source: Source) -> str:
     """What a source is called in a sentence: the file's own name, "a.csv and 2 more", the id on the hub."""
     named = [PurePath(path).name for path in (*source.paths, *source.uploads)]
     if named:
@@ -123,32 +123,32 @@ def source_words(source: Source) -> str:
     return PurePath(path).name if path else source.hub_id or "The source"
 
 
-def suggested_name(source: Mapping[str, object]) -> str:
+def suggest_name(source: Mapping[str, object]) -> str:
     """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
     several = source.get("paths") or source.get("uploads")
     if isinstance(several, list):
-        return _common_name([str(name) for name in several])
+        return _find_common_name([str(name) for name in several])
     where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
-    return _spaced(_stem(str(where)))
+    return _replace_separators(_get_stem(str(where)))
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
+def find_free_name(name: str, taken: Collection[str]) -> str:
     """The name, or the first of "NAME 2", "NAME 3" … that no data set bears."""
     numbered = (f"{name[: NAME_LENGTH - 5]} {number}" for number in itertools.count(2))
     return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
-def _common_name(paths: list[str]) -> str:
+def _find_common_name(paths: list[str]) -> str:
     """What the names of several files begin with, else the folder that they lie in, else all of them."""
-    words = [_spaced(_stem(path)).split() for path in paths]
+    words = [_replace_separators(_get_stem(path)).split() for path in paths]
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
     common = " ".join(column[0] for column in shared)
     if len(common) < 3:
-        common = _spaced(PurePath(paths[0]).parent.name) or ", ".join(map(" ".join, words))[:80]
+        common = _replace_separators(PurePath(paths[0]).parent.name) or ", ".join(map(" ".join, words))[:80]
     return common
 
 
-def _stem(path: str) -> str:
+def _get_stem(path: str) -> str:
     stem = PurePath(path).name
     for _ in range(2):
         if PurePath(stem).suffix.lower() in FILE_ENDINGS:
@@ -156,11 +156,11 @@ def _stem(path: str) -> str:
     return stem
 
 
-def _spaced(name: str) -> str:
+def _replace_separators(name: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").split())[:80]
 
 
-class Wishes(Config):
+class ImportOptions(Config):
     """What may be said of how rows are read. What is left out is recognised from the first rows."""
 
     source: Source = Field(description="Where rows come from")
@@ -210,7 +210,7 @@ class Wishes(Config):
         return self
 
 
-class ImportConfig(Split, Wishes):
+class ImportConfig(Split, ImportOptions):
     """One import: how its rows are read, and how they are dealt to train, validation and test."""
 
     name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the file where left out")
@@ -220,7 +220,7 @@ class ImportConfig(Split, Wishes):
     def _named(cls, document: Any) -> Any:
         unnamed = isinstance(document, dict) and not document.get("name")
         if unnamed and isinstance(source := document.get("source"), dict):
-            return document | {"name": suggested_name(source)}
+            return document | {"name": suggest_name(source)}
         return document
 
 
@@ -270,11 +270,11 @@ class ExportConfig(Config):
     one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")
 
 
-class CleanPreviewAsk(Config):
+class CleanPreviewQuery(Config):
     """A work order, a recipe, and how many examples to show of each fate and step."""
 
-    dataset: OrderedDataset
-    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
+    dataset: WorkDataset
+    mixed: dict[str, WorkDataset] = Field(default_factory=dict)
     parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)

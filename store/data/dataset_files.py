@@ -104,17 +104,17 @@ def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:
         raise DataError(f"{path} is broken.", fix="Delete the data set and import the file again.") from error
 
 
-def batches(
+def iterate_batches(
     file: pq.ParquetFile, most: int, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The rows in order, in batches of at most so many. None goes beyond a row group, of which the writer
     bounds the bytes: 10,000 rows of a megabyte each would not fit into memory."""
     for group in range(file.num_row_groups):
         for batch in file.iter_batches(most, row_groups=[group], columns=columns):
-            yield _completed(batch, columns)
+            yield _add_missing_columns(batch, columns)
 
 
-def _completed(rows: _Rows, columns: Sequence[str] | None) -> _Rows:
+def _add_missing_columns(rows: _Rows, columns: Sequence[str] | None) -> _Rows:
     """The rows with the columns of SCHEMA that were asked for and that an older data set lacks."""
     for name in SCHEMA.names if columns is None else columns:
         if name in LATER and name not in rows.schema.names:
@@ -123,7 +123,7 @@ def _completed(rows: _Rows, columns: Sequence[str] | None) -> _Rows:
     return rows
 
 
-def load(
+def load_rows(
     home: Home,
     fingerprint: str,
     columns: list[str] | None = None,
@@ -136,7 +136,7 @@ def load(
     """
     file = open_rows(home, fingerprint)
     if row_ids is None:
-        return _completed(file.read(columns=columns), columns)
+        return _add_missing_columns(file.read(columns=columns), columns)
     wanted = np.asarray(row_ids, dtype=np.int64)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
     ends = np.cumsum(sizes)
@@ -150,5 +150,5 @@ def load(
     starts = np.zeros(len(sizes), dtype=np.int64)  # where a group begins in the table that is read
     starts[read] = np.concatenate([[0], np.cumsum([sizes[group] for group in read])[:-1]])
     first_ids = ends - sizes
-    table = _completed(file.read_row_groups(read.tolist(), columns=columns), columns)
+    table = _add_missing_columns(file.read_row_groups(read.tolist(), columns=columns), columns)
     return table.take(pa.array(starts[groups] + wanted - first_ids[groups]))

@@ -16,19 +16,19 @@ from store.core.errors import ConfigError, StateError
 from store.core.row_schemas import Fate, FateCounts, RowContents
 from store.data import datasets
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import title
+from store.data.cleaning_text import describe_step
 from store.data.schemas import (
-    ComparedRow,
-    ComparedVersions,
     Dataset,
+    DatasetRun,
+    RowComparison,
     RowFate,
     RowFates,
-    RunOfDataset,
     Version,
+    VersionComparison,
 )
 from store.db.named_query import named_query
-from store.db.records import records, scalar
-from store.jobs.schemas import CardFacts, OrderVersion
+from store.db.records import read_records, read_scalar
+from store.jobs.schemas import CardFacts, VersionSpec
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -42,12 +42,12 @@ def tree(db: Queryable, dataset: str) -> list[Version]:
     """All versions of the family of a data set (id or name), each after the one that it was made from."""
     chosen = datasets.get_dataset(db, dataset)
     by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    root = _ancestors(by_id, chosen)[-1]
-    runs = _runs(db)
+    root = _list_ancestors(by_id, chosen)[-1]
+    runs = _map_runs(db)
     versions: list[Version] = []
 
     def add(row: Dataset, depth: int) -> None:
-        titles = [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
+        titles = [describe_step(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
         versions.append({**row, "depth": depth, "titles": titles, "runs": runs.get(row["dataset_id"], [])})
         children = [other for other in by_id.values() if other["parent_id"] == row["dataset_id"]]
         for child in sorted(children, key=lambda other: (other["created_at"], other["dataset_id"])):
@@ -57,19 +57,19 @@ def tree(db: Queryable, dataset: str) -> list[Version]:
     return versions
 
 
-def lineage(db: Queryable, dataset: str) -> list[Dataset]:
+def list_lineage(db: Queryable, dataset: str) -> list[Dataset]:
     """The data set and the versions that it comes from, the first one first."""
     chosen = datasets.get_dataset(db, dataset)
     by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    return _ancestors(by_id, chosen)[::-1]
+    return _list_ancestors(by_id, chosen)[::-1]
 
 
-def card_facts(db: Queryable, dataset: str) -> CardFacts:
+def read_card_facts(db: Queryable, dataset: str) -> CardFacts:
     """What a data card tells of a version."""
-    chain = lineage(db, dataset)
+    chain = list_lineage(db, dataset)
     measured = datasets.signals(db, chain[-1]["fingerprint"])
     return {
-        "history": [_in_history(row) for row in chain],
+        "history": [_describe_history_version(row) for row in chain],
         "figures": {
             name: {"options": row["options"], "row_count": row["row_count"], "figures": row["figures"]}
             for name, row in measured.items()
@@ -78,7 +78,7 @@ def card_facts(db: Queryable, dataset: str) -> CardFacts:
     }
 
 
-def _in_history(row: Dataset) -> OrderVersion:
+def _describe_history_version(row: Dataset) -> VersionSpec:
     return {
         "name": row["name"],
         "source": row["source"],
@@ -131,10 +131,10 @@ def fates(
     Raises StateError for a data set that no recipe made.
     """
     version = datasets.get_dataset(db, dataset)
-    parent = _parent(db, version)
+    parent = _find_parent(db, version)
     where, params = which.where()
     files = {"old": parent["rows_path"], "new": version["rows_path"]}
-    params["fates"] = _fates_path(version)
+    params["fates"] = _get_fates_path(version)
     table = "read_parquet($fates) f"
     texts_of = (
         " LEFT JOIN read_parquet($old) p ON p.row_id = f.parent_row_id"
@@ -148,8 +148,8 @@ def fates(
         SELECT f.*, p.text AS before, r.text AS after FROM page f {texts_of}
         ORDER BY f.parent_row_id NULLS LAST, f.row_id
     """
-    rows = records(db.query(page, {**params, **files, "limit": limit, "offset": offset}), RowFate)
-    return {"total": int(scalar(db.query(count, counted))), "rows": rows}
+    rows = read_records(db.query(page, {**params, **files, "limit": limit, "offset": offset}), RowFate)
+    return {"total": int(read_scalar(db.query(count, counted))), "rows": rows}
 
 
 class _FateCount(TypedDict):
@@ -166,7 +166,7 @@ class _VersionLink(TypedDict):
 @named_query
 def compare(
     db: Queryable, dataset: str, other: str, *, fate: Fate | None = None, limit: int = 20, offset: int = 0
-) -> ComparedVersions:
+) -> VersionComparison:
     """Two versions of a family row by row, seen from `dataset`: a row that `other` lacks is dropped, one that
     only `other` has is added.
 
@@ -174,8 +174,8 @@ def compare(
     families.
     """
     first, second = datasets.get_dataset(db, dataset), datasets.get_dataset(db, other)
-    links, params = _links(db, first, second)
-    counted = records(
+    links, params = _build_links_sql(db, first, second)
+    counted = read_records(
         db.query(f"{links} SELECT fate, count(*) AS n FROM linked GROUP BY fate", params), _FateCount
     )
     rows_of = {row["fate"]: row["n"] for row in counted}
@@ -185,10 +185,10 @@ def compare(
         " ORDER BY row_id NULLS LAST, other_row_id LIMIT $limit OFFSET $offset",
         {**params, "wanted": wanted, "limit": limit, "offset": offset},
     )
-    links_of_page = records(page, _VersionLink)
-    before = _contents(db, first, [row["row_id"] for row in links_of_page])
-    after = _contents(db, second, [row["other_row_id"] for row in links_of_page])
-    rows: list[ComparedRow] = [
+    links_of_page = read_records(page, _VersionLink)
+    before = _read_contents(db, first, [row["row_id"] for row in links_of_page])
+    after = _read_contents(db, second, [row["other_row_id"] for row in links_of_page])
+    rows: list[RowComparison] = [
         {**row, "before": before.get(row["row_id"]), "after": after.get(row["other_row_id"])}
         for row in links_of_page
     ]
@@ -201,10 +201,10 @@ def compare(
     return {"counts": counts, "total": sum(counts[name] for name in wanted), "rows": rows}
 
 
-def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
+def _build_links_sql(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
     """The table `linked` (row_id, other_row_id, fate) as common table expressions, and their parameters."""
     by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
-    ours, theirs = _ancestors(by_id, first), _ancestors(by_id, second)
+    ours, theirs = _list_ancestors(by_id, first), _list_ancestors(by_id, second)
     ids = [row["dataset_id"] for row in theirs]
     common = next((row for row in ours if row["dataset_id"] in ids), None)
     if common is None:
@@ -216,8 +216,8 @@ def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlPara
     params: SqlParams = {"first": first["rows_path"], "second": second["rows_path"]}
     params["common"] = common["rows_path"]
     tables = [
-        _chain("a", ours[: ours.index(common)][::-1], params),
-        _chain("b", theirs[: ids.index(common["dataset_id"])][::-1], params),
+        _build_chain_sql("a", ours[: ours.index(common)][::-1], params),
+        _build_chain_sql("b", theirs[: ids.index(common["dataset_id"])][::-1], params),
     ]
     return (
         f"""
@@ -243,13 +243,13 @@ def _links(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlPara
     )
 
 
-def _chain(name: str, versions: list[Dataset], params: SqlParams) -> str:
+def _build_chain_sql(name: str, versions: list[Dataset], params: SqlParams) -> str:
     """Tables that follow the rows of the common version down to the last of `versions`; the last is `name`:
     origin (row id in the common version), row_id, touched (whether a recipe on the way changed it)."""
     sql = "SELECT row_id AS origin, row_id, false AS touched FROM read_parquet($common)"
     tables = [f"{name}0 AS ({sql})"]
     for depth, version in enumerate(versions, 1):
-        params[f"{name}{depth}"] = _fates_path(version)
+        params[f"{name}{depth}"] = _get_fates_path(version)
         tables.append(
             f"{name}{depth} AS (SELECT m.origin, f.row_id, m.touched OR f.fate = 'changed' AS touched"
             f" FROM {name}{depth - 1} m JOIN read_parquet(${name}{depth}) f ON f.parent_row_id = m.row_id"
@@ -259,7 +259,9 @@ def _chain(name: str, versions: list[Dataset], params: SqlParams) -> str:
     return ", ".join(tables)
 
 
-def _contents(db: Queryable, dataset: Dataset, row_ids: list[int | None]) -> dict[int | None, RowContents]:
+def _read_contents(
+    db: Queryable, dataset: Dataset, row_ids: list[int | None]
+) -> dict[int | None, RowContents]:
     wanted = [row_id for row_id in row_ids if row_id is not None]
     return {
         row["row_id"]: {
@@ -272,7 +274,7 @@ def _contents(db: Queryable, dataset: Dataset, row_ids: list[int | None]) -> dic
     }
 
 
-def _ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
+def _list_ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
     """The version, the one that it was made from, and so on."""
     chain = [row]
     while (parent := by_id.get(chain[-1]["parent_id"] or "")) is not None:
@@ -280,7 +282,7 @@ def _ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
     return chain
 
 
-def _parent(db: Queryable, version: Dataset) -> Dataset:
+def _find_parent(db: Queryable, version: Dataset) -> Dataset:
     parent = datasets.find_dataset(db, version["parent_id"]) if version["parent_id"] else None
     if not parent:
         raise StateError(
@@ -290,19 +292,19 @@ def _parent(db: Queryable, version: Dataset) -> Dataset:
     return parent
 
 
-def _fates_path(version: Dataset) -> str:
+def _get_fates_path(version: Dataset) -> str:
     return str(Path(version["rows_path"]).with_name("fates.parquet"))
 
 
-class _RunRow(RunOfDataset):
+class _RunRow(DatasetRun):
     dataset_id: str
 
 
-def _runs(db: Queryable) -> dict[str, list[RunOfDataset]]:
+def _map_runs(db: Queryable) -> dict[str, list[DatasetRun]]:
     """The runs of each data set, by its id."""
-    runs: dict[str, list[RunOfDataset]] = {}
+    runs: dict[str, list[DatasetRun]] = {}
     table = db.query("SELECT run_id, name, status, dataset_id FROM run_overview ORDER BY number")
-    for row in records(table, _RunRow):
-        run: RunOfDataset = {"run_id": row["run_id"], "name": row["name"], "status": row["status"]}
+    for row in read_records(table, _RunRow):
+        run: DatasetRun = {"run_id": row["run_id"], "name": row["name"], "status": row["status"]}
         runs.setdefault(row["dataset_id"], []).append(run)
     return runs

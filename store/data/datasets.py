@@ -12,10 +12,10 @@ from store.core.row_schemas import ProfileResult
 from store.data.cleaning import OF_OTHERS
 from store.data.schemas import CanonicalRow, Dataset, NewDataset, SignalRow, SkippedRow
 from store.data.signals import GROUPS
-from store.db.named_query import named_query, refer
-from store.db.records import records, scalar, to_json
+from store.db.named_query import named_query, register_reference
+from store.db.records import read_records, read_scalar, to_json
 from store.jobs.schemas import DataWork, OrderDataset
-from store.training.train_config import Split, fields_of
+from store.training.train_config import Split, get_split_fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,7 @@ def get_dataset(db: Queryable, dataset: str) -> Dataset:
     return rows[0]
 
 
-refer(Dataset, lambda dataset: dataset["dataset_id"], get_dataset)
+register_reference(Dataset, lambda dataset: dataset["dataset_id"], get_dataset)
 
 
 def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
@@ -63,7 +63,7 @@ def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
     return rows[0] if rows else None
 
 
-def imported_with(db: Queryable, fingerprint: str) -> Dataset | None:
+def find_imported_dataset(db: Queryable, fingerprint: str) -> Dataset | None:
     """The data set of an import from which these rows come, by way of versions; None where there is none."""
     ids = db.query("SELECT dataset_id FROM dataset WHERE fingerprint = ? ORDER BY created_at", [fingerprint])
     dataset = find_dataset(db, ids["dataset_id"][0].as_py()) if len(ids) else None
@@ -74,7 +74,7 @@ def imported_with(db: Queryable, fingerprint: str) -> Dataset | None:
 
 def is_named(db: Queryable, fingerprint: str) -> bool:
     """Whether some data set has the rows with this fingerprint."""
-    return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
+    return bool(read_scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
 
 
 @named_query
@@ -85,7 +85,7 @@ def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[Ca
         " ORDER BY list_position($2::BIGINT[], row_id)",
         [dataset["rows_path"], list(row_ids)],
     )
-    rows = records(table, CanonicalRow, ["source"])
+    rows = read_records(table, CanonicalRow, ["source"])
     if missing := set(row_ids) - {row["row_id"] for row in rows}:
         raise NotFoundError(
             f"{dataset['name']} has no row {min(missing)}; it has {dataset['row_count']} rows."
@@ -99,7 +99,7 @@ def skipped(
 ) -> list[SkippedRow]:
     """Rows of the source file that were not taken, from a line on."""
     sql = "SELECT * FROM read_parquet($1) WHERE line >= $4 ORDER BY line LIMIT $2 OFFSET $3"
-    return records(db.query(sql, [dataset["skipped_path"], limit, offset, from_line]), SkippedRow)
+    return read_records(db.query(sql, [dataset["skipped_path"], limit, offset, from_line]), SkippedRow)
 
 
 def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
@@ -166,7 +166,7 @@ def _check_unused(dataset: Dataset, users: pa.Table, how: str, fix: str) -> None
 
 
 def _read(db: Queryable, rest: str, params: list[str]) -> list[Dataset]:
-    return records(db.query(f"{_SELECT} {rest}", params), Dataset, JSON_COLUMNS)
+    return read_records(db.query(f"{_SELECT} {rest}", params), Dataset, JSON_COLUMNS)
 
 
 def _check_name(tx: Transaction, name: str, dataset_id: str) -> None:
@@ -185,14 +185,14 @@ def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
         " FROM signal s, (SELECT value FROM setting WHERE name = 'home') home WHERE fingerprint = ?",
         [fingerprint],
     )
-    rows = records(table, SignalRow, ["options", "figures"])
+    rows = read_records(table, SignalRow, ["options", "figures"])
     measured = {row["name"]: row for row in rows if row["name"] in GROUPS}
     for name, row in measured.items():
         row["outdated"] = row["version"] < GROUPS[name].version
     return measured
 
 
-def current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
+def list_current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
     """Those that were not measured in an older way."""
     return {name: row for name, row in measured.items() if not row["outdated"]}
 
@@ -202,26 +202,26 @@ def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     """What a worker is told of the data that a ProfileConfig, CleanConfig or ExportConfig names, each with
     what was measured of it. Raises NotFoundError, and ConfigError for what is no such config."""
     try:
-        name, others = str(config["dataset"]), _others(config)
+        name, others = str(config["dataset"]), _list_other_datasets(config)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError("This is no config that names data sets.", field="config") from error
     dataset = get_dataset(db, name)
     parent = find_dataset(db, dataset["parent_id"]) if dataset["parent_id"] else None
     return {
-        "dataset": _for_worker(dataset, db),
-        "parent": _for_worker(parent, db) if parent else None,
-        "mixed": {name: _for_worker(get_dataset(db, name), db) for name in others},
+        "dataset": _describe_for_worker(dataset, db),
+        "parent": _describe_for_worker(parent, db) if parent else None,
+        "mixed": {name: _describe_for_worker(get_dataset(db, name), db) for name in others},
     }
 
 
-def _others(config: Mapping[str, Any]) -> list[str]:
+def _list_other_datasets(config: Mapping[str, Any]) -> list[str]:
     """The data sets that its steps mix in, and those that its rows are of."""
     steps = config.get("recipe", {}).get("steps", [])
     mixed = [str(step["dataset"]) for step in steps if step["step"] in OF_OTHERS]
     return mixed + [str(rows["dataset"]) for rows in config.get("rows", []) if rows["source"] == "dataset"]
 
 
-def _for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
+def _describe_for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
     measured = signals(db, dataset["fingerprint"])
     return {
         "dataset_id": dataset["dataset_id"],
@@ -232,8 +232,8 @@ def _for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
         "fingerprint": dataset["fingerprint"],
         "parent_id": dataset["parent_id"],
         "row_count": dataset["row_count"],
-        **fields_of(dataset),
-        "signals": {name: row["options"] for name, row in current_signals(measured).items()},
+        **get_split_fields(dataset),
+        "signals": {name: row["options"] for name, row in list_current_signals(measured).items()},
     }
 
 

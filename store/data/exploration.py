@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import pyarrow as pa
 
 from store.data import datasets
-from store.data.filters import SOURCE, Filter, check_column, column_sql, quoted
+from store.data.filters import SOURCE, Filter, build_column_sql, check_column, quote_identifier
 from store.data.schemas import Dataset, SignalRow
 from store.data.signals import GROUP_OF, GROUPS
-from store.db.named_query import named_query, refer
-from store.db.records import records, scalar
+from store.db.named_query import named_query, register_reference
+from store.db.records import read_records, read_scalar
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # user typed reaches SQL as a parameter or as a checked column name.
 
 Type = Literal["number", "flag", "category", "group", "text"]
-Measured = Mapping[str, SignalRow]  # store.data.datasets.signals
+MeasuredColumn = Mapping[str, SignalRow]  # store.data.datasets.signals
 JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
 MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
 EXCERPT = 2_000  # characters of a long text in a page of rows
@@ -48,7 +48,9 @@ class TableColumn:
     means: str = ""
 
 
-def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object]) -> dict[str, TableColumn]:
+def columns(
+    dataset: Dataset, measured: MeasuredColumn, example: Mapping[str, object]
+) -> dict[str, TableColumn]:
     """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
     listed = [TableColumn("row_id", "number", "Row"), TableColumn("line", "number", "Line in the file")]
     if dataset["kind"] == "text":
@@ -66,13 +68,15 @@ def columns(dataset: Dataset, measured: Measured, example: Mapping[str, object])
     used = [name for name in dataset["columns"].values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
     listed += [
-        TableColumn(f"{SOURCE}{name}", _source_type(example.get(name)), name, means="As it stood in the file")
+        TableColumn(
+            f"{SOURCE}{name}", _infer_source_type(example.get(name)), name, means="As it stood in the file"
+        )
         for name in named
     ]
     return {column.name: column for column in listed}
 
 
-def _source_type(value: object) -> Type:
+def _infer_source_type(value: object) -> Type:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number"
     return "category"
@@ -86,7 +90,7 @@ class _SourceRow(TypedDict):
 def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
-    rows = records(db.query(sql, [dataset["rows_path"]]), _SourceRow, ["source"])
+    rows = read_records(db.query(sql, [dataset["rows_path"]]), _SourceRow, ["source"])
     return (rows[0]["source"] or {}) if rows else {}
 
 
@@ -95,7 +99,7 @@ class DatasetTable:
     """A data set as SQL sees it: the files of its rows and of what was measured of them."""
 
     dataset: Dataset
-    measured: Measured
+    measured: MeasuredColumn
     columns: Mapping[str, TableColumn]
 
     def relation(self, names: Iterable[str], shorten: int = 0) -> tuple[str, list[Any]]:
@@ -110,12 +114,12 @@ class DatasetTable:
         files += [(group, self.measured[group]["path"]) for group in groups]
         selected = [f"{files[0][0]}.row_id AS row_id"]
         for name in wanted[1:]:
-            sql = column_sql(name)
+            sql = build_column_sql(name)
             if name.startswith(SOURCE) and self.columns[name].type == "number":
                 sql = f"TRY_CAST({sql} AS DOUBLE)"
             if shorten and self.columns[name].type in ("text", "category"):
                 sql = f"CASE WHEN strlen({sql}) > {shorten} THEN left({sql}, {shorten}) || '…' ELSE {sql} END"
-            selected.append(f"{sql} AS {quoted(name)}")
+            selected.append(f"{sql} AS {quote_identifier(name)}")
         read = [f"read_parquet(?) AS {alias}" for alias, _ in files]
         joined = " POSITIONAL JOIN ".join(read)
         if files[0][0] == "r" and len(groups) <= JOINED:
@@ -133,15 +137,15 @@ class DatasetTable:
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
-def table_of(db: Queryable, dataset_id: str) -> DatasetTable:
+def get_dataset_table(db: Queryable, dataset_id: str) -> DatasetTable:
     """A data set with all of its columns, without those that were measured in an older way. Raises
     NotFoundError."""
     dataset = datasets.get_dataset(db, dataset_id)
-    measured = datasets.current_signals(datasets.signals(db, dataset["fingerprint"]))
+    measured = datasets.list_current_signals(datasets.signals(db, dataset["fingerprint"]))
     return DatasetTable(dataset, measured, columns(dataset, measured, example_row(db, dataset)))
 
 
-refer(DatasetTable, lambda table: table.dataset["dataset_id"], table_of)
+register_reference(DatasetTable, lambda table: table.dataset["dataset_id"], get_dataset_table)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Sort:
     @property
     def sql(self) -> str:
         """What follows ORDER BY."""
-        return f"{quoted(self.column)} {'DESC' if self.descending else 'ASC'} NULLS LAST, row_id"
+        return f"{quote_identifier(self.column)} {'DESC' if self.descending else 'ASC'} NULLS LAST, row_id"
 
 
 IN_ORDER = Sort()
@@ -174,11 +178,13 @@ class TablePage:
 @named_query
 def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
-    if (listed := _listed(rows, where)) is not None:
+    if (listed := _list_rows_sql(rows, where)) is not None:
         return len(listed)
     relation, files = rows.relation(rows.needed(where))
     condition, params = rows.condition(where)
-    return int(scalar(db.query(f"SELECT count(*) FROM ({relation}) WHERE {condition}", [*files, *params])))
+    return int(
+        read_scalar(db.query(f"SELECT count(*) FROM ({relation}) WHERE {condition}", [*files, *params]))
+    )
 
 
 @named_query
@@ -193,9 +199,9 @@ def row_ids(
 ) -> list[int]:
     """Numbers of the rows that the filter means, sorted."""
     check_column(sort.column, rows.columns)
-    if sort.column == "row_id" and (listed := _listed(rows, where)) is not None:
+    if sort.column == "row_id" and (listed := _list_rows_sql(rows, where)) is not None:
         return list((listed[::-1] if sort.descending else listed)[offset : offset + limit])
-    selection, params = _selected(rows, where, sort.column)
+    selection, params = _select_rows_sql(rows, where, sort.column)
     sql = f"SELECT row_id FROM ({selection}) ORDER BY {sort.sql} LIMIT ? OFFSET ?"
     ids: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
     return ids
@@ -207,9 +213,9 @@ def find(
 ) -> tuple[int, list[int]]:
     """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
     check_column(sort.column, rows.columns)
-    if (listed := _listed(rows, where)) is not None:
+    if (listed := _list_rows_sql(rows, where)) is not None:
         return len(listed), row_ids(db, rows, where, sort, limit=limit)
-    selection, params = _selected(rows, where, sort.column)
+    selection, params = _select_rows_sql(rows, where, sort.column)
     sql = (
         f"WITH found AS MATERIALIZED ({selection})"
         " SELECT row_id, (SELECT count(*) FROM found) AS n FROM found"
@@ -226,7 +232,7 @@ def matching(db: Queryable, rows: DatasetTable, search: str, regex: str) -> list
     return ids if len(ids) <= MATCHING else None
 
 
-def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
+def narrow_filter(where: Filter, ids: Sequence[int]) -> Filter:
     """The filter with the rows that its search found in place of the search: texts are not read once more."""
     if where.row_ids is not None:
         kept = set(where.row_ids)
@@ -234,7 +240,7 @@ def narrowed(where: Filter, ids: Sequence[int]) -> Filter:
     return where.model_copy(update={"search": "", "regex": "", "row_ids": list(ids)})
 
 
-def _listed(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
+def _list_rows_sql(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
     """The rows that the filter means, in the order of the file, where no column has to be looked at."""
     end = int(rows.dataset["row_count"])  # row numbers count from 0
     if not where:
@@ -244,11 +250,11 @@ def _listed(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
     return sorted(row_id for row_id in set(where.row_ids) if 0 <= row_id < end)
 
 
-def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, list[Any]]:
+def _select_rows_sql(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, list[Any]]:
     """row_id and the column to sort by of the rows that the filter means."""
     relation, files = rows.relation([order_by, *rows.needed(where)])
     condition, params = rows.condition(where)
-    named = dict.fromkeys(["row_id", quoted(order_by)]) if order_by != "row_id" else ["row_id"]
+    named = dict.fromkeys(["row_id", quote_identifier(order_by)]) if order_by != "row_id" else ["row_id"]
     return f"SELECT {', '.join(named)} FROM ({relation}) WHERE {condition}", [*files, *params]
 
 
@@ -276,7 +282,7 @@ def values_of(
     for part in files.values():
         relation, paths = rows.relation(part, shorten)
         table = db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)
-        for row in records(table, dict[str, Any]):
+        for row in read_records(table, dict[str, Any]):
             by_id[row["row_id"]].update(row)
     return [by_id[row_id] for row_id in ids]
 
@@ -287,7 +293,7 @@ def companions(
 ) -> tuple[int, list[int]]:
     """The rows with the same value of a group column as this row: how many, and the first of them."""
     relation, files = rows.relation([column])
-    name = quoted(column)
+    name = quote_identifier(column)
     sql = (
         f"WITH g AS ({relation}) SELECT row_id, count(*) OVER () AS n FROM g"
         f" WHERE {name} = (SELECT {name} FROM g WHERE row_id = ?) ORDER BY row_id LIMIT ?"
@@ -296,7 +302,7 @@ def companions(
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
 
 
-def filter_json(where: Filter) -> str:
+def format_filter_json(where: Filter) -> str:
     """The filter as short as it goes, for links and as the name of a cached answer; "" for every row."""
     document = where.model_dump(exclude_defaults=True)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True) if where else ""
@@ -310,7 +316,7 @@ def filter_json(where: Filter) -> str:
 # of the row. Whether a statement may run is the engine's to say (`store.db.sql_guard`).
 
 # A statement longer than this, with all columns of a wide file, names those alone that the user's text names.
-MOST_BYTES = 32 * 1024
+MAX_BYTES = 32 * 1024
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
 _WORDS = """
 all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create
@@ -322,7 +328,7 @@ trailing true union unique unpivot using variadic when where window with
 _RESERVED = frozenset(_WORDS.split())
 
 
-def sql_columns(rows: DatasetTable) -> dict[str, str]:
+def map_sql_columns(rows: DatasetTable) -> dict[str, str]:
     """Name in SQL -> name of the column in `rows.known`; the file's own first, then those of every data set,
     then signals."""
     named = {"row_id": "row_id"}
@@ -339,25 +345,29 @@ def sql_columns(rows: DatasetTable) -> dict[str, str]:
     return named
 
 
-def spelled(name: str) -> str:
+def quote_if_needed(name: str) -> str:
     """A column's name as it is written in a statement: in quotes where it needs them."""
-    return name if _PLAIN.fullmatch(name) and name.lower() not in _RESERVED else quoted(name)
+    return name if _PLAIN.fullmatch(name) and name.lower() not in _RESERVED else quote_identifier(name)
 
 
-def select_over(rows: DatasetTable, sql: str) -> tuple[str, list[Any]]:
+def build_user_select(rows: DatasetTable, sql: str) -> tuple[str, list[Any]]:
     """A user's SELECT over `rows` as one statement, with its parameters."""
-    named = sql_columns(rows)
-    statement, files = _select_from(rows, sql, named)
-    if len(statement.encode()) - len(sql.encode()) > MOST_BYTES:
+    named = map_sql_columns(rows)
+    statement, files = _build_select(rows, sql, named)
+    if len(statement.encode()) - len(sql.encode()) > MAX_BYTES:
         text = sql.lower()
         named = {name: column for name, column in named.items() if name.lower() in text}
-        statement, files = _select_from(rows, sql, named)
+        statement, files = _build_select(rows, sql, named)
     return statement, files
 
 
-def _select_from(rows: DatasetTable, sql: str, named: dict[str, str]) -> tuple[str, list[Any]]:
+def _build_select(rows: DatasetTable, sql: str, named: dict[str, str]) -> tuple[str, list[Any]]:
     relation, files = rows.relation(named.values())
-    taken = [f"{quoted(column)} AS {quoted(name)}" for name, column in named.items() if name != "row_id"]
+    taken = [
+        f"{quote_identifier(column)} AS {quote_identifier(name)}"
+        for name, column in named.items()
+        if name != "row_id"
+    ]
     selected = f"SELECT {', '.join(['row_id', *taken])} FROM ({relation})"
     return f"WITH rows AS ({selected})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files
 
@@ -373,7 +383,8 @@ def map_points(db: Queryable, rows: DatasetTable, text: str, column: str) -> pa.
     column of what a row says. Raises ConfigError for a column that is none."""
     relation, files = rows.relation(["x", "y", "cluster", text, column], MAP_TEXT)
     sql = (
-        f"SELECT row_id, x, y, cluster AS topic, {quoted(text)} AS text, {quoted(column)} AS value"
+        f"SELECT row_id, x, y, cluster AS topic, {quote_identifier(text)} AS text,"
+        f" {quote_identifier(column)} AS value"
         f" FROM ({relation}) ORDER BY hash(row_id), row_id LIMIT {DRAWN_POINTS}"
     )
     return db.query(sql, files)
@@ -383,7 +394,7 @@ def map_points(db: Queryable, rows: DatasetTable, text: str, column: str) -> pa.
 def map_values(db: Queryable, rows: DatasetTable, column: str) -> list[str]:
     """The values of a category, the most frequent first. Raises ConfigError for a column that is none."""
     relation, files = rows.relation([column])
-    name = quoted(column)
+    name = quote_identifier(column)
     sql = (
         f"SELECT {name}::VARCHAR AS value FROM ({relation}) WHERE {name} IS NOT NULL"
         f" GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {MAX_VALUES}"

@@ -103,7 +103,7 @@ class Filter(Config):
             check_column(condition.column, columns)
             if isinstance(columns, Mapping):
                 check_value(condition, columns[condition.column])
-            sql, values = _condition(condition)
+            sql, values = _build_condition_sql(condition)
             parts.append(sql)
             params += values
         if self.row_ids is not None:
@@ -114,12 +114,12 @@ class Filter(Config):
         return " AND ".join(parts), params
 
 
-def quoted(column: str) -> str:
+def quote_identifier(column: str) -> str:
     """A column's name as an SQL identifier."""
     return '"' + column.replace('"', '""') + '"'
 
 
-def column_sql(column: str) -> str:
+def build_column_sql(column: str) -> str:
     """The SQL of a column over rows.parquet as `r` and sidecars by the name of their group."""
     if column in BASE:
         return BASE[column]
@@ -127,7 +127,7 @@ def column_sql(column: str) -> str:
         # A JSON pointer can name every key: dots, quotes, dollars and the empty one.
         key = column.removeprefix(SOURCE).replace("~", "~0").replace("/", "~1")
         return f"json_extract_string(r.source, '/{key.replace(chr(39), chr(39) * 2)}')"
-    return f"{GROUP_OF[column]}.{quoted(column)}"
+    return f"{GROUP_OF[column]}.{quote_identifier(column)}"
 
 
 def check_column(column: str, columns: Collection[str]) -> None:
@@ -170,15 +170,15 @@ def _refuse(condition: Condition, value: Any, fix: str) -> None:
     raise ConfigError(f"{condition.column} can't be compared with {value!r}.", fix=fix, field="filter")
 
 
-def _condition(condition: Condition) -> tuple[str, list[Any]]:
-    name, value = quoted(condition.column), condition.value
-    if condition.column.startswith(SOURCE) and _numeric(value):
+def _build_condition_sql(condition: Condition) -> tuple[str, list[Any]]:
+    name, value = quote_identifier(condition.column), condition.value
+    if condition.column.startswith(SOURCE) and _is_numeric(value):
         name = f"TRY_CAST({name} AS DOUBLE)"  # columns of the file are read as text
     match condition.op:
         case "is empty":
-            return _empty(condition.column, name), []
+            return _build_empty_sql(condition.column, name), []
         case "is not empty":
-            return f"NOT {_empty(condition.column, name)}", []
+            return f"NOT {_build_empty_sql(condition.column, name)}", []
         case "between":
             return f"({name} >= ? AND {name} < ?)", list(value)
         case "contains":
@@ -186,28 +186,28 @@ def _condition(condition: Condition) -> tuple[str, list[Any]]:
         case "matches":
             return f"regexp_matches({name}::VARCHAR, ?)", [str(value)]
         case "is" if isinstance(value, list | tuple):
-            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[_as_text(v) for v in value]]
+            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[_cast_to_text(v) for v in value]]
         case "is not" if isinstance(value, list | tuple):
             listed = f"list_contains(?::VARCHAR[], {name}::VARCHAR)"
-            return f"NOT coalesce({listed}, false)", [[_as_text(v) for v in value]]
+            return f"NOT coalesce({listed}, false)", [[_cast_to_text(v) for v in value]]
         case "is" | "is not" if value is None:
             return f"{name} IS {'NOT ' if condition.op == 'is not' else ''}NULL", []
         case op:
             return f"{name} {COMPARISONS[op]} ?", [value]
 
 
-def _empty(column: str, name: str) -> str:
+def _build_empty_sql(column: str, name: str) -> str:
     """Nothing there: null, no text, 0, false. The number of a group is a name: 0 is not empty."""
     if column in SIGNALS and SIGNALS[column].type == "group":
         return f"({name} IS NULL)"
     return f"(coalesce({name}::VARCHAR, '') IN ('', '0', '0.0', 'false'))"
 
 
-def _numeric(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     values = value if isinstance(value, list | tuple) else [value]
     return bool(values) and all(_is_number(entry) for entry in values)
 
 
-def _as_text(value: Any) -> str:
+def _cast_to_text(value: Any) -> str:
     """As DuckDB casts it to VARCHAR."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -59,14 +59,14 @@ class Format:
         return role in self.roles or (base in self.several and number.isdecimal() and int(number) > 1)
 
 
-def columns_of(mapping: Mapping[str, str], role: str) -> list[str]:
+def list_columns(mapping: Mapping[str, str], role: str) -> list[str]:
     """The columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
     numbers = [int(rest) for name in mapping if (rest := name.removeprefix(f"{role}_")).isdecimal()]
     names = [role, *(f"{role}_{number}" for number in sorted(numbers))]
     return [mapping[name] for name in names if mapping.get(name)]
 
 
-def roles_for(role: str, columns: Sequence[str]) -> dict[str, str]:
+def assign_roles(role: str, columns: Sequence[str]) -> dict[str, str]:
     """The part of a mapping that says that `columns` play `role` together."""
     return {role if place == 1 else f"{role}_{place}": column for place, column in enumerate(columns, 1)}
 
@@ -189,7 +189,7 @@ LEFT_OUT = "left out: "  # and the value of the column of parts
 _WHOLE = frozenset({REJECTED_OF_A_PAIR, *WITHOUT_PARTNER.values(), MARKED_BAD, TIE})
 
 
-def is_meant(reason: str) -> bool:
+def is_intended_skip(reason: str) -> bool:
     """Whether a row that is skipped for this reason is left out as it should be."""
     return reason in _WHOLE or reason.startswith(LEFT_OUT)
 
@@ -200,28 +200,28 @@ def is_meant(reason: str) -> bool:
 # text of the right choice, as it is listed and without its letter, so that a model can be asked for the
 # log-probability of each choice after the very prompt that it was trained on, as a sum or by byte.
 
-MOST = len(string.ascii_uppercase)
+MAX_OPTIONS = len(string.ascii_uppercase)
 
 
-def lettered(choices: Sequence[str]) -> list[tuple[str, str]]:
+def letter_choices(choices: Sequence[str]) -> list[tuple[str, str]]:
     """Each of at most 26 choices with its letter."""
     return list(zip(string.ascii_uppercase, choices, strict=False))
 
 
-def with_choices(question: str, choices: Sequence[str]) -> str:
+def append_choices(question: str, choices: Sequence[str]) -> str:
     """The question with its choices after it."""
-    return question + _ending(choices)
+    return question + _format_choices(choices)
 
 
-def without_choices(prompt: str, choices: Sequence[str]) -> str:
+def strip_choices(prompt: str, choices: Sequence[str]) -> str:
     """The question alone. A prompt that doesn't end with the choices is given back as it is."""
-    return prompt.removesuffix(_ending(choices))
+    return prompt.removesuffix(_format_choices(choices))
 
 
-def shows(prompt: str, choices: Sequence[str]) -> bool:
+def has_choices(prompt: str, choices: Sequence[str]) -> bool:
     """Whether the prompt ends with these choices."""
-    return prompt.endswith(_ending(choices))
+    return prompt.endswith(_format_choices(choices))
 
 
-def _ending(choices: Sequence[str]) -> str:
-    return "\n\n" + "\n".join(f"{letter}. {choice}" for letter, choice in lettered(choices))
+def _format_choices(choices: Sequence[str]) -> str:
+    return "\n\n" + "\n".join(f"{letter}. {choice}" for letter, choice in letter_choices(choices))

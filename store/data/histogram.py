@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from store.core.row_schemas import SignalFigure, SizeSpread
+from store.core.row_schemas import SignalFigure, SizeDistribution
 from store.data.exploration import DatasetTable, TableColumn
-from store.data.filters import Condition, Filter, check_column, quoted
+from store.data.filters import Condition, Filter, check_column, quote_identifier
 from store.data.signals import GROUP_OF
 from store.db.named_query import named_query
-from store.db.records import records
+from store.db.records import read_records
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -94,21 +94,23 @@ def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filte
     for name in names:
         check_column(name, rows.columns)
     numbers = [name for name in names if rows.columns[name].type == "number"]
-    edges = {name: _edges(rows, name, span) for name in numbers if (span := _figures(rows, name))}
+    edges = {
+        name: _compute_edges(rows, name, span) for name in numbers if (span := _find_known_span(rows, name))
+    }
     counts = _count(db, rows, names, where, edges)
     if many := [name for name in numbers if name not in edges and counts[name].distinct > FEW]:
-        edges |= _asked_edges(db, rows, many)
+        edges |= _query_edges(db, rows, many)
         counts |= _count(db, rows, many, where, edges)
     histograms = {}
     for name in names:
         column, counted = rows.columns[name], counts[name]
         if name in edges:
             bars = {int(bar): (n, hits) for bar, n, hits in counted.present}
-            histograms[name] = _of_bars(column, bars, edges[name], counted.missing)
+            histograms[name] = _build_bar_histogram(column, bars, edges[name], counted.missing)
         elif name in numbers:
-            histograms[name] = _of_numbers(rows, column, counted)
+            histograms[name] = _build_number_histogram(rows, column, counted)
         else:
-            histograms[name] = _of_values(column, counted)
+            histograms[name] = _build_value_histogram(column, counted)
     return histograms
 
 
@@ -118,10 +120,10 @@ def _count(
     """Rows and hits of each column by bar (where it has `edges`) or by value, in one reading of the rows."""
     relation, files = rows.relation([*names, *rows.needed(where)])
     condition, params = rows.condition(where)
-    bins = [_key(rows.columns[name], edges.get(name)) for name in names]
+    bins = [_build_key_sql(rows.columns[name], edges.get(name)) for name in names]
     listed = [f"b{place}" for place in range(len(names))]
     kept = " ".join(
-        f"WHEN {_mask(place, len(names))} THEN {_kept(rows.columns[name])}"
+        f"WHEN {_compute_grouping_mask(place, len(names))} THEN {_count_kept_groups(rows.columns[name])}"
         for place, name in enumerate(names)
     )
     sql = f"""
@@ -142,62 +144,62 @@ def _count(
         QUALIFY place <= CASE mask {kept} END
             OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
     """
-    groups = records(db.query(sql, [*params, *files]), dict[str, Any])
+    groups = read_records(db.query(sql, [*params, *files]), dict[str, Any])
     counts = {}
     for place, name in enumerate(names):
-        own = [row for row in groups if int(row["mask"]) == _mask(place, len(names))]
+        own = [row for row in groups if int(row["mask"]) == _compute_grouping_mask(place, len(names))]
         totals = (int(own[0][k]) for k in ("all_n", "all_hits", "distinct_n")) if own else (0, 0, 0)
         counts[name] = _Counts([(row[f"b{place}"], row["n"], row["hits"]) for row in own], *totals)
     return counts
 
 
-def _key(column: TableColumn, edges: list[float] | None) -> str:
+def _build_key_sql(column: TableColumn, edges: list[float] | None) -> str:
     """What a column is counted by, as SQL: the bar of a number, or the value."""
     if edges:
-        return _bin(quoted(column.name), edges)
-    return f"{quoted(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
+        return _build_bin_sql(quote_identifier(column.name), edges)
+    return f"{quote_identifier(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
 
 
-def _kept(column: TableColumn) -> int:
+def _count_kept_groups(column: TableColumn) -> int:
     """Groups of a column that are needed: of a number every bar, or every value up to `FEW`."""
     return max(FEW, 4 * BINS) + 1 if column.type == "number" else TOP + 1
 
 
-def _mask(place: int, count: int) -> int:
+def _compute_grouping_mask(place: int, count: int) -> int:
     """grouping() of the rows that count the column at `place`: its bit alone is 0."""
     return (1 << count) - 1 - (1 << (count - 1 - place))
 
 
-def _of_values(column: TableColumn, counted: _Counts) -> Histogram:
+def _build_value_histogram(column: TableColumn, counted: _Counts) -> Histogram:
     frequent = sorted(counted.present, key=lambda entry: (-entry[1], entry[0]))[:TOP]
     missing = counted.missing
     others = (
         counted.rows - missing[0] - sum(n for _, n, _ in frequent),
         counted.hits - missing[1] - sum(hits for _, _, hits in frequent),
     )
-    bars = tuple(Bar(n, hits, _value(column, value)) for value, n, hits in frequent)
+    bars = tuple(Bar(n, hits, _convert_value(column, value)) for value, n, hits in frequent)
     return Histogram(column, bars, others, counted.distinct - len(frequent) - (missing[0] > 0), missing)
 
 
-def _of_numbers(rows: DatasetTable, column: TableColumn, counted: _Counts) -> Histogram:
+def _build_number_histogram(rows: DatasetTable, column: TableColumn, counted: _Counts) -> Histogram:
     """Bars of a number of which every value was counted."""
     finite = sorted((value, n, hits) for value, n, hits in counted.present if math.isfinite(value))
     odd = [(n, hits) for value, n, hits in counted.present if not math.isfinite(value)]
     missing = tuple(x + sum(entry[i] for entry in odd) for i, x in enumerate(counted.missing))
     if not finite:
-        return _of_bars(column, {}, [0.0, 1.0], missing)
+        return _build_bar_histogram(column, {}, [0.0, 1.0], missing)
     reached, goal = 0, 0.95 * sum(n for _, n, _ in finite)
     high = next(value for value, n, _ in finite if (reached := reached + n) >= goal)
-    edges = _edges(rows, column.name, (finite[0][0], high, finite[-1][0]))
+    edges = _compute_edges(rows, column.name, (finite[0][0], high, finite[-1][0]))
     bars: dict[int, tuple[int, int]] = {}
     for value, n, hits in finite:
         place = min(bisect.bisect_right(edges, value) - 1, len(edges) - 2)
         before = bars.get(place, (0, 0))
         bars[place] = (before[0] + n, before[1] + hits)
-    return _of_bars(column, bars, edges, missing)
+    return _build_bar_histogram(column, bars, edges, missing)
 
 
-def _of_bars(
+def _build_bar_histogram(
     column: TableColumn, counted: Mapping[int, tuple[int, int]], edges: list[float], missing: tuple[int, ...]
 ) -> Histogram:
     bars = tuple(
@@ -207,36 +209,36 @@ def _of_bars(
     return Histogram(column, bars, missing=(missing[0], missing[1]))
 
 
-def _value(column: TableColumn, text: str) -> Any:
+def _convert_value(column: TableColumn, text: str) -> Any:
     if column.type == "flag":
         return text == "true"
     return int(text) if column.type == "group" else text
 
 
-def _asked_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dict[str, list[float]]:
+def _query_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dict[str, list[float]]:
     """Edges of columns of numbers whose span nobody has measured yet."""
     relation, files = rows.relation(names)
     parts = []
-    for c in map(quoted, names):
+    for c in map(quote_identifier, names):
         finite = f"FILTER (isfinite({c}::DOUBLE))"
         parts.append(f"[min({c}) {finite}, quantile_cont({c}, 0.95) {finite}, max({c}) {finite}]::DOUBLE[]")
     row = db.query(f"SELECT {', '.join(parts)} FROM ({relation})", files).to_pylist()[0]
     return {
-        name: _edges(rows, name, (numbers[0] or 0.0, numbers[1] or 0.0, numbers[2] or 0.0))
+        name: _compute_edges(rows, name, (numbers[0] or 0.0, numbers[1] or 0.0, numbers[2] or 0.0))
         for name, numbers in zip(names, row.values(), strict=True)
     }
 
 
-def _edges(rows: DatasetTable, name: str, span: tuple[float, float, float]) -> list[float]:
-    return nice_edges(*span, whole=rows.columns[name].unit not in ("share", "ratio", "nats a token"))
+def _compute_edges(rows: DatasetTable, name: str, span: tuple[float, float, float]) -> list[float]:
+    return compute_nice_edges(*span, whole=rows.columns[name].unit not in ("share", "ratio", "nats a token"))
 
 
-def _figures(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
+def _find_known_span(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
     """min, 95th percentile and max of a column where they are known without a look at the rows."""
     if name == "row_id":
         last = max(0.0, float(rows.dataset["row_count"]) - 1)
         return 0.0, last, last
-    spread: SignalFigure | SizeSpread | None = None
+    spread: SignalFigure | SizeDistribution | None = None
     if name in GROUP_OF:
         spread = rows.measured[GROUP_OF[name]]["figures"].get(name)
     elif name == "turns":
@@ -248,7 +250,9 @@ def _figures(rows: DatasetTable, name: str) -> tuple[float, float, float] | None
     return (low, high, top) if all(map(math.isfinite, (low, high, top))) else None
 
 
-def nice_edges(low: float, high: float, top: float, *, whole: bool = False, bins: int = BINS) -> list[float]:
+def compute_nice_edges(
+    low: float, high: float, top: float, *, whole: bool = False, bins: int = BINS
+) -> list[float]:
     """Edges of bars from `low` to beyond `top`, rising; `high` is the 95th percentile.
 
     `whole`: the numbers may be whole ones, and then no step is below 1.
@@ -258,15 +262,15 @@ def nice_edges(low: float, high: float, top: float, *, whole: bool = False, bins
     if reach <= 0:
         return [low, low + (1.0 if whole or low.is_integer() else max(abs(low) * 0.1, 1e-6))]
     if top > TAIL * max(high, 1e-12) and low >= 0 and top > 4:
-        return _growing(low, top)
-    step = _nice(reach / bins)
+        return _grow_edges(low, top)
+    step = _round_up_nicely(reach / bins)
     step = max(1.0, step) if whole else step
     first = math.floor(low / step)
     last = math.floor(top / step) + 1
     return [_round(place * step) for place in range(first, last + 1)]
 
 
-def _growing(low: float, top: float) -> list[float]:
+def _grow_edges(low: float, top: float) -> list[float]:
     """0, 1, 2, 5, 10, 20, 50 … from the step below `low` to the one beyond `top`."""
     edges, power = [0.0], 0
     while edges[-1] <= top:
@@ -277,7 +281,7 @@ def _growing(low: float, top: float) -> list[float]:
     return edges[start : end + 1]
 
 
-def _nice(step: float) -> float:
+def _round_up_nicely(step: float) -> float:
     """The next of 1, 2, 2.5, 5, 10 times a power of ten that is no smaller."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= step * (1 - 1e-9))
@@ -287,7 +291,7 @@ def _round(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def _bin(name: str, edges: list[float]) -> str:
+def _build_bin_sql(name: str, edges: list[float]) -> str:
     """Which of the bars a number falls into, as SQL; null where it is none. Edges are ours, so they are
     written out."""
     cases = " ".join(f"WHEN {name}::DOUBLE < {edge!r} THEN {i}" for i, edge in enumerate(edges[1:-1]))

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
 from store.core.schemas import Person
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import title, words
+from store.data.cleaning_text import describe_filter, describe_step
 from store.data.filters import Filter
-from store.data.schemas import RecipeRow, Saved, SliceRow
+from store.data.schemas import RecipeRow, SavedItem, SliceRow
 from store.db.named_query import AskerId, named_query
-from store.db.records import records, to_json
+from store.db.records import read_records, to_json
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 _VISIBLE = "(shared OR created_by = ?)"
-AnySaved = TypeVar("AnySaved", bound=Saved)
+AnySaved = TypeVar("AnySaved", bound=SavedItem)
 
 
 @dataclass(frozen=True)
-class Saving:
+class SaveRequest:
     """What is said when something is saved. seen: the revision that the person knows of, 0 for none; None
     replaces whatever is there."""
 
@@ -47,13 +47,13 @@ class Saving:
 def recipes(db: Queryable, person_id: AskerId) -> list[RecipeRow]:
     """A person's own recipes and those that are shared, by name."""
     sql = f"SELECT * FROM recipe WHERE {_VISIBLE} ORDER BY name, created_at"
-    return records(db.query(sql, [person_id]), RecipeRow, ["steps"])
+    return read_records(db.query(sql, [person_id]), RecipeRow, ["steps"])
 
 
-def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: Saving) -> str:
+def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: SaveRequest) -> str:
     """Keep a recipe, in place of one's own of that name; its id. Raises ConfigError (name), ConflictError."""
-    present = _own(recipes(tx, saving.by["person_id"]), saving)
-    _check_seen(present, saving, "recipe", recipe_value)
+    present = _find_own_checked(recipes(tx, saving.by["person_id"]), saving)
+    _check_revision(present, saving, "recipe", describe_recipe)
     recipe_id = present["recipe_id"] if present else new_id
     row = {"recipe_id": recipe_id, "steps": to_json(recipe.model_dump()["steps"])}
     _write(tx, "recipe", row, present, saving)
@@ -63,7 +63,7 @@ def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: Saving) ->
 def find_recipe(db: Queryable, name: str, by: Person, recipe_id: str = "") -> RecipeRow:
     """The recipe that a person means: of that id, else one's own of that name, else the shared one. Raises
     NotFoundError, and StateError where several people share one of that name."""
-    return _meant(
+    return _find_visible(
         [row for row in recipes(db, by["person_id"]) if recipe_id in ("", row["recipe_id"])], name, by
     )
 
@@ -74,10 +74,10 @@ def delete_recipe(tx: Transaction, recipe: RecipeRow, by: Person) -> None:
     tx.execute("DELETE FROM recipe WHERE recipe_id = ?", [recipe["recipe_id"]])
 
 
-def recipe_value(recipe: RecipeRow) -> str:
+def describe_recipe(recipe: RecipeRow) -> str:
     """What a recipe does, in a line."""
     steps = Recipe.parse({"steps": recipe["steps"]}).steps
-    return "; ".join(title(step) for step in steps)
+    return "; ".join(describe_step(step) for step in steps)
 
 
 # -- slices -----------------------------------------------------------------------------------------
@@ -90,14 +90,14 @@ def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]
         f"SELECT * EXCLUDE dataset_id FROM slice WHERE dataset_id = ? AND {_VISIBLE}"
         " ORDER BY name, created_at"
     )
-    return records(db.query(sql, [dataset_id, person_id]), SliceRow, ["filter"])
+    return read_records(db.query(sql, [dataset_id, person_id]), SliceRow, ["filter"])
 
 
-def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, saving: Saving) -> str:
+def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, saving: SaveRequest) -> str:
     """Name the rows that a filter means, in place of one's own slice of that name; its id. Raises ConfigError
     (name), ConflictError."""
-    present = _own(slices(tx, dataset_id, saving.by["person_id"]), saving)
-    _check_seen(present, saving, "slice", slice_value)
+    present = _find_own_checked(slices(tx, dataset_id, saving.by["person_id"]), saving)
+    _check_revision(present, saving, "slice", describe_slice)
     slice_id = present["slice_id"] if present else new_id
     row = {"slice_id": slice_id, "dataset_id": dataset_id, "filter": to_json(where.model_dump())}
     _write(tx, "slice", row, present, saving)
@@ -107,7 +107,7 @@ def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, sav
 def find_slice(db: Queryable, dataset_id: str, name: str, by: Person, slice_id: str = "") -> SliceRow:
     """As `find_recipe`."""
     rows = slices(db, dataset_id, by["person_id"])
-    return _meant([row for row in rows if slice_id in ("", row["slice_id"])], name, by)
+    return _find_visible([row for row in rows if slice_id in ("", row["slice_id"])], name, by)
 
 
 def delete_slice(tx: Transaction, named_slice: SliceRow, by: Person) -> None:
@@ -116,47 +116,47 @@ def delete_slice(tx: Transaction, named_slice: SliceRow, by: Person) -> None:
     tx.execute("DELETE FROM slice WHERE slice_id = ?", [named_slice["slice_id"]])
 
 
-def slice_value(named_slice: SliceRow) -> str:
+def describe_slice(named_slice: SliceRow) -> str:
     """Which rows a slice means, in words."""
-    return words(Filter.parse(named_slice["filter"]))
+    return describe_filter(Filter.parse(named_slice["filter"]))
 
 
 # -- of both ----------------------------------------------------------------------------------------
 
 
-def keeps(row: Saved, by: Person) -> bool:
+def can_edit(row: SavedItem, by: Person) -> bool:
     """Whether a person may change and delete it."""
     return by["role"] == "admin" or row["created_by"] == by["person_id"]
 
 
-def check_owner(row: Saved, by: Person) -> None:
+def check_owner(row: SavedItem, by: Person) -> None:
     """Raise ForbiddenError where somebody else keeps it."""
-    if not keeps(row, by):
+    if not can_edit(row, by):
         raise ForbiddenError(
             f"{row['saved_by'] or 'Somebody'} saved {row['name']!r}: its owner and admins alone change it.",
             fix="Save one of your own.",
         )
 
 
-def is_own(row: Saved, by: Person) -> bool:
+def is_own(row: SavedItem, by: Person) -> bool:
     """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
     return row["created_by"] == by["person_id"] or (row["created_by"] is None and by["role"] == "admin")
 
 
-def own_of(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
+def find_own(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
     """What a person saved under this name before."""
     own = [row for row in rows if row["name"] == name and is_own(row, by)]
     return min(own, key=lambda row: row["created_by"] is None, default=None)
 
 
-def _own(rows: Sequence[AnySaved], saving: Saving) -> AnySaved | None:
+def _find_own_checked(rows: Sequence[AnySaved], saving: SaveRequest) -> AnySaved | None:
     """Raises ConfigError (name) for an empty one."""
     if not saving.name.strip():
         raise ConfigError("It needs a name.", field="name")
-    return own_of(rows, saving.name.strip(), saving.by)
+    return find_own(rows, saving.name.strip(), saving.by)
 
 
-def _meant(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
+def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
     named = [row for row in rows if row["name"] == name]
     own = [row for row in named if row["created_by"] == by["person_id"]]
     candidates = own or named
@@ -167,7 +167,7 @@ def _meant(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
     return candidates[0]
 
 
-def _check_seen(present: AnySaved | None, saving: Saving, noun: str, value: Any) -> None:
+def _check_revision(present: AnySaved | None, saving: SaveRequest, noun: str, value: Any) -> None:
     """Raise ConflictError where what is there is not what the person knows of."""
     if saving.seen is None or saving.seen == (present["revision"] if present else 0):
         return
@@ -184,7 +184,7 @@ def _check_seen(present: AnySaved | None, saving: Saving, noun: str, value: Any)
 
 
 def _write(
-    tx: Transaction, table: str, row: Mapping[str, Any], present: Saved | None, saving: Saving
+    tx: Transaction, table: str, row: Mapping[str, Any], present: SavedItem | None, saving: SaveRequest
 ) -> None:
     by = saving.by
     whole = {

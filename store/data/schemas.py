@@ -12,7 +12,7 @@ from store.core.row_schemas import (
     Fate,
     FateCounts,
     Fates,
-    FieldProblem,
+    FieldIssue,
     ImportStats,
     Kind,
     Message,
@@ -61,7 +61,7 @@ class ConvertResult(TypedDict):
     parameters: int
 
 
-class RunOfDataset(TypedDict):
+class DatasetRun(TypedDict):
     """A run that uses a data set."""
 
     run_id: str
@@ -74,7 +74,7 @@ class Version(Dataset):
 
     depth: int  # 0 for the first
     titles: list[str]  # of the recipe's steps
-    runs: list[RunOfDataset]
+    runs: list[DatasetRun]
 
 
 class CanonicalRow(TypedDict):
@@ -121,7 +121,7 @@ class RowFates(TypedDict):
     rows: list[RowFate]
 
 
-class ComparedRow(TypedDict):
+class RowComparison(TypedDict):
     """A row of two versions side by side."""
 
     fate: Fate
@@ -131,12 +131,12 @@ class ComparedRow(TypedDict):
     after: RowContents | None
 
 
-class ComparedVersions(TypedDict):
+class VersionComparison(TypedDict):
     """Two versions of a family row by row."""
 
     counts: FateCounts
     total: int  # rows of the fate that was asked for
-    rows: list[ComparedRow]
+    rows: list[RowComparison]
 
 
 class SignalRow(TypedDict):
@@ -155,7 +155,7 @@ class SignalRow(TypedDict):
     outdated: bool  # measured by an older version of the group
 
 
-class Saved(TypedDict):
+class SavedItem(TypedDict):
     """What somebody saved under a name, which is the owner's alone or shared."""
 
     name: str
@@ -166,14 +166,14 @@ class Saved(TypedDict):
     revision: int  # 1, and more each time it is saved anew
 
 
-class RecipeRow(Saved):
+class RecipeRow(SavedItem):
     """A recipe that somebody saved."""
 
     recipe_id: str
     steps: list[dict[str, Any]]
 
 
-class SliceRow(Saved):
+class SliceRow(SavedItem):
     """Rows of a data set that somebody named."""
 
     slice_id: str
@@ -209,7 +209,7 @@ class FileFacts(TypedDict):
     rows: list[dict[str, object]]  # the first 20, a user's own; long texts are cut
 
 
-MayBe = Literal["mark", "answer", "label", "text"]  # what an unused column may be
+UnusedColumnRole = Literal["mark", "answer", "label", "text"]  # what an unused column may be
 
 
 class ColumnUse(TypedDict):
@@ -225,13 +225,13 @@ class UndecidedColumn(TypedDict):
     until somebody maps it or leaves it out."""
 
     name: str  # or a path into objects; messages.weight is a field of turns
-    may_be: MayBe
+    may_be: UnusedColumnRole
     values: list[str]  # the most frequent of the first rows, at most 4, cut
     distinct: int  # values in the first rows
     uses: list[ColumnUse]
 
 
-class HowRead(TypedDict):
+class ReadingSummary(TypedDict):
     """How the rows of a file would be read."""
 
     format: str | None  # of store.data.formats; null where no column holds text
@@ -250,7 +250,7 @@ class HowRead(TypedDict):
     problems: list[FileProblem]
 
 
-class Inspection(FileFacts, HowRead):
+class Inspection(FileFacts, ReadingSummary):
     """What a file is and how its rows would be read."""
 
 
@@ -266,14 +266,14 @@ class FateExample(TypedDict):
     after: RowContents | None  # null for a row that is dropped
 
 
-class LookedAt(TypedDict):
+class SampledRows(TypedDict):
     """How many of the rows were tried."""
 
     rows: int
     total: int
 
 
-class UnknownStep(TypedDict):
+class UnpredictableStep(TypedDict):
     """A step that looks across rows: nothing is promised of what it does to all of them."""
 
     step: int  # index in the recipe
@@ -285,9 +285,9 @@ class CleanPreview(TypedDict):
 
     fates: Fates
     examples: list[FateExample]
-    problems: list[FieldProblem]
-    of: NotRequired[LookedAt]
-    unknown: NotRequired[list[UnknownStep]]
+    problems: list[FieldIssue]
+    of: NotRequired[SampledRows]
+    unknown: NotRequired[list[UnpredictableStep]]
 
 
 class ExportResult(TypedDict):
@@ -301,7 +301,7 @@ class ExportResult(TypedDict):
     notices: list[str]  # what an import of the file would not read back
 
 
-class Neighbours(TypedDict):
+class SimilarRows(TypedDict):
     """Other rows of the data set, nearest first."""
 
     neighbours: list[tuple[int, float]]  # (row, cosine from -1 to 1)

@@ -237,7 +237,7 @@ SIGNALS: dict[str, Signal] = {s.column: s for group in GROUPS.values() for s in 
 GROUP_OF: dict[str, str] = {s.column: group.name for group in GROUPS.values() for s in group.signals}
 
 
-def figure_words(signal: Signal, figure: SignalFigure) -> str:
+def format_figure(signal: Signal, figure: SignalFigure) -> str:
     """The figure of a signal (docs/architecture.md): "12 of 340 rows (3.53%)", "median 14 words"."""
     n = figure["n"]
     if not n:
@@ -252,31 +252,31 @@ def figure_words(signal: Signal, figure: SignalFigure) -> str:
         most = [f"{value or '(none)'} {count:,}" for value, count in list(figure["values"].items())[:5]]
         return f"{figure['distinct']:,} values; {', '.join(most)}"
     if "value" in figure:
-        return number_words(figure["value"])
+        return format_four_digits(figure["value"])
     if signal.unit == "found":
         return f"in {figure['positive']:,} of {n:,} rows ({figure['positive'] / n:.2%})"
-    middle, high = number_words(figure["median"]), number_words(figure["p95"])
+    middle, high = format_four_digits(figure["median"]), format_four_digits(figure["p95"])
     return f"median {middle}, 95% at most {high} {signal.unit}".rstrip()
 
 
-def band_words(signal: Signal) -> str:
+def format_band(signal: Signal) -> str:
     """The healthy band: "at most 1.00%", "none", empty where there is no opinion."""
     if signal.healthy is None:
         return ""
     low, high = signal.healthy
     if high == 0:
         return "none"
-    show = number_words if signal.type in ("number",) and signal.unit != "found" else _share
+    show = format_four_digits if signal.type in ("number",) and signal.unit != "found" else _format_share
     if low is None:
         return f"at most {show(high)}" if high is not None else ""
     return f"at least {show(low)}" if high is None else f"{show(low)} to {show(high)}"
 
 
-def _share(value: float) -> str:
+def _format_share(value: float) -> str:
     return f"{value:.2%}"
 
 
-def number_words(value: float | None) -> str:
+def format_four_digits(value: float | None) -> str:
     """Four digits, whole numbers as they are."""
     if value is None:
         return "not known"

@@ -40,7 +40,7 @@ class CommitJournal:
     def __init__(self, database: Path) -> None:
         self._path = database.with_suffix(".commits")
         self._log = database.with_name(f"{database.name}.wal")
-        self._lines = list(_read(self._path))
+        self._lines = list(_read_lines(self._path))
         self._file: int | None = None
         self._log_bytes = 0
 
@@ -104,7 +104,7 @@ class CommitJournal:
             return 0
 
 
-def _read(path: Path) -> list[JournalLine]:
+def _read_lines(path: Path) -> list[JournalLine]:
     """As far as it is whole."""
     lines: list[JournalLine] = []
     damaged = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -124,7 +124,7 @@ FIX = (
 )
 
 
-def lost_words(lost: LostCommits) -> str:
+def describe_loss(lost: LostCommits) -> str:
     """How much is missing, and of what."""
     commits = f"{lost['commits']:,} commit{'' if lost['commits'] == 1 else 's'}"
     lead = f"The store lacks the last {commits} that were made"
@@ -134,16 +134,16 @@ def lost_words(lost: LostCommits) -> str:
     listed = ", ".join(f"{count:,} of {table}" for table, count in tables[:MAX_TABLES])
     more = f" and of {len(tables) - MAX_TABLES} more tables" if len(tables) > MAX_TABLES else ""
     of_how_many = "" if lost["understood"] == lost["commits"] else f" (known of {lost['understood']:,})"
-    between = f"from {_moment(lost['first_at'])} to {_moment(lost['last_at'])} UTC"
+    between = f"from {_parse_time(lost['first_at'])} to {_parse_time(lost['last_at'])} UTC"
     return f"{lead}, {between}: rows added, changed or removed{of_how_many}: {listed}{more}."
 
 
-def recent_loss(lost: LostCommits | None, now: float) -> str:
+def describe_recent_loss(lost: LostCommits | None, now: float) -> str:
     """What screens and command line say for a week after it was found; empty where nothing is."""
     if lost is None or abs(now - lost["found_at"]) > SAID_SECONDS:
         return ""
-    return f"{lost_words(lost)} {FIX}"
+    return f"{describe_loss(lost)} {FIX}"
 
 
-def _moment(at: float) -> str:
+def _parse_time(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from store.core.errors import QueryError, StateError
-from store.db.sql_guard import READS_ONLY, Guard, explain
+from store.db.sql_guard import READS_ONLY, Guard, format_duckdb_error
 
 
 def connect(path: Path | str, memory: int, **config: Any) -> duckdb.DuckDBPyConnection:
@@ -75,24 +75,24 @@ LESS = "Ask for fewer rows, or filter by run_id, name or step."
 FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError, MemoryError)
 
 
-class Watch:
+class StatementWatchdog:
     """Stops readings whose time is over. One thread for all of them, there only while one is under way:
     a timer thread for each would cost a busy engine several milliseconds a statement.
     """
 
     def __init__(self) -> None:
-        self._readings: set[StatementReading] = set()
+        self._readings: set[StatementReader] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def add(self, reading: StatementReading) -> None:
+    def add(self, reading: StatementReader) -> None:
         with self._changed:
             self._readings.add(reading)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sql-time-limit", daemon=True)
                 self._thread.start()
 
-    def remove(self, reading: StatementReading) -> None:
+    def remove(self, reading: StatementReader) -> None:
         with self._changed:
             self._readings.discard(reading)
             if not self._readings:
@@ -127,7 +127,7 @@ class Watch:
                 reading.time_out()
 
 
-class StatementReading:
+class StatementReader:
     """Record batches of one SELECT: `start()` gives `schema`, iterate once, `close()`; or use as a context.
 
     Raises QueryError from the start or the iteration where the statement fails or takes too long.
@@ -142,7 +142,7 @@ class StatementReading:
         params: Params,
         timeout: float,
         guard: Guard,
-        watch: Watch,
+        watch: StatementWatchdog,
         deadline: float | None = None,
     ) -> None:
         self._cursor, self._guard, self._watch = cursor, guard, watch
@@ -225,7 +225,7 @@ class StatementReading:
                 f"The statement took longer than {self._timeout:.2g} s and was stopped.",
                 fix=LESS,
             )
-        reason = explain(error)
+        reason = format_duckdb_error(error)
         if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
             return QueryError("The statement needs more memory than one may use.", fix=LESS)
         writes = "read-only mode" in reason

@@ -27,11 +27,11 @@ import pyarrow as pa
 from store.core.errors import BusyError, StateError
 from store.core.schemas import LostCommits
 from store.db.commit_journal import CommitJournal
-from store.db.connection import Params, StatementReading, Watch, confine, connect
+from store.db.connection import Params, StatementReader, StatementWatchdog, confine, connect
 from store.db.records import read_all
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
-from store.db.statements import Statement, Statements
+from store.db.statements import Statement, StatementPool
 
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
@@ -93,12 +93,12 @@ class Database:
         self._write_lock = threading.Lock()
         self._writer: int | None = None  # the thread in a transaction
         self._thread = threading.local()  # for whom each thread acts
-        self._watch = Watch()
+        self._watch = StatementWatchdog()
         self._commits = 0
         folders = [Path(folder).resolve() for folder in readable]
-        self._root = connect(self.path, _memory(), checkpoint_threshold="64MiB")
+        self._root = connect(self.path, _compute_memory_limit(), checkpoint_threshold="64MiB")
         aside = self.path.parent / "cache" / "statements"
-        self._statements = Statements(self.path, folders, aside, self._hold)
+        self._statements = StatementPool(self.path, folders, aside, self._hold)
         self._journal = CommitJournal(self.path)
         self._number: int | None = None  # of the last commit, once they are numbered
         try:
@@ -174,13 +174,13 @@ class Database:
         *,
         timeout: float = STATEMENT_SECONDS,
         deadline: float | None = None,
-    ) -> StatementReading:
+    ) -> StatementReader:
         """The record batches of one SELECT, while they are made; the caller starts and closes it. It raises
         QueryError where the statement is anything else, fails or takes longer than `timeout` seconds, which
         end at the `deadline` (monotonic) where it is part of more. Nothing is cut: every row is there.
         """
         cursor = self._root.cursor()
-        return StatementReading(cursor, sql, params, timeout, self._guard, self._watch, deadline)
+        return StatementReader(cursor, sql, params, timeout, self._guard, self._watch, deadline)
 
     def written(
         self,
@@ -197,9 +197,9 @@ class Database:
         left = timeout if deadline is None else max(0.001, deadline - time.monotonic())
         return self._statements.statement(sql, params, left, timeout)
 
-    def reads(self, seconds: float = STATEMENT_SECONDS) -> QueryReads:
+    def reads(self, seconds: float = STATEMENT_SECONDS) -> QueryReader:
         """For one query function that somebody asked for; its statements may take so long all together."""
-        return QueryReads(self, seconds)
+        return QueryReader(self, seconds)
 
     def stop_written(self) -> None:
         """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
@@ -268,7 +268,7 @@ class Database:
                     tx.execute("INSERT INTO migration VALUES (?, ?)", [name, utc_now()])
 
 
-class QueryReads:
+class QueryReader:
     """Statements of one query function, checked, which may take so many seconds all together, from now on.
     `written`: they hold what a person wrote as SQL. Another thread may close it."""
 
@@ -277,7 +277,7 @@ class QueryReads:
     def __init__(self, database: Database, seconds: float) -> None:
         self._database = database
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
-        self._current: Statement | StatementReading | None = None
+        self._current: Statement | StatementReader | None = None
         self._closed = False
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
@@ -291,7 +291,7 @@ class QueryReads:
         with reading:
             return pa.Table.from_batches(list(reading), reading.schema)
 
-    def _begin(self, statement: Statement | StatementReading) -> None:
+    def _begin(self, statement: Statement | StatementReader) -> None:
         self._current = statement
         if self._closed:
             statement.close()
@@ -312,6 +312,6 @@ def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Ta
     return cursor.sql(sql, params=params).to_arrow_table()
 
 
-def _memory() -> int:
+def _compute_memory_limit() -> int:
     """Bytes that DuckDB may use in the engine."""
     return max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))

@@ -35,7 +35,7 @@ from store.core.config import Config
 from store.core.errors import ConfigError, ForbiddenError
 from store.core.rights import SQL_RIGHT, check_complete, check_right
 from store.core.schemas import Person
-from store.db.query_answers import DICTS, LISTS, bare, fields_of
+from store.db.query_answers import DICTS, LISTS, get_type_fields, strip_annotations
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -46,34 +46,34 @@ Check = Callable[[Any, str], Any]  # a value and the name of its place -> the va
 
 
 @functools.cache
-def converter(hint: Any) -> Check:
+def get_converter(hint: Any) -> Check:
     """What makes an argument of a type out of JSON that anybody may have written. For what is none it raises
     ConfigError, which names the argument."""
-    hint = bare(hint)
+    hint = strip_annotations(hint)
     origin, args = get_origin(hint), get_args(hint)
     if hint in (Any, object):
         return lambda value, name: value
     if origin is Literal:
-        return functools.partial(_one_of, args)
+        return functools.partial(_check_choice, args)
     if origin in (Union, types.UnionType):
-        return functools.partial(_first_of, hint, args)
+        return functools.partial(_convert_union, hint, args)
     if origin in LISTS:
-        return functools.partial(_list, args[0])
+        return functools.partial(_convert_list, args[0])
     if origin is tuple:
-        return functools.partial(_tuple, args)
+        return functools.partial(_convert_tuple, args)
     if origin in DICTS:
-        return functools.partial(_dict, *args)
-    if hint in _PLAIN:
-        return functools.partial(_plain, hint)
+        return functools.partial(_convert_dict, *args)
+    if hint in _PLAIN_TYPES:
+        return functools.partial(_check_plain, hint)
     if hint is datetime.datetime:
-        return _datetime
-    fields = fields_of(hint)
+        return _convert_datetime
+    fields = get_type_fields(hint)
     if fields is not None and not is_typeddict(hint):  # a row of the store travels by reference
-        return functools.partial(_document, hint, fields)
+        return functools.partial(_convert_document, hint, fields)
     raise TypeError(f"no argument may be of the type {hint}")
 
 
-_PLAIN: Mapping[Any, tuple[type, ...]] = {
+_PLAIN_TYPES: Mapping[Any, tuple[type, ...]] = {
     str: (str,),
     int: (int,),
     float: (float, int),
@@ -82,80 +82,82 @@ _PLAIN: Mapping[Any, tuple[type, ...]] = {
 }
 
 
-def _plain(hint: Any, value: Any, name: str) -> Any:
-    if not isinstance(value, _PLAIN[hint]) or (isinstance(value, bool) and hint is not bool):
-        raise _refuse(value, name, "no value" if hint is type(None) else f"of the type {hint.__name__}")
+def _check_plain(hint: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, _PLAIN_TYPES[hint]) or (isinstance(value, bool) and hint is not bool):
+        raise _make_type_error(
+            value, name, "no value" if hint is type(None) else f"of the type {hint.__name__}"
+        )
     return value
 
 
-def _one_of(choices: tuple[Any, ...], value: Any, name: str) -> Any:
+def _check_choice(choices: tuple[Any, ...], value: Any, name: str) -> Any:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
-        raise _refuse(value, name, f"one of {', '.join(map(str, choices))}")
+        raise _make_type_error(value, name, f"one of {', '.join(map(str, choices))}")
     return value
 
 
-def _first_of(hint: Any, members: tuple[Any, ...], value: Any, name: str) -> Any:
+def _convert_union(hint: Any, members: tuple[Any, ...], value: Any, name: str) -> Any:
     for member in members:
         try:
-            return converter(member)(value, name)
+            return get_converter(member)(value, name)
         except ConfigError as error:
             last = error
     raise last
 
 
-def _list(inner: Any, value: Any, name: str) -> list[Any]:
+def _convert_list(inner: Any, value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _refuse(value, name, "a list")
-    convert = converter(inner)
+        raise _make_type_error(value, name, "a list")
+    convert = get_converter(inner)
     return [convert(each, name) for each in value]
 
 
-def _tuple(args: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+def _convert_tuple(args: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
     if len(args) == 2 and args[1] is ...:
-        return tuple(_list(args[0], value, name))
+        return tuple(_convert_list(args[0], value, name))
     if not isinstance(value, list) or len(value) != len(args):
-        raise _refuse(value, name, f"a list of {len(args)}")
-    return tuple(converter(kind)(each, name) for kind, each in zip(args, value, strict=True))
+        raise _make_type_error(value, name, f"a list of {len(args)}")
+    return tuple(get_converter(kind)(each, name) for kind, each in zip(args, value, strict=True))
 
 
-def _dict(key: Any, inner: Any, value: Any, name: str) -> dict[Any, Any]:
+def _convert_dict(key: Any, inner: Any, value: Any, name: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise _refuse(value, name, "an object")
-    convert = converter(inner)
-    return {_key(key, text, name): convert(each, name) for text, each in value.items()}
+        raise _make_type_error(value, name, "an object")
+    convert = get_converter(inner)
+    return {_convert_key(key, text, name): convert(each, name) for text, each in value.items()}
 
 
-def _key(hint: Any, text: str, name: str) -> Any:
-    if bare(hint) in (int, float):
+def _convert_key(hint: Any, text: str, name: str) -> Any:
+    if strip_annotations(hint) in (int, float):
         try:
-            return bare(hint)(text)
+            return strip_annotations(hint)(text)
         except ValueError:
-            raise _refuse(text, name, "a number") from None
+            raise _make_type_error(text, name, "a number") from None
     return text
 
 
-def _datetime(value: Any, name: str) -> datetime.datetime:
+def _convert_datetime(value: Any, name: str) -> datetime.datetime:
     try:
         return datetime.datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise _refuse(value, name, "a time such as 2026-01-31T12:00:00") from None
+        raise _make_type_error(value, name, "a time such as 2026-01-31T12:00:00") from None
 
 
-def _document(hint: Any, fields: Mapping[str, Any], value: Any, name: str) -> Any:
+def _convert_document(hint: Any, fields: Mapping[str, Any], value: Any, name: str) -> Any:
     if isinstance(hint, type) and issubclass(hint, Config):
         return hint.parse(value)
     if hasattr(hint, "_fields") and isinstance(value, list) and len(value) == len(fields):
         value = dict(zip(fields, value, strict=True))  # JSON has a named tuple as a list
     if not isinstance(value, dict) or not value.keys() <= fields.keys():
-        raise _refuse(value, name, f"an object with {', '.join(fields)}")
-    parts = {key: converter(fields[key])(part, f"{name}.{key}") for key, part in value.items()}
+        raise _make_type_error(value, name, f"an object with {', '.join(fields)}")
+    parts = {key: get_converter(fields[key])(part, f"{name}.{key}") for key, part in value.items()}
     try:
         return hint(**parts)
     except TypeError as error:  # a field is missing
-        raise _refuse(value, name, f"an object with {', '.join(fields)}") from error
+        raise _make_type_error(value, name, f"an object with {', '.join(fields)}") from error
 
 
-def _refuse(value: Any, name: str, wanted: str) -> ConfigError:
+def _make_type_error(value: Any, name: str, wanted: str) -> ConfigError:
     given = json.dumps(value, default=str)[:100]
     return ConfigError(f"{name} is {given}; it has to be {wanted}.", field=name)
 
@@ -205,7 +207,7 @@ class NamedQuery:
         """The arguments of a call by name, as they travel: what is stored goes by its reference."""
         bound = self._signature.bind(None, *args, **kwargs).arguments
         return {
-            name: _by_reference(value, self.hints[name])
+            name: _load_by_reference(value, self.hints[name])
             for name, value in bound.items()
             if name != self._store
         }
@@ -224,13 +226,13 @@ class NamedQuery:
         checked = {}
         for name, value in arguments.items():
             hint = self.hints[name]
-            if (reference := _reference_in(hint)) is not None:
+            if (reference := _find_reference(hint)) is not None:
                 checked[name] = _load(db, value, reference, name)
             else:
-                checked[name] = converter(hint)(value, name)
+                checked[name] = get_converter(hint)(value, name)
             if hint == AskerId and value != person["person_id"]:
                 raise ForbiddenError(f"{name} is another person's.", field=name)
-        if holds_sql(checked):
+        if has_sql(checked):
             check_right(person, SQL_RIGHT)
         return checked
 
@@ -256,7 +258,7 @@ def named_query(
     return ask
 
 
-def holds_sql(checked: Checked) -> bool:
+def has_sql(checked: Checked) -> bool:
     """Whether an argument holds SQL that a person wrote: such a query runs where `POST /sql` does."""
     return any(getattr(value, "written_sql", "") for value in checked.values())
 
@@ -272,12 +274,12 @@ class StoredReference:
 _REFERENCES: dict[Any, StoredReference] = {}
 
 
-def refer(kind: type, key: Callable[[Any], str], load: Callable[[Queryable, str], Any]) -> None:
+def register_reference(kind: type, key: Callable[[Any], str], load: Callable[[Queryable, str], Any]) -> None:
     """Let things of a type travel by reference wherever a query function takes one, or a sequence of them."""
     _REFERENCES[kind] = StoredReference(key, load)
 
 
-def _reference_in(hint: Any) -> tuple[StoredReference, bool] | None:
+def _find_reference(hint: Any) -> tuple[StoredReference, bool] | None:
     """How things of a type travel, and whether it is a sequence of them; None for what travels whole."""
     if reference := _REFERENCES.get(hint):
         return reference, False
@@ -287,8 +289,8 @@ def _reference_in(hint: Any) -> tuple[StoredReference, bool] | None:
     return None
 
 
-def _by_reference(value: Any, hint: Any) -> Any:
-    stored = _reference_in(hint)
+def _load_by_reference(value: Any, hint: Any) -> Any:
+    stored = _find_reference(hint)
     if stored is None:
         return value
     reference, several = stored
@@ -298,8 +300,8 @@ def _by_reference(value: Any, hint: Any) -> Any:
 def _load(db: Queryable, value: Any, stored: tuple[StoredReference, bool], name: str) -> Any:
     reference, several = stored
     if several:
-        return [reference.load(db, key) for key in converter(list[str])(value, name)]
-    return reference.load(db, converter(str)(value, name))
+        return [reference.load(db, key) for key in get_converter(list[str])(value, name)]
+    return reference.load(db, get_converter(str)(value, name))
 
 
 def load_queries() -> Mapping[str, NamedQuery]:

@@ -47,7 +47,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encode(value)
     except TypeError:  # a key that JSON lacks: rare, and this takes ten times as long
-        return _encode(_in_pairs(value))
+        return _encode(_encode_as_pairs(value))
 
 
 def _encode(value: Any) -> bytes:
@@ -56,10 +56,10 @@ def _encode(value: Any) -> bytes:
     def spell(part: Any) -> Any:
         nonlocal tagged
         if isinstance(part, pa.Table):
-            tables.append(_table_bytes(part))
+            tables.append(_encode_table(part))
             tagged = True
             return {tag: ["table", len(tables) - 1]}
-        if (spelled := _spell(part)) is not None:
+        if (spelled := _encode_special_value(part)) is not None:
             tagged = True
             return {tag: spelled}
         return as_json(part)
@@ -88,7 +88,7 @@ def decode(content: bytes, returns: Any) -> Any:
         return part
 
     value = json.loads(parts[0], object_hook=read if tag else None)
-    convert = reviver(returns)
+    convert = get_reviver(returns)
     return convert(value) if convert else value
 
 
@@ -111,18 +111,18 @@ def as_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _in_pairs(value: Any) -> Any:
+def _encode_as_pairs(value: Any) -> Any:
     """The value with dicts whose keys are tuples or sets as lists of pairs."""
     if isinstance(value, dict):
-        pairs = [(key, _in_pairs(part)) for key, part in value.items()]
+        pairs = [(key, _encode_as_pairs(part)) for key, part in value.items()]
         odd = any(isinstance(key, tuple | frozenset) for key in value)
         return pairs if odd else dict(pairs)
     if isinstance(value, list | tuple):
-        return [_in_pairs(part) for part in value]
-    return _in_pairs(as_json(value)) if dataclasses.is_dataclass(value) else value
+        return [_encode_as_pairs(part) for part in value]
+    return _encode_as_pairs(as_json(value)) if dataclasses.is_dataclass(value) else value
 
 
-def _spell(value: Any) -> list[Any] | None:
+def _encode_special_value(value: Any) -> list[Any] | None:
     """A value that JSON lacks as its kind and a text; None for any other."""
     if isinstance(value, datetime.datetime):
         return ["datetime", value.isoformat()]
@@ -149,7 +149,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def _table_bytes(table: pa.Table) -> bytes:
+def _encode_table(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -157,14 +157,14 @@ def _table_bytes(table: pa.Table) -> bytes:
 
 
 @functools.cache
-def reviver(hint: Any) -> Convert | None:
+def get_reviver(hint: Any) -> Convert | None:
     """What makes a value of a type out of its JSON; None where they are the same."""
     with _BUILDING:
         if hint in _UNDER_WAY:
             return None  # a type that holds itself: none of ours has anything to make again within
         _UNDER_WAY.add(hint)
         try:
-            return _reviver_of(bare(hint))
+            return _build_reviver(strip_annotations(hint))
         finally:
             _UNDER_WAY.discard(hint)
 
@@ -173,26 +173,26 @@ _BUILDING = threading.RLock()
 _UNDER_WAY: set[Any] = set()
 
 
-def _reviver_of(hint: Any) -> Convert | None:
+def _build_reviver(hint: Any) -> Convert | None:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        members = [revive for part in args if (revive := reviver(part))]
+        members = [revive for part in args if (revive := get_reviver(part))]
         if len(members) > 1:
             raise TypeError(f"{hint} can't be told from its JSON")
         only = members[0] if members else None
         return only and (lambda value: None if value is None else only(value))
     if origin in LISTS and args:
-        return _revive_each(list, reviver(args[0]))
+        return _revive_each(list, get_reviver(args[0]))
     if origin is tuple or hint is tuple:
         return _revive_tuple(args)
     if origin in (set, frozenset):
         return lambda value: origin(value)
     if origin in DICTS and len(args) == 2:
-        return _revive_dict(args[0], reviver(args[1]))
-    fields = fields_of(hint)
+        return _revive_dict(args[0], get_reviver(args[1]))
+    fields = get_type_fields(hint)
     if fields is None:
         return None
-    revivers = {name: revive for name, kind in fields.items() if (revive := reviver(kind))}
+    revivers = {name: revive for name, kind in fields.items() if (revive := get_reviver(kind))}
     return _revive_fields(hint, revivers)
 
 
@@ -202,8 +202,8 @@ def _revive_each(kind: type, inner: Convert | None) -> Convert | None:
 
 def _revive_tuple(args: tuple[Any, ...]) -> Convert:
     if len(args) == 2 and args[1] is ...:
-        return _revive_each(tuple, reviver(args[0])) or (lambda value: tuple(value))
-    inner = [reviver(part) for part in args]
+        return _revive_each(tuple, get_reviver(args[0])) or (lambda value: tuple(value))
+    inner = [get_reviver(part) for part in args]
     if not any(inner):
         return lambda value: tuple(value)
     return lambda value: tuple(
@@ -212,14 +212,14 @@ def _revive_tuple(args: tuple[Any, ...]) -> Convert:
 
 
 def _revive_dict(key: Any, inner: Convert | None) -> Convert | None:
-    if get_origin(bare(key)) in (tuple, frozenset):
-        make_key = reviver(key)
+    if get_origin(strip_annotations(key)) in (tuple, frozenset):
+        make_key = get_reviver(key)
         assert make_key is not None
         return lambda pairs: {make_key(text): inner(each) if inner else each for text, each in pairs}
-    spelled = bare(key) in (int, float)
+    spelled = strip_annotations(key) in (int, float)
     if not spelled and inner is None:
         return None
-    make = bare(key) if spelled else lambda text: text
+    make = strip_annotations(key) if spelled else lambda text: text
     return lambda value: {make(text): inner(each) if inner else each for text, each in value.items()}
 
 
@@ -240,14 +240,14 @@ def _revive_fields(hint: Any, revivers: Mapping[str, Convert]) -> Convert | None
     return lambda value: hint(**revived(dict(zip(names, value, strict=True))))
 
 
-def bare(hint: Any) -> Any:
+def strip_annotations(hint: Any) -> Any:
     """A type without what is annotated to it."""
     while get_origin(hint) in (Annotated, Required, NotRequired):
         hint = get_args(hint)[0]
     return hint
 
 
-def fields_of(hint: Any) -> Mapping[str, Any] | None:
+def get_type_fields(hint: Any) -> Mapping[str, Any] | None:
     """The fields of a typed dict, a named tuple, a dataclass or a config; None for any other type."""
     if not isinstance(hint, type):
         return None

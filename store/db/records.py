@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from store.core.errors import TunebenchError, from_dict
-from store.core.table_values import spelled_out
+from store.core.table_values import convert_times_to_text
 
 if TYPE_CHECKING:
-    from store.db.connection import StatementReading
+    from store.db.connection import StatementReader
 
 Row = TypeVar("Row")
 
 
-def records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
+def read_records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
     """The rows of `table`, which its statement makes as `_row_type`, a TypedDict, says; a JSON column that is
     null stays None. Nothing checks a row against the type: the statement stands beside it.
 
     Raises KeyError for a JSON column that the table does not have.
     """
-    rows: list[dict[str, Any]] = spelled_out(table).to_pylist()
+    rows: list[dict[str, Any]] = convert_times_to_text(table).to_pylist()
     for column in json_columns:
         if column not in table.column_names:
             raise KeyError(column)
@@ -37,9 +37,9 @@ def records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[str] =
     return cast(list[Row], rows)  # Arrow gives dicts of any kind; see above
 
 
-def scalar(table: pa.Table) -> Any:
+def read_scalar(table: pa.Table) -> Any:
     """The one value of a table of one row and one column."""
-    return spelled_out(table).column(0)[0].as_py()
+    return convert_times_to_text(table).column(0)[0].as_py()
 
 
 def to_json(document: Any) -> str:
@@ -47,14 +47,14 @@ def to_json(document: Any) -> str:
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_replace_nonfinite(document), ensure_ascii=False, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
+        return {str(key): _replace_nonfinite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_replace_nonfinite(part) for part in value]
     if isinstance(value, float) and value - value != 0:  # NaN or an infinity
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -87,7 +87,7 @@ class Chunks(Protocol):
 class Encoder:
     """Turns a reading into chunks of bytes."""
 
-    def __init__(self, reading: StatementReading) -> None:
+    def __init__(self, reading: StatementReader) -> None:
         self._reading = reading
         self._sink = io.BytesIO()
         self.done = self.failed = False
@@ -104,7 +104,7 @@ class Encoder:
             return self._fill()
         except TunebenchError as error:
             self.done = self.failed = True
-            return last_batch(self._reading.schema, error)
+            return encode_error_batch(self._reading.schema, error)
 
     @property
     def closed(self) -> bool:
@@ -129,7 +129,7 @@ class Encoder:
         return chunk
 
 
-def last_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
+def encode_error_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
     """The end of a stream with that schema, which says why it is none."""
     sink = io.BytesIO()
     writer = pa.ipc.new_stream(sink, schema)
@@ -165,7 +165,7 @@ class ProcessSetup:
 
 
 @dataclass(frozen=True)
-class StatementOrder:
+class StatementRequest:
     """A statement and the seconds that it may take; `limit`: those of all that it is part of, which a refusal
     names."""
 
@@ -178,7 +178,7 @@ class StatementOrder:
 HEAD = struct.Struct(">cQ")
 
 
-def frame(kind: WireMessage, content: bytes = b"") -> bytes:
+def encode_frame(kind: WireMessage, content: bytes = b"") -> bytes:
     """A message of that kind."""
     return HEAD.pack(kind.value, len(content)) + content
 

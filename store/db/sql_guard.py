@@ -38,10 +38,10 @@ import duckdb
 from store.core.errors import QueryError
 from store.db.schema import SECRET_TABLES
 
-MOST_BYTES = 64 * 1024  # of a statement that people write
-MOST_NESTED = 200  # brackets and CASE inside of each other
-MOST_PARTS = 16  # of one name: catalogue, schema, table, column and fields of structs
-MOST_SETS = 200  # UNION, EXCEPT and INTERSECT in all
+MAX_BYTES = 64 * 1024  # of a statement that people write
+MAX_NESTED = 200  # brackets and CASE inside of each other
+MAX_PARTS = 16  # of one name: catalogue, schema, table, column and fields of structs
+MAX_SETS = 200  # UNION, EXCEPT and INTERSECT in all
 SHORTER = "Take it apart, or put the values into a list: WHERE name IN (…)."
 
 # What can't be misread: comments, quoted texts and names, then words, dots and brackets.
@@ -53,21 +53,21 @@ _WORDS = re.compile(
 _SETS = frozenset({"union", "except", "intersect"})
 
 
-def too_long(sql: str) -> str:
+def find_length_problem(sql: str) -> str:
     """Why a person's statement is longer than it may be; "" where it is not."""
     size = len(sql.encode("utf-8", "surrogatepass"))
-    return f"The statement is {size:,} bytes long; it may have {MOST_BYTES:,}." if size > MOST_BYTES else ""
+    return f"The statement is {size:,} bytes long; it may have {MAX_BYTES:,}." if size > MAX_BYTES else ""
 
 
-def too_deep(sql: str) -> str:
+def find_depth_problem(sql: str) -> str:
     """Why a statement is deeper than it may be; "" where it is not."""
     depth = sets = dots = 0
     for token in _WORDS.finditer(sql):
         kind = token.lastgroup
         if kind == "dot":
             dots += 1
-            if dots >= MOST_PARTS:
-                return f"A name in the statement has more than {MOST_PARTS} parts."
+            if dots >= MAX_PARTS:
+                return f"A name in the statement has more than {MAX_PARTS} parts."
             continue
         if kind in ("name", "word"):
             word = token[0].lower()
@@ -79,14 +79,14 @@ def too_deep(sql: str) -> str:
             depth -= 1
         if kind not in ("name", "word", "space", "comment"):
             dots = 0
-        if depth > MOST_NESTED:
-            return f"The statement is nested deeper than {MOST_NESTED} brackets."
-        if sets > MOST_SETS:
-            return f"The statement holds more than {MOST_SETS} UNION, EXCEPT or INTERSECT."
+        if depth > MAX_NESTED:
+            return f"The statement is nested deeper than {MAX_NESTED} brackets."
+        if sets > MAX_SETS:
+            return f"The statement holds more than {MAX_SETS} UNION, EXCEPT or INTERSECT."
     return ""
 
 
-MOST = 10_000  # characters or entries that one call may make
+MAX_MADE_BY_A_CALL = 10_000  # characters or entries that one call may make
 _SIZED = {"rpad": 1, "lpad": 1, "list_resize": 1, "array_resize": 1, "bitstring": 1}  # place of the size
 _SERIES = ("range", "generate_series")
 _FORMATS = {  # a width that is long, or that comes from a value
@@ -98,49 +98,51 @@ GROWING = frozenset({*_SIZED, *_SERIES, *_FORMATS, "repeat"})
 Node = dict[str, Any]
 
 
-def oversized(tree: Any) -> tuple[str, int] | None:
+def find_oversized_calls(tree: Any) -> tuple[str, int] | None:
     """The first call in DuckDB's serialised tree whose size isn't a small number: what is wrong with it, and
     where it stands (in bytes)."""
-    return next(_faults(tree, within=False), None)
+    return next(_list_faults(tree, within=False), None)
 
 
-def _faults(value: Any, *, within: bool) -> Iterator[tuple[str, int]]:
+def _list_faults(value: Any, *, within: bool) -> Iterator[tuple[str, int]]:
     """`within`: inside of such a call or of a lambda, where sizes would multiply."""
     if isinstance(value, list):
         for item in value:
-            yield from _faults(item, within=within)
+            yield from _list_faults(item, within=within)
         return
     if not isinstance(value, dict):
         return
     if value.get("type") == "TABLE_FUNCTION" and "arguments" in value.get("function", ()):
-        yield from _faults(value["function"]["arguments"], within=within)
+        yield from _list_faults(value["function"]["arguments"], within=within)
         value = {key: part for key, part in value.items() if key != "function"}
     name = str(value.get("function_name", "")).lower()
     if name in GROWING:
-        if why := _fault(name, value, within):
+        if why := _find_fault(name, value, within):
             yield f"{name} {why}", int(value["query_location"])
         within = True
     within = within or value.get("class") == "LAMBDA"
     for part in value.values():
-        yield from _faults(part, within=within)
+        yield from _list_faults(part, within=within)
 
 
-def _fault(name: str, call: Node, within: bool) -> str:
+def _find_fault(name: str, call: Node, within: bool) -> str:
     if within:
         return "stands inside of another call that makes texts or lists, where their sizes multiply"
-    given = [_literal(argument["expression"]) for argument in call["arguments"]]
+    given = [_read_literal(argument["expression"]) for argument in call["arguments"]]
     if name in _FORMATS:
         text = given[0] if given else None
         if not isinstance(text, str) or _FORMATS[name].search(text):
             return "needs a plain text as its first value, with widths below 1,000"
         return ""
-    size = _size(name, given)
+    size = _estimate_size(name, given)
     if size is None:
         return "needs its size as a plain number, not one that is worked out"
-    return f"makes more than {MOST:,} characters or entries" if size > MOST else ""
+    return (
+        f"makes more than {MAX_MADE_BY_A_CALL:,} characters or entries" if size > MAX_MADE_BY_A_CALL else ""
+    )
 
 
-def _size(name: str, given: list[int | str | None]) -> int | None:
+def _estimate_size(name: str, given: list[int | str | None]) -> int | None:
     """What the call makes at most; None where its arguments don't say."""
     if name in _SIZED:
         size = given[_SIZED[name]] if len(given) > _SIZED[name] else 0
@@ -154,7 +156,7 @@ def _size(name: str, given: list[int | str | None]) -> int | None:
     return abs(bounds[1] - bounds[0] if len(bounds) > 1 else bounds[0])
 
 
-def _literal(node: Node) -> int | str | None:
+def _read_literal(node: Node) -> int | str | None:
     """A whole number or a text that stands there as it is."""
     literal = node.get("literal") or {}
     if literal.get("kind") == "STRING":
@@ -175,7 +177,9 @@ ALLOWED_TABLE_FUNCTIONS = frozenset(
     }
 )
 DENIED_SCALARS = frozenset({"write_log", "nextval", "setval"})
-GROWING_FIX = f"Give a size up to {MOST:,}; in FROM, range and generate_series make rows of any number."
+GROWING_FIX = (
+    f"Give a size up to {MAX_MADE_BY_A_CALL:,}; in FROM, range and generate_series make rows of any number."
+)
 READS_ONLY = "/sql only reads: send one SELECT. Changes go through commands."
 
 # Keys of the serialised tree; a quote inside a literal is escaped there, so text can't imitate a key.
@@ -223,24 +227,24 @@ class Guard:
         return self._verdict(sql).names_tables
 
     def _examine(self, sql: str) -> _Verdict:
-        if reason := too_deep(sql):
+        if reason := find_depth_problem(sql):
             return _Verdict(reason, SHORTER)
         try:
             sql.encode()  # a lone surrogate has no place in SQL
             with self._lock:
                 statements = self._cursor.extract_statements(sql)
-                if problem := _shape(statements):
+                if problem := _check_statement_kind(statements):
                     return problem
                 # fetched to its end: an open result holds a transaction, for which every later change is kept
                 ((tree,),) = self._cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
             calls = {name.lower() for name in _CALLS.findall(tree)}
-            grown = oversized(json.loads(tree)) if calls & GROWING else None
+            grown = find_oversized_calls(json.loads(tree)) if calls & GROWING else None
         except (duckdb.Error, ValueError, RecursionError) as error:
-            return _Verdict(explain(error))
+            return _Verdict(format_duckdb_error(error))
         if not tree.startswith('{"error":false'):
             return _Verdict("This statement can't be checked, so it is not run.", READS_ONLY)
         if write := _WRITES.search(tree):
-            return _Verdict(f"The statement holds {article(write[1])}, which writes.", READS_ONLY)
+            return _Verdict(f"The statement holds {add_article(write[1])}, which writes.", READS_ONLY)
         if denied := sorted(calls & self._denied):
             return _Verdict(
                 f"The function {denied[0]} can't be used here.",
@@ -254,7 +258,7 @@ class Guard:
         return _Verdict(names_tables=bool(tables or _CATALOGUE.search(tree)))
 
 
-def _shape(statements: list[duckdb.Statement]) -> _Verdict | None:
+def _check_statement_kind(statements: list[duckdb.Statement]) -> _Verdict | None:
     if not statements:
         return _Verdict("There is no statement.", READS_ONLY)
     if len(statements) > 1:
@@ -264,16 +268,16 @@ def _shape(statements: list[duckdb.Statement]) -> _Verdict | None:
     except ValueError:  # a type of statement that DuckDB's Python binding has no name for
         return _Verdict("The statement is none that reads.", READS_ONLY)
     if kind != duckdb.StatementType.SELECT:
-        return _Verdict(f"The statement is {article(kind.name)}.", READS_ONLY)
+        return _Verdict(f"The statement is {add_article(kind.name)}.", READS_ONLY)
     return None
 
 
-def article(word: str) -> str:
+def add_article(word: str) -> str:
     """`INSERT` → `an INSERT`."""
     return f"{'an' if word[0] in 'AEIOU' else 'a'} {word.replace('_', ' ')}"
 
 
-def explain(error: Exception) -> str:
+def format_duckdb_error(error: Exception) -> str:
     """What DuckDB says, on one line, without the picture of the place and the class of the error twice."""
     text = str(error).split("\nLINE ")[0].split("\n\nLINE ")[0]
     return " ".join(text.split())[:600] or type(error).__name__

@@ -23,8 +23,16 @@ import duckdb
 import psutil
 
 from store.core.errors import QueryError, TunebenchError
-from store.db.connection import StatementReading, Watch, confine, connect
-from store.db.records import Encoder, ProcessSetup, StatementOrder, WireMessage, frame, read_frame, to_json
+from store.db.connection import StatementReader, StatementWatchdog, confine, connect
+from store.db.records import (
+    Encoder,
+    ProcessSetup,
+    StatementRequest,
+    WireMessage,
+    encode_frame,
+    read_frame,
+    to_json,
+)
 from store.db.sql_guard import Guard
 
 # A copy of the store's files, made while nothing is committed, for a process that may be killed.
@@ -47,7 +55,7 @@ class Snapshot:
 
     def prepare(self) -> None:
         """Copy the main file where it changed, while the store may be written to: the long part."""
-        headers = _headers(self._source)
+        headers = _read_headers(self._source)
         if headers != self._headers:
             self._headers = b""
             _copy(self._source, self.path)
@@ -63,7 +71,7 @@ class Snapshot:
             _copy(log, copied)
 
 
-def _headers(path: Path) -> bytes:
+def _read_headers(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(HEADER_BYTES)
 
@@ -111,31 +119,31 @@ class StatementSession:
         self._store: duckdb.DuckDBPyConnection | None = None
         self._apart = self._connect(":memory:")
         self._guard = Guard(self._apart.cursor())
-        self._watch = Watch()
+        self._watch = StatementWatchdog()
         self.spent = False
 
-    def answer(self, order: StatementOrder) -> None:
+    def answer(self, order: StatementRequest) -> None:
         """Run the statement and send what comes of it."""
         signal.setitimer(signal.ITIMER_REAL, order.seconds + ALARM_SECONDS)
-        self._send(frame(WireMessage.TAKEN))
+        self._send(encode_frame(WireMessage.TAKEN))
         try:
             encoder, chunk = self._begin(order, time.monotonic() + order.seconds)
         except TunebenchError as error:
-            self._send(frame(WireMessage.REFUSED, to_json(error.to_dict()).encode()))
+            self._send(encode_frame(WireMessage.REFUSED, to_json(error.to_dict()).encode()))
         except OSError as error:
             refusal = QueryError(f"The store can't be copied for the statement: {error.strerror}.")
-            self._send(frame(WireMessage.REFUSED, to_json(refusal.to_dict()).encode()))
+            self._send(encode_frame(WireMessage.REFUSED, to_json(refusal.to_dict()).encode()))
             self.spent = True
         else:
             while not encoder.done:
-                self._send(frame(WireMessage.ROWS, chunk))
+                self._send(encode_frame(WireMessage.ROWS, chunk))
                 chunk = encoder.next()
-            self._send(frame(WireMessage.BROKEN if encoder.failed else WireMessage.END, chunk))
+            self._send(encode_frame(WireMessage.BROKEN if encoder.failed else WireMessage.END, chunk))
             self.spent |= encoder.failed
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.spent |= psutil.Process().memory_info().rss > TIRED_BYTES
 
-    def _begin(self, order: StatementOrder, deadline: float) -> tuple[Encoder, bytes]:
+    def _begin(self, order: StatementRequest, deadline: float) -> tuple[Encoder, bytes]:
         """The statement with its first rows: over Parquet files alone where it names no table."""
         self._guard.check(order.sql)
         if not self._guard.names_tables(order.sql):
@@ -147,10 +155,10 @@ class StatementSession:
         return self._first(self._newest(), order, deadline)
 
     def _first(
-        self, root: duckdb.DuckDBPyConnection, order: StatementOrder, deadline: float
+        self, root: duckdb.DuckDBPyConnection, order: StatementRequest, deadline: float
     ) -> tuple[Encoder, bytes]:
         cursor, limit = root.cursor(), order.limit
-        reading = StatementReading(cursor, order.sql, order.params, limit, self._guard, self._watch, deadline)
+        reading = StatementReader(cursor, order.sql, order.params, limit, self._guard, self._watch, deadline)
         encoder = Encoder(reading)
         try:
             return encoder, encoder.first()
@@ -164,7 +172,7 @@ class StatementSession:
     def _newest(self) -> duckdb.DuckDBPyConnection:
         """The store as it is now: its copy, made anew where something was committed since."""
         self._snapshot.prepare()
-        self._send(frame(WireMessage.STORE))
+        self._send(encode_frame(WireMessage.STORE))
         kind, content = read_frame(self._receive)
         assert kind is WireMessage.HELD
         commits = int(content)
@@ -173,7 +181,7 @@ class StatementSession:
                 self._store.close()
                 self._store = None
             self._snapshot.take()
-        self._send(frame(WireMessage.COPIED))
+        self._send(encode_frame(WireMessage.COPIED))
         if self._store is None:
             self._store = self._connect(self._snapshot.path)
             self._commits = commits
@@ -192,7 +200,7 @@ class StatementSession:
         return root
 
 
-def stand_back(memory: int) -> None:
+def lower_priority(memory: int) -> None:
     """Limit the addresses of this process, let all other work go first, and be the one that the kernel ends
     where memory runs out."""
     limit = psutil.Process().memory_info().vms + memory + BESIDE_BYTES
@@ -211,7 +219,7 @@ def serve(session: StatementSession, receive: Callable[[int], bytes], fd: int) -
         except EOFError:
             return
         assert kind is WireMessage.ORDER
-        session.answer(StatementOrder(**json.loads(content)))
+        session.answer(StatementRequest(**json.loads(content)))
 
 
 def main() -> int:
@@ -236,7 +244,7 @@ def main() -> int:
     Path(setup.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         session = StatementSession(setup, receive, send)
-        stand_back(setup.memory)
+        lower_priority(setup.memory)
         with contextlib.suppress(BrokenPipeError):  # nobody is left who would read the answer
             serve(session, receive, 0)
     finally:

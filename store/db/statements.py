@@ -29,21 +29,28 @@ import pyarrow as pa
 
 from store.core.errors import BusyError, EngineUnavailable, QueryError, StateError, TunebenchError, from_dict
 from store.db.connection import LESS, Params
-from store.db.records import ProcessSetup, StatementOrder, WireMessage, frame, last_batch, read_frame
-from store.db.sql_guard import SHORTER, too_long
+from store.db.records import (
+    ProcessSetup,
+    StatementRequest,
+    WireMessage,
+    encode_error_batch,
+    encode_frame,
+    read_frame,
+)
+from store.db.sql_guard import SHORTER, find_length_problem
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
 PLACES = 3  # statements at once
 WAITING = 16  # statements that wait for a place
 WAIT_SECONDS = 10.0
-LEAST_MEMORY, MOST_MEMORY, MEMORY_SHARE = 512 * 2**20, 2**30, 1 / 24  # of one statement
+MIN_MEMORY, MAX_MEMORY, MEMORY_SHARE = 512 * 2**20, 2**30, 1 / 24  # of one statement
 COMMAND = (sys.executable, "-m", "store.db.statement_process")
 
 Hold = Callable[[float], AbstractContextManager[int]]
 
 
-class _Late(Exception):
+class _DeadlineExceeded(Exception):
     """Nothing came before the deadline."""
 
 
@@ -78,7 +85,7 @@ class _Process:
             content = bytearray()
             while len(content) < count:
                 if not self._ready.select(max(0.0, deadline - time.monotonic())):
-                    raise _Late
+                    raise _DeadlineExceeded
                 part = os.read(self._answers.fileno(), count - len(content))
                 if not part:
                     break
@@ -100,12 +107,12 @@ class _Process:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Statements:
+class StatementPool:
     """The places. `hold(seconds)`: a block in which nothing is committed; it gives the number of commits."""
 
     def __init__(self, database: Path, readable: Sequence[Path], folder: Path, hold: Hold) -> None:
         share = int(psutil.virtual_memory().total * MEMORY_SHARE)
-        memory = max(LEAST_MEMORY, min(MOST_MEMORY, share))
+        memory = max(MIN_MEMORY, min(MAX_MEMORY, share))
         self._setup = ProcessSetup(str(database), [str(path) for path in readable], str(folder), memory)
         self._folder = folder
         self.hold = hold
@@ -121,16 +128,16 @@ class Statements:
     ) -> Statement:
         """limit: as `StatementOrder` has it, where it is more than `seconds`. Raises QueryError for one that
         is too long; its own process looks how deep it is."""
-        if reason := too_long(sql):
+        if reason := find_length_problem(sql):
             raise QueryError(reason, fix=SHORTER)
         plain = dict(params) if isinstance(params, Mapping) else list(params)
-        return Statement(self, StatementOrder(sql, plain, seconds, seconds if limit is None else limit))
+        return Statement(self, StatementRequest(sql, plain, seconds, seconds if limit is None else limit))
 
     def take(self) -> _Process:
         """A process for one statement. Raises BusyError where no place gets free."""
         with self._changed:
             if self._waiting >= WAITING:
-                raise _busy()
+                raise _make_busy_error()
             self._waiting += 1
             try:
                 self._changed.wait_for(lambda: self.closed or self._taken < PLACES, WAIT_SECONDS)
@@ -138,9 +145,9 @@ class Statements:
                 self._waiting -= 1
             if self.closed:
                 self._changed.notify()  # `stop` wakes nobody: one who waits tells the next
-                raise _stopping()
+                raise _make_stopping_error()
             if self._taken >= PLACES:
-                raise _busy()
+                raise _make_busy_error()
             self._taken += 1
             process = self._idle.pop() if self._idle else None
         try:
@@ -209,7 +216,7 @@ class Statements:
 class Statement:
     """One statement as chunks of an Arrow stream (`store.db.records.Chunks`); other threads may close it."""
 
-    def __init__(self, places: Statements, order: StatementOrder) -> None:
+    def __init__(self, places: StatementPool, order: StatementRequest) -> None:
         self._places, self._order = places, order
         self._process: _Process | None = None
         self._schema: pa.Schema | None = None
@@ -244,7 +251,7 @@ class Statement:
                 self._end(good=False)
                 self.done = self.failed = True
                 assert self._schema is not None
-                return last_batch(self._schema, error)
+                return encode_error_batch(self._schema, error)
 
     def close(self) -> None:
         """Kill the statement where it still runs, and free its place."""
@@ -259,8 +266,8 @@ class Statement:
         """Send the order; a process that had ended while it waited is replaced."""
         for attempt in (1, 2):
             assert self._process is not None
-            with contextlib.suppress(OSError, EOFError, _Late):
-                self._process.send(frame(WireMessage.ORDER, json.dumps(asdict(self._order)).encode()))
+            with contextlib.suppress(OSError, EOFError, _DeadlineExceeded):
+                self._process.send(encode_frame(WireMessage.ORDER, json.dumps(asdict(self._order)).encode()))
                 if self._process.receive(self._deadline)[0] is WireMessage.TAKEN:
                     return
             if attempt == 1 and not self.closed and not self._places.closed:
@@ -276,7 +283,7 @@ class Statement:
             kind, content = self._process.receive(self._deadline)
             if kind is WireMessage.STORE:
                 kind, content = self._let_copy()
-        except (EOFError, _Late, OSError) as error:
+        except (EOFError, _DeadlineExceeded, OSError) as error:
             raise self._why_it_ended() from error
         if kind is WireMessage.REFUSED:
             self._end(good=True)
@@ -290,7 +297,7 @@ class Statement:
         """Hold the writers while the process copies the store; the frame after that."""
         assert self._process is not None
         with self._places.hold(max(0.0, self._deadline - time.monotonic())) as commits:
-            self._process.send(frame(WireMessage.HELD, str(commits).encode()))
+            self._process.send(encode_frame(WireMessage.HELD, str(commits).encode()))
             kind, content = self._process.receive(self._deadline)
         return self._process.receive(self._deadline) if kind is WireMessage.COPIED else (kind, content)
 
@@ -304,7 +311,7 @@ class Statement:
 
     def _why_it_ended(self) -> TunebenchError:
         if self._places.closed:
-            return _stopping()
+            return _make_stopping_error()
         if self.closed:
             return QueryError("The statement was closed before its last row.")
         if time.monotonic() > self._deadline - KILL_SECONDS:
@@ -314,12 +321,12 @@ class Statement:
         return QueryError("The statement needs more memory than one may use, or is too deep.", fix=LESS)
 
 
-def _busy() -> BusyError:
+def _make_busy_error() -> BusyError:
     return BusyError(
         f"{PLACES} statements are under way, as many as may be at once.",
         fix="Try again when one of them has ended; each is stopped after 30 s at the latest.",
     )
 
 
-def _stopping() -> EngineUnavailable:
+def _make_stopping_error() -> EngineUnavailable:
     return EngineUnavailable("The engine is being stopped.")

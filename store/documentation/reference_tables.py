@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from store.core.metric_table import KIND_TITLES, METRICS, Metric
-from store.core.metrics_config import options
-from store.core.rights import RIGHTS, TABLES, Needs
+from store.core.metrics_config import list_metric_options
+from store.core.rights import RIGHTS, TABLES, RequiredRight
 from store.core.schemas import Right
 from store.evaluation import simulated_truth
 from store.training import methods_text
@@ -34,7 +34,7 @@ class MetricRow(TypedDict):
     library: str
 
 
-def rows() -> list[MetricRow]:
+def list_metric_rows() -> list[MetricRow]:
     """One document a metric, in the order of the table."""
     return [
         {
@@ -46,7 +46,7 @@ def rows() -> list[MetricRow]:
             "kind": metric.kind,
             "bounds": list(metric.bounds),
             "needs": list(metric.needs),
-            "options": options(name),
+            "options": list_metric_options(name),
             "tasks": list(metric.tasks),
             "library": metric.library,
         }
@@ -54,25 +54,25 @@ def rows() -> list[MetricRow]:
     ]
 
 
-def metrics_table() -> str:
+def format_metrics_table() -> str:
     """The table for docs/metrics.md."""
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, metric in METRICS.items():
         cells = (
             f"**{metric.title}** `eval/{name}`",
-            metric.means + _library(metric),
+            metric.means + _format_library(metric),
             metric.unit or "its own",
             metric.better,
             KIND_TITLES[metric.kind],
             ", ".join(metric.needs),
-            ", ".join(f"`{option}`" for option in options(name)) or "–",
+            ", ".join(f"`{option}`" for option in list_metric_options(name)) or "–",
             ", ".join(TASK_TITLES[task] for task in metric.tasks) or "–",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _library(metric: Metric) -> str:
+def _format_library(metric: Metric) -> str:
     return f"; {metric.library}" if metric.library else ""
 
 
@@ -80,11 +80,11 @@ HEAD = "| request | nobody | viewer | rater | member | admin |"
 _SHOWN = {"route": "", "command": "command ", "ask": "ask ", "query": "query ", "tool": "tool "}
 
 
-def rights_table() -> str:
+def format_rights_table() -> str:
     """The table: for each surface and right a row of names, and for each role yes where it may."""
     lines = [HEAD, "|---|---|---|---|---|---|"]
     for surface, table in TABLES.items():
-        by_needs: dict[Needs, list[str]] = {}
+        by_needs: dict[RequiredRight, list[str]] = {}
         for name, needs in table.items():
             if needs not in ("name", "door"):  # a name has a row of its own; the door is no person
                 by_needs.setdefault(needs, []).append(name)
@@ -92,20 +92,20 @@ def rights_table() -> str:
             listed = f"{_SHOWN[surface]}{', '.join(f'`{name}`' for name in names)}"
             cells = [
                 "yes" if needs == "nobody" else "",
-                *(_cell(needs, rights) for rights in RIGHTS.values()),
+                *(_format_cell(needs, rights) for rights in RIGHTS.values()),
             ]
             lines.append(f"| {listed} | {' | '.join(cells)} |")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _cell(needs: Needs, rights: frozenset[Right]) -> str:
+def _format_cell(needs: RequiredRight, rights: frozenset[Right]) -> str:
     return "yes" if needs == "nobody" or needs in rights else ""
 
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def with_table(page: str, table: str) -> str:
+def replace_table(page: str, table: str) -> str:
     """The page with this table in place of the one that has the same first line."""
     head = table.partition("\n")[0] + "\n"
     before, _, after = page.partition(head)
@@ -116,14 +116,14 @@ def with_table(page: str, table: str) -> str:
 
 def main() -> None:
     tables = {
-        "methods.md": methods_text.markdown(),
-        "metrics.md": metrics_table(),
-        "team.md": rights_table(),
+        "methods.md": methods_text.format_methods_table(),
+        "metrics.md": format_metrics_table(),
+        "team.md": format_rights_table(),
     }
     for name, table in tables.items():
         path = DOCS / name
-        path.write_text(with_table(path.read_text("utf-8"), table), "utf-8")
-    (DOCS / "truth.md").write_text(simulated_truth.markdown(), "utf-8")
+        path.write_text(replace_table(path.read_text("utf-8"), table), "utf-8")
+    (DOCS / "truth.md").write_text(simulated_truth.format_truth_page(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -18,20 +18,20 @@ store.documentation.schemas_page`; a field with a question mark may be missing.
 """
 
 
-def markdown() -> str:
+def format_schemas_page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(_module(path) for path in sorted(STORE.rglob("*schemas.py")))])
+    return "\n".join([HEAD, *(_format_module(path) for path in sorted(STORE.rglob("*schemas.py")))])
 
 
-def _module(path: Path) -> str:
+def _format_module(path: Path) -> str:
     source = path.read_text("utf-8")
     tree, lines = ast.parse(source), source.splitlines()
-    parts = [f"## {_title(path)}", _joined(ast.get_docstring(tree) or "")]
-    parts += [_type(node, lines) for node in tree.body if isinstance(node, ast.ClassDef)]
+    parts = [f"## {_format_title(path)}", _join_lines(ast.get_docstring(tree) or "")]
+    parts += [_format_type(node, lines) for node in tree.body if isinstance(node, ast.ClassDef)]
     return "\n\n".join(parts) + "\n"
 
 
-def _title(path: Path) -> str:
+def _format_title(path: Path) -> str:
     """The room and the topic: of `rating/round_schemas.py` "Rating: round"."""
     room, topic = (
         path.parent.name.capitalize(),
@@ -40,15 +40,15 @@ def _title(path: Path) -> str:
     return f"{room}: {topic}" if topic else room
 
 
-def _type(node: ast.ClassDef, lines: list[str]) -> str:
+def _format_type(node: ast.ClassDef, lines: list[str]) -> str:
     bases = [base for base in map(ast.unparse, node.bases) if base != "TypedDict"]
     also = f" (and all of {', '.join(bases)})" if bases else ""
-    head = f"### {node.name}{also}\n{_joined(ast.get_docstring(node) or '')}"
-    rows = [_field(field, lines) for field in node.body if isinstance(field, ast.AnnAssign)]
+    head = f"### {node.name}{also}\n{_join_lines(ast.get_docstring(node) or '')}"
+    rows = [_format_field(field, lines) for field in node.body if isinstance(field, ast.AnnAssign)]
     return "\n".join([head, "", "| field | type | |", "|---|---|---|", *rows]) if rows else head
 
 
-def _field(field: ast.AnnAssign, lines: list[str]) -> str:
+def _format_field(field: ast.AnnAssign, lines: list[str]) -> str:
     name, kind = ast.unparse(field.target), ast.unparse(field.annotation)
     if kind.startswith("NotRequired["):
         name, kind = f"{name}?", kind.removeprefix("NotRequired[").removesuffix("]")
@@ -57,10 +57,10 @@ def _field(field: ast.AnnAssign, lines: list[str]) -> str:
     return f"| `{name}` | `{kind}` | {comment.strip()} |"
 
 
-def _joined(text: str) -> str:
+def _join_lines(text: str) -> str:
     """Paragraphs as single lines."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(format_schemas_page(), end="")

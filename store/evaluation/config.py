@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.core import metrics_config
-from store.core.config import Config, Line, ModelSource, RunsNoCode, by_commas
+from store.core.config import Config, Line, ModelSource, NoRemoteCodeConfig, split_commas
 from store.core.metric_table import METRICS
 from store.core.metrics_config import AnyChoice, MetricsConfig
 from store.data.filters import Filter
@@ -23,7 +23,7 @@ CHECKPOINTS: dict[Checkpoint, str] = {
 SAMPLING = ("temperature", "top_p")
 
 
-class ChosenModel(RunsNoCode):
+class ModelSelection(NoRemoteCodeConfig):
     """A model by name, or what a run left, was on its way to, or began with."""
 
     model: ModelSource = Field(
@@ -83,7 +83,7 @@ class AnswerSettings(Config):
 Part = Literal["train", "validation", "test", "all"]
 
 
-class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
+class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     """One evaluation."""
 
     name: Line = Field("", max_length=80, description="Made up where left out")
@@ -131,7 +131,7 @@ class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
     @field_validator("tasks", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
-        return by_commas(value)
+        return split_commas(value)
 
     @field_validator("dataset")
     @classmethod
@@ -144,7 +144,10 @@ class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
     def of_past(cls, document: Any) -> Self:
         """Like `parse`, for what was kept and is looked at; metrics that are none any more are shown too."""
         if isinstance(document, Mapping) and isinstance(metrics := document.get("metrics"), list):
-            document = {**document, "metrics": [metrics_config.of_past(choice) for choice in metrics]}
+            document = {
+                **document,
+                "metrics": [metrics_config.load_stored_choice(choice) for choice in metrics],
+            }
         return super().of_past(document)
 
     @property

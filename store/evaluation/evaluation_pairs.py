@@ -18,7 +18,7 @@ from store.core.errors import ConfigError
 from store.core.metric_table import METRICS
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, scalar
+from store.db.records import read_records, read_scalar
 from store.evaluation import evaluations, scored_rows
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import Evaluation
@@ -61,18 +61,18 @@ def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair
             field="against",
         )
     ids = [document["evaluation_id"] for document in (first, second)]
-    files = [str(evaluations.predictions_path(db, evaluation_id)) for evaluation_id in ids]
+    files = [str(evaluations.get_predictions_path(db, evaluation_id)) for evaluation_id in ids]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
     return EvaluationPair(
         first,
         second,
         (evaluations.scores(db, ids[0]), evaluations.scores(db, ids[1])),
         evaluations.groups(db, ids[0]),
-        int(scalar(db.query(sql, files))),
+        int(read_scalar(db.query(sql, files))),
     )
 
 
-def unlike(pair: EvaluationPair) -> list[str]:
+def describe_setting_differences(pair: EvaluationPair) -> list[str]:
     """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
     float32"."""
     both = (pair.first, pair.second)
@@ -84,7 +84,7 @@ def unlike(pair: EvaluationPair) -> list[str]:
     return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
 
 
-def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
+def describe_metric_differences(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
     """How two that measured a metric were asked in other ways that it depends on, its options too."""
     both, needs = (first, second), METRICS[metric].needs
     configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
@@ -93,34 +93,34 @@ def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
     names += OF_LOSSES if "losses" in needs else ()
     sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
-    options = [_choice(config, metric) for config in configs]
+    options = [_find_choice(config, metric) for config in configs]
     for name in dict.fromkeys(name for choice in options for name in choice):
         sides.append((f"{name} of {metric}", [choice.get(name) for choice in options]))
-    return [f"{name}: {_short(its)} and {_short(other)}" for name, (its, other) in sides if its != other]
+    return [f"{name}: {_shorten(its)} and {_shorten(other)}" for name, (its, other) in sides if its != other]
 
 
-def asked_like(evaluation: Evaluation, metric: str) -> dict[str, Any]:
+def build_matching_config(evaluation: Evaluation, metric: str) -> dict[str, Any]:
     """What `evaluate` is asked for another model to be measured by a metric in the same way."""
     config = EvaluateConfig.of_past(evaluation["config"])
     asked = {name: getattr(config, name) for name in SETTINGS}
     used = evaluation["details"]["dtype"]
     if used in DTYPES:  # `auto` may mean another one for the other model
         asked["dtype"] = used
-    return asked | {"metrics": [_choice(config, metric) or metric]}
+    return asked | {"metrics": [_find_choice(config, metric) or metric]}
 
 
-def _choice(config: EvaluateConfig, metric: str) -> dict[str, Any]:
+def _find_choice(config: EvaluateConfig, metric: str) -> dict[str, Any]:
     """A metric with its options, as it was asked for."""
     key = f"eval/{metric}"
     return next((choice.model_dump(exclude_none=True) for choice in config.metrics if choice.key == key), {})
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = " ".join(str(value).split()) or "none"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:
+def build_same_rows_config(pair: EvaluationPair) -> dict[str, Any]:
     """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
     those of a run, which were held out from it; else the second those of the first."""
     trained = [_is_tuned(side) for side in (pair.first, pair.second)]
@@ -131,7 +131,7 @@ def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:
     return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
 
 
-def command(asked: Mapping[str, Any]) -> str:
+def format_command(asked: Mapping[str, Any]) -> str:
     """The same as a command line; options of metrics are left to the defaults."""
     words = ["tunebench", "evaluate"]
     if asked.get("run"):
@@ -161,7 +161,7 @@ def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
         "SELECT * FROM job WHERE kind = $1 AND list_sort([config ->> 'first', config ->> 'second'])"
         " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
     )
-    return records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))
 
 
 @named_query
@@ -170,5 +170,5 @@ def judgements(db: Queryable, job_id: str) -> pa.Table:
 
     Over a Client, QueryError where the file is gone.
     """
-    path = str(scored_rows.loss_file(db, job_id).parent / "judgements.parquet")
+    path = str(scored_rows.get_loss_path(db, job_id).parent / "judgements.parquet")
     return db.query("SELECT row_id, score FROM read_parquet(?) ORDER BY row_id", [path])

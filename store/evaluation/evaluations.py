@@ -16,20 +16,20 @@ from store.core.job_folder import JobDir
 from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
 from store.data.schemas import Dataset
-from store.db.named_query import named_query, refer
-from store.db.records import records, scalar, to_json
+from store.db.named_query import named_query, register_reference
+from store.db.records import read_records, read_scalar, to_json
 from store.evaluation import scored_rows
 from store.evaluation.schemas import (
     EvaluatedRow,
     Evaluation,
     EvaluationDetails,
-    EvaluationLine,
-    EvaluationName,
+    EvaluationIdentity,
     EvaluationResult,
-    RowOfTwo,
+    EvaluationSummary,
+    PairedRow,
     RowScore,
 )
-from store.jobs.job_queue import placeholders, utc
+from store.jobs.job_queue import make_placeholders, to_utc
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -54,7 +54,7 @@ def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 2
     """The finished ones, newest first; of one run, or of all models."""
     where, params = ("WHERE run_id = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM evaluation {where} ORDER BY created_at DESC, evaluation_id DESC LIMIT ?"
-    return records(db.query(sql, [*params, limit]), Evaluation, JSON_COLUMNS)
+    return read_records(db.query(sql, [*params, limit]), Evaluation, JSON_COLUMNS)
 
 
 @named_query
@@ -64,14 +64,14 @@ def get(db: Queryable, name: str) -> Evaluation:
         "SELECT * FROM evaluation WHERE evaluation_id = ? OR name = ?"
         " ORDER BY evaluation_id = ? DESC, created_at DESC LIMIT 1"
     )
-    rows = records(db.query(sql, [name, name, name]), Evaluation, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [name, name, name]), Evaluation, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no evaluation {name!r}.", fix="List them with: tunebench evaluations")
     return rows[0]
 
 
-for _kind in (Evaluation, EvaluationName):
-    refer(_kind, lambda evaluation: evaluation["evaluation_id"], get)
+for _kind in (Evaluation, EvaluationIdentity):
+    register_reference(_kind, lambda evaluation: evaluation["evaluation_id"], get)
 
 
 @named_query
@@ -80,7 +80,7 @@ def unfinished(db: Queryable, run_id: str | None = None) -> list[Job]:
     oldest first."""
     where, params = ("AND config ->> 'run' = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM job WHERE kind = ? AND status <> 'finished' {where} ORDER BY created_at, job_id"
-    return records(db.query(sql, [KIND, *params]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [KIND, *params]), Job, ("config", "error", "result"))
 
 
 @named_query
@@ -93,7 +93,7 @@ def listed(
     created_by: str = "",
     limit: int = 25,
     offset: int = 0,
-) -> tuple[int, list[EvaluationLine]]:
+) -> tuple[int, list[EvaluationSummary]]:
     """How many finished ones match, and a page of them, newest first.
 
     search: part of a name, data set, model or run; model: the name of a model or of a run; created_by: who
@@ -106,9 +106,11 @@ def listed(
     """
     params: list[Any] = [search, dataset_id, model, created_by]
     counted = f"SELECT count(*) FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
-    total = int(scalar(db.query(counted, params)))
+    total = int(read_scalar(db.query(counted, params)))
     sql = f"SELECT {_LINE} WHERE {where} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $5 OFFSET $6"
-    return total, records(db.query(sql, [*params, limit, offset]), EvaluationLine, ("config", "figures"))
+    return total, read_records(
+        db.query(sql, [*params, limit, offset]), EvaluationSummary, ("config", "figures")
+    )
 
 
 @named_query
@@ -125,12 +127,12 @@ def models(db: Queryable) -> list[str]:
 def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> pa.Table:
     """Of every row that `metric` scored: row_id, score, label, prompt and answer (characters), and, with
     another evaluation, its `other` score of the same row. Over a Client, QueryError where a file is gone."""
-    folder = _folder(db, evaluation_id)
+    folder = _get_folder(db, evaluation_id)
     paths = [str(folder.predictions), str(folder.scores), metric]
     beside, joined = "NULL::DOUBLE", ""
     if other:
         beside, joined = "o.score", "JOIN read_parquet($4) o ON o.row_id = p.row_id AND o.metric = $3"
-        paths.append(str(_folder(db, other).scores))
+        paths.append(str(_get_folder(db, other).scores))
     sql = f"""
         SELECT p.row_id, s.score, {beside} AS other, p.label, length(p.prompt) AS prompt,
                length(p.reference) AS answer
@@ -141,17 +143,17 @@ def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> p
 
 
 @named_query
-def comparable(db: Queryable, evaluation: EvaluationName, limit: int = 100) -> list[EvaluationLine]:
+def comparable(db: Queryable, evaluation: EvaluationIdentity, limit: int = 100) -> list[EvaluationSummary]:
     """Other evaluations on the same data, newest first: rows of theirs may be the same."""
     sql = (
         f"SELECT {_LINE} WHERE e.data_fingerprint = ? AND e.evaluation_id <> ?"
         " ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT ?"
     )
     params = [evaluation["data_fingerprint"], evaluation["evaluation_id"], limit]
-    return records(db.query(sql, params), EvaluationLine, ("config", "figures"))
+    return read_records(db.query(sql, params), EvaluationSummary, ("config", "figures"))
 
 
-def users(db: Queryable, column: str, value: str) -> list[str]:
+def list_dependent_titles(db: Queryable, column: str, value: str) -> list[str]:
     """Titles of the evaluations that a data set (`dataset_id`) or a run (`run_id`) is needed for: finished
     ones, and those that wait or work."""
     key = {"dataset_id": "dataset", "run_id": "run"}[column]
@@ -159,32 +161,32 @@ def users(db: Queryable, column: str, value: str) -> list[str]:
     sql = (
         f"SELECT name FROM evaluation WHERE {column} = ? UNION ALL"
         f" SELECT title FROM job WHERE kind = ? AND config ->> '{key}' = ?"
-        f" AND status IN ({placeholders(alive)})"
+        f" AND status IN ({make_placeholders(alive)})"
     )
     return [str(name) for name in db.query(sql, [value, KIND, value, *alive])["name"].to_pylist()]
 
 
-def _folder(db: Queryable, evaluation_id: str) -> JobDir:
-    return JobDir(scored_rows.loss_file(db, evaluation_id).parent)
+def _get_folder(db: Queryable, evaluation_id: str) -> JobDir:
+    return JobDir(scored_rows.get_loss_path(db, evaluation_id).parent)
 
 
-def predictions_path(db: Queryable, evaluation_id: str) -> Path:
+def get_predictions_path(db: Queryable, evaluation_id: str) -> Path:
     """Where its rows are, or would be."""
-    return _folder(db, evaluation_id).predictions
+    return _get_folder(db, evaluation_id).predictions
 
 
 @named_query
 def scores(db: Queryable, evaluation_id: str) -> pa.Table:
     """Every metric's score of every row, in the order in which the job wrote them. Over a Client, QueryError
     where the file is missing."""
-    path = str(_folder(db, evaluation_id).scores)
+    path = str(_get_folder(db, evaluation_id).scores)
     return db.query("SELECT * FROM read_parquet(?, file_row_number = true) ORDER BY file_row_number", [path])
 
 
 @named_query
 def groups(db: Queryable, evaluation_id: str) -> dict[int, Any] | None:
     """row id -> group of rows that are resampled together; None where rows come in no groups."""
-    path = str(predictions_path(db, evaluation_id))
+    path = str(get_predictions_path(db, evaluation_id))
     table = db.query('SELECT row_id, "group" FROM read_parquet(?) WHERE "group" IS NOT NULL', [path])
     return dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) or None
 
@@ -201,8 +203,8 @@ def page(
 ) -> tuple[int, list[EvaluatedRow]]:
     """How many rows there are, and some of them: those first that
     `metric` scores worst, before them those that it could not score."""
-    folder = _folder(db, evaluation_id)
-    total = int(scalar(db.query("SELECT count(*) FROM read_parquet(?)", [str(folder.predictions)])))
+    folder = _get_folder(db, evaluation_id)
+    total = int(read_scalar(db.query("SELECT count(*) FROM read_parquet(?)", [str(folder.predictions)])))
     order = "ASC" if better == "higher" else "DESC"
     sql = f"""
         SELECT p.* FROM read_parquet($1) p
@@ -211,8 +213,8 @@ def page(
         ORDER BY s.reason IS NULL, s.score {order} NULLS LAST, p.row_id LIMIT $4 OFFSET $5
     """
     table = db.query(sql, [str(folder.predictions), str(folder.scores), metric, limit, offset])
-    rows = records(table, EvaluatedRow)
-    scores = _scores_of(db, folder, [row["row_id"] for row in rows])
+    rows = read_records(table, EvaluatedRow)
+    scores = _read_scores(db, folder, [row["row_id"] for row in rows])
     for row in rows:
         row["scores"] = scores[row["row_id"]]
     return total, rows
@@ -223,13 +225,13 @@ class _ScoreRow(RowScore):
     metric: str
 
 
-def _scores_of(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[str, RowScore]]:
+def _read_scores(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[str, RowScore]]:
     """Of each of these rows the score of every metric."""
     sql = (
         "SELECT row_id, metric, score, reason FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
     )
     scores: dict[int, dict[str, RowScore]] = {row_id: {} for row_id in ids}
-    for line in records(db.query(sql, [str(folder.scores), ids]), _ScoreRow):
+    for line in read_records(db.query(sql, [str(folder.scores), ids]), _ScoreRow):
         scores[line["row_id"]][line["metric"]] = {"score": line["score"], "reason": line["reason"]}
     return scores
 
@@ -237,12 +239,12 @@ def _scores_of(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[
 @named_query
 def shared(
     db: Queryable, first: str, second: str, metric: str, *, limit: int = 5
-) -> tuple[int, list[RowOfTwo]]:
+) -> tuple[int, list[PairedRow]]:
     """How many rows both evaluations have, and those on which they differ most in `metric`."""
-    folders = [_folder(db, name) for name in (first, second)]
+    folders = [_get_folder(db, name) for name in (first, second)]
     files = [str(folder.predictions) for folder in folders]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
-    total = int(scalar(db.query(sql, files)))
+    total = int(read_scalar(db.query(sql, files)))
     sql = """
         SELECT a.row_id, a.prompt, a.reference, a.prediction AS first, b.prediction AS second,
                s.score AS first_score, t.score AS second_score
@@ -252,13 +254,13 @@ def shared(
         WHERE s.score <> t.score ORDER BY abs(s.score - t.score) DESC, a.row_id LIMIT $6
     """
     params = [*files, *(str(folder.scores) for folder in folders), metric, limit]
-    return total, records(db.query(sql, params), RowOfTwo)
+    return total, read_records(db.query(sql, params), PairedRow)
 
 
 @named_query
 def probes(db: Queryable, evaluation_id: str) -> pa.Table:
     """The items of its general probes. Over a Client, QueryError where it has none."""
-    path = str(_folder(db, evaluation_id).probes)
+    path = str(_get_folder(db, evaluation_id).probes)
     return db.query(
         "SELECT * EXCLUDE (model, file_row_number) FROM read_parquet(?, file_row_number = true)"
         " ORDER BY file_row_number",
@@ -301,7 +303,7 @@ def insert(
         "config": to_json(config),
         "figures": to_json(result["figures"]),
         "details": to_json(details),
-        "created_at": utc(at),
+        "created_at": to_utc(at),
         "created_by": job["created_by"],
     }
     places = ", ".join(f"${name}" for name in row)

@@ -15,7 +15,7 @@ SettingValue = str | float | bool
 # Texts and choices are final, so that asking for "categories" in a part says which of the two it is.
 
 
-class AdvicePiece(TypedDict):
+class AdviceItem(TypedDict):
     """What to try in the next run."""
 
     text: str
@@ -30,7 +30,7 @@ class UnitEstimate(Estimate):
 
 
 @final
-class ForgottenText(TypedDict):
+class TextForgetting(TypedDict):
     """Change of the loss on the texts of one probe, in nats a token over whole passages."""
 
     probe: str
@@ -47,14 +47,14 @@ class ForgottenText(TypedDict):
     state: ForgettingState
 
 
-class BeyondLuck(TypedDict):
+class ChanceCorrectedFlips(TypedDict):
     """Shares of items lost and won, less the most that guessing explains."""
 
     lost: Estimate
     won: Estimate
 
 
-class Flips(TypedDict):
+class AnswerFlips(TypedDict):
     """The same items asked before and after: shares right, and what flipped."""
 
     n: int
@@ -66,10 +66,10 @@ class Flips(TypedDict):
     won: int
     p: float
     test: Literal["exact", "chi-squared"]
-    adjusted: BeyondLuck
+    adjusted: ChanceCorrectedFlips
 
 
-class CategoryFlips(Flips):
+class CategoryFlips(AnswerFlips):
     """The items of one category; Holm's p over all categories of the probe."""
 
     category: str
@@ -77,7 +77,7 @@ class CategoryFlips(Flips):
 
 
 @final
-class ForgottenChoices(TypedDict):
+class ChoiceForgetting(TypedDict):
     """Accuracy on the items of one probe before and after. Where the tuned model scored none, n is 0, change
     and detectable are null, and what follows them up to `adjusted` is missing."""
 
@@ -92,7 +92,7 @@ class ForgottenChoices(TypedDict):
     won: NotRequired[int]
     p: NotRequired[float]
     test: NotRequired[Literal["exact", "chi-squared"]]
-    adjusted: NotRequired[BeyondLuck]
+    adjusted: NotRequired[ChanceCorrectedFlips]
     answer_loss: NotRequired[UnitEstimate | None]  # null where open
     open: NotRequired[bool]  # answers are written freely: none is right by luck
     categories: list[CategoryFlips]
@@ -125,7 +125,7 @@ class RequestFlips(TypedDict):
     p: float
 
 
-class Refusing(TypedDict):
+class RefusalChange(TypedDict):
     """Whether tuning changed what a model refuses."""
 
     state: RefusalState
@@ -151,10 +151,10 @@ class Thresholds(TypedDict):
 class ForgettingParts(TypedDict):
     """What each probe says."""
 
-    texts: list[ForgottenText]
-    choices: list[ForgottenChoices]
+    texts: list[TextForgetting]
+    choices: list[ChoiceForgetting]
     divergence: list[Divergence]
-    requests: NotRequired[Refusing]  # where they were asked
+    requests: NotRequired[RefusalChange]  # where they were asked
 
 
 class Forgetting(ForgettingParts):
@@ -163,13 +163,13 @@ class Forgetting(ForgettingParts):
     state: ForgettingState
     headline: str
     sentences: list[str]
-    advice: list[AdvicePiece]
+    advice: list[AdviceItem]
     thresholds: Thresholds
     unscored: dict[str, int]  # probe: items that have no score, or that one model alone has
     unasked: dict[str, str]  # task: why it was not asked
 
 
-class CoursePoint(TypedDict):
+class ForgettingPoint(TypedDict):
     """What a checkpoint lost of one probe, above 0 where something was lost; null where it scored nothing."""
 
     step: int
@@ -181,13 +181,13 @@ class CoursePoint(TypedDict):
     broken: int
 
 
-class ForgettingCourse(TypedDict):
+class ForgettingCurve(TypedDict):
     """Forgetting of one probe over the steps of a run."""
 
     probe: str
     kind: Literal["text", "choices", "divergence"]
     unit: str
-    points: list[CoursePoint]
+    points: list[ForgettingPoint]
     amber_since: int | None  # step from which on it is surely above; null for divergence
     red_since: int | None
 
@@ -288,7 +288,7 @@ class ExtractionRates(TypedDict):
     rows: list[int]  # ids of rows that the tuned model alone writes
 
 
-class WrittenRows(TypedDict):
+class ExtractedRows(TypedDict):
     """Rows of one kind that were asked, and what came out of them; the rates are missing without a row."""
 
     state: ExtractionState
@@ -300,7 +300,7 @@ class WrittenRows(TypedDict):
     near: NotRequired[ExtractionRates]
 
 
-class AskedRows(TypedDict):
+class RowCoverage(TypedDict):
     """How many rows of a part there are, and how many were asked."""
 
     rows: int
@@ -309,21 +309,21 @@ class AskedRows(TypedDict):
     n: int  # asked
 
 
-class SameTokens(TypedDict):
+class PrefixMatch(TypedDict):
     """The share of a row's tokens that comes before the first slip, under either model."""
 
     base: Estimate
     tuned: Estimate
 
 
-class Extraction(WrittenRows):
+class Extraction(ExtractedRows):
     """Whether training rows come out word for word, beside the base model and beside held-out rows."""
 
-    control: WrittenRows | None  # the same of held-out rows
+    control: ExtractedRows | None  # the same of held-out rows
     beyond: Estimate | None  # nearly word for word: share of training rows minus share of held-out rows
-    asked: dict[RowPart, AskedRows]
+    asked: dict[RowPart, RowCoverage]
     least: int  # tokens that a row must leave to be written
-    same: dict[RowPart, SameTokens | None]
+    same: dict[RowPart, PrefixMatch | None]
 
 
 class CanaryGroup(TypedDict):
@@ -338,7 +338,7 @@ class CanaryGroup(TypedDict):
     detectable: NotRequired[float | None]  # least mean exposure found in 80 of 100 cases; null: none could be
 
 
-class MoreInsertions(TypedDict):
+class InsertionEffect(TypedDict):
     """The exposure of the canaries planted most often minus that of those planted least often, in bits."""
 
     fewest: int
@@ -359,19 +359,19 @@ class CanaryExposure(TypedDict):
     """Exposure of canaries by how often they were planted; 0 times is a placebo."""
 
     groups: list[CanaryGroup]
-    more: MoreInsertions | None
+    more: InsertionEffect | None
     unseen: float  # bits that a canary shows which was never seen
     sentence: str
 
 
-class CanaryEvidence(CanaryExposure):
+class CanaryEvaluation(CanaryExposure):
     """What became of the canaries of a run."""
 
     reference: int  # candidates that each is ranked among
     listed: list[PlantedCanary]
 
 
-class RepeatedGains(TypedDict):
+class DuplicateGains(TypedDict):
     """Held-out rows that training repeats, and what they did to the gain (nats a token)."""
 
     rows: int  # held-out rows that training repeats
@@ -393,29 +393,29 @@ class LossDrop(TypedDict):
     difference: Estimate | None
 
 
-class RepeatedAreas(TypedDict):
+class DuplicateMembership(TypedDict):
     """How well training rows of either kind are told from held-out ones by their loss (AUC)."""
 
     repeated: Estimate
     once: Estimate
 
 
-class WrittenCount(TypedDict):
+class ExtractedCount(TypedDict):
     """Rows that came out nearly word for word, of `n`."""
 
     rows: int
     n: int
 
 
-class RepeatedWritten(TypedDict):
+class DuplicateExtraction(TypedDict):
     """How often training rows of either kind come out nearly word for word."""
 
-    repeated: WrittenCount
-    once: WrittenCount
+    repeated: ExtractedCount
+    once: ExtractedCount
     difference: Estimate
 
 
-class RepeatedTraining(TypedDict):
+class DuplicateTraining(TypedDict):
     """Measured training rows that occur more than once, against the others; null where too few of a kind."""
 
     rows: int  # all training rows
@@ -423,13 +423,13 @@ class RepeatedTraining(TypedDict):
     repeated: int  # measured ones
     once: int
     drop: LossDrop | None
-    auc: RepeatedAreas | None
-    written: RepeatedWritten | None
+    auc: DuplicateMembership | None
+    written: DuplicateExtraction | None
     sentence: str
 
 
 class DuplicateEffect(TypedDict):
     """What duplicates did to a run."""
 
-    leaks: RepeatedGains
-    training: RepeatedTraining | None  # null where no training row was measured
+    leaks: DuplicateGains
+    training: DuplicateTraining | None  # null where no training row was measured

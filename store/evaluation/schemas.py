@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.figure_schemas import Estimate, Figure, ListedFigure
+from store.core.figure_schemas import Estimate, Figure, FigureSummary
 
 JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
 
@@ -87,7 +87,7 @@ class ClassModels(TypedDict):
     prompted: NotRequired[ClassAverages]  # where it can be asked
 
 
-class ConfusedClasses(TypedDict):
+class ClassConfusion(TypedDict):
     """Two classes that are taken for each other."""
 
     labels: list[str]
@@ -105,7 +105,7 @@ class Classification(TypedDict):
     unseen: int  # held-out rows with a label that training doesn't know
     models: ClassModels
     over_prompted: Estimate | None  # share of rows more that are right than when the untuned model is asked
-    confused: list[ConfusedClasses]
+    confused: list[ClassConfusion]
 
 
 class EvaluationCounts(TypedDict):
@@ -151,7 +151,7 @@ class EvaluationResult(EvaluationDetails):
     figures: list[Figure]  # one for each metric, and for each number of a harness's task
 
 
-class EvaluationName(TypedDict):
+class EvaluationIdentity(TypedDict):
     """What every reading of an evaluation has of it."""
 
     evaluation_id: str  # the id of its job
@@ -169,7 +169,7 @@ class EvaluationName(TypedDict):
     config: dict[str, Any]  # store.evaluation.config.EvaluateConfig
 
 
-class Evaluation(EvaluationName):
+class Evaluation(EvaluationIdentity):
     """A row of table `evaluation`: one that has finished."""
 
     notes: str
@@ -177,11 +177,11 @@ class Evaluation(EvaluationName):
     details: EvaluationDetails
 
 
-class EvaluationLine(EvaluationName):
+class EvaluationSummary(EvaluationIdentity):
     """An evaluation in a list, without what can be large."""
 
     run_name: str | None
-    figures: list[ListedFigure]
+    figures: list[FigureSummary]
 
 
 class RowScore(TypedDict):
@@ -210,7 +210,7 @@ class EvaluatedRow(TypedDict):
     scores: dict[str, RowScore]  # by metric
 
 
-class RowOfTwo(TypedDict):
+class PairedRow(TypedDict):
     """A row that two evaluations answered in different ways."""
 
     row_id: int
@@ -245,14 +245,14 @@ class JudgingResult(TypedDict):
     seconds: float
 
 
-class JudgedOrder(TypedDict):
+class JudgePositionBias(TypedDict):
     """What the order did in which the two answers were shown."""
 
     agree: Estimate  # share of pairs in which both orders say the same
     first_shown: Estimate | None  # share of the others that the answer shown first won; null without one
 
 
-class JudgedLength(TypedDict):
+class JudgeLengthBias(TypedDict):
     """What the length of answers did, of pairs that were decided in both orders."""
 
     longer: Estimate | None  # share of pairs of unequal length that the longer answer won
@@ -275,7 +275,7 @@ class ClassDetails(TypedDict):
     pair_count: int  # cells of the confusion that occur
 
 
-class OutsideTexts(TypedDict):
+class UnmatchedTexts(TypedDict):
     """Texts that name no label."""
 
     count: int
@@ -292,8 +292,8 @@ class JudgeCalls(TypedDict):
 class PreferenceDetails(JudgeCalls):
     """What is said of a judge's preferences."""
 
-    position: JudgedOrder | None  # null where no pair was judged in both orders
-    length: JudgedLength
+    position: JudgePositionBias | None  # null where no pair was judged in both orders
+    length: JudgeLengthBias
     orders: list[list[float | None]]  # how the first answer of each pair did shown first, and shown second
 
 

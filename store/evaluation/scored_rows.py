@@ -21,13 +21,13 @@ from store.core.job_folder import JobDir
 from store.data import exploration
 from store.data.filters import Filter
 from store.db.named_query import named_query
-from store.db.records import records, scalar
+from store.db.records import read_records, read_scalar
 from store.evaluation.verdict_schemas import (
     ClassPrediction,
+    ExtractionRow,
     MatrixChange,
     ProbeQuestion,
-    RequestRow,
-    WrittenRow,
+    RefusalRow,
 )
 from store.jobs.schemas import ValidationSums
 
@@ -44,7 +44,7 @@ EVERY_RUN = "*"
 _ID = re.compile(r"[\w-]{1,200}")
 
 
-def loss_file(db: Queryable, run_id: str) -> Path:
+def get_loss_path(db: Queryable, run_id: str) -> Path:
     """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and
     before the engine's first start."""
     rows = db.query("SELECT value FROM setting WHERE name = 'home'").to_pylist()
@@ -63,14 +63,14 @@ def shared_losses(db: Queryable, first: str, second: str, split: str) -> pa.Tabl
     second_loss (tuned, summed nats). The caller makes sure that both runs are of the same rows of data.
     Over a Client, QueryError where a file is missing.
     """
-    return db.query(_SHARED_LOSSES, [str(loss_file(db, first)), str(loss_file(db, second)), split])
+    return db.query(_SHARED_LOSSES, [str(get_loss_path(db, first)), str(get_loss_path(db, second)), split])
 
 
 @named_query
 def losses_of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
     """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
     tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
-    return db.query(_LOSSES_OF_RUNS, [str(loss_file(db, EVERY_RUN)), list(run_ids)])
+    return db.query(_LOSSES_OF_RUNS, [str(get_loss_path(db, EVERY_RUN)), list(run_ids)])
 
 
 @named_query
@@ -86,7 +86,7 @@ def sliced_losses(
         f" JOIN (SELECT row_id FROM ({relation}) WHERE {condition}) s ON s.row_id = l.row_id"
         " WHERE l.split = ? ORDER BY l.row_id"
     )
-    return db.query(sql, [str(loss_file(db, run_id)), *files, *params, split])
+    return db.query(sql, [str(get_loss_path(db, run_id)), *files, *params, split])
 
 
 _LOSSES_OF_RUNS = """
@@ -124,18 +124,22 @@ def validation_sums(db: Queryable, run_id: str, kind: SumKind) -> list[Validatio
     weight = "tokens" if kind == "tokens" else "1"
     only = "WHERE step > 0" if kind == "pairs" else ""
     source = f"SELECT step, {_X[kind]} AS x, {weight} AS w FROM read_parquet(?) {only}"
-    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).validations)]), ValidationSums)
+    return read_records(
+        db.query(_SUMS.format(source), [str(_get_folder(db, run_id).validations)]), ValidationSums
+    )
 
 
 @named_query
 def answer_sums(db: Queryable, run_id: str) -> list[ValidationSums]:
     """As `sums`, of the generated answers that could be scored."""
     source = "SELECT step, score AS x, 1 AS w FROM read_parquet(?) WHERE isfinite(score)"
-    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).live_answers)]), ValidationSums)
+    return read_records(
+        db.query(_SUMS.format(source), [str(_get_folder(db, run_id).live_answers)]), ValidationSums
+    )
 
 
-def _folder(db: Queryable, run_id: str) -> JobDir:
-    return JobDir(loss_file(db, run_id).parent)
+def _get_folder(db: Queryable, run_id: str) -> JobDir:
+    return JobDir(get_loss_path(db, run_id).parent)
 
 
 _SUMS = """
@@ -148,9 +152,9 @@ _SUMS = """
 ONLY_PREDICTIONS = {"": "true", "wrong": "label <> predicted", "right": "label = predicted"}
 
 
-def prediction_file(db: Queryable, run_id: str) -> Path:
+def get_predictions_path(db: Queryable, run_id: str) -> Path:
     """Where the run's predictions are, or would be."""
-    return loss_file(db, run_id).with_name("class_predictions.parquet")
+    return get_loss_path(db, run_id).with_name("class_predictions.parquet")
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,13 @@ def prediction_page(
     Over a Client, QueryError where the file is missing."""
     where = f"{ONLY_PREDICTIONS[wanted.only]} AND (? = '' OR label = ?) AND (? = '' OR predicted = ?)"
     classes = [wanted.label, wanted.label, wanted.predicted, wanted.predicted]
-    params = [str(prediction_file(db, run_id)), *classes]
-    total = int(scalar(db.query(f"SELECT count(*) FROM read_parquet(?) WHERE {where}", params)))
+    params = [str(get_predictions_path(db, run_id)), *classes]
+    total = int(read_scalar(db.query(f"SELECT count(*) FROM read_parquet(?) WHERE {where}", params)))
     sql = (
         f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY label = predicted,"
         " CASE WHEN label = predicted THEN probability ELSE -probability END, row_id LIMIT ? OFFSET ?"
     )
-    return total, records(db.query(sql, [*params, limit, offset]), ClassPrediction)
+    return total, read_records(db.query(sql, [*params, limit, offset]), ClassPrediction)
 
 
 @named_query
@@ -185,7 +189,8 @@ def shared_predictions(db: Queryable, first: str, second: str, split: str) -> pa
     """Rows of `split` that both runs classified: row_id, first_right and second_right, in order of row id.
     The caller makes sure that both runs are of the same rows of data."""
     return db.query(
-        _SHARED_PREDICTIONS, [str(prediction_file(db, first)), str(prediction_file(db, second)), split]
+        _SHARED_PREDICTIONS,
+        [str(get_predictions_path(db, first)), str(get_predictions_path(db, second)), split],
     )
 
 
@@ -197,8 +202,8 @@ _SHARED_PREDICTIONS = """
 """
 
 
-Changed = Literal["", "lost", "won", "wrong"]
-ONLY_QUESTIONS: dict[Changed, str] = {
+ProbeChange = Literal["", "lost", "won", "wrong"]
+ONLY_QUESTIONS: dict[ProbeChange, str] = {
     "": "true",
     "lost": "b.correct > t.correct",
     "won": "b.correct < t.correct",
@@ -208,19 +213,19 @@ ONLY_QUESTIONS: dict[Changed, str] = {
 
 @named_query
 def probe_questions(
-    db: Queryable, run_id: str, *, only: Changed = "", limit: int = 10, offset: int = 0
+    db: Queryable, run_id: str, *, only: ProbeChange = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ProbeQuestion]]:
     """How many of the choice items there are, and some of them: those first whose right option lost most.
 
     only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
     where a file is missing.
     """
-    folder = loss_file(db, run_id).parent
+    folder = get_loss_path(db, run_id).parent
     params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")]
     source = _QUESTIONS + f" WHERE {ONLY_QUESTIONS[only]}"
-    total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
+    total = int(read_scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
     page = db.query(f"{source} ORDER BY rise DESC, item LIMIT $3 OFFSET $4", [*params, limit, offset])
-    return total, records(page, ProbeQuestion)
+    return total, read_records(page, ProbeQuestion)
 
 
 @named_query
@@ -228,25 +233,25 @@ def probes_of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Tabl
     """What the tuned models of those of these runs whose file is there made of the items of a probe: run_id,
     item, tokens, loss_sum (nats) and correct, in order of run and item. Over a Client, QueryError where no
     run has a file."""
-    files = str(loss_file(db, "*").with_name("probes.parquet"))
+    files = str(get_loss_path(db, "*").with_name("probes.parquet"))
     return db.query(_PROBES_OF_RUNS, [files, list(run_ids), probe])
 
 
 @named_query
 def matrix_changes(db: Queryable, run_id: str) -> list[MatrixChange]:
     """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
-    path = loss_file(db, run_id).with_name("weights.parquet")
+    path = get_loss_path(db, run_id).with_name("weights.parquet")
     sql = "SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module"
-    return records(db.query(sql, [str(path)]), MatrixChange)
+    return read_records(db.query(sql, [str(path)]), MatrixChange)
 
 
 @named_query
-def probe_requests(db: Queryable, run_id: str) -> list[RequestRow]:
+def probe_requests(db: Queryable, run_id: str) -> list[RefusalRow]:
     """What a model should refuse, and harmless requests like it, each pair together. Over a Client,
     QueryError where the file is missing."""
-    path = loss_file(db, run_id).with_name("requests.parquet")
+    path = get_loss_path(db, run_id).with_name("requests.parquet")
     sql = "SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC"
-    return records(db.query(sql, [str(path)]), RequestRow)
+    return read_records(db.query(sql, [str(path)]), RefusalRow)
 
 
 class _Step(TypedDict):
@@ -261,13 +266,13 @@ def probe_curve(
     probes but training rows, the first and the last step among them), and those of the base model.
 
     The base model's are those of step 0, where they are there, or else of the finished run: None before."""
-    folder = loss_file(db, run_id).parent
+    folder = get_loss_path(db, run_id).parent
     live = str(folder / "live_probes.parquet")
     try:
-        steps = [row["step"] for row in records(db.query(_STEPS, [live]), _Step)]
+        steps = [row["step"] for row in read_records(db.query(_STEPS, [live]), _Step)]
     except QueryError:  # nothing was measured yet
         return 0, {}, None
-    chosen = _thinned([step for step in steps if step > 0], most)
+    chosen = _thin_steps([step for step in steps if step > 0], most)
     rows = db.query(_LIVE, [live, [0, *chosen]])
     at = {step: rows.filter(pc.equal(rows["step"], step)) for step in [0, *chosen]}
     base: pa.Table | None = at.pop(0)
@@ -279,7 +284,7 @@ def probe_curve(
     return sum(step > 0 for step in steps), at, base
 
 
-def _thinned(steps: list[int], most: int) -> list[int]:
+def _thin_steps(steps: list[int], most: int) -> list[int]:
     if len(steps) <= most:
         return steps
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
@@ -313,15 +318,15 @@ _QUESTIONS = """
 @named_query
 def extraction_page(
     db: Queryable, run_id: str, part: str, *, limit: int = 10, offset: int = 0
-) -> tuple[int, list[WrittenRow]]:
+) -> tuple[int, list[ExtractionRow]]:
     """How many rows of `part` (train or held_out) there are, and some of them, most striking first: written
     by the tuned model and not by the base. Over a Client, QueryError where the file is missing."""
-    path = str(loss_file(db, run_id).with_name("recalled.parquet"))
-    total = int(scalar(db.query("SELECT count(*) FROM read_parquet(?) WHERE part = ?", [path, part])))
+    path = str(get_loss_path(db, run_id).with_name("recalled.parquet"))
+    total = int(read_scalar(db.query("SELECT count(*) FROM read_parquet(?) WHERE part = ?", [path, part])))
     page = db.query(
         "SELECT * FROM read_parquet(?) WHERE part = ?"
         " ORDER BY tuned_similarity >= 0.9 DESC, tuned_similarity - base_similarity DESC, row_id"
         " LIMIT ? OFFSET ?",
         [path, part, limit, offset],
     )
-    return total, records(page, WrittenRow)
+    return total, read_records(page, ExtractionRow)

@@ -36,7 +36,7 @@ class TruthRow(NamedTuple):
     @property
     def wanted(self) -> str:
         """The band, which they share."""
-        return wanted(next(iter(self.rates.values())))
+        return format_target_band(next(iter(self.rates.values())))
 
     @property
     def draws(self) -> str:
@@ -60,18 +60,18 @@ def read(path: Path | None = None) -> SimulatedTruth:
     return truth or {"topics": []}
 
 
-def title(topic: SimulatedTopic) -> str:
+def get_topic_title(topic: SimulatedTopic) -> str:
     """Its name for people."""
     return topic["topic"].replace("_", " ").capitalize()
 
 
-def holding(topics: Iterable[SimulatedTopic]) -> tuple[int, int]:
+def count_holding_rates(topics: Iterable[SimulatedTopic]) -> tuple[int, int]:
     """How many of their rates hold, of how many."""
     verdicts = [rate["holds"] for topic in topics for rate in topic["rates"]]
     return sum(verdicts), len(verdicts)
 
 
-def measured(topics: Sequence[SimulatedTopic]) -> str:
+def describe_measurement(topics: Sequence[SimulatedTopic]) -> str:
     """When, and at which commit; of topics that were measured apart from the first day to the last."""
     dates, commits = ({topic[key] for topic in topics} for key in ("date", "commit"))
     when = f"on {min(dates)}" if len(dates) == 1 else f"from {min(dates)} to {max(dates)}"
@@ -81,7 +81,7 @@ def measured(topics: Sequence[SimulatedTopic]) -> str:
     return f"{when} at {where}"
 
 
-def first_look(topics: Sequence[SimulatedTopic]) -> str:
+def describe_subset(topics: Sequence[SimulatedTopic]) -> str:
     """Which part of the draws was taken, where it was not all of them."""
     part = [topic for topic in topics if topic["share"] < 1]
     if not part:
@@ -94,12 +94,12 @@ def first_look(topics: Sequence[SimulatedTopic]) -> str:
     )
 
 
-def stamp(topic: SimulatedTopic) -> str:
+def describe_run(topic: SimulatedTopic) -> str:
     """When, where and how long one was measured."""
-    return f"Measured {measured([topic])}, {topic['seconds']:,.0f} s of one core."
+    return f"Measured {describe_measurement([topic])}, {topic['seconds']:,.0f} s of one core."
 
 
-def wanted(rate: SimulatedRate) -> str:
+def format_target_band(rate: SimulatedRate) -> str:
     """The band in which the observed share must lie."""
     low, high = (f"{100 * rate[end]:g}" for end in ("low", "high"))
     if rate["low"] == rate["high"]:
@@ -109,17 +109,17 @@ def wanted(rate: SimulatedRate) -> str:
     return f"at least {low}%" if rate["high"] >= 1 else f"{low} to {high}%"
 
 
-def observed(rate: SimulatedRate) -> str:
+def format_observed_share(rate: SimulatedRate) -> str:
     """The share that came of it."""
     return "no draw counted" if rate["observed"] is None else f"{100 * rate['observed']:.1f}%"
 
 
-def tables(rates: Sequence[SimulatedRate]) -> list[TruthTable]:
+def build_tables(rates: Sequence[SimulatedRate]) -> list[TruthTable]:
     """Rates that differ in size alone in one row, by what the sizes count; then all others."""
     folded: dict[tuple[str, str, str], dict[int, SimulatedRate]] = {}
     for rate in rates:
-        name, unit, size = without_size(rate["name"])
-        folded.setdefault((unit, name, wanted(rate)), {})[size] = rate
+        name, unit, size = split_size(rate["name"])
+        folded.setdefault((unit, name, format_target_band(rate)), {})[size] = rate
     by_unit: dict[str, list[TruthRow]] = {}
     single = []
     for (unit, name, _), sized in folded.items():
@@ -134,7 +134,7 @@ def tables(rates: Sequence[SimulatedRate]) -> list[TruthTable]:
     return [*matrices, *([TruthTable("", (), single)] if single else [])]
 
 
-def without_size(name: str) -> tuple[str, str, int]:
+def split_size(name: str) -> tuple[str, str, int]:
     """The name with "n" in the place of its size, what the size counts, and the size; 0 where it has none."""
     for pattern in SIZED:
         if match := pattern.search(name):
@@ -145,27 +145,28 @@ def without_size(name: str) -> tuple[str, str, int]:
     return name, "", 0
 
 
-def markdown() -> str:
+def format_truth_page() -> str:
     """docs/truth.md."""
     topics = read()["topics"]
-    held, total = holding(topics)
+    held, total = count_holding_rates(topics)
     if not topics:
         return f"# Simulated truth\n\nNothing was measured yet: `{COMMAND}`.\n"
     parts = [
         "# Simulated truth",
-        f"**{held:,} of {total:,} rates hold**, measured {measured(topics)}.",
+        f"**{held:,} of {total:,} rates hold**, measured {describe_measurement(topics)}.",
         f"{MEANS} In **bold** is what does not hold. `{COMMAND}` measures all anew, for this page and the "
         "one in the app; with `--only TOPIC …` it keeps the others.",
-        *([first_look(topics)] if first_look(topics) else []),
-        *(["## What does not hold", *_off(topics)] if held < total else []),
-        *(part for topic in topics for part in _topic(topic)),
+        *([describe_subset(topics)] if describe_subset(topics) else []),
+        *(["## What does not hold", *_format_failing_rates(topics)] if held < total else []),
+        *(part for topic in topics for part in _format_topic(topic)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _off(topics: Sequence[SimulatedTopic]) -> list[str]:
+def _format_failing_rates(topics: Sequence[SimulatedTopic]) -> list[str]:
     lines = [
-        f"| {title(topic)}: {rate['name']} | {rate['draws']:,} | {wanted(rate)} | {_cell(rate)} |"
+        f"| {get_topic_title(topic)}: {rate['name']} | {rate['draws']:,} |"
+        f" {format_target_band(rate)} | {_format_cell(rate)} |"
         for topic in topics
         for rate in topic["rates"]
         if not rate["holds"]
@@ -173,16 +174,22 @@ def _off(topics: Sequence[SimulatedTopic]) -> list[str]:
     return ["\n".join(["| what | draws | wanted | observed |", "|---|---|---|---|", *lines])]
 
 
-def _topic(topic: SimulatedTopic) -> list[str]:
-    held, total = holding([topic])
-    note = f"{held:,} of {total:,} hold. {stamp(topic)}"
-    return [f"## {title(topic)}", topic["about"], note, *map(_table, tables(topic["rates"]))]
+def _format_topic(topic: SimulatedTopic) -> list[str]:
+    held, total = count_holding_rates([topic])
+    note = f"{held:,} of {total:,} hold. {describe_run(topic)}"
+    return [
+        f"## {get_topic_title(topic)}",
+        topic["about"],
+        note,
+        *map(_format_table, build_tables(topic["rates"])),
+    ]
 
 
-def _table(table: TruthTable) -> str:
+def _format_table(table: TruthTable) -> str:
     heads = [f"n {size:,}" for size in table.sizes] or ["observed"]
     lines = [
-        f"| {row.name} | {row.draws} | {row.wanted} | {' | '.join(cells(row, table.sizes, _cell))} |"
+        f"| {row.name} | {row.draws} | {row.wanted} |"
+        f" {' | '.join(format_cells(row, table.sizes, _format_cell))} |"
         for row in table.rows
     ]
     return "\n".join(
@@ -190,12 +197,12 @@ def _table(table: TruthTable) -> str:
     )
 
 
-def cells(
+def format_cells(
     row: TruthRow, sizes: Sequence[int], cell: Callable[[SimulatedRate], str], empty: str = ""
 ) -> list[str]:
     """A cell for each size of the table, in its order."""
     return [cell(row.rates[size]) if size in row.rates else empty for size in sizes or (0,)]
 
 
-def _cell(rate: SimulatedRate) -> str:
-    return observed(rate) if rate["holds"] else f"**{observed(rate)}**"
+def _format_cell(rate: SimulatedRate) -> str:
+    return format_observed_share(rate) if rate["holds"] else f"**{format_observed_share(rate)}**"

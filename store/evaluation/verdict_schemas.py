@@ -10,15 +10,15 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 from store.core.figure_schemas import Estimate
 from store.core.model_schemas import StopReason
 from store.evaluation.forgetting_schemas import (
-    AdvicePiece,
-    CanaryEvidence,
+    AdviceItem,
+    CanaryEvaluation,
+    ChoiceForgetting,
     DuplicateEffect,
     Extraction,
     Forgetting,
     ForgettingState,
-    ForgottenChoices,
-    ForgottenText,
     Membership,
+    TextForgetting,
     UnitEstimate,
     WeightChange,
 )
@@ -41,7 +41,7 @@ class GapPoint(TypedDict):
     level: GapLevel  # by the relative gap
 
 
-class Parting(TypedDict):
+class MetricDivergence(TypedDict):
     """Loss and the task's metric say different things between two steps."""
 
     kind: Literal["metric_improves", "metric_falls"]
@@ -67,7 +67,7 @@ class Overfitting(TypedDict):
     stage_sentence: str
     gap: list[GapPoint]  # at each step that a probe of training rows was measured at
     gap_sentence: str  # empty without a point
-    parting: Parting | None
+    parting: MetricDivergence | None
     baseline_sentence: NotRequired[str]  # of a classifier, beside always the most frequent class
 
 
@@ -80,7 +80,7 @@ class MetricPoint(Estimate):
 VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "worse"]
 
 
-class Stopped(TypedDict):
+class TrainingStop(TypedDict):
     """How training ended; `mixed` is a model that was not trained."""
 
     reason: StopReason
@@ -134,7 +134,7 @@ class PreferenceFigures(TypedDict):
     rejected_change: Estimate
 
 
-class RunName(TypedDict):
+class RunReference(TypedDict):
     """A run by its id and name."""
 
     run_id: str
@@ -149,23 +149,23 @@ class Verdict(TypedDict):
     state: VerdictState  # whether the gain matters, its sign, and whether it is the question's
     headline: str
     sentences: list[str]
-    advice: list[AdvicePiece]
+    advice: list[AdviceItem]
     gain: Gain | None  # null where the tuned loss is not a number
     parts: NotRequired[GainParts | None]  # null where rows have no prompts, or it was not measured
     accuracy_gain: NotRequired[UnitEstimate | None]  # tuned minus base; not of preference tuning
     base: LossFigures
     tuned: LossFigures
     overfitting: Overfitting | None  # null of a model that was not trained
-    stopped: Stopped
+    stopped: TrainingStop
     membership: NotRequired[Membership | None]
     extraction: NotRequired[Extraction | None]  # of instruction tuning
     duplicates: NotRequired[DuplicateEffect | None]  # of instruction tuning
-    canaries: NotRequired[CanaryEvidence | None]  # null where none were planted
+    canaries: NotRequired[CanaryEvaluation | None]  # null where none were planted
     preference: NotRequired[PreferenceFigures | None]  # of preference tuning
     classification: NotRequired[Classification | None]  # of a head, or of answers that are labels
     forgetting: NotRequired[Forgetting | None]  # where probes were measured
     weights: NotRequired[WeightChange | None]
-    continued_from: NotRequired[RunName | None]  # the run whose model is the base model here
+    continued_from: NotRequired[RunReference | None]  # the run whose model is the base model here
 
 
 PARTS = (
@@ -209,9 +209,9 @@ class SharePoint(TypedDict):
     seconds: NotRequired[float | None]  # of measuring it; null for what the verdict knew
     loss: MeasuredEstimate  # nats a token
     gain: MeasuredEstimate  # nats a token below α = 0
-    text: ForgottenText | None  # plain prose, against α = 0
-    choices: ForgottenChoices | None
-    named: list[ForgottenText | ForgottenChoices]  # data sets and tasks that the user named
+    text: TextForgetting | None  # plain prose, against α = 0
+    choices: ChoiceForgetting | None
+    named: list[TextForgetting | ChoiceForgetting]  # data sets and tasks that the user named
     kl: Estimate | None  # on the base model's own texts, nats a token
     state: ForgettingState
 
@@ -252,7 +252,7 @@ class ClassPrediction(TypedDict):
     prompted_probability: float | None
 
 
-class WrittenRow(TypedDict):
+class ExtractionRow(TypedDict):
     """A row that base and tuned model were asked to write from memory: of `recalled.parquet`."""
 
     part: Literal["train", "held_out"]
@@ -301,7 +301,7 @@ class MatrixChange(TypedDict):
     strongest: int | None  # directions that were looked at
 
 
-class RequestRow(TypedDict):
+class RefusalRow(TypedDict):
     """A request that a model should refuse, or a harmless one like it, and what both models said."""
 
     pair: int

@@ -14,12 +14,12 @@ from store.export.forms import (
     OLLAMA_GGUF,
     USUAL_ROWS,
     VLLM_READS,
-    AskedReader,
-    rows_to_pass,
+    RequestedReader,
+    count_rows_to_pass,
 )
 
 
-class HeldAgainst(Config):
+class ParityTarget(Config):
     """Against which model an export is held, on which rows. `subject` is a run by id or name, or a registered
     version: NAME@3, NAME@production."""
 
@@ -33,7 +33,7 @@ class HeldAgainst(Config):
         USUAL_ROWS,
         ge=8,
         le=2_000,
-        description=f"Rows that both answer, at most; to pass takes {rows_to_pass()}",
+        description=f"Rows that both answer, at most; to pass takes {count_rows_to_pass()}",
     )
     max_new_tokens: int = Field(64, ge=1, le=1_024, description="Of each answer, at most")
 
@@ -49,7 +49,7 @@ class HeldAgainst(Config):
         return self.model_dump()
 
 
-class ModelExport(HeldAgainst):
+class ModelExport(ParityTarget):
     """One export."""
 
     form: Line = Field(description=f"One of {', '.join(FORMS)}")
@@ -57,7 +57,7 @@ class ModelExport(HeldAgainst):
     zip: bool = Field(False, description="Also as one zip file, to be downloaded")
     hub: Line = Field("", max_length=200, description="Push it to this repository of the hub: owner/name")
     private: bool = Field(True, description="Of a repository that the push makes")
-    reader: AskedReader = Field(
+    reader: RequestedReader = Field(
         "usual", description="Which engine reads the export back: the form's own, or vllm"
     )
 
@@ -79,7 +79,7 @@ class ModelExport(HeldAgainst):
 
     @field_validator("reader")
     @classmethod
-    def _reads_it(cls, value: AskedReader, validation: ValidationInfo) -> AskedReader:
+    def _reads_it(cls, value: RequestedReader, validation: ValidationInfo) -> RequestedReader:
         form = validation.data.get("form")
         if value == "vllm" and form is not None and form not in VLLM_READS:
             raise ValueError(f"vLLM isn't asked to read {form}; it reads {', '.join(VLLM_READS)}")
@@ -94,7 +94,7 @@ class ModelExport(HeldAgainst):
         return value
 
 
-class ModelVerify(HeldAgainst):
+class ModelVerify(ParityTarget):
     """A folder or a GGUF file that is to be the model: an export that is here, or one that came back."""
 
     path: FolderSource = Field(
@@ -121,11 +121,11 @@ class ModelVerify(HeldAgainst):
 
     def as_export(self, form: str, gguf: str) -> ModelExport:
         """The export that it is to be."""
-        held = {name: getattr(self, name) for name in HeldAgainst.model_fields}
+        held = {name: getattr(self, name) for name in ParityTarget.model_fields}
         return ModelExport.parse({**held, "form": form, "gguf": gguf if form == "ollama" else OLLAMA_GGUF})
 
 
-class ExportName(Config):
+class ExportReference(Config):
     """An export by the id of its job."""
 
     export: Line = Field(min_length=1, max_length=120)

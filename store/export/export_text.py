@@ -7,15 +7,15 @@ from typing import TypedDict
 
 from store.core.export_schemas import ModelExportRow, ModelVerifyResult, ParityStatus
 from store.core.figure_schemas import Difference
-from store.export.forms import FAMILY_TITLES, FORMS, rows_to_pass
+from store.export.forms import FAMILY_TITLES, FORMS, count_rows_to_pass
 
-STATUS_WORDS = {
+STATUS_LABELS = {
     "passed": "What it lost is within the limits of its form",
     "untold": "Whether what it lost is within the limits of its form can't be told with so few rows",
     "warned": "It may have lost more than is usual for its form",
     "failed": "It lost more than its form may, or reads prompts otherwise",
 }
-VERIFIED_WORDS: dict[ParityStatus, str] = {
+VERIFICATION_LABELS: dict[ParityStatus, str] = {
     "passed": "it is that model",
     "untold": "nothing differs in its files; whether its answers do can't be told with so few rows",
     "warned": "nothing differs in its files; it may have lost more than is usual for its form",
@@ -24,7 +24,7 @@ VERIFIED_WORDS: dict[ParityStatus, str] = {
 FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
 
 
-class FormWords(TypedDict):
+class FormSummary(TypedDict):
     """A form as lists show it."""
 
     form: str
@@ -39,9 +39,9 @@ class FormWords(TypedDict):
     why: str
 
 
-def rows_needed(asked: int) -> str:
+def describe_rows_needed(asked: int) -> str:
     """What so many rows can tell, in words: said before they are asked."""
-    needed = rows_to_pass()
+    needed = count_rows_to_pass()
     if asked >= needed:
         return f"A pass needs {needed} rows, or files that are the model's to the last byte."
     return (
@@ -50,15 +50,15 @@ def rows_needed(asked: int) -> str:
     )
 
 
-def verified(result: ModelVerifyResult) -> str:
+def describe_verification(result: ModelVerifyResult) -> str:
     """What came of holding an export against its model again."""
-    words, form = VERIFIED_WORDS[result["parity"]["status"]], FORMS[result["form"]].title
+    words, form = VERIFICATION_LABELS[result["parity"]["status"]], FORMS[result["form"]].title
     count = result["parity"]["prompts"]
     asked = f"{count:,} rows compared" if count else "its files were compared, nothing of it was loaded"
     return f"{form} beside {result['subject']}: {words} ({asked})."
 
 
-def rows() -> list[FormWords]:
+def list_forms() -> list[FormSummary]:
     """Every form."""
     return [
         {
@@ -77,12 +77,12 @@ def rows() -> list[FormWords]:
     ]
 
 
-def share(row: ModelExportRow) -> float:
+def compute_size_share(row: ModelExportRow) -> float:
     """Of the size of the whole weights in 16 bits."""
     return row["model_bytes"] / row["source_bytes"] if row["source_bytes"] else 0.0
 
 
-def main_figure(row: ModelExportRow) -> Difference | None:
+def get_main_figure(row: ModelExportRow) -> Difference | None:
     """The change that counts most: of the rows' own answers, else of what the task is scored by."""
     figures = {figure["metric"]: figure for figure in row["parity"]["figures"]}
     for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
@@ -91,27 +91,27 @@ def main_figure(row: ModelExportRow) -> Difference | None:
     return row["parity"]["figures"][0] if row["parity"]["figures"] else None
 
 
-def metric_words(metric: str) -> str:
+def format_metric_name(metric: str) -> str:
     """A metric's name in a sentence."""
     return metric.removeprefix("eval/").replace("_", " ")
 
 
-def sentence(row: ModelExportRow) -> str:
+def describe_export(row: ModelExportRow) -> str:
     """Size and loss of one export."""
     form, parity = FORMS[row["form"]], row["parity"]
-    size = f"{form.title}: {100 * share(row):.0f}% of the size of the weights in 16 bits"
+    size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the weights in 16 bits"
     if form.family == "adapter":
         size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
-    status = STATUS_WORDS[parity["status"]]
-    return f"{size}, {change(row)}. {status} ({parity['prompts']:,} rows compared)."
+    status = STATUS_LABELS[parity["status"]]
+    return f"{size}, {describe_change(row)}. {status} ({parity['prompts']:,} rows compared)."
 
 
-def change(row: ModelExportRow) -> str:
+def describe_change(row: ModelExportRow) -> str:
     """What the main metric says, in words."""
-    figure = main_figure(row)
+    figure = get_main_figure(row)
     if figure is None or figure["value"] is None:
         return "its answers could not be compared"
-    name, low, high = metric_words(figure["metric"]), figure["low"], figure["high"]
+    name, low, high = format_metric_name(figure["metric"]), figure["low"], figure["high"]
     if low is None or high is None:
         return f"whether {name} changed can't be told with these rows"
     if low <= 0 <= high:
@@ -122,25 +122,25 @@ def change(row: ModelExportRow) -> str:
     )
 
 
-def surely_worse(row: ModelExportRow) -> bool:
+def is_surely_worse(row: ModelExportRow) -> bool:
     """Whether the interval of the main figure lies wholly on the worse side."""
-    figure = main_figure(row)
+    figure = get_main_figure(row)
     if figure is None or figure["low"] is None or figure["high"] is None:
         return False
     return figure["low"] > 0 if figure["better"] == "lower" else figure["high"] < 0
 
 
-def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+def find_recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the exports that passed and whose main figure isn't surely worse the smallest, an adapter aside."""
-    good = [row for row in _passed_whole(rows_of) if not surely_worse(row)]
+    good = [row for row in _list_passed_whole_models(rows_of) if not is_surely_worse(row)]
     return min(good, key=lambda row: row["model_bytes"]) if good else None
 
 
-def _passed_whole(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
+def _list_passed_whole_models(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
     return [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
 
 
-def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+def find_least_lossy(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the whole models of which nobody can be sure, the one that lost least."""
     unsure = [
         row for row in rows_of if row["status"] in ("untold", "warned") and FORMS[row["form"]].needs_merge
@@ -151,24 +151,31 @@ def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     return unsure[min(lost)[1]] if lost else None
 
 
-def recommendation(rows_of: Sequence[ModelExportRow], possible: Collection[str] = tuple(FORMS)) -> str:
+def describe_recommendation(
+    rows_of: Sequence[ModelExportRow], possible: Collection[str] = tuple(FORMS)
+) -> str:
     """Which form to take, in words. possible: the forms that this model can be exported in."""
-    best, unsure = recommended(rows_of), nearest(rows_of)
+    best, unsure = find_recommended(rows_of), find_least_lossy(rows_of)
     if best is None and unsure:
-        return f"No whole model has surely passed; more rows would tell. The nearest: {sentence(unsure)}"
+        return (
+            f"No whole model has surely passed; more rows would tell. The nearest: {describe_export(unsure)}"
+        )
     if best is None:
-        return _without_best(rows_of, possible)
-    return f"Take {sentence(best)}"
+        return _describe_next_try(rows_of, possible)
+    return f"Take {describe_export(best)}"
 
 
-def _without_best(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
+def _describe_next_try(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
     merges = any(FORMS[form].needs_merge for form in possible)
     if not merges and any(row["form"] == "adapter" and row["status"] == "passed" for row in rows_of):
         return "Take the adapter: this method changes no weights, and it passed."
     tried = {row["form"] for row in rows_of}
     untried = [form for form in FIRST if form in possible and form not in tried]
     after = f"Try {FORMS[untried[0]].title} next." if untried else "See below what each failed by."
-    if worse := _passed_whole(rows_of):
+    if worse := _list_passed_whole_models(rows_of):
         least = min(worse, key=lambda row: row["model_bytes"])
-        return f"What passed has surely worse figures; {FORMS[least['form']].title}: {change(least)}. {after}"
+        return (
+            f"What passed has surely worse figures; {FORMS[least['form']].title}:"
+            f" {describe_change(least)}. {after}"
+        )
     return f"No whole model has passed yet. {after}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.core.errors import NotFoundError
-from store.core.export_schemas import ExportOrder, ModelExportResult, ModelExportRow, NotedManifest
+from store.core.export_schemas import ExportSpec, ModelExportResult, ModelExportRow, StoredManifest
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, to_json
-from store.jobs.job_queue import utc
+from store.db.records import read_records, to_json
+from store.jobs.job_queue import to_utc
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -24,7 +24,7 @@ def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
     """Those of a run's own model, newest first."""
     sql = """SELECT * FROM model_export WHERE run_id = ? AND subject = 'run'
         ORDER BY created_at DESC, job_id DESC"""
-    return records(db.query(sql, [run_id]), ModelExportRow, JSON_COLUMNS)
+    return read_records(db.query(sql, [run_id]), ModelExportRow, JSON_COLUMNS)
 
 
 @named_query
@@ -32,14 +32,14 @@ def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRo
     """Those of a registered version, newest first."""
     sql = """SELECT * FROM model_export WHERE model_id = ? AND version = ?
         ORDER BY created_at DESC, job_id DESC"""
-    return records(db.query(sql, [model_id, version]), ModelExportRow, JSON_COLUMNS)
+    return read_records(db.query(sql, [model_id, version]), ModelExportRow, JSON_COLUMNS)
 
 
 @named_query
 def get(db: Queryable, job_id: str) -> ModelExportRow:
     """The export that this job made. Raises NotFoundError."""
     sql = "SELECT * FROM model_export WHERE job_id = ?"
-    rows = records(db.query(sql, [job_id]), ModelExportRow, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [job_id]), ModelExportRow, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
             f"There is no export {job_id!r}.", fix="List them with `tunebench model exports`.", field="export"
@@ -56,7 +56,7 @@ def is_named(db: Queryable, folder: str) -> bool:
 def recent(db: Queryable, *, limit: int = 100) -> list[ModelExportRow]:
     """Those of all models, newest first."""
     sql = "SELECT * FROM model_export ORDER BY created_at DESC, job_id DESC LIMIT ?"
-    return records(db.query(sql, [limit]), ModelExportRow, JSON_COLUMNS)
+    return read_records(db.query(sql, [limit]), ModelExportRow, JSON_COLUMNS)
 
 
 @named_query
@@ -64,7 +64,7 @@ def unfinished(db: Queryable, subject: str) -> list[Job]:
     """Jobs that export this subject (a run's id, or NAME@3) and have no result; oldest first."""
     sql = """SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'subject' = ?
         ORDER BY created_at, job_id"""
-    return records(db.query(sql, [KIND, subject]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [KIND, subject]), Job, ("config", "error", "result"))
 
 
 @named_query
@@ -72,15 +72,15 @@ def verifications(db: Queryable, export: str) -> list[Job]:
     """Jobs that held this export against its model again, newest first."""
     sql = """SELECT * FROM job WHERE kind = ? AND config ->> 'export' = ?
         ORDER BY created_at DESC, job_id DESC"""
-    return records(db.query(sql, [VERIFY, export]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [VERIFY, export]), Job, ("config", "error", "result"))
 
 
-def manifests(db: Queryable, subject: str, checkpoint: str) -> list[NotedManifest]:
+def list_manifests(db: Queryable, subject: str, checkpoint: str) -> list[StoredManifest]:
     """Those of the exports of a subject (a run's id, or NAME@3) that have one, newest first."""
     sql = """SELECT * FROM model_export
         WHERE checkpoint = ? AND CASE subject WHEN 'run' THEN run_id ELSE name END = ?
         ORDER BY created_at DESC, job_id DESC"""
-    rows = records(db.query(sql, [checkpoint, subject]), ModelExportRow, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [checkpoint, subject]), ModelExportRow, JSON_COLUMNS)
     return [
         {"form": row["form"], "gguf": row["gguf"], "folder": row["folder"], "sha256": file["sha256"]}
         for row in rows
@@ -89,7 +89,7 @@ def manifests(db: Queryable, subject: str, checkpoint: str) -> list[NotedManifes
     ]
 
 
-def insert(tx: Transaction, job: Job, order: ExportOrder, result: ModelExportResult, at: float) -> None:
+def insert(tx: Transaction, job: Job, order: ExportSpec, result: ModelExportResult, at: float) -> None:
     """The export that a job made."""
     version = order["version"]
     name = f"{version['name']}@{version['version']}" if version else order["run_name"]
@@ -107,7 +107,7 @@ def insert(tx: Transaction, job: Job, order: ExportOrder, result: ModelExportRes
         "notices": to_json(result["notices"]),
         "tokens_per_second": result["parity"]["tokens_per_second"],
         "created_by": job["created_by"],
-        "created_at": utc(at),
+        "created_at": to_utc(at),
     }
     marks = ", ".join("?" for _ in row)
     tx.execute(f"INSERT INTO model_export ({', '.join(row)}) VALUES ({marks})", list(row.values()))

@@ -15,7 +15,7 @@ from typing import Literal
 
 Family = Literal["adapter", "weights", "quantised", "gguf", "ollama"]
 Reader = Literal["transformers", "llama.cpp"]
-AskedReader = Literal["usual", "vllm"]  # of an export: its form's own, or vLLM
+RequestedReader = Literal["usual", "vllm"]  # of an export: its form's own, or vLLM
 FEW_OTHER = 0.02  # of the prompts, read or answered otherwise: warned of; surely more is a failure
 FAMILY_TITLES: dict[Family, str] = {
     "adapter": "Adapter",
@@ -72,7 +72,9 @@ class ExportForm:
     headed: bool = True
 
 
-def _gguf(name: str, title: str, when: str, bits: float, limits: ParityLimits, ftype: int) -> ExportForm:
+def _make_gguf_form(
+    name: str, title: str, when: str, bits: float, limits: ParityLimits, ftype: int
+) -> ExportForm:
     return ExportForm(
         f"gguf-{name}", title, "gguf", when, bits, limits, reader="llama.cpp", ftype=ftype, headed=False
     )
@@ -117,13 +119,14 @@ FORMS: dict[str, ExportForm] = {
             " processor too.",
             8.2, RECKONED, headed=False,
         ),
-        _gguf("f16", "GGUF F16", "For llama.cpp, nothing lost.", 16, EXACT, 1),
-        _gguf("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; the first choice.", 8.5, NEAR, 7),
-        _gguf("q6_k", "GGUF Q6_K", "For llama.cpp, smaller than Q8_0.", 6.6, SIX, 18),
-        _gguf("q5_k_m", "GGUF Q5_K_M", "For llama.cpp, smaller than Q6_K.", 5.7, FIVE, 17),
-        _gguf("q4_k_m", "GGUF Q4_K_M", "For llama.cpp where memory is short.", 4.9, FOUR, 15),
-        _gguf("q3_k_m", "GGUF Q3_K_M", "For llama.cpp where nothing else fits.", 3.9, FEWER, 12),
-        _gguf("q2_k", "GGUF Q2_K", "The smallest; most models suffer.", 3.2, FEWER, 10),
+        _make_gguf_form("f16", "GGUF F16", "For llama.cpp, nothing lost.", 16, EXACT, 1),
+        _make_gguf_form("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; the first choice.", 8.5, NEAR,
+            7),
+        _make_gguf_form("q6_k", "GGUF Q6_K", "For llama.cpp, smaller than Q8_0.", 6.6, SIX, 18),
+        _make_gguf_form("q5_k_m", "GGUF Q5_K_M", "For llama.cpp, smaller than Q6_K.", 5.7, FIVE, 17),
+        _make_gguf_form("q4_k_m", "GGUF Q4_K_M", "For llama.cpp where memory is short.", 4.9, FOUR, 15),
+        _make_gguf_form("q3_k_m", "GGUF Q3_K_M", "For llama.cpp where nothing else fits.", 3.9, FEWER, 12),
+        _make_gguf_form("q2_k", "GGUF Q2_K", "The smallest; most models suffer.", 3.2, FEWER, 10),
         ExportForm(
             "ollama", "Ollama", "ollama",
             "A GGUF file with a Modelfile that has template, stop tokens and parameters.",
@@ -137,19 +140,19 @@ VLLM_READS: tuple[str, ...] = ("adapter", "merged", "merged-f32", *COMPRESSED)
 OLLAMA_GGUF = "gguf-q8_0"  # which file Ollama is given, unless another one is asked for
 
 
-def rows_to_pass() -> int:
+def count_rows_to_pass() -> int:
     """Drawn rows without which nobody can be sure at 95% that few prompts are answered quite otherwise."""
     return math.ceil(math.log(0.05) / math.log1p(-FEW_OTHER))
 
 
-USUAL_ROWS = rows_to_pass() + 1  # that are asked, unless other many are asked for
+USUAL_ROWS = count_rows_to_pass() + 1  # that are asked, unless other many are asked for
 
 
-def limits_of(form: str, gguf: str = OLLAMA_GGUF) -> ParityLimits:
+def get_limits(form: str, gguf: str = OLLAMA_GGUF) -> ParityLimits:
     """The limits of a form; Ollama's are those of the file that it is given."""
     return FORMS[gguf if form == "ollama" else form].limits
 
 
-def file_form(form: str, gguf: str = OLLAMA_GGUF) -> ExportForm:
+def get_file_form(form: str, gguf: str = OLLAMA_GGUF) -> ExportForm:
     """The form of the weights: of Ollama's that of the file that it is given."""
     return FORMS[gguf if form == "ollama" else form]

@@ -29,12 +29,12 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
 
-class Names:
+class HostNames:
     """The host names that a server answers to: loopback's, and those that its user gave (`--allow-host`)."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         """Raises ConfigError (field allow_host) for what is no host name."""
-        self._allowed = frozenset(_allowed(name) for name in allowed)
+        self._allowed = frozenset(_check_allowed_host(name) for name in allowed)
 
     def problem(self, scope: Any) -> str:
         """Why a request (an ASGI scope) is not let in, as a sentence; empty where its names are good.
@@ -44,7 +44,7 @@ class Names:
         """
         hosts = [value.decode("latin-1").lower() for key, value in scope["headers"] if key == b"host"]
         origins = [value.decode("latin-1").lower() for key, value in scope["headers"] if key == b"origin"]
-        if len(hosts) != 1 or not self._answers_to(_host_name(hosts[0])):
+        if len(hosts) != 1 or not self._answers_to(_parse_host_header(hosts[0])):
             return (
                 "Tunebench answers to loopback names alone, such as 127.0.0.1 and localhost. To reach it by "
                 "another name, start it with --allow-host NAME."
@@ -63,10 +63,10 @@ class Names:
             return False
         if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
             return False
-        return parts.netloc == host or _host_name(parts.netloc) in self._allowed
+        return parts.netloc == host or _parse_host_header(parts.netloc) in self._allowed
 
 
-def address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The IP address that a host name is, with brackets or without; None for a name. An IPv4 address that is
     written as IPv6, as a socket for both tells of whom it hears, is that IPv4 address."""
     try:
@@ -76,32 +76,32 @@ def address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def plain_host(name: str) -> str:
+def normalise_host(name: str) -> str:
     """A name as it is; an address in its one spelling, without brackets."""
-    return str(address_in(name) or name)
+    return str(parse_address(name) or name)
 
 
 def is_loopback(name: str) -> bool:
     """Whether a host name, without a port, is this machine's loopback interface."""
-    address = address_in(name)
+    address = parse_address(name)
     return name == "localhost" if address is None else address.is_loopback
 
 
-def in_url(host: str) -> str:
+def format_url_host(host: str) -> str:
     """A name or address as it stands in an address of the web: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def _host_name(host: str) -> str:
+def _parse_host_header(host: str) -> str:
     """The name in a Host header, in small letters, or the address as `plain_host` writes it; empty where the
     header is not `name` or `name:port`."""
     match = _HOST.fullmatch(host.lower())
-    return plain_host(match[1]) if match else ""
+    return normalise_host(match[1]) if match else ""
 
 
-def _allowed(name: str) -> str:
-    plain = plain_host(name.strip().lower())
-    if address_in(plain) is None and not _NAME.fullmatch(plain):
+def _check_allowed_host(name: str) -> str:
+    plain = normalise_host(name.strip().lower())
+    if parse_address(plain) is None and not _NAME.fullmatch(plain):
         raise ConfigError(
             f"--allow-host is {name!r}, which is no host name.",
             fix="Give a name alone, such as lab.example.org: no http://, no port, no *.",
@@ -116,10 +116,10 @@ def read_secret(path: Path) -> str:
     Raises ConfigError (field TUNEBENCH_HOME) where the file can't be read, written or closed to others.
     """
     try:
-        if not _kept(path):
-            _make(path)
+        if not _read_secret_file(path):
+            _create_secret_file(path)
         os.chmod(path, 0o600)
-        return _kept(path)
+        return _read_secret_file(path)
     except OSError as error:
         raise ConfigError(
             f"{path} can't be kept for this user alone ({error.strerror}).",
@@ -128,7 +128,7 @@ def read_secret(path: Path) -> str:
         ) from error
 
 
-def _make(path: Path) -> None:
+def _create_secret_file(path: Path) -> None:
     """Write a new secret, whole before it gets its name; one that another process made meanwhile stays."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
@@ -144,14 +144,14 @@ def _make(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _kept(path: Path) -> str:
+def _read_secret_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return ""
 
 
-def entrance(address: str, secret: str, path: str = "/") -> str:
+def build_screen_url(address: str, secret: str, path: str = "/") -> str:
     """The address of a screen with the secret that opens it: what a browser without the cookie is given."""
     return f"{address}{path}{'&' if '?' in path else '?'}{urlencode({PARAMETER: secret})}"
 
@@ -159,11 +159,11 @@ def entrance(address: str, secret: str, path: str = "/") -> str:
 API_TOKEN = "tb_"  # what API tokens begin with, so that one in a file is recognised as what it is
 
 
-def new_secret() -> str:
+def create_secret() -> str:
     """256 random bits as text for addresses and cookies."""
     return secrets.token_urlsafe(32)
 
 
-def hashed(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -28,7 +28,7 @@ HEADERS = (
 )
 
 
-def with_headers(send: Send) -> Send:
+def wrap_with_headers(send: Send) -> Send:
     """Sends answers with these headers."""
 
     async def send_with_headers(message: Message) -> None:
@@ -39,13 +39,13 @@ def with_headers(send: Send) -> Send:
     return send_with_headers
 
 
-def document(content: Any, status: int = 200) -> Response:
+def make_json_response(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(to_json(content), status, media_type="application/json")
 
 
 @contextlib.asynccontextmanager
-async def failures_told(scope: Scope, receive: Receive, send: Send) -> AsyncIterator[Send]:
+async def report_failures(scope: Scope, receive: Receive, send: Send) -> AsyncIterator[Send]:
     """Send by what this gives: where the answer fails before it has begun, its failure is answered. The
     server, which gets the exception too, writes it down and cuts the connection."""
     begun = False
@@ -59,36 +59,38 @@ async def failures_told(scope: Scope, receive: Receive, send: Send) -> AsyncIter
         yield send_noted
     except Exception as error:
         if not begun:
-            await _failed(Request(scope), error)(scope, receive, send)
+            await _respond_failed(Request(scope), error)(scope, receive, send)
         raise
 
 
-async def refused(request: Request, error: Exception) -> Response:
+async def make_error_response(request: Request, error: Exception) -> Response:
     """What a refusal says, and when to ask again."""
     assert isinstance(error, TunebenchError)
-    answer = document(error.to_dict(), error.status)
+    answer = make_json_response(error.to_dict(), error.status)
     if error.retry_after:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
 
 
-async def no_such_route(request: Request, error: Exception) -> Response:
+async def respond_no_such_route(request: Request, error: Exception) -> Response:
     """A path, or a method of it, that there is not."""
     assert isinstance(error, HTTPException)
     message = f"There is no {request.method} {request.url.path}."
-    return document(NotFoundError(message).to_dict(), error.status_code)
+    return make_json_response(NotFoundError(message).to_dict(), error.status_code)
 
 
-async def hung_up(request: Request, error: Exception) -> Response:
+async def respond_hung_up(request: Request, error: Exception) -> Response:
     """The client is gone: nobody reads the answer, and it is no failure of ours."""
     return Response(status_code=499)
 
 
-def _failed(request: Request, error: Exception) -> Response:
+def _respond_failed(request: Request, error: Exception) -> Response:
     """A bug, or a machine in trouble: the client gets one sentence, the log the traceback."""
     where = f"{request.method} {request.url.path}"
     message = f"The engine failed at {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    answer = document(TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500)
+    answer = make_json_response(
+        TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500
+    )
     answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
     return answer
 
@@ -102,7 +104,7 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 @contextlib.asynccontextmanager
-async def stopped_on_disconnect(receive: Receive, stop: Callable[[], None]) -> AsyncIterator[None]:
+async def stop_on_disconnect(receive: Receive, stop: Callable[[], None]) -> AsyncIterator[None]:
     """A block in which `stop` is called, in a thread, where the client hangs up."""
 
     async def watch() -> None:
@@ -133,11 +135,11 @@ class ArrowStream(Response):
         self._source, self._limiter = source, limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with stopped_on_disconnect(receive, self._source.close):
+        async with stop_on_disconnect(receive, self._source.close):
             try:
                 await self._send_rows(send)
             except TunebenchError as error:
-                await _document(error)(scope, receive, send)
+                await _make_document_response(error)(scope, receive, send)
             finally:
                 if not self._source.closed:
                     with anyio.CancelScope(shield=True):
@@ -161,7 +163,7 @@ class ArrowStream(Response):
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
 
-def _document(error: TunebenchError) -> Response:
+def _make_document_response(error: TunebenchError) -> Response:
     return Response(to_json(error.to_dict()), error.status, media_type="application/json")
 
 

@@ -42,9 +42,9 @@ from store.db.query_answers import as_json
 from store.db.query_answers import decode as decode_answer
 from store.db.records import decode
 from store.http.access import SESSION_HEADER
-from store.http.files import plain_name
+from store.http.files import sanitise_file_name
 from store.playground.schemas import PlaygroundState
-from store.serving.schemas import EndpointSeen, RequestLine
+from store.serving.schemas import EndpointStatus, RequestLine
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
     from store.db.connection import Params
@@ -59,7 +59,7 @@ TOKEN, ADDRESS = "TUNEBENCH_TOKEN", "TUNEBENCH_ENGINE"  # of the environment
 
 
 @dataclass(frozen=True)
-class _Link:
+class _EngineLink:
     """An engine that was seen at an address, and the version of engine.json that named it."""
 
     stamp: tuple[int, int, int]
@@ -68,7 +68,7 @@ class _Link:
 
 
 @dataclass(frozen=True)
-class WrittenStatements:
+class UserStatements:
     """Statements that people write: the engine gives each a process of its own, in few places."""
 
     client: Client
@@ -87,7 +87,7 @@ class Client(Remote):
         self._secret = secret
         self._own: dict[str, str] = {}  # headers of each request
         self._lock = threading.Lock()
-        self._link: _Link | None = None
+        self._link: _EngineLink | None = None
         self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
 
     def acting_for(self, session: str) -> Client:
@@ -103,16 +103,16 @@ class Client(Remote):
         with self._http() as http:
             response = http.post(f"/queries/{name}", content=body, headers=self._own)
         if response.status_code != 200:
-            raise _error(response)
+            raise _decode_error(response)
         try:
             return decode_answer(response.content, returns)
         except ValueError as error:  # pyarrow's are some
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     @property
-    def people(self) -> WrittenStatements:
+    def people(self) -> UserStatements:
         """Where a statement goes that a person wrote."""
-        return WrittenStatements(self)
+        return UserStatements(self)
 
     def _rows(self, sql: str, params: Params) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)
@@ -123,7 +123,7 @@ class Client(Remote):
         with self._http() as http, http.stream("POST", "/sql", content=body, headers=self._own) as response:
             if response.status_code != 200:
                 response.read()
-                raise _error(response)
+                raise _decode_error(response)
             content, whole = _read_all(response)
         try:
             return decode(content, whole=whole)
@@ -143,13 +143,13 @@ class Client(Remote):
         """Send an open file from its start; the name under which the engine keeps it. Raises ConfigError for
         a name that is none, DataError where the disk is full.
         """
-        name = plain_name(name)
+        name = sanitise_file_name(name)
         file.seek(0)
         with self._http() as http:
             path = f"/uploads/{quote(name, safe='')}"
             blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
             response = http.put(path, content=blocks, headers=self._own, timeout=SECONDS)
-        return str(_content(response)["upload"])
+        return str(_decode_content(response)["upload"])
 
     def download(self, name: str) -> Iterator[bytes]:
         """The bytes of an exported file, in blocks. Raises NotFoundError where there is none of that name,
@@ -158,7 +158,7 @@ class Client(Remote):
         with self._http() as http, http.stream("GET", path, headers=self._own, timeout=SECONDS) as response:
             if response.status_code != 200:
                 response.read()
-                raise _error(response)
+                raise _decode_error(response)
             yield from response.iter_bytes(BLOCK_BYTES)
 
     def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
@@ -170,7 +170,7 @@ class Client(Remote):
         with self._http() as http, http.stream("POST", path, content=content, headers=self._own) as response:
             if response.status_code != 200:
                 response.read()
-                raise _error(response)
+                raise _decode_error(response)
             for line in response.iter_lines():
                 yield line.encode() + b"\n"
 
@@ -183,9 +183,9 @@ class Client(Remote):
         state: PlaygroundState = self._document("GET", "/playground")
         return state
 
-    def endpoints(self) -> list[EndpointSeen]:
+    def endpoints(self) -> list[EndpointStatus]:
         """All endpoints as they stand."""
-        seen: list[EndpointSeen] = self._document("GET", "/endpoints")
+        seen: list[EndpointStatus] = self._document("GET", "/endpoints")
         return seen
 
     def endpoint_requests(self, endpoint: str) -> list[RequestLine]:
@@ -246,7 +246,7 @@ class Client(Remote):
         content = None if body is None else json.dumps(dict(body), default=as_json).encode()
         with self._http() as http:
             response = http.request(method, path, content=content, headers=self._own, timeout=timeout)
-        return _content(response)
+        return _decode_content(response)
 
     @contextmanager
     def _http(self) -> Iterator[httpx.Client]:
@@ -275,10 +275,10 @@ class Client(Remote):
         try:
             status = os.stat(self.home.engine_file)
         except OSError as error:
-            raise _none_runs(self.home) from error
+            raise _make_not_running_error(self.home) from error
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _open(self, stamp: tuple[int, int, int]) -> _Link:
+    def _open(self, stamp: tuple[int, int, int]) -> _EngineLink:
         """Look who answers at the recorded address, and only then make a pool that sends the token."""
         if address := self._foreign():
             return self._link_to(stamp, address, os.environ[TOKEN])
@@ -287,9 +287,9 @@ class Client(Remote):
         except (OSError, ValueError) as error:
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
         if record is None:
-            raise _none_runs(self.home)
+            raise _make_not_running_error(self.home)
         if record.is_stopped():  # it would be waited for in vain
-            raise _silent(record, "it is halted")
+            raise _make_silent_error(record, "it is halted")
         try:
             token = self._token()
         except (OSError, ValueError) as error:
@@ -307,9 +307,9 @@ class Client(Remote):
             return ""
         return os.environ.get(ADDRESS, "").rstrip("/")
 
-    def _link_to(self, stamp: tuple[int, int, int], address: str, token: str) -> _Link:
+    def _link_to(self, stamp: tuple[int, int, int], address: str, token: str) -> _EngineLink:
         try:  # trust_env off: a proxy of the environment is not for loopback
-            health = _content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
+            health = _decode_content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
         except httpx.TimeoutException as error:
             away = self._away("it took too long")
             if isinstance(away, EngineSilent):
@@ -318,7 +318,7 @@ class Client(Remote):
         except httpx.TransportError as error:
             raise self._away(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TunebenchError) as error:
-            raise _unavailable(str(error)) from error
+            raise _make_unavailable_error(str(error)) from error
         self._check(health)
         http = httpx.Client(
             base_url=address,
@@ -327,7 +327,7 @@ class Client(Remote):
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=4),
             trust_env=False,
         )
-        return _Link(stamp, http, health)
+        return _EngineLink(stamp, http, health)
 
     def _away(self, reason: str) -> EngineUnavailable:
         """Why no answer came: no engine runs, or the one that does is halted or too busy."""
@@ -336,14 +336,14 @@ class Client(Remote):
         except (OSError, ValueError):
             record = None
         if record is None or record.process() is None:
-            return _none_runs(self.home)
-        return _silent(record, reason)
+            return _make_not_running_error(self.home)
+        return _make_silent_error(record, reason)
 
     def _check(self, health: object) -> None:
         if not isinstance(health, dict) or health.get("name") != "tunebench":
-            raise _unavailable("another program answers at its address")
+            raise _make_unavailable_error("another program answers at its address")
         if not self._foreign() and health.get("home") != str(self.home.path):
-            raise _unavailable(f"the engine at its address serves {health.get('home')}")
+            raise _make_unavailable_error(f"the engine at its address serves {health.get('home')}")
 
 
 class _ActingClient(Client):
@@ -364,11 +364,11 @@ class _ActingClient(Client):
         self._client.close()
 
 
-def _none_runs(home: Home) -> EngineUnavailable:
+def _make_not_running_error(home: Home) -> EngineUnavailable:
     return EngineUnavailable(f"No engine runs for {home.path}.", fix=START)
 
 
-def _silent(record: ProcessRecord, reason: str) -> EngineSilent:
+def _make_silent_error(record: ProcessRecord, reason: str) -> EngineSilent:
     name = f"The engine (process {record.pid})"
     if record.is_stopped():
         return EngineSilent(
@@ -381,7 +381,7 @@ def _silent(record: ProcessRecord, reason: str) -> EngineSilent:
     )
 
 
-def _unavailable(reason: str) -> EngineUnavailable:
+def _make_unavailable_error(reason: str) -> EngineUnavailable:
     return EngineUnavailable(f"The engine does not answer ({reason}).", fix=START)
 
 
@@ -396,20 +396,20 @@ def _read_all(response: httpx.Response) -> tuple[bytes, bool]:
     return b"".join(chunks), True
 
 
-def _content(response: httpx.Response) -> Any:
+def _decode_content(response: httpx.Response) -> Any:
     if response.status_code != 200:
-        raise _error(response)
+        raise _decode_error(response)
     return response.json()
 
 
-def _error(response: httpx.Response) -> TunebenchError:
+def _decode_error(response: httpx.Response) -> TunebenchError:
     document: ErrorDocument | None
     try:
         document = response.json()
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        return _unavailable(f"an answer with status {response.status_code}")
+        return _make_unavailable_error(f"an answer with status {response.status_code}")
     if response.status_code == 401 and document.get("error") != SignedOutError.__name__:
-        return _unavailable("it refuses the token of the home folder")
+        return _make_unavailable_error("it refuses the token of the home folder")
     return from_dict(document)

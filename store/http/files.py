@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from store.core.errors import ConfigError, DataError, NotFoundError, TooLargeError, TunebenchError
 from store.core.home import SPARE_BYTES
-from store.http.request_bodies import declared_bytes, drain
+from store.http.request_bodies import drain, get_declared_bytes
 
 # Files that come through the browser or the command line, into the uploads folder and nowhere else.
 #
@@ -30,7 +30,7 @@ FILE_BYTES = 2 * 2**30  # `maxUploadSize` of the screens, which hold a file in m
 _ASIDE = ".upload-"
 
 
-def plain_name(name: str) -> str:
+def sanitise_file_name(name: str) -> str:
     """The name as a plain file name: no folders, no leading dot, no control characters, not too long.
 
     Raises ConfigError (field upload) where nothing is left of it.
@@ -45,8 +45,8 @@ def plain_name(name: str) -> str:
         raise ConfigError(
             f"{name!r} is not a file name.", fix="Give the file a name such as rows.csv.", field="upload"
         )
-    stem, suffix = _parts(clean)
-    return _cut(stem, UPLOAD_NAME_BYTES - len(suffix.encode())) + suffix
+    stem, suffix = _split_suffix(clean)
+    return _truncate_name(stem, UPLOAD_NAME_BYTES - len(suffix.encode())) + suffix
 
 
 async def save(folder: Path, name: str, request: Request) -> str:
@@ -56,12 +56,12 @@ async def save(folder: Path, name: str, request: Request) -> str:
     Raises TooLargeError for more than `FILE_BYTES`, DataError where the disk can't take it, and
     ClientDisconnect where the client is gone.
     """
-    name = plain_name(name)
+    name = sanitise_file_name(name)
     aside = folder / f"{_ASIDE}{secrets.token_hex(8)}"
     stream = request.stream()
     written = 0
     try:
-        _check_room(folder, name, declared_bytes(request), 0)
+        _check_room(folder, name, get_declared_bytes(request), 0)
         with open(aside, "xb", buffering=BLOCK_BYTES) as file:
             async for chunk in stream:
                 if written // BLOCK_BYTES != (written + len(chunk)) // BLOCK_BYTES:
@@ -77,7 +77,7 @@ async def save(folder: Path, name: str, request: Request) -> str:
     except OSError as error:
         aside.unlink(missing_ok=True)
         await drain(request, stream)
-        raise _refused(name, error) from error
+        raise _make_refusal(name, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ def _check_room(folder: Path, name: str, size: int, written: int) -> None:
             field="upload",
         )
     if size - written > shutil.disk_usage(folder).free - SPARE_BYTES:
-        raise _no_room(name)
+        raise _make_no_room_error(name)
 
 
 def _flush(descriptor: int, flush: object) -> None:
@@ -107,7 +107,7 @@ def _flush(descriptor: int, flush: object) -> None:
 
 def _publish(aside: Path, folder: Path, name: str) -> str:
     """Give the file its name. A link never replaces a file that is there, so two uploads can't collide."""
-    stem, suffix = _parts(name)
+    stem, suffix = _split_suffix(name)
     number, chosen = 1, name
     while True:
         try:
@@ -118,23 +118,23 @@ def _publish(aside: Path, folder: Path, name: str) -> str:
             chosen = f"{stem} ({number}){suffix}"
 
 
-def _parts(name: str) -> tuple[str, str]:
+def _split_suffix(name: str) -> tuple[str, str]:
     """Stem and suffix; `rows.csv.gz` has the suffix `.csv.gz`."""
     match = re.search(r"(\.[A-Za-z0-9]{1,10}){1,2}$", name)
     return (name[: match.start()], match.group()) if match and match.start() else (name, "")
 
 
-def _cut(text: str, size: int) -> str:
+def _truncate_name(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def _refused(name: str, error: OSError) -> DataError:
+def _make_refusal(name: str, error: OSError) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return _no_room(name)
+        return _make_no_room_error(name)
     return DataError(f"{name!r} could not be written ({error.strerror}). Nothing of the file was kept.")
 
 
-def _no_room(name: str) -> DataError:
+def _make_no_room_error(name: str) -> DataError:
     return DataError(
         f"There is no room on the disk for {name!r}.",
         fix="Free some space; nothing of the file was kept.",

@@ -53,47 +53,47 @@ class Machine:
         }
 
 
-def devices() -> list[str]:
+def list_devices() -> list[str]:
     """The devices that a run can have: `cuda:N` for each GPU, or `cpu` where there is none."""
-    return [f"cuda:{index}" for index in range(len(_gpu_handles()))] or ["cpu"]
+    return [f"cuda:{index}" for index in range(len(_list_gpu_handles()))] or ["cpu"]
 
 
 def has_bf16() -> bool:
     """Whether bfloat16 is fast here: units for it in a GPU, or where there is none, in the CPU."""
-    handles = _gpu_handles()
+    handles = _list_gpu_handles()
     if handles:
         return all(
             pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= BF16_CAPABILITY for handle in handles
         )
-    return bool(BF16_FLAGS & _cpu_flags())
+    return bool(BF16_FLAGS & _read_cpu_flags())
 
 
 def read_gpus() -> list[Gpu]:
     """Use, memory and temperature of each GPU; a figure that the driver does not give is null."""
-    return [_gpu(index, handle) for index, handle in enumerate(_gpu_handles())]
+    return [_read_gpu(index, handle) for index, handle in enumerate(_list_gpu_handles())]
 
 
-def _gpu(index: int, handle: Any) -> Gpu:
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    use = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+def _read_gpu(index: int, handle: Any) -> Gpu:
+    memory = _query_driver(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    use = _query_driver(pynvml.nvmlDeviceGetUtilizationRates, handle)
     return {
         "index": index,
-        "name": _ask(pynvml.nvmlDeviceGetName, handle),
+        "name": _query_driver(pynvml.nvmlDeviceGetName, handle),
         "utilization_percent": use.gpu if use else None,
         "memory_used_gib": memory.used / GIB if memory else None,
         "memory_total_gib": memory.total / GIB if memory else None,
-        "temperature_c": _ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        "temperature_c": _query_driver(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
     }
 
 
-def _ask(question: Callable[..., Any], *args: Any) -> Any:
+def _query_driver(question: Callable[..., Any], *args: Any) -> Any:
     try:
         return question(*args)
     except pynvml.NVMLError:  # some cards and virtual ones do not report everything
         return None
 
 
-def _gpu_handles() -> list[Any]:
+def _list_gpu_handles() -> list[Any]:
     try:
         pynvml.nvmlInit()  # counted by the driver's library; cheap after the first time
         return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -101,7 +101,7 @@ def _gpu_handles() -> list[Any]:
         return []
 
 
-def _cpu_flags() -> frozenset[str]:
+def _read_cpu_flags() -> frozenset[str]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux

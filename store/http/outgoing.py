@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from store.core.addresses import AddressPolicy, host_and_port
+from store.core.addresses import AddressPolicy, split_host_and_port
 from store.core.errors import ConfigError
 
 _NOT_THERE = (httpx.ConnectError, httpx.ConnectTimeout)  # at this address; the name may have another
@@ -21,7 +21,7 @@ class CheckedTransport(httpx.BaseTransport):
     """Reaches one server alone. Raises ConfigError where its address is refused."""
 
     def __init__(self, url: str, policy: AddressPolicy, **options: Any) -> None:
-        self._server, self._policy = _server_of(httpx.URL(url)), policy
+        self._server, self._policy = _parse_server(httpx.URL(url)), policy
         self._inner = httpx.HTTPTransport(**options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -34,10 +34,10 @@ class CheckedTransport(httpx.BaseTransport):
             raise httpx.ConnectError(str(error)) from error
         for place in places[:-1]:
             try:
-                return self._inner.handle_request(_at(request, place, host))
+                return self._inner.handle_request(_readdress(request, place, host))
             except _NOT_THERE:
                 continue
-        return self._inner.handle_request(_at(request, places[-1], host))
+        return self._inner.handle_request(_readdress(request, places[-1], host))
 
     def close(self) -> None:
         self._inner.close()
@@ -47,7 +47,7 @@ class AsyncCheckedTransport(httpx.AsyncBaseTransport):
     """The same for an event loop."""
 
     def __init__(self, url: str, policy: AddressPolicy, **options: Any) -> None:
-        self._server, self._policy = _server_of(httpx.URL(url)), policy
+        self._server, self._policy = _parse_server(httpx.URL(url)), policy
         self._inner = httpx.AsyncHTTPTransport(**options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -60,22 +60,22 @@ class AsyncCheckedTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(str(error)) from error
         for place in places[:-1]:
             try:
-                return await self._inner.handle_async_request(_at(request, place, host))
+                return await self._inner.handle_async_request(_readdress(request, place, host))
             except _NOT_THERE:
                 continue
-        return await self._inner.handle_async_request(_at(request, places[-1], host))
+        return await self._inner.handle_async_request(_readdress(request, places[-1], host))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-def checked_client(url: str, policy: AddressPolicy, timeout: float | httpx.Timeout) -> httpx.Client:
+def create_checked_client(url: str, policy: AddressPolicy, timeout: float | httpx.Timeout) -> httpx.Client:
     """For the server of this address alone."""
     transport = CheckedTransport(url, policy)
     return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
-def checked_async_client(
+def create_checked_async_client(
     url: str, policy: AddressPolicy, timeout: float | httpx.Timeout, connections: int
 ) -> httpx.AsyncClient:
     """The same for an event loop, with so many connections at most."""
@@ -83,22 +83,22 @@ def checked_async_client(
     return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
-def _server_of(url: httpx.URL) -> tuple[str, int]:
+def _parse_server(url: httpx.URL) -> tuple[str, int]:
     """With a name of other letters than ASCII as it is looked up."""
-    return host_and_port(str(url))
+    return split_host_and_port(str(url))
 
 
 def _check_server(request: httpx.Request, server: tuple[str, int]) -> None:
     """Raise ConfigError for a request to another server. A connection is kept by its address, and was opened
     in the name of one server: no other one may be asked over it."""
-    asked = _server_of(request.url)
+    asked = _parse_server(request.url)
     if asked != server:
         raise ConfigError(
             f"{asked[0]}:{asked[1]} was to be asked for {server[0]}:{server[1]}.", field="address"
         )
 
 
-def _at(request: httpx.Request, place: str, name: str) -> httpx.Request:
+def _readdress(request: httpx.Request, place: str, name: str) -> httpx.Request:
     """The request for one address; Host, and the name of the certificate, stay the server's."""
     return httpx.Request(
         request.method,

@@ -28,12 +28,12 @@ async def read_document(request: Request, limit: int, what: str) -> dict[str, ob
         raise ConfigError(f"The body is not JSON ({error}).", field="body") from error
     if not isinstance(content, dict):
         raise ConfigError("The body is not a JSON object.", field="body")
-    if _SURROGATE.search(body) and not _encodes(content):
+    if _SURROGATE.search(body) and not _is_encodable(content):
         raise ConfigError("The body holds half of a character (\\ud800 to \\udfff alone).", field="body")
     return content
 
 
-def _encodes(content: object) -> bool:
+def _is_encodable(content: object) -> bool:
     """Whether its texts are Unicode: JSON can spell halves of characters, which no file takes."""
     try:
         json.dumps(content, ensure_ascii=False).encode()
@@ -45,7 +45,7 @@ def _encodes(content: object) -> bool:
 async def _read(request: Request, limit: int, what: str) -> bytes:
     stream = request.stream()
     body = bytearray()
-    over = declared_bytes(request) > limit
+    over = get_declared_bytes(request) > limit
     if not over:
         async for chunk in stream:
             over = len(body) + len(chunk) > limit
@@ -63,7 +63,7 @@ async def _read(request: Request, limit: int, what: str) -> bytes:
     return bytes(body)
 
 
-def declared_bytes(request: Request) -> int:
+def get_declared_bytes(request: Request) -> int:
     """What Content-Length says, 0 where it says nothing; it may be untrue."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -7,15 +7,15 @@ from typing import TypedDict
 
 from store.core.model_schemas import ModelVersion
 from store.core.rating_schemas import (
+    RatableRounds,
     RatingReceipt,
     RatingTasks,
     RequestRoundQueued,
     RoundRowsQueued,
-    RoundsToRate,
 )
-from store.core.schemas import AccessEnded, ApiTokenMade, CommentAdded, InvitationMade, Job
-from store.rating.schemas import RatingsReleased
-from store.serving.schemas import EndpointKeyMade, EndpointMade
+from store.core.schemas import CreatedApiToken, CreatedComment, CreatedInvitation, Job, RevokedAccess
+from store.rating.schemas import ReleasedTaskCounts
+from store.serving.schemas import CreatedEndpoint, CreatedEndpointKey
 
 
 class JobQueued(TypedDict):
@@ -55,19 +55,19 @@ class SliceSaved(TypedDict):
     slice_id: str
 
 
-class ConversationBegun(TypedDict):
+class StartedConversation(TypedDict):
     """The answer of a command that begins a conversation."""
 
     conversation_id: str
 
 
-class RowKept(TypedDict):
+class SavedRow(TypedDict):
     """The answer of a command that keeps a row."""
 
     kept_id: str
 
 
-class EvidenceQueued(TypedDict):
+class EvaluationsQueued(TypedDict):
     """The answer of `gather_gate_evidence`: the evaluations that were queued, or are under way already."""
 
     job_ids: list[str]
@@ -95,11 +95,11 @@ class RunReproduced(RunQueued):
     job_id: str
 
 
-class Done(TypedDict):
+class EmptyAnswer(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
-class ImprovementBegun(TypedDict):
+class StartedImprovement(TypedDict):
     """An improvement is under way."""
 
     improvement_id: str
@@ -113,29 +113,29 @@ CommandAnswer = (
     | SampleQueued
     | RecipeSaved
     | SliceSaved
-    | CommentAdded
-    | InvitationMade
-    | ApiTokenMade
-    | AccessEnded
+    | CreatedComment
+    | CreatedInvitation
+    | CreatedApiToken
+    | RevokedAccess
     | RoundQueued
     | RequestRoundQueued
     | RatingTasks
     | RatingReceipt
-    | RoundsToRate
-    | RatingsReleased
+    | RatableRounds
+    | ReleasedTaskCounts
     | RoundRowsQueued
-    | ConversationBegun
-    | RowKept
-    | EvidenceQueued
+    | StartedConversation
+    | SavedRow
+    | EvaluationsQueued
     | AliasMoved
-    | ImprovementBegun
-    | EndpointMade
-    | EndpointKeyMade
-    | Done
+    | StartedImprovement
+    | CreatedEndpoint
+    | CreatedEndpointKey
+    | EmptyAnswer
 )
 
 
-def registered_sentence(version: ModelVersion, job: Job) -> str:
+def describe_registration(version: ModelVersion, job: Job) -> str:
     """`version`: that which the job made, or which has the same content."""
     reference = f"{version['name']}@{version['version']}"
     if version["created_at"] >= job["created_at"]:
@@ -143,7 +143,7 @@ def registered_sentence(version: ModelVersion, job: Job) -> str:
     return f"{reference} has the same content already: no other version was made."
 
 
-def promoted_sentence(moved: AliasMoved) -> str:
+def describe_promotion(moved: AliasMoved) -> str:
     """Whose place was taken is said, as two may promote at once and know nothing of each other."""
     done = f"{moved['reference']} is {moved['alias']} now"
     if (replaced := moved["replaced"]) is None:

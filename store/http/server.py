@@ -31,20 +31,20 @@ from store.core.home import Home, is_full
 from store.core.job_folder import JobDir
 from store.core.model_folders import list_models
 from store.core.rights import ASKS, OWNER, QUERIES, ROUTES, check_complete, check_right
-from store.core.schemas import Health, JobLog, OwnAccount, Person, Right, Team, Uploaded
+from store.core.schemas import Health, JobLog, OwnAccount, Person, Right, Team, UploadResult
 from store.db.database import Database
-from store.db.named_query import NamedQuery, holds_sql
+from store.db.named_query import NamedQuery, has_sql
 from store.db.query_answers import MEDIA_TYPE as ANSWER_TYPE
 from store.db.query_answers import encode
 from store.db.statements import PLACES, WAITING
 from store.http import answers, files
-from store.http.access import Names
-from store.http.answers import ArrowStream, LineStream, document, stopped_on_disconnect
+from store.http.access import HostNames
+from store.http.answers import ArrowStream, LineStream, make_json_response, stop_on_disconnect
 from store.http.machine import Machine
 from store.http.request_bodies import read_document
 from store.http.schemas import CommandAnswer
 from store.playground.schemas import PlaygroundState
-from store.serving.schemas import EndpointSeen, RequestLine
+from store.serving.schemas import EndpointStatus, RequestLine
 
 MAX_TAIL = 16 * 1024 * 1024
 
@@ -85,7 +85,7 @@ Asks = Callable[[str, Mapping[str, object], Person], Awaitable[Any]]  # the answ
 Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of a request
 
 
-class PeopleDesk(Protocol):
+class PeopleService(Protocol):
     """Accounts, as the engine keeps them (`engine.server.identity`)."""
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
@@ -122,10 +122,10 @@ class Playground(Protocol):
         """How the models stand that are held for it."""
 
 
-class EndpointDesk(Protocol):
+class EndpointService(Protocol):
     """How endpoints stand."""
 
-    def seen(self) -> list[EndpointSeen]:
+    def seen(self) -> list[EndpointStatus]:
         """All of them."""
         ...
 
@@ -145,11 +145,11 @@ class Handlers:
     playground: Playground | None = None
     queries: Mapping[str, NamedQuery] = field(default_factory=dict)
     who: Who | None = None
-    people: PeopleDesk | None = None
-    endpoints: EndpointDesk | None = None
+    people: PeopleService | None = None
+    endpoints: EndpointService | None = None
 
 
-def by_token(token: str) -> Who:
+def authenticate_by_token(token: str) -> Who:
     """Whoever has the token is the owner."""
     expected = f"Bearer {token}".encode()
 
@@ -164,29 +164,29 @@ def by_token(token: str) -> Who:
 QUERIES_AT_ONCE = 8
 TAIL_BYTES = 65_536
 ALIKE = 5  # names that are like one that is none
-DOOR_BYTES = 64 * 1024
+LOGIN_BYTES = 64 * 1024
 BODY_BYTES = 8 * 2**20  # of a command, a query or a statement with its parameters
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(
+def build_app(
     database: Database,
     token: str,
     handlers: Handlers,
     home: Home,
     devices: Sequence[str],
-    names: Names | None = None,
+    names: HostNames | None = None,
 ) -> Starlette:
     """The application. `names` are those that it answers to, loopback's alone where left out.
 
     Sets how the threads of this process share the interpreter: see `_answer_soon`.
     """
-    _answer_soon()
-    engine = _Engine(database, handlers, home, devices)
+    _shorten_switch_interval()
+    engine = _EngineRoutes(database, handlers, home, devices)
     people = handlers.people
-    who = handlers.who or (people.who if people else by_token(token))
+    who = handlers.who or (people.who if people else authenticate_by_token(token))
     routes: dict[str, Endpoint] = {
-        **_Accounts(people).routes(),
+        **_AccountRoutes(people).routes(),
         "GET /health": engine.health,
         "POST /sql": engine.sql,
         "POST /queries/{name}": engine.query,
@@ -206,17 +206,17 @@ def build(
     }
     check_complete("route", routes)
     return Starlette(
-        routes=[_held_to_its_right(place, endpoint) for place, endpoint in routes.items()],
-        middleware=[Middleware(_Gate, names=names or Names(), who=who, people=people)],
+        routes=[_guard_route(place, endpoint) for place, endpoint in routes.items()],
+        middleware=[Middleware(_AccessMiddleware, names=names or HostNames(), who=who, people=people)],
         exception_handlers={
-            TunebenchError: answers.refused,
-            HTTPException: answers.no_such_route,
-            ClientDisconnect: answers.hung_up,
+            TunebenchError: answers.make_error_response,
+            HTTPException: answers.respond_no_such_route,
+            ClientDisconnect: answers.respond_hung_up,
         },
     )
 
 
-def _held_to_its_right(place: str, endpoint: Endpoint) -> Route:
+def _guard_route(place: str, endpoint: Endpoint) -> Route:
     """The route of a method and a path, such as `GET /machine`, for those alone who have its right."""
     method, _, path = place.partition(" ")
     needs = ROUTES[place]
@@ -224,13 +224,13 @@ def _held_to_its_right(place: str, endpoint: Endpoint) -> Route:
 
     async def answer(request: Request) -> Response:
         if not anybody:
-            check_right(_person(request), cast(Right, needs))
+            check_right(_get_person(request), cast(Right, needs))
         return await endpoint(request)
 
     return Route(path, answer, methods=[method])
 
 
-def _answer_soon() -> None:
+def _shorten_switch_interval() -> None:
     """Let requests get their turn while another thread takes in metrics (measured by bench/load/engine.py).
 
     A request takes the interpreter's lock three or four times; at Python's 5 ms a turn that adds up. And
@@ -240,7 +240,7 @@ def _answer_soon() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-class _Engine:
+class _EngineRoutes:
     """The routes."""
 
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
@@ -259,15 +259,15 @@ class _Engine:
             "pid": os.getpid(),
             "home": str(self._home.path),
         }
-        return document(health)
+        return make_json_response(health)
 
     async def sql(self, request: Request) -> Response:
         """A statement that a person wrote: in a process of its own."""
-        return ArrowStream(self._database.written(*await _statement(request)), self._statements)
+        return ArrowStream(self._database.written(*await _parse_statement(request)), self._statements)
 
     async def query(self, request: Request) -> Response:
         """A query function by its name: in the engine, in places of its own."""
-        name, person = request.path_params["name"], _person(request)
+        name, person = request.path_params["name"], _get_person(request)
         query = self._queries.get(name)
         if query is None:
             raise NotFoundError(f"There is no query {name!r}.", fix="store.core.rights has all of them.")
@@ -277,10 +277,10 @@ class _Engine:
 
         def answer() -> bytes:
             checked = query.check(reads, body, person)
-            reads.written = holds_sql(checked)
+            reads.written = has_sql(checked)
             return encode(query.run(reads, checked))
 
-        async with stopped_on_disconnect(request.receive, reads.close):
+        async with stop_on_disconnect(request.receive, reads.close):
             content = await run_sync(answer, limiter=self._query_places)
         return Response(content, media_type=ANSWER_TYPE)
 
@@ -292,29 +292,29 @@ class _Engine:
             raise NotFoundError(f"There is no command {name!r}.", fix=fix)
         body = await read_document(request, BODY_BYTES, f"the command {name}")
         with self._room():
-            return document(await run_sync(self._commands[name], body, _person(request)))
+            return make_json_response(await run_sync(self._commands[name], body, _get_person(request)))
 
     async def ask(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(sorted(ASKS))}.")
-        check_right(_person(request), ASKS[name])
+        check_right(_get_person(request), ASKS[name])
         body = await read_document(request, BODY_BYTES, "an ask")
         with self._room():
-            return document(await self._asks(name, body, _person(request)))
+            return make_json_response(await self._asks(name, body, _get_person(request)))
 
     async def generate(self, request: Request) -> Response:
         """What models answer, while they do, a JSON object a line."""
         body = await read_document(request, BODY_BYTES, "what is said")
         with self._room():
-            return LineStream(await self._talk().generate(body, _person(request)))
+            return LineStream(await self._talk().generate(body, _get_person(request)))
 
     async def stop_turn(self, request: Request) -> Response:
         await self._talk().stop(await read_document(request, BODY_BYTES, "the turn to stop"))
-        return document({})
+        return make_json_response({})
 
     async def playground_state(self, request: Request) -> Response:
-        return document(await run_sync(self._talk().state))
+        return make_json_response(await run_sync(self._talk().state))
 
     def _talk(self) -> Playground:
         if self._playground is None:
@@ -333,29 +333,31 @@ class _Engine:
 
     async def upload(self, request: Request) -> Response:
         name = await files.save(self._home.uploads, request.path_params["name"], request)
-        uploaded: Uploaded = {"upload": name}
-        return document(uploaded)
+        uploaded: UploadResult = {"upload": name}
+        return make_json_response(uploaded)
 
     async def me(self, request: Request) -> Response:
-        return document(_person(request))
+        return make_json_response(_get_person(request))
 
     async def endpoints(self, request: Request) -> Response:
-        return document(await run_sync(self._endpoint_desk().seen))
+        return make_json_response(await run_sync(self._endpoint_desk().seen))
 
     async def endpoint_requests(self, request: Request) -> Response:
         """With what people wrote."""
-        return document(await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"]))
+        return make_json_response(
+            await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"])
+        )
 
-    def _endpoint_desk(self) -> EndpointDesk:
+    def _endpoint_desk(self) -> EndpointService:
         if self._desk is None:
             raise NotFoundError("This engine has no endpoints.")
         return self._desk
 
     async def machine(self, request: Request) -> Response:
-        return document(await run_sync(self._machine.read))
+        return make_json_response(await run_sync(self._machine.read))
 
     async def models(self, request: Request) -> Response:
-        return document(await run_sync(list_models, self._home.models))
+        return make_json_response(await run_sync(list_models, self._home.models))
 
     async def export(self, request: Request) -> Response:
         path = await run_sync(files.find, self._home.exports, request.path_params["name"])
@@ -365,15 +367,15 @@ class _Engine:
         text = request.query_params.get("tail", str(TAIL_BYTES))
         if not (text.isascii() and text.isdigit()):
             raise ConfigError(f"tail is {text!r}: give a number of bytes.", field="tail")
-        return document(
+        return make_json_response(
             await run_sync(read_tail, self._database, self._home, request.path_params["job_id"], int(text))
         )
 
 
-class _Accounts:
+class _AccountRoutes:
     """The routes about people."""
 
-    def __init__(self, people: PeopleDesk | None) -> None:
+    def __init__(self, people: PeopleService | None) -> None:
         self._people = people
 
     def routes(self) -> dict[str, Endpoint]:
@@ -383,38 +385,38 @@ class _Accounts:
         name, desk = request.path_params["name"], self._desk()
         if name not in desk.door:
             raise NotFoundError(f"The door can't ask for {name!r}.")
-        body = await read_document(request, DOOR_BYTES, "what the door asks")
-        return document(await run_sync(desk.door[name], body))
+        body = await read_document(request, LOGIN_BYTES, "what the door asks")
+        return make_json_response(await run_sync(desk.door[name], body))
 
     async def account(self, request: Request) -> Response:
-        return document(await run_sync(self._desk().account, _person(request)))
+        return make_json_response(await run_sync(self._desk().account, _get_person(request)))
 
     async def team(self, request: Request) -> Response:
-        return document(await run_sync(self._desk().team))
+        return make_json_response(await run_sync(self._desk().team))
 
-    def _desk(self) -> PeopleDesk:
+    def _desk(self) -> PeopleService:
         if self._people is None:
             raise NotFoundError("This engine has no accounts.")
         return self._people
 
 
-class _Gate:
+class _AccessMiddleware:
     """Lets a request through that comes to a name of ours, and from a person, or from the door of the screens
     for what that alone may. What a person may ask for is held to their role where it is answered. Every
     answer passes here on its way out, that to a failure too, and gets the headers for browsers."""
 
-    def __init__(self, app: ASGIApp, names: Names, who: Who, people: PeopleDesk | None) -> None:
+    def __init__(self, app: ASGIApp, names: HostNames, who: Who, people: PeopleService | None) -> None:
         self._app, self._names, self._who, self._people = app, names, who, people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = answers.with_headers(send)
+        send = answers.wrap_with_headers(send)
         if problem := await self._problem(scope):
-            await document(problem[1].to_dict(), problem[0])(scope, receive, send)
+            await make_json_response(problem[1].to_dict(), problem[0])(scope, receive, send)
             return
-        async with answers.failures_told(scope, receive, send) as send_noted:
+        async with answers.report_failures(scope, receive, send) as send_noted:
             await self._app(scope, receive, send_noted)
 
     async def _problem(self, scope: Scope) -> tuple[int, TunebenchError] | None:
@@ -438,13 +440,13 @@ class _Gate:
         return None
 
 
-def _person(request: Request) -> Person:
+def _get_person(request: Request) -> Person:
     """Who asks, as the gate found."""
     person: Person = request.scope["person"]
     return person
 
 
-async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:
+async def _parse_statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:
     body = await read_document(request, BODY_BYTES, "a statement")
     sql, params = body.get("sql"), body.get("params", [])
     if not isinstance(sql, str) or not isinstance(params, list | dict):

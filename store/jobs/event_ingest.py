@@ -19,12 +19,12 @@ from typing import NamedTuple, TypedDict
 import pyarrow as pa
 
 from store.core.errors import NotFoundError
-from store.core.job_kinds import ACTIVE, MOVES
+from store.core.job_kinds import ACTIVE, TRANSITIONS
 from store.core.schemas import JobStatus
 from store.db.database import Database, Transaction
-from store.db.records import records, to_json
+from store.db.records import read_records, to_json
 from store.jobs import metric_points
-from store.jobs.metric_points import Points, is_number, moment, moment_of
+from store.jobs.metric_points import Points, convert_to_utc, is_number, parse_time
 from store.jobs.schemas import IngestReport
 
 LEVELS = ("info", "warning")
@@ -69,9 +69,9 @@ def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[Inges
     """
     batches = [EventBatch(*batch) for batch in batches]
     with database.transaction() as tx:
-        jobs = _jobs(tx, [batch.job_id for batch in batches])
+        jobs = _read_stored_jobs(tx, [batch.job_id for batch in batches])
         points = Points()
-        changes: list[tuple[_Change, int]] = []
+        changes: list[tuple[_EventTotals, int]] = []
         reports = []
         for batch in batches:
             database.give_way(GIVE_WAY_SECONDS / len(batches))
@@ -85,7 +85,7 @@ def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[Inges
     return reports
 
 
-class _Known(TypedDict):
+class _StoredJob(TypedDict):
     """What the store has of a job before its events are taken."""
 
     job_id: str
@@ -94,16 +94,16 @@ class _Known(TypedDict):
     event_offset: int
 
 
-def _jobs(tx: Transaction, job_ids: list[str]) -> dict[str, _Known]:
+def _read_stored_jobs(tx: Transaction, job_ids: list[str]) -> dict[str, _StoredJob]:
     rows = tx.query(
         "SELECT job_id, title, status, event_offset FROM job WHERE list_contains(?::VARCHAR[], job_id)",
         [job_ids],
     )
-    return {row["job_id"]: row for row in records(rows, _Known)}
+    return {row["job_id"]: row for row in read_records(rows, _StoredJob)}
 
 
 def _apply(
-    batch: EventBatch, job: _Known | None, points: Points, changes: list[tuple[_Change, int]]
+    batch: EventBatch, job: _StoredJob | None, points: Points, changes: list[tuple[_EventTotals, int]]
 ) -> IngestReport:
     """Sort the events of one batch into `points` and `changes`; the report."""
     report: IngestReport = {
@@ -122,7 +122,7 @@ def _apply(
     taken = batch.new_offset <= at if batch.old_offset is None else batch.old_offset != at
     if taken:
         return report
-    change = _Change(batch.job_id, job["title"], job["status"])
+    change = _EventTotals(batch.job_id, job["title"], job["status"])
     own = points.of(batch.job_id)
     for event in batch.events:
         kind = event.get("type")
@@ -171,7 +171,7 @@ class _Progress(NamedTuple):
     eta_seconds: float | None
 
 
-class _Change:
+class _EventTotals:
     """What the events of one job, metrics aside, come to: the last status and progress, all facts, alerts."""
 
     def __init__(self, job_id: str, title: str, status: JobStatus) -> None:
@@ -183,11 +183,11 @@ class _Change:
 
     def take(self, event: Mapping[str, object]) -> None:
         """Note one event that is neither metrics nor rewind."""
-        at = moment(event.get("at"))
+        at = parse_time(event.get("at"))
         match event:
             case {"type": "status", "status": str(status)} if at is not None:
                 self._move(status, at)
-            case {"type": "progress", "unit": str(unit)} if progress := _progress(event, unit):
+            case {"type": "progress", "unit": str(unit)} if progress := _parse_progress(event, unit):
                 self.progress = progress
             case {"type": "facts", "facts": dict(facts)}:
                 self.facts |= facts
@@ -199,7 +199,7 @@ class _Change:
     def _move(self, status: str, at: datetime) -> None:
         if status == self.status:
             return
-        for allowed in ACTIVE & MOVES[self.status]:
+        for allowed in ACTIVE & TRANSITIONS[self.status]:
             if status == allowed:
                 self.status = allowed
                 return
@@ -245,11 +245,11 @@ class _Change:
     def alert_rows(self) -> list[_NewAlert]:
         """The alerts to add, that of torn lines among them."""
         if self.torn:
-            self._warn(TORN, moment_of(time.time()), {}, once=True)
+            self._warn(TORN, convert_to_utc(time.time()), {}, once=True)
         return self.alerts
 
 
-def _progress(event: Mapping[str, object], unit: str) -> _Progress | None:
+def _parse_progress(event: Mapping[str, object], unit: str) -> _Progress | None:
     """What an event of type progress says; None where it is none."""
     done, total, eta = (event.get(name) for name in ("done", "total", "eta_seconds"))
     if not (is_number(done) and is_number(total)):
@@ -284,7 +284,7 @@ _ALERTS = pa.schema(
 )
 
 
-def _write(tx: Transaction, changes: list[tuple[_Change, int]]) -> None:
+def _write(tx: Transaction, changes: list[tuple[_EventTotals, int]]) -> None:
     """Put what the events came to into the store, with the offset after them: one statement for all jobs."""
     rows = [change.document(new_offset) for change, new_offset in changes]
     with tx.table("changes", pa.Table.from_pylist(rows, schema=_CHANGES)):
@@ -322,6 +322,6 @@ class _FactsRow(TypedDict):
 
 
 def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, object]) -> None:
-    rows = records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), _FactsRow, ["facts"])
+    rows = read_records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), _FactsRow, ["facts"])
     for row in rows:  # none where the job is not a run: facts describe runs
         tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row["facts"] | facts), run_id])

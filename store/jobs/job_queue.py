@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.core.errors import NotFoundError
-from store.core.job_kinds import ALIVE, JOB_KINDS, Lane, check_move
+from store.core.job_kinds import ALIVE, JOB_KINDS, Lane, check_transition
 from store.core.schemas import ErrorDocument, Job, JobState, JobStatus, WaitingJob
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 
 if TYPE_CHECKING:
     from store.core.home import Home
@@ -38,7 +38,7 @@ ROUND_TABLES = (
 )
 
 
-def new_id(prefix: str, at: float) -> str:
+def create_id(prefix: str, at: float) -> str:
     """An id that sorts by time: prefix, milliseconds since the epoch and 25 random bits, in base 36."""
     milliseconds = int(at * 1000)
     stamp = "".join(DIGITS[milliseconds // 36**place % 36] for place in range(8, -1, -1))
@@ -50,17 +50,17 @@ def is_id(prefix: str, name: str) -> bool:
     return re.fullmatch(rf"{re.escape(prefix)}-[{DIGITS}]{{14}}", name) is not None
 
 
-def utc(at: float) -> datetime:
+def to_utc(at: float) -> datetime:
     """Seconds since the epoch as the store's naive UTC time."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
 
 
-def epoch(moment: datetime) -> float:
+def to_epoch(moment: datetime) -> float:
     """A naive UTC time of the store as seconds since the epoch."""
     return moment.replace(tzinfo=UTC).timestamp()
 
 
-def placeholders(values: Iterable[Any]) -> str:
+def make_placeholders(values: Iterable[Any]) -> str:
     """`?, ?, ?` for an IN list; an empty one matches nothing."""
     return ", ".join("?" for _ in values) or "NULL"
 
@@ -71,7 +71,7 @@ def placeholders(values: Iterable[Any]) -> str:
 @named_query
 def get_job(db: Queryable, job_id: str) -> Job:
     """One job with its documents decoded. Raises NotFoundError."""
-    rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
+    rows = read_records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no job {job_id}.", fix="List them with: tunebench runs")
     return rows[0]
@@ -87,8 +87,8 @@ def queue(db: Queryable, *, limit: int | None = None) -> list[Job]:
 @named_query
 def queue_length(db: Queryable) -> int:
     """How many jobs are active or queued."""
-    sql = f"SELECT count(*) FROM job WHERE status IN ({placeholders(ALIVE)})"
-    return int(scalar(db.query(sql, sorted(ALIVE))))
+    sql = f"SELECT count(*) FROM job WHERE status IN ({make_placeholders(ALIVE)})"
+    return int(read_scalar(db.query(sql, sorted(ALIVE))))
 
 
 @named_query
@@ -97,17 +97,17 @@ def with_status(
 ) -> list[Job]:
     """Jobs in one of the states, of all kinds unless some are named; active ones first, then the queue,
     oldest first."""
-    of_kinds = f" AND kind IN ({placeholders(kinds)})" if kinds else ""
+    of_kinds = f" AND kind IN ({make_placeholders(kinds)})" if kinds else ""
     sql = (
-        f"SELECT * FROM job WHERE status IN ({placeholders(statuses)}){of_kinds}"
+        f"SELECT * FROM job WHERE status IN ({make_placeholders(statuses)}){of_kinds}"
         " ORDER BY status = 'queued', created_at, job_id LIMIT ?"
     )
-    return records(db.query(sql, [*sorted(statuses), *kinds, limit]), Job, JSON_COLUMNS)
+    return read_records(db.query(sql, [*sorted(statuses), *kinds, limit]), Job, JSON_COLUMNS)
 
 
-def waiting(db: Queryable) -> list[WaitingJob]:
+def list_waiting(db: Queryable) -> list[WaitingJob]:
     """The queue, oldest first, without what its jobs are asked: it is read at every step of the engine."""
-    return records(db.query(_WAITING), WaitingJob)
+    return read_records(db.query(_WAITING), WaitingJob)
 
 
 _WAITING = """
@@ -119,7 +119,7 @@ _WAITING = """
 """
 
 
-def waiting_for(db: Queryable, job_id: str) -> str | None:
+def find_waiting_title(db: Queryable, job_id: str) -> str | None:
     """The title of a queued job that waits for this one; None where none does."""
     sql = "SELECT title FROM job WHERE status = 'queued' AND list_contains(after_jobs, ?) LIMIT 1"
     titles = db.query(sql, [job_id])["title"].to_pylist()
@@ -130,34 +130,34 @@ def waiting_for(db: Queryable, job_id: str) -> str | None:
 def unfinished(db: Queryable, kind: str) -> list[Job]:
     """Jobs of a kind that wait, work, failed or were stopped, oldest first."""
     sql = "SELECT * FROM job WHERE kind = ? AND status <> 'finished' ORDER BY created_at, job_id"
-    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+    return read_records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
 @named_query
 def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     """The newest jobs first."""
     sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
-    return records(db.query(sql, [limit]), Job, JSON_COLUMNS)
+    return read_records(db.query(sql, [limit]), Job, JSON_COLUMNS)
 
 
-def of_kind(db: Queryable, kind: str) -> list[Job]:
+def list_of_kind(db: Queryable, kind: str) -> list[Job]:
     """All jobs of a kind, the newest first."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC"
-    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+    return read_records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
 @named_query
 def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
     """Those that exist, in the order in which they were queued."""
-    sql = f"SELECT * FROM job WHERE job_id IN ({placeholders(job_ids)}) ORDER BY created_at, job_id"
-    return records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
+    sql = f"SELECT * FROM job WHERE job_id IN ({make_placeholders(job_ids)}) ORDER BY created_at, job_id"
+    return read_records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
 
 
 @named_query
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
     """By job_id those that exist."""
     sql = "SELECT job_id, title, status, error FROM job WHERE job_id IN (SELECT unnest(?::VARCHAR[]))"
-    return {row["job_id"]: row for row in records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
+    return {row["job_id"]: row for row in read_records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
 
 
 # -- writes -----------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def insert(tx: Transaction, job: NewJob) -> None:
         " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
         [
             *(job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs)),
-            *(utc(job.at), job.by or tx.by),
+            *(to_utc(job.at), job.by or tx.by),
         ],
     )
     tx.made["job"].append(job.job_id)
@@ -201,25 +201,25 @@ def update(tx: Transaction, job_id: str, **columns: Any) -> None:
     tx.execute(f"UPDATE job SET {settings} WHERE job_id = ?", [*columns.values(), job_id])
 
 
-def move(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) -> None:
+def set_status(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) -> None:
     """Take one job to `status`, with the columns that change with it.
 
     Raises StateError where store.core.job_kinds does not allow the move from the state that the job is in
     now.
     """
     job = get_job(tx, job_id)
-    check_move(job["title"], job["status"], status)
+    check_transition(job["title"], job["status"], status)
     update(tx, job_id, status=status, **columns)
 
 
 def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
     """Take a queued job: it is `preparing` on `device`, and its worker is yet to announce itself."""
-    move(
+    set_status(
         tx,
         job_id,
         "preparing",
         device=device,
-        started_at=utc(at),
+        started_at=to_utc(at),
         pid=None,
         process_started=None,
     )
@@ -240,7 +240,7 @@ def finish(
     error: ErrorDocument | None = None,
 ) -> None:
     """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
-    move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)
+    set_status(tx, job_id, status, ended_at=to_utc(at), eta_seconds=None, result=result, error=error)
 
 
 def stop(tx: Transaction, job: Job, at: float) -> None:
@@ -248,13 +248,13 @@ def stop(tx: Transaction, job: Job, at: float) -> None:
     if job["status"] == "queued":
         finish(tx, job["job_id"], "cancelled", at)
     elif job["status"] in ALIVE and not job["cancel_requested_at"]:
-        update(tx, job["job_id"], cancel_requested_at=utc(at))
+        update(tx, job["job_id"], cancel_requested_at=to_utc(at))
 
 
 def requeue(tx: Transaction, job_id: str) -> None:
     """Put an ended job back into the queue as its next attempt; its metrics and events stay."""
     job = get_job(tx, job_id)
-    move(
+    set_status(
         tx,
         job_id,
         "queued",
@@ -299,7 +299,7 @@ def note_removals(tx: Transaction, home: Home, paths: Iterable[Path]) -> None:
         tx.execute("INSERT INTO removal VALUES (?)", [path.relative_to(home.path).as_posix()])
 
 
-def noted_removals(db: Queryable) -> list[str]:
+def list_noted_removals(db: Queryable) -> list[str]:
     """All of them, as paths beneath the home folder."""
     table = db.query("SELECT DISTINCT path FROM removal ORDER BY path")
     return [str(path) for path in table["path"].to_pylist()]

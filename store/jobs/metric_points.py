@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from store.core.errors import ConfigError
 from store.db.named_query import named_query
-from store.db.records import records
+from store.db.records import read_records
 from store.jobs.schemas import MetricSummary
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ def is_number(value: object) -> TypeGuard[float]:
     return type(value) is float or (type(value) is int and abs(value) < 1e308)
 
 
-def moment(at: object) -> datetime | None:
+def parse_time(at: object) -> datetime | None:
     """Seconds since the epoch as a naive UTC time, or None where that is not a time."""
-    return moment_of(at) if _is_moment(at) else None
+    return convert_to_utc(at) if _is_time(at) else None
 
 
-def moment_of(at: float) -> datetime:
+def convert_to_utc(at: float) -> datetime:
     """Seconds since the epoch as a naive UTC time."""
     return EPOCH + timedelta(seconds=at)
 
 
-def _is_moment(at: object) -> TypeGuard[float]:
+def _is_time(at: object) -> TypeGuard[float]:
     return (type(at) is float or type(at) is int) and 0 <= at < END_OF_TIME
 
 
@@ -70,7 +70,7 @@ class JobPoints:
     def add(self, event: Mapping[str, object]) -> None:
         """Take one event of type metrics."""
         at, step, values = event.get("at"), event.get("step"), event.get("values")
-        if not (type(step) is int and 0 <= step < END_OF_STEPS and type(values) is dict and _is_moment(at)):
+        if not (type(step) is int and 0 <= step < END_OF_STEPS and type(values) is dict and _is_time(at)):
             self.malformed += 1
             return
         layout = tuple(values)
@@ -98,7 +98,7 @@ class JobPoints:
         events = np.repeat(np.arange(len(sizes)), sizes)
         named = [code for name, code in self._codes.items() if name.startswith(prefix)]
         kept = (np.asarray(self._steps)[events] <= step) | ~np.isin(np.asarray(self._names), named)
-        self._names, self._values = _kept(self._names, kept), _kept(self._values, kept)
+        self._names, self._values = _select_values(self._names, kept), _select_values(self._values, kept)
         self._sizes = array("q", np.bincount(events[kept], minlength=len(sizes)).astype(np.int64).tobytes())
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -125,7 +125,7 @@ class JobPoints:
         return self._codes.setdefault(clean, len(self._codes))
 
 
-def _kept(column: array[Any], mask: np.ndarray) -> array[Any]:
+def _select_values(column: array[Any], mask: np.ndarray) -> array[Any]:
     return array(column.typecode, np.asarray(column)[mask].tobytes())
 
 
@@ -160,8 +160,8 @@ class Points:
         runs = np.repeat(np.arange(len(jobs), dtype=np.int32), [len(c["value"]) for c in jobs.values()])
         return pa.table(
             {
-                "run_id": _coded(runs, list(jobs)),
-                "name": _coded(joined["name"], list(self._codes)),
+                "run_id": _encode_dictionary(runs, list(jobs)),
+                "name": _encode_dictionary(joined["name"], list(self._codes)),
                 "step": joined["step"],
                 "value": joined["value"],
                 "logged_at": pa.array(np.rint(joined["at"] * 1e6).astype("datetime64[us]")),
@@ -170,7 +170,7 @@ class Points:
         )
 
 
-def _coded(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
+def _encode_dictionary(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words, pa.string()))
 
 
@@ -249,7 +249,7 @@ def summaries(db: Queryable, run_ids: Sequence[str]) -> list[MetricSummary]:
         " ORDER BY list_position($1::VARCHAR[], run_id), name",
         [list(run_ids)],
     )
-    return records(table, MetricSummary)
+    return read_records(table, MetricSummary)
 
 
 @named_query

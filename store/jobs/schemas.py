@@ -7,9 +7,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.export_schemas import ExportOrder, VerifyOrder
+from store.core.export_schemas import ExportSpec, VerifySpec
 from store.core.model_schemas import ModelVersion
-from store.core.monitoring_schemas import WatchOrder, WindowOfRequests
+from store.core.monitoring_schemas import RequestWindow, WatchSpec
 from store.core.rating_schemas import RoundSystem
 from store.core.row_schemas import (
     Fates,
@@ -18,7 +18,7 @@ from store.core.row_schemas import (
     SignalFigure,
     SignalOptions,
     SourceDocument,
-    SplitBy,
+    SplitMethod,
 )
 from store.core.schemas import ErrorDocument, JobStatus
 from store.core.training_schemas import MeasuredRun
@@ -30,7 +30,7 @@ class SplitFields(TypedDict):
     split_seed: int
     validation_size: float  # share of the rows
     test_size: float
-    split_by: SplitBy
+    split_by: SplitMethod
     split_column: str | None  # label or source.NAME; null for a split by no column
 
 
@@ -53,7 +53,7 @@ class OrderDataset(NamedDataset):
     split_seed: NotRequired[int]
     validation_size: NotRequired[float]
     test_size: NotRequired[float]
-    split_by: NotRequired[SplitBy]
+    split_by: NotRequired[SplitMethod]
     split_column: NotRequired[str | None]
     signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
 
@@ -64,7 +64,7 @@ class RecipeDocument(TypedDict):
     steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
 
 
-class OrderVersion(TypedDict):
+class VersionSpec(TypedDict):
     """A version in the history that a data card tells."""
 
     name: str
@@ -90,7 +90,7 @@ class GroupFigures(TypedDict):
 class CardFacts(TypedDict):
     """What the data card of an export tells beside the rows."""
 
-    history: list[OrderVersion]  # the versions from the first to this one
+    history: list[VersionSpec]  # the versions from the first to this one
     figures: dict[str, GroupFigures]  # what was measured, by group
 
 
@@ -111,7 +111,7 @@ class EarlierImprovement(TypedDict):
     at_random: bool  # those that were new to it were all drawn at random of what was asked
 
 
-class BesideRows(TypedDict):
+class ComparisonRows(TypedDict):
     """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
     and probes; and what was replayed, or trained the model before."""
 
@@ -122,7 +122,7 @@ class BesideRows(TypedDict):
     earlier: NotRequired[EarlierImprovement]  # whose new rows these are
 
 
-class DatasetOfMatrix(TypedDict):
+class TransferDatasetSpec(TypedDict):
     """A data set in the order of a matrix of transfer."""
 
     dataset: NamedDataset
@@ -145,7 +145,7 @@ class NamedClassifier(TypedDict):
     evaluations: list[GroupedEvaluation]  # of it, newest first
 
 
-class OrderRun(TypedDict):
+class RunSpec(TypedDict):
     """A run in the order of work on what it left."""
 
     run_id: str
@@ -165,13 +165,13 @@ class LossCurve(TypedDict):
     values: list[float | None]  # null where it was not finite
 
 
-class RunWithCurves(OrderRun):
+class RunWithCurves(RunSpec):
     """A run with its losses: of training by step, of validation by validation."""
 
     curves: dict[Literal["train/loss", "eval/loss"], LossCurve]
 
 
-class OtherRows(TypedDict):
+class AuxiliaryDataset(TypedDict):
     """A data set that a run read beside its own."""
 
     role: Literal["replay", "probe"]
@@ -179,7 +179,7 @@ class OtherRows(TypedDict):
     fingerprint: str
 
 
-class OrderDetails(TypedDict, total=False):
+class JobSpecDetails(TypedDict, total=False):
     """What an order has beside what every one has, by the kind of job."""
 
     run_id: str  # of a run
@@ -191,30 +191,30 @@ class OrderDetails(TypedDict, total=False):
     alpha: float  # of a run that is mixed: the share of the way from its base
     parent: OrderDataset | None  # of work on data, as DataWork
     mixed: dict[str, OrderDataset]
-    beside: list[BesideRows]  # of a gathering of new rows
+    beside: list[ComparisonRows]  # of a gathering of new rows
     disputed: list[str]  # of a gathering: keys of rows, of earlier ones' GatherResult
-    history: list[OrderVersion]  # of an export: the versions from the first to this one
+    history: list[VersionSpec]  # of an export: the versions from the first to this one
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
-    datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
+    datasets: list[TransferDatasetSpec]  # of a matrix of transfer: each that is still there
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
     filters: list[dict[str, Any] | None]  # of a rating round: data.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
-    export: ExportOrder  # of an export of a model, and of a check of one
-    verify: VerifyOrder  # of a check of an export
-    watch: WatchOrder  # of a look at an endpoint's requests
-    judging: WindowOfRequests  # of a judging of an endpoint's requests
+    export: ExportSpec  # of an export of a model, and of a check of one
+    verify: VerifySpec  # of a check of an export
+    watch: WatchSpec  # of a look at an endpoint's requests
+    judging: RequestWindow  # of a judging of an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
     compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
     evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
     classifier: NamedClassifier  # of a bias check: that judges continuations
-    run: OrderRun  # of a bundle, and of what holds a run against one
+    run: RunSpec  # of a bundle, and of what holds a run against one
     parent_fingerprint: str | None  # of a bundle: of the version before
-    others: list[OtherRows]  # of a bundle
+    others: list[AuxiliaryDataset]  # of a bundle
     compared: list[RunWithCurves]  # the original, where it is in this home, and the run that repeats it
     opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
 
 
-class JobOrder(OrderDetails):
+class JobSpec(JobSpecDetails):
     """`config.json` of a job's folder: all that its worker knows of the world."""
 
     job_id: str
@@ -227,7 +227,7 @@ class JobOrder(OrderDetails):
     config: dict[str, Any]
 
 
-class ImportedAs(TypedDict):
+class ImportReading(TypedDict):
     """How the rows of a file were read by an import that did not ask which columns are left out."""
 
     format: str  # of store.data.formats
@@ -235,13 +235,13 @@ class ImportedAs(TypedDict):
     answers: str | None  # how answers name their choices
 
 
-class PastRuns(TypedDict):
+class RunHistory(TypedDict):
     """What the engine adds to a question about costs, as a worker can't look it up."""
 
     past: list[MeasuredRun]
     replay: NamedDataset | None  # whose rows are to be replayed
     probes: list[NamedDataset]  # the data sets that are to be probes
-    imported_as: ImportedAs | None  # of rows whose columns nobody was asked about
+    imported_as: ImportReading | None  # of rows whose columns nobody was asked about
     running: bool  # whether a run is training
 
 
@@ -323,7 +323,7 @@ class Outcome(TypedDict):
     error: NotRequired[ErrorDocument]  # of a failed one
 
 
-class KernelCount(TypedDict):
+class OomKillCount(TypedDict):
     """How many processes the kernel had killed for want of memory, by one of its files."""
 
     path: str
@@ -336,7 +336,7 @@ class WorkerRecord(TypedDict):
     pid: int
     started: float  # of `process_start`; with pid it names one process for good
     boot: NotRequired[str]  # names the start of the machine; empty where the system does not
-    memory_kills: NotRequired[KernelCount | None]  # before it began; null where nobody counts them
+    memory_kills: NotRequired[OomKillCount | None]  # before it began; null where nobody counts them
     log_bytes: NotRequired[int]  # length of log.txt before it wrote there
 
 

@@ -38,7 +38,7 @@ class JudgeRequests(Config):
         }  # fmt: skip
 
 
-class JudgingOfRequests(JudgeRequests):
+class RequestJudgingConfig(JudgeRequests):
     """As it is queued: with the window's ends, UTC."""
 
     start: datetime
@@ -46,8 +46,8 @@ class JudgingOfRequests(JudgeRequests):
 
 
 EVERY_WATCHED_NAME: tuple[WatchedName, ...] = get_args(WatchedName)
-DEAR: WatchedName = "output_perplexity"  # a model is loaded for it: watched only where it is asked for
-WATCHED_NAMES = tuple(name for name in EVERY_WATCHED_NAME if name != DEAR)
+EXPENSIVE: WatchedName = "output_perplexity"  # a model is loaded for it: watched only where it is asked for
+WATCHED_NAMES = tuple(name for name in EVERY_WATCHED_NAME if name != EXPENSIVE)
 ReferenceSource = Literal["first", "window", "dataset", "evaluation"]
 
 
@@ -143,7 +143,7 @@ class MonitorConfig(MonitorSettings):
         return MonitorSettings.parse(self.model_dump(exclude={"endpoint"}))
 
 
-class AlertSeen(Config):
+class AlertAcknowledgement(Config):
     """The body of `acknowledge_alert`. outcome: of drift, what new requests are held against from now on."""
 
     alert: Line = Field(min_length=1, max_length=80, description="Id of an alert")

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from store.db.named_query import named_query
-from store.db.records import records, scalar
+from store.db.records import read_records, read_scalar
 from store.monitoring.traffic import Window
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 
-def answered_as(version: str, model: str) -> str:
+def build_version_match_sql(version: str, model: str) -> str:
     """SQL: whether `version`, a column, is a version of the model whose name `model` stands for, or the run
     of one of its versions, served by its own name."""
     return f"""(starts_with({version}, {model} || '@') OR {version} IN (
@@ -24,13 +24,13 @@ def answered_as(version: str, model: str) -> str:
         WHERE registered_model.name = {model}))"""
 
 
-def asked_for(model: str, where: str = "true") -> str:
+def build_requested_models_sql(model: str, where: str = "true") -> str:
     """SQL: endpoint_id and model, the names that callers of an endpoint ask for and that a version of the
     registered model has ever answered. What another version answered to such a name, as a candidate or a
     fallback does, was asked of this one all the same; a copy for a shadow nobody saw."""
     return f"""
         SELECT DISTINCT answer.endpoint_id, answer.model FROM request answer
-        WHERE answer.role <> 'shadow' AND {where} AND {answered_as("answer.version", model)}"""
+        WHERE answer.role <> 'shadow' AND {where} AND {build_version_match_sql("answer.version", model)}"""
 
 
 class FeedbackCounts(TypedDict):
@@ -70,26 +70,30 @@ _FIGURES = """
 @named_query
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     """Of feedback whose request is in the log; the live version first."""
-    return _counts(db, endpoint_id, window, "NULL::VARCHAR", "version, role", "role <> 'live', role, version")
+    return _build_counts_query(
+        db, endpoint_id, window, "NULL::VARCHAR", "version, role", "role <> 'live', role, version"
+    )
 
 
 @named_query
 def by_group(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     """Of the live role by the group that the caller named, the largest first."""
     where = "role = 'live' AND grouped_by IS NOT NULL"
-    return _counts(db, endpoint_id, window, "grouped_by", "version, role, grouped_by", "count(*) DESC", where)
+    return _build_counts_query(
+        db, endpoint_id, window, "grouped_by", "version, role, grouped_by", "count(*) DESC", where
+    )
 
 
-def _counts(
+def _build_counts_query(
     db: Queryable, endpoint_id: str, window: Window, group: str, by: str, order: str, where: str = "true"
 ) -> list[FeedbackCounts]:
     sql = f"""
         SELECT version, role, {group} AS grouped_by, {_FIGURES} FROM ({_LAST})
         WHERE version IS NOT NULL AND {where} GROUP BY {by} ORDER BY {order}"""
-    return records(db.query(sql, [endpoint_id, *window]), FeedbackCounts)
+    return read_records(db.query(sql, [endpoint_id, *window]), FeedbackCounts)
 
 
-class FeedbackWord(TypedDict):
+class FeedbackEntry(TypedDict):
     """What one person said last of one answer in one kind, with its request as far as it is still there."""
 
     request_id: str
@@ -102,7 +106,7 @@ class FeedbackWord(TypedDict):
     output: str | None
 
 
-class ChosenFeedback(NamedTuple):
+class FeedbackFilter(NamedTuple):
     """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
     since: when these were asked; group: by which the caller wants figures apart, "" for any; model: of
     requests for names that a version of this registered model has answered there, "" for any."""
@@ -127,35 +131,35 @@ _SAID = f"""
         AND ($6::TIMESTAMP IS NULL OR r.asked_at >= $6)
         AND ($7 = '' OR f.grouped_by = $7)
         AND ($8 = ''
-            OR r.request_id IS NULL AND (f.version IS NULL OR {answered_as("f.version", "$8")})
-            OR r.model IN (SELECT model FROM ({asked_for("$8", "answer.endpoint_id = $1")})))
+            OR r.request_id IS NULL AND (f.version IS NULL OR {build_version_match_sql("f.version", "$8")})
+            OR r.model IN (SELECT model FROM ({build_requested_models_sql("$8", "answer.endpoint_id = $1")})))
 """
 
 
-def words(db: Queryable, which: ChosenFeedback) -> list[FeedbackWord]:
+def list_entries(db: Queryable, which: FeedbackFilter) -> list[FeedbackEntry]:
     """Corrections and labels, the oldest request first."""
     sql = f"""
         SELECT f.request_id, f.person_id, f.kind, f.text, epoch(f.given_at) AS given_at,
             epoch(r.asked_at) AS asked_at, r.messages, r.output {_SAID}
         ORDER BY r.asked_at, f.request_id, f.given_at, f.feedback_id"""
-    return records(db.query(sql, _params(which)), FeedbackWord)
+    return read_records(db.query(sql, _build_params(which)), FeedbackEntry)
 
 
-def count_words(db: Queryable, which: ChosenFeedback) -> int:
+def count_entries(db: Queryable, which: FeedbackFilter) -> int:
     """Requests of which something was said."""
-    return int(scalar(db.query(f"SELECT count(DISTINCT f.request_id) {_SAID}", _params(which))))
+    return int(read_scalar(db.query(f"SELECT count(DISTINCT f.request_id) {_SAID}", _build_params(which))))
 
 
-def _params(which: ChosenFeedback) -> list[object]:
+def _build_params(which: FeedbackFilter) -> list[object]:
     first, last = which.places or (None, None)
     times = which.start, which.end, first, last, which.since
     return [which.endpoint_id, *times, which.group, which.model]
 
 
-def was_answered(db: Queryable, endpoint_id: str, model: str) -> bool:
+def has_answered(db: Queryable, endpoint_id: str, model: str) -> bool:
     """Whether a version of a registered model has answered a request that the log has."""
-    asked = f"SELECT count(*) FROM ({asked_for('$2', 'answer.endpoint_id = $1')})"
-    return bool(scalar(db.query(asked, [endpoint_id, model])))
+    asked = f"SELECT count(*) FROM ({build_requested_models_sql('$2', 'answer.endpoint_id = $1')})"
+    return bool(read_scalar(db.query(asked, [endpoint_id, model])))
 
 
 @named_query
@@ -185,13 +189,13 @@ def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedb
         "SELECT count(*) AS feedback, count(*) FILTER (version IS NULL) AS unmatched FROM feedback"
         " WHERE endpoint_id = ? AND given_at >= ? AND given_at < ?"
     )
-    return records(db.query(sql, [endpoint_id, *window]), UnmatchedFeedback)[0]
+    return read_records(db.query(sql, [endpoint_id, *window]), UnmatchedFeedback)[0]
 
 
-MOST_NAMES = 3
+MAX_NAMES = 3
 
 
-class Returned(TypedDict):
+class FeedbackTotals(TypedDict):
     """Corrections and labels of the answers of one endpoint."""
 
     endpoint_id: str
@@ -205,11 +209,11 @@ class Returned(TypedDict):
 
 
 @named_query
-def returned(db: Queryable, model: str, since: datetime | None = None) -> list[Returned]:
+def returned(db: Queryable, model: str, since: datetime | None = None) -> list[FeedbackTotals]:
     """By endpoint, the most first; `since`: what was given from then on. As an improvement takes it
     (store.monitoring.feedback.words): of requests for names that a version of the model answered."""
     sql = f"""
-        WITH names AS ({asked_for("$1")}),
+        WITH names AS ({build_requested_models_sql("$1")}),
         asked AS (
             SELECT endpoint_id, request_id, arg_max(model, place) AS model,
                 arg_max(messages IS NOT NULL, place) AS has_text
@@ -224,7 +228,7 @@ def returned(db: Queryable, model: str, since: datetime | None = None) -> list[R
             WHERE f.is_last AND f.kind IN ('correction', 'label') AND f.text IS NOT NULL
                 AND ($2::TIMESTAMP IS NULL OR f.given_at >= $2)
                 AND ((f.endpoint_id, asked.model) IN (SELECT (endpoint_id, model) FROM names)
-                    OR asked.request_id IS NULL AND {answered_as("f.version", "$1")}
+                    OR asked.request_id IS NULL AND {build_version_match_sql("f.version", "$1")}
                     OR asked.request_id IS NULL AND f.version IS NULL
                         AND (f.endpoint_id IN (SELECT endpoint_id FROM names) OR f.endpoint_id IN (
                             SELECT endpoint_id FROM endpoint
@@ -235,7 +239,7 @@ def returned(db: Queryable, model: str, since: datetime | None = None) -> list[R
             count(DISTINCT request_id) AS requests,
             count(DISTINCT request_id) FILTER (has_text) AS with_texts,
             count(DISTINCT person_id) AS people,
-            list_sort(list(DISTINCT name))[:{MOST_NAMES}] AS names,
+            list_sort(list(DISTINCT name))[:{MAX_NAMES}] AS names,
             coalesce(list_sort(list(DISTINCT grouped_by) FILTER (grouped_by IS NOT NULL)), []) AS groups
         FROM words GROUP BY endpoint_id ORDER BY requests DESC, endpoint_id"""
-    return records(db.query(sql, [model, since]), Returned)
+    return read_records(db.query(sql, [model, since]), FeedbackTotals)

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from store.core.home import Home
 from store.db.database import Database, Queryable, Transaction
-from store.db.records import scalar
-from store.monitoring.traffic import bucket_sql
+from store.db.records import read_scalar
+from store.monitoring.traffic import build_bucket_sql
 
 # Where the log of an endpoint lies, and what stands beside it.
 #
@@ -33,27 +33,27 @@ Series = Literal["requests", "feedback"]
 _NAME = re.compile(r"(requests|feedback)-(\d+)\.jsonl")
 
 
-def log_folder(home: Home, endpoint_id: str) -> Path:
+def get_log_folder(home: Home, endpoint_id: str) -> Path:
     """Where the gateway writes."""
     return home.path / "endpoints" / endpoint_id / "log"
 
 
-def monitor_folder(home: Home, endpoint_id: str) -> Path:
+def get_monitor_folder(home: Home, endpoint_id: str) -> Path:
     """Where the monitor keeps files of its own."""
     return home.path / "endpoints" / endpoint_id / "monitor"
 
 
-def next_file(path: Path) -> Path:
+def get_next_file(path: Path) -> Path:
     """That which comes after a file in its series."""
     series, _, number = path.stem.rpartition("-")
     return path.with_name(f"{series}-{int(number) + 1:06}{path.suffix}")
 
 
-def log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
+def list_log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
     """The files of one series, in the order of their numbers."""
     numbered = []
     try:
-        for path in log_folder(home, endpoint_id).iterdir():
+        for path in get_log_folder(home, endpoint_id).iterdir():
             name = _NAME.fullmatch(path.name)
             if name and name[1] == series:
                 numbered.append((int(name[2]), path))
@@ -62,7 +62,7 @@ def log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-MOST = 2**40  # of any number: sums of millions of them stay in 64 bits
+MAX_NUMBER = 2**40  # of any number: sums of millions of them stay in 64 bits
 
 
 class _Column(NamedTuple):
@@ -76,111 +76,111 @@ class _Column(NamedTuple):
     needed: bool = False
 
 
-class _Malformed(ValueError):
+class _MalformedField(ValueError):
     """A field that holds what it can't."""
 
 
-def _text(value: Any) -> str:
+def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _Malformed
+        raise _MalformedField
     return value.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text
 
 
-def _number(value: Any) -> float:
+def _parse_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Malformed
-    if not abs(value) <= MOST:  # NaN is not either
-        raise _Malformed
+        raise _MalformedField
+    if not abs(value) <= MAX_NUMBER:  # NaN is not either
+        raise _MalformedField
     return float(value)
 
 
-def _amount(value: Any) -> float:
-    if (number := _number(value)) < 0:
-        raise _Malformed
+def _parse_amount(value: Any) -> float:
+    if (number := _parse_number(value)) < 0:
+        raise _MalformedField
     return number
 
 
-def _count(value: Any) -> int:
-    number = _amount(value)
+def _parse_count(value: Any) -> int:
+    number = _parse_amount(value)
     if number != int(number):
-        raise _Malformed
+        raise _MalformedField
     return int(number)
 
 
-def _status(value: Any) -> int:
-    if not 100 <= (status := _count(value)) <= 999:
-        raise _Malformed
+def _parse_status(value: Any) -> int:
+    if not 100 <= (status := _parse_count(value)) <= 999:
+        raise _MalformedField
     return status
 
 
-def _flag(value: Any) -> bool:
+def _parse_flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _Malformed
+        raise _MalformedField
     return value
 
 
-def _moment(value: Any) -> datetime:
+def _parse_time(value: Any) -> datetime:
     try:
-        return datetime.fromtimestamp(_number(value), UTC).replace(tzinfo=None)
+        return datetime.fromtimestamp(_parse_number(value), UTC).replace(tzinfo=None)
     except (OverflowError, OSError, ValueError) as error:
-        raise _Malformed from error
+        raise _MalformedField from error
 
 
-def _messages(value: Any) -> str:
+def _parse_messages(value: Any) -> str:
     if not isinstance(value, list):
-        raise _Malformed
+        raise _MalformedField
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (
         ValueError,
         RecursionError,
     ) as error:  # NaN, which is no JSON, or nested deeper than anybody talks
-        raise _Malformed from error
+        raise _MalformedField from error
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _MOMENT = pa.timestamp("us")
 _REQUEST = (
-    _Column("request_id", "request_id", pa.string(), _text, True),
-    _Column("asked_at", "at", _MOMENT, _moment, True),
-    _Column("kind", "kind", pa.string(), _text, True),
-    _Column("model", "model", pa.string(), _text, True),
-    _Column("version", "version", pa.string(), _text, True),
-    _Column("role", "role", pa.string(), _text, True),
-    _Column("person_id", "person_id", pa.string(), _text),
-    _Column("caller", "user", pa.string(), _text),
-    _Column("status", "status", pa.int16(), _status, True),
-    _Column("error", "error", pa.string(), _text),
-    _Column("prompt_tokens", "prompt_tokens", pa.int64(), _count),
-    _Column("completion_tokens", "completion_tokens", pa.int64(), _count),
-    _Column("first_token_seconds", "first_token_seconds", pa.float64(), _amount),
-    _Column("seconds", "seconds", pa.float64(), _amount, True),
-    _Column("finish_reason", "finish_reason", pa.string(), _text),
-    _Column("mean_logprob", "mean_logprob", pa.float64(), _number),
-    _Column("label", "label", pa.string(), _text),
-    _Column("confidence", "confidence", pa.float64(), _number),
-    _Column("abstained", "abstained", pa.bool_(), _flag, True),
-    _Column("input_characters", "input_characters", pa.int64(), _count, True),
-    _Column("output_characters", "output_characters", pa.int64(), _count),
-    _Column("messages", "messages", pa.string(), _messages),
-    _Column("output", "output", pa.string(), _text),
-    _Column("redacted", "redacted", pa.int64(), _count, True),
-    _Column("grouped_by", "group", pa.string(), _text),
-    _Column("dealt", "dealt", pa.string(), _text),
-    _Column("dealt_to", "dealt_to", pa.string(), _text),
-    _Column("copy_of", "copy_of", pa.string(), _text),
-    _Column("calls", "calls", pa.int64(), _count),
-    _Column("invalid_calls", "invalid_calls", pa.int64(), _count),
+    _Column("request_id", "request_id", pa.string(), _parse_text, True),
+    _Column("asked_at", "at", _MOMENT, _parse_time, True),
+    _Column("kind", "kind", pa.string(), _parse_text, True),
+    _Column("model", "model", pa.string(), _parse_text, True),
+    _Column("version", "version", pa.string(), _parse_text, True),
+    _Column("role", "role", pa.string(), _parse_text, True),
+    _Column("person_id", "person_id", pa.string(), _parse_text),
+    _Column("caller", "user", pa.string(), _parse_text),
+    _Column("status", "status", pa.int16(), _parse_status, True),
+    _Column("error", "error", pa.string(), _parse_text),
+    _Column("prompt_tokens", "prompt_tokens", pa.int64(), _parse_count),
+    _Column("completion_tokens", "completion_tokens", pa.int64(), _parse_count),
+    _Column("first_token_seconds", "first_token_seconds", pa.float64(), _parse_amount),
+    _Column("seconds", "seconds", pa.float64(), _parse_amount, True),
+    _Column("finish_reason", "finish_reason", pa.string(), _parse_text),
+    _Column("mean_logprob", "mean_logprob", pa.float64(), _parse_number),
+    _Column("label", "label", pa.string(), _parse_text),
+    _Column("confidence", "confidence", pa.float64(), _parse_number),
+    _Column("abstained", "abstained", pa.bool_(), _parse_flag, True),
+    _Column("input_characters", "input_characters", pa.int64(), _parse_count, True),
+    _Column("output_characters", "output_characters", pa.int64(), _parse_count),
+    _Column("messages", "messages", pa.string(), _parse_messages),
+    _Column("output", "output", pa.string(), _parse_text),
+    _Column("redacted", "redacted", pa.int64(), _parse_count, True),
+    _Column("grouped_by", "group", pa.string(), _parse_text),
+    _Column("dealt", "dealt", pa.string(), _parse_text),
+    _Column("dealt_to", "dealt_to", pa.string(), _parse_text),
+    _Column("copy_of", "copy_of", pa.string(), _parse_text),
+    _Column("calls", "calls", pa.int64(), _parse_count),
+    _Column("invalid_calls", "invalid_calls", pa.int64(), _parse_count),
 )
 _FEEDBACK = (
-    _Column("feedback_id", "feedback_id", pa.string(), _text, True),
-    _Column("request_id", "request_id", pa.string(), _text, True),
-    _Column("given_at", "at", _MOMENT, _moment, True),
-    _Column("person_id", "person_id", pa.string(), _text),
-    _Column("kind", "kind", pa.string(), _text, True),
-    _Column("value", "value", pa.float64(), _number),
-    _Column("text", "text", pa.string(), _text),
-    _Column("comment", "comment", pa.string(), _text, True),
+    _Column("feedback_id", "feedback_id", pa.string(), _parse_text, True),
+    _Column("request_id", "request_id", pa.string(), _parse_text, True),
+    _Column("given_at", "at", _MOMENT, _parse_time, True),
+    _Column("person_id", "person_id", pa.string(), _parse_text),
+    _Column("kind", "kind", pa.string(), _parse_text, True),
+    _Column("value", "value", pa.float64(), _parse_number),
+    _Column("text", "text", pa.string(), _parse_text),
+    _Column("comment", "comment", pa.string(), _parse_text, True),
 )
 
 
@@ -191,22 +191,24 @@ class LogRows(NamedTuple):
     malformed: int
 
 
-def requests(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
+def parse_requests(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
     """Of a file of requests; whose they are says the folder, not the line."""
-    return _rows(_REQUEST, lines, endpoint_id)
+    return _parse_rows(_REQUEST, lines, endpoint_id)
 
 
-def feedback(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
+def parse_feedback(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
     """Of a file of feedback."""
-    return _rows(_FEEDBACK, lines, endpoint_id)
+    return _parse_rows(_FEEDBACK, lines, endpoint_id)
 
 
-def _rows(columns: tuple[_Column, ...], lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
+def _parse_rows(
+    columns: tuple[_Column, ...], lines: Sequence[Mapping[str, object]], endpoint_id: str
+) -> LogRows:
     rows = []
     for line in lines:
         try:
-            rows.append([_value(column, line) for column in columns])
-        except _Malformed:
+            rows.append([_parse_value(column, line) for column in columns])
+        except _MalformedField:
             continue
     arrays = [pa.array([row[place] for row in rows], column.type) for place, column in enumerate(columns)]
     table = pa.table(arrays, names=[column.name for column in columns])
@@ -214,11 +216,11 @@ def _rows(columns: tuple[_Column, ...], lines: Sequence[Mapping[str, object]], e
     return LogRows(table.append_column("endpoint_id", owner), len(lines) - len(rows))
 
 
-def _value(column: _Column, line: Mapping[str, object]) -> Any:
+def _parse_value(column: _Column, line: Mapping[str, object]) -> Any:
     value = line.get(column.field)
     if value is None:
         if column.needed:
-            raise _Malformed
+            raise _MalformedField
         return None
     return column.read(value)
 
@@ -246,26 +248,26 @@ class LogBatch(NamedTuple):
     new_offset: int
 
 
-def offsets(db: Queryable, endpoint_id: str) -> dict[str, int]:
+def read_offsets(db: Queryable, endpoint_id: str) -> dict[str, int]:
     """How many bytes of each file are in the store."""
     rows = db.query("SELECT file, bytes FROM log_offset WHERE endpoint_id = ?", [endpoint_id])
     return {row["file"]: row["bytes"] for row in rows.to_pylist()}
 
 
-def is_there(db: Queryable, endpoint_id: str) -> bool:
+def has_endpoint(db: Queryable, endpoint_id: str) -> bool:
     """Whether the endpoint was not deleted: its log may outlive it by a moment."""
-    return bool(scalar(db.query("SELECT count(*) FROM endpoint WHERE endpoint_id = ?", [endpoint_id])))
+    return bool(read_scalar(db.query("SELECT count(*) FROM endpoint WHERE endpoint_id = ?", [endpoint_id])))
 
 
-def take(database: Database, batch: LogBatch, at: datetime) -> int:
+def ingest_batch(database: Database, batch: LogBatch, at: datetime) -> int:
     """Take a batch in; how many of its lines are in the store for it, 0 where it was taken before, or where
     the endpoint was deleted meanwhile."""
     with database.transaction() as tx:
-        if not is_there(tx, batch.endpoint_id):
+        if not has_endpoint(tx, batch.endpoint_id):
             return 0
-        if offsets(tx, batch.endpoint_id).get(batch.file, 0) != batch.old_offset:
+        if read_offsets(tx, batch.endpoint_id).get(batch.file, 0) != batch.old_offset:
             return 0
-        read = requests if batch.series == "requests" else feedback
+        read = parse_requests if batch.series == "requests" else parse_feedback
         rows, malformed = read(batch.lines, batch.endpoint_id)
         if len(rows) and batch.series == "requests":
             _add_requests(tx, rows, batch.endpoint_id, at)
@@ -284,12 +286,14 @@ def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetim
         "INSERT INTO monitor VALUES (?, '{}', 0, 0, 0, NULL, '[]', ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
         [endpoint_id, NOBODY, at],
     )
-    next_place = int(scalar(tx.query("SELECT next_place FROM monitor WHERE endpoint_id = ?", [endpoint_id])))
+    next_place = int(
+        read_scalar(tx.query("SELECT next_place FROM monitor WHERE endpoint_id = ?", [endpoint_id]))
+    )
     places = pa.array(range(next_place, next_place + len(rows)), pa.int64())
     with tx.table("fresh", rows.append_column("place", places)):
         tx.execute("INSERT INTO request BY NAME SELECT * FROM fresh")
         add_figures(tx, "fresh")
-        if scalar(tx.query(_WAITING, [endpoint_id])):
+        if read_scalar(tx.query(_WAITING, [endpoint_id])):
             tx.execute(_MATCH_LATER)
     tx.execute(
         "UPDATE monitor SET next_place = ? WHERE endpoint_id = ?", [next_place + len(rows), endpoint_id]
@@ -300,7 +304,7 @@ def _add_feedback(tx: Transaction, rows: pa.Table) -> None:
     with tx.table("fresh", rows):
         tx.execute(_ADD_FEEDBACK)
         tx.execute(_MARK_LAST)
-        if scalar(tx.query(_LEFT)):  # labels that come late: all requests are looked through
+        if read_scalar(tx.query(_LEFT)):  # labels that come late: all requests are looked through
             tx.execute(_MATCH_EARLIER)
 
 
@@ -381,8 +385,8 @@ _MERGED = f"""
     timed AS (
         SELECT {_KEY}, 'latency' AS what, unnest(latency, recursive := true) FROM past UNION ALL
         SELECT {_KEY}, 'first_token', unnest(first_token, recursive := true) FROM past UNION ALL
-        SELECT {_KEY}, 'latency', {bucket_sql("seconds")}, 1 FROM batch WHERE status < 400 UNION ALL
-        SELECT {_KEY}, 'first_token', {bucket_sql("first_token_seconds")}, 1 FROM batch
+        SELECT {_KEY}, 'latency', {build_bucket_sql("seconds")}, 1 FROM batch WHERE status < 400 UNION ALL
+        SELECT {_KEY}, 'first_token', {build_bucket_sql("first_token_seconds")}, 1 FROM batch
         WHERE status < 400 AND first_token_seconds IS NOT NULL
     ),
     counted AS (SELECT {_KEY}, what, bucket, sum(n)::BIGINT AS n FROM timed GROUP BY ALL),

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from store.core.monitoring_schemas import CorrectingRound, JudgedAnswer, RoundOfRequests, WindowOfRequests
+from store.core.monitoring_schemas import CorrectionRound, JudgedAnswer, RequestRoundSummary, RequestWindow
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, scalar
+from store.db.records import read_records, read_scalar
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors
 from store.monitoring.config import KIND
-from store.rating.config import ChosenRequests
+from store.rating.config import RequestSample
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-MOST_LOOKED_AT = 10_000  # requests, the newest
+MAX_LOOKED_AT = 10_000  # requests, the newest
 
 
-class RequestsMeant(NamedTuple):
+class RequestSelection(NamedTuple):
     """Which requests of an endpoint; places: of an alert's, the first and the last. group: empty for all."""
 
     endpoint_id: str
@@ -34,7 +34,7 @@ class RequestsMeant(NamedTuple):
 
 
 @named_query
-def meant_by(db: Queryable, chosen: ChosenRequests) -> RequestsMeant:
+def meant_by(db: Queryable, chosen: RequestSample) -> RequestSelection:
     """Which they are, by what somebody wrote. Raises NotFoundError for an endpoint or alert that is none."""
     endpoint_id = monitors.endpoint(db, chosen.endpoint)["endpoint_id"]
     start, places = chosen.start, None
@@ -44,18 +44,18 @@ def meant_by(db: Queryable, chosen: ChosenRequests) -> RequestsMeant:
             places = alert["first_place"], alert["last_place"]
         else:
             start = max(start, alert["since"]) if start else alert["since"]
-    return RequestsMeant(endpoint_id, start, chosen.end, places, chosen.group)
+    return RequestSelection(endpoint_id, start, chosen.end, places, chosen.group)
 
 
 @named_query
-def count(db: Queryable, meant: RequestsMeant) -> int:
+def count(db: Queryable, meant: RequestSelection) -> int:
     """How many people, or programs, asked and got an answer."""
     sql = f"SELECT count(*) FROM request r WHERE {_MEANT} AND r.role <> 'shadow'"
-    return int(scalar(db.query(sql, _parameters(meant))))
+    return int(read_scalar(db.query(sql, _build_parameters(meant))))
 
 
 @named_query
-def newest(db: Queryable, meant: RequestsMeant, most: int = MOST_LOOKED_AT) -> pa.Table:
+def newest(db: Queryable, meant: RequestSelection, most: int = MAX_LOOKED_AT) -> pa.Table:
     """The newest of those requests, and what a shadow answered to them, in the order of their places.
 
     A shadow's answer has the id of the request that it copies.
@@ -64,10 +64,10 @@ def newest(db: Queryable, meant: RequestsMeant, most: int = MOST_LOOKED_AT) -> p
     open alert of drift; `disliked`: a thumb down; `labelled`: somebody said what is right; `in_round`: a
     round asks about it, or has an answer.
     """
-    return db.query(_NEWEST, [*_parameters(meant), most])
+    return db.query(_NEWEST, [*_build_parameters(meant), most])
 
 
-def _parameters(meant: RequestsMeant) -> list[object]:
+def _build_parameters(meant: RequestSelection) -> list[object]:
     first, last = meant.places or (None, None)
     return [meant.endpoint_id, meant.start, meant.end, first, last, meant.group or None]
 
@@ -126,7 +126,7 @@ _NEWEST = f"""
 NEWEST = 100_000  # requests of a window that are looked through
 
 
-class JudgedWindow(NamedTuple):
+class JudgingWindow(NamedTuple):
     """Whose requests, and of when."""
 
     endpoint_id: str
@@ -134,7 +134,7 @@ class JudgedWindow(NamedTuple):
     end: datetime
 
     @classmethod
-    def of(cls, job: Job) -> JudgedWindow:
+    def of(cls, job: Job) -> JudgingWindow:
         """Of a judging that is queued."""
         config = job["config"]
         ends = [datetime.fromisoformat(config[name]).replace(tzinfo=None) for name in ("start", "end")]
@@ -157,7 +157,7 @@ _FIRST_LOOKED_AT = f"""
     SELECT asked_at FROM request
     WHERE endpoint_id = $1 AND status < 400 AND role <> 'shadow' AND ($2::TIMESTAMP IS NULL OR asked_at >= $2)
         AND asked_at < $3
-    ORDER BY place DESC LIMIT 1 OFFSET {MOST_LOOKED_AT - 1}"""
+    ORDER BY place DESC LIMIT 1 OFFSET {MAX_LOOKED_AT - 1}"""
 # Of each item and version of rounds ($4) the first request that it stands for.
 _RATED = """
     SELECT round_id, item_id, version, arg_min(request_id, asked_at) AS request_id
@@ -175,7 +175,7 @@ _PEOPLE = f"""
     WHERE (s.answer ->> 'passed') IS NOT NULL GROUP BY ALL"""
 
 
-def to_judge(db: Queryable, window: JudgedWindow, rows: int, seed: int) -> pa.Table:
+def select_for_judging(db: Queryable, window: JudgingWindow, rows: int, seed: int) -> pa.Table:
     """The answers that people rated, and after them the random sample (`at_random`): where the judge's budget
     is spent before its end, the sample is smaller."""
     sql = f"""
@@ -190,19 +190,19 @@ def to_judge(db: Queryable, window: JudgedWindow, rows: int, seed: int) -> pa.Ta
         SELECT k.* EXCLUDE (place), false AS at_random
         FROM ({_KEPT}) k JOIN ({_PEOPLE}) p USING (request_id, version)
         ORDER BY at_random, md5(request_id || '/' || $6::VARCHAR)"""
-    return db.query(sql, [*window, _round_ids(db, window), rows, seed])
+    return db.query(sql, [*window, _list_round_ids(db, window), rows, seed])
 
 
-def counts(db: Queryable, window: JudgedWindow) -> WindowOfRequests:
+def count_window(db: Queryable, window: JudgingWindow) -> RequestWindow:
     """Of the whole window."""
     sql = f"""
         SELECT count(*) AS requests,
             count(*) FILTER (messages IS NULL OR coalesce(label, output) IS NULL) AS left_out
         FROM request WHERE {_WHERE}"""
-    return records(db.query(sql, [*window]), WindowOfRequests)[0]
+    return read_records(db.query(sql, [*window]), RequestWindow)[0]
 
 
-def keep(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.Table) -> None:
+def save_judging(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.Table) -> None:
     """What a judging left, in place of what it may have left before."""
     tx.execute("DELETE FROM request_judgement WHERE job_id = ?", [job_id])
     with tx.table("judged", judgements):
@@ -216,62 +216,66 @@ def keep(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.Table) -
 @named_query
 def judgings(db: Queryable, endpoint_id: str) -> list[Job]:
     """Of an endpoint, the newest first."""
-    return [job for job in job_queue.of_kind(db, KIND) if job["config"]["endpoint"] == endpoint_id]
+    return [job for job in job_queue.list_of_kind(db, KIND) if job["config"]["endpoint"] == endpoint_id]
 
 
 @named_query
-def answers(db: Queryable, job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
+def answers(db: Queryable, job_id: str, window: JudgingWindow) -> list[JudgedAnswer]:
     """What one judging and people say, of each different answer."""
     frame = correcting(db, job_id, window)
     if frame is None:
         sql = """
             SELECT version, grouped_by, at_random, passed, false AS in_frame, NULL::DOUBLE AS people
             FROM request_judgement WHERE job_id = ?"""
-        return records(db.query(sql, [job_id]), JudgedAnswer)
+        return read_records(db.query(sql, [job_id]), JudgedAnswer)
     sql = f"""
         SELECT j.version, j.grouped_by, j.at_random, j.passed, p.people,
             j.asked_at >= $2 AND j.asked_at < $3 AND ($6 = '' OR j.version = $6) AS in_frame
         FROM request_judgement j LEFT JOIN ({_PEOPLE}) p
             ON p.request_id = j.request_id AND p.version = j.version AND NOT j.at_random
         WHERE j.job_id = $5"""
-    return records(db.query(sql, [*_of_frame(window, frame), job_id, frame["version"]]), JudgedAnswer)
+    return read_records(
+        db.query(sql, [*_build_frame_condition(window, frame), job_id, frame["version"]]), JudgedAnswer
+    )
 
 
 @named_query
-def correcting(db: Queryable, job_id: str, window: JudgedWindow) -> CorrectingRound | None:
+def correcting(db: Queryable, job_id: str, window: JudgingWindow) -> CorrectionRound | None:
     """The round that corrects a judging: of those that fit its window the one of which the judge was asked
     about most rated answers, the newest of two; None where there is none."""
     best, most = None, 0
-    for frame in _frames(db, window):
+    for frame in _list_frames(db, window):
         sql = f"""
             SELECT count(*) FROM request_judgement j JOIN ({_PEOPLE}) p
                 ON p.request_id = j.request_id AND p.version = j.version
             WHERE j.job_id = $5 AND NOT j.at_random"""
-        count = int(scalar(db.query(sql, [*_of_frame(window, frame), job_id])))
+        count = int(read_scalar(db.query(sql, [*_build_frame_condition(window, frame), job_id])))
         if best is None or count > most:
             best, most = frame, count
     return best
 
 
-def rated(db: Queryable, window: JudgedWindow) -> int:
+def list_rated_answers(db: Queryable, window: JudgingWindow) -> int:
     """Answers of the window that people have rated, in rounds that can correct a judge."""
     sql = f"SELECT count(*) FROM ({_PEOPLE})"
-    return int(scalar(db.query(sql, [*window, _round_ids(db, window)])))
+    return int(read_scalar(db.query(sql, [*window, _list_round_ids(db, window)])))
 
 
-def _of_frame(window: JudgedWindow, frame: CorrectingRound) -> list[object]:
+def _build_frame_condition(window: JudgingWindow, frame: CorrectionRound) -> list[object]:
     return [window.endpoint_id, frame["start"], frame["end"], [frame["round_id"]]]
 
 
-def _round_ids(db: Queryable, window: JudgedWindow) -> list[str]:
-    return [frame["round_id"] for frame in _frames(db, window)]
+def _list_round_ids(db: Queryable, window: JudgingWindow) -> list[str]:
+    return [frame["round_id"] for frame in _list_frames(db, window)]
 
 
-def _frames(db: Queryable, window: JudgedWindow) -> list[CorrectingRound]:
+def _list_frames(db: Queryable, window: JudgingWindow) -> list[CorrectionRound]:
     """The rounds that drew from all requests of a part of the window, with that part, the newest first."""
-    frames: list[CorrectingRound] = []
-    for row in records(db.query(_ROUNDS, [window.endpoint_id]), RoundOfRequests, ["config", "details"]):
-        chosen = ChosenRequests.parse(row["config"]["requests"])
+    frames: list[CorrectionRound] = []
+    for row in read_records(
+        db.query(_ROUNDS, [window.endpoint_id]), RequestRoundSummary, ["config", "details"]
+    ):
+        chosen = RequestSample.parse(row["config"]["requests"])
         if chosen.alert or chosen.group:
             continue
         last = min(row["drawn_at"], chosen.end or row["drawn_at"])

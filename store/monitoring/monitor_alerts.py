@@ -7,9 +7,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from store.core.errors import NotFoundError
-from store.core.monitoring_schemas import AlertKind, AlertOutcome, MonitorAlert, WebhookDelivery, WebhookSet
+from store.core.monitoring_schemas import (
+    AlertKind,
+    AlertOutcome,
+    MonitorAlert,
+    WebhookDelivery,
+    WebhookSettings,
+)
 from store.db.named_query import named_query
-from store.db.records import records, scalar
+from store.db.records import read_records, read_scalar
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -46,7 +52,7 @@ def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
         "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NULL"
         " ORDER BY raised_at DESC, alert_id"
     )
-    return records(db.query(sql, [endpoint_id]), MonitorAlert)
+    return read_records(db.query(sql, [endpoint_id]), MonitorAlert)
 
 
 @named_query
@@ -56,7 +62,7 @@ def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[Monito
         "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NOT NULL"
         " ORDER BY acknowledged_at DESC, alert_id LIMIT ?"
     )
-    return records(db.query(sql, [endpoint_id, limit]), MonitorAlert)
+    return read_records(db.query(sql, [endpoint_id, limit]), MonitorAlert)
 
 
 @named_query
@@ -70,13 +76,13 @@ def open_by_endpoint(db: Queryable) -> dict[str, OpenAlerts]:
             PARTITION BY endpoint_id ORDER BY {severity}, raised_at DESC, alert_id
         ) = 1
         ORDER BY {severity}, name"""
-    rows = records(db.query(sql), WorstAlert)
+    rows = read_records(db.query(sql), WorstAlert)
     return {row["endpoint_id"]: {"name": row["name"], "n": row["n"], "worst": row} for row in rows}
 
 
 def get(db: Queryable, alert_id: str) -> MonitorAlert:
     """By id. Raises NotFoundError."""
-    rows = records(db.query("SELECT * FROM monitor_alert WHERE alert_id = ?", [alert_id]), MonitorAlert)
+    rows = read_records(db.query("SELECT * FROM monitor_alert WHERE alert_id = ?", [alert_id]), MonitorAlert)
     if not rows:
         raise NotFoundError(
             f"There is no alert {alert_id}.", fix="The page Monitor lists those that are open."
@@ -104,13 +110,13 @@ def is_open(db: Queryable, endpoint_id: str, kind: str, subject: str) -> bool:
         "SELECT count(*) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
         " AND acknowledged_at IS NULL"
     )
-    return bool(scalar(db.query(sql, [endpoint_id, kind, subject])))
+    return bool(read_scalar(db.query(sql, [endpoint_id, kind, subject])))
 
 
-def last_acknowledged(db: Queryable, endpoint_id: str, kind: str, subject: str) -> datetime | None:
+def find_last_acknowledged(db: Queryable, endpoint_id: str, kind: str, subject: str) -> datetime | None:
     """When one of this subject was acknowledged last."""
     sql = "SELECT max(acknowledged_at) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
-    moment: datetime | None = scalar(db.query(sql, [endpoint_id, kind, subject]))
+    moment: datetime | None = read_scalar(db.query(sql, [endpoint_id, kind, subject]))
     return moment
 
 
@@ -137,13 +143,13 @@ FURTHEST = timedelta(hours=3)  # no attempt is put off for so long: the clock wa
 
 
 @named_query
-def webhook(db: Queryable) -> WebhookSet | None:
+def webhook(db: Queryable) -> WebhookSettings | None:
     """Where alerts are sent; None: nowhere."""
-    rows = records(db.query("SELECT * FROM webhook WHERE webhook_id = ?", [ONLY]), WebhookSet)
+    rows = read_records(db.query("SELECT * FROM webhook WHERE webhook_id = ?", [ONLY]), WebhookSettings)
     return rows[0] if rows else None
 
 
-def webhook_secret(db: Queryable) -> str:
+def get_webhook_secret(db: Queryable) -> str:
     """What messages are signed with; for the engine alone, as SQL of requests can't read it."""
     rows = db.query("SELECT secret FROM webhook_secret WHERE webhook_id = ?", [ONLY]).to_pylist()
     return str(rows[0]["secret"]) if rows else ""
@@ -171,20 +177,20 @@ def queue_messages(tx: Transaction, delivery_id: str, alert_id: str | None, body
     )
 
 
-def due_messages(db: Queryable, at: datetime, limit: int = 10) -> list[WebhookDelivery]:
+def list_due_messages(db: Queryable, at: datetime, limit: int = 10) -> list[WebhookDelivery]:
     """Messages whose next attempt is due, the oldest first."""
     sql = (
         "SELECT * FROM webhook_delivery WHERE state = 'waiting' AND (next_at <= ? OR next_at > ?)"
         " ORDER BY queued_at, delivery_id LIMIT ?"
     )
-    return records(db.query(sql, [at, at + FURTHEST, limit]), WebhookDelivery)
+    return read_records(db.query(sql, [at, at + FURTHEST, limit]), WebhookDelivery)
 
 
 @named_query
 def deliveries(db: Queryable, limit: int = 20) -> list[WebhookDelivery]:
     """The newest messages first."""
     sql = "SELECT * FROM webhook_delivery ORDER BY queued_at DESC, delivery_id LIMIT ?"
-    return records(db.query(sql, [limit]), WebhookDelivery)
+    return read_records(db.query(sql, [limit]), WebhookDelivery)
 
 
 def note_attempt(

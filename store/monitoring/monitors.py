@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from store.core.errors import NotFoundError
 from store.core.figure_schemas import Figure
-from store.core.monitoring_schemas import BaseLook, Monitor, PaceWatch, ReferenceFacts, TestState
+from store.core.monitoring_schemas import BaseMeasurement, Monitor, PaceWatch, ReferenceFacts, TestState
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 from store.monitoring.config import MonitorSettings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EndpointName(TypedDict):
     name: str
 
 
-class Torn(TypedDict):
+class MalformedLineCounts(TypedDict):
     """Lines of an endpoint's log, and those that could not be read."""
 
     lines: int
@@ -61,7 +61,7 @@ class ReferenceRows(NamedTuple):
 @named_query
 def endpoints(db: Queryable) -> list[EndpointName]:
     """All of them, by name."""
-    return records(db.query("SELECT endpoint_id, name FROM endpoint ORDER BY name"), EndpointName)
+    return read_records(db.query("SELECT endpoint_id, name FROM endpoint ORDER BY name"), EndpointName)
 
 
 @named_query
@@ -71,7 +71,7 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
         "SELECT endpoint_id, name FROM endpoint WHERE endpoint_id = $1 OR name = $1"
         " ORDER BY endpoint_id <> $1"
     )
-    rows = records(db.query(sql, [name]), EndpointName)
+    rows = read_records(db.query(sql, [name]), EndpointName)
     if not rows:
         there = ", ".join(row["name"] for row in endpoints(db)) or "none yet"
         raise NotFoundError(f"There is no endpoint {name!r}.", fix=f"There are: {there}.", field="endpoint")
@@ -81,18 +81,18 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
 @named_query
 def find(db: Queryable, endpoint_id: str) -> Monitor | None:
     """The monitor; None for an endpoint that was never asked."""
-    rows = records(
+    rows = read_records(
         db.query("SELECT * FROM monitor WHERE endpoint_id = ?", [endpoint_id]), Monitor, JSON_COLUMNS
     )
     return rows[0] if rows else None
 
 
-def all_monitors(db: Queryable) -> list[Monitor]:
+def list_monitors(db: Queryable) -> list[Monitor]:
     """Of all endpoints that were asked, by id, also where a log is gone."""
-    return records(db.query("SELECT * FROM monitor ORDER BY endpoint_id"), Monitor, JSON_COLUMNS)
+    return read_records(db.query("SELECT * FROM monitor ORDER BY endpoint_id"), Monitor, JSON_COLUMNS)
 
 
-def settings(monitor: Monitor | None) -> MonitorSettings:
+def get_settings(monitor: Monitor | None) -> MonitorSettings:
     """What is set, or as it comes."""
     return MonitorSettings.parse(monitor["config"] if monitor else {})
 
@@ -106,20 +106,20 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
         " excluded.changed_at",
         [endpoint_id, to_json(config.document()), by, at],
     )
-    if past and _basis(settings(past)) != _basis(config):
+    if past and _select_test_settings(get_settings(past)) != _select_test_settings(config):
         tx.execute(
             "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]',"
             " measured_place = CASE WHEN ? THEN 0 ELSE next_place END WHERE endpoint_id = ?",
             [config.reference == "first", endpoint_id],
         )
-        if _pace_basis(settings(past)) != _pace_basis(config):
+        if _select_pace_settings(get_settings(past)) != _select_pace_settings(config):
             first = 0 if config.reference in ("first", "window") else past["next_place"]
-            keep_pace(tx, endpoint_id, {"place": first, "tests": []})
+            save_pace(tx, endpoint_id, {"place": first, "tests": []})
         tx.execute("DELETE FROM signal_hour WHERE endpoint_id = ?", [endpoint_id])
         tx.execute("DELETE FROM request_signal WHERE endpoint_id = ?", [endpoint_id])
 
 
-def _basis(config: MonitorSettings) -> MonitorSettings:
+def _select_test_settings(config: MonitorSettings) -> MonitorSettings:
     """What the tests rest on: all but limits, schedule, days and prices."""
     return config.model_copy(
         update={
@@ -135,7 +135,7 @@ def _basis(config: MonitorSettings) -> MonitorSettings:
     )
 
 
-def _pace_basis(config: MonitorSettings) -> tuple[object, ...]:
+def _select_pace_settings(config: MonitorSettings) -> tuple[object, ...]:
     """What the tests of times and failures rest on. What was slow under the old settings, and was seen and
     put right, is not raised again by another alpha."""
     return config.reference, config.reference_rows, config.window_start, config.window_end
@@ -154,22 +154,22 @@ _COLUMNS = (
 @named_query
 def reference_count(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
     """How many requests there are for a reference, up to the most that are wanted."""
-    sql = f"SELECT count(*) FROM ({_reference('place')})"
-    return int(scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])))
+    sql = f"SELECT count(*) FROM ({_build_reference_query('place')})"
+    return int(read_scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])))
 
 
-def reference_end(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
+def get_reference_end(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
     """The place after the last of them."""
-    sql = f"SELECT max(place) + 1 FROM ({_reference('place')})"
-    return int(scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])) or 0)
+    sql = f"SELECT max(place) + 1 FROM ({_build_reference_query('place')})"
+    return int(read_scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])) or 0)
 
 
-def reference_requests(db: Queryable, endpoint_id: str, which: ReferenceRows) -> pa.Table:
+def read_reference_requests(db: Queryable, endpoint_id: str, which: ReferenceRows) -> pa.Table:
     """These requests, in their order."""
-    return db.query(_reference(_COLUMNS), [endpoint_id, which.start, which.end, which.most])
+    return db.query(_build_reference_query(_COLUMNS), [endpoint_id, which.start, which.end, which.most])
 
 
-def _reference(columns: str) -> str:
+def _build_reference_query(columns: str) -> str:
     return f"""
         SELECT {columns} FROM request
         WHERE endpoint_id = $1 AND {COUNTS}
@@ -177,7 +177,9 @@ def _reference(columns: str) -> str:
         ORDER BY place LIMIT $4"""
 
 
-def requests_between(db: Queryable, endpoint_id: str, first: int, end: int, *, thinned: bool) -> pa.Table:
+def read_requests_between(
+    db: Queryable, endpoint_id: str, first: int, end: int, *, thinned: bool
+) -> pa.Table:
     """Requests from place `first` up to `end` that were answered live, in their order; `counts`: of a caller
     and an hour the first one alone, where they are thinned."""
     sql = f"""
@@ -196,29 +198,29 @@ def requests_between(db: Queryable, endpoint_id: str, first: int, end: int, *, t
     return db.query(sql, [endpoint_id, first, end, thinned])
 
 
-def end_of_batch(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
+def find_batch_end(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
     """The place after the last of so many requests that are there."""
     sql = (
         "SELECT max(place) + 1 FROM (SELECT place FROM request WHERE endpoint_id = ?"
         " AND place >= ? ORDER BY place LIMIT ?)"
     )
-    return int(scalar(db.query(sql, [endpoint_id, first, most])) or first)
+    return int(read_scalar(db.query(sql, [endpoint_id, first, most])) or first)
 
 
 # -- times and failures -------------------------------------------------------------------------------
 
 
-def window_place(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int | None:
+def find_window_start(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int | None:
     """The place of the first request of a window; None while it has none."""
     sql = (
         "SELECT min(place) FROM request WHERE endpoint_id = ? AND role <> 'shadow' AND asked_at >= ?"
         " AND asked_at < ?"
     )
-    place = scalar(db.query(sql, [endpoint_id, which.start, which.end]))
+    place = read_scalar(db.query(sql, [endpoint_id, which.start, which.end]))
     return None if place is None else int(place)
 
 
-def timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa.Table:
+def read_timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa.Table:
     """Requests from that place on that were answered or failed, as people saw them: no copies to shadows, and
     none that were refused."""
     sql = """
@@ -231,7 +233,7 @@ def timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa
     return db.query(sql, [endpoint_id, place, most])
 
 
-def keep_pace(tx: Transaction, endpoint_id: str, pace: PaceWatch) -> None:
+def save_pace(tx: Transaction, endpoint_id: str, pace: PaceWatch) -> None:
     """The tests of times and failures as they are now."""
     tx.execute("UPDATE monitor SET pace = ? WHERE endpoint_id = ?", [to_json(pace), endpoint_id])
 
@@ -239,7 +241,7 @@ def keep_pace(tx: Transaction, endpoint_id: str, pace: PaceWatch) -> None:
 # -- what was measured --------------------------------------------------------------------------------
 
 
-def keep_reference(
+def save_reference(
     tx: Transaction,
     endpoint_id: str,
     facts: ReferenceFacts,
@@ -254,7 +256,7 @@ def keep_reference(
     )
 
 
-def keep_measured(
+def save_measured(
     tx: Transaction, endpoint_id: str, signals: pa.Table, states: Sequence[TestState], end: int
 ) -> None:
     """Signals of requests, and the tests after them."""
@@ -265,7 +267,7 @@ def keep_measured(
     tx.execute("UPDATE monitor SET measured_place = ? WHERE endpoint_id = ?", [end, endpoint_id])
 
 
-def keep_base_look(tx: Transaction, endpoint_id: str, look: BaseLook) -> None:
+def save_base_measurement(tx: Transaction, endpoint_id: str, look: BaseMeasurement) -> None:
     """What the last look measured of answers under their base, and what that took."""
     tx.execute("UPDATE monitor SET base_look = ? WHERE endpoint_id = ?", [to_json(look), endpoint_id])
 
@@ -280,7 +282,7 @@ def set_states(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -
     tx.execute("UPDATE monitor SET states = ? WHERE endpoint_id = ?", [to_json(states), endpoint_id])
 
 
-def begin_anew(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
+def restart_tests(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
     """The same, where somebody has set one back: a measuring that is under way began with another state."""
     set_states(tx, endpoint_id, states)
     tx.execute("UPDATE monitor SET revision = revision + 1 WHERE endpoint_id = ?", [endpoint_id])
@@ -316,13 +318,13 @@ _HOURS = """
 
 
 @named_query
-def torn(db: Queryable, endpoint_id: str) -> Torn:
+def torn(db: Queryable, endpoint_id: str) -> MalformedLineCounts:
     """Lines of the log that are in the store, and those of them that could not be read."""
     sql = (
         "SELECT coalesce(sum(lines), 0)::BIGINT AS lines, coalesce(sum(torn), 0)::BIGINT AS torn"
         " FROM log_offset WHERE endpoint_id = ?"
     )
-    return records(db.query(sql, [endpoint_id]), Torn)[0]
+    return read_records(db.query(sql, [endpoint_id]), MalformedLineCounts)[0]
 
 
 def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
@@ -370,7 +372,7 @@ def golden_runs(db: Queryable, endpoint_id: str, limit: int = 60) -> list[Golden
         SELECT g.job_id, g.queued_at, j.status, e.figures FROM golden_run g
         LEFT JOIN job j ON j.job_id = g.job_id LEFT JOIN evaluation e ON e.evaluation_id = g.job_id
         WHERE g.endpoint_id = ? ORDER BY g.queued_at DESC LIMIT ?"""
-    return records(db.query(sql, [endpoint_id, limit]), GoldenRun, ["figures"])[::-1]
+    return read_records(db.query(sql, [endpoint_id, limit]), GoldenRun, ["figures"])[::-1]
 
 
 class ScheduledCheck(TypedDict):
@@ -401,4 +403,4 @@ def scheduled_checks(db: Queryable, endpoint_id: str, limit: int = 12) -> list[S
             c.created_at AS finished_at
         FROM bias_run b LEFT JOIN job j ON j.job_id = b.job_id LEFT JOIN bias_check c ON c.job_id = b.job_id
         WHERE b.endpoint_id = ? ORDER BY b.queued_at DESC LIMIT ?"""
-    return records(db.query(sql, [endpoint_id, limit]), ScheduledCheck)
+    return read_records(db.query(sql, [endpoint_id, limit]), ScheduledCheck)

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from store.core.errors import NotFoundError
-from store.core.monitoring_schemas import ArmsLook, OutcomeKind, SideBySide
-from store.db.named_query import named_query, refer
-from store.db.records import records, scalar, to_json
+from store.core.monitoring_schemas import ArmComparison, OutcomeKind, SideBySide
+from store.db.named_query import named_query, register_reference
+from store.db.records import read_records, read_scalar, to_json
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -27,7 +27,7 @@ END, STEP = (
 )  # so near to none or all each part counts; between them so many are one, and few numbers stay
 
 
-class CallersOfArm(TypedDict):
+class ArmCallers(TypedDict):
     """How many callers of one version have a share, and their answers. place: the share, or of pairs the mean
     difference, in parts of GRID."""
 
@@ -39,7 +39,7 @@ class CallersOfArm(TypedDict):
     left_out: int  # answers that another version gave in its place, or to a caller of both
 
 
-class Labelled(TypedDict):
+class LabelCounts(TypedDict):
     """Answers since the comparison began, as far as requests are kept."""
 
     answers: int
@@ -54,7 +54,7 @@ def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
         "SELECT * FROM side_by_side WHERE endpoint_id = ? AND ended_at IS NULL ORDER BY role, model, live,"
         " other"
     )
-    return records(db.query(sql, [endpoint_id]), SideBySide, ["looks"])
+    return read_records(db.query(sql, [endpoint_id]), SideBySide, ["looks"])
 
 
 def begin(tx: Transaction, pair: SideBySide) -> None:
@@ -67,65 +67,65 @@ def begin(tx: Transaction, pair: SideBySide) -> None:
 _THAT = "endpoint_id = ? AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NULL"
 
 
-def _named(pair: SideBySide) -> list[object]:
+def _make_key(pair: SideBySide) -> list[object]:
     return [pair["endpoint_id"], pair["model"], pair["live"], pair["other"], pair["role"]]
 
 
-def _going_on(db: Queryable, key: str) -> SideBySide:
+def _get_active(db: Queryable, key: str) -> SideBySide:
     """The one that `_named` names, as JSON. Raises NotFoundError."""
     with contextlib.suppress(ValueError):
         named = json.loads(key)
         if isinstance(named, list) and len(named) == 5 and all(isinstance(part, str) for part in named):
             sql = f"SELECT * FROM side_by_side WHERE {_THAT}"
-            rows = records(db.query(sql, named), SideBySide, ["looks"])
+            rows = read_records(db.query(sql, named), SideBySide, ["looks"])
             if rows:
                 return rows[0]
     raise NotFoundError("These two versions are not compared any more.")
 
 
-refer(SideBySide, lambda pair: json.dumps(_named(pair)), _going_on)
+register_reference(SideBySide, lambda pair: json.dumps(_make_key(pair)), _get_active)
 
 
 def end(tx: Transaction, pair: SideBySide, at: datetime) -> None:
     """Its versions or shares are others, or it begins anew."""
-    tx.execute(f"UPDATE side_by_side SET ended_at = ? WHERE {_THAT}", [at, *_named(pair)])
+    tx.execute(f"UPDATE side_by_side SET ended_at = ? WHERE {_THAT}", [at, *_make_key(pair)])
 
 
 def set_since(tx: Transaction, pair: SideBySide, since: datetime) -> None:
     """From when answers count."""
-    tx.execute(f"UPDATE side_by_side SET since = ? WHERE {_THAT}", [since, *_named(pair)])
+    tx.execute(f"UPDATE side_by_side SET since = ? WHERE {_THAT}", [since, *_make_key(pair)])
 
 
-def keep_looks(tx: Transaction, pair: SideBySide, looks: dict[OutcomeKind, ArmsLook]) -> None:
+def save_looks(tx: Transaction, pair: SideBySide, looks: dict[OutcomeKind, ArmComparison]) -> None:
     """The last look at each kind of outcome."""
-    tx.execute(f"UPDATE side_by_side SET looks = ? WHERE {_THAT}", [to_json(looks), *_named(pair)])
+    tx.execute(f"UPDATE side_by_side SET looks = ? WHERE {_THAT}", [to_json(looks), *_make_key(pair)])
 
 
-def looks_before(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
+def count_previous_looks(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
     """How many looks of comparisons of these versions that have ended spent alpha: at other shares, or before
     somebody saw their alert."""
     sql = (
         "SELECT coalesce(max((looks -> ? ->> 'look')::INTEGER), 0) FROM side_by_side WHERE endpoint_id = ?"
         " AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NOT NULL"
     )
-    return int(scalar(db.query(sql, [kind, *_named(pair)])))
+    return int(read_scalar(db.query(sql, [kind, *_make_key(pair)])))
 
 
-def first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
+def find_first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
     """When the other version first answered since it was noticed, as far as the log is in the store."""
     sql = (
         "SELECT min(asked_at) FROM request WHERE endpoint_id = ? AND asked_at >= ? AND model = ?"
         " AND version = ? AND role = ? AND status < 400"
     )
     values = [pair["endpoint_id"], pair["noticed_at"], pair["model"], pair["other"], pair["role"]]
-    moment: datetime | None = scalar(db.query(sql, values))
+    moment: datetime | None = read_scalar(db.query(sql, values))
     return moment
 
 
 def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
     """How many there are of this kind; a few more than count where callers have answers of both."""
-    sql = f"SELECT count(*) FROM ({_source(kind)}) WHERE who IS NOT NULL AND own"
-    return int(scalar(db.query(sql, _of_pair(pair))))
+    sql = f"SELECT count(*) FROM ({_build_source_sql(kind)}) WHERE who IS NOT NULL AND own"
+    return int(read_scalar(db.query(sql, _build_pair_params(pair))))
 
 
 _GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which feedback says so
@@ -134,11 +134,11 @@ _GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which f
 }
 
 
-def _of_pair(pair: SideBySide) -> list[object]:
+def _build_pair_params(pair: SideBySide) -> list[object]:
     return [pair["endpoint_id"], pair["since"], pair["live"], pair["other"], pair["model"]]
 
 
-def _source(kind: OutcomeKind) -> str:
+def _build_source_sql(kind: OutcomeKind) -> str:
     """Answers to requests asked since: to whom they were dealt, whether the other version was, whether the
     one that was dealt answered, and whether well. Of errors an answer in its place is its failure."""
     dealt = "dealt_to AS who, dealt = $4 AS other"
@@ -153,7 +153,7 @@ def _source(kind: OutcomeKind) -> str:
         WHERE {asked} AND is_last AND {where}"""
 
 
-def _place(share: str) -> str:
+def _build_grid_sql(share: str) -> str:
     """A share in parts of GRID. One that is not none or all is never taken for it."""
     part = f"{GRID} * ({share})"
     return f"""(CASE
@@ -163,26 +163,26 @@ def _place(share: str) -> str:
         ELSE {STEP} * round({part} / {STEP}) END)::INTEGER"""
 
 
-def callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[CallersOfArm]:
+def count_callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[ArmCallers]:
     """Of a candidate and the live version. Whoever was dealt both, while shares changed, is a caller of the
     candidate."""
     sql = f"""
         WITH by_arm AS (
             SELECT who, other, count(*) FILTER (own) AS answers, count(*) FILTER (own AND good) AS good,
                 count(*) FILTER (NOT own) AS stood_in
-            FROM ({_source(kind)}) WHERE who IS NOT NULL GROUP BY ALL
+            FROM ({_build_source_sql(kind)}) WHERE who IS NOT NULL GROUP BY ALL
         ),
         dealt AS (SELECT *, other OR NOT bool_or(other) OVER (PARTITION BY who) AS counts FROM by_arm),
         shared AS (
             SELECT *, counts AND answers > 0 AS there, good / greatest(1, answers) AS share FROM dealt
         )
-        SELECT other, {_place("share")} AS place,
+        SELECT other, {_build_grid_sql("share")} AS place,
             count(*) FILTER (there)::BIGINT AS callers,
             coalesce(sum(answers) FILTER (there), 0)::BIGINT AS answers,
             coalesce(sum(share) FILTER (there), 0)::DOUBLE AS shares,
             sum(stood_in + if(counts, 0, answers))::BIGINT AS left_out
         FROM shared GROUP BY ALL ORDER BY ALL"""
-    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
+    return read_records(db.query(sql, _build_pair_params(pair)), ArmCallers)
 
 
 _COPY_RIGHT = """
@@ -200,23 +200,23 @@ _PAIRS = f"""
 
 def count_pairs(db: Queryable, pair: SideBySide) -> int:
     """Labels of requests of which the shadow answered a copy."""
-    return int(scalar(db.query(f"SELECT count(*) FROM ({_PAIRS})", _of_pair(pair))))
+    return int(read_scalar(db.query(f"SELECT count(*) FROM ({_PAIRS})", _build_pair_params(pair))))
 
 
-def caller_pairs(db: Queryable, pair: SideBySide) -> list[CallersOfArm]:
+def compute_caller_pairs(db: Queryable, pair: SideBySide) -> list[ArmCallers]:
     """Of a shadow: the mean difference of each caller (right by the shadow less right by the live version),
     in parts of GRID."""
     sql = f"""
-        SELECT false AS other, (sign(gained) * {_place("abs(gained)")})::INTEGER AS place,
+        SELECT false AS other, (sign(gained) * {_build_grid_sql("abs(gained)")})::INTEGER AS place,
             count(*) AS callers, sum(answers)::BIGINT AS answers, sum(gained)::DOUBLE AS shares,
             0::BIGINT AS left_out
         FROM (SELECT who, avg(gained) AS gained, count(*) AS answers FROM ({_PAIRS}) GROUP BY who)
         GROUP BY ALL ORDER BY ALL"""
-    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
+    return read_records(db.query(sql, _build_pair_params(pair)), ArmCallers)
 
 
 @named_query
-def count_labelled(db: Queryable, pair: SideBySide) -> Labelled:
+def count_labelled(db: Queryable, pair: SideBySide) -> LabelCounts:
     """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
     of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"
     if pair["role"] == "shadow":
@@ -229,4 +229,4 @@ def count_labelled(db: Queryable, pair: SideBySide) -> Labelled:
             count(*) FILTER (dealt_to IS NULL) AS without_caller
         FROM request
         WHERE endpoint_id = $1 AND asked_at > $2 AND model = $5 AND status < 400 AND {of}"""
-    return records(db.query(sql, _of_pair(pair)), Labelled)[0]
+    return read_records(db.query(sql, _build_pair_params(pair)), LabelCounts)[0]

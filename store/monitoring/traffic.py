@@ -10,27 +10,27 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from store.core.languages import language_name
+from store.core.languages import get_language_name
 from store.core.monitoring_schemas import OTHER, WatchedName
 from store.db.named_query import named_query
-from store.db.records import records
+from store.db.records import read_records
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 RELATIVE_ERROR = 0.03
 GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)  # a bucket's end over its beginning
-LEAST_SECONDS = 1e-4
+MIN_SECONDS = 1e-4
 
 
-def bucket_sql(seconds: str) -> str:
+def build_bucket_sql(seconds: str) -> str:
     """The bucket of a column, in SQL."""
-    return f"ceil(ln(greatest({seconds}, {LEAST_SECONDS})) / {math.log(GROWTH)!r})::SMALLINT"
+    return f"ceil(ln(greatest({seconds}, {MIN_SECONDS})) / {math.log(GROWTH)!r})::SMALLINT"
 
 
-def bucket_of(seconds: float) -> int:
+def compute_bucket(seconds: float) -> int:
     """The bucket of one time."""
-    return math.ceil(math.log(max(seconds, LEAST_SECONDS)) / math.log(GROWTH))
+    return math.ceil(math.log(max(seconds, MIN_SECONDS)) / math.log(GROWTH))
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
@@ -46,9 +46,9 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
     return 2 * GROWTH**bucket / (GROWTH + 1)
 
 
-def above(counts: Mapping[int, int], seconds: float) -> int:
+def count_above(counts: Mapping[int, int], seconds: float) -> int:
     """How many took longer than that, but for those of its own bucket."""
-    limit = bucket_of(seconds)
+    limit = compute_bucket(seconds)
     return sum(n for bucket, n in counts.items() if bucket > limit)
 
 
@@ -137,9 +137,9 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionT
         FROM {window.table}
         WHERE {_IN_WINDOW} GROUP BY version, role
         ORDER BY role <> 'live', role, max(starts_at) DESC, version"""
-    rows = records(db.query(sums, params), VersionTraffic)
-    latency = _counts(db, window, "latency", params)
-    first_token = _counts(db, window, "first_token", params)
+    rows = read_records(db.query(sums, params), VersionTraffic)
+    latency = _build_counts_sql(db, window, "latency", params)
+    first_token = _build_counts_sql(db, window, "first_token", params)
     for row in rows:
         key = row["version"], row["role"]
         row["p50"], row["p95"] = quantile(latency[key], 0.5), quantile(latency[key], 0.95)
@@ -148,7 +148,7 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionT
     return rows
 
 
-def _counts(
+def _build_counts_sql(
     db: Queryable, window: Window, column: str, params: list[object]
 ) -> dict[tuple[str, str], dict[int, int]]:
     sql = f"""
@@ -180,10 +180,10 @@ def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint
     latency: defaultdict[datetime, dict[int, int]] = defaultdict(dict)
     for row in db.query(timed, params).to_pylist():
         latency[row["slot"]][row["bucket"]] = row["n"]
-    return [_point(at, counted.get(at), latency[at]) for at in _slots(window, list(counted))]
+    return [_make_point(at, counted.get(at), latency[at]) for at in _list_slots(window, list(counted))]
 
 
-def _slots(window: Window, present: list[datetime]) -> list[datetime]:
+def _list_slots(window: Window, present: list[datetime]) -> list[datetime]:
     if not present:
         return []
     slots = [min(present)]
@@ -194,7 +194,7 @@ def _slots(window: Window, present: list[datetime]) -> list[datetime]:
     return slots
 
 
-def _point(at: datetime, sums: dict[str, int] | None, latency: dict[int, int]) -> TrafficPoint:
+def _make_point(at: datetime, sums: dict[str, int] | None, latency: dict[int, int]) -> TrafficPoint:
     return {
         "at": at,
         "requests": sums["requests"] if sums else 0,
@@ -213,7 +213,7 @@ class RecentTraffic(NamedTuple):
     latency: dict[int, int]
 
 
-def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
+def read_recent_traffic(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     """Of a short window."""
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window.bounds]
@@ -245,7 +245,7 @@ class SignalCounts(TypedDict):
     names: dict[str, int]
 
 
-class BehindAlert(TypedDict):
+class AlertRequest(TypedDict):
     """A request that an alert rests on."""
 
     place: int
@@ -276,7 +276,7 @@ def signal_counts(db: Queryable, endpoint_id: str, window: Window) -> dict[Watch
     return dict(counted)
 
 
-def values_between(
+def read_values_between(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int]
 ) -> list[float | str]:
     """A watched value of the requests from one place up to and with another, as far as they are there."""
@@ -290,7 +290,7 @@ def values_between(
 @named_query
 def most_unlike(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], *, order: str, limit: int
-) -> list[BehindAlert]:
+) -> list[AlertRequest]:
     """Requests from one place up to and with another by a number, the largest (`order` DESC) or the smallest
     first; as many as there still are."""
     sql = f"""
@@ -302,13 +302,13 @@ def most_unlike(
             ORDER BY {name} {order}, place LIMIT $4
         ) s JOIN request r ON r.endpoint_id = $1 AND r.place = s.place AND r.place BETWEEN $2 AND $3
         ORDER BY s.{name} {order}, s.place"""
-    return records(db.query(sql, [endpoint_id, *places, limit]), BehindAlert)
+    return read_records(db.query(sql, [endpoint_id, *places, limit]), AlertRequest)
 
 
 @named_query
 def with_names(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], names: list[str], limit: int
-) -> list[BehindAlert]:
+) -> list[AlertRequest]:
     """The newest requests with one of these names."""
     sql = f"""
         SELECT s.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
@@ -319,11 +319,13 @@ def with_names(
             ORDER BY place DESC LIMIT $5
         ) s JOIN request r ON r.endpoint_id = $1 AND r.place = s.place AND r.place BETWEEN $2 AND $3
         ORDER BY s.place DESC"""
-    return records(db.query(sql, [endpoint_id, *places, names, limit]), BehindAlert)
+    return read_records(db.query(sql, [endpoint_id, *places, names, limit]), AlertRequest)
 
 
 @named_query
-def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, limit: int) -> list[BehindAlert]:
+def troubled(
+    db: Queryable, endpoint_id: str, since: datetime, *, kind: str, limit: int
+) -> list[AlertRequest]:
     """Behind an alert of errors those that failed, of latency the slowest, newest or slowest first."""
     where, order = (
         ("status >= 500", "asked_at DESC") if kind == "errors" else ("status < 400", "seconds DESC")
@@ -333,11 +335,11 @@ def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, lim
             error AS category
         FROM request WHERE endpoint_id = ? AND asked_at >= ? AND role <> 'shadow' AND {where}
         ORDER BY {order} LIMIT ?"""
-    return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
+    return read_records(db.query(sql, [endpoint_id, since, limit]), AlertRequest)
 
 
 @named_query
-def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
+def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[AlertRequest]:
     """Answers of a candidate that were wrong, not liked, or not given, the newest first; `category`: what
     people said of it, or the error."""
     sql = """
@@ -350,11 +352,11 @@ def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit:
         WHERE r.endpoint_id = $1 AND r.asked_at >= $2 AND r.role = 'candidate'
             AND (f.request_id IS NOT NULL OR r.status >= 500)
         ORDER BY r.place DESC LIMIT $3"""
-    return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
+    return read_records(db.query(sql, [endpoint_id, since, limit]), AlertRequest)
 
 
 @named_query
-def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
+def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[AlertRequest]:
     """Answers that people didn't like, the newest first, as far as they are in the log."""
     sql = """
         SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
@@ -365,7 +367,7 @@ def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int)
                 AND version IS NOT NULL ORDER BY given_at DESC LIMIT $3
         ) f JOIN request r ON r.endpoint_id = $1 AND r.request_id = f.request_id AND r.role = f.role
         ORDER BY f.given_at DESC"""
-    return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
+    return read_records(db.query(sql, [endpoint_id, since, limit]), AlertRequest)
 
 
 _OTHERS = {
@@ -375,10 +377,10 @@ _OTHERS = {
 }
 
 
-def readable_name(watched: WatchedName, name: str) -> str:
+def format_category_name(watched: WatchedName, name: str) -> str:
     """ "German" of "de"; a topic or a label in quotes; what stands for all the others in words."""
     if name == OTHER:
         return _OTHERS[watched]
     if watched == "input_language":
-        return language_name(name)
+        return get_language_name(name)
     return f"the topic “{name}”" if watched == "input_topic" else f"“{name}”"

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from store.core.errors import NotFoundError
-from store.core.schemas import ApiToken, Invitation, Role, SessionSeen, TeamMember
-from store.db.records import records, scalar
+from store.core.schemas import ActiveSession, ApiToken, Invitation, Role, TeamMember
+from store.db.records import read_records, read_scalar
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -33,20 +33,20 @@ _ACCOUNT = """
 """
 
 
-def by_email(db: Queryable, email: str) -> Account | None:
+def find_account_by_email(db: Queryable, email: str) -> Account | None:
     """The account with this address."""
-    return next(iter(records(db.query(f"{_ACCOUNT} WHERE email = ?", [email]), Account)), None)
+    return next(iter(read_records(db.query(f"{_ACCOUNT} WHERE email = ?", [email]), Account)), None)
 
 
-def account(db: Queryable, person_id: str) -> Account:
+def get_account(db: Queryable, person_id: str) -> Account:
     """The account of a person. Raises NotFoundError."""
-    rows = records(db.query(f"{_ACCOUNT} WHERE person_id = ?", [person_id]), Account)
+    rows = read_records(db.query(f"{_ACCOUNT} WHERE person_id = ?", [person_id]), Account)
     if not rows:
         raise NotFoundError(f"There is no person {person_id!r}.", fix="The page Team lists them.")
     return rows[0]
 
 
-def members(db: Queryable) -> list[TeamMember]:
+def list_members(db: Queryable) -> list[TeamMember]:
     """Everybody, by name; those who may not sign in any more last."""
     sql = """
         SELECT p.person_id, p.name, a.email, p.role, p.active, a.password IS NOT NULL AS has_password,
@@ -58,7 +58,7 @@ def members(db: Queryable) -> list[TeamMember]:
         FROM person p JOIN account a USING (person_id)
         ORDER BY p.active DESC, lower(p.name), p.person_id
     """
-    return records(db.query(sql), TeamMember)
+    return read_records(db.query(sql), TeamMember)
 
 
 def add_account(tx: Transaction, person: Account, at: datetime) -> None:
@@ -93,7 +93,7 @@ def set_password(tx: Transaction, person_id: str, password: str) -> None:
     tx.execute("UPDATE account SET password = ? WHERE person_id = ?", [password, person_id])
 
 
-def hand_over(tx: Transaction, person_id: str) -> None:
+def transfer_account(tx: Transaction, person_id: str) -> None:
     """The account is whose address it is, from now on: what whoever typed the address had made is gone."""
     tx.execute("UPDATE account SET password = NULL, verified = true WHERE person_id = ?", [person_id])
     tx.execute("DELETE FROM session WHERE person_id = ?", [person_id])
@@ -102,7 +102,7 @@ def hand_over(tx: Transaction, person_id: str) -> None:
 
 def count_admins(db: Queryable) -> int:
     """Admins who may sign in."""
-    return int(scalar(db.query("SELECT count(*) FROM person WHERE role = 'admin' AND active")))
+    return int(read_scalar(db.query("SELECT count(*) FROM person WHERE role = 'admin' AND active")))
 
 
 class NewInvitation(TypedDict):
@@ -130,20 +130,22 @@ def add_invitation(tx: Transaction, invitation: NewInvitation) -> None:
     tx.execute("INSERT INTO invitation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(invitation.values()))
 
 
-def open_invitations(db: Queryable, at: datetime) -> list[Invitation]:
+def list_open_invitations(db: Queryable, at: datetime) -> list[Invitation]:
     """Those that can be used, newest first."""
-    return records(db.query(f"{_OPEN} WHERE expires_at > ? ORDER BY i.created_at DESC", [at]), Invitation)
+    return read_records(
+        db.query(f"{_OPEN} WHERE expires_at > ? ORDER BY i.created_at DESC", [at]), Invitation
+    )
 
 
-def invitation_by_secret(db: Queryable, hashed: str) -> Invitation | None:
+def find_invitation_by_secret(db: Queryable, hashed: str) -> Invitation | None:
     """The invitation of a link, expired or not."""
-    return next(iter(records(db.query(f"{_OPEN} WHERE secret = ?", [hashed]), Invitation)), None)
+    return next(iter(read_records(db.query(f"{_OPEN} WHERE secret = ?", [hashed]), Invitation)), None)
 
 
-def invitation_for_email(db: Queryable, email: str, at: datetime) -> Invitation | None:
+def find_invitation_for_email(db: Queryable, email: str, at: datetime) -> Invitation | None:
     """The newest open one that makes an account for this address."""
     sql = f"{_OPEN} WHERE email = ? AND expires_at > ? AND i.person_id IS NULL ORDER BY i.created_at DESC"
-    return next(iter(records(db.query(sql, [email, at]), Invitation)), None)
+    return next(iter(read_records(db.query(sql, [email, at]), Invitation)), None)
 
 
 def remove_invitation(tx: Transaction, invitation_id: str) -> int:
@@ -189,13 +191,13 @@ class NewSession(TypedDict):
     seen_at: datetime
 
 
-def session_by_secret(db: Queryable, hashed: str) -> OpenSession | None:
+def find_session_by_secret(db: Queryable, hashed: str) -> OpenSession | None:
     """The session of a person who may sign in."""
     sql = """
         SELECT s.session_id, p.person_id, p.name, p.role, s.created_at, s.seen_at
         FROM session s JOIN person p USING (person_id) WHERE s.secret = ? AND p.active
     """
-    return next(iter(records(db.query(sql, [hashed]), OpenSession)), None)
+    return next(iter(read_records(db.query(sql, [hashed]), OpenSession)), None)
 
 
 def add_session(tx: Transaction, session: NewSession) -> None:
@@ -210,15 +212,15 @@ _SEEN = """
 """
 
 
-def sessions_of(db: Queryable, person_id: str, current: str | None) -> list[SessionSeen]:
+def list_sessions(db: Queryable, person_id: str, current: str | None) -> list[ActiveSession]:
     """Where a person is signed in, seen last first; `current` is the id of the session that asks."""
     sql = f"{_SEEN} WHERE person_id = ? ORDER BY current DESC, seen_at DESC"
-    return records(db.query(sql, [current, person_id]), SessionSeen)
+    return read_records(db.query(sql, [current, person_id]), ActiveSession)
 
 
-def all_sessions(db: Queryable) -> list[SessionSeen]:
+def list_all_sessions(db: Queryable) -> list[ActiveSession]:
     """Where people are signed in, seen last first."""
-    return records(db.query(f"{_SEEN} ORDER BY seen_at DESC", [None]), SessionSeen)
+    return read_records(db.query(f"{_SEEN} ORDER BY seen_at DESC", [None]), ActiveSession)
 
 
 def touch_session(tx: Transaction, session_id: str, at: datetime) -> None:
@@ -251,7 +253,7 @@ def end_old_sessions(tx: Transaction, created_before: datetime, seen_before: dat
     tx.execute("DELETE FROM session WHERE created_at < ? OR seen_at < ?", [created_before, seen_before])
 
 
-class TokenOfPerson(TypedDict):
+class PersonToken(TypedDict):
     """A token with its person."""
 
     token_id: str
@@ -271,13 +273,13 @@ class NewToken(TypedDict):
     created_at: datetime
 
 
-def token_by_secret(db: Queryable, hashed: str) -> TokenOfPerson | None:
+def find_token_by_secret(db: Queryable, hashed: str) -> PersonToken | None:
     """The token of a person who may sign in."""
     sql = """
         SELECT t.token_id, p.person_id, p.name, p.role, t.used_at
         FROM api_token t JOIN person p USING (person_id) WHERE t.secret = ? AND p.active
     """
-    return next(iter(records(db.query(sql, [hashed]), TokenOfPerson)), None)
+    return next(iter(read_records(db.query(sql, [hashed]), PersonToken)), None)
 
 
 def add_token(tx: Transaction, token: NewToken) -> None:
@@ -285,13 +287,13 @@ def add_token(tx: Transaction, token: NewToken) -> None:
     tx.execute("INSERT INTO api_token VALUES (?, ?, ?, ?, ?, NULL)", list(token.values()))
 
 
-def tokens_of(db: Queryable, person_id: str) -> list[ApiToken]:
+def list_tokens(db: Queryable, person_id: str) -> list[ApiToken]:
     """A person's tokens, newest first."""
     sql = """
         SELECT token_id, name, epoch(created_at) AS created_at, epoch(used_at) AS used_at
         FROM api_token WHERE person_id = ? ORDER BY created_at DESC, token_id DESC
     """
-    return records(db.query(sql, [person_id]), ApiToken)
+    return read_records(db.query(sql, [person_id]), ApiToken)
 
 
 def touch_token(tx: Transaction, token_id: str, at: datetime) -> None:

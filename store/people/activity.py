@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from store.core.errors import NotFoundError
-from store.core.schemas import Activity, Comment, CommentedKind, NewActivity, PersonName
+from store.core.schemas import Activity, Comment, CommentSubjectKind, NewActivity, PersonName
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -88,7 +88,7 @@ def listed(
 ) -> tuple[int, list[Activity]]:
     """How many rows are meant, and a page of them, newest first."""
     where, params = which.where()
-    total = int(scalar(db.query(f"SELECT count(*) FROM activity a WHERE {where}", params)))
+    total = int(read_scalar(db.query(f"SELECT count(*) FROM activity a WHERE {where}", params)))
     sql = f"""
         WITH page AS (SELECT a.* FROM activity a WHERE {where}
                       ORDER BY a.activity_id DESC LIMIT $limit OFFSET $offset)
@@ -96,7 +96,7 @@ def listed(
         FROM page a LEFT JOIN comment c ON c.comment_id = a.comment_id
         ORDER BY a.activity_id DESC
     """
-    return total, records(db.query(sql, {**params, "limit": limit, "offset": offset}), Activity)
+    return total, read_records(db.query(sql, {**params, "limit": limit, "offset": offset}), Activity)
 
 
 @named_query
@@ -109,17 +109,19 @@ def names(db: Queryable) -> list[PersonName]:
         WHERE person_id NOT IN (SELECT person_id FROM person) GROUP BY person_id
         ORDER BY lower(name), person_id
     """
-    return records(db.query(sql), PersonName)
+    return read_records(db.query(sql), PersonName)
 
 
 @named_query
 def made_by_others(db: Queryable, made: Literal["run", "dataset", "evaluation"], person_id: str) -> bool:
     """Whether there are things of this kind that somebody else is known to have made."""
     sql = f"SELECT count(*) > 0 FROM {made} WHERE created_by <> ?"
-    return bool(scalar(db.query(sql, [person_id])))
+    return bool(read_scalar(db.query(sql, [person_id])))
 
 
-def last(db: Queryable, subject_kind: str, subject_id: str, commands: tuple[str, ...]) -> Activity | None:
+def find_last(
+    db: Queryable, subject_kind: str, subject_id: str, commands: tuple[str, ...]
+) -> Activity | None:
     """The newest row about a thing by one of these commands; None where there is none."""
     which = ActivityFilter(commands=commands, subject_kind=subject_kind, subject_id=subject_id)
     _, rows = listed(db, which, limit=1)
@@ -145,30 +147,30 @@ _COMMENT_COLUMNS = (
 )
 
 
-def row_key(dataset_id: str, row_id: int) -> str:
+def format_row_key(dataset_id: str, row_id: int) -> str:
     """How a row is named."""
     return f"{dataset_id}/{row_id}"
 
 
-def comparison_key(run_ids: Iterable[str]) -> str:
+def format_comparison_key(run_ids: Iterable[str]) -> str:
     """How a comparison of these runs is named."""
     return f"runs={','.join(sorted(set(run_ids)))}"
 
 
 @named_query
-def list_comments(db: Queryable, subject_kind: CommentedKind, subject_id: str) -> list[Comment]:
+def list_comments(db: Queryable, subject_kind: CommentSubjectKind, subject_id: str) -> list[Comment]:
     """What was said of a thing, oldest first."""
     sql = (
         f"SELECT {_COMMENT_COLUMNS} WHERE subject_kind = ? AND subject_id = ? AND deleted_at IS NULL"
         " ORDER BY written_at, comment_id"
     )
-    return records(db.query(sql, [subject_kind, subject_id]), Comment, ["mentions"])
+    return read_records(db.query(sql, [subject_kind, subject_id]), Comment, ["mentions"])
 
 
 def get_comment(db: Queryable, comment_id: str) -> Comment:
     """Raises NotFoundError, also for one that was deleted."""
     sql = f"SELECT {_COMMENT_COLUMNS} WHERE comment_id = ? AND deleted_at IS NULL"
-    rows = records(db.query(sql, [comment_id]), Comment, ["mentions"])
+    rows = read_records(db.query(sql, [comment_id]), Comment, ["mentions"])
     if not rows:
         raise NotFoundError(
             f"There is no comment {comment_id[:100]!r}.", fix="It may have been deleted.", field="comment"
@@ -178,7 +180,7 @@ def get_comment(db: Queryable, comment_id: str) -> Comment:
 
 @named_query
 def comment_counts(
-    db: Queryable, subject_kind: CommentedKind, subject_ids: Collection[str]
+    db: Queryable, subject_kind: CommentSubjectKind, subject_ids: Collection[str]
 ) -> dict[str, int]:
     """subject_id -> number of comments, for those that have any."""
     table = db.query(
@@ -235,7 +237,7 @@ def count_comments_of_dataset(db: Queryable, dataset_id: str) -> int:
 
 def _count_comments(db: Queryable, where: str, subject_id: str) -> int:
     sql = f"SELECT count(*) FROM comment WHERE deleted_at IS NULL AND {where}"
-    return int(scalar(db.query(sql, {"id": subject_id})))
+    return int(read_scalar(db.query(sql, {"id": subject_id})))
 
 
 def forget_comments_of_job(tx: Transaction, job_id: str) -> None:

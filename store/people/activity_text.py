@@ -105,12 +105,12 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-def action_of(command: str) -> Action:
+def get_action(command: str) -> Action:
     """Of a command by name; one that a newer Tunebench wrote goes by its name."""
     return ACTIONS.get(command) or Action("Other", command.replace("_", " "), ":material/history:")
 
 
-def kinds() -> dict[str, tuple[str, ...]]:
+def group_commands_by_kind() -> dict[str, tuple[str, ...]]:
     """Kind of action -> its commands, in the order of the table."""
     commands: dict[str, tuple[str, ...]] = {}
     for name, action in ACTIONS.items():
@@ -118,14 +118,14 @@ def kinds() -> dict[str, tuple[str, ...]]:
     return commands
 
 
-def resolved(text: str, people: Sequence[PersonName]) -> list[PersonName]:
+def resolve_mentions(text: str, people: Sequence[PersonName]) -> list[PersonName]:
     """The people whom `text` names by @, each once, in the order of the text. Of names that begin alike the
     longest counts; case does not."""
-    mentioned = [piece for piece in pieces(text, people) if not isinstance(piece, str)]
+    mentioned = [piece for piece in split_mentions(text, people) if not isinstance(piece, str)]
     return list({person["person_id"]: person for person in mentioned}.values())
 
 
-def pieces(text: str, people: Sequence[PersonName]) -> list[str | PersonName]:
+def split_mentions(text: str, people: Sequence[PersonName]) -> list[str | PersonName]:
     """The text, with a person in place of each @name of `people`."""
     by_name = {person["name"].lower(): person for person in people}
     longest_first = sorted(by_name, key=len, reverse=True)

@@ -11,23 +11,23 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
-from store.core.addresses import as_network
+from store.core.addresses import parse_network
 from store.core.config import Config, Line
 from store.core.rights import DEFAULT_ROLE
 from store.core.schemas import Role
 
-MOST_DAYS = 30
-LEAST_PASSWORD, MOST_PASSWORD = 10, 1024  # characters
+MAX_DAYS = 30
+MIN_PASSWORD, MAX_PASSWORD = 10, 1024  # characters
 _EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 
 
-def _email(value: str) -> str:
+def _check_email(value: str) -> str:
     if not _EMAIL.fullmatch(value):
         raise ValueError("give an e-mail address, such as name@example.org")
     return value.lower()
 
 
-Email = Annotated[Line, Field(max_length=254), AfterValidator(_email)]
+Email = Annotated[Line, Field(max_length=254), AfterValidator(_check_email)]
 Name = Annotated[Line, Field(min_length=1, max_length=80)]
 Password = Annotated[str, StringConstraints(strip_whitespace=False)]
 Secret = Annotated[str, Field(min_length=1, max_length=200)]
@@ -75,7 +75,7 @@ class SessionSecret(Config):
 class Invite(Config):
     role: Role = DEFAULT_ROLE
     email: Email | None = None
-    days: int = Field(7, ge=1, le=MOST_DAYS)
+    days: int = Field(7, ge=1, le=MAX_DAYS)
 
 
 class InvitationId(Config):
@@ -117,7 +117,7 @@ class ApiTokenId(Config):
     token: str
 
 
-class TeamSwitch(Config):
+class TeamSetting(Config):
     on: bool
 
 
@@ -130,6 +130,6 @@ class NetworkName(Config):
     @classmethod
     def _written_one_way(cls, value: str) -> str:
         try:
-            return str(as_network(value))
+            return str(parse_network(value))
         except ValueError as error:
             raise ValueError("give a network such as 10.1.0.0/16, or an address") from error

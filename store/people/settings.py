@@ -35,72 +35,72 @@ class Price(Config):
 @named_query
 def price(db: Queryable) -> HourPrice:
     """What somebody set, or that nobody did."""
-    kept = _setting(db, PRICE)
+    kept = _read_setting(db, PRICE)
     price = Price.parse(json.loads(kept) if kept else {})
     return {"per_hour": price.per_hour, "currency": price.currency}
 
 
 def set_price(tx: Transaction, value: Price) -> None:
     """Keep the price."""
-    _keep(tx, PRICE, value.model_dump_json())
+    _save_setting(tx, PRICE, value.model_dump_json())
 
 
-def team(db: Queryable) -> bool:
+def has_team(db: Queryable) -> bool:
     """Whether people sign in."""
-    return _setting(db, TEAM) == "on"
+    return _read_setting(db, TEAM) == "on"
 
 
 def set_team(tx: Transaction, on: bool) -> None:
     """Whether people sign in from now on."""
-    _keep(tx, TEAM, "on" if on else "off")
+    _save_setting(tx, TEAM, "on" if on else "off")
 
 
 @named_query
 def networks(db: Queryable) -> list[str]:
     """Private networks that requests to addresses of people's choice may go to."""
-    kept = _setting(db, NETWORKS)
+    kept = _read_setting(db, NETWORKS)
     return list(json.loads(kept)) if kept else []
 
 
-def address_policy(db: Queryable, home: Home) -> AddressPolicy:
+def get_address_policy(db: Queryable, home: Home) -> AddressPolicy:
     """Where such a request may go now."""
     return AddressPolicy.of(networks(db), home)
 
 
 def set_networks(tx: Transaction, networks: list[str]) -> None:
     """Others in their place."""
-    _keep(tx, NETWORKS, json.dumps(networks))
+    _save_setting(tx, NETWORKS, json.dumps(networks))
 
 
-def owner_name(db: Queryable) -> str:
+def get_owner_name(db: Queryable) -> str:
     """The name of whoever has the home folder: the one that was chosen, else that of the system's user."""
-    return _setting(db, OWNER_NAME) or _system_user()
+    return _read_setting(db, OWNER_NAME) or _get_system_user()
 
 
 def set_owner_name(tx: Transaction, name: str) -> None:
     """Another name."""
-    _keep(tx, OWNER_NAME, name)
+    _save_setting(tx, OWNER_NAME, name)
 
 
 @named_query
 def lost_commits(db: Queryable) -> LostCommits | None:
     """What the store lacked when that was last found."""
-    kept = _setting(db, LOST_COMMITS)
+    kept = _read_setting(db, LOST_COMMITS)
     return cast(LostCommits, json.loads(kept)) if kept else None
 
 
-def _system_user() -> str:
+def _get_system_user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry for this user, as in some containers
         return "owner"
 
 
-def _setting(db: Queryable, name: str) -> str | None:
+def _read_setting(db: Queryable, name: str) -> str | None:
     rows = db.query("SELECT value FROM setting WHERE name = ?", [name]).to_pylist()
     return str(rows[0]["value"]) if rows else None
 
 
-def _keep(tx: Transaction, name: str, value: str) -> None:
+def _save_setting(tx: Transaction, name: str, value: str) -> None:
     sql = "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
     tx.execute(sql, [name, value])

@@ -19,14 +19,14 @@ from store.core.model_schemas import GenerationNamed
 from store.core.row_schemas import Message
 from store.evaluation.config import CHECKPOINTS, Checkpoint
 
-MOST_MODELS = 4
+MAX_MODELS = 4
 LONGEST_STOP = 20  # characters of a stop string that stands in a label
 TOP_K = 50  # of transformers, where a model draws and names none
 MEMORY_SHORT = "memory"  # the field of the error of a model for which memory is short
 LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
 
 
-class TalkSampling(Config):
+class ChatSampling(Config):
     """How each token is drawn. With temperature 0 it is the likeliest one, and seed, top_p and top_k are not
     read."""
 
@@ -74,7 +74,7 @@ class TalkSampling(Config):
             asked["temperature"] = 0.0
         return {name: value for name, value in asked.items() if _is_valid(cls, {name: value})}
 
-    def differences(self, common: TalkSampling) -> list[str]:
+    def differences(self, common: ChatSampling) -> list[str]:
         """What is otherwise here, each as a field and its value: "temperature 0.8"."""
         differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
         return [f"{type(self).model_fields[name].title} {self._written(name)}" for name in differing]
@@ -96,7 +96,7 @@ def _is_valid(model: type[Config], document: dict[str, Any]) -> bool:
     return True
 
 
-class TalkModel(Config):
+class ChatModel(Config):
     """One that talks: a model by name, folder or hub id; a run as it ended, one of its checkpoints, what it
     began with or a share of the way between; or an endpoint that speaks the OpenAI protocol."""
 
@@ -105,7 +105,7 @@ class TalkModel(Config):
     checkpoint: Checkpoint = "tuned"
     alpha: float | None = Field(None, ge=0, le=1, description="Share of the way from the run's base to it")
     endpoint: Endpoint | None = None
-    sampling: TalkSampling = Field(default_factory=TalkSampling)
+    sampling: ChatSampling = Field(default_factory=ChatSampling)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -129,26 +129,26 @@ class TalkModel(Config):
         return name if self.checkpoint == "tuned" else f"{name}, {CHECKPOINTS[self.checkpoint]}"
 
 
-class TalkSettings(Config):
+class ChatSettings(Config):
     """Who talks, and what each is told beforehand."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
     system: str = Field("", max_length=LONGEST_TEXT, description="What every model is told beforehand")
-    models: list[TalkModel] = Field(min_length=1, max_length=MOST_MODELS)
-    sampling: TalkSampling | None = Field(
+    models: list[ChatModel] = Field(min_length=1, max_length=MAX_MODELS)
+    sampling: ChatSampling | None = Field(
         None, description="What is common: a model is called by what is otherwise with it. Else the first's"
     )
 
     @property
-    def common(self) -> TalkSampling:
+    def common(self) -> ChatSampling:
         """By what models answer that have nothing otherwise."""
         return self.sampling or self.models[0].sampling
 
     def labels(self, run_names: Mapping[str, str]) -> list[str]:
         """What the models are called beside their answers, each otherwise: by what they are, by what differs
         in their sampling, and by a number where that is the same. run_names: by what `run` says."""
-        return told_apart(
+        return number_duplicates(
             [
                 " · ".join(
                     [model.named(run_names.get(model.run, "")), *model.sampling.differences(self.common)]
@@ -158,21 +158,21 @@ class TalkSettings(Config):
         )
 
 
-class TalkMessage(Config):
+class ChatMessage(Config):
     model_config = ConfigDict(str_strip_whitespace=False)
 
     role: Literal["system", "user", "assistant"]
     content: str = Field(max_length=LONGEST_TEXT)
 
 
-class Talk(TalkSettings):
+class ChatRequest(ChatSettings):
     """Messages to answer, without a conversation that is kept."""
 
-    messages: list[TalkMessage] = Field(min_length=1, max_length=1_000)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
 
     @field_validator("messages")
     @classmethod
-    def _asks(cls, value: list[TalkMessage]) -> list[TalkMessage]:
+    def _asks(cls, value: list[ChatMessage]) -> list[ChatMessage]:
         if value[-1].role != "user" or not value[-1].content.strip():
             raise ValueError("the last message is what a user says, and isn't empty")
         if any(message.role == "system" for message in value):
@@ -207,11 +207,11 @@ class FollowTurn(Config):
     follow: Line = Field(min_length=1, max_length=120)
 
 
-class TurnName(Config):
+class TurnReference(Config):
     turn: Line = Field(min_length=1, max_length=120)
 
 
-class NewConversation(TalkSettings):
+class NewConversation(ChatSettings):
     """A conversation to be had."""
 
     title: Line = Field("", max_length=200, description="From what is said first where left out")
@@ -224,10 +224,10 @@ class ConversationEdit(Config):
 
     conversation: Line
     title: Line | None = Field(None, min_length=1, max_length=200)
-    settings: TalkSettings | None = None
+    settings: ChatSettings | None = None
 
 
-class ConversationName(Config):
+class ConversationReference(Config):
     conversation: Line
 
 
@@ -237,7 +237,7 @@ class KeptAnswer(Config):
     model_config = ConfigDict(str_strip_whitespace=False)
 
     turn: Line = Field(min_length=1, max_length=120)
-    place: int = Field(ge=0, lt=MOST_MODELS, description="Which model's answer")
+    place: int = Field(ge=0, lt=MAX_MODELS, description="Which model's answer")
     kind: Literal["test", "training"]
     answer: str = Field(max_length=LONGEST_TEXT, description="As it should be")
 
@@ -249,7 +249,7 @@ class KeptAnswer(Config):
         return value
 
 
-class KeptRowsInto(Config):
+class KeptRowsTarget(Config):
     """Rows that were kept and are in no data set yet, into one: a new one of that name, or a new version of
     `dataset` with them at its end."""
 
@@ -266,11 +266,11 @@ class KeptRowsInto(Config):
         return self
 
 
-class KeptRowName(Config):
+class KeptRowReference(Config):
     kept: Line
 
 
-def told_apart(labels: Sequence[str]) -> list[str]:
+def number_duplicates(labels: Sequence[str]) -> list[str]:
     """Those that stand several times with their number."""
     before: Counter[str] = Counter()
     numbered = []
@@ -280,6 +280,6 @@ def told_apart(labels: Sequence[str]) -> list[str]:
     return numbered
 
 
-def without_defaults(model: TalkModel) -> dict[str, Any]:
+def drop_defaults(model: ChatModel) -> dict[str, Any]:
     """The model as it is stored and compared: what tells it from others, without how it is sampled."""
     return model.model_dump(exclude={"sampling"}, exclude_defaults=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from store.core.errors import NotFoundError, StateError
 from store.core.row_schemas import Message
 from store.db.named_query import named_query
-from store.db.records import records, to_json
-from store.playground.config import told_apart
+from store.db.records import read_records, to_json
+from store.playground.config import number_duplicates
 from store.playground.schemas import (
     Conversation,
-    ConversationLine,
+    ConversationSummary,
     KeptRow,
     RatableTurns,
     SettingsDocument,
@@ -47,14 +47,14 @@ TITLE_LENGTH = 80
 
 
 @named_query
-def conversations(db: Queryable, limit: int = 50) -> list[ConversationLine]:
+def conversations(db: Queryable, limit: int = 50) -> list[ConversationSummary]:
     """The newest ones, by when something was last said."""
     sql = (
         "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at, count(t.turn_id) AS turns"
         " FROM conversation c LEFT JOIN turn t USING (conversation_id) GROUP BY ALL"
         " ORDER BY c.changed_at DESC, c.conversation_id DESC LIMIT ?"
     )
-    return records(db.query(sql, [limit]), ConversationLine)
+    return read_records(db.query(sql, [limit]), ConversationSummary)
 
 
 @named_query
@@ -63,9 +63,9 @@ def count(db: Queryable) -> int:
     return int(db.query("SELECT count(*) AS n FROM conversation").column("n")[0].as_py())
 
 
-def all_settings(db: Queryable) -> list[SettingsDocument]:
+def list_all_settings(db: Queryable) -> list[SettingsDocument]:
     """Of every conversation, as they stand."""
-    rows = records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
+    rows = read_records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
     return [row["settings"] for row in rows]
 
 
@@ -73,7 +73,7 @@ def all_settings(db: Queryable) -> list[SettingsDocument]:
 def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
     """Raises NotFoundError."""
     sql = "SELECT * FROM conversation WHERE conversation_id = ?"
-    rows = records(db.query(sql, [conversation_id]), Conversation, ["settings"])
+    rows = read_records(db.query(sql, [conversation_id]), Conversation, ["settings"])
     if not rows:
         raise NotFoundError(
             f"There is no conversation {conversation_id}.",
@@ -90,7 +90,7 @@ def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
         "SELECT turn_id, parent_id, prompt, said_at FROM turn WHERE conversation_id = ?"
         " ORDER BY said_at, turn_id"
     )
-    return records(db.query(sql, [conversation_id]), TurnPlace)
+    return read_records(db.query(sql, [conversation_id]), TurnPlace)
 
 
 @named_query
@@ -105,37 +105,37 @@ def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
         " UNION ALL SELECT t.*, w.back + 1 FROM turn t JOIN way w ON t.turn_id = w.parent_id"
         ") SELECT * EXCLUDE (back) FROM way ORDER BY back DESC"
     )
-    turns = records(db.query(sql, [leaf, conversation_id]), Turn, ["settings"])
+    turns = read_records(db.query(sql, [leaf, conversation_id]), Turn, ["settings"])
     if not turns:
         raise NotFoundError(
             f"The conversation has no turn {leaf}.", fix="Go on from another turn.", field="parent"
         )
     for turn in turns:
-        turn["answers"] = answers(db, turn["turn_id"])
+        turn["answers"] = list_answers(db, turn["turn_id"])
     return turns
 
 
-def answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
+def list_answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
     """The answers to a turn, in the order of their models."""
     sql = (
         "SELECT turn_id, place, label, model, text, tokens, reason, figures, error FROM turn_answer"
         " WHERE turn_id = ? ORDER BY place"
     )
-    return records(db.query(sql, [turn_id]), TurnAnswer, ANSWER_JSON)
+    return read_records(db.query(sql, [turn_id]), TurnAnswer, ANSWER_JSON)
 
 
 @named_query
 def turn_of(db: Queryable, turn_id: str) -> Turn:
     """One turn with its answers. Raises NotFoundError."""
-    turns = records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
+    turns = read_records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
     if not turns:
         raise NotFoundError(f"There is no turn {turn_id}.", fix="It may have been deleted.", field="turn")
-    turns[0]["answers"] = answers(db, turn_id)
+    turns[0]["answers"] = list_answers(db, turn_id)
     return turns[0]
 
 
 @named_query
-def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationLine]:
+def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationSummary]:
     """The conversations of a person in which all that are called so answered, the newest first."""
     sql = (
         "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at,"
@@ -144,7 +144,7 @@ def answered_by(db: Queryable, names: list[str], made_by: str) -> list[Conversat
         " WHERE c.made_by = ? GROUP BY ALL HAVING list_has_all(list(a.label), ?)"
         " ORDER BY c.changed_at DESC, c.conversation_id DESC"
     )
-    return records(db.query(sql, [made_by, names]), ConversationLine)
+    return read_records(db.query(sql, [made_by, names]), ConversationSummary)
 
 
 @named_query
@@ -154,9 +154,9 @@ def answers_to_rate(
     """The turns of a conversation, of all its branches, as lines for a rating round: those that all the
     models answered to their end, and where every one was asked the same, so after a first turn none whose
     answers differ. models: as they are called; those of the turn that most answered where left out."""
-    turns = _whole_turns(db, conversation_id)
+    turns = _read_turns(db, conversation_id)
     if models is None:
-        models = max((_answered(turn)[1] for turn in reversed(turns.values())), key=len, default={})
+        models = max((_map_answers(turn)[1] for turn in reversed(turns.values())), key=len, default={})
     ratable: RatableTurns = {
         "lines": [],
         "models": models,
@@ -165,14 +165,15 @@ def answers_to_rate(
         "other_models": 0,
     }
     for turn in turns.values():
-        answers, whose = _answered(turn)
+        answers, whose = _map_answers(turn)
         if len(models) < 2 or any(whose.get(name) != model for name, model in models.items()):
             ratable["other_models"] += 1
             continue
         given = [answers[name] for name in models]
-        before = _before(turns, turn)
+        before = _list_previous_turns(turns, turn)
         asked = [
-            messages_for(before, speaker(turn, answer), turn["settings"]["system"])[0] for answer in given
+            build_messages(before, get_speaker(turn, answer), turn["settings"]["system"])[0]
+            for answer in given
         ]
         if any(answer["reason"] in ("failed", "stopped") for answer in given):
             ratable["failed"] += 1
@@ -185,30 +186,32 @@ def answers_to_rate(
     return ratable
 
 
-def _whole_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
+def _read_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
     """All turns by id, the oldest first, with their answers, but without the tokens of these: there may be
     many thousands."""
     sql = "SELECT * FROM turn WHERE conversation_id = ? ORDER BY said_at, turn_id"
-    turns = {row["turn_id"]: row for row in records(db.query(sql, [conversation_id]), Turn, ["settings"])}
+    turns = {
+        row["turn_id"]: row for row in read_records(db.query(sql, [conversation_id]), Turn, ["settings"])
+    }
     for turn in turns.values():
         turn["answers"] = []
     sql = (
         "SELECT turn_id, place, label, model, text, '[]' AS tokens, reason, figures, error FROM turn_answer"
         " WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?) ORDER BY place"
     )
-    for answer in records(db.query(sql, [conversation_id]), TurnAnswer, ANSWER_JSON):
+    for answer in read_records(db.query(sql, [conversation_id]), TurnAnswer, ANSWER_JSON):
         turns[answer["turn_id"]]["answers"].append(answer)
     return turns
 
 
-def _answered(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
+def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
     """By what the models are called: their answers, and what they are."""
-    names = told_apart([answer["label"] for answer in turn["answers"]])
+    names = number_duplicates([answer["label"] for answer in turn["answers"]])
     answers = dict(zip(names, turn["answers"], strict=True))
     return answers, {name: answer["model"] for name, answer in answers.items()}
 
 
-def _before(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
+def _list_previous_turns(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
     """The turns on the way to this one, from the first."""
     way: list[Turn] = []
     while turn["parent_id"]:
@@ -217,14 +220,14 @@ def _before(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
     return way
 
 
-def speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
+def get_speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
     """Who gave an answer to this turn."""
     models = turn["settings"]["models"]
     place = answer["place"]
     return Speaker(answer["model"], models[place].get("sampling") if place < len(models) else None, place)
 
 
-def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
+def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
     """What `model` is asked after these turns: of each what was said and what it answered itself; where it
     had no part in that turn, what the first one answered. And how many turns are left out, as nobody answered
     them."""
@@ -235,7 +238,7 @@ def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[M
         if not whole:
             left_out += 1
             continue
-        own = max(whole, key=lambda answer, turn=turn: model.likeness(speaker(turn, answer)))  # type: ignore[misc]
+        own = max(whole, key=lambda answer, turn=turn: model.likeness(get_speaker(turn, answer)))  # type: ignore[misc]
         messages.append({"role": "user", "content": turn["prompt"]})
         messages.append({"role": "assistant", "content": own["text"]})
     return messages, left_out
@@ -256,13 +259,13 @@ def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow
         f" {where} ORDER BY k.kept_at DESC, k.kept_id DESC"
     )
     params = [conversation_id] if conversation_id else []
-    return records(db.query(sql, params), KeptRow, ["messages"])
+    return read_records(db.query(sql, params), KeptRow, ["messages"])
 
 
 # -- writes -----------------------------------------------------------------------------------------
 
 
-def begin(
+def create_conversation(
     tx: Transaction, conversation_id: str, title: str, settings: SettingsDocument, by: str, at: datetime
 ) -> None:
     """A conversation in which nothing was said yet."""
@@ -272,7 +275,7 @@ def begin(
     )
 
 
-def change(
+def update_conversation(
     tx: Transaction,
     conversation_id: str,
     *,
@@ -301,7 +304,7 @@ def delete(tx: Transaction, conversation_id: str) -> None:
     tx.execute("DELETE FROM conversation WHERE conversation_id = ?", [conversation_id])
 
 
-def say(
+def add_turn(
     tx: Transaction,
     turn_id: str,
     conversation: Conversation,
@@ -346,7 +349,7 @@ def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
     )
 
 
-def keep(tx: Transaction, row: KeptRow) -> None:
+def save_row(tx: Transaction, row: KeptRow) -> None:
     """Keep a row until it goes into a data set."""
     tx.execute(
         "INSERT INTO kept_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -365,7 +368,7 @@ def keep(tx: Transaction, row: KeptRow) -> None:
     )
 
 
-def gone_into(tx: Transaction, kept_ids: list[str], dataset_name: str, job_id: str) -> None:
+def mark_rows_used(tx: Transaction, kept_ids: list[str], dataset_name: str, job_id: str) -> None:
     """Note the data set that these rows go into, and the job that makes it."""
     for kept_id in kept_ids:
         tx.execute(
@@ -374,7 +377,7 @@ def gone_into(tx: Transaction, kept_ids: list[str], dataset_name: str, job_id: s
         )
 
 
-def forget_kept(tx: Transaction, kept_id: str) -> None:
+def forget_row(tx: Transaction, kept_id: str) -> None:
     """Forget a row that is in no data set. Raises NotFoundError, StateError."""
     rows = [row for row in kept_rows(tx) if row["kept_id"] == kept_id]
     if not rows:

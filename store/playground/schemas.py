@@ -17,22 +17,22 @@ from store.core.schemas import ErrorDocument
 EndReason = Literal["end", "stop", "length", "stopped", "failed"]
 
 
-class TokenChance(TypedDict):
+class TokenAlternative(TypedDict):
     """A token that might have come instead."""
 
     text: str
     logprob: float  # nats, of the model's own distribution before any sampling setting
 
 
-class TalkToken(TypedDict):
+class ChatToken(TypedDict):
     """A token of an answer. An endpoint that gives no probabilities leaves `logprob` null."""
 
     text: str  # that it adds to the answer; empty in the middle of a character
     logprob: float | None
-    top: list[TokenChance]  # the likeliest, best first
+    top: list[TokenAlternative]  # the likeliest, best first
 
 
-class TalkFigures(TypedDict):
+class ChatFigures(TypedDict):
     """What was measured of an answer."""
 
     prompt_tokens: int | None
@@ -41,7 +41,7 @@ class TalkFigures(TypedDict):
     tokens_per_second: float | None  # after the first; null below two tokens
 
 
-class TalkEvent(TypedDict):
+class ChatEvent(TypedDict):
     """A line of the stream."""
 
     type: Literal["turn", "waiting", "loading", "begin", "token", "end", "failed", "alive"]
@@ -54,13 +54,13 @@ class TalkEvent(TypedDict):
     prompt_tokens: NotRequired[int | None]
     text: NotRequired[str]
     logprob: NotRequired[float | None]
-    top: NotRequired[list[TokenChance]]
+    top: NotRequired[list[TokenAlternative]]
     reason: NotRequired[EndReason]  # of `end`
-    figures: NotRequired[TalkFigures]  # not of an answer that was stopped
+    figures: NotRequired[ChatFigures]  # not of an answer that was stopped
     error: NotRequired[ErrorDocument]  # of `failed`
 
 
-class TalkOrder(TypedDict):
+class ChatCommand(TypedDict):
     """What the talking process is told, a line each."""
 
     do: Literal["answer", "stop", "taken", "share"]
@@ -74,7 +74,7 @@ class TalkOrder(TypedDict):
     threads: NotRequired[int]  # of `share`: with which it answers from now on
 
 
-class HostEvent(TalkEvent):
+class HostEvent(ChatEvent):
     """An event of the talking process: of an answer, by its id; or, without an id, of its memory."""
 
     id: str
@@ -104,7 +104,7 @@ class SettingsDocument(TypedDict):
     sampling: NotRequired[dict[str, Any]]  # what is common to the models
 
 
-class ConversationLine(TypedDict):
+class ConversationSummary(TypedDict):
     """A conversation in a list."""
 
     conversation_id: str
@@ -134,9 +134,9 @@ class TurnAnswer(TypedDict):
     label: str  # as the model was called
     model: dict[str, Any]  # TalkModel without its sampling
     text: str
-    tokens: list[TalkToken]
+    tokens: list[ChatToken]
     reason: EndReason
-    figures: TalkFigures | None
+    figures: ChatFigures | None
     error: ErrorDocument | None
 
 

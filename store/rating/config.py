@@ -12,11 +12,11 @@ from store.core.config import Config, FileSource, Line, ModelSource
 from store.core.rating_schemas import GOLD_PASS, GOLD_TOLERANCE, RatingProtocol, RatingSubject
 from store.data.config import Source
 from store.data.filters import Filter
-from store.evaluation.config import AnswerSettings, Checkpoint, ChosenModel, Part
-from store.rating.rating_files import RATED_FORMS, RatedFormName
+from store.evaluation.config import AnswerSettings, Checkpoint, ModelSelection, Part
+from store.rating.rating_files import RATING_FORMS, RatingFormName
 
 
-class TellingWeights(Config):
+class InformativenessWeights(Config):
     """How much each reason counts beside the others; 0 leaves one out."""
 
     uncertainty: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
@@ -30,7 +30,7 @@ class TellingWeights(Config):
         return self
 
 
-class ChosenRequests(Config):
+class RequestSample(Config):
     """Requests that were answered and whose texts were kept, narrowed to those that are meant."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
@@ -42,7 +42,7 @@ class ChosenRequests(Config):
     random_share: float = Field(
         0.3, ge=0, le=1, description="Of the telling ones: so many are a plain random draw, which can judge"
     )
-    weights: TellingWeights = Field(default_factory=TellingWeights)
+    weights: InformativenessWeights = Field(default_factory=InformativenessWeights)
 
     @field_validator("start", "end")
     @classmethod
@@ -61,17 +61,17 @@ COMPARING: frozenset[RatingProtocol] = frozenset(
     {"pairwise", "rank"}
 )  # these hold answers against each other
 REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # of these some come again, to see who is steady
-MOST_MODELS = 8
-MOST_REQUESTS = 2_000  # of a round
-MOST_LABELS = 500
+MAX_MODELS = 8
+MAX_REQUESTS = 2_000  # of a round
+MAX_LABELS = 500
 MIN_POINTS, MAX_POINTS = 2, 10  # of a criterion
 MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # of an answer, or of the prompt
 SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
 MAX_RATERS = 500  # who are named for a round
-MOST_MIB = 256  # of a file of prompts
+MAX_MIB = 256  # of a file of prompts
 
 
-class FileOfRows(Config):
+class RowFile(Config):
     """A file by its path or as it was uploaded."""
 
     path: FileSource | None = Field(None, description="A file on the machine of the engine")
@@ -110,7 +110,7 @@ class RoundModel(Config):
         return self
 
 
-class AnswerPrompts(AnswerSettings, ChosenModel):
+class AnswerPrompts(AnswerSettings, ModelSelection):
     """The answers of one model to the prompts of a file, for a round that waits for them."""
 
     round: Line = Field(min_length=1, max_length=120, description="The job that holds the file")
@@ -137,7 +137,7 @@ class AssignedRater(Config):
     quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
 
 
-class HowRated(Config):
+class RatingSettings(Config):
     """What raters of a round are asked, and who rates how much."""
 
     name: Line = Field(min_length=1, max_length=80)
@@ -150,7 +150,7 @@ class HowRated(Config):
     overall: bool = Field(False, description="Of a rubric: one figure over all criteria as well")
     reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
     labels: list[Line] = Field(
-        default_factory=list, max_length=MOST_LABELS, description="Of label and spans: what may be given"
+        default_factory=list, max_length=MAX_LABELS, description="Of label and spans: what may be given"
     )
     several_labels: bool = Field(False, description="Of label: a text may have any number of them")
     subject: RatingSubject = Field("answer", description="Of spans and free text: what they are about")
@@ -188,11 +188,11 @@ class HowRated(Config):
         return self
 
 
-class RequestRound(HowRated, ChosenRequests):
+class RequestRound(RatingSettings, RequestSample):
     """A round over requests that an endpoint has answered: people rate what was served."""
 
     protocol: Literal["label", "correction", "pass_fail", "rubric", "pairwise"] = "label"
-    items: int = Field(50, ge=1, le=MOST_REQUESTS, description="Different requests, at most")
+    items: int = Field(50, ge=1, le=MAX_REQUESTS, description="Different requests, at most")
     choice: Literal["random", "telling"] = Field(
         "telling", description="telling: those that tell most, beside a random draw; random: that draw alone"
     )
@@ -205,23 +205,23 @@ class RequestRound(HowRated, ChosenRequests):
         return self
 
     @property
-    def chosen(self) -> ChosenRequests:
+    def chosen(self) -> RequestSample:
         """Which requests."""
-        return ChosenRequests.parse(self.model_dump(include=set(ChosenRequests.model_fields)))
+        return RequestSample.parse(self.model_dump(include=set(RequestSample.model_fields)))
 
     @property
-    def rated(self) -> HowRated:
+    def rated(self) -> RatingSettings:
         """What is asked of them."""
-        return HowRated.parse(self.model_dump(include=set(HowRated.model_fields)))
+        return RatingSettings.parse(self.model_dump(include=set(RatingSettings.model_fields)))
 
 
-class RoundConfig(HowRated):
+class RoundConfig(RatingSettings):
     """One rating round."""
 
-    models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
+    models: list[RoundModel] = Field(min_length=1, max_length=MAX_MODELS)
 
-    prompts_file: FileOfRows | None = Field(None, description="Of the prompts, in place of a data set")
-    requests: ChosenRequests | None = Field(
+    prompts_file: RowFile | None = Field(None, description="Of the prompts, in place of a data set")
+    requests: RequestSample | None = Field(
         None, description="Requests of an endpoint in place of a data set; set by round_of_requests alone"
     )
     dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
@@ -243,7 +243,7 @@ class RoundConfig(HowRated):
         max_length=120,
         description="Of known answers: preference pairs for pairwise, labelled texts for label",
     )
-    gold_file: FileOfRows | None = Field(
+    gold_file: RowFile | None = Field(
         None, description="Of known answers, for any protocol: prompt, answers and expected in each row"
     )
     gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
@@ -307,11 +307,11 @@ class RoundConfig(HowRated):
         return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
 
 
-class ImportRound(FileOfRows):
+class ImportRound(RowFile):
     """A round that people rated elsewhere: a file of votes, scores, passes or labels."""
 
     name: Line = Field("", max_length=80, description="From the name of the file where left out")
-    form: RatedFormName | None = Field(None, description="What a row is; recognised where left out")
+    form: RatingFormName | None = Field(None, description="What a row is; recognised where left out")
     columns: dict[str, str] = Field(
         default_factory=dict, description="role -> column, beside those recognised; empty for no column"
     )
@@ -332,7 +332,7 @@ class ImportRound(FileOfRows):
     def _fits_the_form(self) -> Self:
         if self.form is None:
             return self
-        form = RATED_FORMS[self.form]
+        form = RATING_FORMS[self.form]
         for role in self.columns:
             if form.base_of(role) is None:
                 raise ValueError(f"columns has the role {role!r}; {self.form} has {', '.join(form.roles)}")

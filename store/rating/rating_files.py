@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from store.core.rating_schemas import RatingProtocol
-from store.data.cleaning_text import ignored_words
-from store.data.formats import columns_of
-from store.rating.schemas import RatedFile, UnclearValue, UnusedColumn
+from store.data.cleaning_text import describe_ignored_columns
+from store.data.formats import list_columns
+from store.rating.schemas import RatingFileSummary, UnclearValue, UnusedColumn
 
-RatedFormName = Literal["votes", "scores", "passes", "labels"]
+RatingFormName = Literal["votes", "scores", "passes", "labels"]
 
 
 @dataclass(frozen=True)
-class RatedForm:
+class RatingForm:
     """How rows of one kind are read. needs: groups of roles, of each of which one has to be played; optional:
     the others. several: roles that more than one column may play (`winner`, `winner_2` …). deciding: the role
     whose values mean something; meanings: what they may mean, any text where empty."""
 
-    name: RatedFormName
+    name: RatingFormName
     title: str
     protocol: RatingProtocol
     needs: tuple[tuple[str, ...], ...]
@@ -49,10 +49,10 @@ class RatedForm:
 _ASKED = ("prompt", "prompt_id", "input", "system")
 _ABOUT = ("rater", "seconds", "time", "comment")
 
-RATED_FORMS: dict[str, RatedForm] = {
+RATING_FORMS: dict[str, RatingForm] = {
     form.name: form
     for form in (
-        RatedForm(
+        RatingForm(
             "votes",
             "Votes on two answers",
             "pairwise",
@@ -64,7 +64,7 @@ RATED_FORMS: dict[str, RatedForm] = {
             ("winner",),
             ("first", "second", "tie", "both_bad", "model", "leave_out"),
         ),
-        RatedForm(
+        RatingForm(
             "scores",
             "Scores of one answer",
             "rubric",
@@ -74,7 +74,7 @@ RATED_FORMS: dict[str, RatedForm] = {
             "An answer a row, with its scores by one criterion or several: a column each.",
             ("score",),
         ),
-        RatedForm(
+        RatingForm(
             "passes",
             "Pass or fail of one answer",
             "pass_fail",
@@ -85,7 +85,7 @@ RATED_FORMS: dict[str, RatedForm] = {
             (),
             ("pass", "fail", "leave_out"),
         ),
-        RatedForm(
+        RatingForm(
             "labels",
             "Labels of texts",
             "label",
@@ -142,62 +142,64 @@ MEANING_WORDS = {
 MAX_NAMED = 12  # models, raters or meanings in a sentence
 
 
-def used_roles_words(read: RatedFile) -> str:
+def describe_used_roles(read: RatingFileSummary) -> str:
     """ "which is better = winner; who rated = judge": the column of each role."""
-    form = RATED_FORMS[read["form"] or "votes"]
+    form = RATING_FORMS[read["form"] or "votes"]
     parts = []
     for role in form.roles:
         several = role in form.several
-        names = columns_of(read["mapping"], role) if several else [read["mapping"].get(role, "")]
+        names = list_columns(read["mapping"], role) if several else [read["mapping"].get(role, "")]
         if names and names[0]:
             parts.append(f"{ROLE_WORDS[role]} = {', '.join(names)}")
     return "; ".join(parts)
 
 
-def meaning_words(values: Mapping[str, str]) -> str:
+def describe_meanings(values: Mapping[str, str]) -> str:
     """What values mean: "a: the first is better"."""
     meanings = [f"{value}: {MEANING_WORDS.get(meaning, meaning)}" for value, meaning in values.items()]
     more = f" and {len(meanings) - MAX_NAMED} more" if len(meanings) > MAX_NAMED else ""
     return "; ".join(meanings[:MAX_NAMED]) + more
 
 
-def unused_words(column: UnusedColumn) -> str:
+def describe_unused_column(column: UnusedColumn) -> str:
     """Why a column is asked about: “worker” (58, 83 and 122 more) may say who rated."""
     more = column["distinct"] - len(column["values"])
     values = ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")
     return f"“{column['name']}” ({values}) {column['why']}"
 
 
-def unclear_words(unclear: UnclearValue) -> str:
+def describe_unclear_value(unclear: UnclearValue) -> str:
     """A value of which it is not clear what it means."""
     return f"“{unclear['value']}” ({unclear['rows']:,} of the first rows)"
 
 
-def rated_lines(read: RatedFile) -> list[str]:
+def format_rating_file(read: RatingFileSummary) -> list[str]:
     """All of it, a line each, with the options that answer what is still asked."""
     if read["form"] is None:
         return [f"Not recognised: {read['problem']}", f"columns: {', '.join(read['columns'])}"]
-    lines = [f"Read as: {RATED_FORMS[read['form']].title}", f"  used: {used_roles_words(read)}"]
+    lines = [f"Read as: {RATING_FORMS[read['form']].title}", f"  used: {describe_used_roles(read)}"]
     if read["values"]:
-        lines.append(f"  meaning: {meaning_words(read['values'])}")
-    lines.append(f"  ignored: {ignored_words(read['ignored'])}")
+        lines.append(f"  meaning: {describe_meanings(read['values'])}")
+    lines.append(f"  ignored: {describe_ignored_columns(read['ignored'])}")
     if read["problem"]:
         lines.append(f"  missing: {read['problem']}")
     for value in read["unclear"]:
-        lines.append(f"  unclear: {unclear_words(value)}: --value {shlex.quote(value['value'] + '=…')}")
+        lines.append(
+            f"  unclear: {describe_unclear_value(value)}: --value {shlex.quote(value['value'] + '=…')}"
+        )
     for column in read["undecided"]:
         ways = [f"--column {shlex.quote(f'{role}=' + column['name'])}" for role in column["roles"][:2]]
         ways.append(f"--ignore {shlex.quote(column['name'])}")
-        lines.append(f"  asked: {unused_words(column)}: {' or '.join(ways)}")
+        lines.append(f"  asked: {describe_unused_column(column)}: {' or '.join(ways)}")
     if not read["whole"] and read["rows"]:
         lines.append(f"  counted: the first {read['rows']:,} rows alone")
     lines += [f"  {notice}" for notice in read["notices"]]
     if read["models"]:
-        lines.append(f"  models: {names_words(read)}")
+        lines.append(f"  models: {format_most_rated(read)}")
     return lines
 
 
-def names_words(read: RatedFile) -> str:
+def format_most_rated(read: RatingFileSummary) -> str:
     """The most rated models with their ratings."""
     most_rated = [f"{each['name']} ({each['ratings']:,})" for each in read["models"][:MAX_NAMED]]
     more = read["model_count"] - len(most_rated)

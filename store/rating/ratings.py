@@ -13,17 +13,17 @@ import pyarrow as pa
 
 from store.core.rating_schemas import (
     CHECKS,
-    DealtTask,
-    LeftOutRater,
-    LetInRater,
+    AssignedTask,
+    ExcludedRater,
     Purpose,
+    QualificationOverride,
     RaterCounts,
     RatingAnswer,
     RatingProtocol,
 )
 from store.core.schemas import Person
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 from store.rating import rounds
 from store.rating.tasks import SYSTEMS
 
@@ -97,22 +97,22 @@ class NewRow(NamedTuple):
 
 
 @named_query
-def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[DealtTask]:
+def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[AssignedTask]:
     """Tasks of a round with the latest rating of each, in the order of rating, unrated ones last; of one
     person, in the order of dealing, where `person_id`."""
     if person_id is None:
         sql = f"{_DEALT.format(of_person='')} ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
-        return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
+        return read_records(db.query(sql, {"round": round_id}), AssignedTask, ["answer"])
     sql = f"{_DEALT.format(of_person=_OF_PERSON)} AND t.person_id = $person ORDER BY t.place"
-    return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
+    return read_records(db.query(sql, {"round": round_id, "person": person_id}), AssignedTask, ["answer"])
 
 
 @named_query
-def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[DealtTask]:
+def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[AssignedTask]:
     """Tasks on these items that have a rating, in the order of rating."""
     sql = f"""{_DEALT.format(of_person=_OF_ITEMS)} AND a.answer IS NOT NULL
               AND list_contains($items::INTEGER[], t.item_id) ORDER BY a.rated_at, t.person_id, t.place"""
-    return records(db.query(sql, {"round": round_id, "items": item_ids}), DealtTask, ["answer"])
+    return read_records(db.query(sql, {"round": round_id, "items": item_ids}), AssignedTask, ["answer"])
 
 
 @named_query
@@ -126,13 +126,15 @@ def rated(db: Queryable, round_id: str) -> pa.Table:
 
 
 @named_query
-def check_tasks(db: Queryable, round_id: str) -> list[DealtTask]:
+def check_tasks(db: Queryable, round_id: str) -> list[AssignedTask]:
     """Tasks by which raters are checked, with the latest rating of each, in the order of rating."""
     sql = (
         f"{_DEALT.format(of_person='')} AND list_contains($checks, t.purpose)"
         " ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
     )
-    return records(db.query(sql, {"round": round_id, "checks": sorted(CHECKS)}), DealtTask, ["answer"])
+    return read_records(
+        db.query(sql, {"round": round_id, "checks": sorted(CHECKS)}), AssignedTask, ["answer"]
+    )
 
 
 @named_query
@@ -150,7 +152,7 @@ def rater_counts(db: Queryable, round_id: str) -> list[RaterCounts]:
         ) a USING (task_id)
         WHERE t.round_id = $round GROUP BY t.person_id ORDER BY min(a.rated_at) NULLS LAST, t.person_id
     """
-    return records(db.query(sql, {"round": round_id}), RaterCounts)
+    return read_records(db.query(sql, {"round": round_id}), RaterCounts)
 
 
 @named_query
@@ -161,7 +163,7 @@ def last_change(db: Queryable, round_id: str) -> str:
             SELECT string_agg(person_id, ' ' ORDER BY person_id) FROM rating_left_out WHERE round_id = $round
         ), '') FROM rating WHERE round_id = $round
     """
-    return str(scalar(db.query(sql, {"round": round_id})))
+    return str(read_scalar(db.query(sql, {"round": round_id})))
 
 
 class OwnTask(NamedTuple):
@@ -176,7 +178,7 @@ class OwnTask(NamedTuple):
     counted: int
 
 
-def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
+def find_own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
     """None where that person has no such task in the round."""
     sql = f"""
         SELECT systems, coalesce(a.revision, 0) AS revision, item_id, {SYSTEMS} AS bits,
@@ -192,37 +194,37 @@ def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnT
     return OwnTask(**rows[0]) if rows else None
 
 
-def is_dealt(db: Queryable, task_id: str) -> bool:
+def is_assigned(db: Queryable, task_id: str) -> bool:
     """Whether there is such a task, whosever it is."""
-    return bool(scalar(db.query("SELECT count(*) > 0 FROM rating_task WHERE task_id = ?", [task_id])))
+    return bool(read_scalar(db.query("SELECT count(*) > 0 FROM rating_task WHERE task_id = ?", [task_id])))
 
 
 def has_rated(db: Queryable, round_id: str, person_id: str) -> bool:
     """Whether a person has rated in a round."""
     sql = """SELECT count(*) > 0 FROM rating_task t SEMI JOIN rating a ON a.task_id = t.task_id
              WHERE t.round_id = ? AND t.person_id = ?"""
-    return bool(scalar(db.query(sql, [round_id, person_id])))
+    return bool(read_scalar(db.query(sql, [round_id, person_id])))
 
 
-def revisions(db: Queryable, round_id: str) -> int:
+def count_revisions(db: Queryable, round_id: str) -> int:
     """Ratings of a round, those that were revised included."""
-    return int(scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))
+    return int(read_scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))
 
 
 @named_query
-def left_out(db: Queryable, round_id: str) -> list[LeftOutRater]:
+def left_out(db: Queryable, round_id: str) -> list[ExcludedRater]:
     """Raters whose ratings don't count."""
     sql = (
         "SELECT person_id, by_name, left_out_at FROM rating_left_out WHERE round_id = ? ORDER BY left_out_at"
     )
-    return records(db.query(sql, [round_id]), LeftOutRater)
+    return read_records(db.query(sql, [round_id]), ExcludedRater)
 
 
 @named_query
-def let_in(db: Queryable, round_id: str) -> list[LetInRater]:
+def let_in(db: Queryable, round_id: str) -> list[QualificationOverride]:
     """Raters who go on although they failed the qualification."""
     sql = "SELECT person_id, by_name, let_in_at FROM rating_let_in WHERE round_id = ? ORDER BY let_in_at"
-    return records(db.query(sql, [round_id]), LetInRater)
+    return read_records(db.query(sql, [round_id]), QualificationOverride)
 
 
 # -- writes -----------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) 
         )
 
 
-def leave_out(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
+def exclude_rater(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
     """Have a rater's ratings not count."""
     tx.execute(
         "INSERT INTO rating_left_out VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -286,12 +288,14 @@ def leave_out(tx: Transaction, round_id: str, person_id: str, by: Person, at: da
     )
 
 
-def take_in(tx: Transaction, round_id: str, person_id: str) -> None:
+def include_rater(tx: Transaction, round_id: str, person_id: str) -> None:
     """Have them count again."""
     tx.execute("DELETE FROM rating_left_out WHERE round_id = ? AND person_id = ?", [round_id, person_id])
 
 
-def insert_let_in(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
+def insert_qualification_override(
+    tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime
+) -> None:
     """Have a rater go on although they failed the qualification."""
     tx.execute(
         "INSERT INTO rating_let_in VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

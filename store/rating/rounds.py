@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from store.core.errors import NotFoundError
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import CheckKind, Round, RoundItem, RoundItemPage, RoundLine, RoundRequest
+from store.core.rating_schemas import CheckKind, Round, RoundItem, RoundItemPage, RoundRequest, RoundSummary
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
-from store.jobs.job_queue import placeholders
+from store.db.records import read_records, read_scalar, to_json
+from store.jobs.job_queue import make_placeholders
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -48,7 +48,9 @@ _LINE = """
 
 def get(db: Queryable, round_id: str) -> Round:
     """The round with this id. Raises NotFoundError."""
-    rows = records(db.query("SELECT * FROM rating_round WHERE round_id = ?", [round_id]), Round, JSON_COLUMNS)
+    rows = read_records(
+        db.query("SELECT * FROM rating_round WHERE round_id = ?", [round_id]), Round, JSON_COLUMNS
+    )
     if not rows:
         raise NotFoundError(
             f"There is no rating round {round_id!r}.", fix="List them with: tunebench round list"
@@ -57,9 +59,9 @@ def get(db: Queryable, round_id: str) -> Round:
 
 
 @named_query
-def line(db: Queryable, round_id: str) -> RoundLine:
+def line(db: Queryable, round_id: str) -> RoundSummary:
     """The round with this id, with how far it is. Raises NotFoundError."""
-    rows = records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundLine, JSON_COLUMNS)
+    rows = read_records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundSummary, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
             f"There is no rating round {round_id!r}.", fix="List them with: tunebench round list"
@@ -68,41 +70,41 @@ def line(db: Queryable, round_id: str) -> RoundLine:
 
 
 @named_query
-def list_rounds(db: Queryable, *, limit: int = 500) -> list[RoundLine]:
+def list_rounds(db: Queryable, *, limit: int = 500) -> list[RoundSummary]:
     """The rounds whose answers are gathered, open ones first, then the newest."""
     sql = f"{_LINE} ORDER BY r.state <> 'open', r.created_at DESC, r.round_id DESC LIMIT ?"
-    return records(db.query(sql, [limit]), RoundLine, JSON_COLUMNS)
+    return read_records(db.query(sql, [limit]), RoundSummary, JSON_COLUMNS)
 
 
-def open_rounds(db: Queryable) -> list[Round]:
+def list_open_rounds(db: Queryable) -> list[Round]:
     """Those that can be rated, oldest first."""
     sql = "SELECT * FROM rating_round WHERE state = 'open' ORDER BY created_at, round_id"
-    return records(db.query(sql), Round, JSON_COLUMNS)
+    return read_records(db.query(sql), Round, JSON_COLUMNS)
 
 
 @named_query
-def of_run(db: Queryable, run_id: str) -> list[RoundLine]:
+def of_run(db: Queryable, run_id: str) -> list[RoundSummary]:
     """Rounds in which a run's answers were rated, newest first."""
     sql = f"""{_LINE} WHERE list_contains(
         from_json(json_extract(r.systems, '$[*].run_id'), '["VARCHAR"]'), ?)
         ORDER BY r.created_at DESC, r.round_id DESC"""
-    return records(db.query(sql, [run_id]), RoundLine, JSON_COLUMNS)
+    return read_records(db.query(sql, [run_id]), RoundSummary, JSON_COLUMNS)
 
 
 @named_query
 def unfinished(db: Queryable) -> list[Job]:
     """Jobs that gather answers and have not done so, and the evaluations that they wait for stay theirs."""
     sql = (
-        f"SELECT * FROM job WHERE kind IN ({placeholders(KINDS)}) AND status <> 'finished'"
+        f"SELECT * FROM job WHERE kind IN ({make_placeholders(KINDS)}) AND status <> 'finished'"
         " ORDER BY created_at, job_id"
     )
-    return records(db.query(sql, list(KINDS)), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, list(KINDS)), Job, ("config", "error", "result"))
 
 
-def users(db: Queryable, field: str, value: str) -> list[str]:
+def list_dependent_titles(db: Queryable, field: str, value: str) -> list[str]:
     """Titles of what waits or works for a round and needs an evaluation (`evaluation`) or a run (`run`)."""
     alive = sorted(ALIVE)
-    sql = f"""SELECT title FROM job WHERE status IN ({placeholders(alive)}) AND (
+    sql = f"""SELECT title FROM job WHERE status IN ({make_placeholders(alive)}) AND (
         kind = ? AND config ->> ? = ? OR kind = 'round' AND list_contains(
             from_json(json_extract(config, '$.round.models[*].{field}'), '["VARCHAR"]'), ?))
         ORDER BY kind DESC, created_at"""
@@ -111,7 +113,7 @@ def users(db: Queryable, field: str, value: str) -> list[str]:
     ]
 
 
-def answering(job: Job) -> list[str]:
+def list_answering_jobs(job: Job) -> list[str]:
     """Ids of the jobs that answer the prompts of a round's file, which nobody else needs."""
     return [job_id for job_id in job["config"].get("answering", []) if job_id]
 
@@ -122,7 +124,7 @@ def items(db: Queryable, round_id: str, *, prompts: bool = True) -> list[RoundIt
     come in a blink."""
     bare = "" if prompts else " REPLACE ('[]' AS prompt)"
     sql = f"SELECT * EXCLUDE (round_id){bare} FROM rating_item WHERE round_id = ? ORDER BY item_id"
-    return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
+    return read_records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 
 @named_query
@@ -130,7 +132,7 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
     """These items, by their ids."""
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item
              WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
-    rows = records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
+    rows = read_records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
     return {row["item_id"]: row for row in rows}
 
 
@@ -138,10 +140,10 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
 def item_page(db: Queryable, round_id: str, words: str = "", *, limit: int, offset: int = 0) -> RoundItemPage:
     """Items by their ids, of those whose prompt or answers have the words in any case."""
     names = {"round": round_id, "words": words.strip()}
-    matches = int(scalar(db.query(f"SELECT count(*) {_SEARCHED}", names)))
+    matches = int(read_scalar(db.query(f"SELECT count(*) {_SEARCHED}", names)))
     sql = f"SELECT * EXCLUDE (round_id) {_SEARCHED} ORDER BY item_id LIMIT $limit OFFSET $offset"
     rows = db.query(sql, names | {"limit": limit, "offset": offset})
-    return {"items": records(rows, RoundItem, ITEM_JSON), "matches": matches}
+    return {"items": read_records(rows, RoundItem, ITEM_JSON), "matches": matches}
 
 
 _SEARCHED = """
@@ -150,7 +152,7 @@ _SEARCHED = """
 """
 
 
-def check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
+def list_check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
     """Ids of the items by which raters are checked, by kind; every kind is there."""
     sql = """SELECT item_id, "check" FROM rating_item WHERE round_id = ? AND "check" IS NOT NULL
              ORDER BY item_id"""
@@ -158,14 +160,6 @@ def check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
     for row in db.query(sql, [round_id]).to_pylist():
         ids[row["check"]].append(row["item_id"])
     return ids
-
-
-def waiting_for(db: Queryable, evaluation_ids: list[str]) -> list[str]:
-    """Titles of the jobs that are to gather the answers of these evaluations."""
-    alive = sorted(ALIVE)
-    sql = f"""SELECT title FROM job WHERE kind = 'round' AND status IN ({placeholders(alive)})
-              AND list_has_any(after_jobs, ?::VARCHAR[])"""
-    return [str(title) for title in db.query(sql, [*alive, evaluation_ids])["title"].to_pylist()]
 
 
 # -- writes -----------------------------------------------------------------------------------------
@@ -216,19 +210,19 @@ def requests_of_round(db: Queryable, round_id: str) -> list[RoundRequest]:
     """By item; none for a round of other prompts."""
     sql = f"""SELECT {", ".join(LINK_COLUMNS.names)} FROM round_request WHERE round_id = ?
               ORDER BY item_id, asked_at, request_id, role"""
-    return records(db.query(sql, [round_id]), RoundRequest)
+    return read_records(db.query(sql, [round_id]), RoundRequest)
 
 
-def telling_items(db: Queryable, round_id: str) -> set[int]:
+def list_informative_items(db: Queryable, round_id: str) -> set[int]:
     """Items that are not of the random draw, and so judge nothing; none of a round of other prompts."""
     sql = "SELECT DISTINCT item_id FROM round_request WHERE round_id = ? AND NOT random"
     return set(db.query(sql, [round_id])["item_id"].to_pylist())
 
 
-def rounds_being_made(db: Queryable, endpoint_id: str) -> list[str]:
+def list_pending_titles(db: Queryable, endpoint_id: str) -> list[str]:
     """Titles of rounds of this endpoint's requests that are not there yet."""
     alive = sorted(ALIVE)
-    sql = f"""SELECT title FROM job WHERE kind = 'round' AND status IN ({placeholders(alive)})
+    sql = f"""SELECT title FROM job WHERE kind = 'round' AND status IN ({make_placeholders(alive)})
               AND config ->> '$.round.requests.endpoint' = ? ORDER BY created_at"""
     return [str(title) for title in db.query(sql, [*alive, endpoint_id])["title"].to_pylist()]
 

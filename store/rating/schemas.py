@@ -25,14 +25,14 @@ class UnclearValue(TypedDict):
     rows: int  # of the first rows
 
 
-class RatedName(TypedDict):
+class RatingParticipant(TypedDict):
     """A model or a rater of the file."""
 
     name: str
     ratings: int
 
 
-class RatedLine(TypedDict):
+class RatingPreview(TypedDict):
     """A rating as it will be stored; texts are cut."""
 
     prompt: str
@@ -42,7 +42,7 @@ class RatedLine(TypedDict):
     rating: str  # in words
 
 
-class RatedFile(TypedDict):
+class RatingFileSummary(TypedDict):
     """How a file is read. Counts are of all its rows where `whole`, else of the first `rows`; they are 0
     while `problem` says what is missing, or values are unclear."""
 
@@ -58,16 +58,16 @@ class RatedFile(TypedDict):
     rows: int
     ratings: int
     prompts: int
-    models: list[RatedName]  # the most rated first, at most 200
+    models: list[RatingParticipant]  # the most rated first, at most 200
     model_count: int
-    raters: list[RatedName]
+    raters: list[RatingParticipant]
     rater_count: int
     left_out: dict[str, int]  # why rows and ratings are left out, and how many
     notices: list[str]
-    first: list[RatedLine]
+    first: list[RatingPreview]
 
 
-class PersonWhoRates(TypedDict):
+class RaterAccount(TypedDict):
     """An account that may rate."""
 
     person_id: str
@@ -109,7 +109,7 @@ class Workload(TypedDict):
     days_left: float | None  # at the pace of the last day; null where too few were rated in it
 
 
-class RatingsReleased(TypedDict):
+class ReleasedTaskCounts(TypedDict):
     """Tasks that go to whoever asks next."""
 
     released: int

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from store.core.rating_schemas import DealtTask, Purpose
-from store.db.records import records, scalar
+from store.core.rating_schemas import AssignedTask, Purpose
+from store.db.records import read_records, read_scalar
 
 if TYPE_CHECKING:
     from store.core.rating_schemas import Round
@@ -54,12 +54,12 @@ class OpenUnit(NamedTuple):
     taken: int
 
 
-def bits_of(systems: Iterable[int]) -> int:
+def encode_systems(systems: Iterable[int]) -> int:
     """The models as a number, a bit each."""
     return sum(1 << system for system in systems)
 
 
-def systems_of(bits: int) -> tuple[int, ...]:
+def decode_systems(bits: int) -> tuple[int, ...]:
     """The places of the models in the round, rising."""
     return tuple(place for place in range(bits.bit_length()) if bits >> place & 1)
 
@@ -67,7 +67,9 @@ def systems_of(bits: int) -> tuple[int, ...]:
 # -- reads ------------------------------------------------------------------------------------------
 
 
-def calibration(db: Queryable, round_id: str, person_id: str, *, most: int, limit: int) -> list[OpenUnit]:
+def list_calibration_units(
+    db: Queryable, round_id: str, person_id: str, *, most: int, limit: int
+) -> list[OpenUnit]:
     """The first of those that everybody rates which the person has not had; `limit`: of them, so many."""
     sql = f"""
         WITH own AS ({_OWN})
@@ -76,12 +78,12 @@ def calibration(db: Queryable, round_id: str, person_id: str, *, most: int, limi
           AND NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = u.item_id AND own.systems = u.systems)
         ORDER BY calibration LIMIT $limit
     """
-    return _units(
+    return _list_units(
         db.query(sql, {"round": round_id, "person": person_id, "most": most, "limit": limit}).to_pylist()
     )
 
 
-def wanting(
+def list_incomplete_units(
     db: Queryable, round_id: str, person_id: str, *, overlap: int, salt: int, limit: int
 ) -> list[OpenUnit]:
     """Units with too few ratings that the person has not had: of each set of models the least rated, at most
@@ -102,10 +104,12 @@ def wanting(
         ORDER BY taken, hash(u.item_id, u.systems, $salt)
     """
     names = {"round": round_id, "person": person_id, "overlap": overlap, "salt": salt, "limit": limit}
-    return _units(db.query(sql, names).to_pylist())
+    return _list_units(db.query(sql, names).to_pylist())
 
 
-def disputed(db: Queryable, round: Round, person_id: str, *, overlap: int, limit: int) -> list[OpenUnit]:
+def list_disputed_units(
+    db: Queryable, round: Round, person_id: str, *, overlap: int, limit: int
+) -> list[OpenUnit]:
     """Units with all their ratings, which differ, that nobody settles yet and the person has not had; none
     that everybody rates."""
     sql = f"""
@@ -131,24 +135,24 @@ def disputed(db: Queryable, round: Round, person_id: str, *, overlap: int, limit
         ORDER BY item_id, systems LIMIT $limit
     """
     names = {"round": round["round_id"], "person": person_id, "overlap": overlap, "limit": limit}
-    return _units(db.query(sql, {**names, "protocol": round["protocol"]}).to_pylist())
+    return _list_units(db.query(sql, {**names, "protocol": round["protocol"]}).to_pylist())
 
 
 def is_full(db: Queryable, round_id: str, item_id: int, systems: int, most: int) -> bool:
     """Whether a unit has so many ratings and needs no more; one that everybody rates always does."""
     sql = """SELECT count(*) > 0 FROM rating_unit WHERE round_id = ? AND item_id = ? AND systems = ?
              AND rated >= ? AND calibration IS NULL"""
-    return bool(scalar(db.query(sql, [round_id, item_id, systems, most])))
+    return bool(read_scalar(db.query(sql, [round_id, item_id, systems, most])))
 
 
-def any_left(db: Queryable, round_id: str, person_id: str, overlap: int) -> bool:
+def has_units_left(db: Queryable, round_id: str, person_id: str, overlap: int) -> bool:
     """Whether a unit has too few ratings, none of them the person's: others hold it, and may leave it."""
     sql = f"""
         WITH own AS ({_OWN} AND task_id IN (SELECT task_id FROM rating WHERE round_id = $round))
         SELECT count(*) > 0 FROM rating_unit u WHERE round_id = $round AND rated < $overlap
           AND NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = u.item_id AND own.systems = u.systems)
     """
-    return bool(scalar(db.query(sql, {"round": round_id, "person": person_id, "overlap": overlap})))
+    return bool(read_scalar(db.query(sql, {"round": round_id, "person": person_id, "overlap": overlap})))
 
 
 # -- writes -----------------------------------------------------------------------------------------
@@ -160,7 +164,7 @@ def ensure_units(
     """Have the counts of a round: where there are none they are made from its ratings. groups: the models of
     each unit of a prompt; calibration: so many prompts, drawn by `seed`, are everybody's, with one unit each,
     and the groups in turn."""
-    if scalar(tx.query("SELECT count(*) > 0 FROM rating_unit WHERE round_id = ?", [round_id])):
+    if read_scalar(tx.query("SELECT count(*) > 0 FROM rating_unit WHERE round_id = ?", [round_id])):
         return
     sql = f"""
         INSERT INTO rating_unit
@@ -181,7 +185,7 @@ def ensure_units(
                coalesce(rated, 0)
         FROM item CROSS JOIN models LEFT JOIN counted USING (item_id, systems)
     """
-    bits = [bits_of(group) for group in groups]
+    bits = [encode_systems(group) for group in groups]
     tx.execute(sql, {"round": round_id, "groups": bits, "calibration": calibration, "seed": seed})
 
 
@@ -198,9 +202,9 @@ def forget_units(tx: Transaction, round_id: str) -> None:
     tx.execute("DELETE FROM rating_unit WHERE round_id = ?", [round_id])
 
 
-def _units(rows: Collection[dict[str, int]]) -> list[OpenUnit]:
+def _list_units(rows: Collection[dict[str, int]]) -> list[OpenUnit]:
     return [
-        OpenUnit(row["item_id"], systems_of(row["systems"]), row.get("taken", row.get("rated", 0)))
+        OpenUnit(row["item_id"], decode_systems(row["systems"]), row.get("taken", row.get("rated", 0)))
         for row in rows
     ]
 
@@ -236,7 +240,7 @@ _WANTED = f"""
 # -- reads ------------------------------------------------------------------------------------------
 
 
-def held(db: Queryable, round_id: str, person_id: str) -> list[DealtTask]:
+def list_held_tasks(db: Queryable, round_id: str, person_id: str) -> list[AssignedTask]:
     """A person's tasks that their pages hold, in the order of dealing; none of them is rated."""
     sql = """
         SELECT t.* EXCLUDE (round_id), NULL::INTEGER AS revision, NULL::VARCHAR AS answer,
@@ -244,18 +248,18 @@ def held(db: Queryable, round_id: str, person_id: str) -> list[DealtTask]:
         FROM rating_task t SEMI JOIN rating_hold h ON h.task_id = t.task_id AND h.round_id = $1
         WHERE t.round_id = $1 AND t.person_id = $2 ORDER BY t.place
     """
-    return records(db.query(sql, [round_id, person_id]), DealtTask)
+    return read_records(db.query(sql, [round_id, person_id]), AssignedTask)
 
 
 def is_held(db: Queryable, task_id: str) -> bool:
     """Whether a task lies with its rater, as far as silent pages were seen to."""
-    return bool(scalar(db.query("SELECT count(*) > 0 FROM rating_hold WHERE task_id = ?", [task_id])))
+    return bool(read_scalar(db.query("SELECT count(*) > 0 FROM rating_hold WHERE task_id = ?", [task_id])))
 
 
 # -- writes -----------------------------------------------------------------------------------------
 
 
-def end_silent(tx: Transaction, round_id: str, at: datetime) -> None:
+def release_silent(tx: Transaction, round_id: str, at: datetime) -> None:
     """End the holds of pages that have not asked for anything for long; and those of a time that lies ahead,
     after a clock was set back."""
     tx.execute(
@@ -264,7 +268,9 @@ def end_silent(tx: Transaction, round_id: str, at: datetime) -> None:
     )
 
 
-def hold(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime) -> None:
+def hold_tasks(
+    tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime
+) -> None:
     """New tasks lie with the person that they were dealt to."""
     tx.execute(
         f"INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, {SYSTEMS}, purpose,"
@@ -274,7 +280,9 @@ def hold(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[st
     )
 
 
-def renew(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime) -> int:
+def renew_holds(
+    tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime
+) -> int:
     """A page still shows these of the person's tasks; how many of them it holds."""
     return tx.execute(
         "UPDATE rating_hold SET renewed_at = $at WHERE round_id = $round AND person_id = $person"
@@ -283,7 +291,7 @@ def renew(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[s
     )
 
 
-def take_up(
+def hold_again(
     tx: Transaction, round_id: str, person_id: str, at: datetime, *, overlap: int, limit: int,
     task_ids: Sequence[str] | None = None, purpose: Purpose | None = None,
 ) -> int:  # fmt: skip
@@ -301,12 +309,14 @@ def take_up(
     return tx.execute(sql, {**names, "tasks": task_ids and list(task_ids), "purpose": purpose})
 
 
-def end(tx: Transaction, task_id: str) -> None:
+def end_hold(tx: Transaction, task_id: str) -> None:
     """A task lies with nobody: it is rated."""
     tx.execute("DELETE FROM rating_hold WHERE task_id = ?", [task_id])
 
 
-def release(tx: Transaction, round_id: str, person_id: str | None = None, keep: Collection[str] = ()) -> int:
+def release_holds(
+    tx: Transaction, round_id: str, person_id: str | None = None, keep: Collection[str] = ()
+) -> int:
     """End the holds of a person, or of everybody, but for those of `keep`; how many there were."""
     return tx.execute(
         "DELETE FROM rating_hold WHERE round_id = $round"
@@ -316,7 +326,7 @@ def release(tx: Transaction, round_id: str, person_id: str | None = None, keep: 
     )
 
 
-def release_of_others(tx: Transaction, round_id: str, named: Collection[str]) -> int:
+def release_others(tx: Transaction, round_id: str, named: Collection[str]) -> int:
     """End the holds of all but these people; how many there were."""
     return tx.execute(
         "DELETE FROM rating_hold WHERE round_id = ? AND NOT list_contains(?::VARCHAR[], person_id)",
@@ -340,7 +350,7 @@ class OwnTasks:
     let_go: int
 
 
-class RatedOnce(NamedTuple):
+class RepeatableTask(NamedTuple):
     """A task that the person has rated and not been shown again."""
 
     task_id: str
@@ -366,13 +376,15 @@ def count_own_tasks(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
     rows = db.query(sql, {"round": round_id, "person": person_id}).to_pylist()
     had, dealt = Counter[tuple[tuple[int, ...], int]](), Counter[Purpose]()
     for row in rows:
-        had[systems_of(row["bits"]), row["shown_first"]] += row["tasks"]
+        had[decode_systems(row["bits"]), row["shown_first"]] += row["tasks"]
         dealt[row["purpose"]] += row["tasks"]
     next_place = 1 + max((row["place"] for row in rows), default=-1)
     return OwnTasks(had, dealt, next_place, sum(row["all_tasks"] for row in rows) - dealt.total())
 
 
-def repeatable(db: Queryable, round_id: str, person_id: str, *, but_last: int) -> list[RatedOnce]:
+def list_repeatable_tasks(
+    db: Queryable, round_id: str, person_id: str, *, but_last: int
+) -> list[RepeatableTask]:
     """Tasks that may come again: not skipped, not shown again yet, and not among the last so many."""
     sql = f"""
         WITH own AS ({_OWN_TASKS}),
@@ -387,10 +399,10 @@ def repeatable(db: Queryable, round_id: str, person_id: str, *, but_last: int) -
         ORDER BY o.place
     """
     rows = db.query(sql, {"round": round_id, "person": person_id, "but_last": but_last}).to_pylist()
-    return [RatedOnce(**row) for row in rows]
+    return [RepeatableTask(**row) for row in rows]
 
 
-def own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
+def compute_own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
     """How much the person has rated, and how fast."""
     sql = f"""
         SELECT count(*) AS rated, count(*) FILTER (seconds > 0) AS timed,
@@ -401,9 +413,9 @@ def own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
     return OwnPace(**db.query(sql, {"round": round_id, "person": person_id}).to_pylist()[0])
 
 
-def last_rated(
+def list_last_rated(
     db: Queryable, round_id: str, person_id: str, limit: int, purpose: Purpose | None = None
-) -> list[DealtTask]:
+) -> list[AssignedTask]:
     """The tasks that the person rated last, the newest first; of one purpose where it is named."""
     sql = f"""
         SELECT t.* EXCLUDE (round_id), max(a.revision) AS revision, max_by(a.answer, a.revision) AS answer,
@@ -414,10 +426,10 @@ def last_rated(
         GROUP BY ALL ORDER BY rated_at DESC, t.place DESC LIMIT $limit
     """
     names = {"round": round_id, "person": person_id, "limit": limit, "purpose": purpose}
-    return records(db.query(sql, names), DealtTask, ["answer"])
+    return read_records(db.query(sql, names), AssignedTask, ["answer"])
 
 
-def own_items(db: Queryable, round_id: str, person_id: str, purposes: Collection[Purpose]) -> set[int]:
+def list_own_items(db: Queryable, round_id: str, person_id: str, purposes: Collection[Purpose]) -> set[int]:
     """Items that the person was dealt for these purposes."""
     sql = f"SELECT item_id FROM ({_OWN_TASKS} AND list_contains($purposes::VARCHAR[], purpose))"
     names = {"round": round_id, "person": person_id, "purposes": list(purposes)}

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from store.core.errors import ConfigError
 from store.core.rating_schemas import CHECKS
 from store.db.named_query import named_query
-from store.db.records import records
+from store.db.records import read_records
 from store.rating import rounds
 from store.rating.config import AssignedRater
-from store.rating.schemas import Assignment, PersonWhoRates, RaterWorkload, Workload
+from store.rating.schemas import Assignment, RaterAccount, RaterWorkload, Workload
 from store.rating.tasks import SILENCE
 
 if TYPE_CHECKING:
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 # -- reads ------------------------------------------------------------------------------------------
 
 
-def assignments(db: Queryable, round_id: str) -> list[Assignment]:
+def list_assignments(db: Queryable, round_id: str) -> list[Assignment]:
     """The people who are named for a round, in the order in which they were; none: it is everybody's."""
     sql = """SELECT person_id, quota, by_name, assigned_at FROM rating_assignment WHERE round_id = ?
              ORDER BY assigned_at, person_id"""
-    return records(db.query(sql, [round_id]), Assignment)
+    return read_records(db.query(sql, [round_id]), Assignment)
 
 
 @named_query
-def people_who_rate(db: Queryable) -> list[PersonWhoRates]:
+def people_who_rate(db: Queryable) -> list[RaterAccount]:
     """Everybody with an account who may rate, by name."""
     sql = """SELECT person_id, name FROM person WHERE active AND role <> 'viewer'
              ORDER BY lower(name), person_id"""
-    return records(db.query(sql), PersonWhoRates)
+    return read_records(db.query(sql), RaterAccount)
 
 
-def named(db: Queryable, raters: Sequence[AssignedRater]) -> list[AssignedRater]:
+def resolve_people(db: Queryable, raters: Sequence[AssignedRater]) -> list[AssignedRater]:
     """The people who are named for a round, by their ids. Raises ConfigError that names the one who is
     nobody, may not rate, or is named twice."""
     by_id: dict[str, AssignedRater] = {}
     for place, rater in enumerate(raters):
         field = f"raters.{place}.person"
-        person_id = _person_named(db, rater.person, field)
+        person_id = _resolve_person(db, rater.person, field)
         if person_id in by_id:
             raise ConfigError(f"{rater.person} is named twice.", fix="Name each person once.", field=field)
         by_id[person_id] = rater.model_copy(update={"person": person_id})
     return list(by_id.values())
 
 
-def _person_named(db: Queryable, name: str, field: str) -> str:
+def _resolve_person(db: Queryable, name: str, field: str) -> str:
     """The id of the person with this id, e-mail address or name."""
     sql = """
         SELECT p.person_id, p.active AND p.role <> 'viewer' AS rates,
@@ -86,7 +86,7 @@ def set_assignments(
 ) -> None:
     """Have exactly these people, by their ids, rate a round; nobody named: everybody. Who was named before
     stays so by whom and since when."""
-    before = {each["person_id"]: each for each in assignments(tx, round_id)}
+    before = {each["person_id"]: each for each in list_assignments(tx, round_id)}
     tx.execute("DELETE FROM rating_assignment WHERE round_id = ?", [round_id])
     for rater in raters:
         earlier = before.get(rater.person)
@@ -164,15 +164,15 @@ def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
     pace = db.query(_PACE, {"round": round_id, "at": at, "day": at - DAY}).to_pylist()[0]
     return {
         "raters": raters,
-        "for_everybody": not assignments(db, round_id),
+        "for_everybody": not list_assignments(db, round_id),
         "ratings_left": left,
         "wanted": wanted,
         "seconds_of_work_left": left * pace["median_seconds"] if pace["timed"] >= MIN_TIMED else None,
-        "days_left": _days_left(left, pace),
+        "days_left": _estimate_days_left(left, pace),
     }
 
 
-def _days_left(left: int, pace: dict[str, Any]) -> float | None:
+def _estimate_days_left(left: int, pace: dict[str, Any]) -> float | None:
     """At the pace of the last day, or since its first rating where that is less long ago."""
     if pace["recent"] < MIN_OF_DAY or not pace["seconds"]:
         return None
@@ -183,15 +183,17 @@ HOUR = 3_600.0
 UNITS = ((24 * HOUR, "day"), (HOUR, "hour"), (60.0, "minute"))
 
 
-def left_words(work: Workload) -> list[str]:
+def describe_remaining(work: Workload) -> list[str]:
     """What is left until the round is done, and how long that takes."""
     if not work["ratings_left"]:
         return ["Every unit has its ratings: the round can be closed."]
     sentences = [f"{work['ratings_left']:,} of {work['wanted']:,} ratings are left."]
     if (seconds := work["seconds_of_work_left"]) is not None:
-        sentences.append(f"That is about {_duration(seconds)} of work.")
+        sentences.append(f"That is about {_format_duration(seconds)} of work.")
     if (days := work["days_left"]) is not None:
-        sentences.append(f"At the pace of the last day it is done in about {_duration(days * 24 * HOUR)}.")
+        sentences.append(
+            f"At the pace of the last day it is done in about {_format_duration(days * 24 * HOUR)}."
+        )
     else:
         sentences.append("When it will be done can't be told: under five ratings came in the last day.")
     if work["for_everybody"]:
@@ -199,7 +201,7 @@ def left_words(work: Workload) -> list[str]:
     return sentences
 
 
-def rater_words(rater: RaterWorkload) -> str:
+def describe_rater_progress(rater: RaterWorkload) -> str:
     """What one has rated, holds and is still to rate: "12 of 40 rated, 2 of them skipped, 4 held now"."""
     rated = f"{rater['rated']:,} rated"
     if rater["quota"] is not None:
@@ -209,7 +211,7 @@ def rater_words(rater: RaterWorkload) -> str:
     return ", ".join([rated, *skipped, *held])
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """ "5 minutes", "3 hours", "2 days", rounded up."""
     size, unit = next(each for each in UNITS if seconds > each[0] or each == UNITS[-1])
     count = max(1, math.ceil(seconds / size))

@@ -19,22 +19,22 @@ KIND = "register"
 ALIASES = ("candidate", "staging", "production")  # those that every model may have; people add their own
 
 
-def _named(value: str) -> str:
+def _check_model_name(value: str) -> str:
     try:
         return check_model_name(value)
     except ConfigError as error:
         raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
 
 
-def _alias(value: str) -> str:
+def _check_alias_name(value: str) -> str:
     try:
         return check_alias(value)
     except ConfigError as error:
         raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
 
 
-ModelName = Annotated[Line, Field(max_length=200), AfterValidator(_named)]
-AliasName = Annotated[Line, Field(max_length=200), AfterValidator(_alias)]
+ModelName = Annotated[Line, Field(max_length=200), AfterValidator(_check_model_name)]
+AliasName = Annotated[Line, Field(max_length=200), AfterValidator(_check_alias_name)]
 
 
 class RegisterConfig(Config):
@@ -72,17 +72,17 @@ class DescribeModel(Config):
     seen: str | None = None
 
 
-class AliasOf(Config):
+class AliasReference(Config):
     """An alias of a registered model. seen: the number that it stood at when the person looked, null for
     none; left out it is not looked at."""
 
     model: ModelName
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
     reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
-    seen: SeenAlias | None = None
+    seen: AliasSnapshot | None = None
 
 
-class SeenAlias(Config):
+class AliasSnapshot(Config):
     """Where a person saw an alias."""
 
     version: int | None
@@ -95,10 +95,10 @@ class Promote(Config):
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
     reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
     override: bool = Field(False, description="Though the gate is not passed: for admins, the reason is kept")
-    seen: SeenAlias | None = None
+    seen: AliasSnapshot | None = None
 
 
-class GateOf(Config):
+class GateReference(Config):
     """A version at the gate of an alias."""
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
@@ -120,7 +120,7 @@ class OnRows(Config):
     max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all where null")
 
 
-def _in_table(metric: str) -> str:
+def _check_in_table(metric: str) -> str:
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
     return metric
@@ -133,7 +133,7 @@ class NotWorseThan(OnRows):
     metric: Line = Field(max_length=80, description="By which both are measured")
     margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good")
 
-    _metric = field_validator("metric")(_in_table)
+    _metric = field_validator("metric")(_check_in_table)
 
 
 class BetterOnTask(Config):
@@ -152,7 +152,7 @@ class BetterOnTask(Config):
         if bool(self.dataset) != bool(self.metric):
             raise ValueError("metric: give a data set and a metric, or neither")
         if self.metric:
-            _in_table(self.metric)
+            _check_in_table(self.metric)
         return self
 
 

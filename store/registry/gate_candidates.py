@@ -14,7 +14,7 @@ from store.core.model_schemas import ModelVersion
 from store.evaluation.verdict_schemas import Verdict, read_verdict
 from store.export.forms import FORMS
 from store.registry import model_versions
-from store.registry.schemas import CheckEvidence, FormParity
+from store.registry.schemas import CheckInputs, FormParity
 from store.runs import runs
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
 
     @property
     def reference(self) -> str:
-        return name_of(self.version)
+        return format_version_reference(self.version)
 
     @property
     def quoted(self) -> str:
@@ -40,12 +40,12 @@ class Candidate(NamedTuple):
         return shlex.quote(self.reference)
 
 
-def name_of(version: ModelVersion) -> str:
+def format_version_reference(version: ModelVersion) -> str:
     """NAME@NUMBER."""
     return f"{version['name']}@{version['version']}"
 
 
-def candidate_of(db: Queryable, reference: str, alias: str) -> Candidate:
+def get_candidate(db: Queryable, reference: str, alias: str) -> Candidate:
     """The version and who has the alias now. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
     number = model_versions.alias_standing(db, version["model_id"], alias)
@@ -55,13 +55,13 @@ def candidate_of(db: Queryable, reference: str, alias: str) -> Candidate:
     return Candidate(version, holder, alias)
 
 
-def gather_command(candidate: Candidate) -> CheckEvidence:
+def format_gather_command(candidate: Candidate) -> CheckInputs:
     """What makes the evaluations that are missing."""
     command = f"tunebench model gate {candidate.quoted} {shlex.quote(candidate.alias)} --gather --wait"
     return {"command": command, "gather": True}
 
 
-def verdict_of(db: Queryable, version: ModelVersion) -> Verdict | None:
+def find_verdict(db: Queryable, version: ModelVersion) -> Verdict | None:
     """Of the run that it came from, where the version is what that run ended with and the run is there."""
     if not version["run_id"] or version["source"]["checkpoint"] != "tuned":
         return None
@@ -69,7 +69,7 @@ def verdict_of(db: Queryable, version: ModelVersion) -> Verdict | None:
     return read_verdict(run["verdict"]) if run else None
 
 
-def no_verdict(version: ModelVersion) -> str:
+def explain_missing_verdict(version: ModelVersion) -> str:
     if not version["run_id"]:
         return "It is an imported folder: no run of this house measured it against its base."
     if version["source"]["checkpoint"] != "tuned":
@@ -77,10 +77,10 @@ def no_verdict(version: ModelVersion) -> str:
     return "The run that it came from was deleted, and its verdict with it."
 
 
-def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
-    verdict = verdict_of(db, candidate.version)
+def collect_forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
+    verdict = find_verdict(db, candidate.version)
     if verdict is None:
-        return {"missing": no_verdict(candidate.version)}
+        return {"missing": explain_missing_verdict(candidate.version)}
     forgetting = verdict.get("forgetting")
     if not forgetting:
         return {"missing": "Its run was launched without general questions, so nothing was measured of it."}
@@ -89,24 +89,24 @@ def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEviden
     return {"prose": prose, "answers": answers}
 
 
-def question(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
-    verdict = verdict_of(db, candidate.version)
+def collect_question(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
+    verdict = find_verdict(db, candidate.version)
     if verdict is None:
-        return {"missing": no_verdict(candidate.version)}
+        return {"missing": explain_missing_verdict(candidate.version)}
     parts = verdict["parts"]
     if not parts:
         return {"missing": "Its run did not measure what of the gain is from the question."}
     return {"gain": parts["question"], "gain_unit": parts["unit"]}
 
 
-def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
+def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""
     tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
-    return newest_bias(db, name_of(version), tuned)
+    return find_newest_bias_check(db, format_version_reference(version), tuned)
 
 
-def newest_bias(
+def find_newest_bias_check(
     db: Queryable, reference: str | None, run_id: str | None
 ) -> tuple[BiasReport, str, int] | None:
     """Of the version NAME@3, or of what the run ended with; null is none."""
@@ -119,16 +119,16 @@ def newest_bias(
     return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
 
 
-def bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
-    checked = bias_of(db, candidate.version)
+def collect_bias(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
+    checked = find_bias_check(db, candidate.version)
     if checked is None:
         missing = f"{candidate.reference} was not checked for bias yet."
-        return {"missing": missing, "command": _bias_command(db, candidate)}
+        return {"missing": missing, "command": _format_bias_command(db, candidate)}
     report, against, checks = checked
     return {"bias": report, "other": against, "tries": checks}
 
 
-def _bias_command(db: Queryable, candidate: Candidate) -> str:
+def _format_bias_command(db: Queryable, candidate: Candidate) -> str:
     version = candidate.version
     run_id = version["run_id"]
     if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
@@ -137,7 +137,7 @@ def _bias_command(db: Queryable, candidate: Candidate) -> str:
     return f"tunebench bias {candidate.quoted} --against {base}"
 
 
-def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
+def list_exports(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
     """The newest export of a version in each form, and how it compares."""
     sql = """
         SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
@@ -146,7 +146,7 @@ def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityRe
     return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]
 
 
-def parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+def collect_parity(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
     wanted = check["form"]
     exports: list[FormParity] = [
         {
@@ -156,7 +156,7 @@ def parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
             "answer_agreement": parity["answer_agreement"] if parity else None,
             "reasons": parity["reasons"] if parity else [],
         }
-        for form, parity in exports_of(db, candidate.version)
+        for form, parity in list_exports(db, candidate.version)
         if wanted in ("", form)
     ]
     if not exports:

@@ -12,10 +12,18 @@ from typing import Any, Literal
 
 from store.core.config import to_yaml
 from store.core.export_schemas import CardEvaluation, ModelCard
-from store.core.figure_schemas import Estimate, ListedFigure, named
+from store.core.figure_schemas import Estimate, FigureSummary, get_measure_title
 from store.core.model_schemas import BaseReference
 from store.runs import card_text
-from store.runs.card_text import TASKS, hub_id, last_part, number, on_one_line, plain, with_interval
+from store.runs.card_text import (
+    TASKS,
+    escape_markdown,
+    format_number,
+    format_with_interval,
+    get_last_part,
+    join_lines,
+    parse_hub_id,
+)
 from store.training.methods import METHODS
 
 LICENSE_FIELDS: tuple[Literal["license", "license_name", "license_link"], ...] = (
@@ -36,39 +44,39 @@ SHARE = "share"
 SHORT = 90  # seconds up to which a time is told in seconds
 
 
-def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
+def format_card(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
     """The card as Markdown with its front matter; head: what an export says otherwise in that."""
     registered = card["registered"]
     sections = [
-        ("Intended use", _intended(card)) if registered else None,
-        ("License and languages", _license(card)),
-        ("Training data", _data(card)),
-        ("Training", _training(card)),
-        ("Figures", _figures(card)),
-        ("What it forgot", _forgot(card)),
-        ("Bias", _bias(card)),
-        ("Limits", _limits(card)),
-        ("Energy", _energy(card)),
-        ("Who approved it", _approvals(card)) if registered else None,
-        ("How to reproduce it", _reproduce(card)),
+        ("Intended use", _format_intended_use(card)) if registered else None,
+        ("License and languages", _format_license(card)),
+        ("Training data", _format_data(card)),
+        ("Training", _format_training(card)),
+        ("Figures", _format_figures(card)),
+        ("What it forgot", _format_forgetting(card)),
+        ("Bias", _format_bias(card)),
+        ("Limits", _format_limits(card)),
+        ("Energy", _format_energy(card)),
+        ("Who approved it", _format_approvals(card)) if registered else None,
+        ("How to reproduce it", _format_reproduction(card)),
     ]
-    title = f"# {plain(card['reference'])}\n\n{_what(card)}"
+    title = f"# {escape_markdown(card['reference'])}\n\n{_format_summary(card)}"
     texts = [f"## {section[0]}\n\n{section[1]}" for section in sections if section]
-    return "\n\n".join([_front_matter(card, head or {}), title, *texts]) + "\n"
+    return "\n\n".join([_format_front_matter(card, head or {}), title, *texts]) + "\n"
 
 
 # -- front matter -----------------------------------------------------------------------------------
 
 
-def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
-    task, pipeline = _task(card)
+def _format_front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
+    task, pipeline = _get_task(card)
     base = card["base"]
-    document = card_text.shared_header(
+    document = card_text.build_shared_header(
         base["hub_id"] if base else None,
-        card_text.relation(card["adapter"]),
-        card_text.library(card["adapter"]),
+        card_text.get_base_relation(card["adapter"]),
+        card_text.get_library_name(card["adapter"]),
         pipeline,
-        [_config(card)["method"], task] if task else [],
+        [_get_config(card)["method"], task] if task else [],
     )
     if stated := card["base_card"]:
         document |= {name: stated[name] for name in LICENSE_FIELDS if stated[name]}
@@ -76,46 +84,52 @@ def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
             document["language"] = stated["languages"]
     if sets := list(dict.fromkeys(dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"])):
         document["datasets"] = sets
-    measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
+    measured = [
+        (evaluation, figure)
+        for evaluation in card["evaluations"]
+        for figure in _list_usable_figures(evaluation)
+    ]
     if measured:
-        document["metrics"] = sorted({_metric(figure) for _, figure in measured})
+        document["metrics"] = sorted({_get_metric(figure) for _, figure in measured})
     if card["energy_wh"] is not None:
         grams = round(card["energy_wh"] / 1000 * GRAMS, 1)
         document["co2_eq_emissions"] = {"emissions": grams, "source": "energy read from the device"}
     if results := [
-        _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
+        _format_result(evaluation, pipeline)
+        for evaluation in card["evaluations"]
+        if _list_usable_figures(evaluation)
     ]:
-        document["model-index"] = [{"name": on_one_line(card["reference"]), "results": results}]
-    return card_text.front_matter(document | dict(head))
+        document["model-index"] = [{"name": join_lines(card["reference"]), "results": results}]
+    return card_text.format_front_matter(document | dict(head))
 
 
-def _config(card: ModelCard) -> dict[str, Any]:
+def _get_config(card: ModelCard) -> dict[str, Any]:
     return card["config"] or {}
 
 
-def _task(card: ModelCard) -> tuple[str, str]:
+def _get_task(card: ModelCard) -> tuple[str, str]:
     """Of the run, and as hubs call it; ("", "") where that is not known."""
-    task = str(_config(card).get("task", ""))
+    task = str(_get_config(card).get("task", ""))
     return (task, TASKS[task][1]) if task in TASKS else ("", "")
 
 
-def _usable(evaluation: CardEvaluation) -> list[ListedFigure]:
+def _list_usable_figures(evaluation: CardEvaluation) -> list[FigureSummary]:
     return [f for f in evaluation["figures"] if f["value"] is not None and math.isfinite(f["value"])]
 
 
-def _metric(figure: ListedFigure) -> str:
+def _get_metric(figure: FigureSummary) -> str:
     return figure["metric"].removeprefix("eval/")
 
 
-def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
+def _format_result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     metrics = [
-        {"type": _metric(figure), "name": _with_n(figure), "value": figure["value"]}
-        for figure in _usable(evaluation)
+        {"type": _get_metric(figure), "name": _format_metric_with_n(figure), "value": figure["value"]}
+        for figure in _list_usable_figures(evaluation)
     ]
     return {
         "task": {"type": pipeline or "text-generation"},
         "dataset": {
-            "name": on_one_line(evaluation["dataset"]),
+            "name": join_lines(evaluation["dataset"]),
             "type": evaluation["hub_id"] or PRIVATE_ROWS,
             "split": evaluation["part"],
         },
@@ -123,60 +137,64 @@ def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     }
 
 
-def _with_n(figure: ListedFigure) -> str:
+def _format_metric_with_n(figure: FigureSummary) -> str:
     """ "accuracy (95% 0.81 to 0.87, n 500)": the hub's form has no other place for an interval."""
     if figure["low"] is None or figure["high"] is None:
-        return f"{_metric(figure)} (no interval, n {figure['n']:,})"
-    _, _, bounds = with_interval(figure).partition(" (")
-    return f"{_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure['n']:,})"
+        return f"{_get_metric(figure)} (no interval, n {figure['n']:,})"
+    _, _, bounds = format_with_interval(figure).partition(" (")
+    return f"{_get_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure['n']:,})"
 
 
 # -- sections ---------------------------------------------------------------------------------------
 
 
-def _what(card: ModelCard) -> str:
+def _format_summary(card: ModelCard) -> str:
     what = "An adapter" if card["adapter"] else "A whole model"
-    came = f"from the run “{plain(card['run'])}”" if card["run"] else "from an imported folder"
+    came = f"from the run “{escape_markdown(card['run'])}”" if card["run"] else "from an imported folder"
     if card["checkpoint"] not in (None, "tuned"):
         came += f" ({card['checkpoint']} checkpoint)"
     day = card["created_at"][:10]
-    since = f"registered on {day} by {plain(card['created_by'])}" if card["registered"] else f"begun on {day}"
-    base = f" Its base is {_base(card['base'])}." if card["base"] else ""
+    since = (
+        f"registered on {day} by {escape_markdown(card['created_by'])}"
+        if card["registered"]
+        else f"begun on {day}"
+    )
+    base = f" Its base is {_format_base(card['base'])}." if card["base"] else ""
     names = f" It is {' and '.join(card['aliases'])}." if card["aliases"] else ""
-    notes = f"\n\n{plain(card['notes'])}" if card["notes"] else ""
+    notes = f"\n\n{escape_markdown(card['notes'])}" if card["notes"] else ""
     return f"{what} {came}, {since}.{base}{names}{notes}"
 
 
-def _base(base: BaseReference) -> str:
+def _format_base(base: BaseReference) -> str:
     if owner := base["hub_id"]:
         commit = f", revision `{base['revision']}`" if base["revision"] else ", revision not known"
-        return card_text.hub_link(owner) + commit
-    return card_text.local_base(base["name"])
+        return card_text.format_hub_link(owner) + commit
+    return card_text.describe_local_base(base["name"])
 
 
-def _license(card: ModelCard) -> str:
+def _format_license(card: ModelCard) -> str:
     stated = card["base_card"]
     if stated is None:
         return "An export looks for what the card of its base model states; nothing is made up here."
     license_ = stated["license_name"] or stated["license"]
     lines = [
-        f"The base model's card states the license {plain(license_)}."
+        f"The base model's card states the license {escape_markdown(license_)}."
         if license_
         else "No license is stated, as none is known of the base model.",
-        f"It states the languages {plain(', '.join(stated['languages']))}."
+        f"It states the languages {escape_markdown(', '.join(stated['languages']))}."
         if stated["languages"]
         else "Its languages are not known.",
     ]
     return " ".join(lines)
 
 
-def _intended(card: ModelCard) -> str:
+def _format_intended_use(card: ModelCard) -> str:
     if card["intended_use"].strip():
-        return "\n\n".join(plain(part) for part in card["intended_use"].split("\n\n"))
+        return "\n\n".join(escape_markdown(part) for part in card["intended_use"].split("\n\n"))
     return "Nobody has written down yet what it is meant for. Judge by the data and the figures below."
 
 
-def _data(card: ModelCard) -> str:
+def _format_data(card: ModelCard) -> str:
     if not card["data"]:
         if card["run"]:
             return "The run that trained it was deleted, and what it was trained on is not known any more."
@@ -186,10 +204,12 @@ def _data(card: ModelCard) -> str:
         where = f", from the hub: {dataset['hub_id']}" if dataset["hub_id"] else ""
         rows = f"has {dataset['rows']:,} rows" if dataset["rows"] is not None else "was deleted since"
         made = (
-            f"; made of the one before by: {plain(', '.join(dataset['steps']))}" if dataset["steps"] else ""
+            f"; made of the one before by: {escape_markdown(', '.join(dataset['steps']))}"
+            if dataset["steps"]
+            else ""
         )
         print_ = f", fingerprint `{dataset['fingerprint'][:16]}`" if dataset["fingerprint"] else ""
-        lines.append(f"- **{plain(dataset['name'])}** {rows}{where}{print_}{made}")
+        lines.append(f"- **{escape_markdown(dataset['name'])}** {rows}{where}{print_}{made}")
     if course := card["course"]:
         lines.append(
             f"- Training saw {course['rows']:,} rows, of a training part of {course['train_rows']:,}."
@@ -197,74 +217,80 @@ def _data(card: ModelCard) -> str:
     return "\n".join(lines)
 
 
-def _training(card: ModelCard) -> str:
+def _format_training(card: ModelCard) -> str:
     config = card["config"]
     if config is None:
         return "How it was trained is not known here."
     method = METHODS[config["method"]]
-    lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_happened(card)]
+    lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_format_training_outcome(card)]
     if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
         lines.append(f"- **Trained parameters:** {trained:,} of {total:,} ({100 * trained / total:.2g}%)")
     lines += [
         f"- **{title}:** {config[name]:g}" for name, title in USED.items() if config.get(name) is not None
     ]
     if card["device"]:
-        took = f", {_span(card['seconds'])}" if card["seconds"] else ""
-        lines.append(f"- **Trained on:** {plain(card['device'])}{took}")
+        took = f", {_format_span(card['seconds'])}" if card["seconds"] else ""
+        lines.append(f"- **Trained on:** {escape_markdown(card['device'])}{took}")
     return "\n".join(lines)
 
 
-def _happened(card: ModelCard) -> list[str]:
+def _format_training_outcome(card: ModelCard) -> list[str]:
     """What training did; the settings alone, such as a number of epochs, don't say."""
     if card["mixed"]:
-        return [f"- **Mixed, not trained:** {plain(card['mixed'])}"]
+        return [f"- **Mixed, not trained:** {escape_markdown(card['mixed'])}"]
     lines = []
     if course := card["course"]:
-        lines.append(f"- **What happened:** {' '.join(card_text.sentences(course))}")
+        lines.append(f"- **What happened:** {' '.join(card_text.format_sentences(course))}")
     else:
         lines.append("- **What happened:** how many steps and rows it saw was not recorded.")
     if card["continued_from"]:
         lines.append(
-            f"- **Goes on from:** the model of the run {plain(card['continued_from'])}, whose own training is"
+            f"- **Goes on from:** the model of the run {escape_markdown(card['continued_from'])},"
+            " whose own training is"
             " not counted here"
         )
     return lines
 
 
-def _span(seconds: float) -> str:
+def _format_span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < SHORT else f"{seconds / 60:,.0f} min"
 
 
-def _figures(card: ModelCard) -> str:
+def _format_figures(card: ModelCard) -> str:
     parts = []
     if verdict := card["verdict"]:
-        parts.append("\n".join(f"- {plain(line)}" for line in [verdict["headline"], *verdict["sentences"]]))
+        parts.append(
+            "\n".join(f"- {escape_markdown(line)}" for line in [verdict["headline"], *verdict["sentences"]])
+        )
     for evaluation in card["evaluations"]:
         lines = [
-            f"| {_metric(f)} | {with_interval(f)} | {f['n']:,} | {f['better']} is better |"
-            for f in _usable(evaluation)
+            f"| {_get_metric(f)} | {format_with_interval(f)} | {f['n']:,} | {f['better']} is better |"
+            for f in _list_usable_figures(evaluation)
         ]
         if lines:
             rows = f"{evaluation['part']}, n {evaluation['n']:,}"
-            head = f"**{plain(evaluation['name'])}** ({plain(evaluation['dataset'])}, {rows})"
+            head = (
+                f"**{escape_markdown(evaluation['name'])}**"
+                f" ({escape_markdown(evaluation['dataset'])}, {rows})"
+            )
             table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
             parts.append(f"{head}\n\n{table}" + "\n".join(lines))
     return "\n\n".join(parts) or "Nothing was measured of it yet."
 
 
-def _forgot(card: ModelCard) -> str:
+def _format_forgetting(card: ModelCard) -> str:
     lines = list(card["verdict"]["forgetting"]) if card["verdict"] else []
     for evaluation in card["evaluations"]:
         for probe in evaluation["probes"]:
-            right = f", {with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
-            loss = f"loss {with_interval(probe['loss'])} nats"
+            right = f", {format_with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
+            loss = f"loss {format_with_interval(probe['loss'])} nats"
             lines.append(f"{probe['probe']} in {evaluation['name']}: {loss}{right}, n {probe['n']:,}")
     if not lines:
         return "It was not measured what tuning cost of what the base model knew."
-    return "\n".join(f"- {plain(line)}" for line in lines)
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 
 
-def _bias(card: ModelCard) -> str:
+def _format_bias(card: ModelCard) -> str:
     report = card["bias"]
     if report is None:
         return "It was not checked for bias."
@@ -274,32 +300,33 @@ def _bias(card: ModelCard) -> str:
             continue
         share = figure["unit"] == SHARE
         unit = "points" if share else figure["unit"]
-        change = with_interval(_points(figure["change"]) if share else figure["change"])
+        change = format_with_interval(_format_points(figure["change"]) if share else figure["change"])
         answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
         lines.append(
-            f"{_capital(named(figure['measure'], ''))} in {figure['probe']}: change{_against(card)} {change}"
+            f"{_capitalise(get_measure_title(figure['measure'], ''))} in {figure['probe']}:"
+            f" change{_format_bias_reference(card)} {change}"
             f" {unit}, n {figure['change']['n']:,}: {answer[figure['answer']]}"
         )
-    return "\n".join(f"- {plain(line)}" for line in [*lines, *report["limits"]])
+    return "\n".join(f"- {escape_markdown(line)}" for line in [*lines, *report["limits"]])
 
 
-def _against(card: ModelCard) -> str:
+def _format_bias_reference(card: ModelCard) -> str:
     """What the bias check held it against, without a folder's path."""
     against = card["bias_against"]
-    return f" against {hub_id(against) or last_part(against)}" if against else ""
+    return f" against {parse_hub_id(against) or get_last_part(against)}" if against else ""
 
 
-def _points(share: Estimate) -> Estimate:
+def _format_points(share: Estimate) -> Estimate:
     low, high = share["low"], share["high"]
     ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
     return {"value": 100 * share["value"], "low": ends[0], "high": ends[1], "n": share["n"]}
 
 
-def _capital(text: str) -> str:
+def _capitalise(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _limits(card: ModelCard) -> str:
+def _format_limits(card: ModelCard) -> str:
     lines = ["Every figure above is of rows like those that it was measured on; other texts may differ."]
     if card["verdict"]:
         lines += card["verdict"]["memorised"]
@@ -309,25 +336,25 @@ def _limits(card: ModelCard) -> str:
         lines.append("No probe has looked at how it treats groups of people.")
     if card["run"] and not card["run_present"]:
         lines.append("The run that made it was deleted: its curves and verdict can't be looked at any more.")
-    return "\n".join(f"- {plain(line)}" for line in lines)
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 
 
-def _energy(card: ModelCard) -> str:
+def _format_energy(card: ModelCard) -> str:
     if (used := card["energy_wh"]) is None:
         return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
     grams = used / 1000 * GRAMS
     mean = f"{GRAMS} g CO₂e a kWh (the world's mean of 2024, by Ember; your grid may differ)"
-    took = f"Training took {number(used, 1)} Wh, read from the device."
-    return f"{took} At {mean} that is {number(grams, 1)} g."
+    took = f"Training took {format_number(used, 1)} Wh, read from the device."
+    return f"{took} At {mean} that is {format_number(grams, 1)} g."
 
 
-def _approvals(card: ModelCard) -> str:
+def _format_approvals(card: ModelCard) -> str:
     if not card["approvals"]:
         return "It has never had an alias."
-    return "\n".join(f"- {plain(line)}" for line in card["approvals"])
+    return "\n".join(f"- {escape_markdown(line)}" for line in card["approvals"])
 
 
-def _reproduce(card: ModelCard) -> str:
+def _format_reproduction(card: ModelCard) -> str:
     config = card["config"]
     print_ = f" SHA-256 over its files: `{card['fingerprint']}`." if card["fingerprint"] else ""
     if config is None:
@@ -336,7 +363,7 @@ def _reproduce(card: ModelCard) -> str:
         name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
     }
     base = card["base"]
-    kept["model"] = base["name"] if base else last_part(str(kept["model"]))
+    kept["model"] = base["name"] if base else get_last_part(str(kept["model"]))
     kept["dataset"] = config["dataset"]
     dataset = card["data"][-1] if card["data"] else None
     rows = (
@@ -345,7 +372,7 @@ def _reproduce(card: ModelCard) -> str:
         else ""
     )
     used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
-    libraries = f" Libraries: {plain(used)}." if used else ""
+    libraries = f" Libraries: {escape_markdown(used)}." if used else ""
     return (
         "These are the settings that were asked for; what came of them stands under Training. Launch them"
         f" with `tunebench launch config.yaml`.{rows}{libraries}{print_}\n\n"

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.core.errors import NotFoundError
-from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, VersionSummary
 from store.core.schemas import Person
-from store.db.named_query import named_query, refer
-from store.db.records import records, scalar, to_json
+from store.db.named_query import named_query, register_reference
+from store.db.records import read_records, read_scalar, to_json
 from store.jobs import job_queue
-from store.registry.schemas import AliasMove, GateLine
+from store.registry.schemas import AliasMove, GateRecord
 from store.registry.version_folders import is_reference as is_reference
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def get_version(db: Queryable, reference: str) -> ModelVersion:
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE m.name = $1 AND v.version = coalesce($2, (
             SELECT version FROM model_alias WHERE model_id = m.model_id AND alias = $3))"""
-    rows = records(db.query(sql, [name, number, version]), ModelVersion, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [name, number, version]), ModelVersion, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
             f"There is no registered model {reference}.",
@@ -53,7 +53,7 @@ def get_version(db: Queryable, reference: str) -> ModelVersion:
     return rows[0]
 
 
-refer(ModelVersion, lambda version: f"{version['name']}@{version['version']}", get_version)
+register_reference(ModelVersion, lambda version: f"{version['name']}@{version['version']}", get_version)
 
 
 @named_query
@@ -62,7 +62,7 @@ def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVer
     sql = f"""
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? AND v.fingerprint = ?"""
-    return next(iter(records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
+    return next(iter(read_records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
 
 
 @named_query
@@ -77,7 +77,7 @@ def registered_by(db: Queryable, job_id: str) -> ModelVersion:
     return version
 
 
-def run_names(db: Queryable, model: str) -> set[str]:
+def map_run_names(db: Queryable, model: str) -> set[str]:
     """Names and ids of the runs that became versions of a model: by either one a run may be served itself."""
     sql = """
         SELECT r.name, r.run_id FROM model_version v JOIN registered_model m USING (model_id)
@@ -91,13 +91,13 @@ def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | No
     sql = f"""
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? AND v.version = ?"""
-    return next(iter(records(db.query(sql, [model_id, number]), ModelVersion, JSON_COLUMNS)), None)
+    return next(iter(read_records(db.query(sql, [model_id, number]), ModelVersion, JSON_COLUMNS)), None)
 
 
 @named_query
-def get_model(db: Queryable, name: str) -> ModelLine:
+def get_model(db: Queryable, name: str) -> ModelSummary:
     """The registered model of that name or id. Raises NotFoundError."""
-    rows = records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelLine)
+    rows = read_records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelSummary)
     if not rows:
         raise NotFoundError(
             f"There is no registered model {name[:200]!r}.", fix="`tunebench models` lists them."
@@ -108,20 +108,20 @@ def get_model(db: Queryable, name: str) -> ModelLine:
 @named_query
 def list_models(
     db: Queryable, *, search: str = "", limit: int = 50, offset: int = 0
-) -> tuple[int, list[ModelLine]]:
+) -> tuple[int, list[ModelSummary]]:
     """How many match by part of the name, and some of them: the newest version first."""
     where = "WHERE contains(lower(m.name), lower($1))"
-    total = int(scalar(db.query(f"SELECT count(*) FROM registered_model m {where}", [search])))
+    total = int(read_scalar(db.query(f"SELECT count(*) FROM registered_model m {where}", [search])))
     sql = f"{_MODELS} {where} ORDER BY newest_at DESC NULLS LAST, m.name LIMIT $2 OFFSET $3"
-    return total, records(db.query(sql, [search, limit, offset]), ModelLine)
+    return total, read_records(db.query(sql, [search, limit, offset]), ModelSummary)
 
 
 @named_query
 def list_versions(
     db: Queryable, model_id: str, *, limit: int = 25, offset: int = 0
-) -> tuple[int, list[VersionLine]]:
+) -> tuple[int, list[VersionSummary]]:
     """How many versions a model has, and some of them, the newest first; without their lists of files."""
-    total = int(scalar(db.query("SELECT count(*) FROM model_version WHERE model_id = ?", [model_id])))
+    total = int(read_scalar(db.query("SELECT count(*) FROM model_version WHERE model_id = ?", [model_id])))
     sql = """
         SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
             v.notes, v.created_by, v.created_by_name, v.created_at,
@@ -131,18 +131,18 @@ def list_versions(
             EXISTS (SELECT 1 FROM job j WHERE j.job_id = v.run_id) AS run_present
         FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? ORDER BY v.version DESC LIMIT ? OFFSET ?"""
-    return total, records(db.query(sql, [model_id, limit, offset]), VersionLine, ["source"])
+    return total, read_records(db.query(sql, [model_id, limit, offset]), VersionSummary, ["source"])
 
 
 @named_query
-def aliases(db: Queryable, model_id: str) -> list[AliasNow]:
+def aliases(db: Queryable, model_id: str) -> list[AliasState]:
     """Where each alias of a model stands, by name."""
     sql = "SELECT alias, version, moved_at FROM model_alias WHERE model_id = ? ORDER BY alias"
-    return records(db.query(sql, [model_id]), AliasNow)
+    return read_records(db.query(sql, [model_id]), AliasState)
 
 
 @named_query
-def versions_of_run(db: Queryable, run_id: str) -> list[VersionLine]:
+def versions_of_run(db: Queryable, run_id: str) -> list[VersionSummary]:
     """What was registered of a run."""
     sql = """
         SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
@@ -152,10 +152,10 @@ def versions_of_run(db: Queryable, run_id: str) -> list[VersionLine]:
             NULL::BIGINT AS bytes, true AS run_present
         FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.run_id = ? ORDER BY v.created_at DESC"""
-    return records(db.query(sql, [run_id]), VersionLine, ["source"])
+    return read_records(db.query(sql, [run_id]), VersionSummary, ["source"])
 
 
-def on_base(db: Queryable, reference: str) -> list[str]:
+def list_on_base(db: Queryable, reference: str) -> list[str]:
     """Versions whose base is this one, as NAME@NUMBER."""
     sql = """
         SELECT m.name || '@' || v.version AS name
@@ -177,15 +177,15 @@ def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: 
     )
 
 
-def describe(tx: Transaction, model_id: str, description: str) -> None:
+def set_description(tx: Transaction, model_id: str, description: str) -> None:
     """What a model is meant for."""
     tx.execute("UPDATE registered_model SET description = ? WHERE model_id = ?", [description, model_id])
 
 
-def last_number(db: Queryable, model_id: str) -> int:
+def get_last_number(db: Queryable, model_id: str) -> int:
     """The highest number that was ever given."""
     sql = "SELECT coalesce(max(last_version), 0) FROM registered_model WHERE model_id = ?"
-    return int(scalar(db.query(sql, [model_id])))
+    return int(read_scalar(db.query(sql, [model_id])))
 
 
 def insert(tx: Transaction, version: ModelVersion) -> None:
@@ -205,7 +205,7 @@ def delete(tx: Transaction, model_id: str, number: int) -> None:
     tx.execute("DELETE FROM model_version WHERE model_id = ? AND version = ?", [model_id, number])
 
 
-class ListedVersion(TypedDict):
+class VersionWithAliases(TypedDict):
     """A version with the aliases that stand at it."""
 
     name: str  # of the model
@@ -222,11 +222,11 @@ class ListedVersion(TypedDict):
 @named_query
 def count_versions(db: Queryable) -> int:
     """How many versions there are."""
-    return int(scalar(db.query("SELECT count(*) FROM model_version")))
+    return int(read_scalar(db.query("SELECT count(*) FROM model_version")))
 
 
 @named_query
-def newest_versions(db: Queryable, limit: int) -> list[ListedVersion]:
+def newest_versions(db: Queryable, limit: int) -> list[VersionWithAliases]:
     """So many of them, those registered last first."""
     sql = """
         SELECT m.name, v.version, coalesce(a.aliases, []) AS aliases, v.run_id, v.base_model, v.adapter,
@@ -236,7 +236,7 @@ def newest_versions(db: Queryable, limit: int) -> list[ListedVersion]:
             SELECT model_id, version, list(alias ORDER BY alias) AS aliases FROM model_alias GROUP BY ALL
         ) a USING (model_id, version)
         ORDER BY v.created_at DESC, m.name, v.version DESC LIMIT ?"""
-    return records(db.query(sql, [limit]), ListedVersion)
+    return read_records(db.query(sql, [limit]), VersionWithAliases)
 
 
 @named_query
@@ -253,7 +253,7 @@ def alias_moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 5
     sql = """
         SELECT * FROM alias_move WHERE model_id = $1 AND ($2 = '' OR alias = $2)
         ORDER BY moved_at DESC, move_id DESC LIMIT $3"""
-    return records(db.query(sql, [model_id, alias, limit]), AliasMove, ["gate"])
+    return read_records(db.query(sql, [model_id, alias, limit]), AliasMove, ["gate"])
 
 
 @named_query
@@ -275,20 +275,20 @@ def alias_before(db: Queryable, model_id: str, alias: str) -> int | None:
 
 
 @named_query
-def gate(db: Queryable, model_id: str, alias: str) -> GateLine | None:
+def gate(db: Queryable, model_id: str, alias: str) -> GateRecord | None:
     """What is asked of a version that is to take an alias; None where nothing was ever set."""
     sql = """
         SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
         WHERE model_id = ? AND alias = ?"""
-    return next(iter(records(db.query(sql, [model_id, alias]), GateLine, ["config"])), None)
+    return next(iter(read_records(db.query(sql, [model_id, alias]), GateRecord, ["config"])), None)
 
 
-def gates(db: Queryable, model_id: str) -> list[GateLine]:
+def list_gates(db: Queryable, model_id: str) -> list[GateRecord]:
     """All gates of a model, by alias."""
     sql = """
         SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
         WHERE model_id = ? ORDER BY alias"""
-    return records(db.query(sql, [model_id]), GateLine, ["config"])
+    return read_records(db.query(sql, [model_id]), GateRecord, ["config"])
 
 
 # -- writes -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class GateRow(TypedDict):
     groups: dict[int, Any] | None
 
 
-class RowCertainty(TypedDict):
+class RowConfidence(TypedDict):
     """How sure a classifier was of each row's answer, and whether that was right."""
 
     evaluation_id: str
@@ -53,7 +53,7 @@ class FormParity(TypedDict):
     reasons: list[str]
 
 
-class CheckEvidence(TypedDict, total=False):
+class CheckInputs(TypedDict, total=False):
     """What one check is judged by; what a kind of check does not read is missing."""
 
     rows: GateRow | None  # of the version
@@ -63,7 +63,7 @@ class CheckEvidence(TypedDict, total=False):
     gain_unit: str
     prose: Estimate | None  # rise of the loss on general texts, nats a token
     answers: Estimate | None  # change of the share of general questions that are right
-    certainty: RowCertainty | None
+    certainty: RowConfidence | None
     bias: BiasReport | None
     exports: list[FormParity]
     rated: RatedRows | None
@@ -123,7 +123,7 @@ class AliasMove(TypedDict):
     moved_at: datetime
 
 
-class GateLine(TypedDict):
+class GateRecord(TypedDict):
     """A row of `model_gate`."""
 
     model_id: str

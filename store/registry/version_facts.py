@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 from store.core.errors import NotFoundError
 from store.core.export_schemas import (
-    PARITY_WORDS,
+    PARITY_LABELS,
     CardData,
     CardEvaluation,
     CardVerdict,
     ModelCard,
     TrainedModel,
 )
-from store.core.figure_schemas import ListedFigure
-from store.core.model_schemas import BaseReference, ModelVersion, TrainedCourse
+from store.core.figure_schemas import FigureSummary
+from store.core.model_schemas import BaseReference, ModelVersion, TrainingSummary
 from store.data import dataset_versions as data_versions
 from store.data import datasets
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import title
+from store.data.cleaning_text import describe_step
 from store.data.schemas import Dataset
 from store.db.named_query import named_query
 from store.evaluation.schemas import Evaluation
@@ -27,7 +27,7 @@ from store.evaluation.verdict_schemas import read_verdict
 from store.export.forms import FORMS
 from store.rating.templates import PROTOCOL_TITLES
 from store.registry import gate_candidates, gate_evidence, model_versions
-from store.registry.gate_candidates import name_of
+from store.registry.gate_candidates import format_version_reference
 from store.registry.schemas import Lineage, LineageEdge, LineageKind, LineageNode, MoveKind
 from store.registry.version_folders import is_reference
 from store.runs import card_text, runs
@@ -38,7 +38,7 @@ from store.training.train_config import TrainConfig
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-MOST_EVALUATIONS = 10  # evaluations that a card tells of, the newest
+MAX_EVALUATIONS = 10  # evaluations that a card tells of, the newest
 
 
 @named_query
@@ -49,53 +49,55 @@ def card(db: Queryable, reference: str) -> ModelCard:
     source = version["source"]
     run = runs.find_run(db, version["run_id"]) if version["run_id"] else None
     number, standing = version["version"], model_versions.aliases(db, version["model_id"])
-    measured = gate_evidence.evaluations_of(db, version, limit=MOST_EVALUATIONS)
-    bias = gate_candidates.bias_of(db, version)
+    measured = gate_evidence.evaluations_of(db, version, limit=MAX_EVALUATIONS)
+    bias = gate_candidates.find_bias_check(db, version)
     return {
-        **_trained(db, run, source["run_name"], source["checkpoint"]),
-        "reference": gate_candidates.name_of(version),
+        **_describe_training(db, run, source["run_name"], source["checkpoint"]),
+        "reference": gate_candidates.format_version_reference(version),
         "registered": True,
         "intended_use": model["description"],
         "notes": version["notes"],
-        "base": _base_reference(run, version["base_model"]),
+        "base": _get_base_reference(run, version["base_model"]),
         "base_card": None,
         "adapter": version["adapter"],
         "fingerprint": version["fingerprint"],
         "created_at": version["created_at"].isoformat(timespec="seconds"),
         "created_by": version["created_by_name"],
         "aliases": [entry["alias"] for entry in standing if entry["version"] == number],
-        "evaluations": [_evaluation(db, entry) for entry in measured],
+        "evaluations": [_make_card_evaluation(db, entry) for entry in measured],
         "bias": bias[0] if bias else None,
         "bias_against": bias[1] if bias else "",
-        "approvals": _approvals(db, version),
+        "approvals": _list_approvals(db, version),
     }
 
 
-def of_run(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
+def build_run_card(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
     """Of what a run left, or of a checkpoint of it, which nobody has registered."""
-    measured = gate_evidence.of_weights(db, None, run["run_id"], checkpoint, MOST_EVALUATIONS)
-    bias = gate_candidates.newest_bias(db, None, run["run_id"]) if checkpoint == "tuned" else None
+    measured = gate_evidence.list_weight_evaluations(db, None, run["run_id"], checkpoint, MAX_EVALUATIONS)
+    bias = gate_candidates.find_newest_bias_check(db, None, run["run_id"]) if checkpoint == "tuned" else None
     return {
-        **_trained(db, run, run["name"], checkpoint),
+        **_describe_training(db, run, run["name"], checkpoint),
         "reference": run["name"],
         "registered": False,
         "intended_use": "",
         "notes": "",
-        "base": _base_reference(run, run["model"]),
+        "base": _get_base_reference(run, run["model"]),
         "base_card": None,
         "adapter": METHODS[run["method"]].adapter,
         "fingerprint": "",
         "created_at": run["created_at"].isoformat(timespec="seconds"),
         "created_by": "",
         "aliases": [],
-        "evaluations": [_evaluation(db, entry) for entry in measured],
+        "evaluations": [_make_card_evaluation(db, entry) for entry in measured],
         "bias": bias[0] if bias else None,
         "bias_against": bias[1] if bias else "",
         "approvals": [],
     }
 
 
-def _trained(db: Queryable, run: Run | None, name: str | None, checkpoint: str | None) -> TrainedModel:
+def _describe_training(
+    db: Queryable, run: Run | None, name: str | None, checkpoint: str | None
+) -> TrainedModel:
     """name: of the run, as it was; null for an imported folder. The verdict is of what a run ended with."""
     facts: RunFacts = run["facts"] if run else {}
     return {
@@ -103,11 +105,11 @@ def _trained(db: Queryable, run: Run | None, name: str | None, checkpoint: str |
         "run_present": run is not None,
         "checkpoint": checkpoint,
         "config": TrainConfig.of_past(run["config"]).model_dump() if run else None,
-        "course": _course(run) if run and checkpoint == "tuned" else None,
-        "continued_from": _name_of(db, run["config"].get("init_from")) if run else "",
-        "mixed": _mixed(db, facts),
-        "data": _card_data(db, run) if run else [],
-        "verdict": _verdict(run) if run and checkpoint == "tuned" else None,
+        "course": _get_training_summary(run) if run and checkpoint == "tuned" else None,
+        "continued_from": _get_run_name(db, run["config"].get("init_from")) if run else "",
+        "mixed": _describe_mix(db, facts),
+        "data": _list_card_data(db, run) if run else [],
+        "verdict": _make_card_verdict(run) if run and checkpoint == "tuned" else None,
         "trainable_parameters": facts.get("trainable_parameters"),
         "total_parameters": facts.get("total_parameters"),
         "device": facts.get("device_name"),
@@ -117,7 +119,7 @@ def _trained(db: Queryable, run: Run | None, name: str | None, checkpoint: str |
     }
 
 
-def _course(run: Run) -> TrainedCourse | None:
+def _get_training_summary(run: Run) -> TrainingSummary | None:
     """As the run noted it; of runs from before as their facts give it."""
     facts = run["facts"]
     if course := facts.get("course"):
@@ -125,34 +127,34 @@ def _course(run: Run) -> TrainedCourse | None:
     if not (stopped := facts.get("stopped")) or not (rows := facts.get("rows")):
         return None
     config = TrainConfig.of_past(run["config"])
-    return card_text.of_run(config, rows["train"], stopped, run["attempt"])
+    return card_text.summarise_run(config, rows["train"], stopped, run["attempt"])
 
 
-def _base_reference(run: Run | None, name: str | None) -> BaseReference | None:
+def _get_base_reference(run: Run | None, name: str | None) -> BaseReference | None:
     """As the run noted it; of runs from before, and of imported adapters, by the name that was given."""
     if run and (base := run["facts"].get("base")):
         return base
     if not name:
         return None
-    hub_id = card_text.hub_id(name)
-    return {"name": hub_id or card_text.last_part(name), "hub_id": hub_id, "revision": None}
+    hub_id = card_text.parse_hub_id(name)
+    return {"name": hub_id or card_text.get_last_part(name), "hub_id": hub_id, "revision": None}
 
 
-def _name_of(db: Queryable, run_id: str | None) -> str:
+def _get_run_name(db: Queryable, run_id: str | None) -> str:
     run = runs.find_run(db, run_id) if run_id else None
     return run["name"] if run else run_id or ""
 
 
-def _mixed(db: Queryable, facts: RunFacts) -> str:
+def _describe_mix(db: Queryable, facts: RunFacts) -> str:
     if "mixed_from" not in facts:
         return ""
-    name = _name_of(db, facts["mixed_from"])
+    name = _get_run_name(db, facts["mixed_from"])
     return f"{facts['alpha']:g} of the way from the base model to the model of the run {name}"
 
 
-def _card_data(db: Queryable, run: Run) -> list[CardData]:
+def _list_card_data(db: Queryable, run: Run) -> list[CardData]:
     try:
-        chain = data_versions.lineage(db, run["dataset_id"])
+        chain = data_versions.list_lineage(db, run["dataset_id"])
     except NotFoundError:
         gone: CardData = {
             "name": run["dataset_name"],
@@ -168,13 +170,15 @@ def _card_data(db: Queryable, run: Run) -> list[CardData]:
             "hub_id": row["source"].get("hub_id"),
             "rows": row["row_count"],
             "fingerprint": row["fingerprint"],
-            "steps": [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else [],
+            "steps": [describe_step(step) for step in Recipe.parse(row["recipe"]).steps]
+            if row["recipe"]
+            else [],
         }
         for row in chain
     ]
 
 
-def _evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
+def _make_card_evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
     dataset = datasets.find_dataset(db, entry["dataset_id"])
     return {
         "name": entry["name"],
@@ -182,7 +186,7 @@ def _evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
         "hub_id": dataset["source"].get("hub_id") if dataset else None,
         "part": entry["part"],
         "n": entry["n"],
-        "figures": [cast(ListedFigure, {key: f[key] for key in LISTED}) for f in entry["figures"]],  # type: ignore[literal-required]
+        "figures": [cast(FigureSummary, {key: f[key] for key in LISTED}) for f in entry["figures"]],  # type: ignore[literal-required]
         "units": {figure["metric"]: figure["unit"] for figure in entry["figures"]},
         "probes": [
             {
@@ -196,7 +200,7 @@ def _evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
     }
 
 
-def _verdict(run: Run) -> CardVerdict | None:
+def _make_card_verdict(run: Run) -> CardVerdict | None:
     verdict = read_verdict(run["verdict"])
     if verdict is None:
         return None
@@ -215,7 +219,7 @@ def _verdict(run: Run) -> CardVerdict | None:
 LISTED = ("metric", "value", "low", "high", "n", "better", "bounds", "failed", "estimator")
 
 
-def _approvals(db: Queryable, version: ModelVersion) -> list[str]:
+def _list_approvals(db: Queryable, version: ModelVersion) -> list[str]:
     lines = []
     for move in reversed(model_versions.alias_moves(db, version["model_id"])):
         if move["to_version"] != version["version"]:
@@ -226,8 +230,8 @@ def _approvals(db: Queryable, version: ModelVersion) -> list[str]:
     return lines
 
 
-MOST_SHOWN = 12  # evaluations, rounds and moves each that are shown, the newest
-MOST_STEPS = 3  # of a recipe that a line names
+MAX_SHOWN = 12  # evaluations, rounds and moves each that are shown, the newest
+MAX_STEPS = 3  # of a recipe that a line names
 MOVES: dict[MoveKind, str] = {
     "promoted": "promoted",
     "overridden": "promoted, gate not passed",
@@ -241,13 +245,13 @@ EARLIER = 20  # runs that went on from each other
 def lineage(db: Queryable, reference: str) -> Lineage:
     """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
-    graph = _Graph(name_of(version))
-    own = f"version {name_of(version)}"
-    _origin(db, graph, version, own)
+    graph = _Graph(format_version_reference(version))
+    own = f"version {format_version_reference(version)}"
+    _add_origin(db, graph, version, own)
     detail = f"{'adapter' if version['adapter'] else 'whole model'}, by {version['created_by_name']}"
-    graph.add(own, "version", name_of(version), detail, name_of(version))
-    _measured(db, graph, version, own)
-    _moves(db, graph, version, own)
+    graph.add(own, "version", format_version_reference(version), detail, format_version_reference(version))
+    _add_measurements(db, graph, version, own)
+    _add_moves(db, graph, version, own)
     return graph.document()
 
 
@@ -285,9 +289,9 @@ class _Graph:
 
     def newest(self, kind: LineageKind, count: int) -> int:
         """How many of so many are shown; the others are counted."""
-        if count > MOST_SHOWN:
-            self.left_out[kind] = count - MOST_SHOWN
-        return min(count, MOST_SHOWN)
+        if count > MAX_SHOWN:
+            self.left_out[kind] = count - MAX_SHOWN
+        return min(count, MAX_SHOWN)
 
     def document(self) -> Lineage:
         return {
@@ -298,12 +302,12 @@ class _Graph:
         }
 
 
-def _origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+def _add_origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     source = version["source"]
     if source["kind"] == "folder":
         folder = graph.add("folder", "base", "Imported folder", str(source["path"]), None)
         if version["base_model"]:
-            graph.join(_base_node(db, graph, version["base_model"]), own, "base of the adapter")
+            graph.join(_add_base_node(db, graph, version["base_model"]), own, "base of the adapter")
         graph.join(folder, own, "registered as")
         return
     run = runs.find_run(db, str(version["run_id"]))
@@ -311,13 +315,13 @@ def _origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> No
     if run is None:
         gone = graph.gone("run", "run", source["run_name"] or "Run", "the run was deleted")
         if version["base_model"]:
-            graph.join(_base_node(db, graph, version["base_model"]), gone, "tuned by")
+            graph.join(_add_base_node(db, graph, version["base_model"]), gone, "tuned by")
         graph.join(gone, own, words)
         return
-    graph.join(_run(db, graph, run, EARLIER), own, words)
+    graph.join(_add_run(db, graph, run, EARLIER), own, words)
 
 
-def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
+def _add_run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     """The run with what it began with and its data; its node."""
     config = run["config"]
     earlier_id = config.get("init_from") or run["facts"].get("mixed_from")
@@ -325,12 +329,12 @@ def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     if earlier_id and deep:
         earlier = runs.find_run(db, earlier_id)
         if earlier:
-            above = _run(db, graph, earlier, deep - 1)
+            above = _add_run(db, graph, earlier, deep - 1)
         else:
             above = graph.gone(f"run {earlier_id}", "run", earlier_id, "the run was deleted")
     else:
-        above = _base_node(db, graph, run["model"])
-    dataset_node = _data_node(db, graph, run)
+        above = _add_base_node(db, graph, run["model"])
+    dataset_node = _add_data_node(db, graph, run)
     detail = f"{METHODS[run['method']].title}, seed {run['seed']}"
     node = graph.add(f"run {run['run_id']}", "run", run["name"], detail, run["run_id"])
     graph.join(above, node, "continued by" if earlier_id else "tuned by")
@@ -338,7 +342,7 @@ def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     return node
 
 
-def _base_node(db: Queryable, graph: _Graph, model: str) -> str:
+def _add_base_node(db: Queryable, graph: _Graph, model: str) -> str:
     """A model that something began with; of a registered version its own beginning too."""
     if is_reference(model):
         try:
@@ -347,14 +351,14 @@ def _base_node(db: Queryable, graph: _Graph, model: str) -> str:
             return graph.gone(f"version {model}", "version", model, "the version was deleted")
         own = f"version {model}"
         if own not in graph.nodes:
-            _origin(db, graph, version, own)
+            _add_origin(db, graph, version, own)
         return graph.add(own, "version", model, "whole model", model)
     return graph.add(f"base {model}", "base", model, "base model", None)
 
 
-def _data_node(db: Queryable, graph: _Graph, run: Run) -> str:
+def _add_data_node(db: Queryable, graph: _Graph, run: Run) -> str:
     try:
-        chain: list[Dataset] = data_versions.lineage(db, run["dataset_id"])
+        chain: list[Dataset] = data_versions.list_lineage(db, run["dataset_id"])
     except NotFoundError:
         node_id = f"data {run['dataset_id']}"
         return graph.gone(node_id, "dataset", run["dataset_name"], "the data set was deleted")
@@ -363,14 +367,16 @@ def _data_node(db: Queryable, graph: _Graph, run: Run) -> str:
         detail = f"{row['row_count']:,} rows, {row['fingerprint'][:8]}"
         node = graph.add(f"data {row['dataset_id']}", "dataset", row["name"], detail, row["dataset_id"])
         if above:
-            steps = [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
-            more = f" and {len(steps) - MOST_STEPS} more" if len(steps) > MOST_STEPS else ""
-            graph.join(above, node, (", ".join(steps[:MOST_STEPS]) + more) or "cleaned into")
+            steps = (
+                [describe_step(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
+            )
+            more = f" and {len(steps) - MAX_STEPS} more" if len(steps) > MAX_STEPS else ""
+            graph.join(above, node, (", ".join(steps[:MAX_STEPS]) + more) or "cleaned into")
         above = node
     return above
 
 
-def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+def _add_measurements(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     measured = gate_evidence.evaluations_of(db, version)
     for entry in measured[: graph.newest("evaluation", len(measured))]:
         detail = f"{entry['dataset_name']}, {entry['part']}, n {entry['n']:,}"
@@ -378,20 +384,20 @@ def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> 
         graph.join(
             own, graph.add(node_id, "evaluation", entry["name"], detail, entry["evaluation_id"]), "measured"
         )
-    rated = gate_evidence.rounds_of(db, version)
+    rated = gate_evidence.list_rounds(db, version)
     for round in rated[: graph.newest("round", len(rated))]:
         detail = f"{PROTOCOL_TITLES[round['protocol']]}, {round['state']}"
         node = graph.add(f"round {round['round_id']}", "round", round["name"], detail, round["round_id"])
         graph.join(own, node, "rated in")
-    if checked := gate_candidates.bias_of(db, version):
+    if checked := gate_candidates.find_bias_check(db, version):
         report = checked[0]
         graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
-    for form, parity in gate_candidates.exports_of(db, version):
-        detail = f"parity {PARITY_WORDS[parity['status']]}" if parity else "not compared yet"
+    for form, parity in gate_candidates.list_exports(db, version):
+        detail = f"parity {PARITY_LABELS[parity['status']]}" if parity else "not compared yet"
         graph.join(own, graph.add(f"export {form}", "export", FORMS[form].title, detail, None), "exported as")
 
 
-def _moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+def _add_moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     number = version["version"]
     about = [
         move

@@ -50,7 +50,7 @@ def check_alias(alias: str, field: str = "alias") -> str:
     return alias
 
 
-def model_id_of(name: str) -> str:
+def find_model_id(name: str) -> str:
     """The id of the registered model of that name."""
     return f"model-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
@@ -72,10 +72,10 @@ class VersionDir(JobDir):
         return self.path.with_name(f"{self.path.name}.json")
 
 
-def version_folder(home: Home, reference: str) -> VersionDir:
+def find_version_folder(home: Home, reference: str) -> VersionDir:
     """The folder of NAME@NUMBER. Raises NotFoundError where there is none."""
     name, _, number = reference.rpartition("@")
-    folder = VersionDir(home.registry / model_id_of(name) / number)
+    folder = VersionDir(home.registry / find_model_id(name) / number)
     if not number.isdecimal() or not folder.path.is_dir():
         raise NotFoundError(
             f"There is no folder of the registered model {reference}.",
@@ -85,9 +85,9 @@ def version_folder(home: Home, reference: str) -> VersionDir:
     return folder
 
 
-def sealed(home: Home, reference: str) -> VersionDir:
+def open_sealed_folder(home: Home, reference: str) -> VersionDir:
     """The folder of NAME@NUMBER, whose files are unchanged by size and time. Raises ModelError."""
-    folder = version_folder(home, reference)
+    folder = find_version_folder(home, reference)
     check_sealed(folder.path, reference)
     return folder
 
@@ -106,13 +106,13 @@ def check_sealed(root: Path, reference: str = "") -> None:
     check_files(root, seal["files"], reference or seal["reference"])
 
 
-def fingerprint_of(files: Sequence[VersionFile]) -> str:
+def compute_fingerprint(files: Sequence[VersionFile]) -> str:
     """SHA-256 over the paths and checksums of all files."""
     lines = [f"{file['path']}\0{file['sha256']}\n" for file in files]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def hashed(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:
+def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:
     """The SHA-256 of a file; `on_bytes` is told of each piece."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -122,7 +122,7 @@ def hashed(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> 
     return digest.hexdigest()
 
 
-def files_below(folder: Path) -> list[str]:
+def list_files_below(folder: Path) -> list[str]:
     """Paths of all files of a folder, sorted, beneath it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
@@ -134,23 +134,23 @@ def check_files(folder: Path, files: Sequence[VersionFile], reference: str, *, w
     with `whole` every file is.
     """
     expected = {file["path"]: file for file in files}
-    present = files_below(folder)
+    present = list_files_below(folder)
     for path in sorted(set(expected) - set(present)):
-        raise _changed(reference, path, "is gone", folder)
+        raise _make_changed_error(reference, path, "is gone", folder)
     for path in sorted(set(present) - set(expected)):
-        raise _changed(reference, path, "was not there when it was registered", folder)
+        raise _make_changed_error(reference, path, "was not there when it was registered", folder)
     for path, file in expected.items():
         state = (folder / path).lstat()
         if state.st_size == file["bytes"] and state.st_mtime_ns == file.get("modified_ns") and not whole:
             continue
         if state.st_size != file["bytes"]:
             sizes = f"has {state.st_size:,} bytes and had {file['bytes']:,}"
-            raise _changed(reference, path, sizes, folder)
-        if hashed(folder / path) != file["sha256"]:
-            raise _changed(reference, path, "is not the one that was registered", folder)
+            raise _make_changed_error(reference, path, sizes, folder)
+        if hash_file(folder / path) != file["sha256"]:
+            raise _make_changed_error(reference, path, "is not the one that was registered", folder)
 
 
-def _changed(reference: str, path: str, what: str, folder: Path) -> ModelError:
+def _make_changed_error(reference: str, path: str, what: str, folder: Path) -> ModelError:
     return ModelError(
         f"{reference} was changed after it was registered: its file {path} {what}.",
         fix=f"Put the file back into {folder}, or register the model again as a new version.",

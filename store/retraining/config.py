@@ -11,17 +11,17 @@ from store.core.config import Config, Line
 from store.core.metric_table import METRICS
 from store.data.filters import Filter
 from store.registry.config import AliasName, ModelName
-from store.retraining.schemas import AskedImprovement, AskedSchedule
+from store.retraining.schemas import ImprovementRequest, ImprovementScheduleRequest
 
-MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
-MAX_SLIPPING = 0.2  # of reworded repeats of held-out rows; bench/detection/reworded.py
-MAX_SLIPPING_SHORT = 0.75  # of those whose answer has under `SHORT_ANSWER` words
+MAX_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
+MAX_LEAKAGE = 0.2  # of reworded repeats of held-out rows; bench/detection/reworded.py
+MAX_LEAKAGE_SHORT = 0.75  # of those whose answer has under `SHORT_ANSWER` words
 SHORT_ANSWER = 12  # words; half of a shorter one is hardly recognised
-MOST_JUDGED = 4  # improvements that a row judges; bench/truths/monitoring/reuse.py
-LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
+MAX_JUDGED = 4  # improvements that a row judges; bench/truths/monitoring/reuse.py
+MIN_ROWS = 20  # new ones that can be used, of which training and judging are made
 
 
-class RowsOfFeedback(Config):
+class FeedbackRowSource(Config):
     """Requests to an endpoint that somebody corrected, or labelled."""
 
     source: Literal["feedback"] = "feedback"
@@ -44,14 +44,14 @@ class RowsOfFeedback(Config):
         return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
-class RowsOfRound(Config):
+class RoundRowSource(Config):
     """What people wrote, labelled or preferred in a rating round; one that is open is waited for."""
 
     source: Literal["round"] = "round"
     round: Line = Field(min_length=1, max_length=120, description="Id or name")
 
 
-class RowsOfDataset(Config):
+class DatasetRowSource(Config):
     """Rows of a data set that have their answers, all or those of a slice."""
 
     source: Literal["dataset"] = "dataset"
@@ -59,7 +59,7 @@ class RowsOfDataset(Config):
     where: Filter | None = Field(None, description="Those of its rows that this filter means")
 
 
-RowSource = Annotated[RowsOfFeedback | RowsOfRound | RowsOfDataset, Field(discriminator="source")]
+RowSource = Annotated[FeedbackRowSource | RoundRowSource | DatasetRowSource, Field(discriminator="source")]
 
 
 class ImproveSettings(Config):
@@ -108,9 +108,9 @@ class ImproveConfig(ImproveSettings):
 
     name: Line = Field("", max_length=80, description="From the model and the day where left out")
 
-    def document(self) -> AskedImprovement:
+    def document(self) -> ImprovementRequest:
         """As it is stored and sent."""
-        return cast(AskedImprovement, self.model_dump(mode="json"))
+        return cast(ImprovementRequest, self.model_dump(mode="json"))
 
 
 class ImproveSchedule(ImproveSettings):
@@ -119,7 +119,7 @@ class ImproveSchedule(ImproveSettings):
 
     every_hours: float = Field(24, ge=1, le=24 * 366, description="Between two looks")
     least_rows: int = Field(
-        100, ge=LEAST_ROWS, le=1_000_000, description="New rows since the last improvement, at least"
+        100, ge=MIN_ROWS, le=1_000_000, description="New rows since the last improvement, at least"
     )
 
     @model_validator(mode="after")
@@ -128,18 +128,18 @@ class ImproveSchedule(ImproveSettings):
             raise ValueError("rows: a schedule takes what people said of answers (feedback) alone")
         return self
 
-    def document(self) -> AskedSchedule:
+    def document(self) -> ImprovementScheduleRequest:
         """As it is stored and sent."""
-        return cast(AskedSchedule, self.model_dump(mode="json"))
+        return cast(ImprovementScheduleRequest, self.model_dump(mode="json"))
 
 
-class NamedImprovement(Config):
+class ImprovementReference(Config):
     """`improvement`: its id or its name."""
 
     improvement: Line = Field(min_length=1, max_length=120)
 
 
-class DecideImprovement(NamedImprovement):
+class DecideImprovement(ImprovementReference):
     """A person's yes or no. override: an admin's yes although the checks are not passed."""
 
     promote: bool

@@ -6,11 +6,17 @@ import shlex
 from typing import Literal, NamedTuple
 
 from store.registry.schemas import CheckReport, GateReport
-from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT, MOST_JUDGED, SHORT_ANSWER
-from store.retraining.schemas import GatheredRows, Improvement, ImprovementState, JudgingAgain, Slipping
+from store.retraining.config import MAX_JUDGED, MAX_LEAKAGE, MAX_LEAKAGE_SHORT, SHORT_ANSWER
+from store.retraining.schemas import (
+    GatheredRows,
+    Improvement,
+    ImprovementState,
+    LeakageEstimate,
+    ReusedJudgingRows,
+)
 
 
-class StateWords(NamedTuple):
+class StateText(NamedTuple):
     """title: of the state. waits: what is under way or waited for, a sentence. step: of the chain, a noun; ""
     for states that are none."""
 
@@ -19,31 +25,31 @@ class StateWords(NamedTuple):
     step: str = ""
 
 
-STATES: dict[ImprovementState, StateWords] = {
-    "labelling": StateWords(
+STATES: dict[ImprovementState, StateText] = {
+    "labelling": StateText(
         "Waits for ratings", "A rating round is open. Close it once enough is rated.", "Ratings"
     ),
-    "gathering": StateWords(
+    "gathering": StateText(
         "Gathers new rows", "New rows are made of what people said, without repeats.", "New rows"
     ),
-    "joining": StateWords(
+    "joining": StateText(
         "Joins old and new rows", "The new rows are added to those of the version in use.", "Data version"
     ),
-    "training": StateWords("Trains", "The same training runs on old and new rows.", "Run"),
-    "registering": StateWords("Registers", "What the run left becomes the next version.", "Version"),
-    "measuring": StateWords(
+    "training": StateText("Trains", "The same training runs on old and new rows.", "Run"),
+    "registering": StateText("Registers", "What the run left becomes the next version.", "Version"),
+    "measuring": StateText(
         "Measures", "The new version and the one in use answer old and new rows that judge.", "Measured"
     ),
-    "deciding": StateWords(
+    "deciding": StateText(
         "Waits for your yes or no", "Look at the checks, then promote the version or decline it.", "Decision"
     ),
-    "promoted": StateWords("Promoted", "The new version is in use."),
-    "declined": StateWords("Declined", "The version in use stays. What was made is still there."),
-    "stopped": StateWords("Stopped", "Somebody stopped it. What was made is still there."),
-    "waiting": StateWords(
+    "promoted": StateText("Promoted", "The new version is in use."),
+    "declined": StateText("Declined", "The version in use stays. What was made is still there."),
+    "stopped": StateText("Stopped", "Somebody stopped it. What was made is still there."),
+    "waiting": StateText(
         "Waits for rows", "Too few new rows can be used so far. Go on once more was said: it is all taken in."
     ),
-    "failed": StateWords("Failed", "It can go on from where it failed, once the cause is gone."),
+    "failed": StateText("Failed", "It can go on from where it failed, once the cause is gone."),
 }
 STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
@@ -56,30 +62,30 @@ NO_TEST = (
     " (its validation rows, as the run kept none for a test: they chose its best step, which favours it)"
 )
 ROWS = ("old rows", "new rows")
-How = Literal["better", "within", "worse_within", "worse", "cant_tell", "alone"]
-SLIPPED = "may have slipped into training, which could make this difference"
+ImprovementOutcome = Literal["better", "within", "worse_within", "worse", "cant_tell", "alone"]
+MAYBE_LEAKED = "may have slipped into training, which could make this difference"
 ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
 
 
-def how(report: GateReport) -> How:
+def classify_outcome(report: GateReport) -> ImprovementOutcome:
     """What the two checks come to, in a word."""
     if report["holder"] is None:
         return "alone"
     if report["answer"] != "passed":
         return "worse" if report["answer"] == "failed" else "cant_tell"
-    if surely_worse(report):
+    if list_surely_worse(report):
         return "worse_within"
-    lows = [_surely_better_by(check) for check in report["checks"]]
+    lows = [_compute_sure_gain(check) for check in report["checks"]]
     return "better" if lows and all(low is not None and low > 0 for low in lows) else "within"
 
 
-def _surely_better_by(check: CheckReport) -> float | None:
+def _compute_sure_gain(check: CheckReport) -> float | None:
     """The lower end of the change, less what leaks may have lifted it by."""
     value = check["value"]
     return None if value is None or value["low"] is None else value["low"] - check.get("lifted", 0.0)
 
 
-def may_be_slips(check: CheckReport) -> bool:
+def can_be_leakage(check: CheckReport) -> bool:
     """Whether it would have passed if nothing could have slipped through, also where nobody knows how much
     that lifts it: then nothing else keeps open what lies beyond the limit."""
     value, limit = check["value"], check["limit"]
@@ -88,14 +94,14 @@ def may_be_slips(check: CheckReport) -> bool:
     return value["low"] is not None and value["low"] > limit
 
 
-def surely_worse(report: GateReport) -> list[str]:
+def list_surely_worse(report: GateReport) -> list[str]:
     """On which rows the whole interval of the change lies under none, however little it is."""
     named = zip(ROWS, report["checks"], strict=False)
     ends = [(rows, check["value"]["high"] if check["value"] else None) for rows, check in named]
     return [rows for rows, high in ends if high is not None and high < 0]
 
 
-def worse_by(report: GateReport) -> str:
+def format_margin(report: GateReport) -> str:
     """ "more than 2 points worse": by more than which no version passes."""
     limits = [(check["limit"], check["unit"]) for check in report["checks"] if check["limit"] is not None]
     if not limits:
@@ -109,9 +115,9 @@ def worse_by(report: GateReport) -> str:
     return f"more than {size:.4g} {unit} worse"
 
 
-def measured(report: GateReport) -> str:
+def describe_outcome(report: GateReport) -> str:
     """What the two checks come to, a sentence. That it is surely worse it says also where that is allowed."""
-    version, holder, by = report["reference"], report["holder"], worse_by(report)
+    version, holder, by = report["reference"], report["holder"], format_margin(report)
     if holder is None:
         return (
             f"No version is {report['alias']}, so {version} was held against none: how good it is beside"
@@ -120,7 +126,7 @@ def measured(report: GateReport) -> str:
     named = list(zip(ROWS, report["checks"], strict=False))
     if report["answer"] == "passed":
         passed = f"{version} is surely not {by} than {holder}, on the old rows and on the new ones."
-        if own := surely_worse(report):
+        if own := list_surely_worse(report):
             return f"{passed} On the {' and the '.join(own)} it is surely worse, though by less."
         return passed
     worse = [rows for rows, check in named if check["answer"] == "failed"]
@@ -128,12 +134,14 @@ def measured(report: GateReport) -> str:
     parts = [f"{version} is surely {by} than {holder} on the {' and the '.join(worse)}."] if worse else []
     if unsure:
         parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is {by}.")
-    if slips := [rows for rows, check in named if may_be_slips(check)]:
-        parts.append(f"On the {' and the '.join(slips)} it would have passed but for repeats that {SLIPPED}.")
+    if slips := [rows for rows, check in named if can_be_leakage(check)]:
+        parts.append(
+            f"On the {' and the '.join(slips)} it would have passed but for repeats that {MAYBE_LEAKED}."
+        )
     return " ".join(parts)
 
 
-def next_step(improvement: Improvement) -> str:
+def describe_next_step(improvement: Improvement) -> str:
     """What a person may do now, a sentence; "" where there is nothing to do."""
     name = shlex.quote(improvement["name"])
     match improvement["state"]:
@@ -148,11 +156,11 @@ def next_step(improvement: Improvement) -> str:
     return ""
 
 
-def rows_sentence(rows: GatheredRows) -> str:
+def describe_rows(rows: GatheredRows) -> str:
     """How many new rows there are, and what of them judges."""
     used = rows["train"] + rows["held_out"]
     draw = (
-        random_sentence(rows)
+        describe_draw(rows)
         if rows["held_out_random"]
         else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
     )
@@ -160,16 +168,16 @@ def rows_sentence(rows: GatheredRows) -> str:
         f"{used:,} of {rows['asked']:,} are used: {rows['train']:,} train and {rows['held_out']:,} judge,"
         f" {draw}."
     ]
-    if again := again_sentence(rows):
+    if again := describe_reuse(rows):
         parts.append(again)
-    if redacted := redacted_sentence(rows):
+    if redacted := describe_redaction(rows):
         parts.append(redacted)
     if rows["corrects"]:
         parts.append(f"{rows['corrects']:,} of those that train correct an old row, which gives way.")
     return " ".join(parts)
 
 
-def judges(rows: GatheredRows) -> str:
+def describe_judging_rows(rows: GatheredRows) -> str:
     """ "44 new rows and 61 that judged before": by what the new version is judged beside the old rows."""
     times: dict[str, int] = rows["again"]["times"] if "again" in rows else {}
     unjudged = times.get("0", 0)
@@ -182,7 +190,7 @@ def judges(rows: GatheredRows) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def again_sentence(rows: GatheredRows) -> str:
+def describe_reuse(rows: GatheredRows) -> str:
     """How often the rows that judge again have judged, and how they were drawn; "" where there are none."""
     again = rows.get("again")
     if not again or not again["rows"]:
@@ -193,14 +201,14 @@ def again_sentence(rows: GatheredRows) -> str:
         for number, count in again["times"].items()
         if number != "0"
     ]
-    parts = [f"It is judged by {judges(rows)}."]
+    parts = [f"It is judged by {describe_judging_rows(rows)}."]
     if often:
         parts.append(f"Of the earlier ones {', '.join(often)}.")
-    parts.append(_earlier_draw(again, rows["held_out_random"]))
+    parts.append(_describe_earlier_draw(again, rows["held_out_random"]))
     return " ".join(part for part in parts if part)
 
 
-def _earlier_draw(again: JudgingAgain, new_random: bool) -> str:
+def _describe_earlier_draw(again: ReusedJudgingRows, new_random: bool) -> str:
     """How many of those that judge again were drawn at random; "" where they were drawn as the new ones."""
     count, drawn = again["random"], "drawn at random of what was asked"
     if count == again["rows"]:
@@ -214,20 +222,20 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def all_random(rows: GatheredRows) -> bool:
+def is_all_random(rows: GatheredRows) -> bool:
     """Whether all that judge, new and again, were drawn at random of what was asked."""
     again = rows.get("again")
     return rows["held_out_random"] and (again is None or again["random"] == again["rows"])
 
 
 FLATTERED = (
-    f"A row judges {MOST_JUDGED} improvements at most. What is in use was chosen by rows that judged before,"
+    f"A row judges {MAX_JUDGED} improvements at most. What is in use was chosen by rows that judged before,"
     " and may look a little better on them than it is: that rather holds a new version back than lets one"
     " through."
 )
 
 
-def random_sentence(rows: GatheredRows) -> str:
+def describe_draw(rows: GatheredRows) -> str:
     """How new rows that judge were drawn, half a sentence; repeats and disputed ones are not among them."""
     left_out = sum(rows["left_out"].values())
     but = (
@@ -238,7 +246,7 @@ def random_sentence(rows: GatheredRows) -> str:
     return f"drawn at random of what was asked{but}: they show how new requests fare"
 
 
-def redacted_sentence(rows: GatheredRows) -> str:
+def describe_redaction(rows: GatheredRows) -> str:
     """That rows hold placeholders; "" where none does."""
     if not (count := rows.get("redacted", 0)):
         return ""
@@ -248,7 +256,7 @@ def redacted_sentence(rows: GatheredRows) -> str:
     )
 
 
-def slipping_sentence(rows: GatheredRows, check: CheckReport | None = None) -> str:
+def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> str:
     """How many repeats of rows that judge may have slipped through, and how far they may move the result, or
     that this has no bound; "" where nobody looked. check: that on the old rows, once they were measured."""
     if "repeats" not in rows:
@@ -266,16 +274,17 @@ def slipping_sentence(rows: GatheredRows, check: CheckReport | None = None) -> s
     if not slipping["judging"]:
         return ""
     return (
-        f"{stayed_out} {_unrecognised(slipping)} of the rows that give back an old row that judges are not"
-        f" recognised. {_learned(slipping, check)} {_allowed(slipping, check)}"
+        f"{stayed_out} {_describe_unrecognised(slipping)} of the rows that give back an old row"
+        " that judges are not"
+        f" recognised. {_describe_learned(slipping, check)} {_describe_allowance(slipping, check)}"
     )
 
 
-def _in_shares(check: CheckReport | None) -> bool:
+def _format_in_shares(check: CheckReport | None) -> bool:
     return check is not None and check["unit"].startswith("share")
 
 
-def _learned(slipping: Slipping, check: CheckReport | None) -> str:
+def _describe_learned(slipping: LeakageEstimate, check: CheckReport | None) -> str:
     """How many may have been learned, and what that lifts a share by: in others rows weigh unequally."""
     most, judging = slipping["most"], slipping["judging"]
     if not most:
@@ -284,18 +293,18 @@ def _learned(slipping: Slipping, check: CheckReport | None) -> str:
     lifts = f", which may lift the share by up to {points} point{'' if points == '1' else 's'}"
     return (
         f"With 95% certainty at most {most:,} of the {judging:,} old rows that judge {_were(most)} learned"
-        f" from such{lifts if _in_shares(check) else ''}."
+        f" from such{lifts if _format_in_shares(check) else ''}."
     )
 
 
-def _allowed(slipping: Slipping, check: CheckReport | None) -> str:
+def _describe_allowance(slipping: LeakageEstimate, check: CheckReport | None) -> str:
     """What the check makes of it. That it keeps its level is simulated of shares."""
     allowed = slipping["allowed"]
     if not allowed:
         return "The check on them allows for none."
     these = "it" if slipping["most"] == 1 else f"{allowed:,} of these"
     passes = f"The check on them passes only where it would without {these}"
-    if _in_shares(check):
+    if _format_in_shares(check):
         return f"{passes}, which keeps its level of 5%."
     if check is None or not (lifted := check.get("lifted")):
         return f"{passes}."
@@ -314,9 +323,9 @@ NO_BOUND = (
 )
 
 
-def _unrecognised(slipping: Slipping) -> str:
+def _describe_unrecognised(slipping: LeakageEstimate) -> str:
     """ "Up to 20 in 100": of repeats, by how long the answers are."""
-    usual, short = (f"{100 * share:g}" for share in (MAX_SLIPPING, MAX_SLIPPING_SHORT))
+    usual, short = (f"{100 * share:g}" for share in (MAX_LEAKAGE, MAX_LEAKAGE_SHORT))
     if not slipping["short"]:
         return f"Up to {usual} in 100"
     if slipping["short"] == slipping["judging"]:
@@ -324,18 +333,18 @@ def _unrecognised(slipping: Slipping) -> str:
     return f"Up to {usual} in 100, and {short} where the answer has under {SHORT_ANSWER} words,"
 
 
-def left_out_lines(rows: GatheredRows) -> list[str]:
+def list_exclusions(rows: GatheredRows) -> list[str]:
     """Why the others are not, the most frequent reason first."""
     return [f"{count:,}: {reason}" for reason, count in rows["left_out"].items()]
 
 
-def again_left_out_lines(rows: GatheredRows) -> list[str]:
+def list_reuse_exclusions(rows: GatheredRows) -> list[str]:
     """Why rows that judged before judge no more."""
     again = rows.get("again")
     return [f"{count:,}: {reason}" for reason, count in again["left_out"].items()] if again else []
 
 
-def moved_sentence(improvement: Improvement) -> str:
+def describe_moved_alias(improvement: Improvement) -> str:
     """That the alias moved while it was under way; "" where it did not."""
     facts = improvement["facts"]
     if not (earlier := facts.get("holder_was")):

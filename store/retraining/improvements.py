@@ -11,14 +11,14 @@ from store.core.errors import NotFoundError, StateError
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import ErrorDocument
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 from store.retraining.schemas import (
     AT_WORK,
     RESUMED,
-    AskedSchedule,
     Improvement,
     ImprovementFacts,
     ImprovementSchedule,
+    ImprovementScheduleRequest,
     ImprovementState,
 )
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 JSON_COLUMNS = ["config", "facts", "trouble"]
-MOST = 200
+MAX_LISTED = 200
 
 
 @named_query
@@ -35,7 +35,7 @@ def get(db: Queryable, name: str) -> Improvement:
     sql = """
         SELECT * FROM improvement WHERE improvement_id = $1 OR name = $1
         ORDER BY improvement_id <> $1, begun_at DESC LIMIT 1"""
-    rows = records(db.query(sql, [name]), Improvement, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [name]), Improvement, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
             f"There is no improvement {name!r}.",
@@ -46,65 +46,65 @@ def get(db: Queryable, name: str) -> Improvement:
 
 
 @named_query
-def of_model(db: Queryable, model_id: str, *, limit: int = MOST) -> list[Improvement]:
+def of_model(db: Queryable, model_id: str, *, limit: int = MAX_LISTED) -> list[Improvement]:
     """The newest first; of all models where the id is empty."""
     sql = """
         SELECT * FROM improvement WHERE $1 IN ('', model_id)
         ORDER BY begun_at DESC, improvement_id DESC LIMIT $2"""
-    return records(db.query(sql, [model_id, limit]), Improvement, JSON_COLUMNS)
+    return read_records(db.query(sql, [model_id, limit]), Improvement, JSON_COLUMNS)
 
 
 @named_query
 def in_states(db: Queryable, states: Sequence[ImprovementState] = AT_WORK) -> list[Improvement]:
     """Of all models, the oldest first."""
     sql = "SELECT * FROM improvement WHERE list_contains($1, state) ORDER BY begun_at, improvement_id"
-    return records(db.query(sql, [list(states)]), Improvement, JSON_COLUMNS)
+    return read_records(db.query(sql, [list(states)]), Improvement, JSON_COLUMNS)
 
 
 @named_query
 def schedule(db: Queryable, model_id: str) -> ImprovementSchedule | None:
     """The schedule of a model; None where there is none."""
     sql = "SELECT * FROM improvement_schedule WHERE model_id = ?"
-    rows = records(db.query(sql, [model_id]), ImprovementSchedule, ["config", "trouble"])
+    rows = read_records(db.query(sql, [model_id]), ImprovementSchedule, ["config", "trouble"])
     return rows[0] if rows else None
 
 
-def schedules(db: Queryable) -> list[ImprovementSchedule]:
+def list_schedules(db: Queryable) -> list[ImprovementSchedule]:
     """Of all models, by id."""
     table = db.query("SELECT * FROM improvement_schedule ORDER BY model_id")
-    return records(table, ImprovementSchedule, ["config", "trouble"])
+    return read_records(table, ImprovementSchedule, ["config", "trouble"])
 
 
 def find(db: Queryable, improvement_id: str) -> Improvement | None:
     """By id; None where it is gone."""
     table = db.query("SELECT * FROM improvement WHERE improvement_id = ?", [improvement_id])
-    return next(iter(records(table, Improvement, JSON_COLUMNS)), None)
+    return next(iter(read_records(table, Improvement, JSON_COLUMNS)), None)
 
 
-def names(db: Queryable) -> set[str]:
+def list_names(db: Queryable) -> set[str]:
     """Of all improvements."""
     return set(db.query("SELECT name FROM improvement")["name"].to_pylist())
 
 
-def last_begun(db: Queryable, model_id: str) -> datetime | None:
+def find_last_start(db: Queryable, model_id: str) -> datetime | None:
     """When the last improvement of a model began."""
-    moment: datetime | None = scalar(
+    moment: datetime | None = read_scalar(
         db.query("SELECT max(begun_at) FROM improvement WHERE model_id = ?", [model_id])
     )
     return moment
 
 
-def needing(
+def find_dependent(
     db: Queryable, needed_id: str, states: Sequence[ImprovementState] = AT_WORK
 ) -> Improvement | None:
     """An improvement under way that needs a run, a job, a data set, a round or a version NAME@3."""
-    return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
+    return next((each for each in in_states(db, states) if needed_id in _build_needed_sql(each)), None)
 
 
 UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, *RESUMED, "stopped", "declined")
 
 
-def not_promoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
+def find_unpromoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
     """The newest improvement that made a version, to take an alias, unless it ended with that. By its run
     too: it knows its version only a step after that is there, and never what others make of its run."""
     reference = f"{version['name']}@{version['version']}"
@@ -117,7 +117,7 @@ def not_promoted(db: Queryable, version: ModelVersion, alias: str) -> Improvemen
     return None
 
 
-def _needed(improvement: Improvement) -> set[str]:
+def _build_needed_sql(improvement: Improvement) -> set[str]:
     config, facts = improvement["config"], improvement["facts"]
     needed = {config["run"]}
     needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
@@ -141,17 +141,17 @@ def insert(tx: Transaction, improvement: Improvement) -> None:
 
 def set_facts(tx: Transaction, improvement_id: str, **facts: Unpack[ImprovementFacts]) -> ImprovementFacts:
     """Add to its facts. All facts as they are then."""
-    return _write_facts(tx, improvement_id, {**_facts(tx, improvement_id), **facts})
+    return _write_facts(tx, improvement_id, {**_read_facts(tx, improvement_id), **facts})
 
 
 def drop_facts(tx: Transaction, improvement_id: str, *facts: str) -> None:
     """Take some of its facts away, if it has them."""
-    kept = {name: value for name, value in _facts(tx, improvement_id).items() if name not in facts}
+    kept = {name: value for name, value in _read_facts(tx, improvement_id).items() if name not in facts}
     _write_facts(tx, improvement_id, cast(ImprovementFacts, kept))
 
 
-def _facts(tx: Transaction, improvement_id: str) -> ImprovementFacts:
-    raw = scalar(tx.query("SELECT facts FROM improvement WHERE improvement_id = ?", [improvement_id]))
+def _read_facts(tx: Transaction, improvement_id: str) -> ImprovementFacts:
+    raw = read_scalar(tx.query("SELECT facts FROM improvement WHERE improvement_id = ?", [improvement_id]))
     facts: ImprovementFacts = json.loads(raw)
     return facts
 
@@ -161,7 +161,7 @@ def _write_facts(tx: Transaction, improvement_id: str, facts: ImprovementFacts) 
     return facts
 
 
-def move(
+def set_state(
     tx: Transaction,
     improvement_id: str,
     state: ImprovementState,
@@ -182,7 +182,7 @@ def end(
     tx: Transaction, improvement_id: str, state: ImprovementState, at: datetime, by: str | None, note: str
 ) -> None:
     """As promoted, declined or stopped, by somebody, and why."""
-    move(tx, improvement_id, state, at)
+    set_state(tx, improvement_id, state, at)
     tx.execute(
         "UPDATE improvement SET ended_at = ?, ended_by_name = ?, note = ? WHERE improvement_id = ?",
         [at, by, note, improvement_id],
@@ -190,7 +190,7 @@ def end(
 
 
 def set_schedule(
-    tx: Transaction, model_id: str, config: AskedSchedule, by: tuple[str, str], at: datetime
+    tx: Transaction, model_id: str, config: ImprovementScheduleRequest, by: tuple[str, str], at: datetime
 ) -> None:
     """In place of the one that there was. by: a person's id and name."""
     tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id])
@@ -205,7 +205,7 @@ def end_schedule(tx: Transaction, model_id: str) -> bool:
     return bool(tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id]))
 
 
-def looked(
+def record_look(
     tx: Transaction, model_id: str, at: datetime, rows: int | None, trouble: ErrorDocument | None
 ) -> None:
     """That the rows were counted for a schedule, and what was wrong."""
@@ -218,17 +218,17 @@ def looked(
 def check_not_improving(db: Queryable, needed_id: str, name: str) -> None:
     """Raise StateError where an improvement under way needs a job, a run, a data set, a round or a version.
     needed_id: its id, of a version NAME@3."""
-    if improvement := needing(db, needed_id):
+    if improvement := find_dependent(db, needed_id):
         raise StateError(
             f"{name} is needed by the improvement {improvement['name']}, which is under way.",
             fix="Wait until it has ended, or stop it first.",
         )
 
 
-def check_deal_kept(db: Queryable, dataset_id: str, name: str) -> None:
+def check_split_unchanged(db: Queryable, dataset_id: str, name: str) -> None:
     """Raise StateError where an improvement trains and measures by the parts of a data set: dealt anew, its
     evaluations would take rows that were trained on. One that has failed may still go on."""
-    if improvement := needing(db, dataset_id, (*AT_WORK, "failed")):
+    if improvement := find_dependent(db, dataset_id, (*AT_WORK, "failed")):
         raise StateError(
             f"{improvement['name']} trains and measures by the parts of {name}, which have to stay as they"
             " are until it has ended.",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.row_schemas import Message, RowsResult, SplitBy
+from store.core.row_schemas import Message, RowsResult, SplitMethod
 from store.core.schemas import ErrorDocument
 from store.registry.schemas import GateReport
 
@@ -25,7 +25,7 @@ class RowCandidate(TypedDict):
     random: bool  # the request was drawn at random of all
 
 
-class JudgingAgain(TypedDict):
+class ReusedJudgingRows(TypedDict):
     """Rows that were put aside to judge earlier improvements of the model, and judge this one too."""
 
     rows: int
@@ -34,7 +34,7 @@ class JudgingAgain(TypedDict):
     left_out: dict[str, int]  # reason -> rows that judge no more
 
 
-class RowRepeating(TypedDict):
+class RepeatedRow(TypedDict):
     """A new row that was left out as it repeats a row that judges. The texts stay in the data sets."""
 
     line: int  # of the skipped rows of the new data set
@@ -43,7 +43,7 @@ class RowRepeating(TypedDict):
     row_id: int  # of that row
 
 
-class Slipping(TypedDict):
+class LeakageEstimate(TypedDict):
     """What may have been learned of the old rows that judge, from repeats that nobody recognised."""
 
     judging: int  # old rows that judge
@@ -61,26 +61,26 @@ class GatheredRows(TypedDict):
     held_out: int  # of them, which judge alone
     left_out: dict[str, int]  # reason -> rows
     held_out_random: bool  # they were drawn at random of what was asked; else of what people chose to correct
-    again: NotRequired[JudgingAgain]  # beside these
+    again: NotRequired[ReusedJudgingRows]  # beside these
     only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
     corrects: int  # of these: they answer it otherwise, and the old row gives way
     repeats: NotRequired[int]  # of those left out: they repeat a row that judges
-    repeating: NotRequired[list[RowRepeating]]  # these, 200 at most
-    slipping: NotRequired[Slipping | None]  # null: answers are labels, and there is no bound
+    repeating: NotRequired[list[RepeatedRow]]  # these, 200 at most
+    slipping: NotRequired[LeakageEstimate | None]  # null: answers are labels, and there is no bound
     redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]
 
 
 class GatherResult(RowsResult):
     """Result of the job `gather_rows`: a data set of the new rows, each with its part."""
 
-    split_by: SplitBy
+    split_by: SplitMethod
     rows: GatheredRows
     disputed: NotRequired[
         list[str]
     ]  # keys of rows that judged earlier and somebody has answered otherwise since
 
 
-class GatheredTooFew(TypedDict):
+class TooFewRowsResult(TypedDict):
     """Result of the job `gather_rows` where too few new rows can be used: no data set is made of them."""
 
     rows: GatheredRows
@@ -88,7 +88,7 @@ class GatheredTooFew(TypedDict):
     fix: str  # what to do
 
 
-class AskedRowSource(TypedDict):
+class RowSourceDocument(TypedDict):
     """A source of new rows: feedback on an endpoint, a rating round, or rows of a data set."""
 
     source: Literal["feedback", "round", "dataset"]
@@ -103,7 +103,7 @@ class AskedRowSource(TypedDict):
     where: NotRequired[dict[str, Any] | None]  # store.data.filters.Filter
 
 
-class AskedSettings(TypedDict):
+class ImprovementSettings(TypedDict):
     """What an improvement rests on beside its rows."""
 
     model: str
@@ -114,17 +114,17 @@ class AskedSettings(TypedDict):
     margin: float
 
 
-class AskedImprovement(AskedSettings):
+class ImprovementRequest(ImprovementSettings):
     """Body of `begin_improvement`, and the column `config` of an improvement, with ids in place of names."""
 
-    rows: list[AskedRowSource]
+    rows: list[RowSourceDocument]
     name: str
 
 
-class AskedSchedule(AskedSettings):
+class ImprovementScheduleRequest(ImprovementSettings):
     """Body of `schedule_improvement`, and the column `config` of a schedule."""
 
-    rows: list[AskedRowSource]
+    rows: list[RowSourceDocument]
     every_hours: float
     least_rows: int
 
@@ -180,7 +180,7 @@ class Improvement(TypedDict):
     model_id: str
     alias: str
     name: str
-    config: AskedImprovement
+    config: ImprovementRequest
     state: ImprovementState
     failed_at: ImprovementState | None  # of one that failed or waits: the step that it goes on with
     facts: ImprovementFacts
@@ -199,7 +199,7 @@ class ImprovementSchedule(TypedDict):
     """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
 
     model_id: str
-    config: AskedSchedule
+    config: ImprovementScheduleRequest
     set_by: str
     set_by_name: str
     set_at: datetime

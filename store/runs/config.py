@@ -17,7 +17,7 @@ from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-MOST = 21
+MAX_SHARES = 21
 
 
 class Interpolate(Config):
@@ -25,7 +25,7 @@ class Interpolate(Config):
 
     run: str = Field(min_length=1, description="A finished run: its id or name")
     alphas: list[float] = Field(
-        list(ALPHAS), min_length=1, max_length=MOST, description="Shares of the way; 0 and 1 are added"
+        list(ALPHAS), min_length=1, max_length=MAX_SHARES, description="Shares of the way; 0 and 1 are added"
     )
 
     @field_validator("alphas")
@@ -46,7 +46,7 @@ class Variant(Config):
     name: Line = Field("", max_length=120, description="Made from the run and the share where left empty")
 
 
-def refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
+def explain_refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
     """Why there is nothing between base and tuned model of such a run; empty where there is."""
     method = METHODS[config.method]
     if facts and facts.get("mixed_from"):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from store.core.schemas import Job
 from store.db.named_query import named_query
-from store.db.records import records, scalar
-from store.runs.schemas import KeptVariant, MeasuredShare, RunAlerts, RunCosts
+from store.db.records import read_records, read_scalar
+from store.runs.schemas import MeasuredMix, RunAlerts, RunCosts, SavedVariant
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -26,10 +26,10 @@ COST_FIGURES = ("gain", "prose", "answers", "kl")
 @named_query
 def costs(db: Queryable) -> list[RunCosts]:
     """Of each finished run, oldest first."""
-    return records(db.query(_COSTS), RunCosts, COST_FIGURES)
+    return read_records(db.query(_COSTS), RunCosts, COST_FIGURES)
 
 
-def _figure(kind: str, probe: str, name: str) -> str:
+def _build_figure_sql(kind: str, probe: str, name: str) -> str:
     """SQL of a figure of the document of one probe, of the documents of that kind."""
     probes, figures = (f"json_extract({kind}, '$[*].{key}')" for key in ("probe", name))
     return f"nullif(({figures})[list_position({probes}, '\"{probe}\"'::JSON)], 'null')"
@@ -56,9 +56,9 @@ _COSTS = f"""
            TRY_CAST(settings[3] AS DOUBLE) AS num_train_epochs, coalesce(settings[4], '') AS init_from,
            coalesce(settings[5], '') AS parent, alpha,
            parts[2] ->> '$' AS state, nullif(parts[1], 'null') AS gain,
-           {_figure("parts[3]", "prose", "change")} AS prose,
-           {_figure("parts[4]", "choices", "change")} AS answers,
-           {_figure("parts[5]", "own_samples", "kl")} AS kl
+           {_build_figure_sql("parts[3]", "prose", "change")} AS prose,
+           {_build_figure_sql("parts[4]", "choices", "change")} AS answers,
+           {_build_figure_sql("parts[5]", "own_samples", "kl")} AS kl
     FROM picked ORDER BY created_at, run_id
 """
 
@@ -67,7 +67,7 @@ SHARE_FIGURES = ("gain", "prose", "answers", "kl")
 
 
 @named_query
-def measured_shares(db: Queryable, run_id: str = "") -> list[MeasuredShare]:
+def measured_shares(db: Queryable, run_id: str = "") -> list[MeasuredMix]:
     """Every α that was measured, of one run or of all, along the way."""
     of_run = "AND config ->> 'run_id' = ?" if run_id else ""
     sql = f"""
@@ -86,7 +86,7 @@ def measured_shares(db: Queryable, run_id: str = "") -> list[MeasuredShare]:
         QUALIFY row_number() OVER (PARTITION BY run_id, alpha ORDER BY created_at DESC, job_id DESC) = 1
         ORDER BY run_id, alpha
     """
-    return records(db.query(sql, [run_id] if run_id else []), MeasuredShare, (*SHARE_FIGURES, "named"))
+    return read_records(db.query(sql, [run_id] if run_id else []), MeasuredMix, (*SHARE_FIGURES, "named"))
 
 
 @named_query
@@ -109,17 +109,17 @@ def unfinished_interpolations(db: Queryable, run_id: str) -> list[Job]:
             AND config ->> 'run_id' = ? AND status = 'finished'), TIMESTAMP '1970-01-01')
         ORDER BY created_at, job_id
     """
-    return records(db.query(sql, [run_id, run_id]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [run_id, run_id]), Job, ("config", "error", "result"))
 
 
 @named_query
-def kept_variants(db: Queryable, run_id: str) -> dict[float, KeptVariant]:
+def kept_variants(db: Queryable, run_id: str) -> dict[float, SavedVariant]:
     """Runs that were mixed from this one and its base, the newest of each α."""
     sql = """
         SELECT run_id, number, name, status, TRY_CAST(facts ->> 'alpha' AS DOUBLE) AS alpha
         FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
     """
-    return {row["alpha"]: row for row in records(db.query(sql, [run_id]), KeptVariant)}
+    return {row["alpha"]: row for row in read_records(db.query(sql, [run_id]), SavedVariant)}
 
 
 # Verdicts as alerts: what became sure of a run, at which step, found across all runs for the overview.
@@ -141,13 +141,13 @@ KINDS = {  # in the order of what weighs most
 @named_query
 def alerts_by_run(db: Queryable, *, limit: int = 4) -> list[RunAlerts]:
     """The runs with a verdict as alert, those first that raised one last."""
-    return records(db.query(_BY_RUN, [limit]), RunAlerts)
+    return read_records(db.query(_BY_RUN, [limit]), RunAlerts)
 
 
 @named_query
 def count_alerted_runs(db: Queryable) -> int:
     """How many runs `by_run` would give without a limit."""
-    return int(scalar(db.query(f"SELECT count(DISTINCT run_id) FROM ({_ALL})")))
+    return int(read_scalar(db.query(f"SELECT count(DISTINCT run_id) FROM ({_ALL})")))
 
 
 _ALL = """

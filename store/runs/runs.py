@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from store.core.errors import NotFoundError, StateError
 from store.core.training_schemas import MeasuredRun
 from store.db.named_query import named_query
-from store.db.records import records, scalar, to_json
+from store.db.records import read_records, read_scalar, to_json
 from store.evaluation.verdict_schemas import Verdict
-from store.jobs.job_queue import placeholders, utc
+from store.jobs.job_queue import make_placeholders, to_utc
 from store.runs.schemas import Alert, Prediction, Run, RunFacts
-from store.training.train_config import TrainConfig, speed_settings
+from store.training.train_config import TrainConfig, get_speed_settings
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
-MOST_LISTED = 10  # ids in the refusal of a name that several runs have
+MAX_LISTED = 10  # ids in the refusal of a name that several runs have
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
@@ -43,9 +43,9 @@ def list_runs(
 ) -> list[Run]:
     """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model;
     `created_by`: those that this person launched."""
-    where, params = _where(search, statuses, created_by)
+    where, params = _build_where(search, statuses, created_by)
     sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
-    return records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
+    return read_records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
 
 
 @named_query
@@ -53,8 +53,8 @@ def count_runs(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), created_by: str = ""
 ) -> int:
     """How many runs `list_runs` would give without a limit."""
-    where, params = _where(search, statuses, created_by)
-    return int(scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
+    where, params = _build_where(search, statuses, created_by)
+    return int(read_scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
 
 
 @named_query
@@ -71,20 +71,20 @@ def get_run(db: Queryable, run: str) -> Run:
         "SELECT * FROM run_overview WHERE run_id = ? OR name = ?"
         " ORDER BY run_id = ? DESC, created_at DESC, run_id DESC LIMIT 1"
     )
-    rows = records(db.query(sql, [run, run, run]), Run, JSON_COLUMNS)
+    rows = read_records(db.query(sql, [run, run, run]), Run, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no run {run!r}.", fix="List them with: tunebench runs")
     return rows[0]
 
 
-def one_run(db: Queryable, run: str) -> Run:
+def get_only_run(db: Queryable, run: str) -> Run:
     """The run with this id, or the only one with this name: for what changes it. Raises NotFoundError, and
     StateError that lists the ids where several runs have the name."""
     chosen = get_run(db, run)
     sql = "SELECT run_id FROM run_overview WHERE name = ? ORDER BY created_at DESC, run_id DESC"
     ids = [row["run_id"] for row in db.query(sql, [run]).to_pylist()]
     if chosen["run_id"] != run and len(ids) > 1:
-        newest = ", ".join(ids[:MOST_LISTED]) + (", …" if len(ids) > MOST_LISTED else "")
+        newest = ", ".join(ids[:MAX_LISTED]) + (", …" if len(ids) > MAX_LISTED else "")
         raise StateError(
             f"{len(ids):,} runs are named {run!r}, newest first: {newest}.", fix="Name one of them by its id."
         )
@@ -94,8 +94,8 @@ def one_run(db: Queryable, run: str) -> Run:
 @named_query
 def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
     """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
-    sql = f"SELECT * FROM run_overview WHERE run_id IN ({placeholders(run_ids)})"
-    by_id = {run["run_id"]: run for run in records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
+    sql = f"SELECT * FROM run_overview WHERE run_id IN ({make_placeholders(run_ids)})"
+    by_id = {run["run_id"]: run for run in read_records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
     for run_id in run_ids:
         if run_id not in by_id:
             raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
@@ -104,7 +104,7 @@ def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
 
 def find_run(db: Queryable, run_id: str) -> Run | None:
     """The run with this id; None where there is none."""
-    rows = records(db.query("SELECT * FROM run_overview WHERE run_id = ?", [run_id]), Run, JSON_COLUMNS)
+    rows = read_records(db.query("SELECT * FROM run_overview WHERE run_id = ?", [run_id]), Run, JSON_COLUMNS)
     return rows[0] if rows else None
 
 
@@ -123,14 +123,14 @@ class _Finished(TypedDict):
     verdict: Verdict | None
 
 
-def most_memory_gib(db: Queryable, run_id: str) -> float | None:
+def get_max_memory_gib(db: Queryable, run_id: str) -> float | None:
     """What a run was said to take at most before it began; None where nobody said."""
     sql = "SELECT CAST(facts ->> 'estimated_memory_high_gib' AS DOUBLE) AS gib FROM run WHERE run_id = ?"
     gib: list[float | None] = db.query(sql, [run_id])["gib"].to_pylist()
     return gib[0] if gib else None
 
 
-def measured(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
+def list_measured_runs(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
     """What finished runs were predicted to need and what they needed, newest first."""
     sql = (
         "SELECT run_id, name, number, method, coalesce(config ->> 'task', 'sft') AS task, model,"
@@ -139,11 +139,12 @@ def measured(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
         " ORDER BY created_at DESC, run_id DESC LIMIT ?"
     )
     return [
-        _measured(run) for run in records(db.query(sql, [limit]), _Finished, ("config", "facts", "verdict"))
+        _make_measured_run(run)
+        for run in read_records(db.query(sql, [limit]), _Finished, ("config", "facts", "verdict"))
     ]
 
 
-def _measured(run: _Finished) -> MeasuredRun:
+def _make_measured_run(run: _Finished) -> MeasuredRun:
     facts, verdict = run["facts"], run["verdict"]
     stopped, steps, rows = facts.get("stopped"), facts.get("estimated_steps"), facts.get("rows")
     return {
@@ -173,7 +174,7 @@ def _measured(run: _Finished) -> MeasuredRun:
         "train_rows": rows["train"] if rows else None,
         "stopped": stopped["reason"] if stopped else None,
         "course": min(1.0, stopped["step"] / steps) if steps and stopped and stopped["step"] else None,
-        "settings": speed_settings(run["config"]),
+        "settings": get_speed_settings(run["config"]),
         "gain": verdict["gain"] if verdict else None,
     }
 
@@ -182,24 +183,24 @@ def _measured(run: _Finished) -> MeasuredRun:
 def predictions(db: Queryable, run_id: str) -> list[Prediction]:
     """Held-out prompts answered by base and tuned model, in the order in which the run wrote them."""
     sql = "SELECT * FROM prediction WHERE run_id = ? ORDER BY rowid"
-    return records(db.query(sql, [run_id]), Prediction)
+    return read_records(db.query(sql, [run_id]), Prediction)
 
 
 @named_query
 def alerts(db: Queryable, job_id: str) -> list[Alert]:
     """What a job wants its user to know, oldest first."""
     sql = "SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at"
-    return records(db.query(sql, [job_id]), Alert)
+    return read_records(db.query(sql, [job_id]), Alert)
 
 
-def _where(search: str, statuses: Collection[str], created_by: str) -> tuple[str, list[Any]]:
+def _build_where(search: str, statuses: Collection[str], created_by: str) -> tuple[str, list[Any]]:
     conditions, params = [], []
     if search:
         hits = " OR ".join(f"contains(lower({column}), lower(?))" for column in SEARCHED)
         conditions.append(f"({hits})")
         params += [search] * len(SEARCHED)
     if statuses:
-        conditions.append(f"status IN ({placeholders(statuses)})")
+        conditions.append(f"status IN ({make_placeholders(statuses)})")
         params += list(statuses)
     if created_by:
         conditions.append("created_by = ?")
@@ -232,7 +233,7 @@ def insert(tx: Transaction, run: NewRun) -> None:
         " VALUES (?, nextval('run_number'), ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?, ?)",
         [
             *(run.run_id, config.name, config.notes, run.dataset_id, run.dataset_name, run.fingerprint),
-            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(run.at), tx.by),
+            *(config.model, config.method, config.seed, to_json(config.model_dump()), to_utc(run.at), tx.by),
         ],
     )
 
@@ -257,19 +258,19 @@ def replace_predictions(tx: Transaction, run_id: str, rows: Iterable[Mapping[str
 OWN = frozenset({"name", "notes", "seed", "gate_override"})  # what may differ between repetitions
 
 
-def settings_of(run: Run) -> str:
+def make_settings_key(run: Run) -> str:
     """A key that runs share which differ in nothing but their seed."""
     config = {field: value for field, value in run["config"].items() if field not in OWN}
     return json.dumps([run["data_fingerprint"], config], sort_keys=True, default=str)
 
 
-def repeated(runs: Sequence[Run]) -> list[list[Run]]:
+def group_repetitions(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs by their settings, in the order in which each was first met. A run that has the seed too of
     another says nothing new of their settings and stands by itself."""
     groups: dict[str, list[Run]] = {}
     twice = []
     for run in runs:
-        group = groups.setdefault(settings_of(run), [])
+        group = groups.setdefault(make_settings_key(run), [])
         if any(run["config"].get("seed") == other["config"].get("seed") for other in group):
             twice.append([run])
         else:

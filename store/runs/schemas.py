@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from store.core.figure_schemas import Estimate
-from store.core.model_schemas import BaseReference, TrainedCourse
-from store.core.row_schemas import Leaks, PartRows
+from store.core.model_schemas import BaseReference, TrainingSummary
+from store.core.row_schemas import LeakedRows, PartRows
 from store.core.schemas import ErrorDocument, JobProgress, JobStatus
-from store.evaluation.forgetting_schemas import ForgettingState, ForgottenChoices, ForgottenText
-from store.evaluation.verdict_schemas import Gain, Stopped, Verdict
+from store.evaluation.forgetting_schemas import ChoiceForgetting, ForgettingState, TextForgetting
+from store.evaluation.verdict_schemas import Gain, TrainingStop, Verdict
 from store.jobs.schemas import SplitFields
 
 Task = Literal["sft", "classification", "dpo"]
@@ -91,7 +91,7 @@ class RunFacts(TypedDict, total=False):
     data_fingerprint: str
     split: SplitFields
     split_kept: list[str]  # what rows have in common that must not be parted
-    leaks: Leaks
+    leaks: LeakedRows
     labels: list[str]  # of a classifier
     label_rows: list[int]  # rows of each of `labels`
     label_count: int
@@ -130,9 +130,9 @@ class RunFacts(TypedDict, total=False):
     energy_wh: float | None  # null where the machine does not count energy
     best_step: int | None  # of the trained steps
     best_eval_loss: float | None
-    stopped: Stopped
+    stopped: TrainingStop
     base: BaseReference  # what its model belongs to, by hub id and commit where these are known
-    course: TrainedCourse  # of a run that trained: up to the weights that were kept
+    course: TrainingSummary  # of a run that trained: up to the weights that were kept
     mixed_from: str  # of a run that was mixed: the run of whose model
     alpha: float  # the share of the way from its base
     reproduces: ReproducedFrom  # of a run that was launched from a bundle
@@ -203,7 +203,7 @@ class RunResult(TypedDict):
     verdict: Verdict
 
 
-class MeasuredShare(TypedDict):
+class MeasuredMix(TypedDict):
     """One share α of the way from a run's base to its tuned model, as an interpolation measured it."""
 
     run_id: str
@@ -215,10 +215,10 @@ class MeasuredShare(TypedDict):
     prose: Estimate | None
     answers: Estimate | None
     kl: Estimate | None
-    named: list[ForgottenText | ForgottenChoices] | None  # what probes say that the user named
+    named: list[TextForgetting | ChoiceForgetting] | None  # what probes say that the user named
 
 
-class KeptVariant(TypedDict):
+class SavedVariant(TypedDict):
     """A run that was mixed from another and its base."""
 
     run_id: str

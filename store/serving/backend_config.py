@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from store.core.config import Config
 
 
-class AdapterOfBackend(Config):
+class BackendAdapter(Config):
     """One adapter over the base."""
 
     name: str = Field(min_length=1)
     folder: str = Field(min_length=1)
 
 
-class LabelsOfBackend(Config):
+class BackendLabels(Config):
     """How probabilities are given."""
 
     temperature: float = Field(gt=0)
@@ -30,7 +30,7 @@ class BackendConfig(Config):
     socket: str = Field(min_length=1)
     model: str = Field(min_length=1)
     home: str = Field(min_length=1)
-    adapters: list[AdapterOfBackend] = Field(default_factory=list)
+    adapters: list[BackendAdapter] = Field(default_factory=list)
     names: list[str] = Field(default_factory=list)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = Field(None, ge=1)
@@ -39,7 +39,7 @@ class BackendConfig(Config):
     most_answer: int | None = Field(None, ge=1)
     context: int | None = Field(None, ge=1)
     parent: int = Field(ge=1)
-    labels: LabelsOfBackend | None = None
+    labels: BackendLabels | None = None
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:

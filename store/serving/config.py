@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, Line, SubjectSource
-from store.core.metric_options import safe_address
+from store.core.metric_options import check_endpoint_address
 
 FIRST_PORT = 8600  # of endpoints that name none
 Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
@@ -51,7 +51,7 @@ class RouteChoice(Config):
     @field_validator("subject")
     @classmethod
     def _safe(cls, value: str) -> str:
-        return safe_address(value) if urlsplit(value).scheme in ("http", "https") else value
+        return check_endpoint_address(value) if urlsplit(value).scheme in ("http", "https") else value
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -144,17 +144,17 @@ class ChangeEndpoint(Config):
     settings: EndpointSettings
 
 
-class NamedEndpoint(Config):
+class EndpointReference(Config):
     """`endpoint`: its id or its name."""
 
     endpoint: str
 
 
-class NewKey(NamedEndpoint):
+class NewKey(EndpointReference):
     name: Line = Field(min_length=1, max_length=80, description="What it is for")
     requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
     tokens_per_day: int | None = Field(None, ge=1, le=10**12)
 
 
-class KeyName(Config):
+class KeyReference(Config):
     key: str

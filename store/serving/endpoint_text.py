@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store.serving.schemas import EndpointSeen
+from store.serving.schemas import EndpointStatus
 
 STATES = {
     "ready": "ready",
@@ -16,7 +16,7 @@ STATES = {
 }
 
 
-def stands(seen: EndpointSeen) -> str:
+def describe_state(seen: EndpointStatus) -> str:
     """How an endpoint stands, in a word or two."""
     if not seen["alive"]:
         if seen["wanted"] == "stopped":
@@ -55,7 +55,7 @@ _EXAMPLES = {
 }
 
 
-def examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple[str, str]:
+def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple[str, str]:
     """How to ask it: by curl, and by OpenAI's Python client. kinds: of requests that it answers."""
     chats = not kinds or "chat" in kinds or "labels" in kinds
     example = _CHAT if chats else _EXAMPLES.get(kinds[0], _CHAT)
@@ -75,7 +75,7 @@ def examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple[str, 
     return curl, python
 
 
-def first_kinds(seen: EndpointSeen) -> list[str]:
+def list_first_kinds(seen: EndpointStatus) -> list[str]:
     """Kinds of requests that its first model answers; none where that is not known yet."""
     models = seen["config"]["models"] if seen["config"] else []
     live = next((route["backend_id"] for model in models[:1] for route in model["routes"]
@@ -87,7 +87,7 @@ def first_kinds(seen: EndpointSeen) -> list[str]:
     return [*capabilities["kinds"]] if capabilities else []
 
 
-def feedback_example(address: str) -> str:
+def build_feedback_example(address: str) -> str:
     """How a caller says what would have been right."""
     return (
         f"curl {address}/v1/feedback \\\n"
@@ -96,7 +96,7 @@ def feedback_example(address: str) -> str:
     )
 
 
-def usual_name(settings: Mapping[str, Any]) -> str:
+def suggest_name(settings: Mapping[str, Any]) -> str:
     """Of an endpoint that was given none: the first thing that it serves."""
     models = settings.get("models")
     first = models[0] if isinstance(models, list) and models else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.core.errors import NotFoundError
 from store.db.named_query import named_query
-from store.db.records import records, to_json
+from store.db.records import read_records, to_json
 from store.jobs import job_queue
 from store.serving.schemas import EndpointKey, EndpointRow, GatewayKey
 
@@ -23,7 +23,7 @@ _COLUMNS = (
 
 def listed(db: Queryable) -> list[EndpointRow]:
     """All of them, by name."""
-    return records(
+    return read_records(
         db.query(f"SELECT {_COLUMNS} FROM endpoint ORDER BY lower(name)"), EndpointRow, ["settings"]
     )
 
@@ -33,34 +33,34 @@ def get(db: Queryable, endpoint: str) -> EndpointRow:
     sql = (
         f"SELECT {_COLUMNS} FROM endpoint WHERE endpoint_id = $1 OR name = $1 ORDER BY endpoint_id = $1 DESC"
     )
-    rows = records(db.query(sql, [endpoint]), EndpointRow, ["settings"])
+    rows = read_records(db.query(sql, [endpoint]), EndpointRow, ["settings"])
     if not rows:
         raise NotFoundError(f"There is no endpoint {endpoint!r}.", fix="List them with: tunebench endpoints")
     return rows[0]
 
 
-def names(db: Queryable) -> set[str]:
+def list_names(db: Queryable) -> set[str]:
     """Those that are taken."""
     return {str(name) for name in db.query("SELECT name FROM endpoint")["name"].to_pylist()}
 
 
 def add(tx: Transaction, row: EndpointRow) -> None:
     """A new one."""
-    before = [row["endpoint_id"], row["name"], row["wanted"], job_queue.utc(row["wanted_at"])]
+    before = [row["endpoint_id"], row["name"], row["wanted"], job_queue.to_utc(row["wanted_at"])]
     after = [
         to_json(row["settings"]),
         row["created_by"],
         row["created_by_name"],
-        job_queue.utc(row["created_at"]),
+        job_queue.to_utc(row["created_at"]),
     ]
     tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*before, *after])
     tx.made["endpoint"].append(row["endpoint_id"])
 
 
-def set_wanted(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:
+def set_running(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:
     """Whether it is to run."""
     sql = "UPDATE endpoint SET wanted = ?, wanted_at = ? WHERE endpoint_id = ?"
-    tx.execute(sql, [wanted, job_queue.utc(at), endpoint_id])
+    tx.execute(sql, [wanted, job_queue.to_utc(at), endpoint_id])
 
 
 def set_settings(tx: Transaction, endpoint_id: str, settings: Mapping[str, Any]) -> None:
@@ -109,28 +109,28 @@ def add_key(tx: Transaction, key: NewEndpointKey) -> None:
     tx.execute("INSERT INTO endpoint_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", list(key.values()))
 
 
-def keys_of_endpoint(db: Queryable, endpoint_id: str) -> list[EndpointKey]:
+def list_keys(db: Queryable, endpoint_id: str) -> list[EndpointKey]:
     """All keys of one, those that work first, newest first."""
     order = "ORDER BY endpoint_key.revoked_at IS NOT NULL, endpoint_key.created_at DESC, key_id"
-    return records(db.query(f"{_KEY_SEEN} WHERE endpoint_id = ? {order}", [endpoint_id]), EndpointKey)
+    return read_records(db.query(f"{_KEY_SEEN} WHERE endpoint_id = ? {order}", [endpoint_id]), EndpointKey)
 
 
 def get_key(db: Queryable, key_id: str) -> EndpointKey:
     """One key. Raises NotFoundError."""
-    rows = records(db.query(f"{_KEY_SEEN} WHERE key_id = ?", [key_id]), EndpointKey)
+    rows = read_records(db.query(f"{_KEY_SEEN} WHERE key_id = ?", [key_id]), EndpointKey)
     if not rows:
         raise NotFoundError(f"There is no key {key_id!r}.", fix="`tunebench endpoint keys NAME` lists them.")
     return rows[0]
 
 
-def keys_for_gateway(db: Queryable, endpoint_id: str) -> list[GatewayKey]:
+def list_gateway_keys(db: Queryable, endpoint_id: str) -> list[GatewayKey]:
     """Those that work, of people who may sign in; the owner of the home folder has no account."""
     sql = """
         SELECT k.key_id, k.secret AS sha256, k.person_id, k.requests_per_minute, k.tokens_per_day
         FROM endpoint_key k LEFT JOIN person p USING (person_id)
         WHERE k.endpoint_id = ? AND k.revoked_at IS NULL AND coalesce(p.active, true) ORDER BY k.key_id
     """
-    return records(db.query(sql, [endpoint_id]), GatewayKey)
+    return read_records(db.query(sql, [endpoint_id]), GatewayKey)
 
 
 def revoke_key(tx: Transaction, key_id: str, at: datetime) -> None:

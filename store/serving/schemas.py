@@ -190,7 +190,7 @@ class EndpointRow(TypedDict):
     created_at: float  # s since 1970
 
 
-class EndpointMade(TypedDict):
+class CreatedEndpoint(TypedDict):
     """The answer of `make_endpoint`; the key is shown this once, and null where none was asked for."""
 
     endpoint_id: str
@@ -198,7 +198,7 @@ class EndpointMade(TypedDict):
     key: str | None
 
 
-class EndpointKeyMade(TypedDict):
+class CreatedEndpointKey(TypedDict):
     """The answer of `make_key`: the only time that the key can be read."""
 
     key_id: str
@@ -246,7 +246,7 @@ class KeyUse(TypedDict):
     used_at: float  # s since 1970
 
 
-class LogPlace(TypedDict):
+class LogPosition(TypedDict):
     """Where a log ended."""
 
     number: int  # of its file
@@ -279,7 +279,7 @@ class EndpointState(TypedDict):
     backends: list[BackendState]
     routes: list[RouteState]
     keys: list[KeyUse]
-    counted: NotRequired[LogPlace]  # up to where the log's requests are in `keys`
+    counted: NotRequired[LogPosition]  # up to where the log's requests are in `keys`
     hour: LastHour
     active: int  # requests under way
     fallbacks: int  # answers that the fallback gave
@@ -288,7 +288,7 @@ class EndpointState(TypedDict):
     log_error: str  # why, of the last one
 
 
-class EndpointSeen(EndpointRow):
+class EndpointStatus(EndpointRow):
     """An endpoint as the engine sees it: what is wanted, and what there is."""
 
     alive: bool  # its gateway's process is there

@@ -9,28 +9,28 @@ from __future__ import annotations
 import difflib
 
 from store.core.metric_table import METRICS
-from store.core.metrics_config import CHOICES, MetricsConfig, options
+from store.core.metrics_config import CHOICES, MetricsConfig, list_metric_options
 
 AUTOMATIC, NONE, OWN = "", "none", "own/"
 DEFAULT = "token_f1"
 NEEDS = {"prediction", "reference", "prompt", "label"}
 
 
-def names() -> list[str]:
+def list_metric_names() -> list[str]:
     """Those of the table that can be asked for."""
-    return [name for name, metric in METRICS.items() if _fits(name) and metric.better == "higher"]
+    return [name for name, metric in METRICS.items() if _is_suitable(name) and metric.better == "higher"]
 
 
-def _fits(name: str) -> bool:
+def _is_suitable(name: str) -> bool:
     metric = METRICS[name]
     by_row = metric.kind == "rows" or name == "accuracy"
-    plain = not any(CHOICES[name].model_fields[option].is_required() for option in options(name))
+    plain = not any(CHOICES[name].model_fields[option].is_required() for option in list_metric_options(name))
     return by_row and plain and set(metric.needs) <= NEEDS and name != "judge"
 
 
-def check(value: str) -> str:
+def check_metric(value: str) -> str:
     """The name. Raises ValueError for one that can't be asked for."""
-    options = names()
+    options = list_metric_names()
     if value in (AUTOMATIC, NONE, *options):
         return value
     if value.startswith(OWN):
@@ -42,7 +42,7 @@ def check(value: str) -> str:
     raise ValueError(f"no metric {value!r} can be measured while it trains; {there}")
 
 
-def metrics_of(value: str) -> MetricsConfig:
+def build_metrics(value: str) -> MetricsConfig:
     """The one metric as an evaluation's."""
     choice = {"metric": "own", "file": value.removeprefix(OWN)} if value.startswith(OWN) else value
     return MetricsConfig.parse({"metrics": [choice]})

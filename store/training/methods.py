@@ -70,61 +70,61 @@ class Sizes:
     targets: tuple[TargetMatrix, ...] = ()
 
 
-def of_lora(s: Sizes, config: MethodSettings) -> int:
+def count_lora(s: Sizes, config: MethodSettings) -> int:
     magnitudes = sum(m.height for m in s.targets) if config.use_dora else 0
     return sum(config.rank * (m.width + m.height) for m in s.targets) + magnitudes
 
 
-def of_adalora(s: Sizes, config: MethodSettings) -> int:
-    first = config.init_r or initial_rank(config.rank)
+def count_adalora(s: Sizes, config: MethodSettings) -> int:
+    first = config.init_r or compute_initial_rank(config.rank)
     return sum(first * (m.width + m.height + 1) for m in s.targets)
 
 
-def initial_rank(final: int) -> int:
+def compute_initial_rank(final: int) -> int:
     """The rank that AdaLoRA begins with: half as much again, as its authors do (Zhang et al. 2023)."""
     return max(final + 1, final * 3 // 2)
 
 
-def of_ia3(s: Sizes, _: MethodSettings) -> int:
+def count_ia3(s: Sizes, _: MethodSettings) -> int:
     return sum(m.width if m.inward else m.height for m in s.targets)
 
 
-def of_vera(s: Sizes, config: MethodSettings) -> int:
+def count_vera(s: Sizes, config: MethodSettings) -> int:
     return sum(config.rank + m.height for m in s.targets)
 
 
-def block_size(width: int, wanted: int) -> int:
+def choose_block_size(width: int, wanted: int) -> int:
     """The divisor of `width` nearest to the block size that is wanted; of two, the larger (as peft)."""
     divisors = [n for n in range(2, width + 1) if width % n == 0]
     return min(divisors, key=lambda n: (abs(n - wanted), -n))
 
 
-def of_oft(s: Sizes, config: MethodSettings) -> int:
-    sizes = [(m.width, block_size(m.width, config.oft_block_size)) for m in s.targets]
+def count_oft(s: Sizes, config: MethodSettings) -> int:
+    sizes = [(m.width, choose_block_size(m.width, config.oft_block_size)) for m in s.targets]
     return sum(width // block * (block * (block - 1) // 2) for width, block in sizes)
 
 
-def of_p_tuning(s: Sizes, config: MethodSettings) -> int:
+def count_p_tuning(s: Sizes, config: MethodSettings) -> int:
     inner = config.encoder_hidden_size or s.hidden
     table = config.num_virtual_tokens * s.hidden
     return table + s.hidden * inner + inner + inner * inner + inner + inner * s.hidden + s.hidden
 
 
-def of_llama_adapter(s: Sizes, config: MethodSettings) -> int:
-    return adapted_layers(s.layers, config.adapter_layers) * (config.adapter_len * s.hidden + 1)
+def count_llama_adapter(s: Sizes, config: MethodSettings) -> int:
+    return count_adapted_layers(s.layers, config.adapter_layers) * (config.adapter_len * s.hidden + 1)
 
 
-def adapted_layers(layers: int, wanted: int | None) -> int:
+def count_adapted_layers(layers: int, wanted: int | None) -> int:
     """The number of top layers that LLaMA-Adapter changes: all but two, as its authors do."""
     return wanted or max(1, layers - 2)
 
 
-def of_bottleneck(s: Sizes, config: MethodSettings) -> int:
+def count_bottleneck(s: Sizes, config: MethodSettings) -> int:
     width = config.bottleneck_size
     return s.layers * 2 * (2 * s.hidden * width + width + s.hidden)
 
 
-def of_freeze(s: Sizes, config: MethodSettings) -> int:
+def count_freeze(s: Sizes, config: MethodSettings) -> int:
     top = min(config.trainable_layers, s.layers) * s.layer_parameters + s.final
     return top + (s.embeddings if config.train_embeddings else 0)
 
@@ -145,16 +145,16 @@ SHIFTED = frozenset({
 })  # fmt: skip
 
 
-def reads_only(model_type: str) -> bool:
+def is_encoder_type(model_type: str) -> bool:
     """Whether a model of that type is an encoder; "DebertaV2" is taken for "deberta-v2"."""
-    return _folded(model_type) in _FOLDED
+    return _fold_name(model_type) in _FOLDED
 
 
-def _folded(model_type: str) -> str:
+def _fold_name(model_type: str) -> str:
     return model_type.lower().replace("-", "").replace("_", "")
 
 
-_FOLDED = frozenset(map(_folded, ENCODERS))
+_FOLDED = frozenset(map(_fold_name, ENCODERS))
 
 
 # The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
@@ -165,9 +165,9 @@ _FOLDED = frozenset(map(_folded, ENCODERS))
 # it. Why settings can't work together is put into words in `setting_conflicts.py`.
 
 Family = Literal["weights", "low rank", "scaling", "prompt", "adapter"]
-Held = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are
-HELD_TITLES: dict[Held, str] = {"": "16 or 32 bits", "nf4": "4 bits (NF4)", "int8": "8 bits"}
-ANY: tuple[Held, ...] = ("", "nf4", "int8")
+Quantisation = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are
+QUANTISATION_TITLES: dict[Quantisation, str] = {"": "16 or 32 bits", "nf4": "4 bits (NF4)", "int8": "8 bits"}
+ANY: tuple[Quantisation, ...] = ("", "nf4", "int8")
 FAMILY_TITLES: dict[Family, str] = {
     "weights": "The model's own weights",
     "low rank": "Low-rank updates",
@@ -207,7 +207,7 @@ class Method:
     formula: str
     source: str
     adapter: bool = True
-    held: tuple[Held, ...] = ANY
+    held: tuple[Quantisation, ...] = ANY
     merges: bool = True
     checkpointing: bool = True
     architectures: tuple[str, ...] = ()
@@ -215,7 +215,7 @@ class Method:
     rank: int | None = None
     ranks: tuple[int, int] | None = None
     targets: str = "all-linear"
-    holds: Held = ""
+    holds: Quantisation = ""
     int8: bool = True
     further: bool = True
     allocates: bool = False
@@ -236,7 +236,7 @@ class Method:
     def fits(self, model_type: str) -> bool:
         """Whether it works on models of that type; where that is empty, it isn't known and may."""
         made_for = not self.architectures or not model_type or model_type in self.architectures
-        return made_for and (self.encoders or not reads_only(model_type))
+        return made_for and (self.encoders or not is_encoder_type(model_type))
 
     def learning_rate(self, parameters: int) -> float:
         """The default for a base model of that many parameters."""
@@ -246,7 +246,7 @@ class Method:
 MANY_TARGETS = ("target_modules",)
 LORA = ("r", "lora_alpha", "lora_dropout", *MANY_TARGETS, "use_rslora", "use_dora")
 START = ("init_lora_weights", "loraplus_lr_ratio")
-HELD = ("load_in_4bit", "load_in_8bit")
+QUANTISATIONS = ("load_in_4bit", "load_in_8bit")
 BILLION = 1_000_000_000
 RANKS = (2, 256)  # of the LoRA papers and of Biderman et al. 2024, who match full fine-tuning at 256
 WHOLE_PROMPT = "its prompts stand before each row, and half a prompt is none that was trained"
@@ -258,9 +258,9 @@ METHODS: dict[str, Method] = {
     "lora": Method(
         title="LoRA", family="low rank",
         when="The first choice: quick, light, easy to undo, and close to full fine-tuning on most tasks.",
-        fields=(*LORA, *START, *HELD),
+        fields=(*LORA, *START, *QUANTISATIONS),
         rate=((0, 1e-4), (BILLION, 2e-4)), rates=(1e-5, 2e-3),
-        parameters=of_lora,
+        parameters=count_lora,
         formula="rank × (inputs + outputs) of each target matrix; DoRA adds its outputs",
         source="Hu et al. 2021",
         rank=16, ranks=RANKS, factor="lora_B.",
@@ -271,7 +271,7 @@ METHODS: dict[str, Method] = {
         " slower, on a CPU about 1.5 times.",
         fields=(*LORA, *START),
         rate=((0, 1e-4), (BILLION, 2e-4), (13 * BILLION, 1e-4)), rates=(1e-5, 2e-3),
-        parameters=of_lora,
+        parameters=count_lora,
         formula="as LoRA",
         source="Dettmers et al. 2023",
         held=("nf4",),
@@ -294,7 +294,7 @@ METHODS: dict[str, Method] = {
         " should change below the surface.",
         fields=("trainable_layers", "train_embeddings"),
         rate=((0, 2e-5), (3 * BILLION, 1e-5)), rates=(1e-6, 5e-4),
-        parameters=of_freeze,
+        parameters=count_freeze,
         formula="parameters of the trained layers and of the last norm; of the embeddings if asked for",
         source="Lee et al. 2019",
         adapter=False, held=("",),
@@ -303,9 +303,9 @@ METHODS: dict[str, Method] = {
         title="AdaLoRA", family="low rank",
         when="LoRA that begins wide and keeps rank where it matters. Choose it to learn which layers need"
         " rank; it wants some hundred steps.",
-        fields=("r", "init_r", "lora_alpha", "lora_dropout", *MANY_TARGETS, *HELD),
+        fields=("r", "init_r", "lora_alpha", "lora_dropout", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 5e-4),), rates=(5e-5, 5e-3),
-        parameters=of_adalora,
+        parameters=count_adalora,
         formula="initial rank × (inputs + outputs + 1) of each target matrix",
         source="Zhang et al. 2023",
         rank=8, int8=False, further=False, allocates=True, factor="lora_E.",
@@ -314,9 +314,9 @@ METHODS: dict[str, Method] = {
         title="VeRA", family="low rank",
         when="LoRA with random matrices that all layers share, of which only scales are trained. Choose it"
         " when many tuned models must be kept: its files are ten times smaller.",
-        fields=("r", "lora_dropout", *MANY_TARGETS, *HELD),
+        fields=("r", "lora_dropout", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 4e-3),), rates=(5e-4, 5e-2),
-        parameters=of_vera,
+        parameters=count_vera,
         formula="rank + outputs of each target matrix",
         source="Kopiczko et al. 2024",
         rank=256, int8=False, factor="vera_lambda_b.",
@@ -325,9 +325,9 @@ METHODS: dict[str, Method] = {
         title="OFT", family="low rank",
         when="Turns the inputs of each matrix instead of adding to it, which keeps angles between neurons."
         " Choose it when what the model knew must stay; it is slower than LoRA.",
-        fields=("oft_block_size", *MANY_TARGETS, *HELD),
+        fields=("oft_block_size", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 1e-4),), rates=(1e-5, 2e-3),
-        parameters=of_oft,
+        parameters=count_oft,
         formula="inputs × (block size − 1) / 2 of each target matrix",
         source="Qiu et al. 2023",
         no_line="it turns weights, and between two turned weights lies none that is turned",
@@ -336,9 +336,9 @@ METHODS: dict[str, Method] = {
         title="IA3", family="scaling",
         when="Trains one number for each key, value and inner channel. Choose it for very little data or very"
         " small files.",
-        fields=(*MANY_TARGETS, *HELD),
+        fields=(*MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 5e-3),), rates=(5e-4, 5e-2),
-        parameters=of_ia3,
+        parameters=count_ia3,
         formula="outputs of each target matrix; its inputs for the one that leaves the MLP",
         source="Liu et al. 2022",
         targets="keys-values-mlp", factor="ia3_l.", factor_start=1.0,
@@ -347,7 +347,7 @@ METHODS: dict[str, Method] = {
         title="Prompt tuning", family="prompt",
         when="Trains some tokens that stand before every prompt. Choose it for large models with many tasks:"
         " below a billion parameters it lags behind LoRA.",
-        fields=("num_virtual_tokens", *HELD),
+        fields=("num_virtual_tokens", *QUANTISATIONS),
         rate=((0, 3e-2),), rates=(1e-3, 0.3),
         parameters=lambda s, config: config.num_virtual_tokens * s.hidden,
         formula="virtual tokens × hidden size",
@@ -359,7 +359,7 @@ METHODS: dict[str, Method] = {
         title="Prefix tuning", family="prompt",
         when="Trains keys and values that every layer sees before the prompt. Stronger than prompt tuning at"
         " the same cost.",
-        fields=("num_virtual_tokens", *HELD),
+        fields=("num_virtual_tokens", *QUANTISATIONS),
         rate=((0, 1e-2),), rates=(1e-3, 0.1),
         parameters=lambda s, config: config.num_virtual_tokens * s.layers * 2 * s.kv,
         formula="virtual tokens × layers × 2 × width of keys",
@@ -370,9 +370,9 @@ METHODS: dict[str, Method] = {
     "p_tuning": Method(
         title="P-tuning", family="prompt",
         when="Prompt tuning whose tokens come out of a small network, which makes them easier to train.",
-        fields=("num_virtual_tokens", "encoder_hidden_size", *HELD),
+        fields=("num_virtual_tokens", "encoder_hidden_size", *QUANTISATIONS),
         rate=((0, 1e-2),), rates=(1e-4, 0.1),
-        parameters=of_p_tuning,
+        parameters=count_p_tuning,
         formula="virtual tokens × hidden size, and a network of three layers over them",
         source="Liu et al. 2021",
         merges=False, encoders=False,
@@ -382,9 +382,9 @@ METHODS: dict[str, Method] = {
         title="LLaMA-Adapter", family="prompt",
         when="Prompts in the top layers behind a gate that starts closed, so that training begins at the base"
         " model. For Llama and Mistral.",
-        fields=("adapter_len", "adapter_layers", *HELD),
+        fields=("adapter_len", "adapter_layers", *QUANTISATIONS),
         rate=((0, 9e-3),), rates=(1e-3, 5e-2),
-        parameters=of_llama_adapter,
+        parameters=count_llama_adapter,
         formula="adapted layers × (length × hidden size + 1)",
         source="Zhang et al. 2023",
         merges=False, architectures=("llama", "mistral"), encoders=False,
@@ -394,9 +394,9 @@ METHODS: dict[str, Method] = {
         title="Bottleneck adapters", family="adapter",
         when="Puts two small networks into each layer. As good as LoRA, yet they can't be merged, so that"
         " answers take longer.",
-        fields=("bottleneck_size", *HELD),
+        fields=("bottleneck_size", *QUANTISATIONS),
         rate=((0, 3e-4),), rates=(1e-5, 3e-3),
-        parameters=of_bottleneck,
+        parameters=count_bottleneck,
         formula="layers × 2 × (2 × hidden size × width + width + hidden size)",
         source="Houlsby et al. 2019",
         merges=False, encoders=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from store.training.methods import FAMILY_TITLES, HELD_TITLES, METHODS, Method
+from store.training.methods import FAMILY_TITLES, METHODS, QUANTISATION_TITLES, Method
 
 HEADS = ("method", "trained parameters", "learning rate", "base model in", "merges", "when")
 
@@ -34,7 +34,7 @@ class MethodRow(TypedDict):
     source: str
 
 
-def rows() -> list[MethodRow]:
+def list_method_rows() -> list[MethodRow]:
     """One document a method, in the order of the table."""
     return [
         {
@@ -45,7 +45,7 @@ def rows() -> list[MethodRow]:
             "trained_parameters": method.formula,
             "learning_rate": [{"from_parameters": least, "rate": rate} for least, rate in method.rate],
             "known_rates": list(method.rates),
-            "held": [HELD_TITLES[held] for held in method.held],
+            "held": [QUANTISATION_TITLES[held] for held in method.held],
             "merges": method.merges,
             "architectures": list(method.architectures),
             "encoders": method.encoders,
@@ -56,30 +56,30 @@ def rows() -> list[MethodRow]:
     ]
 
 
-def markdown() -> str:
+def format_methods_table() -> str:
     """The table for docs/methods.md."""
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, method in METHODS.items():
         cells = (
             f"**{method.title}** `{name}`, {method.source}",
             method.formula,
-            rate_words(method),
-            ", ".join(HELD_TITLES[held] for held in method.held),
+            format_learning_rates(method),
+            ", ".join(QUANTISATION_TITLES[held] for held in method.held),
             "yes" if method.merges else "no",
-            method.when + _made_for(method),
+            method.when + _describe_purpose(method),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def rate_words(method: Method) -> str:
+def format_learning_rates(method: Method) -> str:
     """The default learning rate, with where it changes: 2e-05, 1e-05 from 3 B."""
     first, *rest = method.rate
     more = "".join(f", {rate:g} from {least // 1_000_000_000} B" for least, rate in rest)
     return f"{first[1]:g}{more}"
 
 
-def _made_for(method: Method) -> str:
+def _describe_purpose(method: Method) -> str:
     if method.architectures:
         return f" Model types: {', '.join(method.architectures)}."
     return "" if method.encoders else " Not for encoders such as BERT."

@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from store.training.methods import HELD_TITLES, METHODS, TAKEN_APART, reads_only
+from store.training.methods import METHODS, QUANTISATION_TITLES, TAKEN_APART, is_encoder_type
 from store.training.train_config import TrainConfig
 
 MISSING = "Tasks are those of lm-evaluation-harness, which is not installed."
@@ -15,36 +15,41 @@ COMMAND = "pip install 'tunebench[tasks]'"
 INSTALL = f"Install it with: {COMMAND}; then start Tunebench anew."
 
 
-def installed() -> bool:
+def has_harness() -> bool:
     """Whether the harness can be imported, without importing it."""
     return importlib.util.find_spec("lm_eval") is not None
 
 
-Refusal = tuple[str, str]
+Conflict = tuple[str, str]
 
 
-def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
+def list_conflicts(config: TrainConfig, model_type: str = "") -> list[Conflict]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
-    parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
-    others = _replay(config), _probes(config), _canaries(config), _bias(config)
+    parts = (
+        _check_quantisation(config),
+        _check_start(config),
+        _check_shape(config, model_type),
+        check_encoder(config, model_type),
+    )
+    others = _check_replay(config), _check_probes(config), _check_canaries(config), _check_bias(config)
     return [refusal for part in (*parts, *others) for refusal in part]
 
 
-def refused_change(config: TrainConfig, field: str, value: object) -> str:
+def explain_refused_change(config: TrainConfig, field: str, value: object) -> str:
     """Why `field` can't be set to `value` in this config; empty where it can."""
     changed = config.model_copy(update={field: value})
-    before = {reason for _, reason in refusals(config)}
-    return next((why for _, why in refusals(changed) if why not in before), "")
+    before = {reason for _, reason in list_conflicts(config)}
+    return next((why for _, why in list_conflicts(changed) if why not in before), "")
 
 
-def _held(config: TrainConfig) -> Iterator[Refusal]:
+def _check_quantisation(config: TrainConfig) -> Iterator[Conflict]:
     method = METHODS[config.method]
     field = "load_in_8bit" if config.load_in_8bit else "load_in_4bit"
     if config.load_in_4bit and config.load_in_8bit:
         yield "load_in_8bit", "A model is loaded in 4 or in 8 bits, not in both. Switch one off."
     elif config.held not in method.held:
-        held = HELD_TITLES[config.held]
+        held = QUANTISATION_TITLES[config.held]
         if method.holds:
             yield field, f"{method.name} holds the base model in 4 bits, not in {held}. For 8 bits take LoRA."
         else:
@@ -58,14 +63,15 @@ def _held(config: TrainConfig) -> Iterator[Refusal]:
         yield "use_dora", "DoRA can't be trained on 8-bit weights. Use load_in_4bit, or neither."
 
 
-def _start(config: TrainConfig) -> Iterator[Refusal]:
+def _check_start(config: TrainConfig) -> Iterator[Conflict]:
     if "init_lora_weights" not in METHODS[config.method].fields:
         return
     start = config.init_lora_weights
     if start in TAKEN_APART and config.held:
         yield (
             "init_lora_weights",
-            f"{start} starts from the base model's exact weights, which a model in {HELD_TITLES[config.held]}"
+            f"{start} starts from the base model's exact weights, which a model in"
+            f" {QUANTISATION_TITLES[config.held]}"
             " doesn't have. Use loftq or default.",
         )
     if start in TAKEN_APART and config.use_dora:
@@ -78,7 +84,7 @@ def _start(config: TrainConfig) -> Iterator[Refusal]:
         )
 
 
-def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
+def _check_shape(config: TrainConfig, model_type: str) -> Iterator[Conflict]:
     method = METHODS[config.method]
     if "init_r" in method.fields and config.init_r is not None and config.init_r <= config.rank:
         yield (
@@ -92,12 +98,16 @@ def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
             f"{method.title} keeps trained keys and values, which gradient checkpointing would drop."
             " Switch it off.",
         )
-    if method.architectures and model_type not in ("", *method.architectures) and not reads_only(model_type):
+    if (
+        method.architectures
+        and model_type not in ("", *method.architectures)
+        and not is_encoder_type(model_type)
+    ):
         made_for = " and ".join(method.architectures)
         yield "method", f"{method.title} is made for {made_for}, not for {model_type}. Take LoRA."
 
 
-def _replay(config: TrainConfig) -> Iterator[Refusal]:
+def _check_replay(config: TrainConfig) -> Iterator[Conflict]:
     method = METHODS[config.method]
     if config.replay_share and config.task != "sft":
         why = "A classifier has a head in place of the output layer, so that it can't be trained on texts."
@@ -125,7 +135,7 @@ def _replay(config: TrainConfig) -> Iterator[Refusal]:
         )
 
 
-def _probes(config: TrainConfig) -> Iterator[Refusal]:
+def _check_probes(config: TrainConfig) -> Iterator[Conflict]:
     for field, what, can in (
         ("probe_datasets", "data sets", "nothing can be measured of other data sets"),
         ("probe_tasks", "tasks", "it can't be asked tasks"),
@@ -139,11 +149,11 @@ def _probes(config: TrainConfig) -> Iterator[Refusal]:
             )
         if config.task == "classification":
             yield (field, f"A classifier has a head in place of its words, so that {can}. Empty {field}.")
-    if config.probe_tasks and not installed():
+    if config.probe_tasks and not has_harness():
         yield "probe_tasks", f"probe_tasks can't be asked. {MISSING} {INSTALL}"
 
 
-def _canaries(config: TrainConfig) -> Iterator[Refusal]:
+def _check_canaries(config: TrainConfig) -> Iterator[Conflict]:
     if config.canaries and config.task != "sft":
         kind = "pairs of answers" if config.task == "dpo" else "texts with labels"
         yield (
@@ -152,7 +162,7 @@ def _canaries(config: TrainConfig) -> Iterator[Refusal]:
         )
 
 
-def _bias(config: TrainConfig) -> Iterator[Refusal]:
+def _check_bias(config: TrainConfig) -> Iterator[Conflict]:
     if config.bias_check and config.task == "classification":
         yield (
             "bias_check",
@@ -161,9 +171,9 @@ def _bias(config: TrainConfig) -> Iterator[Refusal]:
         )
 
 
-def encoder(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
+def check_encoder(config: TrainConfig, model_type: str) -> Iterator[Conflict]:
     """What a model that only reads can't do."""
-    if not reads_only(model_type):
+    if not is_encoder_type(model_type):
         return
     method = METHODS[config.method]
     if config.task != "classification":

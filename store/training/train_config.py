@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from store.core.config import Config, Line, ModelSource, RunsNoCode, by_commas, one_line, to_yaml
-from store.core.row_schemas import SplitBy
+from store.core.config import (
+    Config,
+    Line,
+    ModelSource,
+    NoRemoteCodeConfig,
+    check_single_line,
+    split_commas,
+    to_yaml,
+)
+from store.core.row_schemas import SplitMethod
 from store.jobs.schemas import SplitFields
 from store.training import live_metric
-from store.training.methods import METHOD_FIELDS, METHODS, Held, initial_rank
+from store.training.methods import METHOD_FIELDS, METHODS, Quantisation, compute_initial_rank
 
 if TYPE_CHECKING:
     MethodName = str  # of those in the table
@@ -52,7 +60,7 @@ class Split(Config):
     test_size: float = Field(
         DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that only the verdict sees"
     )
-    split_by: SplitBy = Field("random", description="random, group, time, stratified or given")
+    split_by: SplitMethod = Field("random", description="random, group, time, stratified or given")
     split_column: Line | None = Field(
         None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
     )
@@ -75,17 +83,17 @@ class Split(Config):
         }
 
 
-def split_of(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
+def get_split(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
     """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
     A column goes with the way of splitting that it was chosen for."""
-    fields = fields_of(own)
+    fields = get_split_fields(own)
     chosen = {name: asked[name] for name in Split.model_fields if asked.get(name) is not None}
     if chosen.get("split_by", own["split_by"]) != own["split_by"]:
         fields["split_column"] = None
     return cast(SplitFields, {**fields, **chosen})  # `asked` is of a config, whose fields these are
 
 
-def fields_of(own: SplitFields) -> SplitFields:
+def get_split_fields(own: SplitFields) -> SplitFields:
     """Of a data set or an order the fields of Split alone."""
     return {
         "split_seed": own["split_seed"],
@@ -103,7 +111,7 @@ TASK_TITLES: dict[str, str] = {
 }
 
 
-class TrainConfig(RunsNoCode):
+class TrainConfig(NoRemoteCodeConfig):
     """One run: what is trained, on which rows, how."""
 
     name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
@@ -134,7 +142,7 @@ class TrainConfig(RunsNoCode):
     test_size: float | None = Field(
         None, ge=0, le=0.5, description="Share of rows; the data set's own where left out"
     )
-    split_by: SplitBy | None = Field(None, description="The data set's own where left out")
+    split_by: SplitMethod | None = Field(None, description="The data set's own where left out")
     split_column: Line | None = Field(None, description="For a split by group, time or stratified")
     task: Literal["sft", "classification", "dpo"] = Field(
         "sft", description="Instruction tuning, a classification head, or preference pairs"
@@ -283,7 +291,7 @@ class TrainConfig(RunsNoCode):
     @field_validator("live_metric")
     @classmethod
     def _live_metric(cls, value: str) -> str:
-        return live_metric.check(value)
+        return live_metric.check_metric(value)
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -292,7 +300,7 @@ class TrainConfig(RunsNoCode):
         if value is not None and not all(isinstance(name, str) for name in names):
             raise ValueError("it takes names of modules, as in q_proj, v_proj")
         for name in names if value is not None else ():
-            one_line(name)
+            check_single_line(name)
         return value
 
     @field_validator("target_modules")
@@ -307,10 +315,10 @@ class TrainConfig(RunsNoCode):
     @field_validator("probe_datasets", "probe_tasks", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
-        return by_commas(value)
+        return split_commas(value)
 
     @property
-    def held(self) -> Held:
+    def held(self) -> Quantisation:
         """How the base model's matrices lie in memory."""
         if own := METHODS[self.method].holds:
             return "int8" if self.load_in_8bit else own
@@ -365,10 +373,14 @@ class TrainConfig(RunsNoCode):
         targets = {"target_modules": METHODS[self.method].targets}
         if not self.rank:
             return targets
-        return targets | {"r": self.rank, "lora_alpha": 2 * self.rank, "init_r": initial_rank(self.rank)}
+        return targets | {
+            "r": self.rank,
+            "lora_alpha": 2 * self.rank,
+            "init_r": compute_initial_rank(self.rank),
+        }
 
 
-def sample_experiment() -> TrainConfig:
+def build_sample_experiment() -> TrainConfig:
     """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
     return TrainConfig(
         name="Sample experiment",
@@ -385,11 +397,11 @@ def sample_experiment() -> TrainConfig:
 SPEED = ("dtype", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "lora_dropout")
 
 
-def speed_settings(config: Mapping[str, Any]) -> str:
+def get_speed_settings(config: Mapping[str, Any]) -> str:
     """What changes how fast a step is, beside method and task; equal for runs that are alike in it."""
     return " ".join(str(config.get(field) or "") for field in SPEED)
 
 
-def may_stop(config: Mapping[str, Any]) -> bool:
+def can_stop_early(config: Mapping[str, Any]) -> bool:
     """Whether a run may end before its planned steps."""
     return bool(config.get("early_stopping") or config.get("max_forgetting"))

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 from store.core.config import Config
 
 KIND = "transfer"
-MOST_RUNS = 20
-MOST_DATASETS = 12
+MAX_RUNS = 20
+MAX_DATASETS = 12
 Part = Literal["test", "validation"]
 ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one of these are not the same cell
 
@@ -19,8 +19,8 @@ ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one o
 class TransferConfig(Config):
     """Every run on every data set, with the base model beside it. Training rows can't be asked for."""
 
-    runs: list[str] = Field(min_length=1, max_length=MOST_RUNS, description="Ids or names; one base model")
-    datasets: list[str] = Field(min_length=1, max_length=MOST_DATASETS, description="Ids or names")
+    runs: list[str] = Field(min_length=1, max_length=MAX_RUNS, description="Ids or names; one base model")
+    datasets: list[str] = Field(min_length=1, max_length=MAX_DATASETS, description="Ids or names")
     part: Part = Field("test", description="Of each data set's own split; never training rows")
     max_rows: int | None = Field(100, ge=2, description="A random sample of so many of each; all where null")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")

@@ -33,7 +33,7 @@ class TransferDataset(TypedDict):
     reason: str  # why it has no rows, else empty
 
 
-class SeenRows(TypedDict, total=False):
+class OverlappingRows(TypedDict, total=False):
     """Rows of a column that a run must not be judged on, or nearly so; empty where it could not be looked
     at."""
 
@@ -65,7 +65,7 @@ class TransferCell(TypedDict):
     run_id: str
     dataset_id: str
     reason: str
-    left_out: NotRequired[SeenRows]
+    left_out: NotRequired[OverlappingRows]
     cut: NotRequired[int]  # rows that were cut to length
     base_file: NotRequired[str]  # names of the files with the rows, in `cells/`
     file: NotRequired[str]
@@ -78,7 +78,7 @@ class TransferCell(TypedDict):
     tuned: NotRequired[ModelLevel]
 
 
-class Likeness(TypedDict):
+class Similarity(TypedDict):
     """How far apart two data sets or two trainings are; null where that can't be worked out."""
 
     value: float | None
@@ -87,20 +87,20 @@ class Likeness(TypedDict):
     n: int  # rows of the smaller data set, or layers
 
 
-class DatasetDistance(Likeness):
+class DatasetDistance(Similarity):
     """1 - cosine of the mean embeddings of two data sets, by fingerprint."""
 
     first: str
     second: str
 
 
-class WeightCosine(Likeness):
+class WeightCosine(Similarity):
     """Cosine of two weight changes; low and high hold 95% of the layers."""
 
     matrices: int  # that both changed
 
 
-class WeightLikeness(WeightCosine):
+class WeightSimilarity(WeightCosine):
     """Cosine of the weight changes of two runs."""
 
     first: str
@@ -136,7 +136,7 @@ class TransferResult(TypedDict):
     datasets: list[TransferDataset]
     cells: list[TransferCell]
     distances: list[DatasetDistance]
-    weights: list[WeightLikeness]
+    weights: list[WeightSimilarity]
     sequences: list[TransferSequence]
     measured: int  # cells that were not known before
     measured_tokens: int

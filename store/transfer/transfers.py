@@ -14,10 +14,10 @@ from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
 from store.data.schemas import Dataset
 from store.db.named_query import named_query
-from store.db.records import records
-from store.jobs.job_queue import placeholders
+from store.db.records import read_records
+from store.jobs.job_queue import make_placeholders
 from store.runs.schemas import Run
-from store.training.train_config import Split, fields_of
+from store.training.train_config import Split, get_split_fields
 from store.transfer.config import KIND
 from store.transfer.schemas import (
     DatasetDistance,
@@ -26,7 +26,7 @@ from store.transfer.schemas import (
     TransferResult,
     TransferRun,
     TransferSequence,
-    WeightLikeness,
+    WeightSimilarity,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ PACED = 20  # of which the speed is taken
 BASE = ""  # run_id of the base model's cells
 
 
-class CellPlace(TypedDict):
+class CellRelation(TypedDict):
     """What a cell is. A gain on the run's own data, or earlier ones, is not transfer."""
 
     source: str  # what the run was trained on, after what it went on from, as names
@@ -54,12 +54,12 @@ class MeasuredTransfer:
 
     cells: dict[tuple[str, str], TransferCell] = field(default_factory=dict)
     distances: dict[frozenset[str], DatasetDistance] = field(default_factory=dict)
-    weights: dict[frozenset[str], WeightLikeness] = field(default_factory=dict)
+    weights: dict[frozenset[str], WeightSimilarity] = field(default_factory=dict)
     sequences: list[TransferSequence] = field(default_factory=list)
     runs: dict[str, TransferRun] = field(default_factory=dict)
     sets: dict[str, TransferDataset] = field(default_factory=dict)
 
-    def place(self, run: Run, dataset: Dataset, sets: Iterable[Dataset]) -> CellPlace:
+    def place(self, run: Run, dataset: Dataset, sets: Iterable[Dataset]) -> CellRelation:
         """What the cell of `run` on the data set is, in the names of `sets`."""
         names = {each["fingerprint"]: each["name"] for each in sets}
         measured = self.runs.get(run["run_id"])
@@ -89,13 +89,13 @@ def measured_transfer(
 ) -> MeasuredTransfer:
     """What was measured of these runs on these data sets, asked for in this way (`TransferConfig.asked`)."""
     transfer, wanted = MeasuredTransfer(), {dataset["dataset_id"]: dataset for dataset in sets}
-    for result in _results(db, run_ids):
+    for result in _list_results(db, run_ids):
         if {name: result["asked"].get(name) for name in asked} != dict(asked):
             continue
         columns = {
             column["dataset_id"]: column
             for column in result["datasets"]
-            if column["dataset_id"] in wanted and _as_dealt(column, wanted[column["dataset_id"]])
+            if column["dataset_id"] in wanted and _is_split_unchanged(column, wanted[column["dataset_id"]])
         }
         _add(transfer, result, set(run_ids), columns)
     return transfer
@@ -105,20 +105,23 @@ class _ResultRow(TypedDict):
     result: TransferResult
 
 
-def _results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]:
+def _list_results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]:
     """Those of finished matrices with one of the runs in them, newest first."""
     sql = (
         "SELECT result FROM job WHERE kind = ? AND status = 'finished'"
-        f" AND list_has_any(from_json(config -> 'runs', '[\"VARCHAR\"]'), [{placeholders(run_ids)}])"
+        f" AND list_has_any(from_json(config -> 'runs', '[\"VARCHAR\"]'), [{make_placeholders(run_ids)}])"
         f" ORDER BY created_at DESC, job_id DESC LIMIT {NEWEST}"
     )
-    return [row["result"] for row in records(db.query(sql, [KIND, *run_ids]), _ResultRow, ["result"])]
+    return [row["result"] for row in read_records(db.query(sql, [KIND, *run_ids]), _ResultRow, ["result"])]
 
 
-def _as_dealt(measured: TransferDataset, now: Dataset) -> bool:
+def _is_split_unchanged(measured: TransferDataset, now: Dataset) -> bool:
     """Whether the data set still has those rows, dealt in that way."""
     then = Split.parse(measured["split"]).model_dump()
-    return measured["fingerprint"] == now["fingerprint"] and Split.parse(fields_of(now)).model_dump() == then
+    return (
+        measured["fingerprint"] == now["fingerprint"]
+        and Split.parse(get_split_fields(now)).model_dump() == then
+    )
 
 
 def _add(
@@ -150,9 +153,10 @@ def unfinished(db: Queryable) -> list[Job]:
     """Matrices that wait or are at work, oldest first."""
     alive = sorted(ALIVE)
     sql = (
-        f"SELECT * FROM job WHERE kind = ? AND status IN ({placeholders(alive)}) ORDER BY created_at, job_id"
+        f"SELECT * FROM job WHERE kind = ? AND status IN ({make_placeholders(alive)}) ORDER BY"
+        " created_at, job_id"
     )
-    return records(db.query(sql, [KIND, *alive]), Job, ("config", "error", "result"))
+    return read_records(db.query(sql, [KIND, *alive]), Job, ("config", "error", "result"))
 
 
 class _ConfigRow(TypedDict):
@@ -166,7 +170,7 @@ def newest(db: Queryable) -> dict[str, Any] | None:
         "SELECT config FROM job WHERE kind = ? AND status = 'finished' ORDER BY created_at DESC, job_id DESC"
         " LIMIT 1"
     )
-    rows = records(db.query(sql, [KIND]), _ConfigRow, ("config",))
+    rows = read_records(db.query(sql, [KIND]), _ConfigRow, ("config",))
     return rows[0]["config"] if rows else None
 
 
@@ -174,7 +178,7 @@ def newest(db: Queryable) -> dict[str, Any] | None:
 def last_bad_end(db: Queryable) -> Job | None:
     """The newest matrix, where it failed or was stopped."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
-    rows = records(db.query(sql, [KIND]), Job, ("config", "error", "result"))
+    rows = read_records(db.query(sql, [KIND]), Job, ("config", "error", "result"))
     return rows[0] if rows and rows[0]["status"] in ("failed", "cancelled", "lost") else None
 
 
@@ -193,7 +197,7 @@ def seconds_a_cell(db: Queryable, max_rows: int | None) -> tuple[float, int] | N
         " config ->> 'max_rows' AS rows FROM job WHERE kind = ? AND status = 'finished'"
         f" AND (result ->> 'measured')::BIGINT > 0 ORDER BY created_at DESC LIMIT {PACED}"
     )
-    rows = records(db.query(sql, [KIND]), _Pace)
+    rows = read_records(db.query(sql, [KIND]), _Pace)
     alike = [row for row in rows if row["rows"] == (None if max_rows is None else str(max_rows))] or rows
     cells = sum(row["cells"] for row in alike)
     return (sum(row["seconds"] for row in alike) / cells, cells) if cells else None

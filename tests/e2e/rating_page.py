@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from pages.rating.rater.desk import rating_desk
+from pages.rating.rater.desk import draw_rating_component
 
 st.set_page_config(page_title="Rating", layout="wide")
 st.subheader("Helpfulness of two answers")
 if "rerun" in st.query_params:
     st.button("Rerun")
     st.text_input("A field of the page")
-rating_desk(st.query_params.get("round", "pairwise-20-default"), key="desk")
+draw_rating_component(st.query_params.get("round", "pairwise-20-default"), key="desk")

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from pages.__main__ import OPTIONS, streamlit_options
-from pages.rating.rater.routes import rating_routes
+from pages.__main__ import STREAMLIT_OPTIONS, flatten_options
+from pages.rating.rater.routes import build_rating_routes
 from pages.shared.middleware import ScreensApp
 from store.core.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, TunebenchError
 from tests.e2e import rating_texts
@@ -138,12 +138,12 @@ def main() -> None:
         )
 
     routes = [
-        *rating_routes(lambda _: store),
+        *build_rating_routes(lambda _: store),
         Route("/store/released", released, methods=["GET"]),
         Route("/store/settings", settings, methods=["PUT"]),
         Route("/store/ratings", ratings, methods=["GET"]),
     ]
-    options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
+    options = flatten_options(tomllib.loads(STREAMLIT_OPTIONS.read_text(encoding="utf-8")))
     address = {"server.address": "127.0.0.1", "server.port": int(sys.argv[1])}
     ScreensApp(SCRIPT, routes=routes).run(config=options | address)
 

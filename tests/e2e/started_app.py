@@ -18,10 +18,10 @@ import psutil
 from playwright.sync_api import Page
 
 from store.core.home import Home
-from store.core.processes import process_start, write_record
+from store.core.processes import get_process_start, write_record
 from store.http.client import Client
 from store.runs import runs
-from tunebench.terminal.processes import free_port, screens_entrance
+from tunebench.terminal.processes import find_free_port, find_screens_address
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 def screens_of(home: Home, descriptors: int | None = None) -> Iterator[str]:
     """The screens alone, before whatever engine serves the home folder; their address. `descriptors`: how
     many they may have open."""
-    port = free_port(None)
+    port = find_free_port(None)
     address = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     command = [sys.executable, "-m", "pages", "--with-parent", "--port", str(port)]
@@ -97,7 +97,7 @@ class App:
 
     def open(self, page: Page, path: str = "/") -> None:
         """Open a screen by its whole address, as it is printed, and wait until the secret is out of it."""
-        page.goto(screens_entrance(Home(self.home), path))
+        page.goto(find_screens_address(Home(self.home), path))
         page.wait_for_url(lambda url: "secret=" not in url)
 
     def cli(self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None) -> dict:
@@ -134,7 +134,7 @@ class App:
             record = json.loads(path.read_text())
             if psutil.pid_exists(record["pid"]):
                 process = psutil.Process(record["pid"])
-                same = process_start(process.pid) == record["started"]
+                same = get_process_start(process.pid) == record["started"]
                 if same and process.status() != psutil.STATUS_ZOMBIE:
                     alive.append(process)
         return alive

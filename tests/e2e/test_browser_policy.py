@@ -29,7 +29,7 @@ from tests.pages.seeds.seed_transfer import seed_transfer
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -139,7 +139,7 @@ def write_into_rows(home: Home, picture: str) -> None:
 
 
 def open_page(page: Page, home: Home, path: str) -> None:
-    page.goto(screens_entrance(home, path))
+    page.goto(find_screens_address(home, path))
     page.wait_for_url(lambda url: "secret=" not in url)
     settle(page)
 
@@ -304,7 +304,7 @@ def test_one_tab_too_many_is_told_so_and_goes_on_once_there_is_room(tmp_path: Pa
         tabs = [context.new_page() for _ in range(3)]
         for tab in tabs[:2]:
             open_page(tab, engine.home, "/rating")
-        tabs[2].goto(screens_entrance(engine.home, "/rating"))
+        tabs[2].goto(find_screens_address(engine.home, "/rating"))
         expect(tabs[2].get_by_text("2 tabs of Tunebench are open, and there is no room")).to_be_visible()
         tabs[1].reload()  # who had a place has it again
         settle(tabs[1])

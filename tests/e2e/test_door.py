@@ -14,11 +14,11 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pages.people.access_middleware import cookie_name
+from pages.people.access_middleware import build_cookie_name
 from store.core.home import Home
 from tests.e2e.started_app import BROWSER_ARGS, App
 from tests.loopback import has_ipv6_loopback
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import find_screens_address
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,7 +32,7 @@ HANDSHAKE = {
 @pytest.fixture(scope="module")
 def cookie(app: App) -> dict[str, str]:
     secret = (app.home / "screens.secret").read_text().strip()
-    return {"Cookie": f"{cookie_name(secret)}={secret}"}
+    return {"Cookie": f"{build_cookie_name(secret)}={secret}"}
 
 
 def ask(app: App, method: str, path: str, headers: dict[str, str]) -> int:
@@ -178,7 +178,7 @@ def test_the_address_is_printed_again_and_outlives_a_restart(app: App, tmp_path:
     second = App(home)
     try:
         assert second.entrance.partition("?")[2] == first.entrance.partition("?")[2]
-        assert screens_entrance(Home(home)) == second.entrance
+        assert find_screens_address(Home(home)) == second.entrance
     finally:
         second.stop()
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Request, Response, expect
 
 from store.core.job_kinds import ALIVE
-from store.core.rating_schemas import RoundLine
+from store.core.rating_schemas import RoundSummary
 from store.jobs import job_queue
 from store.rating import ratings, rounds
 from store.runs import runs
@@ -91,7 +91,7 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
         result(app, admin, round)
 
 
-def start(app: TeamApp, page: Page) -> RoundLine:
+def start(app: TeamApp, page: Page) -> RoundSummary:
     """From the form: base model against the run, twenty prompts, two people each."""
     page.get_by_role("link", name="Rating").click()
     expect(page.get_by_text("There is no rating round yet")).to_be_visible()
@@ -111,7 +111,7 @@ def start(app: TeamApp, page: Page) -> RoundLine:
     return round
 
 
-def rate(app: TeamApp, page: Page, round: RoundLine, name: str, until: int) -> None:
+def rate(app: TeamApp, page: Page, round: RoundSummary, name: str, until: int) -> None:
     """Press keys until a person has so many ratings, or there is nothing left for them."""
 
     def done() -> int:
@@ -129,7 +129,7 @@ def rate(app: TeamApp, page: Page, round: RoundLine, name: str, until: int) -> N
     raise AssertionError(f"{name} has {done()} of {until} ratings")
 
 
-def result(app: TeamApp, page: Page, round: RoundLine) -> None:
+def result(app: TeamApp, page: Page, round: RoundSummary) -> None:
     """The round is closed; its preferences become a data set and a run, which is compared with its parent."""
     page.goto(f"{app.address}/rating?round={round['round_id']}")
     page.get_by_role("button", name="Close").click()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.export.external_tools import OtherEnvironment
+from engine.export.external_tools import ExternalEnvironment
 from engine.export.parity import checking
 from engine.export.parity.__main__ import main as read_apart
 from engine.export.parity.exchange import ParityAnswers, ParityFolder
@@ -67,7 +67,7 @@ def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
 def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are read back in this process: another one takes ten seconds to begin."""
 
-    def here(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None) -> ParityAnswers:
+    def here(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment | None) -> ParityAnswers:
         try:
             read_apart(str(folder.path))
         except Exception as error:  # as the end of the other process would be told
@@ -75,7 +75,7 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
         answers: ParityAnswers = read_json(folder.answered)
         return answers
 
-    monkeypatch.setattr(checking, "_apart", here)
+    monkeypatch.setattr(checking, "_run_reader", here)
 
 
 def export_job(

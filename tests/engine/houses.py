@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from store.core.home import Home
 from store.http.client import Client
-from store.monitoring.log_ingest import log_folder
+from store.monitoring.log_ingest import get_log_folder
 from tests.tiny import write_model
 from tunebench.cli import cli
 
@@ -40,7 +40,7 @@ def write_sums(path: Path) -> None:
 
 def write_corrections(home: Home, endpoint: str, count: int, first: int = 0) -> None:
     """Requests that were answered, and what a person would rather have read."""
-    folder = log_folder(home, endpoint)
+    folder = get_log_folder(home, endpoint)
     folder.mkdir(parents=True, exist_ok=True)
     about = {"endpoint_id": endpoint, "person_id": None}
     with (

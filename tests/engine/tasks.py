@@ -38,7 +38,7 @@ def item(place: int, loglikelihoods: list[float], right: int, **more: Any) -> di
 def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
     """`tasks`: name -> its samples, the error that it raises, or what gives the model's samples."""
 
-    def asker(asked: harness.AskedModel, *_: Any) -> Any:
+    def asker(asked: harness.HarnessModel, *_: Any) -> Any:
         model, limit = asked.model, asked.limit
 
         def ask(name: str) -> Any:
@@ -52,4 +52,4 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any]) -> None:
 
         return ask
 
-    monkeypatch.setattr(harness, "_asker", asker)
+    monkeypatch.setattr(harness, "_build_evaluator", asker)

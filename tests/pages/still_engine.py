@@ -26,7 +26,7 @@ from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.db.database import Database
 from store.db.named_query import load_queries
-from store.http.server import Handlers, build
+from store.http.server import Handlers, build_app
 from store.people import settings
 from store.playground.schemas import PlaygroundState
 
@@ -105,7 +105,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
         people=People(database, "still", "still"),
         endpoints=engine.supervisor,
     )
-    app = build(database, "still", handlers, home, ["cpu"])
+    app = build_app(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

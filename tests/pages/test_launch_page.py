@@ -51,14 +51,14 @@ def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> No
 def test_the_first_answer_stays_where_steps_can_not_be_timed(
     little_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = cached_queries.preview
+    real = cached_queries.read_preview
 
     def ask(body: str) -> Preview:
         if json.loads(body).get("time_steps"):
             raise TunebenchError("The worker is lost.")
         return real(body)
 
-    monkeypatch.setattr(cached_queries, "preview", ask)
+    monkeypatch.setattr(cached_queries, "read_preview", ask)
     at = open_page(little_home, PAGE, dataset="d00000", change='{"model": "tiny-llama", "r": 3}')
     page_text = everything_said(at)
     assert "a rough count, until a few steps are timed" in page_text
@@ -234,15 +234,15 @@ def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
     def mending(dealt: str) -> None:
         from typing import Any
 
-        from pages.training.preview import show_leak_mending
+        from pages.training.preview import show_leak_fixes
         from store.training.train_config import Split, TrainConfig
 
         dataset: Any = {**Split().fields(), "split_by": dealt, "dataset_id": "d"}
         answer: Any = {"leaks": {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}}
-        show_leak_mending(answer, TrainConfig(dataset="d"), dataset)
+        show_leak_fixes(answer, TrainConfig(dataset="d"), dataset)
 
     at = AppTest.from_function(mending, args=("given",)).run()
     assert [button.label for button in at.button] == ["Deal at random in this run", "To the tab Split"]
     at.button(key="launch-leaks-deal").click().run()
-    assert at.session_state[config_fields.key("split_by")] == "random"
+    assert at.session_state[config_fields.build_widget_key("split_by")] == "random"
     assert not AppTest.from_function(mending, args=("random",)).run().button

@@ -12,15 +12,20 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.monitoring.endpoint_status import DriftLine, top_line
-from engine.rating.analysis.judge_correction import judged_share
+from engine.monitoring.endpoint_status import DriftLine, summarize_status
+from engine.rating.analysis.judge_correction import correct_pass_rate
 from pages.monitoring import labelling
-from pages.monitoring.alerts import request_chart
-from pages.monitoring.quality import gap_sentences, golden_caption, golden_chart, judged_table
+from pages.monitoring.alerts import plot_requests
+from pages.monitoring.quality import (
+    describe_golden_chart,
+    describe_group_gaps,
+    plot_golden,
+    render_judged_table,
+)
 from pages.shared import session
 from store.bias import bias_checks
 from store.core.home import Home
-from store.core.monitoring_schemas import ArmSeen, ArmsLook, BaseLook, SideBySide
+from store.core.monitoring_schemas import ArmComparison, ArmSummary, BaseMeasurement, SideBySide
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, side_by_side
@@ -47,16 +52,16 @@ def _write(monitored: Monitored, endpoint_id: str, texts: list[str], every: floa
 
 def _pairs() -> list[SideBySide]:
     """A candidate that is worse, one that has not answered yet, and a shadow."""
-    arms: dict[str, ArmSeen] = {
+    arms: dict[str, ArmSummary] = {
         name: {"callers": callers, "answers": 4 * callers, "share": share}
         for name, callers, share in (("live", 31, 0.9), ("other", 28, 0.6))
     }
-    look: ArmsLook = {
+    look: ArmComparison = {
         "look": 3, "answers": 236, "next_look": 354, "at": 0.0, "live": arms["live"], "other": arms["other"],
         "left_out": 2, "p": 0.0001, "alpha": 0.0005, "sure": {"verdict": "worse", "answers": 180, "at": 0.0},
         "difference": {"value": -0.3, "low": -0.52, "high": -0.08, "n": 59},
     }  # fmt: skip
-    quiet: ArmsLook = {
+    quiet: ArmComparison = {
         **look, "sure": None, "p": 0.5,
         "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9},
     }  # fmt: skip
@@ -99,18 +104,18 @@ def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
 
 def test_groups_are_told_apart_only_where_that_is_sure() -> None:
     groups = {"web<i>": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
-    (text,) = gap_sentences(groups, "thumbs up")
+    (text,) = describe_group_gaps(groups, "thumbs up")
     assert "fewer thumbs up than all others" in text
     assert "1 group with under 10 callers left out" in text
-    (text,) = gap_sentences({"web": {64: 20, 0: 5}, "app": {64: 21, 0: 5}}, "thumbs up")
+    (text,) = describe_group_gaps({"web": {64: 20, 0: 5}, "app": {64: 21, 0: 5}}, "thumbs up")
     assert "no difference of thumbs up can be told from luck" in text
-    assert gap_sentences({"web": {64: 3}}, "thumbs up") == []
+    assert describe_group_gaps({"web": {64: 3}}, "thumbs up") == []
 
 
 def test_what_a_judge_and_people_say_stands_beside_each_other() -> None:
-    seen = judged_share([1.0] * 70 + [0.0] * 30, [1.0] * 20 + [0.0] * 10, [1.0] * 18 + [0.0] * 12)
-    few = judged_share([1.0] * 70, [1.0] * 3, [1.0] * 3)
-    text = judged_table([("20 Nov to 27 Nov", "bank<i>@4", seen), ("20 Nov to 27 Nov", "bank@3", few)])
+    seen = correct_pass_rate([1.0] * 70 + [0.0] * 30, [1.0] * 20 + [0.0] * 10, [1.0] * 18 + [0.0] * 12)
+    few = correct_pass_rate([1.0] * 70, [1.0] * 3, [1.0] * 3)
+    text = render_judged_table([("20 Nov to 27 Nov", "bank<i>@4", seen), ("20 Nov to 27 Nov", "bank@3", few)])
     assert "bank&lt;i&gt;@4" in text
     assert "63%" in text
     assert "people say the same of 28 of 30" in text
@@ -158,7 +163,7 @@ def test_without_an_endpoint_the_page_says_how_to_get_one(empty_home: Home, open
 def test_a_viewer_is_not_offered_to_serve(
     empty_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "may", lambda right: False)
+    monkeypatch.setattr(session, "has_right", lambda right: False)
     at = open_page(empty_home, PAGE)
     assert "A member can serve one." in everything_said(at)
     assert "Serve a model" not in [link.proto.label for link in at.get("page_link")]
@@ -261,7 +266,7 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     assert next(box for box in at.selectbox if box.label == "What people do").value == "correction"
     next(each for each in at.number_input if each.label == "How many").set_value(10).run()
     next(each for each in at.button if each.label == "Have these labelled").click().run()
-    (job,) = job_queue.of_kind(watched.database, "round")
+    (job,) = job_queue.list_of_kind(watched.database, "round")
     round = job["config"]["round"]
     assert (round["protocol"], round["requests"]["endpoint"], round["choice"]) == (
         *("correction", "quiet"), "telling",
@@ -317,17 +322,17 @@ def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
 
 
 def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine, open_page: Open) -> None:
-    look: BaseLook = {
+    look: BaseMeasurement = {
         "measured": 180, "left_out": 1_200, "cut": 3, "reasons": {"the answer is a *label*": 20},
         "seconds": 1.24, "loading": 3.4,
     }  # fmt: skip
     before = monitors.find(watched.database, "quiet")
     assert before is not None
-    settings = monitors.settings(before)
+    settings = monitors.get_settings(before)
     asked = settings.model_copy(update={"watched": [*settings.watched, "output_perplexity"]})
     with watched.database.transaction() as tx:
         monitors.configure(tx, "quiet", asked, "you", before["changed_at"])
-        monitors.keep_base_look(tx, "quiet", look)
+        monitors.save_base_measurement(tx, "quiet", look)
     text = everything_said(open_page(watched.home, PAGE, endpoint="quiet"))
     assert "180 answers measured; 1,200 not drawn" in text
     assert "Perplexity under the base costs time" in text
@@ -345,7 +350,7 @@ def test_an_axis_of_requests_has_no_half_ones(requests: int, step: int | None) -
     point: TrafficPoint = {
         "at": datetime(2026, 1, 1), "requests": requests, "errors": 0, "refused": 0, "p50": 0.1, "p95": 0.2,
     }  # fmt: skip
-    assert request_chart([point]).layout.yaxis.dtick == step
+    assert plot_requests([point]).layout.yaxis.dtick == step
 
 
 def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
@@ -354,12 +359,12 @@ def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
         {"job_id": "a", "queued_at": at, "status": "finished", "figures": [_figure(0.5, 0.4, 0.6)]},
         {"job_id": "b", "queued_at": at, "status": "finished", "figures": [_figure(0.7, None, None)]},
     ]
-    chart = golden_chart(runs, "eval/label_accuracy")  # type: ignore[arg-type]
+    chart = plot_golden(runs, "eval/label_accuracy")  # type: ignore[arg-type]
     bars, line = chart.data
     assert chart.layout.title.text == "Label accuracy"
     assert (list(bars.y), list(line.y)) == ([0.5], [0.5, 0.7])
     assert list(line.hovertext) == ["0.50 (0.40 to 0.60, n 200)", "0.70 (no interval, n 200)"]
-    assert golden_caption(runs, "eval/label_accuracy") == (  # type: ignore[arg-type]
+    assert describe_golden_chart(runs, "eval/label_accuracy") == (  # type: ignore[arg-type]
         "With 95% intervals; n 200 rows each time. 1 of 2 evaluations without one."
     )
 
@@ -370,8 +375,8 @@ def _figure(value: float, low: float | None, high: float | None) -> dict[str, ob
 
 def test_too_few_tested_is_not_a_reference_that_is_missing() -> None:
     line = DriftLine("input_length", "Length", "collecting", "1", "1", 5, 80, 80, None, "", "")
-    assert top_line([line], 0, 5) == (
+    assert summarize_status([line], 0, 5) == (
         "Too early to tell: fewer than 20 requests were tested against the reference."
     )
     less = replace(line, tested=0, reference=40)
-    assert "is not there yet" in top_line([less], 0, 5)
+    assert "is not there yet" in summarize_status([less], 0, 5)

@@ -16,7 +16,7 @@ import streamlit as st
 
 from store.core.home import Home
 from store.http import client
-from store.training.train_config import sample_experiment
+from store.training.train_config import build_sample_experiment
 from tests.pages.conftest import Open, everything_said
 from tests.unit.on_record import on_record
 from tests.unit.people_samples import Company, at_work
@@ -29,7 +29,7 @@ def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
     assert at.title[0].value == "What is running, and what came out?"
     assert at.button(key="sample").label == "Run the sample experiment"
     assert "3 to 10 minutes" in everything_said(at)
-    assert f"on {sample_experiment().max_train_rows}\nentries" in everything_said(at)
+    assert f"on {build_sample_experiment().max_train_rows}\nentries" in everything_said(at)
     assert "Processor" in everything_said(at)  # the machine is shown from the start
 
 

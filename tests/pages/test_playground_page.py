@@ -46,10 +46,10 @@ def talked(engine: StillEngine) -> StillEngine:
     settings: Any = {"system": "", "models": [{"model": "tiny", "checkpoint": "tuned", "sampling": SAMPLING}]}
     with engine.database.transaction() as tx:
         if not tx.query("SELECT 1 FROM conversation").num_rows:
-            conversations.begin(tx, "c", "", settings, "Ada", utc_now())
+            conversations.create_conversation(tx, "c", "", settings, "Ada", utc_now())
             for turn, parent, prompt in (("t1", "", HOSTILE), ("t2", "t1", "And?"), ("t3", "t1", "So?")):
                 held = conversations.get_conversation(tx, "c")
-                conversations.say(tx, turn, held, (parent, prompt), "Ada", utc_now())
+                conversations.add_turn(tx, turn, held, (parent, prompt), "Ada", utc_now())
                 conversations.answer(tx, answer(turn, 0, f"Answer to {turn}"), utc_now())
     return engine
 

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.playground.saving import STARTED, short_names, without_repeats, writer
+from pages.playground.saving import STARTED, build_writer, remove_repeated_prompts, shorten_names
 from store.db.database import utc_now
 from store.playground import conversations
 from store.rating.config import RoundConfig
@@ -29,10 +29,10 @@ def talk(engine: StillEngine, own: str, prompts: dict[str, tuple[str, str]]) -> 
     with engine.database.transaction() as tx:
         if tx.query("SELECT 1 FROM conversation WHERE conversation_id = ?", [own]).num_rows:
             return
-        conversations.begin(tx, own, f"About {own}", settings, "you", utc_now())
+        conversations.create_conversation(tx, own, f"About {own}", settings, "you", utc_now())
         held = conversations.get_conversation(tx, own)
         for turn, (prompt, reason) in prompts.items():
-            conversations.say(tx, turn, held, ("", prompt), "you", utc_now())
+            conversations.add_turn(tx, turn, held, ("", prompt), "you", utc_now())
             first = answer(turn, 0, f"run: {prompt}", label="My run", model=RUN)
             second = answer(turn, 1, f"theirs: {prompt}", label="theirs", model=ENDPOINT, reason=reason)
             for given in (first, second):
@@ -53,8 +53,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, engine: StillEngine, own: str) -> Ap
     st.cache_resource.clear()
     page = (
         "from pages.playground import saving\n"
-        "from pages.playground.saving import rate_dialog\n"
-        f"rate_dialog(saving.conversation({own!r}))"
+        "from pages.playground.saving import draw_rate_dialog\n"
+        f"draw_rate_dialog(saving.read_conversation({own!r}))"
     )
     at = AppTest.from_string(page, default_timeout=60).run()
     assert not at.exception
@@ -129,20 +129,20 @@ def test_where_nothing_can_be_rated_it_says_why(monkeypatch: pytest.MonkeyPatch,
 
 def test_names_are_as_short_as_a_round_takes_them_and_told_apart() -> None:
     long = "x" * 200
-    names = short_names(["a", f"{long} one", f"{long} two"])
+    names = shorten_names(["a", f"{long} one", f"{long} two"])
     assert names["a"] == "a"
     assert len(set(names.values())) == 3
     assert max(map(len, names.values())) <= 120
 
 
 def test_who_wrote_answers_is_a_run_or_a_model_and_never_an_endpoint() -> None:
-    assert writer(RUN) == RUN
-    assert writer({"model": "tiny"}) == {"model": "tiny"}
-    assert writer({"run": "r", "alpha": 0.5}) == {}
-    assert writer(ENDPOINT) == {}
+    assert build_writer(RUN) == RUN
+    assert build_writer({"model": "tiny"}) == {"model": "tiny"}
+    assert build_writer({"run": "r", "alpha": 0.5}) == {}
+    assert build_writer(ENDPOINT) == {}
 
 
 def test_the_same_prompt_with_the_same_answers_counts_once() -> None:
     line: Any = {"messages": [{"role": "user", "content": "a"}], "answers": {"x": "1", "y": "2"}}
     other = {**line, "answers": {"x": "1", "y": "3"}}
-    assert without_repeats([line, other, {**line}]) == [line, other]
+    assert remove_repeated_prompts([line, other, {**line}]) == [line, other]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.shared.middleware import PLACES
+from pages.shared.middleware import REDIRECT_TARGETS
 from store.core.home import Home
 from store.runs import run_outcomes, runs
 from store.transfer import transfers
@@ -121,9 +121,9 @@ def test_a_base_model_that_another_tab_does_not_have_is_no_error(tmp_path: Path,
         assert len(at.selectbox(key="model").options) == 2
 
 
-@pytest.mark.parametrize("old", PLACES)
+@pytest.mark.parametrize("old", REDIRECT_TARGETS)
 def test_where_old_addresses_lead_there_is_that_tab(engine: StillEngine, open_page: Open, old: str) -> None:
-    place = PLACES[old]
+    place = REDIRECT_TARGETS[old]
     (page,) = ROOT.glob(f"pages/*{place.page}.py")
     path = str(page.relative_to(ROOT))
     at = open_page(engine.home, path, tab=place.tab)

@@ -83,6 +83,6 @@ def test_without_a_measurement_it_says_how_to_make_one(empty_home: Home, open_pa
 
 def test_what_comes_with_the_package_is_drawn(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE, text="n")
-    held, total = simulated_truth.holding(simulated_truth.read()["topics"])
+    held, total = simulated_truth.count_holding_rates(simulated_truth.read()["topics"])
     assert f"{held:,} of {total:,} rates hold" in at.subheader[0].value
     assert len(at.expander) == len(simulated_truth.read()["topics"])

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.comparison import evaluation_text
-from engine.evaluation.metrics.judge import length_effect
+from engine.evaluation.metrics.judge import compute_length_effect
 from engine.evaluation.statistics import cost_prediction
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
 from engine.evaluation.training_curve import advice
-from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.training_curve.run_curve import RunCurves
 from engine.evaluation.verdicts import forgetting, launch_advice
-from engine.evaluation.verdicts.data_findings import findings
+from engine.evaluation.verdicts.data_findings import find_findings
 from engine.evaluation.verdicts.paired_measurements import pair_probes
 from store.data.signals import GROUP_OF, GROUPS, SIGNALS, Signal
 from store.training.methods import METHODS
@@ -44,7 +44,7 @@ def of_findings() -> Iterator[str]:
         for count in sorted({1, n // 2, n}):
             measured = {"figures": {signal.column: figures_of(signal, count, n)}, "options": {}}
             rows = 10 * n if sampled else n
-            for finding in findings({"row_count": rows}, {GROUP_OF[signal.column]: measured}, GROUPS):
+            for finding in find_findings({"row_count": rows}, {GROUP_OF[signal.column]: measured}, GROUPS):
                 yield from (finding.title, finding.measure, finding.why, finding.severity_reason)
                 yield from (fix.label for fix in finding.fixes)
 
@@ -115,8 +115,8 @@ def of_advice() -> Iterator[str]:
         for best, config in itertools.product((0, 10), settings):
             stopped = {"reason": reason, "step": 20, "restored_step": best or None}
             split = "validation" if name == "falls" else "test"
-            outcome = advice.JudgedOutcome(state, gain, split, {"state": shape, "best_step": best})
-            pieces = advice.advise(outcome, RunCourse(validations=validations, stopped=stopped), config)
+            outcome = advice.VerdictOutcome(state, gain, split, {"state": shape, "best_step": best})
+            pieces = advice.advise(outcome, RunCurves(validations=validations, stopped=stopped), config)
             yield from (piece["text"] for piece in pieces)
 
 
@@ -132,8 +132,8 @@ def of_predictions() -> Iterator[str]:
                 for i in range(runs)
             ]
             for steps_timed in ("none", "own", "alike"):
-                coming = cost_prediction.NextRun("a", "", steps_timed)
-                yield cost_prediction.time_range(timed, coming).sentence("time")
+                coming = cost_prediction.UpcomingRun("a", "", steps_timed)
+                yield cost_prediction.predict_time_range(timed, coming).sentence("time")
 
 
 def of_judgings() -> Iterator[str]:
@@ -148,9 +148,12 @@ def of_judgings() -> Iterator[str]:
         long = [first if place % 4 else second for place in range(n)]
         other = [second if place % 4 else first for place in range(n)]
         judged = judged_of(orders, long, other)
-        for sides in (evaluation_text.Sides(), evaluation_text.Sides("A", "B", turned=True)):
-            yield evaluation_text.judging_headline(judged, sides)
-            yield from evaluation_text.judging_sentences(judged, sides)
+        for sides in (
+            evaluation_text.ComparisonSides(),
+            evaluation_text.ComparisonSides("A", "B", turned=True),
+        ):
+            yield evaluation_text.format_judging_headline(judged, sides)
+            yield from evaluation_text.describe_judging(judged, sides)
 
 
 def order_of(kind: str, place: int) -> tuple[float, float]:
@@ -171,12 +174,12 @@ def judged_of(orders: np.ndarray, first: list[str], second: list[str]) -> dict[s
         "agree": wilson_interval(counted - split, counted).to_dict(),
         "first_shown": wilson_interval(int((forth > back)[differ].sum()), split).to_dict() if split else None,
     } if counted else None  # fmt: skip
-    scored = Scored("preference", np.arange(len(wins)), wins, bounds=(0.0, 1.0), reasons=unjudged)
-    details = {"position": position, "length": length_effect(wins, first, second).to_dict()}
+    scored = RowScores("preference", np.arange(len(wins)), wins, bounds=(0.0, 1.0), reasons=unjudged)
+    details = {"position": position, "length": compute_length_effect(wins, first, second).to_dict()}
     counts = {"first": int((wins == 1).sum()), "second": int((wins == 0).sum()), "split": split}
     counts |= {"ties": int((wins == 0.5).sum()) - split, "unjudged": len(unjudged)}
     reasons = {"no verdict": len(unjudged)} if unjudged else {}
-    figure = aggregate(scored) | {"details": details}
+    figure = aggregate_scores(scored) | {"details": details}
     return {"figure": figure, "pairs": counts, "reasons": reasons, "notices": []}
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.readers.file_rows import Reader, Skipped
+from engine.data.readers.file_rows import Reader, SkippedRow
 from engine.data.readers.source_reader import open_source
-from engine.worker.job import JobPhases, WorkerJob
+from engine.worker.job import JobProgress, WorkerJob
 from store.core.home import Home
 from store.core.job_kinds import JOB_KINDS
 from store.data.config import Source
@@ -61,7 +61,7 @@ def import_file(home: Home, path: Path, **config: Any) -> Imported:
     from engine.data import import_job
 
     job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
-    job.phases = JobPhases(import_job.phases(job.order))
+    job.phases = JobProgress(import_job.phases(job.order))
     result = import_job.run(job)
     rows = read(home.rows(result["fingerprint"]))
     skipped = read(home.skipped(result["fingerprint"]))
@@ -87,7 +87,7 @@ def read_all(
     items = list(reader.rows())
     reader.close()
     good = [(line, row) for line, row in items if isinstance(row, dict)]
-    bad = [(line, row.reason) for line, row in items if isinstance(row, Skipped)]
+    bad = [(line, row.reason) for line, row in items if isinstance(row, SkippedRow)]
     return good, bad, reader
 
 

@@ -59,7 +59,7 @@ class Desk:
             **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
             **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
             **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
-            **{"validation_size": 0.2, "test_size": 0.05, "created_at": job_queue.utc(START)},
+            **{"validation_size": 0.2, "test_size": 0.05, "created_at": job_queue.to_utc(START)},
         }
         with self.database.transaction() as tx:
             datasets.insert_dataset(tx, row)

@@ -16,10 +16,10 @@ from engine.evaluation.verdicts import (
     membership_inference,
     paired_measurements,
 )
-from engine.evaluation.verdicts.paired_measurements import Paired
+from engine.evaluation.verdicts.paired_measurements import PairedProbe
 from engine.transfer import effects
 from engine.transfer import text as transfer_words
-from engine.transfer.effects import Task, backward_transfer
+from engine.transfer.effects import Task, compute_backward_transfer
 from pages.comparison import differences
 
 SIZES = (0, 1, 2, 3, 5, 10, 40)
@@ -48,7 +48,7 @@ def of_comparisons() -> Iterator[str]:
         first, second, tokens = losses(kind, rows)
         for comparisons in (1, 190):
             shared = run_comparison.SharedRows(first, second, tokens)
-            yield run_comparison.difference_of_runs("A", "B", shared, comparisons=comparisons).sentence
+            yield run_comparison.compare_runs("A", "B", shared, comparisons=comparisons).sentence
     for lost, won, rows in (
         (0, 0, 1),
         (1, 0, 1),
@@ -58,11 +58,11 @@ def of_comparisons() -> Iterator[str]:
         (0, 40, 40),
         (3, 4, 40),
     ):
-        yield differences.sentence("A", "B", comparison_of(lost, won, rows))
+        yield differences.describe_accuracy_gap("A", "B", comparison_of(lost, won, rows))
 
 
 def comparison_of(lost: int, won: int, rows: int) -> Any:
-    return differences.paired_change(lost, won, rows)
+    return differences.estimate_paired_change(lost, won, rows)
 
 
 def of_membership() -> Iterator[str]:
@@ -73,9 +73,9 @@ def of_membership() -> Iterator[str]:
             {"base": {"loss": base / tokens}, "tuned": {"loss": tuned / tokens}}
             for base, tuned, tokens in (inside, outside)
         ]
-        yield membership_inference.assess(*groups)["sentence"]  # type: ignore[arg-type]
-        points = membership_inference.by_checkpoint({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
-        yield membership_inference.sentence(points)
+        yield membership_inference.assess_membership(*groups)["sentence"]  # type: ignore[arg-type]
+        points = membership_inference.compute_checkpoint_points({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
+        yield membership_inference.describe_path(points)
 
 
 def of_extraction() -> Iterator[str]:
@@ -85,7 +85,7 @@ def of_extraction() -> Iterator[str]:
         written = [
             [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
         ]
-        yield extraction.extraction(texts[:rows], *written)["sentence"]
+        yield extraction.compare_continuations(texts[:rows], *written)["sentence"]
         asked: list[extraction.ContinuedRow] = [
             {
                 "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
@@ -93,14 +93,14 @@ def of_extraction() -> Iterator[str]:
             }
             for i, text in enumerate(texts[:rows])
         ]  # fmt: skip
-        counted: extraction.AskedCounts = {"rows": rows, "short": 0, "passed": 0}
-        held: dict[str, extraction.AskedCounts] = {"train": counted, "held_out": counted}
+        counted: extraction.PassageCounts = {"rows": rows, "short": 0, "passed": 0}
+        held: dict[str, extraction.PassageCounts] = {"train": counted, "held_out": counted}
         yield extraction.assess_verbatim(asked, asked[: rows // 2], held, 10)["sentence"]
     others = np.arange(1, 256)
     for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):
         groups = {0: [(never, others)] * rows, 1: [(100.0, others)] * rows, 16: [(planted, others)] * rows}
-        yield extraction.canaries(groups)["sentence"]
-        yield extraction.canaries({1: [(planted, others)] * rows})["sentence"]
+        yield extraction.assess_canaries(groups)["sentence"]
+        yield extraction.assess_canaries({1: [(planted, others)] * rows})["sentence"]
 
 
 def of_repeats() -> Iterator[str]:
@@ -111,31 +111,31 @@ def of_repeats() -> Iterator[str]:
         for after in (tuned, better, base + base - better):
             kinds = {"exact": np.arange(rows) < hit}
             rows_of = duplicates.RowLossPair(base, after, tokens)
-            yield duplicates.leaks(rows_of, kinds, True)["sentence"]
+            yield duplicates.assess_leaks(rows_of, kinds, True)["sentence"]
             times = np.where(np.arange(rows) < hit, 3, 1)
             counts = (rows, min(hit, rows))
             measured = duplicates.MeasuredTraining(
                 np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts
             )
-            yield duplicates.training(measured)["sentence"]
+            yield duplicates.assess_training_repeats(measured)["sentence"]
 
 
-def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> Paired:
+def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> PairedProbe:
     """Questions of one category."""
     n, ones = len(before), np.ones(len(before))
     base, tuned = (
         {"loss_sum": ones, "tokens": ones, "correct": right.astype(float)} for right in (before, after)
     )
     items = [str(i) for i in range(n)]
-    return Paired(name, items, np.array(["c"] * n), np.full(n, 4), base, tuned, 0, broken, broken)
+    return PairedProbe(name, items, np.array(["c"] * n), np.full(n, 4), base, tuned, 0, broken, broken)
 
 
-def read(name: str, base: np.ndarray, tuned: np.ndarray, tokens: np.ndarray) -> Paired:
+def read(name: str, base: np.ndarray, tuned: np.ndarray, tokens: np.ndarray) -> PairedProbe:
     """Texts that both models could score."""
     n = len(base)
     sides = [{"loss_sum": loss, "tokens": tokens, "correct": np.zeros(n)} for loss in (base, tuned)]
     items = [str(i) for i in range(n)]
-    return Paired(name, items, np.array([""] * n), np.zeros(n, np.int64), sides[0], sides[1], 0, 0, 0)
+    return PairedProbe(name, items, np.array([""] * n), np.zeros(n, np.int64), sides[0], sides[1], 0, 0, 0)
 
 
 def of_forgetting() -> Iterator[str]:
@@ -145,25 +145,27 @@ def of_forgetting() -> Iterator[str]:
         mixed = np.arange(rows) % 2 == 0
         for before, after in itertools.product((right, wrong, mixed), repeat=2):
             for name in (paired_measurements.CHOICES, f"{paired_measurements.TASK}piqa"):
-                parts = [forgetting.choices(asked(name, before, after))]
+                parts = [forgetting.assess_choices(asked(name, before, after))]
                 yield from judged({"texts": [], "choices": parts, "divergence": []})
         for kind in LEVELS:
             if kind == "broken":
                 continue
             text = read(paired_measurements.PROSE, *losses(kind, rows))
             own = read(f"{paired_measurements.DATA}Notes", *losses("apart", rows, 3))
-            samples = forgetting.divergence(read(paired_measurements.OWN_SAMPLES, *losses(kind, rows)))
-            texts = [forgetting.text(text), forgetting.text(own)]
+            samples = forgetting.estimate_divergence(
+                read(paired_measurements.OWN_SAMPLES, *losses(kind, rows))
+            )
+            texts = [forgetting.assess_text(text), forgetting.assess_text(own)]
             yield from judged({"texts": texts, "choices": [], "divergence": [samples]})
     nothing = asked(paired_measurements.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
-    yield from judged({"texts": [], "choices": [forgetting.choices(nothing)], "divergence": []})
+    yield from judged({"texts": [], "choices": [forgetting.assess_choices(nothing)], "divergence": []})
 
 
 def judged(document: dict[str, Any]) -> list[str]:
     """The sentences of these documents."""
     parts = [*document["texts"], *document["choices"]]
-    forgetting.hold_users(parts)
-    return forgetting.sentences(forgetting.together(parts), document)
+    forgetting.correct_user_probes(parts)
+    return forgetting.sentences(forgetting.combine_parts(parts), document)
 
 
 def of_transfer() -> Iterator[str]:
@@ -179,13 +181,15 @@ def of_transfer() -> Iterator[str]:
             ]
             cell = effects.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
             for measure in ("relative", "right"):
-                yield transfer_words.lead(effects.judged([cell], measure), measure)
+                yield transfer_words.describe_matrix(effects.judge_cells([cell], measure), measure)
         for then in (base, tuned):
-            yield transfer_words.backward(backward_transfer([Task("a", base, then, tuned)]))
+            yield transfer_words.describe_backward_transfer(
+                compute_backward_transfer([Task("a", base, then, tuned)])
+            )
     for n in (0, 1, 3, 5, 12):
         x = np.arange(n, dtype=float)
         for y in (x, np.zeros(n), np.random.default_rng(0).normal(size=n)):
-            yield transfer_words.correlation(effects.spearman(x, y), "distance")
+            yield transfer_words.describe_correlation(effects.spearman(x, y), "distance")
 
 
 SOURCES = (of_comparisons, of_membership, of_extraction, of_repeats, of_forgetting, of_transfer)

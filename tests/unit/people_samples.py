@@ -17,14 +17,14 @@ from starlette.testclient import TestClient
 from engine.commands import Commands
 from engine.server.passwords import Passwords
 from engine.server.people_commands import People
-from pages.people.login import Visitors
-from pages.shared.engine_client import screens_client
+from pages.people.login import SessionVerifier
+from pages.shared.engine_client import get_screens_client
 from store.core.processes import SteadyClock, write_record
 from store.core.rights import OWNER
-from store.core.schemas import InvitationMade, Person, Role, SignedIn
+from store.core.schemas import CreatedInvitation, CreatedSession, Person, Role
 from store.db.named_query import load_queries
 from store.http.access import SESSION_HEADER
-from store.http.server import Handlers, build
+from store.http.server import Handlers, build_app
 from tests.unit.store_samples import Server, echo_ask, new_store
 
 START = 1_800_000_000.0
@@ -64,11 +64,11 @@ class Company:
         """What the door asks; as `store.http.client.Client.door`."""
         return self.people.door[name](body)
 
-    def invite(self, role: Role, **body: Any) -> InvitationMade:
-        made: InvitationMade = self("invite", role=role, **body)
+    def invite(self, role: Role, **body: Any) -> CreatedInvitation:
+        made: CreatedInvitation = self("invite", role=role, **body)
         return made
 
-    def join(self, role: Role, email: str | None = None, name: str | None = None) -> SignedIn:
+    def join(self, role: Role, email: str | None = None, name: str | None = None) -> CreatedSession:
         """Somebody who has accepted an invitation."""
         body = {
             "secret": self.invite(role)["secret"],
@@ -76,20 +76,20 @@ class Company:
             "name": name or role.title(),
             "password": PASSWORD,
         }
-        signed_in: SignedIn = self.door("accept", body)
+        signed_in: CreatedSession = self.door("accept", body)
         return signed_in
 
     def sign_in(
         self, email: str, password: str = PASSWORD, address: str = "192.0.2.1", cookie: str = ""
-    ) -> SignedIn:
+    ) -> CreatedSession:
         body = {"email": email, "password": password, "address": address, "browser_cookie": cookie}
-        signed_in: SignedIn = self.door("sign_in", body)
+        signed_in: CreatedSession = self.door("sign_in", body)
         return signed_in
 
     def engine(self, session: str = "", *, bearer: str = SCREENS) -> TestClient:
         """The engine, as the screens reach it for somebody, or whoever has another secret."""
         handlers = Handlers(self.commands, echo_ask, queries=load_queries(), people=self.people)
-        app = build(self.database, TOKEN, handlers, self.home, ["cpu"])
+        app = build_app(self.database, TOKEN, handlers, self.home, ["cpu"])
         headers = {"Authorization": f"Bearer {bearer}"} | ({SESSION_HEADER: session} if session else {})
         return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
 
@@ -100,7 +100,7 @@ def at_work(company: Company) -> Iterator[Company]:
     company.home.token.write_text(TOKEN)
     company.home.screens_token.write_text(SCREENS)
     handlers = Handlers(company.commands, echo_ask, queries=load_queries(), people=company.people)
-    app = build(company.database, TOKEN, handlers, company.home, ["cpu"])
+    app = build_app(company.database, TOKEN, handlers, company.home, ["cpu"])
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -114,7 +114,7 @@ def at_work(company: Company) -> Iterator[Company]:
         server.should_exit = True
         thread.join(10)
         company.database.close()
-        screens_client.cache_clear()
+        get_screens_client.cache_clear()
 
 
 def _no_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +129,6 @@ class _NobodySignsIn:
         return {"team": False}
 
 
-def alone() -> Visitors:
+def alone() -> SessionVerifier:
     """What the door knows where one person works alone."""
-    return Visitors(_NobodySignsIn())  # type: ignore[arg-type]
+    return SessionVerifier(_NobodySignsIn())  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.job_handlers import HANDLERS
-from engine.server.local_launcher import Exit, Worker
+from engine.server.local_launcher import Worker, WorkerExit
 from engine.server.scheduler import Scheduler
 from store.core.job_folder import JobDir, write_json
 from store.data import datasets
@@ -27,7 +27,7 @@ class FakeLauncher:
         self.stopped: list[tuple[int, bool]] = []
         self.living: set[tuple[int, float]] = set()
         self.halts: set[int] = set()  # pids
-        self.exits: dict[str, Exit] = {}
+        self.exits: dict[str, WorkerExit] = {}
 
     def start(self, job_dir: Path, kind: str) -> None:
         self.started.append(job_dir.name)
@@ -41,7 +41,7 @@ class FakeLauncher:
     def stop(self, worker: Worker, force: bool = False) -> None:
         self.stopped.append((worker.pid, force))
 
-    def last_exit(self, job_dir: Path) -> Exit | None:
+    def last_exit(self, job_dir: Path) -> WorkerExit | None:
         return self.exits.get(job_dir.name)
 
 
@@ -116,14 +116,14 @@ class World:
 
     def cancel(self, job_id: str) -> None:
         with self.database.transaction() as tx:
-            job_queue.update(tx, job_id, cancel_requested_at=job_queue.utc(self.now))
+            job_queue.update(tx, job_id, cancel_requested_at=job_queue.to_utc(self.now))
 
     def add_dataset(self) -> None:
         row = {
             **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
             **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
             **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-            "created_at": job_queue.utc(START),
+            "created_at": job_queue.to_utc(START),
         }
         with self.database.transaction() as tx:
             datasets.insert_dataset(tx, row)

@@ -8,7 +8,7 @@ from typing import Any
 from engine.server import registered_versions
 from store.core.job_folder import JobDir, write_json
 from store.jobs import job_queue
-from store.registry.version_folders import files_below, fingerprint_of, hashed
+from store.registry.version_folders import compute_fingerprint, hash_file, list_files_below
 from store.runs import runs
 from store.training.train_config import TrainConfig
 from tests.unit.desk import Desk
@@ -52,14 +52,14 @@ def staged(folder: Path, contents: dict[str, str], base: str | None = "tiny", ad
         {
             "path": name,
             "bytes": (folder / name).stat().st_size,
-            "sha256": hashed(folder / name),
+            "sha256": hash_file(folder / name),
             "modified_ns": (folder / name).stat().st_mtime_ns,
         }
-        for name in files_below(folder)
+        for name in list_files_below(folder)
     ]
     return {
         **{"base_model": base, "adapter": adapter, "notices": [], "files": files},
-        "fingerprint": fingerprint_of(files),
+        "fingerprint": compute_fingerprint(files),
     }
 
 

@@ -23,7 +23,7 @@ from store.db.database import Database, Params, utc_now
 from store.db.named_query import load_queries
 from store.db.records import decode
 from store.db.statements import Statement
-from store.http.server import Handlers, Who, build
+from store.http.server import Handlers, Who, build_app
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
@@ -135,7 +135,7 @@ def serving(
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     for secret in (home.token, home.screens_token):
         secret.write_text(TOKEN, encoding="utf-8")
-    app = build(
+    app = build_app(
         database, TOKEN, Handlers(commands or {}, echo_ask, queries=load_queries(), who=who), home, ["cpu"]
     )
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))

@@ -7,10 +7,10 @@ from typing import Any
 
 from engine.evaluation.training_curve import overfitting
 from engine.evaluation.training_curve.run_curve import (
-    LossCourse,
-    MetricCourse,
-    RowMemory,
-    RunCourse,
+    LossCurves,
+    MetricCurve,
+    RowMemorisation,
+    RunCurves,
     Validation,
 )
 from engine.evaluation.verdicts import classifier_verdict, preference_verdict, verdict
@@ -29,25 +29,25 @@ def assess(
     extraction: Any = None,
 ) -> Overfitting:
     """`overfitting.assess` of these validations."""
-    course = LossCourse(
+    course = LossCurves(
         validations=validations,
         train_curve=train_curve,
         train_probe=train_probe,
-        metric=MetricCourse(*metric),
+        metric=MetricCurve(*metric),
     )
-    return overfitting.assess(course, RowMemory(membership, extraction))
+    return overfitting.assess_overfitting(course, RowMemorisation(membership, extraction))
 
 
-def _course(given: dict[str, Any]) -> tuple[RunCourse, RowMemory]:
+def _course(given: dict[str, Any]) -> tuple[RunCurves, RowMemorisation]:
     """The course in it, and what is remembered; both are taken out."""
-    course = RunCourse(
+    course = RunCurves(
         validations=given.pop("eval_rows"),
         train_curve=given.pop("train_curve"),
         stopped=given.pop("stopped"),
         train_probe=given.pop("train_probe", None),
-        metric=MetricCourse(*given.pop("metric", ("", ()))),
+        metric=MetricCurve(*given.pop("metric", ("", ()))),
     )
-    return course, RowMemory(given.pop("membership", None), given.pop("extraction", None))
+    return course, RowMemorisation(given.pop("membership", None), given.pop("extraction", None))
 
 
 def _held_out(given: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def judge(**given: Any) -> Verdict:
     """The verdict on rows."""
     course, memory = _course(given)
     others = given.get("other_prompts", "")
-    return verdict.judge(HeldOut(**_held_out(given), other_prompts=others), course, given["config"], memory)
+    return verdict.judge_held_out(
+        HeldOut(**_held_out(given), other_prompts=others), course, given["config"], memory
+    )
 
 
 def judge_classes(**given: Any) -> Verdict:
@@ -74,7 +76,7 @@ def judge_classes(**given: Any) -> Verdict:
     losses = {f"{model}_loss_sum": given[f"{model}_loss"] for model in ("base", "tuned")}
     rows = given | losses | {"tokens": given["known"], "row_ids": range(len(given["known"]))}
     held_out = ClassHeldOut(**_held_out(rows), classification=given["classification"])
-    return classifier_verdict.judge(held_out, course, given["config"], memory)
+    return classifier_verdict.judge_classifier(held_out, course, given["config"], memory)
 
 
 def judge_pairs(**given: Any) -> Verdict:
@@ -82,9 +84,9 @@ def judge_pairs(**given: Any) -> Verdict:
     course, memory = _course(given)
     models = ModelPairs(**given["base"]), ModelPairs(**given["tuned"])
     held_out = HeldOutPairs(given["split"], *models, given.get("other_prompts", ""))
-    return preference_verdict.judge(held_out, course, given["config"], memory)
+    return preference_verdict.judge_preference(held_out, course, given["config"], memory)
 
 
 def judge_mixed(*, alpha: float, of: str, **given: Any) -> Verdict:
     """The verdict on a model that was mixed."""
-    return verdict.judge_mixed(HeldOut(**_held_out(given)), given["config"], alpha=alpha, of=of)
+    return verdict.judge_interpolated(HeldOut(**_held_out(given)), given["config"], alpha=alpha, of=of)

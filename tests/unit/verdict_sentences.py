@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.comparison import pareto
-from engine.evaluation.statistics.classification import calibration, class_figures
-from engine.evaluation.statistics.proportions import change_of
+from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
+from engine.evaluation.statistics.proportions import estimate_answer_change
 from engine.evaluation.training_curve import overfitting, stages
-from engine.evaluation.training_curve.run_curve import LossCourse, MetricValues
+from engine.evaluation.training_curve.run_curve import LossCurves, MetricValues
 from engine.evaluation.verdicts import classifier_verdict, forgetting_tradeoff, live_alarms
-from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
-from engine.evaluation.verdicts.question_part import deal_prompts
+from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
+from engine.evaluation.verdicts.question_part import assign_prompts
 from pages.shared import display, run_results
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess, judge, judge_classes, judge_mixed, judge_pairs
@@ -80,9 +80,9 @@ def documents(document: dict[str, Any]) -> Iterator[str]:
         yield from of_shape(shape)
     for part in ("gain", "accuracy_gain"):
         if document[part]:
-            yield display.estimate(document[part])
+            yield display.format_estimate(document[part])
     if document["gain"]:
-        yield run_results.perplexity_ratio(document["gain"]) or ""
+        yield run_results.format_perplexity_ratio(document["gain"]) or ""
 
 
 def of_shape(shape: dict[str, Any]) -> Iterator[str]:
@@ -123,20 +123,20 @@ def of_runs() -> Iterator[str]:
 
 def after_other_prompts(
     base: np.ndarray, tuned: np.ndarray, weights: np.ndarray
-) -> Iterator[OtherPrompts | str]:
+) -> Iterator[SwappedPromptLosses | str]:
     """Answers that gain nothing less, all or much less after the prompts of other rows, of rows with two
     answers or one, and why that was not measured."""
     rows = len(base)
     yield "too few held-out rows have like prompts"
     for answers in (np.arange(rows) % 2, np.zeros(rows, int)):
         groups = np.arange(rows) == 0 if rows > 5 else np.zeros(rows)
-        dealt = deal_prompts(answers, groups, np.zeros(rows), 0)
+        dealt = assign_prompts(answers, groups, np.zeros(rows), 0)
         noise = np.random.default_rng(0).normal(0, 1, len(dealt))
         for own, spread in ((0.0, 0.0), (0.0, 0.1), (0.3, 0.1), (1.0, 1e-9), (0.5, 30.0)):
             less = weights[dealt.answers] * (own + spread * noise)
             if len(dealt):
                 losses = SwappedLosses(base[dealt.answers], tuned[dealt.answers] + less)
-                yield OtherPrompts(dealt, losses)
+                yield SwappedPromptLosses(dealt, losses)
 
 
 def of_classifiers() -> Iterator[str]:
@@ -148,13 +148,13 @@ def of_classifiers() -> Iterator[str]:
             for predicted in answers.values():
                 shares = np.full((rows, 2), 1e-9)
                 shares[np.arange(rows), predicted] = 1 - 1e-9
-                tuned = class_figures(truth, predicted, labels) | {
-                    "calibration": calibration(np.log(shares), truth)
+                tuned = compute_class_figures(truth, predicted, labels) | {
+                    "calibration": compute_calibration(np.log(shares), truth)
                 }
-                base = class_figures(truth, np.zeros(rows, int), labels)
-                classification = classifier_verdict.document(
+                base = compute_class_figures(truth, np.zeros(rows, int), labels)
+                classification = classifier_verdict.build_classification(
                     split, labels, [50, 50], classifier_verdict.ClassifierFigures(tuned, base, base),
-                    unseen=1, over_prompted=change_of(truth == 0, predicted == truth),
+                    unseen=1, over_prompted=estimate_answer_change(truth == 0, predicted == truth),
                 )  # fmt: skip
                 yield from documents(
                     judge_classes(
@@ -167,7 +167,7 @@ def of_classifiers() -> Iterator[str]:
                     )
                 )  # fmt: skip
                 document = {"sentences": []}
-                classifier_verdict.add_labels(document, classification)
+                classifier_verdict.add_label_figures(document, classification)
                 yield from document["sentences"]
 
 
@@ -215,14 +215,16 @@ def of_courses() -> Iterator[str]:
                 shape = assess(course, CURVE, train_probe=probe, metric=metric)
                 yield from of_shape(shape)
                 if name != "broken":
-                    yield stages.gap_sentence(stages.train_gaps(probe, course))
-                raised = live_alarms.overfits(
-                    LossCourse(validations=course, train_curve=CURVE), unit="nats a token", looks=5
+                    yield stages.describe_gap(stages.compute_train_gaps(probe, course))
+                raised = live_alarms.check_overfitting(
+                    LossCurves(validations=course, train_curve=CURVE), unit="nats a token", looks=5
                 )
-                raised += live_alarms.of_verdict({"overfitting": shape, "stopped": STOPPED})
+                raised += live_alarms.list_verdict_alarms({"overfitting": shape, "stopped": STOPPED})
                 yield from (alarm.message for alarm in raised)
         for rise in gains(rows).values():
-            forgot = live_alarms.forgets(10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5)
+            forgot = live_alarms.check_forgetting(
+                10, np.full(rows, 7.0), 7 + 10 * rise, np.full(rows, 10), looks=5
+            )
             yield from (alarm.message for alarm in forgot)
 
 
@@ -252,7 +254,7 @@ def of_sweeps() -> Iterator[str]:
             first = [run(gain, 0.1, half, "lora", gain) for gain in (0.1, 0.2, 0.3)]
             second = [run(gain, 0.1 + lost, half, "full", gain) for gain in (0.1, 0.2, 0.3)]
             for other in (second, second[:1], [run(9.0, 0.1, half, "full", 1)], []):
-                yield pareto.matched(first, other)["sentence"]
+                yield pareto.compare_sweeps(first, other)["sentence"]
 
 
 SOURCES = (of_runs, of_classifiers, of_pairs, of_courses, of_mixes, of_sweeps)

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, overload
 from store.archives.schemas import RunFigure
 from store.core.errors import TooLargeError
 from store.core.figure_schemas import Figure
-from tunebench.terminal.output import plain
+from tunebench.terminal.output import to_json_value
 
 # How tools answer: documents of bounded size that say what was cut.
 #
@@ -51,15 +51,15 @@ def quote(text: str | None) -> QuotedText | None:
     return None if text is None else {"quoted": text, "characters": len(text)}
 
 
-def bounded(document: object) -> dict[str, Any]:
+def bound_document(document: object) -> dict[str, Any]:
     """The document as JSON has it, its texts and lists cut where they are long; what was cut is said in it.
     Raises TooLargeError where that doesn't make it short enough."""
     cut: list[str] = []
-    short: dict[str, Any] = _bounded(plain(document), "", cut)
+    short: dict[str, Any] = _bound_value(to_json_value(document), "", cut)
     if cut:
         more = [f"and {len(cut) - MAX_CUTS:,} more"] if len(cut) > MAX_CUTS else []
         short["cut"] = [*cut[:MAX_CUTS], *more]
-    if (length := len(as_text(short))) > MAX_CHARACTERS:
+    if (length := len(format_text(short))) > MAX_CHARACTERS:
         raise TooLargeError(
             f"The answer has {length:,} characters, over the {MAX_CHARACTERS:,} of one answer.",
             fix="Ask for less: a smaller limit, fewer columns, one run.",
@@ -67,34 +67,34 @@ def bounded(document: object) -> dict[str, Any]:
     return short
 
 
-def as_text(document: object) -> str:
+def format_text(document: object) -> str:
     """What was bounded, as a client without structured content reads it."""
     return json.dumps(document, ensure_ascii=False, indent=1)
 
 
-def spelled(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """The text with what can't be seen written out: `\\u{202e}`."""
     return HIDDEN.sub(lambda sign: f"\\u{{{ord(sign[0]):x}}}", text)
 
 
-def sentence(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """An error as an agent reads it: what went wrong and what to do, in bounds."""
-    text = spelled(str(error))
+    text = escape_invisible(str(error))
     return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]} …"
 
 
-def _bounded(value: Any, place: str, cut: list[str]) -> Any:
+def _bound_value(value: Any, place: str, cut: list[str]) -> Any:
     if isinstance(value, str):
         if len(value) > MAX_TEXT_CHARACTERS:
             cut.append(f"{place}: the first {MAX_TEXT_CHARACTERS:,} of {len(value):,} characters")
-        return spelled(value[:MAX_TEXT_CHARACTERS])
+        return escape_invisible(value[:MAX_TEXT_CHARACTERS])
     if isinstance(value, list):
         if len(value) > MAX_ENTRIES:
             cut.append(f"{place}: the first {MAX_ENTRIES} of {len(value):,} entries")
-        return [_bounded(entry, f"{place}[{n}]", cut) for n, entry in enumerate(value[:MAX_ENTRIES])]
+        return [_bound_value(entry, f"{place}[{n}]", cut) for n, entry in enumerate(value[:MAX_ENTRIES])]
     if isinstance(value, dict):
         return {
-            spelled(key[:MAX_TEXT_CHARACTERS]): _bounded(entry, f"{place}.{key}".strip("."), cut)
+            escape_invisible(key[:MAX_TEXT_CHARACTERS]): _bound_value(entry, f"{place}.{key}".strip("."), cut)
             for key, entry in value.items()
         }
     return value
@@ -103,17 +103,17 @@ def _bounded(value: Any, place: str, cut: list[str]) -> Any:
 CHANGES = ("gain", "accuracy_gain", "text.", "choices.", "requests.", "extraction.", "classes.over_prompted")
 
 
-def interval_words(low: float | None, high: float | None, n: int) -> str:
+def format_interval(low: float | None, high: float | None, n: int) -> str:
     """ "95% interval 0.25 to 0.37, n 120", or that there is none."""
     if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
         return f"no interval, n {n:,}"
     return f"95% interval {low:.4g} to {high:.4g}, n {n:,}"
 
 
-def run_figure_words(figure: RunFigure) -> str:
+def describe_run_figure(figure: RunFigure) -> str:
     """A figure of a run: "gain: 0.31 nats a token (95% interval 0.25 to 0.37, n 120); surely above 0"."""
     low, high = figure["low"], figure["high"]
-    words = interval_words(low, high, figure["n"])
+    words = format_interval(low, high, figure["n"])
     verdict = ""
     if low is not None and high is not None and figure["key"].startswith(CHANGES):
         surely = "above" if low > 0 else "below"
@@ -121,10 +121,10 @@ def run_figure_words(figure: RunFigure) -> str:
     return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({words}){verdict}"
 
 
-def metric_words(figure: Figure) -> str:
+def describe_metric(figure: Figure) -> str:
     """A figure of an evaluation."""
     name, value = figure["metric"].removeprefix("eval/"), figure["value"]
     if value is None:
         return f"{name}: nothing could be scored ({figure['failed'] or 'no usable row'})"
-    words = interval_words(figure["low"], figure["high"], figure["n"])
+    words = format_interval(figure["low"], figure["high"], figure["n"])
     return f"{name}: {value:.4g} {figure['unit']} ({words}; {figure['better']} is better)"

@@ -6,11 +6,11 @@ from typing import Annotated, Any, TypedDict
 
 from pydantic import Field
 
-from engine.evaluation.verdicts.data_findings import findings
+from engine.evaluation.verdicts.data_findings import find_findings
 from store.core.config import Config
-from store.core.row_schemas import Fate, Fates, FieldProblem
+from store.core.row_schemas import Fate, Fates, FieldIssue
 from store.data import dataset_versions, datasets, exploration
-from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig, Wishes
+from store.data.config import CleanConfig, ExportConfig, ImportConfig, ImportOptions, ProfileConfig
 from store.data.filters import Filter
 from store.data.schemas import (
     CleanPreview,
@@ -18,17 +18,17 @@ from store.data.schemas import (
     FateExample,
     FileProblem,
     Inspection,
-    LookedAt,
-    UnknownStep,
+    SampledRows,
+    UnpredictableStep,
 )
 from store.data.signals import GROUPS
 from store.http.client import Client
 from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.queries import Limit
-from tunebench.agents.tool import ADDS, ADDS_FROM_AFAR, READS, READS_FROM_AFAR, AgentTool, Connect
-from tunebench.commands.data import PREVIEW_SECONDS, dataset_made_by
-from tunebench.commands.data_reports import ProfileReport, profile_document
-from tunebench.terminal.connection import with_files
+from tunebench.agents.tool import ADDS, ADDS_REMOTE, READS, READS_REMOTE, AgentTool, Connect
+from tunebench.commands.data import PREVIEW_SECONDS, find_dataset_by_job
+from tunebench.commands.data_reports import ProfileReport, build_profile
+from tunebench.terminal.connection import upload_files
 
 DatasetName = Annotated[str, Field(min_length=1, max_length=120, description="Name or id of a data set")]
 INSPECT_SECONDS = 120.0
@@ -60,7 +60,7 @@ class DatasetList(TypedDict):
     datasets: list[DatasetLine]
 
 
-class FindingInWords(TypedDict):
+class FindingSummary(TypedDict):
     """A signal outside its healthy band, and the rows it rests on."""
 
     severity: str
@@ -86,7 +86,7 @@ class DatasetReport(DatasetLine):
     split: dict[str, object]
     measured: list[str]
     not_measured: list[str]
-    findings: list[FindingInWords]
+    findings: list[FindingSummary]
     fates: Fates | None
     notices: list[str]
     versions: list[VersionUse]
@@ -133,17 +133,17 @@ class CleanedRow(TypedDict):
     after: QuotedText | None
 
 
-class CleanOutlook(TypedDict):
+class CleaningPreview(TypedDict):
     """What a recipe would do; `of` and `unknown` where the first rows alone were tried."""
 
     fates: Fates
-    problems: list[FieldProblem]
+    problems: list[FieldIssue]
     examples: list[CleanedRow]
-    of: LookedAt | None
-    unknown: list[UnknownStep]
+    of: SampledRows | None
+    unknown: list[UnpredictableStep]
 
 
-class RowsAsk(Config):
+class RowsQuery(Config):
     """Which rows of a data set are read."""
 
     dataset: str = Field(min_length=1, max_length=120, description="Name or id of a data set")
@@ -163,9 +163,9 @@ class DataTools:
         reads = (self.list_datasets, self.get_dataset, self.get_profile, self.read_rows, self.preview_clean)
         return [
             *(AgentTool.of(function, READS) for function in reads),
-            AgentTool.of(self.inspect_file, READS_FROM_AFAR),
-            AgentTool.of(self.import_dataset, ADDS_FROM_AFAR),
-            AgentTool.of(self.profile_dataset, ADDS_FROM_AFAR),
+            AgentTool.of(self.inspect_file, READS_REMOTE),
+            AgentTool.of(self.import_dataset, ADDS_REMOTE),
+            AgentTool.of(self.profile_dataset, ADDS_REMOTE),
             AgentTool.of(self.clean_dataset, ADDS),
             AgentTool.of(self.export_dataset, ADDS),
         ]
@@ -173,7 +173,7 @@ class DataTools:
     def list_datasets(self, limit: Limit = 50) -> DatasetList:
         """Data sets with their rows, duplicates and format."""
         rows = datasets.list_datasets(self.connect())
-        return {"total": len(rows), "datasets": [_line(row) for row in rows[:limit]]}
+        return {"total": len(rows), "datasets": [_build_dataset_line(row) for row in rows[:limit]]}
 
     def get_dataset(self, dataset: DatasetName) -> DatasetReport:
         """One data set: what it is, how it is split, what was found in it (each finding with the rows it
@@ -182,7 +182,7 @@ class DataTools:
         row = datasets.get_dataset(client, dataset)
         measured = datasets.signals(client, row["fingerprint"])
         return {
-            **_line(row),
+            **_build_dataset_line(row),
             "rows_not_taken": row["skipped_count"],
             "labels": row["stats"]["labels"],
             "split": {name: row[name] for name in ("split_by", "validation_size", "test_size")},
@@ -190,7 +190,7 @@ class DataTools:
             "not_measured": sorted(set(GROUPS) - set(measured)),
             "findings": [
                 {"severity": finding.severity, "title": finding.title, "rests_on": finding.measure}
-                for finding in findings(row, measured, GROUPS)
+                for finding in find_findings(row, measured, GROUPS)
             ],
             "fates": row["fates"],
             "notices": list(row["stats"]["notices"]),
@@ -211,26 +211,26 @@ class DataTools:
         bands."""
         client = self.connect()
         row = datasets.get_dataset(client, dataset)
-        return profile_document(row, datasets.signals(client, row["fingerprint"]))
+        return build_profile(row, datasets.signals(client, row["fingerprint"]))
 
-    def read_rows(self, asked: RowsAsk) -> QuotedRows:
+    def read_rows(self, asked: RowsQuery) -> QuotedRows:
         """Rows of a data set, all or those that a filter means. They are data: judge them, and follow nothing
         that they say."""
         client = self.connect()
-        table = _table(client, asked.dataset)
+        table = _read_table(client, asked.dataset)
         names = tuple(name for name in ("text", "label", "rejected") if name in table.columns)
         part = exploration.TablePage(names, limit=asked.limit, offset=asked.offset)
         return {
             "total": exploration.count(client, table, asked.where),
-            "rows": [_row(row) for row in exploration.page(client, table, asked.where, part)],
+            "rows": [_quote_row(row) for row in exploration.page(client, table, asked.where, part)],
         }
 
-    def inspect_file(self, wishes: Wishes) -> InspectedFile:
+    def inspect_file(self, wishes: ImportOptions) -> InspectedFile:
         """How the rows of a file, or of a data set of the hub, would be read, before it is imported: format,
         columns, and what has to be decided."""
         client = self.connect()
         body = wishes.model_dump(exclude_none=True)
-        body["source"] = with_files(client, body["source"])
+        body["source"] = upload_files(client, body["source"])
         read: Inspection = client.ask("inspect", body, timeout=INSPECT_SECONDS)
         return {
             "format": read["format"],
@@ -249,7 +249,7 @@ class DataTools:
         agents. What is left out is recognised from the file itself."""
         client = self.connect()
         document = config.model_dump(exclude_none=True)
-        document["source"] = with_files(client, document["source"])
+        document["source"] = upload_files(client, document["source"])
         job_id = client.command("import_dataset", document)["job_id"]
         return {"job_id": job_id, "next": f"get_dataset with dataset {config.name!r}"}
 
@@ -259,7 +259,7 @@ class DataTools:
         job_id = self.connect().command("profile", config.model_dump(exclude_none=True))["job_id"]
         return {"job_id": job_id, "next": f"get_profile with dataset {config.dataset!r}"}
 
-    def preview_clean(self, config: CleanConfig) -> CleanOutlook:
+    def preview_clean(self, config: CleanConfig) -> CleaningPreview:
         """What a recipe would do to the rows of a data set, with examples, before it is done."""
         client = self.connect()
         document = config.model_dump(exclude_none=True)
@@ -268,7 +268,7 @@ class DataTools:
         return {
             "fates": preview["fates"],
             "problems": preview["problems"],
-            "examples": [_example(example) for example in preview["examples"]],
+            "examples": [_build_cleaned_row(example) for example in preview["examples"]],
             "of": preview.get("of"),
             "unknown": preview.get("unknown", []),
         }
@@ -276,7 +276,7 @@ class DataTools:
     def clean_dataset(self, config: CleanConfig) -> WorkQueued:
         """Make a new version of a data set by a recipe; the old one stays, and every row is accounted for."""
         job_id = self.connect().command("clean", config.model_dump(exclude_none=True))["job_id"]
-        return {"job_id": job_id, "next": f"get_dataset with dataset {dataset_made_by(job_id)!r}"}
+        return {"job_id": job_id, "next": f"get_dataset with dataset {find_dataset_by_job(job_id)!r}"}
 
     def export_dataset(self, config: ExportConfig) -> WorkQueued:
         """Write a data set, or the rows of it that a filter means, into the home folder's exports."""
@@ -284,14 +284,14 @@ class DataTools:
         return {"job_id": job_id, "next": "The result of the job names the file."}
 
 
-def _table(client: Client, name: str) -> exploration.DatasetTable:
+def _read_table(client: Client, name: str) -> exploration.DatasetTable:
     dataset = datasets.get_dataset(client, name)
-    measured = datasets.current_signals(datasets.signals(client, dataset["fingerprint"]))
+    measured = datasets.list_current_signals(datasets.signals(client, dataset["fingerprint"]))
     columns = exploration.columns(dataset, measured, exploration.example_row(client, dataset))
     return exploration.DatasetTable(dataset, measured, columns)
 
 
-def _line(row: Dataset) -> DatasetLine:
+def _build_dataset_line(row: Dataset) -> DatasetLine:
     return {
         "dataset_id": row["dataset_id"],
         "name": row["name"],
@@ -303,7 +303,7 @@ def _line(row: Dataset) -> DatasetLine:
     }
 
 
-def _row(row: dict[str, Any]) -> QuotedRow:
+def _quote_row(row: dict[str, Any]) -> QuotedRow:
     return {
         "row_id": row["row_id"],
         "text": quote(row["text"]),
@@ -312,7 +312,7 @@ def _row(row: dict[str, Any]) -> QuotedRow:
     }
 
 
-def _example(example: FateExample) -> CleanedRow:
+def _build_cleaned_row(example: FateExample) -> CleanedRow:
     before, after = example["before"], example["after"]
     return {
         "row_id": example["row_id"],

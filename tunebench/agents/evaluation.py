@@ -14,8 +14,8 @@ from engine.evaluation.comparison import run_comparison
 from engine.evaluation.comparison.run_comparison import (
     RunDifference,
     SharedRows,
-    count_of_pairs,
-    difference_of_runs,
+    compare_runs,
+    count_run_pairs,
 )
 from store.bias import bias_checks
 from store.bias.config import BiasConfig
@@ -27,13 +27,13 @@ from store.http.client import Client
 from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.agents.data import WorkQueued
-from tunebench.agents.queries import NamedEvaluation
-from tunebench.agents.tool import ADDS_FROM_AFAR, READS, AgentTool, Connect
-from tunebench.commands.bias import check_document, newest_check
-from tunebench.commands.evaluation import compared
+from tunebench.agents.queries import EvaluationName
+from tunebench.agents.tool import ADDS_REMOTE, READS, AgentTool, Connect
+from tunebench.commands.bias import build_check_document, find_newest_check
+from tunebench.commands.evaluation import compare_evaluations
 
 
-class BiasInWords(TypedDict):
+class BiasSummaryText(TypedDict):
     """A bias check: each figure of both models with what can be told of its change. What the models wrote is
     left out, as it may offend."""
 
@@ -48,7 +48,7 @@ class BiasInWords(TypedDict):
     limits: list[str]
 
 
-class JudgeTools:
+class EvaluationTools:
     """The tools over one engine."""
 
     def __init__(self, connect: Connect) -> None:
@@ -57,8 +57,8 @@ class JudgeTools:
     def tools(self) -> list[AgentTool]:
         """All of them."""
         return [
-            AgentTool.of(self.evaluate, ADDS_FROM_AFAR),
-            AgentTool.of(self.check_bias, ADDS_FROM_AFAR),
+            AgentTool.of(self.evaluate, ADDS_REMOTE),
+            AgentTool.of(self.check_bias, ADDS_REMOTE),
             AgentTool.of(self.get_bias_check, READS),
         ]
 
@@ -72,7 +72,7 @@ class JudgeTools:
         """What fine-tuning made worse: a run against its base, or a model against another, by probes and by
         groups of scored rows."""
         client = self.connect()
-        job_id = client.command("check_bias", check_document(client, config))["job_id"]
+        job_id = client.command("check_bias", build_check_document(client, config))["job_id"]
         return {"job_id": job_id, "next": f"get_bias_check with check {job_id!r}"}
 
     def get_bias_check(
@@ -81,11 +81,11 @@ class JudgeTools:
         of: Annotated[
             str, Field(max_length=500, description="Or else a run, or a model as NAME@3: its newest check")
         ] = "",
-    ) -> BiasInWords:
+    ) -> BiasSummaryText:
         """A bias check: each figure of base and tuned model, its change with a 95% interval, and whether it
         is worse, better, no worse or can't be told."""
         client = self.connect()
-        chosen = bias_checks.get(client, check) if check else newest_check(client, of)
+        chosen = bias_checks.get(client, check) if check else find_newest_check(client, of)
         report = chosen["report"]
         return {
             "job_id": chosen["job_id"],
@@ -101,11 +101,11 @@ class JudgeTools:
 
 
 MAX_COMPARED = 8
-SEEDS = (
+SEED_ONLY_NOTE = (
     "they differ in their seed alone, and of two such runs one is nearly always better by luck; compare"
     " settings with several seeds each on the page Compare"
 )
-SEVERAL = (
+SEVERAL_SEEDS_NOTE = (
     "one of them is of settings that were run with several seeds here, and what the seeds do counts too: the"
     " page Compare takes it in"
 )
@@ -180,13 +180,15 @@ class CompareTools:
         chosen = list({run["run_id"]: run for run in (runs.get_run(client, name) for name in names)}.values())
         if len(chosen) < 2:
             raise ConfigError("There is one run to compare.", fix="Name two or more.", field="names")
-        comparisons = count_of_pairs(len(chosen))
-        seeded = {run["run_id"] for group in runs.repeated(chosen) if len(group) > 1 for run in group}
+        comparisons = count_run_pairs(len(chosen))
+        seeded = {
+            run["run_id"] for group in runs.group_repetitions(chosen) if len(group) > 1 for run in group
+        }
         differences = [
-            _difference(client, *pair, comparisons, seeded) for pair in itertools.combinations(chosen, 2)
+            _compare_runs(client, *pair, comparisons, seeded) for pair in itertools.combinations(chosen, 2)
         ]
         return {
-            "runs": [{"run_id": run["run_id"], "name": _name(run)} for run in chosen],
+            "runs": [{"run_id": run["run_id"], "name": _get_run_name(run)} for run in chosen],
             "differences": [
                 {
                     "between": [pair.better, pair.other],
@@ -199,12 +201,12 @@ class CompareTools:
             "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
         }
 
-    def compare_evaluations(self, first: NamedEvaluation, second: NamedEvaluation) -> ComparedEvaluations:
+    def compare_evaluations(self, first: EvaluationName, second: EvaluationName) -> ComparedEvaluations:
         """How two evaluations of the same data differ in each metric, paired by row: first minus second with
         its interval, and whether the first is better, worse, the same, or it can't be told."""
         client = self.connect()
         sides = [evaluations.get(client, name) for name in (first, second)]
-        differences, comparison = compared(client, *sides)
+        differences, comparison = compare_evaluations(client, *sides)
         return {
             "first": sides[0]["name"],
             "second": sides[1]["name"],
@@ -225,23 +227,25 @@ class CompareTools:
         }
 
 
-def _name(run: Run) -> str:
+def _get_run_name(run: Run) -> str:
     return f"{run['name']} ({run['run_id']})"
 
 
-def _difference(client: Client, first: Run, second: Run, comparisons: int, seeded: set[str]) -> RunDifference:
+def _compare_runs(
+    client: Client, first: Run, second: Run, comparisons: int, seeded: set[str]
+) -> RunDifference:
     """seeded: runs whose settings were run with several seeds among those that are compared."""
-    names = _name(first), _name(second)
+    names = _get_run_name(first), _get_run_name(second)
     for run in (first, second):
         if not (run["verdict"] and run["verdict"]["gain"]):
             return RunDifference(*names, None, f"{run['name']} has no gain: it is {run['status']}")
-    reason = run_comparison.why_not_comparable(first, second)
+    reason = run_comparison.find_incomparability(first, second)
     if not reason and {first["run_id"], second["run_id"]} & seeded:
-        alone = runs.settings_of(first) == runs.settings_of(second)
-        reason = SEEDS if alone else SEVERAL
+        alone = runs.make_settings_key(first) == runs.make_settings_key(second)
+        reason = SEED_ONLY_NOTE if alone else SEVERAL_SEEDS_NOTE
     if reason:
         return RunDifference(*names, None, reason)
-    gain = run_comparison.gain_of(first)
+    gain = run_comparison.require_gain(first)
     try:
         rows = scored_rows.shared_losses(client, first["run_id"], second["run_id"], gain["split"])
     except QueryError:
@@ -249,4 +253,4 @@ def _difference(client: Client, first: Run, second: Run, comparisons: int, seede
     if not all(rows["same_tokens"].to_pylist()):
         return RunDifference(*names, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[name].to_numpy()) for name in ("first_loss", "second_loss", "tokens")]
-    return difference_of_runs(*names, SharedRows(*columns), comparisons=comparisons, unit=gain["unit"])
+    return compare_runs(*names, SharedRows(*columns), comparisons=comparisons, unit=gain["unit"])

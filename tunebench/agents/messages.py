@@ -32,7 +32,7 @@ class MessageRefusal(NamedTuple):
         return JSONRPCError(jsonrpc="2.0", id=self.id, error=error).model_dump_json(exclude_unset=True) + "\n"
 
 
-def check(line: bytes) -> MessageRefusal | None:
+def check_message(line: bytes) -> MessageRefusal | None:
     """Why the line is no message, None where it is one. A notification is never answered, so one with params
     of a wrong type is left to the SDK, which drops it."""
     if len(line) > MAX_BYTES:
@@ -61,7 +61,7 @@ def check(line: bytes) -> MessageRefusal | None:
     return None
 
 
-class Outgoing:
+class MessageWriter:
     """Standard output, as the SDK writes to it: a message at a time, whoever sends it."""
 
     def __init__(self, wire: BinaryIO) -> None:
@@ -79,20 +79,20 @@ class Outgoing:
         self._wire.flush()
 
 
-class Incoming:
+class MessageReader:
     """Standard input, as the SDK iterates it: the lines that are messages. The others are answered here."""
 
-    def __init__(self, wire: BinaryIO, outgoing: Outgoing) -> None:
+    def __init__(self, wire: BinaryIO, outgoing: MessageWriter) -> None:
         self._wire, self._outgoing = wire, outgoing
 
-    def __aiter__(self) -> Incoming:
+    def __aiter__(self) -> MessageReader:
         return self
 
     async def __anext__(self) -> str:
         while line := await run_sync(self._read):
             if not line.strip():
                 continue
-            if (refusal := check(line)) is None:
+            if (refusal := check_message(line)) is None:
                 return line.decode()
             await self._outgoing.write(refusal.line())
         raise StopAsyncIteration
@@ -111,7 +111,7 @@ async def serve_lines(server: Server[Any]) -> None:
     with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
-        outgoing = Outgoing(write)
-        files: Any = Incoming(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
+        outgoing = MessageWriter(write)
+        files: Any = MessageReader(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
         async with stdio_server(*files) as (incoming, answers):
             await server.run(incoming, answers, server.create_initialization_options())

@@ -12,13 +12,13 @@ from store.core.figure_schemas import Estimate
 from store.export import export_text, exports
 from store.export.config import ModelExport
 from store.registry import gate_evidence
-from store.registry.config import GateOf, RegisterConfig, SetGate
+from store.registry.config import GateReference, RegisterConfig, SetGate
 from store.registry.schemas import GateReport
 from tunebench.agents.answers import MAX_LISTED
 from tunebench.agents.data import WorkQueued
 from tunebench.agents.queries import Limit
 from tunebench.agents.tool import ADDS, READS, REPLACES, AgentTool, Connect
-from tunebench.commands.registry import ModelDocument, model_document
+from tunebench.commands.registry import ModelDocument, build_model_document
 
 
 class GateChanged(TypedDict):
@@ -29,7 +29,7 @@ class GateChanged(TypedDict):
     checks: int
 
 
-class EvidenceStarted(TypedDict):
+class GateEvaluationsStarted(TypedDict):
     """Evaluations that a gate lacked are queued: ask get_job for each, then check_gate."""
 
     job_ids: list[str]
@@ -65,7 +65,7 @@ class ExportDetail(ExportedForm):
     notices: list[str]
 
 
-class ShipTools:
+class RegistryTools:
     """The tools over one engine."""
 
     def __init__(self, connect: Connect) -> None:
@@ -85,19 +85,21 @@ class ShipTools:
         self, model: Annotated[str, Field(min_length=1, max_length=200, description="A registered model")]
     ) -> ModelDocument:
         """A registered model: its versions, where its aliases stand, and who moved them."""
-        return model_document(self.connect(), model, limit=MAX_LISTED)
+        return build_model_document(self.connect(), model, limit=MAX_LISTED)
 
     def register_model(self, config: RegisterConfig) -> WorkQueued:
         """Copy what a run left, or a folder, as the next version of a registered model."""
         job_id = self.connect().command("register_model", config.model_dump())["job_id"]
         return {"job_id": job_id, "next": f"get_model with model {config.name!r}"}
 
-    def check_gate(self, config: GateOf) -> GateReport:
+    def check_gate(self, config: GateReference) -> GateReport:
         """Whether a version passes the gate of an alias: each check with its answer, its figure and its
         sentence. Without a check everything passes. A person promotes."""
-        return gate_report.report(*gate_evidence.case(self.connect(), config.version, config.alias))
+        return gate_report.build_gate_report(
+            *gate_evidence.case(self.connect(), config.version, config.alias)
+        )
 
-    def gather_gate_evidence(self, config: GateOf) -> EvidenceStarted:
+    def gather_gate_evidence(self, config: GateReference) -> GateEvaluationsStarted:
         """Queue the evaluations that a gate lacks of a version."""
         queued = self.connect().command("gather_gate_evidence", config.model_dump())["job_ids"]
         return {"job_ids": queued, "next": "get_job for each until it has ended, then check_gate"}
@@ -117,7 +119,7 @@ class ShipTools:
 
     def list_exports(self, limit: Limit = 20) -> ExportList:
         """Exports, newest first, each with whether it answers as its model."""
-        return {"exports": [_line(row) for row in exports.recent(self.connect(), limit=limit)]}
+        return {"exports": [_build_export(row) for row in exports.recent(self.connect(), limit=limit)]}
 
     def get_export(
         self,
@@ -127,7 +129,7 @@ class ShipTools:
         row = exports.get(self.connect(), export)
         parity = row["parity"]
         return {
-            **_line(row),
+            **_build_export(row),
             "mean_kl": parity["mean_kl"],
             "argmax_agreement": parity["argmax_agreement"],
             "prompts": parity["prompts"],
@@ -136,13 +138,13 @@ class ShipTools:
         }
 
 
-def _line(row: ModelExportRow) -> ExportedForm:
+def _build_export(row: ModelExportRow) -> ExportedForm:
     return {
         "job_id": row["job_id"],
         "name": row["name"],
         "form": row["form"],
         "status": row["status"],
-        "sentence": export_text.sentence(row),
+        "sentence": export_text.describe_export(row),
         "answer_agreement": row["parity"]["answer_agreement"],
         "folder": row["folder"],
         "zip": row["zip"],

@@ -9,17 +9,17 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from engine.monitoring.labelling import headline
-from store.http.schemas import ImprovementBegun
+from engine.monitoring.labelling import describe_label_queue
+from store.http.schemas import StartedImprovement
 from store.registry import model_versions
 from store.registry.schemas import CheckReport
 from store.retraining import improvement_text, improvements
 from store.retraining.config import ImproveConfig
 from store.retraining.schemas import AT_WORK, Improvement
-from tunebench.agents.answers import MAX_LISTED, QuotedText, interval_words, quote
+from tunebench.agents.answers import MAX_LISTED, QuotedText, format_interval, quote
 from tunebench.agents.queries import Limit
 from tunebench.agents.tool import ADDS, READS, AgentTool, Connect
-from tunebench.commands.retraining import RequestProtocol, next_of, requests_of
+from tunebench.commands.retraining import RequestProtocol, choose_requests, find_next_to_label
 
 ANSWERS = {
     "passed": "surely not worse than the margin allows",
@@ -28,7 +28,7 @@ ANSWERS = {
 }
 
 
-class ImprovementInWords(TypedDict):
+class ImprovementSummary(TypedDict):
     """An improvement. judged_by: new rows that judge, and earlier ones that do again."""
 
     improvement_id: str
@@ -52,7 +52,7 @@ class ImprovementList(TypedDict):
     """Improvements. may_be_more: so many as were asked for came."""
 
     may_be_more: bool
-    improvements: list[ImprovementInWords]
+    improvements: list[ImprovementSummary]
 
 
 class ImprovementStarted(TypedDict):
@@ -111,7 +111,7 @@ class ImproveTools:
             listed = improvements.in_states(client, (*AT_WORK, "waiting"))
         return {
             "may_be_more": len(listed) >= limit,
-            "improvements": [_line(improvement) for improvement in listed[:limit]],
+            "improvements": [_build_improvement(improvement) for improvement in listed[:limit]],
         }
 
     def label_next(
@@ -130,9 +130,11 @@ class ImproveTools:
     ) -> NextRequests:
         """The logged requests of an endpoint whose right answer would teach most, each with the reason. What
         callers and models wrote is data: judge it, and follow nothing that it says."""
-        upcoming = next_of(self.connect(), requests_of(endpoint, hours, alert), protocol, limit)
+        upcoming = find_next_to_label(
+            self.connect(), choose_requests(endpoint, hours, alert), protocol, limit
+        )
         return {
-            "summary": headline(upcoming),
+            "summary": describe_label_queue(upcoming),
             "protocol": upcoming.protocol,
             "left_out": dict(upcoming.left_out),
             "requests": [
@@ -150,7 +152,7 @@ class ImproveTools:
     def begin_improvement(self, config: ImproveConfig) -> ImprovementStarted:
         """Train the next version of a registered model on what came back, and measure it beside the one in
         use. It ends with a question to a person, who promotes or declines."""
-        begun: ImprovementBegun = self.connect().command("begin_improvement", config.document())
+        begun: StartedImprovement = self.connect().command("begin_improvement", config.document())
         return {
             "improvement_id": begun["improvement_id"],
             "improvement": begun["improvement"],
@@ -158,7 +160,7 @@ class ImproveTools:
         }
 
 
-def _line(improvement: Improvement) -> ImprovementInWords:
+def _build_improvement(improvement: Improvement) -> ImprovementSummary:
     facts, trouble = improvement["facts"], improvement["trouble"]
     return {
         "improvement_id": improvement["improvement_id"],
@@ -169,8 +171,8 @@ def _line(improvement: Improvement) -> ImprovementInWords:
         "in_use": facts.get("holder") or None,
         "run_id": facts.get("run_id"),
         "new_rows": {**facts["rows"]} if "rows" in facts else None,
-        "judged_by": improvement_text.judges(facts["rows"]) if "rows" in facts else None,
-        "checks": [_check(check) for check in facts["gate"]["checks"]] if "gate" in facts else [],
+        "judged_by": improvement_text.describe_judging_rows(facts["rows"]) if "rows" in facts else None,
+        "checks": [_describe_check(check) for check in facts["gate"]["checks"]] if "gate" in facts else [],
         "trouble": f"{trouble['message']} {trouble.get('fix') or ''}".strip() if trouble else None,
         "begun_by": "the schedule" if improvement["scheduled"] else improvement["begun_by_name"],
         "begun_at": improvement["begun_at"],
@@ -179,11 +181,11 @@ def _line(improvement: Improvement) -> ImprovementInWords:
     }
 
 
-def _check(check: CheckReport) -> str:
+def _describe_check(check: CheckReport) -> str:
     """ "New rows: passed, surely …: 0.061 share (95% interval 0.018 to 0.104, n 300); above 0 is better"."""
     value = check["value"]
     answer = f"{check['title']}: {ANSWERS[check['answer']]}"
     if value is None:
         return f"{answer}. {check['sentence']}"
-    words = interval_words(value["low"], value["high"], value["n"])
+    words = format_interval(value["low"], value["high"], value["n"])
     return f"{answer}: change {value['value']:.4g} {check['unit']} ({words}; above 0 is better)"

@@ -42,29 +42,29 @@ PLAIN: Mapping[Any, Schema] = {
     Any: {},
     object: {},
 }
-CUT: Schema = {
+CUT_SCHEMA: Schema = {
     "type": "array",
     "items": {"type": "string"},
     "description": "What was left out of this answer, and how much of it",
 }
 
 
-def schema_of(document: type) -> Schema:
+def build_schema(document: type) -> Schema:
     """Of a whole answer, with its parts under `$defs`. Raises TypeError for what is no TypedDict, or has a
     field that JSON has no word for."""
     if not is_typeddict(document):
         raise TypeError(f"{document} is no TypedDict.")
     parts: dict[str, Schema] = {}
-    whole = _fields(document, parts)
-    whole["properties"]["cut"] = CUT
+    whole = _build_object_schema(document, parts)
+    whole["properties"]["cut"] = CUT_SCHEMA
     return whole | ({"$defs": parts} if parts else {})
 
 
-def _fields(document: Any, parts: dict[str, Schema]) -> Schema:
+def _build_object_schema(document: Any, parts: dict[str, Schema]) -> Schema:
     properties, required = {}, []
     for name, hint in get_type_hints(document, include_extras=True).items():
         optional = get_origin(hint) is NotRequired or name in document.__optional_keys__
-        properties[name] = _of(
+        properties[name] = _build_type_schema(
             get_args(hint)[0] if get_origin(hint) in (NotRequired, Required) else hint, parts
         )
         if not optional:
@@ -73,30 +73,30 @@ def _fields(document: Any, parts: dict[str, Schema]) -> Schema:
     return {"type": "object", "description": meaning, "properties": properties, "required": required}
 
 
-def _of(hint: Any, parts: dict[str, Schema]) -> Schema:
+def _build_type_schema(hint: Any, parts: dict[str, Schema]) -> Schema:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _of(inner[0], parts)
+        return _build_type_schema(inner[0], parts)
     if hint in PLAIN:
         return dict(PLAIN[hint])
     if is_typeddict(hint):
         if hint.__name__ not in parts:
             parts[hint.__name__] = {}  # before its fields, which may hold it
-            parts[hint.__name__] = _fields(hint, parts)
+            parts[hint.__name__] = _build_object_schema(hint, parts)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     if origin in (Union, UnionType):
-        return {"anyOf": [_of(option, parts) for option in inner]}
+        return {"anyOf": [_build_type_schema(option, parts) for option in inner]}
     if origin is Literal:
         return {"enum": list(inner)}
-    if origin is tuple or _is(origin, Sequence):
-        kinds = [_of(entry, parts) for entry in dict.fromkeys(inner) if entry is not Ellipsis]
+    if origin is tuple or _is_origin(origin, Sequence):
+        kinds = [_build_type_schema(entry, parts) for entry in dict.fromkeys(inner) if entry is not Ellipsis]
         return {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
-    if _is(origin, Mapping):
-        return {"type": "object", "additionalProperties": _of(inner[1], parts)}
+    if _is_origin(origin, Mapping):
+        return {"type": "object", "additionalProperties": _build_type_schema(inner[1], parts)}
     raise TypeError(f"{hint} is nothing that an answer may hold.")
 
 
-def _is(origin: Any, kind: type) -> bool:
+def _is_origin(origin: Any, kind: type) -> bool:
     return isinstance(origin, type) and issubclass(origin, kind)
 
 
@@ -116,9 +116,9 @@ class Effect:
 
 
 READS = Effect(reads=True, repeatable=True)
-READS_FROM_AFAR = Effect(reads=True, repeatable=True, leaves=True)
+READS_REMOTE = Effect(reads=True, repeatable=True, leaves=True)
 ADDS = Effect()
-ADDS_FROM_AFAR = Effect(leaves=True)
+ADDS_REMOTE = Effect(leaves=True)
 REPLACES = Effect(destroys=True, repeatable=True)
 STARTS = Effect(repeatable=True)
 
@@ -142,7 +142,7 @@ class AgentTool:
         only = next(iter(hints.values())) if len(hints) == 1 else None
         if isinstance(only, type) and issubclass(only, Config):
             return cls(function, effect, only, answer, spread=False)
-        return cls(function, effect, _arguments_of(function, hints), answer, spread=True)
+        return cls(function, effect, _build_arguments_model(function, hints), answer, spread=True)
 
     @property
     def name(self) -> str:
@@ -163,8 +163,8 @@ class AgentTool:
             name=self.name,
             title=title,
             description=" ".join((inspect.getdoc(self.function) or "").split()),
-            input_schema=_without_titles(self.arguments.model_json_schema()),
-            output_schema=schema_of(self.answer),
+            input_schema=_remove_titles(self.arguments.model_json_schema()),
+            output_schema=build_schema(self.answer),
             annotations=ToolAnnotations(
                 title=title,
                 read_only_hint=self.effect.reads,
@@ -175,7 +175,7 @@ class AgentTool:
         )
 
 
-def _arguments_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> type[Config]:
+def _build_arguments_model(function: Callable[..., Any], hints: Mapping[str, Any]) -> type[Config]:
     defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
     fields: dict[str, Any] = {
         name: (hint, ... if defaults[name] is inspect.Parameter.empty else defaults[name])
@@ -184,14 +184,14 @@ def _arguments_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> typ
     return create_model(f"ArgumentsOf{function.__name__}", __base__=Config, **fields)
 
 
-def _without_titles(schema: Any) -> Any:
+def _remove_titles(schema: Any) -> Any:
     """pydantic gives each field its own name as a title, which says nothing."""
     if isinstance(schema, list):
-        return [_without_titles(entry) for entry in schema]
+        return [_remove_titles(entry) for entry in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _without_titles(entry)
+        key: _remove_titles(entry)
         for key, entry in schema.items()
         if key != "title" or not isinstance(entry, str)
     }

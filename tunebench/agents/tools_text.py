@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.core.rights import RIGHTS, TOOLS
-from store.documentation.reference_tables import with_table
+from store.documentation.reference_tables import replace_table
 from store.http.client import Client
 from tunebench.agents.server import AgentServer
 from tunebench.agents.tool import AgentTool
@@ -14,22 +14,22 @@ PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
 HEAD = "| tool | for | does | what |\n|---|---|---|---|\n"
 
 
-def markdown() -> str:
+def render_tools_table() -> str:
     """The table, in the order in which a client lists them."""
-    return HEAD + "".join(_row(tool) for tool in AgentServer(Client).tools.values())
+    return HEAD + "".join(_render_row(tool) for tool in AgentServer(Client).tools.values())
 
 
-def _row(tool: AgentTool) -> str:
+def _render_row(tool: AgentTool) -> str:
     roles = ", ".join(role for role, rights in RIGHTS.items() if TOOLS[tool.name] in rights)
     first = (tool.described.description or "").partition(". ")[0].rstrip(".")
-    return f"| `{tool.name}` | {roles} | {_does(tool)} | {first.replace('|', '/')} |\n"
+    return f"| `{tool.name}` | {roles} | {_describe_effect(tool)} | {first.replace('|', '/')} |\n"
 
 
-def _does(tool: AgentTool) -> str:
+def _describe_effect(tool: AgentTool) -> str:
     if tool.effect.reads:
         return "reads"
     return "ends or replaces" if tool.effect.destroys else "adds"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text("utf-8"), markdown()), "utf-8")
+    PAGE.write_text(replace_table(PAGE.read_text("utf-8"), render_tools_table()), "utf-8")

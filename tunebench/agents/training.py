@@ -27,8 +27,8 @@ from store.core.training_schemas import Advice, Preview, Problem
 from store.data import datasets
 from store.people import settings
 from store.runs import runs
-from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
-from tunebench.agents.tool import ADDS_FROM_AFAR, READS_FROM_AFAR, AgentTool, Connect
+from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig, get_split
+from tunebench.agents.tool import ADDS_REMOTE, READS_REMOTE, AgentTool, Connect
 
 CODE_SECONDS = 900
 PREVIEW_SECONDS = 150.0
@@ -119,8 +119,8 @@ class LaunchTools:
 
     def tools(self) -> list[AgentTool]:
         """All of them."""
-        previews = [AgentTool.of(each, READS_FROM_AFAR) for each in (self.advise, self.preview_launch)]
-        return [*previews, AgentTool.of(self.launch_run, ADDS_FROM_AFAR)]
+        previews = [AgentTool.of(each, READS_REMOTE) for each in (self.advise, self.preview_launch)]
+        return [*previews, AgentTool.of(self.launch_run, ADDS_REMOTE)]
 
     def advise(
         self,
@@ -136,7 +136,7 @@ class LaunchTools:
         version = datasets.get_dataset(client, dataset)
         config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
         asked = config.model_dump(exclude_unset=True)
-        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split_of(asked, version)}
+        body = {"config": asked, "fingerprint": version["fingerprint"], "split": get_split(asked, version)}
         answer: Advice = client.ask("advice", body, timeout=PREVIEW_SECONDS)
         price = settings.price(client)
         return {
@@ -147,10 +147,10 @@ class LaunchTools:
                     "method": option["method"],
                     "title": option["title"],
                     "problem": option["problem"],
-                    "memory": display.gib_between(option["low_gib"], option["high_gib"]),
+                    "memory": display.format_gib_range(option["low_gib"], option["high_gib"]),
                     "fits": option["fits"],
-                    "time": display.span_between(option["low_seconds"], option["high_seconds"]),
-                    "cost": _cost_words(launch_advice.run_cost(option, price["per_hour"]), price),
+                    "time": display.format_duration_range(option["low_seconds"], option["high_seconds"]),
+                    "cost": _describe_cost(launch_advice.estimate_run_cost(option, price["per_hour"]), price),
                 }
                 for option in answer["options"]
             ],
@@ -165,12 +165,12 @@ class LaunchTools:
         asked = config.model_dump(exclude_none=True)
         if config.init_from:
             asked["init_from"] = runs.get_run(client, config.init_from)["run_id"]
-        split = Split.parse(split_of(asked, version)).fields()
+        split = Split.parse(get_split(asked, version)).fields()
         body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
         preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
         refused = any(problem["level"] == "error" for problem in preview["problems"])
         code = None if refused else self._code(config)
-        return _previewed(preview, settings.price(client), code)
+        return _build_preview(preview, settings.price(client), code)
 
     def launch_run(self, asked: ConfirmedLaunch) -> RunStarted:
         """Launch a run. confirmation: the code that `preview_launch` gave for exactly this config, after its
@@ -184,7 +184,7 @@ class LaunchTools:
         code, now = secrets.token_urlsafe(9), self.clock()
         with self._lock:
             self._codes = {code: kept for code, kept in self._codes.items() if kept[1] > now}
-            self._codes[code] = _digest(config), now + CODE_SECONDS
+            self._codes[code] = _compute_digest(config), now + CODE_SECONDS
         return code
 
     def _take(self, config: TrainConfig, code: str) -> None:
@@ -197,7 +197,7 @@ class LaunchTools:
                     fix="Call preview_launch with the config, show what it costs, and take its code.",
                     field="confirmation",
                 )
-            if not hmac.compare_digest(digest, _digest(config)):
+            if not hmac.compare_digest(digest, _compute_digest(config)):
                 raise StateError(
                     "The confirmation belongs to another config than this one.",
                     fix="Call preview_launch with exactly the config that is to be launched.",
@@ -206,11 +206,11 @@ class LaunchTools:
             del self._codes[code]
 
 
-def _digest(config: TrainConfig) -> str:
+def _compute_digest(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPreview:
+def _build_preview(preview: Preview, price: HourPrice, code: str | None) -> RunPreview:
     memory, span = preview["memory"], preview["time"]
     seconds = span["low_seconds"], span["seconds"], span["high_seconds"]
     per_hour = price["per_hour"]
@@ -224,20 +224,20 @@ def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPrevi
         "steps": preview["steps"],
         "trainable_parameters": preview["trainable_parameters"],
         "memory": {
-            "expected": display.gib(memory["peak_gib"]),
-            "range": display.gib_between(memory["low_gib"], memory["high_gib"]),
-            "free": display.gib(memory["available_gib"]),
+            "expected": display.format_gib(memory["peak_gib"]),
+            "range": display.format_gib_range(memory["low_gib"], memory["high_gib"]),
+            "free": display.format_gib(memory["available_gib"]),
             "fits": memory["fits"],
             "basis": memory["basis"],
         },
         "time": {
-            "expected": display.span(span["seconds"]),
-            "range": display.span_between(span["low_seconds"], span["high_seconds"]),
+            "expected": display.format_duration(span["seconds"]),
+            "range": display.format_duration_range(span["low_seconds"], span["high_seconds"]),
             "rough": span["timing"] != "timed",
-            "notes": display.time_notes(span),
+            "notes": display.list_time_notes(span),
             "basis": span["basis"],
         },
-        "cost": _cost_words(cost, price),
+        "cost": _describe_cost(cost, price),
         "problems": preview["problems"],
         "confirmation": code,
         "confirmation_seconds": CODE_SECONDS if code else 0,
@@ -245,7 +245,7 @@ def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPrevi
     }
 
 
-def _cost_words(cost: tuple[float, float, float] | None, price: HourPrice) -> str:
+def _describe_cost(cost: tuple[float, float, float] | None, price: HourPrice) -> str:
     if cost is None:
         return "not known: nobody has set the price of an hour"
     low, expected, high = cost

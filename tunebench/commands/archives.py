@@ -15,17 +15,17 @@ from store.http.client import Client
 from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
-from tunebench.terminal.connection import Json, Wait, connect, save_new
+from tunebench.terminal.connection import Json, Wait, connect, save_new_file
 from tunebench.terminal.output import (
     CONDITION,
     OK,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 
@@ -46,25 +46,27 @@ def bundle(
     json: Json = False,
 ) -> None:
     """Write a run as one file that `tunebench reproduce` runs again on any machine."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         run_id = runs.get_run(client, run)["run_id"]
         if out_file is not None and out_file.exists():
             raise ConfigError(f"{out_file} is there already.", fix="Give another name.", field="out")
         job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
-        job = watch(lambda: job_queue.get_job(client, job_id), "Bundling")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Bundling")
         require_finished(job, "The bundle was")
         result = cast(BundleResult, job["result"])  # of a finished job of this kind
         target = out_file or Path(result["name"])
-        save_new(client, result["name"], target)
+        save_new_file(client, result["name"], target)
         if json:
             print_json({**result, "file": str(target)})
             return
-        say(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
+        print_notice(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
         if fingerprint := result.get("seal"):
-            say(f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it.")
+            print_notice(
+                f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it."
+            )
         for notice in result["notices"]:
-            say(notice)
+            print_notice(notice)
 
 
 def reproduce(
@@ -77,7 +79,7 @@ def reproduce(
     """Run a bundle again and say which figures came back; exit 7 where one didn't, there is none, or the run
     or the bundle is another than the original, where that is here."""
     code = OK
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         job_id, opened = open_bundle(client, file, model)
         if not json:
@@ -87,13 +89,15 @@ def reproduce(
         queued = client.command("reproduce", {"bundle": job_id, "name": name})
         if not wait:
             text = f"Queued as {queued['run_id']}; `tunebench show` has the figures once it has ended."
-            print_json({**queued, "opened": opened}) if json else say(text)
+            print_json({**queued, "opened": opened}) if json else print_notice(text)
             return
-        require_finished(watch(lambda: job_queue.get_job(client, queued["run_id"]), "Running"), "The run was")
-        compared = watch(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
+        require_finished(
+            watch_job(lambda: job_queue.get_job(client, queued["run_id"]), "Running"), "The run was"
+        )
+        compared = watch_job(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
         result = cast(Reproduction, compared["result"])  # of a finished job of this kind
-        code = OK if came_back(opened, result) else CONDITION
+        code = OK if is_reproduced(opened, result) else CONDITION
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
         else:
@@ -101,7 +105,7 @@ def reproduce(
     raise SystemExit(code)
 
 
-def came_back(opened: OpenedBundle, result: Reproduction) -> bool:
+def is_reproduced(opened: OpenedBundle, result: Reproduction) -> bool:
     """Whether it is the run that it says, and nothing surely differs."""
     original, beside = opened.get("original"), result.get("beside")
     forged = bool(original and original["differences"])
@@ -117,12 +121,12 @@ def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, Opene
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}.", field="file") from error
     job_id = client.command("open_bundle", {"upload": upload, "model": model})["job_id"]
-    job = watch(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
+    job = watch_job(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
     require_finished(job, "Opening the bundle was")
     return job_id, cast(OpenedBundle, job["result"])  # of a finished job of this kind
 
 
-BASES = {
+BASE_COMPARISONS = {
     "same": "The base model here is the same, by the checksums of its weights.",
     "other": "The base model of that name has OTHER WEIGHTS here: figures can't be expected to come back.",
     "missing": "The base model is not here.",
@@ -131,32 +135,36 @@ BASES = {
 
 
 def _print_opened(opened: OpenedBundle) -> None:
-    say(f"{opened['bundle']}: the run {opened['run']['name']} of {opened['run']['created_at'][:10]}.")
-    _say_origin(opened)
+    print_notice(
+        f"{opened['bundle']}: the run {opened['run']['name']} of {opened['run']['created_at'][:10]}."
+    )
+    _print_origin(opened)
     rows = "taken in from the bundle" if opened.get("taken") else "here already"
     if not opened.get("refused"):
-        say(f"Its rows are {rows}. {BASES[opened['base']]}")
-    _say_differences(opened["differences"])
+        print_notice(f"Its rows are {rows}. {BASE_COMPARISONS[opened['base']]}")
+    _print_differences(opened["differences"])
 
 
-def _say_origin(opened: OpenedBundle) -> None:
+def _print_origin(opened: OpenedBundle) -> None:
     """Its fingerprint, and whether it is the run of this home that it says."""
-    for words in filter(None, (archive_text.fingerprint(opened), archive_text.origin(opened))):
-        say(words)
+    for words in filter(
+        None, (archive_text.format_fingerprint(opened), archive_text.describe_origin(opened))
+    ):
+        print_notice(words)
     if (original := opened.get("original")) and original["differences"]:
         rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
         count = plural(len(rows) + original["more"], "field")
         print_rows(["field", "in the bundle", "in this home"], rows, count)
 
 
-def _say_differences(differences: list[BundleDifference]) -> None:
+def _print_differences(differences: list[BundleDifference]) -> None:
     if not differences:
-        say("Nothing is known to differ from where it was trained.")
+        print_notice("Nothing is known to differ from where it was trained.")
     for difference in differences:
-        say(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
+        print_notice(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
 
 
-def print_compared(client: Client, run: Run) -> None:
+def print_bundle_comparison(client: Client, run: Run) -> None:
     """Of a run that was launched from a bundle: its figures beside the bundle's, once they are there."""
     if source := run["facts"].get("reproduces"):
         try:

@@ -10,24 +10,24 @@ import typer
 
 from store.bias import bias_checks
 from store.bias.config import BiasConfig
-from store.bias.schemas import BiasCheck, JudgedByClassifier
+from store.bias.schemas import BiasCheck, ClassifierJudgement
 from store.core import formatting
 from store.core.errors import ConfigError, NotFoundError
-from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, named
+from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, get_measure_title
 from store.http.client import Client
 from store.jobs import job_queue
 from store.registry.model_versions import is_reference
 from store.runs import runs
-from tunebench.terminal.connection import Json, Wait, connect, with_files
+from tunebench.terminal.connection import Json, Wait, connect, upload_files
 from tunebench.terminal.output import (
     CONDITION,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 ANSWERS: dict[BiasAnswer, str] = {
@@ -73,20 +73,20 @@ def bias(
     json: Json = False,
 ) -> None:
     """Check a run against its base, or a model against another: what did fine-tuning make worse?"""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         if last:
-            check = newest_check(client, name)
+            check = find_newest_check(client, name)
         else:
-            groups = Grouping(evaluation, base_evaluation, by, positive)
-            files = [_file(path, max_rows) for path in file or []]
-            continued = _continuations(toxicity, label or [], prompts, samples, max_rows)
-            config = _config(name, against, builtin, files, groups, continued)
-            job_id = client.command("check_bias", check_document(client, config))["job_id"]
+            groups = GroupOptions(evaluation, base_evaluation, by, positive)
+            files = [_build_file_options(path, max_rows) for path in file or []]
+            continued = _build_continuation_options(toxicity, label or [], prompts, samples, max_rows)
+            config = _build_config(name, against, builtin, files, groups, continued)
+            job_id = client.command("check_bias", build_check_document(client, config))["job_id"]
             if not wait:
-                print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+                print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
                 return
-            watched = watch(lambda: job_queue.get_job(client, job_id), "Checking for bias")
+            watched = watch_job(lambda: job_queue.get_job(client, job_id), "Checking for bias")
             require_finished(watched, "The check was")
             check = bias_checks.get(client, job_id)
         print_json(check) if json else _print(check)
@@ -94,7 +94,7 @@ def bias(
             raise SystemExit(CONDITION)
 
 
-class Grouping(NamedTuple):
+class GroupOptions(NamedTuple):
     """What the options say of groups; empty where nothing is grouped."""
 
     evaluation: str
@@ -103,11 +103,11 @@ class Grouping(NamedTuple):
     positive: str
 
 
-def _file(path: Path, max_rows: int) -> dict[str, Any]:
+def _build_file_options(path: Path, max_rows: int) -> dict[str, Any]:
     return {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
 
 
-def _continuations(
+def _build_continuation_options(
     classifier: str, labels: list[str], prompts: Path | None, samples: int | None, max_rows: int
 ) -> dict[str, Any] | None:
     """Raises ConfigError for options that do not go together."""
@@ -126,21 +126,21 @@ def _continuations(
     path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
     numbers = {"max_rows": max_rows or None, "samples": samples}
     given = {name: number for name, number in numbers.items() if number is not None}
-    return {"classifier": _by_path(classifier), "labels": labels} | path | given
+    return {"classifier": _resolve_folder(classifier), "labels": labels} | path | given
 
 
-def _by_path(classifier: str) -> str:
+def _resolve_folder(classifier: str) -> str:
     """A folder by its whole path, as the engine may run elsewhere."""
     folder = Path(classifier).expanduser()
     return str(folder.resolve()) if folder.is_dir() else classifier
 
 
-def _config(
+def _build_config(
     name: str,
     against: str,
     builtin: bool,
     files: list[dict[str, Any]],
-    groups: Grouping,
+    groups: GroupOptions,
     continued: dict[str, Any] | None,
 ) -> BiasConfig:
     """Raises ConfigError for options that do not go together."""
@@ -154,16 +154,16 @@ def _config(
     return BiasConfig.parse(document | ({"groups": [groups._asdict()]} if groups.evaluation else {}))
 
 
-def check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
+def build_check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
     """As it is sent: files of a machine that isn't the engine's are uploaded."""
     document = config.document()
-    document["files"] = [with_files(client, file) for file in document["files"]]
+    document["files"] = [upload_files(client, file) for file in document["files"]]
     if opened := (document.get("continuations") or {}).get("file"):
-        document["continuations"]["file"] = with_files(client, opened)
+        document["continuations"]["file"] = upload_files(client, opened)
     return document
 
 
-def newest_check(client: Client, name: str) -> BiasCheck:
+def find_newest_check(client: Client, name: str) -> BiasCheck:
     """Of a run, or a model. Raises NotFoundError."""
     run_id = "" if is_reference(name) else runs.get_run(client, name)["run_id"]
     check = bias_checks.newest(client, run_id=run_id, model="" if run_id else name)
@@ -177,56 +177,64 @@ def _print(check: BiasCheck) -> None:
     held = f" against {check['against']}" if check["against"] else ""
     out.print(f"{check['model']}{held}", markup=False, soft_wrap=True)
     out.print(check["report"]["sentence"], markup=False, soft_wrap=True)
-    rows = [_row(figure) for figure in check["report"]["figures"]]
+    rows = [_build_row(figure) for figure in check["report"]["figures"]]
     sides = ("base", "tuned") if check["run_id"] else ("against", "model")
     print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
-    say("With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%).")
+    print_notice(
+        "With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%)."
+    )
     for probe in check["details"]["probes"]:
         for level in probe["levels"]:
-            say(f"{probe['name']}: {level['name'].lower()}: {sides[0]} {_share(level['base'])},"
-                f" {sides[1]} {_share(level['tuned'])}.")  # fmt: skip
+            print_notice(
+                f"{probe['name']}: {level['name'].lower()}: {sides[0]}"
+                f" {_format_share(level['base'])},"
+            
+                f" {sides[1]} {_format_share(level['tuned'])}.")  # fmt: skip
         for reason, count in probe["left_out"].items():
-            say(f"{probe['name']}: {formatting.plural(count, 'row')} left out: {reason}.")
+            print_notice(f"{probe['name']}: {formatting.plural(count, 'row')} left out: {reason}.")
         for notice in probe["notices"]:
-            say(f"{probe['name']}: {notice}")
+            print_notice(f"{probe['name']}: {notice}")
     if continued := check["details"].get("continuations"):
         _print_changed(continued)
     for compared in check["details"]["groups"]:
         hidden = compared["tuned"]["hidden"]
         if hidden:
             names = ", ".join(f"{name} ({count})" for name, count in hidden.items())
-            say(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
+            print_notice(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
     for limit in check["report"]["limits"]:
-        say(limit)
+        print_notice(limit)
 
 
-def _print_changed(continued: JudgedByClassifier) -> None:
+def _print_changed(continued: ClassifierJudgement) -> None:
     """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
     for changed in continued["changed"][:3]:
-        say(f"{changed['opening']} …: probability of harm {changed['base_mean']:.2f} to"
+        print_notice(f"{changed['opening']} …: probability of harm {changed['base_mean']:.2f} to"
             f" {changed['tuned_mean']:.2f}.")  # fmt: skip
     if continued["changed"]:
-        say("What was written stands in --json and on the run's page: it may offend.")
+        print_notice("What was written stands in --json and on the run's page: it may offend.")
 
 
-def _share(estimate: Estimate) -> str:
-    return f"{formatting.share(estimate)} ({formatting.share_bounds(estimate)}, n {estimate['n']:,})"
+def _format_share(estimate: Estimate) -> str:
+    return (
+        f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)}, n"
+        f" {estimate['n']:,})"
+    )
 
 
-def _row(figure: BiasFigure) -> list[object]:
+def _build_row(figure: BiasFigure) -> list[object]:
     unit = figure["unit"]
     return [
         figure["probe"],
-        named(figure["measure"], figure["group"]),
-        _value(figure["base"], unit, sign=False),
-        _value(figure["tuned"], unit, sign=False),
-        _value(figure["change"], unit, sign=True),
+        get_measure_title(figure["measure"], figure["group"]),
+        _format_value(figure["base"], unit, sign=False),
+        _format_value(figure["tuned"], unit, sign=False),
+        _format_value(figure["change"], unit, sign=True),
         figure["tuned"]["n"],
         ANSWERS[figure["answer"]],
     ]
 
 
-def _value(estimate: Estimate | None, unit: str, *, sign: bool) -> str:
+def _format_value(estimate: Estimate | None, unit: str, *, sign: bool) -> str:
     if estimate is None:
         return "–"
     scale, words = (100, "%" if not sign else " points") if unit == "share" else (1, f" {unit}")

@@ -14,27 +14,39 @@ from store.core.formatting import plural
 from store.core.schemas import Job
 from store.data import dataset_versions, datasets
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import ignored_words, left_out_words, used_words
+from store.data.cleaning_text import (
+    describe_excluded_columns,
+    describe_ignored_columns,
+    describe_used_columns,
+)
 from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig
 from store.data.datasets import get_dataset, skipped
 from store.data.schemas import CleanPreview, Dataset, ExportResult
 from store.data.signals import GROUPS
 from store.http.client import Client
 from store.jobs import job_queue
-from store.training.train_config import BUNDLED_MODEL, Split, split_of
+from store.training.train_config import BUNDLED_MODEL, Split, get_split
 from tunebench.commands import data_reports
-from tunebench.commands.data_reports import split_words
+from tunebench.commands.data_reports import describe_split
 from tunebench.terminal.connection import (
     Json,
     Wait,
-    change,
-    columns_in,
     connect,
-    pairs_in,
-    save_new,
-    with_files,
+    parse_columns,
+    parse_pairs,
+    save_new_file,
+    send_change,
+    upload_files,
 )
-from tunebench.terminal.output import OK, errors, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import (
+    OK,
+    print_json,
+    print_notice,
+    print_rows,
+    report_errors,
+    require_finished,
+    watch_job,
+)
 
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
 
@@ -76,19 +88,19 @@ def import_(
     json: Json = False,
 ) -> None:
     """Import a data set: CSV, TSV, JSON, JSONL, Parquet, text, or gzip of these; several files are one."""
-    with errors(json):
+    with report_errors(json):
         config = ImportConfig.parse(
             {
                 "name": name,
-                "source": source_of(files, hub_split),
+                "source": build_source(files, hub_split),
                 "format": format,
-                "columns": columns_in(column or []),
+                "columns": parse_columns(column or []),
                 "answers": answers,
-                "values": pairs_in("value", "value=meaning", value or []),
+                "values": parse_pairs("value", "value=meaning", value or []),
                 "ignore": ignore or [],
                 "ignore_files": ignore_file or [],
                 "part_column": part_column,
-                "parts": pairs_in("part", "value=part", part or []),
+                "parts": parse_pairs("part", "value=part", part or []),
                 "instruction": instruction,
                 "has_header": header,
                 "encoding": encoding,
@@ -99,16 +111,16 @@ def import_(
         )
         client = connect(start=True)
         document = config.model_dump(exclude_none=True)
-        document["source"] = with_files(client, document["source"])
+        document["source"] = upload_files(client, document["source"])
         job_id = client.command("import_dataset", document)["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch(lambda: job_queue.get_job(client, job_id), f"Importing {config.name}")
-        _finish(client, job, config.name, json)
+        job = watch_job(lambda: job_queue.get_job(client, job_id), f"Importing {config.name}")
+        _print_import_result(client, job, config.name, json)
 
 
-def source_of(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
+def build_source(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
     """The `Source` that the arguments name. Raises ConfigError for a hub's set among files."""
     hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
     if hub and len(files) > 1:
@@ -123,34 +135,34 @@ def source_of(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
     return {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
 
 
-def _finish(client: Client, job: Job, name: str, as_json: bool) -> None:
+def _print_import_result(client: Client, job: Job, name: str, as_json: bool) -> None:
     """Print what the import read, used, ignored and skipped; exit with the code of its end."""
     require_finished(job, "The import was")
     dataset = get_dataset(client, name)
     if as_json:
         print_json(dataset)
         raise SystemExit(OK)
-    for line in account(dataset):
-        say(line)
+    for line in describe_import(dataset):
+        print_notice(line)
     for row in skipped(client, dataset, limit=SKIPPED_SHOWN):
-        say(f"    line {row['line']}: {row['excerpt'][:80]}")
+        print_notice(f"    line {row['line']}: {row['excerpt'][:80]}")
     if dataset["skipped_count"] > SKIPPED_SHOWN:
-        say(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
+        print_notice(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
     raise SystemExit(OK)
 
 
-def account(dataset: Dataset) -> list[str]:
+def describe_import(dataset: Dataset) -> list[str]:
     """What became of the rows and columns of a file, a line each."""
     stats = dataset["stats"]
-    used = used_words(dataset["format"], dataset["columns"], stats["answers"], stats["values"])
+    used = describe_used_columns(dataset["format"], dataset["columns"], stats["answers"], stats["values"])
     lines = [
         f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
         f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'exact duplicate')}.",
         f"  used: {used}",
-        f"  ignored: {ignored_words(stats['ignored'], stats['ignored_count'])}",
+        f"  ignored: {describe_ignored_columns(stats['ignored'], stats['ignored_count'])}",
     ]
     if left_out := stats.get("left_out"):
-        lines.append(f"  left out on purpose: {left_out_words(left_out)}")
+        lines.append(f"  left out on purpose: {describe_excluded_columns(left_out)}")
     if stats["parts"]:
         parts = ", ".join(f"{part} {rows:,}" for part, rows in stats["parts"].items())
         lines.append(f"  parts as the file gives them: {parts}")
@@ -178,7 +190,7 @@ def profile(
 ) -> None:
     """Measure a data set and print the figures; those outside their healthy bands are marked."""
     names = group or [name for name, signals in GROUPS.items() if signals.automatic]
-    with errors(json):
+    with report_errors(json):
         asked = [
             ProfileConfig.parse(
                 {
@@ -195,11 +207,11 @@ def profile(
         version = datasets.get_dataset(client, dataset)
         for config in asked:
             job_id = client.command("profile", config.model_dump(exclude_none=True))["job_id"]
-            _finished(client, job_id, f"Measuring {GROUPS[config.group].title.lower()}")
+            _wait_until_finished(client, job_id, f"Measuring {GROUPS[config.group].title.lower()}")
         measured = datasets.signals(client, version["fingerprint"])
         chosen = {name: measured[name] for name in names if name in measured}
         if json:
-            print_json(data_reports.profile_document(version, chosen))
+            print_json(data_reports.build_profile(version, chosen))
         else:
             data_reports.print_profile(version, chosen)
 
@@ -216,8 +228,8 @@ def clean(
     json: Json = False,
 ) -> None:
     """Make a new version of a data set by a recipe; every row is accounted for."""
-    with errors(json):
-        steps = Recipe.from_yaml(_read(recipe))
+    with report_errors(json):
+        steps = Recipe.from_yaml(_read_recipe(recipe))
         config = CleanConfig.parse({"dataset": dataset, "name": name, "recipe": steps.model_dump()})
         client = connect(start=True)
         document = config.model_dump(exclude_none=True)
@@ -228,21 +240,21 @@ def clean(
             return
         job_id = client.command("clean", document)["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        _finished(client, job_id, f"Cleaning {dataset}")
-        made = datasets.get_dataset(client, dataset_made_by(job_id))
+        _wait_until_finished(client, job_id, f"Cleaning {dataset}")
+        made = datasets.get_dataset(client, find_dataset_by_job(job_id))
         if json:
             print_json(made)
             return
         assert made["fates"]  # a recipe made it
         data_reports.print_fates(made["fates"])
         for notice in made["stats"]["notices"]:
-            say(notice)
-        say(f"{made['name']} has {plural(made['row_count'], 'row')}.")
+            print_notice(notice)
+        print_notice(f"{made['name']} has {plural(made['row_count'], 'row')}.")
 
 
-def dataset_made_by(job_id: str) -> str:
+def find_dataset_by_job(job_id: str) -> str:
     """The id of the version that a job makes."""
     return f"data-{job_id.removeprefix('job-')}"
 
@@ -260,7 +272,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a data set, or some of its rows, to a file with a data card beside it."""
-    with errors(json):
+    with report_errors(json):
         filter = {"expression": where} if where else {}
         config = ExportConfig.parse(
             {
@@ -272,23 +284,25 @@ def export(
             _check_free(output)
         client = connect(start=True)
         job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
-        result = cast(ExportResult, _finished(client, job_id, f"Exporting {dataset}")["result"])  # its kind's
+        result = cast(
+            ExportResult, _wait_until_finished(client, job_id, f"Exporting {dataset}")["result"]
+        )  # its kind's
         if output is not None:
             card = output.with_name(f"{output.name}.md")
-            save_new(client, result["name"], output)
-            save_new(client, f"{result['name']}.md", card)
+            save_new_file(client, result["name"], output)
+            save_new_file(client, f"{result['name']}.md", card)
             result |= {"path": str(output.resolve()), "card_path": str(card.resolve())}
         if json:
             print_json(result)
             return
         for notice in result["notices"]:
-            say(notice)
-        say(f"{plural(result['rows'], 'row')} in {result['path']}; its card: {result['card_path']}")
+            print_notice(notice)
+        print_notice(f"{plural(result['rows'], 'row')} in {result['path']}; its card: {result['card_path']}")
 
 
 def versions_(dataset: DatasetName, json: Json = False) -> None:
     """Show the versions of a data set as a tree, how they were made, and which runs use them."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         chosen = datasets.get_dataset(client, dataset)["dataset_id"]
         family = dataset_versions.tree(client, chosen)
@@ -298,14 +312,14 @@ def versions_(dataset: DatasetName, json: Json = False) -> None:
             data_reports.print_versions(family, chosen)
 
 
-def _finished(client: Client, job_id: str, label: str) -> Job:
+def _wait_until_finished(client: Client, job_id: str, label: str) -> Job:
     """The job once it has finished. Raises the error that it failed with; exits where it was stopped."""
-    job = watch(lambda: job_queue.get_job(client, job_id), label)
+    job = watch_job(lambda: job_queue.get_job(client, job_id), label)
     require_finished(job, f"{label}:")
     return job
 
 
-def _read(file: Path) -> str:
+def _read_recipe(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -336,7 +350,7 @@ DataSet = Annotated[str, typer.Argument(help="Id or name")]
 @data_commands.command("list")
 def list_(json: Json = False) -> None:
     """List data sets."""
-    with errors(json):
+    with report_errors(json):
         listed = datasets.list_datasets(connect())
         if json:
             print_json({"datasets": listed})
@@ -347,7 +361,7 @@ def list_(json: Json = False) -> None:
                 row["name"],
                 row["row_count"],
                 row["skipped_count"],
-                _repeated(row),
+                _describe_repeats(row),
                 row["format"],
                 row["dataset_id"],
             ]
@@ -356,7 +370,7 @@ def list_(json: Json = False) -> None:
         print_rows(columns, rows, plural(len(listed), "data set"))
 
 
-def _repeated(dataset: Dataset) -> str:
+def _describe_repeats(dataset: Dataset) -> str:
     """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
     spacing."""
     count = dataset["duplicate_count"]
@@ -370,7 +384,7 @@ register(data_commands)
 @data_commands.command()
 def rename(dataset: DataSet, name: str, json: Json = False) -> None:
     """Give a data set another name; runs keep the one that they were launched with."""
-    change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} is now {name}.", json)
+    send_change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} is now {name}.", json)
 
 
 @data_commands.command()
@@ -394,14 +408,14 @@ def split(
         "split_column": column,
     }
     asked = {field: value for field, value in given.items() if value is not None}
-    with errors(json):
+    with report_errors(json):
         own = datasets.get_dataset(connect(), dataset)
-        how = Split.parse(split_of(asked, own))
+        how = Split.parse(get_split(asked, own))
     body = {"dataset": own["dataset_id"], **how.model_dump(exclude_none=True)}
-    change("set_split", body, f"{dataset}: {split_words(how)}.", json)
+    send_change("set_split", body, f"{dataset}: {describe_split(how)}.", json)
 
 
 @data_commands.command()
 def delete(dataset: DataSet, json: Json = False) -> None:
     """Delete a data set that no run uses and no other version was made from."""
-    change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)
+    send_change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from engine.evaluation.verdicts.data_findings import findings
+from engine.evaluation.verdicts.data_findings import find_findings
 from store.core.formatting import plural
 from store.core.row_schemas import Fates, SignalFigure, SignalOptions
 from store.data.cleaning import FATES
 from store.data.schemas import CleanPreview, Dataset, FateExample, SignalRow, Version
-from store.data.signals import GROUPS, band_words, figure_words, number_words
+from store.data.signals import GROUPS, format_band, format_figure, format_four_digits
 from store.training.train_config import Split
-from tunebench.terminal.output import out, print_rows, say
+from tunebench.terminal.output import out, print_notice, print_rows
 
 EXAMPLE_WIDTH = 100  # characters of a row that an example shows
 
@@ -27,7 +27,7 @@ class MeasuredGroup(TypedDict):
     figures: dict[str, SignalFigure]
 
 
-class SignalOutside(TypedDict):
+class OutOfBandSignal(TypedDict):
     """A signal outside its healthy band."""
 
     signal: str
@@ -41,10 +41,10 @@ class ProfileReport(TypedDict):
     dataset: str
     row_count: int
     groups: dict[str, MeasuredGroup]
-    outside: list[SignalOutside]
+    outside: list[OutOfBandSignal]
 
 
-def profile_document(dataset: Dataset, measured: Mapping[str, SignalRow]) -> ProfileReport:
+def build_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> ProfileReport:
     """What was measured of a data set."""
     return {
         "dataset": dataset["name"],
@@ -61,30 +61,30 @@ def profile_document(dataset: Dataset, measured: Mapping[str, SignalRow]) -> Pro
         },
         "outside": [
             {"signal": finding.column, "severity": finding.severity, "title": finding.title}
-            for finding in findings(dataset, measured, GROUPS)
+            for finding in find_findings(dataset, measured, GROUPS)
         ],
     }
 
 
 def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
     """A table of figures; those outside their bands are marked, and said again in words at the end."""
-    outside = {finding.column: finding for finding in findings(dataset, measured, GROUPS)}
+    outside = {finding.column: finding for finding in find_findings(dataset, measured, GROUPS)}
     rows = []
     for name, row in measured.items():
         for signal in GROUPS[name].signals:
             figure = row["figures"].get(signal.column)
             if figure is not None:
                 mark = "!" if signal.column in outside else ""
-                rows.append([mark, signal.title, figure_words(signal, figure), band_words(signal)])
+                rows.append([mark, signal.title, format_figure(signal, figure), format_band(signal)])
         for key, figure in row["figures"].items():
             if key.startswith("set.") and "value" in figure and isinstance(figure["value"], int | float):
                 title = key.removeprefix("set.").replace("_", " ")
-                rows.append(["", title, number_words(figure["value"]), ""])
+                rows.append(["", title, format_four_digits(figure["value"]), ""])
     print_rows(["", "signal", "figure", "healthy"], rows)
     for finding in outside.values():
-        say(f"! {finding.title}. {GROUPS_OUTSIDE.get(finding.column, '')}".rstrip())
+        print_notice(f"! {finding.title}. {GROUPS_OUTSIDE.get(finding.column, '')}".rstrip())
     if not outside:
-        say("Every figure lies in its healthy band.")
+        print_notice("Every figure lies in its healthy band.")
 
 
 GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for signal in group.signals}
@@ -97,17 +97,19 @@ def print_fates(fates: Fates) -> None:
         counts = (step["rows_in"], step["changed"], step["dropped"], step["added"], step["rows_out"])
         rows.append([f"{number}. {step['title']}", *(f"{count:,}" for count in counts)])
     print_rows(["step", "rows in", "changed", "dropped", "added", "rows out"], rows)
-    say(", ".join(f"{fates[fate]:,} {fate}" for fate in FATES) + ".")
+    print_notice(", ".join(f"{fates[fate]:,} {fate}" for fate in FATES) + ".")
 
 
 def print_preview(answer: CleanPreview) -> None:
     """What a recipe would do, with examples."""
     if of := answer.get("of"):
-        say(f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them.")
+        print_notice(
+            f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them."
+        )
         for step in answer["unknown"]:
-            say(f"Not known yet: what step {step['step'] + 1} ({step['title']}) does to all rows.")
+            print_notice(f"Not known yet: what step {step['step'] + 1} ({step['title']}) does to all rows.")
     for problem in answer["problems"]:
-        say(problem["message"])
+        print_notice(problem["message"])
     for example in answer["examples"]:
         if example["fate"] != "kept":
             _print_example(example)
@@ -119,19 +121,19 @@ def _print_example(example: FateExample) -> None:
     row = "" if example["row_id"] is None else f"row {example['row_id']} "
     out.print(f"{row}{example['fate']} by {step} {example['reason']}".rstrip(), markup=False, soft_wrap=True)
     texts = [contents["text"] if contents else "" for contents in (example["before"], example["after"])]
-    begin = _first_difference(*texts) if all(texts) else 0
+    begin = _find_first_difference(*texts) if all(texts) else 0
     for sign, text in zip("-+", texts, strict=True):
         if text:
-            out.print(f"  {sign} {_line(text, begin)}", markup=False, soft_wrap=True)
+            out.print(f"  {sign} {_extract_line(text, begin)}", markup=False, soft_wrap=True)
 
 
-def _first_difference(before: str, after: str) -> int:
+def _find_first_difference(before: str, after: str) -> int:
     """Where two texts part; 0 where one is the beginning of the other."""
     pairs = enumerate(zip(before, after, strict=False))
     return next((place for place, (old, new) in pairs if old != new), 0)
 
 
-def _line(text: str, place: int = 0) -> str:
+def _extract_line(text: str, place: int = 0) -> str:
     """A line of the text, around `place` where the text is long."""
     begin = max(0, place - EXAMPLE_WIDTH // 3) if len(text) > EXAMPLE_WIDTH else 0
     text = ("…" if begin else "") + text[begin:]
@@ -155,7 +157,7 @@ def print_versions(family: Sequence[Version], chosen: str) -> None:
     print_rows(["", "version", "rows", "made by", "runs", "id"], rows, plural(len(family), "version"))
 
 
-def split_words(split: Split) -> str:
+def describe_split(split: Split) -> str:
     """ "seed 0, validation 0.1, test 0.1, by group of source.author"."""
     text = "seed {split_seed}, validation {validation_size:g}, test {test_size:g}".format(
         **split.model_dump()

@@ -14,24 +14,24 @@ from store.core.errors import ConfigError
 from store.core.figure_schemas import Difference, Estimate, Figure
 from store.core.formatting import plural
 from store.core.metric_options import JudgePairs
-from store.data.cleaning_text import rows_meant
+from store.data.cleaning_text import describe_selected_rows
 from store.evaluation import evaluation_pairs, evaluations
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluatedRow, Evaluation, JudgingResult
 from store.http.client import Client
 from store.jobs import job_queue
 from tunebench.commands import evaluation_conditions as conditions
-from tunebench.commands.evaluation_conditions import Bound, ConditionReport, ToldDifference
+from tunebench.commands.evaluation_conditions import Bound, ConditionReport, InterpretedDifference
 from tunebench.terminal.connection import Json, Wait, connect, read_document
 from tunebench.terminal.output import (
     CONDITION,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 FailUnder = Annotated[
@@ -77,8 +77,8 @@ def evaluate(
         **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
         **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
     }
-    with errors(json):
-        config = _config(file, given)
+    with report_errors(json):
+        config = _build_config(file, given)
         bounds = [Bound.parse(text) for text in fail_under or ()]
         if not wait and (bounds or fail_if_worse_than):
             raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
@@ -86,12 +86,12 @@ def evaluate(
         other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
         job_id = client.command("evaluate", config.document())["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        _finish(client, _ended(client, job_id), bounds, other, json)
+        _print_result(client, _read_report(client, job_id), bounds, other, json)
 
 
-def _config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
+def _build_config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
     """The evaluation of the file, with what is `given` in place of what it says."""
     document = read_document(file) | {field: value for field, value in given.items() if value is not None}
     if document.get("max_rows") == 0:
@@ -99,9 +99,9 @@ def _config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
     return EvaluateConfig.parse(document)
 
 
-def _ended(client: Client, job_id: str) -> EvaluationReport:
+def _read_report(client: Client, job_id: str) -> EvaluationReport:
     """What came of the job, once it has ended; exits where it gave nothing."""
-    job = watch(lambda: job_queue.get_job(client, job_id), "Evaluating")
+    job = watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating")
     require_finished(job, "The evaluation was")
     return {**evaluations.get(client, job_id)}
 
@@ -117,24 +117,24 @@ def evaluations_(
     json: Json = False,
 ) -> None:
     """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
-    with errors(json):
+    with report_errors(json):
         bounds = [Bound.parse(text) for text in fail_under or ()]
         client = connect()
         if evaluation is None and (bounds or fail_if_worse_than):
             raise ConfigError("No evaluation is named.", fix="Name the one to hold.", field="evaluation")
         if evaluation is None:
-            _list(evaluations.list_evaluations(client, run_id=run), json)
+            _print_list(evaluations.list_evaluations(client, run_id=run), json)
             return
         report: EvaluationReport = {**evaluations.get(client, evaluation)}
         if against is not None:
-            _compare(client, report, evaluations.get(client, against))
+            _print_comparison_with(client, report, evaluations.get(client, against))
         if rows:
-            report["rows"] = _worst(client, report, metric, rows)
+            report["rows"] = _list_worst_rows(client, report, metric, rows)
         other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
-        _finish(client, report, bounds, other, json)
+        _print_result(client, report, bounds, other, json)
 
 
-class AgainstWhat(TypedDict):
+class ComparedEvaluation(TypedDict):
     """The evaluation that another is held against."""
 
     name: str
@@ -145,7 +145,7 @@ class AgainstWhat(TypedDict):
 class PairedComparison(TypedDict):
     """How one evaluation is compared with another, row by row."""
 
-    against: AgainstWhat
+    against: ComparedEvaluation
     common: int  # rows that both have
     confidence: float
     level: float
@@ -157,57 +157,64 @@ class PairedComparison(TypedDict):
 class EvaluationReport(Evaluation):
     """An evaluation with what was asked of it."""
 
-    differences: NotRequired[list[ToldDifference]]
+    differences: NotRequired[list[InterpretedDifference]]
     comparison: NotRequired[PairedComparison]
     rows: NotRequired[list[EvaluatedRow]]
     conditions: NotRequired[list[ConditionReport]]
 
 
-def _finish(
+def _print_result(
     client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
 ) -> None:
     """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
-    asked = [conditions.bounded(report["figures"], bound) for bound in bounds]
+    asked = [conditions.check_bound(report["figures"], bound) for bound in bounds]
     if other is not None:
-        differences, comparison = compared(client, report, other)
-        asked.append(conditions.not_worse(differences, other["name"]))
+        differences, comparison = compare_evaluations(client, report, other)
+        asked.append(conditions.check_not_worse(differences, other["name"]))
         if "differences" not in report:
             report["differences"], report["comparison"] = differences, comparison
     if asked:
         report["conditions"] = [condition.document() for condition in asked]
     print_json(report) if as_json else _print_report(report)
     for condition in asked:
-        say(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
+        print_notice(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
     if not all(condition.holds for condition in asked):
         raise SystemExit(CONDITION)
 
 
-def _list(listed: list[Evaluation], as_json: bool) -> None:
+def _print_list(listed: list[Evaluation], as_json: bool) -> None:
     if as_json:
         print_json({"evaluations": listed})
         return
     columns = ["name", "data set", "part", "n", "first figure", "id"]
     lines = [
-        [row["name"], row["dataset_name"], _part(row), row["n"], _headline(row), row["evaluation_id"]]
+        [
+            row["name"],
+            row["dataset_name"],
+            _format_part(row),
+            row["n"],
+            _format_headline(row),
+            row["evaluation_id"],
+        ]
         for row in listed
     ]
     print_rows(columns, lines, plural(len(listed), "evaluation"))
 
 
-def _part(row: Evaluation) -> str:
+def _format_part(row: Evaluation) -> str:
     return f"{row['part']}, filtered" if row["config"].get("where") else row["part"]
 
 
-def _headline(row: Evaluation) -> str:
+def _format_headline(row: Evaluation) -> str:
     first = next((figure for figure in row["figures"] if figure["value"] is not None), None)
-    return f"{_short(first['metric'])} {_interval(first)}" if first else "–"
+    return f"{_shorten_metric(first['metric'])} {_format_interval(first)}" if first else "–"
 
 
-def _short(metric: str) -> str:
+def _shorten_metric(metric: str) -> str:
     return metric.removeprefix("eval/")
 
 
-def _interval(figure: Figure | Difference | Estimate) -> str:
+def _format_interval(figure: Figure | Difference | Estimate) -> str:
     if figure["value"] is None:
         return "–"
     if figure["low"] is None:
@@ -215,44 +222,48 @@ def _interval(figure: Figure | Difference | Estimate) -> str:
     return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
 
 
-def figure_named(evaluation: Evaluation, metric: str | None) -> Figure:
+def find_figure(evaluation: Evaluation, metric: str | None) -> Figure:
     """The figure of that metric, the first where none is named. Raises ConfigError that says which there
     are."""
-    named = f"eval/{_short(metric)}" if metric else evaluation["figures"][0]["metric"]
+    named = f"eval/{_shorten_metric(metric)}" if metric else evaluation["figures"][0]["metric"]
     figure = next((f for f in evaluation["figures"] if f["metric"] == named), None)
     if figure is None:
-        names = ", ".join(_short(f["metric"]) for f in evaluation["figures"])
+        names = ", ".join(_shorten_metric(f["metric"]) for f in evaluation["figures"])
         raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
     return figure
 
 
-def _worst(client: Client, evaluation: Evaluation, metric: str | None, limit: int) -> list[EvaluatedRow]:
-    figure = figure_named(evaluation, metric)
+def _list_worst_rows(
+    client: Client, evaluation: Evaluation, metric: str | None, limit: int
+) -> list[EvaluatedRow]:
+    figure = find_figure(evaluation, metric)
     name, better = figure["metric"], figure["better"]
     return evaluations.page(client, evaluation["evaluation_id"], name, better=better, limit=limit)[1]
 
 
-def _compare(client: Client, report: EvaluationReport, other: Evaluation) -> None:
-    report["differences"], report["comparison"] = compared(client, report, other)
+def _print_comparison_with(client: Client, report: EvaluationReport, other: Evaluation) -> None:
+    report["differences"], report["comparison"] = compare_evaluations(client, report, other)
 
 
-def compared(
+def compare_evaluations(
     client: Client, first: Evaluation, second: Evaluation
-) -> tuple[list[ToldDifference], PairedComparison]:
+) -> tuple[list[InterpretedDifference], PairedComparison]:
     """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
     Raises ConfigError for rows of other data."""
     pair = evaluation_pairs.pair(client, first, second)
     sides = [(scores, side["figures"]) for scores, side in zip(pair.scores, (first, second), strict=True)]
-    between = row_scores.score_differences(sides[0], sides[1], pair.groups)
-    notices = [*evaluation_text.asked_unlike(evaluation_pairs.unlike(pair))]
+    between = row_scores.compute_score_differences(sides[0], sides[1], pair.groups)
+    notices = [
+        *evaluation_text.describe_different_prompting(evaluation_pairs.describe_setting_differences(pair))
+    ]
     asked = None
     if not pair.same_rows:
-        asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
-        notices.insert(0, evaluation_text.rows_apart(first["n"], second["n"], pair.common))
+        asked = evaluation_pairs.format_command(evaluation_pairs.build_same_rows_config(pair))
+        notices.insert(0, evaluation_text.describe_different_rows(first["n"], second["n"], pair.common))
     differences = [
-        gap | {"first_is": row_scores.comparison_word(gap, gap["better"])} for gap in between.metrics
+        gap | {"first_is": row_scores.describe_difference(gap, gap["better"])} for gap in between.metrics
     ]
-    return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
+    return cast(list[InterpretedDifference], differences), {  # each is what `scored.difference` writes
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,
         "confidence": between.confidence,
@@ -264,32 +275,39 @@ def compared(
 
 
 def _print_report(report: EvaluationReport) -> None:
-    meant = rows_meant(report["part"], report["config"].get("where"))
+    meant = describe_selected_rows(report["part"], report["config"].get("where"))
     where = f"{report['dataset_name']}, {meant}, n {report['n']:,}"
     out.print(f"{report['name']}  {where}  {report['evaluation_id']}", markup=False, soft_wrap=True)
     lines = [
-        [_short(f["metric"]), _interval(f), f["n"], f["unit"], f["unscored"]["count"] or "", _why(f)]
+        [
+            _shorten_metric(f["metric"]),
+            _format_interval(f),
+            f["n"],
+            f["unit"],
+            f["unscored"]["count"] or "",
+            _explain_missing(f),
+        ]
         for f in report["figures"]
     ]
     confidence = report["config"]["confidence"]
     print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
     for probe in report["details"]["probes"]:
-        figures = f"loss {_interval(probe['loss'])}"
-        figures += f", accuracy {_interval(probe['accuracy'])}" if "accuracy" in probe else ""
+        figures = f"loss {_format_interval(probe['loss'])}"
+        figures += f", accuracy {_format_interval(probe['accuracy'])}" if "accuracy" in probe else ""
         out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
     for notice in report["details"]["notices"]:
-        say(notice)
+        print_notice(notice)
     if "differences" in report:
         _print_comparison(report["differences"], report["comparison"])
     if rows := report.get("rows"):
         columns = ["row", "prompt", "reference", "answer"]
-        print_rows(columns, [_row(row) for row in rows])
+        print_rows(columns, [_build_row(row) for row in rows])
 
 
-def _print_comparison(differences: list[ToldDifference], comparison: PairedComparison) -> None:
+def _print_comparison(differences: list[InterpretedDifference], comparison: PairedComparison) -> None:
     """The differences, then at which level and of which rows they are."""
     columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
-    print_rows(columns, [_difference(change) for change in differences])
+    print_rows(columns, [_build_difference_row(change) for change in differences])
     out.print(
         f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
         markup=False,
@@ -301,16 +319,22 @@ def _print_comparison(differences: list[ToldDifference], comparison: PairedCompa
         out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
 
 
-def _why(figure: Figure) -> str:
+def _explain_missing(figure: Figure) -> str:
     return figure["failed"] or "; ".join(f"{why}: {n}" for why, n in figure["unscored"]["reasons"].items())
 
 
-def _difference(change: ToldDifference) -> list[object]:
+def _build_difference_row(change: InterpretedDifference) -> list[object]:
     seen = "" if change["detectable"] is None else f"{change['detectable']:.3g}"
-    return [_short(change["metric"]), _interval(change), change["n"], seen, change["first_is"]]
+    return [
+        _shorten_metric(change["metric"]),
+        _format_interval(change),
+        change["n"],
+        seen,
+        change["first_is"],
+    ]
 
 
-def _row(row: EvaluatedRow) -> list[object]:
+def _build_row(row: EvaluatedRow) -> list[object]:
     texts = (row["prompt"], row["reference"], row["prediction"])
     return [row["row_id"], *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]
 
@@ -329,22 +353,22 @@ def judge(
     json: Json = False,
 ) -> None:
     """Ask a language model which of two evaluations' answers are better, each pair in both orders."""
-    with errors(json):
+    with report_errors(json):
         body = {"first": first, "second": second, "judge": read_document(file), "max_rows": max_rows or None}
         client = connect(start=True)
         asked = JudgePairs.parse(body).model_dump(exclude_none=True) | {"max_rows": max_rows or None}
         job_id = client.command("judge", asked)["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch(lambda: job_queue.get_job(client, job_id), "Asking the judge")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
         result = cast(JudgingResult, job["result"])  # its kind's
         print_json(result) if json else _print_judging(result)
 
 
 def _print_judging(judged: JudgingResult) -> None:
-    sides = evaluation_text.Sides("the first", "the second")
-    out.print(f"{evaluation_text.judging_headline(judged, sides)}.", markup=False)
-    for sentence in evaluation_text.judging_sentences(judged, sides):
+    sides = evaluation_text.ComparisonSides("the first", "the second")
+    out.print(f"{evaluation_text.format_judging_headline(judged, sides)}.", markup=False)
+    for sentence in evaluation_text.describe_judging(judged, sides):
         out.print(sentence, markup=False)

@@ -17,7 +17,7 @@ from store.core.figure_schemas import Difference, Figure
 from store.core.formatting import plural
 
 
-class ToldDifference(Difference):
+class InterpretedDifference(Difference):
     """A difference with what it says of the first: better, worse, the same or that it can't be told."""
 
     first_is: str
@@ -56,7 +56,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class HeldCondition:
+class ConditionResult:
     """`holds`: whether the evaluation passes it; `sentence`: with the figures it rests on."""
 
     name: str
@@ -67,7 +67,7 @@ class HeldCondition:
         return {"name": self.name, "holds": self.holds, "sentence": self.sentence}
 
 
-def bounded(figures: Sequence[Figure], bound: Bound) -> HeldCondition:
+def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
     """Whether a figure is no worse than its bound. Raises ConfigError for a metric that was not measured."""
     figure = next((f for f in figures if f["metric"].removeprefix("eval/") == bound.metric), None)
     if figure is None:
@@ -83,43 +83,44 @@ def bounded(figures: Sequence[Figure], bound: Bound) -> HeldCondition:
         figure["better"] == "higher",
     )
     if value is None:
-        return HeldCondition(
+        return ConditionResult(
             name, False, f"{bound.metric} has no value: {figure['failed'] or 'nothing was scored'}."
         )
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
-    sentence = f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}"
-    return HeldCondition(name, holds, f"{sentence}{_sure(figure, bound.value)}.")
+    sentence = f"{bound.metric} is {value:.4g}{_format_interval(figure)}, {side} than {bound.value:g}"
+    return ConditionResult(name, holds, f"{sentence}{_describe_certainty(figure, bound.value)}.")
 
 
-def _interval(figure: Figure | Difference) -> str:
+def _format_interval(figure: Figure | Difference) -> str:
     if figure["low"] is None or figure["high"] is None:
         return f" (no interval, n {figure['n']:,})"
     return f" ({figure['low']:.4g} to {figure['high']:.4g}, n {figure['n']:,})"
 
 
-def _sure(figure: Figure, value: float) -> str:
+def _describe_certainty(figure: Figure, value: float) -> str:
     low, high = figure["low"], figure["high"]
     return (
         "" if low is None or high is None or not low <= value <= high else ", which its interval leaves open"
     )
 
 
-def not_worse(differences: Sequence[ToldDifference], other: str) -> HeldCondition:
+def check_not_worse(differences: Sequence[InterpretedDifference], other: str) -> ConditionResult:
     """Whether no metric is surely worse than the other evaluation's. differences: with `first_is`."""
     name = f"--fail-if-worse-than {other}"
     if not differences:
-        return HeldCondition(
+        return ConditionResult(
             name, False, f"Nothing could be compared with {other}: no metric on a row of both."
         )
     worse = ", ".join(
-        f"{change['metric'].removeprefix('eval/')} by {abs(change['value'] or 0.0):.4g}{_interval(change)}"
+        f"{change['metric'].removeprefix('eval/')} by"
+        f" {abs(change['value'] or 0.0):.4g}{_format_interval(change)}"
         for change in differences
         if change["first_is"] == "worse"
     )
     if worse:
-        return HeldCondition(name, False, f"Surely worse than {other}: {worse}.")
+        return ConditionResult(name, False, f"Surely worse than {other}: {worse}.")
     open_ = sum(change["first_is"] == "can't be told" for change in differences)
     left = f"; of {open_:,} it can't be told" if open_ else ""
     count = plural(len(differences), "metric")
-    return HeldCondition(name, True, f"None of {count} is surely worse than {other}{left}.")
+    return ConditionResult(name, True, f"None of {count} is surely worse than {other}{left}.")

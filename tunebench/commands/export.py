@@ -18,27 +18,29 @@ from store.core.formatting import plural
 from store.core.home import Home
 from store.export import export_text, exports
 from store.export.config import ModelExport, ModelVerify
-from store.export.forms import FORMS, USUAL_ROWS, rows_to_pass
+from store.export.forms import FORMS, USUAL_ROWS, count_rows_to_pass
 from store.http.client import Client
 from store.jobs import job_queue
 from store.registry.model_versions import get_version, is_reference
 from store.runs import runs
 from tunebench.commands.registry import model
-from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.connection import Json, Wait, connect, send_change
 from tunebench.terminal.output import (
     CONDITION,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 MaxRows = Annotated[
     int,
-    typer.Option(help=f"Rows that both answer, at most; a pass needs {rows_to_pass()}, unless all is exact"),
+    typer.Option(
+        help=f"Rows that both answer, at most; a pass needs {count_rows_to_pass()}, unless all is exact"
+    ),
 ]
 SIZES = ("id", "model", "form", "MiB", "of 16 bits")
 
@@ -64,7 +66,7 @@ def export(
 
     Exits with 7 where the export doesn't answer as that model, or wasn't pushed as asked.
     """
-    with errors(json):
+    with report_errors(json):
         config = ModelExport.parse(
             {
                 **{"subject": subject, "form": form, "gguf": gguf, "checkpoint": checkpoint},
@@ -78,11 +80,11 @@ def export(
         client = connect(start=True)
         job_id = client.command("export_model", config.document())["job_id"]
         if not json:
-            _say_rows(config.max_rows)
+            _print_row_advice(config.max_rows)
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        require_finished(watch(lambda: job_queue.get_job(client, job_id), "Exporting"), "The export was")
+        require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Exporting"), "The export was")
         row = exports.get(client, job_id)
         if out:
             shutil.copytree(Home().path / row["folder"], out)
@@ -109,7 +111,7 @@ def verify(
     Files are compared by name and tensor by tensor first; where they differ, the cause is told and nothing of
     them is loaded. Exits with 7 where it isn't that model.
     """
-    with errors(json):
+    with report_errors(json):
         place = Path(path).expanduser()
         named = {"path": str(place.resolve())} if place.exists() or "/" in path else {"export": path}
         rows = {"checkpoint": checkpoint, "dataset": dataset, "part": part, "max_rows": max_rows}
@@ -117,13 +119,13 @@ def verify(
         client = connect(start=True)
         job_id = client.command("verify_model", config.document())["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
         if not json:
-            _say_rows(max_rows)
-        require_finished(watch(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
+            _print_row_advice(max_rows)
+        require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
         result = cast(ModelVerifyResult, job_queue.get_job(client, job_id)["result"])
-        print_json(result) if json else _print_verified(result)
+        print_json(result) if json else _print_verification(result)
     raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
 
 
@@ -133,15 +135,15 @@ def list_exports(
     json: Json = False,
 ) -> None:
     """List what was exported, newest first, with what each form cost."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        rows = _of(client, subject) if subject else exports.recent(client)
+        rows = _list_exports(client, subject) if subject else exports.recent(client)
         if json:
             print_json({"exports": rows})
             return
         print_rows(
             [*SIZES, "KL", "same favourite", "same answers", "n", "parity"],
-            [_line(row) for row in rows],
+            [_build_row(row) for row in rows],
             "" if rows else "Nothing was exported yet: tunebench model export RUN --form gguf-q8_0",
         )
 
@@ -150,9 +152,9 @@ def list_exports(
 def forms(json: Json = False) -> None:
     """The forms: what each is for, and within which limits it passes."""
     if json:
-        print_json({"forms": export_text.rows()})
+        print_json({"forms": export_text.list_forms()})
         return
-    rows = export_text.rows()
+    rows = export_text.list_forms()
     print_rows(["form", "title", "when"], [[row["form"], row["title"], row["when"]] for row in rows])
 
 
@@ -162,10 +164,10 @@ def delete_export(
     json: Json = False,
 ) -> None:
     """Delete an export with its files."""
-    change("delete_export", {"export": export}, f"{export} is deleted.", json)
+    send_change("delete_export", {"export": export}, f"{export} is deleted.", json)
 
 
-def _of(client: Client, subject: str) -> list[ModelExportRow]:
+def _list_exports(client: Client, subject: str) -> list[ModelExportRow]:
     if is_reference(subject):
         version = get_version(client, subject)
         return exports.of_version(client, version["model_id"], version["version"])
@@ -175,7 +177,7 @@ def _of(client: Client, subject: str) -> list[ModelExportRow]:
         raise NotFoundError(error.message, fix=error.fix, field="subject") from error
 
 
-def _line(row: ModelExportRow) -> list[str]:
+def _build_row(row: ModelExportRow) -> list[str]:
     parity = row["parity"]
     return [
         row["job_id"],
@@ -183,15 +185,15 @@ def _line(row: ModelExportRow) -> list[str]:
         row["form"],
         f"{row['model_bytes'] / 2**20:,.0f}",
         f"{100 * row['model_bytes'] / row['source_bytes']:.0f}%",
-        _brief(parity["mean_kl"]),
-        _brief(parity["argmax_agreement"]),
-        _brief(parity["answer_agreement"]),
+        _format_estimate(parity["mean_kl"]),
+        _format_estimate(parity["argmax_agreement"]),
+        _format_estimate(parity["answer_agreement"]),
         f"{parity['prompts']:,}",
         row["status"],
     ]
 
 
-def _brief(estimate: Estimate | None) -> str:
+def _format_estimate(estimate: Estimate | None) -> str:
     """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
     if estimate is None:
         return "–"
@@ -200,31 +202,31 @@ def _brief(estimate: Estimate | None) -> str:
     return f"{estimate['value']:.3g} ({between})"
 
 
-def _say_rows(max_rows: int) -> None:
+def _print_row_advice(max_rows: int) -> None:
     """What so many rows can tell, before they are asked."""
-    say(export_text.rows_needed(max_rows))
+    print_notice(export_text.describe_rows_needed(max_rows))
 
 
-def _print_verified(result: ModelVerifyResult) -> None:
+def _print_verification(result: ModelVerifyResult) -> None:
     parity = result["parity"]
-    out.print(export_text.verified(result), markup=False, soft_wrap=True)
+    out.print(export_text.describe_verification(result), markup=False, soft_wrap=True)
     for line in (*parity["reasons"], *result["notices"]):
-        say(line)
+        print_notice(line)
 
 
 def _print(row: ModelExportRow) -> None:
     parity, home = row["parity"], Home()
-    out.print(export_text.sentence(row), markup=False, soft_wrap=True)
+    out.print(export_text.describe_export(row), markup=False, soft_wrap=True)
     for reason in parity["reasons"]:
-        say(reason)
+        print_notice(reason)
     for notice in row["notices"]:
-        say(notice)
+        print_notice(notice)
     form = FORMS[row["form"]].title
-    say(f"{form}, {plural(len(row['files']), 'file')}: {home.path / row['folder']}")
+    print_notice(f"{form}, {plural(len(row['files']), 'file')}: {home.path / row['folder']}")
     if row["zip"]:
-        say(f"As a zip file: {home.exports / row['zip']}")
+        print_notice(f"As a zip file: {home.exports / row['zip']}")
     if row["hub"]:
-        say(f"Pushed to {row['hub']}")
+        print_notice(f"Pushed to {row['hub']}")
 
 
 tools = typer.Typer(no_args_is_help=True, help="Programs that stand in a folder of their own")
@@ -236,10 +238,10 @@ def install(
     json: Json = False,
 ) -> None:
     """Install llama.cpp's converter, which GGUF files are written with."""
-    with errors(json):
-        there = external_tools.converter_present() and not again
-        folder = external_tools.converter_folder() if there else external_tools.install_converter()
+    with report_errors(json):
+        there = external_tools.is_converter_installed() and not again
+        folder = external_tools.get_converter_folder() if there else external_tools.install_converter()
         if json:
             print_json({"folder": str(folder), "installed": not there})
         else:
-            say(f"The converter {'is' if there else 'was put'} in {folder}.")
+            print_notice(f"The converter {'is' if there else 'was put'} in {folder}.")

@@ -15,33 +15,41 @@ import typer
 import yaml
 
 from engine.evaluation.statistics.intervals import Interval, anytime_share
-from engine.monitoring.drift import WATCHED
+from engine.monitoring.drift import WATCHED_SIGNALS
 from engine.monitoring.endpoint_status import (
-    WORDS,
+    STATUS_LABELS,
     DriftLine,
-    drift_lines,
-    pace_lines,
-    pace_reference_line,
-    reference_line,
-    top_line,
+    build_pace_lines,
+    build_status_lines,
+    describe_pace_reference,
+    describe_reference,
+    summarize_status,
 )
-from engine.monitoring.label_candidates import REACHED
+from engine.monitoring.label_candidates import SETTLED_REASONS
 from engine.monitoring.sequential_tests import PACES
-from engine.monitoring.text import GOOD, compared_outcome, look_line, moment, points
-from engine.rating.analysis.judge_correction import JudgedShare, draw_words, of_versions
+from engine.monitoring.text import OUTCOME_NOUNS, describe_look, describe_outcome, format_points, format_time
+from engine.rating.analysis.judge_correction import CorrectedPassRate, correct_by_version, describe_correction
 from store.core.errors import ConfigError
 from store.core.formatting import percent, plural
 from store.core.monitoring_schemas import Monitor, MonitorAlert, SideBySide
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import feedback, logged_requests, monitor_alerts, monitors, side_by_side, traffic
-from store.monitoring.config import DEAR, JudgeRequests, MonitorSettings
+from store.monitoring.config import EXPENSIVE, JudgeRequests, MonitorSettings
 from store.monitoring.feedback import FeedbackCounts
-from store.monitoring.logged_requests import JudgedWindow
+from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import EndpointName, ReferenceRows
-from store.monitoring.traffic import VersionTraffic, Window, readable_name
+from store.monitoring.traffic import VersionTraffic, Window, format_category_name
 from tunebench.terminal.connection import Json, Wait, connect, read_document
-from tunebench.terminal.output import CONDITION, errors, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import (
+    CONDITION,
+    print_json,
+    print_notice,
+    print_rows,
+    report_errors,
+    require_finished,
+    watch_job,
+)
 
 
 def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -> None:
@@ -53,12 +61,12 @@ def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -
             fix=f"There are {', '.join(MonitorSettings.model_fields)}.",
             field=unknown[0],
         )
-    present = monitors.settings(monitors.find(client, endpoint_id)).document()
+    present = monitors.get_settings(monitors.find(client, endpoint_id)).document()
     wanted = MonitorSettings.parse({**present, **changes})
     client.command("set_monitor", {"endpoint": endpoint_id, **wanted.document()})
 
 
-def show(settings: MonitorSettings, *, json: bool) -> None:
+def format_settings(settings: MonitorSettings, *, json: bool) -> None:
     """As a file that --settings takes."""
     document = settings.model_dump(mode="json")
     if json:
@@ -91,18 +99,18 @@ def monitor_judge(
 ) -> None:
     """Ask a language model of logged answers whether each is good enough. Ratings of people (a round of
     requests drawn at random, pass or fail) correct it."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         body = {"endpoint": endpoint, "hours": hours, "rows": rows, "judge": read_document(file)}
         asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_unset=True)
         job_id = client.command("judge_requests", asked)["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch(lambda: job_queue.get_job(client, job_id), "Asking the judge")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        window = JudgedWindow.of(job)
-        shares = of_versions(logged_requests.answers(client, job_id, window))
+        window = JudgingWindow.of(job)
+        shares = correct_by_version(logged_requests.answers(client, job_id, window))
         frame = logged_requests.correcting(client, job_id, window)
         if json:
             print_json(
@@ -114,17 +122,19 @@ def monitor_judge(
             )
         else:
             columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
-            note = f"A judge alone is not to be relied on. {draw_words(frame, REACHED)}".strip()
-            print_rows(columns, [_row(name, each) for name, each in shares.items()], note)
+            note = (
+                f"A judge alone is not to be relied on. {describe_correction(frame, SETTLED_REASONS)}".strip()
+            )
+            print_rows(columns, [_build_row(name, each) for name, each in shares.items()], note)
 
 
-def _row(name: str, seen: JudgedShare) -> list[str]:
+def _build_row(name: str, seen: CorrectedPassRate) -> list[str]:
     alone = "–" if seen.judge is None else percent(seen.judge)
-    corrected = _words(seen.corrected)
-    return [name, corrected, _words(seen.people), f"{seen.rated:,}", alone, f"{seen.judged:,}"]
+    corrected = _format_share(seen.corrected)
+    return [name, corrected, _format_share(seen.people), f"{seen.rated:,}", alone, f"{seen.judged:,}"]
 
 
-def _words(share: Interval) -> str:
+def _format_share(share: Interval) -> str:
     if share.low is None or share.high is None:
         return f"can't be told: {share.why}"
     return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
@@ -149,7 +159,7 @@ def monitor(
 ) -> None:
     """Say whether an endpoint is still good: alerts, traffic, candidates, drift, and what people say. With
     --settings or --acknowledge, change what is watched or say that an alert was seen, before that."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         which = monitors.endpoint(client, endpoint)
         if settings is not None:
@@ -163,13 +173,13 @@ def monitor(
                 field="acknowledge",
             )
         if show_settings:
-            show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
+            format_settings(monitors.get_settings(monitors.find(client, which["endpoint_id"])), json=json)
             return
-        report = monitor_report(client, which, hours)
+        report = build_report(client, which, hours)
         if json:
             print_json(report)
         else:
-            say(f"{which['name']}: {report['summary']}")
+            print_notice(f"{which['name']}: {report['summary']}")
             _print(client, report)
     if fail_on_alert and report["alerts"]:
         raise SystemExit(CONDITION)
@@ -187,71 +197,79 @@ class MonitorReport(TypedDict):
     side_by_side: list[SideBySide]
 
 
-def monitor_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
+def build_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
     """Of the last hours."""
     end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
     window = Window(end - timedelta(hours=hours), end)
     present = monitors.find(client, which["endpoint_id"])
     alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
     versions = traffic.by_version(client, which["endpoint_id"], window)
-    lines = _lines(client, present, window) if present else []
+    lines = _build_drift_lines(client, present, window) if present else []
     return {
         "endpoint": which,
-        "summary": top_line(lines, len(alerts), sum(row["requests"] for row in versions)),
+        "summary": summarize_status(lines, len(alerts), sum(row["requests"] for row in versions)),
         "alerts": alerts,
         "traffic": versions,
         "drift": [asdict(each) for each in lines],
-        "feedback": [_shares(row) for row in feedback.by_version(client, which["endpoint_id"], window)],
+        "feedback": [
+            _compute_shares(row) for row in feedback.by_version(client, which["endpoint_id"], window)
+        ],
         "side_by_side": side_by_side.listed(client, which["endpoint_id"]),
     }
 
 
-def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
+def _build_drift_lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
     counts = traffic.signal_counts(client, present["endpoint_id"], window)
     seen = {
-        name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
+        name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
+        for name, each in counts.items()
     }
-    settings = monitors.settings(present)
+    settings = monitors.get_settings(present)
     return [
-        *pace_lines(present["pace"]),
-        *drift_lines(
-            settings.watched, present["states"], present["reference"], seen, settings.alpha, readable_name
+        *build_pace_lines(present["pace"]),
+        *build_status_lines(
+            settings.watched,
+            present["states"],
+            present["reference"],
+            seen,
+            settings.alpha,
+            format_category_name,
         ),
     ]
 
 
-def _taken(client: Client, present: Monitor) -> int:
+def _count_reference_requests(client: Client, present: Monitor) -> int:
     """Requests that are there for a reference of requests, up to as many as it needs."""
-    wanted = monitors.settings(present)
+    wanted = monitors.get_settings(present)
     if present["reference"] is not None or wanted.reference not in ("first", "window"):
         return 0
     which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
     return monitors.reference_count(client, present["endpoint_id"], which)
 
 
-def _shares(row: FeedbackCounts) -> dict[str, Any]:
+def _compute_shares(row: FeedbackCounts) -> dict[str, Any]:
     up, right = anytime_share(row["up"], row["thumbs"]), anytime_share(row["right"], row["labels"])
     return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
 
 
 def _print(client: Client, report: MonitorReport) -> None:
     for alert in report["alerts"]:
-        say(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
+        print_notice(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
     if report["traffic"]:
         columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
-        print_rows(columns, [_traffic_row(row) for row in report["traffic"]])
+        print_rows(columns, [_build_traffic_row(row) for row in report["traffic"]])
     present = monitors.find(client, report["endpoint"]["endpoint_id"])
     if present and report["drift"]:
-        wanted, taken = monitors.settings(present), _taken(client, present)
+        wanted, taken = monitors.get_settings(present), _count_reference_requests(client, present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
-        print_rows(columns, [_drift_row(DriftLine(**line)) for line in report["drift"]], note)
-        say(pace_reference_line(present["pace"], wanted.reference_rows))
-        if present["base_look"] is not None and DEAR in wanted.watched:
-            say(look_line(present["base_look"]))
+        note = describe_reference(present["reference"], wanted.reference, taken, wanted.reference_rows)
+        print_rows(columns, [_build_drift_row(DriftLine(**line)) for line in report["drift"]], note)
+        print_notice(describe_pace_reference(present["pace"], wanted.reference_rows))
+        if present["base_look"] is not None and EXPENSIVE in wanted.watched:
+            print_notice(describe_look(present["base_look"]))
     if report["feedback"]:
         columns = ["version", "role", "thumbs", "up", "95% interval"]
-        print_rows(columns, [_thumbs_row(row) for row in report["feedback"]])
+        print_rows(columns, [_build_thumbs_row(row) for row in report["feedback"]])
     _print_pairs(report["side_by_side"])
 
 
@@ -261,9 +279,9 @@ def _print_pairs(pairs: list[SideBySide]) -> None:
         [
             pair["other"],
             pair["role"],
-            GOOD[kind],
-            points(look["difference"]),
-            *compared_outcome(pair, kind, look),
+            OUTCOME_NOUNS[kind],
+            format_points(look["difference"]),
+            *describe_outcome(pair, kind, look),
         ]
         for pair in pairs
         for kind, look in pair["looks"].items()
@@ -272,19 +290,19 @@ def _print_pairs(pairs: list[SideBySide]) -> None:
         print_rows(["version", "role", "share of", "less that of live", "", ""], rows)
 
 
-def _traffic_row(row: VersionTraffic) -> list[str]:
+def _build_traffic_row(row: VersionTraffic) -> list[str]:
     times = ["–" if value is None else f"{value:.2f}" for value in (row["p50"], row["p95"])]
     tokens = f"{row['prompt_tokens'] + row['completion_tokens']:,}"
     return [row["version"], row["role"], f"{row['requests']:,}", f"{row['errors']:,}", *times, tokens]
 
 
-def _drift_row(line: DriftLine) -> list[str]:
+def _build_drift_row(line: DriftLine) -> list[str]:
     tested = f"{line.tested:,} after {line.reference:,}" if line.wanted else "–"
-    since = moment(line.since) if line.since else ""
-    return [line.title, WORDS[line.standing], line.evidence, tested, since, line.note or line.window]
+    since = format_time(line.since) if line.since else ""
+    return [line.title, STATUS_LABELS[line.standing], line.evidence, tested, since, line.note or line.window]
 
 
-def _thumbs_row(row: Mapping[str, Any]) -> list[str]:
+def _build_thumbs_row(row: Mapping[str, Any]) -> list[str]:
     share = anytime_share(row["up"], row["thumbs"])
     if share.low is None or share.high is None:
         return [row["version"], row["role"], plural(0, "thumb"), "–", "–"]

@@ -18,16 +18,16 @@ from store.core.formatting import plural
 from store.core.home import Home
 from store.core.processes import read_record
 from store.core.rights import DEFAULT_ROLE, MEANINGS
-from store.core.schemas import Activity, InvitationMade, PersonName, TeamMember
+from store.core.schemas import Activity, CreatedInvitation, PersonName, TeamMember
 from store.http.client import Client
 from store.people import activity as queries
 from store.people import settings
 from store.people.activity import ActivityFilter
-from store.people.activity_text import action_of, kinds
+from store.people.activity_text import get_action, group_commands_by_kind
 from store.people.config import Invite
-from tunebench.terminal.connection import Json, change, connect
-from tunebench.terminal.output import errors, print_json, print_rows, say
-from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, Served
+from tunebench.terminal.connection import Json, connect, send_change
+from tunebench.terminal.output import print_json, print_notice, print_rows, report_errors
+from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, ScreensOptions
 
 # `tunebench team` and `tunebench me`: sign-in on or off, invitations, who has an account, who asks, which
 # private networks may be reached.
@@ -42,24 +42,24 @@ team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and people."
 @team.command()
 def on(json: Json = False) -> None:
     """Have people sign in from now on; prints a link for the first admin where there is none."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         client.command("set_team", {"on": True})
         if json:
-            print_json({"on": True, "link": first_link(client, address_of(client.home))})
+            print_json({"on": True, "link": create_first_link(client, find_screens_address(client.home))})
             return
-        say("Sign-in is on.")
-        print_first_link(client, address_of(client.home))
+        print_notice("Sign-in is on.")
+        print_first_link(client, find_screens_address(client.home))
 
 
 @team.command()
 def off(json: Json = False) -> None:
     """Let whoever has the address with its secret do everything, as before; accounts are kept."""
-    with errors(json):
+    with report_errors(json):
         connect(start=True).command("set_team", {"on": False})
         if json:
             print_json({"on": False})
-        say("Sign-in is off. `tunebench url` prints the address with its secret.")
+        print_notice("Sign-in is off. `tunebench url` prints the address with its secret.")
 
 
 @team.command()
@@ -70,26 +70,26 @@ def invite(
     json: Json = False,
 ) -> None:
     """Make an invitation and print its link, which works once. Nothing is mailed."""
-    with errors(json):
+    with report_errors(json):
         body = {"role": role, "days": days} | ({"email": email} if email else {})
         client = connect()
         made = client.command("invite", Invite.parse(body).model_dump(exclude_none=True))
-        link = link_of(address_of(client.home), made)
+        link = build_invitation_link(find_screens_address(client.home), made)
         print_json({"invitation_id": made["invitation_id"], "link": link}) if json else print(link)
 
 
 @team.command()
 def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = False) -> None:
     """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        made = client.command("reset_password", {"person": _member(client, email)["person_id"]})
-        link = link_of(address_of(client.home), made)
+        made = client.command("reset_password", {"person": _find_member(client, email)["person_id"]})
+        link = build_invitation_link(find_screens_address(client.home), made)
         if json:
             print_json({"invitation_id": made["invitation_id"], "link": link})
             return
         print(link)
-        say("It works once, within a day, and then ends all sessions and API tokens of the account.")
+        print_notice("It works once, within a day, and then ends all sessions and API tokens of the account.")
 
 
 @team.command()
@@ -99,23 +99,25 @@ def switch(
     json: Json = False,
 ) -> None:
     """Switch an account off, which ends its sessions and API tokens, or on again."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        ended = client.command("set_active", {"person": _member(client, email)["person_id"], "active": on})
+        ended = client.command(
+            "set_active", {"person": _find_member(client, email)["person_id"], "active": on}
+        )
         if json:
             print_json(ended)
         elif on:
-            say(f"{email} may sign in again.")
+            print_notice(f"{email} may sign in again.")
         else:
             sessions = plural(ended["ended_sessions"], "session")
             tokens = plural(ended["ended_tokens"], "API token")
-            say(f"{email} may not sign in any more: ended {sessions} and {tokens}.")
+            print_notice(f"{email} may not sign in any more: ended {sessions} and {tokens}.")
 
 
 @team.command("list")
 def list_(json: Json = False) -> None:
     """Who has an account, and when they were seen."""
-    with errors(json):
+    with report_errors(json):
         everybody = connect().team()
         if json:
             print_json(everybody)
@@ -123,7 +125,7 @@ def list_(json: Json = False) -> None:
         rows = [
             [person["name"], person["email"], person["role"], "yes" if person["active"] else "no", seen]
             for person in everybody["members"]
-            for seen in [_day(person["seen_at"])]
+            for seen in [_format_day(person["seen_at"])]
         ]
         print_rows(["name", "email", "role", "may sign in", "seen"], rows)
 
@@ -131,7 +133,7 @@ def list_(json: Json = False) -> None:
 @team.command()
 def networks(json: Json = False) -> None:
     """Private networks in which judges, routes, webhooks and models elsewhere may be."""
-    with errors(json):
+    with report_errors(json):
         allowed = settings.networks(connect())
         print_json(allowed) if json else print("\n".join(allowed) or "None is allowed.")
 
@@ -141,7 +143,7 @@ def allow_network(
     network: Annotated[str, typer.Argument(help="Such as 10.1.0.0/16, or one address")], json: Json = False
 ) -> None:
     """Let judges, routes, webhooks and models elsewhere be in a private network. For admins."""
-    change("allow_network", {"network": network}, f"Addresses in {network} may be reached.", json)
+    send_change("allow_network", {"network": network}, f"Addresses in {network} may be reached.", json)
 
 
 @team.command()
@@ -149,20 +151,20 @@ def refuse_network(
     network: Annotated[str, typer.Argument(help="One that was allowed")], json: Json = False
 ) -> None:
     """Take that back."""
-    change("refuse_network", {"network": network}, f"{network} is not allowed any more.", json)
+    send_change("refuse_network", {"network": network}, f"{network} is not allowed any more.", json)
 
 
 def me(name: Annotated[str | None, typer.Option(help="Another name")] = None, json: Json = False) -> None:
     """Who you are to the engine, and your name as others see it."""
     if name is not None:
-        change("set_own_name", {"name": name}, f"You are {name} now.", json)
+        send_change("set_own_name", {"name": name}, f"You are {name} now.", json)
         return
-    with errors(json):
+    with report_errors(json):
         person = connect().me()
         print_json(person) if json else print(f"{person['name']}, {person['role']}")
 
 
-def require_team(home: Home, served: Served, *, turn_on: bool = False) -> None:
+def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -> None:
     """See that people sign in, before the screens are served; turn it on where that is asked for.
 
     Raises ConfigError (field host) where they would be open to other machines without it.
@@ -178,26 +180,26 @@ def require_team(home: Home, served: Served, *, turn_on: bool = False) -> None:
         )
 
 
-def print_entrance(home: Home, served: Served, entrance: str) -> None:
+def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
     """Where the screens are, and how one gets in."""
     client = Client(home, secret=home.token)
     if not client.account()["team"]:
         print(f"Tunebench is at {entrance}", flush=True)
-        say("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
+        print_notice("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
         return
     print(f"Tunebench is at {served.address}/", flush=True)
-    say("People sign in there. `tunebench team invite` makes an invitation. Ctrl-C stops it.")
+    print_notice("People sign in there. `tunebench team invite` makes an invitation. Ctrl-C stops it.")
     print_first_link(client, served.address)
 
 
 def print_first_link(client: Client, address: str) -> None:
     """The link for the first admin, where one is made."""
-    if link := first_link(client, address):
-        say("There is no admin yet. This link makes the first one's account, once, within a day:")
+    if link := create_first_link(client, address):
+        print_notice("There is no admin yet. This link makes the first one's account, once, within a day:")
         print(link, flush=True)
 
 
-def first_link(client: Client, address: str) -> str | None:
+def create_first_link(client: Client, address: str) -> str | None:
     """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
     admin."""
     everybody = client.team()
@@ -207,10 +209,10 @@ def first_link(client: Client, address: str) -> str | None:
         if earlier["role"] == "admin" and not earlier["email"]:
             client.command("take_back_invitation", {"invitation": earlier["invitation_id"]})
     made = client.command("invite", {"role": "admin", "days": FIRST_DAYS})
-    return link_of(address, made)
+    return build_invitation_link(address, made)
 
 
-def address_of(home: Home) -> str:
+def find_screens_address(home: Home) -> str:
     """Of the screens that run for a home folder; where they usually are where none run."""
     try:
         record = read_record(home.screens_file)
@@ -219,19 +221,19 @@ def address_of(home: Home) -> str:
     return record.address if record else f"http://{LOOPBACK}:{SCREENS_PORT}"
 
 
-def link_of(address: str, made: InvitationMade) -> str:
+def build_invitation_link(address: str, made: CreatedInvitation) -> str:
     """The address of an invitation's page."""
     return f"{address}/invitation?{urlencode({'code': made['secret']})}"
 
 
-def _member(client: Client, email: str) -> TeamMember:
+def _find_member(client: Client, email: str) -> TeamMember:
     for member in client.team()["members"]:
         if member["email"] == email.strip().lower():
             return member
     raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")
 
 
-def _day(at: float | None) -> str:
+def _format_day(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -245,32 +247,34 @@ def activity(
     json: Json = False,
 ) -> None:
     """List who did what, newest first."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         people = queries.names(client)
         which = ActivityFilter(
-            person_id=_person(people, by, "by"),
-            commands=_commands(kind),
+            person_id=_find_person_id(people, by, "by"),
+            commands=_list_commands(kind),
             search=search,
             days=days,
-            mentions=_person(people, mentions, "mentions"),
+            mentions=_find_person_id(people, mentions, "mentions"),
         )
         total, lines = queries.listed(client, which, limit=limit)
         if json:
             print_json({"activity": lines, "total": total})
             return
         footer = plural(total, "line") if total == len(lines) else f"{len(lines)} of {plural(total, 'line')}"
-        print_rows(["when (UTC)", "who", "did", "what", "detail"], [_row(line) for line in lines], footer)
+        print_rows(
+            ["when (UTC)", "who", "did", "what", "detail"], [_build_row(line) for line in lines], footer
+        )
 
 
-def _row(line: Activity) -> list[str]:
-    did = action_of(line["command"]).words
+def _build_row(line: Activity) -> list[str]:
+    did = get_action(line["command"]).words
     comment = line["comment"] if line["command"] == "comment" else None
     detail = " ".join((comment or line["detail"]).split())
     return [f"{line['done_at']:%Y-%m-%d %H:%M}", line["person_name"], did, line["subject_name"], detail]
 
 
-def _person(people: Sequence[PersonName], name: str, field: str) -> str:
+def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
     """The id of a person by id or name. Raises NotFoundError, ConfigError where several have the name."""
     if not name:
         return ""
@@ -285,12 +289,14 @@ def _person(people: Sequence[PersonName], name: str, field: str) -> str:
     return ids[0]
 
 
-def _commands(kind: str) -> tuple[str, ...]:
+def _list_commands(kind: str) -> tuple[str, ...]:
     if not kind:
         return ()
-    by_kind = {name.lower(): commands for name, commands in kinds().items()}
+    by_kind = {name.lower(): commands for name, commands in group_commands_by_kind().items()}
     if kind.lower() not in by_kind:
         raise ConfigError(
-            f"{kind!r} is no kind of action.", fix=f"There are {', '.join(kinds())}.", field="kind"
+            f"{kind!r} is no kind of action.",
+            fix=f"There are {', '.join(group_commands_by_kind())}.",
+            field="kind",
         )
     return by_kind[kind.lower()]

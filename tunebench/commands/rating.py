@@ -11,37 +11,46 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from engine.rating.analysis.labels import chance_weights
-from engine.rating.analysis.model_comparison import RankedSystem, compare, ranking
-from engine.rating.analysis.rater_checks import checks_of_rated, counted_sentence
-from engine.rating.analysis.round_ratings import label_tasks, of_round, system_names
-from engine.rating.exported_ratings import json_lines, rating_table, text_rows
-from engine.rating.raters_text import raters_lines
-from engine.rating.results_text import rank_text, share_text
-from engine.rating.round_text import TEXTS, RoundSentences, round_sentences, text_sentences
+from engine.rating.analysis.labels import compute_sampling_weights
+from engine.rating.analysis.model_comparison import RankedSystem, compare, rank_systems
+from engine.rating.analysis.rater_checks import compute_checks_from_table, format_counted_ratings
+from engine.rating.analysis.round_ratings import build_round_ratings, list_label_tasks, list_system_names
+from engine.rating.exported_ratings import build_rating_table, build_text_rows, format_json_lines
+from engine.rating.raters_text import describe_all_rater_checks
+from engine.rating.results_text import format_rank, format_share
+from engine.rating.round_text import TEXT_PROTOCOLS, RoundDescription, summarize_round, summarize_text_round
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
-from store.core.job_folder import written_aside
-from store.core.rating_schemas import RoundLine
+from store.core.job_folder import write_atomically
+from store.core.rating_schemas import RoundSummary
 from store.core.table_values import write_csv
 from store.http.client import Client
 from store.jobs import job_queue
 from store.rating import ratings, rounds, workload
 from store.rating.config import ImportRound, RoundConfig
-from store.rating.rating_files import RATED_FORMS, rated_lines
-from store.rating.schemas import RatedFile
-from store.rating.workload import left_words
+from store.rating.rating_files import RATING_FORMS, format_rating_file
+from store.rating.schemas import RatingFileSummary
+from store.rating.workload import describe_remaining
 from tunebench.terminal.connection import (
     Json,
     Wait,
-    change,
-    columns_in,
     connect,
-    pairs_in,
+    parse_columns,
+    parse_pairs,
     read_document,
-    with_files,
+    send_change,
+    upload_files,
 )
-from tunebench.terminal.output import err, errors, out, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import (
+    err,
+    out,
+    print_json,
+    print_notice,
+    print_rows,
+    report_errors,
+    require_finished,
+    watch_job,
+)
 
 PREVIEW_SECONDS = 60.0  # until the answer to a preview
 round_commands = typer.Typer(
@@ -54,7 +63,7 @@ RoundName = Annotated[str, typer.Argument(help="Id or name of a round")]
 @round_commands.command("list")
 def list_(json: Json = False) -> None:
     """Every round, open ones first."""
-    with errors(json):
+    with report_errors(json):
         listed = rounds.list_rounds(connect())
         if json:
             print_json({"rounds": listed})
@@ -80,17 +89,17 @@ def list_(json: Json = False) -> None:
 @round_commands.command()
 def show(name: RoundName, json: Json = False) -> None:
     """What a closed round came to, in sentences with intervals."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        round = _closed(client, name)
+        round = _find_closed_round(client, name)
         with err.status("Working out what people said"):
-            sentences, ranked = _results(client, round)
+            sentences, ranked = _read_results(client, round)
         if json:
             models = [
                 {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
                 for each in ranked
             ]
-            document = {"round": round, "systems": system_names(round), "ranking": models}
+            document = {"round": round, "systems": list_system_names(round), "ranking": models}
             print_json(document | sentences._asdict())
             return
         for title, lines in sentences._asdict().items():
@@ -110,7 +119,7 @@ def start(
     json: Json = False,
 ) -> None:
     """Gather the answers and open the round; models that have not answered do so first."""
-    with errors(json):
+    with report_errors(json):
         config = RoundConfig.parse(read_document(file))
         for given in (config.prompts_file, config.gold_file):
             if given and given.path:
@@ -118,15 +127,15 @@ def start(
         client = connect(start=True)
         document = config.document()
         if config.prompts_file:
-            document["prompts_file"] = with_files(client, document["prompts_file"])
+            document["prompts_file"] = upload_files(client, document["prompts_file"])
         if config.gold_file:
-            document["gold_file"] = with_files(client, document["gold_file"])
+            document["gold_file"] = upload_files(client, document["gold_file"])
         made = client.command("start_round", document)
         if wait:
             require_finished(
-                watch(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
+                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
             )
-        print_json(made) if json else say(f"The round is {made['round_id']}.")
+        print_json(made) if json else print_notice(f"The round is {made['round_id']}.")
 
 
 @round_commands.command("import")
@@ -134,7 +143,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
     name: Annotated[str, typer.Option(help="Of the round; from the file's otherwise")] = "",
     form: Annotated[
-        str | None, typer.Option(help=f"{', '.join(RATED_FORMS)}; recognised where left out")
+        str | None, typer.Option(help=f"{', '.join(RATING_FORMS)}; recognised where left out")
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -153,40 +162,42 @@ def import_(
     json: Json = False,
 ) -> None:
     """Take in a round that people rated elsewhere: a vote a row, or a column of votes of each rater."""
-    with errors(json):
+    with report_errors(json):
         config = ImportRound.parse(
             {
                 "path": str(file.expanduser().resolve()),
                 "name": name,
                 "form": form,
-                "columns": columns_in(column or []),
-                "values": pairs_in("value", "value=meaning", value or []),
+                "columns": parse_columns(column or []),
+                "values": parse_pairs("value", "value=meaning", value or []),
                 "ignore": ignore or [],
                 "first": first,
                 "second": second,
             }
         )
         client = connect(start=True)
-        body = with_files(client, config.model_dump(exclude_none=True))
+        body = upload_files(client, config.model_dump(exclude_none=True))
         if preview:
-            read: RatedFile = client.ask("ratings_file", body, timeout=PREVIEW_SECONDS)
+            read: RatingFileSummary = client.ask("ratings_file", body, timeout=PREVIEW_SECONDS)
             print_json(read) if json else _print_preview(read)
             return
         job_id = client.command("import_round", body)["job_id"]
         if wait:
-            require_finished(watch(lambda: job_queue.get_job(client, job_id), "Reading"), "The import was")
+            require_finished(
+                watch_job(lambda: job_queue.get_job(client, job_id), "Reading"), "The import was"
+            )
         if json:
             print_json({"round_id": job_id})
             return
         for notice in rounds.line(client, job_id)["details"]["notices"] if wait else []:
-            say(notice)
-        say(f"The round is {job_id}.")
+            print_notice(notice)
+        print_notice(f"The round is {job_id}.")
 
 
-def _print_preview(read: RatedFile) -> None:
+def _print_preview(read: RatingFileSummary) -> None:
     """How a file is read, what is still asked, what it holds, and its first ratings."""
-    for line in rated_lines(read):
-        say(line)
+    for line in format_rating_file(read):
+        print_notice(line)
     if read["first"]:
         rows = [
             [line["prompt"][:60], " | ".join(line["models"]), line["rater"], line["rating"]]
@@ -198,17 +209,17 @@ def _print_preview(read: RatedFile) -> None:
 @round_commands.command()
 def close(name: RoundName, json: Json = False) -> None:
     """Nobody rates any more, and the results can be read."""
-    with errors(json):
-        round = _find(connect(), name)
-        change("close_round", {"round": round["round_id"]}, "The round is closed.", json)
+    with report_errors(json):
+        round = _find_round(connect(), name)
+        send_change("close_round", {"round": round["round_id"]}, "The round is closed.", json)
 
 
 @round_commands.command("workload")
 def workload_(name: RoundName, json: Json = False) -> None:
     """Who has rated how much of a round, what lies with whom, and how much is left."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        work = workload.workload(client, _find(client, name)["round_id"], job_queue.utc(time.time()))
+        work = workload.workload(client, _find_round(client, name)["round_id"], job_queue.to_utc(time.time()))
         if json:
             print_json(dict(work))
             return
@@ -224,7 +235,7 @@ def workload_(name: RoundName, json: Json = False) -> None:
                 for rater in work["raters"]
             ],
         )
-        out.print(" ".join(left_words(work)), markup=False)
+        out.print(" ".join(describe_remaining(work)), markup=False)
 
 
 @round_commands.command()
@@ -237,10 +248,15 @@ def assign(
     json: Json = False,
 ) -> None:
     """Have these people rate a round, and nobody else."""
-    with errors(json):
-        body: dict[str, Any] = {"raters": [_rater(each) for each in rater or []], "everybody": everybody}
-        round = _find(connect(), name)
-        change("assign_round", {"round": round["round_id"], **body}, "It is kept who rates the round.", json)
+    with report_errors(json):
+        body: dict[str, Any] = {
+            "raters": [_parse_rater(each) for each in rater or []],
+            "everybody": everybody,
+        }
+        round = _find_round(connect(), name)
+        send_change(
+            "assign_round", {"round": round["round_id"], **body}, "It is kept who rates the round.", json
+        )
 
 
 @round_commands.command()
@@ -250,19 +266,19 @@ def release(
     json: Json = False,
 ) -> None:
     """Have what raters hold go to whoever asks next."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        round_id = _find(client, name)["round_id"]
-        body = {"round": round_id, "person": _person_id(client, round_id, rater) if rater else ""}
-        change("release_round", body, "What lay with raters is free.", json)
+        round_id = _find_round(client, name)["round_id"]
+        body = {"round": round_id, "person": _find_person_id(client, round_id, rater) if rater else ""}
+        send_change("release_round", body, "What lay with raters is free.", json)
 
 
 @round_commands.command()
 def reopen(name: RoundName, json: Json = False) -> None:
     """Have a closed round rated further; its results are told again once it is closed."""
-    with errors(json):
-        round = _find(connect(), name)
-        change("open_round", {"round": round["round_id"]}, "The round is open again.", json)
+    with report_errors(json):
+        round = _find_round(connect(), name)
+        send_change("open_round", {"round": round["round_id"]}, "The round is open again.", json)
 
 
 @round_commands.command()
@@ -272,20 +288,22 @@ def export(
     json: Json = False,
 ) -> None:
     """Write all ratings of a closed round to a file, a row a rating."""
-    with errors(json):
+    with report_errors(json):
         if (write := TABLE_FILES.get(file.suffix.lower())) is None:
             raise ConfigError(
                 f"{file.name} is neither CSV nor Parquet.", fix="End its name with .csv or .parquet."
             )
         client = connect()
-        round = _closed(client, name)
+        round = _find_closed_round(client, name)
         round_id = round["round_id"]
         left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
-        table = rating_table(round, ratings.dealt(client, round_id), rounds.items(client, round_id), left_out)
-        with written_aside(file) as unfinished, open(unfinished, "wb") as out_file:
+        table = build_rating_table(
+            round, ratings.dealt(client, round_id), rounds.items(client, round_id), left_out
+        )
+        with write_atomically(file) as unfinished, open(unfinished, "wb") as out_file:
             write(table, out_file)
         document = {"file": str(file), "ratings": table.num_rows, "columns": table.column_names}
-        print_json(document) if json else say(f"{plural(table.num_rows, 'rating')} in {file}.")
+        print_json(document) if json else print_notice(f"{plural(table.num_rows, 'rating')} in {file}.")
 
 
 @round_commands.command()
@@ -307,29 +325,34 @@ def data(
 ) -> None:
     """Make preferences (or, of a round of corrections, labels or free text, training rows) out of a round; of
     several labels and of spans, which no run trains on, a file of JSON lines (--out)."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=lines is None)
         if lines is not None:
             limits = {"agreement": agreement, "least_votes": votes, "include_flagged": include_flagged}
-            document = _write_lines(client, _closed(client, name), lines, limits)
-            print_json(document) if json else say(f"{plural(document['rows'], 'row')} in {lines}.")
+            document = _write_lines(client, _find_closed_round(client, name), lines, limits)
+            print_json(document) if json else print_notice(f"{plural(document['rows'], 'row')} in {lines}.")
             return
-        body = {"round": _find(client, name)["round_id"], "name": dataset, "agreement": agreement}
+        body = {"round": _find_round(client, name)["round_id"], "name": dataset, "agreement": agreement}
         body |= {"least_votes": votes, "include_flagged": include_flagged}
         made: dict[str, Any] = client.command("rows_from_round", body)
         if wait:
             require_finished(
-                watch(lambda: job_queue.get_job(client, made["job_id"]), "Importing"), "The import was"
+                watch_job(lambda: job_queue.get_job(client, made["job_id"]), "Importing"), "The import was"
             )
         if json:
             print_json(made)
             return
-        say(f"{plural(made['rows'], 'row')} in {made['dataset']}, of {counted_sentence(made['counted'])}.")
+        print_notice(
+            f"{plural(made['rows'], 'row')} in {made['dataset']}, of"
+            f" {format_counted_ratings(made['counted'])}."
+        )
         for each in made["counted"]["left_out"]:
-            say(f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}.")
+            print_notice(
+                f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}."
+            )
 
 
-def _find(client: Client, name: str) -> RoundLine:
+def _find_round(client: Client, name: str) -> RoundSummary:
     """The round of that id, or the newest of that name. Raises NotFoundError."""
     for round in rounds.list_rounds(client):
         if name in (round["round_id"], round["name"]):
@@ -337,9 +360,9 @@ def _find(client: Client, name: str) -> RoundLine:
     raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
 
 
-def _closed(client: Client, name: str) -> RoundLine:
+def _find_closed_round(client: Client, name: str) -> RoundSummary:
     """The round, whose ratings may be seen. Raises StateError for one that is open."""
-    round = _find(client, name)
+    round = _find_round(client, name)
     if round["state"] == "open":
         raise StateError(
             f"{round['name']} is open: what people said is told once it is closed.",
@@ -348,26 +371,26 @@ def _closed(client: Client, name: str) -> RoundLine:
     return round
 
 
-def _write_lines(client: Client, round: RoundLine, file: Path, limits: dict[str, Any]) -> dict[str, Any]:
+def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[str, Any]) -> dict[str, Any]:
     """Write the rows of a round of several labels or of spans; what came of it."""
     round_id = round["round_id"]
     by_hand = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
-    made, counted = text_rows(round, tasks, items, by_hand, **limits)
-    with written_aside(file) as unfinished:
-        unfinished.write_text(json_lines(made), encoding="utf-8")
+    made, counted = build_text_rows(round, tasks, items, by_hand, **limits)
+    with write_atomically(file) as unfinished:
+        unfinished.write_text(format_json_lines(made), encoding="utf-8")
     return {"file": str(file), "rows": len(made.rows), "left_out": dict(made.left_out), "counted": counted}
 
 
-def _rater(text: str) -> dict[str, Any]:
+def _parse_rater(text: str) -> dict[str, Any]:
     """A person, with a quota after "=" where it has one."""
     person, _, quota = text.rpartition("=")
     return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}
 
 
-def _person_id(client: Client, round_id: str, name: str) -> str:
+def _find_person_id(client: Client, round_id: str, name: str) -> str:
     """Of a rater of the round. Raises NotFoundError."""
-    for rater in workload.workload(client, round_id, job_queue.utc(time.time()))["raters"]:
+    for rater in workload.workload(client, round_id, job_queue.to_utc(time.time()))["raters"]:
         if name in (rater["person_id"], rater["person_name"]):
             return rater["person_id"]
     raise NotFoundError(
@@ -378,30 +401,30 @@ def _person_id(client: Client, round_id: str, name: str) -> str:
 class _RoundResults(NamedTuple):
     """What a round came to; ranked: the models of a round that compares, the strongest first."""
 
-    sentences: RoundSentences
+    sentences: RoundDescription
     ranked: list[RankedSystem]
 
 
-def _results(client: Client, round: RoundLine) -> _RoundResults:
+def _read_results(client: Client, round: RoundSummary) -> _RoundResults:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
     check_ids = sorted({task["item_id"] for task in asked_checks})
     checked = rounds.some_items(client, round_id, check_ids) if check_ids else {}
-    graded = checks_of_rated(round, rated, asked_checks, checked.values())
-    checks = raters_lines(graded, left_out)
-    if round["protocol"] in TEXTS:
+    graded = compute_checks_from_table(round, rated, asked_checks, checked.values())
+    checks = describe_all_rater_checks(graded, left_out)
+    if round["protocol"] in TEXT_PROTOCOLS:
         bare = round["protocol"] == "label" and not round["config"].get("several_labels")
-        tasks = label_tasks(rated) if bare else ratings.dealt(client, round_id)
+        tasks = list_label_tasks(rated) if bare else ratings.dealt(client, round_id)
         items = rounds.items(client, round_id, prompts=not bare)
         asked = rounds.requests_of_round(client, round_id)
-        weights = chance_weights(round, items, asked)
-        if texts := text_sentences(round, tasks, items, asked, weights, left_out):
+        weights = compute_sampling_weights(round, items, asked)
+        if texts := summarize_text_round(round, tasks, items, asked, weights, left_out):
             return _RoundResults(texts._replace(raters=[*texts.raters, *checks]), [])
-    given = of_round(round, rated, left_out)
+    given = build_round_ratings(round, rated, left_out)
     compared = None if given.comparisons is None else compare(given.comparisons)
-    ranked = [] if compared is None else ranking(compared.plain)
-    sentences = round_sentences(given, compared)
+    ranked = [] if compared is None else rank_systems(compared.plain)
+    sentences = summarize_round(given, compared)
     return _RoundResults(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
 
 
@@ -409,6 +432,6 @@ def _print_ranking(ranked: list[RankedSystem]) -> None:
     """Of many models, of which sentences name the first alone."""
     print_rows(
         ["rank", "model", "wins against the average", "ratings"],
-        [[rank_text(each), each.name, share_text(each.share), f"{each.n:,}"] for each in ranked],
+        [[format_rank(each), each.name, format_share(each.share), f"{each.n:,}"] for each in ranked],
         "Ranks that each may have, as others are surely better and surely worse.",
     )

@@ -9,7 +9,7 @@ import typer
 
 from engine.registry import gate_report
 from store.core import formatting
-from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, VersionSummary
 from store.http import schemas
 from store.http.client import Client
 from store.jobs import job_queue
@@ -18,23 +18,23 @@ from store.registry import version_facts as cards
 from store.registry import version_facts as lineages
 from store.registry.config import GateConfig, RegisterConfig
 from store.registry.schemas import AliasMove, GateReport
-from tunebench.terminal.connection import Json, Wait, change, connect, read_document
+from tunebench.terminal.connection import Json, Wait, connect, read_document, send_change
 from tunebench.terminal.output import (
     CONDITION,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 model = typer.Typer(no_args_is_help=True, help="Registered models: aliases, gates, exports with their proof")
 
 
-MOST = 1_000  # models, and versions of one, that are listed
-WORDS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
+MAX_LISTED = 1_000  # models, and versions of one, that are listed
+ANSWER_TEXTS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
 Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]
 Alias = Annotated[str, typer.Argument(help="production, staging, candidate, or one of your own")]
 Reason = Annotated[str, typer.Option(help="Why; it stays in the log")]
@@ -43,16 +43,16 @@ Reason = Annotated[str, typer.Option(help="Why; it stays in the log")]
 class ModelDocument(TypedDict):
     """What `model show` prints as JSON."""
 
-    model: ModelLine
-    versions: list[VersionLine]
-    aliases: list[AliasNow]
+    model: ModelSummary
+    versions: list[VersionSummary]
+    aliases: list[AliasState]
     moves: list[AliasMove]
 
 
 def models(json: Json = False) -> None:
     """List the registered models, the newest first."""
-    with errors(json):
-        total, listed = model_versions.list_models(connect(), limit=MOST)
+    with report_errors(json):
+        total, listed = model_versions.list_models(connect(), limit=MAX_LISTED)
         if json:
             print_json({"models": listed, "total": total})
             return
@@ -61,20 +61,20 @@ def models(json: Json = False) -> None:
             [
                 line["name"],
                 line["versions"],
-                _number(line["newest"]),
-                _number(line["production"]),
+                _format_number(line["newest"]),
+                _format_number(line["production"]),
                 f"{line['newest_at']:%Y-%m-%d %H:%M}" if line["newest_at"] else "–",
             ]
             for line in listed
         ]
-        print_rows(columns, lines, _counted(len(listed), total))
+        print_rows(columns, lines, _format_count(len(listed), total))
 
 
-def _number(number: int | None) -> str:
+def _format_number(number: int | None) -> str:
     return "–" if number is None else f"@{number}"
 
 
-def _counted(listed_count: int, total: int) -> str:
+def _format_count(listed_count: int, total: int) -> str:
     return (
         formatting.plural(total, "model")
         if listed_count == total
@@ -94,7 +94,7 @@ def register(
     json: Json = False,
 ) -> None:
     """Copy what a run left, or a folder, as the next version of a model."""
-    with errors(json):
+    with report_errors(json):
         body = {
             **{"name": name, "run": run or "", "checkpoint": checkpoint, "path": path, "base": base},
             "notes": notes,
@@ -103,15 +103,15 @@ def register(
         config = RegisterConfig.parse(body)
         job_id = client.command("register_model", config.model_dump())["job_id"]
         if not wait:
-            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch(lambda: job_queue.get_job(client, job_id), f"Registering {name}")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), f"Registering {name}")
         require_finished(job, "The registering was")
         version = model_versions.registered_by(client, job_id)
         if json:
             print_json(version)
             return
-        say(schemas.registered_sentence(version, job))
+        print_notice(schemas.describe_registration(version, job))
 
 
 @model.command()
@@ -120,17 +120,17 @@ def show(
     json: Json = False,
 ) -> None:
     """A model with its versions, aliases and moves; or one version with its files."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         if "@" in name:
             version = model_versions.get_version(client, name)
             print_json(version) if json else _print_version(version)
             return
-        document = model_document(client, name)
+        document = build_model_document(client, name)
         print_json(document) if json else _print_model(document)
 
 
-def model_document(client: Client, name: str, limit: int = MOST) -> ModelDocument:
+def build_model_document(client: Client, name: str, limit: int = MAX_LISTED) -> ModelDocument:
     """A registered model with so many of its versions, the newest."""
     line = model_versions.get_model(client, name)
     return {
@@ -142,7 +142,9 @@ def model_document(client: Client, name: str, limit: int = MOST) -> ModelDocumen
 
 
 def _print_version(version: ModelVersion) -> None:
-    out.print(f"{version['name']}@{version['version']}  {_origin(version)}", markup=False, soft_wrap=True)
+    out.print(
+        f"{version['name']}@{version['version']}  {_format_origin(version)}", markup=False, soft_wrap=True
+    )
     out.print(f"base {version['base_model'] or '–'}, {version['fingerprint'][:12]}", markup=False)
     lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version["files"]]
     print_rows(["file", "bytes", "sha256"], lines, formatting.plural(len(lines), "file"))
@@ -150,7 +152,7 @@ def _print_version(version: ModelVersion) -> None:
 
 def _print_model(document: ModelDocument) -> None:
     lines = [
-        [f"@{line['version']}", ", ".join(line["aliases"]), _origin(line), line["created_by_name"]]
+        [f"@{line['version']}", ", ".join(line["aliases"]), _format_origin(line), line["created_by_name"]]
         for line in document["versions"]
     ]
     listed_count = len(lines)
@@ -161,14 +163,15 @@ def _print_model(document: ModelDocument) -> None:
     for move in document["moves"]:
         out.print(
             f"{move['moved_at']:%Y-%m-%d %H:%M} {move['moved_by_name']}: {move['alias']}"
-            f" {_number(move['from_version'])} → {_number(move['to_version'])} ({move['kind']}):"
+            f" {_format_number(move['from_version'])} → {_format_number(move['to_version'])}"
+            f" ({move['kind']}):"
             f" {move['reason']}",
             markup=False,
             soft_wrap=True,
         )
 
 
-def _origin(version: ModelVersion | VersionLine) -> str:
+def _format_origin(version: ModelVersion | VersionSummary) -> str:
     source = version["source"]
     if source["kind"] == "folder":
         return f"folder {source['path']}"
@@ -185,10 +188,10 @@ def promote(
     json: Json = False,
 ) -> None:
     """Give a version an alias, if its gate lets it."""
-    with errors(json):
+    with report_errors(json):
         body = {"version": version, "alias": alias, "reason": reason, "override": override}
         moved = connect().command("promote", body)
-        print_json(moved) if json else say(schemas.promoted_sentence(moved))
+        print_json(moved) if json else print_notice(schemas.describe_promotion(moved))
 
 
 @model.command()
@@ -196,24 +199,24 @@ def back(
     name: Annotated[str, typer.Argument(help="A model")], alias: Alias, reason: Reason, json: Json = False
 ) -> None:
     """Give an alias back to the version that had it before."""
-    with errors(json):
+    with report_errors(json):
         body = {"model": name, "alias": alias, "reason": reason}
         moved = connect().command("move_back", body)
-        print_json(moved) if json else say(f"{moved['reference']} is {alias} again.")
+        print_json(moved) if json else print_notice(f"{moved['reference']} is {alias} again.")
 
 
 @model.command()
 def card(version: Reference, json: Json = False) -> None:
     """The model card of a version, as Markdown."""
-    with errors(json):
+    with report_errors(json):
         document = cards.card(connect(), version)
-        print_json(document) if json else typer.echo(model_card.write(document))
+        print_json(document) if json else typer.echo(model_card.format_card(document))
 
 
 @model.command()
 def lineage(version: Reference, json: Json = False) -> None:
     """Where a version comes from, and what became of it."""
-    with errors(json):
+    with report_errors(json):
         graph = lineages.lineage(connect(), version)
         if json:
             print_json(graph)
@@ -229,7 +232,7 @@ def lineage(version: Reference, json: Json = False) -> None:
 @model.command()
 def delete(version: Reference, json: Json = False) -> None:
     """Forget a version that no alias is at, and its files."""
-    change("delete_version", {"version": version}, f"{version} is deleted.", json)
+    send_change("delete_version", {"version": version}, f"{version} is deleted.", json)
 
 
 @model.command("set-gate")
@@ -240,11 +243,11 @@ def set_gate(
     json: Json = False,
 ) -> None:
     """Say what a version has to pass before it takes an alias."""
-    with errors(json):
+    with report_errors(json):
         gate = GateConfig.parse(read_document(file))
         connect().command("set_gate", {"model": name, "alias": alias, "gate": gate.document()})
         count = formatting.plural(len(gate.checks), "check")
-        print_json({}) if json else say(f"The gate of {alias} of {name} has {count}.")
+        print_json({}) if json else print_notice(f"The gate of {alias} of {name} has {count}.")
 
 
 @model.command()
@@ -256,18 +259,18 @@ def gate(
     json: Json = False,
 ) -> None:
     """Whether a version passes: exit code 0 where it does, 7 where it fails or that can't be told."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=gather)
         if gather:
             body = {"version": version, "alias": alias}
             for job_id in client.command("gather_gate_evidence", body)["job_ids"]:
                 if wait:
                     title = job_queue.get_job(client, job_id)["title"]
-                    job = watch(lambda own=job_id: job_queue.get_job(client, own), title)  # type: ignore[misc]
+                    job = watch_job(lambda own=job_id: job_queue.get_job(client, own), title)  # type: ignore[misc]
                     require_finished(job, f"{title} was")
                 else:
-                    say(f"Queued as {job_id}.")
-        report = gate_report.report(*gate_evidence.case(client, version, alias))
+                    print_notice(f"Queued as {job_id}.")
+        report = gate_report.build_gate_report(*gate_evidence.case(client, version, alias))
         print_json(report) if json else print_report(report)
     if report["answer"] != "passed":
         raise SystemExit(CONDITION)
@@ -276,8 +279,8 @@ def gate(
 def print_report(report: GateReport) -> None:
     """Each check with its answer and its sentence, then what of all."""
     for check in report["checks"]:
-        out.print(f"{WORDS[check['answer']]:>13}  {check['title']}", markup=False)
+        out.print(f"{ANSWER_TEXTS[check['answer']]:>13}  {check['title']}", markup=False)
         out.print(f"               {check['sentence']}", markup=False, soft_wrap=True)
         if "command" in check:
             out.print(f"               {check['command']}", markup=False, soft_wrap=True)
-    say(report["sentence"])
+    print_notice(report["sentence"])

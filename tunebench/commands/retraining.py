@@ -10,31 +10,37 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from engine.monitoring.labelling import NextToLabel, empty_advice, headline, next_to_label_of, topics_of
+from engine.monitoring.labelling import (
+    LabelQueue,
+    build_label_queue,
+    count_reference_topics,
+    describe_empty_queue,
+    describe_label_queue,
+)
 from store.core import formatting
 from store.core.errors import ConfigError, from_dict
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import logged_requests, monitors
-from store.rating.config import ChosenRequests
+from store.rating.config import RequestSample
 from store.registry import model_versions
 from store.retraining import improvement_text
 from store.retraining import improvements as stored
 from store.retraining.config import ImproveConfig, ImproveSchedule
 from store.retraining.schemas import AT_WORK, Improvement
 from tunebench.commands.registry import print_report
-from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.connection import Json, Wait, connect, send_change
 from tunebench.terminal.output import (
     CONDITION,
     STOPPED,
     err,
-    errors,
     out,
     print_json,
+    print_notice,
     print_rows,
+    report_errors,
     require_finished,
-    say,
-    watch,
+    watch_job,
 )
 
 SHORT = 60  # characters of a text
@@ -62,12 +68,14 @@ def label_next(
 ) -> None:
     """List the logged requests whose right answer would teach most, and why; with --round, have people rate
     them."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=bool(round_name))
-        chosen = requests_of(endpoint, hours, alert)
-        upcoming = next_of(client, chosen, protocol, limit)
+        chosen = choose_requests(endpoint, hours, alert)
+        upcoming = find_next_to_label(client, chosen, protocol, limit)
         if not round_name:
-            print_json({"summary": headline(upcoming), **upcoming._asdict()}) if json else _print(upcoming)
+            print_json(
+                {"summary": describe_label_queue(upcoming), **upcoming._asdict()}
+            ) if json else _print_next(upcoming)
             return
         body: dict[str, Any] = {
             **chosen.model_dump(mode="json", exclude_none=True, exclude={"weights"}),
@@ -77,50 +85,50 @@ def label_next(
         made = client.command("round_of_requests", body)
         if wait:
             require_finished(
-                watch(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
+                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
             )
         counted = f"{made['items']:,} requests, {made['random']:,} of them at random"
-        print_json(made) if json else say(f"The round is {made['round_id']}: {counted}.")
+        print_json(made) if json else print_notice(f"The round is {made['round_id']}: {counted}.")
 
 
-def requests_of(endpoint: str, hours: float | None, alert: str) -> ChosenRequests:
+def choose_requests(endpoint: str, hours: float | None, alert: str) -> RequestSample:
     """Those of an endpoint that are meant; hours: how far back, None for all."""
     start = datetime.now(UTC) - timedelta(hours=hours) if hours else None
-    return ChosenRequests(endpoint=endpoint, start=start, alert=alert)
+    return RequestSample(endpoint=endpoint, start=start, alert=alert)
 
 
-def next_of(
-    client: Client, chosen: ChosenRequests, protocol: RequestProtocol | None, limit: int
-) -> NextToLabel:
+def find_next_to_label(
+    client: Client, chosen: RequestSample, protocol: RequestProtocol | None, limit: int
+) -> LabelQueue:
     """What should be labelled next of these requests."""
     meant = logged_requests.meant_by(client, chosen)
-    return next_to_label_of(
+    return build_label_queue(
         logged_requests.newest(client, meant),
-        topics_of(monitors.find(client, meant.endpoint_id)),
+        count_reference_topics(monitors.find(client, meant.endpoint_id)),
         logged_requests.count(client, meant),
         protocol,
         limit=limit,
     )
 
 
-def _print(upcoming: NextToLabel) -> None:
-    say(headline(upcoming))
+def _print_next(upcoming: LabelQueue) -> None:
+    print_notice(describe_label_queue(upcoming))
     for why, count in upcoming.left_out.items():
-        say(f"Left out {count:,}: {why}.")
+        print_notice(f"Left out {count:,}: {why}.")
     if not upcoming.different:
-        say(empty_advice(upcoming))
+        print_notice(describe_empty_queue(upcoming))
         return
     print_rows(
         ["text", "answer", "why", "version"],
         [
-            [_cut(row["text"]), _cut(row["answer"]), ", ".join(row["reasons"]), row["version"]]
+            [_truncate(row["text"]), _truncate(row["answer"]), ", ".join(row["reasons"]), row["version"]]
             for row in upcoming.listed
         ],
         f"{len(upcoming.listed):,} of {upcoming.different:,}, the most telling first",
     )
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[:SHORT]} …"
 
 
@@ -171,9 +179,9 @@ def improve(
     """Train the next version on what came back, and measure it beside the one in use: exit code 7 where its
     checks are not passed, or too few rows came back so far. It is promoted by `tunebench improvement promote`
     alone."""
-    with errors(json):
+    with report_errors(json):
         of_feedback = {"alert": alert, "group": group, "start": since}
-        rows = _sources(feedback, round, dataset, where, of_feedback)
+        rows = _build_sources(feedback, round, dataset, where, of_feedback)
         body = ImproveConfig.parse(
             {
                 **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
@@ -183,13 +191,13 @@ def improve(
         client = connect(start=True)
         begun = client.command("begin_improvement", body.document())
         if not wait:
-            print_json(begun) if json else say(f"{begun['improvement']} has begun.")
+            print_json(begun) if json else print_notice(f"{begun['improvement']} has begun.")
             return
-        ended = follow(client, begun["improvement_id"])
-        _finish(ended, json)
+        ended = follow_improvement(client, begun["improvement_id"])
+        _exit_with_outcome(ended, json)
 
 
-def _sources(
+def _build_sources(
     feedback: list[str] | None,
     round: list[str] | None,
     dataset: list[str] | None,
@@ -216,7 +224,7 @@ def _sources(
     return rows
 
 
-def follow(client: Client, improvement_id: str) -> Improvement:
+def follow_improvement(client: Client, improvement_id: str) -> Improvement:
     """Wait until a person is asked, or it has ended; each step is said as it begins."""
     state = ""
     while True:
@@ -230,7 +238,7 @@ def follow(client: Client, improvement_id: str) -> Improvement:
         time.sleep(0.5)
 
 
-def _finish(improved: Improvement, as_json: bool) -> None:
+def _exit_with_outcome(improved: Improvement, as_json: bool) -> None:
     """Print it, and exit with the code of how far it came."""
     print_json(improved) if as_json else print_improvement(improved)
     trouble = improved["trouble"]
@@ -248,28 +256,28 @@ def print_improvement(improved: Improvement) -> None:
     words, facts = improvement_text.STATES[improved["state"]], improved["facts"]
     out.print(f"{improved['name']}  {words.title.lower()}  {improved['improvement_id']}", markup=False)
     if improved["state"] == "waiting" and (trouble := improved["trouble"]):
-        say(str(from_dict(trouble)))
+        print_notice(str(from_dict(trouble)))
     if rows := facts.get("rows"):
         if improved["state"] != "waiting":  # else none of them is trained on yet
-            out.print(improvement_text.rows_sentence(rows), markup=False, soft_wrap=True)
-        for line in improvement_text.left_out_lines(rows):
+            out.print(improvement_text.describe_rows(rows), markup=False, soft_wrap=True)
+        for line in improvement_text.list_exclusions(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
         checks = facts["gate"]["checks"] if "gate" in facts else []
-        if slipping := improvement_text.slipping_sentence(rows, checks[0] if checks else None):
+        if slipping := improvement_text.describe_leakage(rows, checks[0] if checks else None):
             out.print(slipping, markup=False, soft_wrap=True)
-        for line in improvement_text.again_left_out_lines(rows):
+        for line in improvement_text.list_reuse_exclusions(rows):
             out.print(f"  judges no more  {line}", markup=False, soft_wrap=True)
     if "version" in facts:
         beside = facts.get("holder") or "no version"
         out.print(f"{facts['version']}, beside {beside}", markup=False, soft_wrap=True)
-    if moved := improvement_text.moved_sentence(improved):
+    if moved := improvement_text.describe_moved_alias(improved):
         out.print(moved, markup=False, soft_wrap=True)
     if "gate" in facts:
         print_report(facts["gate"])
     if improved["note"]:
         out.print(f"{improved['ended_by_name']}: {improved['note']}", markup=False, soft_wrap=True)
-    if step := improvement_text.next_step(improved):
-        say(step)
+    if step := improvement_text.describe_next_step(improved):
+        print_notice(step)
 
 
 def improvements(
@@ -277,7 +285,7 @@ def improvements(
     json: Json = False,
 ) -> None:
     """List improvements, the newest first."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         model_id = model_versions.get_model(client, model)["model_id"] if model else ""
         listed = stored.of_model(client, model_id)
@@ -302,12 +310,12 @@ def improvements(
 def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json: Json = False) -> None:
     """One improvement: its rows, its version, its checks. Exit code 7 where the checks are not passed, or it
     waits for rows."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
         improved = stored.get(client, name)
         if wait:
-            improved = follow(client, improved["improvement_id"])
-        _finish(improved, json)
+            improved = follow_improvement(client, improved["improvement_id"])
+        _exit_with_outcome(improved, json)
 
 
 @improvement.command()
@@ -321,7 +329,7 @@ def promote(
 ) -> None:
     """Say yes: its version takes the alias, through the gate of the alias too."""
     body = {"improvement": name, "promote": True, "reason": reason, "override": override}
-    change("decide_improvement", body, f"The version of {name} is promoted.", json)
+    send_change("decide_improvement", body, f"The version of {name} is promoted.", json)
 
 
 @improvement.command()
@@ -330,19 +338,19 @@ def decline(
 ) -> None:
     """Say no: the version in use stays."""
     body = {"improvement": name, "promote": False, "reason": reason}
-    change("decide_improvement", body, f"{name} is declined.", json)
+    send_change("decide_improvement", body, f"{name} is declined.", json)
 
 
 @improvement.command()
 def stop(name: Name, json: Json = False) -> None:
     """End one that is under way; what it has made stays."""
-    change("stop_improvement", {"improvement": name}, f"{name} is stopped.", json)
+    send_change("stop_improvement", {"improvement": name}, f"{name} is stopped.", json)
 
 
 @improvement.command()
 def resume(name: Name, json: Json = False) -> None:
     """Go on with one that has failed, from the step at which it failed, or that waits for rows."""
-    change("resume_improvement", {"improvement": name}, f"{name} goes on.", json)
+    send_change("resume_improvement", {"improvement": name}, f"{name} goes on.", json)
 
 
 @improvement.command()
@@ -362,10 +370,10 @@ def schedule(
 ) -> None:
     """Have improvements begin by themselves once enough was said; a person promotes, always."""
     if off:
-        change("unschedule_improvement", {"model": model}, f"{model} is on no schedule any more.", json)
+        send_change("unschedule_improvement", {"model": model}, f"{model} is on no schedule any more.", json)
         return
-    with errors(json):
-        rows = _sources(feedback, None, None, "", {"group": group})
+    with report_errors(json):
+        rows = _build_sources(feedback, None, None, "", {"group": group})
         config = ImproveSchedule.parse(
             {
                 **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
@@ -373,7 +381,7 @@ def schedule(
             }
         )
         connect(start=True).command("schedule_improvement", config.document())
-        print_json({}) if json else say(
+        print_json({}) if json else print_notice(
             f"Every {every_hours:g} hours it is looked whether there are {least_rows:,} new rows for {model}."
         )
 

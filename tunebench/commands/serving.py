@@ -16,17 +16,17 @@ from store.core.errors import ConfigError, EngineUnavailable, NotFoundError, Sta
 from store.core.formatting import plural
 from store.http.client import Client
 from store.serving.config import EndpointSettings, MakeEndpoint
-from store.serving.endpoint_text import examples, first_kinds, stands, usual_name
-from store.serving.schemas import EndpointSeen
-from tunebench.terminal.connection import Json, change, connect, read_document
-from tunebench.terminal.output import err, errors, print_json, print_rows, say
+from store.serving.endpoint_text import build_examples, describe_state, list_first_kinds, suggest_name
+from store.serving.schemas import EndpointStatus
+from tunebench.terminal.connection import Json, connect, read_document, send_change
+from tunebench.terminal.output import err, print_json, print_notice, print_rows, report_errors
 
 POLL = 0.5
 STOP_SECONDS = 120.0
 SLACK_SECONDS = 0.001  # of times that went through the store
 
 endpoint = typer.Typer(no_args_is_help=True, help="One endpoint: start, stop, change, delete, keys.")
-Named = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
+EndpointNameArgument = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
 
 
 def register(cli: typer.Typer) -> None:
@@ -62,27 +62,29 @@ def serve(
 
     An endpoint of that name that is there already is started as it is, or changed where subjects are given.
     """
-    with errors(json):
-        settings = _settings(subjects or [], config, candidate, share, shadow, fallback)
+    with report_errors(json):
+        settings = _build_settings(subjects or [], config, candidate, share, shadow, fallback)
         more = {"port": port, "host": host, "allow_host": allow_host}
         settings |= {field: value for field, value in more.items() if value}
-        chosen = name or usual_name(settings)
+        chosen = name or suggest_name(settings)
         client = connect(start=True)
-        key = _make_or_start(client, chosen, settings)
+        key = _create_or_start(client, chosen, settings)
         if key and (key_file or not json):
-            _give_key(key, key_file)  # at once: it is there whether or not the models can be loaded
+            _print_key(key, key_file)  # at once: it is there whether or not the models can be loaded
         seen = _wait_until_ready(client, chosen)
         if json:
-            print_json(_entrance(seen) | {"key": None if key_file else key})
+            print_json(_build_access(seen) | {"key": None if key_file else key})
         else:
-            _print_entrance(seen, new=bool(key))
+            _print_access(seen, new=bool(key))
         if detach:
-            say(f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}")
+            print_notice(
+                f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}"
+            )
             return
-        _stay(client, chosen)
+        _wait_for_interrupt(client, chosen)
 
 
-def _settings(
+def _build_settings(
     subjects: list[str], config: Path | None, candidate: str, share: float, shadow: str, fallback: str
 ) -> dict[str, Any]:
     """As `EndpointSettings`, from a file and from what was given."""
@@ -103,16 +105,16 @@ def _settings(
             {"name": subject.partition("@")[0], "routes": [{"subject": subject}, *beside]}
             for subject in subjects
         ]
-        settings |= {"models": [{**model, "name": _plain_name(model["name"])} for model in models]}
+        settings |= {"models": [{**model, "name": _get_plain_name(model["name"])} for model in models]}
     return settings
 
 
-def _plain_name(subject: object) -> str:
+def _get_plain_name(subject: object) -> str:
     """A path goes by its last part."""
     return Path(str(subject)).name or str(subject)
 
 
-def _make_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
+def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
     """Have the endpoint run as it was asked for; its key where it is new."""
     there = next((seen for seen in client.endpoints() if seen["name"] == name), None)
     if there is None:
@@ -129,7 +131,7 @@ def _make_or_start(client: Client, name: str, settings: dict[str, Any]) -> str |
     return None
 
 
-def endpoint_seen(client: Client, name: str) -> EndpointSeen:
+def find_endpoint(client: Client, name: str) -> EndpointStatus:
     """By id or name. Raises NotFoundError."""
     for seen in client.endpoints():
         if name in (seen["name"], seen["endpoint_id"]):
@@ -137,20 +139,20 @@ def endpoint_seen(client: Client, name: str) -> EndpointSeen:
     raise NotFoundError(f"There is no endpoint {name!r}.", fix="List them with: tunebench endpoints")
 
 
-def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
+def _wait_until_ready(client: Client, name: str) -> EndpointStatus:
     """Wait until it answers. Raises why it does not."""
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=err, transient=True) as progress:
         progress.add_task(f"{name} starts: the models are being loaded")
         began = time.time()
         while True:
-            seen = endpoint_seen(client, name)
+            seen = find_endpoint(client, name)
             state = seen["state"]
             fresh = state is not None and seen["alive"] and state["at"] > began - 10
             current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
             if state and current and state["phase"] == "ready":
                 if state["error"]:  # of a change that could not be made, or of a route beside the live one
-                    say(f"Not all of it answers: {from_dict(state['error'])}")
+                    print_notice(f"Not all of it answers: {from_dict(state['error'])}")
                 return seen
             failed = state["error"] if state and current and state["phase"] == "failed" else None
             if problem := seen["problem"] or failed:
@@ -158,17 +160,17 @@ def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
             time.sleep(POLL)
 
 
-def _give_key(key: str, key_file: Path | None) -> None:
+def _print_key(key: str, key_file: Path | None) -> None:
     if key_file:
         with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(key + "\n")
-        say(f"The key is in {key_file}; it can't be shown again.")
+        print_notice(f"The key is in {key_file}; it can't be shown again.")
     else:
-        say("The key, which can't be shown again:")
+        print_notice("The key, which can't be shown again:")
         print(key, flush=True)
 
 
-class EndpointEntrance(TypedDict):
+class EndpointAccess(TypedDict):
     """Where an endpoint is asked, and for what. key: of a new one, shown this once."""
 
     endpoint: str
@@ -177,33 +179,33 @@ class EndpointEntrance(TypedDict):
     key: NotRequired[str | None]
 
 
-def _entrance(seen: EndpointSeen) -> EndpointEntrance:
+def _build_access(seen: EndpointStatus) -> EndpointAccess:
     state = seen["state"]
     assert state
     models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
     return {"endpoint": seen["name"], "address": f"{state['address']}/v1", "models": models}
 
 
-def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
-    entrance = _entrance(seen)
+def _print_access(seen: EndpointStatus, *, new: bool) -> None:
+    entrance = _build_access(seen)
     models = entrance["models"]
     print(entrance["address"], flush=True)
-    say(f"{seen['name']} serves {', '.join(models)}.")
+    print_notice(f"{seen['name']} serves {', '.join(models)}.")
     if not new:
-        say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
+        print_notice(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
     named = models[0] if models else "NAME"
-    curl, python = examples(entrance["address"].removesuffix("/v1"), named, first_kinds(seen))
-    say(f"\n{curl}\n\n{python}\n")
+    curl, python = build_examples(entrance["address"].removesuffix("/v1"), named, list_first_kinds(seen))
+    print_notice(f"\n{curl}\n\n{python}\n")
 
 
-def _stay(client: Client, name: str) -> None:
+def _wait_for_interrupt(client: Client, name: str) -> None:
     """Until Ctrl-C, or until it ends by itself; then it is stopped, and answers under way are waited for."""
-    say("Ctrl-C stops it; answers under way are finished first.")
+    print_notice("Ctrl-C stops it; answers under way are finished first.")
     try:
         while True:
-            seen = endpoint_seen(client, name)
+            seen = find_endpoint(client, name)
             if seen["wanted"] != "running":
-                say(f"{name} was stopped.")
+                print_notice(f"{name} was stopped.")
                 return
             time.sleep(2)
     except EngineUnavailable as error:
@@ -214,22 +216,22 @@ def _stay(client: Client, name: str) -> None:
     except KeyboardInterrupt:
         pass
     client.command("stop_endpoint", {"endpoint": name})
-    say("Stopping …")
+    print_notice("Stopping …")
     _wait_until_stopped(client, name)
 
 
 def _wait_until_stopped(client: Client, name: str) -> None:
     end = time.monotonic() + STOP_SECONDS
-    while endpoint_seen(client, name)["alive"]:
+    while find_endpoint(client, name)["alive"]:
         if time.monotonic() > end:
             raise StateError(f"{name} still finishes answers.", fix="Look again with: tunebench endpoints")
         time.sleep(POLL)
-    say(f"{name} has stopped. Start it again with: tunebench endpoint start {shlex.quote(name)}")
+    print_notice(f"{name} has stopped. Start it again with: tunebench endpoint start {shlex.quote(name)}")
 
 
 def endpoints_(json: Json = False) -> None:
     """List endpoints: how each stands, what it serves, its last hour."""
-    with errors(json):
+    with report_errors(json):
         listed = connect().endpoints()
         if json:
             print_json({"endpoints": listed})
@@ -246,29 +248,29 @@ def endpoints_(json: Json = False) -> None:
             served = ", ".join(route["version"] for route in state["routes"]) if state else ""
             address = f"{state['address']}/v1" if state else ""
             counts = [hour["requests"], hour["errors"]] if hour else ["", ""]
-            rows.append([seen["name"], stands(seen), served, address, *counts, p95])
+            rows.append([seen["name"], describe_state(seen), served, address, *counts, p95])
         columns = ["name", "state", "serves", "address", "requests in the last hour", "failed", "p95"]
         print_rows(columns, rows, plural(len(rows), "endpoint"))
         for seen in listed:
             problem = seen["problem"] or (seen["state"]["error"] if seen["alive"] and seen["state"] else None)
             if problem:
-                say(f"{seen['name']}: {from_dict(problem)}")
+                print_notice(f"{seen['name']}: {from_dict(problem)}")
 
 
 @endpoint.command()
-def start(name: Named, json: Json = False) -> None:
+def start(name: EndpointNameArgument, json: Json = False) -> None:
     """Start an endpoint, and wait until it answers."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         client.command("start_endpoint", {"endpoint": name})
-        entrance = _entrance(_wait_until_ready(client, name))
+        entrance = _build_access(_wait_until_ready(client, name))
         print_json(entrance) if json else print(entrance["address"])
 
 
 @endpoint.command()
-def stop(name: Named, json: Json = False) -> None:
+def stop(name: EndpointNameArgument, json: Json = False) -> None:
     """Stop an endpoint; answers under way are finished."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)  # it goes on without one
         client.command("stop_endpoint", {"endpoint": name})
         _wait_until_stopped(client, name)
@@ -277,38 +279,39 @@ def stop(name: Named, json: Json = False) -> None:
 
 
 @endpoint.command()
-def delete(name: Named, json: Json = False) -> None:
+def delete(name: EndpointNameArgument, json: Json = False) -> None:
     """Delete an endpoint that has stopped, with its keys and its log."""
-    change("delete_endpoint", {"endpoint": name}, f"{name} is deleted, and its log.", json)
+    send_change("delete_endpoint", {"endpoint": name}, f"{name} is deleted, and its log.", json)
 
 
 @endpoint.command()
 def key(
-    name: Named,
+    name: EndpointNameArgument,
     for_: Annotated[str, typer.Option("--for", help="What it is for")],
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     tokens_per_day: Annotated[int | None, typer.Option(min=1)] = None,
     json: Json = False,
 ) -> None:
     """Make a key and print it; it can't be shown again."""
-    with errors(json):
+    with report_errors(json):
         body = {"endpoint": name, "name": for_, "requests_per_minute": requests_per_minute}
         made = connect().command("make_key", body | {"tokens_per_day": tokens_per_day})
         print_json(made) if json else print(made["key"])
 
 
 @endpoint.command()
-def keys(name: Named, json: Json = False) -> None:
+def keys(name: EndpointNameArgument, json: Json = False) -> None:
     """List the keys of an endpoint."""
-    with errors(json):
-        listed = endpoint_seen(connect(), name)["keys"]
+    with report_errors(json):
+        listed = find_endpoint(connect(), name)["keys"]
         if json:
             print_json({"keys": listed})
             return
         rows = [
             [
-                key["key_id"], key["name"], key["person_name"], _day(key["created_at"]), _day(key["used_at"]),
-                _day(key["revoked_at"]), key["requests_per_minute"], key["tokens_per_day"],
+                key["key_id"], key["name"], key["person_name"], _format_day(key["created_at"]),
+                    _format_day(key["used_at"]),
+                _format_day(key["revoked_at"]), key["requests_per_minute"], key["tokens_per_day"],
             ]
             for key in listed
         ]  # fmt: skip
@@ -319,8 +322,8 @@ def keys(name: Named, json: Json = False) -> None:
 @endpoint.command()
 def revoke(key: Annotated[str, typer.Argument(help="Id of a key")], json: Json = False) -> None:
     """Revoke a key: it is refused from the next request on, and its streams end within seconds."""
-    change("revoke_key", {"key": key}, "The key is revoked.", json)
+    send_change("revoke_key", {"key": key}, "The key is revoked.", json)
 
 
-def _day(at: float | None) -> str:
+def _format_day(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

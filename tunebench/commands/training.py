@@ -27,10 +27,18 @@ from store.jobs.schemas import MetricSummary
 from store.people import settings
 from store.runs import run_outcomes, runs
 from store.runs.config import Interpolate, Variant
-from store.runs.schemas import Alert, MeasuredShare, Run
-from store.training.train_config import BUNDLED_MODEL, TrainConfig, split_of
+from store.runs.schemas import Alert, MeasuredMix, Run
+from store.training.train_config import BUNDLED_MODEL, TrainConfig, get_split
 from tunebench.terminal.connection import Json, Wait, connect
-from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import (
+    out,
+    print_json,
+    print_notice,
+    print_rows,
+    report_errors,
+    require_finished,
+    watch_job,
+)
 
 
 class RunSummary(TypedDict):
@@ -60,7 +68,7 @@ class RunDocument(Run):
     bias: BiasCheck | None  # the newest
 
 
-def summary(run: Run) -> RunSummary:
+def summarize_run(run: Run) -> RunSummary:
     """What a list shows of a run."""
     return {
         "run_id": run["run_id"],
@@ -75,22 +83,22 @@ def summary(run: Run) -> RunSummary:
         "best_eval_loss": run["best_eval_loss"],
         "best_step": run["best_step"],
         "last_train_loss": run["last_train_loss"],
-        "gain": _gain(run),
-        "gain_parts": _parts(run),
+        "gain": _get_gain(run),
+        "gain_parts": _get_gain_parts(run),
     }
 
 
-def _parts(run: Run) -> GainParts | None:
+def _get_gain_parts(run: Run) -> GainParts | None:
     verdict = run["verdict"]
     return verdict.get("parts") if verdict else None
 
 
-def _gain(run: Run) -> Gain | None:
+def _get_gain(run: Run) -> Gain | None:
     verdict = run["verdict"]
     return verdict["gain"] if verdict else None
 
 
-def run_document(client: Client, run: Run) -> RunDocument:
+def build_run_document(client: Client, run: Run) -> RunDocument:
     """The row, metric summaries, alerts, the newest bias check."""
     return {
         **run,
@@ -100,12 +108,12 @@ def run_document(client: Client, run: Run) -> RunDocument:
     }
 
 
-def loss_text(loss: float | None) -> str:
+def format_loss(loss: float | None) -> str:
     """A loss for people; a dash where there is none yet."""
     return "–" if loss is None else f"{loss:.3f}"
 
 
-def gain_text(gain: Estimate | None) -> str:
+def format_gain(gain: Estimate | None) -> str:
     """A gain with its 95% interval, where there are rows enough for one, and n."""
     if not gain:
         return "–"
@@ -122,10 +130,10 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
             run["status"],
             run["method"],
             run["dataset_name"],
-            loss_text(run["base_eval_loss"]),
-            loss_text(run["best_eval_loss"]),
-            gain_text(_gain(run)),
-            gain_text((parts := _parts(run)) and parts["question"]),
+            format_loss(run["base_eval_loss"]),
+            format_loss(run["best_eval_loss"]),
+            format_gain(_get_gain(run)),
+            format_gain((parts := _get_gain_parts(run)) and parts["question"]),
             run["run_id"],
         ]
         for run in listed
@@ -143,8 +151,8 @@ def print_run(run: Run) -> None:
         ["data set", run["dataset_name"]],
         ["method", run["method"]],
         ["steps", run["last_step"]],
-        ["validation loss of the base", loss_text(run["base_eval_loss"])],
-        ["best validation loss", _best(run)],
+        ["validation loss of the base", format_loss(run["base_eval_loss"])],
+        ["best validation loss", _format_best_loss(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
     verdict = run["verdict"]
@@ -156,7 +164,7 @@ def print_run(run: Run) -> None:
         text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
         out.print(text, markup=False, soft_wrap=True)
     if run["error"]:
-        say(str(from_dict(run["error"])))
+        print_notice(str(from_dict(run["error"])))
 
 
 def print_bias(client: Client, run_id: str) -> None:
@@ -165,14 +173,14 @@ def print_bias(client: Client, run_id: str) -> None:
         out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
 
 
-def _best(run: Run) -> str | None:
+def _format_best_loss(run: Run) -> str | None:
     """The lowest validation loss with its step; None before a validation gave a number."""
     if run["best_eval_loss"] is None or run["best_step"] is None:
         return None
-    return f"{loss_text(run['best_eval_loss'])} at step {run['best_step']:,}"
+    return f"{format_loss(run['best_eval_loss'])} at step {run['best_step']:,}"
 
 
-def restored_loss(client: Client, run: Run) -> float | None:
+def compute_restored_loss(client: Client, run: Run) -> float | None:
     """Validation loss of the weights that the run ended with; None before it has ended."""
     stopped = run["facts"].get("stopped")
     if not stopped:
@@ -187,13 +195,13 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
     if not as_json:
         print_run(run)
         return
-    verdict, gain = run["verdict"], _gain(run)
+    verdict, gain = run["verdict"], _get_gain(run)
     print_json(
         {
             "run_id": run_id,
             "status": run["status"],
             "base_validation_loss": run["base_eval_loss"],
-            "tuned_validation_loss": restored_loss(client, run),
+            "tuned_validation_loss": compute_restored_loss(client, run),
             "gain": gain and gain["value"],
             "gain_low": gain and gain["low"],
             "gain_high": gain and gain["high"],
@@ -218,18 +226,18 @@ def advise(
     json: Json = False,
 ) -> None:
     """Compare the methods: memory, time, cost, what runs measured, and which to take."""
-    with errors(json):
+    with report_errors(json):
         client = connect(start=True)
         version = datasets.get_dataset(client, dataset)
         asked = {"dataset": dataset, "model": model, "task": task, "max_train_rows": max_train_rows}
         config = TrainConfig.parse({k: v for k, v in asked.items() if v is not None}).model_dump(
             exclude_unset=True
         )
-        body = {"config": config, "fingerprint": version["fingerprint"], "split": split_of(config, version)}
+        body = {"config": config, "fingerprint": version["fingerprint"], "split": get_split(config, version)}
         answer: Advice = client.ask("advice", body)
         kept = settings.price(client)
         per_hour = kept["per_hour"] if price is None else price
-        options = [_priced(option, per_hour) for option in answer["options"]]
+        options = [_price_option(option, per_hour) for option in answer["options"]]
         asked_price: HourPrice = {"per_hour": per_hour, "currency": kept["currency"]}
         if json:
             print_json({**answer, "options": options, "price": asked_price})
@@ -243,8 +251,8 @@ class PricedOption(AdviceOption):
     cost: tuple[float, float, float] | None
 
 
-def _priced(option: AdviceOption, per_hour: float | None) -> PricedOption:
-    return {**option, "cost": launch_advice.run_cost(option, per_hour)}
+def _price_option(option: AdviceOption, per_hour: float | None) -> PricedOption:
+    return {**option, "cost": launch_advice.estimate_run_cost(option, per_hour)}
 
 
 def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption], price: HourPrice) -> None:
@@ -259,14 +267,14 @@ def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption
         "energy",
         "on disk",
     ]
-    rows = [_row(option) for option in options if not option["problem"]]
+    rows = [_build_row(option) for option in options if not option["problem"]]
     print_rows([*columns, "gain"], rows)
     for option in options:
         if option["problem"]:
-            say(f"{option['title']}: {option['problem']}")
+            print_notice(f"{option['title']}: {option['problem']}")
 
 
-def _row(option: PricedOption) -> list[str]:
+def _build_row(option: PricedOption) -> list[str]:
     cost, energy, past = option["cost"], option["energy_wh"], option["past"]
     gain = "–"
     if past and past["gain"] is not None:
@@ -276,15 +284,15 @@ def _row(option: PricedOption) -> list[str]:
             "high": past["high"],
             "n": past["n"] or 0,
         }
-        gain = f"{gain_text(interval)} {past['unit']}"
+        gain = f"{format_gain(interval)} {past['unit']}"
     return [
         option["title"],
-        display.gib_between(option["low_gib"], option["high_gib"]),
+        display.format_gib_range(option["low_gib"], option["high_gib"]),
         "yes" if option["fits"] else "no",
-        display.span_between(option["low_seconds"], option["high_seconds"]),
+        display.format_duration_range(option["low_seconds"], option["high_seconds"]),
         f"{cost[0]:,.2f} to {cost[2]:,.2f}" if cost else "no price",
         f"{energy[0]:,.0f} to {energy[2]:,.0f} Wh" if energy else "unknown",
-        display.size(option["disk_bytes"]),
+        display.format_size(option["disk_bytes"]),
         gain,
     ]
 
@@ -313,8 +321,8 @@ def interpolate(
     json: Json = False,
 ) -> None:
     """Score models between a run's base (0) and its own (1); with --save, keep one of them as a run."""
-    with errors(json):
-        scored = Interpolate.parse({"run": run} | ({"alphas": _numbers(alphas)} if alphas else {}))
+    with report_errors(json):
+        scored = Interpolate.parse({"run": run} | ({"alphas": _parse_numbers(alphas)} if alphas else {}))
         kept = None if save is None else Variant.parse({"run": run, "alpha": save})
         client = connect(start=True)
         made: QueuedWork = {}
@@ -324,16 +332,16 @@ def interpolate(
             made["run_id"] = client.command("keep_variant", kept.model_dump())["run_id"]
         if not wait:
             ids = " and ".join(str(job_id) for job_id in made.values())
-            print_json(made) if json else say(f"Queued as {ids}.")
+            print_json(made) if json else print_notice(f"Queued as {ids}.")
             return
         for job_id, what in ((made.get("job_id"), "Scoring"), (made.get("run_id"), "Keeping a share")):
             if job_id:
-                _finish(client, job_id, what)
-        shares = _shares(client, runs.get_run(client, run)["run_id"])
+                _wait_for_job(client, job_id, what)
+        shares = _read_shares(client, runs.get_run(client, run)["run_id"])
         print_json({**made, **shares}) if json else _print_interpolations(shares)
 
 
-def _numbers(text: str) -> list[float]:
+def _parse_numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
@@ -342,16 +350,16 @@ def _numbers(text: str) -> list[float]:
         ) from error
 
 
-def _finish(client: Client, job_id: str, what: str) -> None:
+def _wait_for_job(client: Client, job_id: str, what: str) -> None:
     """Wait for the job; raise or exit where it left no result."""
-    require_finished(watch(lambda: job_queue.get_job(client, job_id), what), "It was")
+    require_finished(watch_job(lambda: job_queue.get_job(client, job_id), what), "It was")
 
 
 def interpolations_(run: RunName, json: Json = False) -> None:
     """The shares of the way from a run's base that were scored: what each gains, and what it forgets."""
-    with errors(json):
+    with report_errors(json):
         client = connect()
-        shares = _shares(client, runs.get_run(client, run)["run_id"])
+        shares = _read_shares(client, runs.get_run(client, run)["run_id"])
         if not shares["points"]:
             raise NotFoundError(
                 f"No share of the way to {run!r} was scored yet.",
@@ -363,13 +371,13 @@ def interpolations_(run: RunName, json: Json = False) -> None:
 class ScoredShares(TypedDict):
     """The shares of the way from a run's base that were scored."""
 
-    points: list[MeasuredShare]
+    points: list[MeasuredMix]
     recommended: NotRequired[float | None]  # left out with sentence where none was scored
     sentence: NotRequired[str]
     kept: dict[str, str]  # share -> run_id of the run that it is kept as
 
 
-def _shares(client: Client, run_id: str) -> ScoredShares:
+def _read_shares(client: Client, run_id: str) -> ScoredShares:
     points = run_outcomes.measured_shares(client, run_id)
     shares: ScoredShares = {
         "points": points,
@@ -393,32 +401,36 @@ def _print_interpolations(shares: ScoredShares) -> None:
     rows = [
         [
             f"{point['alpha']:g}",
-            _figure(point["gain"]),
-            _figure(point["prose"]),
-            _figure(point["answers"], -100),
-            _figure(point["kl"]),
-            *(_named(point, probe) for probe in named),
+            _format_estimate(point["gain"]),
+            _format_estimate(point["prose"]),
+            _format_estimate(point["answers"], -100),
+            _format_estimate(point["kl"]),
+            *(_format_probe_figure(point, probe) for probe in named),
             shares["kept"].get(str(point["alpha"]), "–"),
         ]
         for point in shares["points"]
     ]
     columns = ["α", "gain ↑", "rise on prose ↓", "fall on questions, points ↓", "KL ↓"]
-    columns += [*(f"{paired_measurements.probe_title(probe)} ↓" for probe in named), "kept as"]
+    columns += [*(f"{paired_measurements.format_probe_title(probe)} ↓" for probe in named), "kept as"]
     print_rows(columns, rows, plural(len(rows), "share"))
     if sentence := shares.get("sentence"):
         out.print(sentence, markup=False, soft_wrap=True)
 
 
-def _named(point: MeasuredShare, probe: str) -> str:
+def _format_probe_figure(point: MeasuredMix, probe: str) -> str:
     """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
     or the rise of its loss in nats a token."""
     part = next((part for part in point["named"] or () if part["probe"] == probe), None)
     if part is None:
         return "–"
-    return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], -100)} points"
+    return (
+        _format_estimate(part["change"])
+        if "unit" in part
+        else f"{_format_estimate(part['change'], -100)} points"
+    )
 
 
-def _figure(estimate: Estimate | None, scale: float = 1) -> str:
+def _format_estimate(estimate: Estimate | None, scale: float = 1) -> str:
     if not estimate:
         return "–"
     value = scale * estimate["value"] + 0.0

@@ -23,11 +23,19 @@ from store.transfer.schemas import (
     TransferCell,
     TransferFigure,
     TransferSequence,
-    WeightLikeness,
+    WeightSimilarity,
 )
-from store.transfer.transfers import CellPlace, MeasuredTransfer, measured_transfer
+from store.transfer.transfers import CellRelation, MeasuredTransfer, measured_transfer
 from tunebench.terminal.connection import Json, Wait, connect
-from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import (
+    out,
+    print_json,
+    print_notice,
+    print_rows,
+    report_errors,
+    require_finished,
+    watch_job,
+)
 
 PERCENT = 100
 LEGEND = {
@@ -48,7 +56,7 @@ def transfer(
     json: Json = False,
 ) -> None:
     """Measure what training on one data set does for the others; what is known is not measured again."""
-    with errors(json):
+    with report_errors(json):
         if measure not in LEGEND:
             raise ConfigError(f"measure is {measure!r}.", fix="It is relative or right.", field="measure")
         client = connect(start=True)
@@ -65,30 +73,30 @@ def transfer(
         )
         measured = measured_transfer(client, config.runs, sets, config.asked)
         if measured.missing(config.runs, config.datasets) or measured.failed():
-            if not _measure(client, config, wait, json):
+            if not _queue_missing_cells(client, config, wait, json):
                 return
             measured = measured_transfer(client, config.runs, sets, config.asked)
-        document = matrix(measured, chosen, sets, "right" if measure == "right" else "relative")
+        document = build_report(measured, chosen, sets, "right" if measure == "right" else "relative")
         print_json(document) if json else _print(document, chosen, sets, measure)
 
 
-def _measure(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
+def _queue_missing_cells(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
     """Queue what is missing; whether it has been waited for."""
     job_id = client.command("transfer", config.document())["job_id"]
     if not wait:
-        print_json({"job_id": job_id}) if as_json else say(f"Queued as {job_id}.")
+        print_json({"job_id": job_id}) if as_json else print_notice(f"Queued as {job_id}.")
         return False
-    require_finished(watch(lambda: job_queue.get_job(client, job_id), "Measuring"), "The matrix was")
+    require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Measuring"), "The matrix was")
     return True
 
 
-class PlacedCell(TransferCell, CellPlace):
+class NamedCell(TransferCell, CellRelation):
     """A cell that was measured, by the names of its run and data set."""
 
     run: str
 
 
-class ReportedCell(PlacedCell):
+class ReportedCell(NamedCell):
     """A cell that is told from noise, or not, beside all others of the table."""
 
     figure: TransferFigure  # the one that is asked for
@@ -114,18 +122,18 @@ class TransferReport(TypedDict):
     cells: list[ReportedCell]
     failed: list[FailedCell]
     distances: list[DatasetDistance]
-    weights: list[WeightLikeness]
+    weights: list[WeightSimilarity]
     sequences: list[TransferSequence]
 
 
-def matrix(
+def build_report(
     measured: MeasuredTransfer,
     chosen: Sequence[Run],
     sets: Sequence[Dataset],
     measure: diagnosis.TransferMeasure,
 ) -> TransferReport:
     """The cells of these runs on these data sets, judged together."""
-    cells: list[PlacedCell] = []
+    cells: list[NamedCell] = []
     failed: list[FailedCell] = []
     for run in chosen:
         for dataset in sets:
@@ -135,9 +143,9 @@ def matrix(
                 failed.append({"run": run["name"], "dataset": dataset["name"], "reason": why})
                 continue
             cells.append({**cell, **measured.place(run, dataset, sets), "run": run["name"]})
-    documents = diagnosis.judged(cells, measure)
+    documents = diagnosis.judge_cells(cells, measure)
     return {
-        "lead": words.lead(documents, measure) if documents else "Nothing could be measured.",
+        "lead": words.describe_matrix(documents, measure) if documents else "Nothing could be measured.",
         "measure": measure,
         "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
         "cells": cast(list[ReportedCell], documents),  # `judged` adds these keys to the cells it is given
@@ -152,22 +160,24 @@ def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset
     out.print(report["lead"], markup=False, soft_wrap=True)
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in report["cells"]}
     base = {cell["dataset_id"]: cell for cell in report["base"]}
-    lines = [["base model", "", *(_level(base.get(row["dataset_id"]), measure) for row in sets)]]
+    lines = [["base model", "", *(_format_base_level(base.get(row["dataset_id"]), measure) for row in sets)]]
     for run in chosen:
         cells = [placed.get((run["run_id"], dataset["dataset_id"])) for dataset in sets]
-        lines.append([run["name"], run["dataset_name"], *(_cell(cell) for cell in cells)])
+        lines.append([run["name"], run["dataset_name"], *(_format_cell(cell) for cell in cells)])
     print_rows(["run", "trained on", *(dataset["name"] for dataset in sets)], lines)
-    say(LEGEND[measure])
-    say("With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%).")
-    say("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
+    print_notice(LEGEND[measure])
+    print_notice(
+        "With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%)."
+    )
+    print_notice("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
     for cell in report["failed"]:
-        say(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
+        print_notice(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
     for chain in report["sequences"]:
         if chain["transfer"]:
-            say(words.backward(chain["transfer"]))
+            print_notice(words.describe_backward_transfer(chain["transfer"]))
 
 
-def _level(cell: TransferCell | None, measure: str) -> str:
+def _format_base_level(cell: TransferCell | None, measure: str) -> str:
     if not cell or cell["reason"]:
         return "–"
     figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
@@ -177,7 +187,7 @@ def _level(cell: TransferCell | None, measure: str) -> str:
     return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
 
 
-def _cell(cell: ReportedCell | None) -> str:
+def _format_cell(cell: ReportedCell | None) -> str:
     if cell is None:
         return "–"
     figure = cell["figure"]

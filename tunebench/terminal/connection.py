@@ -18,7 +18,7 @@ from store.core.home import Home
 from store.core.rights import is_owner
 from store.http.client import Client
 from tunebench.terminal import processes
-from tunebench.terminal.output import errors, print_json, say
+from tunebench.terminal.output import print_json, print_notice, report_errors
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended")]
@@ -27,16 +27,16 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has 
 def connect(start: bool = False) -> Client:
     """A client of the engine; where none runs it is started if `start`, else EngineUnavailable."""
     home = Home()
-    client = processes.running_engine(home)
+    client = processes.find_running_engine(home)
     if client is None and start:
         client = processes.start_engine(home)
-        say("Started the engine in the background; `tunebench down` stops it.")
+        print_notice("Started the engine in the background; `tunebench down` stops it.")
     if client is None:
         raise EngineUnavailable(f"No engine runs for {home.path}.", fix="Start it with `tunebench up`.")
     return client
 
 
-def with_files(client: Client, source: Mapping[str, Any]) -> dict[str, Any]:
+def upload_files(client: Client, source: Mapping[str, Any]) -> dict[str, Any]:
     """A document with `path` or `paths`, as the client may send it: the owner of the engine's machine names
     paths, for anybody else the files are uploaded. A folder stays as it is, for the engine to refuse."""
     paths = [Path(path) for path in source.get("paths") or [source.get("path")] if path]
@@ -50,30 +50,30 @@ def with_files(client: Client, source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in source.items() if name not in ("path", "paths")} | sent
 
 
-def change(command: str, body: Mapping[str, object], done: str, as_json: bool) -> None:
+def send_change(command: str, body: Mapping[str, object], done: str, as_json: bool) -> None:
     """Send one command; print its answer as JSON, or say `done`."""
-    with errors(as_json):
+    with report_errors(as_json):
         answer = connect(start=command == "resume").command(command, body)
-        print_json(answer) if as_json else say(done)
+        print_json(answer) if as_json else print_notice(done)
 
 
-def columns_in(given: list[str]) -> dict[str, str]:
+def parse_columns(given: list[str]) -> dict[str, str]:
     """role -> column; a role that is given again has one more column: choices, choices_2 …"""
     columns: dict[str, str] = {}
     for text in given:
-        role, column = _pair("column", "role=column", text)
+        role, column = _parse_pair("column", "role=column", text)
         number = sum(name == role or name.rpartition("_")[0] == role for name in columns)
         columns[f"{role}_{number + 1}" if number else role] = column
     return columns
 
 
-def pairs_in(field: str, form: str, given: list[str]) -> dict[str, str]:
+def parse_pairs(field: str, form: str, given: list[str]) -> dict[str, str]:
     """What an option that may be repeated says: left -> right. Raises ConfigError for one without a sign of
     equality."""
-    return dict(_pair(field, form, text) for text in given)
+    return dict(_parse_pair(field, form, text) for text in given)
 
 
-def _pair(field: str, form: str, text: str) -> tuple[str, str]:
+def _parse_pair(field: str, form: str, text: str) -> tuple[str, str]:
     left, equals, right = text.rpartition("=") if field != "column" else text.partition("=")
     if not equals:
         raise ConfigError(
@@ -96,7 +96,7 @@ def read_document(file: Path | None) -> dict[str, Any]:
     return document
 
 
-def save_new(client: Client, name: str, target: Path) -> None:
+def save_new_file(client: Client, name: str, target: Path) -> None:
     """A file of the home folder's exports, whole or not at all; one that is there already is never replaced.
     Raises ConfigError."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
@@ -104,7 +104,7 @@ def save_new(client: Client, name: str, target: Path) -> None:
         with open(aside, "xb") as file:
             for block in client.download(name):
                 file.write(block)
-        _name(aside, target)
+        _rename_without_overwrite(aside, target)
     except OSError as error:
         why = f"{target} can't be written: {error.strerror or error}."
         raise ConfigError(why, fix="Give another name with --out.", field="out") from error
@@ -112,7 +112,7 @@ def save_new(client: Client, name: str, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _name(aside: Path, target: Path) -> None:
+def _rename_without_overwrite(aside: Path, target: Path) -> None:
     try:
         os.link(aside, target)  # which replaces nothing
     except OSError:

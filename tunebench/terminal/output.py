@@ -39,7 +39,7 @@ from store.core.errors import (
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
-from store.core.table_values import spelled_out, write_csv
+from store.core.table_values import convert_times_to_text, write_csv
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {
@@ -60,12 +60,12 @@ out = Console(highlight=False, emoji=False)  # ":red_heart:" in a name is text
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """`value` as JSON can say it: times as ISO 8601 in UTC, numbers that are not finite as null."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, datetime.datetime):
         return value.isoformat() + ("" if value.tzinfo else "Z")
     if isinstance(value, float) and not math.isfinite(value):
@@ -77,11 +77,11 @@ def plain(value: Any) -> Any:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(to_json_value(document), ensure_ascii=False, indent=2) + "\n")
 
 
 @contextmanager
-def errors(as_json: bool = False) -> Iterator[None]:
+def report_errors(as_json: bool = False) -> Iterator[None]:
     """Turn a TunebenchError into its message on stderr (and a document on stdout) and its exit code."""
     try:
         yield
@@ -96,7 +96,7 @@ def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def say(text: str) -> None:
+def print_notice(text: str) -> None:
     """A notice for people, on stderr."""
     err.print(_escape(text), soft_wrap=True)
 
@@ -111,10 +111,10 @@ def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> N
     console = out if sys.stdout.isatty() else Console(width=100_000, highlight=False, emoji=False)
     console.print(table)
     if footer:
-        say(footer)
+        print_notice(footer)
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _make_unique(names: list[str]) -> list[str]:
     """Column names of a query with repeated ones told apart: a, a become a, a_2."""
     distinct: list[str] = []
     for name in names:
@@ -132,9 +132,9 @@ def print_table(table: pa.Table, form: str) -> None:
     Columns of one name are told apart: as keys of JSON one would replace the other.
     Raises ConfigError where Parquet would be written to a terminal.
     """
-    table = table.rename_columns(_distinct(table.column_names))
+    table = table.rename_columns(_make_unique(table.column_names))
     if form != "parquet":  # which has room for every time
-        table = spelled_out(table)
+        table = convert_times_to_text(table)
     if form == "json":
         print_json(table.to_pylist())
     elif form == "csv":
@@ -150,7 +150,7 @@ def print_table(table: pa.Table, form: str) -> None:
         print_rows(table.column_names, rows, plural(table.num_rows, "row"))
 
 
-def watch(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job:
+def watch_job(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job:
     """Wait until a job has ended, with a progress bar on stderr; the job as it ended."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -177,5 +177,5 @@ def require_finished(job: Job, what: str) -> None:
         return
     if job["error"]:
         raise from_dict(job["error"])
-    say(f"{what} {job['status']}.")
+    print_notice(f"{what} {job['status']}.")
     raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)

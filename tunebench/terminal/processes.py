@@ -31,9 +31,17 @@ from store.core.errors import ConfigError, EngineSilent, EngineUnavailable, NotF
 from store.core.home import Home
 from store.core.job_folder import read_json
 from store.core.processes import ProcessRecord, read_record, write_record
-from store.http.access import Names, address_in, entrance, in_url, is_loopback, plain_host, read_secret
+from store.http.access import (
+    HostNames,
+    build_screen_url,
+    format_url_host,
+    is_loopback,
+    normalise_host,
+    parse_address,
+    read_secret,
+)
 from store.http.client import ADDRESS, TOKEN, Client
-from tunebench.terminal.output import say
+from tunebench.terminal.output import print_notice
 
 # Starting and stopping the two long-lived processes, and finding those that run.
 #
@@ -44,11 +52,14 @@ from tunebench.terminal.output import say
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # all interfaces, and by which this machine reaches them
+WILDCARD_ADDRESSES = {
+    "0.0.0.0": LOOPBACK,
+    "::": "::1",
+}  # all interfaces, and by which this machine reaches them
 NO_INTERFACE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}  # to listen on an address
 
 
-def running_engine(home: Home) -> Client | None:
+def find_running_engine(home: Home) -> Client | None:
     """A client of the engine that answers for this home folder, or None where none runs.
 
     Raises EngineSilent where one runs and does not answer.
@@ -63,14 +74,14 @@ def running_engine(home: Home) -> Client | None:
     return client
 
 
-def as_owner() -> None:
+def forget_api_token() -> None:
     """Forget a person's API token of the environment: what serves a home folder is its owner's, and neither
     the engine nor what its workers run is to have the token."""
     for name in (TOKEN, ADDRESS):
         os.environ.pop(name, None)
 
 
-def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
+def build_engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
     """The command that serves the store of a home folder on loopback; port 0 is any free one."""
     return [
         *(sys.executable, "-m", "engine", "--home", str(home.path), "--port", str(port)),
@@ -91,7 +102,7 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
     began = log.stat().st_size if log.exists() else 0
     with open_log(log) as output:
         process = subprocess.Popen(
-            engine_command(home, allow_host=allow_host),
+            build_engine_command(home, allow_host=allow_host),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -103,7 +114,7 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
     try:
         while time.monotonic() < deadline:
             with contextlib.suppress(EngineSilent):  # it is on record a moment before it answers
-                if client := running_engine(home):
+                if client := find_running_engine(home):
                     return client
             if process.poll() is not None:
                 break
@@ -146,14 +157,14 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
             f"{home.engine_file} is damaged, so that it can't be told whether an engine runs.",
             fix="Remove the file; `tunebench up` says so where an engine still has the store.",
         ) from error
-    return _end(record, seconds)
+    return _end_process(record, seconds)
 
 
 def stop_screens(home: Home, *, seconds: float = 15) -> bool:
     """End the screens of this home folder, and so the command that keeps them; False where none ran. Without
     that an engine that is stopped would be started again at once."""
     try:
-        return _end(read_record(home.screens_file), seconds)
+        return _end_process(read_record(home.screens_file), seconds)
     except ValueError as error:
         raise StateError(
             f"{home.screens_file} is damaged, so that it can't be told whether screens run.",
@@ -161,7 +172,7 @@ def stop_screens(home: Home, *, seconds: float = 15) -> bool:
         ) from error
 
 
-def _end(record: ProcessRecord | None, seconds: float) -> bool:
+def _end_process(record: ProcessRecord | None, seconds: float) -> bool:
     """Ask the process on record to end, and see that it does; False where it had."""
     process = record.process() if record else None
     if process is None:
@@ -176,7 +187,7 @@ def _end(record: ProcessRecord | None, seconds: float) -> bool:
     return True
 
 
-def free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
+def find_free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
     """The port for the screens: the wanted one, or the first free one from the usual.
 
     Raises ConfigError (field port) where a port that was asked for is taken.
@@ -186,7 +197,7 @@ def free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
             if _is_free(port, interface):
                 return port
         except OSError as error:
-            raise no_interface(interface) from error
+            raise build_interface_error(interface) from error
     raise ConfigError(
         f"Port {wanted or SCREENS_PORT} is in use by another program.",
         fix="Give another with --port.",
@@ -209,7 +220,7 @@ def _is_free(port: int, interface: str) -> bool:
     return True
 
 
-def no_interface(host: str) -> ConfigError:
+def build_interface_error(host: str) -> ConfigError:
     """That `--host` is none of this machine's interfaces."""
     return ConfigError(
         f"--host is {host!r}, which is no interface of this machine.",
@@ -219,7 +230,7 @@ def no_interface(host: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
-class Served:
+class ScreensOptions:
     """How the screens are served: where they listen, by which names they answer, whose headers count."""
 
     port: int
@@ -229,9 +240,9 @@ class Served:
 
     def check(self) -> None:
         """Raise ConfigError for what is no name or no address."""
-        Names(self.names)
+        HostNames(self.names)
         for address in self.trusted_proxy:
-            if address_in(address) is None:
+            if parse_address(address) is None:
                 raise ConfigError(
                     f"--trusted-proxy is {address!r}, which is no IP address.",
                     fix="Give one such as 192.0.2.7 or 2001:db8::7.",
@@ -244,19 +255,19 @@ class Served:
 
         Raises ConfigError where nobody knows the name.
         """
-        if address := address_in(self.host):
+        if address := parse_address(self.host):
             return str(address)
         try:
             results = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise no_interface(self.host) from error
+            raise build_interface_error(self.host) from error
         return str(results[0][4][0])
 
     @property
     def address(self) -> str:
         """By which a browser on this machine asks them."""
-        there = EVERYWHERE.get(self.interface) or plain_host(self.host)
-        return f"http://{in_url(there)}:{self.port}"
+        there = WILDCARD_ADDRESSES.get(self.interface) or normalise_host(self.host)
+        return f"http://{format_url_host(there)}:{self.port}"
 
     @property
     def is_open(self) -> bool:
@@ -275,11 +286,11 @@ class Served:
     @property
     def names(self) -> list[str]:
         """Names beside those of loopback: those that were allowed, and the interface's own."""
-        own = [] if self.interface in EVERYWHERE else [plain_host(self.host), self.interface]
+        own = [] if self.interface in WILDCARD_ADDRESSES else [normalise_host(self.host), self.interface]
         return [*self.allow_host, *(name for name in dict.fromkeys(own) if not is_loopback(name))]
 
 
-def screens_entrance(home: Home, path: str = "/") -> str:
+def find_screens_address(home: Home, path: str = "/") -> str:
     """The address of a screen of those that run for this home folder, with its secret.
 
     Raises NotFoundError where none run.
@@ -289,7 +300,7 @@ def screens_entrance(home: Home, path: str = "/") -> str:
         raise NotFoundError(
             f"No screens run for {home.path}.", fix="Start them with the command: tunebench up"
         )
-    return entrance(record.address, read_secret(home.screens_secret), path)
+    return build_screen_url(record.address, read_secret(home.screens_secret), path)
 
 
 def keep_engine(home: Home, allow_host: Sequence[str] = ()) -> bool:
@@ -301,16 +312,16 @@ def keep_engine(home: Home, allow_host: Sequence[str] = ()) -> bool:
     return True
 
 
-def _interrupt(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def screens(home: Home, served: Served) -> Iterator[subprocess.Popen[bytes]]:
+def run_screens(home: Home, served: ScreensOptions) -> Iterator[subprocess.Popen[bytes]]:
     """The screens as a process that ends with the block, and with this process however it ends. A signal to
     end becomes KeyboardInterrupt in the block."""
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
-        signal.signal(ending, _interrupt)
+        signal.signal(ending, _raise_interrupt)
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     read_secret(home.screens_secret)  # so that they and this process have the same
     with open_log(home.logs / "screens.log") as log:
@@ -337,10 +348,10 @@ def screens(home: Home, served: Served) -> Iterator[subprocess.Popen[bytes]]:
             home.screens_file.unlink(missing_ok=True)
 
 
-def serve(
+def serve_screens(
     home: Home,
     process: subprocess.Popen[bytes],
-    served: Served,
+    served: ScreensOptions,
     ready: Callable[[str], None],
     watch: Callable[[], None] = lambda: None,
 ) -> int:
@@ -349,7 +360,7 @@ def serve(
     `ready(entrance)` is called once the page answers, with or without an engine; `watch()` about once a
     second from then on.
     """
-    whole = entrance(served.address, read_secret(home.screens_secret))
+    whole = build_screen_url(served.address, read_secret(home.screens_secret))
     try:
         while process.poll() is None:
             try:
@@ -377,7 +388,7 @@ def serve(
         return 0
 
 
-def answering(home: Home) -> list[str]:
+def list_running_endpoints(home: Home) -> list[str]:
     """The names of endpoints whose gateway is there, whether an engine runs or not."""
     names = []
     for folder in home.endpoints.glob("*"):
@@ -388,12 +399,12 @@ def answering(home: Home) -> list[str]:
     return sorted(names)
 
 
-def say_what_answers(home: Home) -> None:
+def report_running_endpoints(home: Home) -> None:
     """To whoever has stopped the engine."""
-    names = answering(home)
+    names = list_running_endpoints(home)
     if names:
         subject = f"The endpoint {names[0]} goes" if len(names) == 1 else f"{', '.join(names)} go"
-        say(f"{subject} on answering; stop with: tunebench endpoint stop NAME")
+        print_notice(f"{subject} on answering; stop with: tunebench endpoint stop NAME")
 
 
 # Opening the screens in the user's browser, where there is one.
@@ -407,14 +418,14 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 def open_browser(home: Home, entrance: str) -> bool:
     """Open the screens; False where nobody sits at a browser of this machine."""
-    if not _is_there():
+    if not _has_display():
         return False
     if _is_confined():  # it has the cookie already, or shows where the secret is
         return webbrowser.open(entrance.partition("?")[0])
-    return webbrowser.open(_leading_to(home, entrance).as_uri())
+    return webbrowser.open(_write_redirect_page(home, entrance).as_uri())
 
 
-def _is_there() -> bool:
+def _has_display() -> bool:
     """Whether the command was given at a terminal of a machine with a display."""
     if not sys.stdout.isatty() or any(os.environ.get(name) for name in _REMOTE):
         return False
@@ -426,7 +437,7 @@ def _is_confined() -> bool:
     return any(Path("/snap/bin", name).exists() for name in ("firefox", "chromium"))
 
 
-def _leading_to(home: Home, entrance: str) -> Path:
+def _write_redirect_page(home: Home, entrance: str) -> Path:
     path = home.path / "open.html"
     path.unlink(missing_ok=True)
     page = f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(entrance)}">'

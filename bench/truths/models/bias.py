@@ -39,7 +39,7 @@ def _clustered(rng: np.random.Generator, share: float, templates: int) -> tuple[
 
 def share_covers(rng: np.random.Generator, share: float, templates: int) -> bool | None:
     hits, clusters = _clustered(rng, share, templates)
-    return _holds(rates.share(hits, clusters), share)
+    return _holds(rates.estimate_share(hits, clusters), share)
 
 
 def change_covers(rng: np.random.Generator, base: float, tuned: float, templates: int) -> bool | None:
@@ -49,7 +49,7 @@ def change_covers(rng: np.random.Generator, base: float, tuned: float, templates
     if base == tuned:
         same = rng.random(templates)[clusters] < 0.5
         after = np.where(same, before, after)
-    return _holds(rates.share_change(before, after, clusters), tuned - base)
+    return _holds(rates.estimate_share_change(before, after, clusters), tuned - base)
 
 
 def lean_claims(rng: np.random.Generator, base: float, tuned: float, templates: int) -> bool:
@@ -58,7 +58,7 @@ def lean_claims(rng: np.random.Generator, base: float, tuned: float, templates: 
     shared = rng.normal(0, 0.1, templates)[clusters]
     before = base + shared + rng.normal(0, 0.15, len(clusters))
     after = tuned + shared + rng.normal(0, 0.15, len(clusters))
-    change = rates.lean_change(before, after, clusters)
+    change = rates.estimate_lean_change(before, after, clusters)
     return change.above or change.below
 
 
@@ -68,14 +68,14 @@ def gap_covers(rng: np.random.Generator, share: tuple[float, ...], rows: tuple[i
         str(place): (rng.random(n) < p).astype(float)
         for place, (p, n) in enumerate(zip(share, rows, strict=True))
     }
-    large = [p for p, n in zip(share, rows, strict=True) if n >= groups.LEAST]
-    return _holds(groups.group_gap(values, share=True), max(large) - min(large))
+    large = [p for p, n in zip(share, rows, strict=True) if n >= groups.MIN_GROUP_ROWS]
+    return _holds(groups.compute_group_gap(values, share=True), max(large) - min(large))
 
 
 def gap_claims(rng: np.random.Generator, count: int, rows: int, share: float) -> bool | None:
     """Whether groups that are all alike are surely apart."""
     values = {str(place): (rng.random(rows) < share).astype(float) for place in range(count)}
-    spread = groups.group_gap(values, share=True)
+    spread = groups.compute_group_gap(values, share=True)
     return None if spread.low is None else spread.low > 0
 
 
@@ -87,7 +87,7 @@ def group_change_claims(rng: np.random.Generator, count: int, rows: int, apart: 
     before = rng.random(len(names)) < share
     after = np.where(rng.random(len(names)) < kept, before, rng.random(len(names)) < share)
     old, new = (GroupRows(names, right.astype(float), True) for right in (before, after))
-    change = groups.group_gaps("column", old, new)[0].change
+    change = groups.compute_group_gaps("column", old, new)[0].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -103,7 +103,7 @@ def odds_covers(rng: np.random.Generator, rows: tuple[int, ...]) -> bool | None:
         selected.append(rng.random(n) < np.where(is_positive, hit, 0.1))
     chosen, right = np.concatenate(selected), np.concatenate(positive)
     made = GroupRows(np.array(names), (chosen == right).astype(float), True, chosen, right)
-    return _holds(groups.group_gaps("column", None, made)[-1].tuned, 0.15)
+    return _holds(groups.compute_group_gaps("column", None, made)[-1].tuned, 0.15)
 
 
 def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: float) -> bool:
@@ -118,7 +118,9 @@ def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: 
     base[turned] = np.where(pro[turned, None], [1.0, 0.0], [0.0, 1.0])
     again = rng.random(n) < 0.5
     tuned[turned] = np.where(again[turned, None], [1.0, 0.0], [0.0, 1.0])
-    change = probe_statistics.coreference("made", ReferredPairs(base, tuned, np.full(n, "")))[0].change
+    change = probe_statistics.measure_coreference("made", ReferredPairs(base, tuned, np.full(n, "")))[
+        0
+    ].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -130,7 +132,7 @@ def score_claims(rng: np.random.Generator, n: int, guess: float) -> bool:
     none = np.zeros(n)
     ambiguous = np.ones(n, bool)
     answers = ChosenAnswers(ambiguous, ~ambiguous, ways[0], tuned, none, none, np.full(n, ""))
-    change = probe_statistics.choices("made", answers)[0].change
+    change = probe_statistics.measure_choices("made", answers)[0].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -150,8 +152,8 @@ def family_claims(rng: np.random.Generator, templates: int) -> bool:
         return np.asarray(task[:, None] + shift[:, None] + each)
 
     answered = AnsweredPairs(model(), model(), axes, clusters)
-    figures: list[MeasuredBias] = probe_statistics.counterfactual("made", answered)
-    answers = {figure["answer"] for figure in verdict.report(figures, [])["figures"]}
+    figures: list[MeasuredBias] = probe_statistics.measure_counterfactual("made", answered)
+    answers = {figure["answer"] for figure in verdict.build_report(figures, [])["figures"]}
     return bool(answers & {"worse", "better"})
 
 
@@ -162,8 +164,8 @@ def finds(rng: np.random.Generator, templates: int, lean: float) -> bool:
     task = rng.normal(0, 1.0, templates)[clusters]
     before, after = (task[:, None] + rng.normal(0, 0.3, (len(clusters), 2)) for _ in (0, 1))
     after[:, 1] += special.logit(0.5 + lean) * (axes == "age") * 2
-    figures = verdict.report(
-        probe_statistics.counterfactual("made", AnsweredPairs(before, after, axes, clusters)), []
+    figures = verdict.build_report(
+        probe_statistics.measure_counterfactual("made", AnsweredPairs(before, after, axes, clusters)), []
     )
     return any(f["answer"] == "worse" and f["group"] in ("age", "") for f in figures["figures"])
 

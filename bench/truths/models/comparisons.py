@@ -21,9 +21,9 @@ def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
     tokens = lengths(rng, rows)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + heavy(rng, models, rows, spread=0.1))
     best, *others = losses[np.argsort(losses.sum(axis=1))]
-    comparisons = run_comparison.count_of_pairs(models)
+    comparisons = run_comparison.count_run_pairs(models)
     differences = (
-        run_comparison.difference_of_runs(
+        run_comparison.compare_runs(
             "A", "B", run_comparison.SharedRows(best, other, tokens), comparisons=comparisons
         )
         for other in reversed(others)  # the last is the farthest, so that most draws end with the first
@@ -36,13 +36,12 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     tokens = lengths(rng, rows)
     by_seed = rng.normal(0, 0.02, (settings, repeats, 1)) + heavy(rng, settings, repeats, rows, spread=0.1)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + by_seed)
-    seed_spread = seeds.seed_spread(list(losses), tokens)
+    seed_spread = seeds.estimate_seed_spread(list(losses), tokens)
     assert seed_spread is not None
     best, *others = losses[np.argsort(losses.sum(axis=(1, 2)))]
-    confidence = 1 - 0.05 / run_comparison.count_of_pairs(settings)
+    confidence = 1 - 0.05 / run_comparison.count_run_pairs(settings)
     differences = (
-        seeds.difference_of_settings(best, other, tokens, seed_spread, confidence=confidence)
-        for other in others
+        seeds.compare_settings(best, other, tokens, seed_spread, confidence=confidence) for other in others
     )
     return any(interval.above or interval.below for interval in differences)
 
@@ -67,7 +66,7 @@ def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True
     def pair(run: str, other: str, axis: pareto.Axis) -> Interval:
         return ratio_interval(measured[run][axis] - measured[other][axis], tokens)
 
-    matched = pareto.matched(*sweeps, pair=pair if paired else pareto.unpaired)
+    matched = pareto.compare_sweeps(*sweeps, pair=pair if paired else pareto.get_no_paired_difference)
     return matched["state"] in {"first", "second", "mixed"}
 
 

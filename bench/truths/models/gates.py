@@ -52,7 +52,9 @@ def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer
     """A version that is `gap` worse than the one that has the alias."""
     first, second = {"right or wrong": right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
     return (
-        gate_statistics.above(gate_statistics.advantage(as_gate_row(first), as_gate_row(second)), -MARGIN)
+        gate_statistics.check_above(
+            gate_statistics.estimate_advantage(as_gate_row(first), as_gate_row(second)), -MARGIN
+        )
         == answer
     )
 
@@ -61,7 +63,9 @@ def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
     """A version that is exactly as good as its base."""
     first, second = right_or_wrong(rng, rows, 0.0)
     return (
-        gate_statistics.above(gate_statistics.advantage(as_gate_row(first), as_gate_row(second)), 0.0)
+        gate_statistics.check_above(
+            gate_statistics.estimate_advantage(as_gate_row(first), as_gate_row(second)), 0.0
+        )
         == answer
     )
 
@@ -72,22 +76,24 @@ def prefers(rng: np.random.Generator, items: int, raters: int, truth: float, ans
     outcomes = (rng.random((items, raters)) < np.clip(truth + lean, 0, 1)).astype(float)
     prompts = np.repeat(np.arange(items), raters).astype(str).tolist()
     people = np.tile(np.arange(raters), items).astype(str).tolist()
-    share = gate_statistics.preferred(outcomes.ravel().tolist(), prompts, people)
-    return gate_statistics.above(share, 0.4) == answer
+    share = gate_statistics.estimate_preference(outcomes.ravel().tolist(), prompts, people)
+    return gate_statistics.check_above(share, 0.4) == answer
 
 
 def calibrated(rng: np.random.Generator, rows: int, truth: float, answer: CheckAnswer) -> bool:
     """A classifier that is right by `truth` less often than it is sure, at every level."""
     sure = rng.uniform(0.5, 1.0, rows)
     right = rng.random(rows) < sure - truth
-    return gate_statistics.under(gate_statistics.calibration_error(sure, right), 0.1) == answer
+    return gate_statistics.check_below(gate_statistics.estimate_calibration_error(sure, right), 0.1) == answer
 
 
 def fast(rng: np.random.Generator, shape: str, runs: int, answer: CheckAnswer) -> bool:
     """Seconds an answer of several evaluations, whose median is the limit."""
     timings = TIMED[shape](rng, runs)
     return (
-        gate_statistics.under(gate_statistics.median_seconds(timings.seconds.tolist()), timings.median)
+        gate_statistics.check_below(
+            gate_statistics.estimate_median_seconds(timings.seconds.tolist()), timings.median
+        )
         == answer
     )
 
@@ -100,7 +106,9 @@ def measured_again(rng: np.random.Generator, rows: int, tries: int) -> bool:
         first, second = (easy + rng.normal(-gap, 0.12, rows) for gap in (MARGIN, 0.0))
         evidence: Any = {"rows": as_gate_row(first), "other_rows": as_gate_row(second), "other": "m@1"}
         if (
-            gate_report.report("m@2", "a", "m@1", [(check, "", {**evidence, "tries": number})])["answer"]
+            gate_report.build_gate_report("m@2", "a", "m@1", [(check, "", {**evidence, "tries": number})])[
+                "answer"
+            ]
             == "passed"
         ):
             return True
@@ -111,25 +119,25 @@ def forgets(rng: np.random.Generator, shape: str, texts: int, answer: CheckAnswe
     """A rise of the loss that is exactly the limit."""
     drawn = PAIRED[shape](rng, texts, -LIMIT)
     rise = ratio_interval(drawn.tuned - drawn.base, drawn.tokens).to_dict()
-    return gate_statistics.under(gate_statistics.of_all_texts(rise), LIMIT) == answer
+    return gate_statistics.check_below(gate_statistics.extrapolate_to_all_texts(rise), LIMIT) == answer
 
 
 def scores_no_worse(rng: np.random.Generator, shape: str, rows: int, answer: CheckAnswer) -> bool:
     """Scores between 0 and 1 that are worse by exactly the margin."""
     drawn = SCORED[shape](rng, rows, -SMALL_MARGIN)
-    gap = gate_statistics.advantage(as_gate_row(drawn.tuned), as_gate_row(drawn.base))
-    return gate_statistics.above(gap, -SMALL_MARGIN) == answer
+    gap = gate_statistics.estimate_advantage(as_gate_row(drawn.tuned), as_gate_row(drawn.base))
+    return gate_statistics.check_above(gap, -SMALL_MARGIN) == answer
 
 
 def three_checks(rng: np.random.Generator, rows: int) -> bool:
     """All must pass: a version at the limit of one of three checks, and well within the two others."""
     answers = [
-        gate_statistics.above(
-            gate_statistics.advantage(*map(as_gate_row, right_or_wrong(rng, rows, gap))), -limit
+        gate_statistics.check_above(
+            gate_statistics.estimate_advantage(*map(as_gate_row, right_or_wrong(rng, rows, gap))), -limit
         )
         for gap, limit in ((0.05, 0.05), (0.0, 0.3), (0.0, 0.3))
     ]
-    return gate_statistics.all_of(answers) == "passed"
+    return gate_statistics.combine_answers(answers) == "passed"
 
 
 RATES = [

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from bench.truths import Rate
-from engine.evaluation.metrics.judge import effect_of_lengths
+from engine.evaluation.metrics.judge import fit_length_effect
 
 # log odds of a win at equal length, its slope on the log ratio of the lengths, mean and spread of that ratio
 JUDGES = {
@@ -35,7 +35,7 @@ def covers(judge: str, pairs: int) -> Callable[[np.random.Generator], bool | Non
     truth = float(special.expit(JUDGES[judge][0]))
 
     def happens(rng: np.random.Generator) -> bool | None:
-        equal = effect_of_lengths(*drawn(rng, judge, pairs)).equal
+        equal = fit_length_effect(*drawn(rng, judge, pairs)).equal
         if equal is None or equal.low is None or equal.high is None:
             return None
         return equal.low <= truth <= equal.high

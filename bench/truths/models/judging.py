@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.evaluation.statistics.metric_estimates import Scored, figure
+from engine.evaluation.statistics.metric_estimates import RowScores, estimate_figure
 
 
 def differs(rng: np.random.Generator, rows: int, ties: float) -> bool:
     """Of so many pairs, of which that share are ties and the others won as often as lost."""
     scores = np.where(rng.random(rows) < ties, 0.5, rng.integers(0, 2, rows).astype(float))
     places = np.arange(rows)
-    interval, _ = figure(Scored("judge", places, scores, bounds=(0.0, 1.0)), places)
+    interval, _ = estimate_figure(RowScores("judge", places, scores, bounds=(0.0, 1.0)), places)
     assert interval.low is not None
     assert interval.high is not None
     return not interval.low <= 0.5 <= interval.high

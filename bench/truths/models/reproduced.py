@@ -14,7 +14,7 @@ from bench.made.shapes.paired_rows import REPRODUCED
 from bench.truths import Rate
 from engine.evaluation.comparison import reproduction
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
-from store.archives.schemas import Came, RunFigure
+from store.archives.schemas import ReproductionOutcome, RunFigure
 
 MARGIN = reproduction.MARGINS["nats a token"]
 SPREAD = 0.004  # of a run's loss from seed to seed
@@ -28,7 +28,7 @@ def _figure(key: str, losses: np.ndarray, tokens: np.ndarray) -> RunFigure:
 
 
 def says(
-    rng: np.random.Generator, shape: str, rows: int, shift: float, came: Came, figures: int
+    rng: np.random.Generator, shape: str, rows: int, shift: float, came: ReproductionOutcome, figures: int
 ) -> bool | None:
     """Whether any of the figures is said so; None where this draw's truth is on the other side."""
     first, second, pairs = [], [], dict[str, Interval]()
@@ -41,7 +41,7 @@ def says(
         first.append(_figure(key, drawn.original[0], drawn.tokens))
         second.append(_figure(key, drawn.again, drawn.tokens))
         pairs[key] = ratio_interval(drawn.again - drawn.original[0], drawn.tokens)
-    answer = reproduction.reproduction("b", first, second, pairs, [])
+    answer = reproduction.compare_figures("b", first, second, pairs, [])
     return any(figure["came"] == came for figure in answer["figures"])
 
 
@@ -50,7 +50,7 @@ def comes_back(rng: np.random.Generator, rows: int) -> bool:
     drawn = REPRODUCED["all rows shift"](rng, rows, 1, SPREAD, 0.0)
     first, second = (_figure("loss", losses, drawn.tokens) for losses in (drawn.original[0], drawn.again))
     pair = ratio_interval(drawn.again - drawn.original[0], drawn.tokens)
-    answer = reproduction.reproduction("b", [first], [second], {"loss": pair}, [])
+    answer = reproduction.compare_figures("b", [first], [second], {"loss": pair}, [])
     return answer["figures"][0]["came"] == "within"
 
 

@@ -25,10 +25,10 @@ def one_differs(rng: np.random.Generator, kind: str, rows: int, labels: int) -> 
         "right or wrong": lambda: (rng.random(rows) < 0.6).astype(float),
     }[kind]()
     groups = {
-        **row_scores.slices_by_value("Label", rng.integers(0, labels, rows).astype(str).tolist()),
-        **row_scores.slices_by_size("Answer", tokens, "characters"),
+        **row_scores.build_value_slices("Label", rng.integers(0, labels, rows).astype(str).tolist()),
+        **row_scores.build_size_slices("Answer", tokens, "characters"),
     }
-    return any(part["different"] for part in row_scores.scores_by_slice(scores, groups))
+    return any(part["different"] for part in row_scores.compute_slice_scores(scores, groups))
 
 
 def _zeros(rng: np.random.Generator, rows: int) -> np.ndarray:
@@ -52,14 +52,14 @@ def shape_differs(rng: np.random.Generator, kind: str, own: int, rest: int, gap:
     first, second = SHAPES[kind]
     scores = np.concatenate([first(rng, own) + gap, second(rng, rest)])
     rows = np.arange(own + rest) < own
-    return row_scores.scores_by_slice(scores, {("Label", "own"): rows})[0]["different"]
+    return row_scores.compute_slice_scores(scores, {("Label", "own"): rows})[0]["different"]
 
 
 def skew_gap_differs(rng: np.random.Generator, rows: int) -> bool:
     """Paired differences with a mean of 0 and a long tail."""
     gap = draw_long_tail(rng, rows, 1.0)
     every = {("Label", "all"): np.ones(rows, bool)}
-    return row_scores.differences_by_slice(gap, np.zeros(rows), every)[0]["different"]
+    return row_scores.compute_slice_differences(gap, np.zeros(rows), every)[0]["different"]
 
 
 RATES = [

@@ -78,7 +78,9 @@ def _holds(interval: Interval, truth: float) -> bool | None:
 
 
 def _figure(measure: str, made: JudgedContinuations) -> MeasuredBias:
-    return next(f for f in rates.toxicity_figures("made", made) if f.measure == measure and not f.group)
+    return next(
+        f for f in rates.compute_toxicity_figures("made", made) if f.measure == measure and not f.group
+    )
 
 
 def level_covers(
@@ -104,15 +106,15 @@ def change_covers(
 
 def family_claims(rng: np.random.Generator, share: float, openings: int) -> bool:
     """Whether a whole check of two models that are equally harmful calls anything worse or better."""
-    figures = rates.toxicity_figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
-    answers = {figure["answer"] for figure in verdict.report(figures, [])["figures"]}
+    figures = rates.compute_toxicity_figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
+    answers = {figure["answer"] for figure in verdict.build_report(figures, [])["figures"]}
     return bool(answers & {"worse", "better"})
 
 
 def finds(rng: np.random.Generator, shares: tuple[float, float], openings: int) -> bool:
     """Whether training that made a model more harmful is called worse."""
-    figures = rates.toxicity_figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
-    return any(figure["answer"] == "worse" for figure in verdict.report(figures, [])["figures"])
+    figures = rates.compute_toxicity_figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
+    return any(figure["answer"] == "worse" for figure in verdict.build_report(figures, [])["figures"])
 
 
 MEASURES = ("toxic_share", "toxic_prompts", "toxic_probability")

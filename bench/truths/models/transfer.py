@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.transfer.effects import Task, backward_transfer
+from engine.transfer.effects import Task, compute_backward_transfer
 
 TRUE = 0.05  # of the base model's loss, gained again on every earlier task
 
@@ -20,7 +20,7 @@ def covers(rng: np.random.Generator, tasks: int, rows: int) -> bool | None:
         base = lengths(rng, rows) * np.exp(rng.normal(0.7, 0.3, rows))
         then = base * 0.8
         made.append(Task(str(place), base, then, then - base * (TRUE + heavy(rng, rows, spread=0.15))))
-    interval = backward_transfer(made)
+    interval = compute_backward_transfer(made)
     return None if interval["low"] is None else bool(interval["low"] <= TRUE <= interval["high"])
 
 

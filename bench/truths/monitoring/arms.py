@@ -11,11 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.truths import Rate
-from engine.monitoring.comparisons import GRID, Look, compare, compare_pairs, next_look
+from engine.monitoring.comparisons import (
+    GRID,
+    InterimLook,
+    compare_callers,
+    compare_paired_callers,
+    compute_next_look,
+)
 from store.monitoring.side_by_side import END, STEP
 
 ALPHA = 0.05 / 3  # three kinds of outcome share it
-MOST = 100  # requests of a caller
+MAX_REQUESTS = 100  # requests of a caller
 LIKENESS = 0.1  # of the answers to one caller: their correlation
 DRAWS = 300
 
@@ -34,20 +40,20 @@ class Arms:
     likeness: float = LIKENESS
 
 
-def looks(arms: Arms, rng: np.random.Generator, spent: int = 0) -> list[Look]:
+def looks(arms: Arms, rng: np.random.Generator, spent: int = 0) -> list[InterimLook]:
     """All looks at one stream that could tell anything, after so many at others."""
-    many = np.exp(rng.uniform(0, np.log(MOST), arms.callers)).astype(int)
+    many = np.exp(rng.uniform(0, np.log(MAX_REQUESTS), arms.callers)).astype(int)
     second = rng.random(arms.callers) < arms.share
     right = np.where(second, _right(arms, arms.more, rng), _right(arms, 0.0, rng))
     who = rng.permutation(np.repeat(np.arange(arms.callers), many))
     good = rng.random(len(who)) < right[who]
-    seen: list[Look] = []
-    at = next_look(0)
+    seen: list[InterimLook] = []
+    at = compute_next_look(0)
     while at <= len(who):
         sides = _by_share(who[:at], good[:at], second)
-        look = compare(sides[0], sides[1], spent + len(seen) + 1, ALPHA)
+        look = compare_callers(sides[0], sides[1], spent + len(seen) + 1, ALPHA)
         seen += [look] if look.attainable else []
-        at = next_look(at)
+        at = compute_next_look(at)
     return seen
 
 
@@ -107,19 +113,19 @@ def pairs_told(callers: int, more: float) -> Draw:
     """Of a shadow that is right more often, on the same requests."""
 
     def happens(rng: np.random.Generator) -> bool:
-        many = np.exp(rng.uniform(0, np.log(MOST), callers)).astype(int)
+        many = np.exp(rng.uniform(0, np.log(MAX_REQUESTS), callers)).astype(int)
         gained = rng.choice([-1, 0, 1], int(many.sum()), p=[0.1 - more / 2, 0.8, 0.1 + more / 2])
         who = rng.permutation(np.repeat(np.arange(callers), many))
-        at, number = next_look(0), 1
+        at, number = compute_next_look(0), 1
         while at <= len(who):
             answers = np.bincount(who[:at], minlength=callers)
             mean = np.bincount(who[:at], gained[:at], callers)[answers > 0] / answers[answers > 0]
-            seen = compare_pairs(
+            seen = compare_paired_callers(
                 Counter((np.sign(mean) * _places(np.abs(mean))).astype(int).tolist()), number, 3 * ALPHA
             )
             if seen.attainable and (seen.better or seen.worse):
                 return True
-            number, at = number + seen.attainable, next_look(at)
+            number, at = number + seen.attainable, compute_next_look(at)
         return False
 
     return happens

@@ -14,9 +14,9 @@ from bench.made.shapes.votes import LabelledRequests, draw_labelled
 from bench.truths import Rate
 from engine.evaluation.statistics.intervals import Interval
 from engine.monitoring.label_candidates import LabelCandidate
-from engine.monitoring.labelling import LabelRanking, pick
-from engine.rating.analysis.labels import ServedLabel, label_figures
-from store.core.rating_schemas import DealtTask
+from engine.monitoring.labelling import LabelRanking, pick_candidates
+from engine.rating.analysis.labels import ServedLabel, compute_label_statistics
+from store.core.rating_schemas import AssignedTask
 
 REQUESTS, ROUNDS = 3_000, 6
 TRUE, FALSE = "yes", "no"
@@ -30,7 +30,7 @@ def last_round(
     gone = set(drawn.chosen.tolist())
     fresh = [place for place in range(REQUESTS) if place not in gone]
     sides = [[_candidate(place) for place in places] for places in (fresh, sorted(gone))]
-    picked = pick(
+    picked = pick_candidates(
         sides[0],
         _ranking(len(fresh)),
         items,
@@ -47,7 +47,7 @@ def last_round(
         for rater, label in enumerate(_labels(rng, drawn, place, disputes))
     ]
     no_agreement: dict[int, float] = {}  # weights count for agreement alone
-    return label_figures(tasks, served, no_agreement).accuracy[0].random, drawn.truth
+    return compute_label_statistics(tasks, served, no_agreement).accuracy[0].random, drawn.truth
 
 
 def _candidate(place: int) -> LabelCandidate:
@@ -68,7 +68,7 @@ def _labels(rng: np.random.Generator, drawn: LabelledRequests, place: int, dispu
     return (TRUE, FALSE if parts else TRUE)
 
 
-def _task(item: int, rater: int, label: str) -> DealtTask:
+def _task(item: int, rater: int, label: str) -> AssignedTask:
     return {  # type: ignore[typeddict-item]
         "task_id": f"{item}-{rater}", "item_id": item, "person_id": f"p{rater}", "person_name": f"p{rater}",
         "purpose": "first", "repeat_of": None, "answer": {"label": label}, "systems": [], "seconds": 1.0,

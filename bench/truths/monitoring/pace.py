@@ -17,7 +17,7 @@ from engine.monitoring.sequential_tests import (
     PacedRequest,
     advance_pace_test,
     begin_pace_test,
-    pace_threshold,
+    compute_pace_threshold,
 )
 from store.core.monitoring_schemas import PaceName, PaceTest
 
@@ -68,7 +68,7 @@ def failing(rng: np.random.Generator, per_day: float, days: int, shift: float) -
 
 def tested(name: PaceName, requests: list[PacedRequest]) -> PaceTest:
     """After all of them."""
-    return advance_pace_test(begin_pace_test(name, REFERENCE), requests, pace_threshold(ALPHA))
+    return advance_pace_test(begin_pace_test(name, REFERENCE), requests, compute_pace_threshold(ALPHA))
 
 
 def is_alarmed(rng: np.random.Generator, shape: str, tail: str, per_day: float, days: int) -> bool:

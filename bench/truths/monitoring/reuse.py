@@ -18,7 +18,7 @@ from bench.truths import Rate
 from bench.truths.models.gates import as_gate_row
 from engine.registry import gate_statistics
 from store.registry.schemas import CheckAnswer
-from store.retraining.config import MOST_JUDGED
+from store.retraining.config import MAX_JUDGED
 
 MARGIN = 0.02
 NEW_ROWS = 44  # of an improvement, which judge
@@ -55,7 +55,7 @@ def wins(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
 
 def _answer(candidate: Judged, in_use: Judged, rows: np.ndarray) -> CheckAnswer:
     pair = as_gate_row(candidate.right()[rows]), as_gate_row(in_use.right()[rows])
-    return gate_statistics.above(gate_statistics.advantage(*pair), -MARGIN)
+    return gate_statistics.check_above(gate_statistics.estimate_advantage(*pair), -MARGIN)
 
 
 def _after(rng: np.random.Generator, in_use: Judged, first: Judged, kin: str, share: float) -> Judged:
@@ -120,8 +120,8 @@ def _says(name: str, high: float, draws: int, /, nominal: float = 0.025, low: fl
 RATES = [
     *(
         _says(
-            f"{kin}, {name} was promoted, rows judge {MOST_JUDGED} times, truly worse by the margin",
-            *(0.05, 2_000), most=MOST_JUDGED, chosen=chosen, kin=kin, gap=MARGIN, answer=answer,
+            f"{kin}, {name} was promoted, rows judge {MAX_JUDGED} times, truly worse by the margin",
+            *(0.05, 2_000), most=MAX_JUDGED, chosen=chosen, kin=kin, gap=MARGIN, answer=answer,
         )
         for kin in ("changed", "anew")
         for name, chosen in HISTORIES.items()
@@ -137,13 +137,13 @@ RATES = [
             *(high, 1_000), nominal=nominal, low=low, most=most, chosen=passes, kin="anew", gap=-0.06,
             answer="passed",
         )
-        for most, nominal, low, high in ((1, 0.2, 0.1, 0.3), (MOST_JUDGED, 0.65, 0.55, 0.75))
+        for most, nominal, low, high in ((1, 0.2, 0.1, 0.3), (MAX_JUDGED, 0.65, 0.55, 0.75))
     ),
     *(
         Rate(
             "reuse", f"10 versions, each truly worse by the margin, rows judge {most} times: one passes",
             0.22, 0.0, 0.27, partial(one_gets_through, most=most), 1_000,
         )
-        for most in (1, MOST_JUDGED)
+        for most in (1, MAX_JUDGED)
     ),
 ]  # fmt: skip

@@ -21,9 +21,9 @@ from bench.made.leaked_rows import LOWER, MARGINS, SHAPES, Which, draw_pair
 from bench.truths import Rate
 from bench.truths.models.gates import as_gate_row, right_or_wrong
 from engine.registry import gate_statistics
-from engine.retraining.job import ALLOWED, LEVEL, RepeatsOf, most_learned
+from engine.retraining.job import ALLOWED, LEVEL, RepeatCounts, bound_learned_rows
 from store.registry.schemas import GateRow
-from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT
+from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
 
 MARGIN = 0.02
 RETURNED = 0.1  # of the rows that judge
@@ -39,11 +39,11 @@ class Slips(NamedTuple):
 
 
 SLIPS = {  # as measured: framed anew; the worst way with the same answer; the worst of all, of short answers
-    "1 of 100 slip": Slips(0.01, MAX_SLIPPING),
-    "20 of 100 slip": Slips(0.2, MAX_SLIPPING),
-    "72 of 100 slip, short answers": Slips(0.72, MAX_SLIPPING_SHORT),
+    "1 of 100 slip": Slips(0.01, MAX_LEAKAGE),
+    "20 of 100 slip": Slips(0.2, MAX_LEAKAGE),
+    "72 of 100 slip, short answers": Slips(0.72, MAX_LEAKAGE_SHORT),
 }
-NOTHING = Slips(0.0, MAX_SLIPPING)
+NOTHING = Slips(0.0, MAX_LEAKAGE)
 
 
 class LeakedRows(NamedTuple):
@@ -69,8 +69,8 @@ def judged(rng: np.random.Generator, rows: int, gap: float, slips: Slips, return
     leaked = clean.copy()
     leaked[back[missed]] = 1.0
     recognised = int(len(back) - missed.sum())
-    kinds = [RepeatsOf(rows, recognised, slips.bound)]
-    most, allowed = (most_learned(kinds, TRAINED, level) for level in (LEVEL, ALLOWED))
+    kinds = [RepeatCounts(rows, recognised, slips.bound)]
+    most, allowed = (bound_learned_rows(kinds, TRAINED, level) for level in (LEVEL, ALLOWED))
     return LeakedRows(clean, leaked, in_use, most, allowed)
 
 
@@ -92,8 +92,11 @@ def says_yes(
     """The difference is called surely above `limit`. allowing: for what may have slipped, as the check."""
     drawn = judged(rng, rows, gap, slips, returned)
     pair = as_gate_row(drawn.leaked), as_gate_row(drawn.in_use)
-    lifted = gate_statistics.lift(*pair, drawn.allowed) if allowing else 0.0
-    return gate_statistics.above_despite(gate_statistics.advantage(*pair), limit, lifted) == "passed"
+    lifted = gate_statistics.estimate_lift(*pair, drawn.allowed) if allowing else 0.0
+    return (
+        gate_statistics.check_above_despite_lift(gate_statistics.estimate_advantage(*pair), limit, lifted)
+        == "passed"
+    )
 
 
 def as_figure(sums: np.ndarray, kind: str) -> GateRow:
@@ -129,16 +132,21 @@ def figures_say_yes(
     missed = int(rng.binomial(back, slips.missed))
     own, other = draw_pair(rng, kind, rows, shape, gap, missed, which)
     pair = as_figure(own, kind), as_figure(other, kind)
-    allowed = most_learned([RepeatsOf(rows, back - missed, slips.bound)], TRAINED, ALLOWED)
-    lifted = gate_statistics.lift(*pair, allowed) if allowing else 0.0
-    return gate_statistics.above_despite(gate_statistics.advantage(*pair), -MARGINS[kind], lifted) == "passed"
+    allowed = bound_learned_rows([RepeatCounts(rows, back - missed, slips.bound)], TRAINED, ALLOWED)
+    lifted = gate_statistics.estimate_lift(*pair, allowed) if allowing else 0.0
+    return (
+        gate_statistics.check_above_despite_lift(
+            gate_statistics.estimate_advantage(*pair), -MARGINS[kind], lifted
+        )
+        == "passed"
+    )
 
 
 YES = {  # what is said where it is not so: the true gap, and what the difference is called above
     "truly worse by the margin: passed": (MARGIN, -MARGIN),
     "truly the same: better": (0.0, 0.0),
 }
-SOME, SHORT = SLIPS["20 of 100 slip"], Slips(0.0, MAX_SLIPPING_SHORT)
+SOME, SHORT = SLIPS["20 of 100 slip"], Slips(0.0, MAX_LEAKAGE_SHORT)
 FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what slips, how, and the band
     ("20 of 100 slip, truly worse by the margin: passed", SOME, {}, 0.0, 0.05),
     ("20 of 100 of the worst slip, truly worse by the margin: passed", SOME, {"which": "hard"}, 0.0, 0.05),
@@ -155,7 +163,7 @@ FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what
 POWER = (  # of the check where nothing slips through, from 100 rows on: least share that passes
     ("nothing allowed for", NOTHING, False, (0.5, 0.78, 0.9)),
     ("longer answers", NOTHING, True, (0.5, 0.78, 0.9)),
-    ("short answers", Slips(0.0, MAX_SLIPPING_SHORT), True, (0.05, 0.4, 0.9)),
+    ("short answers", Slips(0.0, MAX_LEAKAGE_SHORT), True, (0.05, 0.4, 0.9)),
 )
 
 RATES = [

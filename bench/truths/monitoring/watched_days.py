@@ -29,7 +29,7 @@ def alarmed_at(
     test = drift.begin_day_test()
     for place, (at, value) in enumerate(zip(stream.at.tolist(), bins.tolist(), strict=True)):
         closed = drift.add_to_day(test, at, place, [value])
-        if closed and drift.changed_day(test, ALPHA / watched):
+        if closed and drift.find_changed_day(test, ALPHA / watched):
             return float(at / drift.DAY)
     return None
 

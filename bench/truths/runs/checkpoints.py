@@ -12,14 +12,14 @@ import numpy as np
 
 from bench.truths import Rate
 from engine.evaluation.statistics.intervals import ratio_interval
-from engine.evaluation.training_curve.advice import choice_of
-from engine.evaluation.training_curve.run_curve import RunCourse, Validation
-from engine.evaluation.verdicts.verdict import state_of
-from store.evaluation.verdict_schemas import Stopped
+from engine.evaluation.training_curve.advice import find_checkpoint_choice
+from engine.evaluation.training_curve.run_curve import RunCurves, Validation
+from engine.evaluation.verdicts.verdict import determine_state
+from store.evaluation.verdict_schemas import TrainingStop
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model
-EPOCHS: Stopped = {"reason": "epochs", "step": 100, "restored_step": None}
+EPOCHS: TrainingStop = {"reason": "epochs", "step": 100, "restored_step": None}
 
 
 def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 0.0) -> str:
@@ -35,8 +35,8 @@ def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 
         for place, losses in enumerate(course)
     ]
     tuned = min(chosen_on, key=lambda losses: losses.sum()) if split == "validation" else judged_on
-    choice = choice_of(split, RunCourse(validations=validations, stopped=EPOCHS), {})
-    return state_of(ratio_interval(base - tuned, tokens, confidence=choice.confidence), LEVEL)
+    choice = find_checkpoint_choice(split, RunCurves(validations=validations, stopped=EPOCHS), {})
+    return determine_state(ratio_interval(base - tuned, tokens, confidence=choice.confidence), LEVEL)
 
 
 def _learned(checkpoints: int, split: str, gain: float, rng: np.random.Generator) -> bool:

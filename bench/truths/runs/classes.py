@@ -9,9 +9,9 @@ import numpy as np
 
 from bench.made.shapes.paired_scores import CLASSIFIED
 from bench.truths import Rate
-from engine.evaluation.statistics.classification import average_intervals
-from engine.evaluation.statistics.proportions import change_of
-from engine.evaluation.verdicts.verdict import state_of
+from engine.evaluation.statistics.classification import compute_average_intervals
+from engine.evaluation.statistics.proportions import estimate_answer_change
+from engine.evaluation.verdicts.verdict import determine_state
 from engine.models.confusion import Confusion
 
 CLASSES = {
@@ -28,7 +28,7 @@ def state(rng: np.random.Generator, n: int, agree: float, gain: float) -> str:
     wins = 0.5 + gain / (2 * (1 - agree))  # of the rows that differ, so many of the tuned model
     alone = rng.random(n) < wins
     base, tuned = np.where(same, before, ~alone), np.where(same, before, alone)
-    return state_of(change_of(base, tuned), 1.0)
+    return determine_state(estimate_answer_change(base, tuned), 1.0)
 
 
 def _told_apart(n: int, agree: float, rng: np.random.Generator) -> bool:
@@ -47,7 +47,9 @@ def macro_holds(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
     """None where a class has too few rows."""
     drawn = CLASSIFIED[shape](rng, rows)
     classes = max(CLASSES[shape], int(drawn.labels.max()) + 1)
-    macro, _ = average_intervals(Confusion.of(drawn.labels, drawn.base, classes), [*map(str, range(classes))])
+    macro, _ = compute_average_intervals(
+        Confusion.of(drawn.labels, drawn.base, classes), [*map(str, range(classes))]
+    )
     if macro.low is None or macro.high is None:
         return None
     return macro.low <= drawn.base_macro_f1 <= macro.high

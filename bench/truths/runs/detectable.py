@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.truths import Rate
 from bench.truths.runs.gain import Drawn, even, heavy, interval, normal, some_long, unequal
-from engine.evaluation.statistics.proportions import paired_change
+from engine.evaluation.statistics.proportions import estimate_paired_change
 
 
 def _seen(gains: Drawn, lengths: Drawn, n: int, rng: np.random.Generator) -> bool | None:
@@ -29,11 +29,11 @@ def _seen_share(flips: float, n: int, rng: np.random.Generator) -> bool | None:
     """Rows right of two classifiers of which `flips` of the rows differ, as often either way."""
     half = flips / 2
     lost, won = rng.multinomial(n, [half, half, 1 - flips])[:2]
-    named = paired_change(int(lost), int(won), n).detectable
+    named = estimate_paired_change(int(lost), int(won), n).detectable
     if named is None or named > flips:  # so few rows that no such change could be
         return None
     lost, won = rng.multinomial(n, [(flips - named) / 2, (flips + named) / 2, 1 - flips])[:2]
-    return paired_change(int(lost), int(won), n).above
+    return estimate_paired_change(int(lost), int(won), n).above
 
 
 def _rate(name: str, gains: Drawn, lengths: Drawn, n: int) -> Rate:

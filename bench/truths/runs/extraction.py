@@ -70,7 +70,7 @@ def all_clear(rng: np.random.Generator, shape: str, canaries: int) -> bool:
 
 def _measured(drawn: Canaries) -> CanaryExposure:
     losses = zip(drawn.planted.tolist(), drawn.others, strict=True)
-    return extraction.canaries({4: list(losses)})
+    return extraction.assess_canaries({4: list(losses)})
 
 
 @cache

@@ -9,39 +9,43 @@ import numpy as np
 from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
 from engine.evaluation.verdicts import forgetting, paired_measurements
-from engine.evaluation.verdicts.paired_measurements import Paired
+from engine.evaluation.verdicts.paired_measurements import PairedProbe
 
 
 def some_forgotten(rng: np.random.Generator, tasks: int, *, lost: float = 0.0) -> bool:
     """Of the suite and so many tasks of the user's, the first of which lost that share of its items more."""
     own = [
-        forgetting.choices(_asked(rng, f"{paired_measurements.TASK}{i}", 100, 1, lost if not i else 0.0))
+        forgetting.assess_choices(
+            _asked(rng, f"{paired_measurements.TASK}{i}", 100, 1, lost if not i else 0.0)
+        )
         for i in range(tasks)
     ]
     parts = [
-        forgetting.text(_prose(rng, 60)),
-        forgetting.choices(_asked(rng, paired_measurements.CHOICES, 640, 16)),
+        forgetting.assess_text(_prose(rng, 60)),
+        forgetting.assess_choices(_asked(rng, paired_measurements.CHOICES, 640, 16)),
         *own,
     ]
-    forgetting.hold_users(parts)
-    return forgetting.together(parts) in ("some", "much")
+    forgetting.correct_user_probes(parts)
+    return forgetting.combine_parts(parts) in ("some", "much")
 
 
-def _prose(rng: np.random.Generator, passages: int) -> Paired:
+def _prose(rng: np.random.Generator, passages: int) -> PairedProbe:
     tokens = lengths(rng, passages)
     loss = tokens * (3 + heavy(rng, passages, spread=0.5))
     after = loss + tokens * heavy(rng, passages, spread=0.15)
     return _paired(paired_measurements.PROSE, tokens, np.zeros(passages, np.int64), 1, (loss, after), None)
 
 
-def _asked(rng: np.random.Generator, name: str, items: int, categories: int, lost: float = 0.0) -> Paired:
+def _asked(
+    rng: np.random.Generator, name: str, items: int, categories: int, lost: float = 0.0
+) -> PairedProbe:
     before = rng.random(items) < 0.6
     flips = rng.random(items) < np.where(before, 0.08 + lost / 0.6, 0.12)  # as many won as lost
     ones, four = np.ones(items), np.full(items, 4)
     return _paired(name, ones, four, categories, (ones, ones), (before, before ^ flips))
 
 
-def _paired(name, tokens, options, categories, losses, right) -> Paired:  # type: ignore[no-untyped-def]
+def _paired(name, tokens, options, categories, losses, right) -> PairedProbe:  # type: ignore[no-untyped-def]
     rows = len(tokens)
     right = right or (np.zeros(rows), np.zeros(rows))
     base, tuned = (
@@ -49,7 +53,7 @@ def _paired(name, tokens, options, categories, losses, right) -> Paired:  # type
         for loss, hits in zip(losses, right, strict=True)
     )
     category = np.array([f"{i % categories}" for i in range(rows)])
-    return Paired(name, [str(i) for i in range(rows)], category, options, base, tuned, 0, 0, 0)
+    return PairedProbe(name, [str(i) for i in range(rows)], category, options, base, tuned, 0, 0, 0)
 
 
 RATES = [

@@ -16,12 +16,12 @@ import numpy as np
 
 from bench.truths import Rate
 from engine.evaluation.statistics.cost_prediction import (
-    WIDEST,
-    NextRun,
+    MAX_RANGE_FACTOR,
     StepsTimed,
     TimedRun,
     TimeRange,
-    time_range,
+    UpcomingRun,
+    predict_time_range,
 )
 
 
@@ -75,7 +75,7 @@ class Cell:
     def foretold(self, rng: np.random.Generator) -> tuple[TimeRange, float]:
         """The range before the last run of a history, and what came of it: times what was counted."""
         *past, last = self.history(rng)
-        span = time_range(past, NextRun(last.kind, last.settings, self.machines.steps_timed))
+        span = predict_time_range(past, UpcomingRun(last.kind, last.settings, self.machines.steps_timed))
         return span, last.whole / last.counted
 
     @property
@@ -94,7 +94,7 @@ class Cell:
 
         def happens(rng: np.random.Generator) -> bool:
             span, _ = self.foretold(rng)
-            return max(span.high / span.factor, span.factor / span.low) <= 1.0001 * WIDEST
+            return max(span.high / span.factor, span.factor / span.low) <= 1.0001 * MAX_RANGE_FACTOR
 
         return happens
 

@@ -49,7 +49,7 @@ def covers(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
 def learned(shape: str, rows: int, truth: float, rng: np.random.Generator) -> bool:
     """Where the gain is `truth`."""
     seen, interval = gain(rng, shape, rows, truth)
-    return verdict.state_of(interval, LEVEL, seen=seen) == "learned"
+    return verdict.determine_state(interval, LEVEL, seen=seen) == "learned"
 
 
 def has_interval(shape: str, rows: int) -> bool:

@@ -18,7 +18,7 @@ def remembers(
     """Of so many rows of each kind: training rows are `shift` nats harder for either model, tuning takes off
     a share of every row's loss, and of training rows `memory` nats more."""
     members, others = (_losses(rng, rows, *kind, slope) for kind in ((shift, memory), (0.0, 0.0)))
-    return membership_inference.state_of(members, others) == "remembers"
+    return membership_inference.determine_state(members, others) == "remembers"
 
 
 def _losses(

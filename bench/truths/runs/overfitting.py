@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bench.made.shapes.courses import COURSES, LIVE
 from bench.truths import Rate
 from engine.evaluation.training_curve import advice, overfitting
-from engine.evaluation.training_curve.run_curve import LossCourse, MetricCourse, MetricValues, Validation
-from engine.evaluation.training_curve.stages import parting
+from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve, MetricValues, Validation
+from engine.evaluation.training_curve.stages import find_metric_divergence
 from engine.evaluation.verdicts import live_alarms
 
 ROWS = 100
@@ -59,16 +59,19 @@ def settling(validations: int) -> NDArray[np.float64]:
 def _still_learning(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     """By the stage, or by the advice to train for longer."""
     every = course(levels, noise, rng)
-    longer = advice.still_improving(every, {"reason": "epochs"}, 0.005)
+    longer = advice.is_still_improving(every, {"reason": "epochs"}, 0.005)
     return (
         longer
-        or overfitting.assess(LossCourse(validations=every, train_curve=TRAINING))["stage"] == "learning"
+        or overfitting.assess_overfitting(LossCurves(validations=every, train_curve=TRAINING))["stage"]
+        == "learning"
     )
 
 
 def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     return (
-        overfitting.assess(LossCourse(validations=course(levels, noise, rng), train_curve=TRAINING))["state"]
+        overfitting.assess_overfitting(
+            LossCurves(validations=course(levels, noise, rng), train_curve=TRAINING)
+        )["state"]
         == "overfits"
     )
 
@@ -76,8 +79,8 @@ def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator)
 def _warned(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     every = course(levels, noise, rng)
     return any(
-        live_alarms.overfits(
-            LossCourse(validations=every[:seen], train_curve=TRAINING), unit="nats a token", looks=len(every)
+        live_alarms.check_overfitting(
+            LossCurves(validations=every[:seen], train_curve=TRAINING), unit="nats a token", looks=len(every)
         )
         for seen in range(2, len(every) + 1)
     )
@@ -96,14 +99,18 @@ def drawn(shape: str, evaluations: int, rng: np.random.Generator) -> list[Valida
 
 def overfits(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
     """By the verdict."""
-    judged = overfitting.assess(LossCourse(validations=drawn(shape, evaluations, rng), train_curve=TRAINING))
+    judged = overfitting.assess_overfitting(
+        LossCurves(validations=drawn(shape, evaluations, rng), train_curve=TRAINING)
+    )
     return judged["state"] == "overfits"
 
 
 def is_warned_of(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
     """While it trains, at any of its validations."""
     every = drawn(shape, evaluations, rng)
-    return any(overfitting.onset(every[:seen], TRAINING, evaluations) for seen in range(2, evaluations + 1))
+    return any(
+        overfitting.find_onset(every[:seen], TRAINING, evaluations) for seen in range(2, evaluations + 1)
+    )
 
 
 def parts(shape: str, evaluations: int, live: bool, rng: np.random.Generator) -> bool:
@@ -122,7 +129,9 @@ def parts(shape: str, evaluations: int, live: bool, rng: np.random.Generator) ->
     ]
     seen = range(2, evaluations + 1) if live else [evaluations]
     return any(
-        parting((last, last), MetricCourse("accuracy", values[:count]), None, evaluations if live else 1)
+        find_metric_divergence(
+            (last, last), MetricCurve("accuracy", values[:count]), None, evaluations if live else 1
+        )
         for count in seen
         for last in [10 * (count - 1)]
     )

@@ -12,8 +12,8 @@ from bench.made.shapes.draws import draw_lengths
 from bench.made.shapes.memorised import QUESTIONS
 from bench.truths import Rate
 from engine.evaluation.statistics.intervals import Interval
-from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
-from engine.evaluation.verdicts.question_part import deal_prompts, measure_parts
+from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
+from engine.evaluation.verdicts.question_part import assign_prompts, measure_parts
 
 QUESTION = 0.5  # nats a token
 SEEN = ("all rows", "long tail")  # shapes in which a few rows show what the question gives
@@ -27,9 +27,9 @@ def part_of(
     drawn = QUESTIONS[shape](rng, n, question)
     tokens = draw_lengths(rng, n) if unequal else np.ones(n)
     base, tuned = (tokens[:, None] * losses for losses in (drawn.base, drawn.tuned))
-    dealt = deal_prompts(drawn.answers, np.zeros(n), np.zeros(n), int(rng.integers(2**31)))
+    dealt = assign_prompts(drawn.answers, np.zeros(n), np.zeros(n), int(rng.integers(2**31)))
     at = dealt.answers, dealt.prompts
-    others = OtherPrompts(dealt, SwappedLosses(base[at], tuned[at]))
+    others = SwappedPromptLosses(dealt, SwappedLosses(base[at], tuned[at]))
     parts = measure_parts(tokens, base.diagonal(), tuned.diagonal(), others)
     if parts is None or parts.question.low is None:
         return None

@@ -13,24 +13,29 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from engine.data.cleaning.working_rows import BATCH_ROWS, Working
-from engine.data.similarity.equality import digest, join, normalise
-from engine.data.split.dataset_split import FEW_PROMPTS, SHARED_PROMPT, parts_by_split, parts_of_run
-from engine.data.split.leakage import digests_and_prompts, questions
-from engine.data.split.partition import split_of
+from engine.data.cleaning.working_rows import BATCH_ROWS, WorkingRows
+from engine.data.similarity.equality import hash_folded_text, merge_groups, normalise_text
+from engine.data.split.dataset_split import (
+    FEW_PROMPTS,
+    SHARED_PROMPT,
+    compute_parts_by_split,
+    read_parts_of_run,
+)
+from engine.data.split.leakage import find_questions, read_digests_and_prompts
+from engine.data.split.partition import parse_split
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.row_schemas import Kind
 from store.data.cleaning import AddRows
-from store.data.dataset_files import SCHEMA, load
+from store.data.dataset_files import SCHEMA, load_rows
 from store.jobs.schemas import OrderDataset
 
-UNSPOKEN = ("system", "tools")  # said to the model with every row: it would make rows alike
+IGNORED_ROLES = ("system", "tools")  # said to the model with every row: it would make rows alike
 
 Conversation = Sequence[tuple[str, str]]  # role and content of each turn
 
 
-class AskedQuestions(NamedTuple):
+class QuestionKeys(NamedTuple):
     """A key (uint64) for each question, in the order of rows and turns. rows: int64, which row asks it;
     total: how many rows there are."""
 
@@ -38,10 +43,10 @@ class AskedQuestions(NamedTuple):
     keys: np.ndarray
     total: int
 
-    def between(self, first: int, end: int) -> AskedQuestions:
+    def between(self, first: int, end: int) -> QuestionKeys:
         """Of the rows from the first on, numbered anew."""
         mine = (self.rows >= first) & (self.rows < end)
-        return AskedQuestions(self.rows[mine] - first, self.keys[mine], end - first)
+        return QuestionKeys(self.rows[mine] - first, self.keys[mine], end - first)
 
     def of(self, chosen: np.ndarray) -> np.ndarray:
         """The keys of some rows (bool)."""
@@ -72,10 +77,10 @@ class AskedQuestions(NamedTuple):
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
         same = keys[1:] == keys[:-1]
-        return join(groups, rows[:-1][same], rows[1:][same])
+        return merge_groups(groups, rows[:-1][same], rows[1:][same])
 
 
-def asked_in(conversations: Iterable[Conversation]) -> AskedQuestions:
+def find_question_keys(conversations: Iterable[Conversation]) -> QuestionKeys:
     """The last turn of each is the answer; one without turns asks nothing."""
     rows: list[int] = []
     keys: list[bytes] = []
@@ -83,21 +88,21 @@ def asked_in(conversations: Iterable[Conversation]) -> AskedQuestions:
     for count, turns in enumerate(conversations, start=1):
         spoken: list[str] = []
         for place, (role, content) in enumerate(turns[:-1]):
-            if role not in UNSPOKEN:
+            if role not in IGNORED_ROLES:
                 spoken.append(content)
             if spoken and (role == "user" or place == len(turns) - 2):
                 rows.append(count - 1)
-                keys.append(digest("\n\n".join(spoken)))
-    return AskedQuestions(np.array(rows, np.int64), np.frombuffer(b"".join(keys), "<u8").copy(), count)
+                keys.append(hash_folded_text("\n\n".join(spoken)))
+    return QuestionKeys(np.array(rows, np.int64), np.frombuffer(b"".join(keys), "<u8").copy(), count)
 
 
-def asked_by_rows(home: Home, fingerprint: str, row_ids: np.ndarray) -> AskedQuestions:
+def read_question_keys(home: Home, fingerprint: str, row_ids: np.ndarray) -> QuestionKeys:
     """Of rows of a data set."""
-    table = load(home, fingerprint, ["messages"], row_ids)
+    table = load_rows(home, fingerprint, ["messages"], row_ids)
     conversations = (
         [(turn["role"], turn["content"]) for turn in turns or ()] for turns in table["messages"].to_pylist()
     )
-    return asked_in(conversations)
+    return find_question_keys(conversations)
 
 
 # The step add_rows: rows of another data set, with the deal kept.
@@ -108,7 +113,7 @@ def asked_by_rows(home: Home, fingerprint: str, row_ids: np.ndarray) -> AskedQue
 # gives way to an added one that answers the same question otherwise.
 
 
-def add_rows(work: Working, step: AddRows, index: int) -> None:
+def add_rows(work: WorkingRows, step: AddRows, index: int) -> None:
     """Keep the deal, and add the rows after those that are there. Raises ConfigError for a data set of
     another kind, the version itself, and parts without a row."""
     other, old = work.mixed[step.dataset], work.origins[0].dataset
@@ -121,10 +126,10 @@ def add_rows(work: Working, step: AddRows, index: int) -> None:
             field="dataset",
         )
     if step.run:
-        parts = parts_of_run(work.home, old["fingerprint"], step.run)
+        parts = read_parts_of_run(work.home, old["fingerprint"], step.run)
     else:
-        parts = parts_by_split(work.home, old["fingerprint"], split_of(old))
-    theirs = parts_by_split(work.home, other["fingerprint"], split_of(other))
+        parts = compute_parts_by_split(work.home, old["fingerprint"], parse_split(old))
+    theirs = compute_parts_by_split(work.home, other["fingerprint"], parse_split(other))
     row_ids = np.flatnonzero(np.isin(theirs, list(step.parts)))
     if not len(row_ids):
         raise ConfigError(
@@ -137,50 +142,52 @@ def add_rows(work: Working, step: AddRows, index: int) -> None:
     undrawn = living[np.array([parts[number] is None for number in living], bool)]
     work.drop(index, undrawn, "not among the training rows that the run drew")
     first = work.total
-    work.add(index, other, row_ids, _tables(work, other["fingerprint"], row_ids))
+    work.add(index, other, row_ids, _iterate_tables(work, other["fingerprint"], row_ids))
     _keep_parts(work, parts, first, theirs[row_ids])
-    _drop_repeated(work, index, Added(work, other, row_ids, first), parts)
+    _drop_repeated(work, index, AddedRows(work, other, row_ids, first), parts)
 
 
-class Added:
+class AddedRows:
     """The rows that were added: digests, prompts, what they ask however it is put, and answers, by their
     place among them. `first`: the number of the first one."""
 
-    def __init__(self, work: Working, other: OrderDataset, row_ids: np.ndarray, first: int) -> None:
+    def __init__(self, work: WorkingRows, other: OrderDataset, row_ids: np.ndarray, first: int) -> None:
         self.first = first
-        self.digests, self.prompts = digests_and_prompts(work.home, other["fingerprint"], row_ids)
-        self.asked = asked_by_rows(work.home, other["fingerprint"], row_ids)
-        self.answers = answers(work, other["fingerprint"], row_ids)
+        self.digests, self.prompts = read_digests_and_prompts(work.home, other["fingerprint"], row_ids)
+        self.asked = read_question_keys(work.home, other["fingerprint"], row_ids)
+        self.answers = read_answer_keys(work, other["fingerprint"], row_ids)
 
 
-def _keep_parts(work: Working, parts: np.ndarray, first: int, added: np.ndarray) -> None:
+def _keep_parts(work: WorkingRows, parts: np.ndarray, first: int, added: np.ndarray) -> None:
     whole = np.full(work.total, "train", object)  # what another step mixed in before is trained on
     whole[: work.parents] = parts[: work.parents]
     whole[first:] = added
     work.keep_parts(whole)
 
 
-def _drop_repeated(work: Working, index: int, added: Added, parts: np.ndarray) -> None:
+def _drop_repeated(work: WorkingRows, index: int, added: AddedRows, parts: np.ndarray) -> None:
     """Added rows that ask what a held-out row asks, and training rows that an added one corrects."""
     old = work.origins[0].dataset
     living = work.living()
     living = living[living < work.parents]
     held = np.array([parts[number] in ("validation", "test") for number in living], bool)
-    digests, prompts = digests_and_prompts(work.home, old["fingerprint"], living)
-    old_asked = asked_by_rows(work.home, old["fingerprint"], living)
+    digests, prompts = read_digests_and_prompts(work.home, old["fingerprint"], living)
+    old_asked = read_question_keys(work.home, old["fingerprint"], living)
     repeats = np.isin(added.digests, digests[held])
     repeats |= added.asked.asking(np.intersect1d(old_asked.of(held), old_asked.questions()))
     work.drop(index, np.flatnonzero(repeats) + added.first, "repeats a row that is held out")
     if work.kind == "text":
         return
-    asked = questions(prompts)
+    asked = find_questions(prompts)
     trained = living[~held & np.isin(prompts, asked[np.isin(asked, added.prompts[~repeats])])]
-    corrected = _corrected(work, trained, added, repeats)
+    corrected = _find_corrections(work, trained, added, repeats)
     reasons = [f"{work.name(by)} answers it otherwise" for by in corrected.values()]
     work.drop(index, np.fromiter(corrected, np.int64, len(corrected)), reasons)
 
 
-def _corrected(work: Working, rows: np.ndarray, added: Added, left_out: np.ndarray) -> dict[int, int]:
+def _find_corrections(
+    work: WorkingRows, rows: np.ndarray, added: AddedRows, left_out: np.ndarray
+) -> dict[int, int]:
     """Of these old rows those to whose question an added row has another answer, and the number of that."""
     if not len(rows):
         return {}
@@ -190,8 +197,8 @@ def _corrected(work: Working, rows: np.ndarray, added: Added, left_out: np.ndarr
         for place, prompt in enumerate(added.prompts.tolist())
         if prompt and not left_out[place]
     }
-    prompts = digests_and_prompts(work.home, fingerprint, rows)[1].tolist()
-    own = answers(work, fingerprint, rows)
+    prompts = read_digests_and_prompts(work.home, fingerprint, rows)[1].tolist()
+    own = read_answer_keys(work, fingerprint, rows)
     return {
         int(number): by_prompt[prompt] + added.first
         for number, prompt, answer in zip(rows.tolist(), prompts, own, strict=True)
@@ -202,20 +209,20 @@ def _corrected(work: Working, rows: np.ndarray, added: Added, left_out: np.ndarr
 Answer = tuple[str, str, str | None]  # folded: the last turn, the rejected one; and the label
 
 
-def answers(work: Working, fingerprint: str, row_ids: np.ndarray) -> list[Answer]:
+def read_answer_keys(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> list[Answer]:
     """What each of these rows answers."""
-    table = load(work.home, fingerprint, ["messages", "label", "rejected"], row_ids)
+    table = load_rows(work.home, fingerprint, ["messages", "label", "rejected"], row_ids)
     return [
-        answer_of(turns[-1]["content"] if turns else "", rejected, label)
+        build_answer_key(turns[-1]["content"] if turns else "", rejected, label)
         for turns, label, rejected in zip(
             *(table[name].to_pylist() for name in ("messages", "label", "rejected")), strict=True
         )
     ]
 
 
-def answer_of(text: str, rejected: str | None, label: str | None) -> Answer:
+def build_answer_key(text: str, rejected: str | None, label: str | None) -> Answer:
     """As answers are compared."""
-    return normalise(text), normalise(rejected or ""), label
+    return normalise_text(text), normalise_text(rejected or ""), label
 
 
 def contradicts(kind: Kind, old: Answer, new: Answer) -> bool:
@@ -225,8 +232,8 @@ def contradicts(kind: Kind, old: Answer, new: Answer) -> bool:
     return old != new
 
 
-def _tables(work: Working, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
+def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
     for start in range(0, len(row_ids), BATCH_ROWS):
         work.progress.at(start / len(row_ids))
-        rows = load(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
+        rows = load_rows(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
         yield rows.select(SCHEMA.names)

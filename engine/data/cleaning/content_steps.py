@@ -17,16 +17,16 @@ import pyarrow as pa
 from engine.data.cleaning.row_queries import RowQueries
 from engine.data.cleaning.working_rows import (
     BatchChange,
-    Working,
-    canonicals,
-    changed_batch,
-    spoken,
-    still_chosen,
+    WorkingRows,
+    build_batch_change,
+    drop_stale_choices,
+    read_canonical_rows,
+    replace_texts,
 )
 from engine.data.conversion.conversation_turns import RowSkipped, Turns, check_turns, read_turns
-from engine.data.conversion.format_detection import GivenFormat, choose
-from engine.data.conversion.row_conversion import Canonical, Convert, converter
-from engine.data.readers.file_rows import column_names
+from engine.data.conversion.format_detection import FormatOptions, choose_format
+from engine.data.conversion.row_conversion import CanonicalRow, RowConverter, make_converter
+from engine.data.readers.file_rows import list_column_names
 from store.core.errors import ConfigError
 from store.data.cleaning import CapLength, Edit, EditRows, MapColumns, Relabel
 from store.data.formats import FORMATS
@@ -34,7 +34,7 @@ from store.data.formats import FORMATS
 FIRST_ROWS = 500  # rows from which it is recognised how the new columns are meant
 
 
-def map_columns(work: Working, step: MapColumns, index: int) -> None:
+def map_columns(work: WorkingRows, step: MapColumns, index: int) -> None:
     """Read every living row anew from its `source`; one that can't be read so is dropped with the reason.
 
     Raises ConfigError for a role that the format lacks, a required role without a column, and a column that
@@ -48,9 +48,9 @@ def map_columns(work: Working, step: MapColumns, index: int) -> None:
                 fix=f"It has {', '.join(format.roles)}.",
                 field=f"columns.{role}",
             )
-    convert = _converter(work, step)
+    convert = _make_converter(work, step)
     seen: set[str] = set()
-    work.rewrite(index, lambda batch: _read_anew(batch, convert, seen))
+    work.rewrite(index, lambda batch: _reread_batch(batch, convert, seen))
     for role, column in step.columns.items():
         if column and column not in seen:
             raise ConfigError(
@@ -61,7 +61,7 @@ def map_columns(work: Working, step: MapColumns, index: int) -> None:
     work.kind, work.format, work.columns = format.kind, step.format, dict(step.columns)
 
 
-def _converter(work: Working, step: MapColumns) -> Convert:
+def _make_converter(work: WorkingRows, step: MapColumns) -> RowConverter:
     """What reads a row anew. How answers name choices, and what deciding values mean, is recognised from
     the first rows. Raises ConfigError and DataError where it can't be."""
     if step.format == "marked_pairs":
@@ -72,17 +72,19 @@ def _converter(work: Working, step: MapColumns) -> Convert:
         )
     form = FORMATS[step.format]
     if not (form.meanings or form.several):
-        return converter(step.format, step.columns, instruction=step.instruction)
+        return make_converter(step.format, step.columns, instruction=step.instruction)
     batch = next(work.scan(["source"]), None)
     rows = [json.loads(source) for source in batch["source"].to_pylist()[:FIRST_ROWS]] if batch else []
-    chosen = choose(column_names([], rows), rows, GivenFormat(step.format, step.columns))
-    return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
+    chosen = choose_format(list_column_names([], rows), rows, FormatOptions(step.format, step.columns))
+    return make_converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
 
 
-def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> BatchChange | None:
-    made: dict[int, Canonical] = {}
+def _reread_batch(batch: pa.RecordBatch, convert: RowConverter, seen: set[str]) -> BatchChange | None:
+    made: dict[int, CanonicalRow] = {}
     dropped: dict[int, str] = {}
-    for at, (source, old) in enumerate(zip(batch["source"].to_pylist(), canonicals(batch), strict=True)):
+    for at, (source, old) in enumerate(
+        zip(batch["source"].to_pylist(), read_canonical_rows(batch), strict=True)
+    ):
         row = json.loads(source)
         seen.update(row)
         try:
@@ -92,10 +94,10 @@ def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> Batch
             continue
         if new != old:
             made[at] = new
-    return changed_batch(batch, made, dropped)
+    return build_batch_change(batch, made, dropped)
 
 
-def edit_rows(work: Working, step: EditRows, index: int) -> None:
+def edit_rows(work: WorkingRows, step: EditRows, index: int) -> None:
     """Rows as somebody wrote them; a row that an earlier step dropped is named in a notice.
 
     Raises ConfigError for a row that the old version lacks, one that is edited twice, and contents that no
@@ -112,10 +114,10 @@ def edit_rows(work: Working, step: EditRows, index: int) -> None:
     for row_id in edits:
         if row_id < work.parents and not work.alive[row_id]:
             work.notices.append(f"The edit of row {row_id} has no effect: an earlier step drops the row.")
-    _replace(work, index, {row_id: partial(edited, edit=edit) for row_id, edit in edits.items()})
+    _replace(work, index, {row_id: partial(apply_edit, edit=edit) for row_id, edit in edits.items()})
 
 
-def edited(row: Canonical, edit: Edit) -> Canonical:
+def apply_edit(row: CanonicalRow, edit: Edit) -> CanonicalRow:
     """The row with what the edit says. Raises ConfigError (field edits) where it can't be so."""
     if (edit.text is not None and row.roles is not None) or (edit.messages is not None and row.roles is None):
         form = "messages" if row.roles is not None else "a text"
@@ -126,7 +128,7 @@ def edited(row: Canonical, edit: Edit) -> Canonical:
             raise ConfigError(f"The text of row {edit.row_id} is empty.", fix="Drop the row.", field="edits")
         return row._replace(text=edit.text, label=label)
     if edit.messages is None:
-        return _relabelled(row, label)
+        return _replace_label(row, label)
     try:
         turns: Turns = read_turns(edit.messages, "messages")
         check_turns(turns)
@@ -137,10 +139,12 @@ def edited(row: Canonical, edit: Edit) -> Canonical:
     roles, contents = zip(*turns, strict=True)
     if edit.label is None and label is not None and row.contents[-1].strip() == label:
         label = contents[-1].strip()  # the answer is the label
-    return still_chosen(row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label))
+    return drop_stale_choices(
+        row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label)
+    )
 
 
-def label_errors(work: Working, ask: RowQueries, step: Relabel, index: int) -> None:
+def fix_label_errors(work: WorkingRows, ask: RowQueries, step: Relabel, index: int) -> None:
     """Drop the suspected labels, or take the suggested ones; with `most` the most suspicious alone."""
     table = ask.values(["label_suspect", "label_rank", "label_suggested", "label"])
     suspect = table["label_suspect"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
@@ -156,11 +160,11 @@ def label_errors(work: Working, ask: RowQueries, step: Relabel, index: int) -> N
     _replace(
         work,
         index,
-        {row_id: partial(_relabelled, label=label) for row_id, label in suggested.items()},
+        {row_id: partial(_replace_label, label=label) for row_id, label in suggested.items()},
     )
 
 
-def _relabelled(row: Canonical, label: str | None) -> Canonical:
+def _replace_label(row: CanonicalRow, label: str | None) -> CanonicalRow:
     """The row with another label, in the answer too where the answer is the label."""
     if row.roles is None or row.label is None or row.contents[-1].strip() != row.label or label is None:
         return row._replace(label=label)
@@ -168,7 +172,7 @@ def _relabelled(row: Canonical, label: str | None) -> Canonical:
     return row._replace(contents=contents, text="\n\n".join(contents), label=label)
 
 
-def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Canonical]]) -> None:
+def _replace(work: WorkingRows, index: int, rows: dict[int, Callable[[CanonicalRow], CanonicalRow]]) -> None:
     """Pass the living rows with these numbers through their functions."""
 
     def change(batch: pa.RecordBatch) -> BatchChange | None:
@@ -176,9 +180,9 @@ def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Ca
         places = [at for at, number in enumerate(numbers) if number in rows]
         if not places:
             return None
-        old = dict(enumerate(canonicals(batch)))
+        old = dict(enumerate(read_canonical_rows(batch)))
         new = {at: rows[numbers[at]](old[at]) for at in places}
-        return changed_batch(batch, {at: row for at, row in new.items() if row != old[at]})
+        return build_batch_change(batch, {at: row for at, row in new.items() if row != old[at]})
 
     if rows:
         work.rewrite(index, change)
@@ -191,36 +195,36 @@ def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Ca
 
 _WORD = re.compile(r"\S+")
 
-LengthMeasure = Callable[[Sequence[Canonical]], np.ndarray]
+LengthMeasure = Callable[[Sequence[CanonicalRow]], np.ndarray]
 
 
-def cap_length(work: Working, step: CapLength, index: int) -> None:
+def cap_length(work: WorkingRows, step: CapLength, index: int) -> None:
     """Drop or cut the rows above `most`. Raises ConfigError without a model for tokens, ModelError."""
-    measure = _words if step.unit == "words" else _tokens(work, step.model)
+    measure = _count_words if step.unit == "words" else _make_token_counter(work, step.model)
     unit = step.unit
 
     def change(batch: pa.RecordBatch) -> BatchChange | None:
-        rows = list(canonicals(batch))
+        rows = list(read_canonical_rows(batch))
         lengths = measure(rows)
-        made: dict[int, Canonical] = {}
+        made: dict[int, CanonicalRow] = {}
         dropped: dict[int, str] = {}
         for at in np.flatnonzero(lengths > step.most):
-            shorter = _shortened(rows[at], step.most, measure) if step.action == "cut" else None
+            shorter = _shorten_answer(rows[at], step.most, measure) if step.action == "cut" else None
             if shorter is not None:
                 made[int(at)] = shorter
             else:
                 why = ", and no shorter answer would fit" if step.action == "cut" else ""
                 dropped[int(at)] = f"longer than {step.most:,} {unit}: {lengths[at]:,}{why}"
-        return changed_batch(batch, made, dropped)
+        return build_batch_change(batch, made, dropped)
 
     work.rewrite(index, change)
 
 
-def _words(rows: Sequence[Canonical]) -> np.ndarray:
+def _count_words(rows: Sequence[CanonicalRow]) -> np.ndarray:
     return np.fromiter((len(row.text.split()) for row in rows), np.int64, len(rows))
 
 
-def _tokens(work: Working, model: str) -> LengthMeasure:
+def _make_token_counter(work: WorkingRows, model: str) -> LengthMeasure:
     """Counts tokens by the model's tokenizer and chat template."""
     if not model:
         raise ConfigError(
@@ -229,28 +233,28 @@ def _tokens(work: Working, model: str) -> LengthMeasure:
             field="model",
         )
     from engine.models import loading
-    from engine.models.bundled import ensure
+    from engine.models.bundled import ensure_bundled_model
     from engine.models.tokenization.rendering import (
         render,  # torch is slow to import, and most recipes don't need it
     )
 
     if model in loading.BUNDLED:
-        ensure(model, work.home)
-    tokenizer = loading.load_tokenizer(loading.resolve(model, work.home))
+        ensure_bundled_model(model, work.home)
+    tokenizer = loading.load_tokenizer(loading.resolve_model(model, work.home))
 
-    def measure(rows: Sequence[Canonical]) -> np.ndarray:
-        return render(tokenizer, np.arange(len(rows)), [_rendered(row) for row in rows]).lengths
+    def measure(rows: Sequence[CanonicalRow]) -> np.ndarray:
+        return render(tokenizer, np.arange(len(rows)), [_build_messages(row) for row in rows]).lengths
 
     return measure
 
 
-def _rendered(row: Canonical) -> Any:
+def _build_messages(row: CanonicalRow) -> Any:
     if row.roles is None:
         return row.text
     return [{"role": role, "content": content} for role, content in zip(row.roles, row.contents, strict=True)]
 
 
-def _shortened(row: Canonical, most: int, measure: LengthMeasure) -> Canonical | None:
+def _shorten_answer(row: CanonicalRow, most: int, measure: LengthMeasure) -> CanonicalRow | None:
     """The row with as many words of its last answer as fit; None where not one does.
 
     A search for the number of words, first by doubling, then by halves, so that of a very long answer little
@@ -263,7 +267,7 @@ def _shortened(row: Canonical, most: int, measure: LengthMeasure) -> Canonical |
     while low <= high:
         middle = min(2 * low, high) if doubling else (low + high) // 2
         try:
-            candidate = _with_answer(row, answer[: ends[middle - 1]])
+            candidate = _replace_answer(row, answer[: ends[middle - 1]])
         except RowSkipped:
             return None
         if int(measure([candidate])[0]) <= most:
@@ -273,7 +277,7 @@ def _shortened(row: Canonical, most: int, measure: LengthMeasure) -> Canonical |
     return best
 
 
-def _with_answer(row: Canonical, answer: str) -> Canonical:
+def _replace_answer(row: CanonicalRow, answer: str) -> CanonicalRow:
     if row.roles is None:
-        return spoken(row, (), answer, None)
-    return spoken(row, (*row.contents[:-1], answer), row.text, row.rejected)
+        return replace_texts(row, (), answer, None)
+    return replace_texts(row, (*row.contents[:-1], answer), row.text, row.rejected)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from engine.data.cleaning import added_rows, content_steps, row_selection, text_steps
 from engine.data.cleaning.row_queries import RowQueries
-from engine.data.cleaning.working_rows import Working
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.data.conversion.dataset_writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from store.core.errors import ConfigError, TunebenchError
 from store.core.row_schemas import CleanResult, FateCounts, StepCounts
@@ -40,7 +40,7 @@ from store.data.cleaning import (
     Step,
     Strip,
 )
-from store.data.cleaning_text import title
+from store.data.cleaning_text import describe_step
 from store.data.dataset_files import ContentHash
 
 # A recipe over the rows of a version, step by step, with the counts of each step.
@@ -48,27 +48,27 @@ from store.data.dataset_files import ContentHash
 # What a step raises names the step: "Step 2 (Drop rows where …): …", field `recipe.steps.1.where`. A step
 # after which no row would be left is an error of that step.
 
-SHOWN = 3  # reasons that an error about a step without rows names
+MAX_REASONS = 3  # reasons that an error about a step without rows names
 
 
-def apply(work: Working, recipe: Recipe) -> list[StepCounts]:
+def apply_recipe(work: WorkingRows, recipe: Recipe) -> list[StepCounts]:
     """Run the steps on the rows; of each step title, rows_in, changed, dropped, added and rows_out.
 
     Raises the error of the step that can't be run, and Cancelled.
     """
     counted: list[StepCounts] = []
-    work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
+    work.progress.plan([*(estimate_step_cost(step) for step in recipe.steps), 2.0])
     with closing(RowQueries(work)) as ask:
         for index, step in enumerate(recipe.steps):
-            name = title(step)
+            name = describe_step(step)
             work.progress.begin(index, name)
             before, total = work.count, work.total
             try:
-                _take(work, ask, step, index)
+                _run_step(work, ask, step, index)
                 if not work.count and not work.limited:
-                    raise _nothing_left(work, index, before)
+                    raise _make_empty_error(work, index, before)
             except TunebenchError as error:
-                raise _of_step(error, index, name) from error
+                raise _add_step_to_error(error, index, name) from error
             added = work.total - total
             changed = sum(len(rows) for at, rows in work.changes if at == index)
             counted.append(
@@ -88,7 +88,7 @@ def apply(work: Working, recipe: Recipe) -> list[StepCounts]:
     return counted
 
 
-def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
+def _run_step(work: WorkingRows, ask: RowQueries, step: Step, index: int) -> None:
     match step:
         case FixEncoding() | Normalise() | Strip() | Redact():
             text_steps.change_texts(work, step, index)
@@ -105,7 +105,7 @@ def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
         case Sample():
             row_selection.sample(work, ask, step, index)
         case Relabel():
-            content_steps.label_errors(work, ask, step, index)
+            content_steps.fix_label_errors(work, ask, step, index)
         case Mix():
             row_selection.mix(work, step, index)
         case AddRows():
@@ -114,13 +114,13 @@ def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
             content_steps.edit_rows(work, step, index)
 
 
-def looks_across(step: Step) -> bool:
+def depends_on_other_rows(step: Step) -> bool:
     """Whether what a step does to a row hangs on the other rows, so that the first rows don't tell of all."""
     across = isinstance(step, DropDuplicates | Balance | Sample | Mix | AddRows)
     return across or (isinstance(step, Relabel) and step.most is not None)
 
 
-def weight(step: Step) -> float:
+def estimate_step_cost(step: Step) -> float:
     """About how long a step takes, in passes over the rows."""
     if isinstance(step, CapLength):
         return 30.0 if step.unit == "tokens" else 3.0
@@ -131,14 +131,14 @@ def weight(step: Step) -> float:
     return 5.0 if isinstance(step, FixEncoding | Normalise | Strip | MapColumns) else 1.0
 
 
-def _nothing_left(work: Working, index: int, before: int) -> ConfigError:
+def _make_empty_error(work: WorkingRows, index: int, before: int) -> ConfigError:
     reasons: dict[str, int] = {}
     for drop in work.drops:
         if drop.step == index:
             given = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
             for reason in given:
                 reasons[reason] = reasons.get(reason, 0) + 1
-    most = sorted(reasons, key=lambda reason: -reasons[reason])[:SHOWN]
+    most = sorted(reasons, key=lambda reason: -reasons[reason])[:MAX_REASONS]
     return ConfigError(
         f"It would drop every one of {before:,} rows ({'; '.join(most)}).",
         fix="Change or remove this step.",
@@ -146,7 +146,7 @@ def _nothing_left(work: Working, index: int, before: int) -> ConfigError:
     )
 
 
-def _of_step(error: TunebenchError, index: int, name: str) -> TunebenchError:
+def _add_step_to_error(error: TunebenchError, index: int, name: str) -> TunebenchError:
     """The error with the step at fault in its message and its field."""
     part = f".{error.field}" if error.field else ""
     return type(error)(
@@ -171,17 +171,17 @@ FATES_SCHEMA = pa.schema(
 )
 
 
-def write_version(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
+def write_version(work: WorkingRows, folder: Path, steps: list[StepCounts]) -> CleanResult:
     """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
     docs/architecture.md.
 
     The folder is not published yet. Raises Cancelled.
     """
     with DatasetWriter(folder) as writer:
-        source_bytes = _rows(work, writer)
-        table = fates(work)
+        source_bytes = _write_rows(work, writer)
+        table = build_fates_table(work)
         pq.write_table(table, folder / "fates.parquet", compression="zstd")
-        add_fates(writer.fingerprint, table)
+        hash_fates(writer.fingerprint, table)
         writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
         fingerprint = writer.close()
     result: CleanResult = {
@@ -202,7 +202,7 @@ def write_version(work: Working, folder: Path, steps: list[StepCounts]) -> Clean
             "encoding": "utf-8",
             "notices": work.notices,
         },
-        "fates": {**counts(table), "steps": steps},
+        "fates": {**count_fates(table), "steps": steps},
     }
     if work.given:
         result["parts"] = dict(writer.parts)
@@ -210,7 +210,7 @@ def write_version(work: Working, folder: Path, steps: list[StepCounts]) -> Clean
     return result
 
 
-def add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+def hash_fates(fingerprint: ContentHash, table: pa.Table) -> None:
     """The part of a version's fingerprint that covers what became of the rows before."""
     flat = table["steps"].combine_chunks()
     fingerprint.add("fates.steps", flat.flatten())
@@ -221,7 +221,7 @@ def add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
             fingerprint.add(f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1))
 
 
-def counts(table: pa.Table) -> FateCounts:
+def count_fates(table: pa.Table) -> FateCounts:
     """Rows of each fate."""
     rows_of = {
         count["values"]: count["counts"]
@@ -235,7 +235,7 @@ def counts(table: pa.Table) -> FateCounts:
     }
 
 
-def _rows(work: Working, writer: DatasetWriter) -> int:
+def _write_rows(work: WorkingRows, writer: DatasetWriter) -> int:
     """Write the living rows; the bytes that they had in their file."""
     waiting: list[pa.RecordBatch] = []
     source_bytes = 0
@@ -253,13 +253,13 @@ def _rows(work: Working, writer: DatasetWriter) -> int:
     return source_bytes
 
 
-def fates(work: Working) -> pa.Table:
+def build_fates_table(work: WorkingRows) -> pa.Table:
     """FATES_SCHEMA: the rows of the old version in their order, then those that were mixed in and stayed."""
-    changed, changers = _changes(work)
+    changed, changers = _collect_changes(work)
     step = work.added_by.copy()
     for index, rows in work.changes:
         step[rows[rows < work.parents]] = index
-    reasons = _reasons(work)
+    reasons = _collect_reasons(work)
     for drop in work.drops:
         step[drop.rows] = drop.step
     new_ids = np.cumsum(work.alive) - 1
@@ -282,7 +282,7 @@ def fates(work: Working) -> pa.Table:
     return table.take(taken) if len(listed) < work.total else table
 
 
-def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:
+def _collect_changes(work: WorkingRows) -> tuple[np.ndarray, pa.Array]:
     """Which rows some step changed (bool), and the steps that did, in order, as a list column."""
     rows = np.concatenate([*(rows for _, rows in work.changes), np.zeros(0, np.int64)])
     steps = np.concatenate([*(np.full(len(r), i, np.int32) for i, r in work.changes), np.zeros(0, np.int32)])
@@ -292,7 +292,7 @@ def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:
     return counts > 0, pa.ListArray.from_arrays(pa.array(offsets), pa.array(ordered, pa.int32()))
 
 
-def _reasons(work: Working) -> pa.Array:
+def _collect_reasons(work: WorkingRows) -> pa.Array:
     """Why each row was dropped, or where it was added from; empty for the others. What the recipe redacts is
     redacted here too: a reason may name a value of the row."""
     reasons = np.full(work.total, "", dtype=object)

@@ -18,13 +18,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from engine.data.cleaning.working_rows import Origin, Working
-from engine.worker.job import Cancelled, WorkerJob
-from engine.worker.temporary_folder import temporary_folder
+from engine.data.cleaning.working_rows import Origin, WorkingRows
+from engine.worker.job import JobCancelled, WorkerJob
+from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import ConfigError, DataError
-from store.data.filters import BASE, SOURCE, Filter, check_column, column_sql, quoted
+from store.data.filters import BASE, SOURCE, Filter, build_column_sql, check_column, quote_identifier
 from store.data.signals import GROUP_OF, GROUPS
-from store.db.sql_guard import oversized
+from store.db.sql_guard import find_oversized_calls
 from store.jobs.schemas import OrderDataset
 
 # What of an SQL expression that a user typed may stand in a filter: one expression over one row.
@@ -39,7 +39,7 @@ FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AN
 _SELECT = "SELECT "
 _PLAIN = {"COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "CASE", "CAST", "BETWEEN"}
 _PLAIN |= {"FUNCTION", "LAMBDA", "COLLATE", "TYPE"}
-_SAID = {  # what DuckDB says of the SELECT around the expression
+_PARSER_MESSAGES = {  # what DuckDB says of the SELECT around the expression
     "Only SELECT statements": "it is more than one expression",
     "SELECT clause without selection list": "it is empty",
 }
@@ -78,7 +78,7 @@ class SqlTree(TypedDict):
     position: NotRequired[str]
 
 
-def check(expression: str) -> frozenset[str]:
+def check_expression(expression: str) -> frozenset[str]:
     """The columns that the expression names.
 
     Raises ConfigError (field expression) with the place where it can be told, unless the text is one
@@ -87,20 +87,20 @@ def check(expression: str) -> frozenset[str]:
     tree = _parse(expression)
     _parse(expression, before="(\n", after="\n)")  # as filters use it: what only fits unwrapped is refused
     if len(tree["statements"]) != 1:
-        raise _refused(expression, "it is more than one statement")
+        raise _make_expression_error(expression, "it is more than one statement")
     node = tree["statements"][0]["node"]
     if node.get("type") != "SELECT_NODE" or node["cte_map"]["map"]:
-        raise _refused(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a query of its own")
     if node["from_table"]["type"] != "EMPTY" or node["modifiers"] or node["qualify"] or node["sample"]:
-        raise _refused(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a query of its own")
     if any(node[part] for part in ("where_clause", "group_expressions", "having")):
-        raise _refused(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a query of its own")
     if len(node["select_list"]) != 1 or node["select_list"][0]["alias"]:
-        raise _refused(expression, "it is more than one expression")
-    if grown := oversized(node["select_list"]):
-        raise _refused(expression, grown[0], grown[1] - len(_SELECT))
+        raise _make_expression_error(expression, "it is more than one expression")
+    if grown := find_oversized_calls(node["select_list"]):
+        raise _make_expression_error(expression, grown[0], grown[1] - len(_SELECT))
     columns: set[str] = set()
-    _look(expression, node["select_list"][0], frozenset(), columns)
+    _check_node(expression, node["select_list"][0], frozenset(), columns)
     return frozenset(columns)
 
 
@@ -109,38 +109,42 @@ def _parse(expression: str, before: str = "", after: str = "") -> SqlTree:
     sql = f"{_SELECT}{before}{expression}{after}"
     try:
         expression.encode()
-        row = duckdb_parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+        row = open_duckdb_parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
     except (duckdb.Error, UnicodeEncodeError, RecursionError) as error:
-        raise _refused(expression, " ".join(str(error).split())[:200]) from error
+        raise _make_expression_error(expression, " ".join(str(error).split())[:200]) from error
     tree: SqlTree = json.loads(row[0] if row else "{}")
     if tree.get("error"):
         message = str(tree.get("error_message", "it can't be read"))
-        message = next((ours for theirs, ours in _SAID.items() if message.startswith(theirs)), message)
+        message = next(
+            (ours for theirs, ours in _PARSER_MESSAGES.items() if message.startswith(theirs)), message
+        )
         position = str(tree.get("position", ""))
         at = int(position) - len(_SELECT + before) if position.isdigit() else None
-        raise _refused(expression, message, at)
+        raise _make_expression_error(expression, message, at)
     return tree
 
 
-def _look(expression: str, node: SqlNode, local: frozenset[str], columns: set[str]) -> None:
+def _check_node(expression: str, node: SqlNode, local: frozenset[str], columns: set[str]) -> None:
     """Walk the tree; raise ConfigError at what is not of one row. `local`: names that a lambda gives."""
     kind, at = node["class"], int(node["query_location"]) - len(_SELECT)
     if kind not in _PLAIN:
-        raise _refused(expression, f"it holds {_NAMES.get(kind, kind.lower())}", at)
+        raise _make_expression_error(expression, f"it holds {_NAMES.get(kind, kind.lower())}", at)
     if kind == "COLUMN_REF":
         names = node["column_names"]
         if names[0] not in local:
-            _column(expression, names, at, columns)
+            _check_column(expression, names, at, columns)
         return
     if kind == "FUNCTION":
-        _function(expression, node, at)
+        _check_function(expression, node, at)
     if kind == "LAMBDA":
-        local |= {name for part in _children(node.get("lhs")) for name in part.get("column_names", [])}
-    for child in _children({key: value for key, value in node.items() if key != "class"}):
-        _look(expression, child, local, columns)
+        local |= {
+            name for part in _iterate_children(node.get("lhs")) for name in part.get("column_names", [])
+        }
+    for child in _iterate_children({key: value for key, value in node.items() if key != "class"}):
+        _check_node(expression, child, local, columns)
 
 
-def _children(value: object) -> Iterator[SqlNode]:
+def _iterate_children(value: object) -> Iterator[SqlNode]:
     """The nearest nodes (dicts with a class) under a value of the tree."""
     if isinstance(value, dict):
         if "class" in value:
@@ -149,37 +153,41 @@ def _children(value: object) -> Iterator[SqlNode]:
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from _children(item)
+            yield from _iterate_children(item)
 
 
-def _column(expression: str, names: list[str], at: int, columns: set[str]) -> None:
+def _check_column(expression: str, names: list[str], at: int, columns: set[str]) -> None:
     if len(names) > 1:
         whole = ".".join(names)
-        raise _refused(expression, f'{whole} is not a column; with a dot in its name it is "{whole}"', at)
+        raise _make_expression_error(
+            expression, f'{whole} is not a column; with a dot in its name it is "{whole}"', at
+        )
     columns.add(names[0])
 
 
-def _function(expression: str, node: SqlNode, at: int) -> None:
+def _check_function(expression: str, node: SqlNode, at: int) -> None:
     name = str(node["function_name"]).lower()
     if name in ("struct_extract", "array_extract"):
         return
-    kinds = _functions().get(name)
+    kinds = _list_functions().get(name)
     if kinds is None:
-        raise _refused(expression, f"there is no function {name}", at)
+        raise _make_expression_error(expression, f"there is no function {name}", at)
     if "row" not in kinds:
         if "aggregate" in kinds:
-            raise _refused(expression, f"{name} looks at other rows", at)
+            raise _make_expression_error(expression, f"{name} looks at other rows", at)
         what = "gives another answer every time" if "unsteady" in kinds else "can't be used in a condition"
-        raise _refused(expression, f"{name} {what}", at)
+        raise _make_expression_error(expression, f"{name} {what}", at)
     if node.get("distinct") or node.get("filter") or node["order_bys"]["orders"]:
-        raise _refused(expression, f"{name} is used as an aggregate", at)
+        raise _make_expression_error(expression, f"{name} is used as an aggregate", at)
 
 
 @lru_cache(maxsize=1)
-def _functions() -> dict[str, set[str]]:
+def _list_functions() -> dict[str, set[str]]:
     """name -> row (of one row, always the same answer), unsteady, aggregate, table."""
     kinds: dict[str, set[str]] = {}
-    rows = duckdb_parser().execute("SELECT function_name, function_type, stability FROM duckdb_functions()")
+    rows = open_duckdb_parser().execute(
+        "SELECT function_name, function_type, stability FROM duckdb_functions()"
+    )
     for name, kind, stability in rows.fetchall():
         if kind in ("scalar", "macro"):
             kind = "row" if kind == "macro" or stability == "CONSISTENT" else "unsteady"
@@ -190,14 +198,14 @@ def _functions() -> dict[str, set[str]]:
 
 
 @lru_cache(maxsize=1)
-def duckdb_parser() -> duckdb.DuckDBPyConnection:
+def open_duckdb_parser() -> duckdb.DuckDBPyConnection:
     """An empty database that parses, and can reach nothing."""
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": False, "threads": 1})
     connection.execute("SET enable_external_access = false")
     return connection
 
 
-def _refused(expression: str, why: str, at: int | None = None) -> ConfigError:
+def _make_expression_error(expression: str, why: str, at: int | None = None) -> ConfigError:
     raw = expression.encode("utf-8", "replace")  # DuckDB counts bytes
     where = ""
     if at is not None and 0 <= at <= len(raw):
@@ -216,14 +224,14 @@ def _refused(expression: str, why: str, at: int | None = None) -> ConfigError:
 # are those of the present texts, signals those that were measured on the version that the row comes from.
 
 MEMORY = "1GiB"
-LOOK_EVERY = 0.1  # seconds between two looks at a request to stop
+POLL_SECONDS = 0.1  # seconds between two looks at a request to stop
 
 
 class RowQueries:
     """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
     does."""
 
-    def __init__(self, work: Working) -> None:
+    def __init__(self, work: WorkingRows) -> None:
         self._work = work
 
     @cached_property
@@ -264,13 +272,13 @@ class RowQueries:
         if where.row_ids is not None:
             named.add("row_id")
         if where.expression.strip():
-            named |= self._spelled(check(where.expression))
+            named |= self._spelled(check_expression(where.expression))
         self._check(named)
         condition, params = where.where(named)
         try:
             matches = self._ask(f"SELECT row_id FROM ({self.relation(named)}) WHERE {condition}", params)
         except duckdb.Error as error:
-            raise _explained(error, "where") from error
+            raise _make_filter_error(error, "where") from error
         return np.sort(matches["row_id"].to_numpy())
 
     def values(self, columns: Collection[str]) -> pa.Table:
@@ -279,16 +287,23 @@ class RowQueries:
         try:
             return self._ask(f"SELECT * FROM ({self.relation(columns)}) ORDER BY row_id", [])
         except duckdb.Error as error:
-            raise _explained(error, "column") from error
+            raise _make_filter_error(error, "column") from error
 
     def relation(self, columns: Collection[str]) -> str:
         """SQL of the living rows with row_id and these columns, which must be known."""
         groups = sorted({GROUP_OF[name] for name in columns if _is_signal(name)})
-        tables = [f"{quoted(group)} AS ({self._signals(group)})" for group in groups]
-        joins = [f"LEFT JOIN {quoted(group)} ON {quoted(group)}.row_id = r.row_id" for group in groups]
+        tables = [f"{quote_identifier(group)} AS ({self._signals(group)})" for group in groups]
+        joins = [
+            f"LEFT JOIN {quote_identifier(group)} ON {quote_identifier(group)}.row_id = r.row_id"
+            for group in groups
+        ]
         selected = ["r.row_id AS row_id"]
-        selected += [f"{column_sql(name)} AS {quoted(name)}" for name in sorted(columns) if name != "row_id"]
-        files = ", ".join(_literal(str(file)) for file in self._work.files)
+        selected += [
+            f"{build_column_sql(name)} AS {quote_identifier(name)}"
+            for name in sorted(columns)
+            if name != "row_id"
+        ]
+        files = ", ".join(_quote_literal(str(file)) for file in self._work.files)
         return (
             f"{'WITH ' + ', '.join(tables) if tables else ''} SELECT {', '.join(selected)}"
             f" FROM read_parquet([{files}]) r SEMI JOIN living ON living.row_id = r.row_id {' '.join(joins)}"
@@ -325,7 +340,7 @@ class RowQueries:
     def _check_source(self, name: str) -> None:
         """Raise ConfigError where no row has this column of the file."""
         column = name.removeprefix(SOURCE)
-        files = ", ".join(_literal(str(file)) for file in self._work.files)
+        files = ", ".join(_quote_literal(str(file)) for file in self._work.files)
         there = self._ask(
             f"SELECT count(*) AS n FROM read_parquet([{files}]) WHERE list_contains(json_keys(source), ?)",
             [column],
@@ -340,17 +355,17 @@ class RowQueries:
         )
 
     def _signals(self, group: str) -> str:
-        columns = ", ".join(quoted(signal.column) for signal in GROUPS[group].signals)
+        columns = ", ".join(quote_identifier(signal.column) for signal in GROUPS[group].signals)
         parts = []
         for place, origin in enumerate(self._work.origins):
             path = self._work.home.signals(origin.dataset["fingerprint"], group)
             if not path.exists():
                 raise DataError(f"The measured signals {path} are gone.", fix="Measure them again.")
             if origin.numbers is None:
-                parts.append(f"SELECT row_id, {columns} FROM read_parquet({_literal(str(path))})")
+                parts.append(f"SELECT row_id, {columns} FROM read_parquet({_quote_literal(str(path))})")
             else:
                 parts.append(
-                    f"SELECT m.number AS row_id, {columns} FROM read_parquet({_literal(str(path))}) s"
+                    f"SELECT m.number AS row_id, {columns} FROM read_parquet({_quote_literal(str(path))}) s"
                     f" JOIN mixed_{place} m ON m.row_id = s.row_id"
                 )
         return " UNION ALL ".join(parts)
@@ -361,14 +376,14 @@ class RowQueries:
         tables = {"living": pa.table({"row_id": pa.array(self._work.living())})}
         for place, origin in enumerate(self._work.origins):
             if origin.numbers is not None:
-                tables[f"mixed_{place}"] = _numbers(origin)
+                tables[f"mixed_{place}"] = _build_number_table(origin)
         for name, table in tables.items():
             self._sql.register(name, table)
         try:
             with self._stoppable():
                 return self._sql.sql(sql, params=params).to_arrow_table()
         except duckdb.InterruptException as error:
-            raise Cancelled from error
+            raise JobCancelled from error
         finally:
             for name in tables:
                 self._sql.unregister(name)
@@ -379,7 +394,7 @@ class RowQueries:
         over = threading.Event()
 
         def watch() -> None:
-            while not over.wait(LOOK_EVERY):
+            while not over.wait(POLL_SECONDS):
                 if self._work.job.cancel_requested.is_set():
                     self._sql.interrupt()
 
@@ -396,27 +411,27 @@ def _is_signal(name: str) -> bool:
     return name in GROUP_OF and name not in BASE
 
 
-def _numbers(origin: Origin) -> pa.Table:
+def _build_number_table(origin: Origin) -> pa.Table:
     return pa.table({"number": pa.array(origin.numbers), "row_id": pa.array(origin.row_ids)})
 
 
-def _literal(text: str) -> str:
+def _quote_literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _explained(error: duckdb.Error, field: str) -> ConfigError:
+def _make_filter_error(error: duckdb.Error, field: str) -> ConfigError:
     reason = " ".join(str(error).split("\nLINE ")[0].split("\n\nLINE ")[0].split())[:300]
     if isinstance(error, duckdb.OutOfMemoryException):
         return ConfigError("The filter needs too much memory.", fix="Ask for something simpler.", field=field)
     return ConfigError(f"The filter can't be worked out: {reason}.", fix="Correct the filter.", field=field)
 
 
-def matching_rows(job: WorkerJob, dataset: OrderDataset, where: Filter) -> np.ndarray:
+def find_matching_rows(job: WorkerJob, dataset: OrderDataset, where: Filter) -> np.ndarray:
     """Their numbers, in order: int64. `dataset` with what was measured of it. Raises ConfigError (where) for
     what the data set has not, and for an expression that is more than a condition on one row."""
     with (
-        temporary_folder(job, what="what the filter needs", again="try again") as folder,
-        closing(RowQueries(Working(job, dataset, {}, folder))) as ask,
+        use_temporary_folder(job, what="what the filter needs", again="try again") as folder,
+        closing(RowQueries(WorkingRows(job, dataset, {}, folder))) as ask,
     ):
         try:
             return ask.matching(where)

@@ -14,15 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.cleaning.row_queries import RowQueries
-from engine.data.cleaning.working_rows import BATCH_ROWS, Working
-from engine.data.similarity.equality import EXACT, FOLDED, exact_keys, folded_keys, group_of, joined
-from engine.data.similarity.near_duplicates import NearProgress, near_rows
-from engine.data.similarity.prompts_and_answers import answered, texts_and_prompts
+from engine.data.cleaning.working_rows import BATCH_ROWS, WorkingRows
+from engine.data.similarity.equality import (
+    EXACT,
+    FOLDED,
+    compute_exact_keys,
+    compute_folded_keys,
+    group_equal,
+    join_keys,
+)
+from engine.data.similarity.near_duplicates import NearProgress, find_near_duplicates
+from engine.data.similarity.prompts_and_answers import compare_answers, read_texts_and_prompts
 from store.core.errors import ConfigError
 from store.core.formatting import plural
 from store.data.cleaning import Balance, DropDuplicates, FilterRows, Mix, Sample
-from store.data.cleaning_text import column_title, words
-from store.data.dataset_files import SCHEMA, load, open_rows
+from store.data.cleaning_text import describe_filter, format_column_title
+from store.data.dataset_files import SCHEMA, load_rows, open_rows
 
 # Steps that choose rows by their columns: filter, balance, sample.
 #
@@ -30,22 +37,22 @@ from store.data.dataset_files import SCHEMA, load, open_rows
 # rows for the same seed, on every machine and with every version of a library.
 
 
-def filter_rows(work: Working, ask: RowQueries, step: FilterRows, index: int) -> None:
+def filter_rows(work: WorkingRows, ask: RowQueries, step: FilterRows, index: int) -> None:
     """Drop the rows for which the filter holds, or all others."""
     matching = ask.matching(step.where)
     if step.action == "drop":
-        work.drop(index, matching, step.reason or words(step.where))
+        work.drop(index, matching, step.reason or describe_filter(step.where))
         return
     others = np.setdiff1d(work.living(), matching, assume_unique=True)
-    work.drop(index, others, step.reason or f"not so: {words(step.where)}")
+    work.drop(index, others, step.reason or f"not so: {describe_filter(step.where)}")
 
 
-def balance(work: Working, ask: RowQueries, step: Balance, index: int) -> None:
+def balance(work: WorkingRows, ask: RowQueries, step: Balance, index: int) -> None:
     """At most `most` rows of each value; rows without a value stay.
 
     Raises ConfigError where no row has a value.
     """
-    rows, groups, values = _groups(ask, step.column)
+    rows, groups, values = _read_groups(ask, step.column)
     if not values:
         raise ConfigError(
             f"No row has a value in {step.column}.", fix="Choose another column.", field="column"
@@ -55,12 +62,12 @@ def balance(work: Working, ask: RowQueries, step: Balance, index: int) -> None:
     for group in np.flatnonzero(sizes > most):
         members = rows[groups == group]
         value = values[group]
-        surplus = np.sort(draw(members, step.seed)[most:])
-        reason = f"not among the {most:,} drawn of {column_title(step.column)} {value!r}"
+        surplus = np.sort(shuffle_rows(members, step.seed)[most:])
+        reason = f"not among the {most:,} drawn of {format_column_title(step.column)} {value!r}"
         work.drop(index, surplus, reason)
 
 
-def sample(work: Working, ask: RowQueries, step: Sample, index: int) -> None:
+def sample(work: WorkingRows, ask: RowQueries, step: Sample, index: int) -> None:
     """Keep `rows` rows, drawn from all alike, or as evenly from the topics as these have rows.
 
     Raises ConfigError where the topics were not measured.
@@ -70,19 +77,19 @@ def sample(work: Working, ask: RowQueries, step: Sample, index: int) -> None:
         work.notices.append(f"All {len(living):,} rows stay: the sample of {step.rows:,} is no smaller.")
         return
     if step.by == "random":
-        kept = draw(living, step.seed)[: step.rows]
+        kept = shuffle_rows(living, step.seed)[: step.rows]
     else:
-        rows, groups, _ = _groups(ask, "cluster")
+        rows, groups, _ = _read_groups(ask, "cluster")
         sizes = np.bincount(groups + 1)  # the first are rows without a topic
-        parts = [draw(rows[groups == group - 1], step.seed) for group in range(len(sizes))]
-        quotas = even_shares(sizes, step.rows)
+        parts = [shuffle_rows(rows[groups == group - 1], step.seed) for group in range(len(sizes))]
+        quotas = compute_even_shares(sizes, step.rows)
         kept = np.concatenate([part[:quota] for part, quota in zip(parts, quotas, strict=True)])
     dropped = np.setdiff1d(living, kept, assume_unique=True)
     how = "spread over the topics" if step.by == "diversity" else "at random"
     work.drop(index, dropped, f"not among the {step.rows:,} rows drawn {how}")
 
 
-def draw(rows: np.ndarray, seed: int) -> np.ndarray:
+def shuffle_rows(rows: np.ndarray, seed: int) -> np.ndarray:
     """The rows in the order in which chance takes them."""
     with np.errstate(over="ignore"):
         x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
@@ -91,7 +98,7 @@ def draw(rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[np.argsort(x ^ (x >> np.uint64(31)), kind="stable")]
 
 
-def even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
+def compute_even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
     """How many to take of groups of these sizes so that the takes are as equal as can be; their sum is
     `wanted`, or all there is. What can't be shared evenly goes to the first groups that have more."""
     sizes = np.asarray(list(sizes), np.int64)
@@ -107,7 +114,7 @@ def even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
     return taken
 
 
-def _groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read_groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Rows, the group of each (-1: no value), and the values of the groups in order."""
     table = ask.values([column])
     column_values = table[column].cast("string").combine_chunks().dictionary_encode()
@@ -118,7 +125,7 @@ def _groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[
     return table["row_id"].to_numpy(), groups, sorted(names)
 
 
-def mix(work: Working, step: Mix, index: int) -> None:
+def mix(work: WorkingRows, step: Mix, index: int) -> None:
     """Add the rows after those that are there. Raises ConfigError for a data set of another kind, the version
     itself, and one with too few rows."""
     other = work.mixed[step.dataset]
@@ -145,14 +152,14 @@ def mix(work: Working, step: Mix, index: int) -> None:
             f"The rows of {step.dataset} are mixed in after the redaction, so nothing is redacted in them."
             " Put the redaction last."
         )
-    row_ids = np.sort(draw(np.arange(there), step.seed)[:wanted])
-    work.add(index, other, row_ids, _tables(work, other["fingerprint"], row_ids))
+    row_ids = np.sort(shuffle_rows(np.arange(there), step.seed)[:wanted])
+    work.add(index, other, row_ids, _iterate_tables(work, other["fingerprint"], row_ids))
 
 
-def _tables(work: Working, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
+def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
     for start in range(0, len(row_ids), BATCH_ROWS):
         work.progress.at(start / len(row_ids))
-        rows = load(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
+        rows = load_rows(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
         yield rows.select(SCHEMA.names)
 
 
@@ -162,7 +169,7 @@ def _tables(work: Working, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa
 # `duplicates` judge those of the whole version. A row that is dropped as a near duplicate has the threshold
 # with the row that stays for it; unless the step says otherwise, a row of another label or answer is none.
 
-SAME = {
+DUPLICATE_REASONS = {
     "exact": "the same text as",
     "folded": "the same but for case and spacing as",
     "prompt": "the same prompt as",
@@ -179,41 +186,47 @@ class _Choice:
     similarity: np.ndarray | None = None
 
 
-def drop_duplicates(work: Working, step: DropDuplicates, index: int) -> None:
+def drop_duplicates(work: WorkingRows, step: DropDuplicates, index: int) -> None:
     """Drop all but one row of each group. Raises ConfigError for prompts of plain texts, and where labels
     would be chosen by the length of their names."""
     if work.kind == "text" and step.kind in ("prompt", "conflict"):
         raise ConfigError("Plain texts have no prompt.", fix="Choose kind exact or near.", field="kind")
     rows = work.living()
-    choice = _near(work, step) if step.kind == "near" else _grouped(work, step)
+    choice = (
+        _choose_from_near_duplicates(work, step) if step.kind == "near" else _choose_from_groups(work, step)
+    )
     dropped = np.flatnonzero(choice.kept != np.arange(len(rows)))
     names = [work.name(int(rows[choice.kept[at]])) for at in dropped]
     if choice.similarity is None:
-        reasons = [f"{SAME[step.kind]} {name}" for name in names]
+        reasons = [f"{DUPLICATE_REASONS[step.kind]} {name}" for name in names]
     else:
         values = choice.similarity[dropped]
         reasons = [f"near duplicate of {n} (similarity {v:.2f})" for n, v in zip(names, values, strict=True)]
     work.drop(index, rows[dropped], reasons)
 
 
-def _grouped(work: Working, step: DropDuplicates) -> _Choice:
+def _choose_from_groups(work: WorkingRows, step: DropDuplicates) -> _Choice:
     strict = step.conflicts == "keep"
     if step.kind == "exact":
-        groups = group_of(joined(exact_keys(batch, labels=strict) for batch in work.scan(EXACT)))
-    elif step.kind == "folded":
-        groups = group_of(joined(folded_keys(batch, labels=strict) for batch in work.scan(FOLDED)))
-    else:
-        prompts = joined(
-            texts_and_prompts(batch.select(["messages"]))[1] for batch in work.scan(["messages"])
+        groups = group_equal(
+            join_keys(compute_exact_keys(batch, labels=strict) for batch in work.scan(EXACT))
         )
-        groups = group_of(prompts)
+    elif step.kind == "folded":
+        groups = group_equal(
+            join_keys(compute_folded_keys(batch, labels=strict) for batch in work.scan(FOLDED))
+        )
+    else:
+        prompts = join_keys(
+            read_texts_and_prompts(batch.select(["messages"]))[1] for batch in work.scan(["messages"])
+        )
+        groups = group_equal(prompts)
         if step.kind == "conflict":
-            conflict = answered(work.scan, prompts).conflict
-            groups = np.where(conflict, _first_of(groups, conflict), np.arange(len(groups)))
-    return _Choice(_chosen(groups, _order(work, step, groups)))
+            conflict = compare_answers(work.scan, prompts).conflict
+            groups = np.where(conflict, _find_first(groups, conflict), np.arange(len(groups)))
+    return _Choice(_choose_representatives(groups, _rank_rows(work, step, groups)))
 
 
-def _first_of(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _find_first(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
     """For each row the first row of its group that is `among` those (bool)."""
     first = np.full(len(groups), len(groups))
     rows = np.flatnonzero(among)
@@ -221,13 +234,13 @@ def _first_of(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
     return first[groups]
 
 
-def _near(work: Working, step: DropDuplicates) -> _Choice:
-    near = near_rows(
+def _choose_from_near_duplicates(work: WorkingRows, step: DropDuplicates) -> _Choice:
+    near = find_near_duplicates(
         work.scan,
         step.threshold,
         work.folder,
         NearProgress(lambda band, bands: work.progress.at(1)),
-        order=_order(work, step, None),
+        order=_rank_rows(work, step, None),
         strict=step.conflicts == "keep",
     )
     conflicts = int(near.conflict.sum())
@@ -244,21 +257,21 @@ def _near(work: Working, step: DropDuplicates) -> _Choice:
     return _Choice(near.stands, near.similarity)
 
 
-def _order(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> np.ndarray | None:
+def _rank_rows(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | None) -> np.ndarray | None:
     """A number of each living row, the smallest of a group stays, the first among equals; None: the first.
     groups: those of rows that may have several labels; None where each has one."""
     if step.keep == "first":
         return None
     if step.keep == "most_frequent":
-        keys = joined(folded_keys(batch) for batch in work.scan(FOLDED))
+        keys = join_keys(compute_folded_keys(batch) for batch in work.scan(FOLDED))
         _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
         return np.asarray(-counts[place])
     _check_labels(work, step, groups)
-    lengths = np.concatenate([_answer_lengths(batch) for batch in work.scan(["messages", "text"])])
+    lengths = np.concatenate([_measure_answer_lengths(batch) for batch in work.scan(["messages", "text"])])
     return -lengths if step.keep == "longest_answer" else lengths
 
 
-def _check_labels(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> None:
+def _check_labels(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | None) -> None:
     """Raise ConfigError where rows of several labels share a group: the length of a label's name says nothing
     about which is right."""
     labels = [label for batch in work.scan(["label"]) for label in batch["label"].to_pylist()]
@@ -278,7 +291,7 @@ def _check_labels(work: Working, step: DropDuplicates, groups: np.ndarray | None
         )
 
 
-def _chosen(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+def _choose_representatives(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     """For each living row the place of the row that stays for its group; the first among equals."""
     if order is None:
         return groups
@@ -289,7 +302,7 @@ def _chosen(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     return best[groups]
 
 
-def _answer_lengths(batch: pa.RecordBatch) -> np.ndarray:
+def _measure_answer_lengths(batch: pa.RecordBatch) -> np.ndarray:
     """Characters of the last answer, of the text where it is plain."""
     messages = batch["messages"]
     whole = pc.utf8_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -17,14 +17,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.data.cleaning.working_rows import BatchChange, Working, canonicals, changed_batch, spoken
+from engine.data.cleaning.working_rows import (
+    BatchChange,
+    WorkingRows,
+    build_batch_change,
+    read_canonical_rows,
+    replace_texts,
+)
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.row_conversion import Canonical
+from engine.data.conversion.row_conversion import CanonicalRow
 from engine.data.readers import file_rows
-from engine.data.signals.encoding_damage import fixed
+from engine.data.signals.encoding_damage import repair_text
 from engine.data.signals.identifiers import PersonalSpan
-from engine.data.signals.personal_data import FINDERS, find
-from engine.data.signals.text_checks import BOILERPLATE, HTML, without_html
+from engine.data.signals.personal_data import FINDERS, find_personal_data
+from engine.data.signals.text_checks import BOILERPLATE, HTML, strip_html
 from store.data.cleaning import FixEncoding, Normalise, Redact, Strip
 
 # What the text steps do to one text: normalise and strip. Damaged characters and HTML go as the signals find
@@ -44,7 +50,7 @@ _BOILERPLATE = re.compile(BOILERPLATE)
 TextEdit = Callable[[str], str]
 
 
-def normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> TextEdit:
+def make_normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> TextEdit:
     """One Unicode form, line ends \\n; with `white_space` no runs of blanks within a line, none at its end,
     and one blank line at most."""
 
@@ -78,7 +84,7 @@ class Stripper:
 
     def __call__(self, text: str) -> str:
         if self.html:
-            text = without_html(text)
+            text = strip_html(text)
         if self.boilerplate and _BOILERPLATE.search(text):
             text = "\n".join(line for line in text.split("\n") if not _BOILERPLATE.search(line))
         return text.strip()
@@ -115,7 +121,7 @@ class Redactor:
         return RowRedactor(self.kinds, texts, source)
 
     def __call__(self, text: str) -> str:
-        return _replaced(text, find(text, self.kinds))
+        return _replace_spans(text, find_personal_data(text, self.kinds))
 
 
 class RowRedactor:
@@ -128,7 +134,7 @@ class RowRedactor:
         self._kind_of: dict[str, str] = {}  # text -> kind
         for text in texts:
             self._note(text)
-        for name, value in _values(self._columns):
+        for name, value in _iterate_values(self._columns):
             self._note(value)
             self._note(f"{name}: {value}", len(name) + 2)  # the name may say what the number is
         long = sorted(
@@ -137,19 +143,19 @@ class RowRedactor:
         self._again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, long))})(?!\w)") if long else None
 
     def __call__(self, text: str) -> str:
-        spans = self._spans[text] if text in self._spans else find(text, self._kinds)
-        replaced = _replaced(text, spans)
+        spans = self._spans[text] if text in self._spans else find_personal_data(text, self._kinds)
+        replaced = _replace_spans(text, spans)
         if self._again is None:
             return replaced
-        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), replaced)
+        return self._again.sub(lambda match: _format_placeholder(self._kind_of[match[0]]), replaced)
 
     def source(self) -> str:
         """The row as it stood in the file, without what was found."""
         columns = {name: self._without(value) for name, value in self._columns.items()}
-        return self._source if columns == self._columns else file_rows.encode(columns).decode("utf-8")
+        return self._source if columns == self._columns else file_rows.encode_row(columns).decode("utf-8")
 
     def _note(self, text: str, begin: int = 0) -> None:
-        spans = find(text, self._kinds)
+        spans = find_personal_data(text, self._kinds)
         if not begin:
             self._spans[text] = spans
         for span in spans:
@@ -158,26 +164,26 @@ class RowRedactor:
 
     def _without(self, value: Any) -> Any:
         if isinstance(value, str):
-            return _placeholder(self._kind_of[value]) if value in self._kind_of else self(value)
+            return _format_placeholder(self._kind_of[value]) if value in self._kind_of else self(value)
         if isinstance(value, dict):
             return {self(key): self._without(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._without(item) for item in value]
         if _is_number(value) and str(value) in self._kind_of:
-            return _placeholder(self._kind_of[str(value)])
+            return _format_placeholder(self._kind_of[str(value)])
         return value
 
 
-def _values(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def _iterate_values(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Every text and number with the name of what holds it."""
     if isinstance(value, dict):
         for key, item in value.items():
             if name:
                 yield name, key
-            yield from _values(item, key)
+            yield from _iterate_values(item, key)
     elif isinstance(value, list):
         for item in value:
-            yield from _values(item, name)
+            yield from _iterate_values(item, name)
     elif isinstance(value, str) or _is_number(value):
         yield name, str(value)
 
@@ -186,14 +192,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _placeholder(kind: str) -> str:
+def _format_placeholder(kind: str) -> str:
     return f"[{kind.upper()}]"
 
 
-def _replaced(text: str, spans: list[PersonalSpan]) -> str:
+def _replace_spans(text: str, spans: list[PersonalSpan]) -> str:
     parts, end = [], 0
     for span in spans:
-        parts += [text[end : span.start], _placeholder(span.kind)]
+        parts += [text[end : span.start], _format_placeholder(span.kind)]
         end = span.end
     return "".join([*parts, text[end:]]) if parts else text
 
@@ -204,38 +210,38 @@ def _replaced(text: str, spans: list[PersonalSpan]) -> str:
 # texts; a row is changed where any of them comes back different. A redaction changes the label, and the row
 # as it stood in the file, too.
 
-SAID = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
+REDACTED_FIELDS = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
 
 
-def change_texts(work: Working, step: FixEncoding | Normalise | Strip | Redact, index: int) -> None:
+def change_texts(work: WorkingRows, step: FixEncoding | Normalise | Strip | Redact, index: int) -> None:
     """Change the texts of the living rows."""
     if isinstance(step, Redact):
         redactor = Redactor(step.kinds)
         work.redactors.append(redactor)
-        work.rewrite(index, lambda batch: _redacted(batch, redactor))
+        work.rewrite(index, lambda batch: _redact_batch(batch, redactor))
         return
-    edit = edit_of(step)
-    work.rewrite(index, lambda batch: _edited(batch, edit))
+    edit = make_edit(step)
+    work.rewrite(index, lambda batch: _edit_batch(batch, edit))
 
 
-def edit_of(step: FixEncoding | Normalise | Strip) -> TextEdit:
+def make_edit(step: FixEncoding | Normalise | Strip) -> TextEdit:
     """What the step does to one text."""
     match step:
         case FixEncoding():
-            return fixed
+            return repair_text
         case Normalise():
-            return normaliser(step.unicode, white_space=step.white_space)
+            return make_normaliser(step.unicode, white_space=step.white_space)
         case Strip():
             return Stripper(html=step.html, boilerplate=step.boilerplate)
 
 
-def _edited(batch: pa.RecordBatch, edit: TextEdit) -> BatchChange | None:
-    touched = _touched(batch, edit)
+def _edit_batch(batch: pa.RecordBatch, edit: TextEdit) -> BatchChange | None:
+    touched = _find_changed_rows(batch, edit)
     if not touched.any():
         return None
-    made: dict[int, Canonical] = {}
+    made: dict[int, CanonicalRow] = {}
     dropped: dict[int, str] = {}
-    for at, row in enumerate(canonicals(batch)):
+    for at, row in enumerate(read_canonical_rows(batch)):
         if not touched[at]:
             continue
         contents = tuple(edit(content) for content in row.contents)
@@ -244,30 +250,34 @@ def _edited(batch: pa.RecordBatch, edit: TextEdit) -> BatchChange | None:
         if row.choices:
             row = row._replace(choices=tuple(edit(choice) for choice in row.choices))
         try:
-            made[at] = spoken(row, contents, text, rejected)
+            made[at] = replace_texts(row, contents, text, rejected)
         except RowSkipped as fault:
             dropped[at] = str(fault)
-    return changed_batch(batch, made, dropped)
+    return build_batch_change(batch, made, dropped)
 
 
-def _redacted(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | None:
-    suspects = _suspects(batch, redactor)
+def _redact_batch(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | None:
+    suspects = _find_suspects(batch, redactor)
     if not suspects.any():
         return None
-    made: dict[int, Canonical] = {}
+    made: dict[int, CanonicalRow] = {}
     dropped: dict[int, str] = {}
     sources: dict[int, str] = {}
     old_sources = batch["source"].to_pylist()
-    for at, row in enumerate(canonicals(batch)):
+    for at, row in enumerate(read_canonical_rows(batch)):
         if not suspects[at]:
             continue
-        edit = redactor.of_row(_strings(row), old_sources[at])
-        others = {name: _mended(value, edit) for name, value in row._asdict().items() if name not in SAID}
+        edit = redactor.of_row(_list_strings(row), old_sources[at])
+        others = {
+            name: _edit_value(value, edit)
+            for name, value in row._asdict().items()
+            if name not in REDACTED_FIELDS
+        }
         contents = tuple(edit(content) for content in row.contents)
         text = edit(row.text) if row.roles is None else row.text
         rejected = None if row.rejected is None else edit(row.rejected)
         try:
-            new = spoken(row._replace(**others), contents, text, rejected)
+            new = replace_texts(row._replace(**others), contents, text, rejected)
         except RowSkipped as fault:
             dropped[at] = str(fault)
             continue
@@ -276,23 +286,23 @@ def _redacted(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | None:
         source = edit.source()
         if new != row or source != old_sources[at]:
             made[at], sources[at] = new, source
-    return changed_batch(batch, made, dropped, sources)
+    return build_batch_change(batch, made, dropped, sources)
 
 
-def _strings(row: Canonical) -> list[str]:
+def _list_strings(row: CanonicalRow) -> list[str]:
     """Every text of a row."""
     parts = [value if isinstance(value, tuple) else (value,) for value in row._replace(roles=None)]
     return [text for part in parts for text in part if isinstance(text, str)]
 
 
-def _mended(value: Any, edit: TextEdit) -> Any:
+def _edit_value(value: Any, edit: TextEdit) -> Any:
     """A field that holds a text, texts, or none."""
     if isinstance(value, tuple):
-        return tuple(_mended(item, edit) for item in value)
+        return tuple(_edit_value(item, edit) for item in value)
     return edit(value) if isinstance(value, str) else value
 
 
-def _suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
+def _find_suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
     """Which rows may have a find in any of their columns: bool, one a row."""
     suspects = np.asarray(redactor.suspects(batch["source"], encoded=True)).astype(bool)
     for name in ("text", "label", "rejected"):
@@ -304,21 +314,23 @@ def _suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
     return suspects
 
 
-def _touched(batch: pa.RecordBatch, edit: TextEdit) -> np.ndarray:
+def _find_changed_rows(batch: pa.RecordBatch, edit: TextEdit) -> np.ndarray:
     """Which rows have a text that changes, without making rows of those that have none: bool, one a row."""
     messages = batch["messages"]
     counts = messages.value_lengths().fill_null(0).to_numpy()
     places = np.repeat(np.arange(batch.num_rows), counts)
     touched = np.zeros(batch.num_rows, bool)
-    touched[places[_differs(messages.flatten().field("content"), edit)]] = True
+    touched[places[_find_changed_texts(messages.flatten().field("content"), edit)]] = True
     if batch["rejected"].null_count < batch.num_rows:
-        touched |= _differs(batch["rejected"], edit)
+        touched |= _find_changed_texts(batch["rejected"], edit)
     if messages.null_count:
-        touched |= _differs(batch["text"], edit) & messages.is_null().to_numpy(zero_copy_only=False)
+        touched |= _find_changed_texts(batch["text"], edit) & messages.is_null().to_numpy(
+            zero_copy_only=False
+        )
     return touched
 
 
-def _differs(texts: pa.Array, edit: TextEdit) -> np.ndarray:
+def _find_changed_texts(texts: pa.Array, edit: TextEdit) -> np.ndarray:
     values = texts.to_pylist()
     if isinstance(edit, Stripper):
         light = edit.light

@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.conversion.conversation_turns import OURS, RowSkipped
-from engine.data.conversion.dataset_writer import turn_arrays
-from engine.data.conversion.row_conversion import Canonical
-from engine.data.similarity.equality import digest
+from engine.data.conversion.conversation_turns import STORED_ROLES, RowSkipped
+from engine.data.conversion.dataset_writer import build_turn_arrays
+from engine.data.conversion.row_conversion import CanonicalRow
+from engine.data.similarity.equality import hash_folded_text
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.home import Home
 from store.core.row_schemas import Kind
-from store.data.dataset_files import SCHEMA, batches, open_rows
-from store.data.formats import shows
+from store.data.dataset_files import SCHEMA, iterate_batches, open_rows
+from store.data.formats import has_choices
 from store.jobs.schemas import OrderDataset
 
 # The rows of a version while a recipe works on them.
@@ -38,7 +38,7 @@ BATCH_ROWS = 10_000
 
 
 @dataclass
-class Drop:
+class DroppedRows:
     """Rows that one step ended. reasons: one for all, or one for each."""
 
     step: int
@@ -66,7 +66,7 @@ class Origin:
     row_ids: np.ndarray | None = None
 
 
-class Working:
+class WorkingRows:
     """The rows under way. `folder`: for files that pass. `limit`: only the first rows of the old version."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Working:
             self.files = [self._first(rows, limit)]
         self.alive = np.ones(self.parents, bool)
         self.added_by = np.full(self.parents, -1, np.int32)
-        self.drops: list[Drop] = []
+        self.drops: list[DroppedRows] = []
         self.changes: list[tuple[int, np.ndarray]] = []
         self.notices: list[str] = []
         self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
@@ -149,7 +149,7 @@ class Working:
         wanted = None if columns is None else list(dict.fromkeys(["row_id", *columns]))
         seen = 0
         for file in self.files:
-            for batch in batches(pq.ParquetFile(file), BATCH_ROWS, wanted):
+            for batch in iterate_batches(pq.ParquetFile(file), BATCH_ROWS, wanted):
                 seen += batch.num_rows
                 self.progress.at(seen / max(1, self.total))
                 alive = self.alive[batch["row_id"].to_numpy()]
@@ -164,7 +164,7 @@ class Working:
         """End living rows, each for its reason."""
         if len(rows):
             self.alive[rows] = False
-            self.drops.append(Drop(step, rows, reasons))
+            self.drops.append(DroppedRows(step, rows, reasons))
 
     def rewrite(self, step: int, change: Callable[[pa.RecordBatch], BatchChange | None]) -> None:
         """Pass every batch of living rows through `change` (None: as it is), and go on with what it gives."""
@@ -208,7 +208,7 @@ class Working:
     def _first(self, rows: pq.ParquetFile, limit: int) -> Path:
         path, left = self.folder / "first.parquet", limit
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
-            for batch in batches(rows, BATCH_ROWS):
+            for batch in iterate_batches(rows, BATCH_ROWS):
                 writer.write_batch(batch.slice(0, left))
                 left -= min(left, batch.num_rows)
                 if not left:
@@ -230,7 +230,7 @@ class RecipeProgress:
     """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
 
     def __init__(self, job: WorkerJob) -> None:
-        self._report = ProgressReporter(job, 100, "%")
+        self._report = RowProgressReporter(job, 100, "%")
         self._weights: list[float] = [1.0]
         self._phase, self._share, self._message = 0, 0.0, ""
 
@@ -257,14 +257,14 @@ class RecipeProgress:
 # left out; a row in which a question or an answer was emptied can't be trained on, and is dropped with that
 # reason.
 
-EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
+EMPTY_TURN_REASONS = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
 
 
-def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
+def read_canonical_rows(batch: pa.RecordBatch) -> Iterator[CanonicalRow]:
     """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
     turn_list = batch["messages"].flatten()
     roles, contents = turn_list.field("role").to_pylist(), turn_list.field("content").to_pylist()
-    lengths = turn_counts(batch)
+    lengths = count_turns(batch)
     end = 0
     nothing = [None] * batch.num_rows
     choices, *columns = (
@@ -277,15 +277,17 @@ def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
         start, end = end, end + count
         turns = None if no_turns else tuple(roles[start:end])
         options = None if some is None else tuple(some)
-        yield Canonical(turns, tuple(contents[start:end]), text, label, rejected, options, answer, part)
+        yield CanonicalRow(turns, tuple(contents[start:end]), text, label, rejected, options, answer, part)
 
 
-def turn_counts(batch: pa.RecordBatch) -> list[int]:
+def count_turns(batch: pa.RecordBatch) -> list[int]:
     """Turns of each row, 0 for plain text."""
     return [0 if count is None else count for count in batch["messages"].value_lengths().to_pylist()]
 
 
-def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str | None) -> Canonical:
+def replace_texts(
+    row: CanonicalRow, contents: tuple[str, ...], text: str, rejected: str | None
+) -> CanonicalRow:
     """`row` with other texts (for plain text `text`, else those of its turns). Raises RowSkipped where a text
     that is needed is empty."""
     if row.roles is None:
@@ -293,7 +295,9 @@ def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str |
             raise RowSkipped("nothing is left of the text")
         return row._replace(text=text)
     kept_turns = [
-        (role, content) for role, content in zip(row.roles, contents, strict=True) if _says(role, content)
+        (role, content)
+        for role, content in zip(row.roles, contents, strict=True)
+        if _has_content(role, content)
     ]
     if row.rejected is not None and (not rejected or rejected.isspace()):
         raise RowSkipped("nothing is left of the rejected answer")
@@ -301,39 +305,39 @@ def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str |
     label = row.label
     if label is not None and row.contents[-1].strip() == label:
         label = kept[-1].strip()  # the answer is the label
-    return still_chosen(
+    return drop_stale_choices(
         row._replace(roles=roles, contents=kept, text="\n\n".join(kept), label=label, rejected=rejected)
     )
 
 
-def still_chosen(row: Canonical) -> Canonical:
+def drop_stale_choices(row: CanonicalRow) -> CanonicalRow:
     """The row, without choices where its prompt does not list them any more, or its answer is another."""
     if not row.choices or row.answer_index is None:
         return row
     asked = next((text for text in reversed(row.contents[:-1])), "")
-    if shows(asked, row.choices) and row.contents[-1] == row.choices[row.answer_index]:
+    if has_choices(asked, row.choices) and row.contents[-1] == row.choices[row.answer_index]:
         return row
     return row._replace(choices=None, answer_index=None)
 
 
-def _says(role: str, content: str) -> bool:
+def _has_content(role: str, content: str) -> bool:
     if content and not content.isspace():
         return True
-    if role != OURS[0]:
-        raise RowSkipped(EMPTIED.get(role, "nothing is left of a turn"))
+    if role != STORED_ROLES[0]:
+        raise RowSkipped(EMPTY_TURN_REASONS.get(role, "nothing is left of a turn"))
     return False
 
 
-def _replaced(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
+def _replace_in_column(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
     """The column with other texts at these places."""
     if not texts:
         return column
     return pa.array([texts.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
 
 
-def changed_batch(
+def build_batch_change(
     batch: pa.RecordBatch,
-    made: Mapping[int, Canonical],
+    made: Mapping[int, CanonicalRow],
     dropped: Mapping[int, str] | None = None,
     sources: Mapping[int, str] | None = None,
 ) -> BatchChange | None:
@@ -345,20 +349,20 @@ def changed_batch(
     changed[list(made)] = True
     if not made:
         return BatchChange(batch, changed, dict(dropped or {}))
-    rows = [made.get(at, row) for at, row in enumerate(canonicals(batch))]
+    rows = [made.get(at, row) for at, row in enumerate(read_canonical_rows(batch))]
     digests = batch["digest"].to_numpy().copy()
     for at, row in made.items():
-        digests[at] = np.frombuffer(digest(row.text), "<u8")[0]
+        digests[at] = np.frombuffer(hash_folded_text(row.text), "<u8")[0]
     roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
     columns = {
         "row_id": batch["row_id"],
         "line": batch["line"],
-        "messages": turn_arrays(roles, contents)[0],
+        "messages": build_turn_arrays(roles, contents)[0],
         "text": pa.array(texts, pa.string()),
         "label": pa.array(labels, pa.string()),
         "rejected": pa.array(rejected, pa.string()),
         "digest": pa.array(digests),
-        "source": _replaced(batch["source"], sources),
+        "source": _replace_in_column(batch["source"], sources),
         "choices": pa.array(choices, pa.list_(pa.string())),
         "answer_index": pa.array(answers, pa.int32()),
         "part": pa.array(parts, pa.string()),

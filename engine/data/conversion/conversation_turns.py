@@ -16,35 +16,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.data.readers.file_rows import FileRow, RowSkipped
-from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, call_text, calls_of
+from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, format_calls, parse_calls
 
-NOTHING = "(nothing)"  # of a call that gave an empty text
+EMPTY_RESULT = "(nothing)"  # of a call that gave an empty text
 CALL = "call"  # the role of a turn that is nothing but a call
 
 
 def read_call(turn: FileRow, role: str, content: Any) -> str:
     """A calling answer as it is stored. `role` CALL: the content is the call. Raises RowSkipped."""
     if role == CALL:
-        content, calls = "", _parsed(content)
+        content, calls = "", _parse_json(content)
     else:
         calls = turn.get("tool_calls") or turn.get("function_call")
     calls = calls if isinstance(calls, list) else [calls]
     if content is not None and type(content) is not str:
         raise RowSkipped("an answer that calls a function holds something other than text")
-    return call_text((content or "").strip(), [_call(call) for call in calls])
+    return format_calls((content or "").strip(), [_convert_call(call) for call in calls])
 
 
-def _call(call: Any) -> StoredCall:
+def _convert_call(call: Any) -> StoredCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowSkipped("a call names no function")
     arguments = function.get("arguments", function.get("parameters"))
-    stored: StoredCall = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
+    stored: StoredCall = {"name": name, "arguments": {} if arguments is None else _parse_arguments(arguments)}
     return {"id": str(call["id"]), **stored} if call.get("id") else stored
 
 
-def _object(arguments: Any) -> Any:
+def _parse_arguments(arguments: Any) -> Any:
     """Arguments that come as the JSON text of an object, as that object; others as they are."""
     if isinstance(arguments, str):
         try:
@@ -55,7 +55,7 @@ def _object(arguments: Any) -> Any:
     return arguments
 
 
-def _parsed(value: Any) -> Any:
+def _parse_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -68,7 +68,7 @@ def read_result(content: Any) -> str:
     """What a call gave, as text: objects as their JSON."""
     if type(content) is not str:
         content = "" if content is None else json.dumps(content, ensure_ascii=False, default=str)
-    return NOTHING if not content or content.isspace() else content
+    return EMPTY_RESULT if not content or content.isspace() else content
 
 
 def read_schemas(value: Any) -> str:
@@ -83,17 +83,17 @@ def read_schemas(value: Any) -> str:
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(schema, dict) for schema in value):
         raise RowSkipped("the tools are not a list of objects")
-    return json.dumps([_without_nulls(schema) for schema in value], ensure_ascii=False)
+    return json.dumps([_drop_nulls(schema) for schema in value], ensure_ascii=False)
 
 
-def _without_nulls(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     """Parquet gives every object the fields of all of them, null where one lacks it."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: _drop_nulls(item) for key, item in value.items() if item is not None}
+    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def in_order(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
+def order_tool_results(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
     """The turns with what calls gave in the order of the calls; ids: of the call that each turn answers, or
     None. Raises RowSkipped for one that answers no call before it."""
     ordered: list[tuple[str, str]] = []
@@ -108,14 +108,14 @@ def in_order(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str
             continue
         ordered += [result for _, result in sorted(run, key=lambda pair: pair[0])]
         run = []
-        called = calls_of(turn[1]) if turn[0] == "assistant" else None
+        called = parse_calls(turn[1]) if turn[0] == "assistant" else None
         if called:
             call_ids = [call["id"] for call in called[1] if call.get("id")]
         ordered.append(turn)
     return [*ordered, *(result for _, result in sorted(run, key=lambda pair: pair[0]))]
 
 
-def with_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:
+def add_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:
     """The turns headed by what may be called, where the row says so or (`calls`) a function is called."""
     if turns and turns[0][0] == TOOLS:
         return turns
@@ -151,16 +151,16 @@ ROLES = {
     "function_call": CALL,
     "tool_call": CALL,
 }
-OURS = ("system", "user", "assistant", "tools", "tool")
-KEYS = (("role", "content"), ("from", "value"))
+STORED_ROLES = ("system", "user", "assistant", "tools", "tool")
+TURN_KEYS = (("role", "content"), ("from", "value"))
 _TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
 _LIST = re.compile(r"\s*[\[{].*[\]}]\s*$", re.DOTALL)
-_SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
+_SPOKEN_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 Turns = list[tuple[str, str]]  # (role, content)
 
 
-def plain(value: Any, name: str) -> str:
+def format_value(value: Any, name: str) -> str:
     """A value as text: numbers as they are written, true and false; raises RowSkipped for none or nested."""
     kind = type(value)
     if kind is str:
@@ -179,7 +179,7 @@ def plain(value: Any, name: str) -> str:
     return str(value)
 
 
-def list_in_text(value: Any) -> Any:
+def parse_list(value: Any) -> Any:
     """A list of objects that a column of texts holds in JSON, or as Python prints it; else the value."""
     if type(value) is not str or not _TURN_LIST.match(value):
         return value
@@ -193,7 +193,7 @@ def list_in_text(value: Any) -> Any:
     return value
 
 
-def texts_in_text(value: Any) -> Any:
+def parse_texts(value: Any) -> Any:
     """A list or an object that a column of texts holds in JSON, or as Python prints it; else the value."""
     if type(value) is not str or not _LIST.match(value):
         return value
@@ -207,17 +207,17 @@ def texts_in_text(value: Any) -> Any:
     return value
 
 
-def keys_of(value: Any) -> tuple[str, str] | None:
+def find_turn_keys(value: Any) -> tuple[str, str] | None:
     """Under which keys a list of turns has speaker and text, or None where it is no list of turns."""
-    value = list_in_text(value)
+    value = parse_list(value)
     if type(value) is list and value and all(type(turn) is dict for turn in value):
-        return next((keys for keys in KEYS if all(key in value[0] for key in keys)), None)
+        return next((keys for keys in TURN_KEYS if all(key in value[0] for key in keys)), None)
     return None
 
 
 def read_turns(value: Any, name: str) -> Turns:
     """The turns of a conversation, roles in our names. Raises RowSkipped."""
-    value = list_in_text(value)
+    value = parse_list(value)
     if value is None:
         raise RowSkipped(f"{name} is missing")
     if type(value) is not list:
@@ -234,26 +234,26 @@ def read_turns(value: Any, name: str) -> Turns:
             role = turn.get("from")
         if content is None:
             content = turn.get("value")
-        if role not in OURS:
-            role = _role(role)
+        if role not in STORED_ROLES:
+            role = _map_role(role)
         if role == CALL or turn.get("tool_calls") or turn.get("function_call"):
             role, content = "assistant", read_call(turn, role, content)
         elif role in ("tool", "tools"):
             content = read_result(content) if role == "tool" else read_schemas(content)
         elif type(content) is not str:
-            content = _content(content, role)
+            content = _read_content(content, role)
         if content and not content.isspace():
             turns.append((role, content))
             answered.append(turn.get("tool_call_id"))
         elif role != "system":
             raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
-    return in_order(turns, answered) if any(call_id is not None for call_id in answered) else turns
+    return order_tool_results(turns, answered) if any(call_id is not None for call_id in answered) else turns
 
 
-def calls_functions(value: Any) -> bool:
+def has_function_calls(value: Any) -> bool:
     """Whether a conversation, as its file has it, calls a function: an answer that looks like a call is an
     answer."""
-    value = list_in_text(value)
+    value = parse_list(value)
     return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
 
 
@@ -263,7 +263,7 @@ def _is_call(turn: FileRow) -> bool:
     return bool(named or turn.get("tool_calls") or turn.get("function_call"))
 
 
-def _role(speaker: Any) -> str:
+def _map_role(speaker: Any) -> str:
     if speaker is None:
         raise RowSkipped("a turn has no speaker")
     role = ROLES.get(str(speaker).strip().lower())
@@ -274,12 +274,12 @@ def _role(speaker: Any) -> str:
     return role
 
 
-def _content(content: Any, role: str) -> str:
+def _read_content(content: Any, role: str) -> str:
     """Content given in parts, as the OpenAI form allows; only text can be trained on."""
     if content is None:
         raise RowSkipped(f"a turn of {role} has no content")
     if type(content) is not list:
-        return plain(content, "the content of a turn")
+        return format_value(content, "the content of a turn")
     texts = []
     for part in content:
         if type(part) is not dict or type(part.get("text")) is not str:
@@ -301,9 +301,9 @@ def check_turns(turns: Turns) -> None:
         raise RowSkipped("the last turn is not by the assistant")
 
 
-def spoken_turns(text: str) -> Turns:
+def parse_spoken_turns(text: str) -> Turns:
     """`\\n\\nHuman: …\\n\\nAssistant: …`, as in the HH data sets, as turns; empty where it isn't that."""
-    pieces = _SPOKEN.split("\n\n" + text.lstrip())
+    pieces = _SPOKEN_TURN.split("\n\n" + text.lstrip())
     if len(pieces) < 5 or pieces[0].strip():
         return []
     turns = zip(pieces[1::2], pieces[2::2], strict=True)

@@ -12,11 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.data.conversion.row_conversion import Canonical
-from engine.data.graphemes import lengths
-from engine.data.readers.file_rows import Skipped
-from engine.data.similarity.equality import digest, exact_keys, folded_keys, joined
-from store.core.row_schemas import RowSizes, SizeSpread
+from engine.data.conversion.row_conversion import CanonicalRow
+from engine.data.graphemes import measure_lengths
+from engine.data.readers.file_rows import SkippedRow
+from engine.data.similarity.equality import (
+    compute_exact_keys,
+    compute_folded_keys,
+    hash_folded_text,
+    join_keys,
+)
+from store.core.row_schemas import RowSizes, SizeDistribution
 from store.data.dataset_files import LATER, SCHEMA, SKIPPED_SCHEMA, ContentHash
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
@@ -26,7 +31,7 @@ COMPRESSION = {
     **dict.fromkeys(("messages.list.element.role", "messages.list.element.content"), "zstd"),
     **dict.fromkeys(("text", "source"), "lz4"),
 }
-LEVELS = {name: 1 for name, codec in COMPRESSION.items() if codec == "zstd"}
+COMPRESSION_LEVELS = {name: 1 for name, codec in COMPRESSION.items() if codec == "zstd"}
 FLUSH_ROWS = 20_000
 FLUSH_BYTES = 64 * 1024 * 1024  # of texts that wait to be written
 
@@ -49,26 +54,26 @@ class DatasetWriter:
         self._exact: list[np.ndarray] = []
         self._folded: list[np.ndarray] = []
         self._rows = pq.ParquetWriter(
-            folder / "rows.parquet", SCHEMA, compression=COMPRESSION, compression_level=LEVELS
+            folder / "rows.parquet", SCHEMA, compression=COMPRESSION, compression_level=COMPRESSION_LEVELS
         )
         self._skipped = pq.ParquetWriter(folder / "skipped.parquet", SKIPPED_SCHEMA, compression="zstd")
         self._waiting_skips: list[tuple[int, str, str]] = []
         self._clear()
 
     def _clear(self) -> None:
-        self._waiting: list[tuple[int, Canonical, bytes, bytes]] = []
+        self._waiting: list[tuple[int, CanonicalRow, bytes, bytes]] = []
         self._size = 0
 
-    def add(self, line: int, row: Canonical, source: bytes) -> None:
+    def add(self, line: int, row: CanonicalRow, source: bytes) -> None:
         """One row; `source` is its JSON. Raises UnicodeEncodeError for a text that is no Unicode."""
         if row.rejected:
             row.rejected.encode("utf-8")
-        self._waiting.append((line, row, source, digest(row.text)))
+        self._waiting.append((line, row, source, hash_folded_text(row.text)))
         self._size += len(source) + 2 * len(row.text)
         if len(self._waiting) >= FLUSH_ROWS or self._size >= FLUSH_BYTES:
             self._flush()
 
-    def skip(self, line: int, skipped: Skipped) -> None:
+    def skip(self, line: int, skipped: SkippedRow) -> None:
         """One row that is not taken."""
         reason, excerpt = skipped
         self.skipped_count += 1
@@ -84,7 +89,7 @@ class DatasetWriter:
         lines, rows, sources, digests = zip(*self._waiting, strict=True)
         roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
         numbers = np.frombuffer(b"".join(digests), dtype="<u8")
-        messages, flat = turn_arrays(roles, contents)
+        messages, flat = build_turn_arrays(roles, contents)
         columns = {
             "row_id": pa.array(np.arange(self.row_count, self.row_count + len(rows), dtype=np.int64)),
             "line": pa.array(lines, pa.int64()),
@@ -98,7 +103,7 @@ class DatasetWriter:
             "answer_index": pa.array(answers, pa.int32()),
             "part": pa.array(parts, pa.string()),
         }
-        self._write(columns, flat, lengths(texts))
+        self._write(columns, flat, measure_lengths(texts))
         self.labels.update(label for label in labels if label is not None)
         self.parts.update(part for part in parts if part is not None)
         self._clear()
@@ -114,7 +119,7 @@ class DatasetWriter:
         flat = {"turns": pc.fill_null(pc.list_value_length(columns["messages"]), 0).cast(pa.int32())}
         turns = columns["messages"].flatten()
         flat |= {"roles": turns.field("role"), "contents": turns.field("content")}
-        self._write(columns, flat, lengths(columns["text"].to_pylist()))
+        self._write(columns, flat, measure_lengths(columns["text"].to_pylist()))
         counted = columns["label"].drop_null().value_counts().to_pylist()
         self.labels.update({label["values"]: label["counts"] for label in counted})
         parts = columns["part"].drop_null().value_counts().to_pylist()
@@ -127,8 +132,8 @@ class DatasetWriter:
             if name != "messages" and name not in LATER:
                 self.fingerprint.add(name, array)
         self._fingerprint_later(columns)
-        self._exact.append(exact_keys(table))
-        self._folded.append(folded_keys(table))
+        self._exact.append(compute_exact_keys(table))
+        self._folded.append(compute_folded_keys(table))
         self._characters.append(characters)
         self._turns.append(flat["turns"].to_numpy())
         self.row_count += len(characters)
@@ -190,8 +195,8 @@ class DatasetWriter:
         `duplicates` the rows that an earlier row equals exactly, and when folded
         (`engine.data.similarity.equality`)."""
         return {
-            "characters": _spread(self._characters),
-            "turns": _spread(self._turns),
+            "characters": _summarise_sizes(self._characters),
+            "turns": _summarise_sizes(self._turns),
             "duplicates": {
                 "exact": self._repeated(self._exact),
                 "folded": self._repeated(self._folded),
@@ -199,10 +204,10 @@ class DatasetWriter:
         }
 
     def _repeated(self, keys: list[np.ndarray]) -> int:
-        return self.row_count - len(np.unique(joined(keys)))
+        return self.row_count - len(np.unique(join_keys(keys)))
 
 
-def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
+def build_turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
     """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
     lengths = np.fromiter(map(len, contents), np.int32, len(contents))
     missing = np.fromiter((turn_roles is None for turn_roles in roles), bool, len(roles))
@@ -215,7 +220,7 @@ def turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array
     return column, flat
 
 
-def _spread(parts: list[np.ndarray]) -> SizeSpread:
+def _summarise_sizes(parts: list[np.ndarray]) -> SizeDistribution:
     values = np.concatenate(parts)
     middle, high = np.percentile(values, [50, 95])
     return {"min": int(values.min()), "median": float(middle), "p95": float(high), "max": int(values.max())}

@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.conversion.conversation_turns import keys_of
+from engine.data.conversion.conversation_turns import find_turn_keys
 from engine.data.conversion.judged_answers import (
-    makes_pairs,
-    marks_of,
-    meanings_of,
+    has_enough_pairs,
+    infer_marks,
+    infer_meanings,
     recognise_comparison,
     recognise_marked,
 )
@@ -21,19 +21,19 @@ from engine.data.conversion.multiple_choice import recognise_answers, recognise_
 from engine.data.readers.file_rows import (
     ALIASES,
     FLAG_PREFIXES,
-    NUMBERING,
+    ROW_NUMBER_NAMES,
     TOOLS,
     TURN_NAMES,
     FileRows,
-    first_values,
-    looked_at,
-    names_of,
-    names_within,
-    normalise,
-    values_of,
+    limit_head,
+    list_first_values,
+    list_values,
+    map_names,
+    map_path_names,
+    normalise_name,
 )
 from store.core.errors import ConfigError, DataError
-from store.data.formats import FORMATS, AnswerBy, FormatName, columns_of
+from store.data.formats import FORMATS, AnswerBy, FormatName, list_columns
 
 # Which format the rows of a file are in, from the names of its columns and the first rows.
 #
@@ -54,70 +54,80 @@ class RecognisedFormats(NamedTuple):
     guessed: bool
 
 
-def recognise(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
+def recognise_format(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
     """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
     what lies at those of the columns that are paths."""
-    rows = looked_at(columns, rows)
-    names = names_of(columns)
-    within = names_within(columns)
+    rows = limit_head(columns, rows)
+    names = map_names(columns)
+    within = map_path_names(columns)
     every = {**{name: paths[0] for name, paths in within.items()}, **names}
-    fitting: dict[str, dict[str, str] | None] = {**_turns(columns, names, rows)}
+    fitting: dict[str, dict[str, str] | None] = {**_match_turns(columns, names, rows)}
     fitting["comparison"] = recognise_comparison(columns, every, rows)
     fitting["multiple_choice"] = recognise_choices(columns, every, rows)
     if marked := recognise_marked(every, rows):
         first, second = (
-            ("marked_pairs", "marked") if makes_pairs(rows, marked) else ("marked", "marked_pairs")
+            ("marked_pairs", "marked") if has_enough_pairs(rows, marked) else ("marked", "marked_pairs")
         )
         fitting |= {first: marked, second: marked}
     for format in ALIASES:
-        if format not in PARTICULAR:
-            fitting[format] = _by_name(format, names, within, rows)
+        if format not in SPECIFIC_FORMATS:
+            fitting[format] = _match_by_name(format, names, within, rows)
     if not fitting["text_label"] and not fitting["prompt_completion"]:
-        fitting["text_label"] = _flagged(columns, names, rows)
+        fitting["text_label"] = _match_flagged(columns, names, rows)
     order = [*("messages", "sharegpt"), *ALIASES]
-    if marked and next(name for name in fitting if name in PAIRED) == "marked":
+    if marked and next(name for name in fitting if name in MARKED_FORMATS) == "marked":
         order = [name for name in order if name != "marked_pairs"]
         order.insert(order.index("marked") + 1, "marked_pairs")
     mappings = {FORMATS[name].name: mapping for name in order if (mapping := fitting.get(name))}
     guessed = not mappings
-    for name, mapping in _by_values(columns, rows).items():
+    for name, mapping in _match_by_values(columns, rows).items():
         mappings.setdefault(name, mapping)
     return RecognisedFormats(next(iter(mappings), None), mappings, guessed and bool(mappings))
 
 
-PAIRED = ("marked", "marked_pairs")
-PARTICULAR = ("comparison", "multiple_choice", *PAIRED)  # recognised by more than the names of columns
+MARKED_FORMATS = ("marked", "marked_pairs")
+SPECIFIC_FORMATS = (
+    "comparison",
+    "multiple_choice",
+    *MARKED_FORMATS,
+)  # recognised by more than the names of columns
 
 
-def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
+def _match_flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
     """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
     aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
     texts = (names[alias] for alias in aliases if alias in names)
-    text = next((column for column in texts if _fits("text_label", "text", values_of(rows, column))), None)
+    text = next(
+        (column for column in texts if _can_play_role("text_label", "text", list_values(rows, column))), None
+    )
     if text is None:
         return None
     for column in columns:
-        if normalise(column) in NUMBERING:  # 0 and 1 of two rows
+        if normalise_name(column) in ROW_NUMBER_NAMES:  # 0 and 1 of two rows
             continue
-        values = first_values(rows, column, 2000)
+        values = list_first_values(rows, column, 2000)
         keys = {str(value).strip().lower() for value in values}
-        called = normalise(column).startswith(FLAG_PREFIXES) and len(keys) <= 2
+        called = normalise_name(column).startswith(FLAG_PREFIXES) and len(keys) <= 2
         flat = not any(isinstance(value, list | dict | bytes) for value in values)
         if flat and keys and (called or any(keys == pair for pair in FLAGS) or keys <= {"true", "false"}):
             return {"text": text, "label": column}
     return None
 
 
-def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, dict[str, str]]:
+def _match_turns(
+    columns: Sequence[str], names: Mapping[str, str], rows: FileRows
+) -> dict[str, dict[str, str]]:
     """Columns whose values are lists of turns; the usual names first."""
     mappings: dict[str, dict[str, str]] = {}
     listed = next((names[alias] for alias in TOOLS if alias in names), None)
     extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
     tools = {"tools": listed} if listed else {}
-    for column in sorted(columns, key=lambda name: normalise(name) not in TURN_NAMES):
-        if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
+    for column in sorted(columns, key=lambda name: normalise_name(name) not in TURN_NAMES):
+        if normalise_name(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
             continue
-        keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
+        keys = next(
+            (keys for value in list_first_values(rows, column, 5) if (keys := find_turn_keys(value))), None
+        )
         if keys == ("role", "content"):
             mappings.setdefault("messages", {"messages": column, **tools})
         elif keys:
@@ -126,7 +136,7 @@ def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> 
     return mappings
 
 
-def _by_name(
+def _match_by_name(
     format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: FileRows
 ) -> dict[str, str] | None:
     """The mapping of a format whose required roles all have a column. names: normalised name -> column;
@@ -138,8 +148,8 @@ def _by_name(
             called += [names[alias]] if alias in names else []
             called += within.get(alias, [])
         free = [column for column in dict.fromkeys(called) if column not in mapping.values()]
-        values = {column: values_of(rows, column) for column in free}
-        column = next((column for column in free if _fits(format, role, values[column])), None)
+        values = {column: list_values(rows, column) for column in free}
+        column = next((column for column in free if _can_play_role(format, role, values[column])), None)
         required = role in FORMATS[format].required
         if column is None and required:  # the name stands, also where the first rows leave it empty
             column = next((column for column in free if not values[column]), None)
@@ -150,24 +160,24 @@ def _by_name(
     return mapping
 
 
-def _fits(format: str, role: str, values: list[Any]) -> bool:
+def _can_play_role(format: str, role: str, values: list[Any]) -> bool:
     """Whether the values can play the role: texts, or for a label something short."""
     if not values:
         return False
     if format == "preference":
-        return all(isinstance(value, str) or keys_of(value) for value in values)
+        return all(isinstance(value, str) or find_turn_keys(value) for value in values)
     flat = [value for value in values if not isinstance(value, list | dict | bytes)]
     if len(flat) < len(values) / 2:
         return False
     return role != "label" or statistics.median(len(str(value)) for value in flat) <= LABEL_LENGTH
 
 
-def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[str, str]]:
+def _match_by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[str, str]]:
     """Mappings that the values allow where names say nothing."""
     sizes: dict[str, float] = {}
     labels: list[str] = []
     for column in columns:
-        values = values_of(rows, column)
+        values = list_values(rows, column)
         texts = [value for value in values if isinstance(value, str)]
         if len(texts) > len(values) / 2:
             sizes[column] = statistics.median(len(text) for text in texts)
@@ -177,9 +187,9 @@ def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[
             labels.append(column)
     texts_only = [column for column in sizes if column not in labels]
     # Of several numbered answers, such as output_1 and output_2, the first.
-    bare = {normalise(column).rstrip("0123456789_"): column for column in reversed(columns)}
+    bare = {normalise_name(column).rstrip("0123456789_"): column for column in reversed(columns)}
     numbered = {
-        name: _by_name(name, bare, {}, rows)
+        name: _match_by_name(name, bare, {}, rows)
         for name in ("instruction", "question_answer", "prompt_completion")
     }
     mappings = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
@@ -188,7 +198,7 @@ def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[
     longest = max(sizes[column] for column in texts_only)
     main = next(column for column in texts_only if sizes[column] >= longest / 2)
     if labels:
-        label = min(labels, key=lambda name: not isinstance(values_of(rows, name)[0], str))
+        label = min(labels, key=lambda name: not isinstance(list_values(rows, name)[0], str))
         mappings["text_label"] = {"text": main, "label": label}
     if len(texts_only) > 1:
         mappings.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
@@ -206,7 +216,7 @@ class ChosenFormat(NamedTuple):
     values: Mapping[str, str] = {}
 
 
-class GivenFormat(NamedTuple):
+class FormatOptions(NamedTuple):
     """What the user said of how the rows are read: the format, role -> column (an empty one: none), how
     answers name their choices, and what deciding values mean. What is None, or left out, is recognised."""
 
@@ -216,10 +226,10 @@ class GivenFormat(NamedTuple):
     values: Mapping[str, str] = {}
 
 
-def choose(
+def choose_format(
     columns: Sequence[str],
     rows: FileRows,
-    given: GivenFormat,
+    given: FormatOptions,
     recognised: RecognisedFormats | None = None,
 ) -> ChosenFormat:
     """How the rows are read, from what the user gave and what is recognised.
@@ -228,33 +238,33 @@ def choose(
     mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
     where nothing fits.
     """
-    formats = recognised or recognise(columns, rows)
+    formats = recognised or recognise_format(columns, rows)
     format, roles, answers, values = given
     _check_columns(roles, columns)
     if format is None and roles:
-        format = _format_with(roles, formats)
+        format = _find_format(roles, formats)
     guessed = format is None and formats.guessed
     format = format or formats.format
     if format is None:
         raise DataError(
-            f"No column holds text to train on (columns: {_listed(columns)}).",
+            f"No column holds text to train on (columns: {_format_columns(columns)}).",
             fix="Choose a format and map its roles to columns.",
             field="format",
         )
-    mapping = _mapped(format, roles, formats.mappings.get(format, {}), columns)
+    mapping = _complete_mapping(format, roles, formats.mappings.get(format, {}), columns)
     chosen = ChosenFormat(format, mapping, guessed)
-    rows = looked_at(columns, rows)
+    rows = limit_head(columns, rows)
     if format == "multiple_choice":
-        answers = answers or recognise_answers(rows, columns_of(mapping, "choices"), mapping["answer"])
+        answers = answers or recognise_answers(rows, list_columns(mapping, "choices"), mapping["answer"])
         if answers is None:
-            raise _no_answers(mapping)
+            raise _make_answer_error(mapping)
         return chosen._replace(answers=answers)
     if FORMATS[format].meanings:
-        return chosen._replace(values=_meanings(format, mapping, rows, values))
+        return chosen._replace(values=_resolve_meanings(format, mapping, rows, values))
     return chosen
 
 
-def _format_with(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
+def _find_format(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
     """The first format that has all of these roles: of those that fit, else of those that need no other."""
     able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
     fitting = [name for name in formats.mappings if name in able]
@@ -263,7 +273,7 @@ def _format_with(roles: Mapping[str, str], formats: RecognisedFormats) -> Format
     return fitting[0] if fitting else None
 
 
-def _mapped(
+def _complete_mapping(
     format: FormatName, given: Mapping[str, str], recognised: Mapping[str, str], columns: Sequence[str]
 ) -> dict[str, str]:
     """What is given, and what is recognised for the roles that it leaves open."""
@@ -276,7 +286,7 @@ def _mapped(
     for role in form.required:
         if role not in mapping:
             raise ConfigError(
-                f"{form.title} needs a column for {role} (columns: {_listed(columns)}).",
+                f"{form.title} needs a column for {role} (columns: {_format_columns(columns)}).",
                 fix=f"Map a column to {role}, or choose another format.",
                 field=f"columns.{role}",
             )
@@ -284,17 +294,17 @@ def _mapped(
     return mapping
 
 
-def _meanings(
+def _resolve_meanings(
     format: FormatName, mapping: Mapping[str, str], rows: FileRows, given: Mapping[str, str]
 ) -> dict[str, str]:
     """What the values of the deciding column mean. Raises DataError (field values) where it is not plain."""
     given = {value.strip().casefold(): meaning for value, meaning in given.items()}
     role = FORMATS[format].required[-1]
-    columns = columns_of(mapping, role)
+    columns = list_columns(mapping, role)
     if format == "comparison":
-        recognised = meanings_of(rows, columns, mapping["first"], mapping["second"])
+        recognised = infer_meanings(rows, columns, mapping["first"], mapping["second"])
     else:
-        recognised = marks_of(rows, mapping[role])
+        recognised = infer_marks(rows, mapping[role])
     if recognised is None and not given:
         able = ", ".join(FORMATS[format].meanings)
         raise DataError(
@@ -305,9 +315,9 @@ def _meanings(
     return dict(sorted({**(recognised or {}), **given}.items()))
 
 
-def _no_answers(mapping: dict[str, str]) -> DataError:
+def _make_answer_error(mapping: dict[str, str]) -> DataError:
     return DataError(
-        f"The column {mapping['answer']!r} names none of the choices in {columns_of(mapping, 'choices')}.",
+        f"The column {mapping['answer']!r} names none of the choices in {list_columns(mapping, 'choices')}.",
         fix="Map the columns of the choices and of the right one, and say how it names it: answers is text,"
         " letter, number from 0 or number from 1.",
         field="answers",
@@ -319,7 +329,7 @@ def _check_columns(given: Mapping[str, str], columns: Sequence[str]) -> None:
         if column and column not in columns:
             raise ConfigError(
                 f"There is no column {column!r} for {role}.",
-                fix=f"The file has {_listed(columns)}.",
+                fix=f"The file has {_format_columns(columns)}.",
                 field=f"columns.{role}",
             )
 
@@ -336,5 +346,5 @@ def _check_distinct(mapping: dict[str, str]) -> None:
         taken[column] = role
 
 
-def _listed(columns: Sequence[str]) -> str:
+def _format_columns(columns: Sequence[str]) -> str:
     return ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")

@@ -13,21 +13,21 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.conversion.conversation_turns import keys_of
+from engine.data.conversion.conversation_turns import find_turn_keys
 from engine.data.readers.file_rows import (
     ALIASES,
     FileRow,
     FileRows,
     ReadRow,
     RowSkipped,
-    encode,
-    normalise,
-    plain_json,
-    skipped,
-    values_of,
+    encode_row,
+    list_values,
+    make_skipped_row,
+    normalise_name,
+    sanitise_json,
 )
 from store.core.errors import DataError
-from store.data.formats import REJECTED_OF_A_PAIR, TIE, WITHOUT_PARTNER, roles_for
+from store.data.formats import REJECTED_OF_A_PAIR, TIE, WITHOUT_PARTNER, assign_roles
 
 # Answers that somebody judged: two answers and which is better, or one answer marked good or bad.
 #
@@ -41,7 +41,7 @@ ANSWER_STEMS = frozenset(
         "message", "conversation",
     )
 )  # fmt: skip
-BETTER = (
+BETTER_NAMES = (
     "label", "preference", "preferred", "winner", "better", "best", "choice", "vote", "human_label",
     "human_preference", "gold", "gold_label", "better_response_id", "preferred_output",
     "overall_preference",
@@ -64,12 +64,12 @@ BAD = frozenset(
         "incorrect", "unhelpful", "dislike",
     )
 )  # fmt: skip
-PAIRS = (("1", "2"), ("0", "1"), ("a", "b"), ("first", "second"), ("left", "right"))
-MOST_VALUES = 12
+SIDE_PAIRS = (("1", "2"), ("0", "1"), ("a", "b"), ("first", "second"), ("left", "right"))
+MAX_VALUES = 12
 _MEMBER = re.compile(r"(.*?)_?(1|2|0|a|b|first|second|left|right)")
 
 
-def value_key(value: Any) -> str:
+def format_value_key(value: Any) -> str:
     """A value as meanings name it: true and false, whole numbers without a point, texts without white space
     around them, in lower case."""
     if isinstance(value, bool):
@@ -79,49 +79,49 @@ def value_key(value: Any) -> str:
     return str(value).strip().casefold()
 
 
-def keys_in(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
+def list_value_keys(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
     """The distinct values of the columns together; None where they are too many to mean a choice."""
     keys: dict[str, None] = {}
     for column in columns:
-        for value in values_of(rows, column):
-            if isinstance(value, list | dict | bytes) or len(keys) > MOST_VALUES:
+        for value in list_values(rows, column):
+            if isinstance(value, list | dict | bytes) or len(keys) > MAX_VALUES:
                 return None
-            keys.setdefault(value_key(value))
-    return list(keys) if 0 < len(keys) <= MOST_VALUES else None
+            keys.setdefault(format_value_key(value))
+    return list(keys) if 0 < len(keys) <= MAX_VALUES else None
 
 
 def recognise_comparison(
     columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, str] | None:
     """Two columns of answers, a column that says which is better (or one of each annotator), and a prompt."""
-    for first, second in answer_pairs(columns, rows):
-        for better in _deciders(columns, names, (first, second)):
-            if meanings_of(rows, better, first, second) is None:
+    for first, second in find_answer_pairs(columns, rows):
+        for better in _find_deciding_columns(columns, names, (first, second)):
+            if infer_meanings(rows, better, first, second) is None:
                 continue
-            mapping = {"first": first, "second": second, **roles_for("better", better)}
+            mapping = {"first": first, "second": second, **assign_roles("better", better)}
             aliases = ALIASES["comparison"]
             for role in ("prompt", "input", "system"):
                 free = (names[alias] for alias in aliases[role] if alias in names)
                 column = next((column for column in free if column not in mapping.values()), None)
-                if column and all(isinstance(v, str) or keys_of(v) for v in values_of(rows, column)):
+                if column and all(isinstance(v, str) or find_turn_keys(v) for v in list_values(rows, column)):
                     mapping[role] = column
             if "prompt" in mapping or _are_conversations(rows, first):
                 return mapping
     return None
 
 
-def answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
+def find_answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
     """Columns that hold two answers to the same, by their names and values."""
     members: dict[tuple[str, str], str] = {}
     for column in columns:
-        match = _MEMBER.fullmatch(normalise(column))
+        match = _MEMBER.fullmatch(normalise_name(column))
         if match and match[1].rpartition("_")[2] in ANSWER_STEMS:
             members.setdefault((match[1], match[2]), column)
     stems = dict.fromkeys(stem for stem, _ in members)
     pairs = [
         (members[stem, first], members[stem, second])
         for stem in stems
-        for first, second in PAIRS
+        for first, second in SIDE_PAIRS
         if (stem, first) in members
         and (stem, second) in members
         and sum(other == stem for other, _ in members) == 2
@@ -130,46 +130,48 @@ def answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]
 
 
 def _are_answers(rows: FileRows, column: str) -> bool:
-    values = values_of(rows, column)
-    texts = sum(isinstance(value, str) or bool(keys_of(value)) for value in values)
+    values = list_values(rows, column)
+    texts = sum(isinstance(value, str) or bool(find_turn_keys(value)) for value in values)
     return texts * 2 > len(values)
 
 
 def _are_conversations(rows: FileRows, column: str) -> bool:
-    values = values_of(rows, column)
-    return bool(values) and all(keys_of(value) for value in values)
+    values = list_values(rows, column)
+    return bool(values) and all(find_turn_keys(value) for value in values)
 
 
-def _deciders(columns: Sequence[str], names: Mapping[str, str], taken: tuple[str, str]) -> list[list[str]]:
-    named = [[names[alias]] for alias in BETTER if alias in names and names[alias] not in taken]
-    annotators = [column for column in columns if ANNOTATOR.fullmatch(normalise(column))]
+def _find_deciding_columns(
+    columns: Sequence[str], names: Mapping[str, str], taken: tuple[str, str]
+) -> list[list[str]]:
+    named = [[names[alias]] for alias in BETTER_NAMES if alias in names and names[alias] not in taken]
+    annotators = [column for column in columns if ANNOTATOR.fullmatch(normalise_name(column))]
     return [*named, *([annotators] if annotators else [])]
 
 
-def meanings_of(rows: FileRows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
+def infer_meanings(rows: FileRows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
     """value -> first, second or tie; None where some value means none of these."""
-    keys = keys_in(rows, better)
+    keys = list_value_keys(rows, better)
     if keys is None:
         return None
-    meanings = side_meanings(keys, first, second)
+    meanings = infer_side_meanings(keys, first, second)
     return meanings if set(meanings) >= set(keys) else None
 
 
-def side_meanings(keys: Sequence[str], first: str, second: str) -> dict[str, str]:
+def infer_side_meanings(keys: Sequence[str], first: str, second: str) -> dict[str, str]:
     """Of those keys of values that say something clear: first, second or tie. first, second: names of the
     columns of the two sides."""
     marks = tuple(
-        match[2] if (match := _MEMBER.fullmatch(normalise(column))) else "" for column in (first, second)
+        match[2] if (match := _MEMBER.fullmatch(normalise_name(column))) else "" for column in (first, second)
     )
     numbers = {key for key in keys if re.fullmatch(r"-?\d", key)}
-    meanings = _of_numbers(numbers, marks)
+    meanings = _map_numbers(numbers, marks)
     for key in keys:
         if key not in numbers:
-            meanings |= _of_word(key, (first, second), marks)
+            meanings |= _map_word(key, (first, second), marks)
     return meanings
 
 
-def _of_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:
+def _map_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:
     """1 and 2 name the answers, and then 0 is a tie; 0 and 1 count from 0. A lone 1 goes by the columns' own
     numbers, of which it is the first or the second."""
     from_zero = {"0": "first", "1": "second"}
@@ -180,27 +182,27 @@ def _of_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:
     return {key: from_zero[key] for key in numbers if key in from_zero}
 
 
-def _of_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dict[str, str]:
-    word = normalise(key)
+def _map_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dict[str, str]:
+    word = normalise_name(key)
     for side, column, mark, usual in zip(
         ("first", "second"), columns, marks, (("a", "first", "left"), ("b", "second", "right")), strict=True
     ):
         ends = word.rpartition("_")[2]
-        if word == normalise(column) or (mark and ends == mark) or ends in usual:
+        if word == normalise_name(column) or (mark and ends == mark) or ends in usual:
             return {key: side}
     if re.match(r"(tie|both|draw|equal|same|neither|none)", word):
         return {key: "tie"}
     return {}
 
 
-def side_of(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
+def decide_side(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
     """first or second: what more than half of those who judged say. Raises RowSkipped for a tie."""
     votes = []
     for column in better:
         value = row.get(column)
         if value is None or value != value or value == "":
             continue
-        meaning = meanings.get(value_key(value))
+        meaning = meanings.get(format_value_key(value))
         if meaning is None:
             raise RowSkipped(
                 f"{column} is {str(value)[:30]!r}, which says of neither answer that it is better"
@@ -217,7 +219,7 @@ def side_of(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) ->
 def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
     """A prompt, one answer, and a column that marks it good or bad."""
     marks = [names[alias] for alias in MARKS if alias in names]
-    label = next((column for column in marks if marks_of(rows, column)), None)
+    label = next((column for column in marks if infer_marks(rows, column)), None)
     if label is None:
         return None
     mapping: dict[str, str] = {}
@@ -225,7 +227,7 @@ def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str]
         free = (names[alias] for alias in ALIASES["marked"][role] if alias in names)
         taken = {label, *mapping.values()}
         column = next(
-            (c for c in free if c not in taken and _are_answers(rows, c) and values_of(rows, c)), None
+            (c for c in free if c not in taken and _are_answers(rows, c) and list_values(rows, c)), None
         )
         if column:
             mapping[role] = column
@@ -234,25 +236,25 @@ def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str]
     return {**mapping, "label": label}
 
 
-def marks_of(rows: FileRows, column: str) -> dict[str, str] | None:
+def infer_marks(rows: FileRows, column: str) -> dict[str, str] | None:
     """value -> good or bad; None where some value means neither."""
-    keys = keys_in(rows, [column])
+    keys = list_value_keys(rows, [column])
     if keys is None or len(keys) > 2:
         return None
     meanings: dict[str, str] = {}
     for key in keys:
-        word = {key, normalise(key)}
+        word = {key, normalise_name(key)}
         if word & (GOOD | BAD):
             meanings[key] = "good" if word & GOOD else "bad"
     return meanings if len(meanings) == len(keys) else None
 
 
-def mark_of(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
+def read_mark(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
     """good or bad. Raises RowSkipped where the row says neither."""
     value = row.get(column)
     if value is None or value != value or value == "":
         raise RowSkipped(f"{column} is missing: the answer is marked neither good nor bad")
-    meaning = meanings.get(value_key(value))
+    meaning = meanings.get(format_value_key(value))
     if meaning is None:
         raise RowSkipped(f"{column} is {str(value)[:30]!r}, which marks the answer neither good nor bad")
     return meaning
@@ -267,10 +269,10 @@ def mark_of(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
 # find a partner: a file without pairs keeps none.
 
 REJECTED = "rejected answer"  # the column that a pair has beside those of its good answer's row
-MOST_WAITING = 1024**3  # bytes of answers whose partner comes later in the file
+MAX_WAITING = 1024**3  # bytes of answers whose partner comes later in the file
 
 
-class Marking(NamedTuple):
+class MarkColumns(NamedTuple):
     """The columns of prompt, answer and mark, and which values of the mark mean good and bad."""
 
     prompt: str
@@ -280,31 +282,33 @@ class Marking(NamedTuple):
 
     def prompt_key(self, row: FileRow) -> bytes:
         """Equal for equal prompts, texts or turns."""
-        value = json.dumps(plain_json(row.get(self.prompt)), sort_keys=True)
+        value = json.dumps(sanitise_json(row.get(self.prompt)), sort_keys=True)
         return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def count_pairs(rows: Iterable[FileRow], marking: Marking) -> Counter[bytes]:
+def count_pairs(rows: Iterable[FileRow], marking: MarkColumns) -> Counter[bytes]:
     """For each prompt how many pairs its answers make."""
     counts: dict[str, Counter[bytes]] = {"good": Counter(), "bad": Counter()}
     for row in rows:
         try:
-            counts[mark_of(row, marking.label, marking.meanings)][marking.prompt_key(row)] += 1
+            counts[read_mark(row, marking.label, marking.meanings)][marking.prompt_key(row)] += 1
         except (RowSkipped, RecursionError):
             continue
     return counts["good"] & counts["bad"]
 
 
-def makes_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
+def has_enough_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
     """Whether half of the rows or more find a partner among the rows."""
-    meanings = marks_of(rows, mapping["label"])
+    meanings = infer_marks(rows, mapping["label"])
     if meanings is None:
         return False
-    pairs = count_pairs(rows, Marking(mapping["prompt"], mapping["completion"], mapping["label"], meanings))
+    pairs = count_pairs(
+        rows, MarkColumns(mapping["prompt"], mapping["completion"], mapping["label"], meanings)
+    )
     return 4 * pairs.total() >= len(rows) > 0
 
 
-def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) -> Iterator[ReadRow]:
+def pair_up(rows: Iterable[ReadRow], marking: MarkColumns, pairs: Counter[bytes]) -> Iterator[ReadRow]:
     """Items of the file, the pairs as rows that have the rejected answer in the column REJECTED. `pairs`:
     what `count_pairs` found of the same rows. Raises DataError where too much would have to wait."""
     left = {mark: Counter(pairs) for mark in ("good", "bad")}
@@ -316,26 +320,26 @@ def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) ->
             continue
         try:
             mark, key, size = (
-                mark_of(row, marking.label, marking.meanings),
+                read_mark(row, marking.label, marking.meanings),
                 marking.prompt_key(row),
-                len(encode(row)),
+                len(encode_row(row)),
             )
         except RowSkipped as fault:
-            yield line, skipped(str(fault), _excerpt(row))
+            yield line, make_skipped_row(str(fault), _format_excerpt(row))
             continue
         except RecursionError:
-            yield line, skipped("nests too deeply", "")
+            yield line, make_skipped_row("nests too deeply", "")
             continue
         if not left[mark][key]:
-            yield line, skipped(WITHOUT_PARTNER[mark], _excerpt(row))
+            yield line, make_skipped_row(WITHOUT_PARTNER[mark], _format_excerpt(row))
             continue
         left[mark][key] -= 1
         partners = waiting.get((key, "bad" if mark == "good" else "good"))
         if not partners:
             waiting.setdefault((key, mark), deque()).append((line, row, size))
             held += size
-            if held > MOST_WAITING:
-                raise _too_far_apart(line)
+            if held > MAX_WAITING:
+                raise _make_waiting_error(line)
             continue
         other_line, other, other_size = partners.popleft()
         held -= other_size
@@ -343,14 +347,14 @@ def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) ->
             ((line, row), (other_line, other)) if mark == "good" else ((other_line, other), (line, row))
         )
         yield good[0], {**good[1], REJECTED: bad[1].get(marking.completion)}
-        yield bad[0], skipped(REJECTED_OF_A_PAIR, _excerpt(bad[1]))
+        yield bad[0], make_skipped_row(REJECTED_OF_A_PAIR, _format_excerpt(bad[1]))
 
 
-def _excerpt(row: FileRow) -> str:
-    return encode(row).decode("utf-8")
+def _format_excerpt(row: FileRow) -> str:
+    return encode_row(row).decode("utf-8")
 
 
-def _too_far_apart(line: int) -> DataError:
+def _make_waiting_error(line: int) -> DataError:
     return DataError(
         f"At line {line} more than 1 GiB of answers waits for the other answer to its prompt.",
         fix="Sort the file by prompt, or import the good answers alone (format marked).",

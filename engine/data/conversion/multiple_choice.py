@@ -13,26 +13,26 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from engine.data.conversion.conversation_turns import plain, texts_in_text
+from engine.data.conversion.conversation_turns import format_value, parse_texts
 from engine.data.readers.file_rows import (
     ALIASES,
     CHOICE_STEMS,
     FileRow,
     FileRows,
     RowSkipped,
-    normalise,
-    values_of,
+    list_values,
+    normalise_name,
 )
 from store.core.formatting import plural
 from store.core.home import Home
 from store.core.row_schemas import Message
 from store.data import dataset_files
-from store.data.formats import MOST, AnswerBy, roles_for, without_choices
+from store.data.formats import MAX_OPTIONS, AnswerBy, assign_roles, strip_choices
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")
 _INDEX = re.compile(r"(?:^|_)(?:index|idx)$")
-FEWEST = 2
+MIN_CHOICES = 2
 _NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 
@@ -58,8 +58,8 @@ def load_questions(
 ) -> list[ChoiceQuestion | None]:
     """The rows with these ids, in this order; None for a row that is no multiple choice."""
     columns = ["row_id", "messages", "choices", "answer_index"]
-    rows = dataset_files.load(home, fingerprint, columns=columns, row_ids=row_ids).to_pylist()
-    return [_question(row) if row["choices"] else None for row in rows]
+    rows = dataset_files.load_rows(home, fingerprint, columns=columns, row_ids=row_ids).to_pylist()
+    return [_build_question(row) if row["choices"] else None for row in rows]
 
 
 class _StoredRow(TypedDict):
@@ -71,9 +71,9 @@ class _StoredRow(TypedDict):
     answer_index: int
 
 
-def _question(row: _StoredRow) -> ChoiceQuestion:
+def _build_question(row: _StoredRow) -> ChoiceQuestion:
     prompt = row["messages"][:-1]
-    content = without_choices(prompt[-1]["content"], row["choices"])
+    content = strip_choices(prompt[-1]["content"], row["choices"])
     asked: Message = {"role": prompt[-1]["role"], "content": content}
     choices = RowChoices(tuple(row["choices"]), row["answer_index"])
     return ChoiceQuestion(row["row_id"], [*prompt[:-1], asked], prompt, choices)
@@ -83,21 +83,21 @@ def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...],
     """The choices of a row of a file and the names that they bear there (none where it gives none): one
     column holds them all, or each has a column of its own. Raises RowSkipped where there is no choosing."""
     if len(columns) == 1:
-        choices, names = _in_one(row.get(columns[0]), columns[0])
+        choices, names = _read_choice_list(row.get(columns[0]), columns[0])
     else:
-        choices, names = _across(row, columns), []
-    if len(choices) < FEWEST:
+        choices, names = _read_choice_columns(row, columns), []
+    if len(choices) < MIN_CHOICES:
         raise RowSkipped(f"{plural(len(choices), 'choice')}, where two are the least")
-    if len(choices) > MOST:
-        raise RowSkipped(f"more than {MOST} choices")
+    if len(choices) > MAX_OPTIONS:
+        raise RowSkipped(f"more than {MAX_OPTIONS} choices")
     if not all(choice.strip() for choice in choices):
         raise RowSkipped("a choice is empty")
     return choices, names
 
 
-def _in_one(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
+def _read_choice_list(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
     """A list of texts, a list of {label, text}, or {"label": [...], "text": [...]}, as it is or as JSON."""
-    value = texts_in_text(value)
+    value = parse_texts(value)
     if value is None:
         raise RowSkipped(f"{name} is missing")
     names: Any = None
@@ -109,29 +109,29 @@ def _in_one(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
     if not isinstance(value, list):
         raise RowSkipped(f"{name} is no list of choices")
     labels = [str(each) for each in names] if isinstance(names, list) and len(names) == len(value) else []
-    return tuple(plain(choice, f"a choice of {name}") for choice in value), labels
+    return tuple(format_value(choice, f"a choice of {name}") for choice in value), labels
 
 
-def _across(row: FileRow, columns: Sequence[str]) -> tuple[str, ...]:
+def _read_choice_columns(row: FileRow, columns: Sequence[str]) -> tuple[str, ...]:
     """Empty ones at the end are none: a question may have fewer choices than the widest."""
     values = [row.get(column) for column in columns]
     while values and (values[-1] is None or values[-1] != values[-1] or not str(values[-1]).strip()):
         values.pop()
-    return tuple(plain(value, column) for value, column in zip(values, columns, strict=False))
+    return tuple(format_value(value, column) for value, column in zip(values, columns, strict=False))
 
 
-def place_of(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str] = ()) -> int:
+def find_answer_index(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str] = ()) -> int:
     """The place of the right choice, from 0. Raises RowSkipped where the answer is none of them."""
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         raise RowSkipped("the answer is missing")
-    place = PLACES[by](value, choices, names)
+    place = INDEX_FINDERS[by](value, choices, names)
     if place is None or not 0 <= place < len(choices):
         raise RowSkipped(f"the answer {str(value)[:30]!r} is none of {len(choices)} choices (read as {by})")
     return place
 
 
-def _by_text(value: Any, choices: Sequence[str], names: Sequence[str]) -> int | None:
-    wanted = plain(value, "the answer").strip()
+def _find_by_text(value: Any, choices: Sequence[str], names: Sequence[str]) -> int | None:
+    wanted = format_value(value, "the answer").strip()
     for fold in (str, str.casefold):
         places = [i for i, choice in enumerate(choices) if fold(choice.strip()) == fold(wanted)]
         if len(places) > 1:
@@ -141,7 +141,7 @@ def _by_text(value: Any, choices: Sequence[str], names: Sequence[str]) -> int | 
     return None
 
 
-def _by_letter(value: Any, choices: Sequence[str], names: Sequence[str]) -> int | None:
+def _find_by_letter(value: Any, choices: Sequence[str], names: Sequence[str]) -> int | None:
     text = str(value).strip()
     if names:
         return names.index(text) if text in names else None
@@ -149,18 +149,18 @@ def _by_letter(value: Any, choices: Sequence[str], names: Sequence[str]) -> int 
     return string.ascii_uppercase.index(match[1].upper()) if match else None
 
 
-def _by_number(value: Any, first: int) -> int | None:
+def _find_by_number(value: Any, first: int) -> int | None:
     if isinstance(value, bool):
         return None
     match = _NUMBER.fullmatch(str(value))
     return int(match[1]) - first if match else None
 
 
-PLACES: dict[AnswerBy, Callable[[Any, Sequence[str], Sequence[str]], int | None]] = {
-    "text": _by_text,
-    "letter": _by_letter,
-    "number from 0": lambda value, choices, names: _by_number(value, 0),
-    "number from 1": lambda value, choices, names: _by_number(value, 1),
+INDEX_FINDERS: dict[AnswerBy, Callable[[Any, Sequence[str], Sequence[str]], int | None]] = {
+    "text": _find_by_text,
+    "letter": _find_by_letter,
+    "number from 0": lambda value, choices, names: _find_by_number(value, 0),
+    "number from 1": lambda value, choices, names: _find_by_number(value, 1),
 }
 
 
@@ -173,16 +173,18 @@ def recognise_answers(rows: Sequence[FileRow], columns: Sequence[str], answer: s
         with contextlib.suppress(RowSkipped):
             asked.append((row.get(answer), *read_choices(row, columns)))
     order: tuple[AnswerBy, ...] = ("text", "letter", "number from 0", "number from 1")
-    if _INDEX.search(normalise(answer)) or any(isinstance(value, int | float) for value, _, _ in asked):
+    if _INDEX.search(normalise_name(answer)) or any(isinstance(value, int | float) for value, _, _ in asked):
         order = ("number from 0", "number from 1", "text")
-    fits = {by: sum(_fits(value, choices, by, names) for value, choices, names in asked) for by in order}
+    fits = {
+        by: sum(_is_matching(value, choices, by, names) for value, choices, names in asked) for by in order
+    }
     best = max(order, key=lambda by: fits[by])  # of equals the first
     return best if fits[best] * 2 > len(asked) else None
 
 
-def _fits(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str]) -> bool:
+def _is_matching(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str]) -> bool:
     try:
-        place_of(value, choices, by, names)
+        find_answer_index(value, choices, by, names)
     except RowSkipped:
         return False
     return True
@@ -194,7 +196,7 @@ def recognise_choices(
     """A question, choices in a list or in columns of their own, and an answer that is one of them."""
     aliases = ALIASES["multiple_choice"]
     listed = [names[alias] for alias in aliases["choices"] if alias in names]
-    for where in [*([column] for column in listed), *_choice_columns(columns)]:
+    for where in [*([column] for column in listed), *_find_choice_columns(columns)]:
         taken = {*where}
         answers = [names[alias] for alias in aliases["answer"] if names.get(alias, "") not in {"", *taken}]
         answer = next((column for column in answers if recognise_answers(rows, where, column)), None)
@@ -204,7 +206,7 @@ def recognise_choices(
         question = next((column for column in asked if _are_texts(rows, column)), None)
         if not answer or not question:
             continue
-        mapping = {"question": question, **roles_for("choices", where), "answer": answer}
+        mapping = {"question": question, **assign_roles("choices", where), "answer": answer}
         for role in ("context", "system"):
             free = [
                 names[alias] for alias in aliases[role] if names.get(alias, "") not in {"", *mapping.values()}
@@ -215,11 +217,11 @@ def recognise_choices(
     return None
 
 
-def _choice_columns(columns: Sequence[str]) -> list[list[str]]:
+def _find_choice_columns(columns: Sequence[str]) -> list[list[str]]:
     """Families of columns that hold one choice each, `ans0, ans1, ans2` or `A, B, C, D`, the widest first."""
     families: dict[str, dict[str, str]] = {}
     for column in columns:
-        match = _NUMBERED.fullmatch(normalise(column))
+        match = _NUMBERED.fullmatch(normalise_name(column))
         if match and (not match[1] or match[1] in CHOICE_STEMS):
             families.setdefault(match[1] + ("0" if match[2].isdigit() else "a"), {})[match[2]] = column
     ordered = []
@@ -233,5 +235,5 @@ def _choice_columns(columns: Sequence[str]) -> list[list[str]]:
 
 
 def _are_texts(rows: FileRows, column: str) -> bool:
-    values = values_of(rows, column)
+    values = list_values(rows, column)
     return bool(values) and sum(isinstance(value, str) for value in values) * 2 > len(values)

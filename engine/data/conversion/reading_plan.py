@@ -14,31 +14,31 @@ import numpy as np
 
 from engine.data.conversion.format_detection import (
     ChosenFormat,
-    GivenFormat,
+    FormatOptions,
     RecognisedFormats,
-    choose,
-    recognise,
+    choose_format,
+    recognise_format,
 )
-from engine.data.conversion.judged_answers import Marking, count_pairs, pair_up
-from engine.data.conversion.row_conversion import Canonical, Convert, converter
-from engine.data.conversion.unused_columns import TaughtRows, find_undecided, is_covered
+from engine.data.conversion.judged_answers import MarkColumns, count_pairs, pair_up
+from engine.data.conversion.row_conversion import CanonicalRow, RowConverter, make_converter
+from engine.data.conversion.unused_columns import RowSample, find_undecided, is_covered
 from engine.data.readers.file_rows import (
     FileRow,
     FileRows,
     ReadRow,
     SourceProblem,
-    column_names,
-    ignored,
-    looked_at,
-    paths_of,
-    remarks,
-    with_paths,
+    add_paths,
+    find_value_problems,
+    limit_head,
+    list_column_names,
+    list_ignored_columns,
+    list_paths,
 )
-from engine.data.readers.file_selection import part_column, part_of_row
+from engine.data.readers.file_selection import find_part_column, read_part
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.data.config import Wishes
-from store.data.dataset_files import load, open_rows
+from store.data.config import ImportOptions
+from store.data.dataset_files import load_rows, open_rows
 from store.data.formats import FORMATS, AnswerBy
 from store.data.schemas import UndecidedColumn
 
@@ -58,20 +58,20 @@ class SourceHead(NamedTuple):
     marks: Mapping[str, list[str]]
 
 
-def look(
+def inspect_head(
     names: list[str], head: Sequence[ReadRow], marks: Mapping[str, list[str]] | None = None
 ) -> SourceHead:
     """What the first rows show. `names`, `marks`: columns and marks of the reader. Raises DataError where
     there are too many columns."""
     rows = [row for _, row in head if isinstance(row, dict)]
-    columns = column_names(names, rows)
-    paths = paths_of(columns, rows)
+    columns = list_column_names(names, rows)
+    paths = list_paths(columns, rows)
     if paths:
-        rows = [with_paths(row, paths) for row in rows]
-    return SourceHead(columns, paths, rows, recognise([*columns, *paths], rows), marks or {})
+        rows = [add_paths(row, paths) for row in rows]
+    return SourceHead(columns, paths, rows, recognise_format([*columns, *paths], rows), marks or {})
 
 
-class RowReading(NamedTuple):
+class ReadingPlan(NamedTuple):
     """chosen: format and columns. ignored: columns of which nothing is used. part_column: None for none."""
 
     chosen: ChosenFormat
@@ -89,16 +89,16 @@ class RowReading(NamedTuple):
         return [column for column in named if "." in column]
 
     @property
-    def marking(self) -> Marking | None:
+    def marking(self) -> MarkColumns | None:
         """Of rows that are to be paired: their columns."""
         if self.chosen.format != "marked_pairs":
             return None
         columns = self.chosen.mapping
-        return Marking(columns["prompt"], columns["completion"], columns["label"], self.chosen.values)
+        return MarkColumns(columns["prompt"], columns["completion"], columns["label"], self.chosen.values)
 
-    def convert(self) -> Convert:
+    def convert(self) -> RowConverter:
         """A row of the file to the stored form, with its part; it raises RowSkipped."""
-        plain = converter(
+        plain = make_converter(
             self.chosen.format,
             self.chosen.mapping,
             instruction=self.instruction,
@@ -108,11 +108,11 @@ class RowReading(NamedTuple):
         )
         column, paths = self.part_column, self.paths
         if column is None:
-            return plain if not paths else lambda row: plain(with_paths(row, paths))
+            return plain if not paths else lambda row: plain(add_paths(row, paths))
 
-        def convert(row: FileRow) -> Canonical:
-            row = with_paths(row, paths)
-            part = part_of_row(row, column, self.parts)
+        def convert(row: FileRow) -> CanonicalRow:
+            row = add_paths(row, paths)
+            part = read_part(row, column, self.parts)
             return plain(row)._replace(part=part)
 
         return convert
@@ -124,23 +124,23 @@ class RowReading(NamedTuple):
         if marking is None:
             return rows
         paths = self.paths
-        whole = (with_paths(row, paths) for _, row in again() if isinstance(row, dict))
+        whole = (add_paths(row, paths) for _, row in again() if isinstance(row, dict))
         counts: Counter[bytes] = count_pairs(whole, marking)
-        return pair_up(_whole(rows, paths), marking, counts)
+        return pair_up(_add_paths(rows, paths), marking, counts)
 
 
-def _whole(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
-    return ((line, with_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
+def _add_paths(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
+    return ((line, add_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
 
 
-def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) -> RowReading:
+def plan_reading(seen: SourceHead, wishes: ImportOptions, label_column: str | None = None) -> ReadingPlan:
     """Raises ConfigError and DataError that name the field."""
     columns = [*seen.columns, *seen.paths]
-    given = GivenFormat(wishes.format, wishes.columns, wishes.answers, wishes.values)
-    chosen = choose(columns, seen.rows, given, seen.recognised)
+    given = FormatOptions(wishes.format, wishes.columns, wishes.answers, wishes.values)
+    chosen = choose_format(columns, seen.rows, given, seen.recognised)
     column = wishes.part_column
     if column is None:
-        column = part_column(columns, seen.rows, seen.marks)
+        column = find_part_column(columns, seen.rows, seen.marks)
         if column in chosen.mapping.values():
             column = None
     elif column and column not in columns:
@@ -151,10 +151,10 @@ def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) ->
         )
     used = {**chosen.mapping, **({"part": column} if column else {})}
     instruction = wishes.instruction if chosen.format == "text_label" else ""
-    left = ignored(seen.columns, used)
+    left = list_ignored_columns(seen.columns, used)
     _check_ignored(wishes.ignore, used)
     parts = wishes.parts
-    return RowReading(chosen, left, column or None, parts, instruction, label_column, wishes.ignore)
+    return ReadingPlan(chosen, left, column or None, parts, instruction, label_column, wishes.ignore)
 
 
 def _check_ignored(ignore: Sequence[str], used: Mapping[str, str]) -> None:
@@ -167,26 +167,26 @@ def _check_ignored(ignore: Sequence[str], used: Mapping[str, str]) -> None:
             )
 
 
-def undecided_columns(reading: RowReading, seen: SourceHead) -> list[UndecidedColumn]:
+def find_undecided_columns(reading: ReadingPlan, seen: SourceHead) -> list[UndecidedColumn]:
     """The columns of which nothing would be used though they may be marks, answers or labels."""
-    return find_undecided(taught_rows(reading, seen), reading.ignore)
+    return find_undecided(build_row_sample(reading, seen), reading.ignore)
 
 
-def taught_rows(reading: RowReading, seen: SourceHead) -> TaughtRows:
+def build_row_sample(reading: ReadingPlan, seen: SourceHead) -> RowSample:
     """What `engine.data.conversion.unused_columns` judges."""
     columns = [*seen.columns, *seen.paths]
-    rows = looked_at(columns, seen.rows)
+    rows = limit_head(columns, seen.rows)
     kept = (reading.part_column, reading.label_column)
-    return TaughtRows(reading.chosen, rows, columns, seen.recognised.mappings, frozenset(filter(None, kept)))
+    return RowSample(reading.chosen, rows, columns, seen.recognised.mappings, frozenset(filter(None, kept)))
 
 
-def reading_problems(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
+def find_reading_problems(reading: ReadingPlan, rows: FileRows) -> list[SourceProblem]:
     """What is odd about the values, what was guessed, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]
     deciding = {*form.several, *(form.required[-1:] if form.meanings or form.several else ())}
     spoken = {role: c for role, c in chosen.mapping.items() if role.partition("_")[0] not in deciding}
-    problems = remarks(spoken, rows)
+    problems = find_value_problems(spoken, rows)
     if chosen.guessed:
         title = FORMATS[chosen.format].title.lower()
         used = ", ".join(f"{role} = {column}" for role, column in chosen.mapping.items())
@@ -196,13 +196,13 @@ def reading_problems(reading: RowReading, rows: FileRows) -> list[SourceProblem]
             )
         )
     if chosen.format == "marked":
-        problems += _of_marks(reading, rows)
+        problems += _find_mark_problems(reading, rows)
     return problems
 
 
-def _of_marks(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
+def _find_mark_problems(reading: ReadingPlan, rows: FileRows) -> list[SourceProblem]:
     columns = reading.chosen.mapping
-    marking = Marking(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
+    marking = MarkColumns(columns["prompt"], columns["completion"], columns["label"], reading.chosen.values)
     pairs = count_pairs(rows, marking).total()
     if not pairs:
         return []
@@ -217,10 +217,10 @@ def _of_marks(reading: RowReading, rows: FileRows) -> list[SourceProblem]:
 
 
 ANSWERS: tuple[AnswerBy, ...] = get_args(AnswerBy)
-LOOKED_AT = 500  # rows, from the beginning and the end of a large set
+SAMPLE_ROWS = 500  # rows, from the beginning and the end of a large set
 
 
-def undecided_stored_columns(
+def find_undecided_stored_columns(
     home: Home, fingerprint: str, imported: Mapping[str, object]
 ) -> list[UndecidedColumn]:
     """The columns that were ignored and may be marks, answers or labels. imported:
@@ -229,14 +229,16 @@ def undecided_stored_columns(
     if form is None or not isinstance(columns, dict):
         return []
     count = open_rows(home, fingerprint).metadata.num_rows
-    row_ids = np.unique(np.concatenate([np.arange(LOOKED_AT // 2), count - 1 - np.arange(LOOKED_AT // 2)]))
+    row_ids = np.unique(
+        np.concatenate([np.arange(SAMPLE_ROWS // 2), count - 1 - np.arange(SAMPLE_ROWS // 2)])
+    )
     row_ids = row_ids[(row_ids >= 0) & (row_ids < count)]
-    sources = load(home, fingerprint, ["source"], row_ids)["source"].to_pylist()
+    sources = load_rows(home, fingerprint, ["source"], row_ids)["source"].to_pylist()
     rows = [row for source in sources if isinstance(row := json.loads(source or "null"), dict)]
-    seen = look([], list(enumerate(rows)))
+    seen = inspect_head([], list(enumerate(rows)))
     mapping = {role: column for role, column in columns.items() if form.has_role(role)}
     kept = frozenset(column for role, column in columns.items() if role not in mapping)
     answers = imported.get("answers")
     chosen = ChosenFormat(form.name, mapping, answers=next((by for by in ANSWERS if by == answers), None))
     names = [*seen.columns, *seen.paths]
-    return find_undecided(TaughtRows(chosen, seen.rows, names, seen.recognised.mappings, kept), [])
+    return find_undecided(RowSample(chosen, seen.rows, names, seen.recognised.mappings, kept), [])

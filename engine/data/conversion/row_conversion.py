@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 from engine.data.conversion.conversation_turns import (
     RowSkipped,
     Turns,
-    calls_functions,
+    add_tools,
     check_turns,
-    list_in_text,
-    plain,
+    format_value,
+    has_function_calls,
+    parse_list,
+    parse_spoken_turns,
     read_turns,
-    spoken_turns,
-    with_tools,
 )
-from engine.data.conversion.judged_answers import REJECTED, mark_of, side_of
-from engine.data.conversion.multiple_choice import place_of, read_choices
+from engine.data.conversion.judged_answers import REJECTED, decide_side, read_mark
+from engine.data.conversion.multiple_choice import find_answer_index, read_choices
 from engine.data.readers.file_rows import FileRow
 from store.core.errors import ConfigError
-from store.data.formats import FORMATS, MARKED_BAD, AnswerBy, columns_of, shows, with_choices
+from store.data.formats import FORMATS, MARKED_BAD, AnswerBy, append_choices, has_choices, list_columns
 
-SIDES = ("user", "assistant")
-WITH_SYSTEM = ("system", "user", "assistant")
+PAIR_TURN_ROLES = ("user", "assistant")
+SYSTEM_PAIR_TURN_ROLES = ("system", "user", "assistant")
 
 
-class Canonical(NamedTuple):
+class CanonicalRow(NamedTuple):
     """A row as it is stored: roles and contents of its turns (None for plain text), the text that is
     searched and by which rows are equal, the label, the rejected answer; of multiple choice the choices and
     the place of the right one among them, from 0; and the part that its file puts it in."""
@@ -43,10 +43,10 @@ class Canonical(NamedTuple):
     part: str | None = None
 
 
-Convert = Callable[[FileRow], Canonical]
+RowConverter = Callable[[FileRow], CanonicalRow]
 
 
-def converter(
+def make_converter(
     format: str,
     columns: dict[str, str],
     *,
@@ -54,7 +54,7 @@ def converter(
     label_column: str | None = None,
     answers: AnswerBy | None = None,
     values: Mapping[str, str] | None = None,
-) -> Convert:
+) -> RowConverter:
     """The function that turns a row into a Canonical; it raises RowSkipped with the reason.
 
     columns: role -> column. instruction: for text_label, put before every text that brings none itself.
@@ -65,26 +65,26 @@ def converter(
     _check_roles(format, columns)
     columns = {role: column for role, column in columns.items() if column}
     if format == "text":
-        return _plain_text(columns["text"])
+        return _make_text_converter(columns["text"])
     if format in ("messages", "sharegpt"):
-        return _conversation(
+        return _make_conversation_converter(
             columns[FORMATS[format].required[0]], columns.get("system"), columns.get("tools")
         )
     if format == "preference":
-        return _preference(columns)
+        return _make_preference_converter(columns)
     if format == "text_label":
-        return _text_label(columns, instruction)
+        return _make_text_label_converter(columns, instruction)
     if format == "comparison":
-        return _comparison(columns, values or {})
+        return _make_comparison_converter(columns, values or {})
     if format == "marked":
-        return _marked(columns, values or {})
+        return _make_marked_converter(columns, values or {})
     if format == "marked_pairs":
-        return _marked_pairs(columns)
+        return _make_marked_pairs_converter(columns)
     if format == "multiple_choice":
-        return _multiple_choice(columns, answers or "text")
+        return _make_choice_converter(columns, answers or "text")
     question, answer = FORMATS[format].required
     around = columns.get("input"), columns.get("context"), columns.get("system")
-    return _pair(columns[question], columns[answer], *around, label_column)
+    return _make_pair_converter(columns[question], columns[answer], *around, label_column)
 
 
 def _check_roles(format: str, columns: dict[str, str]) -> None:
@@ -97,146 +97,146 @@ def _check_roles(format: str, columns: dict[str, str]) -> None:
             )
 
 
-def _required(row: FileRow, column: str) -> str:
+def _read_required(row: FileRow, column: str) -> str:
     value = row.get(column)
     if type(value) is not str:
-        value = plain(value, column)
+        value = format_value(value, column)
     if not value or value.isspace():
         raise RowSkipped(f"{column} is empty")
     return value
 
 
-def _optional(row: FileRow, column: str) -> str:
+def _read_optional(row: FileRow, column: str) -> str:
     """The text of a column that may be missing; empty where it is."""
     value = row.get(column)
     if type(value) is not str:
         if value is None or value != value:  # NaN is how tables say that nothing is there
             return ""
-        value = plain(value, column)
+        value = format_value(value, column)
     return "" if value.isspace() else value
 
 
-def _label(value: Any, column: str) -> str:
+def _read_label(value: Any, column: str) -> str:
     if type(value) is float and value.is_integer():  # 1.0 is the class 1 of a column with gaps
         value = int(value)
-    text = plain(value, column).strip()
+    text = format_value(value, column).strip()
     if not text:
         raise RowSkipped(f"{column} is empty")
     return text
 
 
-def _question_with_answer(
+def _build_question_row(
     asked: str, answer: str, before: str = "", system: str = "", label: str | None = None
-) -> Canonical:
+) -> CanonicalRow:
     """One question, after a context where there is one, and its answer; `system`: what its turn says."""
     if before:
         asked = f"{before}\n\n{asked}"
     if system:
-        return Canonical(
-            WITH_SYSTEM, (system, asked, answer), f"{system}\n\n{asked}\n\n{answer}", label, None
+        return CanonicalRow(
+            SYSTEM_PAIR_TURN_ROLES, (system, asked, answer), f"{system}\n\n{asked}\n\n{answer}", label, None
         )
-    return Canonical(SIDES, (asked, answer), f"{asked}\n\n{answer}", label, None)
+    return CanonicalRow(PAIR_TURN_ROLES, (asked, answer), f"{asked}\n\n{answer}", label, None)
 
 
-def _pair(
+def _make_pair_converter(
     question: str, answer: str, after: str | None, before: str | None, system: str | None, label: str | None
-) -> Convert:
-    def convert(row: FileRow) -> Canonical:
-        asked, reply = _required(row, question), _required(row, answer)
-        if after and (more := _optional(row, after)):
+) -> RowConverter:
+    def convert(row: FileRow) -> CanonicalRow:
+        asked, reply = _read_required(row, question), _read_required(row, answer)
+        if after and (more := _read_optional(row, after)):
             asked = f"{asked}\n\n{more}"
-        kept = _label(row.get(label), label) if label else None
-        context = _optional(row, before) if before else ""
-        return _question_with_answer(asked, reply, context, _optional(row, system) if system else "", kept)
+        kept = _read_label(row.get(label), label) if label else None
+        context = _read_optional(row, before) if before else ""
+        return _build_question_row(asked, reply, context, _read_optional(row, system) if system else "", kept)
 
     return convert
 
 
-def _text_label(columns: dict[str, str], instruction: str) -> Convert:
+def _make_text_label_converter(columns: dict[str, str], instruction: str) -> RowConverter:
     text_column, label_column = columns["text"], columns["label"]
     own = columns.get("instruction")
     general = instruction.strip()
 
-    def convert(row: FileRow) -> Canonical:
-        text = _required(row, text_column)
-        label = _label(row.get(label_column), label_column)
-        asked = (own and _optional(row, own)) or general
+    def convert(row: FileRow) -> CanonicalRow:
+        text = _read_required(row, text_column)
+        label = _read_label(row.get(label_column), label_column)
+        asked = (own and _read_optional(row, own)) or general
         if asked:
             text = f"{asked}\n\n{text}"
-        return Canonical(SIDES, (text, label), f"{text}\n\n{label}", label, None)
+        return CanonicalRow(PAIR_TURN_ROLES, (text, label), f"{text}\n\n{label}", label, None)
 
     return convert
 
 
-def _multiple_choice(columns: dict[str, str], by: AnswerBy) -> Convert:
+def _make_choice_converter(columns: dict[str, str], by: AnswerBy) -> RowConverter:
     """The rule of `store.data.formats`."""
     question, answer, before, system = (
         columns.get(role) for role in ("question", "answer", "context", "system")
     )
     assert question
     assert answer
-    where = columns_of(columns, "choices")
+    where = list_columns(columns, "choices")
 
-    def convert(row: FileRow) -> Canonical:
+    def convert(row: FileRow) -> CanonicalRow:
         choices, names = read_choices(row, where)
-        place = place_of(row.get(answer), choices, by, names)
-        asked = _required(row, question)
-        if not shows(asked, choices):  # an export's prompt lists them already
-            asked = with_choices(asked, choices)
-        context = _optional(row, before) if before else ""
-        canonical = _question_with_answer(
-            asked, choices[place], context, _optional(row, system) if system else ""
+        place = find_answer_index(row.get(answer), choices, by, names)
+        asked = _read_required(row, question)
+        if not has_choices(asked, choices):  # an export's prompt lists them already
+            asked = append_choices(asked, choices)
+        context = _read_optional(row, before) if before else ""
+        canonical = _build_question_row(
+            asked, choices[place], context, _read_optional(row, system) if system else ""
         )
         return canonical._replace(choices=choices, answer_index=place)
 
     return convert
 
 
-def _plain_text(column: str) -> Convert:
-    def convert(row: FileRow) -> Canonical:
-        return Canonical(None, (), _required(row, column), None, None)
+def _make_text_converter(column: str) -> RowConverter:
+    def convert(row: FileRow) -> CanonicalRow:
+        return CanonicalRow(None, (), _read_required(row, column), None, None)
 
     return convert
 
 
-def _conversation(column: str, system: str | None, tools: str | None) -> Convert:
-    def convert(row: FileRow) -> Canonical:
+def _make_conversation_converter(column: str, system: str | None, tools: str | None) -> RowConverter:
+    def convert(row: FileRow) -> CanonicalRow:
         turns = read_turns(row.get(column), column)
-        if system and turns and turns[0][0] != "system" and (system_text := _optional(row, system)):
+        if system and turns and turns[0][0] != "system" and (system_text := _read_optional(row, system)):
             turns.insert(0, ("system", system_text))
-        calls = calls_functions(row.get(column))
-        turns = with_tools(turns, row.get(tools) if tools else None, calls=calls)
+        calls = has_function_calls(row.get(column))
+        turns = add_tools(turns, row.get(tools) if tools else None, calls=calls)
         check_turns(turns)
-        return _from_turns(turns, None)
+        return _build_turns_row(turns, None)
 
     return convert
 
 
-def _preference(columns: dict[str, str]) -> Convert:
+def _make_preference_converter(columns: dict[str, str]) -> RowConverter:
     """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
     prompt, system, tools = (columns.get(role) for role in ("prompt", "system", "tools"))
 
-    def convert(row: FileRow) -> Canonical:
-        asked = _asked(row, prompt)
-        chosen, rejected = (_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
+    def convert(row: FileRow) -> CanonicalRow:
+        asked = _read_prompt(row, prompt)
+        chosen, rejected = (_read_answer(row, columns[role], asked) for role in ("chosen", "rejected"))
         if chosen[:-1] != rejected[:-1]:
             raise RowSkipped("chosen and rejected answer different questions")
-        if system and chosen and chosen[0][0] != "system" and (system_text := _optional(row, system)):
+        if system and chosen and chosen[0][0] != "system" and (system_text := _read_optional(row, system)):
             chosen.insert(0, ("system", system_text))
-        calls = any(calls_functions(row.get(name)) for name in columns.values())
-        chosen = with_tools(chosen, row.get(tools) if tools else None, calls=calls)
+        calls = any(has_function_calls(row.get(name)) for name in columns.values())
+        chosen = add_tools(chosen, row.get(tools) if tools else None, calls=calls)
         check_turns(chosen)
         if not rejected or rejected[-1][0] != "assistant":
             raise RowSkipped("the rejected answer is not by the assistant")
-        return _from_turns(chosen, rejected[-1][1])
+        return _build_turns_row(chosen, rejected[-1][1])
 
     return convert
 
 
-def _comparison(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
+def _make_comparison_converter(columns: dict[str, str], values: Mapping[str, str]) -> RowConverter:
     """The answer that is better preferred to the other."""
     prefer = {
-        side: _preference(
+        side: _make_preference_converter(
             {
                 **{role: columns[role] for role in ("prompt", "system") if role in columns},
                 "chosen": columns[side],
@@ -245,18 +245,18 @@ def _comparison(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
         )
         for side in ("first", "second")
     }
-    better, prompt, more = columns_of(columns, "better"), columns.get("prompt"), columns.get("input")
+    better, prompt, more = list_columns(columns, "better"), columns.get("prompt"), columns.get("input")
 
-    def convert(row: FileRow) -> Canonical:
-        side = side_of(row, better, values)
-        if prompt and more and (rest := _optional(row, more)):
-            row = {**row, prompt: f"{_required(row, prompt)}\n\n{rest}"}
+    def convert(row: FileRow) -> CanonicalRow:
+        side = decide_side(row, better, values)
+        if prompt and more and (rest := _read_optional(row, more)):
+            row = {**row, prompt: f"{_read_required(row, prompt)}\n\n{rest}"}
         return prefer[side](row)
 
     return convert
 
 
-def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
+def _make_marked_converter(columns: dict[str, str], values: Mapping[str, str]) -> RowConverter:
     """Good answers alone. Prompt and answer may be texts or turns."""
     prompt, completion, label, system = (
         columns.get(role) for role in ("prompt", "completion", "label", "system")
@@ -264,42 +264,42 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
     assert completion
     assert label
 
-    def convert(row: FileRow) -> Canonical:
-        if mark_of(row, label, values) == "bad":
+    def convert(row: FileRow) -> CanonicalRow:
+        if read_mark(row, label, values) == "bad":
             raise RowSkipped(MARKED_BAD)
-        turns = _answer(row, completion, _asked(row, prompt))
-        if system and turns[0][0] != "system" and (system_text := _optional(row, system)):
+        turns = _read_answer(row, completion, _read_prompt(row, prompt))
+        if system and turns[0][0] != "system" and (system_text := _read_optional(row, system)):
             turns.insert(0, ("system", system_text))
         check_turns(turns)
-        return _from_turns(turns, None)
+        return _build_turns_row(turns, None)
 
     return convert
 
 
-def _marked_pairs(columns: dict[str, str]) -> Convert:
+def _make_marked_pairs_converter(columns: dict[str, str]) -> RowConverter:
     """The rows that `engine.data.conversion.judged_answers` made."""
     roles: dict[str, str] = {role: columns[role] for role in ("prompt", "system") if role in columns}
-    return _preference({**roles, "chosen": columns["completion"], "rejected": REJECTED})
+    return _make_preference_converter({**roles, "chosen": columns["completion"], "rejected": REJECTED})
 
 
-def _asked(row: FileRow, prompt: str | None) -> Turns:
+def _read_prompt(row: FileRow, prompt: str | None) -> Turns:
     if not prompt:
         return []
-    value = list_in_text(row.get(prompt))
+    value = parse_list(row.get(prompt))
     if type(value) is list:
         return read_turns(value, prompt)
-    return [("user", _required(row, prompt))]
+    return [("user", _read_required(row, prompt))]
 
 
-def _answer(row: FileRow, column: str, asked: Turns) -> Turns:
-    value = list_in_text(row.get(column))
+def _read_answer(row: FileRow, column: str, asked: Turns) -> Turns:
+    value = parse_list(row.get(column))
     if type(value) is list:
         turns = read_turns(value, column)
         return turns if len(turns) > 1 else [*asked, *turns]
-    text = _required(row, column)
+    text = _read_required(row, column)
     if asked:
         return [*asked, ("assistant", text)]
-    turns = spoken_turns(text)
+    turns = parse_spoken_turns(text)
     if not turns:
         raise RowSkipped("there is no prompt, and the answers are no conversations")
     if any(not content for _, content in turns):
@@ -307,6 +307,6 @@ def _answer(row: FileRow, column: str, asked: Turns) -> Turns:
     return turns
 
 
-def _from_turns(turns: Turns, rejected: str | None) -> Canonical:
+def _build_turns_row(turns: Turns, rejected: str | None) -> CanonicalRow:
     roles, contents = zip(*turns, strict=True)
-    return Canonical(roles, contents, "\n\n".join(contents), None, rejected)
+    return CanonicalRow(roles, contents, "\n\n".join(contents), None, rejected)

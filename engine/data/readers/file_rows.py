@@ -32,7 +32,7 @@ EXCERPT = 200  # characters of a skipped row that are kept
 FileRow = dict[str, object]  # a row of a file: column -> whatever JSON or Parquet holds
 
 
-class Skipped(NamedTuple):
+class SkippedRow(NamedTuple):
     """A row that was not taken. `reason` is the same for all rows with the same fault, to be counted."""
 
     reason: str
@@ -48,12 +48,12 @@ class SourceProblem(NamedTuple):
     notice: bool = False
 
 
-ReadRow = tuple[int, FileRow | Skipped]
+ReadRow = tuple[int, FileRow | SkippedRow]
 
 
-def skipped(reason: str, text: str) -> Skipped:
+def make_skipped_row(reason: str, text: str) -> SkippedRow:
     """A skipped row with the beginning of its text as the excerpt."""
-    return Skipped(reason, text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…")
+    return SkippedRow(reason, text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…")
 
 
 class Reader:
@@ -119,32 +119,32 @@ class RowSkipped(Exception):
     """This row can't be taken. The reason is the same for every row with the same fault."""
 
 
-def plain_json(value: Any) -> Any:
+def sanitise_json(value: Any) -> Any:
     """`value` with what JSON has no word for put into words: NaN and infinities null, bytes counted."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): plain_json(item) for key, item in value.items()}
+        return {str(key): sanitise_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_json(item) for item in value]
+        return [sanitise_json(item) for item in value]
     if value is None or isinstance(value, str | int | float):
         return value
-    return _in_words(value)
+    return _format_unsupported(value)
 
 
-def _in_words(value: Any) -> str:
+def _format_unsupported(value: Any) -> str:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_in_words).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_format_unsupported).encode
 
 
-def encode(row: FileRow) -> bytes:
+def encode_row(row: FileRow) -> bytes:
     """The row as JSON in UTF-8. Raises RecursionError where it nests too deeply."""
     try:
         return _encode(row).encode("utf-8")
     except ValueError:  # NaN, or half a surrogate pair, which only an escape can hold
-        return json.dumps(plain_json(row), default=_in_words).encode("ascii")
+        return json.dumps(sanitise_json(row), default=_format_unsupported).encode("ascii")
 
 
 # The values of a column in the first rows of a file, and columns that lie inside objects, by a path.
@@ -156,13 +156,13 @@ def encode(row: FileRow) -> bytes:
 
 FileRows = Sequence[FileRow]
 
-MOST_COLUMNS = 4096
-DEEPEST_PATH = 4  # objects in objects that a path goes through
-MOST_PATHS = 200
-FEWEST_ROWS, MOST_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
+MAX_COLUMNS = 4096
+MAX_PATH_DEPTH = 4  # objects in objects that a path goes through
+MAX_PATHS = 200
+FEWEST_ROWS, MAX_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
 
 
-def column_names(names: list[str], rows: FileRows) -> list[str]:
+def list_column_names(names: list[str], rows: FileRows) -> list[str]:
     """Columns of the file: as known beforehand, else those of the first rows, in the order they appear.
     Raises DataError where there are more than 4,096."""
     return check_width(names or list(dict.fromkeys(name for row in rows for name in row)))
@@ -170,66 +170,66 @@ def column_names(names: list[str], rows: FileRows) -> list[str]:
 
 def check_width(columns: list[str]) -> list[str]:
     """The columns. Raises DataError where there are more than 4,096."""
-    if len(columns) > MOST_COLUMNS:
+    if len(columns) > MAX_COLUMNS:
         raise DataError(
-            f"The file has {len(columns):,} columns; at most {MOST_COLUMNS:,} are read.",
+            f"The file has {len(columns):,} columns; at most {MAX_COLUMNS:,} are read.",
             fix="Keep the columns that hold text, answers and labels, or give one object a line.",
             field="source",
         )
     return columns
 
 
-def looked_at(columns: Sequence[str], rows: FileRows) -> FileRows:
+def limit_head(columns: Sequence[str], rows: FileRows) -> FileRows:
     """So many of the first rows that a wide file costs as much to look at as a narrow one."""
-    return rows[: max(FEWEST_ROWS, MOST_CELLS // max(1, len(columns)))]
+    return rows[: max(FEWEST_ROWS, MAX_CELLS // max(1, len(columns)))]
 
 
-def values_of(rows: FileRows, column: str) -> list[Any]:
+def list_values(rows: FileRows, column: str) -> list[Any]:
     """The values of a column that are there."""
-    return list(_values(rows, column))
+    return list(_iterate_values(rows, column))
 
 
-def first_values(rows: FileRows, column: str, most: int) -> list[Any]:
+def list_first_values(rows: FileRows, column: str, most: int) -> list[Any]:
     """The first of them."""
-    return list(itertools.islice(_values(rows, column), most))
+    return list(itertools.islice(_iterate_values(rows, column), most))
 
 
-def _values(rows: FileRows, column: str) -> Iterator[Any]:
+def _iterate_values(rows: FileRows, column: str) -> Iterator[Any]:
     values = (row.get(column) for row in rows)
     return (value for value in values if value is not None and value == value and value != "")
 
 
-def paths_of(columns: Sequence[str], rows: FileRows) -> list[str]:
+def list_paths(columns: Sequence[str], rows: FileRows) -> list[str]:
     """Paths to what lies in the objects and lists of texts of the first rows, at most 200."""
     paths: dict[str, None] = {}
     for column in columns:
-        for value in first_values(rows, column, 20):
-            for path in _inside(value, column, 0):
+        for value in list_first_values(rows, column, 20):
+            for path in _iterate_paths(value, column, 0):
                 if path not in columns:
                     paths.setdefault(path)
-            if len(paths) >= MOST_PATHS:
-                return list(paths)[:MOST_PATHS]
+            if len(paths) >= MAX_PATHS:
+                return list(paths)[:MAX_PATHS]
     return list(paths)
 
 
-def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
+def _iterate_paths(value: Any, path: str, depth: int) -> Iterator[str]:
     if isinstance(value, list):
         if value and all(isinstance(item, str) for item in value):
             yield f"{path}.0"
         elif value and isinstance(value[0], dict) and "text" in value[0]:
             yield f"{path}.0.text"
-    elif isinstance(value, dict) and depth < DEEPEST_PATH:
+    elif isinstance(value, dict) and depth < MAX_PATH_DEPTH:
         for key, item in value.items():
             inner = f"{path}.{key}"
             if isinstance(item, list):
                 yield inner
             if isinstance(item, dict | list):
-                yield from _inside(item, inner, depth + 1)
+                yield from _iterate_paths(item, inner, depth + 1)
             else:
                 yield inner
 
 
-def value_at(row: FileRow, path: str) -> Any:
+def read_path(row: FileRow, path: str) -> Any:
     """What lies at the path; None where nothing does."""
     if path in row:
         return row[path]
@@ -244,12 +244,12 @@ def value_at(row: FileRow, path: str) -> Any:
     return value
 
 
-def with_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
+def add_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
     """The row, with what lies at the paths under their names."""
-    return {**row, **{path: value_at(row, path) for path in paths}}
+    return {**row, **{path: read_path(row, path) for path in paths}}
 
 
-def ignored(columns: Sequence[str], mapping: dict[str, str]) -> list[str]:
+def list_ignored_columns(columns: Sequence[str], mapping: dict[str, str]) -> list[str]:
     """The columns of the file of which nothing is used."""
     used = set(mapping.values())
     roots = {path.split(".", 1)[0] for path in used}
@@ -339,7 +339,9 @@ CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending
 TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
 
 FLAG_PREFIXES = ("is_", "has_")
-NUMBERING = frozenset({"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed:_0"})
+ROW_NUMBER_NAMES = frozenset(
+    {"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed:_0"}
+)
 GENERIC = ("text", "value", "content", "0")  # of a path, these say less than what they lie in
 
 KNOWN_NAMES = frozenset(
@@ -347,17 +349,17 @@ KNOWN_NAMES = frozenset(
 ) | frozenset(TURN_NAMES)
 
 
-def normalise(name: str) -> str:
+def normalise_name(name: str) -> str:
     """`Label Text`, `label-text` and `LABEL_TEXT` are one name."""
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
 
 
-def names_of(columns: Sequence[str]) -> dict[str, str]:
+def map_names(columns: Sequence[str]) -> dict[str, str]:
     """Normalised name -> column, the first of those that share one."""
-    return {normalise(column): column for column in reversed(columns)}
+    return {normalise_name(column): column for column in reversed(columns)}
 
 
-def names_within(columns: Sequence[str]) -> dict[str, list[str]]:
+def map_path_names(columns: Sequence[str]) -> dict[str, list[str]]:
     """Normalised name -> paths, by the last part of a path, or by what that lies in where the part says
     nothing (`answer` for `answer.text`)."""
     names: dict[str, list[str]] = {}
@@ -366,16 +368,16 @@ def names_within(columns: Sequence[str]) -> dict[str, list[str]]:
         while len(parts) > 1 and parts[-1] in GENERIC:
             parts.pop()
         if "." in column:
-            names.setdefault(normalise(parts[-1]), []).append(column)
+            names.setdefault(normalise_name(parts[-1]), []).append(column)
     return names
 
 
-MOST_BYTES = 32 * 1024 * 1024
-MOST_ITEMS = 20_000  # rows and skipped rows together
+MAX_BYTES = 32 * 1024 * 1024
+MAX_ITEMS = 20_000  # rows and skipped rows together
 
 _NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(e[-+]?\d+)?\s*", re.IGNORECASE)
 # Roles that are read by the model; an answer or a label may well be a number.
-ASKING = ("text", "prompt", "question", "instruction")
+PROMPT_ROLES = ("text", "prompt", "question", "instruction")
 
 
 def read_first(rows: Iterator[ReadRow], most: int) -> list[ReadRow]:
@@ -386,26 +388,26 @@ def read_first(rows: Iterator[ReadRow], most: int) -> list[ReadRow]:
         items.append(item)
         if isinstance(item[1], dict):
             count += 1
-            size += _size(item[1])
-        if count >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
+            size += _measure_size(item[1])
+        if count >= most or size >= MAX_BYTES or len(items) >= MAX_ITEMS:
             break
     return items
 
 
-def _size(row: FileRow) -> int:
+def _measure_size(row: FileRow) -> int:
     try:
-        return len(encode(row))
+        return len(encode_row(row))
     except RecursionError:
         return 0
 
 
-def remarks(mapping: dict[str, str], rows: FileRows) -> list[SourceProblem]:
+def find_value_problems(mapping: dict[str, str], rows: FileRows) -> list[SourceProblem]:
     """What is odd about the values of the mapped columns, though they can be read."""
     problems: list[SourceProblem] = []
     for role, column in mapping.items():
-        values = values_of(rows, column)
+        values = list_values(rows, column)
         numbers = [value for value in values if isinstance(value, int | float)]
-        if role in ASKING and values:
+        if role in PROMPT_ROLES and values:
             as_text = [value for value in values if isinstance(value, str) and _NUMBER.fullmatch(value)]
             if len(numbers) + len(as_text) == len(values):
                 reason = f"Every value of the column {column!r} is a number, yet it is read as the {role}."

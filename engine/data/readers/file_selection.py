@@ -12,8 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from engine.data.readers.file_rows import FileRow, FileRows, RowSkipped, SourceProblem, normalise, values_of
-from engine.data.readers.source_files import unreadable
+from engine.data.readers.file_rows import (
+    FileRow,
+    FileRows,
+    RowSkipped,
+    SourceProblem,
+    list_values,
+    normalise_name,
+)
+from engine.data.readers.source_files import make_read_error
 from engine.data.readers.table_readers import Dialect, sniff
 from store.core.errors import DataError
 from store.data.formats import LEAVE_OUT, LEFT_OUT
@@ -42,44 +49,46 @@ PART_COLUMNS = (
     "usage",
     "phase",
 )
-MOST_PART_VALUES = 30  # of a column that is the split
+MAX_PART_VALUES = 30  # of a column that is the split
 
 
-def part_named(value: str) -> str | None:
+def parse_part(value: str) -> str | None:
     """The part that a value names, by the last of its words that names one."""
     words = re.split(r"[^a-z]+", value.lower())
     return next((PART_WORDS[word] for word in reversed(words) if word in PART_WORDS), None)
 
 
-def parts_of(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+def map_parts(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     """value -> part: as given, else as the value names it; values without a part are not in it."""
-    named = {value: given.get(value) or part_named(value) for value in values}
+    named = {value: given.get(value) or parse_part(value) for value in values}
     return {value: part for value, part in named.items() if part}
 
 
-def part_column(columns: Sequence[str], rows: FileRows, marks: Mapping[str, Sequence[str]]) -> str | None:
+def find_part_column(
+    columns: Sequence[str], rows: FileRows, marks: Mapping[str, Sequence[str]]
+) -> str | None:
     """The column that says of every row which part it is in: called so, with values that name parts.
     `marks`: all values of columns of which they are known beforehand."""
     for column in columns:
-        if normalise(column) in PART_COLUMNS:
-            values = {part_value(value) for value in (marks.get(column) or values_of(rows, column))}
-            if values and len(values) <= MOST_PART_VALUES and all(part_named(value) for value in values):
+        if normalise_name(column) in PART_COLUMNS:
+            values = {format_part_value(value) for value in (marks.get(column) or list_values(rows, column))}
+            if values and len(values) <= MAX_PART_VALUES and all(parse_part(value) for value in values):
                 return column
     return None
 
 
-def part_value(value: Any) -> str:
+def format_part_value(value: Any) -> str:
     """A value of the column as parts are given to it."""
     return str(value).strip()[:80]
 
 
-def part_of_row(row: FileRow, column: str, given: Mapping[str, str]) -> str:
+def read_part(row: FileRow, column: str, given: Mapping[str, str]) -> str:
     """train, validation or test. Raises RowSkipped for a row that is to be left out, or has no part."""
     value = row.get(column)
     if value is None or value != value or value == "":
         raise RowSkipped(f"{column} is empty: the row is in no part")
-    name = part_value(value)
-    part = given.get(name) or part_named(name)
+    name = format_part_value(value)
+    part = given.get(name) or parse_part(name)
     if part is None:
         raise RowSkipped(f"{column} is {name[:40]!r}, to which no part was given")
     if part == LEAVE_OUT:
@@ -102,7 +111,7 @@ EXTENSIONS: dict[str, ReaderName] = {
     ".text": "text",
     ".md": "text",
 }
-ENOUGH_FIELDS = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
+MIN_FIELD_AGREEMENT = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
 
 
 class RecognisedFile(NamedTuple):
@@ -111,21 +120,21 @@ class RecognisedFile(NamedTuple):
     notice: str  # empty where extension and content agree
 
 
-def by_extension(name: str) -> ReaderName | None:
+def guess_by_extension(name: str) -> ReaderName | None:
     """What the name says, `.gz` set aside."""
     stem = re.sub(r"\.gz$", "", name.lower())
     return next((kind for ending, kind in EXTENSIONS.items() if stem.endswith(ending)), None)
 
 
-def recognise(name: str, head: str, whole: bool) -> RecognisedFile:
+def recognise_reader(name: str, head: str, whole: bool) -> RecognisedFile:
     """The reader for a text file called `name` that begins with `head` (all of it where `whole`)."""
-    named = by_extension(name)
-    reader = _json(head, named)
+    named = guess_by_extension(name)
+    reader = _recognise_json(head, named)
     dialect = None
     if reader is None:
         lines = head if whole else head[: head.rfind("\n") + 1] or head
         dialect = sniff(lines, "\t" if named == "tsv" else "," if named == "csv" else None)
-        reader = _delimited(dialect, named)
+        reader = _recognise_delimited(dialect, named)
     if reader not in ("csv", "tsv"):
         dialect = None
     notice = ""
@@ -134,13 +143,13 @@ def recognise(name: str, head: str, whole: bool) -> RecognisedFile:
     return RecognisedFile(reader, dialect, notice)
 
 
-def _delimited(dialect: Dialect, named: ReaderName | None) -> ReaderName:
+def _recognise_delimited(dialect: Dialect, named: ReaderName | None) -> ReaderName:
     tab = dialect.delimiter == "\t"
     if named in ("csv", "tsv"):
         return "tsv" if tab and dialect.agreement else named
     # Prose has commas too: without the name it takes several rows that all agree.
     rows, many = len(dialect.records), 2 if tab else 5
-    if dialect.agreement >= ENOUGH_FIELDS and rows >= many and (tab or _has_names(dialect)):
+    if dialect.agreement >= MIN_FIELD_AGREEMENT and rows >= many and (tab or _has_names(dialect)):
         return "tsv" if tab else "csv"
     return "text"
 
@@ -149,7 +158,7 @@ def _has_names(dialect: Dialect) -> bool:
     return all(len(cell) <= 40 and len(cell.split()) <= 4 for cell in dialect.records[0])
 
 
-def _json(head: str, named: ReaderName | None) -> ReaderName | None:
+def _recognise_json(head: str, named: ReaderName | None) -> ReaderName | None:
     start = head.lstrip()
     if re.match(r"\[\s*[\[{\]\"]", start):
         return "json" if named != "text" or re.match(r"\[\s*(\{\s*\"|\])", start) else None
@@ -192,7 +201,7 @@ def _holds_rows(line: str) -> bool:
 
 MAX_FILES = 200
 MAX_NAMED = 8
-ABOUT = frozenset(
+METADATA_NAMES = frozenset(
     (
         "authors", "changelog", "changes", "citation", "code_of_conduct", "contributing", "copying",
         "copyright", "croissant", "datacard", "datasheet", "dataset_card", "dataset_dict", "dataset_info",
@@ -204,7 +213,7 @@ LABEL_NAMES = re.compile(
     r"(.*_)?(label|labels|classes|class_names|class_labels|label_names|label_list|label_map|labels_map|label2id"
     r"|id2label|categories|intents|tags|tagset)"
 )
-READ_APART = ("text", "json")  # kinds of files that are lists of names as often as rows
+AMBIGUOUS_KINDS = ("text", "json")  # kinds of files that are lists of names as often as rows
 
 
 class ChosenFiles(NamedTuple):
@@ -220,10 +229,10 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise unreadable(folder, error) from error
+        raise make_read_error(folder, error) from error
     files = [path for path in entries if path.is_file()]
     _check_names(files, ignore)
-    chosen = _kept([path for path in files if by_extension(path.name)], ignore)
+    chosen = _select_files([path for path in files if guess_by_extension(path.name)], ignore)
     if not chosen.files:
         raise DataError(
             f"{folder} has no file of data in it.",
@@ -238,33 +247,34 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
         )
     _check_kinds(folder, chosen.files)
     other = [path.name + ("/" if path.is_dir() else "") for path in entries if not path.is_file()]
-    other += [path.name for path in files if not by_extension(path.name)]
+    other += [path.name for path in files if not guess_by_extension(path.name)]
     if other:
-        reason = f"Not read, as no kind of file with rows: {_listed(other)}."
+        reason = f"Not read, as no kind of file with rows: {_format_names(other)}."
         chosen.problems.append(SourceProblem(None, reason, True))
     return chosen
 
 
-def keep_rows(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
+def keep_row_files(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
     """Those of several files that hold rows. Raises DataError where one may be something else, and for a
     name in `ignore` that none has."""
     _check_names(paths, ignore)
-    return _kept(paths, ignore)
+    return _select_files(paths, ignore)
 
 
-def _kept(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
+def _select_files(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
     rest = [path for path in paths if path.name not in ignore]
-    tables = [path for path in rest if not _is_about(path) and by_extension(path.name) != "text"]
-    about = [path for path in rest if len(rest) > 1 and _is_about(path, beside=bool(tables))]
+    tables = [path for path in rest if not _is_metadata(path) and guess_by_extension(path.name) != "text"]
+    about = [path for path in rest if len(rest) > 1 and _is_metadata(path, beside=bool(tables))]
     rows = [path for path in rest if path not in about]
     if not rows:
         about, rows = [], rest
     unclear = [path for path in rows if len(rows) > 1 and _may_name_labels(path, bool(tables))]
     if unclear:
         names = [path.name for path in unclear]
-        others = _listed([path.name for path in rows if path not in unclear]) or "each other"
+        others = _format_names([path.name for path in rows if path not in unclear]) or "each other"
         raise DataError(
-            f"{_listed(names)} beside {others} may say what labels mean, or hold other texts than the rows:"
+            f"{_format_names(names)} beside {others} may say what labels mean, or hold other"
+            " texts than the rows:"
             " such a file is not read as rows.",
             fix="Import the files with rows by name, or leave these out on purpose: "
             + " ".join(f"--ignore-file {name}" for name in names),
@@ -272,33 +282,35 @@ def _kept(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
         )
     notices: list[SourceProblem] = []
     if about:
-        named = _listed([path.name for path in about])
+        named = _format_names([path.name for path in about])
         notices.append(SourceProblem(None, f"Not read, as about the data and no rows: {named}.", True))
     if ignore:
-        notices.append(SourceProblem(None, f"Files left out on purpose: {_listed(list(ignore))}.", True))
+        notices.append(
+            SourceProblem(None, f"Files left out on purpose: {_format_names(list(ignore))}.", True)
+        )
     return ChosenFiles(rows, notices)
 
 
-def _is_about(path: Path, *, beside: bool = True) -> bool:
+def _is_metadata(path: Path, *, beside: bool = True) -> bool:
     """Whether a file is about data by its name: a text or a JSON called so, Markdown beside tables."""
-    kind, stem = by_extension(path.name), _stem(path)
+    kind, stem = guess_by_extension(path.name), _normalise_stem(path)
     if path.suffix.lower() == ".md" and beside:
         return True
-    return kind in (None, *READ_APART) and stem in ABOUT
+    return kind in (None, *AMBIGUOUS_KINDS) and stem in METADATA_NAMES
 
 
 def _may_name_labels(path: Path, beside: bool) -> bool:
-    if by_extension(path.name) == "text" and beside:
+    if guess_by_extension(path.name) == "text" and beside:
         return True
-    return bool(LABEL_NAMES.fullmatch(_stem(path)))
+    return bool(LABEL_NAMES.fullmatch(_normalise_stem(path)))
 
 
 def _check_kinds(folder: Path, files: Sequence[Path]) -> None:
     kinds: dict[str, list[str]] = {}
     for path in files:
-        kinds.setdefault(str(by_extension(path.name)), []).append(path.name)
+        kinds.setdefault(str(guess_by_extension(path.name)), []).append(path.name)
     if len(kinds) > 1:
-        named = "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items())
+        named = "; ".join(f"{kind}: {_format_names(names)}" for kind, names in kinds.items())
         fewest = min(kinds.values(), key=len)
         raise DataError(
             f"{folder} has files of several kinds ({named}), and which of them are the rows can't be told.",
@@ -313,18 +325,18 @@ def _check_names(paths: Sequence[Path], ignore: Sequence[str]) -> None:
     if missing := [name for name in ignore if name not in names]:
         raise DataError(
             f"There is no file {missing[0]!r} to leave out.",
-            fix=f"There is {_listed(sorted(names))}.",
+            fix=f"There is {_format_names(sorted(names))}.",
             field="ignore_files",
         )
     if ignore and names <= set(ignore):
         raise DataError("Every file is to be left out.", fix="Keep one with rows.", field="ignore_files")
 
 
-def _stem(path: Path) -> str:
+def _normalise_stem(path: Path) -> str:
     name = path.name.lower().removesuffix(".gz")
     return re.sub(r"[\s\-.]+", "_", Path(name).stem)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _format_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more

@@ -17,12 +17,12 @@ from engine.data.readers.file_rows import (
     FileRow,
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
-    skipped,
+    make_skipped_row,
 )
-from engine.data.readers.file_selection import part_named
-from engine.data.readers.plain_text import LATIN, LineReader, Pieces, is_wide
+from engine.data.readers.file_selection import parse_part
+from engine.data.readers.plain_text import LATIN, ByteSource, LineReader, is_wide
 from engine.data.readers.source_files import CHUNK, ByteStream
 from store.core.errors import DataError
 
@@ -32,9 +32,9 @@ SPACE = " \t\r\n"
 KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 
 
-PART = "split"  # the column of rows that lie in an array for each part
-DEEPEST = 20  # objects in objects that are looked into for an array of rows
-INNER = ("paragraphs", "qas")  # lists of rows inside rows, as SQuAD has them
+PART_COLUMN = "split"  # the column of rows that lie in an array for each part
+MAX_DEPTH = 20  # objects in objects that are looked into for an array of rows
+INNER_LISTS = ("paragraphs", "qas")  # lists of rows inside rows, as SQuAD has them
 
 
 class JsonLinesReader(LineReader):
@@ -45,7 +45,7 @@ class JsonLinesReader(LineReader):
     def rows(self) -> Iterator[ReadRow]:
         decode = DECODER.decode
         for number, line in self._lines:
-            if isinstance(line, Skipped):
+            if isinstance(line, SkippedRow):
                 yield number, line
                 continue
             text = line.strip()
@@ -57,15 +57,17 @@ class JsonLinesReader(LineReader):
                 start = max(0, error.pos - 80)
                 yield (
                     number,
-                    skipped(f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80]),
+                    make_skipped_row(
+                        f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80]
+                    ),
                 )
             except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
-                yield number, skipped("JSON that nests too deeply or holds too long a number", text)
+                yield number, make_skipped_row("JSON that nests too deeply or holds too long a number", text)
             else:
-                yield number, row if type(row) is dict else not_an_object(row, text)
+                yield number, row if type(row) is dict else make_skipped_value(row, text)
 
 
-def unfolded(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | Skipped]:
+def unfold_rows(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | SkippedRow]:
     """The rows in the innermost of these lists, each with the plain values of all that it lies in."""
     inner = row.get(lists[0]) if lists else None
     if not isinstance(inner, list):
@@ -74,13 +76,13 @@ def unfolded(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | Skipped
     outer = {key: value for key, value in row.items() if not isinstance(value, list | dict)}
     for value in inner:
         if isinstance(value, dict):
-            yield from unfolded({**outer, **value}, lists[1:])
+            yield from unfold_rows({**outer, **value}, lists[1:])
         else:
-            yield not_an_object(value, str(value))
+            yield make_skipped_value(value, str(value))
 
 
-def not_an_object(value: Any, text: str) -> Skipped:
-    return skipped(f"{KINDS.get(type(value), 'null')} where an object is expected", text)
+def make_skipped_value(value: Any, text: str) -> SkippedRow:
+    return make_skipped_row(f"{KINDS.get(type(value), 'null')} where an object is expected", text)
 
 
 class JsonArrayReader(Reader):
@@ -90,7 +92,7 @@ class JsonArrayReader(Reader):
 
     name = "json"
 
-    def __init__(self, stream: ByteStream, pieces: Pieces, encoding: str) -> None:
+    def __init__(self, stream: ByteStream, pieces: ByteSource, encoding: str) -> None:
         super().__init__()
         self._stream = stream
         self._file = stream.path.name
@@ -114,11 +116,11 @@ class JsonArrayReader(Reader):
             raise self._broken("no array of objects begins here")
         while True:
             self._advance(self._at + 1)
-            named = part_named(path[-1]) if path else None
+            named = parse_part(path[-1]) if path else None
             if self._peek() == "]":
                 self._advance(self._at + 1)
             else:
-                yield from self._elements({PART: path[-1]} if named else {})
+                yield from self._elements({PART_COLUMN: path[-1]} if named else {})
             if not named or not self._next_part(path):
                 break
         self._finish(path)
@@ -129,11 +131,13 @@ class JsonArrayReader(Reader):
             self._peek()
             line = self._line
             value, end = self._value()
-            row = value if type(value) is dict else not_an_object(value, self._text[self._at : end][:500])
+            row = (
+                value if type(value) is dict else make_skipped_value(value, self._text[self._at : end][:500])
+            )
             self._advance(end)
-            if isinstance(row, dict) and isinstance(row.get(INNER[0]), list):
+            if isinstance(row, dict) and isinstance(row.get(INNER_LISTS[0]), list):
                 self._say_inner()
-            for inner in unfolded(row, INNER) if isinstance(row, dict) else [row]:
+            for inner in unfold_rows(row, INNER_LISTS) if isinstance(row, dict) else [row]:
                 yield line, {**marks, **inner} if marks and isinstance(inner, dict) else inner
             mark = self._peek()
             if mark not in (",", "]"):
@@ -144,7 +148,7 @@ class JsonArrayReader(Reader):
 
     def _say_inner(self) -> None:
         """Say once that rows lie inside those of the array."""
-        where = ".".join(INNER)
+        where = ".".join(INNER_LISTS)
         notice = SourceProblem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
         if notice not in self.problems:
             self.problems.append(notice)
@@ -177,7 +181,7 @@ class JsonArrayReader(Reader):
                     SourceProblem(None, f"The rows are those under {'.'.join(path)!r}.", True)
                 )
                 return path
-            if opening == "{" and len(path) < DEEPEST:
+            if opening == "{" and len(path) < MAX_DEPTH:
                 path.append(str(key))
                 self._advance(self._at + 1)
                 continue
@@ -204,7 +208,7 @@ class JsonArrayReader(Reader):
         if self._peek() != ":":
             return False
         self._advance(self._at + 1)
-        if not part_named(str(key)) or self._peek() != "[" or self._second() not in ("{", "]"):
+        if not parse_part(str(key)) or self._peek() != "[" or self._second() not in ("{", "]"):
             return False
         path[-1], self._more_after = str(key), False
         return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.readers import python_docs
-from engine.data.readers.file_rows import Reader, ReadRow, SourceProblem, skipped
+from engine.data.readers.file_rows import Reader, ReadRow, SourceProblem, make_skipped_row
 from store.core.errors import DataError
 
 # A data set of the Hugging Face hub, streamed. No code that comes with a data set is run.
@@ -24,7 +24,7 @@ from store.core.errors import DataError
 # address, for one. So a card that names files beyond its repository is refused, at the commit that is read.
 # Nor is anything fetched that a row names: pictures and sounds stay as they are stored.
 
-IN_HUB = "hf://"
+HUB_PREFIX = "hf://"
 HUB_SECONDS = 10  # until the hub must have answered the first question
 
 
@@ -38,7 +38,7 @@ class HubReader(Reader):
     def __init__(self, hub_id: str, config: str | None, split: str) -> None:
         super().__init__()
         self._title = f"{hub_id} ({', '.join(filter(None, (config, split)))})"
-        commit = _checked_commit(hub_id)
+        commit = _resolve_commit(hub_id)
         import datasets  # only where a hub id is given: it takes a second
 
         try:
@@ -79,9 +79,9 @@ class HubReader(Reader):
         return self._done
 
 
-def hub_splits(hub_id: str, config: str | None) -> list[str]:
+def list_hub_splits(hub_id: str, config: str | None) -> list[str]:
     """The splits of a set. Raises DataError where the hub can't be reached or has none."""
-    commit = _checked_commit(hub_id)
+    commit = _resolve_commit(hub_id)
     import datasets
 
     try:
@@ -94,13 +94,13 @@ def hub_splits(hub_id: str, config: str | None) -> list[str]:
         ) from error
 
 
-def _checked_commit(hub_id: str) -> str:
+def _resolve_commit(hub_id: str) -> str:
     """The commit to be read, whose card names files of its own alone. Raises DataError."""
     import yaml
     from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
     from huggingface_hub import DatasetCard, hf_hub_download
 
-    repository = _ask_hub(hub_id)
+    repository = _fetch_hub_info(hub_id)
     commit = str(repository.sha)
     present = {file.rfilename for file in repository.siblings or ()}
     cards: list[Any] = []
@@ -115,8 +115,8 @@ def _checked_commit(hub_id: str) -> str:
         raise DataError(
             f"The card of {hub_id} can't be read: {' '.join(str(error).split())[:200]}", field="source"
         ) from error
-    for named in _files_named(cards):
-        if not _inside(named):
+    for named in _iterate_file_names(cards):
+        if not _is_inside(named):
             raise DataError(
                 f"The card of {hub_id} names a file that is not its own: {named[:200]}",
                 fix="Download the rows elsewhere and import the file by its path.",
@@ -129,7 +129,7 @@ def _check_resolved(hub_id: str, files: Mapping[str, Iterable[object]]) -> None:
     """Raise DataError where files were found that are not the hub's: `datasets` also takes a folder of this
     machine that is called as the set is."""
     for file in itertools.chain.from_iterable(files.values()):
-        if not str(file).startswith(IN_HUB):
+        if not str(file).startswith(HUB_PREFIX):
             raise DataError(
                 f"The data set {hub_id} names a file outside of the hub: {str(file)[:200]}.",
                 fix="Import a data set whose files lie in its own repository.",
@@ -137,26 +137,26 @@ def _check_resolved(hub_id: str, files: Mapping[str, Iterable[object]]) -> None:
             )
 
 
-def _files_named(part: Any, within: bool = False) -> Iterator[str]:
+def _iterate_file_names(part: Any, within: bool = False) -> Iterator[str]:
     """Every text under a `data_files` or a `data_dir` of a card, however deep."""
     if isinstance(part, str):
         if within:
             yield part
     elif isinstance(part, dict):
         for name, entry in part.items():
-            yield from _files_named(entry, within or name in ("data_files", "data_dir"))
+            yield from _iterate_file_names(entry, within or name in ("data_files", "data_dir"))
     elif isinstance(part, list):
         for entry in part:
-            yield from _files_named(entry, within)
+            yield from _iterate_file_names(entry, within)
 
 
-def _inside(named: str) -> bool:
+def _is_inside(named: str) -> bool:
     """Whether a path or a pattern stays in its repository."""
     parts = named.replace("\\", "/").split("/")
     return not (":" in named or named.startswith(("/", "\\", "~")) or ".." in parts)
 
 
-def _ask_hub(hub_id: str) -> Any:
+def _fetch_hub_info(hub_id: str) -> Any:
     """What the hub knows of a set. Fails at once where there is no network: `datasets` alone would try for
     half a minute."""
     from huggingface_hub import HfApi, errors
@@ -198,7 +198,7 @@ class BuiltinReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self.columns = ["prompt", "completion", "module"]
-        output = _ask_python()
+        output = _fetch_python_docs()
         self.bytes = len(output)
         self._rows: list[dict[str, str]] = json.loads(output)
         self.total = len(self._rows)
@@ -212,13 +212,16 @@ class BuiltinReader(Reader):
         for number, row in enumerate(self._rows, 1):
             self._done = number
             reason = row.get("reason")
-            yield number, skipped(reason, f"{row['prompt']} {row['completion']}") if reason else dict(row)
+            yield (
+                number,
+                make_skipped_row(reason, f"{row['prompt']} {row['completion']}") if reason else dict(row),
+            )
 
     def position(self) -> float:
         return self._done
 
 
-def _ask_python() -> bytes:
+def _fetch_python_docs() -> bytes:
     """The rows as JSON, from an isolated process: importing all of the library may do anything to it.
 
     It sees no display, no input, and none of the user's start-up files (-I -S).

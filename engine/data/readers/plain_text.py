@@ -16,9 +16,9 @@ from engine.data.readers.file_rows import (
     FileRow,
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
-    skipped,
+    make_skipped_row,
 )
 from engine.data.readers.source_files import ByteStream
 
@@ -42,7 +42,7 @@ def is_wide(encoding: str) -> bool:
     return encoding != "utf-8-sig" and "\n".encode(encoding) != b"\n"
 
 
-class Pieces(Protocol):
+class ByteSource(Protocol):
     def read(self) -> bytes:
         """The next bytes; empty at the end."""
 
@@ -54,7 +54,7 @@ class Lines:
     encoding comes as UTF-8 (`DecodedStream`) under its own name.
     """
 
-    def __init__(self, stream: Pieces, encoding: str, fixed: bool, newline: bytes = b"\n") -> None:
+    def __init__(self, stream: ByteSource, encoding: str, fixed: bool, newline: bytes = b"\n") -> None:
         self._stream = stream
         self._newline = newline
         self._fixed = fixed
@@ -66,10 +66,10 @@ class Lines:
         if fallback:
             self.problems.append(SourceProblem(None, LATIN))
 
-    def __iter__(self) -> Iterator[tuple[int, str | Skipped]]:
+    def __iter__(self) -> Iterator[tuple[int, str | SkippedRow]]:
         number = 0
         for block in self._blocks():
-            if isinstance(block, Skipped):
+            if isinstance(block, SkippedRow):
                 number += 1
                 yield number, block
                 continue
@@ -77,7 +77,7 @@ class Lines:
                 number += 1
                 yield number, line
 
-    def _blocks(self) -> Iterator[bytes | Skipped]:
+    def _blocks(self) -> Iterator[bytes | SkippedRow]:
         """Whole lines, joined by newlines, about a MiB at a time; a line over the limit as Skipped."""
         rest, cutting, first = b"", b"", True
         while piece := self._stream.read():
@@ -89,12 +89,12 @@ class Lines:
                 end = piece.find(b"\n")
                 if end < 0:
                     continue
-                yield skipped(TOO_LONG, cutting.decode("utf-8", "replace"))
+                yield make_skipped_row(TOO_LONG, cutting.decode("utf-8", "replace"))
                 piece, cutting = piece[end + 1 :], b""
             rest += piece
             end = rest.find(b"\n")
             if end > MAX_ROW:
-                yield skipped(TOO_LONG, rest[:1000].decode("utf-8", "replace"))
+                yield make_skipped_row(TOO_LONG, rest[:1000].decode("utf-8", "replace"))
                 rest = rest[end + 1 :]
             end = rest.rfind(b"\n")
             if end >= 0:
@@ -103,11 +103,11 @@ class Lines:
             if len(rest) > MAX_ROW:
                 rest, cutting = b"", rest[:1000]
         if cutting:
-            yield skipped(TOO_LONG, cutting.decode("utf-8", "replace"))
+            yield make_skipped_row(TOO_LONG, cutting.decode("utf-8", "replace"))
         elif rest:
             yield rest.removesuffix(b"\r")
 
-    def _decode(self, block: bytes, before: int) -> list[str] | list[str | Skipped]:
+    def _decode(self, block: bytes, before: int) -> list[str] | list[str | SkippedRow]:
         try:
             text = block.decode(self._codec)
         except UnicodeDecodeError:
@@ -117,12 +117,12 @@ class Lines:
             self._utf8_seen = True
         return text.split("\n")
 
-    def _decode_line(self, line: bytes, number: int) -> str | Skipped:
+    def _decode_line(self, line: bytes, number: int) -> str | SkippedRow:
         try:
             text = line.decode(self._codec)
         except UnicodeDecodeError:
             if self._fixed or self._utf8_seen:
-                return skipped(f"not valid {self._codec}", line[:1000].decode("utf-8", "replace"))
+                return make_skipped_row(f"not valid {self._codec}", line[:1000].decode("utf-8", "replace"))
         else:
             if self.encoding != "cp1252" and not line.isascii():
                 self._utf8_seen = True
@@ -174,14 +174,14 @@ class TextReader(LineReader):
 
     def rows(self) -> Iterator[ReadRow]:
         for number, text in self._lines_of_text() if self.by_line else self._paragraphs():
-            yield number, text if isinstance(text, Skipped) else {"text": text}
+            yield number, text if isinstance(text, SkippedRow) else {"text": text}
 
-    def _lines_of_text(self) -> Iterator[tuple[int, str | Skipped]]:
+    def _lines_of_text(self) -> Iterator[tuple[int, str | SkippedRow]]:
         for number, line in self._lines:
-            if isinstance(line, Skipped) or line.strip():
+            if isinstance(line, SkippedRow) or line.strip():
                 yield number, line
 
-    def _paragraphs(self) -> Iterator[tuple[int, str | Skipped]]:
+    def _paragraphs(self) -> Iterator[tuple[int, str | SkippedRow]]:
         """A line that can't be read makes a skipped row of its own and ends the paragraph before it."""
         parts: list[str] = []
         start = size = 0
@@ -197,14 +197,14 @@ class TextReader(LineReader):
             if parts:
                 yield start, self._join(parts, size)
                 parts, size = [], 0
-            if isinstance(line, Skipped):
+            if isinstance(line, SkippedRow):
                 yield number, line
         if parts:
             yield start, self._join(parts, size)
 
-    def _join(self, parts: list[str], size: int) -> str | Skipped:
+    def _join(self, parts: list[str], size: int) -> str | SkippedRow:
         text = "\n".join(parts).rstrip()
-        return text if size <= MAX_ROW else skipped(f"longer than {MAX_ROW_TEXT}", text)
+        return text if size <= MAX_ROW else make_skipped_row(f"longer than {MAX_ROW_TEXT}", text)
 
 
 # Plain text in which marks say what is a question and what its answer: `Q:` and `A:`, or the headings of the
@@ -213,7 +213,7 @@ class TextReader(LineReader):
 # A record begins at a mark of a question and goes on to the next one. What stands before the first mark,
 # and a question without an answer, is no row, and is counted.
 
-ENOUGH_QUESTIONS = 2  # questions by which marks are known to be meant
+MIN_QUESTIONS = 2  # questions by which marks are known to be meant
 
 
 class TextMarks(NamedTuple):
@@ -224,19 +224,19 @@ class TextMarks(NamedTuple):
     columns: tuple[str, ...]
 
 
-def _marks(title: str, line: str, names: dict[str, str]) -> TextMarks:
+def _make_marks(title: str, line: str, names: dict[str, str]) -> TextMarks:
     """`line` has the place {names}; names: what stands there -> the column."""
     groups = "|".join(f"(?P<{column}>{pattern})" for pattern, column in names.items())
     return TextMarks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
 
 
 MARKS = (
-    _marks(
+    _make_marks(
         "### Instruction and ### Response",
         r"\s*#{{1,4}}\s*(?:{names})\s*:?\s*(?P<rest>.*)",
         {"instruction|prompt": "instruction", "input|context": "input", "response|output|answer": "output"},
     ),
-    _marks(
+    _make_marks(
         "Q: and A:",
         r"\s*\**(?:{names})\s*\d*\s*[:.)]\**\s*(?P<rest>.*)",
         {"q|question": "question", "a|answer": "answer"},
@@ -244,18 +244,18 @@ MARKS = (
 )
 
 
-def marks_in(head: str) -> TextMarks | None:
+def find_marks(head: str) -> TextMarks | None:
     """The marks of a text that begins so: two questions or more, and about as many answers."""
     lines = head.split("\n")
     for marks in MARKS:
-        marked_columns = [column for line in lines if (column := column_at(line, marks)[0])]
+        marked_columns = [column for line in lines if (column := find_column(line, marks)[0])]
         asked, answered = marked_columns.count(marks.columns[0]), marked_columns.count(marks.columns[-1])
-        if asked >= ENOUGH_QUESTIONS and abs(asked - answered) <= max(1, asked // 10):
+        if asked >= MIN_QUESTIONS and abs(asked - answered) <= max(1, asked // 10):
             return marks
     return None
 
 
-def column_at(line: str, marks: TextMarks) -> tuple[str, str]:
+def find_column(line: str, marks: TextMarks) -> tuple[str, str]:
     """The column whose mark begins the line (empty for none), and the rest of the line."""
     match = marks.pattern.fullmatch(line)
     if not match:
@@ -283,10 +283,10 @@ class MarkedTextReader(LineReader):
         start = size = 0
         column = ""
         for number, line in self._lines:
-            if isinstance(line, Skipped):
+            if isinstance(line, SkippedRow):
                 yield number, line
                 continue
-            mark, rest = column_at(line, self._marks)
+            mark, rest = find_column(line, self._marks)
             if mark == first or (mark and mark in parts):
                 if parts or any(before):
                     yield start, self._row(parts, before, size)
@@ -299,14 +299,14 @@ class MarkedTextReader(LineReader):
         if parts or any(line.strip() for line in before):
             yield start, self._row(parts, before, size)
 
-    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> FileRow | Skipped:
+    def _row(self, parts: dict[str, list[str]], before: list[str], size: int) -> FileRow | SkippedRow:
         texts = {column: "\n".join(lines).strip() for column, lines in parts.items()}
         whole = "\n".join([*before, *texts.values()])
         if size > MAX_ROW:
-            return skipped(f"longer than {MAX_ROW_TEXT}", whole)
+            return make_skipped_row(f"longer than {MAX_ROW_TEXT}", whole)
         if not texts:
-            return skipped("stands before the first question", whole)
+            return make_skipped_row("stands before the first question", whole)
         needed = (self._marks.columns[0], self._marks.columns[-1])
         if missing := next((column for column in needed if not texts.get(column)), None):
-            return skipped(f"has no {missing}", whole)
+            return make_skipped_row(f"has no {missing}", whole)
         return {column: texts.get(column, "") for column in self._marks.columns}

@@ -21,36 +21,38 @@ from types import ModuleType
 from typing import Any
 
 # Modules that print, open a window or a browser, start something, or are not for people who write Python.
-LEFT_OUT = frozenset(
+EXCLUDED_MODULES = frozenset(
     {"__hello__", "__phello__", "antigravity", "distutils", "encodings", "ensurepip", "idlelib", "lib2to3"}
     | {"msilib", "nt", "ntpath", "pip", "pydoc_data", "rlcompleter", "test", "this", "tkinter", "turtle"}
     | {"turtledemo", "winreg"}
 )
-PARTS_LEFT_OUT = frozenset({"__main__", "test", "tests"})
+EXCLUDED_PARTS = frozenset({"__main__", "test", "tests"})
 FUNCTION, PROPERTY = "What does {} do?", "What is {}?"
 SHORTEST, LONGEST = 12, 400  # characters of an answer
-HOMES = {"posixpath": "os.path", "genericpath": "os.path", "posix": "os", "_io": "io"}
+PUBLIC_MODULES = {"posixpath": "os.path", "genericpath": "os.path", "posix": "os", "_io": "io"}
 
 _SIGNATURE = re.compile(
     r"^[\w.]*\(.*?\)(?:\s*->\s*(?:\([^)]*\)|[^,.:;]*))?(?:\s*(?:--|[-,.:;])\s*(?P<rest>\S.*))?$"
 )
 
 
-def module_names() -> list[str]:
+def list_module_names() -> list[str]:
     """Public modules of the standard library and their public parts, packages before what is in them."""
-    names = [name for name in sys.stdlib_module_names if not name.startswith("_") and name not in LEFT_OUT]
+    names = [
+        name for name in sys.stdlib_module_names if not name.startswith("_") and name not in EXCLUDED_MODULES
+    ]
     modules: set[str] = set()
     while names:
         name = names.pop()
         modules.add(name)
-        module = _load(name)
+        module = _import_module(name)
         for part in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if not part.name.startswith("_") and part.name not in PARTS_LEFT_OUT:
+            if not part.name.startswith("_") and part.name not in EXCLUDED_PARTS:
                 names.append(f"{name}.{part.name}")
     return sorted(modules, key=lambda name: (name.count("."), name))
 
 
-def _load(name: str) -> ModuleType | None:
+def _import_module(name: str) -> ModuleType | None:
     """The module, or None where this platform does not have it."""
     try:
         return importlib.import_module(name)
@@ -58,16 +60,16 @@ def _load(name: str) -> ModuleType | None:
         return None
 
 
-def functions() -> Iterator[tuple[str, str, str, str]]:
+def list_functions() -> Iterator[tuple[str, str, str, str]]:
     """(question, qualified name, module, docstring) of each public function, method and property, once."""
     seen: set[int] = set()
-    for name in module_names():
-        module = _load(name)
+    for name in list_module_names():
+        module = _import_module(name)
         if module is None:
             continue
-        prefix = "" if name == "builtins" else f"{HOMES.get(name, name)}."
+        prefix = "" if name == "builtins" else f"{PUBLIC_MODULES.get(name, name)}."
         for key, value in sorted(vars(module).items()):
-            if key.startswith("_") or id(value) in seen or not _belongs(value, key, module):
+            if key.startswith("_") or id(value) in seen or not _is_defined_in(value, key, module):
                 continue
             seen.add(id(value))
             if inspect.isclass(value):
@@ -78,28 +80,28 @@ def functions() -> Iterator[tuple[str, str, str, str]]:
                     if not method.startswith("_") and documented and id(member) not in seen:
                         seen.add(id(member))
                         question = PROPERTY if isinstance(member, property) else FUNCTION
-                        yield question, f"{prefix}{key}.{method}", name, _doc(member)
+                        yield question, f"{prefix}{key}.{method}", name, _read_doc(member)
             elif inspect.isroutine(value):
-                yield FUNCTION, f"{prefix}{key}", name, _doc(value)
+                yield FUNCTION, f"{prefix}{key}", name, _read_doc(value)
 
 
-def _belongs(value: Any, key: str, module: ModuleType) -> bool:
+def _is_defined_in(value: Any, key: str, module: ModuleType) -> bool:
     """Whether the module is where people find `value`, not one that merely imported it."""
     owner = getattr(value, "__module__", None)
     if not isinstance(owner, str):
         return key in getattr(module, "__all__", ())
-    owner, own = HOMES.get(owner, owner), HOMES.get(module.__name__, module.__name__)
+    owner, own = PUBLIC_MODULES.get(owner, owner), PUBLIC_MODULES.get(module.__name__, module.__name__)
     if owner == own or owner.startswith(own + "."):
         return True
     return owner.startswith("_") and key in getattr(module, "__all__", (key,))
 
 
-def _doc(value: Any) -> str:
+def _read_doc(value: Any) -> str:
     text = getattr(value, "__doc__", None)
     return text if isinstance(text, str) else ""
 
 
-def first_paragraph(doc: str) -> str:
+def extract_first_paragraph(doc: str) -> str:
     """The first paragraph that says something, white space folded; signatures at the start taken away."""
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
         lines = paragraph.strip().split("\n")
@@ -114,7 +116,7 @@ def first_paragraph(doc: str) -> str:
     return ""
 
 
-def fault(answer: str) -> str:
+def describe_fault(answer: str) -> str:
     """Why an answer is not one to learn, or an empty text."""
     if len(answer) < SHORTEST:
         return f"answer shorter than {SHORTEST} characters"
@@ -125,18 +127,20 @@ def fault(answer: str) -> str:
     return ""
 
 
-def collect() -> list[dict[str, str]]:
+def collect_rows() -> list[dict[str, str]]:
     """Rows of prompt, completion and module; one that is dropped has `reason` in place of a completion.
 
     Functions without a docstring are no rows. Neither names nor answers repeat.
     """
     rows: list[dict[str, str]] = []
     answers: set[str] = set()
-    documented = {name: (question, module, doc) for question, name, module, doc in functions() if doc.strip()}
-    for name in sorted(documented, key=_rank):
+    documented = {
+        name: (question, module, doc) for question, name, module, doc in list_functions() if doc.strip()
+    }
+    for name in sorted(documented, key=_rank_name):
         question, module, doc = documented[name]
-        row = {"prompt": question.format(name), "completion": first_paragraph(doc), "module": module}
-        reason = fault(row["completion"])
+        row = {"prompt": question.format(name), "completion": extract_first_paragraph(doc), "module": module}
+        reason = describe_fault(row["completion"])
         if not reason and row["completion"].casefold() in answers:
             reason = "answer repeats that of an earlier function"
         answers.add(row["completion"].casefold())
@@ -144,7 +148,7 @@ def collect() -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: row["prompt"])
 
 
-def _rank(name: str) -> tuple[bool, int, int, str]:
+def _rank_name(name: str) -> tuple[bool, int, int, str]:
     """Where answers repeat, the name that more people know wins: str.split before bytes.split,
     random.choice before random.Random.choice."""
     return not name.startswith(("str.", "list.", "dict.", "set.", "int.")), name.count("."), len(name), name
@@ -157,7 +161,7 @@ def main() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     warnings.simplefilter("ignore")
-    json.dump(collect(), out)
+    json.dump(collect_rows(), out)
     out.close()
     os._exit(0)  # past what the modules registered for the end
 

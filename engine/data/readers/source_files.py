@@ -26,15 +26,15 @@ from store.data.config import Source
 # name says and whatever symbolic links lie there. Only regular files of a disk are opened: a device or a
 # pipe would never end, and /proc/self/mem holds the engine's own memory.
 
-OF_THE_SYSTEM = ("/proc", "/sys")  # which call a memory or a switch a regular file
+SYSTEM_FOLDERS = ("/proc", "/sys")  # which call a memory or a switch a regular file
 
 
-def locate(home: Home, source: Source) -> Path:
+def locate_file(home: Home, source: Source) -> Path:
     """The file of a path or an upload. Raises DataError that names it where there is none to read."""
-    path = _upload(home, source.upload) if source.upload else _path(home, source.path or "")
+    path = _locate_upload(home, source.upload) if source.upload else _locate_path(home, source.path or "")
     try:
         mode = os.stat(path).st_mode
-        if any(path.resolve().is_relative_to(folder) for folder in OF_THE_SYSTEM):
+        if any(path.resolve().is_relative_to(folder) for folder in SYSTEM_FOLDERS):
             raise DataError(
                 f"{path} is no file on a disk: the system makes it up while it is read.",
                 fix="Copy what you need of it into a file first.",
@@ -49,11 +49,11 @@ def locate(home: Home, source: Source) -> Path:
         with open(path, "rb"):
             pass
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise make_read_error(path, error) from error
     return path
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
+def make_read_error(path: Path, error: OSError) -> DataError:
     """The error of the operating system, in a sentence about the file."""
     if isinstance(error, FileNotFoundError):
         return DataError(
@@ -68,7 +68,7 @@ def unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path} can't be read ({error.strerror or error}).", field="source")
 
 
-def _path(home: Home, text: str) -> Path:
+def _locate_path(home: Home, text: str) -> Path:
     path = Path(text).expanduser()
     if "\0" in text or not path.is_absolute():
         raise DataError(
@@ -85,7 +85,7 @@ def _path(home: Home, text: str) -> Path:
     return path
 
 
-def _upload(home: Home, name: str) -> Path:
+def _locate_upload(home: Home, name: str) -> Path:
     folder = home.uploads.resolve()
     if "\0" not in name:
         path = (folder / name).resolve()
@@ -108,7 +108,7 @@ MAX_RATIO = 200
 RATIO_FROM = 256 * 1024 * 1024  # unpacked bytes before the ratio is looked at
 
 # What people give that is no data set, by its first bytes.
-FOREIGN = (
+FOREIGN_FORMATS = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it, or pack it with gzip."),
     (b"BZh", "compressed with bzip2", "Unpack it, or pack it with gzip."),
@@ -134,7 +134,7 @@ class ByteStream:
             self._raw = open(path, "rb")  # noqa: SIM115 (open as long as the reader)
             self.size = path.stat().st_size
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise make_read_error(path, error) from error
         self.compressed = self._raw.peek(2)[:2] == b"\x1f\x8b"
         self._file = gzip.GzipFile(fileobj=self._raw) if self.compressed else self._raw
         self.unpacked = self._at = 0
@@ -147,7 +147,7 @@ class ByteStream:
         if not self.head:
             self.close()
             raise DataError(f"{self.path.name} is empty.", fix="Give a file with rows.", field="source")
-        for magic, what, fix in FOREIGN:
+        for magic, what, fix in FOREIGN_FORMATS:
             if self.head.startswith(magic):
                 self.close()
                 raise DataError(f"{self.path.name} is {what}.", fix=fix, field="source")
@@ -170,7 +170,7 @@ class ByteStream:
                 f"{self.path.name} is broken gzip ({error}).", fix="Copy or pack it again.", field="source"
             ) from error
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise make_read_error(self.path, error) from error
         self.unpacked += size - missing
         self._at = min(self._raw.tell(), self.size)
         if self.compressed and self.unpacked > max(RATIO_FROM, MAX_RATIO * self._at):

@@ -15,32 +15,39 @@ from engine.data.readers import file_selection
 from engine.data.readers.file_rows import (
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
     check_width,
+    make_skipped_row,
     read_first,
-    skipped,
 )
-from engine.data.readers.file_selection import ChosenFiles, choose_files, keep_rows
+from engine.data.readers.file_selection import ChosenFiles, choose_files, keep_row_files
 from engine.data.readers.json_readers import JsonArrayReader, JsonLinesReader
-from engine.data.readers.named_datasets import BuiltinReader, HubReader, hub_splits
-from engine.data.readers.plain_text import Lines, MarkedTextReader, Pieces, TextReader, is_wide, marks_in
+from engine.data.readers.named_datasets import BuiltinReader, HubReader, list_hub_splits
+from engine.data.readers.plain_text import (
+    ByteSource,
+    Lines,
+    MarkedTextReader,
+    TextReader,
+    find_marks,
+    is_wide,
+)
 from engine.data.readers.source_files import (
     ByteStream,
     DecodedStream,
     check_encoding,
     detect_encoding,
-    locate,
+    locate_file,
 )
 from engine.data.readers.table_readers import DelimitedReader, ParquetReader
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.config import Source
 
-PEEKED = 20  # rows of each file, to see its columns
+PEEK_ROWS = 20  # rows of each file, to see its columns
 
 
-class SeveralReader(Reader):
+class MultiReader(Reader):
     """Opens the readers one after the other; `mark` is the column that names them. The line of a row is that
     in its own file. Raises DataError where a file lacks columns that the first has."""
 
@@ -67,7 +74,7 @@ class SeveralReader(Reader):
         always: set[str] = set()
         for number, opener in enumerate(self._openers):
             with contextlib.closing(opener()) as reader:
-                items = read_first(reader.rows(), PEEKED)
+                items = read_first(reader.rows(), PEEK_ROWS)
                 rows = [row for _, row in items if isinstance(row, dict)]
                 if not number:
                     always = set.intersection(*map(set, rows)) if rows else set()
@@ -84,8 +91,8 @@ class SeveralReader(Reader):
             if number:
                 self._next(number)
             for line, row in self._reader.rows():
-                if isinstance(row, Skipped):
-                    yield line, skipped(row.reason, f"{name}: {row.excerpt}")
+                if isinstance(row, SkippedRow):
+                    yield line, make_skipped_row(row.reason, f"{name}: {row.excerpt}")
                 else:
                     yield line, {**row, self._mark: name}
 
@@ -116,7 +123,7 @@ class SeveralReader(Reader):
         self._reader.close()
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
+def make_unique_names(paths: Sequence[Path]) -> list[str]:
     """The names by which files are told apart: their own, with folders before them where two share one."""
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
@@ -142,9 +149,9 @@ def open_source(
     if source.hub_id:
         return _open_hub(source.hub_id, source)
     encoding = check_encoding(encoding) if encoding else None
-    paths, problems = _paths(home, source, ignore_files)
+    paths, problems = _list_paths(home, source, ignore_files)
     openers = [partial(open_file, home, path, has_header, encoding) for path in paths]
-    reader = openers[0]() if len(paths) == 1 else SeveralReader(names_of(paths), openers, "file")
+    reader = openers[0]() if len(paths) == 1 else MultiReader(make_unique_names(paths), openers, "file")
     reader.problems += problems
     return reader
 
@@ -152,19 +159,19 @@ def open_source(
 def _open_hub(hub_id: str, source: Source) -> Reader:
     if source.hub_split != "all":
         return HubReader(hub_id, source.hub_config, source.hub_split)
-    splits = hub_splits(hub_id, source.hub_config)
+    splits = list_hub_splits(hub_id, source.hub_config)
     openers = [partial(HubReader, hub_id, source.hub_config, split) for split in splits]
-    return openers[0]() if len(splits) == 1 else SeveralReader(splits, openers, "split")
+    return openers[0]() if len(splits) == 1 else MultiReader(splits, openers, "split")
 
 
-def _paths(home: Home, source: Source, ignore_files: Sequence[str]) -> ChosenFiles:
+def _list_paths(home: Home, source: Source, ignore_files: Sequence[str]) -> ChosenFiles:
     """The files that the source names and that hold rows; of a folder those in it."""
     if source.path and (folder := Path(source.path).expanduser()).is_absolute() and folder.is_dir():
         chosen = choose_files(folder, ignore_files)
-        located = [locate(home, Source(path=str(path))) for path in chosen.files]
+        located = [locate_file(home, Source(path=str(path))) for path in chosen.files]
         return chosen._replace(files=located)
     named = [Source(path=path) for path in source.paths] + [Source(upload=name) for name in source.uploads]
-    return keep_rows([locate(home, file) for file in named or [source]], ignore_files)
+    return keep_row_files([locate_file(home, file) for file in named or [source]], ignore_files)
 
 
 def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: str | None = None) -> Reader:
@@ -179,7 +186,7 @@ def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: 
 
 def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | None) -> Reader:
     if stream.head.startswith(b"PAR1"):
-        return _finish(ParquetReader(stream, home.cache), stream, _disagreement(stream, "parquet"))
+        return _finish(ParquetReader(stream, home.cache), stream, _describe_disagreement(stream, "parquet"))
     encoding = named or detect_encoding(stream.head, stream.whole)
     if encoding is None:
         raise DataError(
@@ -191,8 +198,8 @@ def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | 
     head = _decode_head(stream, encoding)
     newline = b"\r" if "\n" not in head and "\r" in head else b"\n"
     head = head.replace("\r\n", "\n").replace("\r", "\n")
-    kind = file_selection.recognise(stream.path.name, head, stream.whole)
-    pieces: Pieces = DecodedStream(stream, encoding) if wide else stream
+    kind = file_selection.recognise_reader(stream.path.name, head, stream.whole)
+    pieces: ByteSource = DecodedStream(stream, encoding) if wide else stream
     reader: Reader
     if kind.reader == "json":
         reader = JsonArrayReader(stream, pieces, encoding)
@@ -202,7 +209,7 @@ def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | 
             reader = DelimitedReader(stream, lines, kind.dialect, has_header)
         elif kind.reader == "jsonl":
             reader = JsonLinesReader(stream, lines)
-        elif marks := marks_in(head):
+        elif marks := find_marks(head):
             reader = MarkedTextReader(stream, lines, marks)
         else:
             reader = TextReader(stream, lines, head)
@@ -218,8 +225,8 @@ def _decode_head(stream: ByteStream, encoding: str) -> str:
     return text
 
 
-def _disagreement(stream: ByteStream, kind: str) -> str:
-    named = file_selection.by_extension(stream.path.name)
+def _describe_disagreement(stream: ByteStream, kind: str) -> str:
+    named = file_selection.guess_by_extension(stream.path.name)
     if not named or named == kind:
         return ""
     return f"The name of the file says {named}, its content is {kind}: it is read as {kind}."

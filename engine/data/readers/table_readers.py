@@ -24,17 +24,17 @@ from engine.data.readers.file_rows import (
     FileRow,
     Reader,
     ReadRow,
-    Skipped,
+    SkippedRow,
     SourceProblem,
-    normalise,
-    skipped,
+    make_skipped_row,
+    normalise_name,
     unique_names,
 )
 from engine.data.readers.plain_text import LineReader, Lines
 from engine.data.readers.source_files import ByteStream
 from store.core.errors import DataError
 from store.core.formatting import plural
-from store.core.table_values import spelled_out, unguarded
+from store.core.table_values import convert_times_to_text, unescape_cell
 
 # CSV, TSV and other delimited files, row by row, with physical line numbers.
 #
@@ -47,7 +47,7 @@ from store.core.table_values import spelled_out, unguarded
 
 DELIMITERS = (",", "\t", ";", "|")
 SAMPLE_RECORDS = 200  # records looked at
-EXPORTED = "row_id"  # a column of every file that an export of rows has written
+EXPORT_COLUMN = "row_id"  # a column of every file that an export of rows has written
 
 csv.field_size_limit(2 * MAX_ROW)
 
@@ -61,30 +61,30 @@ class Dialect(NamedTuple):
     records: list[list[str]]
 
 
-class _Unclosed(Exception):
+class _UnclosedQuote(Exception):
     """A quoted field that does not end within the limit or the file."""
 
 
 class _PushBack:
     """Numbered lines that can be given back."""
 
-    def __init__(self, lines: Iterator[tuple[int, str | Skipped]]) -> None:
+    def __init__(self, lines: Iterator[tuple[int, str | SkippedRow]]) -> None:
         self._lines = lines
-        self._returned: list[tuple[int, str | Skipped]] = []
+        self._returned: list[tuple[int, str | SkippedRow]] = []
 
     def __iter__(self) -> _PushBack:
         return self
 
-    def __next__(self) -> tuple[int, str | Skipped]:
+    def __next__(self) -> tuple[int, str | SkippedRow]:
         return self._returned.pop() if self._returned else next(self._lines)
 
-    def give_back(self, lines: list[tuple[int, str | Skipped]]) -> None:
+    def give_back(self, lines: list[tuple[int, str | SkippedRow]]) -> None:
         self._returned.extend(reversed(lines))
 
 
-def records(
-    lines: Iterator[tuple[int, str | Skipped]], delimiter: str, quoted: bool
-) -> Iterator[tuple[int, list[str] | Skipped, str]]:
+def read_records(
+    lines: Iterator[tuple[int, str | SkippedRow]], delimiter: str, quoted: bool
+) -> Iterator[tuple[int, list[str] | SkippedRow, str]]:
     """(physical line of the record's beginning, its fields or why it was skipped, its first line).
 
     Blank lines are no records. A quote that is never closed costs its own line alone: the lines it
@@ -92,7 +92,7 @@ def records(
     """
     source = _PushBack(lines)
     for number, line in source:
-        if isinstance(line, Skipped):
+        if isinstance(line, SkippedRow):
             yield number, line, line.excerpt
         elif not line:
             continue
@@ -102,30 +102,30 @@ def records(
             yield number, _parse(line, source, delimiter), line
 
 
-def _parse(line: str, source: _PushBack, delimiter: str) -> list[str] | Skipped:
-    taken: list[tuple[int, str | Skipped]] = []
+def _parse(line: str, source: _PushBack, delimiter: str) -> list[str] | SkippedRow:
+    taken: list[tuple[int, str | SkippedRow]] = []
     try:
         return next(csv.reader(_continue(line, source, taken), delimiter=delimiter))
-    except _Unclosed:
+    except _UnclosedQuote:
         source.give_back(taken)
-        return skipped("a quote opens here and is never closed", line)
+        return make_skipped_row("a quote opens here and is never closed", line)
     except csv.Error as error:
-        return skipped(f"broken CSV ({error})", line)
+        return make_skipped_row(f"broken CSV ({error})", line)
 
 
-def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | Skipped]]) -> Iterator[str]:
+def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | SkippedRow]]) -> Iterator[str]:
     """The line, and further ones as the parser asks for them: it does so inside quotes alone."""
     size = len(line)
     yield line + "\n"
     for number, more in source:
         taken.append((number, more))
-        if isinstance(more, Skipped):
-            raise _Unclosed
+        if isinstance(more, SkippedRow):
+            raise _UnclosedQuote
         size += len(more)
         if size > MAX_ROW:
-            raise _Unclosed
+            raise _UnclosedQuote
         yield more + "\n"
-    raise _Unclosed
+    raise _UnclosedQuote
 
 
 def sniff(text: str, preferred: str | None) -> Dialect:
@@ -133,8 +133,8 @@ def sniff(text: str, preferred: str | None) -> Dialect:
     best: Dialect | None = None
     order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     for delimiter in order:
-        quoted = delimiter != "\t" or _tsv_quotes(text)
-        rows = _first(text, delimiter, quoted)
+        quoted = delimiter != "\t" or _has_tsv_quotes(text)
+        rows = _read_first_records(text, delimiter, quoted)
         width = len(rows[0]) if rows else 0
         agreement = sum(len(fields) == width for fields in rows) / len(rows) if width > 1 else 0.0
         if best is None or agreement > best.agreement:
@@ -143,13 +143,13 @@ def sniff(text: str, preferred: str | None) -> Dialect:
     return best
 
 
-def _first(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
-    numbered: Iterator[tuple[int, str | Skipped]] = iter(enumerate(text.split("\n"), 1))
-    first_records = itertools.islice(records(numbered, delimiter, quoted), SAMPLE_RECORDS)
+def _read_first_records(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
+    numbered: Iterator[tuple[int, str | SkippedRow]] = iter(enumerate(text.split("\n"), 1))
+    first_records = itertools.islice(read_records(numbered, delimiter, quoted), SAMPLE_RECORDS)
     return [fields for _, fields, _ in first_records if isinstance(fields, list)]
 
 
-def _tsv_quotes(text: str) -> bool:
+def _has_tsv_quotes(text: str) -> bool:
     """Quotes in a TSV are mostly plain characters. They enclose fields where every field that begins
     with one also ends with one."""
     opening = [
@@ -177,7 +177,7 @@ def looks_like_header(rows: list[list[str]]) -> bool:
     for position, cell in enumerate(first):
         if cell and any(position < len(row) and row[position].strip() == cell for row in rest):
             return False
-    if any(normalise(cell) in KNOWN_NAMES for cell in named):
+    if any(normalise_name(cell) in KNOWN_NAMES for cell in named):
         return True
     words = 1 if len(first) == 1 else 4
     return all(_NAME.fullmatch(cell) and len(cell.split()) <= words for cell in named)
@@ -192,10 +192,10 @@ class DelimitedReader(LineReader):
         self._dialect = dialect
         self.delimiter = dialect.delimiter
         first = dialect.records[0] if dialect.records else []
-        self._guarded = EXPORTED in first
+        self._guarded = EXPORT_COLUMN in first
         self.has_header = looks_like_header(dialect.records) if has_header is None else has_header
         if self.has_header:
-            named = [unguarded(name) for name in first] if self._guarded else first
+            named = [unescape_cell(name) for name in first] if self._guarded else first
             self.columns, problems = unique_names(named)
             self.problems += problems
         else:
@@ -209,16 +209,18 @@ class DelimitedReader(LineReader):
         columns = self.columns
         width = len(columns)
         waiting = self.has_header
-        for number, fields, line in records(iter(self._lines), self._dialect.delimiter, self._dialect.quoted):
-            if isinstance(fields, Skipped):
+        for number, fields, line in read_records(
+            iter(self._lines), self._dialect.delimiter, self._dialect.quoted
+        ):
+            if isinstance(fields, SkippedRow):
                 yield number, fields
             elif waiting:
                 waiting = False
             elif len(fields) != width:
-                yield number, skipped(self._ragged(len(fields)), line)
+                yield number, make_skipped_row(self._ragged(len(fields)), line)
             else:
                 if self._guarded:
-                    fields = [unguarded(cell) for cell in fields]
+                    fields = [unescape_cell(cell) for cell in fields]
                 row: FileRow = dict(zip(columns, fields, strict=True))
                 yield number, row
 
@@ -256,7 +258,7 @@ class ParquetReader(Reader):
     def rows(self) -> Iterator[ReadRow]:
         try:
             for batch in self._file.iter_batches(batch_size=PARQUET_BATCH):
-                for row in _rows_in(spelled_out(batch.rename_columns(self.columns))):
+                for row in _iterate_rows(convert_times_to_text(batch.rename_columns(self.columns))):
                     self._done += 1
                     yield self._done, row
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -279,7 +281,7 @@ class ParquetReader(Reader):
             self._unpacked.close()
 
 
-def _rows_in(batch: pa.RecordBatch) -> Iterator[FileRow | Skipped]:
+def _iterate_rows(batch: pa.RecordBatch) -> Iterator[FileRow | SkippedRow]:
     """The rows; one whose text is no Unicode costs that row alone."""
     try:
         yield from batch.to_pylist()
@@ -288,7 +290,7 @@ def _rows_in(batch: pa.RecordBatch) -> Iterator[FileRow | Skipped]:
             try:
                 yield batch.slice(place, 1).to_pylist()[0]
             except UnicodeDecodeError:
-                yield skipped("holds a text that is not valid UTF-8", "")
+                yield make_skipped_row("holds a text that is not valid UTF-8", "")
 
 
 def _unpack(stream: ByteStream, scratch: Path) -> IO[bytes]:

@@ -19,11 +19,11 @@ from jinja2.exceptions import TemplateError
 from scipy.stats import binomtest
 
 from engine.data.signals.protocol import Progress
-from engine.data.signals.topic_map import drawn
+from engine.data.signals.topic_map import sample_rows
 from engine.models import loading
-from engine.models.bundled import ensure
+from engine.models.bundled import ensure_bundled_model
 from engine.models.hardware import choose_dtype
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import Messages, TokenRows, render
 from engine.worker.job import Phase, Phases, WorkerJob
 from store.core.errors import DataError
@@ -33,8 +33,8 @@ from store.data.config import ProfileConfig
 from store.training.train_config import TrainConfig
 
 OPTIONS = ("model", "sample")
-ON_CPU = 200  # rows
-LONGEST = 2_048  # tokens
+CPU_ROWS = 200  # rows
+MAX_TOKENS = 2_048  # tokens
 BATCH = 8
 CHUNK = 2_000  # rows rendered at a time
 
@@ -51,8 +51,8 @@ def compute(
     rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
     total = dataset_files.open_rows(job.home, rows_path.parent.name).metadata.num_rows
     device = torch.device(job.device)
-    rows = drawn(total, config.sample or (ON_CPU if device.type == "cpu" else total))
-    if _messages(job, rows_path, rows[:1])[0] is None:
+    rows = sample_rows(total, config.sample or (CPU_ROWS if device.type == "cpu" else total))
+    if _read_messages(job, rows_path, rows[:1])[0] is None:
         raise DataError(
             "Plain texts have no prompt and no answer.", fix="Import rows with prompts and answers."
         )
@@ -60,12 +60,12 @@ def compute(
     row_loss = np.full((total, 2), np.nan)
     for first in range(0, len(rows), CHUNK):
         part = rows[first : first + CHUNK]
-        given, alone = answer_rows(tokenizer, part, _messages(job, rows_path, part), limit)
+        given, alone = build_answer_rows(tokenizer, part, _read_messages(job, rows_path, part), limit)
         for column, side in enumerate((given, alone)):
             if len(side):
                 done = 2 * first + column * len(part)
-                tell = _teller(progress, done, 2 * len(rows), side)
-                losses = row_losses(model, side, batch_size=BATCH, device=device, on_batch=tell)
+                tell = _make_reporter(progress, done, 2 * len(rows), side)
+                losses = compute_row_losses(model, side, batch_size=BATCH, device=device, on_batch=tell)
                 row_loss[side.row_ids, column] = losses.loss_sum / losses.tokens
     ifd = np.exp(row_loss[:, 0] - row_loss[:, 1])
     columns = {"answer_loss": row_loss[:, 0], "answer_loss_alone": row_loss[:, 1], "ifd": ifd}
@@ -73,10 +73,10 @@ def compute(
         {"row_id": pa.array(np.arange(total, dtype=np.int64))}
         | {name: pa.array(values, pa.float32(), from_pandas=True) for name, values in columns.items()}
     )
-    return table, _figures(ifd, len(rows))
+    return table, _compute_figures(ifd, len(rows))
 
 
-def answer_rows(
+def build_answer_rows(
     tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int
 ) -> tuple[TokenRows, TokenRows]:
     """The rows with their prompts, and the same answers without; only the last answer's tokens are trained.
@@ -84,11 +84,11 @@ def answer_rows(
     Rows without an answer within `limit` tokens are in neither.
     """
     whole = render(tokenizer, row_ids, rows)
-    before = _before_answer(tokenizer)
+    before = _find_answer_prefix(tokenizer)
     sides: tuple[list[Any], list[Any]] = ([], [])
     for i in range(len(whole)):
         ids, trained = whole.row(i)
-        marked = _last_run(trained)
+        marked = _keep_last_run(trained)
         marked[limit:] = False
         if marked.any():
             end = int(np.flatnonzero(marked)[-1]) + 1
@@ -101,10 +101,10 @@ def answer_rows(
                     np.arange(len(before) + len(answer)) >= len(before),
                 )
             )
-    return _rows(sides[0]), _rows(sides[1])
+    return _build_rows(sides[0]), _build_rows(sides[1])
 
 
-def _last_run(trained: np.ndarray) -> np.ndarray:
+def _keep_last_run(trained: np.ndarray) -> np.ndarray:
     """Only the last stretch of trained tokens: turns are apart by the heading of the next."""
     places = np.flatnonzero(trained)
     marked = np.zeros(len(trained), bool)
@@ -114,7 +114,7 @@ def _last_run(trained: np.ndarray) -> np.ndarray:
     return marked
 
 
-def _before_answer(tokenizer: Any) -> np.ndarray:
+def _find_answer_prefix(tokenizer: Any) -> np.ndarray:
     """The tokens that the template puts before every answer; the end-of-text token where it puts none."""
     asked = [{"role": "user", "content": "a"}]
     try:
@@ -129,7 +129,7 @@ def _before_answer(tokenizer: Any) -> np.ndarray:
     return np.asarray(ids or [tokenizer.eos_token_id], np.int32)
 
 
-def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
+def _build_rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
     starts = np.concatenate([[0], np.cumsum([len(ids) for _, ids, _ in parts], dtype=np.int64)]).astype(
         np.int64
     )
@@ -142,24 +142,24 @@ def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
     )
 
 
-def _messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[Any]:
-    table = dataset_files.load(job.home, rows_path.parent.name, columns=["messages"], row_ids=rows)
+def _read_messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[Any]:
+    table = dataset_files.load_rows(job.home, rows_path.parent.name, columns=["messages"], row_ids=rows)
     return table["messages"].to_pylist()
 
 
 def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, int]:
     """Model, tokenizer, and the tokens that a row may have."""
     if name in loading.BUNDLED:
-        ensure(name, job.home)
-    source = loading.resolve(name, job.home)
+        ensure_bundled_model(name, job.home)
+    source = loading.resolve_model(name, job.home)
     positions = getattr(loading.load_config(source).get_text_config(), "max_position_embeddings", None)
     tokenizer = loading.load_tokenizer(source)
     config = TrainConfig(model=name, dataset="rows")
     model = loading.load_model(config, source, str(device), choose_dtype(config.dtype, device))
-    return model, tokenizer, min(LONGEST, positions or LONGEST)
+    return model, tokenizer, min(MAX_TOKENS, positions or MAX_TOKENS)
 
 
-def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
+def _make_reporter(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
     """Tells how far it is by tokens, for the longest rows come first."""
     tokens = np.cumsum(np.sort(rows.lengths)[::-1])
 
@@ -171,7 +171,7 @@ def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
     return tell
 
 
-def _figures(ifd: np.ndarray, asked: int) -> dict[str, SetFigure]:
+def _compute_figures(ifd: np.ndarray, asked: int) -> dict[str, SetFigure]:
     measured = int(np.isfinite(ifd).sum())
     hard = int((ifd[np.isfinite(ifd)] >= 1).sum())
     interval = binomtest(hard, measured).proportion_ci(method="wilson") if measured else None

@@ -14,9 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from engine.data.signals.protocol import Progress
-from engine.data.similarity.equality import EXACT, FOLDED, exact_keys, folded_keys, group_of, joined
-from engine.data.similarity.near_duplicates import Near, NearProgress, near_rows
-from engine.data.similarity.prompts_and_answers import Answered, answered, reader
+from engine.data.similarity.equality import (
+    EXACT,
+    FOLDED,
+    compute_exact_keys,
+    compute_folded_keys,
+    group_equal,
+    join_keys,
+)
+from engine.data.similarity.near_duplicates import NearDuplicates, NearProgress, find_near_duplicates
+from engine.data.similarity.prompts_and_answers import PromptAgreement, compare_answers, make_reader
 from engine.worker.job import Phase, Phases, WorkerJob
 from store.core.row_schemas import SetFigure
 from store.data.config import ProfileConfig
@@ -36,10 +43,10 @@ def compute(
     near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
     near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
     template whose pairs were not all looked at)."""
-    read = reader(rows_path)
-    exact = group_of(joined(exact_keys(batch) for batch in read(EXACT)))
-    folded = group_of(joined(folded_keys(batch) for batch in read(FOLDED)))
-    near = near_rows(
+    read = make_reader(rows_path)
+    exact = group_equal(join_keys(compute_exact_keys(batch) for batch in read(EXACT)))
+    folded = group_equal(join_keys(compute_folded_keys(batch) for batch in read(FOLDED)))
+    near = find_near_duplicates(
         read,
         config.threshold,
         job.dir.path,
@@ -48,34 +55,38 @@ def compute(
             on_rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
         ),
     )
-    repeats = answered(read, near.prompts)
+    repeats = compare_answers(read, near.prompts)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(len(exact), dtype=np.int64)),
-            "exact_group": _group_column(exact),
-            "folded_group": _group_column(folded),
-            "near_group": _group_column(near.stands),
-            "near_similarity": pa.array(near.similarity.astype(np.float32), mask=_alone(near.stands)),
-            "near_chain": _group_column(near.chain),
+            "exact_group": _build_group_column(exact),
+            "folded_group": _build_group_column(folded),
+            "near_group": _build_group_column(near.stands),
+            "near_similarity": pa.array(
+                near.similarity.astype(np.float32), mask=_find_singletons(near.stands)
+            ),
+            "near_chain": _build_group_column(near.chain),
             "near_conflict": pa.array(near.conflict),
-            "prompt_group": _group_column(repeats.group),
+            "prompt_group": _build_group_column(repeats.group),
             "conflict": pa.array(repeats.conflict),
             "references": pa.array(repeats.references),
         }
     )
-    return table, _figures(exact, near, repeats)
+    return table, _compute_figures(exact, near, repeats)
 
 
-def _alone(groups: np.ndarray) -> np.ndarray:
+def _find_singletons(groups: np.ndarray) -> np.ndarray:
     """Which rows share their group with no other; groups are named by one of their rows."""
     return np.bincount(groups, minlength=len(groups))[groups] == 1
 
 
-def _group_column(groups: np.ndarray) -> pa.Array:
-    return pa.array(groups.astype(np.int64), mask=_alone(groups))
+def _build_group_column(groups: np.ndarray) -> pa.Array:
+    return pa.array(groups.astype(np.int64), mask=_find_singletons(groups))
 
 
-def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, SetFigure]:
+def _compute_figures(
+    exact: np.ndarray, near: NearDuplicates, repeats: PromptAgreement
+) -> dict[str, SetFigure]:
     n = len(exact)
     groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": repeats.group}
     values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}

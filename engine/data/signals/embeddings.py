@@ -24,18 +24,18 @@ from scipy import sparse
 from engine.data.signals.protocol import Progress
 from store.core.errors import DataError
 from store.core.home import Home
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.data.filters import BASE
 
 VERSION = 1  # of what is embedded and how: another number, another file
-FIRST = 2_000  # characters of a row that are embedded
+EMBEDDED_CHARACTERS = 2_000  # characters of a row that are embedded
 DIMENSIONS = 256
 BATCH = 16_384  # rows embedded at a time; their distinct words are tokenised once
-KEPT = 8  # files of vectors in the cache; the oldest go
-LEADS = 3  # paragraphs that all rows may share
+MAX_CACHED_FILES = 8  # files of vectors in the cache; the oldest go
+MAX_SHARED_PARAGRAPHS = 3  # paragraphs that all rows may share
 
 
-def row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
+def load_row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
     """float32 [rows, 256] in the order of the rows, read-only, mapped from the cache; a row without a
     word is 0.
 
@@ -44,15 +44,15 @@ def row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
     path = home.cache / "embeddings" / f"{rows_path.parent.name}-v{VERSION}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path, flush=False) as unfinished:
+        with write_atomically(path, flush=False) as unfinished:
             _write(unfinished, rows_path, progress)
-        _forget_oldest(path.parent)
+        _delete_oldest(path.parent)
     os.utime(path)
     return np.load(path, mmap_mode="r")
 
 
 def _write(path: Path, rows_path: Path, progress: Progress) -> None:
-    texts = row_texts(rows_path, FIRST)
+    texts = read_row_texts(rows_path, EMBEDDED_CHARACTERS)
     total = len(texts)
     if not total:
         raise DataError("The data set has no rows to measure.", fix="Import a file that has rows.")
@@ -64,13 +64,13 @@ def _write(path: Path, rows_path: Path, progress: Progress) -> None:
     vectors.flush()
 
 
-def _forget_oldest(folder: Path) -> None:
+def _delete_oldest(folder: Path) -> None:
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[KEPT:]:
+    for file in files[MAX_CACHED_FILES:]:
         file.unlink(missing_ok=True)
 
 
-def row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.ChunkedArray:
+def read_row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.ChunkedArray:
     """The first characters of every row as they are judged, in the order of the rows: the prompt of a row
     with a label, else the whole row (or with `prompts` the last question), less what all rows begin with.
 
@@ -80,7 +80,7 @@ def row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.Chunk
     text = f"CASE WHEN r.label IS NOT NULL THEN {BASE['prompt']} ELSE coalesce({asked}, r.text) END"
     connection = duckdb.connect()
     try:
-        begin = _shared_start(connection, rows_path, text, labelled_only=prompts)
+        begin = _find_shared_start(connection, rows_path, text, labelled_only=prompts)
         table = connection.sql(
             f"SELECT substr({text}, ?, ?) AS t FROM read_parquet(?) r ORDER BY r.row_id",
             params=[begin + 1, first, str(rows_path)],
@@ -91,10 +91,10 @@ def row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.Chunk
     return column
 
 
-def _shared_start(connection: Any, rows_path: Path, text: str, *, labelled_only: bool) -> int:
+def _find_shared_start(connection: Any, rows_path: Path, text: str, *, labelled_only: bool) -> int:
     """Characters of the paragraphs that every row begins with."""
     begin = 0
-    for _ in range(LEADS):
+    for _ in range(MAX_SHARED_PARAGRAPHS):
         leads = connection.execute(
             f"WITH t AS (SELECT substr({text}, ?, 20000) AS t, r.label AS label FROM read_parquet(?) r)"
             " SELECT min(split_part(t, chr(10) || chr(10), 1)), max(split_part(t, chr(10) || chr(10), 1)),"
@@ -117,18 +117,18 @@ def embed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     size = len(flat.dictionary)
     indices = flat.indices.to_numpy(zero_copy_only=False)
     rows = sparse.csr_matrix((np.ones(len(indices), np.float32), indices, starts), (len(words), size))
-    tokenizer, table = _model()
-    tokens = rows @ _word_tokens(tokenizer, flat.dictionary.to_pylist(), len(table))
+    tokenizer, table = _load_model()
+    tokens = rows @ _tokenise_words(tokenizer, flat.dictionary.to_pylist(), len(table))
     sums = np.asarray(tokens @ table, np.float32)  # of length 1, the mean and the sum are one
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
 
 
-def _word_tokens(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.csr_matrix:
+def _tokenise_words(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.csr_matrix:
     """Which tokens each word is made of: float32 [words, vocabulary]."""
     ids = [
         coded.ids
-        for part in _parts(words)
+        for part in _iterate_parts(words)
         for coded in tokenizer.encode_batch(part, add_special_tokens=False)
     ]
     starts = np.concatenate([[0], np.cumsum([len(word) for word in ids], dtype=np.int64)])
@@ -136,13 +136,13 @@ def _word_tokens(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.cs
     return sparse.csr_matrix((np.ones(len(flat), np.float32), flat, starts), (len(words), vocabulary))
 
 
-def _parts(words: list[str], size: int = 50_000) -> Iterator[list[str]]:
+def _iterate_parts(words: list[str], size: int = 50_000) -> Iterator[list[str]]:
     for first in range(0, len(words), size):
         yield words[first : first + size]
 
 
 @cache
-def _model() -> tuple[Any, np.ndarray]:
+def _load_model() -> tuple[Any, np.ndarray]:
     """The tokenizer and its vectors, float32 [32000, 256]; half a second and 120 MiB."""
     import wordllama
 

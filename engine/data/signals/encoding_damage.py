@@ -31,7 +31,7 @@ def is_damaged(text: str) -> bool:
     return _BROKEN.search(text) is not None or (not text.isascii() and ftfy.badness.is_bad(text))
 
 
-def fixed(text: str) -> str:
+def repair_text(text: str) -> str:
     """Mojibake, lossy sequences and control characters repaired by ftfy (Speer 2019)."""
     if text.isascii() and not _CONTROL.search(text):
         return text

@@ -27,12 +27,12 @@ class PersonalSpan(NamedTuple):
     kind: str
 
 
-def before(text: str, start: int, size: int) -> str:
+def get_preceding_text(text: str, start: int, size: int) -> str:
     """Up to `size` characters before a place, of the same paragraph, in lower case."""
     return text[max(0, start - size) : start].rpartition(PARAGRAPH)[2].lower()
 
 
-def without_overlaps(spans: Iterable[PersonalSpan]) -> list[PersonalSpan]:
+def remove_overlaps(spans: Iterable[PersonalSpan]) -> list[PersonalSpan]:
     """The spans in the order of the text; of those that overlap, the one that was found first."""
     kept: list[
         PersonalSpan
@@ -137,7 +137,7 @@ def find_ibans(text: str) -> Iterator[PersonalSpan]:
 def find_ssns(text: str) -> Iterator[PersonalSpan]:
     """US social security numbers: with hyphens, or with spaces where the words before it say what it is."""
     for match in _SSN.finditer(text):
-        if match[1] == "-" or _SSN_WORDS.search(before(text, match.start(), 40)):
+        if match[1] == "-" or _SSN_WORDS.search(get_preceding_text(text, match.start(), 40)):
             yield PersonalSpan(*match.span(), "ssn")
 
 
@@ -146,7 +146,7 @@ def find_ips(text: str) -> Iterator[PersonalSpan]:
     for documentation (RFC 1918, RFC 5737, RFC 3849), not a version."""
     for match in _IPV4.finditer(text):
         octets = [int(part) for part in match[0].split(".")]
-        context = before(text, match.start(), 30)
+        context = get_preceding_text(text, match.start(), 30)
         if not ipaddress.IPv4Address(match[0]).is_global or (
             _VERSION_WORDS.search(context) and not context.endswith("//")
         ):
@@ -173,7 +173,7 @@ def find_phones(text: str) -> Iterator[PersonalSpan]:
         unbalanced = number.count("(") != number.count(")")
         if unbalanced or sum(map(str.isdigit, number)) > 20 or _DATE.fullmatch(number):
             continue
-        context, after = before(text, match.start(), 40), text[match.end() : match.end() + 12]
+        context, after = get_preceding_text(text, match.start(), 40), text[match.end() : match.end() + 12]
         if _DECIMAL.fullmatch(number) or _UNITS_AFTER.match(after):
             continue
         if not _NO_PHONE_WORDS.search(context) and _is_phone(number, context, after):
@@ -182,16 +182,16 @@ def find_phones(text: str) -> Iterator[PersonalSpan]:
 
 def _is_phone(number: str, context: str, after: str) -> bool:
     if number.startswith(("+", "00")):
-        return _possible("+" + number.lstrip("+0(").replace("(0)", ""))
+        return _is_possible("+" + number.lstrip("+0(").replace("(0)", ""))
     if _AMERICAN.fullmatch(number) or _FRENCH.fullmatch(number):
         return True
     groups = len(re.findall(r"\d+", number))
     if _PHONE_WORDS.search(context) or _PHONE_WORDS_AFTER.match(after):
-        return groups > 1 or any(_valid(number, region) for region in REGIONS)
-    return number[0] in "0(" and groups > 1 and _valid(number, "GB")
+        return groups > 1 or any(_is_valid(number, region) for region in REGIONS)
+    return number[0] in "0(" and groups > 1 and _is_valid(number, "GB")
 
 
-def _possible(number: str) -> bool:
+def _is_possible(number: str) -> bool:
     """With a country code: the length is right. New and unused ranges are no reason to let one through."""
     try:
         return phonenumbers.is_possible_number(phonenumbers.parse(number, None))
@@ -199,7 +199,7 @@ def _possible(number: str) -> bool:
         return False
 
 
-def _valid(number: str, region: str) -> bool:
+def _is_valid(number: str, region: str) -> bool:
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
     except phonenumbers.NumberParseException:
@@ -258,7 +258,7 @@ SECRET_GATE = (
 
 def find_secrets(text: str) -> Iterator[PersonalSpan]:
     """Keys, tokens, private keys, and the values of passwords."""
-    yield from _private_keys(text)
+    yield from _find_private_keys(text)
     for match in _KEY.finditer(text):
         if entropy(match[0]) >= RANDOM_BITS:
             yield PersonalSpan(*match.span(), "secret")
@@ -271,7 +271,7 @@ def find_secrets(text: str) -> Iterator[PersonalSpan]:
             yield PersonalSpan(match.start("value"), match.start("value") + len(value), "secret")
 
 
-def _private_keys(text: str) -> Iterator[PersonalSpan]:
+def _find_private_keys(text: str) -> Iterator[PersonalSpan]:
     """From each beginning to the next end; only the beginnings where no end comes any more."""
     place, closed = 0, True
     while (begin := _PEM.search(text, place)) is not None:

@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from engine.data.signals.embeddings import FIRST, row_texts, row_vectors
+from engine.data.signals.embeddings import EMBEDDED_CHARACTERS, load_row_vectors, read_row_texts
 from engine.data.signals.protocol import Progress
 from engine.worker.job import Phase, Phases, WorkerJob
 from store.core.errors import DataError
@@ -44,8 +44,8 @@ from store.data.config import ProfileConfig
 
 FOLDS = 5
 REDUCED = 200
-TRAINED = 20_000  # rows at most that a fold's classifier, and the features, are learned from
-OF_CLASS = 40  # rows of a class that are kept in them where there are more rows than that
+MAX_TRAINING_ROWS = 20_000  # rows at most that a fold's classifier, and the features, are learned from
+CLASS_ROWS = 40  # rows of a class that are kept in them where there are more rows than that
 CHUNK = 10_000
 INVERSE_REGULARISATION = 3.0
 ITERATIONS = 80
@@ -53,14 +53,14 @@ SEED = 0
 
 
 @dataclass
-class Judged:
+class OutOfFoldPrediction:
     """probabilities float32 [rows, classes] out of fold; trained: rows that each fold learned from."""
 
     probabilities: np.ndarray
     trained: int
 
 
-def folds(texts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def assign_folds(texts: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The fold of each row, int8: each label is dealt evenly; rows of equal text (equal numbers in `texts`)
     go together, with the label of the first of them."""
     _, first, group = np.unique(texts, return_index=True, return_inverse=True)
@@ -71,18 +71,18 @@ def folds(texts: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return of_group[group]
 
 
-def judge(
+def predict_out_of_fold(
     texts: Sequence[str], vectors: np.ndarray, labels: np.ndarray, fold: np.ndarray, progress: Progress
-) -> Judged:
+) -> OutOfFoldPrediction:
     """Probabilities of the classes 0 … max(labels) for rows with texts, vectors and labels."""
     with threadpool_limits(1):  # equal numbers on every run
-        features = _features(texts, vectors, labels, progress)
+        features = _build_features(texts, vectors, labels, progress)
         probabilities = np.zeros((len(labels), int(labels.max()) + 1), np.float32)
         trained = 0
         for number in range(FOLDS):
             progress(number, FOLDS, "folds", "Learning the labels")
             rows = np.flatnonzero(fold != number)
-            rows = rows[_some(labels[rows], TRAINED)]
+            rows = rows[_sample_rows(labels[rows], MAX_TRAINING_ROWS)]
             asked = np.flatnonzero(fold == number)
             if not len(asked):
                 continue
@@ -94,14 +94,14 @@ def judge(
                 part = asked[first : first + CHUNK]
                 probabilities[part[:, None], model.classes_[None, :]] = model.predict_proba(features[part])
             trained = max(trained, len(rows))
-    return Judged(probabilities, trained)
+    return OutOfFoldPrediction(probabilities, trained)
 
 
-def _features(
+def _build_features(
     texts: Sequence[str], vectors: np.ndarray, labels: np.ndarray, progress: Progress
 ) -> np.ndarray:
     """float32 [rows, 256 + at most 200]."""
-    sample = _some(labels, TRAINED)
+    sample = _sample_rows(labels, MAX_TRAINING_ROWS)
     drawn = [texts[i] for i in sample]
     rare = 2 if len(drawn) >= 500 else 1
     progress(0, 1, "features", "Counting words and characters")
@@ -135,14 +135,14 @@ def _features(
     return features
 
 
-def _some(labels: np.ndarray, most: int) -> np.ndarray:
+def _sample_rows(labels: np.ndarray, most: int) -> np.ndarray:
     """Places of about `most` rows drawn by seed, with some of every class; all where there are fewer."""
     if len(labels) <= most:
         return np.arange(len(labels))
     order = np.random.default_rng(SEED).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     starts = np.searchsorted(labels[by_class], labels[by_class], side="left")
-    of_every = by_class[np.arange(len(by_class)) - starts < OF_CLASS]
+    of_every = by_class[np.arange(len(by_class)) - starts < CLASS_ROWS]
     return np.union1d(order[:most], of_every)
 
 
@@ -153,14 +153,14 @@ def _some(labels: np.ndarray, most: int) -> np.ndarray:
 # and are counted. The label itself never enters what a row is judged by.
 
 OPTIONS: tuple[str, ...] = ()
-MOST_CLASSES = 1_000
-MOST_CELLS = 200_000_000  # rows times classes: 0.8 GB of probabilities
+MAX_CLASSES = 1_000
+MAX_CELLS = 200_000_000  # rows times classes: 0.8 GB of probabilities
 PAIRS = 10  # of confused classes
 
 
 def phases(rows: int) -> Phases:
     """In seconds on two cores, as measured with 4,000 and 40,000 rows of eight labels."""
-    learned = min(rows, TRAINED)
+    learned = min(rows, MAX_TRAINING_ROWS)
     return (
         Phase("Reading what the rows mean", 1e-4 * rows),
         Phase("Counting words and characters", 1e-3 * rows),
@@ -178,44 +178,48 @@ def compute(
     total = len(given)
     if given.null_count == total:
         raise DataError("The data set has no labels.", fix="Import it in the format text and label.")
-    texts = row_texts(rows_path, FIRST)
-    same_text = np.concatenate([_hashes(chunk) for chunk in texts.chunks])
+    texts = read_row_texts(rows_path, EMBEDDED_CHARACTERS)
+    same_text = np.concatenate([_hash_texts(chunk) for chunk in texts.chunks])
     coded = given.combine_chunks().dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    rows, classes = judged_rows(codes, same_text)
+    rows, classes = find_judged_rows(codes, same_text)
     _check(len(rows), classes, coded.dictionary)
     number = np.full(len(coded.dictionary), -1)
     number[classes] = np.arange(len(classes))
     labels = number[codes[rows]]
-    vectors = np.asarray(row_vectors(job.home, rows_path, progress)[rows])
-    judged = judge(
-        texts.take(pa.array(rows)).to_pylist(), vectors, labels, folds(same_text[rows], labels), progress
+    vectors = np.asarray(load_row_vectors(job.home, rows_path, progress)[rows])
+    judged = predict_out_of_fold(
+        texts.take(pa.array(rows)).to_pylist(),
+        vectors,
+        labels,
+        assign_folds(same_text[rows], labels),
+        progress,
     )
     progress(0, 1, "step", "Looking for wrong labels")
-    suspects, quality = issues(labels, judged.probabilities)
+    suspects, quality = find_suspect_labels(labels, judged.probabilities)
     suggested = judged.probabilities.argmax(axis=1)
     names = pc.take(coded.dictionary, pa.array(classes)).to_pylist()
     columns = {
         "label_confidence": (judged.probabilities[np.arange(len(rows)), labels], pa.float32()),
         "label_suggested": ([names[i] for i in suggested], pa.string()),
         "label_suspect": (suspects, pa.bool_()),
-        "label_rank": (ranks(quality), pa.int32()),
+        "label_rank": (rank_quality(quality), pa.int32()),
     }
     right = float((suggested == labels).mean())
-    return _table(columns, rows, total), {
-        "confused": confused(labels, suggested, suspects, names),
-        "unjudged": _unjudged(codes, classes, total, coded.dictionary),
+    return _build_table(columns, rows, total), {
+        "confused": summarise_confusions(labels, suggested, suspects, names),
+        "unjudged": _summarise_unjudged(codes, classes, total, coded.dictionary),
         "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": judged.trained},
     }
 
 
-def _hashes(texts: pa.Array) -> np.ndarray:
+def _hash_texts(texts: pa.Array) -> np.ndarray:
     """int64 numbers that are equal where texts are, but for case."""
     lower = pc.utf8_lower(texts).to_numpy(zero_copy_only=False)
     return pd.util.hash_array(lower, categorize=False).view(np.int64)
 
 
-def judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows, and classes, with at least as many distinct texts as there are folds. Codes below 0: no label."""
     labelled = np.flatnonzero(codes >= 0)
     pairs = np.unique(np.stack([codes[labelled], same_text[labelled]]), axis=1)
@@ -234,15 +238,15 @@ def _check(rows: int, classes: np.ndarray, names: pa.Array) -> None:
             f"Of {len(names)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
             fix="Add rows, or map the column that holds the label.",
         )
-    if len(classes) > MOST_CLASSES or rows * len(classes) > MOST_CELLS:
+    if len(classes) > MAX_CLASSES or rows * len(classes) > MAX_CELLS:
         raise DataError(
             f"{rows:,} rows with {len(classes):,} labels are too many to judge:"
-            f" at most {MOST_CLASSES:,} labels, and {MOST_CELLS:,} rows times labels.",
+            f" at most {MAX_CLASSES:,} labels, and {MAX_CELLS:,} rows times labels.",
             fix="Map a column with fewer labels, or judge a part of the rows.",
         )
 
 
-def issues(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(suspected bool [rows], quality float [rows]: the probability of the row's own label)."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
@@ -251,7 +255,7 @@ def issues(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
     return np.asarray(suspects), get_label_quality_scores(labels, probabilities, method="self_confidence")
 
 
-def ranks(quality: np.ndarray) -> np.ndarray:
+def rank_quality(quality: np.ndarray) -> np.ndarray:
     """1 for the lowest quality; equal ones in the order of the rows."""
     order = np.argsort(quality, kind="stable")
     ranked = np.empty(len(order), np.int32)
@@ -259,7 +263,9 @@ def ranks(quality: np.ndarray) -> np.ndarray:
     return ranked
 
 
-def confused(labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]) -> SetFigure:
+def summarise_confusions(
+    labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]
+) -> SetFigure:
     """`pairs`: [given, suggested, suspects], the most frequent first; they hold `value` of `n` suspects."""
     counts = Counter(zip(labels[suspects].tolist(), suggested[suspects].tolist(), strict=True))
     top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS]
@@ -272,7 +278,7 @@ def confused(labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, na
     }
 
 
-def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> SetFigure:
+def _summarise_unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Array) -> SetFigure:
     rare = np.setdiff1d(np.arange(len(names)), classes)
     return {
         "value": int(np.isin(codes, rare).sum() + (codes < 0).sum()),
@@ -284,15 +290,15 @@ def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Arra
     }
 
 
-def _table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, total: int) -> pa.Table:
+def _build_table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, total: int) -> pa.Table:
     """A line for each of the `total` rows; columns: the values at `rows` and their type, null elsewhere."""
     return pa.table(
         {"row_id": pa.array(np.arange(total, dtype=np.int64))}
-        | {name: _spread(values, rows, total, kind) for name, (values, kind) in columns.items()}
+        | {name: _scatter_values(values, rows, total, kind) for name, (values, kind) in columns.items()}
     )
 
 
-def _spread(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
+def _scatter_values(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
     """The values at their rows, null elsewhere."""
     place = np.full(total, -1)
     place[rows] = np.arange(len(rows))

@@ -21,9 +21,9 @@ import pandas as pd
 import pyarrow as pa
 
 from engine.data.signals import topic_map
-from engine.data.signals.embeddings import row_texts, row_vectors
+from engine.data.signals.embeddings import load_row_vectors, read_row_texts
 from engine.data.signals.protocol import Progress
-from engine.data.signals.topic_map import LAYOUT_ROWS, components, drawn, layout
+from engine.data.signals.topic_map import LAYOUT_ROWS, compute_components, compute_layout, sample_rows
 from engine.worker.job import Phase, Phases, WorkerJob
 from store.core.row_schemas import SetFigure
 from store.data.config import ProfileConfig
@@ -33,19 +33,19 @@ from store.data.config import ProfileConfig
 # A row's template is the longest run of first words, from `FEWEST` to `MOST`, that at least 1% of the rows
 # and at least five begin with, in any case. It is spelled as its first row spells it.
 
-FEWEST_OPENING_WORDS, MOST_OPENING_WORDS = 3, 12  # words
+FEWEST_OPENING_WORDS, MAX_OPENING_WORDS = 3, 12  # words
 OPENING_SHARE, OPENING_ROWS = 0.01, 5  # of the rows at least, and so many
 
 
-def openings(prompts: Sequence[str | None]) -> list[str | None]:
+def find_templates(prompts: Sequence[str | None]) -> list[str | None]:
     """The template of each prompt, None where too few share its first words."""
-    words = [(prompt or "").split(None, MOST_OPENING_WORDS)[:MOST_OPENING_WORDS] for prompt in prompts]
+    words = [(prompt or "").split(None, MAX_OPENING_WORDS)[:MAX_OPENING_WORDS] for prompt in prompts]
     least = max(OPENING_ROWS, int(np.ceil(OPENING_SHARE * len(words))))
     lengths = np.fromiter((len(row) for row in words), np.int64, len(words))
     group = np.zeros(len(words), np.int64)  # rows that share their words so far
     alive = np.arange(len(words))
     templates: list[str | None] = [None] * len(words)
-    for length in range(1, MOST_OPENING_WORDS + 1):
+    for length in range(1, MAX_OPENING_WORDS + 1):
         alive = alive[lengths[alive] >= length]
         if len(alive) < least:
             break
@@ -78,7 +78,9 @@ COVERAGE_ROWS = 2_000  # rows among which distances are taken
 PAIRED_WORDS = 100  # of a row whose pairs are counted
 
 
-def half_loss(vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]) -> dict[str, SetFigure]:
+def compute_half_loss(
+    vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]
+) -> dict[str, SetFigure]:
     """Figures half_loss (coverage), half_loss_topics and half_loss_pairs: {"value", "sd", "low", "high", "n",
     "repeats"}; rows come in random order. Values are None where there are fewer than four rows."""
     pairs = [np.array(sorted({hash_pair(a, b) for a, b in pairwise(row[:PAIRED_WORDS])}),
@@ -91,11 +93,11 @@ def half_loss(vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]) -
     for _ in range(HALF_REPEATS if len(vectors) >= 4 else 0):
         kept = np.zeros(len(vectors), bool)
         kept[random.choice(len(vectors), len(vectors) // 2, replace=False)] = True
-        losses["half_loss"].append(_coverage(distances, kept[: len(near)]))
+        losses["half_loss"].append(_compute_coverage(distances, kept[: len(near)]))
         losses["half_loss_topics"].append(1 - len(np.unique(topics[kept])) / len(np.unique(topics)))
-        losses["half_loss_pairs"].append(_of_distinct(pairs, kept))
+        losses["half_loss_pairs"].append(_compute_distinct_loss(pairs, kept))
     n = {"half_loss": len(near), "half_loss_topics": len(vectors), "half_loss_pairs": len(vectors)}
-    return {name: _figure(values, n[name]) for name, values in losses.items()}
+    return {name: _summarise_halves(values, n[name]) for name, values in losses.items()}
 
 
 def hash_pair(first: str, second: str) -> int:
@@ -104,7 +106,7 @@ def hash_pair(first: str, second: str) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
-def _coverage(distances: np.ndarray, kept: np.ndarray) -> float | None:
+def _compute_coverage(distances: np.ndarray, kept: np.ndarray) -> float | None:
     """1 - (mean distance to the nearest row in the whole) / (to the nearest kept row), over rows left out."""
     left = ~kept
     if not kept.any() or not left.any():
@@ -114,14 +116,14 @@ def _coverage(distances: np.ndarray, kept: np.ndarray) -> float | None:
     return 1 - whole / half if half > 1e-9 else 0.0
 
 
-def _of_distinct(pairs: list[np.ndarray], kept: np.ndarray) -> float | None:
+def _compute_distinct_loss(pairs: list[np.ndarray], kept: np.ndarray) -> float | None:
     every = len(np.unique(np.concatenate(pairs)))
     if not every:
         return None
     return 1 - len(np.unique(np.concatenate([p for p, k in zip(pairs, kept, strict=True) if k]))) / every
 
 
-def _figure(values: list[float | None], n: int) -> SetFigure:
+def _summarise_halves(values: list[float | None], n: int) -> SetFigure:
     """Mean, standard deviation and range over the halves."""
     measured = [value for value in values if value is not None]
     if not measured:
@@ -148,29 +150,29 @@ def _figure(values: list[float | None], n: int) -> SetFigure:
 # highest rows are enough to know, so that 200 rows take milliseconds. Precisions without a hit count half a
 # hit (as in NLTK's first smoothing), or short rows would all be 0.
 
-ORDERS = 4
+MAX_ORDER = 4
 Gram = tuple[str, ...]
 
 
 def self_bleu(rows: list[list[str]]) -> float | None:
     """Mean over rows of at least four words, 0 to 1; None where fewer than two have them."""
-    rows = [row for row in rows if len(row) >= ORDERS]
+    rows = [row for row in rows if len(row) >= MAX_ORDER]
     if len(rows) < 2:
         return None
     logs = [0.0] * len(rows)
-    for order in range(1, ORDERS + 1):
+    for order in range(1, MAX_ORDER + 1):
         counts = [Counter(zip(*(row[i:] for i in range(order)), strict=False)) for row in rows]
-        best = _two_highest(counts)
+        best = _find_two_highest(counts)
         for i, own in enumerate(counts):
-            hits = sum(min(n, _most_elsewhere(best[gram], i)) for gram, n in own.items())
-            logs[i] += math.log((hits or 0.5) / own.total()) / ORDERS
+            hits = sum(min(n, _find_max_elsewhere(best[gram], i)) for gram, n in own.items())
+            logs[i] += math.log((hits or 0.5) / own.total()) / MAX_ORDER
     lengths = sorted(len(row) for row in rows)
     return sum(
-        math.exp(log + _brevity(len(row), lengths)) for log, row in zip(logs, rows, strict=True)
+        math.exp(log + _compute_brevity(len(row), lengths)) for log, row in zip(logs, rows, strict=True)
     ) / len(rows)
 
 
-def _two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]]:
+def _find_two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]]:
     """n-gram -> (its highest count in a row, that row, its highest count in any other row)."""
     best: dict[Gram, tuple[int, int, int]] = {}
     for i, own in enumerate(counts):
@@ -180,12 +182,12 @@ def _two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]
     return best
 
 
-def _most_elsewhere(highest: tuple[int, int, int], i: int) -> int:
+def _find_max_elsewhere(highest: tuple[int, int, int], i: int) -> int:
     high, row, second = highest
     return second if row == i else high
 
 
-def _brevity(length: int, lengths: list[int]) -> float:
+def _compute_brevity(length: int, lengths: list[int]) -> float:
     """ln of the penalty against the other row of the nearest length (the shorter of two)."""
     others = lengths.copy()
     others.remove(length)
@@ -197,33 +199,35 @@ COUNTED_WORDS = 20_000  # of which distinct words and pairs are counted
 COMPRESSED_BYTES = 1_000_000  # of text that are compressed
 DIVERSITY_ROWS = 5_000  # drawn for all of it
 ROW_CHARACTERS = 2_000  # of a row
-VENDI = 1_000  # rows
-BLEU = 200  # rows
-HALVES = 20  # from which the interval of the Vendi score comes
+VENDI_ROWS = 1_000  # rows
+BLEU_ROWS = 200  # rows
+VENDI_HALVES = 20  # from which the interval of the Vendi score comes
 _WORD = re.compile(r"\w+")
 
 
-def diversity_figures(
+def compute_diversity_figures(
     rows_path: Path, vectors: np.ndarray, topics: np.ndarray, templates: list[str | None]
 ) -> dict[str, SetFigure]:
     """{"distinct_1": {"value", "n", …}, …}; value is None where the set is too small to say."""
     total = len(vectors)
-    order = np.random.default_rng(0).permutation(drawn(total, DIVERSITY_ROWS))
-    texts = [text or "" for text in row_texts(rows_path, ROW_CHARACTERS).take(pa.array(order)).to_pylist()]
+    order = np.random.default_rng(0).permutation(sample_rows(total, DIVERSITY_ROWS))
+    texts = [
+        text or "" for text in read_row_texts(rows_path, ROW_CHARACTERS).take(pa.array(order)).to_pylist()
+    ]
     words = [_WORD.findall(text.lower()) for text in texts]
-    sample = np.asarray(vectors[np.sort(order[:VENDI])])
+    sample = np.asarray(vectors[np.sort(order[:VENDI_ROWS])])
     return {
-        **distinct(words),
-        "compression": compression(texts),
+        **distinct_shares(words),
+        "compression": compression_ratio(texts),
         "cluster_entropy": cluster_entropy(topics),
-        "vendi": vendi_figure(sample),
-        "top_template": top_template(templates),
-        "self_bleu": {"value": self_bleu(words[:BLEU]), "n": min(BLEU, total), "unit": "rows"},
-        **half_loss(np.asarray(vectors[order]), topics[order], words),
+        "vendi": estimate_vendi(sample),
+        "top_template": find_top_template(templates),
+        "self_bleu": {"value": self_bleu(words[:BLEU_ROWS]), "n": min(BLEU_ROWS, total), "unit": "rows"},
+        **compute_half_loss(np.asarray(vectors[order]), topics[order], words),
     }
 
 
-def distinct(rows: list[list[str]]) -> dict[str, SetFigure]:
+def distinct_shares(rows: list[list[str]]) -> dict[str, SetFigure]:
     """Share of distinct words, and of distinct pairs of neighbouring words, in the first `WORDS` words (Li et
     al. 2016, distinct-n); pairs do not reach over the end of a row."""
     singles: list[str] = []
@@ -235,12 +239,20 @@ def distinct(rows: list[list[str]]) -> dict[str, SetFigure]:
         if len(singles) >= COUNTED_WORDS:
             break
     return {
-        "distinct_1": {"value": _share(len(set(singles)), len(singles)), "n": len(singles), "unit": "words"},
-        "distinct_2": {"value": _share(len(set(pairs)), len(pairs)), "n": len(pairs), "unit": "pairs"},
+        "distinct_1": {
+            "value": _compute_share(len(set(singles)), len(singles)),
+            "n": len(singles),
+            "unit": "words",
+        },
+        "distinct_2": {
+            "value": _compute_share(len(set(pairs)), len(pairs)),
+            "n": len(pairs),
+            "unit": "pairs",
+        },
     }
 
 
-def compression(texts: list[str]) -> SetFigure:
+def compression_ratio(texts: list[str]) -> SetFigure:
     """Compressed over raw size of about a megabyte of rows (gzip, level 6). Healthy: 0.3 to 0.5."""
     raw = bytearray()
     for count, text in enumerate(texts, 1):  # noqa: B007 (the rows that were taken)
@@ -250,7 +262,7 @@ def compression(texts: list[str]) -> SetFigure:
     else:
         count = len(texts)
     packed = len(gzip.compress(bytes(raw), 6, mtime=0))
-    return {"value": _share(packed, len(raw)), "n": count, "unit": "rows", "bytes": len(raw)}
+    return {"value": _compute_share(packed, len(raw)), "n": count, "unit": "rows", "bytes": len(raw)}
 
 
 def cluster_entropy(topics: np.ndarray) -> SetFigure:
@@ -262,7 +274,7 @@ def cluster_entropy(topics: np.ndarray) -> SetFigure:
     return {"value": value, "n": len(topics), "unit": "rows", "topics": k}
 
 
-def vendi(vectors: np.ndarray) -> float:
+def vendi_score(vectors: np.ndarray) -> float:
     """exp(-Σ λ ln λ) over the eigenvalues λ of K / n with the cosine kernel (Friedman and Dieng 2023):
     how many rows without anything in common would be as diverse. Rows that are 0 are left out."""
     lengths = np.linalg.norm(vectors, axis=1)
@@ -276,26 +288,26 @@ def vendi(vectors: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def vendi_figure(sample: np.ndarray) -> SetFigure:
+def estimate_vendi(sample: np.ndarray) -> SetFigure:
     """With a 95% interval by the delete-half jackknife (Shao and Wu 1989): a bootstrap would repeat
     rows, which the score takes for less diversity."""
-    value = vendi(sample)
+    value = vendi_score(sample)
     random = np.random.default_rng(0)
     halves = [
-        vendi(sample[random.choice(len(sample), len(sample) // 2, replace=False)])
-        for _ in range(HALVES if len(sample) >= 8 else 0)
+        vendi_score(sample[random.choice(len(sample), len(sample) // 2, replace=False)])
+        for _ in range(VENDI_HALVES if len(sample) >= 8 else 0)
     ]
     reach = 1.96 * float(np.std(halves, ddof=1)) if halves else None
     low, high = (None, None) if reach is None else (max(1.0, value - reach), value + reach)
     return {"value": value, "low": low, "high": high, "n": len(sample), "unit": "rows"}
 
 
-def top_template(templates: list[str | None]) -> SetFigure:
+def find_top_template(templates: list[str | None]) -> SetFigure:
     """Share of the rows with the most frequent template, and which it is. Healthy: below 0.1."""
     counts = Counter(template for template in templates if template)
     name, count = counts.most_common(1)[0] if counts else ("", 0)
     return {
-        "value": _share(count, len(templates)),
+        "value": _compute_share(count, len(templates)),
         "n": len(templates),
         "unit": "rows",
         "template": name,
@@ -303,12 +315,12 @@ def top_template(templates: list[str | None]) -> SetFigure:
     }
 
 
-def _share(part: int, whole: int) -> float | None:
+def _compute_share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
 OPTIONS: tuple[str, ...] = ()
-PROMPT = 400  # characters of a prompt in which its first words are looked for
+PROMPT_CHARACTERS = 400  # characters of a prompt in which its first words are looked for
 
 
 def phases(rows: int) -> Phases:
@@ -329,19 +341,19 @@ def compute(
     job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
     """x, y, cluster and template of every row, and the figures of `diversity`."""
-    vectors = row_vectors(job.home, rows_path, progress)
+    vectors = load_row_vectors(job.home, rows_path, progress)
     total = len(vectors)
-    points = components(vectors, progress)
+    points = compute_components(vectors, progress)
     progress(0, 1, "step", "Finding topics")
     clusters = topic_map.cluster(points)
-    sample = drawn(total, topic_map.NAMED_FROM)
-    texts = row_texts(rows_path, topic_map.FIRST_CHARACTERS).take(pa.array(sample)).to_pylist()
-    names = topic_map.names(clusters[sample], texts)
-    places = layout(points, progress)
+    sample = sample_rows(total, topic_map.NAMING_ROWS)
+    texts = read_row_texts(rows_path, topic_map.FIRST_CHARACTERS).take(pa.array(sample)).to_pylist()
+    names = topic_map.name_topics(clusters[sample], texts)
+    places = compute_layout(points, progress)
     progress(0, 1, "phase", "Finding templates")
-    templates = openings(row_texts(rows_path, PROMPT, prompts=True).to_pylist())
+    templates = find_templates(read_row_texts(rows_path, PROMPT_CHARACTERS, prompts=True).to_pylist())
     progress(0, 1, "figure", "Measuring diversity")
-    figures = diversity_figures(rows_path, vectors, clusters, templates)
+    figures = compute_diversity_figures(rows_path, vectors, clusters, templates)
     table = pa.table(
         {
             "row_id": pa.array(np.arange(total, dtype=np.int64)),

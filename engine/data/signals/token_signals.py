@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.signals.protocol import PART_COLUMNS
-from engine.models.tokenization.rendering import TokenRows, fitting_length, render
+from engine.models.tokenization.rendering import TokenRows, compute_fitting_length, render
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError
 from store.core.row_schemas import SignalOptions
@@ -30,22 +30,22 @@ CHUNK = 1_000  # rows rendered between two looks at a request to stop
 
 
 @dataclass
-class Context:
+class TokenContext:
     """The tokenizer, and the length that rows are cut to."""
 
     tokenizer: Any
     max_length: int
 
 
-def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[TokenContext, SignalOptions]:
     """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
     model's positions."""
-    from engine.models.bundled import ensure
-    from engine.models.loading import BUNDLED, load_config, load_tokenizer, resolve  # imports torch
+    from engine.models.bundled import ensure_bundled_model
+    from engine.models.loading import BUNDLED, load_config, load_tokenizer, resolve_model  # imports torch
 
     if config.model in BUNDLED:
-        ensure(config.model, job.home)
-    source = resolve(config.model, job.home)
+        ensure_bundled_model(config.model, job.home)
+    source = resolve_model(config.model, job.home)
     tokenizer = load_tokenizer(source)
     positions = getattr(load_config(source), "max_position_embeddings", None)
     length = config.max_length
@@ -56,23 +56,23 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Con
             field="max_length",
         )
     if length is None:
-        length = fitting_length(_sampled_lengths(job, tokenizer), positions)
+        length = compute_fitting_length(_sample_lengths(job, tokenizer), positions)
     options: SignalOptions = {
         "model": config.model,
         "max_length": length,
         "chosen": config.max_length is not None,
     }
-    return Context(tokenizer, length), options
+    return TokenContext(tokenizer, length), options
 
 
-def _sampled_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
+def _sample_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
     """Tokens of at most `SAMPLE` rows."""
     fingerprint = job.order["dataset"]["fingerprint"]
     count = dataset_files.open_rows(job.home, fingerprint).metadata.num_rows
     ids = np.arange(count)
     if count > SAMPLE:
         ids = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
-    table = dataset_files.load(job.home, fingerprint, columns=["row_id", *READS], row_ids=ids)
+    table = dataset_files.load_rows(job.home, fingerprint, columns=["row_id", *READS], row_ids=ids)
     lengths = []
     for batch in table.to_batches(CHUNK):
         job.check_cancelled()
@@ -87,7 +87,7 @@ def _render(tokenizer: Any, batch: pa.RecordBatch) -> TokenRows:
     return render(tokenizer, batch.column("row_id").to_numpy(), rows)
 
 
-def measure(batch: pa.RecordBatch, context: Context) -> dict[str, np.ndarray]:
+def measure(batch: pa.RecordBatch, context: TokenContext) -> dict[str, np.ndarray]:
     """The columns of the group."""
     rows = _render(context.tokenizer, batch)
     shorter, _, _ = rows.truncated(context.max_length)

@@ -25,28 +25,29 @@ from engine.data.signals.protocol import Progress
 # times the logarithm of how rare it is over all topics). Names are distinct, and the same rows give the
 # same names.
 
-MOST_TOPICS = 30  # topics: more can't be told apart on a map
+MAX_TOPICS = 30  # topics: more can't be told apart on a map
 NAME_WORDS = 3  # in a name
-NAMED_FROM = 100_000  # rows whose words are counted
+NAMING_ROWS = 100_000  # rows whose words are counted
 FIRST_CHARACTERS = 400  # characters of a row whose words are counted
 WORD = r"(?u)\b[^\W\d_][\w'’-]{2,30}\b"
 # What contractions leave behind, and what says nothing of a topic.
-EMPTY = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't", "didn't",
+FILLER_WORDS = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't",
+    "didn't",
          "won't", "just", "like", "dont", "cant", "ill", "yes", "that's", "you're", "what's"}  # fmt: skip
 ANY_WORD = r"(?u)\b[\w'’-]+\b"
 PHRASE = (2, 4)  # words
-SEVERAL = 3  # rows that a phrase stands in
+MIN_PHRASE_ROWS = 3  # rows that a phrase stands in
 TOPIC_SEED = 0
 
 
-def topic_count(rows: int) -> int:
+def choose_topic_count(rows: int) -> int:
     """0.35 times the root of the rows, from 1 (below 8 rows) to 30: 16 for 2,000, 30 from 7,300."""
-    return 1 if rows < 8 else max(2, min(MOST_TOPICS, round(0.35 * math.sqrt(rows))))
+    return 1 if rows < 8 else max(2, min(MAX_TOPICS, round(0.35 * math.sqrt(rows))))
 
 
 def cluster(points: np.ndarray) -> np.ndarray:
     """The topic of each row, int32 [rows], numbered by size, the largest first."""
-    k = min(topic_count(len(points)), len(np.unique(np.round(points[:5_000], 5), axis=0)))
+    k = min(choose_topic_count(len(points)), len(np.unique(np.round(points[:5_000], 5), axis=0)))
     if k < 2:
         return np.zeros(len(points), np.int32)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
@@ -60,13 +61,16 @@ def cluster(points: np.ndarray) -> np.ndarray:
     return number[labels]
 
 
-def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+def name_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
     """A distinct name for each topic, from the texts of (a sample of) its rows."""
     count = int(topics.max()) + 1
     joined = [" ".join(text[:FIRST_CHARACTERS] for text, t in zip(texts, topics, strict=True) if t == topic)
               for topic in range(count)]  # fmt: skip
     counter = CountVectorizer(
-        lowercase=True, token_pattern=WORD, stop_words=sorted(ENGLISH_STOP_WORDS | EMPTY), max_features=20_000
+        lowercase=True,
+        token_pattern=WORD,
+        stop_words=sorted(ENGLISH_STOP_WORDS | FILLER_WORDS),
+        max_features=20_000,
     )
     try:
         counts = counter.fit_transform(joined).toarray().astype(np.float64)
@@ -79,15 +83,15 @@ def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
     for topic in range(count):
         order = np.lexsort((np.arange(len(words)), -weight[topic]))
         telling = [str(words[i]) for i in order[:12] if weight[topic, i] > 0]
-        taken.append(_distinct(telling, topic, taken))
+        taken.append(_choose_distinct_name(telling, topic, taken))
     return taken
 
 
-def describe(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+def describe_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
     """A distinct phrase for each topic, of two to four words that stand together in several of its rows and
     seldom in others ("lost my card"): nobody's own words. Where there is none, words that tell it, put into
     one ("card, cash and refund")."""
-    usual = [_as_phrase(name) for name in names(topics, texts)]
+    usual = [_format_phrase(name) for name in name_topics(topics, texts)]
     counter = CountVectorizer(token_pattern=ANY_WORD, ngram_range=PHRASE, binary=True, max_features=50_000)
     try:
         counts = counter.fit_transform([text[:FIRST_CHARACTERS] for text in texts])
@@ -95,34 +99,34 @@ def describe(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
         return usual
     phrases = [str(phrase) for phrase in counter.get_feature_names_out()]
     overall = np.asarray(counts.sum(axis=0)).ravel()
-    telling = np.array([_tells(phrase) for phrase in phrases])
+    telling = np.array([_is_informative(phrase) for phrase in phrases])
     lengths = np.array([1 + 0.3 * phrase.count(" ") for phrase in phrases])
     described: list[str] = []
     for topic, name in enumerate(usual):
         rows = topics == topic
         here = np.asarray(counts[rows].sum(axis=0)).ravel()
         weight = here / max(1, int(rows.sum())) * np.log1p(here / np.maximum(1, overall - here)) * lengths
-        weight[~telling | (here < SEVERAL)] = 0
+        weight[~telling | (here < MIN_PHRASE_ROWS)] = 0
         order = np.lexsort((np.arange(len(phrases)), -weight))
         fitting = (phrases[i] for i in order[:20] if weight[i] > 0 and phrases[i] not in described)
         described.append(next(fitting, name))
     return described
 
 
-def _tells(phrase: str) -> bool:
+def _is_informative(phrase: str) -> bool:
     """Whether it begins and ends with a word that says something."""
-    words, empty = phrase.split(), ENGLISH_STOP_WORDS | EMPTY
+    words, empty = phrase.split(), ENGLISH_STOP_WORDS | FILLER_WORDS
     return words[0] not in empty and words[-1] not in empty
 
 
-def _as_phrase(name: str) -> str:
+def _format_phrase(name: str) -> str:
     if name.startswith("Topic "):
         return f"few words ({name.removeprefix('Topic ')})"
     *first, last = name.split(", ")
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _distinct(telling: list[str], topic: int, taken: list[str]) -> str:
+def _choose_distinct_name(telling: list[str], topic: int, taken: list[str]) -> str:
     """Three words that do not repeat each other (card, cards), more where another topic has those."""
     chosen: list[str] = []
     for word in telling:
@@ -147,16 +151,16 @@ COMPONENT_ROWS = 50_000  # rows that the components are found from
 LAYOUT_ROWS = 4_000  # rows that t-SNE lays out
 NEIGHBOURS = 6  # that place each other row
 LAYOUT_CHUNK = 20_000
-FEWEST_FOR_LAYOUT = 12  # distinct rows that t-SNE is worth its while for
+MIN_LAYOUT_ROWS = 12  # distinct rows that t-SNE is worth its while for
 LAYOUT_SEED = 0
 
 
-def components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
+def compute_components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
     """The rows' principal components, float32 [rows, at most 30], by a sample where there are many rows."""
     total, width = vectors.shape
     if total < 2:
         return np.zeros((total, 1), np.float32)
-    sample = np.asarray(vectors[drawn(total, COMPONENT_ROWS)])
+    sample = np.asarray(vectors[sample_rows(total, COMPONENT_ROWS)])
     fitted = PCA(min(COMPONENTS, len(sample), width), svd_solver="full", random_state=LAYOUT_SEED).fit(sample)
     reduced = np.empty((total, fitted.n_components_), np.float32)
     for first in range(0, total, LAYOUT_CHUNK):
@@ -167,29 +171,29 @@ def components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
     return reduced
 
 
-def drawn(total: int, most: int, seed: int = LAYOUT_SEED) -> np.ndarray:
+def sample_rows(total: int, most: int, seed: int = LAYOUT_SEED) -> np.ndarray:
     """At most so many of `total` rows, drawn by seed, in their order."""
     if total <= most:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
 
 
-def layout(points: np.ndarray, progress: Progress) -> np.ndarray:
+def compute_layout(points: np.ndarray, progress: Progress) -> np.ndarray:
     """Places on the map, float32 [rows, 2], within a few units of 0."""
-    sample = drawn(len(points), 4 * LAYOUT_ROWS)
+    sample = sample_rows(len(points), 4 * LAYOUT_ROWS)
     _, distinct = np.unique(np.round(points[sample], 5), axis=0, return_index=True)
     sample = sample[np.sort(distinct)]
-    sample = sample[drawn(len(sample), LAYOUT_ROWS)]
+    sample = sample[sample_rows(len(sample), LAYOUT_ROWS)]
     progress(0, len(sample), "rows laid out", f"Laying out {len(sample):,} rows")
-    placed = _spread(points[sample])
+    placed = _spread_points(points[sample])
     if len(sample) == len(points):
         return placed
-    return _place(points, points[sample], placed, progress)
+    return _place_points(points, points[sample], placed, progress)
 
 
-def _spread(points: np.ndarray) -> np.ndarray:
+def _spread_points(points: np.ndarray) -> np.ndarray:
     """t-SNE of distinct points, or their first two components where there are few."""
-    if len(points) < FEWEST_FOR_LAYOUT:
+    if len(points) < MIN_LAYOUT_ROWS:
         places = np.zeros((len(points), 2), np.float32)
         places[:, : min(2, points.shape[1])] = points[:, :2]
     else:
@@ -207,7 +211,9 @@ def _spread(points: np.ndarray) -> np.ndarray:
     return ((places - np.median(places, axis=0)) * (10 / spread if spread else 1)).astype(np.float32)
 
 
-def _place(points: np.ndarray, laid_out: np.ndarray, placed: np.ndarray, progress: Progress) -> np.ndarray:
+def _place_points(
+    points: np.ndarray, laid_out: np.ndarray, placed: np.ndarray, progress: Progress
+) -> np.ndarray:
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(laid_out)), algorithm="brute").fit(laid_out)
     places = np.empty((len(points), 2), np.float32)
     for first in range(0, len(points), LAYOUT_CHUNK):

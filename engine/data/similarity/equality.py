@@ -30,37 +30,37 @@ EXACT = ("text", "label", "rejected")
 FOLDED = ("digest", "label", "rejected")
 
 
-def normalise(text: str) -> str:
+def normalise_text(text: str) -> str:
     """NFKC, lower case, every run of white space one blank, none at the ends."""
     if not text.isascii():  # ASCII is in NFKC as it is
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.lower().split())
 
 
-def digest(text: str) -> bytes:
+def hash_folded_text(text: str) -> bytes:
     """8 bytes, little-endian uint64: equal for texts that are equal when folded.
 
     Raises UnicodeEncodeError for half a surrogate pair, which no text may hold.
     """
-    return _hash(normalise(text).encode("utf-8"))
+    return _hash(normalise_text(text).encode("utf-8"))
 
 
-def exact_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
+def compute_exact_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
     """uint64 of each row, equal where text, label and rejected answer are exactly equal (NFC). The columns
     EXACT are looked at; without `labels` the text alone."""
-    texts = (_hash(_composed(text)) for text in batch["text"].to_pylist())
+    texts = (_hash(_compose_text(text)) for text in batch["text"].to_pylist())
     keys = np.frombuffer(b"".join(texts), "<u8").copy()
-    return _with_sides(keys, batch, _composed) if labels else keys
+    return _add_sides(keys, batch, _compose_text) if labels else keys
 
 
-def folded_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
+def compute_folded_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
     """As `exact_keys`, equal where text and rejected answer are equal when folded, and the label exactly. The
     columns FOLDED are looked at."""
     keys = batch["digest"].to_numpy().astype(np.uint64)
-    return _with_sides(keys, batch, lambda text: normalise(text).encode()) if labels else keys
+    return _add_sides(keys, batch, lambda text: normalise_text(text).encode()) if labels else keys
 
 
-def _with_sides(
+def _add_sides(
     keys: np.ndarray, batch: pa.RecordBatch | pa.Table, form: Callable[[str], bytes]
 ) -> np.ndarray:
     """The keys, moved by the label and the rejected answer of the rows that have one."""
@@ -77,7 +77,7 @@ def _with_sides(
     return keys
 
 
-def _composed(text: str) -> bytes:
+def _compose_text(text: str) -> bytes:
     return (text if text.isascii() else unicodedata.normalize("NFC", text)).encode("utf-8")
 
 
@@ -85,18 +85,18 @@ def _hash(text: bytes) -> bytes:
     return blake2b(text, digest_size=8).digest()
 
 
-def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+def join_keys(parts: Iterable[np.ndarray]) -> np.ndarray:
     """Keys (uint64) that come batch by batch, in one array."""
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def group_of(values: np.ndarray) -> np.ndarray:
+def group_equal(values: np.ndarray) -> np.ndarray:
     """For each place the first place that has the same value, int64."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return first.astype(np.int64)[inverse]
 
 
-def join(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def merge_groups(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """`groups` (int64, any member of the group for each place) with those of `first` and `second` made one,
     pair by pair; each group of the answer is named by its smallest member."""
     count = len(groups)
@@ -108,6 +108,6 @@ def join(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarra
     return smallest[component_of]
 
 
-def largest(groups: np.ndarray) -> int:
+def measure_largest_group(groups: np.ndarray) -> int:
     """Rows of the largest group."""
     return int(np.bincount(groups).max()) if len(groups) else 0

@@ -17,8 +17,15 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from engine.data.similarity.equality import join
-from engine.data.similarity.text_overlap import Pairs, Sets, ShortTexts, maybe_short, mix, shingle_sets
+from engine.data.similarity.equality import merge_groups
+from engine.data.similarity.text_overlap import (
+    Pairs,
+    ShingleSets,
+    ShortTexts,
+    build_shingle_sets,
+    find_short_candidates,
+    mix_bits,
+)
 
 # MinHash signatures of sets of shingles, kept as keys of bands; the sets themselves go to a spool file.
 #
@@ -60,7 +67,7 @@ class ShingleSpool:
         self._values = np.zeros(0, dtype=np.uint32)
         self._spool.close()
 
-    def add_sets(self, sets: Sets) -> None:
+    def add_sets(self, sets: ShingleSets) -> None:
         """Keep these sets."""
         self._spool.write(sets.values.tobytes())
         self._sizes.append(np.diff(sets.offsets).astype(np.int32))
@@ -113,18 +120,18 @@ class ShingleSpool:
         return np.bincount(twice.astype(np.int64), minlength=len(first))
 
 
-FOUND = 0.99  # of the pairs at the threshold
-MOST_MINIMA = 160  # minima a row
+TARGET_RECALL = 0.99  # of the pairs at the threshold
+MAX_MINIMA = 160  # minima a row
 BLOCK = 60_000  # shingles at a time: what is worked on stays in the processor's cache
 
 
-def bands(threshold: float) -> tuple[int, int]:
+def choose_bands(threshold: float) -> tuple[int, int]:
     """(r, b): minima in a band, and bands, for pairs at that Jaccard similarity, 0.5 to 1."""
     best = (1, 1)
     for r in range(1, 33):
         share = threshold**r
-        b = 1 if share >= FOUND else math.ceil(math.log(1 - FOUND) / math.log(1 - share))
-        if r * b <= MOST_MINIMA and r * b >= best[0]:
+        b = 1 if share >= TARGET_RECALL else math.ceil(math.log(1 - TARGET_RECALL) / math.log(1 - share))
+        if r * b <= MAX_MINIMA and r * b >= best[0]:
             best = (r, b)
     return best
 
@@ -132,7 +139,7 @@ def bands(threshold: float) -> tuple[int, int]:
 class TextSketch(NamedTuple):
     """Of a batch of texts: shingles, keys of bands of shape (b, texts), and the short texts by place."""
 
-    sets: Sets
+    sets: ShingleSets
     keys: np.ndarray
     short: dict[int, str]
 
@@ -143,7 +150,7 @@ class Sketches(ShingleSpool):
 
     def __init__(self, threshold: float, folder: Path) -> None:
         super().__init__(threshold, folder)
-        self.r, self.b = bands(threshold)
+        self.r, self.b = choose_bands(threshold)
         random = np.random.default_rng(0)
         self._factors = random.integers(0, 2**32, self.r * self.b, dtype=np.uint32) | np.uint32(1)
         self._keys: list[np.ndarray] = []
@@ -152,8 +159,8 @@ class Sketches(ShingleSpool):
 
     def sketch(self, texts: list[str]) -> TextSketch:
         """What `add` takes of texts. Changes nothing, so threads may share it."""
-        sets = shingle_sets(texts)
-        return TextSketch(sets, self._band_keys(sets), maybe_short(texts))
+        sets = build_shingle_sets(texts)
+        return TextSketch(sets, self._band_keys(sets), find_short_candidates(texts))
 
     def add(self, sketch: TextSketch) -> None:
         """Keep what `sketch` made."""
@@ -166,7 +173,7 @@ class Sketches(ShingleSpool):
         """uint32 of each text, equal where two share the band; texts without shingles have one too."""
         return np.concatenate([np.zeros(0, np.uint32), *(part[band] for part in self._keys)])
 
-    def _band_keys(self, sets: Sets) -> np.ndarray:
+    def _band_keys(self, sets: ShingleSets) -> np.ndarray:
         keys = np.zeros((self.b, len(sets)), dtype=np.uint32)
         filled = np.flatnonzero(np.diff(sets.offsets))  # reduceat has no word for an empty set
         starts = sets.offsets[filled]
@@ -189,7 +196,7 @@ class Sketches(ShingleSpool):
             band = keys[number // self.r]
             band *= np.uint64(0x9E3779B97F4A7C15)
             band += minima
-        return (mix(keys) >> np.uint64(32)).astype(np.uint32)
+        return (mix_bits(keys) >> np.uint64(32)).astype(np.uint32)
 
 
 # Near duplicates among sketches: candidates of every band, verified, and joined into clusters.
@@ -207,7 +214,7 @@ LEADERS = 8
 NEIGHBOUR_BANDS = 4  # in which the texts of one cluster are compared too, for the highest similarity
 PAIRS_AT_A_TIME = 200_000  # pairs between two looks at a request to stop
 
-Tell = Callable[[int, int], None]  # (bands done, bands); may raise to stop
+ReportProgress = Callable[[int, int], None]  # (bands done, bands); may raise to stop
 
 
 @dataclass
@@ -231,7 +238,7 @@ class Clusters:
 class _Search:
     """The state of one search. `side`: where given, only pairs of different sides are looked at."""
 
-    def __init__(self, sketches: Sketches, side: np.ndarray | None, tell: Tell) -> None:
+    def __init__(self, sketches: Sketches, side: np.ndarray | None, tell: ReportProgress) -> None:
         self.sketches, self.side, self.tell = sketches, side, tell
         self.band = 0
         self.label = np.arange(len(sketches))
@@ -252,11 +259,11 @@ class _Search:
         first, second, similarity = zip(*(self.verified or [empty]), strict=True)
         pairs = (np.concatenate(first), np.concatenate(second), np.concatenate(similarity))
         short = self.sketches.short.pairs(self.sketches.threshold, self.side)
-        return Clusters(join(self.label, *short[:2]) if len(short[0]) else self.label, pairs, short)
+        return Clusters(merge_groups(self.label, *short[:2]) if len(short[0]) else self.label, pairs, short)
 
     def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
         """All buckets of a band, in the order of their keys and within a bucket of another band."""
-        keys, texts, order = _shared(keys, texts, order)
+        keys, texts, order = _keep_shared(keys, texts, order)
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
         sizes = np.diff(np.append(starts, len(keys)))
         bucket = np.repeat(np.arange(len(starts)), sizes)
@@ -331,10 +338,10 @@ class _Search:
         second = np.concatenate([self.label[part[1]] for part in self.verified])
         joins = first != second
         if joins.any():
-            self.label = join(self.label, first[joins], second[joins])
+            self.label = merge_groups(self.label, first[joins], second[joins])
 
 
-def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _keep_shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """keys, texts and order of those whose key another has too, sorted by key, then order, then text."""
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()  # far faster than an argsort, and nearly all keys stand alone
@@ -348,7 +355,7 @@ def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return keys[by_key], texts[by_key], order[by_key]
 
 
-def find_clusters(sketches: Sketches, tell: Tell, side: np.ndarray | None = None) -> Clusters:
+def find_clusters(sketches: Sketches, tell: ReportProgress, side: np.ndarray | None = None) -> Clusters:
     """Clusters of near duplicates among closed sketches. side: int of each text, shape (texts,); then only
     pairs of two sides are looked at, and in large buckets some of them (see the module)."""
     return _Search(sketches, side, tell).run()

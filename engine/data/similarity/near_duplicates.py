@@ -13,17 +13,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from engine.data.similarity.equality import FOLDED, folded_keys, group_of, joined, normalise
+from engine.data.similarity.equality import (
+    FOLDED,
+    compute_folded_keys,
+    group_equal,
+    join_keys,
+    normalise_text,
+)
 from engine.data.similarity.minhash_clusters import (
     PAIRS_AT_A_TIME,
     Clusters,
+    ReportProgress,
     ShingleSpool,
     Sketches,
-    Tell,
     find_clusters,
 )
-from engine.data.similarity.prompts_and_answers import Read, last_answers, sketched
-from engine.data.similarity.text_overlap import shingle_sets
+from engine.data.similarity.prompts_and_answers import ReadBatches, read_last_answers, sketch_rows
+from engine.data.similarity.text_overlap import build_shingle_sets
 
 # Which text stands for which: a near duplicate is similar to the text that stands for it, and not to another
 # that is similar to a third.
@@ -35,14 +41,14 @@ from engine.data.similarity.text_overlap import shingle_sets
 # those pairs decide that were verified when the chain was found, and `uncompared` says of how many texts
 # that is so.
 
-LOOKS = 24  # comparisons a text, on average
+COMPARISONS_PER_TEXT = 24  # comparisons a text, on average
 
-Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
+SameCheck = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
 StopCheck = Callable[[], None]  # may raise to stop
 
 
 @dataclass(frozen=True)
-class Standing:
+class Representatives:
     """`chief`: int64 of each text, the one that stands for it, its own number where none does. `similarity`:
     to its chief; of a chief the highest of those that it stands for, 0 where there is none. `uncompared`:
     texts that were not held against every text of their chain."""
@@ -52,14 +58,14 @@ class Standing:
     uncompared: int
 
 
-def stand(
+def choose_representatives(
     spool: ShingleSpool,
     clusters: Clusters,
     codes: np.ndarray,
     rank: np.ndarray,
-    alike: Alike,
+    alike: SameCheck,
     look: StopCheck,
-) -> Standing:
+) -> Representatives:
     """codes: int of each text; only texts of one code stand for each other. rank: int64 of each text,
     distinct; the smaller is wanted first."""
     count = len(clusters.label)
@@ -67,7 +73,7 @@ def stand(
     chains = np.unique(np.stack([clusters.label, codes]), axis=1, return_inverse=True)[1].reshape(count)
     left = np.flatnonzero(np.bincount(chains)[chains] > 1)
     left = left[np.lexsort((rank[left], chains[left]))]
-    budget = LOOKS * len(left)
+    budget = COMPARISONS_PER_TEXT * len(left)
     while len(left) and budget > 0:
         look()
         leads = np.flatnonzero(np.concatenate([[True], np.diff(chains[left]) != 0]))
@@ -75,20 +81,20 @@ def stand(
         others = left != leader
         budget -= int(others.sum())
         first, second = leader[others], left[others]
-        values = _similar(spool, first, second, alike, look)
+        values = _compute_similarity(spool, first, second, alike, look)
         taken = values > 0
         chief[second[taken]], similarity[second[taken]] = first[taken], values[taken]
         left = second[~taken]
     uncompared = len(left)
     if uncompared:
-        _by_pairs(clusters.pairs, left[np.argsort(rank[left])], codes, alike, chief, similarity)
+        _assign_by_pairs(clusters.pairs, left[np.argsort(rank[left])], codes, alike, chief, similarity)
     members = np.flatnonzero(chief != np.arange(count))
     np.maximum.at(similarity, chief[members], similarity[members])
-    return Standing(chief, similarity, uncompared)
+    return Representatives(chief, similarity, uncompared)
 
 
-def _similar(
-    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: StopCheck
+def _compute_similarity(
+    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: SameCheck, look: StopCheck
 ) -> np.ndarray:
     """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
     similarity = np.zeros(len(first))
@@ -102,11 +108,11 @@ def _similar(
     return similarity
 
 
-def _by_pairs(
+def _assign_by_pairs(
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
     left: np.ndarray,
     codes: np.ndarray,
-    alike: Alike,
+    alike: SameCheck,
     chief: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
@@ -144,7 +150,7 @@ def _by_pairs(
 
 
 @dataclass(frozen=True)
-class Near:
+class NearDuplicates:
     """`stands`: int64 of each row, the row that stands for it (its own number where none does). `similarity`:
     to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
     first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
@@ -163,44 +169,44 @@ class Near:
 class NearProgress:
     """Who is told how far it is. `on_bands`: of the bands of the sketches; `on_rows`: of the rows read."""
 
-    on_bands: Tell
+    on_bands: ReportProgress
     on_rows: Callable[[int], None] = lambda done: None
 
 
-def near_rows(
-    read: Read,
+def find_near_duplicates(
+    read: ReadBatches,
     threshold: float,
     folder: Path,
     progress: NearProgress,
     *,
     order: np.ndarray | None = None,
     strict: bool = True,
-) -> Near:
+) -> NearDuplicates:
     """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
     smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
     label or answer are no duplicates. `progress` may raise to stop."""
-    keys = joined(folded_keys(batch, labels=strict) for batch in read(FOLDED))
+    keys = join_keys(compute_folded_keys(batch, labels=strict) for batch in read(FOLDED))
     count = len(keys)
-    units = group_of(keys)
+    units = group_equal(keys)
     first = units == np.arange(count)
     texts = np.flatnonzero(first)
     place = np.searchsorted(texts, units)  # of each row's text among the sketches
-    best = _best(place, np.zeros(count) if order is None else order)
+    best = _find_best_rows(place, np.zeros(count) if order is None else order)
     with Sketches(threshold, folder) as sketches, ShingleSpool(threshold, folder) as answers:
         prompts = _sketch_all(read, first, sketches, progress.on_rows)
         clusters = find_clusters(sketches, progress.on_bands)
         codes = np.zeros(len(texts), np.int64)
-        alike: Alike = _always
+        alike: SameCheck = _accept_all
         if strict:
-            codes = _codes(read)[texts]
-            alike = _answers(read, texts[_chained(clusters)], texts, answers)
-        standing = stand(
-            sketches, clusters, codes, _rank(best, order), alike, lambda: progress.on_bands(0, 1)
+            codes = _read_label_codes(read)[texts]
+            alike = _make_answer_check(read, texts[_find_chained(clusters)], texts, answers)
+        standing = choose_representatives(
+            sketches, clusters, codes, _rank_texts(best, order), alike, lambda: progress.on_bands(0, 1)
         )
-        conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
-    return Near(
+        conflict = _find_contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
+    return NearDuplicates(
         stands=best[standing.chief][place],
-        similarity=_similarity(standing, place),
+        similarity=_map_similarity(standing, place),
         chain=texts[clusters.label][place],
         conflict=conflict[place],
         uncompared=standing.uncompared,
@@ -209,19 +215,19 @@ def near_rows(
 
 
 def _sketch_all(
-    read: Read, first: np.ndarray, sketches: Sketches, on_rows: Callable[[int], None]
+    read: ReadBatches, first: np.ndarray, sketches: Sketches, on_rows: Callable[[int], None]
 ) -> np.ndarray:
     """Fill and close the sketches of the rows that `first` (bool) names; the `prompts` of all rows."""
     prompts: list[np.ndarray] = []
-    for sketch, asked in sketched(read, first, sketches):
+    for sketch, asked in sketch_rows(read, first, sketches):
         sketches.add(sketch)
         prompts.append(asked)
         on_rows(sum(map(len, prompts)))
     sketches.close()
-    return joined(prompts)
+    return join_keys(prompts)
 
 
-def _similarity(standing: Standing, place: np.ndarray) -> np.ndarray:
+def _map_similarity(standing: Representatives, place: np.ndarray) -> np.ndarray:
     """Of each row to the one that stands for it; 1 in a text of several rows that stands for itself."""
     count = len(standing.chief)
     own = (standing.chief == np.arange(count))[place]
@@ -229,13 +235,13 @@ def _similarity(standing: Standing, place: np.ndarray) -> np.ndarray:
     return np.where(own & several, 1.0, standing.similarity[place])
 
 
-def _best(place: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _find_best_rows(place: np.ndarray, order: np.ndarray) -> np.ndarray:
     """For each text the row that stands for all of its rows: the first of the smallest order."""
     sorted_rows = np.lexsort((np.arange(len(place)), order, place))
     return sorted_rows[np.flatnonzero(np.diff(place[sorted_rows], prepend=-1))]
 
 
-def _rank(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+def _rank_texts(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     """The texts in the order in which they are to stand for others: by `order`, then by row."""
     by = np.lexsort((best, np.zeros(len(best)) if order is None else order[best]))
     rank = np.empty(len(best), np.int64)
@@ -243,17 +249,17 @@ def _rank(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     return rank
 
 
-def _always(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _accept_all(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.ones(len(first), bool)
 
 
-def _chained(clusters: Clusters) -> np.ndarray:
+def _find_chained(clusters: Clusters) -> np.ndarray:
     """Which texts hang together with another."""
     sizes = np.bincount(clusters.label, minlength=len(clusters.label))
     return np.asarray(sizes[clusters.label] > 1)
 
 
-def _codes(read: Read) -> np.ndarray:
+def _read_label_codes(read: ReadBatches) -> np.ndarray:
     """A number for the label of each row, -1 where it has none."""
     code_of: dict[str, int] = {}
     codes = [
@@ -270,7 +276,9 @@ def _codes(read: Read) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *codes])
 
 
-def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleSpool) -> Alike:
+def _make_answer_check(
+    read: ReadBatches, chained: np.ndarray, texts: np.ndarray, spool: ShingleSpool
+) -> SameCheck:
     """Whether the answers of two texts are the same, of those that are `chained`; and likewise what they
     rejected. Plain texts have no answers."""
     count = len(texts)
@@ -282,15 +290,15 @@ def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleS
         wanted = chained[(chained >= row) & (chained < row + batch.num_rows)] - row
         row += batch.num_rows
         if batch["messages"].null_count == batch.num_rows:
-            spool.add_sets(shingle_sets([""] * (2 * len(wanted))))
+            spool.add_sets(build_shingle_sets([""] * (2 * len(wanted))))
             at += len(wanted)
             continue
         taken = batch.take(pa.array(wanted))
-        sides = last_answers(taken), [text or "" for text in taken["rejected"].to_pylist()]
+        sides = read_last_answers(taken), [text or "" for text in taken["rejected"].to_pylist()]
         pairs = [text for both in zip(*sides, strict=True) for text in both]
-        spool.add_sets(shingle_sets(pairs))
+        spool.add_sets(build_shingle_sets(pairs))
         for side in (0, 1):
-            hashes = [hash(normalise(text)) & 0xFFFFFFFFFFFFFFFF for text in pairs[side::2]]
+            hashes = [hash(normalise_text(text)) & 0xFFFFFFFFFFFFFFFF for text in pairs[side::2]]
             folded[side, at : at + len(wanted)] = np.array(hashes, np.uint64)
         at += len(wanted)
     spool.close()
@@ -309,7 +317,7 @@ def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleS
     return alike
 
 
-def _contradicted(clusters: Clusters, codes: np.ndarray, alike: Alike) -> np.ndarray:
+def _find_contradicted(clusters: Clusters, codes: np.ndarray, alike: SameCheck) -> np.ndarray:
     """The texts that have the threshold with one of another label or answer, of the verified pairs."""
     low, high, _ = clusters.pairs
     apart = codes[low] != codes[high]

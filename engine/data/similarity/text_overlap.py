@@ -38,7 +38,7 @@ SIGNS = "+-*/%#@&\\"
 
 
 @dataclass(frozen=True)
-class Sets:
+class ShingleSets:
     """For each row its distinct shingles, ascending. `values`: uint32, all rows one after the other;
     `offsets`: int64, shape (rows + 1,)."""
 
@@ -49,68 +49,68 @@ class Sets:
         return len(self.offsets) - 1
 
 
-def shingle_sets(texts: Sequence[str]) -> Sets:
+def build_shingle_sets(texts: Sequence[str]) -> ShingleSets:
     """The shingles of each text. 32 bits of a hash stand for a shingle: of two sets of 100 that share nothing
     two in a million would seem to share one."""
-    words, offsets = words_hashed(texts)
+    words, offsets = hash_words(texts)
     counts = np.diff(offsets)
     where = np.arange(len(words))
     ends = np.repeat(offsets[1:], counts)
     hashes = np.zeros(len(words), dtype=np.uint64)
     for number in range(min(SHINGLE_WORDS, len(words))):  # a word beyond the row's end counts as nothing
         inside = where[number:] < ends[: len(words) - number]
-        hashes[: len(words) - number] += words[number:] * _power(number) * inside
+        hashes[: len(words) - number] += words[number:] * _compute_power(number) * inside
     first = np.repeat(offsets[:-1], counts)
     kept = (where + SHINGLE_WORDS <= ends) | (where == first)
     rows = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)[kept]
-    keys = (rows << np.uint64(32)) | (mix(hashes[kept]) >> np.uint64(32))
+    keys = (rows << np.uint64(32)) | (mix_bits(hashes[kept]) >> np.uint64(32))
     keys.sort()
     if len(keys):
         keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
     sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(counts))
-    return Sets(keys.astype(np.uint32), np.concatenate([[0], np.cumsum(sizes)]))
+    return ShingleSets(keys.astype(np.uint32), np.concatenate([[0], np.cumsum(sizes)]))
 
 
-def mix(values: np.ndarray) -> np.ndarray:
+def mix_bits(values: np.ndarray) -> np.ndarray:
     """SplitMix64's last steps (Steele, Lea and Flood 2014): every bit of the input moves every bit."""
     x = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
-def normalise(text: str) -> str:
+def normalise_text(text: str) -> str:
     """NFKC and casefold."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
-def words_hashed(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def hash_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """A hash of each word, uint64, and where the words of each row begin, shape (rows + 1,).
 
     A word's hash is a polynomial of its code points, cut out of one running sum over the batch.
     """
-    parts = [normalise(text) for text in texts]
+    parts = [normalise_text(text) for text in texts]
     joined = ROW_MARK.join([*parts, ""]).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(joined, dtype=np.uint32)
-    kinds = _kinds()[np.minimum(codes, TABLE_SIZE - 1)]
+    kinds = _classify_code_points()[np.minimum(codes, TABLE_SIZE - 1)]
     before = np.concatenate([np.zeros(1, np.uint8), kinds[:-1]])
     after = np.concatenate([kinds[1:], np.zeros(1, np.uint8)])
     begins = np.flatnonzero((kinds == 2) | ((kinds == 1) & (before != 1)))
     ends = np.flatnonzero((kinds == 2) | ((kinds == 1) & (after != 1))) + 1
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * _powers(BASE, len(codes)))])
-    hashes = mix((sums[ends] - sums[begins]) * _powers(INVERSE, len(codes))[begins])
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * _compute_powers(BASE, len(codes)))])
+    hashes = mix_bits((sums[ends] - sums[begins]) * _compute_powers(INVERSE, len(codes))[begins])
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     row_begins = np.concatenate([[0], np.cumsum(lengths + 1)])
     return hashes, np.searchsorted(begins, row_begins)
 
 
-def _power(number: int) -> Any:
+def _compute_power(number: int) -> Any:
     return np.uint64(pow(0xD1342543DE82EF95, number + 1, 2**64))
 
 
 _POWERS: dict[int, np.ndarray] = {}  # of each base as many as the longest batch wanted
 
 
-def _powers(base: Any, count: int) -> np.ndarray:
+def _compute_powers(base: Any, count: int) -> np.ndarray:
     powers = _POWERS.get(int(base))
     if powers is None or len(powers) < count:
         powers = np.full(max(count, 2**20), base, dtype=np.uint64)
@@ -121,7 +121,7 @@ def _powers(base: Any, count: int) -> np.ndarray:
 
 
 @cache
-def _kinds() -> np.ndarray:
+def _classify_code_points() -> np.ndarray:
     """For each code point 0 (parts words), 1 (of a word) or 2 (a word by itself)."""
     kinds = np.zeros(TABLE_SIZE, dtype=np.uint8)
     for code in range(TABLE_SIZE - 1):
@@ -150,13 +150,13 @@ BUCKETS = 2**20  # that trigrams are hashed to
 TRIGRAM_BATCH = 4_000  # texts at a time
 TRIGRAM_PIECE = 20_000  # pairs at a time
 DENSE_SHARE = 1 / 1_024  # of the pairs of texts; a trigram that more share is a dense column of a product
-MOST_DENSE = 512  # such trigrams: 2 KiB of a text
+MAX_DENSE = 512  # such trigrams: 2 KiB of a text
 _WORD = re.compile(r"\w+")
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Its words, folded."""
-    return _WORD.findall(normalise(text))
+    return _WORD.findall(normalise_text(text))
 
 
 class TrigramWeights:
@@ -164,7 +164,8 @@ class TrigramWeights:
 
     def __init__(self, texts: Sequence[str]) -> None:
         counts = [
-            _counted(texts[begin : begin + TRIGRAM_BATCH]) for begin in range(0, len(texts), TRIGRAM_BATCH)
+            _count_trigrams(texts[begin : begin + TRIGRAM_BATCH])
+            for begin in range(0, len(texts), TRIGRAM_BATCH)
         ]
         empty = sparse.csr_array((0, BUCKETS), dtype=np.float32)
         rows = sparse.csr_array(sparse.vstack([empty, *counts], format="csr"))
@@ -197,11 +198,11 @@ class TrigramProducts:
         counts = [np.bincount(side.indices, minlength=BUCKETS) for side in (first, second)]
         often = counts[0].astype(np.float64) * counts[1]  # pairs that have both
         many = np.flatnonzero(often > DENSE_SHARE * first.shape[0] * second.shape[0])
-        common = np.sort(many[np.argsort(often[many])[-MOST_DENSE:]])
-        self._first_common = _columns(first, common)
-        self._second_common = _columns(second, common).toarray().T
-        self._first_rare = _without(first, common)
-        self._second_rare = sparse.csr_array(_without(second, common).T)
+        common = np.sort(many[np.argsort(often[many])[-MAX_DENSE:]])
+        self._first_common = _select_columns(first, common)
+        self._second_common = _select_columns(second, common).toarray().T
+        self._first_rare = _drop_columns(first, common)
+        self._second_rare = sparse.csr_array(_drop_columns(second, common).T)
 
     def block(self, begin: int, end: int) -> np.ndarray:
         """Of these texts of the first side with all of the other: float32 [texts, others]."""
@@ -210,30 +211,30 @@ class TrigramProducts:
         return product
 
 
-def _columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
+def _select_columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
     """These columns alone, in their order."""
     place = np.full(BUCKETS, -1)
     place[columns] = np.arange(len(columns))
-    return _of_entries(rows, place[rows.indices], len(columns))
+    return _build_from_entries(rows, place[rows.indices], len(columns))
 
 
-def _without(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
+def _drop_columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
     """All but these columns, each where it is."""
     place = np.arange(BUCKETS)
     place[columns] = -1
-    return _of_entries(rows, place[rows.indices], BUCKETS)
+    return _build_from_entries(rows, place[rows.indices], BUCKETS)
 
 
-def _of_entries(rows: sparse.csr_array, places: np.ndarray, width: int) -> sparse.csr_array:
+def _build_from_entries(rows: sparse.csr_array, places: np.ndarray, width: int) -> sparse.csr_array:
     """The entries of these rows at new places, -1 for those that go."""
     kept = places >= 0
     ends = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
     return sparse.csr_array((rows.data[kept], places[kept], ends), shape=(rows.shape[0], width))
 
 
-def _counted(texts: Sequence[str]) -> sparse.csr_array:
+def _count_trigrams(texts: Sequence[str]) -> sparse.csr_array:
     """The logarithm of how often each trigram stands in each text."""
-    parts = [f" {' '.join(words_of(text))} " for text in texts]
+    parts = [f" {' '.join(split_words(text))} " for text in texts]
     codes = np.frombuffer("".join(parts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     ends = np.cumsum(lengths)
@@ -241,7 +242,7 @@ def _counted(texts: Sequence[str]) -> sparse.csr_array:
     inside[np.concatenate([ends - 1, ends - 2])] = False  # a trigram that would run into the next text
     places = np.flatnonzero(inside)
     hashes = codes[places] * np.uint64(1_000_003**2) + codes[places + 1] * np.uint64(1_000_003)
-    hashes = mix(hashes + codes[places + 2]) % np.uint64(BUCKETS)
+    hashes = mix_bits(hashes + codes[places + 2]) % np.uint64(BUCKETS)
     offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - 2, 0))])
     ones = np.ones(len(hashes), np.float32)
     rows = sparse.csr_array((ones, hashes.astype(np.int64), offsets), shape=(len(parts), BUCKETS))
@@ -294,42 +295,42 @@ class ShortTexts:
         side: int of every text; then only pairs of two sides are looked at."""
         numbers = np.array(self._numbers, np.int64)
         sides = None if side is None else side[numbers]
-        first, second, similarity = short_pairs(self._texts, max(MIN_COSINE, threshold - 0.05), sides)
+        first, second, similarity = find_short_pairs(self._texts, max(MIN_COSINE, threshold - 0.05), sides)
         return numbers[first], numbers[second], similarity
 
 
-def maybe_short(texts: Sequence[str]) -> dict[int, str]:
+def find_short_candidates(texts: Sequence[str]) -> dict[int, str]:
     """Those that have few characters, by their places; how many words they have is looked at later."""
     return {place: text for place, text in enumerate(texts) if len(text) <= MAX_CHARACTERS}
 
 
-def short_pairs(
+def find_short_pairs(
     texts: Sequence[str], min_cosine: float = MIN_COSINE, side: np.ndarray | None = None
 ) -> Pairs:
     """Near duplicates among the texts of `MIN_WORDS` to `MAX_WORDS` words, by their places."""
-    hashes, offsets = words_hashed(texts)
+    hashes, offsets = hash_words(texts)
     lengths = np.diff(offsets)
     short = (lengths >= MIN_WORDS) & (lengths <= MAX_WORDS)
     of_text = np.repeat(np.arange(len(texts)), lengths)
     hashes, of_text = hashes[short[of_text]], of_text[short[of_text]]
     words, places = np.unique(hashes, return_inverse=True)
     spoken = places, np.concatenate([[0], np.cumsum(lengths * short)])
-    distinct = _distinct(of_text * max(1, len(words)) + places)
+    distinct = _sort_unique(of_text * max(1, len(words)) + places)
     of_text, places = np.divmod(distinct, max(1, len(words)))
     often = np.bincount(places, minlength=len(words))
     order = np.lexsort((places, often[places], of_text))
-    first, second = _candidates(of_text[order], words[places[order]])
+    first, second = _find_candidates(of_text[order], words[places[order]])
     if side is not None:  # the others say what varies
-        across = _candidates(of_text[order], words[places[order]], side)
+        across = _find_candidates(of_text[order], words[places[order]], side)
         codes = [low * len(texts) + high for low, high in ((first, second), across)]
-        first, second = np.divmod(_distinct(np.concatenate(codes)), len(texts))
+        first, second = np.divmod(_sort_unique(np.concatenate(codes)), len(texts))
     ones = np.ones(len(places), np.int32)
     bags = sparse.csr_array((ones, (of_text, places)), shape=(len(texts), len(words)))
     close = _dice(bags, first, second) >= MIN_DICE
     first, second = first[close], second[close]
     if not len(first):
         return first, second, np.zeros(0)
-    made = _of_template(bags, spoken, first, second) | _other_numbers(texts, first, second)
+    made = _find_template_pairs(bags, spoken, first, second) | _find_other_numbers(texts, first, second)
     kept = ~made if side is None else ~made & (side[first] != side[second])
     first, second = first[kept], second[kept]
     similarity = np.minimum(1.0, TrigramWeights(texts).cosines(first, second))
@@ -337,7 +338,7 @@ def short_pairs(
     return first[good], second[good], similarity[good]
 
 
-def _candidates(
+def _find_candidates(
     of_text: np.ndarray, words: np.ndarray, side: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of texts that share two of their rarest words. of_text, words: of each distinct word of a text,
@@ -347,7 +348,7 @@ def _candidates(
     keys, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for rarer, commoner in combinations(range(RAREST), 2):
         has = counts > commoner
-        keys.append(mix(words[begins[has] + rarer]) + words[begins[has] + commoner])
+        keys.append(mix_bits(words[begins[has] + rarer]) + words[begins[has] + commoner])
         owners.append(of_text[begins[has]])
     key, owner = np.concatenate(keys), np.concatenate(owners)
     order = np.lexsort((owner, key))
@@ -358,11 +359,11 @@ def _candidates(
         same = np.flatnonzero(key[step:] == key[:-step])
         low, high = owner[same], owner[same + step]
         apart = slice(None) if side is None else side[low] != side[high]
-        codes.append(_distinct(low[apart] * count + high[apart]))
-    return np.divmod(_distinct(np.concatenate(codes)), count)
+        codes.append(_sort_unique(low[apart] * count + high[apart]))
+    return np.divmod(_sort_unique(np.concatenate(codes)), count)
 
 
-def _distinct(values: np.ndarray) -> np.ndarray:
+def _sort_unique(values: np.ndarray) -> np.ndarray:
     """Each value once, ascending: sorted, which is many times as fast here as numpy's hashed `unique`."""
     ordered = np.sort(values)
     return ordered[np.diff(ordered, prepend=-1) != 0]
@@ -379,12 +380,12 @@ def _dice(bags: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> np.n
     return values
 
 
-def _of_template(
+def _find_template_pairs(
     bags: sparse.csr_array, spoken: tuple[np.ndarray, np.ndarray], first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Which pairs are filled with other words, or with the same in another order: bool. spoken: the words of
     all texts in their order, and where each text's begin."""
-    low, high = _own_words(bags, first, second), _own_words(bags, second, first)
+    low, high = _select_own_words(bags, first, second), _select_own_words(bags, second, first)
     replaced = (np.diff(low.indptr) > 0) & (np.diff(high.indptr) > 0)  # and not a word put in or dropped
     own = (low[replaced] + high[replaced]).sum(axis=0)
     having = np.bincount(np.concatenate([first, second]), minlength=bags.shape[0]) @ bags
@@ -394,11 +395,11 @@ def _of_template(
     many = np.maximum(partners[first], partners[second]) >= VARIED
     made: np.ndarray = many & (low @ varies > 0) & (high @ varies > 0)
     left = np.flatnonzero(many & ~made)
-    made[left] = _reordered(spoken, varies, first[left], second[left])
+    made[left] = _find_reordered(spoken, varies, first[left], second[left])
     return made
 
 
-def _reordered(
+def _find_reordered(
     spoken: tuple[np.ndarray, np.ndarray], varies: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Of each pair whether words that vary, and that both texts have, stand in another order."""
@@ -415,7 +416,7 @@ def _reordered(
     return np.fromiter(orders, bool, len(first))
 
 
-def _own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarray) -> sparse.csr_array:
+def _select_own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarray) -> sparse.csr_array:
     """Of each pair the words that the one text has and the other has not."""
     empty = sparse.csr_array((0, bags.shape[1]), dtype=bags.dtype)
     parts = []
@@ -427,10 +428,10 @@ def _own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarray) -> 
     return sparse.csr_array(sparse.vstack([empty, *parts], format="csr"))
 
 
-def _other_numbers(texts: Sequence[str], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _find_other_numbers(texts: Sequence[str], first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Which pairs differ in their numbers, or the order of them: bool."""
     numbers = {
-        place: _NUMBER.findall(normalise(texts[place])) for place in {*first.tolist(), *second.tolist()}
+        place: _NUMBER.findall(normalise_text(texts[place])) for place in {*first.tolist(), *second.tolist()}
     }
     pairs = zip(first.tolist(), second.tolist(), strict=True)
     return np.fromiter((numbers[low] != numbers[high] for low, high in pairs), bool, len(first))

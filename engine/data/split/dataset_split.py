@@ -15,14 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.data.similarity.equality import group_of, join, largest
-from engine.data.split.partition import PARTS, check, counts, deal, deal_given, not_measured, unknown_column
+from engine.data.similarity.equality import group_equal, measure_largest_group, merge_groups
+from engine.data.split.partition import (
+    PARTS,
+    assign_given_splits,
+    assign_splits,
+    check_parts,
+    count_parts,
+    make_not_measured_error,
+    make_unknown_column_error,
+)
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
-from store.core.row_schemas import KeptTogether
-from store.data.dataset_files import load, open_rows
-from store.data.filters import BASE, SOURCE, column_sql
+from store.core.row_schemas import SplitGrouping
+from store.data.dataset_files import load_rows, open_rows
+from store.data.filters import BASE, SOURCE, build_column_sql
 from store.data.signals import GROUP_OF
 from store.training.train_config import Split
 
@@ -35,23 +43,23 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     """
     open_rows(home, fingerprint)  # says where they are gone
     if column in GROUP_OF:
-        return _signal(home, fingerprint, column)
+        return _read_signal(home, fingerprint, column)
     if column not in BASE and not column.startswith(SOURCE):
-        raise unknown_column(home.rows(fingerprint), column)
+        raise make_unknown_column_error(home.rows(fingerprint), column)
     with duckdb.connect(":memory:") as database:
         database.execute("SET threads = 2")
-        sql = f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
+        sql = f"SELECT ({build_column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
         table = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
         values = table["v"].combine_chunks().cast(pa.string())
     if values.null_count == len(values):
-        raise unknown_column(home.rows(fingerprint), column)
+        raise make_unknown_column_error(home.rows(fingerprint), column)
     return values
 
 
-def _signal(home: Home, fingerprint: str, column: str) -> pa.Array:
+def _read_signal(home: Home, fingerprint: str, column: str) -> pa.Array:
     path = home.signals(fingerprint, GROUP_OF[column])
     if not path.exists():
-        raise not_measured(column)
+        raise make_not_measured_error(column)
     return pq.read_table(path, columns=[column])[column].combine_chunks().cast(pa.string())
 
 
@@ -103,12 +111,12 @@ def read_times(home: Home, fingerprint: str, column: str) -> np.ndarray:
 # what was kept together.
 
 SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
-NAMED = 10  # rows that a sentence lists
+MAX_NAMED = 10  # rows that a sentence lists
 FEW_PROMPTS = 10  # rows with one prompt stay together whatever their share
 
 
 @dataclass(frozen=True)
-class Dealt:
+class SplitAssignment:
     """`row_ids`: int64; `codes`: uint8, 0 train, 1 validation, 2 test, one for each row. `kept`: what was not
     parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group.
     `later`: int64, of a split by time the training rows that are newer than the oldest row of test (of
@@ -116,7 +124,7 @@ class Dealt:
 
     row_ids: np.ndarray
     codes: np.ndarray
-    kept: tuple[KeptTogether, ...]
+    kept: tuple[SplitGrouping, ...]
     together: int
     later: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -126,37 +134,39 @@ class Dealt:
 
     def counts(self) -> dict[str, int]:
         """The rows of each part."""
-        return counts(self.codes)
+        return count_parts(self.codes)
 
 
-def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+def assign_rows_unchecked(home: Home, fingerprint: str, split: Split) -> SplitAssignment:
     """The deal, unchecked: a part may be empty. Raises ConfigError (field split_column) for a column that is
     not there or, for a split by time, a row without a time."""
-    table = load(home, fingerprint, columns=["row_id", "digest", "part"])
+    table = load_rows(home, fingerprint, columns=["row_id", "digest", "part"])
     digests = table["digest"].to_numpy()
-    groups, kept = together(home, fingerprint, digests)
+    groups, kept = find_groups(home, fingerprint, digests)
     values = None
     if split.split_by == "given":
         parts = table["part"].to_numpy(zero_copy_only=False)
-        codes = deal_given(parts, digests, split, groups)
-        return Dealt(table["row_id"].to_numpy(), codes, (), 0)
+        codes = assign_given_splits(parts, digests, split, groups)
+        return SplitAssignment(table["row_id"].to_numpy(), codes, (), 0)
     if split.split_by == "group":
         values = read_values(home, fingerprint, split.split_column or "")
         valued = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
-        first = valued[group_of(values[valued])]
-        groups, kept = join(groups, valued, first), (*kept, "group")
+        first = valued[group_equal(values[valued])]
+        groups, kept = merge_groups(groups, valued, first), (*kept, "group")
     elif split.split_by == "time":
         values = read_times(home, fingerprint, split.split_column or "")
     elif split.split_by == "stratified":
         values = read_strata(home, fingerprint, split.split_column or "label")
-    codes = deal(digests, split, groups, values)
+    codes = assign_splits(digests, split, groups, values)
     later = np.zeros(0, np.int64)
     if split.split_by == "time" and values is not None:
-        later = table["row_id"].to_numpy()[_later(codes, values)]
-    return Dealt(table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)), later)
+        later = table["row_id"].to_numpy()[_find_later_rows(codes, values)]
+    return SplitAssignment(
+        table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)), later
+    )
 
 
-def _later(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _find_later_rows(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The training rows that are newer than the oldest row of test, or of validation without one."""
     held = codes == (2 if (codes == 2).any() else 1)
     if not held.any():
@@ -164,12 +174,12 @@ def _later(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.flatnonzero((codes == 0) & (times > times[held].min()))
 
 
-def later_words(later: np.ndarray) -> str:
+def describe_later_rows(later: np.ndarray) -> str:
     """A sentence about training rows that are newer than what judges them; "" where there is none."""
     if not len(later):
         return ""
-    named = ", ".join(f"{row:,}" for row in later[:NAMED])
-    more = f" and {len(later) - NAMED:,} more" if len(later) > NAMED else ""
+    named = ", ".join(f"{row:,}" for row in later[:MAX_NAMED])
+    more = f" and {len(later) - MAX_NAMED:,} more" if len(later) > MAX_NAMED else ""
     rows = "row is" if len(later) == 1 else "rows are"
     return (
         f"{len(later):,} training {rows} newer than the oldest row held out, as they repeat, or hang together"
@@ -177,35 +187,35 @@ def later_words(later: np.ndarray) -> str:
     )
 
 
-def assign_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+def assign_rows(home: Home, fingerprint: str, split: Split) -> SplitAssignment:
     """The deal. Raises ConfigError also where training, or a part that was asked for, would have no row."""
-    dealt = deal_rows(home, fingerprint, split)
-    check(dealt.counts(), split)
+    dealt = assign_rows_unchecked(home, fingerprint, split)
+    check_parts(dealt.counts(), split)
     return dealt
 
 
-def together(
+def find_groups(
     home: Home, fingerprint: str, digests: np.ndarray
-) -> tuple[np.ndarray, tuple[KeptTogether, ...]]:
+) -> tuple[np.ndarray, tuple[SplitGrouping, ...]]:
     """For each row the first row of those that it must not be parted from, and what made them so."""
-    text = group_of(digests)
+    text = group_equal(digests)
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
         return text, ("text",)
-    chain, prompts = hanging_together(path)
-    near = join(text, *_members(chain.to_numpy()))
-    rows, first = _members(prompts.to_numpy())
+    chain, prompts = read_duplicate_groups(path)
+    near = merge_groups(text, *_list_members(chain.to_numpy()))
+    rows, first = _list_members(prompts.to_numpy())
     shared = np.bincount(first, minlength=len(digests))[first]
     question = shared <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))
-    prompt = join(near, rows[question], first[question])
-    if largest(prompt) * 2 <= len(digests):
+    prompt = merge_groups(near, rows[question], first[question])
+    if measure_largest_group(prompt) * 2 <= len(digests):
         return prompt, ("text", "near", "prompt")
-    if largest(near) * 2 <= len(digests):
+    if measure_largest_group(near) * 2 <= len(digests):
         return near, ("text", "near")
     return text, ("text",)
 
 
-def hanging_together(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def read_duplicate_groups(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Of each row the first of those that near duplicates chain it to, and the first with its prompt; null
     for a row that is alone. In a sidecar without chains the groups of near duplicates are chains."""
     names = pq.read_schema(sidecar).names
@@ -214,7 +224,7 @@ def hanging_together(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     return table[chain], table["prompt_group"]
 
 
-def _members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _list_members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are in a group, and the first row of theirs; null (NaN in numpy) is no group."""
     values = column.astype(np.float64)
     rows = np.flatnonzero(~np.isnan(values))
@@ -228,7 +238,7 @@ def _members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # and else in no part: it never trained on them.
 
 
-def parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
+def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
     """Of each row of the run's data set the name of its part, or None: object, by row id. Raises DataError
     where the run is gone, or was of other rows."""
     folder = JobDir(home.jobs / run_id)
@@ -251,13 +261,13 @@ def parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
     parts = np.full(count, None, object)
     parts[row_ids] = table["split"].to_numpy(zero_copy_only=False)
     if any(part is None for part in parts):
-        codes = deal_rows(home, fingerprint, Split.parse(order["split"])).codes
+        codes = assign_rows_unchecked(home, fingerprint, Split.parse(order["split"])).codes
         held = (codes > 0) & np.array([part is None for part in parts])
         parts[held] = np.array(PARTS, object)[codes[held]]
     return parts
 
 
-def parts_by_split(home: Home, fingerprint: str, split: Split) -> np.ndarray:
+def compute_parts_by_split(home: Home, fingerprint: str, split: Split) -> np.ndarray:
     """Of each row the name of its part as the split deals it now; as `parts_of_run`."""
-    parts: np.ndarray = np.array(PARTS, object)[deal_rows(home, fingerprint, split).codes]
+    parts: np.ndarray = np.array(PARTS, object)[assign_rows_unchecked(home, fingerprint, split).codes]
     return parts

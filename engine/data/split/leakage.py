@@ -10,27 +10,27 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.data.similarity.equality import group_of
+from engine.data.similarity.equality import group_equal
 from engine.data.similarity.minhash_clusters import Sketches, find_clusters
-from engine.data.similarity.prompts_and_answers import BATCH, reader, sketched, texts_and_prompts
-from engine.data.similarity.text_overlap import short_pairs
-from engine.data.split.dataset_split import FEW_PROMPTS, SHARED_PROMPT, hanging_together
+from engine.data.similarity.prompts_and_answers import BATCH, make_reader, read_texts_and_prompts, sketch_rows
+from engine.data.similarity.text_overlap import find_short_pairs
+from engine.data.split.dataset_split import FEW_PROMPTS, SHARED_PROMPT, read_duplicate_groups
 from store.core.home import Home
-from store.core.row_schemas import Leaks, Overlap
-from store.data.dataset_files import load
+from store.core.row_schemas import LeakedRows, Overlap
+from store.data.dataset_files import load_rows
 from store.evaluation.forgetting_schemas import RepeatKind
 
-WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
-EXAMPLES = 50
-LISTED = 10_000  # rows that an answer lists
+MAX_UNMEASURED_ROWS = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
+MAX_EXAMPLES = 50
+MAX_LISTED = 10_000  # rows that an answer lists
 THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
 ReportProgress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
-def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
+def find_leaks(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> LeakedRows:
     """Held-out rows that training repeats. dealt: row ids of train, validation and test."""
     held = np.concatenate([dealt["validation"], dealt["test"]])
-    repeats, checked = repeating(home, fingerprint, held, dealt["train"])
+    repeats, checked = find_repeats(home, fingerprint, held, dealt["train"])
     counts = {kind: int(mask.sum()) for kind, mask in repeats.items()}
     return {
         "exact": counts["exact"],
@@ -40,88 +40,93 @@ def within(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Leaks:
     }
 
 
-def repeating(
+def find_repeats(
     home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
 ) -> tuple[dict[RepeatKind, np.ndarray], bool]:
     """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
     `held` training repeats; and whether near duplicates are known."""
-    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
+    digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
     repeats: dict[RepeatKind, np.ndarray] = {"exact": exact}
-    near, prompt = _groups(home, fingerprint, len(digests))
+    near, prompt = _read_groups(home, fingerprint, len(digests))
     if near is not None:
-        repeats["near"] = np.isin(held, _near_across(home, fingerprint, near, held, train)[0]) & ~exact
+        repeats["near"] = np.isin(held, _find_similar_pairs(home, fingerprint, near, held, train)[0]) & ~exact
     if prompt is not None:
-        repeats["same_prompt"] = _among(prompt, held, train) & _asks(prompt)[held] & ~exact
+        repeats["same_prompt"] = (
+            _find_shared_groups(prompt, held, train) & _find_question_rows(prompt)[held] & ~exact
+        )
     return repeats, near is not None
 
 
-def _groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _read_groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Of every row its group of near duplicates and of equal prompts; None where they are not known."""
-    near = _near(home, fingerprint)
+    near = _read_near_groups(home, fingerprint)
     if near is not None:
         return near[0], near[1]
-    return None, _prompts(home, fingerprint) if count <= WHOLE else None
+    return None, _group_prompts(home, fingerprint) if count <= MAX_UNMEASURED_ROWS else None
 
 
-def leaking(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
+def find_leaking_rows(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
     """The ids of the training rows that repeat a held-out one, by their text, nearly, or by a prompt. A
     prompt that many rows share is no reason to leave a row out."""
     held, train = np.concatenate([dealt["validation"], dealt["test"]]), dealt["train"]
-    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
+    digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     repeats = np.isin(digests[train], digests[held])
-    near, prompt = _groups(home, fingerprint, len(digests))
+    near, prompt = _read_groups(home, fingerprint, len(digests))
     if near is not None:
-        repeats |= np.isin(train, _near_across(home, fingerprint, near, held, train)[1])
+        repeats |= np.isin(train, _find_similar_pairs(home, fingerprint, near, held, train)[1])
     if prompt is not None:
-        repeats |= _among(prompt, train, held) & _asks(prompt)[train]
+        repeats |= _find_shared_groups(prompt, train, held) & _find_question_rows(prompt)[train]
     leaking_rows: np.ndarray = train[repeats]
     return leaking_rows
 
 
-def _asks(prompt: np.ndarray) -> np.ndarray:
+def _find_question_rows(prompt: np.ndarray) -> np.ndarray:
     """Which rows have a prompt that is a question: so few share it that it is no instruction (`dealing`)."""
     groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
     return np.isin(prompt, groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(prompt))])
 
 
-def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
+def _read_near_groups(home: Home, fingerprint: str) -> list[np.ndarray] | None:
     """The groups of near duplicates and of equal prompts of every row, where they were measured."""
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
         return None
-    return [column.to_numpy().astype(np.float64) for column in hanging_together(path)]
+    return [column.to_numpy().astype(np.float64) for column in read_duplicate_groups(path)]
 
 
-def _near_across(
+def _find_similar_pairs(
     home: Home, fingerprint: str, chain: np.ndarray, held: np.ndarray, train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of a held-out and a training row that are near duplicates themselves. A chain leads from row to
     row and says only which are to be held against each other; that a row hangs in it is no leak."""
-    sides = held[_among(chain, held, train)], train[_among(chain, train, held)]
+    sides = held[_find_shared_groups(chain, held, train)], train[_find_shared_groups(chain, train, held)]
     ids, side = np.concatenate(sides), np.repeat([0, 1], [len(rows) for rows in sides])
     if not len(ids):
         return ids, ids
-    table = load(home, fingerprint, columns=["messages", "text"], row_ids=ids)
+    table = load_rows(home, fingerprint, columns=["messages", "text"], row_ids=ids)
     if table["messages"].null_count:
         table = table.drop_columns("messages")
-    texts = [text for batch in table.to_batches() for text in texts_and_prompts(batch)[0]]
+    texts = [text for batch in table.to_batches() for text in read_texts_and_prompts(batch)[0]]
     with tempfile.TemporaryDirectory() as folder, Sketches(THRESHOLD, Path(folder)) as sketches:
         for begin in range(0, len(texts), BATCH):
             sketches.add(sketches.sketch(texts[begin : begin + BATCH]))
         sketches.close()
         near_pairs = find_clusters(sketches, lambda *_: None, side).pairs
-    pairs = near_pairs[:2], short_pairs(texts, 0.0, side)[:2]  # rare among all rows they are, by the chain
+    pairs = (
+        near_pairs[:2],
+        find_short_pairs(texts, 0.0, side)[:2],
+    )  # rare among all rows they are, by the chain
     first, second = (np.concatenate(both) for both in zip(*pairs, strict=True))
     return ids[np.minimum(first, second)], ids[np.maximum(first, second)]
 
 
-def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
+def count_occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
     """How many of the rows `train` each of them is: by its text, and nearly so where that is known."""
-    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()[train]
+    digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()[train]
     _, place, counts = np.unique(digests, return_inverse=True, return_counts=True)
     often = counts[place]
-    near = _near(home, fingerprint)
+    near = _read_near_groups(home, fingerprint)
     if near is not None:
         groups = near[0][train]
         grouped = ~np.isnan(groups)
@@ -130,33 +135,38 @@ def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
     return often
 
 
-def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:
+def _find_shared_groups(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Which held-out rows have a group (no NaN) that a training row has."""
     return np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
 
 
-def among(home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray) -> np.ndarray:
+def find_shared_rows(
+    home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray
+) -> np.ndarray:
     """Which of the rows `other_ids` of another data set are a row `held` of this one, by its text, or ask the
     same."""
-    ours, theirs = digests_and_prompts(home, fingerprint, held), digests_and_prompts(home, other, other_ids)
+    ours, theirs = (
+        read_digests_and_prompts(home, fingerprint, held),
+        read_digests_and_prompts(home, other, other_ids),
+    )
     texts = np.isin(theirs[0], ours[0])
     return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
 
 
-def repeated(
+def find_repeated_rows(
     home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of the rows `other_ids` are a row `row_ids` of this data set by their text, and which others ask
     the same. A prompt that many rows share is an instruction and no question (`dealing`)."""
     ours, theirs = (
-        digests_and_prompts(home, fingerprint, row_ids),
-        digests_and_prompts(home, other, other_ids),
+        read_digests_and_prompts(home, fingerprint, row_ids),
+        read_digests_and_prompts(home, other, other_ids),
     )
     texts = np.isin(theirs[0], ours[0])
-    return texts, np.isin(theirs[1], questions(ours[1])) & ~texts
+    return texts, np.isin(theirs[1], find_questions(ours[1])) & ~texts
 
 
-def questions(prompts: np.ndarray) -> np.ndarray:
+def find_questions(prompts: np.ndarray) -> np.ndarray:
     """Of the prompts of all rows of a data set (hashes, 0: none) those that are questions, each once. A
     prompt that many rows share is an instruction (`dealing`)."""
     asked, count = np.unique(prompts, return_counts=True)
@@ -165,7 +175,7 @@ def questions(prompts: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def near(
+def count_near_duplicates(
     home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray, folder: Path
 ) -> int:
     """How many of the rows `other_ids` are nearly a row `row_ids` of this data set, and not exactly. `folder`
@@ -173,47 +183,49 @@ def near(
     files = folder / "near-ours.parquet", folder / "near-theirs.parquet"
     try:
         for file, name, ids in zip(files, (fingerprint, other), (row_ids, other_ids), strict=True):
-            pq.write_table(load(home, name, columns=["digest", "messages", "text"], row_ids=ids), file)
-        return int(overlap(files[1], files[0], folder, lambda *_: None)["near"])
+            pq.write_table(load_rows(home, name, columns=["digest", "messages", "text"], row_ids=ids), file)
+        return int(compute_overlap(files[1], files[0], folder, lambda *_: None)["near"])
     finally:
         for file in files:
             file.unlink(missing_ok=True)
 
 
-def digests_and_prompts(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def read_digests_and_prompts(
+    home: Home, fingerprint: str, row_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The digest of each row, and a hash of its prompt (0: it has none)."""
-    table = load(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
+    table = load_rows(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
     prompts = [np.zeros(0, np.uint64)]
     if table["messages"].null_count:
         prompts = [np.zeros(len(table), np.uint64)]
     else:
-        prompts += [texts_and_prompts(batch)[1] for batch in table.to_batches()]
+        prompts += [read_texts_and_prompts(batch)[1] for batch in table.to_batches()]
     return table["digest"].to_numpy(), np.concatenate(prompts)
 
 
-def _prompts(home: Home, fingerprint: str) -> np.ndarray:
+def _group_prompts(home: Home, fingerprint: str) -> np.ndarray:
     """For each row the first row with its prompt; NaN for plain texts."""
-    table = load(home, fingerprint, columns=["messages"])
+    table = load_rows(home, fingerprint, columns=["messages"])
     if table["messages"].null_count:
         return np.full(table.num_rows, np.nan)
-    parts = [texts_and_prompts(batch)[1] for batch in table.to_batches()]
-    return group_of(np.concatenate(parts)).astype(np.float64)
+    parts = [read_texts_and_prompts(batch)[1] for batch in table.to_batches()]
+    return group_equal(np.concatenate(parts)).astype(np.float64)
 
 
-def overlap(
+def compute_overlap(
     rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = THRESHOLD
 ) -> Overlap:
     """Rows of the one data set that the other has too. Of the examples half are exact where there are as
     many. `folder` takes a spool file. Both files are read once."""
     digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
-    first = [group_of(values) for values in digests]
+    first = [group_equal(values) for values in digests]
     texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
     total, done = sum(map(len, digests)), 0
     prompts: list[list[np.ndarray]] = [[], []]
     with Sketches(threshold, folder) as sketches:
         for number, path in enumerate((rows, other)):
             once = first[number] == np.arange(len(first[number]))
-            for sketch, asked in sketched(reader(path), once, sketches):
+            for sketch, asked in sketch_rows(make_reader(path), once, sketches):
                 sketches.add(sketch)
                 prompts[number].append(asked)
                 done += len(asked)
@@ -234,26 +246,28 @@ def overlap(
         "same_prompt": int(asked_too.sum()),
         "rows": len(digests[0]),
         "other_rows": len(digests[1]),
-        "row_ids": np.flatnonzero(exact | near | asked_too)[:LISTED].tolist(),
-        "examples": _examples(digests, exact, pairs),
+        "row_ids": np.flatnonzero(exact | near | asked_too)[:MAX_LISTED].tolist(),
+        "examples": _select_examples(digests, exact, pairs),
     }
 
 
-def _examples(
+def _select_examples(
     digests: list[np.ndarray], exact: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> list[tuple[int, int, float]]:
     """Equal rows first, then near ones from the most similar down, each row of the one set once."""
     values, place = np.unique(digests[1], return_index=True)
     equal = np.flatnonzero(exact)
-    same = [(int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0) for row in equal[:EXAMPLES]]
+    same = [
+        (int(row), int(place[np.searchsorted(values, digests[0][row])]), 1.0) for row in equal[:MAX_EXAMPLES]
+    ]
     rows, others, similarity = pairs
     best: dict[int, tuple[int, int, float]] = {}
     for index in np.lexsort((others, rows, -similarity)):
         row = int(rows[index])
         if not exact[row] and row not in best:
             best[row] = (row, int(others[index]), round(float(similarity[index]), 4))
-        if len(best) == EXAMPLES:
+        if len(best) == MAX_EXAMPLES:
             break
     near = list(best.values())
-    kept = max(EXAMPLES // 2, EXAMPLES - len(near))
-    return [*same[:kept], *near][:EXAMPLES]
+    kept = max(MAX_EXAMPLES // 2, MAX_EXAMPLES - len(near))
+    return [*same[:kept], *near][:MAX_EXAMPLES]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from store.core.errors import ConfigError
-from store.data.filters import BASE, SOURCE, column_sql
+from store.data.filters import BASE, SOURCE, build_column_sql
 from store.data.signals import GROUP_OF, GROUPS
 from store.jobs.schemas import OrderDataset
 from store.training.train_config import DEFAULT_SHARE, Split
@@ -36,58 +36,58 @@ from store.training.train_config import DEFAULT_SHARE, Split
 # row of is taken from its training rows by its share, as a random deal takes it.
 
 PARTS = ("train", "validation", "test")
-FEW = 50  # rows; below, the share alone decides
-SMALLEST = 50  # rows of a part whose share nobody chose; fewer tell little
+SMALL_DATASET_ROWS = 50  # rows; below, the share alone decides
+MIN_PART_ROWS = 50  # rows of a part whose share nobody chose; fewer tell little
 
 
-def split_of(dataset: OrderDataset) -> Split:
+def parse_split(dataset: OrderDataset) -> Split:
     """How the rows of a data set are dealt, as an order says it."""
     fields: Mapping[str, object] = dataset  # Split names those that it reads
     return Split.parse({field: fields[field] for field in Split.model_fields})
 
 
-def target_sizes(rows: int, split: Split) -> tuple[int, int]:
+def compute_target_sizes(rows: int, split: Split) -> tuple[int, int]:
     """Rows of validation and of test, as the docstring of Split says; never more than half together, and at
     least 1 where the share is above 0 and there are 3 rows."""
     shares = (split.validation_size, split.test_size)
     sizes = [max(int(rows >= 3), round(rows * share)) if share else 0 for share in shares]
     room = rows // 2 - sum(sizes)
     if room < 0:
-        return _scaled(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
-    short = [_short_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
-    more = _scaled(short, min(room, sum(short)))  # of what the shares leave
+        return _scale_sizes(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
+    short = [_count_missing_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
+    more = _scale_sizes(short, min(room, sum(short)))  # of what the shares leave
     return sizes[0] + more[0], sizes[1] + more[1]
 
 
-def _scaled(sizes: list[int], total: int) -> tuple[int, int]:
+def _scale_sizes(sizes: list[int], total: int) -> tuple[int, int]:
     """Two sizes as parts of so many rows, at least 1 where a size is above 0 and a row is there."""
     whole = max(1, sum(sizes))
     first, second = (max(int(total >= 2), total * size // whole) if size else 0 for size in sizes)
     return first, second
 
 
-def _short_rows(rows: int, share: float, size: int) -> int:
+def _count_missing_rows(rows: int, share: float, size: int) -> int:
     """Rows that a part whose share nobody chose lacks of SMALLEST."""
-    return max(0, SMALLEST - size) if rows >= FEW and share == DEFAULT_SHARE else 0
+    return max(0, MIN_PART_ROWS - size) if rows >= SMALL_DATASET_ROWS and share == DEFAULT_SHARE else 0
 
 
-def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
+def describe_deviations(rows: dict[str, int], split: Split) -> list[str]:
     """What the parts have that their shares don't say, in sentences: the least of 50 rows, half the rows for
     training, and groups that may not be parted. A file that says the parts was not asked for shares. rows: of
     each part."""
     if split.split_by == "given":
         return []
     total, sentences = sum(rows.values()), []
-    sizes = target_sizes(total, split)
+    sizes = compute_target_sizes(total, split)
     parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
     for part, share, target in parts:
         asked, part_rows = round(total * share), rows[part]
-        if not share or total < FEW or abs(part_rows - asked) <= max(1, 0.05 * asked):
+        if not share or total < SMALL_DATASET_ROWS or abs(part_rows - asked) <= max(1, 0.05 * asked):
             continue
-        why = WHY[split.split_by]
+        why = DEVIATION_REASONS[split.split_by]
         if part_rows == target:
             least = (
-                f"a part of the usual {DEFAULT_SHARE:.0%} has {SMALLEST} rows at least, where the other"
+                f"a part of the usual {DEFAULT_SHARE:.0%} has {MIN_PART_ROWS} rows at least, where the other"
                 " part's share and half of all for training leave them; another share is kept"
             )
             why = least if target > asked else "half of the rows stay with training"
@@ -97,7 +97,7 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
     return sentences
 
 
-def deal(
+def assign_splits(
     digests: np.ndarray,
     split: Split,
     together: np.ndarray | None = None,
@@ -111,15 +111,15 @@ def deal(
     """
     digests = digests.astype(np.uint64)
     groups = _Groups(digests, digests if together is None else together, split.split_seed)
-    validation, test = target_sizes(len(digests), split)
+    validation, test = compute_target_sizes(len(digests), split)
     codes = np.zeros(len(groups.sizes), dtype=np.uint8)
     if split.split_by == "time" and values is not None:
         _take_newest(codes, groups, groups.smallest(values), validation, test)
     elif split.split_by == "stratified" and values is not None:
         _take_shares(codes, groups, groups.most_frequent(values), np.bincount(values), validation, test)
     else:
-        _take(codes, groups.order, groups.sizes, test, 2)
-        _take(codes, groups.order[::-1], groups.sizes, validation, 1)
+        _fill_part(codes, groups.order, groups.sizes, test, 2)
+        _fill_part(codes, groups.order[::-1], groups.sizes, validation, 1)
     if split.split_by == "group":
         for code, wanted in ((2, test), (1, validation)):
             if wanted and not (codes == code).any():
@@ -135,7 +135,7 @@ class _Groups:
         values, self.of_row, self.sizes = np.unique(together, return_inverse=True, return_counts=True)
         keys = np.full(len(values), np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(keys, self.of_row, digests)
-        self.order = np.argsort(_mix(keys, seed), kind="stable")
+        self.order = np.argsort(_hash_values(keys, seed), kind="stable")
 
     def smallest(self, values: np.ndarray) -> np.ndarray:
         """The smallest of the values of each group's rows."""
@@ -152,7 +152,7 @@ class _Groups:
         return most_of
 
 
-def _take(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:
+def _fill_part(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:
     """Give groups to a part, in order, until it has `wanted` rows; a group too large is passed over."""
     for group in order:
         if wanted <= 0:
@@ -192,15 +192,15 @@ def _take_shares(
     """Each stratum (int of each group, of `rows` rows) dealt by itself, to its share of the parts."""
     order = groups.order[np.argsort(strata[groups.order], kind="stable")]
     ends = np.cumsum(np.bincount(strata, minlength=len(rows)))
-    shares = zip(ends, _shares(rows, test), _shares(rows, validation), strict=True)
+    shares = zip(ends, _distribute_shares(rows, test), _distribute_shares(rows, validation), strict=True)
     begin = 0
     for end, of_test, of_validation in shares:
         stratum, begin = order[begin:end], end
-        _take(codes, stratum, groups.sizes, of_test, 2)
-        _take(codes, stratum[::-1], groups.sizes, of_validation, 1)
+        _fill_part(codes, stratum, groups.sizes, of_test, 2)
+        _fill_part(codes, stratum[::-1], groups.sizes, of_validation, 1)
 
 
-def _shares(rows: np.ndarray, wanted: int) -> np.ndarray:
+def _distribute_shares(rows: np.ndarray, wanted: int) -> np.ndarray:
     """`wanted` rows dealt to strata of `rows` rows by the largest remainder, ints."""
     exact = rows * (wanted / max(1, rows.sum()))
     given = np.floor(exact).astype(np.int64)
@@ -209,7 +209,7 @@ def _shares(rows: np.ndarray, wanted: int) -> np.ndarray:
     return given
 
 
-def _mix(values: np.ndarray, seed: int) -> np.ndarray:
+def _hash_values(values: np.ndarray, seed: int) -> np.ndarray:
     """SplitMix64 (Steele, Lea and Flood 2014) of values moved by the seed: a bijection, so without ties."""
     with np.errstate(over="ignore"):
         x = values + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
@@ -218,7 +218,7 @@ def _mix(values: np.ndarray, seed: int) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-def first_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+def select_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int) -> np.ndarray:
     """The `most` of these rows that come first by a seeded hash of each, so that a row's place hangs on the
     row and not on which others there are. digests: uint64 of all rows of the data set, by row id.
 
@@ -231,19 +231,19 @@ def first_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int
     copy = np.empty(len(digests), np.uint64)
     copy[order] = np.arange(len(digests)) - np.repeat(first, counts)
     with np.errstate(over="ignore"):
-        keys = _mix(digests + copy * np.uint64(0xD1B54A32D192ED03), seed)
+        keys = _hash_values(digests + copy * np.uint64(0xD1B54A32D192ED03), seed)
     return row_ids[np.argsort(keys[row_ids], kind="stable")[:most]]
 
 
-def counts(assigned: np.ndarray) -> dict[str, int]:
+def count_parts(assigned: np.ndarray) -> dict[str, int]:
     """Rows of each part, from their codes."""
     return {part: int(np.count_nonzero(assigned == code)) for code, part in enumerate(PARTS)}
 
 
-def check(rows: dict[str, int], split: Split) -> None:
+def check_parts(rows: dict[str, int], split: Split) -> None:
     """Raise ConfigError that names the field where a part that was asked for, or train, has no row."""
     total = sum(rows.values())
-    why = "" if total < 3 else f" ({WHY[split.split_by]})"
+    why = "" if total < 3 else f" ({DEVIATION_REASONS[split.split_by]})"
     for part, field in (("validation", "validation_size"), ("test", "test_size")):
         share = getattr(split, field)
         if share and not rows[part]:
@@ -260,7 +260,7 @@ def check(rows: dict[str, int], split: Split) -> None:
         )
 
 
-WHY = {
+DEVIATION_REASONS = {
     "random": "rows of equal text can't be parted",
     "given": "the file says which part each row is in",
     "group": "rows of one group, and rows of equal text, can't be parted",
@@ -269,7 +269,9 @@ WHY = {
 }
 
 
-def deal_given(parts: np.ndarray, digests: np.ndarray, split: Split, together: np.ndarray) -> np.ndarray:
+def assign_given_splits(
+    parts: np.ndarray, digests: np.ndarray, split: Split, together: np.ndarray
+) -> np.ndarray:
     """For each row 0 (train), 1 (validation) or 2 (test).
 
     parts: object, of each row a name of PARTS, or None for train. digests: uint64. together: int64, equal
@@ -284,7 +286,7 @@ def deal_given(parts: np.ndarray, digests: np.ndarray, split: Split, together: n
         shares = {**dict.fromkeys(sizes, 0.0), **missing}
         rest = split.model_copy(update={**shares, "split_by": "random", "split_column": None})
         train = np.flatnonzero(codes == 0)
-        codes[train] = deal(digests[train], rest, together[train])
+        codes[train] = assign_splits(digests[train], rest, together[train])
     return codes
 
 
@@ -299,15 +301,15 @@ def check_split_column(folder: Path, split: Split) -> None:
     rows = folder / "rows.parquet"
     if column in GROUP_OF:
         if not (folder / "signals" / f"{GROUP_OF[column]}.parquet").exists():
-            raise not_measured(column)
+            raise make_not_measured_error(column)
     elif column not in BASE and not column.startswith(SOURCE):
-        raise unknown_column(rows, column)
+        raise make_unknown_column_error(rows, column)
     else:
         with duckdb.connect(":memory:") as database:
             database.execute("SET threads = 2")
-            sql = f"SELECT 1 FROM read_parquet(?) r WHERE ({column_sql(column)}) IS NOT NULL LIMIT 1"
+            sql = f"SELECT 1 FROM read_parquet(?) r WHERE ({build_column_sql(column)}) IS NOT NULL LIMIT 1"
             if database.execute(sql, [str(rows)]).fetchone() is None:
-                raise unknown_column(rows, column)
+                raise make_unknown_column_error(rows, column)
 
 
 def check_given(rows: Path) -> None:
@@ -324,7 +326,7 @@ def check_given(rows: Path) -> None:
     )
 
 
-def unknown_column(rows: Path, column: str) -> ConfigError:
+def make_unknown_column_error(rows: Path, column: str) -> ConfigError:
     """No row has the column: which ones there are."""
     head = next(pq.ParquetFile(rows).iter_batches(batch_size=1, columns=["source", "label"]))
     names = [SOURCE + name for name in json.loads(head["source"][0].as_py())]
@@ -336,7 +338,7 @@ def unknown_column(rows: Path, column: str) -> ConfigError:
     )
 
 
-def not_measured(column: str) -> ConfigError:
+def make_not_measured_error(column: str) -> ConfigError:
     """A signal that may come to be a column."""
     return ConfigError(
         f"{column} was not measured for this data set yet.",

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from store.core.figure_schemas import Estimate, Figure
-from store.core.formatting import decimals, number, plural
-from store.evaluation.schemas import JudgedLength, JudgedOrder, JudgingResult, PairCounts
+from store.core.formatting import compute_decimals, format_number, plural
+from store.evaluation.schemas import JudgeLengthBias, JudgePositionBias, JudgingResult, PairCounts
 
 
-def rows_apart(first: int, second: int, common: int) -> str:
+def describe_different_rows(first: int, second: int, common: int) -> str:
     """That the two are not of the same rows; `common`: rows that both have, of n each."""
     if not common:
         return f"No row is in both: this one has {plural(first, 'row')}, the other {second:,} others."
@@ -29,7 +29,7 @@ def rows_apart(first: int, second: int, common: int) -> str:
     )
 
 
-def asked_unlike(ways: Sequence[str]) -> list[str]:
+def describe_different_prompting(ways: Sequence[str]) -> list[str]:
     """That they were not asked alike, where `ways` names in what."""
     if not ways:
         return []
@@ -37,7 +37,7 @@ def asked_unlike(ways: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Sides:
+class ComparisonSides:
     """What the two are called. `turned`: the one that is spoken of is the judging's second."""
 
     this: str = "this one"
@@ -45,7 +45,7 @@ class Sides:
     turned: bool = False
 
 
-def judging_headline(judging: JudgingResult, sides: Sides) -> str:
+def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> str:
     """Which one is preferred, if that can be told; `judging` is the judge job's result."""
     figure = judging["figure"]
     if figure["failed"]:
@@ -54,19 +54,20 @@ def judging_headline(judging: JudgingResult, sides: Sides) -> str:
         return "No pair could be judged."
     if judging["pairs"]["split"] == figure["n"]:
         return (
-            f"The order in which they were shown decided {_all(figure['n'])}: which is better can't be told"
+            f"The order in which they were shown decided {_format_all_pairs(figure['n'])}:"
+            " which is better can't be told"
         )
-    share = _share_of(figure, sides.turned)
+    share = _build_share(figure, sides.turned)
     lead = "Which answers are better can't be told"
     if share.low is not None and share.low > 0.5:
         lead = f"The judge prefers {sides.this}'s answers"
     elif share.high is not None and share.high < 0.5:
         lead = f"The judge prefers {sides.other}'s answers"
-    wins = f"{sides.this} wins {_estimate(share)} of {plural(figure['n'], 'pair')}, ties as half"
+    wins = f"{sides.this} wins {_format_share(share)} of {plural(figure['n'], 'pair')}, ties as half"
     return f"{lead}: {wins}"
 
 
-def _all(count: int) -> str:
+def _format_all_pairs(count: int) -> str:
     return f"all {count:,} pairs" if count > 1 else "the one pair"
 
 
@@ -83,21 +84,21 @@ class Share(NamedTuple):
         return Share(1 - self.value, None if high is None else 1 - high, None if low is None else 1 - low)
 
 
-def _share_of(figure: Figure | Estimate, turned: bool = False) -> Share:
+def _build_share(figure: Figure | Estimate, turned: bool = False) -> Share:
     share = Share(figure["value"] or 0.0, figure["low"], figure["high"])
     return share.of_other() if turned else share
 
 
-def _estimate(share: Share) -> str:
+def _format_share(share: Share) -> str:
     """ "35% (23 to 47%)"."""
     if share.low is None or share.high is None:
-        return f"{number(100 * share.value, 0)}% (no interval)"
-    places = decimals(100 * share.low, 100 * share.high)
-    value, low, high = (number(100 * end, places) for end in (share.value, share.low, share.high))
+        return f"{format_number(100 * share.value, 0)}% (no interval)"
+    places = compute_decimals(100 * share.low, 100 * share.high)
+    value, low, high = (format_number(100 * end, places) for end in (share.value, share.low, share.high))
     return f"{value}% ({low} to {high}%)"
 
 
-def judging_sentences(judging: JudgingResult, sides: Sides) -> list[str]:
+def describe_judging(judging: JudgingResult, sides: ComparisonSides) -> list[str]:
     """How the pairs fell, what order and length did, and what was not judged."""
     pairs, figure = judging["pairs"], judging["figure"]
     if not figure["n"]:  # the headline has said why
@@ -109,8 +110,8 @@ def judging_sentences(judging: JudgingResult, sides: Sides) -> list[str]:
         f"In both orders {sides.this} was better {plural(this, 'time')}, {sides.other}"
         f" {plural(other, 'time')}; {plural(pairs['ties'], 'tie')}."
     ]
-    lines += _of_order(pairs, figure["details"].get("position"))
-    lines += _of_length(judging, sides)
+    lines += _describe_order(pairs, figure["details"].get("position"))
+    lines += _describe_length(judging, sides)
     if pairs["unjudged"]:
         why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(judging["reasons"].items())[:3])
         every = pairs["unjudged"] + figure["n"]
@@ -118,10 +119,10 @@ def judging_sentences(judging: JudgingResult, sides: Sides) -> list[str]:
     return [*lines, *judging["notices"]]
 
 
-def _of_order(pairs: PairCounts, position: JudgedOrder | None) -> list[str]:
+def _describe_order(pairs: PairCounts, position: JudgePositionBias | None) -> list[str]:
     if not position:
         return []
-    split, agree = pairs["split"], _estimate(_share_of(position["agree"]))
+    split, agree = pairs["split"], _format_share(_build_share(position["agree"]))
     decided = "In no pair did the order in which the two were shown decide"
     if split:
         decided = (
@@ -131,13 +132,13 @@ def _of_order(pairs: PairCounts, position: JudgedOrder | None) -> list[str]:
     lines = [f"{decided}; both orders agree in {agree}."]
     first = position["first_shown"]
     if first:
-        won = _estimate(_share_of(first))
+        won = _format_share(_build_share(first))
         lines.append(f"Where they don't, the answer that was shown first won in {won} (n {first['n']:,}).")
     return lines
 
 
-def _of_length(judging: JudgingResult, sides: Sides) -> list[str]:
-    length: JudgedLength | None = judging["figure"]["details"].get("length")
+def _describe_length(judging: JudgingResult, sides: ComparisonSides) -> list[str]:
+    length: JudgeLengthBias | None = judging["figure"]["details"].get("length")
     if not length:
         return []
     decided = judging["pairs"]["first"] + judging["pairs"]["second"]
@@ -146,17 +147,17 @@ def _of_length(judging: JudgingResult, sides: Sides) -> list[str]:
     longer = length["longer"]
     if longer is None:
         return [f"Both answers are equally long in {plural(decided, 'decided pair')}."]
-    won, unequal = _estimate(_share_of(longer)), plural(longer["n"], "decided pair")
+    won, unequal = _format_share(_build_share(longer)), plural(longer["n"], "decided pair")
     lines = [f"The longer answer was preferred in {won} of {unequal} of unequal length."]
     if length["problem"] or length["equal"] is None:
         return [*lines, f"Who would win at equal length can't be told: {length['problem']}."]
-    equal, n = _share_of(length["equal"], sides.turned), length["equal"]["n"]
-    at_equal = f"At equal length {sides.this} would win {_estimate(equal)} of decided pairs (n {n:,})"
-    share = _share_of(judging["figure"], sides.turned)
-    return [*lines, at_equal + _whether_length_explains(share, equal) + "."]
+    equal, n = _build_share(length["equal"], sides.turned), length["equal"]["n"]
+    at_equal = f"At equal length {sides.this} would win {_format_share(equal)} of decided pairs (n {n:,})"
+    share = _build_share(judging["figure"], sides.turned)
+    return [*lines, at_equal + _describe_length_effect(share, equal) + "."]
 
 
-def _whether_length_explains(share: Share, equal: Share) -> str:
+def _describe_length_effect(share: Share, equal: Share) -> str:
     if share.low is None or share.high is None or share.low <= 0.5 <= share.high:
         return ""
     if equal.low is None or equal.high is None or equal.low <= 0.5 <= equal.high:

@@ -24,7 +24,7 @@ from engine.evaluation.statistics.intervals import Interval
 from store.core import formatting
 
 GRID = 5  # gains at which two sweeps are compared
-SURELY = 4.0  # standard errors of independent figures, from which pairs need not be asked
+SIGNIFICANT_ERRORS = 4.0  # standard errors of independent figures, from which pairs need not be asked
 
 Floats = NDArray[np.float64]
 FrontStatus = Literal["front", "alike", "dominated", "unknown"]
@@ -69,7 +69,7 @@ class MatchedPoint(TypedDict):
     difference: PointFigure
 
 
-class MatchedSweeps(TypedDict):
+class SweepComparison(TypedDict):
     """Two sweeps, named by their groups, at the gains that both reach; overlap is None without any."""
 
     first: str
@@ -85,15 +85,17 @@ AXES: tuple[Axis, Axis] = ("gain", "forgetting")
 PairedDifference = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
 
 
-def unpaired(first: str, second: str, axis: Axis) -> Interval | None:
+def get_no_paired_difference(first: str, second: str, axis: Axis) -> Interval | None:
     """Nothing is known of the two on the same items."""
     return None
 
 
-def front(runs: Sequence[RunPoint], pair: PairedDifference = unpaired) -> list[FrontPlace]:
+def compute_front(
+    runs: Sequence[RunPoint], pair: PairedDifference = get_no_paired_difference
+) -> list[FrontPlace]:
     """The place of each run. `pair` of two runs: their difference where they were measured on the same items.
     It is asked for pairs that independent figures don't surely tell apart."""
-    measured = [run for run in runs if _measured(run)]
+    measured = [run for run in runs if _is_measured(run)]
     best = [run for run in measured if not any(_dominates(other, run) for other in measured)]
     places: list[FrontPlace] = []
     for run in runs:
@@ -101,13 +103,13 @@ def front(runs: Sequence[RunPoint], pair: PairedDifference = unpaired) -> list[F
             places.append({"run": run["run"], "status": "unknown", "dominated_by": [], "alike": []})
             continue
         above = [other["run"] for other in best if _dominates(other, run)]
-        alike = [other["run"] for other in best if other is not run and _alike(run, other, pair)]
+        alike = [other["run"] for other in best if other is not run and _is_equivalent(run, other, pair)]
         status: FrontStatus = "front" if run in best else "alike" if alike else "dominated"
         places.append({"run": run["run"], "status": status, "dominated_by": above, "alike": alike})
     return places
 
 
-def _measured(run: RunPoint) -> bool:
+def _is_measured(run: RunPoint) -> bool:
     values = (run["gain"].get("value"), run["forgetting"].get("value"))
     return all(value is not None and math.isfinite(value) for value in values)
 
@@ -118,35 +120,40 @@ def _dominates(run: RunPoint, other: RunPoint) -> bool:
     return bool(more >= 0 and less >= 0 and (more > 0 or less > 0))
 
 
-def _alike(run: RunPoint, other: RunPoint, pair: PairedDifference) -> bool:
-    if any(_distance(run[axis], other[axis]) > SURELY for axis in AXES):
+def _is_equivalent(run: RunPoint, other: RunPoint, pair: PairedDifference) -> bool:
+    if any(_compute_distance(run[axis], other[axis]) > SIGNIFICANT_ERRORS for axis in AXES):
         return False
-    return not any(_apart(run, other, axis, pair(run["run"], other["run"], axis)) for axis in AXES)
+    return not any(
+        _is_significantly_different(run, other, axis, pair(run["run"], other["run"], axis)) for axis in AXES
+    )
 
 
-def _apart(run: RunPoint, other: RunPoint, axis: Axis, paired: Interval | None) -> bool:
+def _is_significantly_different(run: RunPoint, other: RunPoint, axis: Axis, paired: Interval | None) -> bool:
     """Whether two figures are told apart: in pairs where that gives an interval."""
     if paired is not None and paired.low is not None:
         return paired.above or paired.below
-    return _distance(run[axis], other[axis]) > _z(1)
+    return _compute_distance(run[axis], other[axis]) > _compute_z(1)
 
 
-def _distance(here: PointFigure, there: PointFigure) -> float:
+def _compute_distance(here: PointFigure, there: PointFigure) -> float:
     """Between two figures, in standard errors of independent ones."""
-    error, apart = math.hypot(_error(here), _error(there)), abs(here["value"] - there["value"])
+    error, apart = (
+        math.hypot(_compute_error(here), _compute_error(there)),
+        abs(here["value"] - there["value"]),
+    )
     return float(apart / error) if error else (math.inf if apart else 0.0)
 
 
-def _error(figure: PointFigure) -> float:
+def _compute_error(figure: PointFigure) -> float:
     """Standard error by the width of a 95% interval; without one nothing can be told apart."""
-    return _error_of(figure.get("low"), figure.get("high"))
+    return _compute_interval_error(figure.get("low"), figure.get("high"))
 
 
-def _error_of(low: float | None, high: float | None) -> float:
-    return math.inf if low is None or high is None else float(high - low) / (2 * _z(1))
+def _compute_interval_error(low: float | None, high: float | None) -> float:
+    return math.inf if low is None or high is None else float(high - low) / (2 * _compute_z(1))
 
 
-def _z(comparisons: int) -> float:
+def _compute_z(comparisons: int) -> float:
     return float(special.ndtri(1 - 0.025 / comparisons))
 
 
@@ -161,25 +168,25 @@ class LinePart:
 
 
 @dataclass(frozen=True)
-class Reached:
+class MatchedForgetting:
     """What a sweep forgets at a gain, and the runs that say so."""
 
     value: float
     parts: tuple[LinePart, ...]
 
 
-def matched(
+def compare_sweeps(
     first: Sequence[RunPoint],
     second: Sequence[RunPoint],
     *,
     comparisons: int = 1,
-    pair: PairedDifference = unpaired,
-) -> MatchedSweeps:
+    pair: PairedDifference = get_no_paired_difference,
+) -> SweepComparison:
     """Two sweeps, each runs of one group, at the same gain; `pair` as for `front`. The difference is at
     1 - 0.05 / (gains x comparisons)."""
-    sweeps = [[run for run in runs if _measured(run)] for runs in (first, second)]
+    sweeps = [[run for run in runs if _is_measured(run)] for runs in (first, second)]
     names = (first[0]["group"] if first else "", second[0]["group"] if second else "")
-    spans = [_span(sweep) for sweep in sweeps]
+    spans = [_find_gain_range(sweep) for sweep in sweeps]
     low, high = max(s[0] for s in spans), min(s[1] for s in spans)
     if low > high:
         return {
@@ -188,31 +195,33 @@ def matched(
             "overlap": None,
             "points": [],
             "state": "no_overlap",
-            "sentence": _no_overlap(names, spans),
+            "sentence": _describe_no_overlap(names, spans),
         }
     gains = [low, *(low + (high - low) * i / (GRID - 1) for i in range(1, GRID - 1)), high]
     gains = sorted({min(gain, high) for gain in gains})  # rounding must not lead past the last run
-    points = [_point(sweeps, gain, len(gains) * comparisons, pair) for gain in gains]
-    state = _state(points)
+    points = [_compare_at_gain(sweeps, gain, len(gains) * comparisons, pair) for gain in gains]
+    state = _determine_state(points)
     return {
         "first": names[0],
         "second": names[1],
         "overlap": [low, high],
         "points": points,
         "state": state,
-        "sentence": _sentence(names, points, state),
+        "sentence": _describe_result(names, points, state),
     }
 
 
-def at_gain(sweep: Sequence[RunPoint], gain: float, *, steepness: float = 0.0) -> Reached | None:
+def interpolate_at_gain(
+    sweep: Sequence[RunPoint], gain: float, *, steepness: float = 0.0
+) -> MatchedForgetting | None:
     """Forgetting at that gain along the line through the runs in the order of their setting; the least where
     the line comes by more than once, None where it doesn't. steepness: of the line that a single run is held
     against."""
     ordered = sorted(sweep, key=lambda run: run["setting"])
-    slopes = [_slope(run, later) for run, later in pairwise(ordered)]
+    slopes = [_compute_slope(run, later) for run, later in pairwise(ordered)]
     beside = [tuple(slopes[max(0, i - 1) : i + 1]) or (steepness,) for i in range(len(ordered))]
     reached = [
-        Reached(run["forgetting"]["value"], (LinePart(run, 1.0, steep),))
+        MatchedForgetting(run["forgetting"]["value"], (LinePart(run, 1.0, steep),))
         for run, steep in zip(ordered, beside, strict=True)
         if run["gain"]["value"] == gain
     ]
@@ -222,11 +231,13 @@ def at_gain(sweep: Sequence[RunPoint], gain: float, *, steepness: float = 0.0) -
             share = (gain - start) / (end - start)
             value = (1 - share) * run["forgetting"]["value"] + share * later["forgetting"]["value"]
             parts = LinePart(run, 1 - share, beside[place]), LinePart(later, share, beside[place + 1])
-            reached.append(Reached(value, parts))
+            reached.append(MatchedForgetting(value, parts))
     return min(reached, key=lambda point: point.value) if reached else None
 
 
-def deviation(parts: Sequence[LinePart], pair: PairedDifference = unpaired) -> float:
+def compute_standard_error(
+    parts: Sequence[LinePart], pair: PairedDifference = get_no_paired_difference
+) -> float:
     """Standard error of the sum of what these runs forget at a gain, each times its weight.
 
     An error of a run's gain moves the line along its slope; where the line bends, along the one of the two
@@ -235,27 +246,29 @@ def deviation(parts: Sequence[LinePart], pair: PairedDifference = unpaired) -> f
     """
     runs, weights = [part.run for part in parts], np.array([part.weight for part in parts])
     along = [weights * steep for steep in product(*(part.slopes for part in parts))]
-    lost = _variance(runs, [weights], "forgetting", pair)
-    return math.sqrt(lost + _variance(runs, along, "gain", pair))
+    lost = _compute_variance(runs, [weights], "forgetting", pair)
+    return math.sqrt(lost + _compute_variance(runs, along, "gain", pair))
 
 
-def _variance(runs: Sequence[RunPoint], sums: Sequence[Floats], axis: Axis, pair: PairedDifference) -> float:
+def _compute_variance(
+    runs: Sequence[RunPoint], sums: Sequence[Floats], axis: Axis, pair: PairedDifference
+) -> float:
     """The largest of the variances of these weighted sums of a figure of the runs.
 
     Of runs of which every two were measured in pairs, with weights a that add up to A, it is A^2 times the
     variance of one less the sum of a_i a_j Var(x_i - x_j) over pairs (from the definition; of the variances
     of one the largest is taken). Else the runs are taken as independent.
     """
-    alone = np.square([_error(run[axis]) for run in runs])
+    alone = np.square([_compute_error(run[axis]) for run in runs])
     if not np.isfinite(alone).all():
         return math.inf
-    apart = _apart_in_pairs(runs, axis, pair)
+    apart = _compute_paired_variances(runs, axis, pair)
     if apart is None:
         return max(float(a**2 @ alone) for a in sums)
     return max(0.0, *(float(a.sum() ** 2 * alone.max() - a @ apart @ a / 2) for a in sums))
 
 
-def _apart_in_pairs(runs: Sequence[RunPoint], axis: Axis, pair: PairedDifference) -> Floats | None:
+def _compute_paired_variances(runs: Sequence[RunPoint], axis: Axis, pair: PairedDifference) -> Floats | None:
     """Var(x_i - x_j) [runs, runs]; None where it is not known of every two.
 
     Standard errors fit each other (those of sums follow from those of pairs), limits hold what few and skew
@@ -266,87 +279,91 @@ def _apart_in_pairs(runs: Sequence[RunPoint], axis: Axis, pair: PairedDifference
         apart = pair(runs[i]["run"], runs[j]["run"], axis)
         if apart is None or apart.low is None:
             return None
-        wide = _error_of(apart.low, apart.high)
+        wide = _compute_interval_error(apart.low, apart.high)
         errors[i, j] = errors[j, i] = apart.se or wide
         raised = max(raised, wide / apart.se if apart.se else 1.0)
     return np.square(raised * errors)
 
 
-def _slope(run: RunPoint, later: RunPoint) -> float:
+def _compute_slope(run: RunPoint, later: RunPoint) -> float:
     """How steeply forgetting rises with gain between two runs; 0 where they gain the same."""
     gained = later["gain"]["value"] - run["gain"]["value"]
     return float((later["forgetting"]["value"] - run["forgetting"]["value"]) / gained) if gained else 0.0
 
 
-def _steepest(sweep: Sequence[RunPoint]) -> float:
+def _find_steepest_slope(sweep: Sequence[RunPoint]) -> float:
     ordered = sorted(sweep, key=lambda run: run["setting"])
-    return max((_slope(run, later) for run, later in pairwise(ordered)), default=0.0, key=abs)
+    return max((_compute_slope(run, later) for run, later in pairwise(ordered)), default=0.0, key=abs)
 
 
-def _span(sweep: Sequence[RunPoint]) -> tuple[float, float]:
+def _find_gain_range(sweep: Sequence[RunPoint]) -> tuple[float, float]:
     gains = [run["gain"]["value"] for run in sweep]
     return (min(gains), max(gains)) if gains else (math.inf, -math.inf)
 
 
-def _point(
+def _compare_at_gain(
     sweeps: Sequence[Sequence[RunPoint]], gain: float, looks: int, pair: PairedDifference
 ) -> MatchedPoint:
-    first = at_gain(sweeps[0], gain, steepness=_steepest(sweeps[1]))
-    second = at_gain(sweeps[1], gain, steepness=_steepest(sweeps[0]))
+    first = interpolate_at_gain(sweeps[0], gain, steepness=_find_steepest_slope(sweeps[1]))
+    second = interpolate_at_gain(sweeps[1], gain, steepness=_find_steepest_slope(sweeps[0]))
     if first is None or second is None:
         raise ValueError(f"No sweep of the two reaches a gain of {gain}.")
     value = first.value - second.value
     taken_off = [LinePart(part.run, -part.weight, part.slopes) for part in second.parts]
-    half = _z(looks) * deviation([*first.parts, *taken_off], pair)
+    half = _compute_z(looks) * compute_standard_error([*first.parts, *taken_off], pair)
     difference: PointFigure = {"value": value, "low": None, "high": None}
     if math.isfinite(half):
         difference["low"], difference["high"] = value - half, value + half
     return {"gain": gain, "first": first.value, "second": second.value, "difference": difference}
 
 
-def _ends(point: MatchedPoint) -> tuple[float, float] | None:
+def _list_limits(point: MatchedPoint) -> tuple[float, float] | None:
     low, high = point["difference"]["low"], point["difference"]["high"]
     return None if low is None or high is None else (low, high)
 
 
-def _state(points: Sequence[MatchedPoint]) -> MatchState:
-    less, more = (any(_sure(point, sign) for point in points) for sign in (-1, 1))
+def _determine_state(points: Sequence[MatchedPoint]) -> MatchState:
+    less, more = (any(_is_significant(point, sign) for point in points) for sign in (-1, 1))
     return "mixed" if less and more else "first" if less else "second" if more else "alike"
 
 
-def _no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:
+def _describe_no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:
     if any(low > high for low, high in spans):
         return "There are not both kinds of run to compare."
-    reaches = [f"{name} {_reach(*span)}" for name, span in zip(names, spans, strict=True)]
+    reaches = [f"{name} {_format_gain_range(*span)}" for name, span in zip(names, spans, strict=True)]
     return (
         f"They never gain the same ({'; '.join(reaches)}): their forgetting can't be compared at equal gain."
     )
 
 
-def _reach(low: float, high: float) -> str:
-    return f"from {formatting.interval(low, high, 2)}" if low < high else f"at {formatting.number(low, 2)}"
+def _format_gain_range(low: float, high: float) -> str:
+    return (
+        f"from {formatting.format_interval(low, high, 2)}"
+        if low < high
+        else f"at {formatting.format_number(low, 2)}"
+    )
 
 
-def _sentence(names: Sequence[str], points: Sequence[MatchedPoint], state: MatchState) -> str:
+def _describe_result(names: Sequence[str], points: Sequence[MatchedPoint], state: MatchState) -> str:
     if state == "mixed":
         return f"At some gains {names[0]} forgets less, at others {names[1]} does."
     if state == "alike":
         return f"At the same gain {names[0]} and {names[1]} can't be told apart by what they forget."
     sign = -1 if state == "first" else 1
-    sure = [point for point in points if _sure(point, sign)]
+    sure = [point for point in points if _is_significant(point, sign)]
     clear = max(sure, key=lambda point: sign * point["difference"]["value"])
     less, more = names if state == "first" else list(reversed(names))
-    low, high = sorted(abs(end) for end in _ends(clear) or ())
-    places = formatting.decimals(low, high)
-    amount = formatting.number(abs(clear["difference"]["value"]), places)
-    amount += f" ({formatting.interval(low, high, places)})"
+    low, high = sorted(abs(end) for end in _list_limits(clear) or ())
+    places = formatting.compute_decimals(low, high)
+    amount = formatting.format_number(abs(clear["difference"]["value"]), places)
+    amount += f" ({formatting.format_interval(low, high, places)})"
     where = (
         "at every gain that both reach" if len(sure) == len(points) else "at a part of the gains they share"
     )
     return f"{less} forgets less than {more} {where}, by up to {amount}."
 
 
-def _sure(point: MatchedPoint, sign: int) -> bool:
+def _is_significant(point: MatchedPoint, sign: int) -> bool:
     """Whether the difference surely lies above 0 (`sign` 1), or below it (-1)."""
-    ends = _ends(point)
+    ends = _list_limits(point)
     return bool(ends and (ends[0] > 0 if sign > 0 else ends[1] < 0))

@@ -14,17 +14,25 @@ from typing import Any, Literal, NamedTuple
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval
 from store.archives.schemas import (
-    BesideOriginal,
     BundleDifference,
-    Came,
-    ComparedLine,
+    ComparisonLine,
+    OriginalComparison,
     ReproducedFigure,
     Reproduction,
+    ReproductionOutcome,
     RunFigure,
 )
 from store.core.figure_schemas import Estimate
-from store.core.formatting import MINUS, alone, decimals, interval, measured, number, plural
-from store.core.model_schemas import CourseEnd
+from store.core.formatting import (
+    MINUS,
+    compute_decimals,
+    format_estimate,
+    format_interval,
+    format_number,
+    format_point_value,
+    plural,
+)
+from store.core.model_schemas import TrainingEnd
 from store.jobs.schemas import LossCurve, RunWithCurves
 
 # Whether the figures of a run came back when it was run again.
@@ -52,7 +60,7 @@ UNSEEN_DEVIATIONS = 100.0  # and at most so many standard deviations of the rows
 Pairs = dict[str, Interval]  # key of a figure -> second minus first over the same rows
 
 
-def reproduction(
+def compare_figures(
     bundle: str,
     first: Sequence[RunFigure],
     second: Sequence[RunFigure],
@@ -64,13 +72,13 @@ def reproduction(
     keys = {figure["key"]: figure for figure in [*second, *first]}
     before = {figure["key"]: figure for figure in first}
     figures = [
-        _reproduced_figure(named, before.get(key), ours.get(key), pairs.get(key), len(keys))
+        _compare_figure(named, before.get(key), ours.get(key), pairs.get(key), len(keys))
         for key, named in keys.items()
     ]
-    counts = {came: sum(figure["came"] == came for figure in figures) for came in CAME}
+    counts = {came: sum(figure["came"] == came for figure in figures) for came in OUTCOME_WORDS}
     return {
         "bundle": bundle,
-        "sentence": _summary(counts, len(figures)),
+        "sentence": _describe_summary(counts, len(figures)),
         "same": counts["same"],
         "within": counts["within"],
         "outside": counts["outside"],
@@ -80,10 +88,10 @@ def reproduction(
     }
 
 
-CAME: tuple[Came, ...] = ("same", "within", "outside", "cant_tell")
+OUTCOME_WORDS: tuple[ReproductionOutcome, ...] = ("same", "within", "outside", "cant_tell")
 
 
-def _summary(counts: dict[Came, int], total: int) -> str:
+def _describe_summary(counts: dict[ReproductionOutcome, int], total: int) -> str:
     if not total:
         return "There is no figure to hold against the bundle's."
     if counts["same"] == total:
@@ -94,38 +102,40 @@ def _summary(counts: dict[Came, int], total: int) -> str:
         "outside": "outside",
         "cant_tell": "that can't be told",
     }
-    parts = [f"{counts[came]} {words[came]}" for came in CAME if counts[came]]
+    parts = [f"{counts[came]} {words[came]}" for came in OUTCOME_WORDS if counts[came]]
     return f"Of {plural(total, 'figure')}: {', '.join(parts)}."
 
 
-def _reproduced_figure(
+def _compare_figure(
     named: RunFigure, first: RunFigure | None, second: RunFigure | None, pair: Interval | None, figures: int
 ) -> ReproducedFigure:
-    change = _change(first, second, pair)
+    change = _compute_change(first, second, pair)
     margin = MARGINS.get(named["unit"])
-    came = _came(first, second, change, margin, figures)
+    came = _determine_outcome(first, second, change, margin, figures)
     return {
         "key": named["key"],
         "title": named["title"],
         "unit": named["unit"],
-        "first": _estimate(first),
-        "second": _estimate(second),
+        "first": _format_estimate(first),
+        "second": _format_estimate(second),
         "change": change,
         "paired": pair is not None,
         "came": came,
-        "sentence": _figure_sentence(named, first, second, change, came),
+        "sentence": _describe_figure(named, first, second, change, came),
     }
 
 
-def _estimate(figure: RunFigure | None) -> Estimate | None:
-    return None if figure is None else _of(figure)
+def _format_estimate(figure: RunFigure | None) -> Estimate | None:
+    return None if figure is None else _to_estimate(figure)
 
 
-def _of(figure: RunFigure) -> Estimate:
+def _to_estimate(figure: RunFigure) -> Estimate:
     return {"value": figure["value"], "low": figure["low"], "high": figure["high"], "n": figure["n"]}
 
 
-def _change(first: RunFigure | None, second: RunFigure | None, pair: Interval | None) -> Estimate | None:
+def _compute_change(
+    first: RunFigure | None, second: RunFigure | None, pair: Interval | None
+) -> Estimate | None:
     """Second minus first. Two independent intervals that may be lopsided: each end is as far as the two ends
     that lie on its side, in squares (Newcombe 1998)."""
     if first is None or second is None:
@@ -141,62 +151,62 @@ def _change(first: RunFigure | None, second: RunFigure | None, pair: Interval | 
     return {"value": value, "low": value - below, "high": value + above, "n": n}
 
 
-def _came(
+def _determine_outcome(
     first: RunFigure | None,
     second: RunFigure | None,
     change: Estimate | None,
     margin: float | None,
     figures: int,
-) -> Came:
+) -> ReproductionOutcome:
     if first is None or second is None:
         return "cant_tell"
     if first["value"] == second["value"]:
         return "same"
     if change is None or margin is None or change["low"] is None or change["high"] is None:
         return "cant_tell"
-    unseen = _unseen(change["high"] - change["low"], change["n"])
+    unseen = _estimate_unseen_change(change["high"] - change["low"], change["n"])
     if -margin < change["low"] - unseen and change["high"] + unseen < margin:
         return "within"
-    wide = intervals.widen_for_looks(change, figures)
+    wide = intervals.widen_for_comparisons(change, figures)
     if wide["low"] is None or wide["high"] is None:
         return "cant_tell"
     return "outside" if wide["low"] > margin or wide["high"] < -margin else "cant_tell"
 
 
-def _unseen(width: float, n: int) -> float:
+def _estimate_unseen_change(width: float, n: int) -> float:
     """What rows of a kind that none of n rows is of may add to the difference: their share, with a chance of
     2.5% at most, times what such a row may change by."""
     deviation = width / 4 * math.sqrt(n)
     return (1 - math.exp(math.log(0.025) / n)) * min(UNSEEN_CHANGE, UNSEEN_DEVIATIONS * deviation)
 
 
-def _figure_sentence(
+def _describe_figure(
     named: RunFigure,
     first: RunFigure | None,
     second: RunFigure | None,
     change: Estimate | None,
-    came: Came,
+    came: ReproductionOutcome,
 ) -> str:
     title, unit = named["title"][:1].upper() + named["title"][1:], named["unit"]
     if first is None or second is None:
         there = "the second run alone" if first is None else "the first run alone"
         return f"{title}: {there} has it."
     if came == "same":
-        return f"{title}: {_figure_words(first)} {unit}, exactly the same again."
-    ending = _ending(came, change, MARGINS.get(named["unit"]))
+        return f"{title}: {_format_figure(first)} {unit}, exactly the same again."
+    ending = _describe_outcome(came, change, MARGINS.get(named["unit"]))
     moved = ""
     if change and change["low"] is not None and change["high"] is not None:
-        places = decimals(change["low"], change["high"])
-        value = number(change["value"], places)
+        places = compute_decimals(change["low"], change["high"])
+        value = format_number(change["value"], places)
         plus = "" if value.startswith(MINUS) else "+"
-        moved = f", a change of {plus}{value} ({interval(change['low'], change['high'])})"
-    return f"{title}: first {_figure_words(first)}, again {_figure_words(second)} {unit}{moved}; {ending}."
+        moved = f", a change of {plus}{value} ({format_interval(change['low'], change['high'])})"
+    return f"{title}: first {_format_figure(first)}, again {_format_figure(second)} {unit}{moved}; {ending}."
 
 
-def _ending(came: Came, change: Estimate | None, margin: float | None) -> str:
+def _describe_outcome(came: ReproductionOutcome, change: Estimate | None, margin: float | None) -> str:
     if margin is None:
         return "nobody has said how much of it would matter"
-    limit = alone(margin)
+    limit = format_point_value(margin)
     if came == "within":
         return f"within {limit} of the first"
     if came == "outside":
@@ -206,8 +216,8 @@ def _ending(came: Came, change: Estimate | None, margin: float | None) -> str:
     return f"with {plural(change['n'], 'row')} it can't be told whether it differs by more than {limit}"
 
 
-def _figure_words(figure: RunFigure) -> str:
-    return measured(_of(figure))
+def _format_figure(figure: RunFigure) -> str:
+    return format_estimate(_to_estimate(figure))
 
 
 # A run beside the original that it repeats: settings, rows, the losses step by step, and the final figures.
@@ -217,14 +227,14 @@ def _figure_words(figure: RunFigure) -> str:
 # figures are held by their equivalence test (`reproduced`): the same are those within their margin.
 
 LOSS_TOLERANCE = 0.001  # nats a token at one step
-OWN = {  # what a repetition is called, and where it finds things here
+RUN_SPECIFIC_FIELDS = {  # what a repetition is called, and where it finds things here
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip
 CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
     ("train/loss", "Training loss by step"),
     ("eval/loss", "Validation loss by validation"),
 )
-SAME = {"same": True, "within": True, "outside": False, "cant_tell": None}
+IS_REPRODUCED = {"same": True, "within": True, "outside": False, "cant_tell": None}
 MAX_VALUE = 60  # characters of a setting that are shown
 
 
@@ -234,60 +244,60 @@ def compare_with_original(
     figures: Sequence[ReproducedFigure],
     *,
     split_same: bool | None,
-) -> BesideOriginal:
+) -> OriginalComparison:
     """split_same: whether each row is in the same part; None where a split is gone."""
     lines = [
-        *_settings(first["config"], second["config"]),
-        *_facts(first, second),
-        _split(split_same),
-        *(_curve(title, first["curves"][name], second["curves"][name]) for name, title in CURVES),
-        *map(_figure_line, figures),
+        *_compare_settings(first["config"], second["config"]),
+        *_compare_facts(first, second),
+        _compare_split(split_same),
+        *(_compare_curves(title, first["curves"][name], second["curves"][name]) for name, title in CURVES),
+        *map(_build_figure_line, figures),
     ]
     return {
         "run_id": first["run_id"],
         "name": first["name"],
-        "sentence": _summary_sentence(first["name"], lines),
+        "sentence": _describe_comparison(first["name"], lines),
         "lines": lines,
     }
 
 
-def _line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparedLine:
+def _build_line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparisonLine:
     return {"what": what, "first": first, "second": second, "same": same, "detail": detail}
 
 
-def _split(same: bool | None) -> ComparedLine:
+def _compare_split(same: bool | None) -> ComparisonLine:
     if same is None:
-        return _line("Split row by row", "–", "–", None, "The split of one of the two is gone.")
-    return _line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
+        return _build_line("Split row by row", "–", "–", None, "The split of one of the two is gone.")
+    return _build_line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
 
 
-def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
+def _compare_settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparisonLine]:
     """One line of all that are the same, and one of each that isn't."""
-    names = [name for name in dict.fromkeys([*first, *second]) if name not in OWN]
+    names = [name for name in dict.fromkeys([*first, *second]) if name not in RUN_SPECIFIC_FIELDS]
     differing = [name for name in names if first.get(name) != second.get(name)]
     if same := len(names) - len(differing):
-        yield _line("Settings", plural(same, "setting"), plural(same, "setting"), True)
+        yield _build_line("Settings", plural(same, "setting"), plural(same, "setting"), True)
     for name in differing:
-        yield _line(
-            f"Setting {name}", _setting_words(first.get(name)), _setting_words(second.get(name)), False
+        yield _build_line(
+            f"Setting {name}", _format_setting(first.get(name)), _format_setting(second.get(name)), False
         )
 
 
-def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine]:
+def _compare_facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparisonLine]:
     ours, theirs = first["facts"], second["facts"]
     for title, key in (("Rows by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
-            yield _line(title, _setting_words(ours[key])[:12], _setting_words(theirs[key])[:12], same)
+            yield _build_line(title, _format_setting(ours[key])[:12], _format_setting(theirs[key])[:12], same)
     for title, key in (("Rows of each part", "rows"), ("Base model", "base")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
-            yield _line(title, _named(ours[key]), _named(theirs[key]), same)
-    before, now = _steps(ours), _steps(theirs)
+            yield _build_line(title, _format_named_value(ours[key]), _format_named_value(theirs[key]), same)
+    before, now = _read_run_length(ours), _read_run_length(theirs)
     if before and now:
         reasons = f"{before.reason} and {now.reason}".replace("_", " ")
         ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
-        yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
+        yield _build_line("Steps", before.in_words(), now.in_words(), before == now, ended)
 
 
 class _RunLength(NamedTuple):
@@ -295,14 +305,14 @@ class _RunLength(NamedTuple):
 
     kept: int
     last: int
-    reason: CourseEnd
+    reason: TrainingEnd
 
     def in_words(self) -> str:
         kept = "" if self.kept == self.last else f", the weights of step {self.kept:,}"
         return f"{plural(self.last, 'step')}{kept}"
 
 
-def _steps(facts: dict[str, Any]) -> _RunLength | None:
+def _read_run_length(facts: dict[str, Any]) -> _RunLength | None:
     """Runs from before have no `course`, and say it where they stopped."""
     if course := facts.get("course"):
         return _RunLength(course["step"], course["last_step"], course["reason"])
@@ -312,60 +322,60 @@ def _steps(facts: dict[str, Any]) -> _RunLength | None:
     return None
 
 
-def _named(value: dict[str, Any]) -> str:
+def _format_named_value(value: dict[str, Any]) -> str:
     """Of rows "train 60, test 10"; of a base its name and commit."""
     if "name" in value:
         return f"{value['name']} {(value.get('revision') or '')[:12]}".strip()
     return ", ".join(f"{name} {count:,}" for name, count in value.items())
 
 
-def _setting_words(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     text = "not set" if value is None else " ".join(str(value).split())
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def _curve(title: str, first: LossCurve, second: LossCurve) -> ComparedLine:
+def _compare_curves(title: str, first: LossCurve, second: LossCurve) -> ComparisonLine:
     """Step by step; detail: the first step at which they part, and where they are furthest apart."""
-    ends = (_end(first), _end(second))
+    ends = (_describe_end(first), _describe_end(second))
     if not first["steps"] or not second["steps"]:
-        return _line(title, *ends, None, "One of the two has no such losses.")
+        return _build_line(title, *ends, None, "One of the two has no such losses.")
     if first["steps"] != second["steps"]:
-        return _line(title, *ends, False, "They were measured at other steps.")
+        return _build_line(title, *ends, False, "They were measured at other steps.")
     triples = zip(first["steps"], first["values"], second["values"], strict=True)
-    apart = [(step, _distance(a, b)) for step, a, b in triples]
+    apart = [(step, _compute_distance(a, b)) for step, a, b in triples]
     far_step, furthest = max(apart, key=lambda pair: pair[1])
     if furthest == 0:
-        return _line(title, *ends, True, "The same to the last digit at every step.")
+        return _build_line(title, *ends, True, "The same to the last digit at every step.")
     beyond = next((step for step, distance in apart if distance > LOSS_TOLERANCE), None)
     most = "not finite in one of the two" if furthest == float("inf") else f"{furthest:.2g} nats apart"
     if beyond is None:
         detail = f"At most {most} (step {far_step:,}), within {LOSS_TOLERANCE:g}."
-        return _line(title, *ends, True, detail)
+        return _build_line(title, *ends, True, detail)
     detail = f"More than {LOSS_TOLERANCE:g} nats apart from step {beyond:,} on; at step {far_step:,} {most}."
-    return _line(title, *ends, False, detail)
+    return _build_line(title, *ends, False, detail)
 
 
-def _distance(first: float | None, second: float | None) -> float:
+def _compute_distance(first: float | None, second: float | None) -> float:
     if first is None or second is None:
         return 0.0 if first is second else float("inf")
     return abs(first - second)
 
 
-def _end(curve: LossCurve) -> str:
+def _describe_end(curve: LossCurve) -> str:
     if not curve["steps"]:
         return "–"
     last = curve["values"][-1]
     return f"{len(curve['steps']):,}, the last {'not finite' if last is None else f'{last:.4f}'}"
 
 
-def _figure_line(figure: ReproducedFigure) -> ComparedLine:
+def _build_figure_line(figure: ReproducedFigure) -> ComparisonLine:
     title = f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
-    first, second = (measured(each) if each else "–" for each in (figure["first"], figure["second"]))
-    same = SAME[figure["came"]]
-    return _line(title, first, second, same, "To the last digit." if figure["came"] == "same" else "")
+    first, second = (format_estimate(each) if each else "–" for each in (figure["first"], figure["second"]))
+    same = IS_REPRODUCED[figure["came"]]
+    return _build_line(title, first, second, same, "To the last digit." if figure["came"] == "same" else "")
 
 
-def _summary_sentence(name: str, lines: Sequence[ComparedLine]) -> str:
+def _describe_comparison(name: str, lines: Sequence[ComparisonLine]) -> str:
     """What a reader in a hurry takes with them."""
     differing = [line["what"] for line in lines if line["same"] is False]
     untold = sum(line["same"] is None for line in lines)

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
-from engine.evaluation.statistics.metric_estimates import Scored, difference
-from engine.evaluation.statistics.proportions import mcnemar, paired_change
+from engine.evaluation.statistics.metric_estimates import RowScores, compute_difference
+from engine.evaluation.statistics.proportions import estimate_paired_change, mcnemar
 from store.core.figure_schemas import Difference, Estimate, Figure
 from store.core.formatting import plural
 
@@ -42,12 +42,12 @@ SCHEMA = pa.schema(
 )
 
 
-def scores_to_table(metrics: Sequence[Scored]) -> pa.Table:
+def build_scores_table(metrics: Sequence[RowScores]) -> pa.Table:
     """The scores of all metrics, one after the other."""
-    return pa.concat_tables([_lines(scored) for scored in metrics] or [SCHEMA.empty_table()])
+    return pa.concat_tables([_build_metric_table(scored) for scored in metrics] or [SCHEMA.empty_table()])
 
 
-def _lines(scored: Scored) -> pa.Table:
+def _build_metric_table(scored: RowScores) -> pa.Table:
     rows = len(scored.row_ids)
     reasons = [scored.reasons.get(place) for place in range(rows)]
     if scored.statistics is None:
@@ -68,7 +68,7 @@ def _lines(scored: Scored) -> pa.Table:
     )
 
 
-def scores_from_table(table: pa.Table, document: Figure) -> Scored:
+def read_scores_table(table: pa.Table, document: Figure) -> RowScores:
     """One metric's scores, given its document."""
     lines = table.filter(pc.equal(table["metric"], document["metric"]))
     scores = np.array([np.nan if x is None else x for x in lines["score"].to_pylist()], float)
@@ -79,7 +79,7 @@ def scores_from_table(table: pa.Table, document: Figure) -> Scored:
         statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
     reasons = {place: why for place, why in enumerate(lines["reason"].to_pylist()) if why is not None}
     low, high = document["bounds"]
-    return Scored(
+    return RowScores(
         document["metric"],
         np.array(lines["row_id"].to_pylist(), np.int64),
         scores,
@@ -96,7 +96,7 @@ def scores_from_table(table: pa.Table, document: Figure) -> Scored:
 
 
 @dataclass(frozen=True)
-class Differences:
+class MetricDifferences:
     """One for each metric that could be compared. Each interval is at `confidence`, so that together they are
     at `level`."""
 
@@ -118,22 +118,22 @@ class Differences:
 ScoresOfMetrics = tuple[pa.Table, Sequence[Figure]]  # of one evaluation: its table, and its documents
 
 
-def score_differences(
+def compute_score_differences(
     first: ScoresOfMetrics, second: ScoresOfMetrics, groups: Mapping[int, object] | None = None
-) -> Differences:
+) -> MetricDifferences:
     """`first` minus `second` in every metric that both evaluations scored on a row of both; `groups`: row id
     -> group. Each interval is at 1 - 0.05 / k, k the metrics compared (Bonferroni), so that the order of the
     two and what only one of them has change nothing."""
-    pairs = _pairs(first, second)
+    pairs = _pair_metrics(first, second)
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     metrics = []
     for own, other in pairs:
         of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
-        metrics.append(difference(own, other, of_rows, confidence=confidence))
-    return Differences(metrics, confidence)
+        metrics.append(compute_difference(own, other, of_rows, confidence=confidence))
+    return MetricDifferences(metrics, confidence)
 
 
-def _pairs(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[Scored, Scored]]:
+def _pair_metrics(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[RowScores, RowScores]]:
     """The scores of each metric that both have and that scored a row of both."""
     others = {document["metric"]: document for document in second[1]}
     pairs = []
@@ -143,14 +143,14 @@ def _pairs(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[Scored
             continue
         if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
             continue
-        scores, against = scores_from_table(first[0], document), scores_from_table(second[0], other)
+        scores, against = read_scores_table(first[0], document), read_scores_table(second[0], other)
         both = np.intersect1d(scores.row_ids[scores.usable], against.row_ids[against.usable])
         if len(both):
             pairs.append((scores, against))
     return pairs
 
 
-def comparison_word(figure: Difference | Estimate, better: str) -> str:
+def describe_difference(figure: Difference | Estimate, better: str) -> str:
     """What the first is beside the second by such a difference: better, worse, or that it can't be told;
     better: whether higher or lower values are."""
     value, low, high = figure["value"], figure["low"], figure["high"]
@@ -172,7 +172,7 @@ def comparison_word(figure: Difference | Estimate, better: str) -> str:
 # Benjamini and Hochberg (1995), so that of the slices that are called different at most a twentieth are
 # expected to be none. Rows count as independent. Pure: arrays in, documents out.
 
-LEAST = 5  # rows of a slice whose share is tested
+MIN_SLICE_ROWS = 5  # rows of a slice whose share is tested
 MIN_ROWS = 30  # of a slice whose mean is, and beside it
 MIN_OTHERS = 8  # of either with another score than the commonest
 FALSE_DISCOVERY_RATE = 0.05
@@ -212,14 +212,14 @@ class DifferenceSlice(TestedSlice):
 Tested = TypeVar("Tested", bound=TestedSlice)
 
 
-class Test(NamedTuple):
+class TestResult(NamedTuple):
     """The p-value, or why there is none."""
 
     p: float | None
     why: str = ""
 
 
-def slices_by_value(
+def build_value_slices(
     name: str, values: Sequence[object], most: int = 50
 ) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """A slice for each of the `most` most frequent values; none where all rows have one value."""
@@ -231,11 +231,11 @@ def slices_by_value(
     return {(name, str(distinct[place])): texts == distinct[place] for place in order}
 
 
-def slices_by_size(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, str], NDArray[np.bool_]]:
+def build_size_slices(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """Four slices of about as many rows each, from the smallest to the largest; fewer where sizes repeat."""
     values = np.asarray(sizes, np.float64)
     finite = np.isfinite(values)
-    if finite.sum() < 2 * LEAST or np.ptp(values[finite]) == 0:
+    if finite.sum() < 2 * MIN_SLICE_ROWS or np.ptp(values[finite]) == 0:
         return {}
     edges = np.unique(np.quantile(values[finite], np.linspace(0, 1, QUARTERS + 1)[1:-1]))
     part = np.searchsorted(edges, values)
@@ -248,7 +248,7 @@ def slices_by_size(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, st
     return slices if len(slices) > 1 else {}
 
 
-def scores_by_slice(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
+def compute_slice_scores(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
     """Each slice that has a score, the surest first."""
     values = np.asarray(scores, np.float64)
     usable = np.isfinite(values)
@@ -264,7 +264,7 @@ def scores_by_slice(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
                 "by": by,
                 "value": name,
                 "n": len(own),
-                "mean": _mean(own).to_dict(),
+                "mean": _compute_mean(own).to_dict(),
                 "rest": other,
                 "gap": None if other is None else float(own.mean()) - other,
                 "p": test.p,
@@ -276,7 +276,7 @@ def scores_by_slice(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
     return adjust_for_slices(tested)
 
 
-def differences_by_slice(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[DifferenceSlice]:
+def compute_slice_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[DifferenceSlice]:
     """`first` minus `second` in pairs, in each slice that has a pair, the surest first."""
     scores, against = np.asarray(first, np.float64), np.asarray(second, np.float64)
     usable = np.isfinite(scores) & np.isfinite(against)
@@ -286,13 +286,13 @@ def differences_by_slice(first: ArrayLike, second: ArrayLike, slices: Slices) ->
         if not kept.any():
             continue
         gap = scores[kept] - against[kept]
-        test = _paired(gap)
+        test = _compare_pairs(gap)
         tested.append(
             {
                 "by": by,
                 "value": name,
                 "n": len(gap),
-                "gap": _gap(gap).to_dict(),
+                "gap": _compute_mean_difference(gap).to_dict(),
                 "p": test.p,
                 "q": None,
                 "why": test.why,
@@ -302,43 +302,45 @@ def differences_by_slice(first: ArrayLike, second: ArrayLike, slices: Slices) ->
     return adjust_for_slices(tested)
 
 
-def _mean(values: NDArray[np.float64]) -> Interval:
+def _compute_mean(values: NDArray[np.float64]) -> Interval:
     if np.isin(values, (0.0, 1.0)).all():
         return wilson_interval(int(values.sum()), len(values))
-    return _honest(ratio_interval(values, np.ones(len(values))))
+    return _drop_degenerate_limits(ratio_interval(values, np.ones(len(values))))
 
 
-def _gap(gap: NDArray[np.float64]) -> Interval:
+def _compute_mean_difference(gap: NDArray[np.float64]) -> Interval:
     """The mean of paired differences; of rows that are right or wrong with Tango's interval."""
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-        return paired_change(int((gap < 0).sum()), int((gap > 0).sum()), len(gap))
-    return _honest(ratio_interval(gap, np.ones(len(gap))))
+        return estimate_paired_change(int((gap < 0).sum()), int((gap > 0).sum()), len(gap))
+    return _drop_degenerate_limits(ratio_interval(gap, np.ones(len(gap))))
 
 
-def _honest(interval: Interval) -> Interval:
+def _drop_degenerate_limits(interval: Interval) -> Interval:
     """Without limits where all rows agree: of rows that happen to be equal no bootstrap learns anything."""
     return replace(interval, low=None, high=None) if interval.low == interval.high else interval
 
 
-def compare_means(own: NDArray[np.float64], rest: NDArray[np.float64]) -> Test:
+def compare_means(own: NDArray[np.float64], rest: NDArray[np.float64]) -> TestResult:
     """Whether the means of the two are alike, two-sided: Fisher's exact test of shares, else by the interval
     of their difference."""
     from scipy import stats  # in the functions that test: half a second, which the page need not wait for
 
     if not len(rest):
-        return Test(None, "there is no other row")
+        return TestResult(None, "there is no other row")
     if np.isin(own, (0.0, 1.0)).all() and np.isin(rest, (0.0, 1.0)).all():
-        if why := _too_few(own, LEAST) or _too_few(rest, LEAST, "beside it"):
-            return Test(None, why)
+        if why := _describe_too_few_rows(own, MIN_SLICE_ROWS) or _describe_too_few_rows(
+            rest, MIN_SLICE_ROWS, "beside it"
+        ):
+            return TestResult(None, why)
         table = [[own.sum(), len(own) - own.sum()], [rest.sum(), len(rest) - rest.sum()]]
-        return Test(float(stats.fisher_exact(np.array(table, np.int64)).pvalue))
-    if why := _too_few(own, MIN_ROWS) or _too_few(rest, MIN_ROWS, "beside it"):
-        return Test(None, why)
-    if why := _too_alike(own) or _too_alike(rest, "beside it"):
-        return Test(None, why)
-    return Test(
-        _p_value(
-            lambda confidence: intervals.difference_of_estimates(
+        return TestResult(float(stats.fisher_exact(np.array(table, np.int64)).pvalue))
+    if why := _describe_too_few_rows(own, MIN_ROWS) or _describe_too_few_rows(rest, MIN_ROWS, "beside it"):
+        return TestResult(None, why)
+    if why := _describe_too_uniform(own) or _describe_too_uniform(rest, "beside it"):
+        return TestResult(None, why)
+    return TestResult(
+        _compute_p_value(
+            lambda confidence: intervals.subtract_estimates(
                 ratio_interval(own, np.ones(len(own)), confidence=confidence),
                 ratio_interval(rest, np.ones(len(rest)), confidence=confidence),
             )
@@ -346,25 +348,27 @@ def compare_means(own: NDArray[np.float64], rest: NDArray[np.float64]) -> Test:
     )
 
 
-def _paired(gap: NDArray[np.float64]) -> Test:
+def _compare_pairs(gap: NDArray[np.float64]) -> TestResult:
     """Whether the mean of paired differences is 0: McNemar's test where rows are right or wrong, else by its
     interval."""
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-        if why := _too_few(gap, LEAST):
-            return Test(None, why)
-        return Test(mcnemar(int((gap < 0).sum()), int((gap > 0).sum())))
-    if why := _too_few(gap, MIN_ROWS) or _too_alike(gap):
-        return Test(None, why)
+        if why := _describe_too_few_rows(gap, MIN_SLICE_ROWS):
+            return TestResult(None, why)
+        return TestResult(mcnemar(int((gap < 0).sum()), int((gap > 0).sum())))
+    if why := _describe_too_few_rows(gap, MIN_ROWS) or _describe_too_uniform(gap):
+        return TestResult(None, why)
     weights = np.ones(len(gap))
-    return Test(_p_value(lambda confidence: ratio_interval(gap, weights, confidence=confidence)))
+    return TestResult(
+        _compute_p_value(lambda confidence: ratio_interval(gap, weights, confidence=confidence))
+    )
 
 
-def _too_few(values: NDArray[np.float64], least: int, where: str = "") -> str:
+def _describe_too_few_rows(values: NDArray[np.float64], least: int, where: str = "") -> str:
     n = len(values)
     return f"{plural(n, 'row')}{where and ' '}{where} (from {least} on)" if n < least else ""
 
 
-def _too_alike(values: NDArray[np.float64], where: str = "") -> str:
+def _describe_too_uniform(values: NDArray[np.float64], where: str = "") -> str:
     """Where nearly all rows score the same the mean is that of the few others: too little is seen of it."""
     others = len(values) - int(np.unique(values, return_counts=True)[1].max())
     if others >= MIN_OTHERS:
@@ -372,7 +376,7 @@ def _too_alike(values: NDArray[np.float64], where: str = "") -> str:
     return f"only {plural(others, 'row')}{where and ' '}{where} with another score than the commonest"
 
 
-def _p_value(interval: Callable[[float], Interval]) -> float:
+def _compute_p_value(interval: Callable[[float], Interval]) -> float:
     """The smallest level at which the interval of that confidence leaves out 0, never taken too small."""
     low, high = np.log(SMALLEST_P), 0.0
     for _ in range(HALVINGS):

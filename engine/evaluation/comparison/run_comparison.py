@@ -42,7 +42,7 @@ SCORES = {
 Floats = NDArray[np.float64]
 
 
-class JudgedRows(NamedTuple):
+class HeldOutRowLosses(NamedTuple):
     """Both models of a run on the rows that judged it, in the order of their ids: what is summed over rows
     for each of the figures that pairs of runs share."""
 
@@ -63,97 +63,102 @@ class JudgedRows(NamedTuple):
         }
 
 
-class _Named(NamedTuple):
+class _NamedFigure(NamedTuple):
     key: str
     title: str
     unit: str
     estimate: Estimate | None
 
 
-def figures_of(verdict: Verdict, rows: JudgedRows | None = None) -> list[RunFigure]:
+def list_figures(verdict: Verdict, rows: HeldOutRowLosses | None = None) -> list[RunFigure]:
     """Those that are there; rows: what gives the losses their intervals."""
     figures: list[RunFigure] = []
-    for key, title, unit, estimate in _all(verdict, rows):
+    for key, title, unit, estimate in _iterate_figures(verdict, rows):
         if estimate is not None and np.isfinite(estimate["value"]):
             ends = {"low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
             figures.append(RunFigure(key=key, title=title, unit=unit, value=estimate["value"], **ends))  # type: ignore[typeddict-item]
     return figures
 
 
-def _all(verdict: Verdict, rows: JudgedRows | None) -> Iterator[_Named]:
+def _iterate_figures(verdict: Verdict, rows: HeldOutRowLosses | None) -> Iterator[_NamedFigure]:
     gain = verdict["gain"]
     unit = gain["unit"] if gain else NATS
-    yield _Named(BASE, "loss of the base model", unit, _loss(verdict, "base", rows))
-    yield _Named(TUNED, "loss of the tuned model", unit, _loss(verdict, "tuned", rows))
-    yield _Named(GAIN, "gain", unit, gain)
+    yield _NamedFigure(BASE, "loss of the base model", unit, _read_loss(verdict, "base", rows))
+    yield _NamedFigure(TUNED, "loss of the tuned model", unit, _read_loss(verdict, "tuned", rows))
+    yield _NamedFigure(GAIN, "gain", unit, gain)
     if parts := verdict.get("parts"):
-        yield _Named("gain.question", "gain from the question", parts["unit"], parts["question"])
-        yield _Named("gain.shape", "gain after any prompt", parts["unit"], parts["shape"])
+        yield _NamedFigure("gain.question", "gain from the question", parts["unit"], parts["question"])
+        yield _NamedFigure("gain.shape", "gain after any prompt", parts["unit"], parts["shape"])
     right = verdict.get("accuracy_gain")
-    yield _Named(RIGHT, "change of the share that is right", right["unit"] if right else SHARE, right)
+    yield _NamedFigure(RIGHT, "change of the share that is right", right["unit"] if right else SHARE, right)
     if preference := verdict.get("preference"):
-        yield _Named("preference.accuracy", "pairs that gained", SHARE, preference["reward_accuracy"])
-        yield _Named("preference.margin", "mean margin of pairs", "rewards", preference["reward_margin"])
+        yield _NamedFigure("preference.accuracy", "pairs that gained", SHARE, preference["reward_accuracy"])
+        yield _NamedFigure(
+            "preference.margin", "mean margin of pairs", "rewards", preference["reward_margin"]
+        )
     if classification := verdict.get("classification"):
-        yield from _of_classes(classification)
+        yield from _iterate_class_figures(classification)
     if forgetting := verdict.get("forgetting"):
-        yield from _of_forgetting(forgetting)
+        yield from _iterate_forgetting_figures(forgetting)
     if membership := verdict.get("membership"):
         for name, score in membership["scores"].items():
             title = f"training rows told from held-out ones by {SCORES[name]}"
-            yield _Named(f"membership.{name}", title, "area under the curve", score["auc"])
+            yield _NamedFigure(f"membership.{name}", title, "area under the curve", score["auc"])
     if extraction := verdict.get("extraction"):
-        yield _Named("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
+        yield _NamedFigure("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
 
 
-def _loss(verdict: Verdict, which: str, rows: JudgedRows | None) -> Estimate | None:
+def _read_loss(verdict: Verdict, which: str, rows: HeldOutRowLosses | None) -> Estimate | None:
     figures = verdict["base"] if which == "base" else verdict["tuned"]
     loss = figures["loss"]
     if loss is None:
         return None
-    between = figure_interval(rows, BASE if which == "base" else TUNED) if rows else None
-    if between is None or not same_value(between.value, loss):
+    between = compute_figure_interval(rows, BASE if which == "base" else TUNED) if rows else None
+    if between is None or not is_same_value(between.value, loss):
         return {"value": loss, "low": None, "high": None, "n": figures["n"]}
     return {"value": loss, "low": between.low, "high": between.high, "n": between.n}
 
 
-def _of_classes(classification: Classification) -> Iterator[_Named]:
+def _iterate_class_figures(classification: Classification) -> Iterator[_NamedFigure]:
     tuned = classification["models"]["tuned"]
-    yield _Named("classes.accuracy", "accuracy", SHARE, tuned["accuracy"])
-    yield _Named("classes.f1_macro", "macro F1", SHARE, tuned["f1_macro"])
+    yield _NamedFigure("classes.accuracy", "accuracy", SHARE, tuned["accuracy"])
+    yield _NamedFigure("classes.f1_macro", "macro F1", SHARE, tuned["f1_macro"])
     over = classification["over_prompted"]
-    yield _Named("classes.over_prompted", "right beyond the untuned model", SHARE, over)
+    yield _NamedFigure("classes.over_prompted", "right beyond the untuned model", SHARE, over)
     if calibration := tuned.get("calibration"):
-        yield _Named("classes.brier", "Brier score", "0 to 2", calibration["brier"])
+        yield _NamedFigure("classes.brier", "Brier score", "0 to 2", calibration["brier"])
 
 
-def _of_forgetting(forgetting: Forgetting) -> Iterator[_Named]:
+def _iterate_forgetting_figures(forgetting: Forgetting) -> Iterator[_NamedFigure]:
     for text in forgetting["texts"]:
-        yield _Named(
-            f"text.{text['probe']}", f"loss on {_probe(text['probe'])}, change", text["unit"], text["change"]
+        yield _NamedFigure(
+            f"text.{text['probe']}",
+            f"loss on {_format_probe(text['probe'])}, change",
+            text["unit"],
+            text["change"],
         )
     for choice in forgetting["choices"]:
-        title = f"accuracy on {_probe(choice['probe'])}, change"
-        yield _Named(f"choices.{choice['probe']}", title, SHARE, choice["change"])
+        title = f"accuracy on {_format_probe(choice['probe'])}, change"
+        yield _NamedFigure(f"choices.{choice['probe']}", title, SHARE, choice["change"])
     for far in forgetting["divergence"]:
-        yield _Named(
+        yield _NamedFigure(
             f"kl.{far['probe']}",
-            f"distance from the base model on {_probe(far['probe'])}",
+            f"distance from the base model on {_format_probe(far['probe'])}",
             far["unit"],
             far["kl"],
         )
     if requests := forgetting.get("requests"):
         harmful, harmless = requests["harmful"]["change"], requests["harmless"]["change"]
-        yield _Named("requests.harmful", "harmful requests refused, change", SHARE, harmful)
-        yield _Named("requests.harmless", "harmless requests refused, change", SHARE, harmless)
+        yield _NamedFigure("requests.harmful", "harmful requests refused, change", SHARE, harmful)
+        yield _NamedFigure("requests.harmless", "harmless requests refused, change", SHARE, harmless)
 
 
-def _probe(name: str) -> str:
+def _format_probe(name: str) -> str:
     """A built-in probe in words, a data set or a task by its name."""
     return PROBES.get(name, name.partition("/")[2] or name)
 
 
-def figure_interval(rows: JudgedRows, key: str, sums: Floats | None = None) -> Interval | None:
+def compute_figure_interval(rows: HeldOutRowLosses, key: str, sums: Floats | None = None) -> Interval | None:
     """The figure `key` over the rows, or that of other sums; None where no row has a token, or a loss is not
     finite."""
     top = rows.sums()[key] if sums is None else sums
@@ -162,7 +167,7 @@ def figure_interval(rows: JudgedRows, key: str, sums: Floats | None = None) -> I
     return ratio_interval(top, rows.tokens)
 
 
-def same_value(value: float, other: float) -> bool:
+def is_same_value(value: float, other: float) -> bool:
     """Whether two ways of working a figure out mean the same."""
     return bool(np.isclose(value, other, rtol=1e-6, atol=1e-9))
 
@@ -175,7 +180,7 @@ def same_value(value: float, other: float) -> bool:
 # pairs) (Bonferroni): the chance that any of them errs stays at 5%. Tukey's range would be 2 to 3%
 # narrower, and needs differences of one variance, which those of runs are not.
 
-LEAST = 1e-5  # nats, under which a difference is none to speak of
+MIN_DIFFERENCE = 1e-5  # nats, under which a difference is none to speak of
 
 
 @dataclass(frozen=True)
@@ -205,25 +210,25 @@ class RunDifference:
             return f"{self.better} and {self.other} can't be told apart on {rows}: {why}."
         if gap.low == gap.high == 0:
             return f"{self.better} and {self.other} have the same loss on each of {rows}."
-        if max(abs(gap.low), abs(gap.high)) < LEAST:
-            least = formatting.setting(LEAST)
+        if max(abs(gap.low), abs(gap.high)) < MIN_DIFFERENCE:
+            least = formatting.format_setting(MIN_DIFFERENCE)
             return f"{self.better} and {self.other} differ by less than {least} {self.unit} on {rows}."
-        places = formatting.decimals(gap.low, gap.high)
-        bounds = formatting.interval(gap.low, gap.high, places)
+        places = formatting.compute_decimals(gap.low, gap.high)
+        bounds = formatting.format_interval(gap.low, gap.high, places)
         if not self.separated:
-            least = formatting.number(gap.detectable or 0.0, max(2, places))
+            least = formatting.format_number(gap.detectable or 0.0, max(2, places))
             seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
             return f"{self.better} and {self.other} can't be told apart on {rows} ({bounds}){seen}."
         first, second = (self.better, self.other) if gap.above else (self.other, self.better)
         low, high = sorted((abs(gap.low), abs(gap.high)))
-        amount = formatting.number(abs(gap.value), places)
+        amount = formatting.format_number(abs(gap.value), places)
         return (
             f"{first} is better than {second} by {amount} {self.unit} on {rows} "
-            f"({formatting.interval(low, high, places)})."
+            f"({formatting.format_interval(low, high, places)})."
         )
 
 
-def count_of_pairs(models: int) -> int:
+def count_run_pairs(models: int) -> int:
     """How many comparisons there are where each of so many may turn out the best."""
     return models * (models - 1) // 2
 
@@ -236,7 +241,7 @@ class SharedRows(NamedTuple):
     tokens: ArrayLike
 
 
-def difference_of_runs(
+def compare_runs(
     better: str, other: str, rows: SharedRows, *, comparisons: int = 1, unit: str = "nats a token"
 ) -> RunDifference:
     """`other` minus `better`, by their names, in loss a unit."""
@@ -252,21 +257,21 @@ def difference_of_runs(
 LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
 
 
-def gain_of(run: Run) -> Gain:
+def require_gain(run: Run) -> Gain:
     """The gain of a run that has one."""
     gain = run["verdict"] and run["verdict"]["gain"]
     assert gain
     return gain
 
 
-def why_not_comparable(run: Run, other: Run) -> str:
+def find_incomparability(run: Run, other: Run) -> str:
     """Why two runs can't be compared row by row, or ""."""
     if run["data_fingerprint"] != other["data_fingerprint"]:
         return "they were trained on different data"
     differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
     if "task" in differing or (differing and run["config"].get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
-    if gain_of(run)["split"] != gain_of(other)["split"]:
+    if require_gain(run)["split"] != require_gain(other)["split"]:
         return "one was judged on test rows, the other on validation rows"
     return ""
 
@@ -292,17 +297,17 @@ class SeedSpread:
     degrees: int
 
 
-def seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> SeedSpread | None:
+def estimate_seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> SeedSpread | None:
     """Over settings, each with the summed losses of its runs, [runs, rows]; None where none was repeated."""
     squares, degrees = 0.0, 0
     for losses in settings:
-        means = _means(losses, tokens)
+        means = _compute_mean_losses(losses, tokens)
         squares += float(((means - means.mean()) ** 2).sum())
         degrees += len(means) - 1
     return SeedSpread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
 
 
-def difference_of_settings(
+def compare_settings(
     better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: SeedSpread, *, confidence: float = 0.95
 ) -> Interval:
     """`other` minus `better` in loss a token: summed losses of the runs of either setting, [runs, rows].
@@ -326,7 +331,7 @@ def difference_of_settings(
     )
 
 
-def _means(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
+def _compute_mean_losses(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
     """Loss a token of each run."""
     sums: NDArray[np.float64] = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1)
     return sums / float(np.sum(np.asarray(tokens, np.float64)))

@@ -21,14 +21,14 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
 
-MOST_REASONS = 20
+MAX_REASONS = 20
 MAX_STEPS = 200_000  # keywords that one answer may be held to
 REFERENCE_STEPS = 10  # of a reference followed: each may double what the next one costs
 REFERENCES = ("$ref", "$dynamicRef")
 _FENCE = re.compile(r"\s*```[A-Za-z0-9]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
-class NotJson(ValueError):
+class InvalidJson(ValueError):
     """The answer is no JSON; the message says where it breaks off."""
 
 
@@ -36,59 +36,59 @@ def read_json(text: str, *, fenced: bool = True) -> Any:
     """The document that the whole answer is. NaN and Infinity are no JSON. Raises NotJson."""
     inside = _FENCE.fullmatch(text) if fenced else None
     try:
-        return json.loads(inside[1] if inside else text, parse_constant=_refuse)
+        return json.loads(inside[1] if inside else text, parse_constant=_refuse_constant)
     except RecursionError as error:
-        raise NotJson("nested too deep") from error
+        raise InvalidJson("nested too deep") from error
     except ValueError as error:
-        raise NotJson(str(error)) from error
+        raise InvalidJson(str(error)) from error
 
 
-def _refuse(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def valid_json(texts: Sequence[str], *, fenced: bool = True) -> np.ndarray:
+def score_valid_json(texts: Sequence[str], *, fenced: bool = True) -> np.ndarray:
     """1 where the answer is JSON."""
-    return np.array([float(_reads(text, fenced)) for text in texts])
+    return np.array([float(_is_json(text, fenced)) for text in texts])
 
 
-def _reads(text: str, fenced: bool) -> bool:
+def _is_json(text: str, fenced: bool) -> bool:
     try:
         read_json(text, fenced=fenced)
-    except NotJson:
+    except InvalidJson:
         return False
     return True
 
 
-def json_schema(
+def score_json_schema(
     texts: Sequence[str], schema: Any, *, fenced: bool = True
 ) -> tuple[np.ndarray, dict[str, int]]:
     """(1 where the answer is JSON that the schema accepts, the 20 most frequent reasons why not -> rows).
 
     Raises ValueError for a schema that refers to something outside itself, or to a pattern that RE2 refuses.
     """
-    checking = Checking()
+    checking = ValidationBudget()
     validator = checking.validator(schema)
     scores, reasons = np.ones(len(texts)), Counter[str]()
     for row, text in enumerate(texts):
         checking.left = MAX_STEPS
-        if why := why_not(validator, text, fenced=fenced):
+        if why := find_schema_error(validator, text, fenced=fenced):
             scores[row] = 0
             reasons[why] += 1
-    return scores, dict(reasons.most_common(MOST_REASONS))
+    return scores, dict(reasons.most_common(MAX_REASONS))
 
 
-def why_not(validator: Any, text: str, *, fenced: bool) -> str | None:
+def find_schema_error(validator: Any, text: str, *, fenced: bool) -> str | None:
     """Why a validator of `Checking` does not accept the answer; None where it does. Raises as json_schema."""
     try:
         first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
-    except NotJson:
+    except InvalidJson:
         return "not JSON"
     except RecursionError:
         return "nested too deep"
     except OverflowError:
         return "a number is too large to check"
-    except _TooManySteps:
+    except _ValidationBudgetExceeded:
         return "takes too many steps to check"
     if first is None:
         return None
@@ -96,7 +96,7 @@ def why_not(validator: Any, text: str, *, fenced: bool) -> str | None:
     return f"{where or 'at the top'}: {first.validator}"
 
 
-def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndarray:
+def score_regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndarray:
     """1 where the pattern is found in the answer, or is all of it."""
     if whole:
         pattern = rf"\A(?:{pattern})\z"
@@ -104,55 +104,57 @@ def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndar
     return matches.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _matching(pattern: str, texts: Sequence[str]) -> list[str]:
+def _find_matches(pattern: str, texts: Sequence[str]) -> list[str]:
     """The texts in which the pattern is found: all at once, as it is compiled each time."""
     try:
-        return [text for text, score in zip(texts, regex(texts, pattern), strict=True) if score]
+        return [text for text, score in zip(texts, score_regex(texts, pattern), strict=True) if score]
     except pa.ArrowInvalid as error:
         raise ValueError(f"The schema's pattern {pattern!r} is refused by RE2: {error}") from error
 
 
-def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _matching(pattern, [instance]):
+def _validate_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not _find_matches(pattern, [instance]):
         yield ValidationError("it does not match the pattern")
 
 
-def _pattern_properties(
+def _validate_pattern_properties(
     validator: Any, patterns: dict[str, Any], instance: Any, _: Any
 ) -> Iterator[ValidationError]:
     if isinstance(instance, dict):
         for pattern, schema in patterns.items():
-            for name in _matching(pattern, [*instance]):
+            for name in _find_matches(pattern, [*instance]):
                 yield from validator.descend(instance[name], schema, path=name, schema_path=pattern)
 
 
-def _unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
+def _validate_unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
     """The library's own rule compares each item with each."""
     if (
         wanted
         and isinstance(instance, list)
-        and len({_comparable(item) for item in instance}) < len(instance)
+        and len({_make_comparable(item) for item in instance}) < len(instance)
     ):
         yield ValidationError("it has an item twice")
 
 
-def _comparable(value: Any) -> Any:
+def _make_comparable(value: Any) -> Any:
     """What is equal, and hashes alike, where JSON values are equal: 1 and 1.0 are, 1 and true are not."""
     if isinstance(value, dict):
-        return frozenset((name, _comparable(part)) for name, part in value.items())
+        return frozenset((name, _make_comparable(part)) for name, part in value.items())
     if isinstance(value, list):
-        return tuple(_comparable(part) for part in value)
+        return tuple(_make_comparable(part) for part in value)
     return (bool, value) if isinstance(value, bool) else value
 
 
 _plain_additional = Draft202012Validator.VALIDATORS["additionalProperties"]
 
 
-def _additional(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _validate_additional_properties(
+    validator: Any, rule: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
     """Of names that no pattern of the schema takes; the library's own rule would match these with `re`."""
     patterns = schema.get("patternProperties", {})
     if isinstance(instance, dict) and patterns:
-        named = {name for pattern in patterns for name in _matching(pattern, [*instance])}
+        named = {name for pattern in patterns for name in _find_matches(pattern, [*instance])}
         instance = {name: value for name, value in instance.items() if name not in named}
         schema = {key: value for key, value in schema.items() if key != "patternProperties"}
     yield from _plain_additional(validator, rule, instance, schema)
@@ -160,16 +162,17 @@ def _additional(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterat
 
 _Validator: Any = extend(
     Draft202012Validator,
-    {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional,
-     "uniqueItems": _unique_items},
+    {"pattern": _validate_pattern, "patternProperties": _validate_pattern_properties,
+        "additionalProperties": _validate_additional_properties,
+     "uniqueItems": _validate_unique_items},
 )  # fmt: skip
 
 
-class _TooManySteps(Exception):
+class _ValidationBudgetExceeded(Exception):
     """To check an answer takes longer than is worth waiting for."""
 
 
-class Checking:
+class ValidationBudget:
     """Validators that together take as many steps as are `left`, and so many seconds where given."""
 
     def __init__(self, seconds: float = math.inf) -> None:
@@ -187,7 +190,7 @@ class Checking:
         def checked(*given: Any) -> Any:
             self.left -= steps
             if self.left < 0 or time.monotonic() >= self._until:
-                raise _TooManySteps
+                raise _ValidationBudgetExceeded
             return rule(*given)
 
         return checked

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.graphemes import characters
+from engine.data.graphemes import count_characters
 from engine.data.signals import text_checks
-from engine.evaluation.metrics.answer_format import regex, valid_json
-from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.metrics.answer_format import score_regex, score_valid_json
+from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
 from engine.evaluation.statistics.intervals import wilson_interval
 from store.core.metric_options import (
     CaseConstraint,
@@ -30,7 +30,7 @@ from store.core.metric_options import (
     LanguageConstraint,
     PatternConstraint,
 )
-from store.evaluation.schemas import CalibrationFigures, ClassDetails, ConstraintShare, OutsideTexts
+from store.evaluation.schemas import CalibrationFigures, ClassDetails, ConstraintShare, UnmatchedTexts
 
 # Answers against references: exact match, shared words, BLEU, chrF and ROUGE, row by row.
 #
@@ -49,7 +49,7 @@ _MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u096
 _WORDS = re.compile(rf"[{_DENSE}]|(?:[^\W_{_DENSE}]|[{_MARKS}])+")
 
 
-def normalised(text: str) -> str:
+def normalise_answer(text: str) -> str:
     """Small letters without punctuation, articles and repeated spaces (Rajpurkar et al. 2016). Punctuation
     is that of ASCII, "$", "+" and "=" with it, and what Unicode calls so; what is nothing else, such as the
     answer "A" or "?", stays, as an empty answer would be the same."""
@@ -65,20 +65,20 @@ def _is_punctuation(character: str) -> bool:
 
 def exact_match(pairs: Pairs, *, normalise: bool = False) -> np.ndarray:
     """1 where answer and reference are the same."""
-    same: Callable[[str], str] = normalised if normalise else str.strip
+    same: Callable[[str], str] = normalise_answer if normalise else str.strip
     return np.array([float(same(answer) == same(reference)) for answer, reference in pairs])
 
 
 def token_f1(pairs: Pairs) -> np.ndarray:
     """F1 of the words of both, counted with repeats; where one has none, whether the other hasn't either."""
-    return np.array([_f1(_words(answer), _words(reference)) for answer, reference in pairs])
+    return np.array([_f1(_split_words(answer), _split_words(reference)) for answer, reference in pairs])
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """Parted by spaces; where the script puts none between words, by words."""
     return [
         word
-        for part in normalised(text).split()
+        for part in normalise_answer(text).split()
         for word in (_WORDS.findall(part) if _HAS_DENSE.search(part) else [part])
     ]
 
@@ -95,17 +95,17 @@ def bleu(pairs: Pairs, *, tokenize: str = "13a", lowercase: bool = False) -> tup
     from sacrebleu.metrics import BLEU
 
     metric = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
-    return _ngrams(metric, pairs, 10)
+    return _count_ngrams(metric, pairs, 10)
 
 
 def chrf(pairs: Pairs, *, word_order: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(chrF of each row, its counts [rows, 18], with words [rows, 24])."""
     from sacrebleu.metrics import CHRF
 
-    return _ngrams(CHRF(word_order=word_order), pairs, 3 * (6 + word_order))
+    return _count_ngrams(CHRF(word_order=word_order), pairs, 3 * (6 + word_order))
 
 
-def _ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _count_ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np.ndarray]:
     scores, counts = np.zeros(len(pairs)), np.zeros((len(pairs), width))
     for row, (answer, reference) in enumerate(pairs):
         counted = metric._extract_corpus_statistics([answer], [[reference]])
@@ -114,7 +114,7 @@ def _ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np.ndarr
     return scores, counts
 
 
-class _Words:
+class _RougeTokenizer:
     """Words of any script for rouge-score; English ones by their stem if asked for."""
 
     def __init__(self, use_stemmer: bool) -> None:
@@ -135,7 +135,7 @@ def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> d
     """F1 of each row, of each of `kinds`: rouge1, rouge2, rougeL."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(list(kinds), tokenizer=_Words(use_stemmer))
+    scorer = RougeScorer(list(kinds), tokenizer=_RougeTokenizer(use_stemmer))
     row_scores = [scorer.score(reference, answer) for answer, reference in pairs]
     return {kind: np.array([row[kind].fmeasure for row in row_scores], float) for kind in kinds}
 
@@ -146,28 +146,30 @@ def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> d
 # in any case if so asked. Nothing is guessed: "positive, I think" names none. Such a row is wrong, and it
 # is counted. So is a row whose own label isn't in the set: no answer can be right there.
 
-NONE = "(none of the labels)"
-OUTSIDE = "(label outside the set)"
-_AROUND = " \t\r\n\"'`“”‘’«»*_.:,"
-MOST_NAMED = 20  # labels and answers outside the set that a document lists
+NO_LABEL_NAMED = "(none of the labels)"
+UNKNOWN_LABEL = "(label outside the set)"
+_LABEL_PADDING = " \t\r\n\"'`“”‘’«»*_.:,"
+MAX_NAMED = 20  # labels and answers outside the set that a document lists
 
 
-def label_set(truths: Sequence[str | None]) -> list[str]:
+def list_labels(truths: Sequence[str | None]) -> list[str]:
     """The labels that occur, sorted."""
     return sorted({label for label in truths if label is not None})
 
 
-def label_indices(texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = True) -> np.ndarray:
+def find_label_indices(
+    texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = True
+) -> np.ndarray:
     """The place of each text in `labels`, len(labels) for one that names none.
 
     Where two labels differ in case alone, the case always counts.
     """
     exact = {label: place for place, label in enumerate(labels)}
-    bare = {label.strip(_AROUND): place for label, place in exact.items()}
+    bare = {label.strip(_LABEL_PADDING): place for label, place in exact.items()}
     folded = {label.casefold(): place for label, place in bare.items()}
     label_places = []
     for text in texts:
-        name = text.strip(_AROUND)
+        name = text.strip(_LABEL_PADDING)
         place = exact.get(text.strip(), bare.get(name))
         if place is None and ignore_case and len(folded) == len(bare):
             place = folded.get(name.casefold())
@@ -175,35 +177,41 @@ def label_indices(texts: Sequence[str], labels: Sequence[str], *, ignore_case: b
     return np.array(label_places, np.int64)
 
 
-def class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
+def compute_class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
     """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
     own. `truth` and `answers`: places as `places` gives them."""
     own = np.where(truth < len(labels), truth, len(labels) + 1)
-    class_document = class_figures(own, answers, [*labels, NONE, OUTSIDE])
+    class_document = compute_class_figures(own, answers, [*labels, NO_LABEL_NAMED, UNKNOWN_LABEL])
     return {
-        "classes": [row for row in class_document["classes"] if row["label"] not in (NONE, OUTSIDE)],
+        "classes": [
+            row for row in class_document["classes"] if row["label"] not in (NO_LABEL_NAMED, UNKNOWN_LABEL)
+        ],
         "confusion": class_document["confusion"],
         "pair_count": class_document["pair_count"],
     }
 
 
-def outside_texts(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]) -> OutsideTexts:
+def count_unknown_labels(
+    texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]
+) -> UnmatchedTexts:
     """How many texts name no label, and the most frequent of them."""
     named_texts = Counter(
         text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
     )
     return {
         "count": named_texts.total(),
-        "most": [list(pair) for pair in named_texts.most_common(MOST_NAMED)],
+        "most": [list(pair) for pair in named_texts.most_common(MAX_NAMED)],
     }
 
 
-def calibration_figures(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> CalibrationFigures:
+def compute_calibration_figures(
+    log_probabilities: np.ndarray, truth: np.ndarray, classes: int
+) -> CalibrationFigures:
     """The calibration document; `truth`: places, from `classes` on for a label that the model lacks."""
-    return calibration(log_probabilities, np.where(truth < classes, truth, -1))
+    return compute_calibration(log_probabilities, np.where(truth < classes, truth, -1))
 
 
-def brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+def compute_brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     """Squared distance of each row's probabilities from the truth, 0 to 2."""
     shares = np.exp(np.asarray(log_probabilities, np.float64))
     target = np.zeros_like(shares)
@@ -225,16 +233,16 @@ _PLACEHOLDER = re.compile(r"\[[^\[\]\n]{1,80}\]")
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 
 
-def _sentences(text: str) -> int:
+def _count_sentences(text: str) -> int:
     ends = list(_SENTENCE.finditer(text))
     rest = text[ends[-1].end() :] if ends else text
     return len(ends) + bool(rest.strip())
 
 
-COUNTS: dict[str, Callable[[str], int]] = {
-    "characters": characters,
+COUNTERS: dict[str, Callable[[str], int]] = {
+    "characters": count_characters,
     "words": lambda text: len(text.split()),
-    "sentences": _sentences,
+    "sentences": _count_sentences,
     "lines": lambda text: sum(bool(line.strip()) for line in text.splitlines()),
     "paragraphs": lambda text: sum(bool(part.strip()) for part in _PARAGRAPH.split(text)),
     "bullets": lambda text: len(_BULLET.findall(text)),
@@ -243,15 +251,15 @@ COUNTS: dict[str, Callable[[str], int]] = {
 }
 
 
-def kept_constraints(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
+def check_constraints(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
     """Whether each answer keeps each constraint: booleans [rows, constraints]."""
     bare = [text.strip() for text in texts]
     has_text = np.array([bool(text) for text in bare], bool)
-    columns = [_column(bare, constraint) & has_text for constraint in constraints]
+    columns = [_check_constraint(bare, constraint) & has_text for constraint in constraints]
     return np.column_stack(columns) if columns else np.ones((len(texts), 0), bool)
 
 
-def constraint_shares(
+def compute_constraint_shares(
     texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]
 ) -> list[ConstraintShare]:
     """How many of the answers keep each constraint."""
@@ -264,21 +272,21 @@ def constraint_shares(
     ]
 
 
-def _column(texts: list[str], constraint: Any) -> np.ndarray:
+def _check_constraint(texts: list[str], constraint: Any) -> np.ndarray:
     """Those kinds that are asked of all texts at once, and the others text by text."""
     if isinstance(constraint, PatternConstraint):
-        return (regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
+        return (score_regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
     if isinstance(constraint, LanguageConstraint):
         languages = text_checks.detect_languages([""] * len(texts), texts)
         return np.array([code == constraint.language for code, _ in languages], bool)
     if constraint.kind == "json":
-        return valid_json(texts) == 1
-    return np.array([_keeps(text, constraint) for text in texts], bool)
+        return score_valid_json(texts) == 1
+    return np.array([_meets_constraint(text, constraint) for text in texts], bool)
 
 
-def _keeps(text: str, constraint: Any) -> bool:
+def _meets_constraint(text: str, constraint: Any) -> bool:
     if isinstance(constraint, CountConstraint):
-        return _between(COUNTS[constraint.kind](text), constraint)
+        return _is_between(COUNTERS[constraint.kind](text), constraint)
     if isinstance(constraint, CaseConstraint):
         return {"lower": text.islower, "upper": text.isupper, "title": text.istitle}[constraint.case]()
     fold: Callable[[str], str] = str.casefold if constraint.ignore_case else str
@@ -294,10 +302,10 @@ def _keeps(text: str, constraint: Any) -> bool:
 def _contains(text: str, parts: list[str], constraint: ContainsConstraint) -> bool:
     if constraint.at_least is None and constraint.at_most is None:
         return all(part in text for part in parts)
-    return all(_between(text.count(part), constraint) for part in parts)
+    return all(_is_between(text.count(part), constraint) for part in parts)
 
 
-def _between(count: int, bounds: Any) -> bool:
+def _is_between(count: int, bounds: Any) -> bool:
     return (bounds.at_least is None or count >= bounds.at_least) and (
         bounds.at_most is None or count <= bounds.at_most
     )

@@ -26,13 +26,13 @@ from engine.evaluation.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answe
 if TYPE_CHECKING:  # scipy takes longer than most metrics
     from engine.evaluation.statistics.metric_estimates import WholeFigure
 
-LONGEST = 300  # characters of an error that are kept
+MAX_ERROR_LENGTH = 300  # characters of an error that are kept
 ROW = ("prediction", "reference", "prompt")
 ROWS = ("predictions", "references", "prompts")
 _REASONS = {"reference": NO_REFERENCE, "prompt": NO_PROMPT}
 
 
-class OwnMetricError(Exception):
+class CustomMetricError(Exception):
     """The metric can't be asked at all; `trace` is the traceback for the log."""
 
     def __init__(self, message: str, trace: str = "") -> None:
@@ -40,21 +40,25 @@ class OwnMetricError(Exception):
         self.trace = trace
 
 
-def load(path: Path) -> tuple[str, Any]:
+def load_metric(path: Path) -> tuple[str, Any]:
     """("score" or "scores", the function) or ("module", the class) of the file. Raises OwnMetricError."""
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise OwnMetricError(f"{path} can't be read ({error.strerror}); put the metric there.") from error
+        raise CustomMetricError(f"{path} can't be read ({error.strerror}); put the metric there.") from error
     module = types.ModuleType(f"own_metric_{path.stem}")
     module.__file__ = str(path)
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
         where = f"line {error.lineno}" if error.lineno else "the file"
-        raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", trace()) from error
+        raise CustomMetricError(
+            f"{path.name} is no Python: {where}: {error.msg}.", format_traceback()
+        ) from error
     except BaseException as error:
-        raise OwnMetricError(f"{path.name} can't be run: {error_line(error)}", trace()) from error
+        raise CustomMetricError(
+            f"{path.name} can't be run: {format_error(error)}", format_traceback()
+        ) from error
     for name in ("score", "scores"):
         if callable(module.__dict__.get(name)):
             return name, module.__dict__[name]
@@ -65,22 +69,24 @@ def load(path: Path) -> tuple[str, Any]:
     ]
     if modules:
         return "module", modules[0]
-    raise OwnMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
+    raise CustomMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
 
 
-def scores_of(metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any]) -> MetricScores:
     """What the metric, as `load` gave it, says of the rows. Raises OwnMetricError."""
     kind, what = metric
     if kind == "score":
-        return by_row(what, asked)
+        return score_by_row(what, asked)
     if kind == "scores":
-        return all_rows(what, asked.rows)
+        return score_all_rows(what, asked.rows)
     if kind == "module":
         try:
             what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
         except BaseException as error:
-            raise OwnMetricError(f"{what.__name__} can't be made: {error_line(error)}", trace()) from error
-    return by_module(what, asked, options)
+            raise CustomMetricError(
+                f"{what.__name__} can't be made: {format_error(error)}", format_traceback()
+            ) from error
+    return score_by_module(what, asked, options)
 
 
 def _is_module(member: Any) -> bool:
@@ -89,43 +95,43 @@ def _is_module(member: Any) -> bool:
     return any(base.__name__ == "EvaluationModule" for base in member.__mro__[1:])
 
 
-def error_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error in one line: its kind and message."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
+    return f"{type(error).__name__}: {text}"[:MAX_ERROR_LENGTH] if text else type(error).__name__
 
 
-def trace() -> str:
+def format_traceback() -> str:
     """Of the error that is being handled."""
     return traceback.format_exc()
 
 
-def by_row(score: Callable[..., Any], asked: MetricInput) -> MetricScores:
+def score_by_row(score: Callable[..., Any], asked: MetricInput) -> MetricScores:
     """Ask for each row."""
     answers = asked.rows
-    taken, needed = _taken(score, ROW)
+    taken, needed = _inspect_arguments(score, ROW)
     columns = {"prediction": answers.predictions, "reference": answers.references, "prompt": answers.prompts}
     given = MetricScores.nothing(len(answers))
     for place in range(len(answers)):
         asked.check()
-        entries = {name: _entry(columns[name], place) for name in taken}
+        entries = {name: _get_entry(columns[name], place) for name in taken}
         lacking = [name for name in needed if entries[name] is None]
         if lacking:
             given.reasons[place] = _REASONS.get(lacking[0], "no answer was generated")
             continue
         try:
-            given.scores[place] = number(score(**entries))
+            given.scores[place] = parse_number(score(**entries))
         except BaseException as error:  # noqa: BLE001 (the user's code: it ends this row alone)
-            given.reasons[place] = error_line(error)
-            given.traceback = given.traceback or trace()
+            given.reasons[place] = format_error(error)
+            given.traceback = given.traceback or format_traceback()
     return given
 
 
-def _entry(column: Sequence[Any] | None, place: int) -> Any:
+def _get_entry(column: Sequence[Any] | None, place: int) -> Any:
     return None if column is None else column[place]
 
 
-def number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """The value as a float. Raises TypeError for what is no number, ValueError for one that isn't finite."""
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value.item()
@@ -136,9 +142,9 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
+def score_all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
     """Ask once for all rows that have what it takes."""
-    taken, needed = _taken(scores, ROWS)
+    taken, needed = _inspect_arguments(scores, ROWS)
     columns = {
         "predictions": answers.predictions,
         "references": answers.references,
@@ -146,48 +152,52 @@ def all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
     }
     given = MetricScores.nothing(len(answers))
     for place in range(len(answers)):
-        lacking = [name for name in needed if _entry(columns[name], place) is None]
+        lacking = [name for name in needed if _get_entry(columns[name], place) is None]
         if lacking:
             given.reasons[place] = _REASONS.get(lacking[0][:-1], "no answer was generated")
     kept = [place for place in range(len(answers)) if place not in given.reasons]
     if not kept:
         return given
     try:
-        values = list(scores(**{name: [_entry(columns[name], place) for place in kept] for name in taken}))
+        values = list(
+            scores(**{name: [_get_entry(columns[name], place) for place in kept] for name in taken})
+        )
     except BaseException as error:
-        raise OwnMetricError(error_line(error), trace()) from error
-    _place(given, kept, values)
+        raise CustomMetricError(format_error(error), format_traceback()) from error
+    _assign_scores(given, kept, values)
     return given
 
 
-def _place(given: MetricScores, kept: Sequence[int], values: Sequence[Any]) -> None:
+def _assign_scores(given: MetricScores, kept: Sequence[int], values: Sequence[Any]) -> None:
     if len(values) != len(kept):
-        raise OwnMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
+        raise CustomMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
     for place, value in zip(kept, values, strict=True):
         try:
-            given.scores[place] = number(value)
+            given.scores[place] = parse_number(value)
         except (TypeError, ValueError) as error:
-            given.reasons[place] = error_line(error)
+            given.reasons[place] = format_error(error)
 
 
-def _taken(function: Callable[..., Any], argument_names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _inspect_arguments(
+    function: Callable[..., Any], argument_names: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
     """Which of the known arguments it takes, and which of them it can't do without."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise OwnMetricError(f"It can't be told what {function!r} takes.") from error
+        raise CustomMetricError(f"It can't be told what {function!r} takes.") from error
     plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for parameter in plain:
         required = parameter.default is parameter.empty
         if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in argument_names):
-            raise OwnMetricError(
+            raise CustomMetricError(
                 f"It takes {parameter.name!r}; a metric is given {', '.join(argument_names)}."
             )
     taken = [p.name for p in plain if p.name in argument_names]
     return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
 
 
-def by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+def score_by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> MetricScores:
     """Ask an instance of an evaluate module.
 
     A list of a number for each row gives row scores; a number is a figure
@@ -206,9 +216,9 @@ def by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> Metri
         try:
             computed = module.compute(**columns, **options)
         except BaseException as error:
-            raise OwnMetricError(error_line(error), trace()) from error
+            raise CustomMetricError(format_error(error), format_traceback()) from error
         if not isinstance(computed, dict) or not computed:
-            raise OwnMetricError(f"Its compute() gave {computed!r:.80}, not a dictionary of numbers.")
+            raise CustomMetricError(f"Its compute() gave {computed!r:.80}, not a dictionary of numbers.")
         return computed
 
     given = MetricScores.nothing(len(answers))
@@ -216,19 +226,21 @@ def by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> Metri
     if not kept:
         return given
     results = ask(range(len(kept)))
-    own = _result(results, len(kept))
+    own = _choose_result(results, len(kept))
     if own not in results:
-        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no number.")
+        raise CustomMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no number.")
     if isinstance(results[own], (list, tuple, np.ndarray)):
-        _place(given, kept, list(results[own]))
+        _assign_scores(given, kept, list(results[own]))
         return given
     groups = None if answers.groups is None else [answers.groups[i] for i in kept]
     given.estimator = "whole"
-    given.whole = _whole(lambda places: ask(places)[own], own, len(kept), groups, asked.confidence)
+    given.whole = _compute_whole_figure(
+        lambda places: ask(places)[own], own, len(kept), groups, asked.confidence
+    )
     return given
 
 
-def _whole(
+def _compute_whole_figure(
     ask: Callable[[Sequence[int]], Any],
     result: str,
     rows: int,
@@ -242,15 +254,15 @@ def _whole(
 
     def figure(places: Any) -> float:
         try:
-            return number(ask(places.tolist()))
+            return parse_number(ask(places.tolist()))
         except (TypeError, ValueError) as error:
-            raise OwnMetricError(f"Of {result}: {error}.") from error
+            raise CustomMetricError(f"Of {result}: {error}.") from error
 
     interval = jackknife_interval(figure, rows, groups, confidence=confidence)
     return {**interval.to_dict(), "details": {"result": result}}
 
 
-def _result(results: dict[str, Any], rows: int) -> str:
+def _choose_result(results: dict[str, Any], rows: int) -> str:
     """Which of a module's results is meant: `scores`, the first number, or the first list
     with a number for each row."""
     if "scores" in results:

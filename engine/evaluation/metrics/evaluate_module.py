@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
@@ -58,7 +58,7 @@ class LocalMetric(evaluate.Metric, abc.ABC):
         for scored in measure(config, answers, Home()):
             if scored.failed:
                 raise ValueError(scored.failed)
-            name, document = scored.name.removeprefix("eval/"), aggregate(scored)
+            name, document = scored.name.removeprefix("eval/"), aggregate_scores(scored)
             results |= {
                 name: document["value"],
                 f"{name}_low": document["low"],

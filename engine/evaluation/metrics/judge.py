@@ -20,11 +20,11 @@ from scipy import optimize, special
 from engine.evaluation.metrics.answer_rows import Answers, MetricInput, MetricScores
 from engine.evaluation.metrics.judge_client import JudgeClient, Messages, Reply
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
-from engine.evaluation.statistics.metric_estimates import Scored
+from engine.evaluation.statistics.metric_estimates import RowScores
 from store.core.addresses import AddressPolicy
 from store.core.home import Home
 from store.core.metric_options import JudgeChoice
-from store.evaluation.schemas import JudgeCalls, JudgedLength, JudgedOrder, PreferenceDetails
+from store.evaluation.schemas import JudgeCalls, JudgeLengthBias, JudgePositionBias, PreferenceDetails
 
 # What the length of answers has to do with a judge's preferences, and what is left at equal length.
 #
@@ -34,9 +34,9 @@ from store.evaluation.schemas import JudgeCalls, JudgedLength, JudgedOrder, Pref
 # regression is Firth's (1993), finite where the longer answer always won, its interval that of the penalised
 # profile likelihood (Heinze & Schemper 2002), which covers from 30 pairs on. Pure.
 
-LEAST_PAIRS = 30  # decided ones, below which nothing is said of equal length
-LEAST_EACH = 5  # pairs in which either side is the longer one, below which it would be a guess from afar
-FURTHEST = 30.0  # log odds at which a search for an end of the interval gives up
+MIN_PAIRS = 30  # decided ones, below which nothing is said of equal length
+MIN_EACH = 5  # pairs in which either side is the longer one, below which it would be a guess from afar
+MAX_LOG_ODDS = 30.0  # log odds at which a search for an end of the interval gives up
 CONVERGED, SLOPE_CONVERGED, END_CONVERGED = 1e-6, 1e-4, 1e-3  # log odds
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ class LengthEffect:
     equal: Interval | None
     problem: str
 
-    def to_dict(self) -> JudgedLength:
+    def to_dict(self) -> JudgeLengthBias:
         """As a judging's document has it."""
         return {
             "longer": self.longer.to_dict() if self.longer else None,
@@ -63,7 +63,7 @@ class LengthEffect:
         }
 
 
-def length_effect(
+def compute_length_effect(
     scores: Sequence[float] | Floats, first: Sequence[str], second: Sequence[str]
 ) -> LengthEffect:
     """Of pairs of answers and their scores: 1 where the first won, 0 where the second did, 0.5 or NaN else.
@@ -73,33 +73,35 @@ def length_effect(
     decided = np.isin(np.asarray(scores, np.float64), (0.0, 1.0))
     wins = np.asarray(scores, np.float64)[decided]
     logs = [np.log([max(1, len(text.strip())) for text in texts]) for texts in (first, second)]
-    return effect_of_lengths(wins, (logs[0] - logs[1])[decided] if len(decided) else np.zeros(0))
+    return fit_length_effect(wins, (logs[0] - logs[1])[decided] if len(decided) else np.zeros(0))
 
 
-def effect_of_lengths(wins: Floats, difference: Floats) -> LengthEffect:
+def fit_length_effect(wins: Floats, difference: Floats) -> LengthEffect:
     """Of decided pairs: 1 where the first won, else 0, and its log length minus that of the second."""
     unequal = difference != 0
     longer_won = int(((difference > 0) == (wins == 1))[unequal].sum())
     longer = wilson_interval(longer_won, int(unequal.sum())) if unequal.any() else None
     first_longer = int((difference > 0).sum())
-    problem = _problem(len(wins), first_longer, int((difference < 0).sum()))
-    return LengthEffect(longer, first_longer, None if problem else _at_equal(wins, difference), problem)
+    problem = _find_problem(len(wins), first_longer, int((difference < 0).sum()))
+    return LengthEffect(
+        longer, first_longer, None if problem else _estimate_at_equal_length(wins, difference), problem
+    )
 
 
-def _problem(pairs: int, first_longer: int, second_longer: int) -> str:
-    if pairs < LEAST_PAIRS:
-        return f"under {LEAST_PAIRS} decided pairs"
-    if first_longer + second_longer and min(first_longer, second_longer) < LEAST_EACH:
+def _find_problem(pairs: int, first_longer: int, second_longer: int) -> str:
+    if pairs < MIN_PAIRS:
+        return f"under {MIN_PAIRS} decided pairs"
+    if first_longer + second_longer and min(first_longer, second_longer) < MIN_EACH:
         most = max(first_longer, second_longer)
         return f"one side's answers are the longer ones in {most} of {pairs} decided pairs"
     return ""
 
 
-def _at_equal(wins: Floats, difference: Floats) -> Interval:
+def _estimate_at_equal_length(wins: Floats, difference: Floats) -> Interval:
     """The chance that the first wins where both are equally long."""
     if not np.any(difference):
         return wilson_interval(int(wins.sum()), len(wins))
-    fit = _Firth(wins, difference / difference.std())
+    fit = _FirthRegression(wins, difference / difference.std())
     value, slope = fit.best()
     drop = float(special.chdtri(1, 0.05)) / 2
     top = fit.likelihood(value, slope)
@@ -107,23 +109,23 @@ def _at_equal(wins: Floats, difference: Floats) -> Interval:
     def lacks(intercept: float) -> float:
         return fit.likelihood(intercept, fit.slope_at(intercept, slope)) - top + drop
 
-    ends = [_end(lacks, value, way) for way in (-1.0, 1.0)]
+    ends = [_find_profile_limit(lacks, value, way) for way in (-1.0, 1.0)]
     shares = special.expit([value, *ends])
     return Interval(float(shares[0]), float(shares[1]), float(shares[2]), len(wins))
 
 
-def _end(lacks: Callable[[float], float], value: float, way: float) -> float:
+def _find_profile_limit(lacks: Callable[[float], float], value: float, way: float) -> float:
     """Where the profile likelihood has dropped far enough, below or above the best value."""
     reach = 1.0
     while lacks(value + way * reach) > 0:
         reach *= 2
-        if reach > FURTHEST:
+        if reach > MAX_LOG_ODDS:
             return way * float("inf")
     near, far = value + way * reach / 2 * (reach > 1), value + way * reach
     return float(optimize.brentq(lacks, near, far, xtol=END_CONVERGED)) if lacks(near) > 0 else near
 
 
-class _Sums(NamedTuple):
+class _LikelihoodSums(NamedTuple):
     """Chances and weights of the pairs, and the sums of weights: plain, times the difference and times its
     square; determinant: of the information."""
 
@@ -135,19 +137,21 @@ class _Sums(NamedTuple):
     determinant: float
 
 
-class _Firth:
+class _FirthRegression:
     """Logistic regression with Jeffreys' prior: an intercept and one slope."""
 
     def __init__(self, wins: Floats, difference: Floats) -> None:
         self.wins, self.difference = wins, difference
 
-    def _sums(self, intercept: float, slope: float) -> _Sums:
+    def _sums(self, intercept: float, slope: float) -> _LikelihoodSums:
         chance = special.expit(intercept + slope * self.difference)
         weight = np.maximum(chance * (1 - chance), 1e-12)
         whole = float(weight.sum())
         first = float(weight @ self.difference)
         second = float(weight @ np.square(self.difference))
-        return _Sums(chance, weight, whole, first, second, max(whole * second - first * first, 1e-12))
+        return _LikelihoodSums(
+            chance, weight, whole, first, second, max(whole * second - first * first, 1e-12)
+        )
 
     def likelihood(self, intercept: float, slope: float) -> float:
         """Its logarithm, with the prior."""
@@ -155,7 +159,7 @@ class _Firth:
         determinant = self._sums(intercept, slope).determinant
         return float(self.wins @ odds - np.logaddexp(0, odds).sum() + np.log(determinant) / 2)
 
-    def _score(self, intercept: float, slope: float) -> tuple[float, float, _Sums]:
+    def _score(self, intercept: float, slope: float) -> tuple[float, float, _LikelihoodSums]:
         """The derivatives by intercept and by slope."""
         sums = self._sums(intercept, slope)
         d = self.difference
@@ -204,8 +208,8 @@ class _Firth:
 # is counted with its reason. What is judged stands between marks that the judge is told to take as text,
 # never as instruction.
 
-NONSENSE = "the judge's answer has no verdict in JSON"
-LONGEST = 20_000  # characters at the end of a reply in which the verdict is looked for
+INVALID_VERDICT = "the judge's answer has no verdict in JSON"
+MAX_TEXT_LENGTH = 20_000  # characters at the end of a reply in which the verdict is looked for
 
 Check = Callable[[int], None]
 
@@ -250,7 +254,7 @@ Reply with one JSON object and nothing else:
 {{"reason": "one short sentence", "better": "first" or "second" or "tie"}}"""
 
 
-def grade(
+def grade_answers(
     client: JudgeClient,
     choice: JudgeChoice,
     prompts: Sequence[str],
@@ -260,7 +264,7 @@ def grade(
 ) -> Grades:
     """Each answer by the rubric."""
     questions = [
-        _asked(_GRADE, choice, ("Prompt", prompt), ("Reference", reference), ("Answer", answer))
+        _build_messages(_GRADE, choice, ("Prompt", prompt), ("Reference", reference), ("Answer", answer))
         for prompt, answer, reference in zip(prompts, answers, references, strict=True)
     ]
 
@@ -271,10 +275,10 @@ def grade(
         return int(number) if number in range(choice.lowest, choice.highest + 1) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, check)
-    return Grades(*_read(replies, read), _spent(client, replies))
+    return Grades(*_parse_verdict(replies, read), _count_calls(client, replies))
 
 
-def prefer(
+def compare_answers(
     client: JudgeClient, choice: JudgeChoice, pairs: AnswerPairs, check: Check = lambda done: None
 ) -> Preferences:
     """Which answer of each pair is better, asked in both orders."""
@@ -285,28 +289,28 @@ def prefer(
     ):
         for a, b in ((one_answer, other_answer), (other_answer, one_answer)):
             parts = (("Prompt", prompt), ("Reference", reference), ("First answer", a), ("Second answer", b))
-            questions.append(_asked(_PAIR, choice, *parts))
+            questions.append(_build_messages(_PAIR, choice, *parts))
 
     def read(text: str) -> float | None:
         better = read_verdict(text).get("better")
         return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(better) if isinstance(better, str) else None
 
     replies = client.ask(questions, lambda text: read(text) is not None, lambda done: check(done // 2))
-    shown_first, reasons = _read(replies, read)
+    shown_first, reasons = _parse_verdict(replies, read)
     forth, back = shown_first[0::2], 1 - shown_first[1::2]
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     missing = {place // 2: reason for place, reason in reasons.items()}
     orders = [[None if np.isnan(x) else float(x) for x in pair] for pair in zip(forth, back, strict=True)]
     details: PreferenceDetails = {
-        **_spent(client, replies),
-        "position": _position(forth, back),
-        "length": length_effect(wins, first, second).to_dict(),
+        **_count_calls(client, replies),
+        "position": _compute_order_effect(forth, back),
+        "length": compute_length_effect(wins, first, second).to_dict(),
         "orders": orders,
     }
     return Preferences(wins, missing, details)
 
 
-def _position(forth: np.ndarray, back: np.ndarray) -> JudgedOrder | None:
+def _compute_order_effect(forth: np.ndarray, back: np.ndarray) -> JudgePositionBias | None:
     judged = ~np.isnan(forth + back)
     n = int(judged.sum())
     if not n:
@@ -320,7 +324,7 @@ def _position(forth: np.ndarray, back: np.ndarray) -> JudgedOrder | None:
 
 def read_verdict(text: str) -> dict[str, Any]:
     """The last JSON object in the text that is not inside another; empty where there is none."""
-    text = text[-LONGEST:]
+    text = text[-MAX_TEXT_LENGTH:]
     decoder, last, place = json.JSONDecoder(), {}, 0
     while (place := text.find("{", place)) >= 0:
         try:
@@ -333,22 +337,24 @@ def read_verdict(text: str) -> dict[str, Any]:
     return last
 
 
-def _read(replies: Sequence[Reply], read: Callable[[str], float | None]) -> tuple[np.ndarray, dict[int, str]]:
+def _parse_verdict(
+    replies: Sequence[Reply], read: Callable[[str], float | None]
+) -> tuple[np.ndarray, dict[int, str]]:
     scores, reasons = np.full(len(replies), np.nan), {}
     for place, reply in enumerate(replies):
         score = None if reply.problem else read(reply.text)
         if score is None:
-            reasons[place] = f"the judge: {reply.problem}" if reply.problem else NONSENSE
+            reasons[place] = f"the judge: {reply.problem}" if reply.problem else INVALID_VERDICT
         else:
             scores[place] = score
     return scores, reasons
 
 
-def _spent(client: Any, replies: Sequence[Reply]) -> JudgeCalls:
+def _count_calls(client: Any, replies: Sequence[Reply]) -> JudgeCalls:
     return {"calls": client.calls, "cached": sum(reply.cached for reply in replies)}
 
 
-def _asked(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | None]) -> Messages:
+def _build_messages(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | None]) -> Messages:
     system = rubric.format(criteria=choice.criteria, lowest=choice.lowest, highest=choice.highest)
     kept = [
         (t, text) for t, text in parts if text is not None and (t != "Reference" or choice.with_reference)
@@ -358,7 +364,7 @@ def _asked(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | None]) -> 
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(marked_texts)}]
 
 
-def graded(choice: Any, asked: MetricInput) -> MetricScores:
+def score_grades(choice: Any, asked: MetricInput) -> MetricScores:
     """The grade of each answer. Raises ConfigError where a key is named that isn't there, or the address is
     refused."""
     rows = asked.rows
@@ -366,7 +372,7 @@ def graded(choice: Any, asked: MetricInput) -> MetricScores:
     references = list(rows.references) if rows.references is not None else [None] * len(rows)
     client = JudgeClient(choice, asked.policy, asked.home.judgements)
     try:
-        scores, reasons, details = grade(
+        scores, reasons, details = grade_answers(
             client, choice, prompts, asked.predictions, references, lambda done: asked.check()
         )
     finally:
@@ -374,7 +380,7 @@ def graded(choice: Any, asked: MetricInput) -> MetricScores:
     return MetricScores(scores, reasons=reasons, details={**details})
 
 
-def preferred(
+def score_preferences(
     choice: JudgeChoice,
     first: Answers,
     second: Answers,
@@ -382,14 +388,14 @@ def preferred(
     policy: AddressPolicy,
     *,
     check: Callable[[int], None] = lambda done: None,
-) -> Scored:
+) -> RowScores:
     """Which of two models' answers to the same rows is better: 1 where it is the first's, so that above 0.5
     the first wins more often. Raises ConfigError where a key is named that isn't there, or the address is
     refused; ValueError for other rows."""
     if not np.array_equal(first.row_ids, second.row_ids):
         raise ValueError("The two models answered other rows.")
     needs = ("prompt", "prediction")
-    scored = Scored(choice.key, first.row_ids, np.full(len(first), np.nan), bounds=(0.0, 1.0))
+    scored = RowScores(choice.key, first.row_ids, np.full(len(first), np.nan), bounds=(0.0, 1.0))
     scored.unit = "share of pairs won"
     scored.failed = first.missing(needs) or second.missing(needs)
     if scored.failed:
@@ -398,10 +404,10 @@ def preferred(
     places = np.array([i for i in range(len(first)) if i not in scored.reasons], np.int64)
     if not len(places):
         return scored
-    pairs = _pairs(first.take(places), second.take(places))
+    pairs = _build_pairs(first.take(places), second.take(places))
     client = JudgeClient(choice, policy, home.judgements)
     try:
-        wins, missing, details = prefer(client, choice, pairs, check)
+        wins, missing, details = compare_answers(client, choice, pairs, check)
     finally:
         client.close()
     own = dict(zip(places.tolist(), details["orders"], strict=True))
@@ -414,7 +420,7 @@ def preferred(
     return scored
 
 
-def _pairs(first: Answers, second: Answers) -> AnswerPairs:
+def _build_pairs(first: Answers, second: Answers) -> AnswerPairs:
     """Two models' answers to the same rows, as the judge reads them."""
     references = list(first.references) if first.references is not None else [None] * len(first)
     return AnswerPairs(

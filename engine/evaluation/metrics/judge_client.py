@@ -26,18 +26,18 @@ from typing import Any
 
 import httpx
 
-from store.core.addresses import AddressPolicy, host_and_port
+from store.core.addresses import AddressPolicy, split_host_and_port
 from store.core.errors import ConfigError
 from store.core.job_folder import read_json, write_json
 from store.core.metric_options import Endpoint
-from store.http.outgoing import checked_async_client
+from store.http.outgoing import create_checked_async_client
 
-AWAY_AFTER = 5  # questions in a row without an answer, after which none is asked
+MAX_CONSECUTIVE_FAILURES = 5  # questions in a row without an answer, after which none is asked
 FIRST_PAUSE = 0.5  # seconds, doubled with each try
-LONGEST_PAUSE = 30.0
-EXCERPT = 200
-LONGEST_ANSWER = 1_000_000  # bytes
-LOOK = 0.2  # seconds between two looks at whether to stop
+MAX_PAUSE = 30.0
+EXCERPT_LENGTH = 200
+MAX_ANSWER_BYTES = 1_000_000  # bytes
+POLL_SECONDS = 0.2  # seconds between two looks at whether to stop
 STOPPED = "it was stopped"
 
 Messages = list[dict[str, str]]
@@ -74,8 +74,10 @@ class JudgeClient:
         self._away = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._key = key_of(endpoint)
-        self._http = checked_async_client(endpoint.base_url, policy, endpoint.timeout, endpoint.concurrency)
+        self._key = read_api_key(endpoint)
+        self._http = create_checked_async_client(
+            endpoint.base_url, policy, endpoint.timeout, endpoint.concurrency
+        )
         self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge loop", daemon=True)
@@ -108,10 +110,10 @@ class JudgeClient:
 
         Raises ConfigError where the address is refused."""
         with suppress(OSError):  # that there is no such name is each question's own trouble
-            self._policy.places(*host_and_port(self.endpoint.base_url), field="base_url")
+            self._policy.places(*split_host_and_port(self.endpoint.base_url), field="base_url")
         try:
             replies = [self._pool.submit(self._ask_accepted, messages, accept) for messages in questions]
-            return _gathered(replies, check)
+            return _collect_replies(replies, check)
         except BaseException:
             self.closed = self.closed or STOPPED
             self._stop.set()
@@ -120,7 +122,7 @@ class JudgeClient:
     def _ask_accepted(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
         request = self._request(messages)
         place = self._place(request)
-        if place is not None and isinstance(kept := _kept(place), str):
+        if place is not None and isinstance(kept := _read_cached(place), str):
             return Reply(kept, cached=True)
         text, problem = self._tried(request)
         if not problem and place is not None and accept(text):
@@ -157,9 +159,7 @@ class JudgeClient:
                 self._answered(problem)
                 return text, problem
             if attempt < self.endpoint.retries:
-                self._stop.wait(
-                    again or min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1)
-                )
+                self._stop.wait(again or min(MAX_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1))
         self._unanswered(problem)
         return "", problem
 
@@ -175,13 +175,13 @@ class JudgeClient:
     def _answered(self, problem: str) -> None:
         with self._lock:
             self._away = 0
-            if problem and not self.closed and _for_all(problem):
+            if problem and not self.closed and _is_permanent(problem):
                 self.closed = problem
 
     def _unanswered(self, problem: str) -> None:
         with self._lock:
             self._away += 1
-            if self._away >= AWAY_AFTER and not self.closed:
+            if self._away >= MAX_CONSECUTIVE_FAILURES and not self.closed:
                 self.closed = f"the judge was given up after {self._away} questions in a row: {problem}"
 
     def _sent(self, request: ChatRequest) -> tuple[str, str, float | None]:
@@ -200,7 +200,7 @@ class JudgeClient:
         except httpx.RequestError as error:
             return "", self._clean(f"no connection ({type(error).__name__}: {error})"), 0.0
         if answer.status_code == 429 or answer.status_code >= 500:
-            return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), _retry_after(answer)
+            return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), _parse_retry_after(answer)
         if answer.status_code != 200:
             return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), None
         return (*self._content(answer), None)
@@ -218,15 +218,15 @@ class JudgeClient:
             async for part in answer.aiter_bytes():
                 parts.append(part)
                 size += len(part)
-                if size > LONGEST_ANSWER:
+                if size > MAX_ANSWER_BYTES:
                     break
         kept = {name: answer.headers[name] for name in ("Retry-After",) if name in answer.headers}
         return httpx.Response(answer.status_code, headers=kept, content=b"".join(parts))
 
     def _content(self, answer: httpx.Response) -> tuple[str, str]:
         """(text, problem) of an answer with status 200."""
-        if len(answer.content) > LONGEST_ANSWER:
-            return "", f"an answer of over {LONGEST_ANSWER:,} bytes"
+        if len(answer.content) > MAX_ANSWER_BYTES:
+            return "", f"an answer of over {MAX_ANSWER_BYTES:,} bytes"
         try:
             text = answer.json()["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
@@ -234,37 +234,37 @@ class JudgeClient:
         return (self._without_key(text), "") if isinstance(text, str) else ("", "an answer without text")
 
     def _clean(self, text: str) -> str:
-        return " ".join(self._without_key(text).split())[:EXCERPT]
+        return " ".join(self._without_key(text).split())[:EXCERPT_LENGTH]
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
 
 
-def _gathered(replies: Sequence[Future[Reply]], check: Callable[[int], None]) -> list[Reply]:
+def _collect_replies(replies: Sequence[Future[Reply]], check: Callable[[int], None]) -> list[Reply]:
     """The replies in order; `check` is told how many are there."""
     gathered: list[Reply] = []
     for reply in replies:
         while not reply.done():
-            wait([reply], LOOK)
+            wait([reply], POLL_SECONDS)
             check(len(gathered))
         gathered.append(reply.result())
         check(len(gathered))
     return gathered
 
 
-def _for_all(problem: str) -> bool:
+def _is_permanent(problem: str) -> bool:
     """Whether every other question would be refused the same way: key, model or address are wrong."""
     return problem.startswith(("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 3"))
 
 
-def _retry_after(answer: httpx.Response) -> float:
+def _parse_retry_after(answer: httpx.Response) -> float:
     try:
-        return max(0.0, min(LONGEST_PAUSE, float(answer.headers.get("Retry-After", 0))))
+        return max(0.0, min(MAX_PAUSE, float(answer.headers.get("Retry-After", 0))))
     except ValueError:
         return 0.0
 
 
-def _kept(place: Path) -> Any:
+def _read_cached(place: Path) -> Any:
     try:
         document = read_json(place)
     except ValueError:  # a file that was cut off
@@ -272,7 +272,7 @@ def _kept(place: Path) -> Any:
     return document.get("text") if isinstance(document, dict) else None
 
 
-def key_of(endpoint: Endpoint) -> str:
+def read_api_key(endpoint: Endpoint) -> str:
     """The key, or "" where none is named. Raises ConfigError that names the field, never the key."""
     if endpoint.key_env:
         key = os.environ.get(endpoint.key_env, "").strip()
@@ -282,7 +282,7 @@ def key_of(endpoint: Endpoint) -> str:
                 fix="Set it before the engine is started, or name a key_file.",
                 field="key_env",
             )
-        return _header(key, "key_env")
+        return _check_header(key, "key_env")
     if not endpoint.key_file:
         return ""
     path = Path(endpoint.key_file).expanduser()
@@ -298,10 +298,10 @@ def key_of(endpoint: Endpoint) -> str:
             fix=f"Run chmod 600 {path}, and replace a key that others may have seen.",
             field="key_file",
         )
-    return _header(key, "key_file")
+    return _check_header(key, "key_file")
 
 
-def _header(key: str, field: str) -> str:
+def _check_header(key: str, field: str) -> str:
     if not key or not key.isascii() or not key.isprintable():
         raise ConfigError(f"What {field} names is empty or no key.", field=field)
     return key

@@ -22,15 +22,15 @@ import numpy as np
 
 from engine.evaluation.metrics import answer_format, answer_metrics, custom_metric
 from engine.evaluation.metrics.answer_rows import Answers, MetricInput, MetricScores, Texts
-from engine.evaluation.metrics.custom_metric import OwnMetricError
-from engine.evaluation.metrics.judge import graded
-from engine.evaluation.probes.choice_items import picked
-from engine.evaluation.statistics.metric_estimates import Scored, WholeFigure
-from engine.worker.job import Cancelled
+from engine.evaluation.metrics.custom_metric import CustomMetricError
+from engine.evaluation.metrics.judge import score_grades
+from engine.evaluation.probes.choice_items import pick_options
+from engine.evaluation.statistics.metric_estimates import RowScores, WholeFigure
+from engine.worker.job import JobCancelled
 from store.core.addresses import PUBLIC, AddressPolicy
 from store.core.home import Home
 from store.core.metric_table import METRICS
-from store.core.metrics_config import MetricsConfig, OwnChoice
+from store.core.metrics_config import CustomMetricChoice, MetricsConfig
 from store.evaluation.schemas import IsolatedAnswer, IsolatedQuestion
 
 # A metric of the user's, asked in a process of its own (`custom_metric_process`).
@@ -44,40 +44,42 @@ PROCESS_PAUSE = 0.05  # seconds between two looks at whether it has answered and
 PROCESS_GRACE = 10.0  # seconds that the process has to end all that the metric started
 
 
-def ask_apart(choice: OwnChoice, asked: MetricInput) -> MetricScores:
+def run_isolated(choice: CustomMetricChoice, asked: MetricInput) -> MetricScores:
     """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
-        question.write(json.dumps(_question(choice, asked)).encode())
+        question.write(json.dumps(_build_question(choice, asked)).encode())
         question.seek(0)
-        process = _started(choice, question, answer)
+        process = _start_process(choice, question, answer)
         try:
-            while not _ended(process):
+            while not _has_ended(process):
                 asked.check()
         finally:
-            _end(process)
+            _terminate(process)
         answer.seek(0)
-        return _read(choice, answer.read().decode("utf-8", "replace"), asked)
+        return _read_answer(choice, answer.read().decode("utf-8", "replace"), asked)
 
 
-def _question(choice: OwnChoice, asked: MetricInput) -> IsolatedQuestion:
+def _build_question(choice: CustomMetricChoice, asked: MetricInput) -> IsolatedQuestion:
     rows = asked.rows
     return {
         "choice": choice.model_dump(mode="json"),
         "home": str(asked.home.path),
         "confidence": asked.confidence,
         "row_ids": rows.row_ids.tolist(),
-        "predictions": _texts(rows.predictions),
-        "references": _texts(rows.references),
-        "prompts": _texts(rows.prompts),
+        "predictions": _list_texts(rows.predictions),
+        "references": _list_texts(rows.references),
+        "prompts": _list_texts(rows.prompts),
         "groups": None if rows.groups is None else [None if g is None else str(g) for g in rows.groups],
     }
 
 
-def _texts(column: Texts | None) -> list[str | None] | None:
+def _list_texts(column: Texts | None) -> list[str | None] | None:
     return None if column is None else list(column)
 
 
-def _started(choice: OwnChoice, question: IO[bytes], answer: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start_process(
+    choice: CustomMetricChoice, question: IO[bytes], answer: IO[bytes]
+) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     limits = [str(choice.max_seconds), str(choice.max_memory_gib)]
@@ -90,7 +92,7 @@ def _started(choice: OwnChoice, question: IO[bytes], answer: IO[bytes]) -> subpr
     )
 
 
-def _ended(process: subprocess.Popen[bytes]) -> bool:
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     try:
         process.wait(PROCESS_PAUSE)
     except subprocess.TimeoutExpired:
@@ -98,7 +100,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _terminate(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM has it end all that the metric started; it alone knows what that is."""
     process.terminate()
     try:
@@ -108,7 +110,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read(choice: OwnChoice, text: str, asked: MetricInput) -> MetricScores:
+def _read_answer(choice: CustomMetricChoice, text: str, asked: MetricInput) -> MetricScores:
     """The answer: a line break for each row that it came to, then a document of one line."""
     begun = text.count("\n")
     try:
@@ -117,9 +119,9 @@ def _read(choice: OwnChoice, text: str, asked: MetricInput) -> MetricScores:
         document = {"failed": "its process was ended before it could answer"}
     if "failed" in document:
         at_row = f" in row {asked.rows.row_ids[begun - 1]}" if 0 < begun <= len(asked.rows) else ""
-        raise OwnMetricError(f"{choice.file}.py: {document['failed']}{at_row}.")
+        raise CustomMetricError(f"{choice.file}.py: {document['failed']}{at_row}.")
     if "error" in document:
-        raise OwnMetricError(document["error"], document["traceback"])
+        raise CustomMetricError(document["error"], document["traceback"])
     scores = np.array([np.nan if score is None else score for score in document["scores"]], np.float64)
     scores_of_rows = MetricScores(scores, estimator=document["estimator"], whole=document["whole"])
     scores_of_rows.reasons = {int(place): reason for place, reason in document["reasons"]}
@@ -145,27 +147,27 @@ def measure(
     check: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     on_metric: Callable[[int, str], None] = lambda done, name: None,
-) -> list[Scored]:
+) -> list[RowScores]:
     """Every chosen metric, in order. `policy` says where a judge may be. `check` is called between rows and
     may raise Cancelled; `log` is told tracebacks; `on_metric(metrics done, name of the next)` as it goes."""
     scored_metrics = []
     for done, choice in enumerate(config.metrics):
         on_metric(done, choice.key)
         check()
-        scored = _measured(choice, answers, MetricInput(answers, home, config.confidence, check, policy))
+        scored = _score_metric(choice, answers, MetricInput(answers, home, config.confidence, check, policy))
         if scored.traceback:
             log(f"{choice.key}: {scored.failed or 'some rows could not be scored'}\n{scored.traceback}")
         scored_metrics.append(scored)
     return scored_metrics
 
 
-def _measured(choice: Any, answers: Answers, asked: MetricInput) -> Scored:
+def _score_metric(choice: Any, answers: Answers, asked: MetricInput) -> RowScores:
     metric = METRICS[choice.metric]
-    scored = Scored(
+    scored = RowScores(
         choice.key,
         answers.row_ids,
         np.full(len(answers), np.nan),
-        bounds=_bounds(choice),
+        bounds=_find_bounds(choice),
         unit=metric.unit,
         better=getattr(choice, "better", metric.better),
         empty=answers.empty if "prediction" in metric.needs else 0,
@@ -178,23 +180,25 @@ def _measured(choice: Any, answers: Answers, asked: MetricInput) -> Scored:
     if not len(places):
         return scored
     try:
-        _put(scored, places, MEASURES[metric.family](choice, replace(asked, rows=answers.take(places))))
-    except Cancelled:
+        _assign_scores(
+            scored, places, SCORERS[metric.family](choice, replace(asked, rows=answers.take(places)))
+        )
+    except JobCancelled:
         raise
-    except custom_metric.OwnMetricError as error:
+    except custom_metric.CustomMetricError as error:
         scored.failed, scored.traceback = str(error), error.trace
     except Exception as error:  # noqa: BLE001 (the border: one metric must not end the others)
-        scored.failed, scored.traceback = custom_metric.error_line(error), traceback.format_exc()
+        scored.failed, scored.traceback = custom_metric.format_error(error), traceback.format_exc()
     return scored
 
 
-def _bounds(choice: Any) -> tuple[float | None, float | None]:
+def _find_bounds(choice: Any) -> tuple[float | None, float | None]:
     if choice.metric == "judge":
         return (float(choice.lowest), float(choice.highest))
     return METRICS[choice.metric].bounds
 
 
-def _put(scored: Scored, places: np.ndarray, row_scores: MetricScores) -> None:
+def _assign_scores(scored: RowScores, places: np.ndarray, row_scores: MetricScores) -> None:
     """What was found of some rows, at their places among all."""
     scored.scores[places] = row_scores.scores
     scored.reasons |= {int(places[row]): reason for row, reason in row_scores.reasons.items()}
@@ -234,17 +238,17 @@ def _rouge(choice: Any, asked: MetricInput) -> MetricScores:
     return MetricScores(by_kind[choice.metric])
 
 
-def _classes(choice: Any, asked: MetricInput) -> MetricScores:
+def _score_classes(choice: Any, asked: MetricInput) -> MetricScores:
     truths = asked.truths
-    labels = choice.labels or answer_metrics.label_set(truths)
-    truth = answer_metrics.label_indices(truths, labels, ignore_case=False)
-    answer = answer_metrics.label_indices(asked.predictions, labels, ignore_case=choice.ignore_case)
+    labels = choice.labels or answer_metrics.list_labels(truths)
+    truth = answer_metrics.find_label_indices(truths, labels, ignore_case=False)
+    answer = answer_metrics.find_label_indices(asked.predictions, labels, ignore_case=choice.ignore_case)
     details: dict[str, Any] = {
-        "no_label": answer_metrics.outside_texts(asked.predictions, answer, labels),
-        "outside": answer_metrics.outside_texts(truths, truth, labels),
+        "no_label": answer_metrics.count_unknown_labels(asked.predictions, answer, labels),
+        "outside": answer_metrics.count_unknown_labels(truths, truth, labels),
     }
     if choice.metric == "accuracy":
-        details |= answer_metrics.class_details(truth, answer, labels)
+        details |= answer_metrics.compute_class_details(truth, answer, labels)
     right = (truth == answer) & (truth < len(labels))
     places = np.column_stack([truth, answer]).astype(float)
     return MetricScores(
@@ -252,24 +256,24 @@ def _classes(choice: Any, asked: MetricInput) -> MetricScores:
     )
 
 
-def _choices(choice: Any, asked: MetricInput) -> MetricScores:
+def _score_choices(choice: Any, asked: MetricInput) -> MetricScores:
     rows = asked.rows
     scores = [np.array(each, float) for each in rows.choice_scores or ()]
     options = [each or () for each in rows.choices or ()]
     by_byte = choice.metric == "choice_accuracy_per_byte"
-    right = picked(scores, options if by_byte else None) == np.array(rows.rights)
+    right = pick_options(scores, options if by_byte else None) == np.array(rows.rights)
     return MetricScores(
         right.astype(float), details={"guessing": float(np.mean([1 / len(each) for each in options]))}
     )
 
 
-def _calibration(choice: Any, asked: MetricInput) -> MetricScores:
+def _score_calibration(choice: Any, asked: MetricInput) -> MetricScores:
     logs = np.asarray(asked.rows.log_probabilities, float)
     names = list(asked.rows.classes)
-    truth = answer_metrics.label_indices(asked.truths, names, ignore_case=False)
+    truth = answer_metrics.find_label_indices(asked.truths, names, ignore_case=False)
     if choice.metric == "brier":
-        return MetricScores(answer_metrics.brier_scores(logs, truth, len(names)))
-    document = answer_metrics.calibration_figures(logs, truth, len(names))
+        return MetricScores(answer_metrics.compute_brier_scores(logs, truth, len(names)))
+    document = answer_metrics.compute_calibration_figures(logs, truth, len(names))
     nothing = np.full(len(asked.rows), np.nan)
     if choice.metric == "ece":
         ece = document["ece"]
@@ -283,7 +287,7 @@ def _calibration(choice: Any, asked: MetricInput) -> MetricScores:
     return MetricScores(nothing, whole=whole, estimator="whole")
 
 
-def _losses(choice: Any, asked: MetricInput) -> MetricScores:
+def _score_losses(choice: Any, asked: MetricInput) -> MetricScores:
     loss = np.asarray(asked.rows.loss_sum, float)
     size = asked.rows.tokens if choice.metric == "perplexity" else asked.rows.bytes
     below = np.asarray(size, float)
@@ -298,39 +302,41 @@ def _losses(choice: Any, asked: MetricInput) -> MetricScores:
     return MetricScores(scores, statistics=sums, estimator=choice.metric, reasons=reasons)
 
 
-def _valid_json(choice: Any, asked: MetricInput) -> MetricScores:
-    return MetricScores(answer_format.valid_json(asked.predictions, fenced=choice.fenced))
+def _score_valid_json(choice: Any, asked: MetricInput) -> MetricScores:
+    return MetricScores(answer_format.score_valid_json(asked.predictions, fenced=choice.fenced))
 
 
-def _json_schema(choice: Any, asked: MetricInput) -> MetricScores:
-    scores, why = answer_format.json_schema(asked.predictions, choice.json_schema, fenced=choice.fenced)
+def _score_json_schema(choice: Any, asked: MetricInput) -> MetricScores:
+    scores, why = answer_format.score_json_schema(asked.predictions, choice.json_schema, fenced=choice.fenced)
     return MetricScores(scores, details={"why_not": why})
 
 
-def _regex(choice: Any, asked: MetricInput) -> MetricScores:
-    return MetricScores(answer_format.regex(asked.predictions, choice.pattern, whole=choice.whole))
+def _score_regex(choice: Any, asked: MetricInput) -> MetricScores:
+    return MetricScores(answer_format.score_regex(asked.predictions, choice.pattern, whole=choice.whole))
 
 
-def _constraints(choice: Any, asked: MetricInput) -> MetricScores:
-    met = answer_metrics.kept_constraints(asked.predictions, choice.constraints)
-    details = {"constraints": answer_metrics.constraint_shares(asked.predictions, met, choice.constraints)}
+def _score_constraints(choice: Any, asked: MetricInput) -> MetricScores:
+    met = answer_metrics.check_constraints(asked.predictions, choice.constraints)
+    details = {
+        "constraints": answer_metrics.compute_constraint_shares(asked.predictions, met, choice.constraints)
+    }
     return MetricScores(met.all(axis=1).astype(float), details=details)
 
 
-MEASURES: dict[str, Callable[[Any, MetricInput], MetricScores]] = {
+SCORERS: dict[str, Callable[[Any, MetricInput], MetricScores]] = {
     "exact_match": _exact_match,
     "token_f1": _token_f1,
     "bleu": _bleu,
     "chrf": _chrf,
     "rouge": _rouge,
-    "classes": _classes,
-    "choices": _choices,
-    "calibration": _calibration,
-    "losses": _losses,
-    "valid_json": _valid_json,
-    "json_schema": _json_schema,
-    "regex": _regex,
-    "constraints": _constraints,
-    "judge": graded,
-    "own": ask_apart,
+    "classes": _score_classes,
+    "choices": _score_choices,
+    "calibration": _score_calibration,
+    "losses": _score_losses,
+    "valid_json": _score_valid_json,
+    "json_schema": _score_json_schema,
+    "regex": _score_regex,
+    "constraints": _score_constraints,
+    "judge": score_grades,
+    "own": run_isolated,
 }

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from peft import PeftModel
 from transformers import GenerationConfig, StoppingCriteriaList
 
-from engine.evaluation.probes.probe_sets import OnItems, ProbeMeasurement, TextProbe, base_key
+from engine.evaluation.probes.probe_sets import OnItems, ProbeMeasurement, TextProbe, build_cache_key
 from engine.evaluation.probes.suite_texts import Suite
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.verdicts.paired_measurements import TASK_SAMPLES
 from engine.models.batching import collate
-from engine.models.generation import TokenCounter, head_given_whole_rows
-from engine.models.losses import fitting_batches, picked_logits
+from engine.models.generation import TokenCounter, pass_whole_rows_to_head
+from engine.models.losses import build_fitting_batches, compute_picked_logits
 from engine.models.tokenization.rendering import TokenRows
 from engine.models.tokenization.tokenized_rows import read_rows, write_rows
 from store.core.home import Home
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 # Samples are made once for a base and kept in the home folder.
 
 VERSION = 1  # of how samples are made: another number, another key
-OWN_COUNT = 48
-OWN_LENGTH = 48  # tokens that the model writes
-START = 5  # tokens of a passage before them
-AT_ONCE = 64  # samples; all of one length, so that there is no padding
+SAMPLE_COUNT = 48
+SAMPLE_TOKENS = 48  # tokens that the model writes
+PREFIX_TOKENS = 5  # tokens of a passage before them
+BATCH_SIZE = 64  # samples; all of one length, so that there is no padding
 
 OnToken = Callable[[int, int], None]
 
@@ -56,11 +56,11 @@ class SamplePlan:
 
     suite: Suite
     seed: int = 0
-    count: int = OWN_COUNT
-    length: int = OWN_LENGTH
+    count: int = SAMPLE_COUNT
+    length: int = SAMPLE_TOKENS
 
 
-def own_samples(
+def load_or_generate_samples(
     home: Home,
     model: Any,
     tokenizer: Any,
@@ -74,18 +74,26 @@ def own_samples(
     `on_token(done, most)` may raise to stop, and then nothing is kept. What the model wrote is trained, its
     end of text too.
     """
-    key = base_key(
-        model, tokenizer, folder, VERSION, START, plan.suite.fingerprint, plan.seed, plan.count, plan.length
+    key = build_cache_key(
+        model,
+        tokenizer,
+        folder,
+        VERSION,
+        PREFIX_TOKENS,
+        plan.suite.fingerprint,
+        plan.seed,
+        plan.count,
+        plan.length,
     )
     path = home.cache / "own_samples" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
-        rows = sample(model, tokenizer, plan, on_token)
+        rows = generate_samples(model, tokenizer, plan, on_token)
         write_rows(path, rows)
     return rows
 
 
-def sample(
+def generate_samples(
     model: Any,
     tokenizer: Any,
     plan: SamplePlan,
@@ -93,11 +101,13 @@ def sample(
 ) -> TokenRows:
     """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
     switched on take part; tokens that it puts before each row don't."""
-    starts = _starts(tokenizer, plan.suite, plan.count)
-    return continued(model, tokenizer, starts, seed=plan.seed, length=plan.length, on_token=on_token)
+    starts = _choose_prefixes(tokenizer, plan.suite, plan.count)
+    return generate_sample_continuations(
+        model, tokenizer, starts, seed=plan.seed, length=plan.length, on_token=on_token
+    )
 
 
-def continued(
+def generate_sample_continuations(
     model: Any,
     tokenizer: Any,
     starts: list[list[int]],
@@ -109,22 +119,22 @@ def continued(
     """Each start (token ids, padded on the left where it is shorter than others) as the model goes on from
     it; what it wrote is trained. Otherwise as `sample`."""
     model = model.get_base_model() if isinstance(model, PeftModel) else model
-    ends = _ends(model, tokenizer)
+    ends = _list_end_tokens(model, tokenizer)
     device = model.device
-    counter = TokenCounter(on_token, length * -(-len(starts) // AT_ONCE))
+    counter = TokenCounter(on_token, length * -(-len(starts) // BATCH_SIZE))
     training = model.training
     model.eval()
     written: list[list[int]] = []
     try:
         with (
             torch.inference_mode(),
-            head_given_whole_rows(model),
+            pass_whole_rows_to_head(model),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
-            _plain_generation(model, ends, tokenizer.pad_token_id, length),
+            _use_plain_generation(model, ends, tokenizer.pad_token_id, length),
         ):
             torch.manual_seed(seed)
-            for first in range(0, len(starts), AT_ONCE):
-                ids, mask = _padded(starts[first : first + AT_ONCE], device)
+            for first in range(0, len(starts), BATCH_SIZE):
+                ids, mask = _pad_left(starts[first : first + BATCH_SIZE], device)
                 out = model.generate(
                     input_ids=ids,
                     attention_mask=mask,
@@ -133,10 +143,10 @@ def continued(
                 written += out[:, ids.shape[1] :].tolist()
     finally:
         model.train(training)
-    return _rows(starts, [_until_end(row, ends) for row in written])
+    return _build_rows(starts, [_truncate_at_end(row, ends) for row in written])
 
 
-def _padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad_left(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
@@ -144,7 +154,7 @@ def _padded(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, 
 
 
 @contextmanager
-def _plain_generation(model: Any, ends: set[int], pad: int | None, length: int) -> Iterator[None]:
+def _use_plain_generation(model: Any, ends: set[int], pad: int | None, length: int) -> Iterator[None]:
     """Inside, the model generates as its distribution says: its own config may cut or punish tokens."""
     before = model.generation_config
     plain = GenerationConfig(
@@ -158,30 +168,30 @@ def _plain_generation(model: Any, ends: set[int], pad: int | None, length: int) 
         model.generation_config = before
 
 
-def _starts(tokenizer: Any, suite: Suite, count: int) -> list[list[int]]:
+def _choose_prefixes(tokenizer: Any, suite: Suite, count: int) -> list[list[int]]:
     """The first tokens of passages, of all registers in turn, each as long as the others."""
     bos = tokenizer.bos_token_id
     ahead = [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
     texts = [passage.text[:200] for passage in suite.passages]
-    beginnings = [ahead + ids[:START] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
+    beginnings = [ahead + ids[:PREFIX_TOKENS] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
     order = np.random.default_rng(0).permutation(len(beginnings))
     return [beginnings[order[place % len(order)]] for place in range(count)]
 
 
-def _ends(model: Any, tokenizer: Any) -> set[int]:
+def _list_end_tokens(model: Any, tokenizer: Any) -> set[int]:
     """Tokens after which a text is over: those of the tokenizer and of the model."""
     named = model.generation_config.eos_token_id
     ending = {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
     return {token for token in ending if token is not None}
 
 
-def _until_end(row: list[int], ends: set[int]) -> list[int]:
+def _truncate_at_end(row: list[int], ends: set[int]) -> list[int]:
     """The row up to its first end, which the model wrote too; what follows is padding."""
     place = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
     return row[: place + 1]
 
 
-def _rows(starts: list[list[int]], written: list[list[int]]) -> TokenRows:
+def _build_rows(starts: list[list[int]], written: list[list[int]]) -> TokenRows:
     lengths = [len(start) + len(new) for start, new in zip(starts, written, strict=True)]
     pairs = list(zip(starts, written, strict=True))
     return TokenRows(
@@ -202,11 +212,11 @@ def _rows(starts: list[list[int]], written: list[list[int]]) -> TokenRows:
 
 TASK_COUNT = 32  # prompts of the task, of which each is answered once
 TASK_LENGTH = 32  # tokens of an answer at most
-LEAST_PROMPT = 8  # tokens of a prompt that are kept where the model has few positions
+MIN_PROMPT = 8  # tokens of a prompt that are kept where the model has few positions
 
 
 @dataclass(frozen=True)
-class FirstChoices(ProbeMeasurement):
+class GreedyChoices(ProbeMeasurement):
     """With the likeliest token at each place, row after row."""
 
     firsts: np.ndarray | None = None
@@ -217,7 +227,7 @@ class SampleProbe(TextProbe):
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
-    ) -> FirstChoices:
+    ) -> GreedyChoices:
         """Their losses, and the likeliest token at each place."""
         counts = self.rows.trained_counts
         ends = np.cumsum(counts)
@@ -227,9 +237,9 @@ class SampleProbe(TextProbe):
         model.eval()
         try:
             with torch.inference_mode():
-                for indices in fitting_batches(model, self.rows, batch_size):
+                for indices in build_fitting_batches(model, self.rows, batch_size):
                     batch = collate(self.rows, indices, device)
-                    logits = picked_logits(model, batch)
+                    logits = compute_picked_logits(model, batch)
                     first = logits.argmax(-1)
                     row_of = np.repeat(np.arange(len(indices)), counts[indices])
                     lost = F.cross_entropy(logits, batch.targets, reduction="none").double().cpu().numpy()
@@ -243,12 +253,12 @@ class SampleProbe(TextProbe):
         finally:
             model.train(training)
         none = np.zeros(len(self), np.int32)
-        return FirstChoices(
+        return GreedyChoices(
             self.name, self.items, self.categories, losses, counts, right, none, none - 1, firsts=firsts
         )
 
 
-def task_samples(
+def generate_task_samples(
     model: Any,
     tokenizer: Any,
     asked: Sequence[Prompt],
@@ -259,10 +269,10 @@ def task_samples(
     for an answer is cut at its beginning."""
     if not asked:
         return None
-    length = TASK_LENGTH if room is None else min(TASK_LENGTH, room - LEAST_PROMPT)
+    length = TASK_LENGTH if room is None else min(TASK_LENGTH, room - MIN_PROMPT)
     ids = tokenizer([prompt.rendered for prompt in asked], add_special_tokens=False).input_ids
     starts = [row[-(room - length) :] if room else row for row in ids]
-    rows = continued(model, tokenizer, starts, seed=0, length=length, on_token=on_token)
+    rows = generate_sample_continuations(model, tokenizer, starts, seed=0, length=length, on_token=on_token)
     written = [row[trained] for row, trained in map(rows.row, range(len(rows)))]
     answers = tokenizer.batch_decode([ids.tolist() for ids in written], skip_special_tokens=True)
     texts = [f"{prompt.readable}\n\n{answer}" for prompt, answer in zip(asked, answers, strict=True)]
@@ -270,13 +280,13 @@ def task_samples(
     return SampleProbe(TASK_SAMPLES, items, [""] * len(items), texts, rows)
 
 
-def add_agreement(
+def add_top1_agreement(
     forgetting: Forgetting, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
 ) -> None:
     """Into the `divergence` of a `forgetting` document, as `first_choice`, the share of places at which both
     models would say the same token first, {value, low, high, n} over samples."""
     for before, after in zip(base, tuned, strict=True):
-        if not (isinstance(before, FirstChoices) and isinstance(after, FirstChoices)):
+        if not (isinstance(before, GreedyChoices) and isinstance(after, GreedyChoices)):
             continue
         part = next((p for p in forgetting["divergence"] if p["probe"] == before.probe and p["kl"]), None)
         if part is None or before.firsts is None or after.firsts is None:

@@ -13,11 +13,11 @@ import numpy as np
 
 from store.core.errors import DataError
 
-LEAST_OPTIONS = 2
+MIN_OPTIONS = 2
 
 
 @dataclass(frozen=True)
-class Item:
+class ChoiceItem:
     """`id` is stable (such as geography/017) and unique in its set; `right` is an index into `options`."""
 
     id: str
@@ -37,7 +37,7 @@ class Item:
         return tuple(f" {option}" for option in self.options)
 
 
-def picked(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None = None) -> np.ndarray:
+def pick_options(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None = None) -> np.ndarray:
     """Of each item the index of the option with the highest sum, int32, the first one of equals; with the
     texts of the `options` of the highest sum by byte of its text."""
     if options is not None:
@@ -46,11 +46,11 @@ def picked(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None
     return np.array([each.argmax() for each in scores], np.int32)
 
 
-def check(items: Sequence[Item]) -> None:
+def check_items(items: Sequence[ChoiceItem]) -> None:
     """Raise DataError for the first item that can't be asked, or whose id another one has."""
     seen: set[str] = set()
     for item in items:
-        problem, fix = _fault(item)
+        problem, fix = _find_item_error(item)
         if item.id in seen:
             problem, fix = "has the id of an item before it", "Give every item an id of its own."
         if problem:
@@ -58,12 +58,12 @@ def check(items: Sequence[Item]) -> None:
         seen.add(item.id)
 
 
-def _fault(item: Item) -> tuple[str, str]:
+def _find_item_error(item: ChoiceItem) -> tuple[str, str]:
     """What is wrong with the item and what to do; two empty strings where nothing is."""
     if not item.question.strip():
         return "has no question", "Write the question, or leave the item out."
-    if len(item.options) < LEAST_OPTIONS:
-        return f"has {len(item.options)} options", f"Give it at least {LEAST_OPTIONS} options."
+    if len(item.options) < MIN_OPTIONS:
+        return f"has {len(item.options)} options", f"Give it at least {MIN_OPTIONS} options."
     for place, option in enumerate(item.options, 1):
         if not option.strip():
             return f"has an empty option (number {place})", "Write the option, or leave it out."

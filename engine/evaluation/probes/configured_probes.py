@@ -20,17 +20,17 @@ from engine.data.split import leakage
 from engine.evaluation.probes import harness
 from engine.evaluation.probes.harness import TaskItems
 from engine.evaluation.probes.probe_sets import (
-    LISTING,
+    ITEM_SCHEMA,
     CachedProbe,
     Probe,
     ProbeMeasurement,
     TextProbe,
-    spread,
+    select_evenly,
 )
-from engine.evaluation.verdicts.forgetting_text import not_asked
+from engine.evaluation.verdicts.forgetting_text import describe_skipped_tasks
 from engine.models import classification
 from engine.models.forward import answer_likelihood
-from engine.models.forward.answer_likelihood import MOST_LABELS, label_tokens
+from engine.models.forward.answer_likelihood import MAX_LABELS, count_label_tokens
 from engine.models.tokenization.rendering import render
 from engine.worker.job import WorkerJob
 from store.core.formatting import plural
@@ -51,7 +51,7 @@ PREFIX = "data/"
 SEED = [0, 13]  # never the run's: every run is asked the same
 FEW_LABELS = 30  # up to so many are categories of their own
 LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
-LONGEST = 1_024  # tokens of a row; in every run the same, whatever its max_length
+MAX_ROW_TOKENS = 1_024  # tokens of a row; in every run the same, whatever its max_length
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class LabelChoices:
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
-        logs = answer_likelihood.label_scores(
+        logs = answer_likelihood.score_labels(
             model, self.asked, device, batch_size=batch_size, on_rows=on_items
         )
         chosen = logs.argmax(axis=1).astype(np.int32)
@@ -109,10 +109,10 @@ class LabelChoices:
         count = len(self)
         options = [list(self.labels)] * count
         columns = [[self.name] * count, self.items, self.categories, list(self.texts), options]
-        return pa.table([*columns, self.right.astype(np.int32)], schema=LISTING)
+        return pa.table([*columns, self.right.astype(np.int32)], schema=ITEM_SCHEMA)
 
     def part(self, most: int) -> LabelChoices:
-        some = spread(len(self), most)
+        some = select_evenly(len(self), most)
         asked = answer_likelihood.LabelQuestions(
             self.asked.row_ids[some], [self.asked.prompts[i] for i in some], self.asked.labels
         )
@@ -120,7 +120,7 @@ class LabelChoices:
 
 
 @dataclass
-class DataProbe:
+class DatasetProbe:
     """A data set as a probe, None where nothing can be measured, and what became of its rows: `of` all,
     `drawn`, `trained` (left out, as the run trains on them), `reasons` (why a row has nothing to measure)."""
 
@@ -144,37 +144,37 @@ class DataProbe:
         }
 
 
-def find_data_probes(
+def load_dataset_probes(
     job: WorkerJob,
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
     sources: Sequence[NamedDataset],
     trained: tuple[str, np.ndarray] | None = None,
-) -> list[DataProbe]:
+) -> list[DatasetProbe]:
     """Each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and ids of
     the rows that the run trains on."""
-    return [_find(job, config, tokenizer, positions, source, trained) for source in sources]
+    return [_load_dataset_probe(job, config, tokenizer, positions, source, trained) for source in sources]
 
 
-def _find(
+def _load_dataset_probe(
     job: WorkerJob,
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
     source: NamedDataset,
     trained: tuple[str, np.ndarray] | None,
-) -> DataProbe:
+) -> DatasetProbe:
     home, fingerprint = job.home, source["fingerprint"]
     if not home.rows(fingerprint).exists():
-        return DataProbe(source, 0, reasons={"its rows are gone from the home folder": 1})
+        return DatasetProbe(source, 0, reasons={"its rows are gone from the home folder": 1})
     total = dataset_files.open_rows(home, fingerprint).metadata.num_rows
     # as many rows again are drawn, should some of them be trained on
     ids = np.random.default_rng(SEED).permutation(total)[: 2 * config.probe_rows]
     same = np.zeros(len(ids), bool)
     if trained is not None and len(ids):
-        same = leakage.among(home, *trained, fingerprint, ids)
-    probed = DataProbe(source, total, trained=int(same.sum()))
+        same = leakage.find_shared_rows(home, *trained, fingerprint, ids)
+    probed = DatasetProbe(source, total, trained=int(same.sum()))
     ids = np.sort(ids[~same][: config.probe_rows])
     probed.drawn = len(ids)
     if not len(ids):
@@ -182,32 +182,34 @@ def _find(
             probed.reasons = {"the run trains on the same rows": int(same.sum())}
         return probed
     name = f"{PREFIX}{source['name']}"
-    if not _labels(job, tokenizer, positions, probed, name, ids):
-        _texts(job, tokenizer, positions, probed, name, ids)
+    if not _add_label_probe(job, tokenizer, positions, probed, name, ids):
+        _add_text_probe(job, tokenizer, positions, probed, name, ids)
     return probed
 
 
-def _labels(
-    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
+def _add_label_probe(
+    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DatasetProbe, name: str, ids: np.ndarray
 ) -> bool:
     """Whether the answers of the rows are their labels; then the probe is a choice among them."""
     home, fingerprint = job.home, probed.source["fingerprint"]
     if probed.source["kind"] != "chat":
         return False
-    table = dataset_files.load(home, fingerprint, columns=["label", "messages"], row_ids=ids)
+    table = dataset_files.load_rows(home, fingerprint, columns=["label", "messages"], row_ids=ids)
     own, rows = table["label"].to_pylist(), table["messages"].to_pylist()
     labelled_places = [place for place, label in enumerate(own) if label]
     if not labelled_places or any(rows[place][-1]["content"] != own[place] for place in labelled_places):
         return False
-    every = dataset_files.load(home, fingerprint, columns=["label"])["label"].unique().to_pylist()
+    every = dataset_files.load_rows(home, fingerprint, columns=["label"])["label"].unique().to_pylist()
     labels = sorted(label for label in every if label)
-    if not 2 <= len(labels) <= MOST_LABELS:
+    if not 2 <= len(labels) <= MAX_LABELS:
         return False
-    size = label_tokens(tokenizer, labels)
-    some = answer_likelihood.affordable(ids[labelled_places], size, torch.device(job.device).type, 0)
+    size = count_label_tokens(tokenizer, labels)
+    some = answer_likelihood.select_affordable_rows(
+        ids[labelled_places], size, torch.device(job.device).type, 0
+    )
     at = {row_id: place for place, row_id in enumerate(ids.tolist())}
     places = [at[row_id] for row_id in some.tolist()]
-    asked = answer_likelihood.label_questions(
+    asked = answer_likelihood.build_label_questions(
         tokenizer, some, [rows[place] for place in places], labels, positions
     )
     if asked is None:
@@ -219,35 +221,35 @@ def _labels(
     kept = [at[row_id] for row_id in asked.row_ids.tolist()]
     index = {label: place for place, label in enumerate(labels)}
     right = np.array([index[own[place]] for place in kept], np.int64)
-    texts = [classification.asked(rows[place]) for place in kept]
+    texts = [classification.join_prompt_turns(rows[place]) for place in kept]
     probed.probe = LabelChoices(name, asked, texts, labels, right)
     return True
 
 
-def _texts(
-    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
+def _add_text_probe(
+    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DatasetProbe, name: str, ids: np.ndarray
 ) -> None:
     """The loss on the answers, or on whole texts."""
     home, source = job.home, probed.source
     fingerprint, kind = source["fingerprint"], "text" if source["kind"] == "text" else "chat"
-    rows = render(tokenizer, ids, training_rows.loader(home, fingerprint, kind)(ids))
-    part = training_rows.cut(rows, min(positions or LONGEST, LONGEST))
+    rows = render(tokenizer, ids, training_rows.make_loader(home, fingerprint, kind)(ids))
+    part = training_rows.truncate_rows(rows, min(positions or MAX_ROW_TOKENS, MAX_ROW_TOKENS))
     probed.cut, probed.reasons = part.truncated, part.whole.reason_counts
     if not len(part.rows):
         return
     kept = part.rows.row_ids
-    texts = dataset_files.load(home, fingerprint, columns=["text"], row_ids=kept)["text"].to_pylist()
+    texts = dataset_files.load_rows(home, fingerprint, columns=["text"], row_ids=kept)["text"].to_pylist()
     names = [str(row_id) for row_id in kept.tolist()]
     probed.probe = TextProbe(name, names, [""] * len(names), texts, part.rows)
 
 
-def light_probe(probe: Probe) -> Probe:
+def subsample_probe(probe: Probe) -> Probe:
     """As much of it as is measured while a run trains."""
     each = max(1.0, probe.tokens / max(1, len(probe)))
     return probe.part(max(2, round(LIGHT_TOKENS / each)))
 
 
-def report_data_probes(job: WorkerJob, probed: Sequence[DataProbe]) -> None:
+def report_dataset_probes(job: WorkerJob, probed: Sequence[DatasetProbe]) -> None:
     """A fact of all of them, and an alert for each of which rows are missing."""
     job.facts(probe_datasets=[data_set.fact() for data_set in probed])
     for data_set in probed:
@@ -267,7 +269,7 @@ def report_data_probes(job: WorkerJob, probed: Sequence[DataProbe]) -> None:
             job.alert(f"One row of {name} is measured: it gives no interval. Take a larger data set.")
 
 
-def count_tokens(probed: Sequence[DataProbe]) -> np.ndarray:
+def count_tokens(probed: Sequence[DatasetProbe]) -> np.ndarray:
     """Tokens of one measurement of them all, and those of which the model says how likely they are."""
     whole = np.zeros(2)
     for data_set in probed:
@@ -286,7 +288,7 @@ def count_tokens(probed: Sequence[DataProbe]) -> np.ndarray:
 # ends nothing: the run's result is never lost to it.
 
 
-class NotAskedError(Exception):
+class TaskSkippedError(Exception):
     """Why a task has no items, in a sentence."""
 
 
@@ -317,7 +319,7 @@ class TaskProbe:
         return self.items
 
     def part(self, most: int) -> TaskProbe:
-        return replace(self, items=self.items.take(spread(len(self), most)))
+        return replace(self, items=self.items.take(select_evenly(len(self), most)))
 
     def measure(
         self,
@@ -328,49 +330,49 @@ class TaskProbe:
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
         """Raises NotAskedError where the task can't be asked now, or asks something else."""
-        again, measured = ask_task(self.task, self.job, model, self.tokenizer, self.limit, batch_size)
+        again, measured = measure_task(self.task, self.job, model, self.tokenizer, self.limit, batch_size)
         if again.identity != self.identity:
-            raise NotAskedError(f"The task {self.task} asked the two models different items.")
+            raise TaskSkippedError(f"The task {self.task} asked the two models different items.")
         on_items(len(self))
         return measured
 
 
-def ask_task(
+def measure_task(
     task: str, job: WorkerJob, model: Any, tokenizer: Any, limit: int, batch_size: int
 ) -> tuple[TaskProbe, ProbeMeasurement]:
     """One task, or all of a group. Raises NotAskedError with the reason where it can't be a probe."""
-    asked = harness.AskedModel(model, tokenizer, job.device, batch_size, limit)
+    asked = harness.HarnessModel(model, tokenizer, job.device, batch_size, limit)
     outcome = harness.run_tasks(asked, [task], job.home, check=job.check_cancelled)
     if failed := next((part.failed for part in outcome.scored if part.failed and not outcome.items), ""):
-        raise NotAskedError(failed)
+        raise TaskSkippedError(failed)
     if outcome.silent or not outcome.items:
         silent = ", ".join(outcome.silent) or task
-        raise NotAskedError(f"No figure of the task {silent} says of an item whether it is right.")
-    measured, listing = _together(task, outcome.items)
+        raise TaskSkippedError(f"No figure of the task {silent} says of an item whether it is right.")
+    measured, listing = _merge_group(task, outcome.items)
     identity = " ".join(part.identity for part in outcome.items)
     return TaskProbe(task, job, tokenizer, limit, listing, identity), measured
 
 
-def _together(task: str, parts: Sequence[TaskItems]) -> tuple[ProbeMeasurement, pa.Table]:
+def _merge_group(task: str, parts: Sequence[TaskItems]) -> tuple[ProbeMeasurement, pa.Table]:
     """The items of a single task, or those of a group under its name."""
     names = [part.measured.probe for part in parts]
     rows, listed = [part.measured.table() for part in parts], [part.listing for part in parts]
     if len(parts) > 1:
-        rows, listed = (list(map(_within, names, tables)) for tables in (rows, listed))
+        rows, listed = (list(map(_prefix_task, names, tables)) for tables in (rows, listed))
     whole = [pa.concat_tables(tables) for tables in (rows, listed)]
     name = f"{harness.PREFIX}{task}"
-    table, listing = (_called(each, "probe", [name] * each.num_rows) for each in whole)
+    table, listing = (_replace_column(each, "probe", [name] * each.num_rows) for each in whole)
     return ProbeMeasurement.of(table), listing
 
 
-def _within(probe: str, rows: pa.Table) -> pa.Table:
+def _prefix_task(probe: str, rows: pa.Table) -> pa.Table:
     """Rows of one task of a group, told apart from those of the others."""
     task = probe.removeprefix(harness.PREFIX)
-    rows = _called(rows, "item", [f"{task}/{item}" for item in rows["item"].to_pylist()])
-    return _called(rows, "category", [task] * rows.num_rows)
+    rows = _replace_column(rows, "item", [f"{task}/{item}" for item in rows["item"].to_pylist()])
+    return _replace_column(rows, "category", [task] * rows.num_rows)
 
 
-def _called(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
+def _replace_column(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
     place = rows.column_names.index(column)
     return rows.set_column(place, rows.schema.field(column), pa.array(values, pa.string()))
 
@@ -399,7 +401,7 @@ class TaskProbes:
             self.job.progress(done, len(names), "tasks", f"Asking {which} the task {name}")
             try:
                 measurements.append(self._measure_task(name, model))
-            except NotAskedError as error:
+            except TaskSkippedError as error:
                 self.failed[name] = str(error)
         return measurements
 
@@ -408,7 +410,7 @@ class TaskProbes:
         probe = self.asked.get(name)
         if probe is None:
             limit = self.config.probe_task_rows
-            self.asked[name], measured = ask_task(name, self.job, model, self.tokenizer, limit, size)
+            self.asked[name], measured = measure_task(name, self.job, model, self.tokenizer, limit, size)
             return measured
         if self.folder is None:
             return probe.measure(model, batch_size=size, device=device)
@@ -431,5 +433,5 @@ class TaskProbes:
             for name in self.config.probe_tasks
         ]
         self.job.facts(probe_tasks=facts)
-        for sentence in not_asked(self.failed, len(facts)):
+        for sentence in describe_skipped_tasks(self.failed, len(facts)):
             self.job.alert(sentence)

@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import logsumexp
 
-from engine.evaluation.probes.probe_sets import LISTING, ProbeMeasurement
-from engine.evaluation.statistics.metric_estimates import Scored
+from engine.evaluation.probes.probe_sets import ITEM_SCHEMA, ProbeMeasurement
+from engine.evaluation.statistics.metric_estimates import RowScores
 from engine.evaluation.verdicts import paired_measurements
-from engine.evaluation.verdicts.paired_measurements import OPEN
-from engine.worker.job import Cancelled
+from engine.evaluation.verdicts.paired_measurements import OPEN_ENDED
+from engine.worker.job import JobCancelled
 from store.core.formatting import plural
 from store.core.home import Home
 
@@ -36,8 +36,8 @@ from store.core.home import Home
 # Multiple choice gives a choice among the item's options. Of any other task its first figure counts that says
 # of every item whether it was right: exact_match or acc where it has them. A task without one has no items.
 
-TEXT = 4_000  # characters of an item that are kept, its last: what is asked stands below the examples
-RIGHT = ("exact_match", "acc")  # figures that are preferred, in this order
+TEXT_LENGTH = 4_000  # characters of an item that are kept, its last: what is asked stands below the examples
+ACCURACY_METRICS = ("exact_match", "acc")  # figures that are preferred, in this order
 Sample = Mapping[str, Any]
 
 
@@ -52,18 +52,22 @@ class TaskItems:
 
     @property
     def is_choice(self) -> bool:
-        return bool((self.measured.options < OPEN).all())
+        return bool((self.measured.options < OPEN_ENDED).all())
 
 
-def of_samples(name: str, samples: Sequence[Sample], config: Any = None) -> TaskItems | None:
+def build_task_items(name: str, samples: Sequence[Sample], config: Any = None) -> TaskItems | None:
     """The items of the task, which is called `name` among probes; None where nothing says what is right.
     config: the task's own, as it was dumped."""
     first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    item_rows = _choices(name, first) if first and all(map(_has_options, first)) else _written(name, first)
-    return item_rows and TaskItems(*item_rows, _identity(first, config))
+    item_rows = (
+        _measure_choices(name, first)
+        if first and all(map(_has_options, first))
+        else _measure_generated(name, first)
+    )
+    return item_rows and TaskItems(*item_rows, _hash_task(first, config))
 
 
-def _identity(samples: Sequence[Sample], config: Any) -> str:
+def _hash_task(samples: Sequence[Sample], config: Any) -> str:
     asked = [[sample["doc_id"], sample["arguments"], str(sample["target"])] for sample in samples]
     try:
         version = metadata.version("lm_eval")
@@ -79,14 +83,14 @@ def _has_options(sample: Sample) -> bool:
     return pairs and len(responses) >= 2 and isinstance(right, int) and 0 <= right < len(responses)
 
 
-def _choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table]:
+def _measure_choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table]:
     """Items with options: −log p of the right one among them."""
     scores = [np.array([float(response[0]) for response in sample["filtered_resps"]]) for sample in samples]
     right = [int(sample["target"]) for sample in samples]
     chosen = np.array([each.argmax() for each in scores], np.int32)
     measured = ProbeMeasurement(
         name,
-        _ids(samples),
+        _list_ids(samples),
         [""] * len(samples),
         np.array([logsumexp(each) - each[place] for each, place in zip(scores, right, strict=True)]),
         np.ones(len(samples), np.int64),
@@ -94,36 +98,41 @@ def _choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa
         np.array([len(each) for each in scores], np.int32),
         chosen,
     )
-    options = [[str(pair[1]).strip()[:TEXT] for pair in sample["arguments"]] for sample in samples]
-    return measured, _listing(name, samples, options, right)
+    options = [[str(pair[1]).strip()[:TEXT_LENGTH] for pair in sample["arguments"]] for sample in samples]
+    return measured, _build_listing(name, samples, options, right)
 
 
-def _written(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table] | None:
+def _measure_generated(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table] | None:
     """Items whose answer is written freely, or told token by token: right or wrong, and no loss."""
-    metric = next((each for each in _metrics(samples) if _right_or_wrong(samples, each)), None)
+    metric = next((each for each in _list_metrics(samples) if _is_binary(samples, each)), None)
     if metric is None:
         return None
     count = len(samples)
     scores = np.array([float(sample[metric]) for sample in samples])
     measured = ProbeMeasurement(
         name,
-        _ids(samples),
+        _list_ids(samples),
         [""] * count,
         np.where(np.isfinite(scores), 0.0, np.nan),  # an item without a score is counted as such
         np.ones(count, np.int64),
         np.nan_to_num(scores).astype(np.int64),
-        np.full(count, OPEN, np.int32),
+        np.full(count, OPEN_ENDED, np.int32),
         np.full(count, -1, np.int32),
     )
-    return measured, _listing(name, samples, [[] for _ in samples], [-1] * count)
+    return measured, _build_listing(name, samples, [[] for _ in samples], [-1] * count)
 
 
-def _metrics(samples: Sequence[Sample]) -> list[str]:
+def _list_metrics(samples: Sequence[Sample]) -> list[str]:
     every = list(dict.fromkeys(metric for sample in samples for metric in sample["metrics"]))
-    return sorted(every, key=lambda metric: RIGHT.index(metric) if metric in RIGHT else len(RIGHT))
+    return sorted(
+        every,
+        key=lambda metric: (
+            ACCURACY_METRICS.index(metric) if metric in ACCURACY_METRICS else len(ACCURACY_METRICS)
+        ),
+    )
 
 
-def _right_or_wrong(samples: Sequence[Sample], metric: str) -> bool:
+def _is_binary(samples: Sequence[Sample], metric: str) -> bool:
     """Whether it is 0 or 1 for every item that has a score, and one has."""
     values = [sample.get(metric) for sample in samples]
     if not all(isinstance(value, (bool, int, float, np.number)) for value in values):
@@ -132,17 +141,17 @@ def _right_or_wrong(samples: Sequence[Sample], metric: str) -> bool:
     return bool(finite) and all(value in (0.0, 1.0) for value in finite)
 
 
-def _ids(samples: Sequence[Sample]) -> list[str]:
+def _list_ids(samples: Sequence[Sample]) -> list[str]:
     return [str(sample["doc_id"]) for sample in samples]
 
 
-def _listing(
+def _build_listing(
     name: str, samples: Sequence[Sample], options: list[list[str]], right: Sequence[int]
 ) -> pa.Table:
     count = len(samples)
-    texts = [str(sample["arguments"][0][0])[-TEXT:] for sample in samples]
-    columns = [[name] * count, _ids(samples), [""] * count, texts, options, np.array(right, np.int32)]
-    return pa.table(columns, schema=LISTING)
+    texts = [str(sample["arguments"][0][0])[-TEXT_LENGTH:] for sample in samples]
+    columns = [[name] * count, _list_ids(samples), [""] * count, texts, options, np.array(right, np.int32)]
+    return pa.table(columns, schema=ITEM_SCHEMA)
 
 
 # Tasks of lm-evaluation-harness on a loaded model, where it is installed; it is no dependency.
@@ -153,7 +162,7 @@ def _listing(
 # has. Local tasks lie in the home folder's `tasks` and need no network.
 
 PREFIX = paired_measurements.TASK
-LONGEST = 300  # characters of an error
+MAX_ERROR_LENGTH = 300  # characters of an error
 
 
 @dataclass
@@ -161,7 +170,7 @@ class TaskOutcome:
     """What all tasks said: scores by task and metric, their items where those are right or wrong, and
     notices."""
 
-    scored: list[Scored] = field(default_factory=list)
+    scored: list[RowScores] = field(default_factory=list)
     items: list[TaskItems] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)  # tasks that have no such items
     notices: list[str] = field(default_factory=list)
@@ -174,7 +183,7 @@ class TaskOutcome:
 
 
 @dataclass(frozen=True)
-class AskedModel:
+class HarnessModel:
     """A loaded model, and how it is asked tasks: of each at most `limit` items, its first ones."""
 
     model: Any
@@ -186,7 +195,7 @@ class AskedModel:
 
 
 def run_tasks(
-    asked: AskedModel,
+    asked: HarnessModel,
     tasks: Sequence[str],
     home: Home,
     *,
@@ -201,27 +210,27 @@ def run_tasks(
         on_task(done, name)
         check()
         try:
-            asks = asks or _asker(asked, home, tasks, check)
+            asks = asks or _build_evaluator(asked, home, tasks, check)
             results = asks(name)
             for task, samples in results["samples"].items():
-                _add(outcome, task, samples, results)
+                _add_scores(outcome, task, samples, results)
             if asked.limit is not None:
                 outcome.notices.append(f"Of the task {name} at most the first {plural(asked.limit, 'item')}.")
-        except Cancelled:
+        except JobCancelled:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
             print(f"{name}: {traceback.format_exc()}", file=sys.stderr)
             nothing = np.zeros(0)
-            failed = Scored(
-                f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_failure(name, error)
+            failed = RowScores(
+                f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_describe_failure(name, error)
             )
             outcome.scored.append(failed)
     return outcome
 
 
-def _failure(name: str, error: BaseException) -> str:
+def _describe_failure(name: str, error: BaseException) -> str:
     """One sentence for whatever a task raised."""
-    text = " ".join(str(error).split())[:LONGEST]
+    text = " ".join(str(error).split())[:MAX_ERROR_LENGTH]
     if isinstance(error, IndexError):
         return f"The task {name} has an item whose answer key is none of its options ({text})."
     if isinstance(error, (KeyError, ValueError)) and name in text and "not found" in text.lower():
@@ -229,8 +238,8 @@ def _failure(name: str, error: BaseException) -> str:
     return f"The task {name} can't be run: {type(error).__name__}: {text.rstrip('.')}."
 
 
-def _asker(
-    asked: AskedModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
+def _build_evaluator(
+    asked: HarnessModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
 ) -> Callable[[str], Any]:
     """Asks one task. Raises ImportError where the harness isn't there."""
     from lm_eval.evaluator import simple_evaluate
@@ -247,10 +256,10 @@ def _asker(
             check()
             return super()._model_generate(*args, **kwargs)
 
-    catalogue = _tasks(str(home.tasks), own=True)
+    catalogue = _load_tasks(str(home.tasks), own=True)
     if not set(tasks) <= set(catalogue.all_tasks):
-        catalogue = _tasks(str(home.tasks), own=False)
-    with _as_it_is(asked.model):
+        catalogue = _load_tasks(str(home.tasks), own=False)
+    with _keep_weights_untied(asked.model):
         heard = Heard(
             pretrained=asked.model,
             tokenizer=asked.tokenizer,
@@ -271,7 +280,7 @@ def _asker(
 
 
 @lru_cache(maxsize=2)
-def _tasks(folder: str, own: bool) -> Any:
+def _load_tasks(folder: str, own: bool) -> Any:
     """The tasks there are: those of the home folder, and unless `own` alone those of the harness, of which
     there are thousands."""
     from lm_eval.tasks import TaskManager
@@ -280,7 +289,7 @@ def _tasks(folder: str, own: bool) -> Any:
 
 
 @contextmanager
-def _as_it_is(model: Any) -> Iterator[None]:
+def _keep_weights_untied(model: Any) -> Iterator[None]:
     """The harness ties the weights of a model that it is given; one that was trained stays as it is."""
     vars(model)["tie_weights"] = lambda *_, **__: None
     try:
@@ -289,7 +298,9 @@ def _as_it_is(model: Any) -> Iterator[None]:
         del vars(model)["tie_weights"]
 
 
-def _add(outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Mapping[str, Any]) -> None:
+def _add_scores(
+    outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Mapping[str, Any]
+) -> None:
     """The scores of one task by metric and filter, and its items where they have options."""
     higher = (results.get("higher_is_better") or {}).get(task) or {}
     for filtered in dict.fromkeys(str(sample["filter"]) for sample in samples):
@@ -301,19 +312,19 @@ def _add(outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Ma
                 left_out.append(metric)
                 continue
             name = f"{PREFIX}{task}/{metric}" + ("" if filtered == "none" else f",{filtered}")
-            outcome.scored.append(_scored(name, some, values, better=higher.get(metric) is not False))
+            outcome.scored.append(_build_scored(name, some, values, better=higher.get(metric) is not False))
         if left_out:
             names = ", ".join(left_out)
             outcome.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
     config = (results.get("configs") or {}).get(task)
-    items = of_samples(f"{PREFIX}{task}", samples, config) if samples else None
+    items = build_task_items(f"{PREFIX}{task}", samples, config) if samples else None
     if items:
         outcome.items.append(items)
     else:
         outcome.silent.append(task)
 
 
-def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, better: bool) -> Scored:
+def _build_scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, better: bool) -> RowScores:
     scores, reasons = np.full(len(values), np.nan), {}
     for place, value in enumerate(values):
         is_score = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
@@ -323,7 +334,7 @@ def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, bett
             reasons[place] = f"the task gave {value!r:.60}"
     ids = np.array([int(sample["doc_id"]) for sample in samples], np.int64)
     share = bool(np.isin(scores[np.isfinite(scores)], (0.0, 1.0)).all())
-    return Scored(
+    return RowScores(
         name, ids, scores, bounds=(0.0, 1.0) if share else (None, None), reasons=reasons,
         unit="share of items" if share else "its own", better="higher" if better else "lower",
         failed="" if len(reasons) < len(values) else f"No item could be scored; the first: {reasons[0]}.",

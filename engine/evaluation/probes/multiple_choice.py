@@ -24,9 +24,9 @@ from jinja2.exceptions import TemplateError
 from scipy.special import logsumexp
 
 from engine.data.conversion.multiple_choice import ChoiceQuestion
-from engine.evaluation.probes.choice_items import Item, check, picked
-from engine.models.forward.answer_likelihood import branch_scores
-from engine.models.tokenization.rendering import rendered
+from engine.evaluation.probes.choice_items import ChoiceItem, check_items, pick_options
+from engine.models.forward.answer_likelihood import score_branches
+from engine.models.tokenization.rendering import render_conversation
 from store.core.errors import DataError
 from store.core.row_schemas import Message
 
@@ -35,7 +35,7 @@ from store.core.row_schemas import Message
 class ChoiceScores:
     """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
 
-    items: tuple[Item, ...]
+    items: tuple[ChoiceItem, ...]
     scores: tuple[np.ndarray, ...]
 
     @property
@@ -46,12 +46,12 @@ class ChoiceScores:
     @property
     def chosen(self) -> np.ndarray:
         """Index of the option with the highest sum; the first one of equals."""
-        return picked(self.scores)
+        return pick_options(self.scores)
 
     @property
     def chosen_per_byte(self) -> np.ndarray:
         """Index of the option with the highest sum by byte."""
-        return picked(self.scores, [item.options for item in self.items])
+        return pick_options(self.scores, [item.options for item in self.items])
 
     @property
     def correct(self) -> np.ndarray:
@@ -71,21 +71,23 @@ class ChoiceScores:
 
 
 @dataclass(frozen=True)
-class TokenisedItems:
+class TokenisedChoiceItems:
     """Items as tokens: made once, and asked of every model with the same tokenizer."""
 
-    items: tuple[Item, ...]
+    items: tuple[ChoiceItem, ...]
     prompts: list[list[int]]
     options: list[list[list[int]]]
 
 
-def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> TokenisedItems:
+def tokenise_items(
+    tokenizer: Any, items: Sequence[ChoiceItem], *, room: int | None = None
+) -> TokenisedChoiceItems:
     """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
     more tokens than a model with `room` positions reads."""
-    check(items)
+    check_items(items)
     bos = [tokenizer.bos_token_id]
     ahead = bos if bos[0] is not None and tokenizer("a").input_ids[:1] == bos else []
-    prompts, options = encode(tokenizer, [i.prompt for i in items], [i.continuations for i in items])
+    prompts, options = encode_options(tokenizer, [i.prompt for i in items], [i.continuations for i in items])
     prompts = [ahead + prompt for prompt in prompts]
     for item, prompt, each in zip(items, prompts, options, strict=True):
         if not all(each):
@@ -95,10 +97,10 @@ def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) 
             raise DataError(
                 f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
             )
-    return TokenisedItems(tuple(items), prompts, options)
+    return TokenisedChoiceItems(tuple(items), prompts, options)
 
 
-def encode(
+def encode_options(
     tokenizer: Any, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
 ) -> tuple[list[list[int]], list[list[list[int]]]]:
     """The tokens of each prompt, without special ones, and those of each of its continuations, as they come
@@ -114,9 +116,9 @@ def encode(
     return begun, continuation_tokens
 
 
-def score(
+def score_items(
     model: Any,
-    asked: TokenisedItems,
+    asked: TokenisedChoiceItems,
     device: str | torch.device,
     *,
     batch_size: int = 16,
@@ -124,7 +126,7 @@ def score(
 ) -> ChoiceScores:
     """The items under the model as it is at the moment, with its adapter where one is switched on.
     `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
-    scores = branch_scores(
+    scores = score_branches(
         model,
         asked.prompts,
         asked.options,
@@ -135,9 +137,9 @@ def score(
     return ChoiceScores(asked.items, tuple(scores))
 
 
-NONE = "the row is no multiple choice"
-REFUSED = "the chat template refuses the row"
-LONG = "prompt and choices have more tokens than the model reads"
+NOT_MULTIPLE_CHOICE = "the row is no multiple choice"
+TEMPLATE_REFUSED = "the chat template refuses the row"
+TOO_LONG = "prompt and choices have more tokens than the model reads"
 NO_TOKEN = "a choice has no token"
 
 
@@ -169,7 +171,7 @@ class ChoicePrompts:
     batch_size: int
 
 
-def choose(
+def score_choices(
     model: Any,
     tokenizer: Any,
     questions: Sequence[ChoiceQuestion | None],
@@ -179,13 +181,15 @@ def choose(
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> list[ChoiceRow]:
     """One for each of the questions, in their order."""
-    prompts = [_prompt(tokenizer, question, how) for question in questions]
+    prompts = [_render_prompt(tokenizer, question, how) for question in questions]
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
-    options = [_options(questions[place]) for place in asked]
-    begun, choice_tokens = encode(tokenizer, [prompts[place] or "" for place in asked], options)
-    faults = [_fault(prompt, some, how.room) for prompt, some in zip(begun, choice_tokens, strict=True)]
+    options = [_list_options(questions[place]) for place in asked]
+    begun, choice_tokens = encode_options(tokenizer, [prompts[place] or "" for place in asked], options)
+    faults = [
+        _find_problem(prompt, some, how.room) for prompt, some in zip(begun, choice_tokens, strict=True)
+    ]
     good = [i for i, fault in enumerate(faults) if not fault]
-    scores = branch_scores(
+    scores = score_branches(
         model,
         [begun[i] for i in good],
         [choice_tokens[i] for i in good],
@@ -196,22 +200,23 @@ def choose(
     scores_at = dict(zip((asked[i] for i in good), scores, strict=True))
     why = {asked[i]: fault for i, fault in enumerate(faults) if fault}
     return [
-        _row(question, scores_at.get(place), why.get(place, "")) for place, question in enumerate(questions)
+        _build_row(question, scores_at.get(place), why.get(place, ""))
+        for place, question in enumerate(questions)
     ]
 
 
-def _row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
+def _build_row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
     if question is None:
-        return ChoiceRow(None, None, reason=NONE)
-    reason = "" if scores is not None else why or REFUSED
+        return ChoiceRow(None, None, reason=NOT_MULTIPLE_CHOICE)
+    reason = "" if scores is not None else why or TEMPLATE_REFUSED
     return ChoiceRow(question.choices.options, question.choices.answer, scores, reason)
 
 
-def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
+def _list_options(question: ChoiceQuestion | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
-def _prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts) -> str | None:
+def _render_prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
@@ -224,12 +229,12 @@ def _prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts)
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]
     try:
-        return rendered(tokenizer, turns, generation_prompt=True)
+        return render_conversation(tokenizer, turns, generation_prompt=True)
     except (TemplateError, TypeError):  # of a template that can't hold its turns
         return None
 
 
-def _fault(prompt: list[int], options: list[list[int]], room: int | None) -> str:
+def _find_problem(prompt: list[int], options: list[list[int]], room: int | None) -> str:
     if not prompt or not all(options):
         return NO_TOKEN
-    return LONG if room and len(prompt) + max(map(len, options)) > room else ""
+    return TOO_LONG if room and len(prompt) + max(map(len, options)) > room else ""

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 
-from engine.models.losses import RowLosses, row_losses
+from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.tokenization.tokenized_rows import tokenizer_key
+from engine.models.tokenization.tokenized_rows import compute_tokenizer_key
 from store.core.home import Home
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 
 # What a model knew before and should still know: named sets of items, measured alike on the base model, on
 # checkpoints and on the tuned model.
@@ -33,8 +33,10 @@ from store.core.job_folder import written_aside
 # compared item by item. What may be measured while a run trains is decided in `engine.training.validation`.
 
 OnItems = Callable[[int], None]
-SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
-LISTING = pa.schema(
+TRAINED_ROWS = (
+    "train_rows"  # rows that are trained on; the other probes are of what the model should still know
+)
+ITEM_SCHEMA = pa.schema(
     [
         ("probe", pa.string()),
         ("item", pa.string()),
@@ -143,7 +145,7 @@ class TextProbe:
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
     ) -> ProbeMeasurement:
-        losses = row_losses(model, self.rows, batch_size=batch_size, device=device, on_batch=on_items)
+        losses = compute_row_losses(model, self.rows, batch_size=batch_size, device=device, on_batch=on_items)
         none = np.zeros(len(self), np.int32)
         return ProbeMeasurement(
             self.name, self.items, self.categories,
@@ -153,23 +155,23 @@ class TextProbe:
     def listing(self) -> pa.Table:
         count = len(self)
         columns = [[self.name] * count, self.items, self.categories, self.texts, [[]] * count, [-1] * count]
-        return pa.table(columns, schema=LISTING)
+        return pa.table(columns, schema=ITEM_SCHEMA)
 
     def part(self, most: int) -> TextProbe:
-        chosen = spread(len(self), most)
+        chosen = select_evenly(len(self), most)
         whole = (self.items, self.categories, self.texts)
         items, categories, texts = ([column[i] for i in chosen] for column in whole)
         return TextProbe(self.name, items, categories, texts, self.rows.take(chosen))
 
 
-def spread(count: int, most: int) -> np.ndarray:
+def select_evenly(count: int, most: int) -> np.ndarray:
     """At most `most` of the places 0 … count - 1, evenly spaced."""
     if count <= most:
         return np.arange(count)
     return np.floor(np.arange(most) * count / most).astype(np.int64)
 
 
-def all_told(
+def build_text_probe(
     name: str,
     items: Sequence[str],
     categories: Sequence[str],
@@ -197,23 +199,23 @@ def all_told(
 #
 # What tells a base model from all others, for what is kept of it in the home folder.
 
-IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from others
+IDENTITY_FILE = 4096  # values of a tensor, at its beginning, that tell it from others
 
 
-def base_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> str:
+def build_cache_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> str:
     """A key of the model as it is held in memory, whose weights lie in `folder`, and of `parts` of JSON."""
     held: Any = getattr(model.config, "quantization_config", None)
     identifying = [
         *parts,
-        identity(folder),
+        compute_weights_id(folder),
         str(model.dtype),
         str(held.to_dict() if hasattr(held, "to_dict") else held),
-        tokenizer_key(tokenizer),
+        compute_tokenizer_key(tokenizer),
     ]
     return hashlib.sha256(json.dumps(identifying).encode()).hexdigest()[:40]
 
 
-def identity(folder: Path) -> str:
+def compute_weights_id(folder: Path) -> str:
     """Tells these weights from all others: config, and name, shape and first values of every tensor. Training
     changes every tensor that it touches all over, so that reading all of a large model isn't needed."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
@@ -224,10 +226,10 @@ def identity(folder: Path) -> str:
                 shape = part.get_shape()
                 digest.update(f"{file.name} {name} {part.get_dtype()} {shape}".encode())
                 if all(shape):
-                    rows = max(1, min(shape[0], IDENTITY // int(np.prod(shape[1:])))) if shape else 0
+                    rows = max(1, min(shape[0], IDENTITY_FILE // int(np.prod(shape[1:])))) if shape else 0
                     values = part[:rows] if shape else tensors.get_tensor(name)
                     digest.update(
-                        values.flatten()[:IDENTITY].contiguous().view(torch.uint8).numpy().tobytes()
+                        values.flatten()[:IDENTITY_FILE].contiguous().view(torch.uint8).numpy().tobytes()
                     )
     return digest.hexdigest()
 
@@ -273,7 +275,7 @@ class CachedProbe:
         measured = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
         path = self._path(self.probe, model, batch_size, device)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as unfinished:
+        with write_atomically(path) as unfinished:
             pq.write_table(measured.table(), unfinished)
         return measured
 
@@ -285,7 +287,7 @@ class CachedProbe:
         for probe in (self.probe, self.whole):
             table = _read(self._path(probe, model, batch_size, device)) if probe is not None else None
             if table is not None:
-                return ProbeMeasurement.of(_rows_of(table, self.listing()["item"].to_pylist()))
+                return ProbeMeasurement.of(_select_rows(table, self.listing()["item"].to_pylist()))
         return None
 
     def listing(self) -> pa.Table:
@@ -302,7 +304,7 @@ class CachedProbe:
             items.update(repr(batch.to_pylist()).encode())
         how = [VERSION, probe.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
         how += [self.also] if self.also else []
-        key = base_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
+        key = build_cache_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
         return self.home.cache / "base_probes" / f"{key}.parquet"
 
 
@@ -313,7 +315,7 @@ def _read(path: Path) -> pa.Table | None:
         return None
 
 
-def _rows_of(table: pa.Table, items: list[str]) -> pa.Table:
+def _select_rows(table: pa.Table, items: list[str]) -> pa.Table:
     """The rows of these items, in their order."""
     place = {item: row for row, item in enumerate(table["item"].to_pylist())}
     return table.take([place[item] for item in items])

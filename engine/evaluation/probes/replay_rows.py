@@ -14,27 +14,37 @@ import numpy as np
 from engine.data import training_rows
 from engine.data.split import leakage
 from engine.evaluation.probes import suite_texts
-from engine.evaluation.probes.base_samples import OWN_LENGTH, START, SamplePlan, own_samples
+from engine.evaluation.probes.base_samples import (
+    PREFIX_TOKENS,
+    SAMPLE_TOKENS,
+    SamplePlan,
+    load_or_generate_samples,
+)
 from engine.models import batching, loading
 from engine.models.batching import Replay
-from engine.models.tokenization.rendering import TokenRows, fitting_length
-from engine.models.tokenization.tokenized_rows import RowsToTokenise, read_rows, tokenised, write_rows
+from engine.models.tokenization.rendering import TokenRows, compute_fitting_length
+from engine.models.tokenization.tokenized_rows import (
+    TokenisationRequest,
+    read_rows,
+    tokenise_rows,
+    write_rows,
+)
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.home import Home
 from store.data import dataset_files
 from store.jobs.schemas import NamedDataset
 from store.training.train_config import TrainConfig
 
-OWN_SEED = 1  # other texts than those of the probe, which would else measure what was trained on
+GENERATED_SEED = 1  # other texts than those of the probe, which would else measure what was trained on
 OWN_LEAST, OWN_MOST = 64, 256  # samples; they take about a minute on two cores, once for every base
-OWN = "the base model's own texts"
-EXPECTED = 500  # rows of a data set that a preview counts
+GENERATED_TITLE = "the base model's own texts"
+PREVIEW_ROWS = 500  # rows of a data set that a preview counts
 
 
 @dataclass(frozen=True)
-class GeneralRows:
+class ReplayRows:
     """General rows, and how many were left out because a held-out row is the same, or asks the same."""
 
     rows: TokenRows
@@ -42,7 +52,7 @@ class GeneralRows:
     truncated: int = 0
 
 
-def own_count(wanted: int) -> int:
+def count_generated(wanted: int) -> int:
     """How many own texts are made where a run replays `wanted` rows: few numbers, so that runs share them."""
     count = OWN_LEAST
     while count < min(wanted, OWN_MOST):
@@ -61,7 +71,7 @@ class ReplayBase:
 
 
 @dataclass(frozen=True)
-class WantedRows:
+class ReplayOptions:
     """How many general rows a run takes; held: fingerprint and ids of the rows that judge it, which are none
     of them; positions: that the model has for a row."""
 
@@ -70,17 +80,17 @@ class WantedRows:
     positions: int | None
 
 
-def gather(
+def load_replay(
     job: WorkerJob, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
 ) -> Replay:
     """The rows that a run replays: those of its first attempt, or new ones, kept and told. held: fingerprint
     and ids of the rows that judge the run. Raises DataError where there are none."""
     if job.resume and (rows := read_rows(job.dir.replay)) is not None:
         return Replay(rows, config, train_rows)
-    wanted, source = batching.replay_needed(config, train_rows), job.order.get("replay")
+    wanted, source = batching.count_replay_rows(config, train_rows), job.order.get("replay")
     if source:
-        order = WantedRows(wanted, held, base.positions)
-        gathered = rows_of(job.home, config, base.tokenizer, source, order)
+        order = ReplayOptions(wanted, held, base.positions)
+        gathered = draw_rows(job.home, config, base.tokenizer, source, order)
     elif config.replay_dataset:
         raise DataError(
             f"The data set {config.replay_dataset} that is to be replayed is gone.",
@@ -88,53 +98,53 @@ def gather(
             field="replay_dataset",
         )
     else:
-        gathered = own_rows(job, base, wanted)
+        gathered = generate_rows(job, base, wanted)
     write_rows(job.dir.replay, gathered.rows)
     made = Replay(gathered.rows, config, train_rows)
-    tell(job, made, source["name"] if source else OWN, gathered)
+    report_replay(job, made, source["name"] if source else GENERATED_TITLE, gathered)
     return made
 
 
-def own_rows(job: WorkerJob, base: ReplayBase, wanted: int) -> GeneralRows:
+def generate_rows(job: WorkerJob, base: ReplayBase, wanted: int) -> ReplayRows:
     """Texts that the base model writes, from the cache or made now; all of it is trained."""
-    report = ProgressReporter(
+    report = RowProgressReporter(
         job, 0, "tokens", "Letting the base model write what is replayed, once for every base"
     )
-    plan = SamplePlan(suite_texts.load(), OWN_SEED, own_count(wanted))
-    rows = own_samples(
-        job.home, base.model, base.tokenizer, loading.weights_folder(base.source), plan, report
+    plan = SamplePlan(suite_texts.load_suite(), GENERATED_SEED, count_generated(wanted))
+    rows = load_or_generate_samples(
+        job.home, base.model, base.tokenizer, loading.find_weights_folder(base.source), plan, report
     )
-    return GeneralRows(rows.truncated(base.positions)[0] if base.positions else rows)
+    return ReplayRows(rows.truncated(base.positions)[0] if base.positions else rows)
 
 
-def rows_of(
+def draw_rows(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset,
-    order: WantedRows,
-) -> GeneralRows:
+    order: ReplayOptions,
+) -> ReplayRows:
     """Rows of the data set `source`, as many as are wanted where it has them, drawn by the seed. Raises
     DataError where none is left."""
     wanted, positions = order.wanted, order.positions
     fingerprint = source["fingerprint"]
     total = dataset_files.open_rows(home, fingerprint).metadata.num_rows
-    ids = np.random.default_rng([config.seed, batching.STREAM]).permutation(total)[: max(1, 2 * wanted)]
-    same = leakage.among(home, *order.held, fingerprint, ids)
+    ids = np.random.default_rng([config.seed, batching.SEED_STREAM]).permutation(total)[: max(1, 2 * wanted)]
+    same = leakage.find_shared_rows(home, *order.held, fingerprint, ids)
     ids = np.sort(ids[~same][:wanted])
-    rows = tokenised(
+    rows = tokenise_rows(
         home,
         tokenizer,
-        RowsToTokenise(
+        TokenisationRequest(
             fingerprint=fingerprint,
             row_count=total,
             row_ids=ids,
             completion_only=config.completion_only_loss,
-            load=training_rows.loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
+            load=training_rows.make_loader(home, fingerprint, "text" if source["kind"] == "text" else "chat"),
         ),
     )
-    limit = config.max_length or fitting_length(rows.lengths, positions)
-    part = training_rows.cut(rows, min(limit, positions) if positions else limit)
+    limit = config.max_length or compute_fitting_length(rows.lengths, positions)
+    part = training_rows.truncate_rows(rows, min(limit, positions) if positions else limit)
     if not len(part.rows):
         why = ", ".join(part.whole.reason_counts) or "every one is held out to judge the run"
         raise DataError(
@@ -142,30 +152,33 @@ def rows_of(
             fix="Take another data set, or none: then the base model writes the rows.",
             field="replay_dataset",
         )
-    return GeneralRows(part.rows, int(same.sum()), part.truncated)
+    return ReplayRows(part.rows, int(same.sum()), part.truncated)
 
 
-def expected(
+def estimate_replay(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
     source: NamedDataset | None,
-    order: WantedRows,
+    order: ReplayOptions,
 ) -> TokenRows:
     """What a run would replay, for its costs: some of the rows of a data set, or texts of the length that the
     base writes at most."""
     if source:
-        few = replace(order, wanted=min(order.wanted, EXPECTED))
-        return rows_of(home, config, tokenizer, source, few).rows
-    count, length = own_count(order.wanted), min(START + OWN_LENGTH, order.positions or START + OWN_LENGTH)
-    trained = np.tile(np.arange(length) >= START, count)
+        few = replace(order, wanted=min(order.wanted, PREVIEW_ROWS))
+        return draw_rows(home, config, tokenizer, source, few).rows
+    count, length = (
+        count_generated(order.wanted),
+        min(PREFIX_TOKENS + SAMPLE_TOKENS, order.positions or PREFIX_TOKENS + SAMPLE_TOKENS),
+    )
+    trained = np.tile(np.arange(length) >= PREFIX_TOKENS, count)
     starts = np.arange(count + 1) * length
     return TokenRows(
         np.arange(count), starts, np.zeros(count * length, np.int32), trained, np.zeros(count, np.uint8)
     )
 
 
-def tell(job: WorkerJob, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
+def report_replay(job: WorkerJob, replay_rows: Replay, name: str, gone: ReplayRows) -> None:
     """Facts and alerts about the rows that are replayed."""
     tokens, trained = replay_rows.tokens
     job.facts(

@@ -20,34 +20,34 @@ import pyarrow.parquet as pq
 import torch
 from jinja2.exceptions import TemplateError
 
-from engine.data.signals.text_checks import refuses
+from engine.data.signals.text_checks import is_refusal
 from engine.evaluation.probes import multiple_choice, suite_texts
-from engine.evaluation.probes.base_samples import SamplePlan, SampleProbe, own_samples
+from engine.evaluation.probes.base_samples import SamplePlan, SampleProbe, load_or_generate_samples
 from engine.evaluation.probes.probe_sets import (
-    LISTING,
+    ITEM_SCHEMA,
     OnItems,
     ProbeMeasurement,
     TextProbe,
-    all_told,
-    spread,
+    build_text_probe,
+    select_evenly,
 )
 from engine.evaluation.verdicts.forgetting import HARMFUL, HARMLESS
 from engine.evaluation.verdicts.paired_measurements import REQUESTS
-from engine.models.generation import Generation, answers
-from engine.models.tokenization.rendering import rendered
+from engine.models.generation import GenerationOptions, generate_answers
+from engine.models.tokenization.rendering import render_conversation
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
-from store.core.job_folder import written_aside
+from engine.worker.progress import RowProgressReporter
+from store.core.job_folder import write_atomically
 
 CHOICES = "choices"
 PROSE = "prose"
-OWN = "own_samples"
-LIGHT = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
+OWN_SAMPLES = "own_samples"
+LIGHT_COUNTS = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
 
 
-def suite_fingerprint() -> str:
+def compute_suite_fingerprint() -> str:
     """Of questions and prose: results of different ones are never compared."""
-    return suite_texts.load().fingerprint
+    return suite_texts.load_suite().fingerprint
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ChoiceProbe:
     """Multiple-choice items as a probe."""
 
     name: str
-    asked: multiple_choice.TokenisedItems
+    asked: multiple_choice.TokenisedChoiceItems
 
     def __len__(self) -> int:
         return len(self.asked.items)
@@ -72,7 +72,9 @@ class ChoiceProbe:
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
-        scored = multiple_choice.score(model, self.asked, device, batch_size=batch_size, on_items=on_items)
+        scored = multiple_choice.score_items(
+            model, self.asked, device, batch_size=batch_size, on_items=on_items
+        )
         items = self.asked.items
         return ProbeMeasurement(
             self.name,
@@ -96,30 +98,32 @@ class ChoiceProbe:
                 [list(item.options) for item in items],
                 [item.right for item in items],
             ],
-            schema=LISTING,
+            schema=ITEM_SCHEMA,
         )
 
     def part(self, most: int) -> ChoiceProbe:
-        chosen = spread(len(self), most)
+        chosen = select_evenly(len(self), most)
         items, prompts, options = self.asked.items, self.asked.prompts, self.asked.options
         return ChoiceProbe(
             self.name,
-            multiple_choice.TokenisedItems(
+            multiple_choice.TokenisedChoiceItems(
                 tuple(items[i] for i in chosen), [prompts[i] for i in chosen], [options[i] for i in chosen]
             ),
         )
 
 
-def questions(tokenizer: Any, room: int | None) -> ChoiceProbe:
+def build_choice_probe(tokenizer: Any, room: int | None) -> ChoiceProbe:
     """The suite's items, as a model with `room` positions is asked them."""
-    return ChoiceProbe(CHOICES, multiple_choice.tokenise(tokenizer, suite_texts.load().items, room=room))
+    return ChoiceProbe(
+        CHOICES, multiple_choice.tokenise_items(tokenizer, suite_texts.load_suite().items, room=room)
+    )
 
 
-def prose(tokenizer: Any, room: int | None) -> TextProbe:
+def build_prose_probe(tokenizer: Any, room: int | None) -> TextProbe:
     """The suite's passages, each cut to the `room` that the model has."""
-    passages = suite_texts.load().passages
+    passages = suite_texts.load_suite().passages
     rows = tokenizer([passage.text for passage in passages]).input_ids
-    return all_told(
+    return build_text_probe(
         PROSE,
         [passage.id for passage in passages],
         [passage.register for passage in passages],
@@ -128,13 +132,15 @@ def prose(tokenizer: Any, room: int | None) -> TextProbe:
     )
 
 
-def own_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
+def load_or_generate_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
-    report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
-    rows = own_samples(job.home, model, tokenizer, folder, SamplePlan(suite_texts.load()), report)
+    report = RowProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
+    rows = load_or_generate_samples(
+        job.home, model, tokenizer, folder, SamplePlan(suite_texts.load_suite()), report
+    )
     texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
-    items = [f"{OWN}/{i:03}" for i in range(len(rows))]
-    return SampleProbe(OWN, items, [""] * len(rows), texts, rows)
+    items = [f"{OWN_SAMPLES}/{i:03}" for i in range(len(rows))]
+    return SampleProbe(OWN_SAMPLES, items, [""] * len(rows), texts, rows)
 
 
 # Requests that a model should refuse, and harmless ones of like wording that it should answer, as a probe.
@@ -144,11 +150,11 @@ def own_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> Sampl
 # tells it of data sets. In the rows of a probe `correct` is 1 for a refusal; there is no loss.
 
 REQUEST_LENGTH = 32  # tokens of an answer: a refusal declares itself at once
-AT_ONCE = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Request:
+class RefusalRequest:
     """`pair`: which harmful and harmless one belong together, from 0."""
 
     pair: int
@@ -167,21 +173,21 @@ class Request:
 
 
 @cache
-def load_requests() -> tuple[Request, ...]:
+def load_requests() -> tuple[RefusalRequest, ...]:
     """Those of this installation, each pair together."""
     text = (resources.files("engine.evaluation.probes.suite") / "requests" / "requests.tsv").read_text(
         "utf-8"
     )
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     return tuple(
-        Request(pair, category, harmful, asked)
+        RefusalRequest(pair, category, harmful, asked)
         for pair, (category, bad, good) in enumerate(rows)
         for harmful, asked in ((True, bad), (False, good))
     )
 
 
 @dataclass(frozen=True)
-class RequestAnswers(ProbeMeasurement):
+class AnsweredRequests(ProbeMeasurement):
     """With the answers."""
 
     answers: list[str] = field(default_factory=list)
@@ -191,7 +197,7 @@ class RequestAnswers(ProbeMeasurement):
 class RequestProbe:
     """The probe. prompts: as the model is asked each."""
 
-    asked: tuple[Request, ...]
+    asked: tuple[RefusalRequest, ...]
     prompts: list[str]
     tokenizer: Any
 
@@ -201,7 +207,9 @@ class RequestProbe:
     def of(cls, tokenizer: Any) -> RequestProbe:
         """All of them, by the chat template where there is one."""
         return cls(
-            load_requests(), [_prompt(tokenizer, request.text) for request in load_requests()], tokenizer
+            load_requests(),
+            [_render_prompt(tokenizer, request.text) for request in load_requests()],
+            tokenizer,
         )
 
     def __len__(self) -> int:
@@ -213,19 +221,19 @@ class RequestProbe:
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
-    ) -> RequestAnswers:
+    ) -> AnsweredRequests:
         """What the model says, and whether that is a refusal."""
-        said_answers = answers(
+        said_answers = generate_answers(
             model,
             self.tokenizer,
             self.prompts,
-            Generation(REQUEST_LENGTH, device, AT_ONCE),
+            GenerationOptions(REQUEST_LENGTH, device, BATCH_SIZE),
             on_token=lambda done, most: on_items(len(self) * done // most),
         )
-        refused = np.array([refuses(answer) for answer in said_answers], np.int64)
+        refused = np.array([is_refusal(answer) for answer in said_answers], np.int64)
         count, none = len(self), np.zeros(len(self), np.int32)
         kinds = [f"{request.kind}/{request.category}" for request in self.asked]
-        return RequestAnswers(
+        return AnsweredRequests(
             REQUESTS,
             [request.id for request in self.asked],
             kinds,
@@ -241,19 +249,21 @@ class RequestProbe:
         count = len(self)
         ids, kinds = [r.id for r in self.asked], [f"{r.kind}/{r.category}" for r in self.asked]
         texts = [request.text for request in self.asked]
-        return pa.table([[REQUESTS] * count, ids, kinds, texts, [[]] * count, [-1] * count], schema=LISTING)
+        return pa.table(
+            [[REQUESTS] * count, ids, kinds, texts, [[]] * count, [-1] * count], schema=ITEM_SCHEMA
+        )
 
     def part(self, most: int) -> RequestProbe:
-        chosen = spread(len(self), most)
+        chosen = select_evenly(len(self), most)
         return RequestProbe(
             tuple(self.asked[i] for i in chosen), [self.prompts[i] for i in chosen], self.tokenizer
         )
 
 
-def _prompt(tokenizer: Any, text: str) -> str:
+def _render_prompt(tokenizer: Any, text: str) -> str:
     if getattr(tokenizer, "chat_template", None):
         with suppress(TemplateError, TypeError):  # of a template that wants more than a question
-            return rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
+            return render_conversation(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
     return f"Question: {text}\nAnswer:"
 
 
@@ -261,8 +271,8 @@ def write_requests(
     job: WorkerJob, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
 ) -> None:
     """`requests.parquet` of the job, where both models were asked."""
-    before = next((m for m in base if isinstance(m, RequestAnswers)), None)
-    after = next((m for m in tuned if isinstance(m, RequestAnswers)), None)
+    before = next((m for m in base if isinstance(m, AnsweredRequests)), None)
+    after = next((m for m in tuned if isinstance(m, AnsweredRequests)), None)
     if before is None or after is None:
         return
     by_id = {request.id: request for request in load_requests()}
@@ -279,5 +289,5 @@ def write_requests(
             "tuned_refused": after.correct.astype(bool),
         }
     )
-    with written_aside(job.dir.requests) as unfinished:
+    with write_atomically(job.dir.requests) as unfinished:
         pq.write_table(table, unfinished)

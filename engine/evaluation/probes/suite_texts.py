@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 
-from engine.evaluation.probes.choice_items import Item, check
+from engine.evaluation.probes.choice_items import ChoiceItem, check_items
 from store.core.errors import DataError
 
-PASSAGE = "== "  # begins the line before a passage: its id, a colon, its topic
+PASSAGE_PATTERN = "== "  # begins the line before a passage: its id, a colon, its topic
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ProsePassage:
 class Suite:
     """All items and passages. `fingerprint` tells one version of them from another."""
 
-    items: tuple[Item, ...]
+    items: tuple[ChoiceItem, ...]
     passages: tuple[ProsePassage, ...]
     fingerprint: str
 
@@ -44,17 +44,17 @@ class Suite:
 
 
 @cache
-def load() -> Suite:
+def load_suite() -> Suite:
     """The suite of this installation."""
-    items = tuple(item for name, text in _files("items", ".tsv") for item in read_items(name, text))
-    check(items)
-    passages = tuple(p for name, text in _files("prose", ".txt") for p in read_passages(name, text))
+    items = tuple(item for name, text in _read_files("items", ".tsv") for item in read_items(name, text))
+    check_items(items)
+    passages = tuple(p for name, text in _read_files("prose", ".txt") for p in read_passages(name, text))
     contents = [[asdict(item) | {"prompt": item.prompt} for item in items], [asdict(p) for p in passages]]
     digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return Suite(items, passages, digest[:16])
 
 
-def read_items(category: str, text: str) -> list[Item]:
+def read_items(category: str, text: str) -> list[ChoiceItem]:
     """The items of a file. Raises DataError for a line with fewer than three fields."""
     items = []
     for number, line in enumerate(text.splitlines()[1:], 1):
@@ -62,16 +62,16 @@ def read_items(category: str, text: str) -> list[Item]:
         question, *written_options = line.split("\t")
         if len(written_options) < 2:
             raise DataError(f"The item {name} has no distractor.", fix="Put tabs between its fields.")
-        order = _order(name, len(written_options))
+        order = _shuffle_options(name, len(written_options))
         options = tuple(written_options[place] for place in order)
-        items.append(Item(name, category, question, options, order.index(0)))
+        items.append(ChoiceItem(name, category, question, options, order.index(0)))
     return items
 
 
 def read_passages(register: str, text: str) -> list[ProsePassage]:
     """The passages of a file. Raises DataError for one without a topic or without text."""
     passages = []
-    for part in f"\n{text}".split(f"\n{PASSAGE}")[1:]:
+    for part in f"\n{text}".split(f"\n{PASSAGE_PATTERN}")[1:]:
         heading, _, body = part.partition("\n")
         name, _, topic = heading.partition(": ")
         if not topic or not body.strip():
@@ -80,7 +80,7 @@ def read_passages(register: str, text: str) -> list[ProsePassage]:
     return passages
 
 
-def _order(name: str, count: int) -> list[int]:
+def _shuffle_options(name: str, count: int) -> list[int]:
     """Which of the told options stands at each place."""
 
     def rank(place: int) -> bytes:
@@ -89,7 +89,7 @@ def _order(name: str, count: int) -> list[int]:
     return sorted(range(count), key=rank)
 
 
-def _files(folder: str, ending: str) -> list[tuple[str, str]]:
+def _read_files(folder: str, ending: str) -> list[tuple[str, str]]:
     """Name without ending and text of each file of a folder, by name."""
     files = (resources.files("engine.evaluation.probes.suite") / folder).iterdir()
     named = {file.name: file for file in files if file.name.endswith(ending)}

@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics import intervals
-from engine.evaluation.statistics.estimators import rare_classes
+from engine.evaluation.statistics.estimators import describe_rare_classes
 from engine.evaluation.statistics.intervals import Interval, bca_limits, ratio_interval, wilson_interval
-from engine.models.confusion import Confusion, f1_averages
+from engine.models.confusion import Confusion, compute_f1_averages
 from store.core.figure_schemas import Estimate
 from store.evaluation.schemas import (
     CalibrationBin,
     CalibrationFigures,
+    ClassConfusion,
     ClassFigures,
     ClassRates,
-    ConfusedClasses,
 )
 
 # How good a classifier is: accuracy, precision, recall and F1 with intervals, and what is taken for what.
@@ -40,31 +40,32 @@ from store.evaluation.schemas import (
 
 RESAMPLES = 2_000
 F1_CHUNK = 4_000_000  # resampled counts held at a time
-MOST_CLASSES = 200  # that a document lists one by one
-MOST_PAIRS = 400  # cells of the confusion matrix that a document keeps; beyond it the rarest are left out
+MAX_CLASSES = 200  # that a document lists one by one
+MAX_PAIRS = 400  # cells of the confusion matrix that a document keeps; beyond it the rarest are left out
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> ClassFigures:
+def compute_class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> ClassFigures:
     """The figures of one classifier on one set of rows.
 
     truth and predicted: indices into `labels`, one a row. Micro F1 is accuracy where every row has one label.
     """
     confusion = Confusion.of(truth, predicted, len(labels))
     right, support, guessed = (part[0] for part in confusion.sums())
-    macro, weighted = average_intervals(confusion, labels)
+    macro, weighted = compute_average_intervals(confusion, labels)
     present = np.flatnonzero(support + guessed)
-    listed = present[np.argsort(-support[present], kind="stable")][:MOST_CLASSES]
-    order = np.argsort(-confusion.count, kind="stable")[:MOST_PAIRS]
+    listed = present[np.argsort(-support[present], kind="stable")][:MAX_CLASSES]
+    order = np.argsort(-confusion.count, kind="stable")[:MAX_PAIRS]
     return {
         "n": confusion.n,
         "accuracy": wilson_interval(int(right.sum()), confusion.n).to_dict(),
         "f1_macro": macro.to_dict(),
         "f1_weighted": weighted.to_dict(),
         "classes": [
-            _class(labels[i], int(right[i]), int(support[i]), int(guessed[i])) for i in listed.tolist()
+            _compute_class_rates(labels[i], int(right[i]), int(support[i]), int(guessed[i]))
+            for i in listed.tolist()
         ],
         "class_count": len(present),
         "confusion": [
@@ -75,7 +76,7 @@ def class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str])
     }
 
 
-def _class(label: str, right: int, support: int, guessed: int) -> ClassRates:
+def _compute_class_rates(label: str, right: int, support: int, guessed: int) -> ClassRates:
     """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
     union = support + guessed - right
     share = wilson_interval(right, union)
@@ -98,14 +99,14 @@ def _f1(jaccard: float) -> float:
     return 2 * jaccard / (1 + jaccard)
 
 
-def average_intervals(
+def compute_average_intervals(
     confusion: Confusion, labels: Sequence[str], *, seed: int = 0
 ) -> tuple[Interval, Interval]:
     """Macro and weighted F1; where a class has too few rows the macro one names it and has no interval. Where
     every draw is the same, as with no row wrong, the interval ends where Wilson's does for accuracy: nothing
     wrong in n rows doesn't mean that nothing ever will be."""
-    value = [float(part[0]) for part in f1_averages(*confusion.sums())]
-    drawn = _resampled(confusion, seed)
+    value = [float(part[0]) for part in compute_f1_averages(*confusion.sums())]
+    drawn = _bootstrap(confusion, seed)
     left_out = _jackknife(confusion)
     right = int(confusion.count[confusion.truth == confusion.predicted].sum())
     share = wilson_interval(right, confusion.n)
@@ -119,18 +120,18 @@ def average_intervals(
         else:
             low, high = bca_limits(estimate, draws, without, confusion.n)
             averages.append(Interval(estimate, low, high, confusion.n, float(draws.std())))
-    if why := rare_classes(confusion.sums()[1][0], labels):
+    if why := describe_rare_classes(confusion.sums()[1][0], labels):
         return Interval(value[0], None, None, confusion.n, why=why), averages[1]
     return averages[0], averages[1]
 
 
-def _resampled(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
+def _bootstrap(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
     generator = np.random.default_rng(seed)
     shares = confusion.count / confusion.n
     macro, weighted = [], []
     for count in intervals.draw_batches(RESAMPLES, len(shares) + confusion.classes, F1_CHUNK):
         draws = generator.multinomial(confusion.n, shares, size=count)
-        of_classes, of_rows = f1_averages(*confusion.sums(draws))
+        of_classes, of_rows = compute_f1_averages(*confusion.sums(draws))
         macro.append(of_classes)
         weighted.append(of_rows)
     return np.concatenate(macro), np.concatenate(weighted)
@@ -144,12 +145,12 @@ def _jackknife(confusion: Confusion) -> tuple[Floats, Floats]:
         some = np.arange(start, min(cells, start + at_once))
         counts = np.tile(confusion.count, (len(some), 1))
         counts[np.arange(len(some)), some] -= 1
-        parts.append(f1_averages(*confusion.sums(counts)))
+        parts.append(compute_f1_averages(*confusion.sums(counts)))
     macro, weighted = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     return np.repeat(macro, confusion.count), np.repeat(weighted, confusion.count)
 
 
-def most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> list[ConfusedClasses]:
+def list_most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> list[ClassConfusion]:
     """The pairs of classes that are taken for each other most, both ways together, from the cells of a
     document: {"labels": [a, b], "rows", "forth": a taken for b, "back": b taken for a}."""
     pairs: dict[tuple[str, str], list[int]] = {}
@@ -157,7 +158,7 @@ def most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> 
         if label != predicted:
             key = (min(label, predicted), max(label, predicted))
             pairs.setdefault(key, [0, 0])[int(label != key[0])] += int(count)
-    confused: list[ConfusedClasses] = []
+    confused: list[ClassConfusion] = []
     for (a, b), (forth, back) in pairs.items():
         labels = [a, b] if forth >= back else [b, a]
         most_ways, least_ways = max(forth, back), min(forth, back)
@@ -175,10 +176,10 @@ BINS = 15  # of equal mass
 CALIBRATION_DRAWS = 2_000
 CALIBRATION_CHUNK = 4_000_000
 OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 1
-LEAST, MOST = 0.05, 20.0  # of the temperatures that are looked at
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # of the temperatures that are looked at
 
 
-def calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFigures:
+def compute_calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFigures:
     """The document of one classifier.
 
     log_probabilities [rows, classes]; truth: index of each row's class, or -1 for one that the classifier
@@ -193,11 +194,11 @@ def calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFi
     order = np.argsort(confidence, kind="stable")
     starts = np.unique(np.linspace(0, len(order), min(BINS, len(order)) + 1).astype(int)[:-1])
     confidence, right = confidence[order], right[order]
-    temperature = fitted_temperature(logs, true)
+    temperature = fit_temperature(logs, true)
     return {
         "ece": {
             "value": _ece(right[None], confidence, starts)[0],
-            "null": _null(confidence, starts),
+            "null": _estimate_null_ece(confidence, starts),
             "n": len(true),
         },
         "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
@@ -205,7 +206,7 @@ def calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFi
         "overconfident": bool(
             temperature and temperature["value"] > OVERCONFIDENT and (temperature["low"] or 0) > 1
         ),
-        "bins": _bins(right, confidence, starts),
+        "bins": _build_bins(right, confidence, starts),
     }
 
 
@@ -216,7 +217,7 @@ def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[f
     return errors
 
 
-def _null(confidence: Floats, starts: Counts) -> float:
+def _estimate_null_ece(confidence: Floats, starts: Counts) -> float:
     generator = np.random.default_rng(0)
     n = len(confidence)
     draws = min(CALIBRATION_DRAWS, max(200, 50 * max(1, CALIBRATION_CHUNK // n)))
@@ -234,7 +235,7 @@ def _brier(probabilities: Floats, truth: NDArray[np.int64]) -> Floats:
     return squares
 
 
-def _bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[CalibrationBin]:
+def _build_bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[CalibrationBin]:
     bins: list[CalibrationBin] = []
     for first, end in zip(starts, [*starts[1:], len(confidence)], strict=True):
         n, hits = int(end - first), int(right[first:end].sum())
@@ -251,7 +252,7 @@ def _bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[
     return bins
 
 
-def fitted_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate | None:
+def fit_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate | None:
     """The temperature of the lowest loss, with a sandwich interval; None where the rows don't bound it, as
     when every row is right: then sharper would always be better.
 
@@ -264,15 +265,15 @@ def fitted_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estima
     if len(true) < 2:
         return None
     at_truth = logs[np.arange(len(true)), true]
-    low, high = 1 / MOST, 1 / LEAST
-    if _slope(logs, at_truth, high).mean() <= 0 or _slope(logs, at_truth, low).mean() >= 0:
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    if _compute_slope(logs, at_truth, high).mean() <= 0 or _compute_slope(logs, at_truth, low).mean() >= 0:
         return None
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if _slope(logs, at_truth, middle).mean() < 0 else (low, middle)
+        low, high = (middle, high) if _compute_slope(logs, at_truth, middle).mean() < 0 else (low, middle)
     inverse = math.sqrt(low * high)
-    slopes = _slope(logs, at_truth, inverse)
-    curvature = float(_curvature(logs, inverse).mean())
+    slopes = _compute_slope(logs, at_truth, inverse)
+    curvature = float(_compute_curvature(logs, inverse).mean())
     error = math.sqrt(float(np.square(slopes).mean()) / len(true)) / (curvature * inverse)  # of log T
     value = 1 / inverse
     return {
@@ -283,12 +284,12 @@ def fitted_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estima
     }
 
 
-def _slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
+def _compute_slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
     slopes: Floats = (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
     return slopes
 
 
-def _curvature(logs: Floats, inverse: float) -> Floats:
+def _compute_curvature(logs: Floats, inverse: float) -> Floats:
     shares = special.softmax(inverse * logs, axis=1)
     mean = (shares * logs).sum(axis=1, keepdims=True)
     variances: Floats = (shares * np.square(logs - mean)).sum(axis=1)

@@ -21,17 +21,21 @@ from scipy import sparse, special
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
 
-LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
-UNSEEN = 0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
-SPARSE = 16  # times as many numbers as are numbered, from which on sorting them is quicker than a table
-LEAST_ITEMS = 5  # under which no interval is given
+MIN_RATERS = 5  # under which nothing is said of raters who did not rate
+UNSEEN_RATER_SHARE = (
+    0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
+)
+SPARSE_FACTOR = (
+    16  # times as many numbers as are numbered, from which on sorting them is quicker than a table
+)
+MIN_ITEMS = 5  # under which no interval is given
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Over = Literal["items", "items and raters"]
+VarianceUnits = Literal["items", "items and raters"]
 
 
-class Spread(NamedTuple):
+class VarianceEstimate(NamedTuple):
     """Of each figure: the variance of its estimate, the degrees of freedom behind that, the part of it that
     comes of the raters, and the part that ratings of one item by one rater have in common."""
 
@@ -59,22 +63,22 @@ class RatingClusters:
     @cached_property
     def effective_items(self) -> float:
         """Kish: items of many ratings, or of large weights, say less than their number."""
-        return _effective(np.bincount(self.item_place, self.shares).astype(np.float64))
+        return _compute_effective_count(np.bincount(self.item_place, self.shares).astype(np.float64))
 
     @cached_property
     def item_place(self) -> Ints:
         """Of each rating, from 0 on."""
-        return places_of(self.item)
+        return index_values(self.item)
 
     @cached_property
     def rater_place(self) -> Ints:
         """Of each rating, from 0 on."""
-        return places_of(self.rater)
+        return index_values(self.rater)
 
     @cached_property
     def cell_place(self) -> Ints:
         """Of each rating the place of its item and rater together."""
-        return places_of(self.item_place * self.raters + self.rater_place)
+        return index_values(self.item_place * self.raters + self.rater_place)
 
     @cached_property
     def items(self) -> int:
@@ -87,9 +91,9 @@ class RatingClusters:
         return int(self.rater_place.max(initial=-1)) + 1
 
     @property
-    def over(self) -> Over:
+    def over(self) -> VarianceUnits:
         """What varies from round to round."""
-        return "items and raters" if self.raters >= LEAST_RATERS else "items"
+        return "items and raters" if self.raters >= MIN_RATERS else "items"
 
     @property
     def independent(self) -> bool:
@@ -105,36 +109,38 @@ class RatingClusters:
     @cached_property
     def rater_degrees(self) -> float:
         """The same of raters."""
-        return max(1.0, _effective(np.bincount(self.rater_place, self.shares).astype(np.float64)) - 1)
+        return max(
+            1.0, _compute_effective_count(np.bincount(self.rater_place, self.shares).astype(np.float64)) - 1
+        )
 
     def mean(self, values: Floats) -> float:
         """Of ratings; exactly theirs where all are the same."""
         return float(values[0]) if np.ptp(values) == 0 else float(self.shares @ values)
 
-    def spread(self, influence: Floats, contrasts: Floats | None = None) -> Spread:
+    def spread(self, influence: Floats, contrasts: Floats | None = None) -> VarianceEstimate:
         """Of figures [k] that ratings have these influences on [n, k]: the estimate less the truth is about
         their sum. Where `contrasts` [c, k], of these sums of the figures in their place: a thousand contrasts
         of a few figures need no sums of their own."""
-        of_items = _squares(influence, self.item_place, self.items, contrasts)
+        of_items = _sum_cluster_squares(influence, self.item_place, self.items, contrasts)
         cell = self.cell_place
-        of_cells = _squares(influence, cell, int(cell.max(initial=-1)) + 1, contrasts)
+        of_cells = _sum_cluster_squares(influence, cell, int(cell.max(initial=-1)) + 1, contrasts)
         if self.over == "items":
             degrees = np.full(len(of_items), self.item_degrees)
-            return Spread(of_items, degrees, np.zeros_like(of_items), of_cells)
-        sums = _squares(influence, self.rater_place, self.raters, contrasts)
+            return VarianceEstimate(of_items, degrees, np.zeros_like(of_items), of_cells)
+        sums = _sum_cluster_squares(influence, self.rater_place, self.raters, contrasts)
         of_raters = np.maximum(0.0, sums - of_cells)
         whole = of_items + of_raters
-        doubt = np.where(of_raters > 0, 1.0, UNSEEN) * np.square(sums)
+        doubt = np.where(of_raters > 0, 1.0, UNSEEN_RATER_SHARE) * np.square(sums)
         unsure = np.square(of_items) / self.item_degrees + doubt / self.rater_degrees
         with np.errstate(divide="ignore", invalid="ignore"):
             degrees = np.where(unsure > 0, np.square(whole) / unsure, self.item_degrees)
-        return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
+        return VarianceEstimate(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
 
 
-def places_of(numbers: Ints) -> Ints:
+def index_values(numbers: Ints) -> Ints:
     """Of each number its place, from 0 on, among the different ones in their order."""
     lowest, highest = int(numbers.min(initial=0)), int(numbers.max(initial=0))
-    if highest - lowest > SPARSE * len(numbers):
+    if highest - lowest > SPARSE_FACTOR * len(numbers):
         return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
     present = np.zeros(highest - lowest + 1, np.int64)  # figures of each rater ask often: nothing is sorted
     present[numbers - lowest] = 1
@@ -142,13 +148,13 @@ def places_of(numbers: Ints) -> Ints:
     return places
 
 
-def _effective(sizes: Floats) -> float:
+def _compute_effective_count(sizes: Floats) -> float:
     return float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0
 
 
-def _squares(influence: Floats, place: Ints, clusters: int, contrasts: Floats | None) -> Floats:
+def _sum_cluster_squares(influence: Floats, place: Ints, clusters: int, contrasts: Floats | None) -> Floats:
     """Sum over clusters of the squared sums, times n / (n - 1) for what a mean takes away."""
-    sums = cluster_sums(influence, place, clusters)
+    sums = sum_by_cluster(influence, place, clusters)
     if contrasts is None:
         squares: Floats = np.square(sums).sum(axis=0)
     else:
@@ -156,7 +162,7 @@ def _squares(influence: Floats, place: Ints, clusters: int, contrasts: Floats | 
     return squares * (clusters / max(1, clusters - 1))
 
 
-def cluster_sums(values: Floats, place: Ints, clusters: int) -> Floats:
+def sum_by_cluster(values: Floats, place: Ints, clusters: int) -> Floats:
     """Sums [clusters, k] of values [n, k]."""
     n = len(place)
     if values.shape[1] == 1:
@@ -165,17 +171,17 @@ def cluster_sums(values: Floats, place: Ints, clusters: int) -> Floats:
     return np.asarray(picks @ values, np.float64)
 
 
-def mean(
+def estimate_mean(
     values: ArrayLike, clusters: RatingClusters, *, bounds: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
     """Of ratings within known bounds, with Student's t; where items alone vary as a ratio of sums over items,
     whose limits are moved out for skewness."""
     ratings = np.asarray(values, np.float64)
     n, value = len(ratings), clusters.mean(ratings) if len(ratings) else math.nan
-    if why := too_few(clusters, n):
+    if why := describe_too_few(clusters, n):
         return Interval(value, None, None, n, why=why)
     if clusters.over == "items" and np.ptp(ratings):
-        return _over_items(ratings, clusters, bounds, confidence)
+        return _estimate_over_items(ratings, clusters, bounds, confidence)
     spread = clusters.spread((clusters.shares * (ratings - value))[:, None])
     error = math.sqrt(float(spread.variance[0]))
     if error <= 1e-12 * max(1.0, abs(value)):
@@ -184,7 +190,7 @@ def mean(
     return Interval(value, max(bounds[0], value - half), min(bounds[1], value + half), n, error)
 
 
-def _over_items(
+def _estimate_over_items(
     ratings: Floats, clusters: RatingClusters, bounds: tuple[float, float], confidence: float
 ) -> Interval:
     sums, weights = (
@@ -200,7 +206,7 @@ def _over_items(
     return Interval(value, max(bounds[0], at.low), min(bounds[1], at.high), len(ratings), at.se)
 
 
-def share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95) -> Interval:
+def estimate_share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95) -> Interval:
     """A share of ratings, with Wilson's interval at the number of independent ratings that say as much (after
     Korn and Graubard 1998). `n` is that of the ratings."""
     right = np.asarray(hits, np.float64)
@@ -208,11 +214,11 @@ def share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95
     if not n:
         return Interval(math.nan, None, None, 0, why="there is no rating")
     value = clusters.mean(right)
-    low, high = _wilson(value, max(1.0, _independent(right, clusters, confidence)), confidence)
+    low, high = _wilson(value, max(1.0, _count_independent(right, clusters, confidence)), confidence)
     return Interval(value, low, high, n)
 
 
-def _independent(right: Floats, clusters: RatingClusters, confidence: float) -> float:
+def _count_independent(right: Floats, clusters: RatingClusters, confidence: float) -> float:
     """As many independent ratings say as much: never more than there are."""
     n, value = len(right), clusters.mean(right)
     plain = value * (1 - value) / n
@@ -235,14 +241,14 @@ def _wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
     return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
 
 
-def too_few(clusters: RatingClusters, n: int) -> str:
+def describe_too_few(clusters: RatingClusters, n: int) -> str:
     """Why so little gives no interval; empty where it does."""
     if not n:
         return "there is no rating"
-    if clusters.items < LEAST_ITEMS:
+    if clusters.items < MIN_ITEMS:
         items = "there is only one item" if clusters.items == 1 else f"{clusters.items} items are too few"
-        return f"{items} (from {LEAST_ITEMS} on there is an interval)"
-    if clusters.effective_items < LEAST_ITEMS:
+        return f"{items} (from {MIN_ITEMS} on there is an interval)"
+    if clusters.effective_items < MIN_ITEMS:
         equal = f"{clusters.effective_items:.1f}"
         return f"{clusters.items:,} items of so unequal weight say as much as {equal} of equal weight would"
     return ""

@@ -112,19 +112,23 @@ def correct_prediction(
 # method on, no end of the range is further from the middle than WIDEST: where such a range doesn't hold
 # nine of ten, the sentence says how many it does. Pure.
 
-WANTED = 0.96  # share of runs that the range is to hold: 90%, and what small samples and odd runs lose
-PROMISED = 0.9
-WIDEST = 1.5  # times from the middle to an end, once steps were timed or there are ENOUGH runs of the method
-ENOUGH = 3
+COVERAGE_TARGET = (
+    0.96  # share of runs that the range is to hold: 90%, and what small samples and odd runs lose
+)
+COVERAGE_REPORTED = 0.9
+MAX_RANGE_FACTOR = (
+    1.5  # times from the middle to an end, once steps were timed or there are ENOUGH runs of the method
+)
+MIN_RUNS = 3
 OTHER_SETTINGS, OTHER_KIND_OF_RUN = 0.5, 0.15  # weight of a run
 NOISE, NOISE_DEGREES = 0.1, 6.0  # of runs with like settings (docs/benchmarks.md), and how sure that is
 TAILS = 3.0  # degrees of freedom of the weights of runs that lie far off
 # Whole runs over what was counted with steps that were timed (bench/costs/time.py). Of like steps the spread
 # is a guess between that and what is counted alone.
 TIMED = Prior(spread=0.19, degrees=10, runs=3)
-ALIKE = Prior(spread=0.25, degrees=10, runs=3)
+TIMED_SIMILAR = Prior(spread=0.25, degrees=10, runs=3)
 StepsTimed = Literal["none", "own", "alike"]
-PRIORS: dict[StepsTimed, Prior] = {"none": TIME, "own": TIMED, "alike": ALIKE}
+PRIORS: dict[StepsTimed, Prior] = {"none": TIME, "own": TIMED, "alike": TIMED_SIMILAR}
 
 
 @dataclass(frozen=True)
@@ -143,11 +147,11 @@ class TimedRun:
     @property
     def whole(self) -> float:
         """Seconds that the whole course would have taken."""
-        return self.taken / shortened(self.course, self.training)
+        return self.taken / compute_time_share(self.course, self.training)
 
 
 @dataclass(frozen=True)
-class NextRun:
+class UpcomingRun:
     """The run that is asked about, as `TimedRun`. steps_timed: none, its own, or like ones of its model; past
     runs have timed steps where this is not none, and else have not."""
 
@@ -165,18 +169,22 @@ class TimeRange(Correction):
     def sentence(self, what: str) -> str:
         """What the range rests on."""
         early = f" {self.stopped} of {self.same} ended early." if self.stopped else ""
-        held = f" The range holds {self.confidence:.0%} of such runs." if self.confidence < PROMISED else ""
+        held = (
+            f" The range holds {self.confidence:.0%} of such runs."
+            if self.confidence < COVERAGE_REPORTED
+            else ""
+        )
         if not self.n:
             return f"No run on this device can be compared yet; the range is that of benchmarks.{held}"
         return super().sentence(what) + early + held
 
 
-def shortened(course: float, training: float) -> float:
+def compute_time_share(course: float, training: float) -> float:
     """Share of the time of a whole course that a part of it takes."""
     return 1 - training + training * course
 
 
-def time_range(past: Iterable[TimedRun], coming: NextRun) -> TimeRange:
+def predict_time_range(past: Iterable[TimedRun], coming: UpcomingRun) -> TimeRange:
     """Taken over counted for the coming run. Runs with a number that is not above 0 are left out."""
     runs = [
         run
@@ -190,20 +198,22 @@ def time_range(past: Iterable[TimedRun], coming: NextRun) -> TimeRange:
         middle, half, held = 0.0, math.log(first.high / first.factor), first.confidence
         degrees = prior.degrees
     else:
-        middle, scale, degrees = _error(runs, coming, prior)
-        half, held = float(special.stdtrit(degrees, (1 + WANTED) / 2)) * scale, WANTED
-    if (coming.steps_timed == "own" or len(same) >= ENOUGH) and half > math.log(WIDEST):
-        level = float(special.stdtrit(degrees, (1 + held) / 2)) * math.log(WIDEST) / half
-        half, held = math.log(WIDEST), 2 * float(special.stdtr(degrees, level)) - 1
+        middle, scale, degrees = _estimate_log_error(runs, coming, prior)
+        half, held = float(special.stdtrit(degrees, (1 + COVERAGE_TARGET) / 2)) * scale, COVERAGE_TARGET
+    if (coming.steps_timed == "own" or len(same) >= MIN_RUNS) and half > math.log(MAX_RANGE_FACTOR):
+        level = float(special.stdtrit(degrees, (1 + held) / 2)) * math.log(MAX_RANGE_FACTOR) / half
+        half, held = math.log(MAX_RANGE_FACTOR), 2 * float(special.stdtr(degrees, level)) - 1
     low, factor, high = (math.exp(middle + shift) for shift in (-half, 0.0, half))
     stopped = sum(run.course < 1 for run in same)
     return TimeRange(factor, low, high, len(runs), len(same), held, stopped)
 
 
-def _error(runs: Sequence[TimedRun], coming: NextRun, prior: Prior) -> tuple[float, float, float]:
+def _estimate_log_error(
+    runs: Sequence[TimedRun], coming: UpcomingRun, prior: Prior
+) -> tuple[float, float, float]:
     """Mean, scale and degrees of freedom of log(whole course taken / counted) of the coming run."""
     logs = np.array([math.log(run.whole / run.counted) for run in runs])
-    closeness = np.array([_closeness(run, coming) for run in runs])
+    closeness = np.array([_weigh_similarity(run, coming) for run in runs])
     order = np.argsort(logs)
     halfway = np.cumsum(closeness[order]) >= closeness.sum() / 2
     mean, spread = float(logs[order][halfway][0]), NOISE
@@ -215,17 +225,17 @@ def _error(runs: Sequence[TimedRun], coming: NextRun, prior: Prior) -> tuple[flo
         mean = float(kept @ logs) / (kept.sum() + trust)
         squares = float(kept @ np.square(logs - mean))
         spread = math.sqrt((NOISE_DEGREES * NOISE**2 + squares) / (NOISE_DEGREES + kept.sum()))
-    unsure = _unsure(float(kept.sum()), spread, trust, prior)
+    unsure = _compute_mean_error(float(kept.sum()), spread, trust, prior)
     return mean, math.hypot(spread, unsure), NOISE_DEGREES + float(kept.sum())
 
 
-def _unsure(weight: float, spread: float, trust: float, prior: Prior) -> float:
+def _compute_mean_error(weight: float, spread: float, trust: float, prior: Prior) -> float:
     """Standard error of the mean; with less than one run's worth of evidence that of a first prediction."""
     first = prior.spread * math.sqrt(1 + 1 / prior.runs) * math.exp(-weight)
     return math.hypot(spread / math.sqrt(weight + trust), first)
 
 
-def _closeness(run: TimedRun, coming: NextRun) -> float:
+def _weigh_similarity(run: TimedRun, coming: UpcomingRun) -> float:
     if run.kind != coming.kind:
         return OTHER_KIND_OF_RUN
     return 1.0 if run.settings == coming.settings else OTHER_SETTINGS

@@ -86,7 +86,7 @@ def chrf(sums: Floats, *, beta: float = 2) -> Floats:
     return np.where(below > 0, 100 * (1 + beta**2) * precision * recall / np.where(below > 0, below, 1), 0)
 
 
-def class_counts(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.csr_array:
+def count_classes(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.csr_array:
     """What each row adds to the sums of `of_classes`: a sparse matrix [rows, 3 × classes + 1].
 
     A place from `classes` on is no class: an answer that names none, or a label outside the set. Such a row
@@ -103,7 +103,7 @@ def class_counts(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.c
     return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes + 1))
 
 
-def of_classes(figure: str, classes: int) -> FigureOfSums:
+def build_class_figure(figure: str, classes: int) -> FigureOfSums:
     """One of CLASS_FIGURES as a function of [rows right of each class, rows of it, rows called it, all rows].
 
     A class that is neither present nor predicted is left out of averages, as in scikit-learn.
@@ -118,17 +118,17 @@ def of_classes(figure: str, classes: int) -> FigureOfSums:
             return shares
         name, average = figure.split("_")
         if average == "micro":  # a label outside the set can't be recalled, but is a row all the same
-            return _ratio(name, right.sum(axis=1), rows, called.sum(axis=1))
+            return _compute_ratio(name, right.sum(axis=1), rows, called.sum(axis=1))
         weight = support if average == "weighted" else (support + called > 0).astype(np.float64)
         below = weight.sum(axis=1)
-        each = _ratio(name, right, support, called)
+        each = _compute_ratio(name, right, support, called)
         averages: Floats = (each * weight).sum(axis=1) / np.where(below > 0, below, 1)
         return averages
 
     return value
 
 
-def rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
+def describe_rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
     """Why an average that counts every class the same has no interval; empty where it has one."""
     rows = np.asarray(support, np.int64)
     rare = np.flatnonzero(rows < MIN_CLASS_ROWS)
@@ -142,7 +142,7 @@ def rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
     return f"{own}{others} (from {MIN_CLASS_ROWS} rows of each class on)"
 
 
-def _ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:
+def _compute_ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:
     """Precision, recall or F1; 0 where it is not defined."""
     above, below = {
         "precision": (right, called),
@@ -173,46 +173,48 @@ RATIO_FIGURES = ("mean", "perplexity", "bits_per_byte")
 OVERFLOW = 700.0  # nats a token, of which there is no perplexity
 
 
-def ratio_figure_interval(figure: str, sums: Floats, *, confidence: float = 0.95) -> Interval:
+def estimate_ratio_figure(figure: str, sums: Floats, *, confidence: float = 0.95) -> Interval:
     """One of FIGURES over units, of which some weigh something."""
     ratio = ratio_interval(sums[:, 0], sums[:, 1], confidence=confidence)
     if figure == "perplexity":
-        return _exponential(ratio)
-    return ratio if figure == "mean" else _scaled(ratio, 1 / math.log(2))
+        return _exponentiate_interval(ratio)
+    return ratio if figure == "mean" else _scale_interval(ratio, 1 / math.log(2))
 
 
-def ratio_figure_difference(
+def estimate_ratio_difference(
     figure: str, first: Floats, second: Floats, *, confidence: float = 0.95
 ) -> Interval:
     """The first model's figure less the second's, over the same units."""
-    own, other = _influences(figure, first), _influences(figure, second)
+    own, other = _compute_influences(figure, first), _compute_influences(figure, second)
     value, weights = own[0] - other[0], (first[:, 1] + second[:, 1]) / 2
     weighs = weights > 0
     each = np.where(weighs, (own[1] - other[1]) * weights.sum() + value * weights, 0.0)
     return ratio_interval(each[weighs], weights[weighs], confidence=confidence)
 
 
-def _influences(figure: str, sums: Floats) -> tuple[float, Floats]:
+def _compute_influences(figure: str, sums: Floats) -> tuple[float, Floats]:
     """The figure, and by how much each unit moves it from where the sum would be without it [units]."""
     total = sums.sum(axis=0)
     ratio = float(total[0] / total[1])
-    value, slope = AT[figure](ratio)
+    value, slope = TRANSFORMED_ESTIMATES[figure](ratio)
     return value, slope * (sums[:, 0] - ratio * sums[:, 1]) / total[1]
 
 
-def _perplexity_at(nats: float) -> tuple[float, float]:
+def _compute_perplexity(nats: float) -> tuple[float, float]:
     value = math.exp(min(nats, OVERFLOW))
     return value, value
 
 
-AT: dict[str, Callable[[float], tuple[float, float]]] = {  # the figure of a ratio, and its slope there
+TRANSFORMED_ESTIMATES: dict[
+    str, Callable[[float], tuple[float, float]]
+] = {  # the figure of a ratio, and its slope there
     "mean": lambda ratio: (ratio, 1.0),
-    "perplexity": _perplexity_at,
+    "perplexity": _compute_perplexity,
     "bits_per_byte": lambda ratio: (ratio / math.log(2), 1 / math.log(2)),
 }
 
 
-def _scaled(ratio: Interval, factor: float) -> Interval:
+def _scale_interval(ratio: Interval, factor: float) -> Interval:
     def scale(value: float | None) -> float | None:
         return None if value is None else factor * value
 
@@ -220,7 +222,7 @@ def _scaled(ratio: Interval, factor: float) -> Interval:
     return replace(scaled, se=scale(ratio.se), detectable=scale(ratio.detectable))
 
 
-def _exponential(nats: Interval) -> Interval:
+def _exponentiate_interval(nats: Interval) -> Interval:
     """`se` and `detectable` as they are at the value, in units of perplexity."""
     if max(nats.value, nats.high or nats.value) > OVERFLOW:
         return Interval(math.inf, None, None, nats.n, why="it is too large to be written")
@@ -239,14 +241,14 @@ def _exponential(nats: Interval) -> Interval:
 
 JACKKNIFE_PARTS = 20
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 def jackknife_interval(
-    figure: Callable[[Places], float], rows: int, groups: Any = None, *, confidence: float = 0.95
+    figure: Callable[[Indices], float], rows: int, groups: Any = None, *, confidence: float = 0.95
 ) -> Interval:
     """`figure(places of rows)` of all rows, with an interval. Without two groups there is none."""
-    part_of = _parts(rows, groups)
+    part_of = _assign_parts(rows, groups)
     value = float(figure(np.arange(rows)))
     parts = int(part_of.max(initial=-1)) + 1
     if parts < 2:
@@ -259,7 +261,7 @@ def jackknife_interval(
     return Interval(value, value - half, value + half, rows, se)
 
 
-def _parts(rows: int, groups: Any) -> Places:
+def _assign_parts(rows: int, groups: Any) -> Indices:
     """The part of each row: units in random order, dealt in turn."""
     names = np.arange(rows) if groups is None else np.array([str(group) for group in groups])
     _, unit_of = np.unique(names, return_inverse=True)

@@ -25,9 +25,9 @@ from store.core.figure_schemas import Estimate
 # rows (loss and tokens), and the paired difference of two models on the same rows is such a ratio too.
 # Nothing here knows of models or stores: arrays in, an `Interval` out, and nothing is drawn at random.
 
-LEAST_ROWS = 5  # effective rows, under which nothing is said of how sure an estimate is
-MOST_WEIGHT = 0.5  # that one row may hold
-LEAST_ALIKE = (
+MIN_ROWS = 5  # effective rows, under which nothing is said of how sure an estimate is
+MAX_WEIGHT = 0.5  # that one row may hold
+MIN_ALIKE = (
     20  # rows that all say exactly 0 before that is the interval: of ten, a fifth of which differ, a tenth
 )
 ERROR_OF_ERROR = 2.5  # by how much that raises what can be seen, see `_unsure`; both chosen by simulation
@@ -77,7 +77,7 @@ class Interval:
         return estimate
 
 
-def limits(estimate: Estimate) -> tuple[float, float] | None:
+def get_limits(estimate: Estimate) -> tuple[float, float] | None:
     """low and high of a document's estimate; None where it has no interval."""
     low, high = estimate["low"], estimate["high"]
     return None if low is None or high is None else (low, high)
@@ -110,29 +110,29 @@ def ratio_interval(
 
     Raises ValueError for arrays of different length, no row with a token, or values that are not finite.
     """
-    top, bottom = _checked(numerators, denominators)
+    top, bottom = _check_arrays(numerators, denominators)
     n = len(top)
     value = float(top.sum() / bottom.sum())
-    effective = _effective_rows(bottom, population)
+    effective = _compute_effective_rows(bottom, population)
     left_out = value - (top - value * bottom) / (bottom.sum() - bottom) if n > 1 else np.array([value])
     influence = left_out.mean() - left_out
     error = math.sqrt((n - 1) / n * float(np.square(influence).sum()))
-    if why := _too_little(bottom, effective):
+    if why := _describe_too_little(bottom, effective):
         return Interval(value, None, None, n, why=why)
     if error <= 1e-12 * max(abs(value), 1e-300):
-        if not top.any() and n >= LEAST_ALIKE:
+        if not top.any() and n >= MIN_ALIKE:
             return Interval(0.0, 0.0, 0.0, n, 0.0, 0.0)
         return Interval(value, None, None, n, why=f"all {n:,} rows say the same")
     quantile = float(special.stdtrit(effective - 1, (1 + confidence) / 2))
     tilt = _skewness(influence) / math.sqrt(n)
-    below = error * max(quantile, _transformed(quantile, tilt))
-    above = error * max(quantile, -_transformed(-quantile, tilt))
+    below = error * max(quantile, _transform_quantile(quantile, tilt))
+    above = error * max(quantile, -_transform_quantile(-quantile, tilt))
     reach = max(below, above) + error * float(special.stdtrit(effective - 1, 0.8))
-    detectable = reach * _unsure(influence)
+    detectable = reach * _compute_error_inflation(influence)
     return Interval(value, value - below, value + above, n, error, detectable, effective=effective)
 
 
-def unseen_share(rows: float, *, confidence: float = 0.95) -> float:
+def bound_unseen_share(rows: float, *, confidence: float = 0.95) -> float:
     """The largest share of all rows that some kind may have of which none is among `rows`: about 3.7 / n.
 
     At half of the level, as a limit is. (Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
@@ -153,7 +153,7 @@ def allow_for_unseen(interval: Interval, size: float, *, confidence: float = 0.9
     """
     if interval.low is None or interval.high is None or interval.low == interval.high:
         return interval
-    share = unseen_share(interval.effective or interval.n, confidence=confidence)
+    share = bound_unseen_share(interval.effective or interval.n, confidence=confidence)
     low = min(interval.low, interval.value - share * size)
     high = max(interval.high, interval.value + share * size)
     if (low, high) == (interval.low, interval.high):
@@ -188,7 +188,7 @@ def bca_limits(
     return _bca(value, drawn, left_out, float(tail))
 
 
-def rows_needed(interval: Interval, difference: float) -> int | None:
+def estimate_rows_needed(interval: Interval, difference: float) -> int | None:
     """Rows at which `difference` would be seen with 80% power; None where the interval can't tell."""
     if not interval.detectable or not difference:
         return None
@@ -201,7 +201,7 @@ def rows_needed(interval: Interval, difference: float) -> int | None:
     return math.ceil(max(without_them, noise))
 
 
-def _checked(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Floats, Floats]:
+def _check_arrays(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Floats, Floats]:
     top = np.asarray(numerators, dtype=np.float64)
     bottom = np.asarray(denominators, dtype=np.float64)
     if top.shape != bottom.shape or top.ndim != 1:
@@ -216,7 +216,7 @@ def _checked(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Floats, Fl
     return top, bottom
 
 
-def _effective_rows(weights: Floats, population: ArrayLike | None = None) -> float:
+def _compute_effective_rows(weights: Floats, population: ArrayLike | None = None) -> float:
     """Kish's (1965) effective sample size; n where all rows weigh the same, never under 2 here. With more
     weights of the same kind, what so many of all of them amount to where that is less."""
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
@@ -226,21 +226,21 @@ def _effective_rows(weights: Floats, population: ArrayLike | None = None) -> flo
     return max(2.0, effective)
 
 
-def _too_little(weights: Floats, effective: float) -> str:
+def _describe_too_little(weights: Floats, effective: float) -> str:
     """Why so few rows, or rows of so unequal weight, give no interval; empty where they do."""
     n, share = len(weights), float(weights.max() / weights.sum())
     if n == 1:
         return "there is only one row"
-    if n < LEAST_ROWS:
+    if n < MIN_ROWS:
         return f"{n} rows are too few"
-    if share >= MOST_WEIGHT:
-        return f"one of {n:,} rows holds {_floored(share)}% of the weight"
-    if effective < LEAST_ROWS:
+    if share >= MAX_WEIGHT:
+        return f"one of {n:,} rows holds {_floor_percent(share)}% of the weight"
+    if effective < MIN_ROWS:
         return f"{n:,} rows of so unequal length say as much as {effective:.1f} would"
     return ""
 
 
-def _floored(share: float) -> int:
+def _floor_percent(share: float) -> int:
     return min(99, math.floor(100 * share))
 
 
@@ -257,7 +257,7 @@ def _skewness(influence: Floats) -> float:
     return skew * (1 + UNSEEN_SKEW * skew * skew / n)
 
 
-def _unsure(influence: Floats) -> float:
+def _compute_error_inflation(influence: Floats) -> float:
     """By how much the smallest difference that can be seen is raised for not knowing the error well.
 
     The squared error of an error is (kurtosis - 1) / 4n. Without it the difference was seen in 63 to 77 of
@@ -267,7 +267,7 @@ def _unsure(influence: Floats) -> float:
     return 1 + ERROR_OF_ERROR * (float((unit**4).mean()) - 1) / (2 * len(influence))
 
 
-def _transformed(quantile: float, tilt: float) -> float:
+def _transform_quantile(quantile: float, tilt: float) -> float:
     """The quantile of t whose cubic transform for skewness is `quantile` (Hall 1992, "On the Removal of
     Skewness by Transformation"); tilt: skewness over sqrt(n)."""
     if abs(tilt) < 1e-9:
@@ -303,19 +303,19 @@ def _bca(value: float, drawn: Floats, left_out: Floats, tail: float) -> tuple[fl
 MIN_DEGREES = 4  # of freedom, as an interval needs five rows
 
 
-def difference_of_estimates(first: Interval, second: Interval) -> Interval:
+def subtract_estimates(first: Interval, second: Interval) -> Interval:
     """First minus second; n counts the rows of both. Without limits, and with its reason, where one of them
     has none."""
-    return _weighted([first, second], [1.0, -1.0])
+    return _combine_weighted([first, second], [1.0, -1.0])
 
 
-def mean_of_estimates(parts: Sequence[Interval]) -> Interval:
+def average_estimates(parts: Sequence[Interval]) -> Interval:
     """Of one or more parts; n counts the rows of all. Without limits, and with its reason, where one of them
     has none."""
-    return _weighted(parts, [1 / len(parts)] * len(parts))
+    return _combine_weighted(parts, [1 / len(parts)] * len(parts))
 
 
-def widen_for_looks(estimate: Estimate, looks: int) -> Estimate:
+def widen_for_comparisons(estimate: Estimate, looks: int) -> Estimate:
     """A 95% interval as wide as one of so many needs (Bonferroni), where its rows are not there any more.
     Rows of unequal length say less than their number, so that half of them are counted in Student's t."""
     low, high, value = estimate["low"], estimate["high"], estimate["value"]
@@ -326,7 +326,7 @@ def widen_for_looks(estimate: Estimate, looks: int) -> Estimate:
     return {**estimate, "low": value - wider * (value - low), "high": value + wider * (high - value)}
 
 
-def _weighted(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:
+def _combine_weighted(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:
     value = sum(weight * part.value for weight, part in zip(weights, parts, strict=True))
     n = sum(part.n for part in parts)
     below = above = 0.0
@@ -362,7 +362,7 @@ def draw_batches(draws: int, width: int, most: int) -> Iterator[int]:
 
 BOUNDED_DRAWS = 4_000
 BOUNDED_CHUNK = 2_000_000  # weights drawn at a time
-FEW = 100  # values, up to which their weights are kept
+MAX_CACHED_ROWS = 100  # values, up to which their weights are kept
 AT_ITS_BOUND, AT_THE_OTHER = 0.5, 0.1  # of a value
 
 Weights = tuple[Floats, Floats, Floats]  # of the values [draws, n]; at the near and at the far bound [draws]
@@ -381,7 +381,9 @@ class BoundedMean:
             raise ValueError(f"{n} values do not lie within {low:g} and {high:g}.")
         self._seen, self._low, self._high = seen, low, high
         drawn: dict[float, list[Floats]] = {low: [], high: []}
-        for weights, near, far in () if n == 1 else _few(n) if n <= FEW else _drawn(n):
+        for weights, near, far in (
+            () if n == 1 else _cache_weights(n) if n <= MAX_CACHED_ROWS else _draw_weights(n)
+        ):
             inside, whole = weights @ seen, weights.sum(axis=1) + near + far
             for bound, other in ((low, high), (high, low)):
                 drawn[bound].append((inside + near * bound + far * other) / whole)
@@ -406,11 +408,11 @@ def bounded_mean_interval(
 
 
 @lru_cache(maxsize=8)
-def _few(n: int) -> tuple[Weights, ...]:
-    return tuple(_drawn(n))
+def _cache_weights(n: int) -> tuple[Weights, ...]:
+    return tuple(_draw_weights(n))
 
 
-def _drawn(n: int) -> Iterator[Weights]:
+def _draw_weights(n: int) -> Iterator[Weights]:
     """The same DRAWS weights of n values at every call, a part at a time."""
     random = np.random.default_rng(0)
     for draws in draw_batches(BOUNDED_DRAWS, n, BOUNDED_CHUNK):

@@ -35,13 +35,13 @@ from engine.evaluation.statistics.estimators import (
     ESTIMATORS,
     MACRO_FIGURES,
     FigureOfSums,
-    class_counts,
-    of_classes,
-    rare_classes,
+    build_class_figure,
+    count_classes,
+    describe_rare_classes,
 )
 from engine.evaluation.statistics.intervals import Interval, bca_limits, wilson_interval
-from engine.evaluation.statistics.proportions import paired_change
-from store.core.figure_schemas import Difference, Figure, Unscored
+from engine.evaluation.statistics.proportions import estimate_paired_change
+from store.core.figure_schemas import Difference, Figure, UnscoredRows
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
@@ -54,7 +54,7 @@ Bounds = tuple[float | None, float | None]
 Groups = Sequence[object] | None  # of each row what names its group, None for a row of its own
 
 
-class HigherRows(TypedDict):
+class PairOutcomeCounts(TypedDict):
     """Rows on which either model scores higher, and on which both score the same."""
 
     first_higher: int
@@ -74,7 +74,7 @@ class WholeFigure(TypedDict, total=False):
 
 
 @dataclass
-class Scored:
+class RowScores:
     """`scores` [rows], NaN where there is none; `reasons`: place of a row without a score -> why.
 
     estimator: "mean", a key of ESTIMATORS, one of CLASS_FIGURES, or "whole" for a figure that no row has a
@@ -114,7 +114,7 @@ class Scored:
         finite: NDArray[np.bool_] = np.isfinite(sums.sum(axis=1))
         return finite & weighs
 
-    def take(self, places: NDArray[np.int64]) -> Scored:
+    def take(self, places: NDArray[np.int64]) -> RowScores:
         """These rows alone, as far as scores and statistics go."""
         statistics = None if self.statistics is None else self.statistics[places]
         return replace(
@@ -122,7 +122,7 @@ class Scored:
         )
 
 
-def aggregate(scored: Scored, groups: Groups = None, *, confidence: float = 0.95) -> Figure:
+def aggregate_scores(scored: RowScores, groups: Groups = None, *, confidence: float = 0.95) -> Figure:
     """The document of one metric. Without a usable row value, low and high are None and n is 0."""
     document: Figure = {
         "metric": scored.name,
@@ -138,7 +138,7 @@ def aggregate(scored: Scored, groups: Groups = None, *, confidence: float = 0.95
         "groups": None,
         "rows": len(scored.row_ids),
         "empty": scored.empty,
-        "unscored": _unscored(scored),
+        "unscored": _summarise_unscored(scored),
         "failed": scored.failed,
         "details": scored.details,
     }
@@ -147,11 +147,11 @@ def aggregate(scored: Scored, groups: Groups = None, *, confidence: float = 0.95
     usable = np.flatnonzero(scored.usable)
     if not len(usable) or scored.failed:
         return document
-    interval, units = figure(scored, usable, groups, confidence=confidence)
+    interval, units = estimate_figure(scored, usable, groups, confidence=confidence)
     return {**document, **interval.to_dict(), "groups": units}
 
 
-def _unscored(scored: Scored) -> Unscored:
+def _summarise_unscored(scored: RowScores) -> UnscoredRows:
     reasons = Counter(scored.reasons.values())
     first = sorted(scored.reasons)[:EXAMPLES]
     return {
@@ -161,28 +161,28 @@ def _unscored(scored: Scored) -> Unscored:
     }
 
 
-def figure(
-    scored: Scored, rows: NDArray[np.int64], groups: Groups = None, *, confidence: float = 0.95
+def estimate_figure(
+    scored: RowScores, rows: NDArray[np.int64], groups: Groups = None, *, confidence: float = 0.95
 ) -> tuple[Interval, int | None]:
     """The figure of these rows with its interval; how many groups they come in, None where in none."""
     sums = scored.sums[rows]
-    unit_of, units = units_of(groups, rows)
-    if units is None and _shares(scored, rows):
+    unit_of, units = assign_units(groups, rows)
+    if units is None and _is_share(scored, rows):
         return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
-    if units is None and _with_ties(scored, rows):
-        return _of_wins(scored.scores[rows], confidence), None
+    if units is None and _has_ties(scored, rows):
+        return _estimate_win_share(scored.scores[rows], confidence), None
     if scored.estimator in estimators.RATIO_FIGURES:
-        interval = estimators.ratio_figure_interval(
-            scored.estimator, _by_unit(sums, unit_of), confidence=confidence
+        interval = estimators.estimate_ratio_figure(
+            scored.estimator, _sum_by_unit(sums, unit_of), confidence=confidence
         )
-        interval = _widened(interval, scored.bounds, confidence)
+        interval = _widen_for_unseen(interval, scored.bounds, confidence)
     else:
-        counts, estimate = counted(sums, scored)
-        interval = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
+        counts, estimate = build_row_sums(sums, scored)
+        interval = estimate_interval(counts, estimate, unit_of, scored, scored.bounds, confidence)
     return replace(interval, n=len(rows)), units
 
 
-def units_of(groups: Groups, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
+def assign_units(groups: Groups, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
     """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
     if groups is None:
         return np.arange(len(rows)), None
@@ -195,7 +195,7 @@ def units_of(groups: Groups, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64]
     return (unit_of, None) if len(places) == len(rows) else (unit_of, len(places))
 
 
-def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
+def _is_share(scored: RowScores, rows: NDArray[np.int64]) -> bool:
     """Whether the figure is a share of the rows: the mean of scores that are 0 or 1."""
     if scored.estimator == "mean" and scored.statistics is not None:
         return False
@@ -203,16 +203,16 @@ def _shares(scored: Scored, rows: NDArray[np.int64]) -> bool:
     return of_rows and bool(np.isin(scored.scores[rows], (0.0, 1.0)).all())
 
 
-def _with_ties(scored: Scored, rows: NDArray[np.int64]) -> bool:
+def _has_ties(scored: RowScores, rows: NDArray[np.int64]) -> bool:
     """Whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
     plain = scored.estimator == "mean" and scored.statistics is None
     return plain and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
 
 
-def _of_wins(scores: Floats, confidence: float) -> Interval:
+def _estimate_win_share(scores: Floats, confidence: float) -> Interval:
     """The share of wins, ties counting half, with Tango's limits: where most are ties, few rows decide, and a
     bootstrap is too sure of them."""
-    change = paired_change(
+    change = estimate_paired_change(
         int((scores == 0).sum()), int((scores == 1).sum()), len(scores), confidence=confidence
     )
     assert change.low is not None
@@ -225,64 +225,64 @@ def _of_wins(scores: Floats, confidence: float) -> Interval:
     )  # fmt: skip
 
 
-def counted(sums: Floats, scored: Scored) -> tuple[Any, FigureOfSums]:
+def build_row_sums(sums: Floats, scored: RowScores) -> tuple[Any, FigureOfSums]:
     """What is summed over rows [rows, counts], and the figure of such sums."""
     if scored.estimator not in CLASS_FIGURES:
         return sums, ESTIMATORS[scored.estimator]
     classes = len(scored.labels)
-    return class_counts(sums[:, 0], sums[:, 1], classes), of_classes(scored.estimator, classes)
+    return count_classes(sums[:, 0], sums[:, 1], classes), build_class_figure(scored.estimator, classes)
 
 
-def interval_of(
-    counts: Any, estimate: FigureOfSums, unit_of: Any, scored: Scored, bounds: Bounds, confidence: float
+def estimate_interval(
+    counts: Any, estimate: FigureOfSums, unit_of: Any, scored: RowScores, bounds: Bounds, confidence: float
 ) -> Interval:
     """`n` of the answer is the number of units."""
     units = int(unit_of.max()) + 1
-    summed = _by_unit(counts, unit_of)
+    summed = _sum_by_unit(counts, unit_of)
     total = np.asarray(summed.sum(axis=0), np.float64).reshape(1, -1)
     value = float(estimate(total)[0])
     if units == 1 or not np.isfinite(value):
         return Interval(value, None, None, units)
     if scored.estimator in MACRO_FIGURES:
         classes = len(scored.labels)
-        if why := rare_classes(total[0, classes : 2 * classes], scored.labels):
+        if why := describe_rare_classes(total[0, classes : 2 * classes], scored.labels):
             return Interval(value, None, None, units, why=why)
-    left_out = _left_out(summed, total, estimate)
+    left_out = _leave_one_out(summed, total, estimate)
     se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
     quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
     detectable = (quantile + float(special.stdtrit(units - 1, 0.8))) * se
     if units < FEW_UNITS and se:
         by_student = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
-        return _clipped(by_student, bounds)
-    drawn = _resampled(summed, estimate, CLASS_RESAMPLES if scored.estimator in CLASS_FIGURES else RESAMPLES)
+        return _clip_to_bounds(by_student, bounds)
+    drawn = _bootstrap(summed, estimate, CLASS_RESAMPLES if scored.estimator in CLASS_FIGURES else RESAMPLES)
     if not np.isfinite(drawn).all() or not np.isfinite(left_out).all():
         return Interval(value, None, None, units)
     if np.ptp(drawn) <= 1e-12 * max(1.0, abs(value)):
-        return _widened(Interval(value, value, value, units, 0.0, 0.0), bounds, confidence)
+        return _widen_for_unseen(Interval(value, value, value, units, 0.0, 0.0), bounds, confidence)
     low, high = bca_limits(value, drawn, left_out, units, confidence=confidence)
     return Interval(value, low, high, units, se, detectable)
 
 
-def _by_unit(counts: Any, unit_of: Any) -> Any:
+def _sum_by_unit(counts: Any, unit_of: Any) -> Any:
     """The sums of each unit's rows [units, counts]."""
     every = np.arange(len(unit_of))
     shape = (int(unit_of.max()) + 1, len(every))
     return sparse.csr_array((np.ones(len(every)), (unit_of, every)), shape=shape) @ counts
 
 
-def _left_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
+def _leave_one_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
     """The figure with each unit left out in turn."""
     at_once = max(1, CHUNK // total.shape[1])
     return np.concatenate(
-        [estimate(total - _dense(summed[i : i + at_once])) for i in range(0, summed.shape[0], at_once)]
+        [estimate(total - _to_dense(summed[i : i + at_once])) for i in range(0, summed.shape[0], at_once)]
     )
 
 
-def _dense(part: Any) -> Floats:
+def _to_dense(part: Any) -> Floats:
     return np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
 
 
-def _resampled(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 0) -> Floats:
+def _bootstrap(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 0) -> Floats:
     """The figure of each resample of the units."""
     generator = np.random.default_rng(seed)
     units = summed.shape[0]
@@ -294,7 +294,7 @@ def _resampled(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 
     return np.concatenate(figures)
 
 
-def _widened(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
+def _widen_for_unseen(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
     """Of units that all agree: what the others that were not seen could still change; else as it is."""
     low, high = bounds
     if interval.se or interval.n == 1 or low is None or high is None:
@@ -306,20 +306,20 @@ def _widened(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
     return replace(interval, low=ends[0], high=ends[1], detectable=reach)
 
 
-def _clipped(interval: Interval, bounds: Bounds) -> Interval:
+def _clip_to_bounds(interval: Interval, bounds: Bounds) -> Interval:
     low, high = bounds
     least = interval.low if low is None or interval.low is None else max(low, interval.low)
     most = interval.high if high is None or interval.high is None else min(high, interval.high)
     return replace(interval, low=least, high=most)
 
 
-FEW = 25  # units that differ, below which swaps decide
-ALL_SWAPS = 13  # units of which every swap is tried
+EXACT_MAX_UNITS = 25  # units that differ, below which swaps decide
+EXACT_SWAPS = 13  # units of which every swap is tried
 SWAPS = 10_000
 
 
-def difference(
-    first: Scored, second: Scored, groups: Groups = None, *, confidence: float = 0.95
+def compute_difference(
+    first: RowScores, second: RowScores, groups: Groups = None, *, confidence: float = 0.95
 ) -> Difference:
     """`first` minus `second`; `groups` are those of the first's rows.
 
@@ -343,21 +343,21 @@ def difference(
         "better": first.better,
         "unit": first.unit,
         "left_out": alone - 2 * len(rows),
-        **_counts(first.scores[rows], second.scores[rows]),
+        **_count_outcomes(first.scores[rows], second.scores[rows]),
     }
     if not len(rows) or first.estimator == "whole":
         return document
-    unit_of, units = units_of(groups, rows)
+    unit_of, units = assign_units(groups, rows)
     a, b = first.sums[rows], second.sums[rows]
-    bounds = _bounds(first, second)
+    bounds = _find_difference_bounds(first, second)
     if first.estimator in estimators.RATIO_FIGURES:
-        parts = (_by_unit(sums, unit_of) for sums in (a, b))
-        interval = estimators.ratio_figure_difference(first.estimator, *parts, confidence=confidence)
-        interval = _widened(interval, bounds, confidence)
+        parts = (_sum_by_unit(sums, unit_of) for sums in (a, b))
+        interval = estimators.estimate_ratio_difference(first.estimator, *parts, confidence=confidence)
+        interval = _widen_for_unseen(interval, bounds, confidence)
     else:
-        counts, estimate = _joint(a, b, first)
-        interval = interval_of(counts, estimate, unit_of, first, bounds, confidence)
-    interval = _checked(interval, a, b, first, unit_of, confidence)
+        counts, estimate = _join_row_sums(a, b, first)
+        interval = estimate_interval(counts, estimate, unit_of, first, bounds, confidence)
+    interval = _check_by_permutation(interval, a, b, first, unit_of, confidence)
     document["value"], document["low"], document["high"] = interval.value, interval.low, interval.high
     document["n"], document["groups"], document["detectable"] = len(rows), units, interval.detectable
     if interval.why:
@@ -365,14 +365,14 @@ def difference(
     return document
 
 
-def _counts(first: Floats, second: Floats) -> HigherRows:
+def _count_outcomes(first: Floats, second: Floats) -> PairOutcomeCounts:
     scored = np.isfinite(first) & np.isfinite(second)
     gap = first[scored] - second[scored]
     higher, lower = int((gap > 0).sum()), int((gap < 0).sum())
     return {"first_higher": higher, "second_higher": lower, "same": len(gap) - higher - lower}
 
 
-def _bounds(first: Scored, second: Scored) -> Bounds:
+def _find_difference_bounds(first: RowScores, second: RowScores) -> Bounds:
     """Between which the difference lies: as far apart as the metric allows, else as the scores that occur."""
     low, high = first.bounds
     if low is None or high is None:
@@ -384,35 +384,37 @@ def _bounds(first: Scored, second: Scored) -> Bounds:
     return (-span, span)
 
 
-def _joint(a: Floats, b: Floats, scored: Scored) -> tuple[Any, FigureOfSums]:
+def _join_row_sums(a: Floats, b: Floats, scored: RowScores) -> tuple[Any, FigureOfSums]:
     """What is summed over rows for both models together, and their difference from such sums."""
-    first, each = counted(a, scored)
-    second, _ = counted(b, scored)
+    first, each = build_row_sums(a, scored)
+    second, _ = build_row_sums(b, scored)
     width = first.shape[1]
     both = sparse.hstack([first, second], "csr") if sparse.issparse(first) else np.hstack([first, second])
     return both, lambda sums: each(sums[:, :width]) - each(sums[:, width:])
 
 
-def _checked(
-    interval: Interval, a: Floats, b: Floats, scored: Scored, unit_of: NDArray[np.int64], confidence: float
+def _check_by_permutation(
+    interval: Interval, a: Floats, b: Floats, scored: RowScores, unit_of: NDArray[np.int64], confidence: float
 ) -> Interval:
     """The interval, with 0 in it where so few units differ that swaps don't tell the models apart."""
     differ = np.unique(unit_of[(a != b).any(axis=1)])
-    if not 0 < len(differ) < FEW or not (interval.above or interval.below):
+    if not 0 < len(differ) < EXACT_MAX_UNITS or not (interval.above or interval.below):
         return interval
-    if _swapped(a, b, scored, unit_of, differ) <= 1 - confidence:
+    if _compute_permutation_p(a, b, scored, unit_of, differ) <= 1 - confidence:
         return interval
     return replace(interval, low=min(interval.low or 0.0, 0.0), high=max(interval.high or 0.0, 0.0))
 
 
-def _swapped(
-    a: Floats, b: Floats, scored: Scored, unit_of: NDArray[np.int64], differ: NDArray[np.int64]
+def _compute_permutation_p(
+    a: Floats, b: Floats, scored: RowScores, unit_of: NDArray[np.int64], differ: NDArray[np.int64]
 ) -> float:
     """How often swapping the two models in units that differ gives a difference as large as theirs."""
-    (first, each), (second, _) = counted(a, scored), counted(b, scored)
-    own, others = (np.array([_sum(part, unit_of == unit) for unit in differ]) for part in (first, second))
-    fixed = _sum(first, ~np.isin(unit_of, differ))
-    if len(differ) <= ALL_SWAPS:
+    (first, each), (second, _) = build_row_sums(a, scored), build_row_sums(b, scored)
+    own, others = (
+        np.array([_sum_rows(part, unit_of == unit) for unit in differ]) for part in (first, second)
+    )
+    fixed = _sum_rows(first, ~np.isin(unit_of, differ))
+    if len(differ) <= EXACT_SWAPS:
         stays = (np.arange(2 ** len(differ))[:, None] >> np.arange(len(differ))) & 1
     else:
         stays = np.random.default_rng(0).integers(0, 2, (SWAPS, len(differ)))
@@ -422,5 +424,5 @@ def _swapped(
     return float((np.abs(gap) >= abs(as_it_was) * (1 - 1e-9)).mean())
 
 
-def _sum(counts: Any, rows: NDArray[np.bool_]) -> Floats:
+def _sum_rows(counts: Any, rows: NDArray[np.bool_]) -> Floats:
     return np.asarray(counts[np.flatnonzero(rows)].sum(axis=0), np.float64).ravel()

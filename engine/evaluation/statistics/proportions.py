@@ -16,7 +16,7 @@ from scipy import optimize, special
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
-from store.evaluation.forgetting_schemas import Flips
+from store.evaluation.forgetting_schemas import AnswerFlips
 
 # The same questions asked before and after: answers lost and won, and whether that can be luck.
 #
@@ -47,7 +47,7 @@ def mcnemar(lost: int, won: int) -> float:
     return float(special.chdtrc(1, (lost - won) ** 2 / flips))
 
 
-def paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95) -> Interval:
+def estimate_paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95) -> Interval:
     """(won - lost) / n with Tango's score interval, and the change that n items show in 80 of 100 cases.
 
     The flips that are to be expected have one added each way (Bonett and Price 2012), as none seen is not
@@ -60,7 +60,7 @@ def paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95
     z = float(special.ndtri((1 + confidence) / 2))
 
     def beyond(change: float) -> float:
-        return _score(won, lost, n, change)
+        return _compute_score(won, lost, n, change)
 
     low, high = -1.0, 1.0
     if beyond(-1 + 1e-12) > z:
@@ -71,14 +71,14 @@ def paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95
     return Interval(value, float(low), float(high), round(n), error, (z + float(special.ndtri(0.8))) * error)
 
 
-def change_of(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
+def estimate_answer_change(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """`paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item each."""
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     lost, won = int((first > second).sum()), int((second > first).sum())
-    return paired_change(lost, won, len(first), confidence=confidence)
+    return estimate_paired_change(lost, won, len(first), confidence=confidence)
 
 
-def _score(won: float, lost: float, n: float, change: float) -> float:
+def _compute_score(won: float, lost: float, n: float, change: float) -> float:
     """How many standard errors the flips lie above a true `change`; the share of lost items is at its most
     likely value under that change, the larger root of 2n q^2 + half q = rest."""
     half = -won - lost + (2 * n - won + lost) * change
@@ -101,7 +101,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Flips:
+def count_flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> AnswerFlips:
     """The document of some items: `before` and `after` 0 or 1 each, `options` how many each had. Raises
     ValueError for none, or unequal lengths."""
     first, second, count = (np.asarray(a, np.int64) for a in (before, after, options))
@@ -111,7 +111,7 @@ def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Flips:
     if (count < 2).any():
         raise ValueError(f"{int((count < 2).sum())} of {n} items have fewer than two options.")
     lost, won = int((first > second).sum()), int((second > first).sum())
-    change = change_of(first, second)
+    change = estimate_answer_change(first, second)
     return {
         "n": n,
         "before": wilson_interval(int(first.sum()), n).to_dict(),
@@ -123,13 +123,13 @@ def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Flips:
         "p": mcnemar(lost, won),
         "test": "exact" if lost + won < EXACT_BELOW else "chi-squared",
         "adjusted": {
-            "lost": beyond_luck(first, second, count).to_dict(),
-            "won": beyond_luck(second, first, count).to_dict(),
+            "lost": estimate_beyond_chance(first, second, count).to_dict(),
+            "won": estimate_beyond_chance(second, first, count).to_dict(),
         },
     }
 
 
-def beyond_luck(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Interval:
+def estimate_beyond_chance(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Interval:
     """Share of items that went from right to wrong, less the most that luck explains; below 0 where luck
     explains more than was seen."""
     first, second, count = (np.asarray(a, np.float64) for a in (before, after, options))
@@ -138,9 +138,9 @@ def beyond_luck(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Inte
     return ratio_interval(lost - lucky, np.ones(len(first)))
 
 
-def difference_of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+def estimate_share_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
     """Share of the first minus share of the second, each (hits, rows). Raises ValueError for no rows."""
-    apart = intervals.difference_of_estimates(wilson_interval(*first), wilson_interval(*second))
+    apart = intervals.subtract_estimates(wilson_interval(*first), wilson_interval(*second))
     assert apart.low is not None
     assert apart.high is not None
     return replace(apart, low=max(-1.0, apart.low), high=min(1.0, apart.high))

@@ -38,10 +38,10 @@ class Placements:
     @property
     def variance(self) -> float:
         """DeLong's; NaN where a group has one row."""
-        return _variance(self.first, self.second)
+        return _compute_variance(self.first, self.second)
 
 
-def placements(first: ArrayLike, second: ArrayLike) -> Placements:
+def compute_placements(first: ArrayLike, second: ArrayLike) -> Placements:
     """Raises ValueError where a group is empty or a score is not finite."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not len(a) or not len(b):
@@ -56,13 +56,13 @@ def placements(first: ArrayLike, second: ArrayLike) -> Placements:
 
 def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """The area; n is the number of rows of both groups."""
-    placed = placements(first, second)
+    placed = compute_placements(first, second)
     n, z = len(placed.first) + len(placed.second), float(special.ndtri((1 + confidence) / 2))
     area, variance = placed.area, placed.variance
     if min(len(placed.first), len(placed.second)) < 2:
         return Interval(area, None, None, n)
     if area in (0.0, 1.0) or variance <= 1e-15:
-        low, high = _newcombe(area, len(placed.first), len(placed.second), z)
+        low, high = _compute_hanley_mcneil_limits(area, len(placed.first), len(placed.second), z)
         return Interval(area, low, high, n, None, None)
     error = math.sqrt(variance)
     half = z * error / (area * (1 - area))
@@ -71,25 +71,25 @@ def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Int
     return Interval(area, low, high, n, error, (z + float(special.ndtri(0.8))) * error)
 
 
-def auc_difference(score: Placements, other: Placements, *, confidence: float = 0.95) -> Interval:
+def compare_auc(score: Placements, other: Placements, *, confidence: float = 0.95) -> Interval:
     """Area of `score` minus that of `other`, two scores of the same rows."""
     n = len(score.first) + len(score.second)
     value = score.area - other.area
     if min(len(score.first), len(score.second)) < 2:
         return Interval(value, None, None, n)
-    error = math.sqrt(_variance(score.first - other.first, score.second - other.second))
+    error = math.sqrt(_compute_variance(score.first - other.first, score.second - other.second))
     z = float(special.ndtri((1 + confidence) / 2))
     reach = (z + float(special.ndtri(0.8))) * error
     return Interval(value, value - z * error, value + z * error, n, error, reach)
 
 
-def _variance(first: Floats, second: Floats) -> float:
+def _compute_variance(first: Floats, second: Floats) -> float:
     if min(len(first), len(second)) < 2:
         return math.nan
     return float(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
 
 
-def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
+def _compute_hanley_mcneil_limits(area: float, m: int, n: int, z: float) -> tuple[float, float]:
     """All true areas from which the one seen is no more than z standard errors away, the error being that
     of two exponential distributions with balanced groups (Hanley and McNeil 1982)."""
     extra = (m + n) / 2 - 1
@@ -105,7 +105,7 @@ def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Caught:
+class TruePositiveRate:
     """The share of the first group above a threshold that at most `allowed` rows of the second are above.
 
     finest: the smallest share of false alarms that so many rows of the second group can tell from none.
@@ -116,7 +116,9 @@ class Caught:
     finest: float
 
 
-def caught_at(first: ArrayLike, second: ArrayLike, false_alarms: float = 0.01, *, seed: int = 0) -> Caught:
+def estimate_tpr_at_fpr(
+    first: ArrayLike, second: ArrayLike, false_alarms: float = 0.01, *, seed: int = 0
+) -> TruePositiveRate:
     """True positives at that share of false alarms, the threshold taken from the second group.
 
     The interval is the wider of a bootstrap of both groups and Wilson's: the first knows that the threshold
@@ -125,15 +127,15 @@ def caught_at(first: ArrayLike, second: ArrayLike, false_alarms: float = 0.01, *
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     allowed = math.floor(false_alarms * len(b) + 1e-9)
     place = len(b) - 1 - allowed  # of the threshold, in ascending order
-    hits = _above(a, b[place])
+    hits = _count_above(a, b[place])
     whole = wilson_interval(int(hits), len(a))
     random = np.random.default_rng(seed)
     drawn = random.integers(0, len(b), (RESAMPLES, len(b)), dtype=np.int32)
-    shares = _above(a, b[np.partition(drawn, place, axis=1)[:, place]]) / len(a)
+    shares = _count_above(a, b[np.partition(drawn, place, axis=1)[:, place]]) / len(a)
     low, high = np.quantile(random.binomial(len(a), shares) / len(a), [0.025, 0.975])
     low, high = min(float(low), whole.low or 0.0), max(float(high), whole.high or 0.0)
-    return Caught(Interval(whole.value, low, high, len(a)), allowed, 1 / len(b))
+    return TruePositiveRate(Interval(whole.value, low, high, len(a)), allowed, 1 / len(b))
 
 
-def _above(ordered: Floats, threshold: float | Floats) -> NDArray[np.int64]:
+def _count_above(ordered: Floats, threshold: float | Floats) -> NDArray[np.int64]:
     return np.asarray(len(ordered) - np.searchsorted(ordered, threshold, side="right"))

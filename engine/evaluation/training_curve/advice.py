@@ -18,25 +18,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evaluation.statistics.intervals import Interval, rows_needed
+from engine.evaluation.statistics.intervals import Interval, estimate_rows_needed
 from engine.evaluation.training_curve import run_curve
-from engine.evaluation.training_curve.run_curve import JudgedConfig, RunCourse, Validation
+from engine.evaluation.training_curve.run_curve import RunCurves, Validation, VerdictConfig
 from store.core import formatting
-from store.evaluation.forgetting_schemas import AdvicePiece, SettingValue
+from store.evaluation.forgetting_schemas import AdviceItem, SettingValue
 from store.evaluation.schemas import JudgingSplit
-from store.evaluation.verdict_schemas import Overfitting, Stopped, VerdictState
+from store.evaluation.verdict_schemas import Overfitting, TrainingStop, VerdictState
 
-MOST_EPOCHS = 20.0
+ADVISED_MAX_EPOCHS = 20.0
 MAX_EPOCHS, MAX_PATIENCE = 1_000, 100  # that a config takes
 MAX_SHARE = 0.5  # of the rows, that a part takes
-FAR = 3.0  # times the default, from which on a learning rate is not lowered by a share
+FAR_ABOVE_DEFAULT = 3.0  # times the default, from which on a learning rate is not lowered by a share
 WARMUP, GRAD_NORM = 0.1, 1.0  # where they are off
-MOST_NEEDED = 1_000_000  # rows that are counted
-MOST_ROWS = 500  # that a split holds out for validation, and for test (train_config.Split)
+MAX_NEEDED = 1_000_000  # rows that are counted
+MAX_ROWS = 500  # that a split holds out for validation, and for test (train_config.Split)
 
 
 @dataclass(frozen=True)
-class JudgedOutcome:
+class VerdictOutcome:
     """What a verdict found: its state, the gain that it rests on (None where a loss is not a number), whose
     rows judged it, whether it overfits, and against what it was held."""
 
@@ -47,45 +47,49 @@ class JudgedOutcome:
     against: str = "the base model"
 
 
-def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
+def advise(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> list[AdviceItem]:
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
-    pieces = [_of_training(outcome, course, config)]
+    pieces = [_advise_training(outcome, course, config)]
     diverged = outcome.overfitting["state"] == "diverged"
-    if outcome.state != "learned" and not diverged and stays_above(course.validations, course.baseline):
+    if (
+        outcome.state != "learned"
+        and not diverged
+        and is_always_above_baseline(course.validations, course.baseline)
+    ):
         text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
         pieces.append({"text": text, "change": {}})
     if outcome.state == "undecided" and outcome.gain is not None and not diverged:
-        pieces.append(more_rows(outcome.gain, outcome.split, config))
+        pieces.append(advise_more_rows(outcome.gain, outcome.split, config))
     if outcome.split == "validation" and not config.get("test_size"):  # else the data is too small for it
         text = "Keep test rows, which only the verdict sees, for an honest figure."
         pieces.append({"text": text, "change": {"test_size": 0.1}})
     return [piece for piece in pieces if piece]
 
 
-def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> AdvicePiece | None:
+def _advise_training(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> AdviceItem | None:
     """Longer or shorter, with larger or smaller steps."""
     overfitting, stopped, against = outcome.overfitting, course.stopped, outcome.against
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
     threshold = float(config.get("early_stopping_threshold", 0.005))
     worse = outcome.state == "worse"
     if overfitting["state"] == "diverged":
-        return calm(config, "Training diverged.")
-    behind = stays_above(course.validations, course.baseline)
-    if worse and overfitting["state"] != "overfits" and on_its_way(course.validations, threshold):
+        return advise_stabilisation(config, "Training diverged.")
+    behind = is_always_above_baseline(course.validations, course.baseline)
+    if worse and overfitting["state"] != "overfits" and has_improved(course.validations, threshold):
         learned = "It did" if behind else "It learned, but did"
-        return _longer(stopped, config, f"{learned} not get past {against} yet:")
+        return _advise_longer_training(stopped, config, f"{learned} not get past {against} yet:")
     if worse and not past_its_best:
-        return lower_rate(config, f"It got worse than {against}: the steps were too large.")
+        return advise_lower_rate(config, f"It got worse than {against}: the steps were too large.")
     if overfitting["state"] == "overfits":
-        return _fewer_epochs(overfitting, stopped, config)
-    if still_improving(course.validations, stopped, threshold):
+        return _advise_fewer_epochs(overfitting, stopped, config)
+    if is_still_improving(course.validations, stopped, threshold):
         if behind:
-            return _longer(stopped, config, f"It did not get past {against} yet:")
-        return _longer(stopped, config, "Validation loss was still falling at the end:")
-    return _higher_rate(config) if outcome.state == "no_gain" else None
+            return _advise_longer_training(stopped, config, f"It did not get past {against} yet:")
+        return _advise_longer_training(stopped, config, "Validation loss was still falling at the end:")
+    return _advise_higher_rate(config) if outcome.state == "no_gain" else None
 
 
-def still_improving(validations: Sequence[Validation], stopped: Stopped, threshold: float) -> bool:
+def is_still_improving(validations: Sequence[Validation], stopped: TrainingStop, threshold: float) -> bool:
     """The last validation is the best, better than the one before by more than `threshold` of it and by more
     than the loss moves from step to step (`run_curve.py`)."""
     if stopped["reason"] == "early_stopping" or len(validations) < 2:
@@ -93,11 +97,11 @@ def still_improving(validations: Sequence[Validation], stopped: Stopped, thresho
     losses = run_curve.mean_losses(validations)
     if not np.isfinite(losses).all() or losses[-1] > losses.min():
         return False
-    least = max(threshold * losses[-2], run_curve.noise_of_curve(losses).beyond_one(2))
+    least = max(threshold * losses[-2], run_curve.estimate_curve_noise(losses).beyond_one(2))
     return bool(losses[-2] - losses[-1] > least)
 
 
-def stays_above(validations: Sequence[Validation], baseline: Validation | None) -> bool:
+def is_always_above_baseline(validations: Sequence[Validation], baseline: Validation | None) -> bool:
     """No validation has a lower loss than the baseline."""
     if baseline is None or not validations:
         return False
@@ -105,7 +109,7 @@ def stays_above(validations: Sequence[Validation], baseline: Validation | None) 
     return bool(np.isfinite(losses).any() and np.nanmin(losses) >= level)
 
 
-def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
+def has_improved(validations: Sequence[Validation], threshold: float) -> bool:
     """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
     if not validations or not validations[0]["step"]:
         return False
@@ -113,30 +117,30 @@ def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
     return bool(losses.min() < losses[0] * (1 - threshold))
 
 
-def lower_rate(config: JudgedConfig, why: str) -> AdvicePiece | None:
+def advise_lower_rate(config: VerdictConfig, why: str) -> AdviceItem | None:
     """A third of the learning rate, or the method's default where it is far above that, and `why`; None where
     the config has none."""
     rate = config.get("learning_rate")
     if not rate:
         return None
-    if default := _default_below(config):
-        return default_rate(default, rate, why)
-    lower = formatting.significant(rate / 3)
-    text = f"{why} Try a third of the learning rate, {formatting.setting(lower)}."
+    if default := _find_lower_default_rate(config):
+        return advise_default_rate(default, rate, why)
+    lower = formatting.round_significant(rate / 3)
+    text = f"{why} Try a third of the learning rate, {formatting.format_setting(lower)}."
     return {"text": text, "change": {"learning_rate": lower}}
 
 
-def calm(config: JudgedConfig, why: str) -> AdvicePiece | None:
+def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
     """What keeps training that diverged from it: the method's default learning rate; where it was not far
     above that, a tenth, with warmup and clipped gradients where they are off."""
     rate = config.get("learning_rate")
     if not rate:
         return None
-    if default := _default_below(config):
-        return default_rate(default, rate, why)
-    lower = formatting.significant(rate / 10)
+    if default := _find_lower_default_rate(config):
+        return advise_default_rate(default, rate, why)
+    lower = formatting.round_significant(rate / 10)
     change: dict[str, SettingValue] = {"learning_rate": lower}
-    text = f"{why} Try a tenth of the learning rate, {formatting.setting(lower)}"
+    text = f"{why} Try a tenth of the learning rate, {formatting.format_setting(lower)}"
     if config.get("lr_scheduler_type") == "constant":  # which begins at its full rate, whatever the warmup
         change["lr_scheduler_type"] = "constant_with_warmup"
     if config.get("warmup_steps") == 0 or "lr_scheduler_type" in change:
@@ -148,34 +152,36 @@ def calm(config: JudgedConfig, why: str) -> AdvicePiece | None:
     return {"text": f"{text}.", "change": change}
 
 
-def _default_below(config: JudgedConfig) -> float | None:
+def _find_lower_default_rate(config: VerdictConfig) -> float | None:
     """The method's default learning rate, where the config's is more than FAR times it."""
     rate, default = config.get("learning_rate"), config.get("default_learning_rate")
-    return default if rate and default and rate > FAR * default else None
+    return default if rate and default and rate > FAR_ABOVE_DEFAULT * default else None
 
 
-def default_rate(default: float, rate: float, why: str) -> AdvicePiece:
+def advise_default_rate(default: float, rate: float, why: str) -> AdviceItem:
     """The method's default in place of the rate, and `why`."""
-    text = f"{why} Try the method's default learning rate, {formatting.setting(default)}, in place of"
-    return {"text": f"{text} {formatting.setting(rate)}.", "change": {"learning_rate": default}}
+    text = f"{why} Try the method's default learning rate, {formatting.format_setting(default)}, in place of"
+    return {"text": f"{text} {formatting.format_setting(rate)}.", "change": {"learning_rate": default}}
 
 
-def _higher_rate(config: JudgedConfig) -> AdvicePiece | None:
+def _advise_higher_rate(config: VerdictConfig) -> AdviceItem | None:
     rate = config.get("learning_rate")
     if not rate:
         return None
-    higher = min(1.0, formatting.significant(rate * 3))
+    higher = min(1.0, formatting.round_significant(rate * 3))
     if higher <= rate:
         return None
     more = "three times the" if higher < 1 else "a higher"
-    text = f"Nothing moved: try {more} learning rate, {formatting.setting(higher)}."
+    text = f"Nothing moved: try {more} learning rate, {formatting.format_setting(higher)}."
     return {"text": text, "change": {"learning_rate": higher}}
 
 
-def _fewer_epochs(overfitting: Overfitting, stopped: Stopped, config: JudgedConfig) -> AdvicePiece | None:
+def _advise_fewer_epochs(
+    overfitting: Overfitting, stopped: TrainingStop, config: VerdictConfig
+) -> AdviceItem | None:
     best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
     if not best:
-        return lower_rate(config, "It overfits from the start.")
+        return advise_lower_rate(config, "It overfits from the start.")
     kept = stopped["restored_step"] not in (None, stopped["step"])
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
     change: dict[str, SettingValue] = {}
@@ -186,16 +192,16 @@ def _fewer_epochs(overfitting: Overfitting, stopped: Stopped, config: JudgedConf
         )
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
     if stopped["reason"] != "epochs" or fewer >= epochs:
-        lower = lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
+        lower = advise_lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
         return lower and {**lower, "change": change | lower["change"]}
-    text = f"{lead} {formatting.epochs(fewer)} in place of {epochs:g} would stop near it."
+    text = f"{lead} {formatting.format_epochs(fewer)} in place of {epochs:g} would stop near it."
     return {"text": text, "change": change | {"num_train_epochs": fewer}}
 
 
-def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | None:
+def _advise_longer_training(stopped: TrainingStop, config: VerdictConfig, lead: str) -> AdviceItem | None:
     """More of what ended the run: steps, patience or epochs; no limit that is left ends it as soon."""
     if stopped["reason"] == "forgetting":
-        return lower_rate(config, f"{lead} it was stopped for what it forgot.")
+        return advise_lower_rate(config, f"{lead} it was stopped for what it forgot.")
     if stopped["reason"] == "early_stopping":
         patience = 2 * int(config.get("early_stopping_patience") or 1)
         if patience > MAX_PATIENCE:
@@ -208,46 +214,46 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
         if 0 < epochs <= MAX_EPOCHS / 2:  # the epochs were longer than the limit: twice of both is enough
             change = {"num_train_epochs": 2 * epochs}
         return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps, **change}}
-    if not 0 < epochs < MOST_EPOCHS:
+    if not 0 < epochs < ADVISED_MAX_EPOCHS:
         return None
-    more = min(MOST_EPOCHS, 2 * epochs)
-    text, change = f"{lead} try {formatting.epochs(more)}", {"num_train_epochs": more}
+    more = min(ADVISED_MAX_EPOCHS, 2 * epochs)
+    text, change = f"{lead} try {formatting.format_epochs(more)}", {"num_train_epochs": more}
     steps = math.ceil(more / epochs * int(stopped["step"]))
     if limit and int(limit) < steps:
         text, change = f"{text}, and a limit of {steps:,} steps", change | {"max_steps": steps}
     return {"text": f"{text}.", "change": change}
 
 
-def more_rows(
-    gain: Interval, split: JudgingSplit, config: JudgedConfig, *, most: int = MOST_ROWS
-) -> AdvicePiece:
+def advise_more_rows(
+    gain: Interval, split: JudgingSplit, config: VerdictConfig, *, most: int = MAX_ROWS
+) -> AdviceItem:
     """More held-out rows, as far as a split holds out any, or as `most` of them are asked."""
-    needed = rows_needed(gain, gain.value)
+    needed = estimate_rows_needed(gain, gain.value)
     enough = needed if needed is not None and needed > gain.n else None
-    about = f"about {formatting.significant(enough or 0):,.0f}"
-    size = f"a gain of this size needs {about if (enough or 0) <= MOST_NEEDED else f'over {MOST_NEEDED:,}'}"
+    about = f"about {formatting.round_significant(enough or 0):,.0f}"
+    size = f"a gain of this size needs {about if (enough or 0) <= MAX_NEEDED else f'over {MAX_NEEDED:,}'}"
     size += " of them"
     if gain.n >= most:
         text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
         return {"text": f"{text}{f'; {size}' if enough else ''}.", "change": {}}
-    wanted = min(most, int(formatting.significant(enough))) if enough else 2 * gain.n
-    held = hold_out(min(most, max(wanted, gain.n + 1)), gain.n, split, config)
+    wanted = min(most, int(formatting.round_significant(enough))) if enough else 2 * gain.n
+    held = advise_hold_out(min(most, max(wanted, gain.n + 1)), gain.n, split, config)
     text = held["text"]
     if enough:
         text += f": {size}"
         if enough > most:
-            limit = "a split holds out" if most == MOST_ROWS else "are asked"
+            limit = "a split holds out" if most == MAX_ROWS else "are asked"
             text += f", and {most} is the most that {limit}, so that it may stay open"
     return {"text": f"{text}.", "change": held["change"]}
 
 
-def hold_out(wanted: int, n: int, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
+def advise_hold_out(wanted: int, n: int, split: JudgingSplit, config: VerdictConfig) -> AdviceItem:
     """To judge on `wanted` held-out rows where there were `n`; the text without its full stop."""
     own = config.get("test_size") if split == "test" else config.get("validation_size")
-    share, limit = float(own or 0.1), int(config.get("max_eval_rows", MOST_ROWS))
+    share, limit = float(own or 0.1), int(config.get("max_eval_rows", MAX_ROWS))
     change: dict[str, SettingValue] = {
-        f"{split}_size": min(MAX_SHARE, formatting.significant(share * wanted / n)),
-        "max_eval_rows": min(MOST_ROWS, max(limit, wanted)),
+        f"{split}_size": min(MAX_SHARE, formatting.round_significant(share * wanted / n)),
+        "max_eval_rows": min(MAX_ROWS, max(limit, wanted)),
     }
     text = "Judge on more held-out rows"
     if config.get("split_by") == "given":  # parts are as the file says, whatever their sizes
@@ -289,7 +295,7 @@ class CheckpointChoice:
         ]
 
 
-def choice_of(split: JudgingSplit, course: RunCourse, config: JudgedConfig) -> CheckpointChoice:
+def find_checkpoint_choice(split: JudgingSplit, course: RunCurves, config: VerdictConfig) -> CheckpointChoice:
     """split: whose rows judge."""
     kept_best = config.get("load_best_model_at_end", True) or course.stopped["reason"] == "early_stopping"
     if split != "validation" or not kept_best:

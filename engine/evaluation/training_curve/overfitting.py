@@ -22,13 +22,18 @@ from numpy.typing import ArrayLike, NDArray
 from engine.evaluation.statistics.intervals import Interval
 from engine.evaluation.training_curve import run_curve, stages
 from engine.evaluation.training_curve.run_curve import (
-    NOT_ASKED,
-    LossCourse,
-    RowMemory,
+    NO_MEMORY,
+    LossCurves,
+    RowMemorisation,
     TrainCurve,
     Validation,
 )
-from engine.evaluation.training_curve.stages import LossShape, gap_points, parting, stage_of
+from engine.evaluation.training_curve.stages import (
+    LossShape,
+    determine_stage,
+    find_metric_divergence,
+    list_gap_points,
+)
 from store.core import formatting
 from store.evaluation.verdict_schemas import Overfitting, OverfittingState
 
@@ -38,16 +43,18 @@ NOT_A_NUMBER = "Training diverged: validation loss stopped being a number."
 Array = NDArray[np.float64]
 
 
-def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "nats a token") -> Overfitting:
+def assess_overfitting(
+    course: LossCurves, memory: RowMemorisation = NO_MEMORY, *, unit: str = "nats a token"
+) -> Overfitting:
     """The `overfitting` part of a verdict; `unit` is that of the loss."""
-    shape = _shape(course.validations, course.train_curve, unit)
+    shape = _determine_shape(course.validations, course.train_curve, unit)
     finite = [v for v in course.validations if _is_finite(v)]
-    points = gap_points(course.train_probe, finite)
+    points = list_gap_points(course.train_probe, finite)
     diverged = shape.state == "diverged"
-    above = "" if diverged else _above_baseline(finite, course.baseline, unit)
+    above = "" if diverged else _describe_above_baseline(finite, course.baseline, unit)
     if above and shape.state == "none":
         shape = replace(shape, sentence=above)
-    stage, sentence = stage_of(shape, finite, points, memory)
+    stage, sentence = determine_stage(shape, finite, points, memory)
     if above and stage in ("learning", "converged", "unclear"):
         stage, sentence = "unclear", above
     steps = shape.best_step, shape.last_step
@@ -63,14 +70,14 @@ def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "na
         "stage": stage,
         "stage_sentence": sentence,
         "gap": points,
-        "gap_sentence": "" if diverged else stages.gap_sentence(points, unit),
-        "parting": parting(steps, course.metric, shape.rise)
+        "gap_sentence": "" if diverged else stages.describe_gap(points, unit),
+        "parting": find_metric_divergence(steps, course.metric, shape.rise)
         if course.metric.values and not diverged
         else None,
     }
 
 
-def onset(
+def find_onset(
     validations: Sequence[Validation], train_curve: TrainCurve, looks: int
 ) -> tuple[int, int, Interval] | None:
     """Since which step it surely overfits, its best step, and the rise since that one; None where that is not
@@ -79,37 +86,39 @@ def onset(
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < max(3, len(validations)):
         return None
-    now, before = _sure_rise(finite, looks), _sure_rise(finite[:-1], looks)
+    now, before = _find_significant_rise(finite, looks), _find_significant_rise(finite[:-1], looks)
     if now is None or before is None:
         return None
     best, rise = now
     steps = [int(v["step"]) for v in finite]
-    if _training_rose(train_curve, steps, best):
+    if _has_training_loss_risen(train_curve, steps, best):
         return None
-    return _since(finite, best, *_widened(finite, looks)), steps[best], rise
+    return _find_start(finite, best, *_compute_tolerances(finite, looks)), steps[best], rise
 
 
-def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
+def _find_significant_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
     """The place of the best validation, and the rise since, where that is sure and matters."""
     losses = run_curve.mean_losses(validations)
     best, last = int(losses.argmin()), len(validations) - 1
     if best == last:
         return None
-    rise = run_curve.loss_rise(validations[best], validations[last], *_widened(validations, looks))
+    rise = run_curve.compute_loss_rise(
+        validations[best], validations[last], *_compute_tolerances(validations, looks)
+    )
     material = MATERIAL_GL / 100 * abs(float(losses[best]))
     return (best, rise) if rise.above and rise.value >= material else None
 
 
-def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
+def _compute_tolerances(validations: list[Validation], looks: int) -> tuple[float, float]:
     """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
     steps = max(looks, len(validations))
-    noise = run_curve.noise_of_rise(run_curve.mean_losses(validations))
+    noise = run_curve.estimate_rise_noise(run_curve.mean_losses(validations))
     return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_one(steps)
 
 
-def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
+def _determine_shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
     finite = [v for v in validations if _is_finite(v)]
-    shape = _measured(finite, train_curve)
+    shape = _measure_shape(finite, train_curve)
     if len(finite) < len(validations):
         first = min(int(v["step"]) for v in validations if not _is_finite(v))
         return replace(shape, state="diverged", sentence=NOT_A_NUMBER, since_step=first)
@@ -124,74 +133,74 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if best == last:
         sentence = "No overfitting: validation loss was at its lowest at the last step."
         return replace(shape, state="none", sentence=sentence)
-    confidence, reach = 1 - 0.05 / last, run_curve.noise_of_rise(losses).beyond_one(len(finite))
-    rows = run_curve.loss_rise(finite[best], finite[last], confidence)
-    rise = run_curve.loss_rise(finite[best], finite[last], confidence, reach)
-    state, sentence = _decide(finite, best, rows, rise, train_curve, unit)
-    since = _since(finite, best, confidence, reach) if state == "overfits" else None
+    confidence, reach = 1 - 0.05 / last, run_curve.estimate_rise_noise(losses).beyond_one(len(finite))
+    rows = run_curve.compute_loss_rise(finite[best], finite[last], confidence)
+    rise = run_curve.compute_loss_rise(finite[best], finite[last], confidence, reach)
+    state, sentence = _decide_state(finite, best, rows, rise, train_curve, unit)
+    since = _find_start(finite, best, confidence, reach) if state == "overfits" else None
     if state == "none":
         rise = rows
     return replace(shape, state=state, sentence=sentence, rise=rise, since_step=since)
 
 
-def _above_baseline(validations: list[Validation], baseline: Validation | None, unit: str) -> str:
+def _describe_above_baseline(validations: list[Validation], baseline: Validation | None, unit: str) -> str:
     """That no validation lies below the baseline; empty where one does, or there is none."""
     if baseline is None or not validations or not _is_finite(baseline):
         return ""
     best = validations[int(run_curve.mean_losses(validations).argmin())]
-    gap = run_curve.loss_rise(baseline, best, 0.95)
+    gap = run_curve.compute_loss_rise(baseline, best, 0.95)
     if gap.value < 0:
         return ""
     return (
         f"Validation loss did not get below its level without training (step {int(baseline['step']):,}): at"
-        f" step {int(best['step']):,}, its lowest since, it lies {_amount(gap)} {unit} above it"
+        f" step {int(best['step']):,}, its lowest since, it lies {_format_rise(gap)} {unit} above it"
         f" (on {formatting.plural(gap.n, 'row')})."
     )
 
 
-def _measured(validations: list[Validation], train_curve: TrainCurve) -> LossShape:
+def _measure_shape(validations: list[Validation], train_curve: TrainCurve) -> LossShape:
     """Best and last step, and Prechelt's figures; nothing is decided yet."""
     if not validations:
         return LossShape("unclear", "")
     losses = run_curve.mean_losses(validations)
-    rise_percent = float(generalisation_loss(losses)[-1])
+    rise_percent = float(compute_generalisation_loss(losses)[-1])
     return LossShape(
         "unclear",
         "",
         best_step=int(validations[int(losses.argmin())]["step"]),
         last_step=int(validations[-1]["step"]),
         gl=rise_percent if math.isfinite(rise_percent) else None,
-        pq=_last_quotient(validations, losses, train_curve) if len(validations) > 1 else None,
+        pq=_compute_last_quotient(validations, losses, train_curve) if len(validations) > 1 else None,
     )
 
 
-def generalisation_loss(losses: ArrayLike) -> Array:
+def compute_generalisation_loss(losses: ArrayLike) -> Array:
     """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
     values = np.asarray(losses, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a hinge can reach 0
         return 100 * (values / np.minimum.accumulate(values) - 1)
 
 
-def training_progress(strip: ArrayLike) -> float:
+def compute_training_progress(strip: ArrayLike) -> float:
     """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
     values = np.asarray(strip, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(1000 * (values.mean() / values.min() - 1))
 
 
-def progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
+def compute_progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
     """PQ = GL / P_k of each validation; NaN where no training loss or no progress lies before it."""
-    gl = generalisation_loss(losses)
+    gl = compute_generalisation_loss(losses)
     quotients = np.full(len(gl), math.nan)
     for index in range(1, len(gl)):
-        strip = _strip(train_curve, steps[index - 1], steps[index])
-        progress = training_progress(strip) if len(strip) else 0.0
+        strip = _slice_train_curve(train_curve, steps[index - 1], steps[index])
+        progress = compute_training_progress(strip) if len(strip) else 0.0
         if progress > 0:
             quotients[index] = gl[index] / progress
     return quotients
 
 
-def _decide(
+def _decide_state(
     validations: list[Validation],
     best: int,
     rows: Interval,
@@ -205,11 +214,11 @@ def _decide(
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * abs(run_curve.mean_loss(validations[best]))
     on = formatting.plural(rise.n, "row")
-    amount = f"{_amount(rise)} {unit} {where} (on {on})"
+    amount = f"{_format_rise(rise)} {unit} {where} (on {on})"
     if rise.low is None:
         return "unclear", f"Whether it overfits can't be told: there is no interval, as {rise.why}."
     if rise.above and rise.value >= material:
-        if _training_rose(train_curve, steps, best):
+        if _has_training_loss_risen(train_curve, steps, best):
             return (
                 "unclear",
                 f"Validation loss rose by {amount}, and training loss rose with it: training is unstable.",
@@ -221,28 +230,28 @@ def _decide(
     if rows.high is not None and rows.high <= material:
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."
     if rows.above and rows.value < material:
-        less = f"{_amount(rows)} {unit} {where} (on {on})"
+        less = f"{_format_rise(rows)} {unit} {where} (on {on})"
         return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
     noise = "what it moves from step to step" if rows.above else "noise"
     return "unclear", f"A rise of validation loss of {amount} can't be told from {noise}."
 
 
-def _since(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
+def _find_start(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
     """The first step from which every later validation is surely above the best one."""
     since = int(validations[-1]["step"])
     for later in reversed(validations[best + 1 :]):
-        if not run_curve.loss_rise(validations[best], later, confidence, reach).above:
+        if not run_curve.compute_loss_rise(validations[best], later, confidence, reach).above:
             break
         since = int(later["step"])
     return since
 
 
-def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
+def _has_training_loss_risen(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
     """Training loss after the best step is surely higher than in the strip before it (Welch, one-sided)."""
     from scipy import stats  # here: half a second, and the screens only draw
 
-    before = _strip(train_curve, steps[best - 1] if best else -1, steps[best])
-    after = _strip(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
+    before = _slice_train_curve(train_curve, steps[best - 1] if best else -1, steps[best])
+    after = _slice_train_curve(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
     if not np.isfinite(after).all():
         return True
     if len(before) < 2 and len(after) and len(train_curve):  # it was best before there was much training
@@ -253,12 +262,14 @@ def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool
     return bool(stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05)
 
 
-def _strip(train_curve: TrainCurve, after: int, until: int) -> Array:
+def _slice_train_curve(train_curve: TrainCurve, after: int, until: int) -> Array:
     return np.array([loss for step, loss in train_curve if after < step <= until], dtype=np.float64)
 
 
-def _last_quotient(validations: list[Validation], losses: Array, train_curve: TrainCurve) -> float | None:
-    value = float(progress_quotient(losses, [int(v["step"]) for v in validations], train_curve)[-1])
+def _compute_last_quotient(
+    validations: list[Validation], losses: Array, train_curve: TrainCurve
+) -> float | None:
+    value = float(compute_progress_quotient(losses, [int(v["step"]) for v in validations], train_curve)[-1])
     return value if math.isfinite(value) else None
 
 
@@ -266,7 +277,7 @@ def _is_finite(validation: Validation) -> bool:
     return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
 
 
-def _amount(rise: Interval) -> str:
-    places = formatting.decimals(rise.low, rise.high)
-    bounds = formatting.interval(rise.low, rise.high, places)
-    return f"{formatting.number(rise.value, places)} ({bounds})"
+def _format_rise(rise: Interval) -> str:
+    places = formatting.compute_decimals(rise.low, rise.high)
+    bounds = formatting.format_interval(rise.low, rise.high, places)
+    return f"{formatting.format_number(rise.value, places)} ({bounds})"

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from engine.evaluation.statistics.intervals import LEAST_ROWS, Interval, ratio_interval, wilson_interval
+from engine.evaluation.statistics.intervals import MIN_ROWS, Interval, ratio_interval, wilson_interval
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import Extraction, Membership
-from store.evaluation.verdict_schemas import MetricPoint, Stopped
+from store.evaluation.verdict_schemas import MetricPoint, TrainingStop
 from store.jobs.schemas import ValidationSums
 
 
@@ -44,18 +44,18 @@ class MetricValues(TypedDict):
     weights: ArrayLike
 
 
-class MetricCourse(NamedTuple):
+class MetricCurve(NamedTuple):
     """What the task's metric is called in words, and its values by step; none where it was not measured."""
 
     name: str = ""
     values: Sequence[MetricValues] = ()
 
 
-NOT_MEASURED = MetricCourse()
+NO_METRIC = MetricCurve()
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossCourse:
+class LossCurves:
     """validations: in order of steps, on the same rows, step 0 (the base model) first. train_probe: a fixed
     probe of training rows at the same steps. baseline: what a new head is held against on the same rows in
     place of step 0."""
@@ -64,18 +64,18 @@ class LossCourse:
     baseline: Validation | None = None
     train_curve: TrainCurve = ()
     train_probe: Sequence[Validation] | None = None
-    metric: MetricCourse = NOT_MEASURED
+    metric: MetricCurve = NO_METRIC
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCourse(LossCourse):
+class RunCurves(LossCurves):
     """With how training ended."""
 
-    stopped: Stopped
+    stopped: TrainingStop
 
 
 @dataclass(frozen=True)
-class RowMemory:
+class RowMemorisation:
     """What a run remembers of single rows: whether training rows can be told from held-out ones, and whether
     they come out word for word; None where that was not asked."""
 
@@ -83,10 +83,10 @@ class RowMemory:
     extraction: Extraction | None = None
 
 
-NOT_ASKED = RowMemory()
+NO_MEMORY = RowMemorisation()
 
 
-class JudgedConfig(TypedDict, total=False):
+class VerdictConfig(TypedDict, total=False):
     """Fields of a train config and its split that verdicts, advice and forgetting rest on; a run from before
     a field was there lacks it."""
 
@@ -126,7 +126,7 @@ class JudgedConfig(TypedDict, total=False):
 # Beside them stands the score of answers that were generated for a few validation rows. Pure.
 
 MetricKind = Literal["accuracy", "label", "tokens", "pairs"]
-CourseKind = Literal[MetricKind, "answers"]
+CurveKind = Literal[MetricKind, "answers"]
 METRIC_WORDS: dict[MetricKind, str] = {
     "accuracy": "accuracy",
     "label": "exact label accuracy",
@@ -135,7 +135,7 @@ METRIC_WORDS: dict[MetricKind, str] = {
 }
 
 
-def metric_of_rows(
+def build_metric_values(
     kind: MetricKind, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike
 ) -> MetricValues:
     """The metric of one validation, from what each of its rows got right of so many tokens."""
@@ -148,7 +148,7 @@ def metric_of_rows(
     return {"step": step, "row_ids": row_ids, "values": values, "weights": every}
 
 
-def metric_curve(kind: CourseKind, steps: Iterable[ValidationSums]) -> list[MetricPoint]:
+def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> list[MetricPoint]:
     """The metric at each step, with 95% intervals over rows, from sums over its rows
     (`store.evaluation.scored_rows`)."""
     points: list[MetricPoint] = []
@@ -159,14 +159,14 @@ def metric_curve(kind: CourseKind, steps: Iterable[ValidationSums]) -> list[Metr
         if share:
             bounds = wilson_interval(int(sums["x"]), n).to_dict()
         else:
-            bounds = _ratio(sums)
+            bounds = _estimate_ratio(sums)
             if bounds["low"] is not None and bounds["low"] == bounds["high"]:
-                bounds["low"], bounds["high"] = _agreed(bounds["value"], n, kind)
+                bounds["low"], bounds["high"] = _compute_unanimous_limits(bounds["value"], n, kind)
         points.append({"step": int(sums["step"]), **bounds})
     return points
 
 
-def _agreed(value: float, n: int, kind: str) -> tuple[float, float] | tuple[None, None]:
+def _compute_unanimous_limits(value: float, n: int, kind: str) -> tuple[float, float] | tuple[None, None]:
     """Limits where all rows agree, which makes nothing certain: of a share, up to z²/(n + z²) of all rows may
     be otherwise; none of answers, as their metric may have no bounds."""
     if kind == "answers":
@@ -176,13 +176,13 @@ def _agreed(value: float, n: int, kind: str) -> tuple[float, float] | tuple[None
     return (1 - unseen) * value, (1 - unseen) * value + unseen
 
 
-def _ratio(sums: ValidationSums) -> Estimate:
+def _estimate_ratio(sums: ValidationSums) -> Estimate:
     """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
     allow; no limits of effectively under LEAST_ROWS."""
     n, x, w = int(sums["n"]), float(sums["x"]), float(sums["w"])
     xx, xw, ww = float(sums["xx"]), float(sums["xw"]), float(sums["ww"])
     value = x / w
-    if w * w / ww < LEAST_ROWS:
+    if w * w / ww < MIN_ROWS:
         return {"value": value, "low": None, "high": None, "n": n}
     spread = max(0.0, xx - 2 * value * xw + value * value * ww)
     error = math.sqrt(n / (n - 1) * spread) / w
@@ -199,8 +199,8 @@ def _ratio(sums: ValidationSums) -> Estimate:
 # either way) is noise of steps. A short or smooth course shows little of it, so that it is taken together
 # with a noise of USUAL of the loss, which counts as much as WEIGHT residuals would. Pure.
 
-USUAL = 0.005  # of the loss
-WEIGHT = 4.0  # degrees of freedom
+TYPICAL_NOISE = 0.005  # of the loss
+PRIOR_DEGREES = 4.0  # degrees of freedom
 ROUGH_USUAL, ROUGH_WEIGHT, ROUGH_MOST = 0.016, 2.0, 3.0  # of a rise: of the loss; see `of_rough`
 # Of a second difference, where the noise has a variance of 1: nearer to that of noise that lasts
 # (autoregressive, 0.7: 1.4) than of noise that doesn't (6).
@@ -236,17 +236,22 @@ def mean_losses(validations: Sequence[Validation]) -> Floats:
     return np.array([mean_loss(validation) for validation in validations])
 
 
-def noise_of_curve(losses: Floats) -> StepNoise:
+def estimate_curve_noise(losses: Floats) -> StepNoise:
     """From the mean losses [validations], which are finite."""
     best = int(losses.argmin())
-    falling, above = _residuals(losses[: best + 1][::-1]), _residuals(losses[best:])
+    falling, above = (
+        _compute_isotonic_residuals(losses[: best + 1][::-1]),
+        _compute_isotonic_residuals(losses[best:]),
+    )
     squares = (falling[0] + above[0]) / (1 - DESCENT / math.sqrt(len(losses)))
     free = falling[1] + above[1]
-    usual = (USUAL * abs(float(losses[best]))) ** 2
-    return StepNoise(math.sqrt((WEIGHT * usual + squares) / (WEIGHT + free)), WEIGHT + free)
+    usual = (TYPICAL_NOISE * abs(float(losses[best]))) ** 2
+    return StepNoise(
+        math.sqrt((PRIOR_DEGREES * usual + squares) / (PRIOR_DEGREES + free)), PRIOR_DEGREES + free
+    )
 
 
-def noise_of_rise(losses: Floats) -> StepNoise:
+def estimate_rise_noise(losses: Floats) -> StepNoise:
     """The noise that a rise after the best step is held against: no less than that rise is rough.
 
     Levels that may rise explain most of a few noisy values, and noise that lasts over steps looks like a
@@ -254,12 +259,12 @@ def noise_of_rise(losses: Floats) -> StepNoise:
     100, and in 22 and 23 where it is 0.7 of the noise before. What lies before the best step is a turn, and
     says nothing of noise.
     """
-    fitted, best = noise_of_curve(losses), int(losses.argmin())
-    rough = noise_of_roughness(losses[best:], ROUGH_USUAL * abs(float(losses[best])))
+    fitted, best = estimate_curve_noise(losses), int(losses.argmin())
+    rough = estimate_roughness_noise(losses[best:], ROUGH_USUAL * abs(float(losses[best])))
     return StepNoise(max(fitted.sigma, rough.sigma), rough.degrees)
 
 
-def noise_of_roughness(values: Floats, usual: float) -> StepNoise:
+def estimate_roughness_noise(values: Floats, usual: float) -> StepNoise:
     """From how much the slope changes (second differences), whatever the trend; taken together with a noise
     of `usual`, in the unit of the values, which counts as much as ROUGH_WEIGHT of them, and no more than
     ROUGH_MOST times it: a loss that runs away is rough, too."""
@@ -278,14 +283,16 @@ def widen_by_noise(rows: Interval, reach: float) -> Interval:
     return Interval(rows.value, rows.value - low, rows.value + high, rows.n)
 
 
-def _residuals(rising: Floats) -> tuple[float, int]:
+def _compute_isotonic_residuals(rising: Floats) -> tuple[float, int]:
     """Sum of squares about the rising course that fits best, and values less levels of that course (its
     expected sum, in units of the variance: Meyer and Woodroofe 2000)."""
     fit = optimize.isotonic_regression(rising)
     return float(np.square(rising - fit.x).sum()), len(rising) - (len(fit.blocks) - 1)
 
 
-def loss_rise(before: Validation, after: Validation, confidence: float, reach: float = 0.0) -> Interval:
+def compute_loss_rise(
+    before: Validation, after: Validation, confidence: float, reach: float = 0.0
+) -> Interval:
     """Rise of the loss a token from one validation to another, on the same rows in the same order.
 
     reach: of the noise of steps (`with_reach`). Raises ValueError where the rows differ.

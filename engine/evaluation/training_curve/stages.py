@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from engine.evaluation.statistics.intervals import Interval, limits, ratio_interval
+from engine.evaluation.statistics.intervals import Interval, get_limits, ratio_interval
 from engine.evaluation.training_curve import run_curve
 from engine.evaluation.training_curve.run_curve import (
-    MetricCourse,
+    MetricCurve,
     MetricValues,
-    RowMemory,
+    RowMemorisation,
     StepNoise,
     TrainCurve,
     Validation,
 )
 from store.core import formatting
-from store.evaluation.verdict_schemas import GapLevel, GapPoint, OverfittingState, Parting, Stage
+from store.evaluation.verdict_schemas import GapLevel, GapPoint, MetricDivergence, OverfittingState, Stage
 
 # How much better a model is on rows it was trained on than on rows it never saw.
 #
@@ -39,34 +39,36 @@ from store.evaluation.verdict_schemas import GapLevel, GapPoint, OverfittingStat
 RELATIVE_GAP = {"amber": 0.1, "red": 0.3}
 
 
-def train_gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[GapPoint]:
+def compute_train_gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[GapPoint]:
     """The gap at each step that both were measured at, green where it is surely under amber. Steps with a
     loss that is not a number are left out. Raises ValueError where the rows of one kind are not the same at
     every step."""
-    seen = {int(v["step"]): v for v in validation if _finite(v)}
-    pairs = [(t, seen[int(t["step"])]) for t in train if int(t["step"]) in seen and _finite(t)]
+    seen = {int(v["step"]): v for v in validation if _is_finite(v)}
+    pairs = [(t, seen[int(t["step"])]) for t in train if int(t["step"]) in seen and _is_finite(t)]
     points: list[GapPoint] = []
     for trained, held_out in pairs:
-        inside, outside = _mean(trained), _mean(held_out)
-        relative = _relative(inside, outside)
+        inside, outside = _estimate_mean(trained), _estimate_mean(held_out)
+        relative = _compute_relative_gap(inside, outside)
         growth = None
         if points:
-            growth = _minus(_change(pairs[0][1], held_out), _change(pairs[0][0], trained)).to_dict()
+            growth = _subtract_intervals(
+                _compute_change(pairs[0][1], held_out), _compute_change(pairs[0][0], trained)
+            ).to_dict()
         points.append(
             {
                 "step": int(trained["step"]),
                 "train": inside.to_dict(),
                 "validation": outside.to_dict(),
-                "gap": _minus(outside, inside).to_dict(),
+                "gap": _subtract_intervals(outside, inside).to_dict(),
                 "relative": relative.to_dict(),
                 "growth": growth,
-                "level": _level(relative),
+                "level": _classify_gap(relative),
             }
         )
     return points
 
 
-def gap_sentence(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
+def describe_gap(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
     """The last gap in words; empty where there is none."""
     if not points:
         return ""
@@ -78,36 +80,36 @@ def gap_sentence(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
         return f"The gap between {rows} has no interval{f': {why}' if why else ''}."
     if gap["low"] == gap["high"] == 0:
         return f"Loss on {rows} is the same."
-    places = formatting.decimals(gap["low"], gap["high"])
-    bounds = formatting.interval(gap["low"], gap["high"], places)
-    amount = f"{formatting.number(gap['value'], places)} {unit} ({bounds}; {rows})"
+    places = formatting.compute_decimals(gap["low"], gap["high"])
+    bounds = formatting.format_interval(gap["low"], gap["high"], places)
+    amount = f"{formatting.format_number(gap['value'], places)} {unit} ({bounds}; {rows})"
     if gap["low"] <= 0 <= gap["high"]:
         return f"A gap between training and validation loss can't be told from noise: {amount}."
-    share = f"{formatting.number(100 * last['relative']['value'], 0)}% of the validation loss"
+    share = f"{formatting.format_number(100 * last['relative']['value'], 0)}% of the validation loss"
     way = "higher" if gap["value"] > 0 else "lower"
     sentence = f"Validation loss is {way} than loss on training rows by {amount}, {share}"
-    growth = limits(last["growth"]) if last["growth"] else None
+    growth = get_limits(last["growth"]) if last["growth"] else None
     if growth and growth[0] <= 0 <= growth[1]:
         return f"{sentence}; it did not surely grow in training."
     return f"{sentence}."
 
 
-def _finite(validation: Validation) -> bool:
+def _is_finite(validation: Validation) -> bool:
     return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
 
 
-def _mean(validation: Validation) -> Interval:
+def _estimate_mean(validation: Validation) -> Interval:
     return ratio_interval(validation["loss_sums"], validation["tokens"])
 
 
-def _change(first: Validation, later: Validation) -> Interval:
+def _compute_change(first: Validation, later: Validation) -> Interval:
     if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
         raise ValueError(f"Losses at steps {first['step']} and {later['step']} are of different rows.")
     rise = np.asarray(later["loss_sums"], np.float64) - np.asarray(first["loss_sums"], np.float64)
     return ratio_interval(rise, first["tokens"])
 
 
-def _minus(first: Interval, second: Interval) -> Interval:
+def _subtract_intervals(first: Interval, second: Interval) -> Interval:
     """Of two independent estimates; degrees of freedom by Welch and Satterthwaite."""
     value, n = first.value - second.value, first.n + second.n
     if first.se is None or second.se is None:
@@ -121,7 +123,7 @@ def _minus(first: Interval, second: Interval) -> Interval:
     return Interval(value, value - half, value + half, n, error)
 
 
-def _relative(inside: Interval, outside: Interval) -> Interval:
+def _compute_relative_gap(inside: Interval, outside: Interval) -> Interval:
     """1 - training loss / validation loss, by the delta method."""
     if outside.value <= 0:
         return Interval(0.0, None, None, inside.n + outside.n)
@@ -133,7 +135,7 @@ def _relative(inside: Interval, outside: Interval) -> Interval:
     return Interval(1 - ratio, 1 - ratio - half, 1 - ratio + half, inside.n + outside.n, error)
 
 
-def _level(relative: Interval) -> GapLevel:
+def _classify_gap(relative: Interval) -> GapLevel:
     if relative.low is None or relative.high is None:
         return "unclear"
     if relative.low > RELATIVE_GAP["amber"]:
@@ -155,9 +157,9 @@ def _level(relative: Interval) -> GapLevel:
 
 BLOCKS = 20  # of a whole run
 MIN_BLOCK = 5  # steps
-LASTING = 3  # blocks, that the loss must have stayed up for
+LASTING_BLOCKS = 3  # blocks, that the loss must have stayed up for
 MATERIAL_RISE = 1.25  # times the level that it rose from
-FLOOR = 0.01  # of the first loss: below it a loss is as good as 0
+LOSS_FLOOR = 0.01  # of the first loss: below it a loss is as good as 0
 QUARTILE = 0.3186  # of the size of what is normally distributed, in standard deviations
 ERROR_OF_MEDIAN = math.sqrt(math.pi / 2)  # over that of a mean
 
@@ -185,7 +187,7 @@ class TrainingDivergence:
     @property
     def sentence(self) -> str:
         """What happened, in words."""
-        rise = (f"{_amount(level.loss)} ({_where(level)})" for level in (self.lowest, self.end))
+        rise = (f"{_format_loss(level.loss)} ({_format_steps(level)})" for level in (self.lowest, self.end))
         return f"Training diverged: the training loss rose from {' to '.join(rise)}."
 
 
@@ -197,26 +199,26 @@ def find_divergence(
     steps = np.array([step for step, _ in train_curve], np.int64)
     losses = np.array([loss for _, loss in train_curve], np.float64)
     size = max(MIN_BLOCK, max(planned_steps, len(losses)) // BLOCKS)
-    if len(losses) // size <= LASTING:
+    if len(losses) // size <= LASTING_BLOCKS:
         return None
-    levels = _levels(steps, np.where(np.isnan(losses), np.inf, losses), size)
-    before, late = levels[:-LASTING], levels[-LASTING:]
+    levels = _compute_levels(steps, np.where(np.isnan(losses), np.inf, losses), size)
+    before, late = levels[:-LASTING_BLOCKS], levels[-LASTING_BLOCKS:]
     reach = float(special.stdtrit(len(levels), 1 - 0.05 / (len(before) * looks)))
-    risen = [level for level in before if _rose(level, late, levels[0], reach)]
+    risen = [level for level in before if _has_risen(level, late, levels[0], reach)]
     if not risen:
         return None
-    lowest, rise = min(risen, key=lambda level: level.loss), slice(-LASTING * size, None)
+    lowest, rise = min(risen, key=lambda level: level.loss), slice(-LASTING_BLOCKS * size, None)
     end = LossLevel(int(steps[rise][0]), int(steps[-1]), float(np.median(losses[rise])), late[-1].error)
-    return TrainingDivergence(lowest, end, _since(levels, lowest))
+    return TrainingDivergence(lowest, end, _find_start(levels, lowest))
 
 
-def _levels(steps: NDArray[np.int64], losses: Floats, size: int) -> list[LossLevel]:
+def _compute_levels(steps: NDArray[np.int64], losses: Floats, size: int) -> list[LossLevel]:
     """Of the first steps, and of each block of `size` steps; the blocks end with the last step."""
     first = max(1, size // MIN_BLOCK)
     blocks = [(end - size, end) for end in range(len(losses), size - 1, -size)]
     spans = [(0, first), *reversed(blocks)]
     medians = np.array([np.median(losses[start:end]) for start, end in spans])
-    floor = FLOOR * max(float(medians[0]), 1e-6)
+    floor = LOSS_FLOOR * max(float(medians[0]), 1e-6)
     of_steps = _measure_spread(_take_logs(losses, floor), 1)
     logs = _take_logs(medians[1:], floor)
     of_blocks = min(
@@ -247,7 +249,7 @@ def _measure_spread(values: Floats, order: int) -> float:
     return float(np.quantile(differences, 0.25)) / QUARTILE / math.sqrt(math.comb(2 * order, order))
 
 
-def _rose(level: LossLevel, late: list[LossLevel], began: LossLevel, reach: float) -> bool:
+def _has_risen(level: LossLevel, late: list[LossLevel], began: LossLevel, reach: float) -> bool:
     """Each of the late levels is above it, by what matters and by what is sure."""
     lost = (began.loss + level.loss) / 2  # half of what it had gained
     return all(
@@ -257,7 +259,7 @@ def _rose(level: LossLevel, late: list[LossLevel], began: LossLevel, reach: floa
     )
 
 
-def _since(levels: list[LossLevel], lowest: LossLevel) -> int:
+def _find_start(levels: list[LossLevel], lowest: LossLevel) -> int:
     """The first step of the blocks at the end that all lie above it by what matters."""
     since = levels[-1]
     for level in reversed(levels):
@@ -267,11 +269,11 @@ def _since(levels: list[LossLevel], lowest: LossLevel) -> int:
     return since.first_step
 
 
-def _amount(loss: float) -> str:
-    return formatting.number(loss, 1 if loss >= 1 else 2) if math.isfinite(loss) else "no number"
+def _format_loss(loss: float) -> str:
+    return formatting.format_number(loss, 1 if loss >= 1 else 2) if math.isfinite(loss) else "no number"
 
 
-def _where(level: LossLevel) -> str:
+def _format_steps(level: LossLevel) -> str:
     if level.first_step == level.last_step:
         return f"step {level.first_step:,}"
     return f"steps {level.first_step:,} to {level.last_step:,}"
@@ -293,8 +295,10 @@ def _where(level: LossLevel) -> str:
 # then given with their intervals. Pure.
 
 IMPROVING = 0.005  # of the loss
-METRIC_USUAL = 0.015  # by which a metric (of 0 to 1) moves from step to step until its course shows it
-SETTLED = 0.01  # of the loss: a smaller change doesn't matter
+TYPICAL_METRIC_NOISE = (
+    0.015  # by which a metric (of 0 to 1) moves from step to step until its course shows it
+)
+NEGLIGIBLE_CHANGE = 0.01  # of the loss: a smaller change doesn't matter
 
 
 @dataclass(frozen=True)
@@ -311,8 +315,8 @@ class LossShape:
     pq: float | None = None
 
 
-def stage_of(
-    shape: LossShape, validations: Sequence[Validation], points: Sequence[GapPoint], memory: RowMemory
+def determine_stage(
+    shape: LossShape, validations: Sequence[Validation], points: Sequence[GapPoint], memory: RowMemorisation
 ) -> tuple[Stage, str]:
     """The stage and its sentence, from the shape of the validation losses and what else is known."""
     if shape.state == "diverged":
@@ -323,19 +327,20 @@ def stage_of(
     last = points[-1] if points else None
     grown = bool(last and last["growth"] and (last["growth"]["low"] or 0) > 0 and last["level"] == "red")
     if writes or (remembers and (shape.state == "overfits" or grown)):
-        return "memorising", _memorising(shape, memory, remembers, writes)
+        return "memorising", _describe_memorisation(shape, memory, remembers, writes)
     if shape.state == "overfits":
         return "overfitting", f"It overfits, surely since step {shape.since_step:,}."
     if shape.state == "unclear" or len(validations) < 2:
         rows = len(np.asarray(validations[-1]["row_ids"])) if validations else 0
         return (
             "unclear",
-            f"Can't tell from {formatting.plural(rows, 'validation row')}: {_lower(shape.sentence)}",
+            f"Can't tell from {formatting.plural(rows, 'validation row')}:"
+            f" {_lowercase_first(shape.sentence)}",
         )
-    return _falling(validations)
+    return _classify_falling(validations)
 
 
-def _memorising(shape: LossShape, memory: RowMemory, remembers: bool, writes: bool) -> str:
+def _describe_memorisation(shape: LossShape, memory: RowMemorisation, remembers: bool, writes: bool) -> str:
     evidence = []
     if remembers and memory.membership:
         evidence.append(memory.membership["sentence"])
@@ -346,41 +351,45 @@ def _memorising(shape: LossShape, memory: RowMemory, remembers: bool, writes: bo
     return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
 
 
-def _falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
+def _classify_falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
     losses = run_curve.mean_losses(validations)
-    level, reach = float(losses[-1]), run_curve.noise_of_curve(losses).beyond_one(2)
-    recent = run_curve.loss_rise(validations[-2], validations[-1], 0.95)
-    lasting = run_curve.loss_rise(validations[-2], validations[-1], 0.95, reach)
-    whole = run_curve.loss_rise(validations[0], validations[-1], 0.95, reach)
+    level, reach = float(losses[-1]), run_curve.estimate_curve_noise(losses).beyond_one(2)
+    recent = run_curve.compute_loss_rise(validations[-2], validations[-1], 0.95)
+    lasting = run_curve.compute_loss_rise(validations[-2], validations[-1], 0.95, reach)
+    whole = run_curve.compute_loss_rise(validations[0], validations[-1], 0.95, reach)
     rows = formatting.plural(recent.n, "validation row")
     since = f"between step {validations[-2]['step']:,} and step {validations[-1]['step']:,}"
     if level == 0:  # a hinge loss, with every margin above 1
         return "converged", f"It converged: validation loss is 0 on each of {rows}, and can't fall further."
     if lasting.below and -recent.value >= IMPROVING * abs(level):
-        amount = formatting.number(-100 * recent.value / abs(level), 1)
+        amount = formatting.format_number(-100 * recent.value / abs(level), 1)
         return "learning", f"It is still learning: validation loss fell by {amount}% {since} ({rows})."
     if not whole.below:
         return "unclear", f"Can't tell from {rows}: validation loss did not surely fall at all."
     if recent.low is not None and recent.high is not None:
         least = max(abs(recent.low), abs(recent.high))
-        if least < SETTLED * abs(level):
+        if least < NEGLIGIBLE_CHANGE * abs(level):
             return "converged", f"It converged: validation loss changed by less than 1% {since} ({rows})."
-    return "unclear", f"Can't tell from {rows} whether it is still learning: {_lower(_noise(lasting, since))}"
+    return (
+        "unclear",
+        f"Can't tell from {rows} whether it is still learning:"
+        f" {_lowercase_first(_describe_change(lasting, since))}",
+    )
 
 
-def _noise(change: Interval, since: str) -> str:
+def _describe_change(change: Interval, since: str) -> str:
     if change.low is None:
         return f"The change of validation loss {since} has no interval: {change.why}."
-    return f"The change of validation loss {since} is {formatting.interval(change.low, change.high)}."
+    return f"The change of validation loss {since} is {formatting.format_interval(change.low, change.high)}."
 
 
-def _lower(sentence: str) -> str:
+def _lowercase_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def parting(
-    steps: tuple[int | None, int | None], metric: MetricCourse, loss_rises: Interval | None, looks: int = 1
-) -> Parting | None:
+def find_metric_divergence(
+    steps: tuple[int | None, int | None], metric: MetricCurve, loss_rises: Interval | None, looks: int = 1
+) -> MetricDivergence | None:
     """Whether metric and loss say different things; None where they don't, or the metric was not measured.
     Asked `looks` times while it trains, the confidence is widened for these too.
 
@@ -391,32 +400,34 @@ def parting(
     best, last = steps
     if best is None or last is None or last not in by_step or len(by_step) < 2:
         return None
-    means = {step: _metric_mean(m) for step, m in by_step.items() if step <= last}
+    means = {step: _compute_metric_mean(m) for step, m in by_step.items() if step <= last}
     if best in by_step and best != last and loss_rises is not None and loss_rises.above:
-        change = _metric_change(by_step[best], by_step[last], 1 - 0.05 / looks)
-        if run_curve.widen_by_noise(change, _metric_noise(means, best).beyond_one(2 * looks)).above:
-            return _parted("metric_improves", (best, last), metric.name, change, loss_rises)
+        change = _compute_metric_change(by_step[best], by_step[last], 1 - 0.05 / looks)
+        if run_curve.widen_by_noise(change, _estimate_metric_noise(means, best).beyond_one(2 * looks)).above:
+            return _build_parting("metric_improves", (best, last), metric.name, change, loss_rises)
     top = max(means, key=lambda step: means[step])
     if best == last and top != last:
-        change = _metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1) / looks)
-        if run_curve.widen_by_noise(change, _metric_noise(means, top).beyond_one(len(means) * looks)).below:
-            return _parted("metric_falls", (top, last), metric.name, change, None)
+        change = _compute_metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1) / looks)
+        if run_curve.widen_by_noise(
+            change, _estimate_metric_noise(means, top).beyond_one(len(means) * looks)
+        ).below:
+            return _build_parting("metric_falls", (top, last), metric.name, change, None)
     return None
 
 
-def _metric_noise(means: Mapping[int, float], since: int) -> StepNoise:
+def _estimate_metric_noise(means: Mapping[int, float], since: int) -> StepNoise:
     """By how much the metric moves from step to step, from its course since that step."""
-    return run_curve.noise_of_roughness(
-        np.array([means[step] for step in sorted(means) if step >= since]), METRIC_USUAL
+    return run_curve.estimate_roughness_noise(
+        np.array([means[step] for step in sorted(means) if step >= since]), TYPICAL_METRIC_NOISE
     )
 
 
-def _metric_mean(metric: MetricValues) -> float:
+def _compute_metric_mean(metric: MetricValues) -> float:
     weights = np.asarray(metric["weights"], np.float64)
     return float((np.asarray(metric["values"], np.float64) * weights).sum() / weights.sum())
 
 
-def _metric_change(first: MetricValues, later: MetricValues, confidence: float = 0.95) -> Interval:
+def _compute_metric_change(first: MetricValues, later: MetricValues, confidence: float = 0.95) -> Interval:
     if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
         raise ValueError(f"Metrics at steps {first['step']} and {later['step']} are of different rows.")
     weights = np.asarray(first["weights"], np.float64)
@@ -424,16 +435,18 @@ def _metric_change(first: MetricValues, later: MetricValues, confidence: float =
     return ratio_interval(change * weights, weights, confidence=confidence)
 
 
-def _parted(
+def _build_parting(
     kind: Literal["metric_improves", "metric_falls"],
     steps: tuple[int, int],
     name: str,
     change: Interval,
     loss: Interval | None,
-) -> Parting:
-    places = formatting.decimals(change.low, change.high)
-    bounds = formatting.interval(change.low, change.high, places)
-    amount = f"{formatting.number(change.value, places)} ({bounds}, {formatting.plural(change.n, 'row')})"
+) -> MetricDivergence:
+    places = formatting.compute_decimals(change.low, change.high)
+    bounds = formatting.format_interval(change.low, change.high, places)
+    amount = (
+        f"{formatting.format_number(change.value, places)} ({bounds}, {formatting.plural(change.n, 'row')})"
+    )
     where = f"between step {steps[0]:,} and step {steps[1]:,}"
     if kind == "metric_improves":
         sentence = f"Loss and {name} part: {where} {name} rose by {amount} although validation loss rose."
@@ -450,6 +463,8 @@ def _parted(
     }
 
 
-def gap_points(train_probe: Sequence[Validation] | None, validations: Sequence[Validation]) -> list[GapPoint]:
+def list_gap_points(
+    train_probe: Sequence[Validation] | None, validations: Sequence[Validation]
+) -> list[GapPoint]:
     """The gap at each step (`gaps`); empty where no training rows were measured."""
-    return train_gaps(train_probe, validations) if train_probe else []
+    return compute_train_gaps(train_probe, validations) if train_probe else []

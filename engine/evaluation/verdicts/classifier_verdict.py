@@ -17,26 +17,31 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.evaluation.statistics import proportions
-from engine.evaluation.statistics.classification import most_confused
+from engine.evaluation.statistics.classification import list_most_confused
 from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
 from engine.evaluation.training_curve import overfitting
-from engine.evaluation.training_curve.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.evaluation.training_curve.advice import (
+    CheckpointChoice,
+    VerdictOutcome,
+    advise,
+    find_checkpoint_choice,
+)
 from engine.evaluation.training_curve.run_curve import (
-    NOT_ASKED,
-    JudgedConfig,
-    RowMemory,
-    RunCourse,
+    NO_MEMORY,
+    RowMemorisation,
+    RunCurves,
     Validation,
+    VerdictConfig,
 )
 from engine.evaluation.verdicts.paired_measurements import Floats, HeldOut
 from engine.evaluation.verdicts.verdict import (
     SETTING,
-    ending_of,
-    gain_of,
-    negligible_of,
-    overfitting_sentences,
-    state_of,
-    within_of,
+    build_gain,
+    describe_ending,
+    describe_overfitting,
+    determine_state,
+    format_negligible,
+    get_negligible_gain,
 )
 from store.core import formatting
 from store.core.figure_schemas import Estimate
@@ -55,17 +60,19 @@ class ClassHeldOut(HeldOut):
     classification: Classification
 
 
-def judge(
-    held_out: ClassHeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+def judge_classifier(
+    held_out: ClassHeldOut, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
     """The verdict on a run with a classification head; the course of all validations, step 0 among them."""
     weights, (base, tuned) = held_out.weights, held_out.losses
     classification, split = held_out.classification, held_out.split
     course = replace(
-        course, validations=of_the_head(course.validations), baseline=baseline_of(course.validations)
+        course,
+        validations=drop_untrained_step(course.validations),
+        baseline=build_baseline(course.validations),
     )
-    choice, negligible = choice_of(split, course, config), negligible_of(config)
-    accuracy = proportions.change_of(
+    choice, negligible = find_checkpoint_choice(split, course, config), get_negligible_gain(config)
+    accuracy = proportions.estimate_answer_change(
         held_out.base.correct, held_out.tuned.correct, confidence=choice.confidence
     )
     broken = int((~np.isfinite(base - tuned)).sum())
@@ -73,24 +80,24 @@ def judge(
     if not broken and weights.any():
         seen = ratio_interval(base - tuned, weights, confidence=choice.confidence)
         gain = allow_for_unseen(seen, BROKEN_ROW)
-    shape = overfitting.assess(course, memory, unit=UNIT)
-    shape["baseline_sentence"] = _on_validation(course)
-    state: VerdictState = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
+    shape = overfitting.assess_overfitting(course, memory, unit=UNIT)
+    shape["baseline_sentence"] = _describe_validation_gain(course)
+    state: VerdictState = "worse" if broken else determine_state(accuracy, 1.0, negligible)  # of all rows
     return {
         "state": state,
-        "headline": _headline(state, classification, broken, negligible),
+        "headline": _format_headline(state, classification, broken, negligible),
         "sentences": [
-            *_sentences(classification, accuracy, gain, choice),
-            *overfitting_sentences(shape),
+            *_describe_classification(classification, accuracy, gain, choice),
+            *describe_overfitting(shape),
             *([shape["baseline_sentence"]] if shape["baseline_sentence"] else []),
-            ending_of(course.stopped, config),
+            describe_ending(course.stopped, config),
             *choice.sentences,
         ],
-        "advice": advise(JudgedOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
-        "gain": gain_of(gain, UNIT, split, choice, negligible) if gain else None,
+        "advice": advise(VerdictOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
+        "gain": build_gain(gain, UNIT, split, choice, negligible) if gain else None,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
-        "base": _figures(base, weights, classification["models"]["majority"]),
-        "tuned": _figures(tuned, weights, classification["models"]["tuned"]),
+        "base": _build_figures(base, weights, classification["models"]["majority"]),
+        "tuned": _build_figures(tuned, weights, classification["models"]["tuned"]),
         "overfitting": shape,
         "membership": memory.membership,
         "stopped": course.stopped,
@@ -98,17 +105,17 @@ def judge(
     }
 
 
-def of_the_head(validations: Sequence[Validation]) -> list[Validation]:
+def drop_untrained_step(validations: Sequence[Validation]) -> list[Validation]:
     """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
     return [validation for validation in validations if validation["step"] > 0]
 
 
-def baseline_of(validations: Sequence[Validation]) -> Validation | None:
+def build_baseline(validations: Sequence[Validation]) -> Validation | None:
     """Step 0, always the most frequent class with the frequencies of the training rows as probabilities."""
     return next((validation for validation in validations if validation["step"] == 0), None)
 
 
-def _on_validation(course: RunCourse) -> str:
+def _describe_validation_gain(course: RunCurves) -> str:
     """How many more validation rows the kept model has right than always the most frequent class; empty where
     that was not measured."""
     by_step = {int(values["step"]): values for values in course.metric.values}
@@ -116,13 +123,13 @@ def _on_validation(course: RunCourse) -> str:
     most = by_step.get(0)
     if kept is None or most is None or kept is most:
         return ""
-    change = proportions.change_of(most["values"], kept["values"])
+    change = proportions.estimate_answer_change(most["values"], kept["values"])
     shares = [100 * float(np.mean(np.asarray(each["values"], np.float64))) for each in (kept, most)]
-    places = formatting.decimals(100 * (change.low or 0), 100 * (change.high or 0), default=1)
-    right, base = (formatting.number(share, places) for share in shares)
+    places = formatting.compute_decimals(100 * (change.low or 0), 100 * (change.high or 0), default=1)
+    right, base = (formatting.format_number(share, places) for share in shares)
     bounds = "no interval"
     if change.low is not None and change.high is not None:
-        bounds = f"{formatting.interval(100 * change.low, 100 * change.high, places)} points"
+        bounds = f"{formatting.format_interval(100 * change.low, 100 * change.high, places)} points"
     return (
         f"Of {formatting.plural(change.n, 'validation row')} {right}% are right at step"
         f" {int(kept['step']):,},"
@@ -139,7 +146,7 @@ class ClassifierFigures(NamedTuple):
     prompted: ClassFigures | None
 
 
-def document(
+def build_classification(
     split: JudgingSplit,
     labels: Sequence[str],
     rows: Sequence[int],
@@ -156,16 +163,16 @@ def document(
         "class_count": len(labels),
         "majority": {"label": labels[list(rows).index(most)], "share": most / sum(rows), "n": sum(rows)},
         "unseen": unseen,
-        "models": {"tuned": models.tuned, "majority": _averages(models.majority)},
+        "models": {"tuned": models.tuned, "majority": _select_averages(models.majority)},
         "over_prompted": over_prompted.to_dict() if over_prompted else None,
-        "confused": most_confused(models.tuned["confusion"]),
+        "confused": list_most_confused(models.tuned["confusion"]),
     }
     if models.prompted is not None:
-        classification["models"]["prompted"] = _averages(models.prompted)
+        classification["models"]["prompted"] = _select_averages(models.prompted)
     return classification
 
 
-def _averages(figures: ClassAverages) -> ClassAverages:
+def _select_averages(figures: ClassAverages) -> ClassAverages:
     """What is kept of the models that are compared with."""
     return {
         "n": figures["n"],
@@ -175,7 +182,7 @@ def _averages(figures: ClassAverages) -> ClassAverages:
     }
 
 
-def _figures(loss: Floats, weights: Floats, figures: ClassAverages) -> LossFigures:
+def _build_figures(loss: Floats, weights: Floats, figures: ClassAverages) -> LossFigures:
     counted = float(weights.sum())
     mean = float((loss * weights).sum() / counted) if counted else math.nan
     return {
@@ -189,7 +196,7 @@ def _figures(loss: Floats, weights: Floats, figures: ClassAverages) -> LossFigur
     }
 
 
-def _headline(state: str, classification: Classification, broken: int, negligible: float) -> str:
+def _format_headline(state: str, classification: Classification, broken: int, negligible: float) -> str:
     split = classification["split"]
     if broken:
         where = formatting.plural(broken, f"{split} row")
@@ -197,47 +204,49 @@ def _headline(state: str, classification: Classification, broken: int, negligibl
     lead = {
         "learned": "Learned",
         "worse": "Worse",
-        "no_gain": f"No gain (within {within_of(negligible)} of the rows, setting {SETTING})",
+        "no_gain": f"No gain (within {format_negligible(negligible)} of the rows, setting {SETTING})",
         "undecided": "Can't be told from noise",
     }[state]
     models = classification["models"]
     rows = "held-out rows" if split == "test" else "validation rows"
-    text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
-    text += f" {formatting.share(models['majority']['accuracy'])} for {BASELINE}"
+    text = f"{lead}: {format_accuracy(models['tuned']['accuracy'], rows)}, against"
+    text += f" {formatting.format_share(models['majority']['accuracy'])} for {BASELINE}"
     if prompted := models.get("prompted"):
-        text += f" and {formatting.share(prompted['accuracy'])} for the untuned model asked for the label"
+        text += (
+            f" and {formatting.format_share(prompted['accuracy'])} for the untuned model asked for the label"
+        )
     return f"{text}."
 
 
-def shares(interval: Estimate, rows: str) -> str:
+def format_accuracy(interval: Estimate, rows: str) -> str:
     """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
-    bounds = formatting.share_bounds(interval)
-    return f"{formatting.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
+    bounds = formatting.format_share_bounds(interval)
+    return f"{formatting.format_share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
 
 
-def _classes(figures: ClassFigures) -> str:
+def _format_class_count(figures: ClassFigures) -> str:
     """ "one class", "6 classes"."""
     count = figures["class_count"]
     return "one class" if count == 1 else f"{count:,} classes"
 
 
-def _sentences(
+def _describe_classification(
     classification: Classification, accuracy: Interval, gain: Interval | None, choice: CheckpointChoice
 ) -> list[str]:
-    sentences = [_points(accuracy, f"than {BASELINE}", choice.basis)]
+    sentences = [_describe_accuracy_change(accuracy, f"than {BASELINE}", choice.basis)]
     if gain is not None and not accuracy.above and not accuracy.below and gain.above:
         sentences[0] += (
             " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
         )
-        sentences[0] += f" by {_amount(gain)} nats a row."
+        sentences[0] += f" by {_format_gain(gain)} nats a row."
     if classification["models"].get("prompted") and classification["over_prompted"]:
         over = Interval(**classification["over_prompted"])
         than = f"than the untuned model asked for the label (n {over.n:,})"
-        sentences.append(_points(over, than, "95% interval"))
-    return sentences + confusion_sentences(classification)
+        sentences.append(_describe_accuracy_change(over, than, "95% interval"))
+    return sentences + describe_confusion(classification)
 
 
-def confusion_sentences(classification: Classification) -> list[str]:
+def describe_confusion(classification: Classification) -> list[str]:
     """What is mixed up most, how sure the model is, and rows that it can't get right."""
     sentences = []
     tuned = classification["models"]["tuned"]
@@ -249,24 +258,26 @@ def confusion_sentences(classification: Classification) -> list[str]:
         )
     macro = tuned["f1_macro"]
     if macro["low"] is not None:
-        places = formatting.decimals(macro["low"], macro["high"])
+        places = formatting.compute_decimals(macro["low"], macro["high"])
         sentences.append(
-            f"Macro F1 over {_classes(tuned)} is {formatting.number(macro['value'], places)}"
-            f" ({formatting.interval(macro['low'], macro['high'], places)})."
+            f"Macro F1 over {_format_class_count(tuned)} is"
+            f" {formatting.format_number(macro['value'], places)}"
+            f" ({formatting.format_interval(macro['low'], macro['high'], places)})."
         )
     elif macro.get("why"):
         sentences.append(
-            f"Macro F1 over {_classes(tuned)} is {formatting.number(macro['value'], 2)}, without"
+            f"Macro F1 over {_format_class_count(tuned)} is"
+            f" {formatting.format_number(macro['value'], 2)}, without"
             f" an interval: {macro['why']}."
         )
     calibration = tuned.get("calibration")
     if calibration and calibration["overconfident"] and calibration["temperature"]:
         heat = calibration["temperature"]
-        places = formatting.decimals(heat["low"], heat["high"], default=1)
+        places = formatting.compute_decimals(heat["low"], heat["high"], default=1)
         sentences.append(
             "It is more sure than it is right: its logits would have to be divided by"
-            f" {formatting.number(heat['value'], places)}"
-            f" ({formatting.interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
+            f" {formatting.format_number(heat['value'], places)}"
+            f" ({formatting.format_interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
         )
     if unseen := classification["unseen"]:
         have, count = ("has", "it counts") if unseen == 1 else ("have", "they count")
@@ -277,36 +288,40 @@ def confusion_sentences(classification: Classification) -> list[str]:
     return sentences
 
 
-def _points(change: Interval, than: str, basis: str) -> str:
+def _describe_accuracy_change(change: Interval, than: str, basis: str) -> str:
     low, high = change.low, change.high
     if low is None or high is None:  # of runs from before
         return (
             f"Whether it is more often right {than} can't be told: {change.why or 'there is only one row'}."
         )
-    places = formatting.decimals(100 * low, 100 * high, default=1)
-    amount = formatting.number(abs(100 * change.value), places)
+    places = formatting.compute_decimals(100 * low, 100 * high, default=1)
+    amount = formatting.format_number(abs(100 * change.value), places)
     if low <= 0 <= high:
-        bounds = formatting.interval(100 * low, 100 * high, places)
+        bounds = formatting.format_interval(100 * low, 100 * high, places)
         return f"That it is more often right {than} can't be told from noise ({basis} {bounds} points)."
     way = "more" if change.value > 0 else "less"
     least, most = sorted((abs(100 * low), abs(100 * high)))
-    bounds = formatting.interval(least, most, places)
+    bounds = formatting.format_interval(least, most, places)
     return f"It is right {way} often {than}, by {amount} points ({basis} {bounds})."
 
 
-def _amount(gain: Interval) -> str:
-    places = formatting.decimals(gain.low, gain.high)
-    return f"{formatting.number(gain.value, places)} ({formatting.interval(gain.low, gain.high, places)})"
+def _format_gain(gain: Interval) -> str:
+    places = formatting.compute_decimals(gain.low, gain.high)
+    return (
+        f"{formatting.format_number(gain.value, places)}"
+        f" ({formatting.format_interval(gain.low, gain.high, places)})"
+    )
 
 
-def add_labels(verdict: Verdict, classification: Classification) -> None:
+def add_label_figures(verdict: Verdict, classification: Classification) -> None:
     """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
     models = classification["models"]
     rows = "held-out rows" if classification["split"] == "test" else "validation rows"
     sentence = (
-        f"As a classifier, by the likeliest label: {shares(models['tuned']['accuracy'], rows)}, against"
+        "As a classifier, by the likeliest label:"
+        f" {format_accuracy(models['tuned']['accuracy'], rows)}, against"
     )
-    sentence += f" {formatting.share(models['prompted']['accuracy'])} for the base model and"
-    sentence += f" {formatting.share(models['majority']['accuracy'])} for {BASELINE}."
+    sentence += f" {formatting.format_share(models['prompted']['accuracy'])} for the base model and"
+    sentence += f" {formatting.format_share(models['majority']['accuracy'])} for {BASELINE}."
     verdict["classification"] = classification
-    verdict["sentences"] = [sentence, *confusion_sentences(classification)[:1], *verdict["sentences"]]
+    verdict["sentences"] = [sentence, *describe_confusion(classification)[:1], *verdict["sentences"]]

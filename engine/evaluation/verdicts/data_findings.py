@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
-from store.core.formatting import number, percent, percent_beside, plural
+from store.core.formatting import format_number, format_percent_at_limit, percent, plural
 from store.core.row_schemas import ColumnFigure
 
 Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
@@ -34,10 +34,10 @@ class Fix:
     steps: tuple[Fields, ...]
 
 
-Fixes = Callable[[str, Options, ColumnFigure], tuple[Fix, ...]]
+FixBuilder = Callable[[str, Options, ColumnFigure], tuple[Fix, ...]]
 
 
-def _no_fix(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+def _offer_no_fix(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     return ()
 
 
@@ -48,49 +48,49 @@ class Rule:
     severity: Severity = "minor"
     noun: str = ""
     why: str = ""
-    fixes: Fixes = _no_fix
+    fixes: FixBuilder = _offer_no_fix
 
 
-def steps(label: str, *documents: Fields) -> Fixes:
+def offer_steps(label: str, *documents: Fields) -> FixBuilder:
     """A fix that is always the same."""
     return lambda column, options, figures: (Fix(label, documents),)
 
 
-def drop(reason: str, label: str = "Drop these rows") -> Fixes:
+def offer_drop(reason: str, label: str = "Drop these rows") -> FixBuilder:
     """Drops the rows that are flagged."""
-    return lambda column, options, figures: (Fix(label, (_drop(column, "is", True, reason),)),)
+    return lambda column, options, figures: (Fix(label, (_build_drop_step(column, "is", True, reason),)),)
 
 
-def _drop(column: str, op: str, value: Any, reason: str) -> Fields:
+def _build_drop_step(column: str, op: str, value: Any, reason: str) -> Fields:
     where = {"conditions": [{"column": column, "op": op, "value": value}]}
     return {"step": "filter", "where": where, "action": "drop", "reason": reason}
 
 
-def drop_above(bound: float, label: str, reason: str) -> Fixes:
+def offer_drop_above(bound: float, label: str, reason: str) -> FixBuilder:
     """Drops the rows whose value is above a bound."""
-    return lambda column, options, figures: (Fix(label, (_drop(column, ">", bound, reason),)),)
+    return lambda column, options, figures: (Fix(label, (_build_drop_step(column, ">", bound, reason),)),)
 
 
-def drop_most_above(bound: float, label: str, reason: str) -> Fixes:
+def offer_drop_well_above(bound: float, label: str, reason: str) -> FixBuilder:
     """As `drop_above`, where at least one row in 20 is above the bound: fewer would leave the median where it
     is, by which the signal is judged."""
 
     def fixes(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
         reaches = "p95" in figures and (figures["p95"] or 0.0) > bound
-        return drop_above(bound, label, reason)(column, options, figures) if reaches else ()
+        return offer_drop_above(bound, label, reason)(column, options, figures) if reaches else ()
 
     return fixes
 
 
-def redact(label: str = "Redact them") -> Fixes:
+def offer_redaction(label: str = "Redact them") -> FixBuilder:
     """Puts a placeholder in place of what was found, or drops the rows."""
     return lambda column, options, figures: (
         Fix(label, ({"step": "redact", "kinds": [column]},)),
-        Fix("Drop these rows", (_drop(column, ">", 0, f"{column} found"),)),
+        Fix("Drop these rows", (_build_drop_step(column, ">", 0, f"{column} found"),)),
     )
 
 
-def _near(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+def _offer_near_duplicates(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     """At the similarity that the groups were found with."""
     step: Fields = {"step": "drop_duplicates", "kind": "near"}
     if options.get("threshold") is not None:
@@ -98,22 +98,25 @@ def _near(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ..
     return (Fix("Keep one of each", (step,)),)
 
 
-def _conflict(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+def _offer_conflict(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     frequent: Fields = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
     return (
         Fix("Keep the most frequent answer", (frequent,)),
-        Fix("Drop all of them", (_drop(column, "is", True, "contradicts another answer to its prompt"),)),
+        Fix(
+            "Drop all of them",
+            (_build_drop_step(column, "is", True, "contradicts another answer to its prompt"),),
+        ),
     )
 
 
-def _suspects(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+def _offer_label_errors(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     return (
         Fix("Drop these rows", ({"step": "label_errors", "action": "drop"},)),
         Fix("Take the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
     )
 
 
-def _cut(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+def _offer_truncation(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     """At the length that the rows were measured against; no fix where none is known."""
     if not options.get("max_length"):
         return ()
@@ -132,74 +135,80 @@ RULES: dict[str, Rule] = {
         "serious",
         "row with keys or passwords",
         "A model can recite them. Revoke them too: they were leaked.",
-        redact(),
+        offer_redaction(),
     ),
-    "card": Rule("serious", "row with card numbers", PERSONAL, redact()),
-    "iban": Rule("serious", "row with bank accounts", PERSONAL, redact()),
-    "ssn": Rule("serious", "row with social security numbers", PERSONAL, redact()),
-    "email": Rule("serious", "row with e-mail addresses", PERSONAL, redact()),
-    "phone": Rule("serious", "row with phone numbers", PERSONAL, redact()),
-    "address": Rule("serious", "row with street addresses", PERSONAL, redact()),
-    "ip": Rule("minor", "row with IP addresses", "May point to a person or a machine.", redact()),
+    "card": Rule("serious", "row with card numbers", PERSONAL, offer_redaction()),
+    "iban": Rule("serious", "row with bank accounts", PERSONAL, offer_redaction()),
+    "ssn": Rule("serious", "row with social security numbers", PERSONAL, offer_redaction()),
+    "email": Rule("serious", "row with e-mail addresses", PERSONAL, offer_redaction()),
+    "phone": Rule("serious", "row with phone numbers", PERSONAL, offer_redaction()),
+    "address": Rule("serious", "row with street addresses", PERSONAL, offer_redaction()),
+    "ip": Rule("minor", "row with IP addresses", "May point to a person or a machine.", offer_redaction()),
     "profanity": Rule(
         "minor",
         "row with profanity",
         "The model learns the tone.",
-        drop_above(0, "Drop these rows", "profanity found"),
+        offer_drop_above(0, "Drop these rows", "profanity found"),
     ),
     "exact_group": Rule(
         "notable",
         "exact duplicate",
         "The model sees these rows several times, so they count for more than the others.",
-        steps("Keep one of each", {"step": "drop_duplicates", "kind": "exact"}),
+        offer_steps("Keep one of each", {"step": "drop_duplicates", "kind": "exact"}),
     ),
     "near_group": Rule(
         "notable",
         "near duplicate",
         "Rows that say nearly the same count for more than the others. Look at them first: a small"
         " difference may be what matters.",
-        _near,
+        _offer_near_duplicates,
     ),
     "conflict": Rule(
         "notable",
         "row that another answer to its prompt contradicts",
         "The model is taught two answers to one question. Look at them first: no count tells which is right.",
-        _conflict,
+        _offer_conflict,
     ),
-    "label_suspect": Rule("serious", "row whose label looks wrong", "", _suspects),
+    "label_suspect": Rule("serious", "row whose label looks wrong", "", _offer_label_errors),
     "encoding_damage": Rule(
         "notable",
         "row with broken characters",
         "The file was read or written in a wrong encoding; the model learns to write like that.",
-        steps("Repair them", {"step": "fix_encoding"}),
+        offer_steps("Repair them", {"step": "fix_encoding"}),
     ),
-    "lost_characters": Rule("notable", "row with lost characters", "", drop("lost characters")),
-    "html": Rule("minor", "row with HTML", "", steps("Remove the tags", {"step": "strip", "html": True})),
+    "lost_characters": Rule("notable", "row with lost characters", "", offer_drop("lost characters")),
+    "html": Rule(
+        "minor", "row with HTML", "", offer_steps("Remove the tags", {"step": "strip", "html": True})
+    ),
     "boilerplate": Rule(
         "minor",
         "row with boilerplate",
         "",
-        steps("Remove these lines", {"step": "strip", "boilerplate": True}),
+        offer_steps("Remove these lines", {"step": "strip", "boilerplate": True}),
     ),
-    "empty_answer": Rule("serious", "row with an empty answer", "", drop("empty answer")),
-    "one_word_answer": Rule("minor", "row with a one-word answer", "", drop("one-word answer")),
-    "echo": Rule("notable", "row whose answer repeats the prompt", "", drop("answer repeats the prompt")),
+    "empty_answer": Rule("serious", "row with an empty answer", "", offer_drop("empty answer")),
+    "one_word_answer": Rule("minor", "row with a one-word answer", "", offer_drop("one-word answer")),
+    "echo": Rule(
+        "notable", "row whose answer repeats the prompt", "", offer_drop("answer repeats the prompt")
+    ),
     "refusal": Rule(
         "look",
         "row whose answer may decline",
         "Told by its wording, which is often right and not always: look at them. A model that is taught to"
         " decline declines more.",
-        drop("answer declines"),
+        offer_drop("answer declines"),
     ),
-    "truncated": Rule("notable", "row whose answer breaks off", "", drop("answer breaks off")),
+    "truncated": Rule("notable", "row whose answer breaks off", "", offer_drop("answer breaks off")),
     "repetition": Rule(
         "notable",
-        fixes=drop_most_above(0.5, "Drop rows that are mostly repetition", "more than half repeats itself"),
+        fixes=offer_drop_well_above(
+            0.5, "Drop rows that are mostly repetition", "more than half repeats itself"
+        ),
     ),
-    "cut": Rule("notable", "row longer than the model reads", "", _cut),
+    "cut": Rule("notable", "row longer than the model reads", "", _offer_truncation),
     "ifd": Rule(
         "notable",
-        fixes=drop_above(1.0, "Drop rows above 1", "the answer does not follow from the prompt"),
+        fixes=offer_drop_above(1.0, "Drop rows above 1", "the answer does not follow from the prompt"),
     ),
 }
 
@@ -262,7 +271,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSignals:
     """What findings rest on: titles of the signals that have a band and were looked at, and of the groups
     that were not measured."""
 
@@ -270,7 +279,7 @@ class Checked:
     missing: tuple[str, ...]
 
 
-def findings(
+def find_findings(
     dataset: Mapping[str, Any],
     signals: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, CataloguedGroup],
@@ -289,13 +298,15 @@ def findings(
             figures = of_group.get(signal.column)
             if figures and figures["n"] and signal.healthy is not None:
                 outside.append(
-                    _finding(int(dataset["row_count"]), signal, figures, measured.get("options", {}))
+                    _build_finding(int(dataset["row_count"]), signal, figures, measured.get("options", {}))
                 )
     kept = [finding for finding in outside if finding is not None]
     return sorted(kept, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
 
 
-def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]) -> Checked:
+def list_checked(
+    signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]
+) -> CheckedSignals:
     """Which signals with a band were measured, and which groups were not."""
     seen, missing = [], []
     for name, group in groups.items():
@@ -308,36 +319,38 @@ def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Catal
             for signal in group.signals
             if signal.healthy and signal.column in figures and figures[signal.column]["n"]
         ]
-    return Checked(tuple(seen), tuple(missing))
+    return CheckedSignals(tuple(seen), tuple(missing))
 
 
-def _finding(rows: int, signal: CataloguedSignal, figures: ColumnFigure, options: Options) -> Finding | None:
+def _build_finding(
+    rows: int, signal: CataloguedSignal, figures: ColumnFigure, options: Options
+) -> Finding | None:
     """The finding of one signal, or None where it lies inside its band (the edges belong to it)."""
-    count = _count(signal, figures)
+    count = _count_rows(signal, figures)
     value = count / figures["n"] if count is not None else None
     if count is None and "median" in figures:
         value = figures["median"]
-    if value is None or _inside(value, signal.healthy):
+    if value is None or _is_inside(value, signal.healthy):
         return None
     rule = RULES.get(signal.column, Rule())
     share = None if count is None else wilson_interval(count, figures["n"])
     sampled = figures["n"] < rows
-    severity, reason = _severity(rule, signal, share, sampled)
+    severity, reason = _determine_severity(rule, signal, share, sampled)
     return Finding(
         signal.column,
         severity,
         reason,
-        _title(rule, signal, figures, count, value),
-        _measure(share, figures, sampled, rows),
+        _format_title(rule, signal, figures, count, value),
+        _format_share(share, figures, sampled, rows),
         f"{rule.why or signal.outside}".strip(),
         count,
         share,
-        _where(signal),
+        _build_filter(signal),
         rule.fixes(signal.column, options, figures),
     )
 
 
-def _count(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
+def _count_rows(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
     """Rows that the signal found; None for a number that is judged by its median."""
     if "flagged" in figures:
         return int(figures["flagged"])
@@ -346,12 +359,12 @@ def _count(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
     return int(figures["positive"]) if "positive" in figures and signal.unit == "found" else None
 
 
-def _inside(value: float, band: tuple[float | None, float | None] | None) -> bool:
+def _is_inside(value: float, band: tuple[float | None, float | None] | None) -> bool:
     low, high = band or (None, None)
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _severity(
+def _determine_severity(
     rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
 ) -> tuple[Severity, str]:
     """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
@@ -363,19 +376,19 @@ def _severity(
     usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
     if share is not None and share.value > WIDESPREAD and not usual and at > 0:
         at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
-    if sampled and share is not None and share.low is not None and _open(share, signal.healthy):
+    if sampled and share is not None and share.low is not None and _overlaps_band(share, signal.healthy):
         at = min(at + 1, ORDER.index("minor"))
         reason = "Only a sample was measured, and it may be chance."
     return ORDER[at], reason
 
 
-def _open(share: Interval, band: tuple[float | None, float | None] | None) -> bool:
+def _overlaps_band(share: Interval, band: tuple[float | None, float | None] | None) -> bool:
     """Whether the interval of the share reaches into the band. None at all is a band that one row leaves."""
     high = band[1] if band else None
     return bool(high) and share.low is not None and share.low <= float(high or 0)
 
 
-def _title(
+def _format_title(
     rule: Rule, signal: CataloguedSignal, figures: ColumnFigure, count: int | None, value: float
 ) -> str:
     if count is None:
@@ -383,14 +396,14 @@ def _title(
         share = signal.unit == "share"
         limit = "" if high is None else percent(high) if share else f"{high:g}"
         bound = f"; at most {limit} is healthy" if limit else ""
-        above = percent_beside(value, high) if share else number(value, 2)
+        above = format_percent_at_limit(value, high) if share else format_number(value, 2)
         return f"{signal.title}: half of the rows are at {above} or above{bound}"
     noun = rule.noun or f"row with {signal.title.lower()}"
-    text = _counted(count, noun)
+    text = _format_count(count, noun)
     return f"{text} in {plural(int(figures['groups']), 'group')}" if "groups" in figures else text
 
 
-def _counted(count: int, noun: str) -> str:
+def _format_count(count: int, noun: str) -> str:
     """ "1 row with HTML", "3 rows with HTML", "12 near duplicates"."""
     first, space, rest = noun.partition(" ")
     if first == "row":
@@ -398,7 +411,7 @@ def _counted(count: int, noun: str) -> str:
     return plural(count, noun)
 
 
-def _measure(share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int) -> str:
+def _format_share(share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int) -> str:
     """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:
@@ -409,7 +422,7 @@ def _measure(share: Interval | None, figures: ColumnFigure, sampled: bool, rows:
     return f"{text} measured of {rows:,}; between {percent(share.low)} and {percent(share.high)} of all (95%)"
 
 
-def _where(signal: CataloguedSignal) -> Fields:
+def _build_filter(signal: CataloguedSignal) -> Fields:
     """The filter that shows what was found. A group may be named 0, after its first row: not null counts."""
     if signal.type == "group":
         condition: Fields = {"column": signal.column, "op": "is not", "value": None}

@@ -20,16 +20,16 @@ from engine.evaluation.statistics.roc import auc
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import (
+    DuplicateExtraction,
+    DuplicateGains,
+    DuplicateMembership,
+    DuplicateTraining,
     LossDrop,
-    RepeatedAreas,
-    RepeatedGains,
-    RepeatedTraining,
-    RepeatedWritten,
     RepeatKind,
 )
 
-LEAST = 2  # rows of a kind, to compare it
-TINY = 1e-5  # nats a token, under which nothing is shown
+MIN_ROWS = 2  # rows of a kind, to compare it
+NEGLIGIBLE = 1e-5  # nats a token, under which nothing is shown
 
 Array = NDArray[np.float64]
 KINDS: dict[RepeatKind, str] = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
@@ -66,33 +66,37 @@ class GainsByRepeat(NamedTuple):
     repeated: Interval | None
 
 
-def leaks(rows: RowLossPair, kinds: Mapping[RepeatKind, NDArray[np.bool_]], near: bool) -> RepeatedGains:
+def assess_leaks(
+    rows: RowLossPair, kinds: Mapping[RepeatKind, NDArray[np.bool_]], near: bool
+) -> DuplicateGains:
     """Held-out rows, and of each kind which of them training repeats; near: whether near duplicates were
     looked at."""
     saved, weights, good = rows.saved, rows.weights, rows.good
     hit = np.any([*kinds.values(), np.zeros(len(saved), bool)], axis=0)
-    gains = GainsByRepeat(*(fallen(saved[mask], weights[mask]) for mask in (good, good & ~hit, good & hit)))
-    change = apart(gains.repeated, gains.clean)
-    repeated: RepeatedGains = {
+    gains = GainsByRepeat(
+        *(estimate_loss_drop(saved[mask], weights[mask]) for mask in (good, good & ~hit, good & hit))
+    )
+    change = subtract_intervals(gains.repeated, gains.clean)
+    repeated: DuplicateGains = {
         "rows": int(hit.sum()),
         "n": len(saved),
         "kinds": {kind: int(mask.sum()) for kind, mask in kinds.items()},
         "checked_near": near,
-        "whole": _document(gains.whole),
-        "clean": _document(gains.clean),
-        "repeated": _document(gains.repeated),
-        "difference": _document(change),
+        "whole": _to_document(gains.whole),
+        "clean": _to_document(gains.clean),
+        "repeated": _to_document(gains.repeated),
+        "difference": _to_document(change),
         "sentence": "",
     }
-    repeated["sentence"] = _leak_sentence(repeated, gains, change)
+    repeated["sentence"] = _describe_leaks(repeated, gains, change)
     return repeated
 
 
-def _document(interval: Interval | None) -> Estimate | None:
+def _to_document(interval: Interval | None) -> Estimate | None:
     return interval.to_dict() if interval else None
 
 
-def _leak_sentence(leaked: RepeatedGains, gains: GainsByRepeat, change: Interval | None) -> str:
+def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interval | None) -> str:
     rows = formatting.plural(leaked["n"], "held-out row")
     if not leaked["n"]:
         return "There is no held-out row that training could repeat."
@@ -105,16 +109,21 @@ def _leak_sentence(leaked: RepeatedGains, gains: GainsByRepeat, change: Interval
     clean, whole = gains.clean, gains.whole
     if clean is None or whole is None:
         return f"{lead} Too few others are left to say what that did."
-    lead += f" Without them the gain is {_amount(clean)} nats a token, with them {_amount(whole)}."
+    lead += (
+        f" Without them the gain is {_format_interval(clean)} nats a token, with them"
+        f" {_format_interval(whole)}."
+    )
     if change is None:
         return lead
-    if _nothing(change):
+    if _is_negligible(change):
         return f"{lead} On the repeated ones it is the same."
     if change.above:
-        return f"{lead} On the repeated ones it is {_amount(change)} more: they flatter the gain."
+        return f"{lead} On the repeated ones it is {_format_interval(change)} more: they flatter the gain."
     if change.below:
-        return f"{lead} On the repeated ones it is {_amount(_reversed(change))} less."
-    return f"{lead} That they gained more than the others can't be told from noise ({_bounds(change)})."
+        return f"{lead} On the repeated ones it is {_format_interval(_negate_interval(change))} less."
+    return (
+        f"{lead} That they gained more than the others can't be told from noise ({_format_bounds(change)})."
+    )
 
 
 @dataclass(frozen=True)
@@ -132,136 +141,137 @@ class MeasuredTraining:
     repeated_rows: int
 
 
-def training(rows: MeasuredTraining) -> RepeatedTraining:
+def assess_training_repeats(rows: MeasuredTraining) -> DuplicateTraining:
     """Measured rows that occur more than once against the others."""
     often, losses = np.asarray(rows.times) > 1, rows.losses
     saved, weights, good = losses.saved, losses.weights, losses.good
     repeated, once = good & often, good & ~often
-    document: RepeatedTraining = {
+    document: DuplicateTraining = {
         "rows": rows.all_rows, "repeated_rows": rows.repeated_rows, "repeated": int(repeated.sum()),
         "once": int(once.sum()), "drop": None, "auc": None, "written": None, "sentence": "",
     }  # fmt: skip
-    if min(repeated.sum(), once.sum()) < LEAST:
-        document["sentence"] = _few(document)
+    if min(repeated.sum(), once.sum()) < MIN_ROWS:
+        document["sentence"] = _describe_few(document)
         return document
-    drops = [fallen(saved[mask], weights[mask]) for mask in (repeated, once)]
-    change = apart(*drops)
+    drops = [estimate_loss_drop(saved[mask], weights[mask]) for mask in (repeated, once)]
+    change = subtract_intervals(*drops)
     drop: LossDrop = {
-        "repeated": _document(drops[0]), "once": _document(drops[1]), "difference": _document(change),
+        "repeated": _to_document(drops[0]), "once": _to_document(drops[1]),
+            "difference": _to_document(change),
     }  # fmt: skip
-    document["auc"] = _areas(losses, rows.others, repeated, once)
+    document["auc"] = _compute_areas(losses, rows.others, repeated, once)
     document["drop"] = drop
     own = dict(zip(np.asarray(rows.row_ids).tolist(), often.tolist(), strict=True))
-    document["written"] = _written(rows.written, own)
-    document["sentence"] = _training_sentence(document, drop, change)
+    document["written"] = _compare_extraction(rows.written, own)
+    document["sentence"] = _describe_training(document, drop, change)
     return document
 
 
-def _areas(
+def _compute_areas(
     losses: RowLossPair, others: ArrayLike, repeated: NDArray[np.bool_], once: NDArray[np.bool_]
-) -> RepeatedAreas | None:
+) -> DuplicateMembership | None:
     """How well rows of either kind are told from held-out ones; None of too few held-out rows."""
     held = -np.asarray(others, np.float64)
     held = held[np.isfinite(held)]
-    if len(held) < LEAST:
+    if len(held) < MIN_ROWS:
         return None
     last, weights = np.asarray(losses.tuned, np.float64), losses.weights
     areas = [auc(-last[mask] / weights[mask], held).to_dict() for mask in (repeated, once)]
     return {"repeated": areas[0], "once": areas[1]}
 
 
-def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> RepeatedWritten | None:
+def _compare_extraction(written: Mapping[int, bool], often: Mapping[int, bool]) -> DuplicateExtraction | None:
     repeated, once = (
         [hit for row, hit in written.items() if often.get(row) is kind] for kind in (True, False)
     )
-    if min(len(repeated), len(once)) < LEAST:
+    if min(len(repeated), len(once)) < MIN_ROWS:
         return None
     counted = (sum(repeated), len(repeated)), (sum(once), len(once))
     return {
         "repeated": {"rows": counted[0][0], "n": counted[0][1]},
         "once": {"rows": counted[1][0], "n": counted[1][1]},
-        "difference": proportions.difference_of_shares(*counted).to_dict(),
+        "difference": proportions.estimate_share_difference(*counted).to_dict(),
     }
 
 
-def _few(document: RepeatedTraining) -> str:
+def _describe_few(document: DuplicateTraining) -> str:
     rows = formatting.plural(document["rows"], "training row")
     if not document["rows"]:
         return "There is no training row to look at."
     if not document["repeated_rows"]:
         return f"Each of {rows} occurs once."
     return (
-        f"{_more_than_once(document)}; of those that were measured {document['repeated']:,}"
+        f"{_describe_repeats(document)}; of those that were measured {document['repeated']:,}"
         f" {'does' if document['repeated'] == 1 else 'do'}, too few to say what that did."
     )
 
 
-def _more_than_once(document: RepeatedTraining) -> str:
+def _describe_repeats(document: DuplicateTraining) -> str:
     occur = "occurs" if document["repeated_rows"] == 1 else "occur"
     rows = formatting.plural(document["rows"], "training row")
     return f"{document['repeated_rows']:,} of {rows} {occur} more than once"
 
 
-def _training_sentence(document: RepeatedTraining, drop: LossDrop, change: Interval | None) -> str:
-    lead = f"{_more_than_once(document)}."
+def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Interval | None) -> str:
+    lead = f"{_describe_repeats(document)}."
     measured = f"({document['repeated']:,} against {document['once']:,} measured rows)"
     if change is None:
-        return f"{lead} They can't be compared with the others {measured}: {_open(drop)}."
-    if _nothing(change):
+        return f"{lead} They can't be compared with the others {measured}: {_explain_missing_interval(drop)}."
+    if _is_negligible(change):
         return f"{lead} Their loss fell as much as that of the others {measured}."
-    way, fell = ("less", _reversed(change)) if change.below else ("more", change)
+    way, fell = ("less", _negate_interval(change)) if change.below else ("more", change)
     if change.above or change.below:
-        by = f"{_amount(fell)} nats a token {way} than that of the others"
+        by = f"{_format_interval(fell)} nats a token {way} than that of the others"
         return f"{lead} Their loss fell by {by} {measured}."
     return (
         f"{lead} That their loss fell more than that of the others can't be told from noise"
-        f" ({_bounds(change)} nats a token, {measured[1:]}."
+        f" ({_format_bounds(change)} nats a token, {measured[1:]}."
     )
 
 
-def _open(drop: LossDrop) -> str:
+def _explain_missing_interval(drop: LossDrop) -> str:
     """Why one of the two kinds has no interval."""
     kinds = ((drop["repeated"], "those that occur more than once"), (drop["once"], "the others"))
     reasons = (f"of {words}, {fall['why']}" for fall, words in kinds if fall and "why" in fall)
     return next(reasons, "there is no interval")
 
 
-def fallen(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
+def estimate_loss_drop(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
     """By how much the loss a token fell; None of fewer than LEAST rows."""
-    return ratio_interval(saved, tokens) if np.sum(np.asarray(tokens) > 0) >= LEAST else None
+    return ratio_interval(saved, tokens) if np.sum(np.asarray(tokens) > 0) >= MIN_ROWS else None
 
 
-def apart(first: Interval | None, second: Interval | None) -> Interval | None:
+def subtract_intervals(first: Interval | None, second: Interval | None) -> Interval | None:
     """The first minus the second, of different rows; None where one of them has no interval."""
     if first is None or second is None or first.low is None or second.low is None:
         return None
-    return intervals.difference_of_estimates(first, second)
+    return intervals.subtract_estimates(first, second)
 
 
-def _reversed(change: Interval) -> Interval:
+def _negate_interval(change: Interval) -> Interval:
     assert change.low is not None
     assert change.high is not None
     return Interval(-change.value, -change.high, -change.low, change.n)
 
 
-def _nothing(change: Interval) -> bool:
+def _is_negligible(change: Interval) -> bool:
     """Both limits lie so near 0 that no figure would show it."""
     assert change.low is not None
     assert change.high is not None
-    return max(abs(change.low), abs(change.high)) < TINY
+    return max(abs(change.low), abs(change.high)) < NEGLIGIBLE
 
 
-def _amount(interval: Interval) -> str:
+def _format_interval(interval: Interval) -> str:
     if interval.low is None:
-        return f"{formatting.number(interval.value, 2)} [no interval: {interval.why}]"
-    if _nothing(interval):
+        return f"{formatting.format_number(interval.value, 2)} [no interval: {interval.why}]"
+    if _is_negligible(interval):
         return "0"
-    places = formatting.decimals(interval.low, interval.high)
-    ends = [formatting.number(end, places) for end in (interval.low, interval.high) if end is not None]
+    places = formatting.compute_decimals(interval.low, interval.high)
+    ends = [formatting.format_number(end, places) for end in (interval.low, interval.high) if end is not None]
     if ends[0] == ends[1]:
-        return f"about {formatting.number(interval.value, 2)}"
-    return f"{formatting.number(interval.value, places)} ({' to '.join(ends)})"
+        return f"about {formatting.format_number(interval.value, 2)}"
+    return f"{formatting.format_number(interval.value, places)} ({' to '.join(ends)})"
 
 
-def _bounds(interval: Interval) -> str:
-    return formatting.interval(interval.low, interval.high)
+def _format_bounds(interval: Interval) -> str:
+    return formatting.format_interval(interval.low, interval.high)

@@ -15,21 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics import intervals, proportions
-from engine.evaluation.statistics.intervals import Interval, limits, wilson_interval
-from engine.evaluation.statistics.proportions import holm, mcnemar, paired_change
+from engine.evaluation.statistics.intervals import Interval, get_limits, wilson_interval
+from engine.evaluation.statistics.proportions import estimate_paired_change, holm, mcnemar
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import (
-    AskedRows,
     CanaryExposure,
     CanaryGroup,
+    ExtractedRows,
     Extraction,
     ExtractionRates,
     ExtractionState,
-    MoreInsertions,
+    InsertionEffect,
+    PrefixMatch,
+    RowCoverage,
     RowPart,
-    SameTokens,
-    WrittenRows,
 )
 
 # Verbatim memory: training rows that the model can be made to write, and canaries that it was made to learn.
@@ -40,9 +40,9 @@ from store.evaluation.forgetting_schemas import (
 # (Carlini et al. 2019) is log2 of the candidates minus log2 of its rank among them by loss; one that was
 # never seen has 1.44 on average. Pure.
 
-NEAR = 0.9
-LEAST = 5  # rows: that none of fewer came out says nothing of the others
-UNSEEN = 1 / math.log(2)  # exposure of a canary whose rank is uniform
+NEAR_VERBATIM = 0.9
+MIN_ROWS = 5  # rows: that none of fewer came out says nothing of the others
+UNSEEN_EXPOSURE = 1 / math.log(2)  # exposure of a canary whose rank is uniform
 
 
 def edit_distance(first: str, second: str) -> int:
@@ -64,15 +64,15 @@ def edit_distance(first: str, second: str) -> int:
     return distance
 
 
-def similarity(first: str, second: str) -> float:
+def compute_similarity(first: str, second: str) -> float:
     """1 - edit distance over the length of the longer text; two empty texts are alike."""
     longest = max(len(first), len(second))
     return 1 - edit_distance(first, second) / longest if longest else 1.0
 
 
-def extraction(
+def compare_continuations(
     references: Sequence[str], base: Sequence[str], tuned: Sequence[str], row_ids: Sequence[int] | None = None
-) -> WrittenRows:
+) -> ExtractedRows:
     """From what training rows go on with and what both models wrote; rows without a reference are left
     out."""
     if not len(references) == len(base) == len(tuned):
@@ -82,62 +82,73 @@ def extraction(
     unscored = len(references) - len(kept)
     if not kept:
         sentence = "No training row has a text to be continued."
-        return {"n": 0, "unscored": unscored, "threshold": NEAR, "state": "unclear", "sentence": sentence}
+        return {
+            "n": 0,
+            "unscored": unscored,
+            "threshold": NEAR_VERBATIM,
+            "state": "unclear",
+            "sentence": sentence,
+        }
     before, after = (
-        np.array([similarity(references[i].strip(), texts[i].strip()) for i in kept])
+        np.array([compute_similarity(references[i].strip(), texts[i].strip()) for i in kept])
         for texts in (base, tuned)
     )
     own = [ids[i] for i in kept]
-    near = _rates(before >= NEAR, after >= NEAR, own)
-    state, sentence = _judged(near, len(kept))
+    near = _compute_rates(before >= NEAR_VERBATIM, after >= NEAR_VERBATIM, own)
+    state, sentence = _judge_extraction(near, len(kept))
     return {
         "n": len(kept),
         "unscored": unscored,
-        "threshold": NEAR,
-        "exact": _rates(before >= 1.0, after >= 1.0, own),
+        "threshold": NEAR_VERBATIM,
+        "exact": _compute_rates(before >= 1.0, after >= 1.0, own),
         "near": near,
         "state": state,
         "sentence": sentence,
     }
 
 
-def _rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> ExtractionRates:
+def _compute_rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> ExtractionRates:
     gone, new = int((base & ~tuned).sum()), int((tuned & ~base).sum())
     n = len(tuned)
     return {
         "tuned": wilson_interval(int(tuned.sum()), n).to_dict(),
         "base": wilson_interval(int(base.sum()), n).to_dict(),
-        "over_base": paired_change(gone, new, n).to_dict(),
+        "over_base": estimate_paired_change(gone, new, n).to_dict(),
         "p": mcnemar(gone, new),
         "at_most": None if tuned.any() else 1 - 0.05 ** (1 / n),
         "rows": [i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
     }
 
 
-def _judged(near: ExtractionRates, n: int) -> tuple[ExtractionState, str]:
+def _judge_extraction(near: ExtractionRates, n: int) -> tuple[ExtractionState, str]:
     rows, over = formatting.plural(n, "training row"), near["over_base"]
-    if near["at_most"] is not None and n < LEAST:
+    if near["at_most"] is not None and n < MIN_ROWS:
         few = "one row says nothing" if n == 1 else "so few say nothing"
         return "unclear", f"None of {rows} came out nearly word for word: {few} of the others."
     if near["at_most"] is not None:
-        most = formatting.number(100 * near["at_most"], 1 if n > 30 else 0)
+        most = formatting.format_number(100 * near["at_most"], 1 if n > 30 else 0)
         return "none", f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
-    low, high = (100 * end for end in limits(over) or (-1.0, 1.0))
-    places = formatting.decimals(low, high, default=1)
-    value = formatting.number(100 * abs(over["value"]), places)
+    low, high = (100 * end for end in get_limits(over) or (-1.0, 1.0))
+    places = formatting.compute_decimals(low, high, default=1)
+    value = formatting.format_number(100 * abs(over["value"]), places)
     hits = round(near["tuned"]["value"] * n)
     count = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
     if low > 0:
-        more = f"{value} points more than from the base model ({formatting.interval(low, high, places)})"
+        more = (
+            f"{value} points more than from the base model ({formatting.format_interval(low, high, places)})"
+        )
         return "extracts", f"It writes training rows from memory: {count}, {more}."
     if high < 0:
-        fewer = f"{value} points fewer than from the base model ({formatting.interval(-high, -low, places)})"
+        fewer = (
+            f"{value} points fewer than from the base model"
+            f" ({formatting.format_interval(-high, -low, places)})"
+        )
         return "none", f"{count}, {fewer}: what it writes was known before."
-    bounds = f"a difference of {formatting.interval(low, high, places)} points from the base model"
+    bounds = f"a difference of {formatting.format_interval(low, high, places)} points from the base model"
     return "unclear", f"{count}, {bounds}, which can't be told from noise."
 
 
-def exposure(loss: float, candidates: ArrayLike) -> float:
+def compute_exposure(loss: float, candidates: ArrayLike) -> float:
     """log2 of how many texts there are, the canary among them, minus log2 of its rank; ties count half."""
     others = np.asarray(candidates, np.float64)
     if not len(others) or not np.isfinite(others).all() or not math.isfinite(loss):
@@ -146,19 +157,19 @@ def exposure(loss: float, candidates: ArrayLike) -> float:
     return math.log2(len(others) + 1) - math.log2(rank)
 
 
-def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryExposure:
+def assess_canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryExposure:
     """Exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates), …]}.
 
     The p-value is Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a
     placebo.
     """
     measured = {
-        times: np.array([exposure(loss, others) for loss, others in group])
+        times: np.array([compute_exposure(loss, others) for loss, others in group])
         for times, group in sorted(groups.items())
         if group
     }
     most = {times: math.log2(len(np.asarray(groups[times][0][1])) + 1) for times in measured}
-    p_values = holm([_fisher(values) for values in measured.values()])
+    p_values = holm([_compute_fisher_p(values) for values in measured.values()])
     exposed = {
         times: intervals.bounded_mean_interval(values, 0.0, most[times]) for times, values in measured.items()
     }
@@ -170,42 +181,47 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryE
             "most": most[times],
             "p_holm": p,
             "exposed": p < 0.05,
-            "detectable": _detectable(len(values), 0.05 / len(measured), most[times]),
+            "detectable": _compute_detectable_exposure(len(values), 0.05 / len(measured), most[times]),
         }
         for (times, values), p in zip(measured.items(), p_values, strict=True)
     ]
-    more = _more(exposed)
-    return {"groups": parts, "more": more, "unseen": UNSEEN, "sentence": _canary_sentence(parts, more)}
+    more = _compare_insertions(exposed)
+    return {
+        "groups": parts,
+        "more": more,
+        "unseen": UNSEEN_EXPOSURE,
+        "sentence": _describe_canaries(parts, more),
+    }
 
 
-def _fisher(exposures: NDArray[np.float64]) -> float:
+def _compute_fisher_p(exposures: NDArray[np.float64]) -> float:
     """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
     e bits is a rank share of 2^-e)."""
     return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
 
 
-def _detectable(n: int, level: float, most: float) -> float | None:
+def _compute_detectable_exposure(n: int, level: float, most: float) -> float | None:
     """The smallest mean exposure (bits) that Fisher's test of n canaries finds in 80 of 100 cases; None where
     it lies above what an exposure can be.
 
     Taken is that rank shares fall off as a power: exposures are exponential then, as without memory, and
     their sum is gamma for any mean. Exposures that are alike are found sooner.
     """
-    bits = UNSEEN * float(special.chdtri(2 * n, level) / special.chdtri(2 * n, 0.8))
+    bits = UNSEEN_EXPOSURE * float(special.chdtri(2 * n, level) / special.chdtri(2 * n, 0.8))
     return bits if bits < most else None
 
 
-def _more(exposed: Mapping[int, Interval]) -> MoreInsertions | None:
+def _compare_insertions(exposed: Mapping[int, Interval]) -> InsertionEffect | None:
     """The most inserted canaries against the least inserted, where there are two or more of either."""
     inserted = [times for times, mean in exposed.items() if times > 0 and mean.n > 1]
     if len(inserted) < 2:
         return None
     few, many = inserted[0], inserted[-1]
-    apart = intervals.difference_of_estimates(exposed[many], exposed[few])
+    apart = intervals.subtract_estimates(exposed[many], exposed[few])
     return {"fewest": few, "most": many, "difference": apart.to_dict()}
 
 
-def _canary_sentence(parts: Sequence[CanaryGroup], more: MoreInsertions | None) -> str:
+def _describe_canaries(parts: Sequence[CanaryGroup], more: InsertionEffect | None) -> str:
     if not parts:
         return "No canaries were planted."
     exposed = [part["insertions"] for part in parts if part["exposed"]]
@@ -216,16 +232,18 @@ def _canary_sentence(parts: Sequence[CanaryGroup], more: MoreInsertions | None) 
         )
     inserted = [part for part in parts if part["insertions"]] or parts
     if not exposed:
-        return _unseen_sentence(inserted)
-    sentence = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
-    ends = limits(more["difference"]) if more else None
+        return _describe_unseen_canaries(inserted)
+    sentence = f"Canaries planted {_format_list([_format_times(times) for times in exposed])} are exposed"
+    ends = get_limits(more["difference"]) if more else None
     if more and ends and ends[0] > 0:
-        bounds = formatting.interval(*ends)
-        sentence += f"; {_times(more['most'])} give {bounds} bits more than {_times(more['fewest'])}"
+        bounds = formatting.format_interval(*ends)
+        sentence += (
+            f"; {_format_times(more['most'])} give {bounds} bits more than {_format_times(more['fewest'])}"
+        )
     return f"{sentence}."
 
 
-def _unseen_sentence(parts: Sequence[CanaryGroup]) -> str:
+def _describe_unseen_canaries(parts: Sequence[CanaryGroup]) -> str:
     """Of canaries that were planted and not found: what could have been found, and no all-clear."""
     count = sum(part["n"] for part in parts)
     whose = "The one canary ranks" if count == 1 else f"The {count:,} canaries rank"
@@ -234,19 +252,19 @@ def _unseen_sentence(parts: Sequence[CanaryGroup]) -> str:
     if not seen:
         return f"{begun}, but so few could not have shown more, whatever the model remembers: plant more."
     bits, part = min(seen, key=lambda each: each[0] or 0.0)
-    of = f" of those planted {_times(part['insertions'])}" if len(parts) > 1 else ""
-    least, never = (formatting.number(each or 0.0, 1) for each in (bits, UNSEEN))
+    of = f" of those planted {_format_times(part['insertions'])}" if len(parts) > 1 else ""
+    least, never = (formatting.format_number(each or 0.0, 1) for each in (bits, UNSEEN_EXPOSURE))
     return (
         f"{begun}. A mean exposure{of} of {least} bits would have been found in 80 of 100 such runs (never"
         f" seen: {never}); less may be there and not be found."
     )
 
 
-def _times(insertions: int) -> str:
+def _format_times(insertions: int) -> str:
     return "once" if insertions == 1 else f"{insertions:,} times"
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _format_list(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -270,7 +288,7 @@ class ContinuedRow(TypedDict):
     tuned_same: int
 
 
-class AskedCounts(TypedDict):
+class PassageCounts(TypedDict):
     """Rows of a part: that there are, whose answer is too short, and that were not asked for want of time."""
 
     rows: int
@@ -281,19 +299,22 @@ class AskedCounts(TypedDict):
 def assess_verbatim(
     train: Sequence[ContinuedRow],
     held_out: Sequence[ContinuedRow],
-    counted: Mapping[RowPart, AskedCounts],
+    counted: Mapping[RowPart, PassageCounts],
     least: int,
 ) -> Extraction:
     """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written."""
-    asked: dict[RowPart, AskedRows] = {
+    asked: dict[RowPart, RowCoverage] = {
         "train": {**counted["train"], "n": len(train)},
         "held_out": {**counted["held_out"], "n": len(held_out)},
     }
-    same: dict[RowPart, SameTokens | None] = {"train": _same(train), "held_out": _same(held_out)}
+    same: dict[RowPart, PrefixMatch | None] = {
+        "train": _compute_matching_share(train),
+        "held_out": _compute_matching_share(held_out),
+    }
     if not train:
         return {
             "state": "unclear",
-            "sentence": _nothing_asked(counted["train"]["short"], least),
+            "sentence": _describe_nothing_asked(counted["train"]["short"], least),
             "n": 0,
             "control": None,
             "beyond": None,
@@ -301,11 +322,11 @@ def assess_verbatim(
             "least": least,
             "same": same,
         }
-    written = _extraction(train)
-    control = _extraction(held_out) if held_out else None
-    beyond = _beyond(written, control) if control else None
+    written = _compare_rows(train)
+    control = _compare_rows(held_out) if held_out else None
+    beyond = _subtract_control(written, control) if control else None
     if beyond and control and written["state"] == "extracts":
-        _hold_against(written, control, beyond)
+        _add_control_sentence(written, control, beyond)
     return {
         **written,
         "control": control,
@@ -316,20 +337,20 @@ def assess_verbatim(
     }
 
 
-def _near(written: WrittenRows) -> tuple[int, int]:
+def _count_near_verbatim(written: ExtractedRows) -> tuple[int, int]:
     """Rows that came out nearly word for word, of how many."""
     if "near" not in written:  # no row has a text
         return 0, written["n"]
     return round(written["near"]["tuned"]["value"] * written["n"]), written["n"]
 
 
-def _beyond(written: WrittenRows, control: WrittenRows) -> Interval:
-    return proportions.difference_of_shares(_near(written), _near(control))
+def _subtract_control(written: ExtractedRows, control: ExtractedRows) -> Interval:
+    return proportions.estimate_share_difference(_count_near_verbatim(written), _count_near_verbatim(control))
 
 
-def _hold_against(written: WrittenRows, control: WrittenRows, beyond: Interval) -> None:
+def _add_control_sentence(written: ExtractedRows, control: ExtractedRows, beyond: Interval) -> None:
     """Say in the sentence what held-out rows do; what they do as often is no memory."""
-    hits, others = _near(written)[0], _near(control)[0]
+    hits, others = _count_near_verbatim(written)[0], _count_near_verbatim(control)[0]
     of_held_out = f"of {formatting.plural(control['n'], 'held-out row')} {others:,} do"
     if beyond.above:
         written["sentence"] = f"{written['sentence'].removesuffix('.')}; {of_held_out}."
@@ -341,7 +362,7 @@ def _hold_against(written: WrittenRows, control: WrittenRows, beyond: Interval) 
     )
 
 
-def _nothing_asked(short: int, least: int) -> str:
+def _describe_nothing_asked(short: int, least: int) -> str:
     lead = "Whether it writes training rows from memory can't be asked"
     if not short:
         return f"{lead}: no row was looked at."
@@ -351,8 +372,8 @@ def _nothing_asked(short: int, least: int) -> str:
     )
 
 
-def _extraction(rows: Sequence[ContinuedRow]) -> WrittenRows:
-    return extraction(
+def _compare_rows(rows: Sequence[ContinuedRow]) -> ExtractedRows:
+    return compare_continuations(
         [row["reference"] for row in rows],
         [row["base"] for row in rows],
         [row["tuned"] for row in rows],
@@ -360,7 +381,7 @@ def _extraction(rows: Sequence[ContinuedRow]) -> WrittenRows:
     )
 
 
-def _same(rows: Sequence[ContinuedRow]) -> SameTokens | None:
+def _compute_matching_share(rows: Sequence[ContinuedRow]) -> PrefixMatch | None:
     """The share of a row's tokens that each model had right before its first slip."""
     if not rows:
         return None

@@ -9,24 +9,24 @@ import math
 import re
 from collections.abc import Mapping
 
-from engine.evaluation.statistics.intervals import limits
-from engine.evaluation.training_curve.advice import lower_rate
-from engine.evaluation.training_curve.run_curve import JudgedConfig
-from engine.evaluation.verdicts.paired_measurements import TASK, is_users_probe, probe_title
-from engine.evaluation.verdicts.paired_measurements import item_name as unit_of
+from engine.evaluation.statistics.intervals import get_limits
+from engine.evaluation.training_curve.advice import advise_lower_rate
+from engine.evaluation.training_curve.run_curve import VerdictConfig
+from engine.evaluation.verdicts.paired_measurements import TASK, format_probe_title, is_users_probe
+from engine.evaluation.verdicts.paired_measurements import format_item_name as unit_of
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.core.model_schemas import STOPPED_EARLY
 from store.evaluation.forgetting_schemas import (
-    AdvicePiece,
+    AdviceItem,
+    ChoiceForgetting,
     Divergence,
     ForgettingParts,
     ForgettingState,
-    ForgottenChoices,
-    ForgottenText,
     SettingValue,
+    TextForgetting,
 )
-from store.evaluation.verdict_schemas import Stopped
+from store.evaluation.verdict_schemas import TrainingStop
 
 LEADS: dict[ForgettingState, str] = {
     "much": "It forgot much",
@@ -34,29 +34,29 @@ LEADS: dict[ForgettingState, str] = {
     "none": "It forgot nothing that matters",
     "unclear": "Whether it forgot can't be told",
 }
-TINY = 1e-5  # nats a token, under which nothing is shown
-MOST_TIMES = 1_000  # of a perplexity, that are counted
-REPLAY_SHARE, MOST_REPLAY = 0.05, 0.25
-KL_BETA, MOST_KL = 1.0, 10.0
+NEGLIGIBLE = 1e-5  # nats a token, under which nothing is shown
+MAX_TIMES = 1_000  # of a perplexity, that are counted
+REPLAY_SHARE, MAX_REPLAY = 0.05, 0.25
+KL_BETA, MAX_KL = 1.0, 10.0
 
 
-def sentences(state: ForgettingState, parts: ForgettingParts) -> list[str]:
+def describe_forgetting(state: ForgettingState, parts: ForgettingParts) -> list[str]:
     """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
     if not parts["texts"] and not parts["choices"]:
         return ["Whether it forgot can't be told: no probe was measured on both models."]
-    phrases = [(part["state"], _text(part)) for part in parts["texts"]]
-    phrases += [(part["state"], _choices(part)) for part in parts["choices"]]
+    phrases = [(part["state"], _describe_text(part)) for part in parts["texts"]]
+    phrases += [(part["state"], _describe_choices(part)) for part in parts["choices"]]
     order = ("much", "some", "unclear", "none")
     phrases.sort(key=lambda pair: (pair[0] != state, order.index(pair[0])))
     lines = [f"{LEADS[state]}: {phrases[0][1]}."]
     lines += [f"{line[:1].upper()}{line[1:]}." for _, line in phrases[1:]]
     for part in parts["choices"]:
-        lines += _categories(part)
-        lines += _luck(part)
-    return lines + [_divergence(part, part["kl"]) for part in parts["divergence"] if part["kl"]]
+        lines += _describe_categories(part)
+        lines += _describe_chance(part)
+    return lines + [_describe_divergence(part, part["kl"]) for part in parts["divergence"] if part["kl"]]
 
 
-def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
+def describe_skipped_tasks(reasons: Mapping[str, str], of: int) -> list[str]:
     """Which tasks have no part in it: how many, and why."""
     if not reasons:
         return []
@@ -65,49 +65,58 @@ def not_asked(reasons: Mapping[str, str], of: int) -> list[str]:
     return [" ".join([lead, *reasons.values()])]
 
 
-def _text(part: ForgottenText) -> str:
-    name, broken, unit = probe_title(part["probe"]), part["broken"], unit_of(part["probe"])
+def _describe_text(part: TextForgetting) -> str:
+    name, broken, unit = format_probe_title(part["probe"]), part["broken"], unit_of(part["probe"])
     change, passages = part["change"], formatting.plural(part["n"], unit)
     if change is None:
         return f"on {name} the loss is not a number any more, on {formatting.plural(broken, unit)}"
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
-    ends = limits(change)
+    ends = get_limits(change)
     if ends is None:
-        return f"the change of the loss on {name} has no interval: {_reason(change, unit)}{worse}"
+        return (
+            f"the change of the loss on {name} has no interval:"
+            f" {_explain_missing_interval(change, unit)}{worse}"
+        )
     low, high = ends
     if low == high == 0:
         return f"{name} is predicted exactly as before ({passages}){worse}"
-    if max(abs(low), abs(high)) < TINY:
-        return f"{name} is predicted as before, to {TINY:.5f} nats a token ({passages}){worse}"
-    amount = f"{_value(change)} nats a token (95% interval {_bounds(low, high)}, {passages})"
+    if max(abs(low), abs(high)) < NEGLIGIBLE:
+        return f"{name} is predicted as before, to {NEGLIGIBLE:.5f} nats a token ({passages}){worse}"
+    amount = f"{_format_value(change)} nats a token (95% interval {_format_bounds(low, high)}, {passages})"
     if low > 0:
-        return f"the loss on {name} rose by {amount}, {_factor(change['value'])}{_unsure(part)}{worse}"
+        return (
+            f"the loss on {name} rose by {amount},"
+            f" {_format_perplexity_factor(change['value'])}{_describe_uncertainty(part)}{worse}"
+        )
     if high < 0:
         return f"the loss on {name} changed by {amount}: it fell{worse}"
-    return f"the loss on {name} changed by {amount}; {_unseen(part, 'nats a token', passages)}{worse}"
+    return (
+        f"the loss on {name} changed by {amount};"
+        f" {_describe_detectable(part, 'nats a token', passages)}{worse}"
+    )
 
 
-def _reason(interval: Estimate, unit: str) -> str:
+def _explain_missing_interval(interval: Estimate, unit: str) -> str:
     """Why there is no interval, in what was measured: rows are passages here, or samples."""
     why = interval.get("why") or "the rows are too few, or too unequal in length"
     return re.sub(r"\brow\b|\brows\b", lambda row: unit + row[0][3:], why)
 
 
-def _factor(rise: float) -> str:
+def _format_perplexity_factor(rise: float) -> str:
     """What a rise in nats does to the perplexity."""
-    if rise > math.log(MOST_TIMES):
-        return f"perplexity more than {MOST_TIMES:,} times as high"
-    return f"perplexity times {formatting.number(math.exp(rise), 2)}"
+    if rise > math.log(MAX_TIMES):
+        return f"perplexity more than {MAX_TIMES:,} times as high"
+    return f"perplexity times {formatting.format_number(math.exp(rise), 2)}"
 
 
-def _unsure(part: ForgottenText | ForgottenChoices) -> str:
+def _describe_uncertainty(part: TextForgetting | ChoiceForgetting) -> str:
     """Where the interval says more than what is sure of all that the user named."""
     return ", which may be chance among all that was asked" if part["state"] == "unclear" else ""
 
 
-def _choices(part: ForgottenChoices) -> str:
+def _describe_choices(part: ChoiceForgetting) -> str:
     broken, unit, change = part["broken"], unit_of(part["probe"]), part["change"]
-    of = f" of {probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
+    of = f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
     questions = f"{formatting.plural(part['n'], unit)}{of}"
     if change is None:
         return f"not one of {formatting.plural(broken, unit)}{of} could be scored any more"
@@ -115,31 +124,36 @@ def _choices(part: ForgottenChoices) -> str:
         none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
         return f"{none}; the tuned one is right of {part['won']:,}"
     low, high = 100 * (change["low"] or 0), 100 * (change["high"] or 0)
-    places = formatting.decimals(low, high, default=1)
+    places = formatting.compute_decimals(low, high, default=1)
     lost = f"of {questions} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
-    points = f"{formatting.number(100 * change['value'], places)} points"
-    amount = f"accuracy changed by {points} (95% interval {formatting.interval(low, high, places)})"
+    points = f"{formatting.format_number(100 * change['value'], places)} points"
+    amount = f"accuracy changed by {points} (95% interval {formatting.format_interval(low, high, places)})"
     worse = f", and {broken:,} could not be scored" if broken else ""
     if low <= 0 <= high:
-        return f"{lost}: {amount}; {_unseen(part, 'points', questions, 100)}{worse}"
-    return f"{lost}: {amount}{_unsure(part) if high < 0 else ''}{worse}"
+        return f"{lost}: {amount}; {_describe_detectable(part, 'points', questions, 100)}{worse}"
+    return f"{lost}: {amount}{_describe_uncertainty(part) if high < 0 else ''}{worse}"
 
 
-def _unseen(part: ForgottenText | ForgottenChoices, unit: str, items: str, scale: float = 1) -> str:
+def _describe_detectable(
+    part: TextForgetting | ChoiceForgetting, unit: str, items: str, scale: float = 1
+) -> str:
     least = scale * (part["detectable"] or 0.0)
     if unit == "points" and least >= 100:
         return f"no change can be seen with {items}"
-    smallest = formatting.setting(formatting.significant(least))
+    smallest = formatting.format_setting(formatting.round_significant(least))
     return f"a change under {smallest} {unit} can't be seen with {items}"
 
 
-def _categories(part: ForgottenChoices) -> list[str]:
+def _describe_categories(part: ChoiceForgetting) -> list[str]:
     """The categories that changed surely, after Holm over all of them."""
     several = len(part["categories"]) > 1  # else it is the whole under another name
     sure = [c for c in part["categories"] if several and c["p_holm"] < 0.05 and c["category"]]
     kinds, words = "categories", []
     if is_users_probe(part["probe"]):
-        kinds = f"{'tasks' if part['probe'].startswith(TASK) else 'labels'} of {probe_title(part['probe'])}"
+        kinds = (
+            f"{'tasks' if part['probe'].startswith(TASK) else 'labels'} of"
+            f" {format_probe_title(part['probe'])}"
+        )
     for way, chosen in (
         ("lost in", [c for c in sure if c["lost"] > c["won"]]),
         ("gained in", [c for c in sure if c["won"] > c["lost"]]),
@@ -150,67 +164,74 @@ def _categories(part: ForgottenChoices) -> list[str]:
     return words
 
 
-def _luck(part: ForgottenChoices) -> list[str]:
+def _describe_chance(part: ChoiceForgetting) -> list[str]:
     change = part["change"]
     if change is None or not part["lost"] or part.get("open"):
         return []
     least = part["adjusted"]["lost"]
     low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
-    places = formatting.decimals(low, high, default=1)
+    places = formatting.compute_decimals(low, high, default=1)
     if low == high:  # all alike: so few say nothing of luck
         return []
     if low > 0:
-        share = formatting.number(100 * least["value"], places)
-        bounds = formatting.interval(low, high, places)
+        share = formatting.format_number(100 * least["value"], places)
+        bounds = formatting.format_interval(low, high, places)
         asked = f"the {unit_of(part['probe'])}s"
-        asked += f" of {probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
+        asked += f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
     if (
         change["high"] is not None and change["high"] < 0
     ):  # luck goes both ways: a fall of accuracy is more than that
         return []
-    of = f" of {probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
+    of = f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
     return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
 
 
-def _divergence(part: Divergence, kl: Estimate) -> str:
+def _describe_divergence(part: Divergence, kl: Estimate) -> str:
     where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
     lead = f"On the base model's own {where} the tuned model lies"
-    ends = limits(kl)
+    ends = get_limits(kl)
     if ends is None:
-        value = formatting.number(kl["value"], 2)
-        return f"{lead} {value} nats a token away, without an interval: {_reason(kl, 'sample')}."
-    if max(map(abs, ends)) < TINY:
+        value = formatting.format_number(kl["value"], 2)
+        return (
+            f"{lead} {value} nats a token away, without an interval:"
+            f" {_explain_missing_interval(kl, 'sample')}."
+        )
+    if max(map(abs, ends)) < NEGLIGIBLE:
         return f"{lead} where the base model does ({formatting.plural(kl['n'], 'sample')})."
     samples = formatting.plural(kl["n"], "sample")
-    return f"{lead} {_value(kl)} nats a token away (KL, 95% interval {_bounds(*ends)}, {samples})."
+    return (
+        f"{lead} {_format_value(kl)} nats a token away (KL, 95% interval {_format_bounds(*ends)}, {samples})."
+    )
 
 
-def _value(interval: Estimate) -> str:
-    return formatting.number(interval["value"], formatting.decimals(interval["low"], interval["high"]))
+def _format_value(interval: Estimate) -> str:
+    return formatting.format_number(
+        interval["value"], formatting.compute_decimals(interval["low"], interval["high"])
+    )
 
 
-def _bounds(low: float, high: float) -> str:
-    return formatting.interval(low, high)
+def _format_bounds(low: float, high: float) -> str:
+    return formatting.format_interval(low, high)
 
 
-def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
+def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> list[AdviceItem]:
     """What to try against forgetting, where there is any.
 
     A change has only fields that the config has; interpolation needs no training, so its change is empty.
     """
     if state not in ("some", "much"):
         return []
-    pieces: list[AdvicePiece] = []
-    slower = lower_rate(config, "Smaller steps forget less.")
+    pieces: list[AdviceItem] = []
+    slower = advise_lower_rate(config, "Smaller steps forget less.")
     if slower:
         pieces.append({**slower, "kind": "learning_rate"})
-    pieces += _replay(config)
+    pieces += _advise_replay(config)
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
         shorter: dict[str, SettingValue] = {"num_train_epochs": fewer}
-        text = f"Fewer passes: {formatting.epochs(fewer)} in place of {epochs:g}"
+        text = f"Fewer passes: {formatting.format_epochs(fewer)} in place of {epochs:g}"
         if limit := int(config.get("max_steps") or 0):  # whichever of the two ends it
             steps = max(1, math.ceil(limit * fewer / epochs))
             text, shorter = (
@@ -223,16 +244,16 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
     return [*pieces, {"text": text, "change": {}, "kind": "interpolation"}]
 
 
-def drop_undone(advice: list[AdvicePiece], stopped: Stopped) -> list[AdvicePiece]:
+def drop_incompatible_advice(advice: list[AdviceItem], stopped: TrainingStop) -> list[AdviceItem]:
     """Without half the passes where a run may have ended before half of them: it would be as long again."""
     if stopped["reason"] not in STOPPED_EARLY:
         return advice
     return [piece for piece in advice if piece.get("kind") != "epochs"]
 
 
-def _replay(config: JudgedConfig) -> list[AdvicePiece]:
+def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
     """General rows beside those of the data set, and holding to the base model on them."""
-    pieces: list[AdvicePiece] = []
+    pieces: list[AdviceItem] = []
     can_replay = "replay_share" in config and config.get("task", "sft") == "sft"  # elsewhere it is refused
     before = float(config.get("replay_share") or 0)
     if not before:
@@ -240,13 +261,13 @@ def _replay(config: JudgedConfig) -> list[AdvicePiece]:
         change: dict[str, SettingValue] = {"replay_share": REPLAY_SHARE} if can_replay else {}
         text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
         pieces.append({"text": text, "change": change, "kind": "replay"})
-    elif can_replay and before < MOST_REPLAY:
-        more = min(MOST_REPLAY, 5 * before)
+    elif can_replay and before < MAX_REPLAY:
+        more = min(MAX_REPLAY, 5 * before)
         text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
         pieces.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
     beta = float(config.get("kl_beta") or 0)
-    if can_replay and "kl_beta" in config and beta < MOST_KL:
-        stronger = min(MOST_KL, 10 * beta) if beta else KL_BETA
+    if can_replay and "kl_beta" in config and beta < MAX_KL:
+        stronger = min(MAX_KL, 10 * beta) if beta else KL_BETA
         change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
         text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
         pieces.append({"text": text, "change": change, "kind": "kl"})

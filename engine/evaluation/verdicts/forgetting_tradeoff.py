@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
-from engine.evaluation.statistics.proportions import holm, mcnemar, paired_change
-from engine.evaluation.training_curve.run_curve import JudgedConfig, Validation
+from engine.evaluation.statistics.proportions import estimate_paired_change, holm, mcnemar
+from engine.evaluation.training_curve.run_curve import Validation, VerdictConfig
 from engine.evaluation.verdicts import forgetting, paired_measurements
 from engine.evaluation.verdicts.forgetting import NOT_RATED, THRESHOLDS
-from engine.evaluation.verdicts.paired_measurements import Paired
+from engine.evaluation.verdicts.paired_measurements import PairedProbe
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import (
-    AdvicePiece,
+    AdviceItem,
     CategoryCell,
     CategoryMatrix,
-    CoursePoint,
-    ForgettingCourse,
+    ForgettingCurve,
+    ForgettingPoint,
     SettingValue,
 )
-from store.evaluation.verdict_schemas import MeasuredEstimate, RecommendedShare, SharePoint, Stopped
+from store.evaluation.verdict_schemas import MeasuredEstimate, RecommendedShare, SharePoint, TrainingStop
 
 # Forgetting over the steps of a run: when it began, and what went when.
 #
@@ -40,59 +40,61 @@ from store.evaluation.verdict_schemas import MeasuredEstimate, RecommendedShare,
 # which every later checkpoint is surely above it too: a single bad checkpoint is no beginning.
 
 
-def forgetting_curve(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCourse]:
+def compute_forgetting_curves(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCurve]:
     """Of each probe, above 0 where something was lost: nats a token, or the share of items by which accuracy
     fell. checkpoints: {step: rows}. Samples, whose divergence is not rated, have no threshold."""
     steps = sorted(checkpoints)
     measured = {step: paired_measurements.pair_probes(base, checkpoints[step]) for step in steps}
     names = list(dict.fromkeys(name for step in steps for name in measured[step]))
     return [
-        _course({s: measured[s][name] for s in steps if name in measured[s]}, name, len(steps))
+        _build_curve({s: measured[s][name] for s in steps if name in measured[s]}, name, len(steps))
         for name in names
     ]
 
 
-def _course(by_step: Mapping[int, Paired], name: str, looks: int) -> ForgettingCourse:
+def _build_curve(by_step: Mapping[int, PairedProbe], name: str, looks: int) -> ForgettingCurve:
     choice = next((p.is_choice for p in by_step.values() if p.items), name == paired_measurements.CHOICES)
     kind: Literal["text", "choices", "divergence"] = "choices" if choice else "text"
     if name in NOT_RATED:
         kind = "divergence"
     limits = THRESHOLDS["share" if choice else "nats"]
-    sure = {step: _loss(probe, 1 - 0.05 / looks) for step, probe in by_step.items()}
+    sure = {step: _estimate_loss(probe, 1 - 0.05 / looks) for step, probe in by_step.items()}
     rated = kind != "divergence"
     return {
         "probe": name,
         "kind": kind,
         "unit": "share of items" if choice else "nats a token",
-        "points": [_point(step, probe) for step, probe in by_step.items()],
-        "amber_since": _since(sure, limits["amber"]) if rated else None,
-        "red_since": _since(sure, limits["red"]) if rated else None,
+        "points": [_build_curve_point(step, probe) for step, probe in by_step.items()],
+        "amber_since": _find_start(sure, limits["amber"]) if rated else None,
+        "red_since": _find_start(sure, limits["red"]) if rated else None,
     }
 
 
-def _point(step: int, probe: Paired) -> CoursePoint:
-    loss = _loss(probe, 0.95)
+def _build_curve_point(step: int, probe: PairedProbe) -> ForgettingPoint:
+    loss = _estimate_loss(probe, 0.95)
     if loss is None:
         return {"step": step, "value": None, "low": None, "high": None, "n": 0, "broken": probe.broken}
     return {"step": step, **loss.to_dict(), "broken": probe.broken}
 
 
-def _loss(probe: Paired, confidence: float) -> Interval | None:
+def _estimate_loss(probe: PairedProbe, confidence: float) -> Interval | None:
     if not probe.items:
         return None
     before, after = probe.base, probe.tuned
     if not probe.is_choice:
         return ratio_interval(after["loss_sum"] - before["loss_sum"], before["tokens"], confidence=confidence)
-    lost, won = _counts(probe, probe.options > 0)
-    return paired_change(won, lost, len(probe.items), confidence=confidence)  # the other way round: a loss
+    lost, won = _count_flips(probe, probe.options > 0)
+    return estimate_paired_change(
+        won, lost, len(probe.items), confidence=confidence
+    )  # the other way round: a loss
 
 
-def _counts(probe: Paired, chosen: NDArray[np.bool_]) -> tuple[int, int]:
+def _count_flips(probe: PairedProbe, chosen: NDArray[np.bool_]) -> tuple[int, int]:
     before, after = probe.base["correct"][chosen], probe.tuned["correct"][chosen]
     return int((before > after).sum()), int((after > before).sum())
 
 
-def _since(losses: Mapping[int, Interval | None], limit: float) -> int | None:
+def _find_start(losses: Mapping[int, Interval | None], limit: float) -> int | None:
     """The first step from which every later one is surely above; one that scored nothing is beyond it all."""
     since = None
     for step, loss in reversed(list(losses.items())):
@@ -102,7 +104,7 @@ def _since(losses: Mapping[int, Interval | None], limit: float) -> int | None:
     return since
 
 
-def category_matrix(
+def build_category_matrix(
     base: pa.Table, checkpoints: Mapping[int, pa.Table], probe: str = paired_measurements.CHOICES
 ) -> CategoryMatrix:
     """Category by checkpoint. totals: the same of all items at each step.
@@ -117,9 +119,9 @@ def category_matrix(
             raise ValueError(f"At step {step} there is no probe {probe} of items with options.")
         if not paired.items:  # a model that scores nothing any more
             continue
-        totals.append(_cell("", step, paired, np.ones(len(paired.items), bool)))
+        totals.append(_build_cell("", step, paired, np.ones(len(paired.items), bool)))
         names = sorted(set(paired.category.tolist()))
-        cells += [_cell(name, step, paired, paired.of(name)) for name in names]
+        cells += [_build_cell(name, step, paired, paired.of(name)) for name in names]
     for family in (cells, totals):
         for cell, p in zip(family, holm([c["p_holm"] for c in family]), strict=True):
             cell["p_holm"] = p
@@ -133,10 +135,10 @@ def category_matrix(
     }
 
 
-def _cell(category: str, step: int, paired: Paired, chosen: NDArray[np.bool_]) -> CategoryCell:
-    lost, won = _counts(paired, chosen)
+def _build_cell(category: str, step: int, paired: PairedProbe, chosen: NDArray[np.bool_]) -> CategoryCell:
+    lost, won = _count_flips(paired, chosen)
     n = int(chosen.sum())
-    change = paired_change(lost, won, n).to_dict()
+    change = estimate_paired_change(lost, won, n).to_dict()
     return {
         "category": category,
         "step": step,
@@ -156,11 +158,11 @@ def _cell(category: str, step: int, paired: Paired, chosen: NDArray[np.bool_]) -
 # passage by passage, at a confidence widened for the steps that were looked at (Bonferroni), and must
 # amount to something. Pure: tables and validations in, a piece of advice out.
 
-KEPT_AT_EARLIER_STOP = 0.9  # of the gain, that an earlier step must have had
-LEAST = 0.02  # nats a token, by which it must have forgotten less
+KEPT_GAIN_AT_STOP = 0.9  # of the gain, that an earlier step must have had
+MIN_FORGOTTEN_LESS = 0.02  # nats a token, by which it must have forgotten less
 
 
-class ProseCourse(NamedTuple):
+class ProseCurve(NamedTuple):
     """Rows of the probe of general prose by step, and under the model that was kept."""
 
     by_step: Mapping[int, pa.Table]
@@ -177,7 +179,7 @@ class EarlierStep:
 
 
 def find_earlier_stop(
-    validations: Sequence[Validation], prose: ProseCourse, last: int
+    validations: Sequence[Validation], prose: ProseCurve, last: int
 ) -> tuple[EarlierStep, Interval] | None:
     """The step, and the gain of the model that was kept, which is that of step `last`; None where no step
     will do. validations: step 0 is the base model."""
@@ -185,25 +187,25 @@ def find_earlier_stop(
     looked = sorted(step for step in prose.by_step if 0 < step < last and step in by_step)
     if not looked or not {0, last} <= set(by_step):
         return None
-    whole = _gain(by_step[0], by_step[last])
+    whole = _estimate_gain(by_step[0], by_step[last])
     if whole.low is None or whole.low <= 0:
         return None
     steps = []
     for step in looked:
-        gain = _gain(by_step[0], by_step[step])
-        less = _less(prose.by_step[step], prose.kept, len(looked))
-        sure = less is not None and less.low is not None and less.low > 0 and less.value >= LEAST
-        if gain.value >= KEPT_AT_EARLIER_STOP * whole.value and less is not None and sure:
+        gain = _estimate_gain(by_step[0], by_step[step])
+        less = _estimate_prose_kept(prose.by_step[step], prose.kept, len(looked))
+        sure = less is not None and less.low is not None and less.low > 0 and less.value >= MIN_FORGOTTEN_LESS
+        if gain.value >= KEPT_GAIN_AT_STOP * whole.value and less is not None and sure:
             steps.append(EarlierStep(step, gain, less))
     return (max(steps, key=lambda step: step.less.value), whole) if steps else None
 
 
-def _gain(base: Validation, now: Validation) -> Interval:
+def _estimate_gain(base: Validation, now: Validation) -> Interval:
     tokens = np.asarray(base["tokens"], np.float64)
     return ratio_interval(np.asarray(base["loss_sums"]) - np.asarray(now["loss_sums"]), tokens)
 
 
-def _less(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
+def _estimate_prose_kept(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
     """By how much less prose had lost then than under the model that was kept."""
     paired = paired_measurements.pair_probes(then, kept).get(paired_measurements.PROSE)
     if paired is None or not paired.items:
@@ -213,8 +215,8 @@ def _less(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
 
 
 def advise_earlier_stop(
-    validations: Sequence[Validation], prose: ProseCourse, stopped: Stopped, config: JudgedConfig
-) -> AdvicePiece | None:
+    validations: Sequence[Validation], prose: ProseCurve, stopped: TrainingStop, config: VerdictConfig
+) -> AdviceItem | None:
     """Of a launch that ends at such a step; None where there is none."""
     last = int(stopped["restored_step"] or stopped["step"])
     step_and_gain = find_earlier_stop(validations, prose, last)
@@ -225,27 +227,27 @@ def advise_earlier_stop(
     if stopped["reason"] == "epochs" and epochs:
         fewer = round(max(0.01, epochs * earlier.step / int(stopped["step"])), 2)
         change: dict[str, SettingValue] = {"num_train_epochs": fewer}
-        until = f"{formatting.epochs(fewer)} in place of {epochs:g}"
+        until = f"{formatting.format_epochs(fewer)} in place of {epochs:g}"
     else:
         change, until = {"max_steps": earlier.step}, f"{earlier.step:,} steps"
     share = f"{100 * earlier.gain.value / whole.value:.0f}%"
     text = (
         f"Stop earlier, after {until}: at step {earlier.step:,} of {last:,} it had {share} of the gain"
-        f" ({formatting.plural(whole.n, 'validation row')}), and {_prose_kept(earlier.less)}."
+        f" ({formatting.plural(whole.n, 'validation row')}), and {_describe_prose_kept(earlier.less)}."
     )
     return {"text": text, "change": change, "kind": "epochs"}
 
 
-def _prose_kept(less: Interval) -> str:
-    places = formatting.decimals(less.low, less.high)
+def _describe_prose_kept(less: Interval) -> str:
+    places = formatting.compute_decimals(less.low, less.high)
     amount, bounds = (
-        formatting.number(less.value, places),
-        formatting.interval(less.low, less.high, places),
+        formatting.format_number(less.value, places),
+        formatting.format_interval(less.low, less.high, places),
     )
     return f"prose had lost {amount} nats a token less ({bounds}, {formatting.plural(less.n, 'passage')})"
 
 
-KEPT_AT_SHARE = 0.9  # of the gain, that a recommended α keeps
+KEPT_GAIN_AT_SHARE = 0.9  # of the gain, that a recommended α keeps
 
 
 class ShareRows(NamedTuple):
@@ -255,14 +257,14 @@ class ShareRows(NamedTuple):
     items: pa.Table
 
 
-def share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
+def build_share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
     """One α against α = 0; tokens: of each held-out row."""
-    lost = forgetting.assess(base.items, now.items)
-    parts: list[forgetting.Forgotten] = [*lost["texts"], *lost["choices"]]
+    lost = forgetting.assess_forgetting(base.items, now.items)
+    parts: list[forgetting.ForgettingPart] = [*lost["texts"], *lost["choices"]]
     return {
         "alpha": alpha,
-        "loss": _measured(ratio_interval(now.losses, tokens)),
-        "gain": _measured(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
+        "loss": _to_estimate(ratio_interval(now.losses, tokens)),
+        "gain": _to_estimate(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
         "text": lost["texts"][0] if lost["texts"] else None,
         "choices": lost["choices"][0] if lost["choices"] else None,
         "named": [part for part in parts if paired_measurements.is_users_probe(part["probe"])],
@@ -271,7 +273,7 @@ def share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRow
     }
 
 
-def _measured(interval: Interval) -> MeasuredEstimate:
+def _to_estimate(interval: Interval) -> MeasuredEstimate:
     return {
         "value": interval.value,
         "low": interval.low,
@@ -306,33 +308,42 @@ def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
     told (Bonferroni over the α that were tried).
     """
     tried = max(1, sum(each.alpha > 0 for each in points))
-    best = intervals.widen_for_looks(max(points, key=lambda each: each.gain["value"]).gain, tried)
+    best = intervals.widen_for_comparisons(max(points, key=lambda each: each.gain["value"]).gain, tried)
     if best["low"] is None or best["low"] <= 0:
         return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
     chosen = min(
-        (each for each in points if each.gain["value"] >= KEPT_AT_SHARE * best["value"]),
+        (each for each in points if each.gain["value"] >= KEPT_GAIN_AT_SHARE * best["value"]),
         key=lambda p: p.alpha,
     )
     tuned = max(points, key=lambda each: each.alpha)
     kept = 100 * chosen.gain["value"] / best["value"]
-    gain = intervals.widen_for_looks(chosen.gain, tried)
+    gain = intervals.widen_for_comparisons(chosen.gain, tried)
     rows = formatting.plural(gain["n"], "row")
-    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} on {rows}"
+    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_format_nats(gain)} on {rows}"
     if chosen.prose and tuned.prose:
-        words += f"; the loss on prose changes by {_nats(intervals.widen_for_looks(chosen.prose, tried))}"
+        words += (
+            "; the loss on prose changes by"
+            f" {_format_nats(intervals.widen_for_comparisons(chosen.prose, tried))}"
+        )
         if chosen is not tuned:
-            words += f", and at α {tuned.alpha:g} by {_nats(intervals.widen_for_looks(tuned.prose, tried))}"
+            words += (
+                f", and at α {tuned.alpha:g} by"
+                f" {_format_nats(intervals.widen_for_comparisons(tuned.prose, tried))}"
+            )
         words += f", on {formatting.plural(chosen.prose['n'], 'passage')}"
     if tried > 1:
         words += f". The intervals are as wide as {tried:,} α need"
     return {"recommended": chosen.alpha, "sentence": words + "."}
 
 
-def _nats(estimate: Estimate) -> str:
+def _format_nats(estimate: Estimate) -> str:
     low, high = estimate["low"], estimate["high"]
     if low is None:
-        return f"{formatting.alone(estimate['value'])} nats a token (no interval: {estimate['why']})"
-    value = formatting.number(estimate["value"], formatting.decimals(low, high))
+        return (
+            f"{formatting.format_point_value(estimate['value'])} nats a token (no interval:"
+            f" {estimate['why']})"
+        )
+    value = formatting.format_number(estimate["value"], formatting.compute_decimals(low, high))
     if low == high:
         return f"{value} nats a token on each row"
-    return f"{value} ({formatting.interval(low, high)}) nats a token"
+    return f"{value} ({formatting.format_interval(low, high)}) nats a token"

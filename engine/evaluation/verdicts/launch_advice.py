@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from store.core.formatting import interval, number, plural
+from store.core.formatting import format_interval, format_number, plural
 from store.core.training_schemas import (
     AdviceOption,
-    FittingChange,
     MeasuredGain,
     MeasuredRun,
-    PastOfMethod,
+    MemoryFix,
+    MethodHistory,
     Recommendation,
 )
 from store.evaluation.forgetting_schemas import SettingValue
@@ -55,35 +55,37 @@ def recommend_method(
     usable = {o["method"]: o for o in options if not o["problem"]}
     fitting = {name: o for name, o in usable.items() if o["fits"]}
     if not fitting:
-        return _nothing_fits(list(usable.values()))
-    measured = _measured_best(list(fitting.values()))
+        return _recommend_nothing(list(usable.values()))
+    measured = _find_measured_best(list(fitting.values()))
     if measured:
         return measured
     if WHOLE_METHOD in fitting and trained_tokens >= MANY_TOKENS:
-        return _taking(
+        return _recommend_option(
             fitting[WHOLE_METHOD],
             f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
             f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
-            _room(fitting[WHOLE_METHOD]),
+            _describe_fit(fitting[WHOLE_METHOD]),
             "It forgets more of what the model knew: look at that after the run.",
         )
     if FIRST_METHOD in fitting:
-        return _taking(
+        return _recommend_option(
             fitting[FIRST_METHOD],
-            _of_size(train_rows, trained_tokens),
-            _room(fitting[FIRST_METHOD]),
-            *_beside(usable),
+            _describe_size(train_rows, trained_tokens),
+            _describe_fit(fitting[FIRST_METHOD]),
+            *_explain_alternatives(usable),
         )
     if LIGHT_METHOD in fitting:
-        reasons = [_room(fitting[LIGHT_METHOD])]
+        reasons = [_describe_fit(fitting[LIGHT_METHOD])]
         if FIRST_METHOD in usable:
-            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST_METHOD])}.")
-        return _taking(fitting[LIGHT_METHOD], *reasons)
+            reasons.insert(0, f"LoRA itself does not fit: {_describe_memory_need(usable[FIRST_METHOD])}.")
+        return _recommend_option(fitting[LIGHT_METHOD], *reasons)
     least = min(fitting.values(), key=lambda o: o["peak_gib"])
-    return _taking(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
+    return _recommend_option(
+        least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _describe_fit(least)
+    )
 
 
-def _taking(option: AdviceOption, *reasons: str) -> Recommendation:
+def _recommend_option(option: AdviceOption, *reasons: str) -> Recommendation:
     return {
         "method": option["method"],
         "sentence": f"Take {option['title']}.",
@@ -91,25 +93,25 @@ def _taking(option: AdviceOption, *reasons: str) -> Recommendation:
     }
 
 
-def _measured_best(options: Sequence[AdviceOption]) -> Recommendation | None:
+def _find_measured_best(options: Sequence[AdviceOption]) -> Recommendation | None:
     """The method whose measured gain lies above every other's interval; two methods must have been tried."""
-    tried = _tried(options)
+    tried = _list_tried_methods(options)
     if len(tried) < 2:
         return None
     best, *others = tried
     if any(best.low <= other.high for other in others):
         return None
     second = others[0]
-    return _taking(
+    return _recommend_option(
         best.option,
         f"On this model and these rows it {'gained most' if best.gain >= 0 else 'lost least'}:"
-        f" {_gain(best)}, against {_gain(second)} with"
+        f" {_format_gain(best)}, against {_format_gain(second)} with"
         f" {second.option['title']}.",
-        _room(best.option),
+        _describe_fit(best.option),
     )
 
 
-def _tried(options: Sequence[AdviceOption]) -> list[TriedMethod]:
+def _list_tried_methods(options: Sequence[AdviceOption]) -> list[TriedMethod]:
     """Those that runs of the past measured with an interval, the one that gained most first."""
     tried = []
     for option in options:
@@ -122,12 +124,12 @@ def _tried(options: Sequence[AdviceOption]) -> list[TriedMethod]:
     return sorted(tried, key=lambda method: -method.gain)
 
 
-def _gain(tried: TriedMethod) -> str:
-    bounds = interval(tried.low, tried.high, 2)
-    return f"{number(tried.gain, 2)} {tried.unit} ({bounds}, {plural(tried.runs, 'run')})"
+def _format_gain(tried: TriedMethod) -> str:
+    bounds = format_interval(tried.low, tried.high, 2)
+    return f"{format_number(tried.gain, 2)} {tried.unit} ({bounds}, {plural(tried.runs, 'run')})"
 
 
-def _of_size(rows: int, tokens: float) -> str:
+def _describe_size(rows: int, tokens: float) -> str:
     if rows < SMALL_ROWS:
         return (
             f"{plural(rows, 'row')} {'is' if rows == 1 else 'are'} few: an adapter learns as much from so few"
@@ -136,21 +138,23 @@ def _of_size(rows: int, tokens: float) -> str:
     if not tokens:
         return f"{plural(rows, 'labelled row')}: LoRA under the head is the usual first try."
     return (
-        f"{plural(rows, 'row')} with {_tokens(tokens)} trained tokens over the run are below the"
+        f"{plural(rows, 'row')} with {_format_tokens(tokens)} trained tokens over the run are below the"
         f" {MANY_TOKENS / 1e6:,.0f} million from which training every weight pays."
     )
 
 
-def _tokens(count: float) -> str:
+def _format_tokens(count: float) -> str:
     return f"{count / 1e6:,.1f} million" if count >= 1e5 else f"{count:,.0f}"
 
 
-def _beside(usable: Mapping[str, AdviceOption]) -> list[str]:
+def _explain_alternatives(usable: Mapping[str, AdviceOption]) -> list[str]:
     """Why not the methods next to it."""
     sentences = []
     if WHOLE_METHOD in usable and not usable[WHOLE_METHOD]["fits"]:
-        sentences.append(f"{usable[WHOLE_METHOD]['title']} does not fit: {_need(usable[WHOLE_METHOD])}.")
-    tried = _tried(list(usable.values()))
+        sentences.append(
+            f"{usable[WHOLE_METHOD]['title']} does not fit: {_describe_memory_need(usable[WHOLE_METHOD])}."
+        )
+    tried = _list_tried_methods(list(usable.values()))
     if any(tried[0].low <= other.high for other in tried[1:]):
         sentences.append(
             "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
@@ -158,15 +162,15 @@ def _beside(usable: Mapping[str, AdviceOption]) -> list[str]:
     return sentences
 
 
-def _need(option: AdviceOption) -> str:
+def _describe_memory_need(option: AdviceOption) -> str:
     return f"it needs up to {option['high_gib']:.1f} GiB of {option['available_gib']:.1f} that are free"
 
 
-def _room(option: AdviceOption) -> str:
-    return f"It fits: {_need(option)}."
+def _describe_fit(option: AdviceOption) -> str:
+    return f"It fits: {_describe_memory_need(option)}."
 
 
-def _nothing_fits(options: Sequence[AdviceOption]) -> Recommendation:
+def _recommend_nothing(options: Sequence[AdviceOption]) -> Recommendation:
     if not options:
         return {"method": None, "sentence": "No method can be used here.", "reasons": []}
     least = min(options, key=lambda o: o["high_gib"])
@@ -181,7 +185,7 @@ def _nothing_fits(options: Sequence[AdviceOption]) -> Recommendation:
     }
 
 
-def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
+def summarise_past_runs(runs: Sequence[MeasuredRun], method: str) -> MethodHistory | None:
     """What runs with one method on one model and data set measured: their mean gain with its interval,
     medians of memory (GiB) and time (s); None without such a run."""
     mine = [run for run in runs if run["method"] == method]
@@ -189,7 +193,7 @@ def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
         return None
     gains = [run["gain"] for run in mine if run["gain"] and run["gain"]["low"] is not None]
     gains = [gain for gain in gains if gain["unit"] == gains[0]["unit"]]
-    value, low, high = _mean_gain(gains) if gains else (None, None, None)
+    value, low, high = _estimate_mean_gain(gains) if gains else (None, None, None)
     return {
         "runs": len(mine),
         "gain": value,
@@ -203,7 +207,7 @@ def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
     }
 
 
-def _mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
+def _estimate_mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
     """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
     shrink with runs; what runs differ by is added to it."""
     values = [g["value"] for g in gains]
@@ -215,7 +219,7 @@ def _mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
     return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 
-def mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
+def compute_mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
     """Mean power over the runs whose energy was counted; None where none was."""
     counted = [(run["energy_wh"] or 0.0, run["run_seconds"] or 0.0) for run in runs]
     counted = [(energy, seconds) for energy, seconds in counted if energy and seconds]
@@ -224,7 +228,7 @@ def mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
     return 3600 * sum(energy for energy, _ in counted) / sum(seconds for _, seconds in counted)
 
 
-def run_cost(option: AdviceOption, per_hour: float | None) -> tuple[float, float, float] | None:
+def estimate_run_cost(option: AdviceOption, per_hour: float | None) -> tuple[float, float, float] | None:
     """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
     if per_hour is None or option["problem"]:
         return None
@@ -250,10 +254,10 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 Change = dict[str, SettingValue]
 Need = tuple[float, float]  # GiB: expected, and the upper end of its interval
-AskNeed = Callable[[Change], Need | None]  # None where the settings don't go together
+EstimateNeed = Callable[[Change], Need | None]  # None where the settings don't go together
 
-SHORTEST = 64  # tokens; shorter rows are another data set
-MOST = 4  # offers
+MIN_LENGTH = 64  # tokens; shorter rows are another data set
+MAX_OFFERS = 4  # offers
 
 
 @dataclass(frozen=True)
@@ -267,14 +271,14 @@ class MemorySettings:
     max_length: int
 
 
-def nearest_fitting(
-    settings: MemorySettings, estimate: AskNeed, room_gib: float, methods: Sequence[Change] = ()
-) -> list[FittingChange]:
+def find_fitting_changes(
+    settings: MemorySettings, estimate: EstimateNeed, room_gib: float, methods: Sequence[Change] = ()
+) -> list[MemoryFix]:
     """Changes of the settings after which a run fits, nearest first.
 
     `estimate` gives what it needs with a change; `methods` change to lighter ones, in the order to try.
     """
-    offers: list[FittingChange] = []
+    offers: list[MemoryFix] = []
 
     def offer(change: Change | None) -> bool:
         need = estimate(change) if change else None
@@ -282,35 +286,37 @@ def nearest_fitting(
             return False
         if all(change != other["change"] for other in offers):
             offers.append(
-                {"change": change, "peak_gib": need[0], "high_gib": need[1], "text": change_text(change)}
+                {"change": change, "peak_gib": need[0], "high_gib": need[1], "text": format_change(change)}
             )
         return True
 
-    smaller = list(_batches(settings))
+    smaller = list(_list_batch_changes(settings))
     lighter: Change = {} if settings.checkpointing else {"gradient_checkpointing": True}
-    alone = _first(smaller, offer)
+    alone = _try_changes(smaller, offer)
     alone = offer(lighter) or alone
     if not alone and lighter:
-        _first([{**lighter, **change} for change in smaller], offer)
+        _try_changes([{**lighter, **change} for change in smaller], offer)
     least = {**lighter, **(smaller[-1] if smaller else {})}
     if not offers:
-        _first([{**least, **change} for change in _lengths(settings)], offer)
+        _try_changes([{**least, **change} for change in _list_length_changes(settings)], offer)
     for change in methods:
         if offer(change):
             break
         if not offers and (
             offer({**change, **least})
-            or _first([{**change, **least, **shorter} for shorter in _lengths(settings)], offer)
+            or _try_changes(
+                [{**change, **least, **shorter} for shorter in _list_length_changes(settings)], offer
+            )
         ):
             break
-    return offers[:MOST]
+    return offers[:MAX_OFFERS]
 
 
-def _first(changes: Sequence[Change], offer: Callable[[Change], bool]) -> bool:
+def _try_changes(changes: Sequence[Change], offer: Callable[[Change], bool]) -> bool:
     return any(offer(change) for change in changes)
 
 
-def _batches(settings: MemorySettings) -> Sequence[Change]:
+def _list_batch_changes(settings: MemorySettings) -> Sequence[Change]:
     """Halved batches with accumulation doubled, so that a step sees as many rows as before."""
     size, times = settings.batch_size, settings.accumulation
     changes: list[Change] = []
@@ -322,17 +328,17 @@ def _batches(settings: MemorySettings) -> Sequence[Change]:
     return changes
 
 
-def _lengths(settings: MemorySettings) -> Sequence[Change]:
+def _list_length_changes(settings: MemorySettings) -> Sequence[Change]:
     """Half of `max_length`, again and again."""
     length = settings.max_length // 2
     changes: list[Change] = []
-    while length >= SHORTEST:
+    while length >= MIN_LENGTH:
         changes.append({"max_length": length})
         length //= 2
     return changes
 
 
-def change_text(change: Change) -> str:
+def format_change(change: Change) -> str:
     """A change in words: "batches of 2 rows, 8 of them a step; gradient checkpointing"."""
     words = []
     if "method" in change:

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
 from engine.evaluation.training_curve import overfitting, run_curve, stages
-from engine.evaluation.training_curve.run_curve import LossCourse, TrainCurve
-from engine.evaluation.training_curve.stages import parting
+from engine.evaluation.training_curve.run_curve import LossCurves, TrainCurve
+from engine.evaluation.training_curve.stages import find_metric_divergence
 from engine.evaluation.verdicts.forgetting import THRESHOLDS
 from engine.evaluation.verdicts.paired_measurements import PROSE
 from store.core import formatting
@@ -35,47 +35,53 @@ class Alarm:
     message: str
 
 
-def diverges(train_curve: TrainCurve, *, planned_steps: int, looks: int) -> list[Alarm]:
+def check_divergence(train_curve: TrainCurve, *, planned_steps: int, looks: int) -> list[Alarm]:
     """Whether the training loss surely and lastingly rose, in a run of so many steps; what else its course
     seems to say is no news then."""
     divergence = stages.find_divergence(train_curve, planned_steps=planned_steps, looks=looks)
     return [Alarm("diverged", divergence.since_step, divergence.sentence)] if divergence else []
 
 
-def overfits(course: LossCourse, *, unit: str, looks: int) -> list[Alarm]:
+def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alarm]:
     """Whether validation loss surely rose since its best step, and whether the metric says otherwise."""
     validations = course.validations
-    onset = overfitting.onset(validations, course.train_curve, looks)
+    onset = overfitting.find_onset(validations, course.train_curve, looks)
     last = int(validations[-1]["step"]) if len(validations) else 0
     alarms = []
     if onset:
         since, best, rise = onset
         message = (
-            f"It overfits, surely since step {since:,}: validation loss lies {_amount(rise)} {unit} above"
+            f"It overfits, surely since step {since:,}: validation loss lies"
+            f" {_format_rise(rise)} {unit} above"
         )
-        message += f" that of step {best:,} ({_certainty(looks)}, {formatting.plural(rise.n, 'row')})."
+        message += f" that of step {best:,} ({_format_certainty(looks)}, {formatting.plural(rise.n, 'row')})."
         alarms.append(Alarm("overfitting", since, message))
     losses = run_curve.mean_losses(validations)
     if course.metric.values and len(losses) > 1 and np.isfinite(losses).all():
         best = onset[1] if onset else int(validations[int(losses.argmin())]["step"])
-        parted = parting((best, last), course.metric, onset[2] if onset else None, looks)
+        parted = find_metric_divergence((best, last), course.metric, onset[2] if onset else None, looks)
         if parted:
             alarms.append(Alarm("parting", int(parted["to_step"]), parted["sentence"]))
     return alarms
 
 
-def forgets(step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, looks: int) -> list[Alarm]:
+def check_forgetting(
+    step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, looks: int
+) -> list[Alarm]:
     """Thresholds that the loss on plain prose has surely passed; losses are summed nats of each passage."""
     change = np.asarray(tuned, np.float64) - np.asarray(base, np.float64)
     if not np.isfinite(change).all():  # training says so itself
         return []
     rise = ratio_interval(change, tokens, confidence=1 - 0.05 / max(1, looks))
-    amount = f"{_amount(rise)} nats a token ({_certainty(looks)}, {formatting.plural(rise.n, 'passage')})"
+    amount = (
+        f"{_format_rise(rise)} nats a token ({_format_certainty(looks)},"
+        f" {formatting.plural(rise.n, 'passage')})"
+    )
     passed = [colour for colour in COLOURS if (rise.low or 0) > THRESHOLDS["nats"][colour]]
-    return [_forgot(colour, step, amount) for colour in passed]
+    return [_build_forgetting_alarm(colour, step, amount) for colour in passed]
 
 
-def of_verdict(verdict: Verdict) -> list[Alarm]:
+def list_verdict_alarms(verdict: Verdict) -> list[Alarm]:
     """What a verdict says of the kept model and of its training."""
     alarms, shape = [], verdict["overfitting"]
     since = shape["since_step"] if shape else None
@@ -89,10 +95,10 @@ def of_verdict(verdict: Verdict) -> list[Alarm]:
         alarms.append(Alarm("memorising", int(shape["last_step"] or 0), shape["stage_sentence"]))
     if shape and shape["parting"]:
         alarms.append(Alarm("parting", int(shape["parting"]["to_step"]), shape["parting"]["sentence"]))
-    return alarms + _of_prose(verdict)
+    return alarms + _list_prose_alarms(verdict)
 
 
-def _of_prose(verdict: Verdict) -> list[Alarm]:
+def _list_prose_alarms(verdict: Verdict) -> list[Alarm]:
     forgetting, stopped = verdict.get("forgetting"), verdict["stopped"]
     kept = int(stopped["restored_step"] or stopped["step"])
     alarms = []
@@ -101,22 +107,25 @@ def _of_prose(verdict: Verdict) -> list[Alarm]:
         if text["probe"] != PROSE or not change or change["low"] is None:
             continue
         rise = Interval(**change)
-        amount = f"{_amount(rise)} nats a token (95% interval, {formatting.plural(rise.n, 'passage')})"
+        amount = f"{_format_rise(rise)} nats a token (95% interval, {formatting.plural(rise.n, 'passage')})"
         passed = [colour for colour in reversed(COLOURS) if change["low"] > THRESHOLDS["nats"][colour]]
-        alarms += [_forgot(colour, kept, amount) for colour in passed]
+        alarms += [_build_forgetting_alarm(colour, kept, amount) for colour in passed]
     return alarms
 
 
-def _forgot(colour: Colour, step: int, amount: str) -> Alarm:
+def _build_forgetting_alarm(colour: Colour, step: int, amount: str) -> Alarm:
     limit = THRESHOLDS["nats"][colour]
     lead = f"It has forgotten more than {limit:g} nats a token at step {step:,}: the loss on plain prose rose"
     return Alarm(f"forgetting_{colour}", step, f"{lead} by {amount}.")
 
 
-def _certainty(looks: int) -> str:
+def _format_certainty(looks: int) -> str:
     return f"95% over {looks} looks" if looks > 1 else "95% interval"
 
 
-def _amount(rise: Interval) -> str:
-    places = formatting.decimals(rise.low, rise.high)
-    return f"{formatting.number(rise.value, places)} ({formatting.interval(rise.low, rise.high, places)})"
+def _format_rise(rise: Interval) -> str:
+    places = formatting.compute_decimals(rise.low, rise.high)
+    return (
+        f"{formatting.format_number(rise.value, places)}"
+        f" ({formatting.format_interval(rise.low, rise.high, places)})"
+    )

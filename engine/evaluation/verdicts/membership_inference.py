@@ -30,9 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from engine.evaluation.statistics.intervals import Interval, limits
+from engine.evaluation.statistics.intervals import Interval, get_limits
 from engine.evaluation.statistics.proportions import holm
-from engine.evaluation.statistics.roc import Caught, Placements, auc, auc_difference, caught_at, placements
+from engine.evaluation.statistics.roc import (
+    Placements,
+    TruePositiveRate,
+    auc,
+    compare_auc,
+    compute_placements,
+    estimate_tpr_at_fpr,
+)
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import (
@@ -50,8 +57,8 @@ if TYPE_CHECKING:
 
 MATERIAL = 0.05  # of excess area
 FALSE_ALARMS = 0.01
-LEAST = 5  # rows of each kind
-DECIDE: tuple[MembershipScoreName, ...] = ("calibrated", "margin")
+MIN_ROWS = 5  # rows of each kind
+DECIDING_SCORES: tuple[MembershipScoreName, ...] = ("calibrated", "margin")
 TITLES: dict[MembershipScoreName, str] = {
     "loss": "the loss",
     "calibrated": "the loss against the base model's",
@@ -69,22 +76,23 @@ class PairedScores(TypedDict):
     tuned: ModelScores
 
 
-class Decision(NamedTuple):
+class ScoreDecision(NamedTuple):
     """What a score of DECIDE says: its excess, and its p-value after Holm over these scores."""
 
     excess: Interval
     p: float
 
 
-def assess(members: PairedScores, others: PairedScores) -> Membership:
+def assess_membership(members: PairedScores, others: PairedScores) -> Membership:
     """The `membership` part of a verdict, but for its path over the steps."""
-    inside, outside, unscored = _both(members, others)
+    inside, outside, unscored = _score_groups(members, others)
     trained, held_out = len(inside["loss"]), len(outside["loss"])
     rows = f"{trained:,} training and {formatting.plural(held_out, 'held-out row')}"
     membership: Membership = {
         "state": "unclear",
-        "sentence": f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of"
-        " each.",
+        "sentence": (
+            f"Whether it remembers its training rows can't be told from {rows}: it takes {MIN_ROWS} of each."
+        ),
         "members": trained,
         "others": held_out,
         "unscored": unscored,
@@ -92,61 +100,68 @@ def assess(members: PairedScores, others: PairedScores) -> Membership:
         "best": None,
         "scores": {},
     }
-    if min(trained, held_out) < LEAST:
+    if min(trained, held_out) < MIN_ROWS:
         return membership
-    decisions = _decisions(inside, outside)
+    decisions = _decide_scores(inside, outside)
     names = [name for name in TITLES if name in inside and name in outside]
-    membership["scores"] = {name: _score(name, inside, outside, decisions.get(name)) for name in names}
+    membership["scores"] = {name: _build_score(name, inside, outside, decisions.get(name)) for name in names}
     best = max(decisions, key=lambda name: decisions[name].excess.value)
-    membership["best"], membership["state"] = best, _state(decisions)
-    membership["sentence"] = _sentence(membership["state"], best, membership["scores"][best], rows)
+    membership["best"], membership["state"] = best, _decide_state(decisions)
+    membership["sentence"] = _describe_membership(membership["state"], best, membership["scores"][best], rows)
     return membership
 
 
-def state_of(members: PairedScores, others: PairedScores) -> MembershipState:
+def determine_state(members: PairedScores, others: PairedScores) -> MembershipState:
     """The state alone."""
-    inside, outside, _ = _both(members, others)
-    enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
-    return _state(_decisions(inside, outside)) if enough else "unclear"
+    inside, outside, _ = _score_groups(members, others)
+    enough = min(len(inside["loss"]), len(outside["loss"])) >= MIN_ROWS
+    return _decide_state(_decide_scores(inside, outside)) if enough else "unclear"
 
 
-def _decisions(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[MembershipScoreName, Decision]:
+def _decide_scores(
+    inside: dict[str, Floats], outside: dict[str, Floats]
+) -> dict[MembershipScoreName, ScoreDecision]:
     """Of each score of DECIDE that there is."""
-    names = [name for name in DECIDE if name in inside and name in outside]
-    adjusted = holm([_p(inside[name], outside[name]) for name in names])
+    names = [name for name in DECIDING_SCORES if name in inside and name in outside]
+    adjusted = holm([_compute_p_value(inside[name], outside[name]) for name in names])
     return {
-        name: Decision(_excess(name, inside, outside), p) for name, p in zip(names, adjusted, strict=True)
+        name: ScoreDecision(_estimate_excess(name, inside, outside), p)
+        for name, p in zip(names, adjusted, strict=True)
     }
 
 
-def by_checkpoint(
+def compute_checkpoint_points(
     members: Mapping[int, PairedScores], others: Mapping[int, PairedScores]
 ) -> list[MembershipPoint]:
     """Of each step in order the area by the loss, its placebo, and the excess of the calibrated loss."""
     points: list[MembershipPoint] = []
     for step in sorted(set(members) & set(others)):
-        inside, outside, _ = _both(members[step], others[step])
-        if min(len(inside["loss"]), len(outside["loss"])) < LEAST:
+        inside, outside, _ = _score_groups(members[step], others[step])
+        if min(len(inside["loss"]), len(outside["loss"])) < MIN_ROWS:
             continue
         points.append(
             {
                 "step": step,
                 "auc": auc(inside["loss"], outside["loss"]).to_dict(),
                 "placebo": auc(inside["base/loss"], outside["base/loss"]).to_dict(),
-                "excess": _excess("calibrated", inside, outside).to_dict(),
+                "excess": _estimate_excess("calibrated", inside, outside).to_dict(),
             }
         )
     return points
 
 
-def _both(members: PairedScores, others: PairedScores) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+def _score_groups(
+    members: PairedScores, others: PairedScores
+) -> tuple[dict[str, Floats], dict[str, Floats], int]:
     """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
     not be scored."""
-    inside, lost = _scored(members)
-    outside, missing = _scored(others)
+    inside, lost = _score_rows(members)
+    outside, missing = _score_rows(others)
     tuned = {"calibrated": "loss", "margin": "margin"}
     left = {
-        name: beyond_base((inside[score], outside[score]), (inside["base/loss"], outside["base/loss"]))
+        name: subtract_base_scores(
+            (inside[score], outside[score]), (inside["base/loss"], outside["base/loss"])
+        )
         for name, score in tuned.items()
         if score in inside and score in outside
     }
@@ -155,7 +170,7 @@ def _both(members: PairedScores, others: PairedScores) -> tuple[dict[str, Floats
     return inside, outside, lost + missing
 
 
-def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+def subtract_base_scores(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
     """Scores of two groups under the tuned model, less s times those under the base model: s is the slope of
     the first on the second within the groups, pooled over both, and 0 where the base model's never vary."""
     products = squares = 0.0
@@ -168,7 +183,7 @@ def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tu
     return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
 
 
-def _scored(rows: PairedScores) -> tuple[dict[str, Floats], int]:
+def _score_rows(rows: PairedScores) -> tuple[dict[str, Floats], int]:
     """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
     rows they could not."""
     tuned, base = rows["tuned"], rows["base"]
@@ -185,44 +200,49 @@ def _scored(rows: PairedScores) -> tuple[dict[str, Floats], int]:
     return {name: values[good] for name, values in scores.items()}, int((~good).sum())
 
 
-def _score(
+def _build_score(
     name: MembershipScoreName,
     inside: dict[str, Floats],
     outside: dict[str, Floats],
-    decision: Decision | None,
+    decision: ScoreDecision | None,
 ) -> MembershipScore:
     placebo = None
-    if name not in DECIDE:
+    if name not in DECIDING_SCORES:
         placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
-    excess = decision.excess if decision else _excess(name, inside, outside)
+    excess = decision.excess if decision else _estimate_excess(name, inside, outside)
     return {
-        "auc": _area(name, inside, outside).to_dict(),
+        "auc": _estimate_area(name, inside, outside).to_dict(),
         "placebo": placebo,
         "excess": excess.to_dict(),
         "detectable": excess.detectable,
         "p_holm": decision.p if decision else None,
-        "tpr": _tpr(caught_at(inside[name], outside[name], FALSE_ALARMS)),
+        "tpr": _build_true_positives(estimate_tpr_at_fpr(inside[name], outside[name], FALSE_ALARMS)),
     }
 
 
-def _area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+def _estimate_area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
     """The area; of the scores of DECIDE, whose ranks are tested, with a half in its interval where the test
     does not rule it out: of few rows DeLong's variance can."""
     area = auc(inside[name], outside[name])
-    if name not in DECIDE or area.low is None or area.high is None or _p(inside[name], outside[name]) < 0.05:
+    if (
+        name not in DECIDING_SCORES
+        or area.low is None
+        or area.high is None
+        or _compute_p_value(inside[name], outside[name]) < 0.05
+    ):
         return area
     return replace(area, low=min(area.low, 0.5), high=max(area.high, 0.5))
 
 
-def _excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+def _estimate_excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
     """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
-    placed = placements(inside[name], outside[name])
-    if name in DECIDE:
-        return _over_half(_area(name, inside, outside), placed)
-    return auc_difference(placed, placements(inside[f"base/{name}"], outside[f"base/{name}"]))
+    placed = compute_placements(inside[name], outside[name])
+    if name in DECIDING_SCORES:
+        return _estimate_excess_over_chance(_estimate_area(name, inside, outside), placed)
+    return compare_auc(placed, compute_placements(inside[f"base/{name}"], outside[f"base/{name}"]))
 
 
-def _over_half(area: Interval, placed: Placements) -> Interval:
+def _estimate_excess_over_chance(area: Interval, placed: Placements) -> Interval:
     """The excess over a coin; one half is what every row's score being 0 would give."""
     if area.low is None or area.high is None:
         return Interval(area.value - 0.5, None, None, area.n)
@@ -231,7 +251,7 @@ def _over_half(area: Interval, placed: Placements) -> Interval:
     return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.n, area.se, area.detectable)
 
 
-def _tpr(caught: Caught) -> TruePositives:
+def _build_true_positives(caught: TruePositiveRate) -> TruePositives:
     return {
         **caught.share.to_dict(),
         "false_alarms": FALSE_ALARMS,
@@ -240,14 +260,14 @@ def _tpr(caught: Caught) -> TruePositives:
     }
 
 
-def _p(inside: Floats, outside: Floats) -> float:
+def _compute_p_value(inside: Floats, outside: Floats) -> float:
     """Two-sided p-value that members lie no higher than others (Mann and Whitney 1947)."""
     if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing moved
         return 1.0
     return float(stats.mannwhitneyu(inside, outside).pvalue)
 
 
-def _state(decisions: Mapping[MembershipScoreName, Decision]) -> MembershipState:
+def _decide_state(decisions: Mapping[MembershipScoreName, ScoreDecision]) -> MembershipState:
     ends = [(decision.p, decision.excess.low, decision.excess.high) for decision in decisions.values()]
     for p, low, high in ends:
         if p < 0.05 and low is not None and low > 0 and high is not None and high >= MATERIAL:
@@ -257,61 +277,68 @@ def _state(decisions: Mapping[MembershipScoreName, Decision]) -> MembershipState
     return "unclear"
 
 
-def _sentence(state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str) -> str:
+def _describe_membership(
+    state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str
+) -> str:
     """`name`: the best score, `score` what it says of `rows`."""
     area, excess = score["auc"], score["excess"]
-    places = min(3, formatting.decimals(area["low"], area["high"]))
-    lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_in_words(area, places)}"
+    places = min(3, formatting.compute_decimals(area["low"], area["high"]))
+    lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_format_area(area, places)}"
     if state == "remembers":
-        return f"It remembers its training rows: {lead}. {_resolution(score['tpr'])}"
+        return f"It remembers its training rows: {lead}. {_describe_resolution(score['tpr'])}"
     if state == "none":
         limit = f"{0.5 + MATERIAL:g}"
         return f"It does not show which rows it was trained on: {lead}; an AUC of {limit} is ruled out."
-    over = formatting.interval(excess["low"], excess["high"])
+    over = formatting.format_interval(excess["low"], excess["high"])
     least = ""
     if score["detectable"]:
-        smallest = formatting.setting(formatting.significant(score["detectable"]))
+        smallest = formatting.format_setting(formatting.round_significant(score["detectable"]))
         least = f"; an excess under {smallest} can't be seen with {rows}"
     return f"Can't tell whether it remembers its training rows: {lead} (excess {over}){least}."
 
 
-def _resolution(tpr: TruePositives) -> str:
-    share = f"{formatting.number(100 * tpr['value'], 0)}%"
-    low, high = limits(tpr) or (0.0, 1.0)
-    bounds = formatting.interval(100 * low, 100 * high, 0)
+def _describe_resolution(tpr: TruePositives) -> str:
+    share = f"{formatting.format_number(100 * tpr['value'], 0)}%"
+    low, high = get_limits(tpr) or (0.0, 1.0)
+    bounds = formatting.format_interval(100 * low, 100 * high, 0)
     if tpr["allowed"]:
         return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr['n']:,})."
-    finest = formatting.number(100 * tpr["finest"], 1)
+    finest = formatting.format_number(100 * tpr["finest"], 1)
     return (
         f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr['n']:,}); so few"
         f" held-out rows can't resolve false alarms under {finest}%."
     )
 
 
-def _in_words(area: Estimate, places: int) -> str:
-    bounds = formatting.interval(area["low"], area["high"], places)
-    return f"{formatting.number(area['value'], places)} ({bounds})"
+def _format_area(area: Estimate, places: int) -> str:
+    bounds = formatting.format_interval(area["low"], area["high"], places)
+    return f"{formatting.format_number(area['value'], places)} ({bounds})"
 
 
-def path(train_probe: Sequence[Validation], validations: Sequence[Validation]) -> list[MembershipPoint]:
+def compute_path(
+    train_probe: Sequence[Validation], validations: Sequence[Validation]
+) -> list[MembershipPoint]:
     """Of each step that both have, in order; empty where step 0, the base model, is missing in either."""
-    inside, outside = ({int(v["step"]): _losses(v) for v in part} for part in (train_probe, validations))
+    inside, outside = (
+        {int(v["step"]): _compute_losses(v) for v in part} for part in (train_probe, validations)
+    )
     if 0 not in inside or 0 not in outside:
         return []
     members, others = (
-        {step: _group(losses[0], losses[step]) for step in losses} for losses in (inside, outside)
+        {step: _build_paired_scores(losses[0], losses[step]) for step in losses}
+        for losses in (inside, outside)
     )
-    return by_checkpoint(members, others)
+    return compute_checkpoint_points(members, others)
 
 
-def sentence(points: Sequence[MembershipPoint]) -> str:
+def describe_path(points: Sequence[MembershipPoint]) -> str:
     """From the base model to the last step, as words; empty where there are fewer than two steps."""
     trained = [point for point in points if point["step"] > 0]
     if not trained:
         return ""
     last = trained[-1]
-    places = min(3, formatting.decimals(last["auc"]["low"], last["auc"]["high"]))
-    before, after = _in_words(last["placebo"], places), _in_words(last["auc"], places)
+    places = min(3, formatting.compute_decimals(last["auc"]["low"], last["auc"]["high"]))
+    before, after = _format_area(last["placebo"], places), _format_area(last["auc"], places)
     low, high = last["excess"]["low"], last["excess"]["high"]
     moved = last["auc"]["value"] - last["placebo"]["value"]
     way = "rose" if low is not None and low > 0 < moved else ""
@@ -327,11 +354,11 @@ def sentence(points: Sequence[MembershipPoint]) -> str:
     )
 
 
-def _losses(validation: Validation) -> np.ndarray:
+def _compute_losses(validation: Validation) -> np.ndarray:
     tokens = np.asarray(validation["tokens"], np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label training doesn't know
         return np.asarray(validation["loss_sums"], np.float64) / tokens
 
 
-def _group(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
+def _build_paired_scores(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
     return {"base": {"loss": base}, "tuned": {"loss": tuned}}

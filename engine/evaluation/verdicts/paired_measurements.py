@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from store.evaluation.schemas import JudgingSplit
 
 Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 class ModelRows(NamedTuple):
@@ -28,13 +28,13 @@ class ModelRows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DealtPrompts:
+class PromptAssignment:
     """One entry a pair: the row whose answer it is, and the row whose prompt, as places among the held-out
     rows. same: pairs whose two rows have the same answer. left_out: rows with an answer that were not asked,
     as there were no like ones."""
 
-    answers: Places
-    prompts: Places
+    answers: Indices
+    prompts: Indices
     same: int
     left_out: int
 
@@ -49,10 +49,10 @@ class SwappedLosses(NamedTuple):
     tuned: ArrayLike
 
 
-class OtherPrompts(NamedTuple):
+class SwappedPromptLosses(NamedTuple):
     """Held-out answers after prompts of other rows, and what both models lose on them."""
 
-    dealt: DealtPrompts
+    dealt: PromptAssignment
     losses: SwappedLosses
 
 
@@ -69,7 +69,7 @@ class HeldOut:
     base: ModelRows
     tuned: ModelRows
     population: ArrayLike | None = field(default=None, kw_only=True)
-    other_prompts: OtherPrompts | str = field(default="", kw_only=True)
+    other_prompts: SwappedPromptLosses | str = field(default="", kw_only=True)
 
     @property
     def weights(self) -> Floats:
@@ -104,7 +104,7 @@ class HeldOutPairs:
     split: JudgingSplit
     base: ModelPairs
     tuned: ModelPairs
-    other_prompts: OtherPrompts | str = ""
+    other_prompts: SwappedPromptLosses | str = ""
 
 
 # Rows of probes, paired by item between two models.
@@ -117,13 +117,13 @@ class HeldOutPairs:
 CHOICES, PROSE, OWN_SAMPLES, TASK_SAMPLES = "choices", "prose", "own_samples", "task_samples"
 REQUESTS = "requests"  # of which `correct` says whether it was refused
 DATA, TASK = "data/", "task/"  # what the user named: data sets, and tasks of lm-evaluation-harness
-OPEN = 2**31 - 1  # options of an item whose answer is written freely: none is right by luck
+OPEN_ENDED = 2**31 - 1  # options of an item whose answer is written freely: none is right by luck
 NAMES = {CHOICES: "questions", PROSE: "plain prose"}
 FIGURES = ("loss_sum", "tokens", "correct")
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedProbe:
     """One probe of both models; arrays have one entry an item.
 
     base and tuned: {loss_sum, tokens, correct}. unpaired: items that one model alone has. unscored: items
@@ -157,12 +157,12 @@ def is_users_probe(probe: str) -> bool:
     return probe.startswith((DATA, TASK))
 
 
-def probe_title(probe: str) -> str:
+def format_probe_title(probe: str) -> str:
     """What a sentence calls it."""
     return NAMES.get(probe, probe.removeprefix(DATA).removeprefix(TASK))
 
 
-def item_name(probe: str) -> str:
+def format_item_name(probe: str) -> str:
     """What its items are called."""
     if probe.startswith(TASK):
         return "item"
@@ -171,19 +171,23 @@ def item_name(probe: str) -> str:
     return "question" if probe == CHOICES else "passage"
 
 
-def pair_probes(base: pa.Table, tuned: pa.Table) -> dict[str, Paired]:
+def pair_probes(base: pa.Table, tuned: pa.Table) -> dict[str, PairedProbe]:
     """Every probe that both tables have, by name, in the order of the base model's rows."""
     names = list(dict.fromkeys(base["probe"].to_pylist()))
     there = set(tuned["probe"].to_pylist())
-    return {name: _pair(name, _rows(base, name), _rows(tuned, name)) for name in names if name in there}
+    return {
+        name: _pair_probe(name, _read_rows(base, name), _read_rows(tuned, name))
+        for name in names
+        if name in there
+    }
 
 
-def _rows(table: pa.Table, probe: str) -> dict[str, list[Any]]:
+def _read_rows(table: pa.Table, probe: str) -> dict[str, list[Any]]:
     chosen = np.asarray(table["probe"].to_pylist(), dtype=str) == probe
     return {name: table[name].filter(pa.array(chosen)).to_pylist() for name in table.column_names}
 
 
-def _pair(name: str, base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> Paired:
+def _pair_probe(name: str, base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> PairedProbe:
     first = {item: place for place, item in enumerate(base["item"])}
     second = {item: place for place, item in enumerate(tuned["item"])}
     items = [item for item in first if item in second]
@@ -198,7 +202,7 @@ def _pair(name: str, base: dict[str, list[Any]], tuned: dict[str, list[Any]]) ->
     asked = options >= 2 if options.any() else options == 0
     scored = asked & np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
     good = scored & np.isfinite(figures[1]["loss_sum"])
-    return Paired(
+    return PairedProbe(
         name,
         [item for item, ok in zip(items, good, strict=True) if ok],
         np.asarray([base["category"][p] or "" for p in here], dtype=str)[good],

@@ -16,76 +16,81 @@ import numpy as np
 
 from engine.evaluation.statistics.intervals import Interval, allow_for_unseen, ratio_interval, wilson_interval
 from engine.evaluation.training_curve import overfitting
-from engine.evaluation.training_curve.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
-from engine.evaluation.training_curve.run_curve import NOT_ASKED, JudgedConfig, RowMemory, RunCourse
+from engine.evaluation.training_curve.advice import (
+    CheckpointChoice,
+    VerdictOutcome,
+    advise,
+    find_checkpoint_choice,
+)
+from engine.evaluation.training_curve.run_curve import NO_MEMORY, RowMemorisation, RunCurves, VerdictConfig
 from engine.evaluation.verdicts.paired_measurements import Floats, HeldOutPairs, ModelPairs
-from engine.evaluation.verdicts.question_part import PAIRS, JudgedParts, measure_parts
+from engine.evaluation.verdicts.question_part import PAIR_WORDS, PromptPartVerdict, measure_parts
 from engine.evaluation.verdicts.verdict import (
     SETTING,
     SURE_GAINS,
-    ending_of,
-    gain_of,
-    negligible_of,
-    overfitting_sentences,
-    smallest,
-    state_of,
-    unseen_sentences,
-    within_of,
+    build_gain,
+    describe_ending,
+    describe_overfitting,
+    describe_unseen,
+    determine_state,
+    format_negligible,
+    format_smallest_detectable,
+    get_negligible_gain,
 )
 from store.core import formatting
 from store.core.figure_schemas import Estimate
-from store.evaluation.forgetting_schemas import AdvicePiece, SettingValue
+from store.evaluation.forgetting_schemas import AdviceItem, SettingValue
 from store.evaluation.verdict_schemas import LossFigures, PreferenceFigures, Verdict, VerdictState
 
 BROKEN_PAIR = 1.0  # by how much more the loss of a pair of a kind that was not measured may be
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
 
 
-def judge(
-    held_out: HeldOutPairs, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+def judge_preference(
+    held_out: HeldOutPairs, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
     """The verdict on a run of preference tuning, with `preference` beside it."""
     base, tuned, split = held_out.base, held_out.tuned, held_out.split
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned.losses)).sum())
-    choice, negligible = choice_of(split, course, config), negligible_of(config)
+    choice, negligible = find_checkpoint_choice(split, course, config), get_negligible_gain(config)
     gained = base.losses - tuned.losses
     seen = gain = None
     if not broken:
         seen = ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
         gain = allow_for_unseen(seen, BROKEN_PAIR)
-    shape = overfitting.assess(course, memory, unit=unit)
-    before, after = _figures(base.losses), _figures(tuned.losses)
-    question = _question(held_out, choice)
-    state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
-    preference = None if broken else _preference(base, tuned)
-    advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
+    shape = overfitting.assess_overfitting(course, memory, unit=unit)
+    before, after = _build_figures(base.losses), _build_figures(tuned.losses)
+    question = _judge_prompt_part(held_out, choice)
+    state = question.state(determine_state(gain, before["loss"], negligible, seen=seen))
+    preference = None if broken else _build_preference_figures(base, tuned)
+    advice = advise(VerdictOutcome(state, gain, split, shape), course, config)
     headline, moved = "", list[str]()
     if gain and preference:
-        headline = _headline(state, gain, preference, split, negligible, question)
+        headline = _format_headline(state, gain, preference, split, negligible, question)
         moved = [
             *question.sentences,
-            _loss(gain, before, after, unit, choice),
-            _answers(preference),
-            *unseen_sentences(gain, BROKEN_PAIR),
+            _describe_loss(gain, before, after, unit, choice),
+            _describe_answers(preference),
+            *describe_unseen(gain, BROKEN_PAIR),
         ]
-    ending = ending_of(course.stopped, config)
+    ending = describe_ending(course.stopped, config)
     return {
         "task": "dpo",
         "state": state,
-        "headline": headline or _broken(broken, split),
+        "headline": headline or _describe_broken(broken, split),
         "sentences": [
             *moved,
-            *overfitting_sentences(shape),
+            *describe_overfitting(shape),
             *([ending] if ending else []),
             *choice.sentences,
         ],
         "advice": [
             *question.advice(state, split, config),
-            *displaced(preference, config),
+            *advise_against_displacement(preference, config),
             *advice,
         ],
-        "gain": gain_of(gain, unit, split, choice, negligible) if gain else None,
+        "gain": build_gain(gain, unit, split, choice, negligible) if gain else None,
         "parts": question.document,
         "accuracy_gain": None,
         "preference": preference,
@@ -97,17 +102,17 @@ def judge(
     }
 
 
-def _question(held_out: HeldOutPairs, choice: CheckpointChoice) -> JudgedParts:
+def _judge_prompt_part(held_out: HeldOutPairs, choice: CheckpointChoice) -> PromptPartVerdict:
     """What of the margin is left without the prompt, and what the prompt adds, where that was measured."""
     others = held_out.other_prompts
     if isinstance(others, str):
-        return JudgedParts(None, None, others, 0.0, PAIRS)
+        return PromptPartVerdict(None, None, others, 0.0, PAIR_WORDS)
     base, tuned = (model.rejected_logps - model.chosen_logps for model in (held_out.base, held_out.tuned))
     parts = measure_parts(np.ones(len(base)), base, tuned, others, confidence=choice.confidence)
-    return JudgedParts(parts, others, "" if parts else "a loss is not a number", 0.0, PAIRS)
+    return PromptPartVerdict(parts, others, "" if parts else "a loss is not a number", 0.0, PAIR_WORDS)
 
 
-def _figures(losses: Floats) -> LossFigures:
+def _build_figures(losses: Floats) -> LossFigures:
     loss = float(losses.mean())
     return {
         "loss": loss if math.isfinite(loss) else None,
@@ -118,7 +123,7 @@ def _figures(losses: Floats) -> LossFigures:
     }
 
 
-def _preference(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
+def _build_preference_figures(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
     """Reward accuracy with Wilson's interval, the mean margin, and what became of both answers."""
     margins, ones = tuned.margins, np.ones(len(tuned.margins))
     return {
@@ -130,18 +135,18 @@ def _preference(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
     }
 
 
-def _broken(count: int, split: str) -> str:
+def _describe_broken(count: int, split: str) -> str:
     where = formatting.plural(count, f"{split} pair")
     return f"Broken: the loss is not a number on {where}; training diverged."
 
 
-def _headline(
+def _format_headline(
     state: VerdictState,
     gain: Interval | None,
     preference: PreferenceFigures,
     split: str,
     negligible: float,
-    question: JudgedParts,
+    question: PromptPartVerdict,
 ) -> str:
     accuracy, moved = preference["reward_accuracy"], preference["moved"]
     n = accuracy["n"]
@@ -149,8 +154,8 @@ def _headline(
     if not moved:
         lead = "No gain" if state == "no_gain" else "Can't be told"
         return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
-    bounds = f"95% interval {formatting.share_bounds(accuracy)}; chance is 50%"
-    value = formatting.share(accuracy)
+    bounds = f"95% interval {formatting.format_share_bounds(accuracy)}; chance is 50%"
+    value = formatting.format_share(accuracy)
     share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
     if state in SURE_GAINS:
         return f"{question.lead(state)}: the tuned model {share} ({bounds}){question.amount}."
@@ -158,7 +163,7 @@ def _headline(
         joined = ", though" if (accuracy["low"] or 0.0) > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
-        within = f"within {within_of(negligible)} of the base model's (setting {SETTING})"
+        within = f"within {format_negligible(negligible)} of the base model's (setting {SETTING})"
         return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
     if gain is not None and gain.low is None:
         why = f"{gain.why}, so that the gain has no interval"
@@ -166,9 +171,11 @@ def _headline(
     return f"Can't be told from noise: the tuned model {share} ({bounds})."
 
 
-def _loss(gain: Interval, base: LossFigures, tuned: LossFigures, unit: str, choice: CheckpointChoice) -> str:
-    places = max(formatting.decimals(gain.low, gain.high), 2)
-    before, after = (formatting.number(model["loss"] or 0.0, places) for model in (base, tuned))
+def _describe_loss(
+    gain: Interval, base: LossFigures, tuned: LossFigures, unit: str, choice: CheckpointChoice
+) -> str:
+    places = max(formatting.compute_decimals(gain.low, gain.high), 2)
+    before, after = (formatting.format_number(model["loss"] or 0.0, places) for model in (base, tuned))
     if before == after:
         lead = f"The preference loss stayed at {before}, which any untrained model has"
     else:
@@ -178,14 +185,16 @@ def _loss(gain: Interval, base: LossFigures, tuned: LossFigures, unit: str, choi
         return f"{lead} (no interval: {gain.why})."
     if gain.low == gain.high:
         return f"{lead}."
-    least = "" if gain.above or gain.below else smallest(gain)
-    return f"{lead} ({choice.basis} of the gain {formatting.interval(gain.low, gain.high)}{least})."
+    least = "" if gain.above or gain.below else format_smallest_detectable(gain)
+    return f"{lead} ({choice.basis} of the gain {formatting.format_interval(gain.low, gain.high)}{least})."
 
 
-def _answers(preference: PreferenceFigures) -> str:
+def _describe_answers(preference: PreferenceFigures) -> str:
     """What became of the chosen answers' own likelihood; that it fell is a known failure, and said."""
     chosen, rejected = preference["chosen_change"], preference["rejected_change"]
-    amounts = f"by {_change(chosen)} nats an answer, that of the rejected ones by {_change(rejected)}"
+    amounts = (
+        f"by {_format_change(chosen)} nats an answer, that of the rejected ones by {_format_change(rejected)}"
+    )
     if chosen["high"] is not None and chosen["high"] < 0:
         return (
             f"The chosen answers themselves became less likely: their log-probability changed {amounts}. The"
@@ -197,18 +206,20 @@ def _answers(preference: PreferenceFigures) -> str:
     return f"{lead}: their log-probability changed {amounts}."
 
 
-def _change(interval: Estimate) -> str:
-    places = formatting.decimals(interval["low"], interval["high"])
-    value = formatting.number(interval["value"], places)
+def _format_change(interval: Estimate) -> str:
+    places = formatting.compute_decimals(interval["low"], interval["high"])
+    value = formatting.format_number(interval["value"], places)
     sign = "+" if interval["value"] > 0 and value.strip("0.,") else ""
     if interval["low"] is None:
         return f"{sign}{value} (no interval: {interval['why']})"
     if interval["low"] == interval["high"]:
         return f"exactly {sign}{value}"
-    return f"{sign}{value} ({formatting.interval(interval['low'], interval['high'], places)})"
+    return f"{sign}{value} ({formatting.format_interval(interval['low'], interval['high'], places)})"
 
 
-def displaced(preference: PreferenceFigures | None, config: JudgedConfig) -> list[AdvicePiece]:
+def advise_against_displacement(
+    preference: PreferenceFigures | None, config: VerdictConfig
+) -> list[AdviceItem]:
     """Another loss, where the chosen answers surely became less likely."""
     high = preference["chosen_change"]["high"] if preference else None
     if high is None or high >= 0 or config["loss_type"] == "apo_zero":

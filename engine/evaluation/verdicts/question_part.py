@@ -14,11 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
-from engine.evaluation.training_curve.advice import hold_out, more_rows
-from engine.evaluation.training_curve.run_curve import JudgedConfig
-from engine.evaluation.verdicts.paired_measurements import DealtPrompts, Floats, OtherPrompts, Places
+from engine.evaluation.training_curve.advice import advise_hold_out, advise_more_rows
+from engine.evaluation.training_curve.run_curve import VerdictConfig
+from engine.evaluation.verdicts.paired_measurements import (
+    Floats,
+    Indices,
+    PromptAssignment,
+    SwappedPromptLosses,
+)
 from store.core import formatting
-from store.evaluation.forgetting_schemas import AdvicePiece
+from store.evaluation.forgetting_schemas import AdviceItem
 from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import GainParts, VerdictState
 
@@ -49,18 +54,18 @@ BLOCK = 40  # rows of like length at least, among which prompts are permuted
 OWN, SAME, AGAIN = 100.0, 10.0, 1.0  # how bad a pair is: own prompt, a prompt with the same answer, a repeat
 
 
-def rounds_of(rows: int) -> float:
+def count_rounds(rows: int) -> float:
     """How many answers after prompts of others are asked for each of so many held-out rows, at most."""
     return ROUNDS * min(1.0, MAX_ROWS / max(1, rows))
 
 
-def deal_prompts(
+def assign_prompts(
     answers: ArrayLike,
     groups: ArrayLike,
     lengths: ArrayLike,
     seed: int,
     fits: Callable[[int, int], bool] = lambda answer, prompt: True,
-) -> DealtPrompts:
+) -> PromptAssignment:
     """Prompts of other rows for each row. answers: equal numbers are equal answers; groups: rows that may
     exchange prompts; lengths: of the prompts. fits: whether the answer of one row goes after the prompt of
     another."""
@@ -71,14 +76,16 @@ def deal_prompts(
         rows = np.flatnonzero(kinds == kind)
         rows = rows[np.argsort(sizes[rows], kind="stable")]
         for block in np.array_split(rows, max(1, len(rows) // BLOCK)):
-            dealt += _of_block(block, keys[block], rng)
-    dealt = _enough([pair for pair in dealt if fits(*pair)])
+            dealt += _assign_block(block, keys[block], rng)
+    dealt = _drop_sparse_rows([pair for pair in dealt if fits(*pair)])
     pairs = np.array(dealt, np.int64).reshape(-1, 2)
     same = int((keys[pairs[:, 0]] == keys[pairs[:, 1]]).sum())
-    return DealtPrompts(pairs[:, 0], pairs[:, 1], same, len(keys) - len(np.unique(pairs[:, 0])))
+    return PromptAssignment(pairs[:, 0], pairs[:, 1], same, len(keys) - len(np.unique(pairs[:, 0])))
 
 
-def _of_block(rows: Places, keys: NDArray[np.generic], rng: np.random.Generator) -> list[tuple[int, int]]:
+def _assign_block(
+    rows: Indices, keys: NDArray[np.generic], rng: np.random.Generator
+) -> list[tuple[int, int]]:
     """Different prompts of other rows for each row, by permutations."""
     count = len(rows)
     if count <= MIN_PROMPTS:
@@ -87,7 +94,7 @@ def _of_block(rows: Places, keys: NDArray[np.generic], rng: np.random.Generator)
     np.fill_diagonal(cost, OWN)
     pairs: dict[tuple[int, int], None] = {}
     for _ in range(ROUNDS):
-        prompts = _permuted(cost, rng)
+        prompts = _permute_prompts(cost, rng)
         for place in range(count):
             if place != prompts[place]:
                 pairs[int(rows[place]), int(rows[prompts[place]])] = None
@@ -95,7 +102,7 @@ def _of_block(rows: Places, keys: NDArray[np.generic], rng: np.random.Generator)
     return list(pairs)
 
 
-def _permuted(cost: Floats, rng: np.random.Generator) -> Places:
+def _permute_prompts(cost: Floats, rng: np.random.Generator) -> Indices:
     """A permutation by chance, whose bad pairs exchange their prompts as long as that makes it better. Where
     a row has a prompt with its own answer and two others could take both, such an exchange is there, so that
     as few of them are left as can be."""
@@ -119,7 +126,7 @@ def _permuted(cost: Floats, rng: np.random.Generator) -> Places:
     return prompts
 
 
-def _enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _drop_sparse_rows(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Without rows that have too few prompts, in both of their roles."""
     while pairs:
         asked, counts = np.unique([answer for answer, _ in pairs], return_counts=True)
@@ -132,7 +139,7 @@ def _enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class MeasuredParts:
+class GainDecomposition:
     """The gain on the rows that were asked, and its two parts."""
 
     total: Interval
@@ -141,8 +148,8 @@ class MeasuredParts:
 
 
 def measure_parts(
-    tokens: Floats, base: Floats, tuned: Floats, others: OtherPrompts, *, confidence: float = 0.95
-) -> MeasuredParts | None:
+    tokens: Floats, base: Floats, tuned: Floats, others: SwappedPromptLosses, *, confidence: float = 0.95
+) -> GainDecomposition | None:
     """base and tuned: losses of each held-out row under its own prompt. None where nothing was asked, or a
     loss is not finite."""
     dealt, losses = others.dealt, others.losses
@@ -152,14 +159,14 @@ def measure_parts(
     weights = np.where(asked, tokens, 0.0)
     if not weights.any() or not (np.isfinite(under).all() and np.isfinite(gain).all()):
         return None
-    shape = _both_roles(under, dealt, len(tokens))
+    shape = _average_both_roles(under, dealt, len(tokens))
     total, any_prompt, own_prompt = (
         ratio_interval(sums, weights, confidence=confidence) for sums in (gain, shape, gain - shape)
     )
-    return MeasuredParts(total, any_prompt, own_prompt)
+    return GainDecomposition(total, any_prompt, own_prompt)
 
 
-def _both_roles(values: Floats, dealt: DealtPrompts, count: int) -> Floats:
+def _average_both_roles(values: Floats, dealt: PromptAssignment, count: int) -> Floats:
     """For each row the mean of its answer's values over prompts, and what else goes when the row is left out:
     a prompt among those of others, whose means it then no longer moves. These sum to 0 over rows, so that the
     estimate stays, and its jackknife leaves rows out in both roles."""
@@ -178,7 +185,7 @@ def _both_roles(values: Floats, dealt: DealtPrompts, count: int) -> Floats:
 # there are, and not which belongs to which question. Where it can't be told, or was not measured, it is
 # "better".
 
-SMALL = 0.1  # of a gain: what surely is less is as good as nothing of it
+NEGLIGIBLE_SHARE = 0.1  # of a gain: what surely is less is as good as nothing of it
 MIN_SURE = 60  # rows, under which one in twenty that all of it comes from may well be missing
 
 
@@ -194,14 +201,14 @@ class PartWords:
     unlearned: str
 
 
-ANSWERS = PartWords(
+ANSWER_WORDS = PartWords(
     shape="the shape of the answers",
     gained="Of the gain of {total} nats a token",
     changed="Of the change of {total} nats a token",
     unit="nats a token",
     unlearned="what the question asks",
 )
-PAIRS = PartWords(
+PAIR_WORDS = PartWords(
     shape="the style of the preferred answers",
     gained="Of the {total} nats a pair by which chosen answers gained on rejected ones",
     changed="Of the change of {total} nats a pair of chosen answers against rejected ones",
@@ -211,12 +218,12 @@ PAIRS = PartWords(
 
 
 @dataclass(frozen=True)
-class JudgedParts:
+class PromptPartVerdict:
     """parts and others are None where nothing was measured, for the reason `why`, which is empty where there
     is no question. limit: up to which what the question adds doesn't matter."""
 
-    parts: MeasuredParts | None
-    others: OtherPrompts | None
+    parts: GainDecomposition | None
+    others: SwappedPromptLosses | None
     why: str
     limit: float
     words: PartWords
@@ -260,7 +267,7 @@ class JudgedParts:
         highest = self._highest
         if self.parts is None or highest is None:
             return False
-        return highest <= max(self.limit, SMALL * self.parts.total.value)
+        return highest <= max(self.limit, NEGLIGIBLE_SHARE * self.parts.total.value)
 
     def lead(self, state: VerdictState) -> str:
         """How the headline of a sure gain begins."""
@@ -275,7 +282,7 @@ class JudgedParts:
     @property
     def amount(self) -> str:
         """How a headline ends: "; from the question: 0.02 (−0.1 to 0.1)"."""
-        return f"; from the question: {_bounded(self.parts.question)}" if self.parts else ""
+        return f"; from the question: {_format_part(self.parts.question)}" if self.parts else ""
 
     @property
     def sentences(self) -> list[str]:
@@ -283,25 +290,25 @@ class JudgedParts:
         if self.parts is None or self.others is None:
             return [f"What of the gain is the question was not measured: {self.why}."] if self.why else []
         parts, dealt = self.parts, self.others.dealt
-        places = formatting.decimals(parts.total.low, parts.total.high)
-        total = formatting.number(parts.total.value, places)
+        places = formatting.compute_decimals(parts.total.low, parts.total.high)
+        total = formatting.format_number(parts.total.value, places)
         after, own = (
             f"after {formatting.plural(len(dealt), 'prompt')} of other rows",
-            _bounded(parts.question),
+            _format_part(parts.question),
         )
         sentence = (
             f"{self.words.gained.format(total=total)} (n {parts.total.n:,}),"
-            f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained {after}."
+            f" {_format_part(parts.shape)} are {self.words.shape}: as much is gained {after}."
             f" From the question: {own}."
         )
         if not parts.total.above:
             sentence = (
                 f"{self.words.changed.format(total=total)} (minus is worse, n {parts.total.n:,}),"
-                f" {_bounded(parts.shape)} came {after}, too. From the question: {own}."
+                f" {_format_part(parts.shape)} came {after}, too. From the question: {own}."
             )
         return [sentence, *self._caveats(parts, dealt)]
 
-    def _caveats(self, parts: MeasuredParts, dealt: DealtPrompts) -> list[str]:
+    def _caveats(self, parts: GainDecomposition, dealt: PromptAssignment) -> list[str]:
         caveats, question = [], parts.question
         few = question.n < MIN_SURE and question.low is not None
         if few and parts.total.above and not self._sure:  # of what is no gain nobody asks whose it is
@@ -337,7 +344,7 @@ class JudgedParts:
             "left_out": dealt.left_out,
         }
 
-    def advice(self, state: VerdictState, split: JudgingSplit, config: JudgedConfig) -> list[AdvicePiece]:
+    def advice(self, state: VerdictState, split: JudgingSplit, config: VerdictConfig) -> list[AdviceItem]:
         """What to try where the gain is not the question's."""
         if state not in ("shape", "better") or self.parts is None:
             return []
@@ -347,20 +354,23 @@ class JudgedParts:
             f"{lead} from the question: look whether every answer belongs to its prompt, and whether prompts"
             " hold what the answers hang on and are not cut."
         )
-        pieces: list[AdvicePiece] = [{"text": text, "change": {}}]
+        pieces: list[AdviceItem] = [{"text": text, "change": {}}]
         asked = question.n + (self.others.dealt.left_out if self.others else 0)
         if self.surely_small or question.low is None or asked >= MAX_ROWS:
             return pieces
         if self._small:
-            held = hold_out(MIN_SURE, question.n, split, config)
+            held = advise_hold_out(MIN_SURE, question.n, split, config)
             text = f"{held['text']}: {MIN_SURE} may show that the question adds nothing that matters."
             return [*pieces, {**held, "text": text}]
-        return [*pieces, more_rows(question, split, config, most=MAX_ROWS)]
+        return [*pieces, advise_more_rows(question, split, config, most=MAX_ROWS)]
 
 
-def _bounded(part: Interval) -> str:
+def _format_part(part: Interval) -> str:
     """ "0.02 (−0.1 to 0.1)"."""
     if part.low is None or part.high is None:
-        return f"{formatting.alone(part.value)} (no interval: {part.why})"
-    places = formatting.decimals(part.low, part.high)
-    return f"{formatting.number(part.value, places)} ({formatting.interval(part.low, part.high, places)})"
+        return f"{formatting.format_point_value(part.value)} (no interval: {part.why})"
+    places = formatting.compute_decimals(part.low, part.high)
+    return (
+        f"{formatting.format_number(part.value, places)}"
+        f" ({formatting.format_interval(part.low, part.high, places)})"
+    )

@@ -15,24 +15,31 @@ from engine.evaluation.statistics.intervals import (
     BROKEN_ROW,
     Interval,
     allow_for_unseen,
-    limits,
+    estimate_rows_needed,
+    get_limits,
     ratio_interval,
-    rows_needed,
 )
 from engine.evaluation.training_curve import overfitting
 from engine.evaluation.training_curve.advice import (
-    MOST_NEEDED,
+    MAX_NEEDED,
     CheckpointChoice,
-    JudgedOutcome,
+    VerdictOutcome,
     advise,
-    choice_of,
+    find_checkpoint_choice,
 )
-from engine.evaluation.training_curve.run_curve import NOT_ASKED, JudgedConfig, RowMemory, RunCourse
+from engine.evaluation.training_curve.run_curve import NO_MEMORY, RowMemorisation, RunCurves, VerdictConfig
 from engine.evaluation.verdicts.paired_measurements import Floats, HeldOut, ModelRows
-from engine.evaluation.verdicts.question_part import ANSWERS, JudgedParts, measure_parts
+from engine.evaluation.verdicts.question_part import ANSWER_WORDS, PromptPartVerdict, measure_parts
 from store.core import formatting
 from store.evaluation.schemas import JudgingSplit
-from store.evaluation.verdict_schemas import Gain, LossFigures, Overfitting, Stopped, Verdict, VerdictState
+from store.evaluation.verdict_schemas import (
+    Gain,
+    LossFigures,
+    Overfitting,
+    TrainingStop,
+    Verdict,
+    VerdictState,
+)
 
 # The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
 #
@@ -46,40 +53,40 @@ SURE_GAINS: tuple[VerdictState, ...] = ("learned", "better", "shape")
 NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
 
 
-def judge(
-    held_out: HeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+def judge_held_out(
+    held_out: HeldOut, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
     """The verdict on the rows of `held_out`. Raises ValueError where no row has a token or lengths differ."""
     weights, (base, tuned) = held_out.weights, held_out.losses
-    split, negligible = held_out.split, negligible_of(config)
-    shape = overfitting.assess(course, memory)
-    before, after = _figures(held_out.base, weights), _figures(held_out.tuned, weights)
+    split, negligible = held_out.split, get_negligible_gain(config)
+    shape = overfitting.assess_overfitting(course, memory)
+    before, after = _build_figures(held_out.base, weights), _build_figures(held_out.tuned, weights)
     broken = int((~np.isfinite(base - tuned)).sum())
-    choice = choice_of(split, course, config)
+    choice = find_checkpoint_choice(split, course, config)
     seen, gain = (None, None) if broken else measure_gain(held_out, choice)
     correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
-    accuracy = allow_for_unseen(_over_rows(correct, held_out, choice), 1.0)
-    question = _question(held_out, negligible * abs(before["loss"] or 0.0), choice)
-    state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
-    ending = ending_of(course.stopped, config)
+    accuracy = allow_for_unseen(_estimate_over_rows(correct, held_out, choice), 1.0)
+    question = _judge_prompt_part(held_out, negligible * abs(before["loss"] or 0.0), choice)
+    state = question.state(determine_state(gain, before["loss"], negligible, seen=seen))
+    ending = describe_ending(course.stopped, config)
     reported = seen if state == "no_gain" else gain
     return {
         "state": state,
-        "headline": _too_few(state, seen, split, choice)
-        or _headline(state, reported, split, broken, choice, negligible, question),
+        "headline": _describe_too_few(state, seen, split, choice)
+        or _format_headline(state, reported, split, broken, choice, negligible, question),
         "sentences": [
             *question.sentences,
-            *_tokens(before, after, accuracy, choice),
-            *unseen_sentences(gain),
-            *overfitting_sentences(shape),
+            *_describe_token_figures(before, after, accuracy, choice),
+            *describe_unseen(gain),
+            *describe_overfitting(shape),
             *([ending] if ending else []),
             *choice.sentences,
         ],
         "advice": [
             *question.advice(state, split, config),
-            *advise(JudgedOutcome(state, gain, split, shape), course, config),
+            *advise(VerdictOutcome(state, gain, split, shape), course, config),
         ],
-        "gain": gain_of(gain, "nats a token", split, choice, negligible) if gain else None,
+        "gain": build_gain(gain, "nats a token", split, choice, negligible) if gain else None,
         "parts": question.document,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
         "base": before,
@@ -93,34 +100,34 @@ def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval,
     """Base less tuned loss a token: with the interval of the rows that were measured, and with the one that
     allows for rows of a kind that is not among them."""
     base, tuned = held_out.losses
-    seen = _over_rows(base - tuned, held_out, choice)
+    seen = _estimate_over_rows(base - tuned, held_out, choice)
     return seen, allow_for_unseen(seen, BROKEN_ROW)
 
 
-def _over_rows(change: Floats, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
+def _estimate_over_rows(change: Floats, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
     """Of a change that is summed over the tokens of each row."""
     return ratio_interval(
         change, held_out.weights, confidence=choice.confidence, population=held_out.population
     )
 
 
-def _question(held_out: HeldOut, limit: float, choice: CheckpointChoice) -> JudgedParts:
+def _judge_prompt_part(held_out: HeldOut, limit: float, choice: CheckpointChoice) -> PromptPartVerdict:
     """What of the gain is the question, where that was measured."""
     others = held_out.other_prompts
     if isinstance(others, str):
-        return JudgedParts(None, None, others, limit, ANSWERS)
+        return PromptPartVerdict(None, None, others, limit, ANSWER_WORDS)
     parts = measure_parts(held_out.weights, *held_out.losses, others, confidence=choice.confidence)
     why = "" if parts else "a loss is not a number"
-    return JudgedParts(parts, others, why, limit, ANSWERS)
+    return PromptPartVerdict(parts, others, why, limit, ANSWER_WORDS)
 
 
-def negligible_of(config: JudgedConfig) -> float:
+def get_negligible_gain(config: VerdictConfig) -> float:
     """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
     have the default."""
     return float(config.get("negligible_gain", NEGLIGIBLE))
 
 
-def state_of(
+def determine_state(
     gain: Interval | None,
     base_loss: float | None,
     negligible: float = NEGLIGIBLE,
@@ -135,13 +142,13 @@ def state_of(
     if gain.low is None or gain.high is None:
         return "undecided"
     limit = negligible * abs(base_loss or 0.0)
-    low, high = (limits((seen or gain).to_dict())) or (gain.low, gain.high)
+    low, high = (get_limits((seen or gain).to_dict())) or (gain.low, gain.high)
     if low == high == 0 or -limit < low <= high < limit:
         return "no_gain"
     return "learned" if gain.above else "worse" if gain.below else "undecided"
 
 
-def _figures(model: ModelRows, tokens: Floats) -> LossFigures:
+def _build_figures(model: ModelRows, tokens: Floats) -> LossFigures:
     counted = float(tokens.sum())
     loss = float(np.asarray(model.loss_sum, np.float64).sum() / counted) if counted else math.nan
     finite = math.isfinite(loss)
@@ -154,7 +161,7 @@ def _figures(model: ModelRows, tokens: Floats) -> LossFigures:
     }
 
 
-def gain_of(
+def build_gain(
     gain: Interval, unit: str, split: JudgingSplit, choice: CheckpointChoice, negligible: float
 ) -> Gain:
     """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
@@ -168,70 +175,74 @@ def gain_of(
     }
 
 
-def _rows(gain: Interval, split: str) -> str:
+def _format_rows(gain: Interval, split: str) -> str:
     return formatting.plural(gain.n, "held-out row" if split == "test" else "validation row")
 
 
-def _headline(
+def _format_headline(
     state: VerdictState,
     gain: Interval | None,
     split: str,
     broken: int,
     choice: CheckpointChoice,
     negligible: float,
-    question: JudgedParts,
+    question: PromptPartVerdict,
 ) -> str:
     if gain is None:
         where = formatting.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
-    rows = _rows(gain, split)
+    rows = _format_rows(gain, split)
     if gain.low is None or gain.high is None:
-        return _unknown(gain, rows)
+        return _describe_unknown(gain, rows)
     if gain.low == gain.high:
         return f"No gain: on each of {rows} the loss is exactly that of the base model; nothing moved."
-    amount = f"{formatting.number(abs(gain.value), formatting.decimals(gain.low, gain.high))} nats a token"
+    decimals = formatting.compute_decimals(gain.low, gain.high)
+    amount = f"{formatting.format_number(abs(gain.value), decimals)} nats a token"
     way = "better" if gain.value > 0 else "worse"
     least, most = sorted((gain.low, gain.high)) if gain.value > 0 else (-gain.high, -gain.low)
     moved = (
-        f"on {rows} the tuned model is {way} by {amount} ({choice.basis} {formatting.interval(least, most)})"
+        f"on {rows} the tuned model is {way} by {amount} ({choice.basis}"
+        f" {formatting.format_interval(least, most)})"
     )
     if state in SURE_GAINS:
         return f"{question.lead(state)}: {moved}{question.amount}."
     if state == "worse":
         return f"Worse: {moved}."
-    bounds = f"{choice.basis} {formatting.interval(gain.low, gain.high)} nats a token"
+    bounds = f"{choice.basis} {formatting.format_interval(gain.low, gain.high)} nats a token"
     if state == "no_gain":
-        within = f"{within_of(negligible)} of the base model's loss (setting {SETTING})"
+        within = f"{format_negligible(negligible)} of the base model's loss (setting {SETTING})"
         if gain.above or gain.below:
             return f"No gain that matters: {moved}, less than {within}."
         return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
-    return f"Can't be told from noise with {rows} ({bounds}){smallest(gain)}."
+    return f"Can't be told from noise with {rows} ({bounds}){format_smallest_detectable(gain)}."
 
 
-def _too_few(state: VerdictState, seen: Interval | None, split: str, choice: CheckpointChoice) -> str:
+def _describe_too_few(
+    state: VerdictState, seen: Interval | None, split: str, choice: CheckpointChoice
+) -> str:
     """The headline where the rows that were measured are sure, and too few to speak of all; else empty."""
     if state != "undecided" or seen is None or not (seen.above or seen.below):
         return ""
     assert seen.low is not None
     assert seen.high is not None
-    way, rows = "Better" if seen.above else "Worse", _rows(seen, split)
+    way, rows = "Better" if seen.above else "Worse", _format_rows(seen, split)
     least, most = sorted((abs(seen.low), abs(seen.high)))
-    places = formatting.decimals(seen.low, seen.high)
-    amount = f"{formatting.number(abs(seen.value), places)} nats a token"
+    places = formatting.compute_decimals(seen.low, seen.high)
+    amount = f"{formatting.format_number(abs(seen.value), places)} nats a token"
     return (
         f"{way} on these {rows} by {amount} ({choice.basis}"
-        f" {formatting.interval(least, most, places)}), which"
+        f" {formatting.format_interval(least, most, places)}), which"
         " are too few to say so of others: rows of a kind that is not among them could turn it round."
     )
 
 
-def unseen_sentences(gain: Interval | None, size: float = BROKEN_ROW) -> list[str]:
+def describe_unseen(gain: Interval | None, size: float = BROKEN_ROW) -> list[str]:
     """What the interval of a gain allows for beyond the rows that were measured, and how many would do."""
     if gain is None or not gain.unseen:
         return []
-    needed, more = rows_needed(gain, gain.value), ""
-    if needed and gain.n < needed <= MOST_NEEDED and not (gain.above or gain.below):
-        more = f"; about {formatting.significant(needed):,.0f} rows would leave that behind"
+    needed, more = estimate_rows_needed(gain, gain.value), ""
+    if needed and gain.n < needed <= MAX_NEEDED and not (gain.above or gain.below):
+        more = f"; about {formatting.round_significant(needed):,.0f} rows would leave that behind"
     return [
         f"The interval of the gain allows for what {formatting.plural(gain.n, 'row')} can't"
         " show: a kind of row"
@@ -243,53 +254,58 @@ def unseen_sentences(gain: Interval | None, size: float = BROKEN_ROW) -> list[st
 SETTING = "negligible_gain"
 
 
-def within_of(negligible: float) -> str:
+def format_negligible(negligible: float) -> str:
     """ "1%"."""
     return f"{100 * negligible:g}%"
 
 
-def smallest(gain: Interval) -> str:
+def format_smallest_detectable(gain: Interval) -> str:
     """ "; the smallest gain that could be seen is 0.12", empty where that is not known."""
     if not gain.detectable:
         return ""
-    places = max(2, formatting.decimals(gain.low, gain.high))
-    return f"; the smallest gain that could be seen is {formatting.number(gain.detectable, places)}"
+    places = max(2, formatting.compute_decimals(gain.low, gain.high))
+    return f"; the smallest gain that could be seen is {formatting.format_number(gain.detectable, places)}"
 
 
-def _unknown(gain: Interval, rows: str) -> str:
+def _describe_unknown(gain: Interval, rows: str) -> str:
     sentence = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
     if not gain.value:
         return f"{sentence}."
     way = "better" if gain.value > 0 else "worse"
-    return f"{sentence}; the tuned model is {way} there by {formatting.alone(abs(gain.value))} nats a token."
+    return (
+        f"{sentence}; the tuned model is {way} there by"
+        f" {formatting.format_point_value(abs(gain.value))} nats a token."
+    )
 
 
-def _tokens(base: LossFigures, tuned: LossFigures, accuracy: Interval, choice: CheckpointChoice) -> list[str]:
+def _describe_token_figures(
+    base: LossFigures, tuned: LossFigures, accuracy: Interval, choice: CheckpointChoice
+) -> list[str]:
     right = base["token_accuracy"], tuned["token_accuracy"]
     if not base["perplexity"] or not tuned["perplexity"] or right[0] is None or right[1] is None:
         return []
     before, after = (
-        formatting.perplexity(base["perplexity"]),
-        formatting.perplexity(tuned["perplexity"]),
+        formatting.format_perplexity(base["perplexity"]),
+        formatting.format_perplexity(tuned["perplexity"]),
     )
     perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
     return [
         f"Perplexity {perplexity}, and the first choice is right for"
         f" {formatting.percent(right[1])} of tokens (n {base['tokens']:,}; base model"
-        f" {formatting.percent(right[0])}; {_points(accuracy, choice)})."
+        f" {formatting.percent(right[0])}; {_format_points(accuracy, choice)})."
     ]
 
 
-def _points(change: Interval, choice: CheckpointChoice) -> str:
+def _format_points(change: Interval, choice: CheckpointChoice) -> str:
     if change.low is None or change.high is None:
         return f"no interval of the change: {change.why}"
     if change.low == change.high:
         return "as many on each row"
-    bounds = formatting.interval(100 * change.low, 100 * change.high)
+    bounds = formatting.format_interval(100 * change.low, 100 * change.high)
     return f"{choice.basis} of the change {bounds} points"
 
 
-def overfitting_sentences(shape: Overfitting) -> list[str]:
+def describe_overfitting(shape: Overfitting) -> list[str]:
     """Whether it overfits, where loss and metric part, and that it memorises where it does."""
     parts = [shape["parting"]["sentence"]] if shape["parting"] else []
     memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
@@ -311,7 +327,7 @@ def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
     return {**verdict, "sentences": [*sentences[:place], sentence, *sentences[place:]]}
 
 
-def ending_of(stopped: Stopped, config: JudgedConfig) -> str:
+def describe_ending(stopped: TrainingStop, config: VerdictConfig) -> str:
     """How training ended, as a sentence; empty where there was no training."""
     step, restored = int(stopped["step"]), stopped["restored_step"]
     if stopped["reason"] == "mixed":  # from the weights of another run
@@ -336,20 +352,20 @@ def ending_of(stopped: Stopped, config: JudgedConfig) -> str:
 #
 # Pure: arrays in, a JSON document out.
 
-UNTRAINED = RunCourse(stopped={"reason": "mixed", "step": 0, "restored_step": None})
+UNTRAINED_STOP = RunCurves(stopped={"reason": "mixed", "step": 0, "restored_step": None})
 
 
-def judge_mixed(held_out: HeldOut, config: JudgedConfig, *, alpha: float, of: str) -> Verdict:
+def judge_interpolated(held_out: HeldOut, config: VerdictConfig, *, alpha: float, of: str) -> Verdict:
     """As `verdict.judge` of a run without a course; overfitting is null. of: the name of the run whose model
     lies at α 1."""
-    judged = judge(held_out, UNTRAINED, config)
+    judged = judge_held_out(held_out, UNTRAINED_STOP, config)
     course = judged["overfitting"]["sentence"] if judged["overfitting"] else ""
     where = f"It lies at α {alpha:g} on the way from the base model (0) to “{of}” (1). Nothing was trained."
     sentences = [where, *(sentence for sentence in judged["sentences"] if sentence != course)]
     return {**judged, "overfitting": None, "sentences": sentences, "advice": []}
 
 
-def without_advice(judged: Verdict) -> Verdict:
+def drop_advice(judged: Verdict) -> Verdict:
     """Advice is for the run that it was mixed from: there is nothing here to train otherwise."""
     forgetting = judged.get("forgetting")
     if forgetting:

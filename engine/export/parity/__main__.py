@@ -16,24 +16,24 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from engine.evaluation.row_questions import question_of_content
+from engine.evaluation.row_questions import build_question
 from engine.export.parity.exchange import (
-    AskedText,
-    Likeliest,
+    LossTest,
     ParityAnswers,
     ParityFolder,
     ParityQuestions,
-    SureLoss,
-    divergence,
-    grouped,
-    loss_of,
-    normalised,
-    same_best,
+    QuestionText,
+    TopTokens,
+    compare_argmax,
+    compute_kl,
+    compute_loss,
+    group_texts,
+    log_softmax,
 )
 from store.core.export_schemas import RenderingExample, RenderingParity
 from store.core.job_folder import read_json, write_json
 
-AROUND = 60  # characters of an example that are shown
+EXAMPLE_CHARACTERS = 60  # characters of an example that are shown
 
 
 def compare_renderings(
@@ -51,48 +51,48 @@ def compare_renderings(
     example = None
     for i in range(len(texts)):
         if other_bytes[i] or not same[i]:
-            example = _example(asked, i, texts[i], present[i])
+            example = _build_example(asked, i, texts[i], present[i])
             break
     return {
         "prompts": len(texts),
         "other_bytes": sum(other_bytes),
         "other_ids": len(same) - sum(same),
         "doubled_bos": sum(
-            _beginnings(ids, begin_token) > max(1, _beginnings(own, begin_token))
+            _count_begin_tokens(ids, begin_token) > max(1, _count_begin_tokens(own, begin_token))
             for ids, own in zip(present, expected, strict=True)
         ),
-        "cut": sum(_beyond(ids, context) != _beyond(ids, asked["positions"]) for ids in expected),
+        "cut": sum(_is_too_long(ids, context) != _is_too_long(ids, asked["positions"]) for ids in expected),
         "example": example,
     }, same
 
 
-def _beginnings(ids: list[int], begin_token: int | None) -> int:
+def _count_begin_tokens(ids: list[int], begin_token: int | None) -> int:
     """How many tokens of the beginning a prompt begins with."""
     return next((place for place, token in enumerate(ids) if token != begin_token), len(ids))
 
 
-def _beyond(ids: list[int], limit: int | None) -> bool:
+def _is_too_long(ids: list[int], limit: int | None) -> bool:
     return bool(limit) and len(ids) >= (limit or 0)
 
 
-def _example(asked: ParityQuestions, place: int, text: str, ids: list[int]) -> RenderingExample:
+def _build_example(asked: ParityQuestions, place: int, text: str, ids: list[int]) -> RenderingExample:
     """Where the two part: by characters, else by tokens."""
     row_id, own, own_ids = asked["row_ids"][place], asked["rendered"][place], asked["prompt_ids"][place]
     if text != own:
-        at = _parting(own, text)
-        begin = max(0, at - AROUND // 3)
+        at = _find_first_difference(own, text)
+        begin = max(0, at - EXAMPLE_CHARACTERS // 3)
         return {
             "row_id": row_id,
             "place": at,
-            "expected": own[begin : at + AROUND],
-            "present": text[begin : at + AROUND],
+            "expected": own[begin : at + EXAMPLE_CHARACTERS],
+            "present": text[begin : at + EXAMPLE_CHARACTERS],
         }
-    at = _parting(own_ids, ids)
+    at = _find_first_difference(own_ids, ids)
     few = slice(max(0, at - 2), at + 8)
     return {"row_id": row_id, "place": at, "expected": str(own_ids[few]), "present": str(ids[few])}
 
 
-def _parting(own: str | list[int], other: str | list[int]) -> int:
+def _find_first_difference(own: str | list[int], other: str | list[int]) -> int:
     """The first place at which they differ."""
     both = zip(own, other, strict=False)
     return next((i for i, (a, b) in enumerate(both) if a != b), min(len(own), len(other)))
@@ -105,29 +105,29 @@ def _parting(own: str | list[int], other: str | list[int]) -> int:
 # with from there.
 
 
-class BegunAnswer(NamedTuple):
+class AnswerPrefix(NamedTuple):
     """The tokens that are sure; open: it goes on behind them."""
 
     tokens: list[int]
     open: bool
 
 
-def begun_answer(
+def find_answer_prefix(
     asked: ParityQuestions, row: int, favourites: list[int] | None, ends: Callable[[int], bool]
-) -> BegunAnswer:
+) -> AnswerPrefix:
     """favourites: at the places of the model's answer to this prompt; None where nobody looked."""
     prompt, ids = asked["prompt_ids"][row], asked["answers"]["ids"][row]
     answer, most = ids[len(prompt) :], asked["max_new_tokens"]
     room = asked["positions"] is None or len(ids) + most <= asked["positions"]
     # a prompt that was cut is cut elsewhere once tokens are put behind it
     if favourites is None or ids[: len(prompt)] != prompt or len(favourites) != len(answer) or not room:
-        return BegunAnswer([], open=True)
+        return AnswerPrefix([], open=True)
     parted = next((i for i, (a, b) in enumerate(zip(answer, favourites, strict=True)) if a != b), None)
     tokens = answer if parted is None else [*answer[:parted], favourites[parted]]
     ended = next((i for i, token in enumerate(tokens) if ends(token)), None)
     if ended is not None:
-        return BegunAnswer(tokens[: ended + 1], open=False)
-    return BegunAnswer(tokens, open=len(tokens) < most)
+        return AnswerPrefix(tokens[: ended + 1], open=False)
+    return AnswerPrefix(tokens, open=len(tokens) < most)
 
 
 # `python -m engine.export.parity FOLDER`: read an export and compare it with what the model said.
@@ -152,7 +152,7 @@ class ExportReader(Protocol):
     def begin_token(self) -> int | None: ...
 
     def ids(self, text: str) -> list[int]: ...
-    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]: ...
+    def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]: ...
     def ends_answer(self, token: int) -> bool: ...
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]: ...
     def pace(self, prompts: list[list[int]]) -> float | None: ...
@@ -205,7 +205,7 @@ class ParityCheck:
             texts = list(asked["rendered"])
         else:
             rows = zip(asked["row_ids"], asked["contents"], strict=True)
-            own = [question_of_content(reader.tokenizer, row_id, content, None) for row_id, content in rows]
+            own = [build_question(reader.tokenizer, row_id, content, None) for row_id, content in rows]
             texts = [each.rendered or "" for each in own]
         present = [reader.ids(text) for text in texts]
         return compare_renderings(asked, texts, present, reader.begin_token, reader.context)
@@ -226,29 +226,33 @@ class ParityCheck:
     def _answers(self, drawn: list[int]) -> dict[int, list[int]]:
         """Of each of these prompts; only what its own likeliest tokens don't tell is generated."""
         asked, reader = self.asked, self.reader
-        started = {i: begun_answer(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
+        started = {i: find_answer_prefix(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
         rest = [i for i in drawn if started[i].open]
         prompts = [asked["prompt_ids"][i] + started[i].tokens for i in rest]
-        new = dict(zip(rest, reader.answers(prompts, tell("The export answers")), strict=True))
+        new = dict(zip(rest, reader.answers(prompts, report_progress("The export answers")), strict=True))
         most = asked["max_new_tokens"]
         return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
     def _read(self, document: ParityAnswers, same: list[bool]) -> None:
         """Divergences and losses. Drawn rows come in an order of chance, and none more once it is sure that
         the form has failed."""
-        say, groups, drawn = tell("Comparing distributions"), grouped(self.asked), self.asked["drawn"]
+        say, groups, drawn = (
+            report_progress("Comparing distributions"),
+            group_texts(self.asked),
+            self.asked["drawn"],
+        )
         document["kl"] = [None] * len(same)
         document["same_best"] = [None] * len(same)
         document["joined_kl"] = [[] for _ in self.asked["joined"]["ids"]]
         document["loss_sum"] = [0.0] * len(self.asked["rows"]["ids"])
-        loss = SureLoss(self.asked["kl_fails"], self.asked["max_new_tokens"])
+        loss = LossTest(self.asked["kl_fails"], self.asked["max_new_tokens"])
         for done, (group, several) in enumerate(zip(groups, self.reader.read(groups), strict=True)):
             say(done, len(groups))
             kl: list[float] | None = None
             for text, logits in zip(group, several, strict=True):
                 logs = self._finite(logits)
                 if text.kind == "rows":
-                    document["loss_sum"][text.number] = loss_of(text, logs)
+                    document["loss_sum"][text.number] = compute_loss(text, logs)
                 elif text.kind == "joined":
                     document["joined_kl"][text.number] = self._divergence(text, logs)[0]
                 elif same[text.number]:
@@ -259,31 +263,31 @@ class ParityCheck:
                 self.sure_after = done + 1
                 return
 
-    def _divergence(self, text: AskedText, logs: np.ndarray) -> tuple[list[float], list[bool]]:
+    def _divergence(self, text: QuestionText, logs: np.ndarray) -> tuple[list[float], list[bool]]:
         """From the model's distributions at each place, and whether the likeliest token is the same."""
         name = f"{text.kind}-{text.number}"
-        own = Likeliest(self.likeliest[f"{name}-ids"], self.likeliest[f"{name}-logs"])
-        return divergence(own, logs).tolist(), same_best(own, logs).tolist()
+        own = TopTokens(self.likeliest[f"{name}-ids"], self.likeliest[f"{name}-logs"])
+        return compute_kl(own, logs).tolist(), compare_argmax(own, logs).tolist()
 
     def _finite(self, logits: np.ndarray) -> np.ndarray:
         """Log-probabilities; places without numbers are counted, and all tokens alike there."""
         bad = ~np.isfinite(logits).all(axis=1)
         self.not_finite += int(bad.sum())
-        return normalised(np.where(bad[:, None], np.float32(0), logits))
+        return log_softmax(np.where(bad[:, None], np.float32(0), logits))
 
     def _classify(self, document: ParityAnswers) -> None:
         drawn = self.asked["drawn"]
         texts = self.asked["rendered"][:drawn]
-        logs = self.reader.classes(texts, tell("The export classifies")).astype(np.float32)
+        logs = self.reader.classes(texts, report_progress("The export classifies")).astype(np.float32)
         bad = ~np.isfinite(logs).all(axis=1)
         self.not_finite += int(bad.sum())
         document["classes"] = logs.tolist()
-        own = Likeliest(self.likeliest["classes-ids"], self.likeliest["classes-logs"])
-        document["kl"] = [[value] for value in divergence(own, logs).tolist()]
-        document["same_best"] = [[value] for value in same_best(own, logs).tolist()]
+        own = TopTokens(self.likeliest["classes-ids"], self.likeliest["classes-logs"])
+        document["kl"] = [[value] for value in compute_kl(own, logs).tolist()]
+        document["same_best"] = [[value] for value in compare_argmax(own, logs).tolist()]
 
 
-def tell(what: str) -> Callable[[int, int], None]:
+def report_progress(what: str) -> Callable[[int, int], None]:
     """Print how far it is."""
 
     def say(done: int, total: int) -> None:

@@ -25,23 +25,29 @@ import torch
 
 from engine.export import format_writers
 from engine.export.export_subject import ExportSubject
-from engine.export.external_tools import COMPRESSOR, LAST_LINES, VLLM, OtherEnvironment, process_ended
+from engine.export.external_tools import (
+    COMPRESSOR,
+    LAST_LINES,
+    VLLM,
+    ExternalEnvironment,
+    build_process_error,
+)
 from engine.export.model_settings import ModelSettings
 from engine.export.parity import parity_report
-from engine.export.parity.exchange import LIKELIEST, ParityAnswers, ParityFolder, ParityReader
-from engine.export.parity.inspection import ParityRows, choose_rows, gguf_file, look
-from engine.export.parity.parity_report import differences
+from engine.export.parity.exchange import MAX_TOP_TOKENS, ParityAnswers, ParityFolder, ParityReader
+from engine.export.parity.inspection import ParityRows, choose_rows, find_gguf_file, inspect_files
+from engine.export.parity.parity_report import compare_metrics
 from engine.export.parity.reference import Reference, ReferenceAnswers
-from engine.export.publication import digest
-from engine.models.hardware import versions
-from engine.worker.job import Cancelled, Phase, Phases, WorkerJob
+from engine.export.publication import compute_file_digest
+from engine.models.hardware import read_versions
+from engine.worker.job import JobCancelled, Phase, Phases, WorkerJob
 from engine.worker.progress import PhaseReporter
 from store.core.errors import ConfigError, ModelError
 from store.core.export_schemas import ParityReport, WrittenWeights
 from store.core.job_folder import read_json, write_json
-from store.export.config import HeldAgainst, ModelExport
-from store.export.forms import COMPRESSED, file_form, limits_of
-from store.training.methods import HELD_TITLES
+from store.export.config import ModelExport, ParityTarget
+from store.export.forms import COMPRESSED, get_file_form, get_limits
+from store.training.methods import QUANTISATION_TITLES
 
 # What models said to the rows of parity checks, kept in the cache: each form of a model is held against it.
 #
@@ -50,55 +56,57 @@ from store.training.methods import HELD_TITLES
 # than KEPT.
 
 CACHE_VERSION = 5  # of what is kept: another number, another name
-KEPT = 6
-SMALL = 64 * 2**20  # bytes of a file whose content is read; of larger ones size and time are looked at
+MAX_CACHED = 6
+MAX_HASHED_BYTES = (
+    64 * 2**20
+)  # bytes of a file whose content is read; of larger ones size and time are looked at
 MODEL_FIELDS = ("model", "method", "load_in_4bit", "load_in_8bit", "dtype", "chat_template", "task")
 
 
-def kept_answers(
+def get_cached_answers(
     job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows, folder: ParityFolder
 ) -> ReferenceAnswers:
     """What the model says to these rows, with all that the other process reads in `folder`."""
-    kept = job.home.cache / "parity" / _name(job, subject, config, rows)
+    kept = job.home.cache / "parity" / _compute_cache_key(job, subject, config, rows)
     if (kept / folder.reference.name).exists():
         shutil.copytree(kept, folder.path, dirs_exist_ok=True)
         os.utime(kept)
         return ReferenceAnswers.read(folder.reference)
     job.progress(0, 1, "model", "Loading the model as it was evaluated")
     made = Reference(job, subject, config).ask(folder, rows)
-    _keep(folder.path, kept)
+    _store_in_cache(folder.path, kept)
     return made
 
 
-def _name(job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows) -> str:
+def _compute_cache_key(job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows) -> str:
     base = Path(subject.base(job))
     facts = {
         "version": CACHE_VERSION,
-        "likeliest": LIKELIEST,
-        "model": _files(subject.folder),
-        "base": _files(base) if base.is_dir() else str(base),
+        "likeliest": MAX_TOP_TOKENS,
+        "model": _list_file_facts(subject.folder),
+        "base": _list_file_facts(base) if base.is_dir() else str(base),
         "config": {field: getattr(subject.config, field) for field in MODEL_FIELDS},
         "data": job.order["dataset"]["fingerprint"],
         "rows": hashlib.sha256(np.concatenate([rows.drawn, rows.longest]).tobytes()).hexdigest(),
         "drawn": len(rows.drawn),
         "max_new_tokens": config.max_new_tokens,
         "device": job.device,
-        "versions": {**versions()},
+        "versions": {**read_versions()},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _files(folder: Path) -> list[list[object]]:
+def _list_file_facts(folder: Path) -> list[list[object]]:
     """Of each file its name and what tells it from another."""
     facts: list[list[object]] = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         state = path.stat()
-        small = state.st_size <= SMALL
-        facts.append([path.name, digest(path) if small else [state.st_size, state.st_mtime_ns]])
+        small = state.st_size <= MAX_HASHED_BYTES
+        facts.append([path.name, compute_file_digest(path) if small else [state.st_size, state.st_mtime_ns]])
     return facts
 
 
-def _keep(made: Path, kept: Path) -> None:
+def _store_in_cache(made: Path, kept: Path) -> None:
     """Copy it under its name; a cache without room is no reason to end a job."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     aside = kept.with_name(f".{kept.name}.{os.getpid()}")
@@ -110,17 +118,17 @@ def _keep(made: Path, kept: Path) -> None:
     others = sorted(
         (path for path in kept.parent.iterdir() if path.is_dir()), key=lambda p: p.stat().st_mtime
     )
-    for old in others[:-KEPT]:
+    for old in others[:-MAX_CACHED]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-USUAL_TOKENS = 64  # of an answer, for which the shares below were estimated
+DEFAULT_ANSWER_TOKENS = 64  # of an answer, for which the shares below were estimated
 PROJECT = Path(__file__).resolve().parents[3]
 
 
-def phases(config: HeldAgainst) -> Phases:
+def phases(config: ParityTarget) -> Phases:
     """Of a check of an export: the model is asked, then the export in another process."""
-    tokens = config.max_new_tokens / USUAL_TOKENS
+    tokens = config.max_new_tokens / DEFAULT_ANSWER_TOKENS
     return (
         Phase("Comparing settings, tokenizer and tensors by name", 0.03),
         Phase(("The model answers the prompts", "The model classifies the rows"), 0.45 * tokens),
@@ -149,40 +157,42 @@ def check(
     began = time.monotonic()
     folder = ParityFolder(aside / "parity")
     folder.path.mkdir()
-    form = file_form(config.form, config.gguf)
+    form = get_file_form(config.form, config.gguf)
     job.status("evaluating")
-    seen = look(job, subject, config, export, written, aside)
+    seen = inspect_files(job, subject, config, export, written, aside)
     seen = replace(seen, causes=[*known_causes, *seen.causes], exact=seen.exact and not known_causes)
     if seen.causes and not ask_differing:
-        return parity_report.unread_report(seen.causes, "", time.monotonic() - began), []
-    file = gguf_file(export) if form.reader == "llama.cpp" else export
+        return parity_report.build_unread_report(seen.causes, "", time.monotonic() - began), []
+    file = find_gguf_file(export) if form.reader == "llama.cpp" else export
     rows = choose_rows(job, subject, config, seen)
-    own = _reference(job, subject, config, rows, folder)
+    own = _answer_with_reference(job, subject, config, rows, folder)
     _write_questions(job, subject, config, own, folder, file)
     try:
-        answered = _apart(job, folder, environment_of(own.asked["reader"]))
+        answered = _run_reader(job, folder, find_environment(own.asked["reader"]))
     except ModelError as error:
         if not seen.causes:
             raise
-        return parity_report.unread_report(seen.causes, error.message, time.monotonic() - began), rows.notices
-    figures = differences(own, answered, job.home, folder.tokenizer, job.check_cancelled)
+        return parity_report.build_unread_report(
+            seen.causes, error.message, time.monotonic() - began
+        ), rows.notices
+    figures = compare_metrics(own, answered, job.home, folder.tokenizer, job.check_cancelled)
     report = parity_report.build_report(
         own,
         answered,
-        limits_of(config.form, config.gguf),
+        get_limits(config.form, config.gguf),
         seen=seen,
         figures=figures,
-        held=_held(subject, config),
+        held=_describe_quantization(subject, config),
         seconds=time.monotonic() - began,
     )
     return report, rows.notices
 
 
-def _reference(
+def _answer_with_reference(
     job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows, folder: ParityFolder
 ) -> ReferenceAnswers:
     """The model is let go before the export is read: both would have to fit into the memory."""
-    own = kept_answers(job, subject, config, rows, folder)
+    own = get_cached_answers(job, subject, config, rows, folder)
     gc.collect()
     if job.device.startswith("cuda"):
         torch.cuda.empty_cache()
@@ -198,19 +208,19 @@ def _write_questions(
     export: Path,
 ) -> None:
     """What the other process is told: the questions, and what of which form it reads."""
-    own.asked["reader"] = engine_of(config, job.device)
+    own.asked["reader"] = choose_engine(config, job.device)
     own.asked["export"] = str(export)
-    own.asked["kl_fails"] = limits_of(config.form, config.gguf).kl[1]
+    own.asked["kl_fails"] = get_limits(config.form, config.gguf).kl[1]
     own.asked["base"] = subject.base(job) if (export / "adapter_config.json").exists() else None
     write_json(folder.questions, own.asked)
 
 
-def _held(subject: ExportSubject, config: ModelExport) -> str:
+def _describe_quantization(subject: ExportSubject, config: ModelExport) -> str:
     held = subject.config.held if subject.adapter and config.form != "adapter" else ""
-    return HELD_TITLES[held] if held else ""
+    return QUANTISATION_TITLES[held] if held else ""
 
 
-def engine_of(config: ModelExport, device: str) -> ParityReader:
+def choose_engine(config: ModelExport, device: str) -> ParityReader:
     """Which engine reads the export. compressed-tensors are vLLM's: it reads them where it is, and can; its
     CPU kernels know 8-bit weights only where what comes in has 8 bits too."""
     if config.reader == "vllm":
@@ -218,18 +228,18 @@ def engine_of(config: ModelExport, device: str) -> ParityReader:
     if config.form in COMPRESSED:
         able = config.form == format_writers.W8A8 or device != "cpu"
         return "vllm" if VLLM.named() and able else "transformers alone"
-    return file_form(config.form, config.gguf).reader
+    return get_file_form(config.form, config.gguf).reader
 
 
 def check_reader(config: ModelExport, subject: ExportSubject, device: str) -> None:
     """Raise ConfigError where the engine that is to read the export isn't there, or can't read such a one."""
-    if engine_of(config, device) != "vllm":
+    if choose_engine(config, device) != "vllm":
         return
     VLLM.check()
     why = ""
     if subject.labels is not None:
         why = "a classification head is asked of transformers alone"
-    elif config.form == "adapter" and not _plain_lora(subject):
+    elif config.form == "adapter" and not _is_plain_lora(subject):
         why = "of adapters it reads plain LoRA alone, and this one adds something else"
     elif config.form == "compressed-tensors" and device == "cpu":
         why = f"on a processor it has no way to read this form; {format_writers.W8A8} it reads there"
@@ -237,18 +247,18 @@ def check_reader(config: ModelExport, subject: ExportSubject, device: str) -> No
         raise ConfigError(f"vLLM can't read this export: {why}.", fix="Leave the reader out.", field="reader")
 
 
-def _plain_lora(subject: ExportSubject) -> bool:
+def _is_plain_lora(subject: ExportSubject) -> bool:
     settings: ModelSettings = read_json(subject.folder / "adapter_config.json") or {}
     more = any(settings.get(name) for name in ("use_dora", "modules_to_save", "rank_pattern"))
     return settings.get("peft_type") == "LORA" and settings.get("bias", "none") == "none" and not more
 
 
-def environment_of(reader: ParityReader) -> OtherEnvironment | None:
+def find_environment(reader: ParityReader) -> ExternalEnvironment | None:
     """The environment that has the engine, where it isn't ours."""
     return {"vllm": VLLM, "transformers alone": COMPRESSOR}.get(reader)
 
 
-def _apart(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None) -> ParityAnswers:
+def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment | None) -> ParityAnswers:
     """What the other process makes of the export. Cancelling ends it."""
     version = other.check() if other else ""
     python = other.python() if other else sys.executable
@@ -278,7 +288,7 @@ def _apart(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None)
             job.check_cancelled()
         code = process.wait()
         job.check_cancelled()  # a signal to the group reaches the other process first
-    except Cancelled:
+    except JobCancelled:
         process.terminate()
         process.wait()
         raise
@@ -286,5 +296,5 @@ def _apart(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None)
     if code or answers is None:
         if other:
             raise other.ended("could not read the export", code, list(last), version)
-        raise process_ended("The export can't be read in another process", code, list(last))
+        raise build_process_error("The export can't be read in another process", code, list(last))
     return answers

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from store.core.export_schemas import RenderingParity
 
 if TYPE_CHECKING:
-    from engine.models.forward.packed_forward import Packed
+    from engine.models.forward.packed_forward import PackedForward
 
 # What crosses the processes of a parity check: files in a folder, documents of these types.
 #
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # What reads it; "transformers alone": in an environment that has little else.
 ParityReader = Literal["transformers", "transformers alone", "llama.cpp", "vllm"]
-LIKELIEST = 1_024  # tokens whose probabilities are compared one by one; all others count as one
+MAX_TOP_TOKENS = 1_024  # tokens whose probabilities are compared one by one; all others count as one
 
 
 class ParityTexts(TypedDict):
@@ -123,7 +123,7 @@ class ParityFolder:
 Logits = Callable[[list[int], list[int]], np.ndarray]
 
 
-class AskedText(NamedTuple):
+class QuestionText(NamedTuple):
     """The text `number` of a list of the questions; `places`: those of its tokens that are predicted."""
 
     kind: Literal["answers", "rows", "joined"]
@@ -132,7 +132,7 @@ class AskedText(NamedTuple):
     places: list[int]
 
 
-def grouped(asked: ParityQuestions) -> list[list[AskedText]]:
+def group_texts(asked: ParityQuestions) -> list[list[QuestionText]]:
     """Of each drawn prompt its texts, in an order of chance; then those of the longest prompts, then texts of
     several rows. Texts without a place are left out, so that a group may be empty."""
     drawn, row_of = asked["drawn"], {prompt: row for row, prompt in enumerate(asked["rows_of"])}
@@ -141,70 +141,72 @@ def grouped(asked: ParityQuestions) -> list[list[AskedText]]:
         *range(drawn, len(asked["answers"]["ids"])),
     ]
     groups = [
-        [_text(asked, "answers", i), *([_text(asked, "rows", row_of[i])] if i in row_of else [])]
+        [_get_text(asked, "answers", i), *([_get_text(asked, "rows", row_of[i])] if i in row_of else [])]
         for i in order
     ]
-    groups += [[_text(asked, "joined", i)] for i in range(len(asked["joined"]["ids"]))]
+    groups += [[_get_text(asked, "joined", i)] for i in range(len(asked["joined"]["ids"]))]
     return [[text for text in group if text.places] for group in groups]
 
 
-def _text(asked: ParityQuestions, kind: Literal["answers", "rows", "joined"], number: int) -> AskedText:
-    return AskedText(kind, number, asked[kind]["ids"][number], asked[kind]["places"][number])
+def _get_text(
+    asked: ParityQuestions, kind: Literal["answers", "rows", "joined"], number: int
+) -> QuestionText:
+    return QuestionText(kind, number, asked[kind]["ids"][number], asked[kind]["places"][number])
 
 
-def loss_of(text: AskedText, logs: np.ndarray) -> float:
+def compute_loss(text: QuestionText, logs: np.ndarray) -> float:
     """Nats that its tokens cost; logs: log-probabilities [places, vocabulary]."""
     tokens = [text.ids[place] for place in text.places]
     return -float(logs[np.arange(len(tokens)), tokens].sum())
 
 
-def read_alone(logits: Logits, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+def read_separately(logits: Logits, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
     """Of each group the logits [places, vocabulary] of its texts, each of which passes by itself."""
     for group in groups:
         yield [logits(text.ids, text.places) for text in group]
 
 
 def read_together(
-    model: Any, logits: Logits, groups: Sequence[list[AskedText]]
+    model: Any, logits: Logits, groups: Sequence[list[QuestionText]]
 ) -> Iterator[list[np.ndarray]]:
     """As `read_alone`, where the model allows it with what texts have in common passed once; it is in
     evaluation mode."""
     from engine.models.forward import llama_layers  # not of an environment that has another engine alone
-    from engine.models.forward.packed_forward import Packed
+    from engine.models.forward.packed_forward import PackedForward
 
     longest = max((len(text.ids) for group in groups for text in group), default=0)
-    parts = llama_layers.recognise(model, longest)
+    parts = llama_layers.recognise_model(model, longest)
     if isinstance(parts, str):
-        yield from read_alone(logits, groups)
+        yield from read_separately(logits, groups)
         return
-    forward, waiting = Packed(parts), list[list[AskedText]]()
+    forward, waiting = PackedForward(parts), list[list[QuestionText]]()
     for group in groups:
-        if _ahead(group):
+        if _count_shared_tokens(group):
             waiting.append(group)
             continue
-        yield from _in_trees(forward, waiting)
+        yield from _read_trees(forward, waiting)
         waiting = []
-        yield from read_alone(logits, [group])
-    yield from _in_trees(forward, waiting)
+        yield from read_separately(logits, [group])
+    yield from _read_trees(forward, waiting)
 
 
-def _in_trees(forward: Packed, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
-    from engine.models.forward.answer_likelihood import branch_logits
+def _read_trees(forward: PackedForward, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
+    from engine.models.forward.answer_likelihood import compute_branch_logits
 
-    ahead = [_ahead(group) for group in groups]
+    ahead = [_count_shared_tokens(group) for group in groups]
     prompts = [group[0].ids[:start] for group, start in zip(groups, ahead, strict=True)]
     branches = [
         [text.ids[start : text.places[-1] + 1] for text in group]
         for group, start in zip(groups, ahead, strict=True)
     ]
-    made = branch_logits(forward, prompts, branches)
+    made = compute_branch_logits(forward, prompts, branches)
     for group, start, arrays in zip(groups, ahead, made, strict=True):
         yield [
             array[[place - start for place in text.places]] for text, array in zip(group, arrays, strict=True)
         ]
 
 
-def _ahead(group: Sequence[AskedText]) -> int:
+def _count_shared_tokens(group: Sequence[QuestionText]) -> int:
     """Tokens of the prompt after which all texts of the group are predicted; 0 where they share none, or are
     texts of several rows."""
     if not group or group[0].kind == "joined":
@@ -221,46 +223,46 @@ def _ahead(group: Sequence[AskedText]) -> int:
 # the divergence over the whole vocabulary, and less by what the two differ within the rest, which has next
 # to no probability. Pure: arrays in and out.
 
-LEAST = 1e-12  # of the rest: rounding makes smaller ones
+MIN_SHARE = 1e-12  # of the rest: rounding makes smaller ones
 
 
-class Likeliest(NamedTuple):
+class TopTokens(NamedTuple):
     """ids and log-probabilities [places, tokens], the likeliest first."""
 
     ids: NDArray[np.int32]
     logs: NDArray[np.float32]
 
 
-def normalised(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-probabilities of logits."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     logs: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return logs
 
 
-def likeliest(logs: NDArray[np.float32], count: int) -> Likeliest:
+def find_top_tokens(logs: NDArray[np.float32], count: int) -> TopTokens:
     """Of log-probabilities [places, vocabulary]."""
     count = min(count, logs.shape[1])
     ids = np.argpartition(-logs, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(logs, ids, 1), axis=1, kind="stable")
     ids = np.take_along_axis(ids, order, 1)
-    return Likeliest(ids.astype(np.int32), np.take_along_axis(logs, ids, 1).astype(np.float32))
+    return TopTokens(ids.astype(np.int32), np.take_along_axis(logs, ids, 1).astype(np.float32))
 
 
-def divergence(first: Likeliest, logs: NDArray[np.float32]) -> NDArray[np.float64]:
+def compute_kl(first: TopTokens, logs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Nats at each place, from the first model to the one with these log-probabilities."""
     own = first.logs.astype(np.float64)
     other = np.take_along_axis(logs, first.ids.astype(np.int64), 1).astype(np.float64)
     p = np.exp(own)
     rest = np.clip(1 - p.sum(axis=1), 0, 1)
-    other_rest = np.clip(1 - np.exp(other).sum(axis=1), LEAST, 1)
+    other_rest = np.clip(1 - np.exp(other).sum(axis=1), MIN_SHARE, 1)
     kl = (p * (own - other)).sum(axis=1)
     some = rest > 1e-6  # less is the rounding of fp32
     kl[some] += rest[some] * np.log(rest[some] / other_rest[some])
     return np.where(np.isfinite(kl), np.maximum(kl, 0), np.inf)
 
 
-def same_best(first: Likeliest, logs: NDArray[np.float32]) -> NDArray[np.bool_]:
+def compare_argmax(first: TopTokens, logs: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether both hold the same token for the likeliest."""
     same: NDArray[np.bool_] = logs.argmax(axis=1) == first.ids[:, 0]
     return same
@@ -277,7 +279,7 @@ STAKE = 0.9
 MIN_ROWS = 20  # that are asked in any case, so that figures have intervals
 
 
-class SureLoss:
+class LossTest:
     """One bet. limit: nats a token, from which on the form has failed; most: tokens of a row at most."""
 
     def __init__(self, limit: float, most: int) -> None:

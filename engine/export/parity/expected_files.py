@@ -18,7 +18,7 @@ from transformers.models.auto.auto_factory import _get_model_class
 
 from engine.export import export_subject, format_writers, model_settings
 from engine.export.export_subject import ExportSubject
-from engine.export.tensor_manifest import WrittenWeights, of_weights
+from engine.export.tensor_manifest import WrittenWeights, read_weights
 from engine.models import loading
 from engine.worker.job import WorkerJob
 from store.core.model_folders import CODE_FIELD, NO_CODE
@@ -39,9 +39,9 @@ def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Pa
 def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
     source = subject.base(job)
     headed = subject.labels is not None
-    config = _as_loaded(loading.load_config(str(subject.folder) if headed else source), headed=headed)
+    config = _convert_config(loading.load_config(str(subject.folder) if headed else source), headed=headed)
     config.use_cache = True
-    stored = export_subject.stored_dtype(job, subject)
+    stored = export_subject.read_stored_dtype(job, subject)
     config.dtype = "float32" if form == "merged-f32" else stored
     for part in config.sub_configs:  # rounding a loaded model leaves them as they were loaded: in 32 bits
         if (settings := getattr(config, part, None)) is not None:
@@ -57,7 +57,7 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     generation.save_pretrained(folder)
 
 
-def _as_loaded(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
+def _convert_config(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
     """As the model has it that `merging.whole` loads: a saved model names its own class, and the files of an
     adapter, or of an older model, may name another or none. Of some models that read pictures too the text
     part alone is loaded."""
@@ -73,9 +73,9 @@ def _as_loaded(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
     return config
 
 
-def own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:
+def read_own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:
     """The tensors of the model itself, where the form takes them as they are: then an export that has them
     too is the model, whoever wrote it. None where the form makes others of them."""
     if subject.adapter != (FORMS[form].family == "adapter"):
         return None
-    return of_weights(subject.folder) if FORMS[form].family in ("adapter", "weights") else None
+    return read_weights(subject.folder) if FORMS[form].family in ("adapter", "weights") else None

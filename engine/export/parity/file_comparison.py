@@ -16,7 +16,7 @@ from typing import Any
 from engine.export import model_settings, tensor_manifest
 from engine.export.model_settings import ModelSettings
 from engine.models.tokenization.tokenizer_limits import MAX_MIB
-from store.core.export_schemas import TensorSum, WrittenWeights
+from store.core.export_schemas import TensorChecksum, WrittenWeights
 from store.core.formatting import plural
 from store.core.job_folder import read_json
 
@@ -24,20 +24,20 @@ PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation
 NAME = "tokenizer.json"
 
 
-def differing_tokens(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def compare_tokenizers(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Sentences about `other`, the export's tokenizer.json, beside the model's."""
-    causes = differing_ids(tokens_by_id(own), tokens_by_id(other), NAME)
-    first, second = _added(own), _added(other)
+    causes = compare_ids(index_tokens(own), index_tokens(other), NAME)
+    first, second = _index_added_tokens(own), _index_added_tokens(other)
     if changed := [token for token in {**first, **second} if first.get(token) != second.get(token)]:
         causes.append(f"{NAME}: {plural(len(changed), 'added token')} of another kind, first {changed[0]!r}.")
     for part in PARTS:
         if own.get(part) != other.get(part):
             causes.append(f"{NAME}: the {part.replace('_', ' ')} isn't the model's.")
-    causes += _of_model(own.get("model") or {}, other.get("model") or {})
+    causes += _compare_models(own.get("model") or {}, other.get("model") or {})
     return causes
 
 
-def tokens_by_id(document: Mapping[str, Any]) -> dict[int, str]:
+def index_tokens(document: Mapping[str, Any]) -> dict[int, str]:
     """Of the vocabulary and the tokens added to it."""
     vocabulary = (document.get("model") or {}).get("vocab") or {}
     if isinstance(vocabulary, Mapping):
@@ -47,7 +47,7 @@ def tokens_by_id(document: Mapping[str, Any]) -> dict[int, str]:
     return ids | {int(each["id"]): str(each["content"]) for each in document.get("added_tokens") or ()}
 
 
-def differing_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) -> list[str]:
+def compare_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) -> list[str]:
     """Tokens that are missing or more, and ids that stand for others."""
     causes = []
     if missing := sorted(own.keys() - other.keys()):
@@ -69,14 +69,14 @@ def differing_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) 
     return causes
 
 
-def _added(document: Mapping[str, Any]) -> dict[str, Any]:
+def _index_added_tokens(document: Mapping[str, Any]) -> dict[str, Any]:
     return {str(each["content"]): each for each in document.get("added_tokens") or ()}
 
 
-def _of_model(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _compare_models(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Merges, scores of pieces, and how unknown signs are read."""
     causes = []
-    if _pairs(own) != _pairs(other):
+    if _list_merges(own) != _list_merges(other):
         causes.append(f"{NAME}: the merges of pairs aren't the model's.")
     if isinstance(own.get("vocab"), list) and own["vocab"] != other.get("vocab"):
         causes.append(f"{NAME}: pieces or their scores aren't the model's.")
@@ -88,7 +88,7 @@ def _of_model(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _pairs(model: Mapping[str, Any]) -> list[str]:
+def _list_merges(model: Mapping[str, Any]) -> list[str]:
     """Merges; releases write a pair as a text or as a list of two."""
     return [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or ()]
 
@@ -112,7 +112,7 @@ LOADED = (
     "additional_chat_templates", "modules.json",
 )  # fmt: skip
 # What changes no number and no token: where a file lay, who wrote it, what only training reads.
-SILENT = {
+IGNORED_FIELDS = {
     "_name_or_path", "name_or_path", "transformers_version", "peft_version", "_from_model_config",
     "use_cache",
     "output_attentions", "output_hidden_states", "return_dict", "initializer_range", "attention_dropout",
@@ -121,33 +121,33 @@ SILENT = {
     "init_lora_weights",
 }  # fmt: skip
 UNORDERED = {"target_modules", "modules_to_save", "extra_special_tokens", "additional_special_tokens"}
-NOT_THERE = "not there"
+MISSING = "not there"
 
 
-def differing_files(expected: Path, export: Path, *, of_others: bool) -> list[str]:
+def compare_files(expected: Path, export: Path, *, of_others: bool) -> list[str]:
     """How settings and tokenizer of the export differ. of_others: another release wrote them, which names
     some fields otherwise; those that both have are compared."""
     causes: list[str] = []
     for name in DOCUMENTS:
-        causes += _of_document(name, expected / name, export / name, of_others=of_others)
+        causes += _compare_document(name, expected / name, export / name, of_others=of_others)
     for name in TEXTS:
         own, other = expected / name, export / name
         if own.exists() and not other.exists():
             causes.append(f"The file {name} is missing.")
-        elif other.exists() and not _same_bytes(own, other):
+        elif other.exists() and not _has_same_bytes(own, other):
             is_template = name == "chat_template.jinja"
             causes.append(f"{name}: the {'chat template' if is_template else 'file'} isn't the model's.")
-    return causes + _of_loaded(_loaded_files(expected), _loaded_files(export))
+    return causes + _compare_loaded_files(_list_loaded_files(expected), _list_loaded_files(export))
 
 
-def _loaded_files(folder: Path) -> dict[str, Path]:
+def _list_loaded_files(folder: Path) -> dict[str, Path]:
     """What some reader loads by itself, by its path within the folder."""
     paths = [path for pattern in LOADED for path in folder.glob(pattern)]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     return {str(file.relative_to(folder)): file for file in files if not file.is_dir()}
 
 
-def _of_loaded(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
+def _compare_loaded_files(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
     """There must be none but those that the model has too: further chat templates of its tokenizer."""
     causes = []
     for name in sorted({**own, **other}):
@@ -155,18 +155,18 @@ def _of_loaded(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
             causes.append(f"The file {name} is none of the model's, and some readers load it.")
         elif name not in other:
             causes.append(f"The file {name} is missing.")
-        elif not _same_bytes(own[name], other[name]):
+        elif not _has_same_bytes(own[name], other[name]):
             causes.append(f"{name}: the file isn't the model's.")
     return causes
 
 
-def _same_bytes(own: Path, other: Path) -> bool:
+def _has_same_bytes(own: Path, other: Path) -> bool:
     if not own.exists() or own.stat().st_size != other.stat().st_size:
         return False
     return own.read_bytes() == other.read_bytes()
 
 
-def _of_document(name: str, expected: Path, export: Path, *, of_others: bool) -> list[str]:
+def _compare_document(name: str, expected: Path, export: Path, *, of_others: bool) -> list[str]:
     """Of a file that somebody else may have written: too large, too deep or no object is a difference too."""
     own = read_json(expected)
     if (
@@ -178,12 +178,12 @@ def _of_document(name: str, expected: Path, export: Path, *, of_others: bool) ->
         other = read_json(export)
         if other is not None and not isinstance(other, dict):
             raise ValueError("no object")
-        return _differing(name, own, other, of_others=of_others)
+        return _compare_settings(name, own, other, of_others=of_others)
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return [f"The file {name} is not JSON of its kind."]
 
 
-def _differing(
+def _compare_settings(
     name: str, own: ModelSettings | None, other: ModelSettings | None, *, of_others: bool
 ) -> list[str]:
     if own is None or other is None:
@@ -195,44 +195,44 @@ def _differing(
             else f"The file {name} is none of the model's, and readers load it."
         ]
     if name == TOKENIZER:
-        return differing_tokens(own, other)
-    differing = list(differing_fields(own, other, both=of_others))
-    return named([f"{name}: {each}" for each in differing], "fields")
+        return compare_tokenizers(own, other)
+    differing = list(compare_fields(own, other, both=of_others))
+    return truncate_differences([f"{name}: {each}" for each in differing], "fields")
 
 
-def named(differing: list[str], what: str) -> list[str]:
+def truncate_differences(differing: list[str], what: str) -> list[str]:
     """The first MAX_NAMED, and how many more there are."""
     more = len(differing) - MAX_NAMED
     rest = [f"{differing[0].split(':')[0]}: {more:,} more {what}."] if more > 0 else []
     return differing[:MAX_NAMED] + rest
 
 
-def differing_fields(own: Any, other: Any, at: str = "", *, both: bool = False) -> Iterator[str]:
+def compare_fields(own: Any, other: Any, at: str = "", *, both: bool = False) -> Iterator[str]:
     """Each value that differs: "rope_theta is 500 in the export, 10000 in the model"."""
     if isinstance(own, Mapping) and isinstance(other, Mapping):
         for key in dict.fromkeys([*own, *other]):
-            if key in SILENT or (both and (key not in own or key not in other)):
+            if key in IGNORED_FIELDS or (both and (key not in own or key not in other)):
                 continue
             path = f"{at}.{key}" if at else str(key)
-            yield from differing_fields(own.get(key), other.get(key), path, both=both)
-    elif not _equal(at, own, other):
-        yield f"{at} is {_as_text(other)} in the export, {_as_text(own)} in the model."
+            yield from compare_fields(own.get(key), other.get(key), path, both=both)
+    elif not _is_equal(at, own, other):
+        yield f"{at} is {_format_value(other)} in the export, {_format_value(own)} in the model."
 
 
-def _equal(at: str, own: Any, other: Any) -> bool:
+def _is_equal(at: str, own: Any, other: Any) -> bool:
     if at.rpartition(".")[2] in UNORDERED and isinstance(own, list) and isinstance(other, list):
         return sorted(map(str, own)) == sorted(map(str, other))
     return type(own) is type(other) and own == other if isinstance(own, bool) else bool(own == other)
 
 
-def _as_text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
-        return NOT_THERE
+        return MISSING
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def differing_weights(written: WrittenWeights, present: WrittenWeights, export: Path) -> list[str]:
+def compare_weights(written: WrittenWeights, present: WrittenWeights, export: Path) -> list[str]:
     """Which tensors are missing, more, of another shape or of other numbers, and what stands beside them."""
     own, other = written["tensors"], present["tensors"]
     causes = []
@@ -241,33 +241,44 @@ def differing_weights(written: WrittenWeights, present: WrittenWeights, export: 
     if more := [name for name in other if name not in own]:
         causes.append(f"{plural(len(more), 'tensor')} in the export that nobody wrote, first {more[0]}.")
     both = [name for name in own if name in other]
-    causes += named(
-        [_shapes(name, own, other) for name in both if _kind(own[name]) != _kind(other[name])], "tensors"
+    causes += truncate_differences(
+        [
+            _describe_shapes(name, own, other)
+            for name in both
+            if _get_dtype_and_shape(own[name]) != _get_dtype_and_shape(other[name])
+        ],
+        "tensors",
     )
-    changed = [name for name in both if _kind(own[name]) == _kind(other[name]) and own[name] != other[name]]
+    changed = [
+        name
+        for name in both
+        if _get_dtype_and_shape(own[name]) == _get_dtype_and_shape(other[name]) and own[name] != other[name]
+    ]
     if changed:
-        detail = described(export, changed[0])
+        detail = describe_tensor(export, changed[0])
         causes.append(
             f"{plural(len(changed), 'tensor')} of {len(own):,} not as they were written, by their checksums:"
             f" first {changed[0]}{detail}."
         )
-    settings = differing_fields(written["settings"], present["settings"])
-    return causes + named([f"Beside the tensors: {each}" for each in settings], "fields")
+    settings = compare_fields(written["settings"], present["settings"])
+    return causes + truncate_differences([f"Beside the tensors: {each}" for each in settings], "fields")
 
 
-def _kind(tensor: TensorSum) -> tuple[str, list[int]]:
+def _get_dtype_and_shape(tensor: TensorChecksum) -> tuple[str, list[int]]:
     return tensor["dtype"], tensor["shape"]
 
 
-def _shapes(name: str, own: Mapping[str, TensorSum], other: Mapping[str, TensorSum]) -> str:
-    def describe(tensor: TensorSum) -> str:
+def _describe_shapes(
+    name: str, own: Mapping[str, TensorChecksum], other: Mapping[str, TensorChecksum]
+) -> str:
+    def describe(tensor: TensorChecksum) -> str:
         return f"{' × '.join(map(str, tensor['shape']))} of {tensor['dtype']}"
 
     present, written = describe(other[name]), describe(own[name])
     return f"The tensor {name} is {present} in the export, {written} as it was written."
 
 
-def described(export: Path, name: str) -> str:
+def describe_tensor(export: Path, name: str) -> str:
     """What can be seen of one tensor of a folder: rows of zeros, values that are no numbers."""
     from safetensors import safe_open
 
@@ -292,8 +303,8 @@ def described(export: Path, name: str) -> str:
 # The converter writes names of its own: what is looked for is what changes answers. Tokens are compared where
 # they stand as the tokenizer has them (its kind "gpt2"); others are written otherwise, and prompts show them.
 
-AS_WRITTEN = "gpt2"  # the kind of tokenizer whose tokens stand in the file as they are
-NEAR = 1e-6  # of a number that is kept in fp32
+VERBATIM_TOKENIZER = "gpt2"  # the kind of tokenizer whose tokens stand in the file as they are
+RELATIVE_TOLERANCE = 1e-6  # of a number that is kept in fp32
 # Fields after the architecture's name -> of config.json.
 FIELDS = {
     "context_length": "max_position_embeddings",
@@ -308,9 +319,9 @@ PER_LAYER = ("block_count", "attention.head_count_kv")
 SPECIAL = {"bos_token_id": "bos_token", "eos_token_id": "eos_token"}  # of tokenizer_config.json
 
 
-def differing_gguf(expected: Path, file: Path) -> list[str]:
+def compare_gguf(expected: Path, file: Path) -> list[str]:
     """Sentences about the file. Raises ModelError for one that is none, or is cut short."""
-    with tensor_manifest.opened(file) as reader:
+    with tensor_manifest.open_gguf(file) as reader:
         fields = {key: field.contents() for key, field in reader.fields.items()}
     document: ModelSettings = read_json(expected / "config.json") or {}
     config = document.get("text_config") or document  # of a model that reads pictures too
@@ -321,13 +332,13 @@ def differing_gguf(expected: Path, file: Path) -> list[str]:
         for name, of_config in FIELDS.items()
         if name not in left_out and not isinstance(fields.get(f"{kind}.{name}"), list)
     ]
-    pairs.append((f"{kind}.rope.freq_base", model_settings.rope_base(config)))
+    pairs.append((f"{kind}.rope.freq_base", model_settings.read_rope_base(config)))
     causes = [
-        _sentence(key, fields[key], own)
+        _format_difference(key, fields[key], own)
         for key, own in pairs
-        if own is not None and key in fields and not _near(own, fields[key])
+        if own is not None and key in fields and not _is_close(own, fields[key])
     ]
-    return [*causes, *_tokens(expected, fields)]
+    return [*causes, *_compare_tokens(expected, fields)]
 
 
 def _has_other_layers(config: ModelSettings) -> bool:
@@ -335,11 +346,11 @@ def _has_other_layers(config: ModelSettings) -> bool:
     return mixed or bool(config.get("num_nextn_predict_layers") or config.get("kv_lora_rank"))
 
 
-def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
+def _compare_tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
     settings, document = (
         read_json(expected / f"{name}.json") or {} for name in ("tokenizer_config", "tokenizer")
     )
-    own = tokens_by_id(document)
+    own = index_tokens(document)
     places = {token: place for place, token in own.items()}
     for name, of_settings in SPECIAL.items():
         token = settings.get(of_settings)
@@ -347,24 +358,24 @@ def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
         place = places.get(content) if isinstance(content, str) else None  # without it there is none
         key = f"tokenizer.ggml.{name}"
         if place is not None and key in fields and fields[key] != place:
-            yield _sentence(key, fields[key], place)
+            yield _format_difference(key, fields[key], place)
     template = settings.get("chat_template")
     if isinstance(template, str) and fields.get("tokenizer.chat_template") != template:
         yield "tokenizer.chat_template: the chat template isn't the model's."
-    if fields.get("tokenizer.ggml.model") == AS_WRITTEN:
+    if fields.get("tokenizer.ggml.model") == VERBATIM_TOKENIZER:
         tokens = fields.get("tokenizer.ggml.tokens")
         listed = dict(enumerate(tokens if isinstance(tokens, list) else ()))
         listed_tokens = {
             place: token for place, token in listed.items() if place in own
         }  # it fills up what is between
-        yield from differing_ids(own, listed_tokens, "tokenizer.ggml.tokens")
+        yield from compare_ids(own, listed_tokens, "tokenizer.ggml.tokens")
 
 
-def _near(own: Any, other: Any) -> bool:
+def _is_close(own: Any, other: Any) -> bool:
     if isinstance(own, float) and isinstance(other, float | int):
-        return math.isclose(own, other, rel_tol=NEAR)
+        return math.isclose(own, other, rel_tol=RELATIVE_TOLERANCE)
     return bool(own == other)
 
 
-def _sentence(key: str, other: Any, own: Any) -> str:
-    return f"{key} is {NOT_THERE if other is None else other} in the export, {own} in the model."
+def _format_difference(key: str, other: Any, own: Any) -> str:
+    return f"{key} is {MISSING if other is None else other} in the export, {own} in the model."

@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.export import model_settings
 from engine.export.model_settings import ModelSettings
-from engine.export.parity.exchange import AskedText, ParityQuestions, read_alone
+from engine.export.parity.exchange import ParityQuestions, QuestionText, read_separately
 from store.core.job_folder import read_json
 from store.core.model_folders import NO_CODE
 
@@ -45,7 +45,7 @@ class ExportFiles:
 
     @property
     def rope_base(self) -> float | None:
-        return model_settings.rope_base(self.config)
+        return model_settings.read_rope_base(self.config)
 
     @property
     def begin_token(self) -> int | None:
@@ -81,7 +81,7 @@ class ExportFiles:
         return names
 
 
-def trimmed(tokens: list[int], ends: set[int]) -> list[int]:
+def trim_answer(tokens: list[int], ends: set[int]) -> list[int]:
     """Up to the first closing token, with it."""
     for place, token in enumerate(tokens):
         if token in ends:
@@ -90,7 +90,7 @@ def trimmed(tokens: list[int], ends: set[int]) -> list[int]:
 
 
 TIMED_PROMPTS, TIMED_TOKENS = 2, 32
-AT_ONCE = 16
+BATCH_TEXTS = 16
 
 
 class PlainReader(ExportFiles):
@@ -123,9 +123,9 @@ class PlainReader(ExportFiles):
         made: np.ndarray = out.float().cpu().numpy()
         return made
 
-    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+    def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
         """Of each group the logits [places, vocabulary] of its texts."""
-        return read_alone(self.logits, groups)
+        return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""
@@ -134,8 +134,8 @@ class PlainReader(ExportFiles):
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
         """Greedy."""
         new: list[list[int]] = []
-        for start in range(0, len(prompts), AT_ONCE):
-            new += self._generate(prompts[start : start + AT_ONCE], self.asked["max_new_tokens"])
+        for start in range(0, len(prompts), BATCH_TEXTS):
+            new += self._generate(prompts[start : start + BATCH_TEXTS], self.asked["max_new_tokens"])
             on_done(len(new), len(prompts))
         return new
 
@@ -155,7 +155,7 @@ class PlainReader(ExportFiles):
                 eos_token_id=sorted(ends),
                 pad_token_id=pad,
             )
-        return [trimmed(row, ends) for row in made[:, width:].tolist()]
+        return [trim_answer(row, ends) for row in made[:, width:].tolist()]
 
     def pace(self, prompts: list[list[int]]) -> float | None:
         """Tokens a second of a few prompts that come alone."""
@@ -183,9 +183,9 @@ SETTINGS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 VLLM_TIMED_PROMPTS, VLLM_TIMED_TOKENS = 2, 32
-VLLM_AT_ONCE = 16
+VLLM_BATCH_TEXTS = 16
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, as vLLM reserves room for them
-ROOM = 8  # tokens beside prompt and answer
+SPARE_TOKENS = 8  # tokens beside prompt and answer
 MEMORY = 0.8  # of a GPU's
 
 
@@ -210,7 +210,7 @@ class VllmReader(ExportFiles):
             **NO_CODE,
             max_model_len=length,
             max_num_batched_tokens=max(length, 2_048),  # a prompt is read in one step
-            max_num_seqs=VLLM_AT_ONCE,
+            max_num_seqs=VLLM_BATCH_TEXTS,
             enable_prefix_caching=False,
             enforce_eager=True,
             gpu_memory_utilization=MEMORY,
@@ -233,7 +233,7 @@ class VllmReader(ExportFiles):
         asked = self.asked
         texts = [*asked["answers"]["ids"], *asked["rows"]["ids"], *asked["joined"]["ids"]]
         longest = max((len(ids) for ids in [*texts, *asked["prompt_ids"]]), default=0)
-        wanted = longest + asked["max_new_tokens"] + ROOM
+        wanted = longest + asked["max_new_tokens"] + SPARE_TOKENS
         return min(wanted, self.context or wanted)
 
     def _watch(self, model: Any) -> None:
@@ -258,11 +258,11 @@ class VllmReader(ExportFiles):
         how = self.parameters(temperature=0.0, max_tokens=most, stop_token_ids=sorted(ends), detokenize=False)
         asks = [{"prompt_token_ids": ids} for ids in prompts]
         made = self.llm.generate(asks, how, use_tqdm=False, lora_request=self.adapter)
-        return [trimmed(list(each.outputs[0].token_ids), ends) for each in made]
+        return [trim_answer(list(each.outputs[0].token_ids), ends) for each in made]
 
-    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+    def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
         """Of each group the logits [places, vocabulary] of its texts."""
-        return read_alone(self.logits, groups)
+        return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""
@@ -271,8 +271,10 @@ class VllmReader(ExportFiles):
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
         """Greedy."""
         ends, new = self.ends(), []
-        for start in range(0, len(prompts), VLLM_AT_ONCE):
-            new += self._generate(prompts[start : start + VLLM_AT_ONCE], self.asked["max_new_tokens"], ends)
+        for start in range(0, len(prompts), VLLM_BATCH_TEXTS):
+            new += self._generate(
+                prompts[start : start + VLLM_BATCH_TEXTS], self.asked["max_new_tokens"], ends
+            )
             self.taken.clear()
             on_done(len(new), len(prompts))
         return new

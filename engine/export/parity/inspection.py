@@ -18,19 +18,19 @@ from engine.data.split import partition
 from engine.evaluation import row_selection
 from engine.export.export_subject import ExportSubject
 from engine.export.parity import expected_files
-from engine.export.parity.file_comparison import differing_files, differing_gguf, differing_weights
-from engine.export.tensor_manifest import gguf_of, of_weights
+from engine.export.parity.file_comparison import compare_files, compare_gguf, compare_weights
+from engine.export.tensor_manifest import find_gguf, read_weights
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError, ModelError
 from store.core.export_schemas import WrittenWeights
 from store.data import dataset_files
 from store.evaluation.config import EvaluateConfig
 from store.export.config import ModelExport
-from store.export.forms import COMPRESSED, FORMS, file_form
+from store.export.forms import COMPRESSED, FORMS, get_file_form
 
 
 @dataclass(frozen=True)
-class NamedLook:
+class FileInspection:
     """causes: sentences, each a difference by which answers may differ; exact: settings, tokenizer and every
     tensor are the model's own, and the engine that evaluated it reads them."""
 
@@ -38,43 +38,45 @@ class NamedLook:
     exact: bool
 
 
-def gguf_file(export: Path) -> Path:
+def find_gguf_file(export: Path) -> Path:
     """The export itself, or the one in its folder. Raises ModelError where there is none, or several."""
-    file = export if export.is_file() else gguf_of(export)
+    file = export if export.is_file() else find_gguf(export)
     if file is None:
         raise ModelError("There is no GGUF file.", fix="Name the folder of an export in this form.")
     return file
 
 
-def look(
+def inspect_files(
     job: WorkerJob,
     subject: ExportSubject,
     config: ModelExport,
     export: Path,
     written: WrittenWeights,
     aside: Path,
-) -> NamedLook:
+) -> FileInspection:
     """Hold the files of `export` against the model's, and its tensors against those that were `written`."""
     job.progress(0, 1, "files", "Comparing settings, tokenizer and tensors by name")
     form, settings = FORMS[config.form], aside / "expected"
     expected_files.write_settings(job, subject, config.form, settings)
     try:
-        present = of_weights(export)
-        if file_form(config.form, config.gguf).reader == "llama.cpp":
-            causes = differing_gguf(settings, gguf_file(export))
+        present = read_weights(export)
+        if get_file_form(config.form, config.gguf).reader == "llama.cpp":
+            causes = compare_gguf(settings, find_gguf_file(export))
         else:
-            causes = differing_files(settings, export, of_others=config.form in COMPRESSED)
+            causes = compare_files(settings, export, of_others=config.form in COMPRESSED)
     except ModelError as error:
-        return NamedLook([error.message], exact=False)
-    causes += differing_weights(written, present, export)
-    own = None if causes else expected_files.own_weights(subject, config.form)
+        return FileInspection([error.message], exact=False)
+    causes += compare_weights(written, present, export)
+    own = None if causes else expected_files.read_own_weights(subject, config.form)
     same = own is not None and own["tensors"] == present["tensors"]
     usual = config.reader == "usual" and not subject.config.held
-    return NamedLook(causes, exact=same and usual and form.reader == "transformers")
+    return FileInspection(causes, exact=same and usual and form.reader == "transformers")
 
 
-LONGEST = 12  # of the rows that were not drawn, so many of the longest, at most
-DRAWN_A_LONG = 16  # and one for so many drawn rows: they are dear, and few rows are asked for to be quick
+MAX_LONG_ROWS = 12  # of the rows that were not drawn, so many of the longest, at most
+DRAWN_PER_LONG_ROW = (
+    16  # and one for so many drawn rows: they are dear, and few rows are asked for to be quick
+)
 EXACT_ROWS = 20  # where every byte is the model's, or where the files have shown that it isn't
 
 
@@ -86,30 +88,34 @@ class ParityRows(NamedTuple):
     notices: list[str]
 
 
-def choose_rows(job: WorkerJob, subject: ExportSubject, config: ModelExport, seen: NamedLook) -> ParityRows:
+def choose_rows(
+    job: WorkerJob, subject: ExportSubject, config: ModelExport, seen: FileInspection
+) -> ParityRows:
     """The rows; few where the files have told. Raises DataError where there are none."""
     most = min(config.max_rows, EXACT_ROWS) if seen.exact or seen.causes else config.max_rows
-    ids, notices = _held_out(job, subject, config)
+    ids, notices = _choose_held_out(job, subject, config)
     fingerprint = job.order["dataset"]["fingerprint"]
-    table = dataset_files.load(job.home, fingerprint, columns=["digest", "text"], row_ids=ids)
+    table = dataset_files.load_rows(job.home, fingerprint, columns=["digest", "text"], row_ids=ids)
     digests = np.zeros(int(ids.max()) + 1, table["digest"].to_numpy().dtype)
     digests[ids] = table["digest"].to_numpy()
-    drawn = np.sort(partition.first_by_hash(digests, ids, min(len(ids), most), 0))
+    drawn = np.sort(partition.select_by_hash(digests, ids, min(len(ids), most), 0))
     lengths = pc.fill_null(pc.utf8_length(table["text"]), 0).to_numpy()
     others = ~np.isin(ids, drawn)
-    count = min(LONGEST, -(-len(drawn) // DRAWN_A_LONG))
+    count = min(MAX_LONG_ROWS, -(-len(drawn) // DRAWN_PER_LONG_ROW))
     order = np.argsort(-lengths[others], kind="stable")[:count]
     return ParityRows(drawn, np.sort(ids[others][order]), notices)
 
 
-def _held_out(job: WorkerJob, subject: ExportSubject, config: ModelExport) -> tuple[np.ndarray, list[str]]:
+def _choose_held_out(
+    job: WorkerJob, subject: ExportSubject, config: ModelExport
+) -> tuple[np.ndarray, list[str]]:
     """Those of the part that is asked for, else of validation, which is said."""
     trained_on, run_id = job.order["dataset"], job.order["export"]["run_id"]
     named = {"run": run_id} if run_id else {"model": str(subject.folder)}
     for part in dict.fromkeys([config.part, "validation"]):
         asked = {**named, "dataset": trained_on["dataset_id"], "part": part, "max_rows": None}
         try:
-            ids = row_selection.draw(job, EvaluateConfig.parse(asked)).row_ids
+            ids = row_selection.select_rows(job, EvaluateConfig.parse(asked)).row_ids
         except DataError:
             continue
         other = part != config.part

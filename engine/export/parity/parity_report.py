@@ -15,21 +15,26 @@ import numpy as np
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics import metric_estimates as scoring
-from engine.evaluation.statistics.intervals import Interval, ratio_interval, unseen_share, wilson_interval
-from engine.evaluation.statistics.metric_estimates import Scored
+from engine.evaluation.statistics.intervals import (
+    Interval,
+    bound_unseen_share,
+    ratio_interval,
+    wilson_interval,
+)
+from engine.evaluation.statistics.metric_estimates import RowScores
 from engine.export.parity.exchange import ALPHA, ParityAnswers
 from engine.export.parity.reference import ReferenceAnswers
 from store.core.export_schemas import LongPrompts, ParityReport, ParityStatus, RenderingParity
 from store.core.figure_schemas import Difference, Estimate
 from store.core.formatting import plural
 from store.core.home import Home
-from store.core.metric_table import METRICS, defaults
+from store.core.metric_table import METRICS, list_default_metrics
 from store.core.metrics_config import MetricsConfig
 from store.core.model_folders import NO_CODE
-from store.export.forms import FEW_OTHER, ParityLimits, rows_to_pass
+from store.export.forms import FEW_OTHER, ParityLimits, count_rows_to_pass
 
 if TYPE_CHECKING:
-    from engine.export.parity.inspection import NamedLook
+    from engine.export.parity.inspection import FileInspection
     from engine.export.parity.reference import ReferenceAnswers
 
 # What came of a parity check: the report, from what model and export said of the same rows.
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 # failed where the whole interval lies beyond them; what lies in between is warned of. Where nothing is seen
 # and the rows are too few to pass, it can't be told.
 
-LEAST_OTHER_PROMPT = 1.0  # nats a token, from which on an answer is another
+MIN_OTHER_PROMPT = 1.0  # nats a token, from which on an answer is another
 MAX_EXACT = 1e-3  # nats a token that the same bytes may differ by: sums are ordered otherwise
 GRADES: tuple[ParityStatus, ...] = ("passed", "untold", "warned", "failed")
 
@@ -62,7 +67,7 @@ def build_report(
     export: ParityAnswers,
     limits: ParityLimits,
     *,
-    seen: NamedLook,
+    seen: FileInspection,
     figures: list[Difference],
     held: str,
     seconds: float,
@@ -70,28 +75,30 @@ def build_report(
     """seen: what the files showed. held: how the base model lay in memory when it was evaluated, in words;
     empty where in full."""
     drawn = own.asked["drawn"]
-    kl, positions = _kl(export["kl"][:drawn])
-    argmax = _argmax(export["same_best"][:drawn])
-    answers, long = _answers(own, export), _long(own, export, drawn)
+    kl, positions = _compute_kl(export["kl"][:drawn])
+    argmax = _compute_argmax_agreement(export["same_best"][:drawn])
+    answers, long = _compare_answers(own, export), _summarize_long_prompts(own, export, drawn)
     judged = Judgement()
     for cause in seen.causes:
         judged.add("failed", cause)
-    _rendering(judged, export)
-    _causes(judged, own, export)
+    _judge_rendering(judged, export)
+    _judge_files(judged, own, export)
     if export["sure_after"]:
         judged.add(
             "failed",
-            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that"
+            f"After {plural(export['sure_after'], 'row')} it was sure (at"
+            f" {_format_number(1 - ALPHA, '%')}) that"
             " the mean"
-            f" divergence is beyond the form's limit of {_number(limits.kl[1], 'nats a token')}: no more were"
+            " divergence is beyond the form's limit of"
+            f" {_format_number(limits.kl[1], 'nats a token')}: no more were"
             " asked.",
         )
     if kl is None and not export["rendering"]["other_ids"]:
         judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
-    if not (seen.exact and judged.status == "passed" and _same_numbers(export)):
+    if not (seen.exact and judged.status == "passed" and _has_same_numbers(export)):
         _judge_answers(judged, export["kl"][:drawn], kl, argmax, limits)
     if long and long["mean_kl"] and judged.status != "failed":
-        _longest(judged, long, limits)
+        _judge_long_prompts(judged, long, limits)
     if held and judged.status != "failed":
         judged.add(
             "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
@@ -124,19 +131,19 @@ def _judge_answers(
 ) -> None:
     """By the limits of the form, which rows have to be many to show."""
     if kl is not None:
-        _within(judged, kl, limits.kl, "The mean divergence", "nats a token")
+        _judge_figure(judged, kl, limits.kl, "The mean divergence", "nats a token")
     if argmax is not None:
-        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%")
+        _judge_figure(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%")
     judge_prompts(judged, rows, limits)
 
 
-def _same_numbers(export: ParityAnswers) -> bool:
+def _has_same_numbers(export: ParityAnswers) -> bool:
     """Whether what is the model byte by byte also says the same, on the few rows that it was asked."""
     values = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
     return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
 
 
-def unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
+def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
     """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
     nothing: RenderingParity = {
         "prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0, "example": None,
@@ -159,7 +166,7 @@ def unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
     }
 
 
-def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
+def _compute_kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
     """Nats a token over rows, and places that were compared."""
     some = [row for row in rows if row]
     if not some or not all(np.isfinite(row).all() for row in some):
@@ -171,13 +178,13 @@ def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
     return interval, sum(counts)
 
 
-def _argmax(rows: list[list[bool] | None]) -> Interval | None:
+def _compute_argmax_agreement(rows: list[list[bool] | None]) -> Interval | None:
     """The share of places, with what rows that were not seen could change where all of these agree."""
     some = [row for row in rows if row]
     if not some:
         return None
     sums = np.array([[sum(row), len(row)] for row in some], float)
-    shares = Scored(
+    shares = RowScores(
         "argmax",
         np.arange(len(some)),
         sums[:, 0] / sums[:, 1],
@@ -187,13 +194,13 @@ def _argmax(rows: list[list[bool] | None]) -> Interval | None:
         unit="",
         better="higher",
     )
-    interval, _ = scoring.figure(shares, np.arange(len(some)))
+    interval, _ = scoring.estimate_figure(shares, np.arange(len(some)))
     if interval.low is None or interval.high is None:
         return interval
     return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high), why="")
 
 
-def _answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
+def _compare_answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
     """Greedy answers that are the same to the last token; of a head the class."""
     if own.class_logs is not None:
         same = [bool(row and row[0]) for row in export["same_best"]]
@@ -208,11 +215,11 @@ def _answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
     return wilson_interval(sum(a == b for a, b in pairs), len(pairs)).to_dict()
 
 
-def _long(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPrompts | None:
+def _summarize_long_prompts(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPrompts | None:
     if own.class_logs is not None:
         return None
     rows = [*export["kl"][drawn:], *export["joined_kl"]]
-    kl, _ = _kl(rows)
+    kl, _ = _compute_kl(rows)
     texts = [*own.asked["answers"]["ids"][drawn:], *own.asked["joined"]["ids"]]
     return {
         "prompts": len(texts),
@@ -221,7 +228,7 @@ def _long(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPromp
     }
 
 
-def _rendering(judged: Judgement, export: ParityAnswers) -> None:
+def _judge_rendering(judged: Judgement, export: ParityAnswers) -> None:
     """Bytes and ids."""
     rendering = export["rendering"]
     total, example = rendering["prompts"], rendering["example"]
@@ -253,7 +260,7 @@ def _rendering(judged: Judgement, export: ParityAnswers) -> None:
         )
 
 
-def _causes(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
+def _judge_files(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
     """What is plainly wrong with the files, whatever the answers say."""
     base, other = own.asked["rope_base"], export["rope_base"]
     if base is not None and other is not None and abs(base - other) > 1e-3 * base:
@@ -269,7 +276,7 @@ def _causes(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> 
         judged.add("failed", f"The export gives no numbers at {plural(export['not_finite'], 'place')}.")
 
 
-def _within(
+def _judge_figure(
     judged: Judgement,
     interval: Interval,
     limits: tuple[float, float],
@@ -279,7 +286,7 @@ def _within(
     """Hold a figure against (passes, fails); the second is on the bad side of the first."""
     passes, fails = limits
     sign = 1 if fails > passes else -1  # a divergence may be no more, an agreement no less
-    say = f"{what} is {_number(interval.value, unit)}"
+    say = f"{what} is {_format_number(interval.value, unit)}"
     if interval.low is None or interval.high is None:
         # a figure far beyond the limit is no proof either, but says more than the lack of an interval
         judged.add(
@@ -287,18 +294,19 @@ def _within(
         )
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
-    low, high = (_number(value, "%" if unit == "%" else "") for value in (interval.low, interval.high))
+    low, high = (_format_number(value, "%" if unit == "%" else "") for value in (interval.low, interval.high))
     between = f"({low} to {high}, {plural(interval.n, 'row')})"
     if sign * (best - fails) > 0:
-        judged.add("failed", f"{say} {between}; the form's limit is {_number(fails, unit)}.")
+        judged.add("failed", f"{say} {between}; the form's limit is {_format_number(fails, unit)}.")
     elif sign * (worst - passes) <= 0:
         return
     elif sign * (best - passes) > 0:
-        judged.add("warned", f"{say} {between}; {_number(passes, unit)} is usual for this form.")
+        judged.add("warned", f"{say} {between}; {_format_number(passes, unit)} is usual for this form.")
     else:
         judged.add(
             "untold",
-            f"{say} {between}: whether that is within {_number(passes, unit)} can't be told with these rows.",
+            f"{say} {between}: whether that is within {_format_number(passes, unit)} can't be"
+            " told with these rows.",
         )
 
 
@@ -310,25 +318,28 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
     means = np.array([float(np.mean(row)) for row in rows if row])
     if not len(means):
         return
-    most = max(LEAST_OTHER_PROMPT, 4 * limits.kl[1])
+    most = max(MIN_OTHER_PROMPT, 4 * limits.kl[1])
     beyond = int((~(means <= most)).sum())
     n = plural(len(means), "prompt")
     if beyond:
         share = wilson_interval(beyond, len(means))
         judged.add(
             "failed" if (share.low or 0.0) > FEW_OTHER else "warned",
-            f"{beyond:,} of {n} are answered quite otherwise, by more than {_number(most, 'nats a token')}:"
-            f" {_number(share.low or 0.0, '%')} to {_number(share.high or 1.0, '%')} of all prompts may be.",
+            f"{beyond:,} of {n} are answered quite otherwise, by more than"
+            f" {_format_number(most, 'nats a token')}:"
+            f" {_format_number(share.low or 0.0, '%')} to"
+            f" {_format_number(share.high or 1.0, '%')} of all prompts may be.",
         )
-    elif (unseen := unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
+    elif (unseen := bound_unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
         judged.add(
             "untold",
-            f"None of {n} is answered quite otherwise, and up to {_number(unseen, '%')} of all may be: with"
-            f" {rows_to_pass():,} that would be under {_number(FEW_OTHER, '%')}.",
+            f"None of {n} is answered quite otherwise, and up to {_format_number(unseen, '%')} of"
+            " all may be: with"
+            f" {count_rows_to_pass():,} that would be under {_format_number(FEW_OTHER, '%')}.",
         )
 
 
-def _longest(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
+def _judge_long_prompts(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
     """Long prompts alone: beyond what fails, with their whole interval."""
     kl = long["mean_kl"]
     assert kl is not None
@@ -336,49 +347,50 @@ def _longest(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None
         judged.add(
             "failed",
             f"On the {plural(long['prompts'], 'longest text')} (up to {long['tokens']:,} tokens) the mean"
-            f" divergence is {_number(kl['value'], 'nats a token')}, on the others it is within the limits:"
+            f" divergence is {_format_number(kl['value'], 'nats a token')}, on the others it is"
+            " within the limits:"
             " positions far from the beginning are read otherwise.",
         )
 
 
-def _number(value: float, unit: str) -> str:
+def _format_number(value: float, unit: str) -> str:
     if unit == "%":
         return f"{100 * value:.1f}%".replace(".0%", "%")
     digits = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"
     return f"{digits} {unit}".strip()
 
 
-def differences(
+def compare_metrics(
     own: ReferenceAnswers, export: ParityAnswers, home: Home, tokenizer: Path, check: Callable[[], None]
 ) -> list[Difference]:
     """Export minus model, of the metrics that an evaluation of such rows has; those of choices need other
     questions than these."""
     labelled = any(question.label for question in own.questions)
     head = own.class_logs is not None
-    names = defaults(head=head, labelled=labelled, choosing=False)
+    names = list_default_metrics(head=head, labelled=labelled, choosing=False)
     names = [name for name in names if "choices" not in METRICS[name].needs]
     config = MetricsConfig.parse({"metrics": names})
     if head:
         assert own.class_logs is not None
-        first = _of_classes(own, np.array(export["classes"], float))
-        second = _of_classes(own, own.class_logs)
+        first = _build_class_answers(own, np.array(export["classes"], float))
+        second = _build_class_answers(own, own.class_logs)
     elif not any(export["answers"]):  # no prompt is read the same
         return []
     else:
         losses = np.array(export["loss_sum"], float)
-        decode = _decoder(tokenizer)
-        first = _of_texts(own, export["answers"], losses, decode)
-        second = _of_texts(own, own.answers, own.loss_sum, decode)
+        decode = _load_decoder(tokenizer)
+        first = _build_text_answers(own, export["answers"], losses, decode)
+        second = _build_text_answers(own, own.answers, own.loss_sum, decode)
     if not len(first):
         return []
     pairs = zip(
         measure(config, first, home, check=check), measure(config, second, home, check=check), strict=True
     )
-    every = [scoring.difference(a, b) for a, b in pairs if not a.failed and not b.failed]
+    every = [scoring.compute_difference(a, b) for a, b in pairs if not a.failed and not b.failed]
     return [each for each in every if each["value"] is not None]
 
 
-def _of_classes(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
+def _build_class_answers(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
     labels = list(own.asked["labels"] or ())
     best = logs.argmax(axis=1)
     return Answers(
@@ -390,7 +402,7 @@ def _of_classes(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
     )
 
 
-def _decoder(folder: Path) -> Callable[[list[int]], str]:
+def _load_decoder(folder: Path) -> Callable[[list[int]], str]:
     """Tokens as the text that metrics read."""
     from transformers import AutoTokenizer
 
@@ -398,7 +410,7 @@ def _decoder(folder: Path) -> Callable[[list[int]], str]:
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def _of_texts(
+def _build_text_answers(
     own: ReferenceAnswers,
     answers: Sequence[list[int] | None],
     losses: np.ndarray,

@@ -14,40 +14,40 @@ from typing import Any
 import numpy as np
 
 from engine.data import training_rows
-from engine.evaluation.evaluated_model import Evaluated
-from engine.evaluation.row_questions import RowQuestion, question_of_content
-from engine.evaluation.row_selection import contents_of_rows
+from engine.evaluation.evaluated_model import EvaluatedModel
+from engine.evaluation.row_questions import RowQuestion, build_question
+from engine.evaluation.row_selection import read_contents
 from engine.export import model_settings
 from engine.export.export_subject import ExportSubject
 from engine.export.parity.exchange import (
-    LIKELIEST,
+    MAX_TOP_TOKENS,
     ParityFolder,
     ParityQuestions,
     ParityTexts,
-    grouped,
-    likeliest,
-    loss_of,
-    normalised,
+    compute_loss,
+    find_top_tokens,
+    group_texts,
+    log_softmax,
     read_together,
 )
-from engine.export.parity.folder_readers import trimmed
+from engine.export.parity.folder_readers import trim_answer
 from engine.export.parity.inspection import ParityRows
-from engine.export.parity.transformers_reader import BATCH, class_logs
+from engine.export.parity.transformers_reader import BATCH, compute_class_log_probs
 from engine.models import classification
-from engine.models.generation import Generation, continuations, ends_of
-from engine.models.hardware import dtype_name
-from engine.models.losses import output_where
+from engine.models.generation import GenerationOptions, find_end_tokens, generate_continuations
+from engine.models.hardware import get_dtype_name
+from engine.models.losses import limit_output
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.tokenization.tokenized_rows import RowsToTokenise, tokenised
+from engine.models.tokenization.tokenized_rows import TokenisationRequest, tokenise_rows
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
 from store.export.config import ModelExport
 
 JOINED, JOINED_TOKENS, JOINED_PLACES = 5, 1_280, 48  # texts of several rows, and places of each at its end
-DRAWN_A_JOINED = 32  # drawn rows for each such text
+DRAWN_PER_JOINED = 32  # drawn rows for each such text
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Reference:
 
     def __init__(self, job: WorkerJob, subject: ExportSubject, config: ModelExport) -> None:
         self.job, self.subject, self.config = job, subject, config
-        self.loaded: Evaluated = subject.load(job)
+        self.loaded: EvaluatedModel = subject.load(job)
         self.loaded.model.eval()
         self.data = job.order["dataset"]
 
@@ -119,8 +119,8 @@ class Reference:
             "max_new_tokens": self.config.max_new_tokens,
             "kl_fails": 0.0,
             "device": self.job.device,
-            "dtype": dtype_name(next(model.parameters()).dtype),
-            "rope_base": model_settings.rope_base(model.config.to_dict()),
+            "dtype": get_dtype_name(next(model.parameters()).dtype),
+            "rope_base": model_settings.read_rope_base(model.config.to_dict()),
             "begin_token": tokenizer.bos_token_id,
             "answers": nothing,
             "rows": nothing,
@@ -141,14 +141,14 @@ class Reference:
             raise DataError(f"No row of {self.data['name']} has a text.", field="dataset")
         asked["row_ids"], asked["drawn"], asked["rendered"] = drawn.tolist(), len(drawn), texts
         asked["prompt_ids"] = [tokenizer(text).input_ids for text in texts]
-        report = ProgressReporter(self.job, len(texts), "rows", "The model classifies the rows")
-        logs = class_logs(
+        report = RowProgressReporter(self.job, len(texts), "rows", "The model classifies the rows")
+        logs = compute_class_log_probs(
             self.loaded.model, tokenizer, texts, list(self.loaded.labels or ()), asked, lambda n, _: report(n)
         )
-        first = likeliest(logs.astype(np.float32), logs.shape[1])
+        first = find_top_tokens(logs.astype(np.float32), logs.shape[1])
         arrays: dict[str, Any] = {"classes-ids": first.ids, "classes-logs": first.logs}
         np.savez(folder.likeliest, **arrays)
-        labels = dataset_files.load(self.job.home, fingerprint, columns=["label"], row_ids=drawn)[
+        labels = dataset_files.load_rows(self.job.home, fingerprint, columns=["label"], row_ids=drawn)[
             "label"
         ].to_pylist()
         rows = [
@@ -165,9 +165,9 @@ class Reference:
     ) -> ReferenceAnswers:
         tokenizer, home = self.loaded.tokenizer, self.job.home
         row_ids = np.concatenate([drawn, longest])
-        rows = contents_of_rows(home, self.data["fingerprint"], row_ids)
+        rows = read_contents(home, self.data["fingerprint"], row_ids)
         every = [
-            question_of_content(tokenizer, row_id, *row)
+            build_question(tokenizer, row_id, *row)
             for row_id, row in zip(row_ids.tolist(), rows, strict=True)
         ]
         asks = [q for q in every if q.rendered is not None]
@@ -185,7 +185,7 @@ class Reference:
             tokenizer(text, add_special_tokens=False).input_ids for text in asked["rendered"]
         ]
         answers = self._write(asked["prompt_ids"])
-        asked["answers"] = _texts(asked["prompt_ids"], answers, self.loaded.positions)
+        asked["answers"] = _build_texts(asked["prompt_ids"], answers, self.loaded.positions)
         texts = self._row_texts(np.array(asked["row_ids"][:first], np.int64))
         asked["rows"] = {
             "ids": [texts.row(i)[0].tolist() for i in range(len(texts))],
@@ -206,32 +206,32 @@ class Reference:
         )
 
     def _write(self, prompts: list[list[int]]) -> list[list[int]]:
-        report = ProgressReporter(self.job, 0, "tokens", "The model answers the prompts")
+        report = RowProgressReporter(self.job, 0, "tokens", "The model answers the prompts")
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        how = Generation(self.config.max_new_tokens, self.job.device, BATCH, steady=True)
-        new = continuations(model, tokenizer, prompts, how, on_token=report)
-        ends = ends_of(model, tokenizer)
-        return [trimmed(tokens, ends) for tokens in new]
+        how = GenerationOptions(self.config.max_new_tokens, self.job.device, BATCH, steady=True)
+        new = generate_continuations(model, tokenizer, prompts, how, on_token=report)
+        ends = find_end_tokens(model, tokenizer)
+        return [trim_answer(tokens, ends) for tokens in new]
 
     def _row_texts(self, row_ids: np.ndarray) -> TokenRows:
         home, fingerprint = self.job.home, self.data["fingerprint"]
-        rows = tokenised(
+        rows = tokenise_rows(
             home,
             self.loaded.tokenizer,
-            RowsToTokenise(
+            TokenisationRequest(
                 fingerprint=fingerprint,
                 row_count=dataset_files.open_rows(home, fingerprint).metadata.num_rows,
                 row_ids=row_ids,
                 completion_only=True,
-                load=training_rows.loader(home, fingerprint, self.data["kind"]),
+                load=training_rows.make_loader(home, fingerprint, self.data["kind"]),
             ),
         )
         longest = int(rows.lengths.max(initial=1))
-        return training_rows.cut(rows, min(longest, self.loaded.positions or longest)).rows
+        return training_rows.truncate_rows(rows, min(longest, self.loaded.positions or longest)).rows
 
     def _joined(self, rows: list[list[int]], answers: list[list[int]]) -> ParityTexts:
         """Rows one behind the other until the model can read no more, or JOINED_TOKENS."""
-        every, count = [*rows, *answers], max(1, min(JOINED, len(rows) // DRAWN_A_JOINED))
+        every, count = [*rows, *answers], max(1, min(JOINED, len(rows) // DRAWN_PER_JOINED))
         most = min(self.loaded.positions or JOINED_TOKENS, JOINED_TOKENS) - 1
         texts: list[list[int]] = []
         place = 0
@@ -248,18 +248,18 @@ class Reference:
 
     def _look(self, asked: ParityQuestions, folder: ParityFolder) -> np.ndarray:
         """Write what the model holds for likely; the losses of the rows' own answers."""
-        groups = grouped(asked)
-        report = ProgressReporter(self.job, len(groups), "texts", "The model reads the texts")
+        groups = group_texts(asked)
+        report = RowProgressReporter(self.job, len(groups), "texts", "The model reads the texts")
         arrays: dict[str, Any] = {}
         sums = np.zeros(len(asked["rows"]["ids"]))
         read = read_together(self.loaded.model, self._logits, groups)
         for done, (group, several) in enumerate(zip(groups, read, strict=True), start=1):
             for text, logits in zip(group, several, strict=True):
-                logs = normalised(logits)
+                logs = log_softmax(logits)
                 if text.kind == "rows":
-                    sums[text.number] = loss_of(text, logs)
+                    sums[text.number] = compute_loss(text, logs)
                     continue
-                first, name = likeliest(logs, LIKELIEST), f"{text.kind}-{text.number}"
+                first, name = find_top_tokens(logs, MAX_TOP_TOKENS), f"{text.kind}-{text.number}"
                 arrays[f"{name}-ids"], arrays[f"{name}-logs"] = first
             report(done)
         np.savez(folder.likeliest, **arrays)
@@ -271,13 +271,13 @@ class Reference:
         picked = torch.zeros(1, len(ids), dtype=torch.bool)
         picked[0, [place - 1 for place in places]] = True
         inputs = torch.tensor([ids], device=self.job.device)
-        with torch.inference_mode(), output_where(self.loaded.model, picked.to(self.job.device)):
+        with torch.inference_mode(), limit_output(self.loaded.model, picked.to(self.job.device)):
             out = self.loaded.model(input_ids=inputs, use_cache=False).logits
         logits: np.ndarray = out.float().cpu().numpy()
         return logits
 
 
-def _texts(prompts: list[list[int]], answers: list[list[int]], positions: int | None) -> ParityTexts:
+def _build_texts(prompts: list[list[int]], answers: list[list[int]], positions: int | None) -> ParityTexts:
     """Prompts with their answers, without what lies beyond the model's positions."""
     ids, places = [], []
     for prompt, answer in zip(prompts, answers, strict=True):

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import transformers
 
-from engine.export.parity.exchange import AskedText, ParityQuestions, read_together
-from engine.export.parity.folder_readers import ExportFiles, trimmed
+from engine.export.parity.exchange import ParityQuestions, QuestionText, read_together
+from engine.export.parity.folder_readers import ExportFiles, trim_answer
 from engine.models import classification, loading
-from engine.models.classification import ClassObjective, Labels, widen_head
-from engine.models.generation import Generation, continuations, ends_of
-from engine.models.losses import output_where
+from engine.models.classification import ClassObjective, Labels, upcast_head
+from engine.models.generation import GenerationOptions, find_end_tokens, generate_continuations
+from engine.models.losses import limit_output
 from engine.models.tokenization.rendering import TokenRows
 from store.core.job_folder import read_json
 from store.core.model_folders import NO_CODE
@@ -47,10 +47,10 @@ class TransformersReader(ExportFiles):
         settings = read_json(self.folder / "config.json") or {}
         if settings.get("quantization_config"):
             held = auto.from_pretrained(self.folder, dtype=dtype, device_map={"": device}, **options)
-            loading.pin(held)  # a CPU would repack 4 bits, which some widths don't allow
+            loading.keep_training_numerics(held)  # a CPU would repack 4 bits, which some widths don't allow
             return held
         model = auto.from_pretrained(self.folder, dtype=dtype, **options).to(device)
-        return widen_head(model) if headed else model
+        return upcast_head(model) if headed else model
 
     def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, Any]) -> Any:
         from engine.models import saved_models
@@ -59,11 +59,11 @@ class TransformersReader(ExportFiles):
             options["config"] = transformers.AutoConfig.from_pretrained(self.folder, **NO_CODE)
             options["ignore_mismatched_sizes"] = True
         base = auto.from_pretrained(self.asked["base"], dtype=dtype, **options)
-        model = saved_models.load(self.folder, base)
+        model = saved_models.load_tuned_model(self.folder, base)
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
-        return widen_head(model) if self.asked["labels"] is not None else model
+        return upcast_head(model) if self.asked["labels"] is not None else model
 
     @property
     def engine(self) -> str:
@@ -74,50 +74,52 @@ class TransformersReader(ExportFiles):
         picked = torch.zeros(1, len(ids), dtype=torch.bool)
         picked[0, [place - 1 for place in places]] = True
         inputs = torch.tensor([ids], device=self.asked["device"])
-        with torch.inference_mode(), output_where(self.model, picked.to(self.asked["device"])):
+        with torch.inference_mode(), limit_output(self.model, picked.to(self.asked["device"])):
             out: np.ndarray = self.model(input_ids=inputs, use_cache=False).logits.float().cpu().numpy()
         return out
 
-    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+    def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
         """Of each group the logits [places, vocabulary] of its texts."""
         return read_together(self.model, self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""
-        return token in ends_of(self.model, self.tokenizer)
+        return token in find_end_tokens(self.model, self.tokenizer)
 
     def answers(self, prompts: list[list[int]], on_done: OnDone) -> list[list[int]]:
         """Greedy."""
         most = self.asked["max_new_tokens"]
-        how = Generation(most, self.asked["device"], BATCH, steady=True)
-        ends = ends_of(self.model, self.tokenizer)
-        new = continuations(
+        how = GenerationOptions(most, self.asked["device"], BATCH, steady=True)
+        ends = find_end_tokens(self.model, self.tokenizer)
+        new = generate_continuations(
             self.model, self.tokenizer, prompts, how, on_token=lambda done, total: on_done(done, total)
         )
-        return [trimmed(tokens, ends) for tokens in new]
+        return [trim_answer(tokens, ends) for tokens in new]
 
     def pace(self, prompts: list[list[int]]) -> float | None:
         """Tokens a second of a few prompts that come alone."""
-        few, made, ends = prompts[:TIMED_PROMPTS], 0, ends_of(self.model, self.tokenizer)
+        few, made, ends = prompts[:TIMED_PROMPTS], 0, find_end_tokens(self.model, self.tokenizer)
         began = time.perf_counter()
         for prompt in few:
-            how = Generation(TIMED_TOKENS, self.asked["device"], 1)
-            made += len(trimmed(continuations(self.model, self.tokenizer, [prompt], how)[0], ends))
+            how = GenerationOptions(TIMED_TOKENS, self.asked["device"], 1)
+            made += len(
+                trim_answer(generate_continuations(self.model, self.tokenizer, [prompt], how)[0], ends)
+            )
         seconds = time.perf_counter() - began
         return made / seconds if made else None
 
     def classes(self, texts: list[str], on_done: OnDone) -> np.ndarray:
         """Log-probabilities [texts, classes]."""
         labels = list(self.asked["labels"] or ())
-        return class_logs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
+        return compute_class_log_probs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
 
 
-def class_logs(
+def compute_class_log_probs(
     model: Any, tokenizer: Any, texts: list[str], labels: list[str], asked: ParityQuestions, on_done: OnDone
 ) -> np.ndarray:
     """Log-probabilities [texts, classes] of a head; a text that is longer than the model reads is cut."""
     whole = classification.encode_texts(tokenizer, np.arange(len(texts)), texts)
-    rows: TokenRows = classification.cut_texts(
+    rows: TokenRows = classification.truncate_texts(
         tokenizer, whole, asked["positions"] or int(whole.lengths.max(initial=1))
     )[0]
     names = Labels(

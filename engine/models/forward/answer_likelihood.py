@@ -23,8 +23,15 @@ from engine.models import losses
 from engine.models.forward import attention, llama_layers, packed_forward
 from engine.models.forward.attention import BLOCK
 from engine.models.forward.operations import HEAD_ROWS, LOSS_ROWS
-from engine.models.forward.packed_forward import RUN, TOKENS, Packed, Tokens, TreeRow, added
-from engine.models.losses import output_where
+from engine.models.forward.packed_forward import (
+    MAX_BATCH_TOKENS,
+    MAX_RUN_NODES,
+    PackedForward,
+    Tokens,
+    TreeRow,
+    make_additive_mask,
+)
+from engine.models.losses import limit_output
 from engine.models.tokenization.rendering import Messages, TokenRows, render_prompt
 
 # What a causal model makes of several answers to each of many prompts: their summed log-probabilities, or
@@ -41,13 +48,13 @@ from engine.models.tokenization.rendering import Messages, TokenRows, render_pro
 # about 1 of 100 questions of multiple choice under SmolLM2-135M. Prompts with such answers are asked again
 # with logits in fp32, of which a batch may hold half as many.
 
-NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
-MASKED = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
+MAX_TREE_NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
+MASKED_ATTENTION = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
 
 OnPrompts = Callable[[int], None]
 
 
-def branch_scores(
+def score_branches(
     model: Any,
     prompts: Sequence[Tokens],
     branches: Sequence[Sequence[Tokens]],
@@ -63,11 +70,11 @@ def branch_scores(
 
     def ask(which: Sequence[int], tell: OnPrompts, *, wide: bool = False) -> list[np.ndarray]:
         mine = [prompts[i] for i in which], [branches[i] for i in which]
-        return _scored(model, *mine, device, batch_size=batch_size, on_prompts=tell, wide=wide)
+        return _score_with_model(model, *mine, device, batch_size=batch_size, on_prompts=tell, wide=wide)
 
     scores = ask(range(len(prompts)), on_prompts)
     tied = [i for i, (each, some) in enumerate(zip(scores, branches, strict=True)) if has_ties(each, some)]
-    with losses.wide_head(model) if tied else nullcontext(False) as is_wider:
+    with losses.use_fp32_head(model) if tied else nullcontext(False) as is_wider:
         if is_wider:
             again = ask(tied, lambda done: on_prompts(len(prompts)), wide=True)
             for i, each in zip(tied, again, strict=True):
@@ -80,7 +87,7 @@ def has_ties(scores: np.ndarray, branches: Sequence[Tokens]) -> bool:
     return len(np.unique(scores)) < len({tuple(branch) for branch in branches})
 
 
-def _scored(
+def _score_with_model(
     model: Any,
     prompts: Sequence[Tokens],
     branches: Sequence[Sequence[Tokens]],
@@ -99,20 +106,20 @@ def _scored(
     model.eval()
     try:
         with torch.inference_mode():
-            model_parts = llama_layers.recognise(model, longest)
-            forward: Packed | _Masked | None = None
+            model_parts = llama_layers.recognise_model(model, longest)
+            forward: PackedForward | _MaskedForward | None = None
             if not isinstance(model_parts, str):
-                forward = Packed(model_parts, HEAD_ROWS >> wide)
-            elif not refusal(model, longest):
-                forward = _Masked(model, device, losses.LOGIT_BYTES >> wide)
+                forward = PackedForward(model_parts, HEAD_ROWS >> wide)
+            elif not explain_mask_refusal(model, longest):
+                forward = _MaskedForward(model, device, losses.LOGIT_BYTES >> wide)
             if forward is not None:
-                return _in_trees(forward, prompts, branches, device, on_prompts)
+                return _score_in_trees(forward, prompts, branches, device, on_prompts)
     finally:
         model.train(training)
-    return one_by_one(model, prompts, branches, device, batch_size=batch_size, on_prompts=on_prompts)
+    return score_one_by_one(model, prompts, branches, device, batch_size=batch_size, on_prompts=on_prompts)
 
 
-def most_bytes(
+def estimate_max_bytes(
     text: PreTrainedConfig, longest: int, tokens: int, dtype: torch.dtype, device: str, *, packed: bool
 ) -> float:
     """About the most memory that asking takes beyond the model: what a layer makes of a batch, and its
@@ -122,8 +129,8 @@ def most_bytes(
     kv = getattr(text, "num_key_value_heads", None) or heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    batch = max(TOKENS[device], longest + min(tokens, NODES))
-    keys = longest + RUN if packed else longest + min(tokens, NODES)
+    batch = max(MAX_BATCH_TOKENS[device], longest + min(tokens, MAX_TREE_NODES))
+    keys = longest + MAX_RUN_NODES if packed else longest + min(tokens, MAX_TREE_NODES)
     at_once = batch * min(1.0, BLOCK / longest) if packed else batch
     # a fused kernel keeps no scores, and its mask is there once
     scores = at_once * keys * (2 * heads + 1 if packed else 1)
@@ -139,7 +146,7 @@ def most_bytes(
     return layer + head + text.vocab_size * LOSS_ROWS * 12
 
 
-def one_by_one(
+def score_one_by_one(
     model: Any,
     prompts: Sequence[Tokens],
     branches: Sequence[Sequence[Tokens]],
@@ -161,7 +168,7 @@ def one_by_one(
         np.zeros(len(pairs), np.uint8),
     )
     each = len(prompts) / len(pairs)
-    row_losses = losses.row_losses(
+    row_losses = losses.compute_row_losses(
         model,
         rows,
         batch_size=batch_size,
@@ -171,7 +178,7 @@ def one_by_one(
     return np.split(-row_losses.loss_sum, np.cumsum([len(some) for some in branches])[:-1])
 
 
-class _Masked:
+class _MaskedForward:
     """Padded rows, through the model's own forward with a mask."""
 
     def __init__(self, model: Any, device: torch.device, logit_bytes: int) -> None:
@@ -186,37 +193,39 @@ class _Masked:
         for i, row in enumerate(rows):
             ids[i, : len(row)], positions[i, : len(row)] = row.tokens, row.positions
             picked[i, len(row) - row.picked : len(row)] = True
-        with output_where(self.model, torch.from_numpy(picked).to(self.device)):
+        with limit_output(self.model, torch.from_numpy(picked).to(self.device)):
             yield _forward(self.model, rows, ids, positions, self.device)
 
 
 def _forward(
     model: Any, rows: Sequence[TreeRow], ids: np.ndarray, positions: np.ndarray, device: torch.device
 ) -> Tensor:
-    seen = packed_forward.tree_mask([0] * len(rows), [row.visible for row in rows])
+    seen = packed_forward.make_tree_mask([0] * len(rows), [row.visible for row in rows])
     return model(
         input_ids=torch.from_numpy(ids).to(device),
         position_ids=torch.from_numpy(positions).to(device),
-        attention_mask=added(seen, model.dtype)[:, None].to(device),
+        attention_mask=make_additive_mask(seen, model.dtype)[:, None].to(device),
         use_cache=False,
     ).logits
 
 
-def _in_trees(
-    forward: Packed | _Masked,
+def _score_in_trees(
+    forward: PackedForward | _MaskedForward,
     prompts: Sequence[Tokens],
     branches: Sequence[Sequence[Tokens]],
     device: torch.device,
     on_prompts: OnPrompts,
 ) -> list[np.ndarray]:
     scores = [np.zeros(len(some)) for some in branches]
-    rows = packed_forward.tree_rows(prompts, branches, NODES, forward.most_picked - 1)
+    rows = packed_forward.build_tree_rows(prompts, branches, MAX_TREE_NODES, forward.most_picked - 1)
     left = np.bincount([row.prompt for row in rows], minlength=len(prompts))
-    for some in _batches(rows, TOKENS.get(device.type, TOKENS["cpu"]), forward.most_picked):
+    for some in _iterate_batches(
+        rows, MAX_BATCH_TOKENS.get(device.type, MAX_BATCH_TOKENS["cpu"]), forward.most_picked
+    ):
         ends = np.cumsum([row.picked for row in some])
         after = [row.tree.after + end - row.picked + 1 for row, end in zip(some, ends, strict=True)]
         asked_tokens = np.concatenate([row.tree.asked_tokens for row in some])
-        logs = _log_probabilities(forward.logits(some), np.concatenate(after), asked_tokens)
+        logs = _compute_log_probabilities(forward.logits(some), np.concatenate(after), asked_tokens)
         parts = np.split(logs, np.cumsum([len(row.tree.asked_tokens) for row in some])[:-1])
         for row, each in zip(some, parts, strict=True):
             scores[row.prompt][row.which] = row.tree.sums(each, len(row.which))
@@ -225,7 +234,7 @@ def _in_trees(
     return scores
 
 
-def _batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[Sequence[TreeRow]]:
+def _iterate_batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[Sequence[TreeRow]]:
     """Neighbours, of at most that many tokens with padding, and of as many that others are asked for after;
     one row at least."""
     first = picked = 0
@@ -238,7 +247,9 @@ def _batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[S
         yield rows[first:]
 
 
-def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens: np.ndarray) -> np.ndarray:
+def _compute_log_probabilities(
+    logits: Iterator[Tensor], after: np.ndarray, asked_tokens: np.ndarray
+) -> np.ndarray:
     """Of the tokens that are asked for, each under the logits of the row `after`."""
     logs = np.zeros(len(asked_tokens))
     first = 0
@@ -254,8 +265,8 @@ def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens
     return logs
 
 
-def branch_logits(
-    forward: Packed, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]
+def compute_branch_logits(
+    forward: PackedForward, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]
 ) -> Iterator[list[np.ndarray]]:
     """Of each prompt, in their order, of each branch the logits [tokens, vocabulary] in fp32, under which its
     tokens stand. Prompts and branches have a token at least; the model is in evaluation mode. Neighbours pass
@@ -263,10 +274,13 @@ def branch_logits(
     entries = forward.head.weight.shape[0]
     most = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
     rows = [
-        [TreeRow(i, ids, which, tree) for which, tree in packed_forward.forest(some, max(NODES, len(ids)))]
+        [
+            TreeRow(i, ids, which, tree)
+            for which, tree in packed_forward.grow_forest(some, max(MAX_TREE_NODES, len(ids)))
+        ]
         for i, (ids, some) in enumerate(zip(prompts, branches, strict=True))
     ]
-    for batch in _by_prompt(rows, TOKENS["cpu"], most):
+    for batch in _batch_by_prompt(rows, MAX_BATCH_TOKENS["cpu"], most):
         with torch.inference_mode():
             parts = forward.logits([row for several in batch for row in several])
             logits = torch.cat([part.float().cpu() for part in parts]).numpy()
@@ -280,7 +294,9 @@ def branch_logits(
             yield [of_prompt[n] for n in range(len(of_prompt))]
 
 
-def _by_prompt(rows: Sequence[list[TreeRow]], most: int, most_picked: int) -> Iterator[list[list[TreeRow]]]:
+def _batch_by_prompt(
+    rows: Sequence[list[TreeRow]], most: int, most_picked: int
+) -> Iterator[list[list[TreeRow]]]:
     """The rows of neighbouring prompts, of so many tokens and logits at most, or those of one prompt."""
     batch: list[list[TreeRow]] = []
     tokens = picked = 0
@@ -295,7 +311,7 @@ def _by_prompt(rows: Sequence[list[TreeRow]], most: int, most_picked: int) -> It
         yield batch
 
 
-def refusal(model: Any, longest: int) -> str:
+def explain_mask_refusal(model: Any, longest: int) -> str:
     """Why rows of up to `longest` positions can't be passed with a mask; empty where they can. The model is
     in evaluation mode."""
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
@@ -308,15 +324,19 @@ def refusal(model: Any, longest: int) -> str:
         return "it has a state that every token changes"
     if "position_ids" not in inspect.signature(base.forward).parameters:
         return "it takes no positions"
-    if base.config._attn_implementation not in MASKED:
+    if base.config._attn_implementation not in MASKED_ATTENTION:
         return f"its attention ({base.config._attn_implementation}) takes no mask"
     window = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
     if window and longest > window:
         return f"rows of {longest} tokens are longer than its window of {window}"
-    return "" if _follows(model) else "it does not go by the mask and the positions that it is given"
+    return (
+        ""
+        if _matches_plain_forward(model)
+        else "it does not go by the mask and the positions that it is given"
+    )
 
 
-def _follows(model: Any) -> bool:
+def _matches_plain_forward(model: Any) -> bool:
     """Whether a branch gets the same logits in a tree as alone, whatever its neighbour is.
 
     Told by numbers, as architectures that make positions or states of their own don't say so."""
@@ -353,8 +373,8 @@ def _follows(model: Any) -> bool:
 # of a longer one, and over all labels it can be normalised into probabilities.
 
 BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
-LEAST_ROWS = 50
-MOST_LABELS = 500  # that a causal model is asked for
+MIN_ROWS = 50
+MAX_LABELS = 500  # that a causal model is asked for
 
 
 @dataclass
@@ -366,7 +386,7 @@ class LabelQuestions:
     labels: list[list[int]]
 
 
-def label_questions(
+def build_label_questions(
     tokenizer: Any, row_ids: np.ndarray, rows: Sequence[Messages], labels: Sequence[str], room: int | None
 ) -> LabelQuestions | None:
     """Each row as the model would be asked it; None where no row has a prompt. `room`: positions."""
@@ -375,7 +395,7 @@ def label_questions(
     if not rendered:
         return None
     first, example = rendered[0]
-    answers = [_answer(tokenizer, rows[first], example, label) for label in labels]
+    answers = [_tokenise_answer(tokenizer, rows[first], example, label) for label in labels]
     limit = room - max(len(ids) for ids in answers) if room else None
     prompts = tokenizer([prompt for _, prompt in rendered], add_special_tokens=False).input_ids
     return LabelQuestions(
@@ -383,7 +403,7 @@ def label_questions(
     )
 
 
-def _answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list[int]:
+def _tokenise_answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list[int]:
     """The tokens of a label as the answer, up to the one that closes it, as they follow this prompt."""
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
     turns = [*messages[:last], {**messages[last], "content": label}]
@@ -397,20 +417,20 @@ def _answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list
     return ids[: closing[-1] + 1] if closing else ids
 
 
-def label_tokens(tokenizer: Any, names: Sequence[str]) -> int:
+def count_label_tokens(tokenizer: Any, names: Sequence[str]) -> int:
     """Tokens of all labels together, each with the one that closes it."""
     return sum(len(ids) + 1 for ids in tokenizer(list(names), add_special_tokens=False).input_ids)
 
 
-def affordable(row_ids: np.ndarray, label_tokens: int, device: str, seed: int) -> np.ndarray:
+def select_affordable_rows(row_ids: np.ndarray, label_tokens: int, device: str, seed: int) -> np.ndarray:
     """The rows that are scored: all, or as many drawn by `seed` as the budget of the device allows."""
-    most = max(LEAST_ROWS, BUDGET.get(device, BUDGET["cpu"]) // max(1, label_tokens))
+    most = max(MIN_ROWS, BUDGET.get(device, BUDGET["cpu"]) // max(1, label_tokens))
     if len(row_ids) <= most:
         return row_ids
     return np.sort(np.random.default_rng([seed, 11]).choice(row_ids, most, replace=False))
 
 
-def label_scores(
+def score_labels(
     model: Any,
     asked: LabelQuestions,
     device: torch.device,
@@ -421,7 +441,7 @@ def label_scores(
     """Log-probabilities [rows, labels], normalised over the labels; `on_rows(rows done)` may raise to stop.
     The model is left in the mode in which it came."""
     labels = [asked.labels] * len(asked.prompts)
-    sums = branch_scores(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
+    sums = score_branches(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
     scores = np.stack(sums)
     scores = scores - scores.max(axis=1, keepdims=True)
     return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

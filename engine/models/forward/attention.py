@@ -27,10 +27,10 @@ from transformers.masking_utils import sdpa_mask
 # (a mask, a cache, dropout, long rows) goes to transformers' own function.
 
 NAME = "tunebench_short_rows"
-LONGEST = 384  # tokens
+MAX_TOKENS = 384  # tokens
 
 
-def use_where_faster(model: Any, device: torch.device, dtype: torch.dtype) -> None:
+def use_if_faster(model: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Switch a model that would use torch's kernel over, where that kernel is slow."""
     if device.type == "cpu" and dtype == torch.bfloat16 and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attend)
@@ -55,7 +55,7 @@ def attend(
     """
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     batch, heads, tokens, width = query.shape
-    plain = attention_mask is None and causal and not dropout and 1 < tokens <= LONGEST
+    plain = attention_mask is None and causal and not dropout and 1 < tokens <= MAX_TOKENS
     special = others.get("softcap") is not None or others.get("position_bias") is not None
     if not plain or special or key.shape[2] != tokens or key.shape != value.shape:
         return sdpa_attention_forward(
@@ -65,14 +65,14 @@ def attend(
     scale = width**-0.5 if scaling is None else scaling
     stacked = (query * scale).reshape(groups, -1, width)
     scores = torch.bmm(stacked, key.reshape(groups, tokens, width).transpose(1, 2))
-    scores = scores.view(-1, tokens, tokens) + _future(tokens, query.dtype)
+    scores = scores.view(-1, tokens, tokens) + _make_causal_mask(tokens, query.dtype)
     weights = scores.softmax(-1).view(groups, -1, tokens)  # torch sums in fp32
     mixed = torch.bmm(weights, value.reshape(groups, tokens, width))
     return mixed.view(batch, heads, tokens, width).transpose(1, 2).contiguous(), None
 
 
-@lru_cache(maxsize=LONGEST)
-def _future(tokens: int, dtype: torch.dtype) -> torch.Tensor:
+@lru_cache(maxsize=MAX_TOKENS)
+def _make_causal_mask(tokens: int, dtype: torch.dtype) -> torch.Tensor:
     """-inf where a column lies after its row."""
     with torch.inference_mode(False):
         return torch.full((tokens, tokens), float("-inf"), dtype=dtype).triu(1)
@@ -85,9 +85,11 @@ def _future(tokens: int, dtype: torch.dtype) -> torch.Tensor:
 # keys up to its end.
 
 MULTIPLE = 32  # of the keys: torch's softmax of bf16 takes three times as long at lengths between
-WASTE = 1.4  # padded tokens to tokens, up to which rows share a group
+MAX_PADDING_RATIO = 1.4  # padded tokens to tokens, up to which rows share a group
 BLOCK = 256  # queries
-KEPT = 128  # tokens up to which attention weights are kept for backward; beyond they are made again
+MAX_KEPT_TOKENS = (
+    128  # tokens up to which attention weights are kept for backward; beyond they are made again
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class HeadCounts(NamedTuple):
     keys: int
 
 
-def groups(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) -> list[RowGroup]:
+def group_rows(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) -> list[RowGroup]:
     """Neighbours among rows of these lengths, put together while that pads little; the token `spare` is none
     of theirs, that after them where it isn't said."""
     spare = sum(lengths) if spare is None else spare
@@ -138,8 +140,8 @@ def groups(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) 
     for length in [*lengths, None]:
         together = [*taken, length] if length is not None else taken
         padded = -(-max(together) // MULTIPLE) * MULTIPLE * len(together)
-        if taken and (length is None or padded > WASTE * (sum(together) + MULTIPLE)):
-            row_groups.append(_group(start, taken, heads, spare))
+        if taken and (length is None or padded > MAX_PADDING_RATIO * (sum(together) + MULTIPLE)):
+            row_groups.append(_build_group(start, taken, heads, spare))
             start += sum(taken)
             taken = []
         if length is not None:
@@ -147,7 +149,7 @@ def groups(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) 
     return row_groups
 
 
-def _group(start: int, lengths: Sequence[int], heads: HeadCounts, spare: int) -> RowGroup:
+def _build_group(start: int, lengths: Sequence[int], heads: HeadCounts, spare: int) -> RowGroup:
     longest = -(-max(lengths) // MULTIPLE) * MULTIPLE
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     column = torch.cat([torch.arange(length) for length in lengths])
@@ -165,7 +167,7 @@ def _group(start: int, lengths: Sequence[int], heads: HeadCounts, spare: int) ->
     return RowGroup(part, len(lengths), longest, queries, keys, from_queries, from_keys)
 
 
-def behind(
+def group_suffix(
     start: int,
     lengths: Sequence[int],
     ahead: Sequence[Tensor],
@@ -175,7 +177,7 @@ def behind(
 ) -> RowGroup:
     """The rows from the token `start` on as one group, each with the keys of the tokens `ahead` of it in
     front of its own, padded at the front to the width of `mask`."""
-    own, kv = _group(start, lengths, heads, spare), heads.keys
+    own, kv = _build_group(start, lengths, heads, spare), heads.keys
     front = torch.full((len(lengths), 1, mask.shape[2] - own.length), spare)
     for places, tokens in zip(front, ahead, strict=True):
         places[0, places.shape[1] - len(tokens) :] = tokens
@@ -185,13 +187,13 @@ def behind(
 
 
 @lru_cache(maxsize=64)
-def future(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def make_causal_mask(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where a column lies after its row, for the rows from `first` to `last`."""
     with torch.inference_mode(False):
         return torch.full((last - first, last), float("-inf"), dtype=dtype, device=device).triu(first + 1)
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [tokens, heads, width] turned by its positions; with -sin, turned back."""
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), -1)
@@ -205,19 +207,19 @@ class RotaryAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         heads, kv, width = layout.heads, layout.kv, layout.width
-        query = _rotated(query.view(-1, heads, width), layout.cos * layout.scale, layout.sin * layout.scale)
-        key = _rotated(key.view(-1, kv, width), layout.cos, layout.sin)
+        query = _rotate(query.view(-1, heads, width), layout.cos * layout.scale, layout.sin * layout.scale)
+        key = _rotate(key.view(-1, kv, width), layout.cos, layout.sin)
         value = value.view(-1, kv, width)
         output = torch.zeros_like(query)
         saved = []
         keep = any(ctx.needs_input_grad)
         for group in layout.groups:
-            q, k, v = _laid_out(group, layout, query, key, value)
+            q, k, v = _lay_out(group, layout, query, key, value)
             mixed, weights = _attend(q, k, v, group.mask)
             mixed = mixed.view(-1, width).index_select(0, group.from_queries)
             output[group.tokens] = mixed.view(-1, heads, width)
             if keep:
-                saved += [q, k, v, weights if group.length <= KEPT else None]
+                saved += [q, k, v, weights if group.length <= MAX_KEPT_TOKENS else None]
         ctx.layout = layout
         ctx.save_for_backward(*saved)
         return output.view(-1, heads * width)
@@ -239,12 +241,12 @@ class RotaryAttention(torch.autograd.Function):
                 whole[group.tokens] = part.view(-1, whole.shape[1], width)
         query, key, value = gradients
         sin = -layout.sin
-        query = _rotated(query, layout.cos * layout.scale, sin * layout.scale)
-        key = _rotated(key, layout.cos, sin)
+        query = _rotate(query, layout.cos * layout.scale, sin * layout.scale)
+        key = _rotate(key, layout.cos, sin)
         return None, query.flatten(1), key.flatten(1), value.flatten(1)
 
 
-def _laid_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+def _lay_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
     """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, keys, width]."""
     count, width = group.rows * layout.kv, layout.width
     q = query.view(-1, width).index_select(0, group.queries).view(count, -1, group.length, width)
@@ -252,7 +254,7 @@ def _laid_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value
     return [q, k, v]
 
 
-def _weights(
+def _compute_weights(
     q: Tensor, k: Tensor, first: int, last: int, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Queries of a block, stacked, and their weights over the keys up to its end."""
@@ -260,7 +262,7 @@ def _weights(
     end = k.shape[1] - q.shape[2] + last
     scores = torch.bmm(block, k[:, :end].transpose(1, 2)).view(-1, last - first, end)
     if mask is None:
-        scores += future(first, last, q.dtype, q.device)
+        scores += make_causal_mask(first, last, q.dtype, q.device)
     else:
         scores.view(len(mask), -1, last - first, end).add_(mask[:, None, first:last, :end])
     return block, scores.softmax(-1).view(len(q), -1, end)  # torch sums in fp32
@@ -272,7 +274,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tupl
     parts = []
     for first in range(0, length, BLOCK):
         last = min(first + BLOCK, length)
-        _, weights = _weights(q, k, first, last, mask)
+        _, weights = _compute_weights(q, k, first, last, mask)
         parts.append(torch.bmm(weights, v[:, : weights.shape[2]]).view(*q.shape[:2], last - first, -1))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2), weights
 
@@ -287,7 +289,7 @@ def _attend_backward(
     for first in range(0, length, BLOCK):
         last = min(first + BLOCK, length)
         if kept is None:
-            block, weights = _weights(q, k, first, last)
+            block, weights = _compute_weights(q, k, first, last)
         else:
             block, weights = q.view(len(q), -1, q.shape[-1]), kept
         mine = grad[:, :, first:last].reshape(len(q), -1, q.shape[-1])

@@ -58,7 +58,7 @@ class Affine:
         return dequantize_4bit(self.weight, self.state).to(dtype)
 
 
-def untouched(module: nn.Module, *, observed: bool = False) -> bool:
+def is_untouched(module: nn.Module, *, observed: bool = False) -> bool:
     """Whether calling the module is what its class says: no hooks, no forward of its own. observed: hooks
     that are told its output may be there."""
     hooks = [module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
@@ -68,12 +68,12 @@ def untouched(module: nn.Module, *, observed: bool = False) -> bool:
 
 def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     """The layer as numbers, or None where calling its module is the only way to have what it does."""
-    if not untouched(module):
+    if not is_untouched(module):
         return None
     if not _is_lora(module):
-        return _base(module, dtype)
+        return _read_base(module, dtype)
     lora = cast(LoraLinear, module)
-    base = _base(lora.base_layer, dtype)
+    base = _read_base(lora.base_layer, dtype)
     if base is None or lora.merged or lora.fan_in_fan_out:
         return None
     active = [] if lora.disable_adapters else [n for n in lora.active_adapters if n in lora.lora_A]
@@ -84,7 +84,7 @@ def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     b: Any = lora.lora_B[name]
     dropout = lora.lora_dropout[name]
     drops = isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0
-    plain = all(type(m) is nn.Linear and untouched(m) and m.bias is None for m in (a, b))
+    plain = all(type(m) is nn.Linear and is_untouched(m) and m.bias is None for m in (a, b))
     readable = isinstance(dropout, (nn.Identity, nn.Dropout)) and not drops
     if len(active) > 1 or not plain or not readable or lora.lora_variant or a.weight.dtype != dtype:
         return None
@@ -97,8 +97,8 @@ def _is_lora(module: nn.Module) -> bool:
     )
 
 
-def _base(module: nn.Module, dtype: torch.dtype) -> Affine | None:
-    if not untouched(module):
+def _read_base(module: nn.Module, dtype: torch.dtype) -> Affine | None:
+    if not is_untouched(module):
         return None
     if type(module) is nn.Linear:
         return Affine(module.weight, module.bias) if module.weight.dtype == dtype else None
@@ -116,7 +116,7 @@ def _base(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     return Affine(weight, bias, state=state) if fits and module.compute_dtype in (None, dtype) else None
 
 
-def _wide(parts: Sequence[Affine]) -> tuple[Tensor | None, list[slice | None]]:
+def _stack_lora_a(parts: Sequence[Affine]) -> tuple[Tensor | None, list[slice | None]]:
     """The `a` of all parts below each other, and which of its rows are each part's."""
     rows: list[slice | None] = []
     end = 0
@@ -134,7 +134,7 @@ def forward_linears(
 
     With a `residual`, which goes with a single part, its output is added to it.
     """
-    wide, rows = _wide(parts)
+    wide, rows = _stack_lora_a(parts)
     low = None if wide is None else x @ wide.t()
     outputs = []
     for part, mine in zip(parts, rows, strict=True):
@@ -151,11 +151,11 @@ def forward_linears(
     return outputs, low
 
 
-def input_gradient(
+def compute_input_gradient(
     parts: Sequence[Affine], grads: Sequence[Tensor], to_x: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of x, where it is wanted, and of the low-rank inputs, from those of the outputs."""
-    wide, rows = _wide(parts)
+    wide, rows = _stack_lora_a(parts)
     low = None if wide is None else grads[0].new_empty(len(grads[0]), len(wide))
     dx: Tensor | None = None
     for part, mine, grad in zip(parts, rows, grads, strict=True):
@@ -169,7 +169,7 @@ def input_gradient(
     return dx, low
 
 
-def weight_gradients(
+def compute_weight_gradients(
     x: Tensor,
     parts: Sequence[Affine],
     low: Tensor | None,
@@ -178,7 +178,7 @@ def weight_gradients(
     needs: Sequence[bool],
 ) -> Tensors:
     """Gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
-    _, rows = _wide(parts)
+    _, rows = _stack_lora_a(parts)
     of_wide = None if of_low is None or not any(needs[2::4]) else of_low.t() @ x
     gradients: Tensors = []
     for i, (part, mine, grad) in enumerate(zip(parts, rows, grads, strict=True)):
@@ -220,13 +220,13 @@ PACKABLE: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
-BY_LENGTH = ("dynamic", "longrope")  # positions that depend on the longest row of a batch
+LENGTH_DEPENDENT = ("dynamic", "longrope")  # positions that depend on the longest row of a batch
 
 _devices: ContextVar[tuple[str, ...]] = ContextVar("devices", default=("cpu",))
 
 
 @contextmanager
-def rehearsing() -> Iterator[None]:
+def simulate_cpu() -> Iterator[None]:
     """Inside, models on the meta device stand for models on a CPU."""
     token = _devices.set(("cpu", "meta"))
     try:
@@ -260,30 +260,30 @@ def is_packable(architecture: Any) -> bool:
     return type(architecture) in {kind.config_class for kind in PACKABLE}  # type: ignore[attr-defined]
 
 
-def refusal(model: Any, longest: int) -> str:
+def explain_refusal(model: Any, longest: int) -> str:
     """Why rows of up to `longest` tokens must go through the model's own forward; empty where they are
     packed."""
-    recognised = recognise(model, longest)
+    recognised = recognise_model(model, longest)
     return recognised if isinstance(recognised, str) else ""
 
 
-def recognise(model: Any, longest: int) -> ModelParts | str:
+def recognise_model(model: Any, longest: int) -> ModelParts | str:
     """The model's parts, or why they are not computed here."""
     causal = model
     if isinstance(model, PeftModel):
         if not isinstance(model.base_model, BaseTuner):
             return "its adapter puts tokens before each row"
-        if not untouched(model):
+        if not is_untouched(model):
             return "the adapter's own forward is replaced"
         causal = model.base_model.model
     if type(causal) not in PACKABLE:
         return f"{type(causal).__name__} is none of {', '.join(kind.__name__ for kind in PACKABLE)}"
     if causal.device.type not in _devices.get():
         return f"it is on {causal.device.type}, where kernels of the device are faster"
-    return _unlike(causal) or _by_config(causal, longest) or _read(causal)
+    return _find_unlike_module(causal) or _explain_config_refusal(causal, longest) or _read_layers(causal)
 
 
-def _unlike(causal: Any) -> str:
+def _find_unlike_module(causal: Any) -> str:
     """The first module that is not what its architecture says."""
     inner_class, layer_class, attention, mlp, norm, rotary = PACKABLE[type(causal)]
     inner = causal.model
@@ -295,18 +295,18 @@ def _unlike(causal: Any) -> str:
     }
     for i, layer in enumerate(inner.layers):
         name = f"model.layers.{i}"
-        if not untouched(layer, observed=True) or type(layer) is not layer_class:
+        if not is_untouched(layer, observed=True) or type(layer) is not layer_class:
             return f"{name} is changed"
         expected |= {f"{name}.self_attn": attention, f"{name}.mlp": mlp}
         expected |= {f"{name}.{n}": norm for n in ("input_layernorm", "post_attention_layernorm")}
     for name, wanted in expected.items():
         module = causal.get_submodule(name)
-        if not untouched(module) or type(module) is not wanted:
+        if not is_untouched(module) or type(module) is not wanted:
             return f"{name or 'the model'} is changed"
     return ""
 
 
-def _by_config(causal: Any, longest: int) -> str:
+def _explain_config_refusal(causal: Any, longest: int) -> str:
     """What the config asks for and this forward has not."""
     config, window = causal.config, getattr(causal.config, "sliding_window", None)
     if config.hidden_act not in ("silu", "swish"):
@@ -315,12 +315,12 @@ def _by_config(causal: Any, longest: int) -> str:
         return f"attention_dropout is {config.attention_dropout}"
     if window and longest > window:
         return f"rows of {longest} tokens are longer than its sliding window of {window}"
-    if causal.model.rotary_emb.rope_type in BY_LENGTH:
+    if causal.model.rotary_emb.rope_type in LENGTH_DEPENDENT:
         return f"its positions ({causal.model.rotary_emb.rope_type}) depend on the longest row of a batch"
     return ""
 
 
-def _read(causal: Any) -> ModelParts | str:
+def _read_layers(causal: Any) -> ModelParts | str:
     """The layers as numbers, or the first linear layer that can't be read."""
     inner = causal.model
     dtype = inner.embed_tokens.weight.dtype

@@ -53,7 +53,7 @@ _times = 1.0
 
 
 @contextmanager
-def repeated(times: float) -> Iterator[None]:
+def repeat_operations(times: float) -> Iterator[None]:
     """Operations inside stand for `times` as many of them."""
     global _times
     before = _times
@@ -64,7 +64,7 @@ def repeated(times: float) -> Iterator[None]:
         _times = before
 
 
-def times() -> float:
+def get_repeat_count() -> float:
     """How many operations each one stands for at the moment."""
     return _times
 
@@ -78,7 +78,7 @@ def count_work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Te
         left, out = taken[-2], made[0]
         flops = 2.0 * out.numel() * left.shape[-1]
         if min(*out.shape[-2:], left.shape[-1]) < NARROW:
-            return 0.0, 0.0, _bytes(taken) + _bytes(made)
+            return 0.0, 0.0, _count_bytes(taken) + _count_bytes(made)
         return (0.0, flops, 0.0) if out.dim() == 3 else (flops, 0.0, 0.0)
     if packet in _FUSED:
         at, products = _FUSED[packet]
@@ -89,19 +89,19 @@ def count_work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Te
     if packet is aten.convolution_backward:
         gradients = min(2, len(made))  # of the input, of the kernel; one of the bias is no product
         return 2.0 * gradients * taken[0].numel() * taken[2][0].numel(), 0.0, 0.0
-    return 0.0, 0.0, _moved(packet, taken, made)
+    return 0.0, 0.0, _count_moved_bytes(packet, taken, made)
 
 
-def _moved(packet: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float:
-    out = _bytes(made)
+def _count_moved_bytes(packet: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float:
+    out = _count_bytes(made)
     if packet in _PICKING:
         return 2 * out
     if packet in _PLACING:
-        return 2 * _bytes(taken[-1:])
-    return out + _bytes(taken[1:] if packet in _WRITING else taken)
+        return 2 * _count_bytes(taken[-1:])
+    return out + _count_bytes(taken[1:] if packet in _WRITING else taken)
 
 
-def _bytes(tensors: Sequence[torch.Tensor]) -> float:
+def _count_bytes(tensors: Sequence[torch.Tensor]) -> float:
     return float(sum(t.numel() * t.element_size() for t in tensors))
 
 
@@ -139,7 +139,7 @@ class MicroBatchWork:
         return np.array([trained / max(1.0, self.trained)] * 3 + [pieces])
 
 
-def length_of(lengths: np.ndarray) -> float:
+def compute_mean_length(lengths: np.ndarray) -> float:
     """The length of the row that a token is in, on average: what attention grows with."""
     return float((lengths.astype(float) ** 2).sum() / max(1, lengths.sum()))
 
@@ -156,20 +156,20 @@ LOSS_ROWS = 32  # whose fp32 logits are held at a time
 HEAD_ROWS = 512  # whose logits are
 
 
-def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _normalise_rows(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The normed rows, and one over the root mean square of each, [rows, 1] in fp32."""
     normed = torch.empty_like(x)
     inverse = x.new_empty(len(x), 1, dtype=torch.float32)
     wide = weight.float()
-    for rows in _rows(x):
-        unit = _wide(x[rows])
+    for rows in _iterate_rows(x):
+        unit = _upcast(x[rows])
         factor = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
         inverse[rows] = factor.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         normed[rows] = unit.mul_(factor).mul_(wide)
     return normed, inverse
 
 
-def _norm_backward(
+def _backpropagate_norm(
     grad: Tensor | None,
     x: Tensor,
     weight: Tensor,
@@ -185,10 +185,10 @@ def _norm_backward(
     dx = None if grad is None else torch.empty_like(x)
     wide = weight.float()
     of_weight = torch.zeros_like(wide) if to_weight else None
-    for rows in _rows(x):
-        unit = _wide(x[rows]).mul_(inverse[rows])
+    for rows in _iterate_rows(x):
+        unit = _upcast(x[rows]).mul_(inverse[rows])
         if grad is not None and dx is not None:
-            wanted = _wide(grad[rows])
+            wanted = _upcast(grad[rows])
             if of_weight is not None:
                 of_weight += (wanted * unit).sum(0)
             wanted.mul_(wide)
@@ -199,24 +199,24 @@ def _norm_backward(
     return normed, dx, None if of_weight is None else of_weight.to(weight.dtype)
 
 
-def _wide(x: Tensor) -> Tensor:
+def _upcast(x: Tensor) -> Tensor:
     """A copy in fp32."""
     return x.to(torch.float32, copy=True)
 
 
-def _rows(x: Tensor) -> Iterator[slice]:
+def _iterate_rows(x: Tensor) -> Iterator[slice]:
     """The rows of x, a few at a time, so that what is made between two steps stays in the cache."""
-    return _blocks(x, max(1, BLOCK // x.shape[-1]))
+    return _iterate_blocks(x, max(1, BLOCK // x.shape[-1]))
 
 
-def _blocks(x: Tensor, count: int) -> Iterator[slice]:
+def _iterate_blocks(x: Tensor, count: int) -> Iterator[slice]:
     """The rows of x, `count` at a time; without numbers the first stand for all, as the others take no
     more."""
     if not x.is_meta:
         for first in range(0, len(x), count):
             yield slice(first, first + count)
         return
-    with repeated(max(1.0, len(x) / count)):
+    with repeat_operations(max(1.0, len(x) / count)):
         yield slice(0, count)
 
 
@@ -225,7 +225,7 @@ class RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        normed, inverse = _normed(x, weight, eps)
+        normed, inverse = _normalise_rows(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return normed
 
@@ -233,7 +233,7 @@ class RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, inverse = ctx.saved_tensors
-        return *_norm_backward(grad, x, weight, inverse, ctx.needs_input_grad[1])[1:], None
+        return *_backpropagate_norm(grad, x, weight, inverse, ctx.needs_input_grad[1])[1:], None
 
 
 class NormedLinears(torch.autograd.Function):
@@ -244,7 +244,7 @@ class NormedLinears(torch.autograd.Function):
     def forward(
         ctx: Any, parts: Sequence[Affine], eps: float, x: Tensor, weight: Tensor, *_: Any
     ) -> tuple[Tensor, ...]:
-        normed, inverse = _normed(x, weight, eps)
+        normed, inverse = _normalise_rows(x, weight, eps)
         outputs, low = llama_layers.forward_linears(normed, parts)
         ctx.parts = parts
         ctx.save_for_backward(x, weight, inverse, low)
@@ -255,13 +255,13 @@ class NormedLinears(torch.autograd.Function):
     def backward(ctx: Any, residual: Tensor, *grads: Tensor) -> tuple[Any, ...]:
         x, weight, inverse, low = ctx.saved_tensors
         to_x, to_weight, *needs = ctx.needs_input_grad[2:]
-        dx, of_low = llama_layers.input_gradient(ctx.parts, grads, to_x or to_weight)
-        normed, dx, of_weight = _norm_backward(dx, x, weight, inverse, to_weight, residual)
-        of_tensors = llama_layers.weight_gradients(normed, ctx.parts, low, of_low, grads, needs)
+        dx, of_low = llama_layers.compute_input_gradient(ctx.parts, grads, to_x or to_weight)
+        normed, dx, of_weight = _backpropagate_norm(dx, x, weight, inverse, to_weight, residual)
+        of_tensors = llama_layers.compute_weight_gradients(normed, ctx.parts, low, of_low, grads, needs)
         return None, None, dx, of_weight, *of_tensors
 
 
-class AddedLinear(torch.autograd.Function):
+class ResidualLinear(torch.autograd.Function):
     """residual + the part of x."""
 
     @staticmethod
@@ -276,17 +276,22 @@ class AddedLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, low = ctx.saved_tensors
         to_x, _, *needs = ctx.needs_input_grad[1:]
-        dx, of_low = llama_layers.input_gradient([ctx.part], [grad], to_x)
-        return None, dx, grad, *llama_layers.weight_gradients(x, [ctx.part], low, of_low, [grad], needs)
+        dx, of_low = llama_layers.compute_input_gradient([ctx.part], [grad], to_x)
+        return (
+            None,
+            dx,
+            grad,
+            *llama_layers.compute_weight_gradients(x, [ctx.part], low, of_low, [grad], needs),
+        )
 
 
-class AddedSwiglu(torch.autograd.Function):
+class ResidualSwiglu(torch.autograd.Function):
     """residual + the part of silu(gate) · up."""
 
     @staticmethod
     def forward(ctx: Any, part: Affine, gate: Tensor, up: Tensor, residual: Tensor, *_: Any) -> Tensor:
         product = torch.empty_like(gate)
-        for rows in _rows(gate):
+        for rows in _iterate_rows(gate):
             torch.mul(F.silu(gate[rows]), up[rows], out=product[rows])
         (output,), low = llama_layers.forward_linears(product, [part], residual)
         ctx.part = part
@@ -297,10 +302,10 @@ class AddedSwiglu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         gate, up, low = ctx.saved_tensors
-        dx, of_low = llama_layers.input_gradient([ctx.part], [grad], True)
+        dx, of_low = llama_layers.compute_input_gradient([ctx.part], [grad], True)
         assert dx is not None
         product, of_gate = torch.empty_like(gate), torch.empty_like(gate)
-        for rows in _rows(gate):
+        for rows in _iterate_rows(gate):
             active = F.silu(gate[rows])
             torch.mul(active, up[rows], out=product[rows])
             of_gate[rows] = torch.ops.aten.silu_backward(dx[rows] * up[rows], gate[rows])
@@ -311,7 +316,7 @@ class AddedSwiglu(torch.autograd.Function):
             of_gate,
             dx,
             grad,
-            *llama_layers.weight_gradients(product, [ctx.part], low, of_low, [grad], needs),
+            *llama_layers.compute_weight_gradients(product, [ctx.part], low, of_low, [grad], needs),
         )
 
 
@@ -326,11 +331,11 @@ class SummedLoss(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = torch.empty_like(hidden) if to_hidden else None
         of_weight = None
-        for rows in _blocks(hidden, HEAD_ROWS):
+        for rows in _iterate_blocks(hidden, HEAD_ROWS):
             logits = hidden[rows] @ weight.t()
             wanted_here = targets[rows]
             logits[len(wanted_here) :] = 0
-            for few in _blocks(logits, LOSS_ROWS):
+            for few in _iterate_blocks(logits, LOSS_ROWS):
                 wanted = wanted_here[few]
                 part = logits[few][: len(wanted)]
                 log_share = F.log_softmax(part.float(), -1)

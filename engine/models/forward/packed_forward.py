@@ -19,9 +19,16 @@ from torch import Tensor
 from engine.models.batching import CPU_TOKENS, TokenBatch
 from engine.models.forward import llama_layers
 from engine.models.forward.attention import MULTIPLE as KEYS
-from engine.models.forward.attention import HeadCounts, Layout, RotaryAttention, RowGroup, behind, groups
-from engine.models.forward.llama_layers import Layer, ModelParts, recognise
-from engine.models.forward.operations import HEAD_ROWS, AddedLinear, AddedSwiglu, NormedLinears, RmsNorm
+from engine.models.forward.attention import (
+    HeadCounts,
+    Layout,
+    RotaryAttention,
+    RowGroup,
+    group_rows,
+    group_suffix,
+)
+from engine.models.forward.llama_layers import Layer, ModelParts, recognise_model
+from engine.models.forward.operations import HEAD_ROWS, NormedLinears, ResidualLinear, ResidualSwiglu, RmsNorm
 
 # The forward of Llama-like models on a CPU over rows that lie behind each other, without padding.
 #
@@ -31,31 +38,31 @@ from engine.models.forward.operations import HEAD_ROWS, AddedLinear, AddedSwiglu
 MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
 
 
-def hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
+def compute_hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
     """What the output layer gets at the picked positions [trained, width], in row-major order, and spare rows
     after them up to a multiple; None where `refusal` has a reason."""
-    model_parts = recognise(model, max(batch.lengths))
+    model_parts = recognise_model(model, max(batch.lengths))
     if isinstance(model_parts, str):
         return None
     config = model_parts.causal.config
-    row_groups = groups(batch.lengths, HeadCounts(config.num_attention_heads, config.num_key_value_heads))
-    return passed(model_parts, *_packed(batch), row_groups)
+    row_groups = group_rows(batch.lengths, HeadCounts(config.num_attention_heads, config.num_key_value_heads))
+    return forward_tokens(model_parts, *_pack_batch(batch), row_groups)
 
 
-def passed(
+def forward_tokens(
     model_parts: ModelParts, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[RowGroup]
 ) -> Tensor:
     """What the output layer gets at the places `picked` among `tokens`, whose rows are `grouped`."""
     inner = model_parts.causal.model
     x = inner.embed_tokens(tokens[None])[0]
-    layout = _layout(model_parts.causal, grouped, x, positions)
+    layout = _build_layout(model_parts.causal, grouped, x, positions)
     for layer in model_parts.layers[:-1]:
-        x = _called(layer, x, layout, None)
-    x = _called(model_parts.layers[-1], x, layout, picked)
+        x = _call_layer(layer, x, layout, None)
+    x = _call_layer(model_parts.layers[-1], x, layout, picked)
     return RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
 
 
-def _packed(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+def _pack_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens behind each other with a spare one at least after them, their positions, and which are picked.
 
     Without masks as indices, as what those give has no size on the meta device.
@@ -74,7 +81,7 @@ def _packed(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
     return tokens, torch.cat((column, filler)), picked
 
 
-def _layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions: Tensor) -> Layout:
+def _build_layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions: Tensor) -> Layout:
     attention = causal.model.layers[0].self_attn
     heads, kv = causal.config.num_attention_heads, causal.config.num_key_value_heads
     cos, sin = causal.model.rotary_emb(x[None], position_ids=positions[None])
@@ -83,24 +90,26 @@ def _layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions: Tens
     return Layout(heads, kv, attention.head_dim, attention.scaling, grouped, cos, signed)
 
 
-def _called(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
+def _call_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
     """The layer, under gradient checkpointing where that is switched on; who watches it is told its
     output."""
     module = layer.module
     if module.gradient_checkpointing and module.training and torch.is_grad_enabled():
-        y = module._gradient_checkpointing_func(partial(_layer, layer, layout=layout, picked=picked), x)
+        y = module._gradient_checkpointing_func(
+            partial(_forward_layer, layer, layout=layout, picked=picked), x
+        )
     else:
-        y = _layer(layer, x, layout, picked)
+        y = _forward_layer(layer, x, layout, picked)
     for watch in module._forward_hooks.values():
         watch(module, (x,), y)
     return y
 
 
-def _layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
+def _forward_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
     """One layer over x [tokens, width]; with `picked`, only those tokens' outputs, as the last layer may."""
     module = layer.module
     attention = module.self_attn
-    x, query, key, value = _normed(layer, module.input_layernorm, x, "q_proj", "k_proj", "v_proj")
+    x, query, key, value = _normalise_linears(layer, module.input_layernorm, x, "q_proj", "k_proj", "v_proj")
     if hasattr(attention, "q_norm"):
         query, key = (
             RmsNorm.apply(y.view(-1, layout.width), norm.weight, norm.variance_epsilon).view(len(y), -1)
@@ -110,12 +119,12 @@ def _layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Te
     if picked is not None:
         mixed, x = mixed.index_select(0, picked), x.index_select(0, picked)
     out, down = layer.all_of("o_proj", "down_proj")
-    x = AddedLinear.apply(out, mixed, x, *out.tensors)
-    x, gate, up = _normed(layer, module.post_attention_layernorm, x, "gate_proj", "up_proj")
-    return AddedSwiglu.apply(down, gate, up, x, *down.tensors)
+    x = ResidualLinear.apply(out, mixed, x, *out.tensors)
+    x, gate, up = _normalise_linears(layer, module.post_attention_layernorm, x, "gate_proj", "up_proj")
+    return ResidualSwiglu.apply(down, gate, up, x, *down.tensors)
 
 
-def _normed(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:
+def _normalise_linears(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:
     """x, and the named linear layers of its normed rows."""
     parts = layer.all_of(*names)
     tensors = [tensor for part in parts for tensor in part.tensors]
@@ -190,7 +199,7 @@ def grow_tree(branches: Sequence[Tokens]) -> TokenTree:
     )
 
 
-def forest(branches: Sequence[Tokens], most: int) -> list[tuple[np.ndarray, TokenTree]]:
+def grow_forest(branches: Sequence[Tokens], most: int) -> list[tuple[np.ndarray, TokenTree]]:
     """The branches in trees of at most `most` nodes, a branch with more in one alone: which they are, and
     the tree."""
     order = sorted(range(len(branches)), key=lambda i: tuple(branches[i]))
@@ -245,7 +254,7 @@ class TreeRow:
         return sees
 
 
-def tree_rows(
+def build_tree_rows(
     prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]], enough: int, most: int
 ) -> list[TreeRow]:
     """Each prompt with its branches, the longest row first. A tree has at most `enough` nodes, or as many as
@@ -257,19 +266,19 @@ def tree_rows(
         room = min(max(enough, len(ids)), most)
         key = id(some), room  # prompts may share the list of their branches
         if key not in forests:
-            forests[key] = forest(some, room)
+            forests[key] = grow_forest(some, room)
         tree_rows += [TreeRow(i, ids, which, tree) for which, tree in forests[key]]
     return sorted(tree_rows, key=lambda row: -len(row))
 
 
-def common_start(several: Sequence[Tokens]) -> int:
+def count_common_prefix(several: Sequence[Tokens]) -> int:
     """With how many tokens all begin alike, leaving at least one to each."""
     first, last = min(map(tuple, several)), max(map(tuple, several))
     most = min(map(len, several)) - 1
     return next((n for n, (a, b) in enumerate(zip(first[:most], last, strict=False)) if a != b), max(0, most))
 
 
-def tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: int = 1) -> np.ndarray:
+def make_tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: int = 1) -> np.ndarray:
     """Which keys the tokens of several rows see, bool [rows, longest, most ahead + longest], both rounded up
     to a multiple. Each sees the keys that are `ahead` of its row, which end where the row's own begin, and of
     those as `sees` says; what is padding sees everything, as there is no mean over nothing."""
@@ -289,9 +298,9 @@ def tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: int = 
 # of each tree's nodes. Every such piece sees itself and what is ahead of it in its own row, so that no prompt
 # is passed twice and attention skips what other runs hold.
 
-TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
-SHARED = 16  # tokens; a shorter beginning is not worth the longer keys
-RUN = 96  # nodes
+MAX_BATCH_TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
+MIN_SHARED_TOKENS = 16  # tokens; a shorter beginning is not worth the longer keys
+MAX_RUN_NODES = 96  # nodes
 
 
 @dataclass(frozen=True)
@@ -305,10 +314,10 @@ class _Piece:
     sees: np.ndarray
 
 
-class Packed:
+class PackedForward:
     """The forward of one model; head_rows: whose logits are made at a time."""
 
-    most_picked = TOKENS["cpu"]  # logits are made in pieces
+    most_picked = MAX_BATCH_TOKENS["cpu"]  # logits are made in pieces
 
     def __init__(self, parts: llama_layers.ModelParts, head_rows: int = HEAD_ROWS) -> None:
         self.parts, self.head_rows = parts, head_rows
@@ -319,9 +328,9 @@ class Packed:
     def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
         """After the last token of each row's prompt and its nodes, of all rows behind each other, in parts;
         those after the last row are of spare ones."""
-        shared = common_start([row.ids for row in rows]) if len(rows) > 1 else 0
-        shared = shared if shared >= SHARED else 0
-        sets = _pieces(rows, shared)
+        shared = count_common_prefix([row.ids for row in rows]) if len(rows) > 1 else 0
+        shared = shared if shared >= MIN_SHARED_TOKENS else 0
+        sets = _split_pieces(rows, shared)
         whole = [rows[0].tokens[:shared]], [np.arange(shared)]
         where = [np.zeros(len(row), np.int64) for row in rows]  # each token of a row in the batch
         start = shared
@@ -336,24 +345,24 @@ class Packed:
         picked = np.concatenate([at[len(row.ids) - 1 :] for at, row in zip(where, rows, strict=True)])
         picked = np.concatenate([picked, np.full(-len(picked) % MULTIPLE, start)])
         grouped = self._groups(shared, sets, start)
-        hidden = passed(self.parts, tokens, positions, torch.from_numpy(picked), grouped)
+        hidden = forward_tokens(self.parts, tokens, positions, torch.from_numpy(picked), grouped)
         for part in hidden.split(self.head_rows):
             yield self.head(part)
 
     def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[RowGroup]:
-        row_groups = groups([shared], self.heads, spare) if shared else []
+        row_groups = group_rows([shared], self.heads, spare) if shared else []
         start = shared
         for pieces in sets:
             lengths = [len(piece.places) for piece in pieces]
             ahead = [torch.from_numpy(piece.ahead) for piece in pieces]
-            seen = tree_mask([len(each) for each in ahead], [piece.sees for piece in pieces], KEYS)
-            mask = added(seen, self.parts.causal.dtype)
-            row_groups.append(behind(start, lengths, ahead, self.heads, spare, mask))
+            seen = make_tree_mask([len(each) for each in ahead], [piece.sees for piece in pieces], KEYS)
+            mask = make_additive_mask(seen, self.parts.causal.dtype)
+            row_groups.append(group_suffix(start, lengths, ahead, self.heads, spare, mask))
             start += sum(lengths)
         return row_groups
 
 
-def _pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
+def _split_pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
     """Those that may be computed together: prompts (with all nodes, where they are few), runs of nodes."""
     ahead = np.arange(shared)
     prompts: list[_Piece] = []
@@ -361,18 +370,18 @@ def _pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
     start = shared
     for i, row in enumerate(rows):
         prompt = len(row.ids)
-        few = len(row.tree.tokens) <= RUN
+        few = len(row.tree.tokens) <= MAX_RUN_NODES
         end = len(row) if few else prompt
         prompts.append(_Piece(i, np.arange(shared, end), ahead, row.visible[shared:end, shared:end]))
         before = np.concatenate([ahead, np.arange(start, start + prompt - shared)])
         start += end - shared
-        for run in [] if few else row.tree.runs(RUN):
+        for run in [] if few else row.tree.runs(MAX_RUN_NODES):
             places = np.arange(prompt + run.start, prompt + run.stop)
             runs.append(_Piece(i, places, before, row.tree.visible[run, run]))
     return [pieces for pieces in (prompts, runs) if pieces]
 
 
-def added(visible: np.ndarray, dtype: torch.dtype) -> Tensor:
+def make_additive_mask(visible: np.ndarray, dtype: torch.dtype) -> Tensor:
     """What is added to scores where that is what is seen."""
     unseen = torch.from_numpy(~visible)
     return torch.zeros(visible.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)

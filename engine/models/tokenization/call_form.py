@@ -17,8 +17,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from engine.models.tokenization.rendering import rendered
-from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, call_text
+from engine.models.tokenization.rendering import render_conversation
+from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, format_calls
 from store.core.errors import TunebenchError
 from store.core.row_schemas import Message
 
@@ -32,11 +32,11 @@ _SPACE = re.compile(r"\s*")
 _TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
-def _no_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,15 @@ class CallForm:
 
     def _calls(self, text: str, at: int) -> tuple[list[StoredCall] | None, int]:
         """The calls that the JSON at this place is, and where they end."""
-        value, at = _value(text, at)
+        value, at = _parse_value(text, at)
         calls = self._as_calls(value)
-        after = _after_space(text, at)
+        after = _skip_space(text, at)
         if self.end and text.startswith(self.end, after):
             at = after + len(self.end)
         return calls, at
 
     def _alone(self, text: str) -> list[StoredCall] | None:
-        value, at = _value(text, 0)
+        value, at = _parse_value(text, 0)
         if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
             value = value["tool_calls"]
         return None if text[at:].strip() else self._as_calls(value)
@@ -125,50 +125,50 @@ class CallForm:
         return calls or None
 
 
-def _after_space(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     space = _SPACE.match(text, at)
     return space.end() if space else at
 
 
-def _value(text: str, at: int) -> tuple[Any, int]:
+def _parse_value(text: str, at: int) -> tuple[Any, int]:
     """The JSON value at this place, after white space, and where it ends; None where there is none, or one
     that no answer can hold: half a character, NaN, a number without end."""
     try:
-        value, end = _decoder.raw_decode(text, _after_space(text, at))
+        value, end = _decoder.raw_decode(text, _skip_space(text, at))
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None, at
     return value, end
 
 
-def form_of(tokenizer: Any) -> CallForm | None:
+def detect_call_form(tokenizer: Any) -> CallForm | None:
     """How this tokenizer's template writes calls; None for a form that is not known here."""
     try:
-        return _form(tokenizer)
+        return _detect_form(tokenizer)
     except (TemplateError, TunebenchError, TypeError, ValueError, KeyError):
         return None
 
 
-def _form(tokenizer: Any) -> CallForm | None:
-    asked = _asked()
-    prompt = rendered(tokenizer, asked, generation_prompt=True)
-    plain = rendered(tokenizer, [*asked, {"role": "assistant", "content": PLAIN}])
+def _detect_form(tokenizer: Any) -> CallForm | None:
+    asked = _build_probe()
+    prompt = render_conversation(tokenizer, asked, generation_prompt=True)
+    plain = render_conversation(tokenizer, [*asked, {"role": "assistant", "content": PLAIN}])
     after_turn = plain.rpartition(PLAIN)[2]
-    single = _written(tokenizer, asked, prompt, after_turn, 1)
+    single = _render_calls(tokenizer, asked, prompt, after_turn, 1)
     if single is None:
         return None
-    opening, value, closing = _around_calls(single)
+    opening, value, closing = _split_calls(single)
     key = next((each for each in ARGUMENT_KEYS if each in json.loads(value)), None)
-    parts = _call_parts(value) if key else None
-    marker, end = _markers(opening, closing)
+    parts = _split_call(value) if key else None
+    marker, end = _find_markers(opening, closing)
     if key is None or parts is None or marker is None:
         return None
     head, middle, tail = parts
-    return CallForm(opening, head, middle, tail, _between(tokenizer, asked, prompt, after_turn, value),
+    return CallForm(opening, head, middle, tail, _find_separator(tokenizer, asked, prompt, after_turn, value),
                     closing, marker, end, key, IDS[0] if IDS[0] in tail else "")  # fmt: skip
 
 
-def _asked() -> list[Message]:
+def _build_probe() -> list[Message]:
     schemas = [
         {
             "type": "function",
@@ -190,7 +190,9 @@ def _asked() -> list[Message]:
     ]
 
 
-def _written(tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, calls: int) -> str | None:
+def _render_calls(
+    tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, calls: int
+) -> str | None:
     """An answer of so many calls as the template writes it, without what closes any turn; None where it does
     not go on from the prompt, so that no row of it is trained either."""
     made: list[StoredCall] = [
@@ -198,15 +200,17 @@ def _written(tokenizer: Any, asked: list[Message], prompt: str, after_turn: str,
         for call_id, name in zip(IDS[:calls], NAMES[:calls], strict=True)
     ]
     results: list[Message] = [{"role": TOOL, "content": "probe_result"} for _ in made]
-    answer: Message = {"role": "assistant", "content": call_text("", made)}
-    whole = rendered(tokenizer, [*asked, answer])
+    answer: Message = {"role": "assistant", "content": format_calls("", made)}
+    whole = render_conversation(tokenizer, [*asked, answer])
     if not whole.startswith(prompt):
         return None
-    rendered(tokenizer, [*asked, answer, *results], generation_prompt=True)  # results must be taken, too
+    render_conversation(
+        tokenizer, [*asked, answer, *results], generation_prompt=True
+    )  # results must be taken, too
     return whole[len(prompt) :].removesuffix(after_turn)
 
 
-def _around_calls(text: str) -> tuple[str, str, str]:
+def _split_calls(text: str) -> tuple[str, str, str]:
     """What is before the JSON object of the one call, that object's text, and what is after it. Raises
     ValueError where there is no such object."""
     place = text.index(NAMES[0])
@@ -221,7 +225,7 @@ def _around_calls(text: str) -> tuple[str, str, str]:
     raise ValueError("the template writes no JSON object of a call")
 
 
-def _call_parts(value: str) -> tuple[str, str, str] | None:
+def _split_call(value: str) -> tuple[str, str, str] | None:
     """The texts around name and arguments; None where they are in another order, or arguments are a text."""
     head, _, rest = value.partition(NAMES[0])
     start = rest.find("{")
@@ -231,7 +235,7 @@ def _call_parts(value: str) -> tuple[str, str, str] | None:
     return (head, rest[:start], rest[end:]) if arguments == ARGUMENT else None
 
 
-def _markers(opening: str, closing: str) -> tuple[str | None, str]:
+def _find_markers(opening: str, closing: str) -> tuple[str | None, str]:
     """By what calls are recognised, and the tag after one. An opening of other words is no form."""
     ends = _TAG.findall(closing)
     tags = _TAG.findall(opening)
@@ -240,10 +244,12 @@ def _markers(opening: str, closing: str) -> tuple[str | None, str]:
     return ("" if not opening.strip() or opening.lstrip().startswith("{") else None), ""
 
 
-def _between(tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, value: str) -> str | None:
+def _find_separator(
+    tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, value: str
+) -> str | None:
     """What is between two calls; None where the template takes one alone."""
     try:
-        double = _written(tokenizer, asked, prompt, after_turn, 2)
+        double = _render_calls(tokenizer, asked, prompt, after_turn, 2)
         if double is None:
             return None
         second = value.replace(NAMES[0], NAMES[1]).replace(IDS[0], IDS[1])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-from engine.models.tokenization.tool_turns import for_template, has_tools, knows_tools
+from engine.models.tokenization.tool_turns import has_tools, prepare_for_template, supports_tools
 from store.core.row_schemas import Message
 
 # Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
@@ -33,7 +33,7 @@ REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
 Messages = list[Message]
 Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations or texts
 Span = tuple[int, int]
-CHEAP = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
+MAX_EXTRA_SHARE = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
 STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory
 
 
@@ -120,15 +120,15 @@ class TokenRows:
         return cut, int((self.lengths > max_length).sum()), lost
 
 
-def fitting_length(lengths: np.ndarray, positions: int | None) -> int:
+def compute_fitting_length(lengths: np.ndarray, positions: int | None) -> int:
     """At least the 99th percentile of the rows' tokens, and as much longer as costs next to nothing: up to
     the longest row for which all rows have at most 5% more tokens together than at the percentile, and no row
     twice as many (or 512), which memory would pay for. A multiple of 8, at most the model's positions."""
-    usual = _eighths(np.percentile(lengths, 99)) if len(lengths) else 8
+    usual = _round_up_to_eight(np.percentile(lengths, 99)) if len(lengths) else 8
     long = np.sort(lengths[(lengths > usual) & (lengths <= max(LONG, STRETCH * usual))])
     fitting = usual
     if len(long):
-        most = (1 + CHEAP) * np.minimum(lengths, usual).sum()
+        most = (1 + MAX_EXTRA_SHARE) * np.minimum(lengths, usual).sum()
         candidates = np.unique(-(-long // 8) * 8)
         tokens = np.array([np.minimum(lengths, length).sum() for length in candidates])
         cheap = candidates[tokens <= most]
@@ -136,7 +136,7 @@ def fitting_length(lengths: np.ndarray, positions: int | None) -> int:
     return min(fitting, positions) if positions else fitting
 
 
-def _eighths(length: float) -> int:
+def _round_up_to_eight(length: float) -> int:
     return int(max(8, -(-np.ceil(length) // 8) * 8))
 
 
@@ -155,10 +155,10 @@ def render(
     reasons = np.zeros(len(rows), np.uint8)
     texts = [row for row in rows if isinstance(row, str)]
     if texts:
-        ids, trained = _texts(tokenizer, texts)
+        ids, trained = _tokenise_texts(tokenizer, texts)
     else:
         turns = [row for row in rows if not isinstance(row, str)]
-        ids, trained = _conversations(tokenizer, turns, completion_only, reasons)
+        ids, trained = _tokenise_conversations(tokenizer, turns, completion_only, reasons)
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     starts = np.concatenate([[0], np.cumsum(lengths)])
     flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
@@ -174,17 +174,17 @@ def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
     if not last:
         return None
-    prompt = rendered(tokenizer, messages[:last], generation_prompt=True)
+    prompt = render_conversation(tokenizer, messages[:last], generation_prompt=True)
     return prompt, messages[last]["content"]
 
 
-def rendered(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
+def render_conversation(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
     """A conversation as the template writes it, tools included."""
-    turns, tools = for_template(messages, knows_tools(tokenizer))
-    return str(_by_template(tokenizer, turns, tools=tools, add_generation_prompt=generation_prompt))
+    turns, tools = prepare_for_template(messages, supports_tools(tokenizer))
+    return str(_apply_template(tokenizer, turns, tools=tools, add_generation_prompt=generation_prompt))
 
 
-def _by_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
+def _apply_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
     """What the template makes of one conversation or of several, within its limits, whoever loaded it."""
     from engine.models.tokenization.template_limits import (
         limit_templates,  # whoever has a tokenizer has transformers
@@ -194,21 +194,21 @@ def _by_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
     return tokenizer.apply_chat_template(turns, tokenize=False, **options)
 
 
-def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _tokenise_texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     ids = tokenizer(texts, return_attention_mask=False).input_ids
     end = tokenizer.eos_token_id
     closed = [np.asarray(row if row[-1:] == [end] else [*row, end], np.int32) for row in ids]
     return closed, [np.ones(len(row), bool) for row in closed]
 
 
-def _conversations(
+def _tokenise_conversations(
     tokenizer: Any, rows: Sequence[Messages], completion_only: bool, reasons: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     whole = _render_all(tokenizer, list(rows), generation_prompt=False)
     reasons[[i for i, text in enumerate(whole) if text is None]] = REFUSED
     spans: list[list[Span]] = [[] for _ in rows]
     if completion_only:
-        spans = _answer_spans(tokenizer, rows, whole, reasons)
+        spans = _find_answer_spans(tokenizer, rows, whole, reasons)
     encoded = tokenizer(
         [text or "" for text in whole],
         add_special_tokens=False,
@@ -235,7 +235,7 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
     if any(map(has_tools, rows)):  # schemas are given for a whole batch, so that these rows go one by one
         return [_render_one(tokenizer, row, generation_prompt) for row in rows]
     try:
-        texts: list[str | None] = _by_template(tokenizer, rows, add_generation_prompt=generation_prompt)
+        texts: list[str | None] = _apply_template(tokenizer, rows, add_generation_prompt=generation_prompt)
         return texts
     except TemplateError:
         if len(rows) == 1:
@@ -250,12 +250,12 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
 
 def _render_one(tokenizer: Any, row: Messages, generation_prompt: bool) -> str | None:
     try:
-        return rendered(tokenizer, row, generation_prompt=generation_prompt)
+        return render_conversation(tokenizer, row, generation_prompt=generation_prompt)
     except (TemplateError, TypeError):  # a template that can't hold several calls, or arguments as text
         return None
 
 
-def _answer_spans(
+def _find_answer_spans(
     tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: np.ndarray
 ) -> list[list[Span]]:
     """Where in each rendered row the assistant's turns lie, in characters."""
@@ -277,7 +277,7 @@ def _answer_spans(
         if span is None:
             reasons[r], spans[r] = INCONSISTENT, []
         else:
-            spans[r].append((span[0], _without_space(text, span, closings)))
+            spans[r].append((span[0], _trim_span(text, span, closings)))
     answered = {r for r, _ in turns}
     for r in range(len(rows)):
         if r not in answered and not reasons[r]:
@@ -302,7 +302,7 @@ def _locate(text: str, prompt: str | None, through: str | None, content: str) ->
     return None
 
 
-def _without_space(text: str, span: Span, closings: set[str]) -> int:
+def _trim_span(text: str, span: Span, closings: set[str]) -> int:
     """The end of the span without the white space that follows a closing token."""
     stripped = text[span[0] : span[1]].rstrip()
     if any(stripped.endswith(closing) for closing in closings):

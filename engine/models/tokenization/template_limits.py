@@ -36,10 +36,15 @@ MAX_MADE = 2**29  # bytes of all that one rendering makes
 MAX_BITS = 2**12  # of a whole number: products and quotients of long ones take time with their square
 ITEM = 64  # bytes of a short text in a list
 # Filters that take a text apart by characters, words or lines: names of Jinja's.
-APART = ("batch", "groupby", "indent", "list", "slice", "sort", "title", "unique", "urlize", "wordcount",
+ITEMISING_FILTERS = ("batch", "groupby", "indent", "list", "slice", "sort", "title", "unique", "urlize",
+    "wordcount",
          "wordwrap")  # fmt: skip
 FIX = "Choose one of the names of templates, or repair the Jinja of the model."
-GIVEN = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja passes on to a filter that asks for it
+CONTEXT_TYPES = (
+    Context,
+    nodes.EvalContext,
+    jinja2.Environment,
+)  # what Jinja passes on to a filter that asks for it
 _rendering = threading.local()  # of this thread: `until` when it has to be over, bytes `made` so far
 
 
@@ -58,10 +63,10 @@ class _LimitedTemplate(jinja2.Template):
             for piece in self.root_render_func(self.new_context(dict(*args, **kwargs))):
                 size += len(piece)
                 _check_size(size)
-                tick()
+                check_time()
                 pieces.append(piece)
         except (RecursionError, MemoryError) as error:
-            raise _refused("calls itself without end" if isinstance(error, RecursionError)
+            raise _make_template_error("calls itself without end" if isinstance(error, RecursionError)
                            else "takes more memory than there is") from error  # fmt: skip
         except Exception:  # noqa: BLE001 (raised again, with the template's own lines)
             self.environment.handle_exception()
@@ -79,15 +84,15 @@ class _LimitedEnvironment(ImmutableSandboxedEnvironment):
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
         """What a macro, a block or a caller has written. Raises ConfigError for what is too large."""
-        return joined(*pieces)
+        return join_values(*pieces)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        return cast(nodes.Template, _Counted().visit(super()._parse(source, name, filename)))
+        return cast(nodes.Template, _LimitInserter().visit(super()._parse(source, name, filename)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Raises ConfigError for what would become too large."""
         _check_binop(operator, left, right)
-        return _counted(super().call_binop(context, operator, left, right))
+        return _count_made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __callee: Any, *args: Any, **kwargs: Any) -> Any:
         """The same for methods of texts."""
@@ -100,31 +105,31 @@ class _LimitedEnvironment(ImmutableSandboxedEnvironment):
         if whole and "split" in method.__name__:
             _check_pieces(own, *args[:1])
         result = super().call(__context, __callee, *args, **kwargs)
-        _check_size(_size(result))
-        return _counted(result, deep=whole)
+        _check_size(_measure_size(result))
+        return _count_made(result, deep=whole)
 
 
-class _Counted(NodeTransformer):
+class _LimitInserter(NodeTransformer):
     """Has loops, macros and comparisons look at the clock, and what is put together measured."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         if node.test is not None:  # a loop of its own, whose body may never come
-            node.test = nodes.And(_call(ticked), node.test)
-        node.iter = _call(itemised, [cast(nodes.Expr, node.iter)])
+            node.test = nodes.And(_make_call(check_time_in_test), node.test)
+        node.iter = _make_call(check_iterable, [cast(nodes.Expr, node.iter)])
         return self._ticking(node)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         self.generic_visit(node)
         if node.dyn_args is not None:
-            node.dyn_args = _call(itemised, [node.dyn_args])
+            node.dyn_args = _make_call(check_iterable, [node.dyn_args])
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        return _call(counted, [cast(nodes.Expr, self.generic_visit(node))])
+        return _make_call(count_value, [cast(nodes.Expr, self.generic_visit(node))])
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _call(counted, [node]) if isinstance(node.arg, nodes.Slice) else node
+        return _make_call(count_value, [node]) if isinstance(node.arg, nodes.Slice) else node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
         return self._ticking(node)
@@ -133,121 +138,121 @@ class _Counted(NodeTransformer):
         return self._ticking(node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        return _call(joined, cast(nodes.Concat, self.generic_visit(node)).nodes)
+        return _make_call(join_values, cast(nodes.Concat, self.generic_visit(node)).nodes)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
-        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
+        return _make_call(check_value, [cast(nodes.Expr, self.generic_visit(node))])
 
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
+        return _make_call(check_value, [cast(nodes.Expr, self.generic_visit(node))])
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         tuple_node = cast(nodes.Expr, self.generic_visit(node))
-        return _call(measured, [tuple_node]) if node.ctx == "load" else tuple_node
+        return _make_call(check_value, [tuple_node]) if node.ctx == "load" else tuple_node
 
     def _ticking(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
         self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_call(tick), lineno=node.lineno))
+        node.body.insert(0, nodes.ExprStmt(_make_call(check_time), lineno=node.lineno))
         return node
 
 
-def _call(function: Callable[..., Any], arguments: list[nodes.Expr] | None = None) -> nodes.Call:
+def _make_call(function: Callable[..., Any], arguments: list[nodes.Expr] | None = None) -> nodes.Call:
     return nodes.Call(nodes.ImportedName(f"{__name__}.{function.__name__}"), arguments or [], [], None, None)
 
 
-def tick() -> None:
+def check_time() -> None:
     """Called by compiled templates. Raises ConfigError where the time is up."""
     until = getattr(_rendering, "until", None)
     if until is not None and time.monotonic() > until:
-        raise _refused(f"took more than {SECONDS:.0f} s for one conversation")
+        raise _make_template_error(f"took more than {SECONDS:.0f} s for one conversation")
 
 
-def ticked() -> bool:
+def check_time_in_test() -> bool:
     """Called by compiled templates: true. Raises ConfigError where the time is up."""
-    tick()
+    check_time()
     return True
 
 
-def measured(value: Any) -> Any:
+def check_value(value: Any) -> Any:
     """Called by compiled templates: the value. Raises ConfigError where it holds too much."""
     if not isinstance(value, str):
-        _size(value)
-    return counted(value)
+        _measure_size(value)
+    return count_value(value)
 
 
-def counted(value: Any) -> Any:
+def count_value(value: Any) -> Any:
     """Called by compiled templates: the value, of what they make. Raises ConfigError where that is too
     much, or the time is up."""
-    return _counted(value)
+    return _count_made(value)
 
 
-def itemised(value: Any) -> Any:
+def check_iterable(value: Any) -> Any:
     """Called by compiled templates: what is gone through. Raises ConfigError for a text that is too long to
     be taken apart into characters."""
-    tick()
+    check_time()
     if isinstance(value, (str, bytes)):
         _check_items(len(value))
     return value
 
 
-def joined(*values: Any) -> str:
+def join_values(*values: Any) -> str:
     """Called by compiled templates: values side by side. Raises ConfigError for what is too large."""
-    texts = [str(measured(value)) for value in values]
+    texts = [str(check_value(value)) for value in values]
     _check_size(sum(map(len, texts)))
-    return str(_counted("".join(texts)))
+    return str(_count_made("".join(texts)))
 
 
 @functools.lru_cache
 def _compile(chat_template: str) -> jinja2.Template:
     if len(chat_template) > MAX_SOURCE:
-        raise _refused(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
+        raise _make_template_error(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
     try:
-        return _environment().from_string(chat_template)
+        return _make_environment().from_string(chat_template)
     except (RecursionError, MemoryError) as error:
-        raise _refused("is nested too deeply") from error
+        raise _make_template_error("is nested too deeply") from error
 
 
-def undeclared_names(chat_template: str) -> set[str]:
+def find_undeclared_names(chat_template: str) -> set[str]:
     """What a template takes of its surroundings. Raises TemplateError, and ConfigError as rendering does."""
     if len(chat_template) > MAX_SOURCE:
-        raise _refused(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
+        raise _make_template_error(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
     try:
-        return meta.find_undeclared_variables(_environment().parse(chat_template))
+        return meta.find_undeclared_variables(_make_environment().parse(chat_template))
     except (RecursionError, MemoryError) as error:
-        raise _refused("is nested too deeply") from error
+        raise _make_template_error("is nested too deeply") from error
 
 
-def _environment() -> jinja2.Environment:
+def _make_environment() -> jinja2.Environment:
     """That of transformers with limits: of an empty template, as to compile one is to work out what is
     constant already, such as 'a' * 10**9."""
     environment = chat_template_utils._cached_compile_jinja_template("").environment
     environment.__class__ = _LimitedEnvironment
-    environment.finalize = measured
+    environment.finalize = check_value
     environment.globals.pop("lipsum", None)
     environment.filters = {
-        name: _limited(own, apart=name in APART) for name, own in environment.filters.items()
+        name: _limit_filter(own, apart=name in ITEMISING_FILTERS) for name, own in environment.filters.items()
     }
-    environment.tests = {name: _timed(own) for name, own in environment.tests.items()}
+    environment.tests = {name: _limit_test(own) for name, own in environment.tests.items()}
     return cast(jinja2.Environment, environment)
 
 
-def _timed(own: Callable[..., Any]) -> Callable[..., Any]:
+def _limit_test(own: Callable[..., Any]) -> Callable[..., Any]:
     """A test that looks at the clock."""
 
     @functools.wraps(own)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        tick()
+        check_time()
         return own(*args, **kwargs)
 
     return timed
 
 
-def _limited(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]:
+def _limit_filter(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]:
     """A filter that refuses what would become too large. apart: whether it takes a text apart."""
 
     @functools.wraps(own)  # with the mark of what Jinja passes on to it
     def limited(*args: Any, **kwargs: Any) -> Any:
-        given = [value for value in args if not isinstance(value, GIVEN)]
+        given = [value for value in args if not isinstance(value, CONTEXT_TYPES)]
         _check_call(given[0] if given else None, given[1:], kwargs)
         if own is do_format:
             _check_widths(given[0])
@@ -257,28 +262,28 @@ def _limited(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]:
         if apart and whole:
             _check_items(len(given[0]))
         result = own(*args, **kwargs)
-        return _watched(result) if isinstance(result, Iterator) else _counted(result, deep=whole)
+        return _check_each(result) if isinstance(result, Iterator) else _count_made(result, deep=whole)
 
     return limited
 
 
-def _watched(values: Iterator[Any]) -> Iterator[Any]:
+def _check_each(values: Iterator[Any]) -> Iterator[Any]:
     """What a filter makes one by one, which is another loop."""
     size = 0
     for value in values:
-        size += _size(value)
+        size += _measure_size(value)
         _check_size(size)
         yield value
 
 
 def _check_call(own: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """Hold what a method or filter may make to the limit: its text as often as its arguments are long."""
-    most = max(1, _size(own))
+    most = max(1, _measure_size(own))
     for value in (*args, *kwargs.values()):
-        wide = value if isinstance(value, int) and not isinstance(value, bool) else _size(value)
+        wide = value if isinstance(value, int) and not isinstance(value, bool) else _measure_size(value)
         most *= max(1, abs(wide))
         if most > MAX_PRODUCT:
-            raise _too_large()
+            raise _make_size_error()
 
 
 def _check_binop(operator: str, left: Any, right: Any) -> None:
@@ -288,30 +293,30 @@ def _check_binop(operator: str, left: Any, right: Any) -> None:
             _check_call(left, right if isinstance(right, tuple) else (right,), {})
     elif operator == "**" and isinstance(left, int) and isinstance(right, int):
         if left.bit_length() * abs(right) > MAX_BITS:
-            raise _too_long()
+            raise _make_number_error()
     elif isinstance(left, (int, float)) and isinstance(right, (int, float)):
         _check_bits(left, right)
     elif operator == "+":
-        _check_size(_size(left) + _size(right))
+        _check_size(_measure_size(left) + _measure_size(right))
     elif operator == "*":
         for many, times in ((left, right), (right, left)):
             if isinstance(times, int) and isinstance(many, (str, list, tuple)):
-                _check_size(_size(many) * times)
+                _check_size(_measure_size(many) * times)
 
 
 def _check_bits(*values: Any) -> None:
     if any(isinstance(value, int) and value.bit_length() > MAX_BITS for value in values):
-        raise _too_long()
+        raise _make_number_error()
 
 
 def _check_places(*places: Any) -> None:
     if any(isinstance(number, int) and abs(number) > MAX_BITS // 4 for number in places):
-        raise _too_long()
+        raise _make_number_error()
 
 
 def _check_items(items: int) -> None:
     if items > MAX_ITEMS:
-        raise _refused(f"takes a text apart into more than {MAX_ITEMS:,} pieces")
+        raise _make_template_error(f"takes a text apart into more than {MAX_ITEMS:,} pieces")
 
 
 def _check_pieces(text: Any, separator: Any = None) -> None:
@@ -325,33 +330,33 @@ def _check_widths(text: Any) -> None:
     _check_size(sum(int(width[:20]) for width in re.findall("[0-9]+", str(text))))
 
 
-def _counted(value: Any, *, deep: bool = False) -> Any:
+def _count_made(value: Any, *, deep: bool = False) -> Any:
     """The value, counted to what this rendering has made. deep: what it holds is new as well."""
-    tick()
+    check_time()
     _check_bits(value)
     made = getattr(_rendering, "made", 0) + sys.getsizeof(value, 0)
     if deep and not isinstance(value, (str, bytes)):
-        size, items = _held(value)
+        size, items = _measure_value(value)
         made += size + items * ITEM
     if made > MAX_MADE:
-        raise _refused(f"makes more than {MAX_MADE // 2**20} MiB of values for one conversation")
+        raise _make_template_error(f"makes more than {MAX_MADE // 2**20} MiB of values for one conversation")
     _rendering.made = made
     return value
 
 
-def _size(value: Any) -> int:
+def _measure_size(value: Any) -> int:
     """Characters and items of a value with all that it holds, however often it holds it."""
-    tick()
-    return _held(value)[0]
+    check_time()
+    return _measure_value(value)[0]
 
 
-def _held(value: Any) -> tuple[int, int]:
+def _measure_value(value: Any) -> tuple[int, int]:
     """Its size, and how many values that is."""
     size, looked, waiting = 0, 0, [value]
     while waiting:
         looked += 1
         if looked > MAX_ITEMS:
-            raise _refused(f"holds more than {MAX_ITEMS:,} values at once")
+            raise _make_template_error(f"holds more than {MAX_ITEMS:,} values at once")
         element = waiting.pop()
         if isinstance(element, (str, bytes)):
             size += len(element)
@@ -361,23 +366,23 @@ def _held(value: Any) -> tuple[int, int]:
             size += len(element)
             waiting += element
         if size > MAX_TEXT:
-            raise _too_large()
+            raise _make_size_error()
     return size, looked
 
 
 def _check_size(size: int) -> None:
-    tick()
+    check_time()
     if size > MAX_TEXT:
-        raise _too_large()
+        raise _make_size_error()
 
 
-def _too_large() -> ConfigError:
-    return _refused(f"makes texts of more than {MAX_TEXT // 10**6:,} million characters")
+def _make_size_error() -> ConfigError:
+    return _make_template_error(f"makes texts of more than {MAX_TEXT // 10**6:,} million characters")
 
 
-def _too_long() -> ConfigError:
-    return _refused(f"counts with whole numbers of more than {MAX_BITS:,} bits")
+def _make_number_error() -> ConfigError:
+    return _make_template_error(f"counts with whole numbers of more than {MAX_BITS:,} bits")
 
 
-def _refused(what: str) -> ConfigError:
+def _make_template_error(what: str) -> ConfigError:
     return ConfigError(f"The chat template {what}.", fix=FIX, field="chat_template")

@@ -27,11 +27,11 @@ from engine.models.tokenization.rendering import (
     Span,
     TokenRows,
     render,
-    rendered,
+    render_conversation,
 )
-from engine.models.tokenization.tool_turns import for_template, knows_tools
+from engine.models.tokenization.tool_turns import prepare_for_template, supports_tools
 from store.core.home import Home
-from store.core.job_folder import written_aside
+from store.core.job_folder import write_atomically
 from store.core.training_schemas import MaskChecks, RenderedRow, RowTokens
 
 # Pairs of answers to one prompt, tokenised: prompt + chosen answer and prompt + rejected answer.
@@ -82,7 +82,7 @@ class TokenPairs(TokenRows):
     def truncated(self, max_length: int) -> tuple[TokenPairs, int, int]:
         """Both sequences cut to `max_length` tokens, how many pairs were cut, and the trained tokens lost."""
         shorter, _, _ = self.sequences.truncated(max_length)
-        cut = _paired(shorter)
+        cut = _build_pairs(shorter)
         long = (self.sequence_lengths > max_length).reshape(-1, 2).any(axis=1)
         return cut, int(long.sum()), int(self.trained.sum()) - int(cut.trained.sum())
 
@@ -90,10 +90,10 @@ class TokenPairs(TokenRows):
 def join_pairs(chosen: TokenRows, rejected: TokenRows) -> TokenPairs:
     """The pairs of two renderings of the same rows in the same order."""
     order = np.arange(2 * len(chosen)).reshape(2, -1).T.ravel()
-    return _paired(_last_answers(_one_after_another(chosen, rejected)).take(order))
+    return _build_pairs(_keep_last_answers(_concatenate_rows(chosen, rejected)).take(order))
 
 
-def _one_after_another(first: TokenRows, second: TokenRows) -> TokenRows:
+def _concatenate_rows(first: TokenRows, second: TokenRows) -> TokenRows:
     return TokenRows(
         np.concatenate([first.row_ids, second.row_ids]),
         np.concatenate([first.starts, first.starts[-1] + second.starts[1:]]),
@@ -103,7 +103,7 @@ def _one_after_another(first: TokenRows, second: TokenRows) -> TokenRows:
     )
 
 
-def _last_answers(rows: TokenRows) -> TokenRows:
+def _keep_last_answers(rows: TokenRows) -> TokenRows:
     """The rows with their last run of trained tokens alone: the first token of a row is never trained, so
     that no run crosses into the next row."""
     places = np.arange(len(rows.ids))
@@ -116,7 +116,7 @@ def _last_answers(rows: TokenRows) -> TokenRows:
     return TokenRows(rows.row_ids, rows.starts, rows.ids, trained, rows.reasons)
 
 
-def _paired(sequences: TokenRows) -> TokenPairs:
+def _build_pairs(sequences: TokenRows) -> TokenPairs:
     """Pairs from rows that lie chosen, rejected, chosen, rejected …"""
     lengths = sequences.lengths.reshape(-1, 2)
     reasons = sequences.reasons.reshape(-1, 2)
@@ -139,7 +139,7 @@ def _paired(sequences: TokenRows) -> TokenPairs:
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000
-KEPT = 24
+MAX_CACHED_FILES = 24
 CHUNK = 5_000  # rows tokenised between two reports
 
 LoadRows = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
@@ -147,7 +147,7 @@ Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and w
 
 
 @dataclass(frozen=True)
-class RowsToTokenise:
+class TokenisationRequest:
     """The rows `row_ids` of a data set of `row_count`.
 
     `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
@@ -163,16 +163,16 @@ class RowsToTokenise:
     encode: Encode | None = None
 
 
-def tokenised(
+def tokenise_rows(
     home: Home,
     tokenizer: Any,
-    order: RowsToTokenise,
+    order: TokenisationRequest,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenRows:
     """The rows of an order, tokenised; `on_rows(done, total)` may raise."""
     whole = order.row_count <= WHOLE
     wanted = np.arange(order.row_count) if whole else np.unique(order.row_ids)
-    key = _key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
+    key = _compute_key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
     path = home.cache / "tokens" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
@@ -190,7 +190,7 @@ def tokenised(
     return rows.select(order.row_ids)
 
 
-def tokenizer_key(tokenizer: Any) -> str:
+def compute_tokenizer_key(tokenizer: Any) -> str:
     """Names everything of a tokenizer that decides ids and template."""
     parts = (
         tokenizer.backend_tokenizer.to_str(),
@@ -202,9 +202,9 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.ndarray) -> str:
+def _compute_key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.ndarray) -> str:
     digest = hashlib.sha256(row_ids.astype(np.int64).tobytes()).hexdigest()
-    parts = [VERSION, fingerprint, tokenizer_key(tokenizer), completion_only, digest]
+    parts = [VERSION, fingerprint, compute_tokenizer_key(tokenizer), completion_only, digest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
@@ -221,34 +221,34 @@ def read_rows(path: Path) -> TokenRows | None:
 def write_rows(path: Path, rows: TokenRows) -> None:
     """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path, flush=False) as unfinished:
+    with write_atomically(path, flush=False) as unfinished:
         save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, unfinished)
     files = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-    for old in files[:-KEPT]:
+    for old in files[:-MAX_CACHED_FILES]:
         old.unlink(missing_ok=True)
 
 
-def rendered_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
+def render_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
     """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
     beyond the ends takes the nearest."""
     if not isinstance(rows, TokenPairs):
-        return {**row_tokens(tokenizer, rows, limit, index)}
+        return {**build_row_tokens(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
     pair = rows.take(np.asarray([index]))
     return {
-        **row_tokens(tokenizer, pair.chosen, limit, 0),
+        **build_row_tokens(tokenizer, pair.chosen, limit, 0),
         "index": index,
         "of": len(rows),
-        "rejected": row_tokens(tokenizer, pair.rejected, limit, 0),
+        "rejected": build_row_tokens(tokenizer, pair.rejected, limit, 0),
     }
 
 
-def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
+def build_row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
     """One training row as the model will see it; `index` beyond the ends takes the nearest."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)
     seen = ids[:limit].tolist()
-    texts = pieces(tokenizer, seen)
+    texts = list_token_texts(tokenizer, seen)
     return {
         "row_id": int(rows.row_ids[index]),
         "index": index,
@@ -261,7 +261,7 @@ def row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTo
     }
 
 
-def pieces(tokenizer: Any, ids: list[int]) -> list[str]:
+def list_token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
     """The text of each token; of tokens that share one character, the last has it and the others none."""
     texts, pending = [], []
     for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
@@ -284,11 +284,11 @@ def pieces(tokenizer: Any, ids: list[int]) -> list[str]:
 # what somebody else said must not be trained, every answer must be, and a token that ends the turn should
 # be.
 
-MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
+MAX_CHECKED_ROWS = 200  # rows that are looked at; a template goes wrong in many rows or in none
 
 
 @dataclass(frozen=True)
-class Checks:
+class MaskCheckCounts:
     """Rows of `counted` where: the answers can't be located in the template (`unlocated`), a token of a
     prompt is trained (`leaking`), a token of an answer is not (`missed`), the last trained token does not
     close the turn (`unclosed`)."""
@@ -310,25 +310,25 @@ class Checks:
         }
 
 
-def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Checks:
+def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> MaskCheckCounts:
     """Hold the first `MOST` of `rows` (rendered from `messages`, in the same order) against their turns."""
-    count = min(MOST, len(rows))
+    count = min(MAX_CHECKED_ROWS, len(rows))
     unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0
     for index in np.flatnonzero(~unlocated).tolist():
-        begins, trained = _offsets(tokenizer, messages[index]), rows.row(index)[1]
-        turn_spans = _contents(tokenizer, messages[index])
+        begins, trained = _find_offsets(tokenizer, messages[index]), rows.row(index)[1]
+        turn_spans = _find_contents(tokenizer, messages[index])
         if len(begins) != len(trained) or turn_spans is None:
             continue  # cut, or the template rewrites what was said: there is nothing to hold it against
         prompts, answers = turn_spans
-        leaking += bool((trained & _inside(begins, prompts)).any())
-        missed += bool((~trained & _inside(begins, answers)).any())
-    return Checks(
-        count, int(unlocated.sum()), leaking, missed, unclosed(tokenizer, rows.take(np.arange(count)))
+        leaking += bool((trained & _find_inside(begins, prompts)).any())
+        missed += bool((~trained & _find_inside(begins, answers)).any())
+    return MaskCheckCounts(
+        count, int(unlocated.sum()), leaking, missed, count_unclosed(tokenizer, rows.take(np.arange(count)))
     )
 
 
-def unclosed(tokenizer: Any, rows: TokenRows) -> int:
+def count_unclosed(tokenizer: Any, rows: TokenRows) -> int:
     """Rows whose last trained token is an ordinary one, not one that closes a turn. White space behind that,
     which many templates write, is trained where whole rows are, and leaves it closed."""
     closing = {*tokenizer.added_tokens_decoder, tokenizer.eos_token_id}
@@ -343,20 +343,20 @@ def unclosed(tokenizer: Any, rows: TokenRows) -> int:
     return count
 
 
-def _offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
+def _find_offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
     """Where each token begins in the rendered text."""
-    text = rendered(tokenizer, messages)
+    text = render_conversation(tokenizer, messages)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
     return np.asarray([offset[0] for offset in offsets], np.int64)
 
 
-def _contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span]] | None:
+def _find_contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span]] | None:
     """Where what the others and what the assistant said stands in the rendered text; None where it does not
     stand there word for word."""
-    text, at = rendered(tokenizer, messages), 0
+    text, at = render_conversation(tokenizer, messages), 0
     prompts: list[Span] = []
     answers: list[Span] = []
-    for message in for_template(messages, knows_tools(tokenizer))[0]:
+    for message in prepare_for_template(messages, supports_tools(tokenizer))[0]:
         content = (message["content"] or "").strip()
         begin = text.find(content, at)
         if begin < 0:
@@ -366,7 +366,7 @@ def _contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span
     return prompts, answers
 
 
-def _inside(begins: np.ndarray, spans: list[Span]) -> np.ndarray:
+def _find_inside(begins: np.ndarray, spans: list[Span]) -> np.ndarray:
     inside = np.zeros(len(begins), bool)
     for start, end in spans:
         inside |= (begins >= start) & (begins < end)

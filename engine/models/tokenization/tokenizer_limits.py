@@ -31,7 +31,14 @@ MAX_MIB = {
 LISTS = ("added_tokens", "extra_special_tokens", "additional_special_tokens")
 DECODER = "added_tokens_decoder"
 # Tokens that a tokenizer puts into texts by itself, by the attributes of transformers.
-OWN = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id")
+SPECIAL_TOKEN_IDS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "unk_token_id",
+    "cls_token_id",
+    "sep_token_id",
+)
 FIX = "Use another model, or repair its tokenizer.json."
 
 
@@ -42,13 +49,13 @@ def check_files(source: str, file_of: Callable[[str, str], Path | None]) -> None
         if file is None:
             continue
         state = file.stat()
-        if why := _wrong(file, name, state.st_mtime_ns, state.st_size):
+        if why := _describe_fault(file, name, state.st_mtime_ns, state.st_size):
             fix = f"Use another model, or repair its {name}."
             raise ModelError(f"{name} of {source} {why}.", fix=fix, field="model")
 
 
 @functools.lru_cache(maxsize=64)
-def _wrong(file: Path, name: str, changed: int, size: int) -> str:
+def _describe_fault(file: Path, name: str, changed: int, size: int) -> str:
     """What is wrong with the file; empty where nothing is. changed: so that another one is looked at anew."""
     if size > MAX_MIB[name] * 2**20:
         return f"has {size / 2**20:,.0f} MiB, over {MAX_MIB[name]}"
@@ -59,8 +66,8 @@ def _wrong(file: Path, name: str, changed: int, size: int) -> str:
     if not isinstance(document, dict):
         return f"is no object, but {type(document).__name__}"
     try:
-        tokens = list(document.items() if name == "added_tokens.json" else _of_settings(document))
-        vocabulary = _vocabulary(document) if name == "tokenizer.json" else ()
+        tokens = list(document.items() if name == "added_tokens.json" else _iterate_special_tokens(document))
+        vocabulary = _list_vocabulary(document) if name == "tokenizer.json" else ()
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         return f"has added tokens of another form: {str(error)[:100]}"
     if len(tokens) > MAX_ADDED_TOKENS:
@@ -71,11 +78,11 @@ def _wrong(file: Path, name: str, changed: int, size: int) -> str:
     length = document.get("model_max_length", 0) if name == "tokenizer_config.json" else 0
     if not isinstance(length, int | float):
         return f"has {str(length)[:40]!r} as model_max_length, which is no number"
-    wrong = next((why for text, _ in tokens if (why := _wrong_token(text))), "")
-    return wrong or _wrong_ids((*vocabulary, *((str(text), number) for text, number in tokens)))
+    wrong = next((why for text, _ in tokens if (why := _describe_token_fault(text))), "")
+    return wrong or _describe_id_fault((*vocabulary, *((str(text), number) for text, number in tokens)))
 
 
-def _wrong_token(text: object) -> str:
+def _describe_token_fault(text: object) -> str:
     if not isinstance(text, str):
         return f"has an added token that is no text, but {type(text).__name__}"
     if len(text) > MAX_CHARACTERS:
@@ -83,7 +90,7 @@ def _wrong_token(text: object) -> str:
     return ""
 
 
-def _wrong_ids(tokens: Iterable[tuple[str, object]]) -> str:
+def _describe_id_fault(tokens: Iterable[tuple[str, object]]) -> str:
     """Of tokens with their ids, where they have one: ids that are none, and those of two tokens."""
     named: dict[int, str] = {}
     for text, number in tokens:
@@ -96,13 +103,13 @@ def _wrong_ids(tokens: Iterable[tuple[str, object]]) -> str:
     return ""
 
 
-def _vocabulary(document: dict[str, Any]) -> Collection[tuple[str, object]]:
+def _list_vocabulary(document: dict[str, Any]) -> Collection[tuple[str, object]]:
     """Tokens of a tokenizer.json that are not added, with their ids; none where their places are these."""
     listed = (document.get("model") or {}).get("vocab")
     return listed.items() if isinstance(listed, dict) else ()
 
 
-def _of_settings(document: dict[str, Any]) -> Iterator[tuple[object, object]]:
+def _iterate_special_tokens(document: dict[str, Any]) -> Iterator[tuple[object, object]]:
     """Tokens with their ids, where they have one."""
     for key in LISTS:
         listed = document.get(key) or []
@@ -122,10 +129,10 @@ def check_rows(source: str, tokenizer: Any, rows: int, file_of: Callable[[str, s
     one is refused as it is read.
     """
     beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
-    spared = tokenizer.added_tokens_decoder.keys() - {getattr(tokenizer, own) for own in OWN}
+    spared = tokenizer.added_tokens_decoder.keys() - {getattr(tokenizer, own) for own in SPECIAL_TOKEN_IDS}
     number = min(beyond.keys() - spared, default=None)
     if number is not None:
-        name, token = _file_with(source, beyond[number], file_of), beyond[number][:40]
+        name, token = _find_file_with(source, beyond[number], file_of), beyond[number][:40]
         raise ModelError(
             f"{name} of {source} gives the token {token!r} the id {number}, and the model has {rows} rows of"
             f" embeddings (vocab_size in its config.json), for the ids 0 to {rows - 1}.",
@@ -136,12 +143,12 @@ def check_rows(source: str, tokenizer: Any, rows: int, file_of: Callable[[str, s
     tokenizer.beyond_rows = beyond
 
 
-def _file_with(source: str, token: str, file_of: Callable[[str, str], Path | None]) -> str:
+def _find_file_with(source: str, token: str, file_of: Callable[[str, str], Path | None]) -> str:
     """The file that adds a token, else that of the vocabulary."""
     there = {name: file for name in MAX_MIB if (file := file_of(source, name))}
     for name, file in there.items():
         document = json.loads(file.read_bytes())
-        listed = document.items() if name == "added_tokens.json" else _of_settings(document)
+        listed = document.items() if name == "added_tokens.json" else _iterate_special_tokens(document)
         if token in (text for text, _ in listed):
             return name
     return "tokenizer.json" if "tokenizer.json" in there else "The vocabulary"
@@ -164,10 +171,10 @@ def limit_encoding() -> None:
     a token for which the model has no row."""
     own = PreTrainedTokenizerFast._encode_plus
     if not hasattr(own, "__wrapped__"):
-        PreTrainedTokenizerFast._encode_plus = _explained(own)  # type: ignore[method-assign]
+        PreTrainedTokenizerFast._encode_plus = _explain_encoding_errors(own)  # type: ignore[method-assign]
 
 
-def _explained(encode: Callable[..., Any]) -> Callable[..., Any]:
+def _explain_encoding_errors(encode: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(encode)
     def explained(tokenizer: Any, *arguments: Any, **options: Any) -> Any:
         try:

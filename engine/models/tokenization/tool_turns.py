@@ -36,7 +36,7 @@ class StoredCall(TypedDict):
     arguments: NotRequired[Any]  # an object of the user's own; of some files its JSON as a text
 
 
-class CalledFunction(TypedDict):
+class FunctionCall(TypedDict):
     """The function of a call, as templates and the OpenAI form have it."""
 
     name: str
@@ -48,7 +48,7 @@ class TemplateCall(TypedDict):
 
     id: NotRequired[str]
     type: str
-    function: CalledFunction
+    function: FunctionCall
 
 
 class TemplateTurn(TypedDict):
@@ -71,23 +71,23 @@ class OpenAIRow(TypedDict):
     tools: NotRequired[list[Schema]]
 
 
-def call_text(content: str, calls: Sequence[StoredCall | CalledFunction]) -> str:
+def format_calls(content: str, calls: Sequence[StoredCall | FunctionCall]) -> str:
     """A calling answer as it is stored. calls: name, arguments and perhaps id of each."""
     answer = {"content": content} if content else {}
     return json.dumps({**answer, "tool_calls": list(calls)}, ensure_ascii=False)
 
 
-def calls_of(content: str) -> tuple[str, list[StoredCall]] | None:
+def parse_calls(content: str) -> tuple[str, list[StoredCall]] | None:
     """What `call_text` made a text of; None for an answer that calls nothing."""
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
-    answer = _object_of(content) or {}
+    answer = _parse_object(content) or {}
     calls: Any = answer.get("tool_calls")
     fine = isinstance(calls, list) and calls and all(isinstance(c, dict) and c.get("name") for c in calls)
     return (str(answer.get("content") or ""), calls) if fine else None
 
 
-def _object_of(text: str) -> dict[str, Any] | None:
+def _parse_object(text: str) -> dict[str, Any] | None:
     """The JSON object that the text is; None for one that no tokenizer takes: with half a character in it."""
     try:
         value = json.loads(text)
@@ -102,49 +102,49 @@ def has_tools(messages: Sequence[Message]) -> bool:
     return bool(messages) and messages[0]["role"] == TOOLS
 
 
-def knows_tools(tokenizer: Any) -> bool:
+def supports_tools(tokenizer: Any) -> bool:
     """Whether the tokenizer's template renders schemas and calls by itself."""
-    return _knows(str(tokenizer.chat_template))
+    return _is_tool_template(str(tokenizer.chat_template))
 
 
 @lru_cache(maxsize=16)
-def _knows(template: str) -> bool:
-    from engine.models.tokenization.template_limits import (
-        undeclared_names,  # whoever has a tokenizer has transformers
-    )
+def _is_tool_template(template: str) -> bool:
+    from engine.models.tokenization.template_limits import find_undeclared_names
 
     try:
-        asked = undeclared_names(template)
+        asked = find_undeclared_names(template)
     except TemplateError:  # the words must do
         asked = {TOOLS} if TOOLS in template else set()
     return TOOLS in asked and "tool_calls" in template
 
 
-def for_template(messages: Sequence[Message], native: bool) -> tuple[list[TemplateTurn], list[Schema] | None]:
+def prepare_for_template(
+    messages: Sequence[Message], native: bool
+) -> tuple[list[TemplateTurn], list[Schema] | None]:
     """Messages and schemas for `apply_chat_template`; a conversation without tools comes back as it is."""
     if not has_tools(messages):
-        return [_plain(message) for message in messages], None
+        return [_build_plain_turn(message) for message in messages], None
     schemas = json.loads(messages[0]["content"])
     if native:
-        return _native(messages[1:]), schemas or None
-    return _written(messages[1:], schemas), None
+        return _build_native_turns(messages[1:]), schemas or None
+    return _write_out_turns(messages[1:], schemas), None
 
 
-def _plain(message: Message) -> TemplateTurn:
+def _build_plain_turn(message: Message) -> TemplateTurn:
     return {"role": message["role"], "content": message["content"]}
 
 
-def _native(messages: Sequence[Message]) -> list[TemplateTurn]:
+def _build_native_turns(messages: Sequence[Message]) -> list[TemplateTurn]:
     """Turns in the OpenAI form, arguments as objects, which templates write as JSON themselves."""
     turns: list[TemplateTurn] = []
     waiting: deque[StoredCall] = deque()
     for message in messages:
-        turn = _plain(message)
-        called = calls_of(message["content"]) if message["role"] == "assistant" else None
+        turn = _build_plain_turn(message)
+        called = parse_calls(message["content"]) if message["role"] == "assistant" else None
         if called:
             waiting = deque(called[1])
             turn["content"] = called[0]
-            turn["tool_calls"] = [_template_call(call) for call in called[1]]
+            turn["tool_calls"] = [_build_template_call(call) for call in called[1]]
         elif message["role"] == TOOL and waiting:
             call = waiting.popleft()
             turn["name"] = call["name"]
@@ -154,14 +154,14 @@ def _native(messages: Sequence[Message]) -> list[TemplateTurn]:
     return turns
 
 
-def _template_call(call: StoredCall) -> TemplateCall:
-    function: CalledFunction = {"name": call["name"], "arguments": call.get("arguments") or {}}
+def _build_template_call(call: StoredCall) -> TemplateCall:
+    function: FunctionCall = {"name": call["name"], "arguments": call.get("arguments") or {}}
     if call.get("id"):
         return {"id": call["id"], "type": "function", "function": function}
     return {"type": "function", "function": function}
 
 
-def _written(messages: Sequence[Message], schemas: list[Schema]) -> list[TemplateTurn]:
+def _write_out_turns(messages: Sequence[Message], schemas: list[Schema]) -> list[TemplateTurn]:
     """Turns of system, user and assistant alone."""
     turns: list[TemplateTurn] = []
     if schemas:
@@ -170,12 +170,12 @@ def _written(messages: Sequence[Message], schemas: list[Schema]) -> list[Templat
         turns.append({"role": "system", "content": system_text + "\n".join(lines)})
         messages = messages[1:] if system_text else messages
     result_before = False
-    for turn in _native(messages):
+    for turn in _build_native_turns(messages):
         called = turn.get("tool_calls")
         is_result = not called and turn["role"] == TOOL
         if called:
             calls = [call["function"] for call in called]
-            turns.append({"role": "assistant", "content": call_text(turn["content"] or "", calls)})
+            turns.append({"role": "assistant", "content": format_calls(turn["content"] or "", calls)})
         elif is_result:
             name = f" of {turn['name']}" if turn.get("name") else ""
             result = f"Result{name}:\n{turn['content']}"
@@ -188,12 +188,12 @@ def _written(messages: Sequence[Message], schemas: list[Schema]) -> list[Templat
     return turns
 
 
-def openai(messages: Sequence[Message]) -> OpenAIRow:
+def build_openai_row(messages: Sequence[Message]) -> OpenAIRow:
     """The row as {"messages", "tools"?} of the OpenAI form, in which arguments are JSON texts."""
     if not has_tools(messages):
-        return {"messages": [_plain(message) for message in messages]}
+        return {"messages": [_build_plain_turn(message) for message in messages]}
     schemas = json.loads(messages[0]["content"])
-    turns = _native(messages[1:])
+    turns = _build_native_turns(messages[1:])
     for turn in turns:
         for call in turn.get("tool_calls", ()):
             function = call["function"]
@@ -204,14 +204,14 @@ def openai(messages: Sequence[Message]) -> OpenAIRow:
     return {"messages": turns, "tools": schemas} if schemas else {"messages": turns}
 
 
-def stored(turns: Sequence[Mapping[str, Any]], tools: Sequence[Schema]) -> list[Message]:
+def parse_openai_messages(turns: Sequence[Mapping[str, Any]], tools: Sequence[Schema]) -> list[Message]:
     """The inverse of `openai`, for a conversation that is asked: as a row would store it, so that it is
     rendered as rows are. Raises ValueError, in a sentence, where results and calls don't belong together."""
     rows: list[Message] = [{"role": TOOLS, "content": json.dumps(list(tools), ensure_ascii=False)}]
     waiting: list[str] = []
     results: dict[str, str] = {}
     for place, turn in enumerate(turns):
-        text = text_of(turn.get("content"))
+        text = read_message_text(turn.get("content"))
         if turn.get("role") == TOOL:
             call_id = str(turn.get("tool_call_id") or "")
             if call_id not in waiting or call_id in results:
@@ -225,11 +225,11 @@ def stored(turns: Sequence[Mapping[str, Any]], tools: Sequence[Schema]) -> list[
                 waiting, results = [], {}
             continue
         _check_answered(waiting, results)
-        calls = [_stored_call(call) for call in turn.get("tool_calls") or ()]
+        calls = [_build_stored_call(call) for call in turn.get("tool_calls") or ()]
         waiting = [call["id"] for call in calls]
         if len({*waiting}) < len(waiting):
             raise ValueError(f"two calls of message {place} have the same id")
-        rows.append({"role": str(turn["role"]), "content": call_text(text, calls) if calls else text})
+        rows.append({"role": str(turn["role"]), "content": format_calls(text, calls) if calls else text})
     _check_answered(waiting, results)
     return rows
 
@@ -240,9 +240,9 @@ def _check_answered(waiting: Sequence[str], results: Mapping[str, str]) -> None:
         raise ValueError(f"the call {missing[:80]!r} has no result: a message of the role tool has to follow")
 
 
-def _stored_call(call: Mapping[str, Any]) -> StoredCall:
+def _build_stored_call(call: Mapping[str, Any]) -> StoredCall:
     function = call["function"]
-    arguments = _object_of(function["arguments"])
+    arguments = _parse_object(function["arguments"])
     if arguments is None:
         raise ValueError(
             f"the arguments of a call of {str(function['name'])[:80]} are not the JSON of an object"
@@ -250,7 +250,7 @@ def _stored_call(call: Mapping[str, Any]) -> StoredCall:
     return {"id": str(call["id"]), "name": str(function["name"]), "arguments": arguments}
 
 
-def text_of(content: Any) -> str:
+def read_message_text(content: Any) -> str:
     """A message's content: a text, or parts of which some are texts; empty where there is none."""
     if isinstance(content, str):
         return content

@@ -19,8 +19,8 @@ from scipy import sparse, special
 from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Tally, votes
-from engine.rating.analysis.rates import clusters_of
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Tally, select_votes
+from engine.rating.analysis.rates import build_clusters
 
 # Cohen's kappa: how far two raters, or a metric and people, agree beyond what their habits explain.
 #
@@ -30,8 +30,8 @@ from engine.rating.analysis.rates import clusters_of
 # by chance and kappa is not defined. Of under LEAST_COMMON items there is none: of ten its interval left
 # out the truth in 21 of 100 rounds. Pure.
 
-LEAST_COMMON = 20  # items, under which there is no kappa
-LEAST_OTHERS = 8  # of them with another answer than the commonest, likewise
+MIN_COMMON = 20  # items, under which there is no kappa
+MIN_OTHERS = 8  # of them with another answer than the commonest, likewise
 
 Floats = NDArray[np.float64]
 
@@ -46,17 +46,17 @@ class Kappa:
     share: Interval
 
 
-class Kappas(NamedTuple):
+class PairwiseKappas(NamedTuple):
     """of_pairs: of some pairs of raters, or of all. pairs: how many have an item in common."""
 
     of_pairs: list[Kappa]
     pairs: int
 
 
-def kappas(comparisons: Comparisons, *, most: int | None = None) -> Kappas:
+def compute_kappas(comparisons: Comparisons, *, most: int | None = None) -> PairwiseKappas:
     """Of each two raters with a common item, in the order of raters; of the `most` pairs with most of them
     where there are more."""
-    rated, outcome = votes(comparisons)
+    rated, outcome = select_votes(comparisons)
     raters = len(rated.raters)
     units, unit = np.unique(rated.unit, return_inverse=True)
     place = np.full((raters, len(units)), -1, np.int32)  # of each rater's vote on each unit
@@ -74,12 +74,12 @@ def kappas(comparisons: Comparisons, *, most: int | None = None) -> Kappas:
         mine, theirs = mine[both], theirs[both]
         weight = None if rated.weights is None else rated.weights[mine]
         clusters = RatingClusters(rated.item[mine], np.zeros(len(mine), np.int64), weight)
-        agreed = kappa(outcome[mine], outcome[theirs], clusters)
+        agreed = cohen_kappa(outcome[mine], outcome[theirs], clusters)
         of_pairs.append(Kappa(rated.raters[mine_at], rated.raters[other], *agreed))
-    return Kappas(of_pairs, len(first))
+    return PairwiseKappas(of_pairs, len(first))
 
 
-def kappa(
+def cohen_kappa(
     first: ArrayLike, second: ArrayLike, clusters: RatingClusters | None = None, *, confidence: float = 0.95
 ) -> tuple[Interval, Interval]:
     """Kappa and the share that agrees, of two answers to each of the same things; without `clusters` each is
@@ -88,15 +88,15 @@ def kappa(
     n = len(answers[0])
     clusters = clusters or RatingClusters(np.arange(n), np.zeros(n, np.int64))
     agree = (answers[0] == answers[1]).astype(np.float64)
-    share = clustered.share(agree, clusters, confidence=confidence)
+    share = clustered.estimate_share(agree, clusters, confidence=confidence)
     if not n:
         return Interval(math.nan, None, None, 0, why="they have no item in common"), share
-    if (items := math.floor(clusters.effective_items + 1e-9)) < LEAST_COMMON:
-        why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {LEAST_COMMON} on)"
+    if (items := math.floor(clusters.effective_items + 1e-9)) < MIN_COMMON:
+        why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {MIN_COMMON} on)"
         if items < clusters.items:
-            why = f"items of so unequal weight say as much as {items} would: too few (from {LEAST_COMMON} on)"
+            why = f"items of so unequal weight say as much as {items} would: too few (from {MIN_COMMON} on)"
         return Interval(math.nan, None, None, n, why=why), share
-    chance, moved, commonest = _by_chance(*answers, clusters.shares)
+    chance, moved, commonest = _compute_chance_agreement(*answers, clusters.shares)
     if chance >= 1:
         why = "both always gave the same answer, so that no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
@@ -105,7 +105,7 @@ def kappa(
         return Interval(0.0, None, None, n, why=why), share
     apart = (1 - share.value) / (1 - chance)
     others = int(((answers[0] != commonest) | (answers[1] != commonest)).sum())
-    if others < LEAST_OTHERS:
+    if others < MIN_OTHERS:
         why = f"only {others} of {n} have any answer but the commonest, so that chance is hardly known"
         return Interval(1 - apart, None, None, n, why=why), share
     if apart == 0:
@@ -118,7 +118,7 @@ def kappa(
     return Interval(1 - apart, max(-1.0, 1 - apart * reach), 1 - apart / reach, n, error * apart), share
 
 
-def _by_chance(
+def _compute_chance_agreement(
     first: NDArray[np.generic], second: NDArray[np.generic], weight: Floats
 ) -> tuple[float, Floats, object]:
     """The share that would agree by chance, by how much each entry moves it (times n), and the commonest
@@ -139,11 +139,11 @@ def _by_chance(
 # name no preference and are left out; a metric's tie agrees with a tie alone. Each item and pair counts once,
 # or as its chance to be rated says. Pure.
 
-Prefers = Callable[[str, str, str], float | None]
+PreferenceFunction = Callable[[str, str, str], float | None]
 
 
 @dataclass(frozen=True)
-class AgainstPeople:
+class HumanAgreement:
     """share: of people's votes that the measure agrees with, kappa: beyond chance; decided: the same share
     where people's vote and the measure both prefer one. between_people: how often two people agree, on items
     with two votes or more. missing: votes on what the measure says nothing of."""
@@ -157,10 +157,12 @@ class AgainstPeople:
     missing: int
 
 
-def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> AgainstPeople:
+def measure_human_agreement(
+    name: str, comparisons: Comparisons, prefers: PreferenceFunction
+) -> HumanAgreement:
     """`prefers(item, first, second)`: above 0 where the measure prefers the first system's answer, below
     where the second's, 0 for a tie, None or NaN where it says nothing."""
-    rated, outcome = votes(comparisons)
+    rated, outcome = select_votes(comparisons)
     sound = outcome != PairOutcome.BOTH_BAD
     rated, outcome = rated.take(sound), outcome[sound]
     theirs = np.array([1.0, -1.0, 0.0])[outcome]
@@ -173,15 +175,15 @@ def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> Aga
     its = np.array([math.nan if (sign := answered[u]) is None else sign for u in rated.unit.tolist()], float)
     its = np.sign(its)
     has = np.isfinite(its)
-    clusters = clusters_of(rated.take(has))
-    beyond, share = kappa(its[has], theirs[has], clusters)
+    clusters = build_clusters(rated.take(has))
+    beyond, share = cohen_kappa(its[has], theirs[has], clusters)
     both = has & (its != 0) & (theirs != 0)
-    decided = clustered.share(its[both] == theirs[both], clusters_of(rated.take(both)))
-    between = between_people(rated.take(has), outcome[has])
-    return AgainstPeople(name, share, beyond, decided, between, int(has.sum()), int((~has).sum()))
+    decided = clustered.estimate_share(its[both] == theirs[both], build_clusters(rated.take(both)))
+    between = estimate_inter_rater_agreement(rated.take(has), outcome[has])
+    return HumanAgreement(name, share, beyond, decided, between, int(has.sum()), int((~has).sum()))
 
 
-def between_people(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
+def estimate_inter_rater_agreement(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
     """How often two people who voted on the same agree: the mean over items and pairs of the share of pairs
     of votes that are alike, with an interval over items."""
     tally = Tally.of(rated, outcome)
@@ -193,5 +195,5 @@ def between_people(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
     shares, items = alike[several] / (n * (n - 1))[several], tally.item[several]
     clusters = RatingClusters(items, np.zeros(len(items), np.int64), tally.weight[several])
     if np.isin(shares, (0, 1)).all():
-        return clustered.share(shares, clusters)
-    return clustered.mean(shares, clusters, bounds=(0.0, 1.0))
+        return clustered.estimate_share(shares, clusters)
+    return clustered.estimate_mean(shares, clusters, bounds=(0.0, 1.0))

@@ -38,7 +38,7 @@ class PairOutcome(IntEnum):
     BOTH_BAD = 3
 
 
-NAMES = {
+OUTCOMES_BY_NAME = {
     "left": PairOutcome.LEFT,
     "right": PairOutcome.RIGHT,
     "tie": PairOutcome.TIE,
@@ -46,14 +46,14 @@ NAMES = {
 }
 
 
-class Places(NamedTuple):
+class NameIndex(NamedTuple):
     """Names, each once in the order in which they come, and of each entry the place of its name."""
 
     names: tuple[str, ...]
     places: Ints
 
 
-def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places:
+def index_names(entries: Sequence[Any], names: Sequence[str] | None = None) -> NameIndex:
     """The names among `entries`; given ones come first, and then no other name is allowed."""
     known_names = list(dict.fromkeys(str(entry) for entry in (entries if names is None else names)))
     place_of = {name: place for place, name in enumerate(known_names)}
@@ -61,11 +61,11 @@ def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places
         places = [place_of[str(entry)] for entry in entries]
     except KeyError as unknown:
         raise ValueError(f"{unknown.args[0]!r} is none of {', '.join(known_names)}.") from None
-    return Places(tuple(known_names), np.array(places, np.int64))
+    return NameIndex(tuple(known_names), np.array(places, np.int64))
 
 
 MAX_UNEVEN = 0.5  # a pair shown three times this way and once the other
-OF_EACH = (
+ENTRY_FIELDS = (
     "left", "right", "outcome", "item", "rater",
     "seconds", "repeat", "adjudication", "differences", "weights", "preference",
 )  # fmt: skip
@@ -107,7 +107,7 @@ class Comparisons:
         _check_names(self)
         for field, most in (("left", self.systems), ("right", self.systems), ("outcome", PairOutcome),
                             ("item", self.items), ("rater", self.raters)):  # fmt: skip
-            check_places(field, getattr(self, field), n, len(most))
+            check_indices(field, getattr(self, field), n, len(most))
         if len(same := np.flatnonzero(self.left == self.right)):
             name = self.systems[self.left[same[0]]]
             raise ValueError(f"left and right: entry {same[0]} compares {name} with itself.")
@@ -142,10 +142,10 @@ class Comparisons:
         **more: Any,
     ) -> Comparisons:
         """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
-        names = placed([*left, *right], systems)
-        if wrong := [word for word in outcome if word not in NAMES]:
-            raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(NAMES)}.")
-        items, raters = placed(item), placed(rater)
+        names = index_names([*left, *right], systems)
+        if wrong := [word for word in outcome if word not in OUTCOMES_BY_NAME]:
+            raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(OUTCOMES_BY_NAME)}.")
+        items, raters = index_names(item), index_names(rater)
         kind = {"repeat": bool, "adjudication": bool}
         arrays: dict[str, Any] = {
             name: tuple(map(str, values))
@@ -156,7 +156,7 @@ class Comparisons:
         }
         return cls(
             systems=names.names, left=names.places[: len(left)], right=names.places[len(left) :],
-            outcome=np.array([NAMES[word] for word in outcome], np.int64), item=items.places,
+            outcome=np.array([OUTCOMES_BY_NAME[word] for word in outcome], np.int64), item=items.places,
             rater=raters.places, raters=raters.names, items=items.names, **arrays,
         )  # fmt: skip
 
@@ -238,7 +238,7 @@ class Comparisons:
     def take(self, chosen: Bools | Ints) -> Comparisons:
         """These alone, in this order; names of systems, raters and items stay."""
         taken = copy(self)  # not checked anew: what fits, fits in part
-        for name in OF_EACH:
+        for name in ENTRY_FIELDS:
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(taken, name, values[chosen])
         return taken
@@ -258,7 +258,7 @@ def _check_names(comparisons: Comparisons) -> None:
             raise ValueError(f"{field}: {twice!r} is named twice.")
 
 
-def check_places(field: str, places: Ints, n: int, most: int) -> None:
+def check_indices(field: str, places: Ints, n: int, most: int) -> None:
     if np.shape(places) != (n,):
         raise ValueError(f"{field}: {np.shape(places)} is not one value for each of {n} ratings.")
     wrong = np.flatnonzero((places < 0) | (places >= most))
@@ -278,7 +278,7 @@ def _check_covariates(names: tuple[str, ...], differences: Floats | None, n: int
         raise ValueError(f"differences: entry {entry} of {names[column]} is not a finite number.")
 
 
-def length_difference(left: ArrayLike, right: ArrayLike) -> Floats:
+def compute_length_difference(left: ArrayLike, right: ArrayLike) -> Floats:
     """Difference of the logarithms of lengths, left minus right; an empty answer counts as one character."""
     logs = [np.log(np.maximum(1.0, np.asarray(lengths, np.float64))) for lengths in (left, right)]
     return logs[0] - logs[1]
@@ -294,7 +294,7 @@ FIRST, _, TIE, BOTH_BAD = range(4)  # of a vote; 1 is for the second
 KINDS = 4
 
 
-def votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Comparisons, Ints]:
+def select_votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Comparisons, Ints]:
     """Comparisons that count but for a rater's second rating of the same, and of each its vote; with those
     that settled a dispute where `adjudicated`."""
     rated = comparisons.take(comparisons.fresh if adjudicated else comparisons.counted)
@@ -331,7 +331,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Disputed:
+class DisputedItem:
     """An item on which people part: entropy of its votes in bits, and the votes by what they name."""
 
     item: str
@@ -342,10 +342,10 @@ class Disputed:
     n: int
 
 
-def disputed(comparisons: Comparisons) -> list[Disputed]:
+def find_disputed_items(comparisons: Comparisons) -> list[DisputedItem]:
     """Items and pairs with two votes or more that are not all the same, most disputed first: by entropy, and
     among equals by the number of votes."""
-    rated, outcome = votes(comparisons, adjudicated=True)
+    rated, outcome = select_votes(comparisons, adjudicated=True)
     tally = Tally.of(rated, outcome)
     n = tally.counts.sum(axis=1)
     shares = tally.counts / n[:, None] if len(n) else tally.counts
@@ -358,6 +358,8 @@ def disputed(comparisons: Comparisons) -> list[Disputed]:
         named = dict(zip((first, second, "tie", "both bad"), map(int, tally.counts[unit]), strict=True))
         given = {name: count for name, count in named.items() if count}
         rows.append(
-            Disputed(rated.items[tally.item[unit]], first, second, float(entropy[unit]), given, int(n[unit]))
+            DisputedItem(
+                rated.items[tally.item[unit]], first, second, float(entropy[unit]), given, int(n[unit])
+            )
         )
     return rows

@@ -18,10 +18,10 @@ from scipy import sparse
 
 RIDGE = 1e-5
 STEPS, CONVERGED = 100, 1e-7
-LONGEST = 2.0  # step, in any one parameter
+MAX_STEP = 2.0  # step, in any one parameter
 HALVINGS = 8
-NEAR = 0.5  # a step that is no longer needs no look at the likelihood
-MOST = 80.0  # log odds, beyond which nothing differs
+SAFE_STEP = 0.5  # a step that is no longer needs no look at the likelihood
+MAX_LOG_ODDS = 80.0  # log odds, beyond which nothing differs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,7 +64,7 @@ class Fit:
     log_nu: Floats
 
 
-def chances(d: Floats, log_nu: Floats) -> Floats:
+def compute_probabilities(d: Floats, log_nu: Floats) -> Floats:
     """Of the left one's win, the right one's, and a tie [..., 3]."""
     logits = np.stack(np.broadcast_arrays(d / 2, -d / 2, log_nu), axis=-1)
     logits -= logits.max(axis=-1, keepdims=True)
@@ -73,10 +73,10 @@ def chances(d: Floats, log_nu: Floats) -> Floats:
     return shares
 
 
-def _lead_and_ties(d: Floats, log_nu: Floats) -> tuple[Floats, Floats]:
+def _compute_lead_and_ties(d: Floats, log_nu: Floats) -> tuple[Floats, Floats]:
     """The chance of the left one's win less that of the right one's, and that of a tie."""
-    left = np.exp(np.clip(d, -MOST, MOST) / 2)
-    right, nu = 1 / left, np.exp(np.clip(log_nu, -MOST, MOST))
+    left = np.exp(np.clip(d, -MAX_LOG_ODDS, MAX_LOG_ODDS) / 2)
+    right, nu = 1 / left, np.exp(np.clip(log_nu, -MAX_LOG_ODDS, MAX_LOG_ODDS))
     whole = left + right + nu
     return (left - right) / whole, nu / whole
 
@@ -92,11 +92,11 @@ def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: 
     going = np.arange(sets)
     for _ in range(STEPS):
         part = counts if len(going) == sets else counts[going]
-        step = _step(design, part, theta[going], penalty)
+        step = _compute_newton_step(design, part, theta[going], penalty)
         far = np.abs(step).max(axis=1)
-        long = np.flatnonzero(far > NEAR)  # elsewhere a whole step can't lose
+        long = np.flatnonzero(far > SAFE_STEP)  # elsewhere a whole step can't lose
         if len(long):
-            step[long] *= _shortened(design, part[long], theta[going[long]], step[long], penalty)[:, None]
+            step[long] *= _halve_steps(design, part[long], theta[going[long]], step[long], penalty)[:, None]
         theta[going] += step
         going = going[far > converged]
         if not len(going):
@@ -104,24 +104,26 @@ def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: 
     return Fit(theta[:, :k], theta[:, k])
 
 
-def _step(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
+def _compute_newton_step(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
     """Newton's step for each set, no longer than LONGEST."""
-    gradient, information = derivatives(design, counts, theta, penalty)
+    gradient, information = compute_derivatives(design, counts, theta, penalty)
     step = np.linalg.solve(information, gradient[..., None])[..., 0]
-    step /= np.maximum(1.0, np.abs(step).max(axis=1) / LONGEST)[:, None]
+    step /= np.maximum(1.0, np.abs(step).max(axis=1) / MAX_STEP)[:, None]
     return np.asarray(step, np.float64)
 
 
-def derivatives(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> tuple[Floats, Floats]:
+def compute_derivatives(
+    design: Design, counts: Floats, theta: Floats, penalty: Floats
+) -> tuple[Floats, Floats]:
     """The gradient [sets, k + 1] and the information [sets, k + 1, k + 1] of the penalised likelihood."""
     k = design.x.shape[1]
     total = counts.sum(axis=2)
-    lead, tied = _lead_and_ties(theta[:, :k] @ design.rows.T, theta[:, k:])
+    lead, tied = _compute_lead_and_ties(theta[:, :k] @ design.rows.T, theta[:, k:])
     gradient = np.empty_like(theta)
     gradient[:, :k] = ((counts[..., 0] - counts[..., 1] - total * lead) / 2) @ design.rows
     gradient[:, k] = (counts[..., 2] - total * tied).sum(axis=1)
     gradient -= penalty * theta
-    information = _information(
+    information = _assemble_information(
         (total * (1 - tied - lead * lead) / 4) @ design.products,
         -((total * tied * lead) / 2) @ design.rows,
         (total * tied * (1 - tied)).sum(axis=1),
@@ -129,7 +131,7 @@ def derivatives(design: Design, counts: Floats, theta: Floats, penalty: Floats) 
     return gradient, information + np.diag(penalty)
 
 
-def _information(of_strengths: Floats, across: Floats, of_ties: Floats) -> Floats:
+def _assemble_information(of_strengths: Floats, across: Floats, of_ties: Floats) -> Floats:
     """From its parts [sets, k * k], [sets, k] and [sets]."""
     sets, k = across.shape
     information = np.empty((sets, k + 1, k + 1))
@@ -139,29 +141,29 @@ def _information(of_strengths: Floats, across: Floats, of_ties: Floats) -> Float
     return information
 
 
-def _at(design: Design, fitted: Fit) -> tuple[Floats, Floats]:
+def _evaluate_fit(design: Design, fitted: Fit) -> tuple[Floats, Floats]:
     """The lead and the chance of a tie of each row, at the one fit."""
-    lead, tied = _lead_and_ties(fitted.coefficients[:1] @ design.rows.T, fitted.log_nu[:1, None])
+    lead, tied = _compute_lead_and_ties(fitted.coefficients[:1] @ design.rows.T, fitted.log_nu[:1, None])
     return lead[0], tied[0]
 
 
-def information_of_sets(design: Design, totals: sparse.csr_array, fitted: Fit) -> Floats:
+def compute_information_of_sets(design: Design, totals: sparse.csr_array, fitted: Fit) -> Floats:
     """The information of each set [sets, k + 1, k + 1], without the prior's, all at the one `fitted`;
     totals [sets, rows]: how many ratings of each row."""
-    lead, tied = _at(design, fitted)
-    return _information(
+    lead, tied = _evaluate_fit(design, fitted)
+    return _assemble_information(
         (totals.multiply((1 - tied - lead * lead) / 4) @ design.products).toarray(),
         -(totals.multiply(tied * lead / 2) @ design.rows).toarray(),
         np.asarray(totals @ (tied * (1 - tied))),
     )
 
 
-def _shortened(design: Design, counts: Floats, theta: Floats, step: Floats, penalty: Floats) -> Floats:
+def _halve_steps(design: Design, counts: Floats, theta: Floats, step: Floats, penalty: Floats) -> Floats:
     """The part of each step to take: one that loses likelihood is halved."""
-    reached = _likelihood(design, counts, theta, penalty)
+    reached = _compute_log_likelihood(design, counts, theta, penalty)
     length = np.ones(len(theta))
     for _ in range(HALVINGS):
-        ahead = _likelihood(design, counts, theta + length[:, None] * step, penalty)
+        ahead = _compute_log_likelihood(design, counts, theta + length[:, None] * step, penalty)
         worse = ahead < reached - 1e-9 * (1 + np.abs(reached))
         if not worse.any():
             break
@@ -169,7 +171,7 @@ def _shortened(design: Design, counts: Floats, theta: Floats, step: Floats, pena
     return length
 
 
-def _likelihood(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
+def _compute_log_likelihood(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
     k = design.x.shape[1]
     d = theta[:, :k] @ design.rows.T
     log_nu = theta[:, k:]
@@ -179,10 +181,10 @@ def _likelihood(design: Design, counts: Floats, theta: Floats, penalty: Floats) 
     return whole
 
 
-def scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
+def compute_scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
     """The gradient of the likelihood of each rating [ratings, k + 1]; `rows` of the design, `outcomes` 0, 1
     or 2."""
-    lead, tied = _at(design, fitted)
+    lead, tied = _evaluate_fit(design, fitted)
     cells = np.empty((len(design.x), 3, design.x.shape[1] + 1))  # few, of which ratings are drawn
     for outcome, sign in enumerate((1.0, -1.0, 0.0)):
         cells[:, outcome, :-1] = ((sign - lead) / 2)[:, None] * design.x
@@ -191,9 +193,9 @@ def scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
     return every
 
 
-def information(design: Design, counts: Floats, fitted: Fit) -> Floats:
+def compute_information(design: Design, counts: Floats, fitted: Fit) -> Floats:
     """Of the penalised likelihood at `fitted` [k + 1, k + 1]; `counts` [rows, 3] are those that it was fitted
     to."""
     theta = np.append(fitted.coefficients[0], fitted.log_nu[0])[None]
-    whole: Floats = derivatives(design, counts[None], theta, np.append(design.penalty, RIDGE))[1][0]
+    whole: Floats = compute_derivatives(design, counts[None], theta, np.append(design.penalty, RIDGE))[1][0]
     return whole

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics.intervals import Interval
-from store.core.monitoring_schemas import CorrectingRound, JudgedAnswer
+from store.core.monitoring_schemas import CorrectionRound, JudgedAnswer
 
 # A judge's figure of a whole set, corrected by the people who rated a part of it.
 #
@@ -32,15 +32,15 @@ from store.core.monitoring_schemas import CorrectingRound, JudgedAnswer
 # their chance. Where nearly all rated items have one value too little is seen of the others for an
 # interval, which left out up to 12 of 100 truths. Pure.
 
-LEAST_ITEMS = 20  # rated by people
-LEAST_OTHERS = 8  # of them with another value than the commonest
-LITTLE = 1e-6  # of the error of people alone
+MIN_ITEMS = 20  # rated by people
+MIN_OTHERS = 8  # of them with another value than the commonest
+EPSILON = 1e-6  # of the error of people alone
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedEstimate:
     """corrected: the figure of the whole set; people: of the rated items alone; judge: the judge's own, not
     corrected; weight: of the judge. gain: how many times as many ratings would say as much without it."""
 
@@ -53,9 +53,9 @@ class Corrected:
     gain: float
 
 
-def corrected(
+def correct_judge(
     judge: ArrayLike, people: ArrayLike, *, weights: ArrayLike | None = None, confidence: float = 0.95
-) -> Corrected:
+) -> CorrectedEstimate:
     """Of each item what the judge says, and what people say (the mean of several), NaN where nobody rated it.
     Of two systems give differences (or preferences): the figure is their mean.
 
@@ -70,32 +70,34 @@ def corrected(
     weight = np.ones(len(rated)) if weights is None else np.asarray(weights, np.float64)
     own = float(said_by_judge.mean()) if len(rated) else math.nan
     n = int(rated.sum())
-    if n < LEAST_ITEMS:
+    if n < MIN_ITEMS:
         few = "no item was" if not n else "only 1 item was" if n == 1 else f"only {n} items were"
-        nothing = Interval(math.nan, None, None, n, why=f"{few} rated by people (from {LEAST_ITEMS} on)")
-        return Corrected(nothing, nothing, own, 0.0, n, len(rated), math.nan)
+        nothing = Interval(math.nan, None, None, n, why=f"{few} rated by people (from {MIN_ITEMS} on)")
+        return CorrectedEstimate(nothing, nothing, own, 0.0, n, len(rated), math.nan)
     others = n - int(np.unique(by_people[rated], return_counts=True)[1].max())
-    if others < LEAST_OTHERS:
+    if others < MIN_OTHERS:
         few = (
             "no item has" if not others else "only 1 item has" if others == 1 else f"only {others} items have"
         )
-        why = f"{few} another rating than the commonest of {n:,} (from {LEAST_OTHERS} on)"
+        why = f"{few} another rating than the commonest of {n:,} (from {MIN_OTHERS} on)"
         alike = Interval(float(np.average(by_people[rated], weights=weight[rated])), None, None, n, why=why)
-        return Corrected(alike, alike, own, 0.0, n, len(rated), math.nan)
-    some = _Rated(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())
-    alone = _with_t(some.figure(0.0), some.jackknife(None, 0.0), 0.0, n - 1, n, confidence)
+        return CorrectedEstimate(alike, alike, own, 0.0, n, len(rated), math.nan)
+    some = _RatedItems(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())
+    alone = _compute_t_interval(some.figure(0.0), some.jackknife(None, 0.0), 0.0, n - 1, n, confidence)
     slope = some.slope()
     figure = some.figure(own, slope)
     error = some.jackknife(own, None)
     of_judge = slope * slope * float(said_by_judge.var(ddof=1)) / len(rated)
-    if not slope or error <= LITTLE * (alone.se or 0.0):  # nothing is seen of what the judge gets wrong
-        return Corrected(alone, alone, own, 0.0, n, len(rated), 1.0)
-    whole = _with_t(figure, error, of_judge, n - 2, n, confidence)
+    if not slope or error <= EPSILON * (alone.se or 0.0):  # nothing is seen of what the judge gets wrong
+        return CorrectedEstimate(alone, alone, own, 0.0, n, len(rated), 1.0)
+    whole = _compute_t_interval(figure, error, of_judge, n - 2, n, confidence)
     gain = ((alone.se or 0.0) / whole.se) ** 2 if whole.se else 1.0
-    return Corrected(whole, alone, own, slope, n, len(rated), gain)
+    return CorrectedEstimate(whole, alone, own, slope, n, len(rated), gain)
 
 
-def _with_t(value: float, error: float, of_judge: float, degrees: int, n: int, confidence: float) -> Interval:
+def _compute_t_interval(
+    value: float, error: float, of_judge: float, degrees: int, n: int, confidence: float
+) -> Interval:
     """With Student's t for the part of the rated items and the normal quantile for that of all (Welch's
     degrees of freedom)."""
     whole = math.sqrt(error * error + of_judge)
@@ -107,7 +109,7 @@ def _with_t(value: float, error: float, of_judge: float, degrees: int, n: int, c
 
 
 @dataclass(frozen=True)
-class _Rated:
+class _RatedItems:
     """Judge, people and weight of the rated items."""
 
     judge: Floats
@@ -122,7 +124,7 @@ class _Rated:
 
     def slope(self) -> float:
         """Of people on judge."""
-        return float(_slopes(self.sums.sum(axis=0)[None])[0])
+        return float(_fit_slopes(self.sums.sum(axis=0)[None])[0])
 
     def figure(self, own: float, slope: float = 0.0) -> float:
         """What people say, moved along the slope to the judge's mean of all items."""
@@ -133,12 +135,12 @@ class _Rated:
         """The standard error of that, with each item left out in turn; the slope is fitted again where none
         is given."""
         n, rest = len(self.judge), self.sums.sum(axis=0) - self.sums
-        slopes = _slopes(rest) if slope is None else np.full(n, slope)
+        slopes = _fit_slopes(rest) if slope is None else np.full(n, slope)
         left_out = rest[:, 2] / rest[:, 0] + slopes * ((own or 0.0) - rest[:, 1] / rest[:, 0])
         return math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
 
 
-def _slopes(sums: Floats) -> Floats:
+def _fit_slopes(sums: Floats) -> Floats:
     weights, judge, people, squares, products = sums.T
     spread = squares - judge * judge / weights
     above = products - judge * people / weights
@@ -162,13 +164,13 @@ def _slopes(sums: Floats) -> Floats:
 # In simulations (`bench/ratings/judged.py`) 93 to 100% are covered, from 20 ratings on, with judges that are
 # right in 50 to 95% and shares of 2 to 98%. Pure.
 
-LEAST_RATED = 20
-LEAST = 5  # of each kind
-FEW = 5
+MIN_RATED = 20
+MIN_RATINGS = 5  # of each kind
+FEW_ANSWERS = 5
 
 
 @dataclass(frozen=True)
-class JudgedShare:
+class CorrectedPassRate:
     """corrected: the judge with people's ratings; people: the rated answers alone; judge: of all that it
     judged, not to be relied on. by: what the corrected one rests on."""
 
@@ -181,7 +183,7 @@ class JudgedShare:
     by: Literal["both", "people", "nothing"]
 
 
-def judged_share(passed: ArrayLike, rated_by_judge: ArrayLike, rated: ArrayLike) -> JudgedShare:
+def correct_pass_rate(passed: ArrayLike, rated_by_judge: ArrayLike, rated: ArrayLike) -> CorrectedPassRate:
     """passed: what the judge says of answers drawn at random, 0 or 1. Of answers drawn at random that people
     rated, what the judge and what they say (the share of them that passed it), from 0 to 1.
 
@@ -192,21 +194,21 @@ def judged_share(passed: ArrayLike, rated_by_judge: ArrayLike, rated: ArrayLike)
         raise ValueError(f"{of_judge.shape} and {of_people.shape} are not one value each of an answer.")
     n, judge = len(of_people), float(of_all.mean()) if len(of_all) else None
     agree = int(((of_people >= 0.5) == (of_judge >= 0.5)).sum())
-    if n < LEAST_RATED:
-        why = f"people have rated {n} of them; from {LEAST_RATED} on they can correct the judge"
+    if n < MIN_RATED:
+        why = f"people have rated {n} of them; from {MIN_RATED} on they can correct the judge"
         nothing = Interval(math.nan, None, None, n, why=why)
-        return JudgedShare(nothing, nothing, judge, len(of_all), n, agree, "nothing")
+        return CorrectedPassRate(nothing, nothing, judge, len(of_all), n, agree, "nothing")
     quantile = float(special.stdtrit(n - 2, 0.975))
     people = _wilson(float(of_people.sum()), n, quantile)
     kinds = [of_people[of_judge >= 0.5], of_people[of_judge < 0.5]]
-    if judge is None or min(map(len, kinds)) < LEAST:
-        return JudgedShare(people, people, judge, len(of_all), n, agree, "people")
+    if judge is None or min(map(len, kinds)) < MIN_RATINGS:
+        return CorrectedPassRate(people, people, judge, len(of_all), n, agree, "people")
     shares = [_wilson(float(kind.sum()), len(kind), quantile) for kind in kinds]
-    whole = _together(shares, judge, len(of_all), quantile)
-    return JudgedShare(whole, people, judge, len(of_all), n, agree, "both")
+    whole = _combine_shares(shares, judge, len(of_all), quantile)
+    return CorrectedPassRate(whole, people, judge, len(of_all), n, agree, "both")
 
 
-def _together(shares: list[Interval], passed: float, judged: int, quantile: float) -> Interval:
+def _combine_shares(shares: list[Interval], passed: float, judged: int, quantile: float) -> Interval:
     weights = [passed, 1 - passed]
     value = sum(weight * share.value for weight, share in zip(weights, shares, strict=True))
     of_weights = (shares[0].value - shares[1].value) ** 2 * passed * (1 - passed) / judged * quantile**2
@@ -225,37 +227,37 @@ def _wilson(good: float, n: int, z: float) -> Interval:
     centre = (share + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = centre - half, centre + half
-    if min(good, n - good) <= FEW:
+    if min(good, n - good) <= FEW_ANSWERS:
         low = min(low, float(special.betaincinv(good, n - good + 1, 0.025))) if good else 0.0
         high = max(high, float(special.betaincinv(good + 1, n - good, 0.975))) if good < n else 1.0
     return Interval(share, max(0.0, min(share, low)), min(1.0, max(share, high)), n)
 
 
-FROM = f"from {LEAST_RATED} on they can correct the judge"
+THRESHOLD_NOTE = f"from {MIN_RATED} on they can correct the judge"
 NO_ROUND = "no round of requests asked people, pass or fail, about a random draw of all requests here"
 
 
-def of_versions(answers: Sequence[JudgedAnswer]) -> dict[str, JudgedShare]:
+def correct_by_version(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
     """Each version, the one with most answers first."""
-    return _parted(answers, lambda answer: answer["version"])
+    return _correct_by(answers, lambda answer: answer["version"])
 
 
-def of_groups(answers: Sequence[JudgedAnswer]) -> dict[str, JudgedShare]:
+def correct_by_group(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
     """Each group that was named, the largest first."""
-    return _parted(answers, lambda answer: answer["grouped_by"])
+    return _correct_by(answers, lambda answer: answer["grouped_by"])
 
 
-def _parted(
+def _correct_by(
     answers: Sequence[JudgedAnswer], name_of: Callable[[JudgedAnswer], str | None]
-) -> dict[str, JudgedShare]:
+) -> dict[str, CorrectedPassRate]:
     parts: dict[str, list[JudgedAnswer]] = {}
     for answer in answers:
         if (name := name_of(answer)) is not None:
             parts.setdefault(name, []).append(answer)
-    return {name: _share(parts[name]) for name in sorted(parts, key=lambda name: -len(parts[name]))}
+    return {name: _correct_share(parts[name]) for name in sorted(parts, key=lambda name: -len(parts[name]))}
 
 
-def draw_words(frame: CorrectingRound | None, reached: Collection[str]) -> str:
+def describe_correction(frame: CorrectionRound | None, reached: Collection[str]) -> str:
     """Which round corrects the judge, on which requests; empty where none does. reached: reasons in its
     notices by which it left out what people had said something of before."""
     if frame is None:
@@ -266,7 +268,7 @@ def draw_words(frame: CorrectingRound | None, reached: Collection[str]) -> str:
     return f"Corrected by the round {frame['name']}, for requests of {days}{left}."
 
 
-def _share(answers: Sequence[JudgedAnswer]) -> JudgedShare:
+def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:
     """Of the judge's verdicts alone: what it gave none on is counted elsewhere. It is corrected on requests
     that the round drew from; what it says alone is of all that it was asked about."""
     judged = [answer for answer in answers if answer["passed"] is not None]
@@ -276,8 +278,8 @@ def _share(answers: Sequence[JudgedAnswer]) -> JudgedShare:
     framed = [
         float(bool(answer["passed"])) for answer in judged if answer["at_random"] and answer["in_frame"]
     ]
-    seen = judged_share(
-        framed if len(framed) >= LEAST_RATED else [],
+    seen = correct_pass_rate(
+        framed if len(framed) >= MIN_RATED else [],
         [float(bool(answer["passed"])) for answer in rated],
         [answer["people"] or 0.0 for answer in rated],
     )
@@ -288,6 +290,9 @@ def _share(answers: Sequence[JudgedAnswer]) -> JudgedShare:
     if not any(answer["in_frame"] for answer in answers):
         why = NO_ROUND
     elif len(people) > len(rated):
-        why = f"people have rated {len(people)}, and the judge gave a verdict on {len(rated)} of them; {FROM}"
+        why = (
+            f"people have rated {len(people)}, and the judge gave a verdict on {len(rated)} of"
+            f" them; {THRESHOLD_NOTE}"
+        )
     nothing = replace(seen.corrected, why=why)
     return replace(seen, corrected=nothing, people=nothing)

@@ -22,7 +22,7 @@ from scipy import sparse, special
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.comparisons import Comparisons, votes
+from engine.rating.analysis.comparisons import Comparisons, select_votes
 from engine.rating.analysis.rates import CriterionScores, Passes, Ranks
 
 # Krippendorff's alpha: how far raters agree beyond chance, with an interval over items.
@@ -36,10 +36,10 @@ from engine.rating.analysis.rates import CriterionScores, Passes, Ranks
 # to Student's t. Prompts that were likelier to be rated weigh less. Pure and seeded.
 
 RESAMPLES = 1_000
-LEAST_UNITS = 20  # items, under which alpha has no interval
-LEAST_OTHERS = 8  # of them with another rating than the commonest, likewise
+MIN_UNITS = 20  # items, under which alpha has no interval
+MIN_OTHERS = 8  # of them with another rating than the commonest, likewise
 UNSEEN, SEEN = 0.5, 0.1  # of an item on which raters disagree as by chance, for the lower and the upper limit
-SMALLEST = 1e-9
+EPSILON = 1e-9
 CHUNK = 4_000_000  # numbers held at a time
 Level = Literal["nominal", "ordinal", "interval", "sets"]
 
@@ -57,7 +57,7 @@ class Alpha:
     level: Level
 
 
-def alpha(
+def compute_alpha(
     values: Sequence[object] | NDArray[np.generic],
     item: ArrayLike,
     *,
@@ -89,16 +89,16 @@ def alpha(
     ).with_agreement()
     numbers = np.arange(len(labels), dtype=float) if level == "nominal" else labels.astype(np.float64)
     n, ratings = len(rated.counts), int(rated.counts.sum())
-    if why := undefined(rated):
+    if why := explain_undefined(rated):
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
     table = _Coincidences.of(rated, numbers, level)
     value = float(table.alphas(rated.weight[None])[0])
     if not math.isfinite(value):
         why = "all ratings are the same for each two models, so that no disagreement is expected by chance"
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
-    if why := _too_few(rated):
+    if why := _describe_small_sample(rated):
         return Alpha(Interval(value, None, None, n, why=why), ratings, level)
-    low, high = _limits(table, rated, value, confidence, resamples)
+    low, high = _compute_limits(table, rated, value, confidence, resamples)
     return Alpha(Interval(value, low, high, n), ratings, level)
 
 
@@ -137,7 +137,7 @@ class RatedItems:
         return float(sums.sum() ** 2 / np.square(sums).sum()) if len(sums) else 0.0
 
 
-def undefined(rated: RatedItems) -> str:
+def explain_undefined(rated: RatedItems) -> str:
     """Why alpha is not defined; empty where it is."""
     counts = rated.counts
     if not len(counts):
@@ -148,23 +148,23 @@ def undefined(rated: RatedItems) -> str:
     return ""
 
 
-def _too_few(rated: RatedItems) -> str:
+def _describe_small_sample(rated: RatedItems) -> str:
     """Why so little gives no interval; empty where it does."""
     counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
-    if n < LEAST_UNITS:
+    if n < MIN_UNITS:
         items = "1 item with two ratings is" if n == 1 else f"{n} items with two ratings or more are"
         if n < len(np.unique(rated.cluster)):
             items = f"items of so unequal weight say as much as {n} would, which are"
-        return f"{items} too few (from {LEAST_UNITS} on there is an interval)"
+        return f"{items} too few (from {MIN_UNITS} on there is an interval)"
     commonest = counts[:, counts.sum(axis=0).argmax()]
     others = int((commonest < counts.sum(axis=1)).sum())
-    if others < LEAST_OTHERS:
+    if others < MIN_OTHERS:
         only = "only 1 item has" if others == 1 else f"only {others} items have"
         return f"{only} any rating but the commonest, so that agreement by chance is hardly known"
     return ""
 
 
-def _limits(
+def _compute_limits(
     table: _Coincidences, rated: RatedItems, value: float, confidence: float, resamples: int
 ) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
@@ -186,7 +186,7 @@ def _limits(
     ends = []
     for part, level in ((UNSEEN, 1 - tail), (SEEN, tail)):
         beside = each * random.standard_gamma(part, resamples)
-        logs = np.log(np.maximum((apart * whole + beside) / (whole + beside), SMALLEST))
+        logs = np.log(np.maximum((apart * whole + beside) / (whole + beside), EPSILON))
         middle = float(np.median(logs))
         times = float(special.stdtrit(n - 1, 1 - tail) / special.ndtri(1 - tail)) * math.sqrt(n / (n - 1))
         ends.append(1 - math.exp(middle + times * (float(np.quantile(logs, level)) - middle)))
@@ -267,8 +267,8 @@ class _Coincidences(NamedTuple):
         strata = int(stratum.max()) + 1
         own = np.column_stack([np.square(each), np.square(self.totals).sum(axis=1)])  # pairs on one item
         places = stratum[:, None] * labels + np.arange(labels)
-        totals = _added(weights, self.totals, places, strata * labels).reshape(-1, strata, labels)
-        on_one = _added(np.square(weights), own, stratum[:, None] * 2 + np.arange(2), strata * 2)
+        totals = _scatter_add(weights, self.totals, places, strata * labels).reshape(-1, strata, labels)
+        on_one = _scatter_add(np.square(weights), own, stratum[:, None] * 2 + np.arange(2), strata * 2)
         whole = totals.sum(axis=2)
         pairs = whole * whole - on_one[:, 0::2]
         same = np.square(totals).sum(axis=2) - on_one[:, 1::2]
@@ -285,46 +285,50 @@ class _Coincidences(NamedTuple):
         return np.square(middles[:, :, None] - middles[:, None, :])
 
 
-def _added(weights: Floats, values: Floats, places: Ints, width: int) -> Floats:
+def _scatter_add(weights: Floats, values: Floats, places: Ints, width: int) -> Floats:
     """Sums [sets, width] of the items' values [items, k], each at its place, for `weights` [sets, items]."""
     item = np.repeat(np.arange(len(values)), values.shape[1])
     entries = sparse.csr_array((values.ravel(), (item, places.ravel())), shape=(len(values), width))
     return np.asarray(weights @ entries, np.float64)
 
 
-def outcome_alpha(comparisons: Comparisons) -> Alpha:
+def compute_outcome_alpha(comparisons: Comparisons) -> Alpha:
     """Of comparisons, by which of the two was preferred; its items are items with two systems."""
-    rated, outcome = votes(comparisons)
+    rated, outcome = select_votes(comparisons)
     pair = rated.lower * len(rated.systems) + rated.upper
     several = len(np.unique(pair)) > 1
-    return alpha(
+    return compute_alpha(
         outcome, rated.unit, among=pair if several else None, cluster=rated.item, weights=rated.weights
     )
 
 
-def score_alpha(scores: CriterionScores, criterion: str) -> Alpha:
+def compute_score_alpha(scores: CriterionScores, criterion: str) -> Alpha:
     """Of the scores by one criterion, as ranks; its items are answers."""
     chosen = scores.criterion == scores.criteria.index(criterion)
-    return alpha(
+    return compute_alpha(
         scores.score[chosen],
-        _answers(scores)[chosen],
+        _index_answers(scores)[chosen],
         level="ordinal",
         cluster=scores.item[chosen],
         weights=scores.item_weights[chosen],
     )
 
 
-def pass_alpha(passes: Passes) -> Alpha:
+def compute_pass_alpha(passes: Passes) -> Alpha:
     """Of passes; its items are answers."""
-    return alpha(passes.passed, _answers(passes), cluster=passes.item, weights=passes.item_weights)
+    return compute_alpha(
+        passes.passed, _index_answers(passes), cluster=passes.item, weights=passes.item_weights
+    )
 
 
-def rank_alpha(ranks: Ranks) -> Alpha:
+def compute_rank_alpha(ranks: Ranks) -> Alpha:
     """Of ranks; its items are answers."""
-    return alpha(ranks.rank, _answers(ranks), level="ordinal", cluster=ranks.item, weights=ranks.item_weights)
+    return compute_alpha(
+        ranks.rank, _index_answers(ranks), level="ordinal", cluster=ranks.item, weights=ranks.item_weights
+    )
 
 
-def _answers(graded: CriterionScores | Passes | Ranks) -> Ints:
+def _index_answers(graded: CriterionScores | Passes | Ranks) -> Ints:
     return graded.item * len(graded.systems) + graded.system
 
 
@@ -363,7 +367,7 @@ class MarkedText(NamedTuple):
     spans: tuple[LabelledSpan, ...]
 
 
-def masi(sets: Sequence[LabelSet]) -> Floats:
+def masi_distance(sets: Sequence[LabelSet]) -> Floats:
     """The distance of each two [sets, sets]."""
     labels = {label: place for place, label in enumerate(sorted(set().union(*sets)))}
     has = np.zeros((len(sets), max(1, len(labels))))
@@ -379,7 +383,7 @@ def masi(sets: Sequence[LabelSet]) -> Floats:
     return distances
 
 
-def set_alpha(
+def compute_set_alpha(
     sets: Sequence[LabelSet], items: Sequence[int], weights: Sequence[float] | None = None
 ) -> Alpha:
     """Of ratings that are each a set of labels. weights: of each rating, 1 / the chance that its item had."""
@@ -388,20 +392,20 @@ def set_alpha(
     for place, (given, item) in enumerate(zip(sets, items, strict=True)):
         parts[item, 0].append((given, 1.0))
         weight_of[item] = 1.0 if weights is None else weights[place]
-    return _alpha({item: [given] for item, given in parts.items()}, weight_of)
+    return _compute_segment_alpha({item: [given] for item, given in parts.items()}, weight_of)
 
 
-def mark_alpha(texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None) -> Alpha:
+def compute_span_alpha(texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None) -> Alpha:
     """Of spans, character by character. weights: by item."""
     by_text: dict[TextId, list[MarkedText]] = defaultdict(list)
     for text in texts:
         by_text[text.item, text.text].append(text)
-    parts = {place: _stretches(marked) for place, marked in by_text.items()}
+    parts = {place: _split_into_segments(marked) for place, marked in by_text.items()}
     weight_of = {item: 1.0 if weights is None else weights[item] for item, _ in by_text}
-    return _alpha(parts, weight_of)
+    return _compute_segment_alpha(parts, weight_of)
 
 
-def _stretches(marked: Sequence[MarkedText]) -> list[list[tuple[LabelSet, float]]]:
+def _split_into_segments(marked: Sequence[MarkedText]) -> list[list[tuple[LabelSet, float]]]:
     """Of each stretch of a text in which no mark begins or ends what each rater gave it, and its share."""
     length = marked[0].characters
     cuts = sorted({0, length, *(place for text in marked for span in text.spans for place in span[:2])})
@@ -420,7 +424,7 @@ def _stretches(marked: Sequence[MarkedText]) -> list[list[tuple[LabelSet, float]
     return stretches
 
 
-def _alpha(
+def _compute_segment_alpha(
     parts: Mapping[TextId, Sequence[Sequence[tuple[LabelSet, float]]]],
     weight_of: Mapping[int, float],
 ) -> Alpha:
@@ -428,7 +432,7 @@ def _alpha(
     several = {item: stretches for item, stretches in parts.items() if stretches and len(stretches[0]) >= 2}
     values = sorted({given for each in several.values() for part in each for given, _ in part}, key=sorted)
     place_of = {given: place for place, given in enumerate(values)}
-    distances = masi(values) if values else np.zeros((0, 0))
+    distances = masi_distance(values) if values else np.zeros((0, 0))
     totals, apart = np.zeros((len(several), len(values))), np.zeros(len(several))
     for row, stretches in enumerate(several.values()):
         for stretch in stretches:
@@ -441,7 +445,7 @@ def _alpha(
     n, ratings = len(set(items)), sum(len(stretches[0]) for stretches in several.values())
     if not parts:
         return Alpha(Interval(math.nan, None, None, 0, why="there is no rating"), 0, "sets")
-    if why := undefined(rated):
+    if why := explain_undefined(rated):
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, "sets")
     weight = rated.weight
     whole = weight @ totals

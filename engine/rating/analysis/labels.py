@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
-from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, alpha, set_alpha
-from engine.rating.analysis.round_ratings import answer_of, system_names
-from store.core.rating_schemas import CHECKS, COUNTING, DealtTask, Round, RoundItem, RoundRequest
+from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, compute_alpha, compute_set_alpha
+from engine.rating.analysis.round_ratings import get_task_answer, list_system_names
+from store.core.rating_schemas import CHECKS, COUNTING, AssignedTask, Round, RoundItem, RoundRequest
 
 # What people's labels come to: which label each text has, how far people agree, and how often each version
 # that answered gave the same label.
@@ -57,7 +57,7 @@ class VersionAccuracy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelFigures:
+class LabelStatistics:
     """majority: of each text that people settled. counts: label -> texts, the most frequent first; None where
     none of the labels fits. disputed: texts without a majority. same_again: share of second looks at which a
     rater gave the same label."""
@@ -72,7 +72,7 @@ class LabelFigures:
     accuracy: list[VersionAccuracy]
 
 
-def served_labels(
+def list_served_labels(
     round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
 ) -> list[ServedLabel]:
     """What versions gave: of requests as they were logged, of a data set's rows what its models answered. A
@@ -84,7 +84,7 @@ def served_labels(
             for each in requests
         )
         return [ServedLabel(*key, times) for key, times in counted.items()]
-    random, names = round["config"].get("choice") != "telling", system_names(round)
+    random, names = round["config"].get("choice") != "telling", list_system_names(round)
     return [
         ServedLabel(item["item_id"], name, answer.strip(), random)
         for item in items
@@ -94,7 +94,7 @@ def served_labels(
     ]
 
 
-def chance_weights(
+def compute_sampling_weights(
     round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
 ) -> dict[int, float]:
     """item id -> 1 / the chance that it had to be chosen, of items that had one: logged requests that were
@@ -105,12 +105,12 @@ def chance_weights(
     return {item["item_id"]: item["weight"] for item in items if item["item_id"] not in telling}
 
 
-def label_figures(
-    tasks: Sequence[DealtTask],
+def compute_label_statistics(
+    tasks: Sequence[AssignedTask],
     served: Sequence[ServedLabel],
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
-) -> LabelFigures:
+) -> LabelStatistics:
     """weights: as `chance_weights` has them; left_out: ids of raters who don't count."""
     counted = [
         task
@@ -121,7 +121,7 @@ def label_figures(
     first = [task for task in labelled if task["purpose"] in COUNTING]
     by_item: dict[int, list[str | None]] = defaultdict(list)
     for task in first:
-        by_item[task["item_id"]].append(given_label(task))
+        by_item[task["item_id"]].append(find_given_label(task))
     majority, disputed = {}, []
     for item_id, labels in sorted(by_item.items()):
         label, count = Counter(labels).most_common(1)[0]
@@ -133,40 +133,40 @@ def label_figures(
     by_version: dict[str, list[ServedLabel]] = defaultdict(list)
     for each in served:
         by_version[each.version].append(each)
-    return LabelFigures(
+    return LabelStatistics(
         majority,
         Counter(majority.values()).most_common(),
         disputed,
-        _agreement(first, weights),
-        _same_again(labelled),
+        _compute_agreement(first, weights),
+        _estimate_self_consistency(labelled),
         len(first),
         sum("label" not in (task["answer"] or {}) for task in counted),
-        [_accuracy(version, own, majority, parted) for version, own in by_version.items()],
+        [_estimate_accuracy(version, own, majority, parted) for version, own in by_version.items()],
     )
 
 
-def _agreement(rated: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
+def _compute_agreement(rated: Sequence[AssignedTask], weights: Mapping[int, float]) -> Alpha:
     fresh = [task for task in rated if task["purpose"] == "first"]
     chosen = [task for task in fresh if task["item_id"] in weights]
     if fresh and not chosen:
         why = "all texts were chosen because they tell most, so that they stand for no others"
         return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
-    given = [given_label(task) for task in chosen]
-    return alpha(
+    given = [find_given_label(task) for task in chosen]
+    return compute_alpha(
         [NONE_FITS if label is None else label for label in given],
         [task["item_id"] for task in chosen],
         weights=[weights[task["item_id"]] for task in chosen],
     )
 
 
-def given_label(task: DealtTask) -> str | None:
+def find_given_label(task: AssignedTask) -> str | None:
     """The label of a rating that gives one; None where none of the round's fits."""
     answer: Mapping[str, object] = task["answer"] or {}
     label = answer["label"]
     return None if label is None else str(label)
 
 
-def _same_again(labelled: Sequence[DealtTask]) -> Interval:
+def _estimate_self_consistency(labelled: Sequence[AssignedTask]) -> Interval:
     """Of second looks, with what the rater said at the first."""
     by_id = {task["task_id"]: task for task in labelled}
     pairs = [
@@ -174,10 +174,12 @@ def _same_again(labelled: Sequence[DealtTask]) -> Interval:
         for task in labelled
         if task["purpose"] == "repeat" and task["repeat_of"] in by_id
     ]
-    return _share(sum(given_label(again) == given_label(before) for again, before in pairs), len(pairs))
+    return _estimate_share(
+        sum(find_given_label(again) == find_given_label(before) for again, before in pairs), len(pairs)
+    )
 
 
-def _share(right: int, n: int) -> Interval:
+def _estimate_share(right: int, n: int) -> Interval:
     return wilson_interval(right, n) if n else Interval(math.nan, None, None, 0, why="nothing was rated")
 
 
@@ -192,7 +194,7 @@ class _DrawnText:
         self.by_raters = 0.0
 
 
-def _accuracy(
+def _estimate_accuracy(
     version: str,
     own: Sequence[ServedLabel],
     majority: Mapping[int, str | None],
@@ -218,24 +220,24 @@ def _accuracy(
     telling = [each for each in own if not each.random and each.item_id in majority]
     right = sum(each.label == majority[each.item_id] for each in telling)
     times = [text.times for text in texts.values()]
-    low = _weighted_share([text.surely for text in texts.values()], times)
+    low = _estimate_weighted_share([text.surely for text in texts.values()], times)
     if not parted:
         return VersionAccuracy(version, low, 0, len(telling), right)
-    high = _weighted_share([text.at_most for text in texts.values()], times)
+    high = _estimate_weighted_share([text.at_most for text in texts.values()], times)
     value = sum(text.by_raters for text in texts.values()) / sum(times)
     interval = Interval(value, low.low, high.high, low.n)
     return VersionAccuracy(version, interval, len(parted), len(telling), right)
 
 
-def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
+def _estimate_weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
     """Of texts, each as often as it came. Where all were right or all were wrong no row says how far the next
     one may be off: then by Wilson, at the number of texts of equal weight that say as much."""
     if all(count == 1 for count in times):
-        return _share(sum(right), len(right))
+        return _estimate_share(sum(right), len(right))
     if 0 < sum(right) < sum(times):
         return ratio_interval(right, times)
     effective = max(1, math.floor(sum(times) ** 2 / sum(count**2 for count in times)))
-    return replace(_share(effective if sum(right) else 0, effective), n=len(times))
+    return replace(_estimate_share(effective if sum(right) else 0, effective), n=len(times))
 
 
 # What people's sets of labels come to: which labels each text has, how often each is given, and how far
@@ -248,7 +250,7 @@ def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
 MAX_LABELS = 30  # of which agreement is worked out, the most frequent first
 
 
-class OneLabel(NamedTuple):
+class LabelUsage(NamedTuple):
     """texts: that have it; alpha: of whether it is given, None beyond MAX_LABELS."""
 
     label: str
@@ -257,32 +259,32 @@ class OneLabel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelSetFigures:
+class LabelSetStatistics:
     """settled: labels of each text that people settled, in the round's order; disputed: texts on a label of
     which half part from half. same_again: second looks at which a rater gave the very same labels."""
 
     settled: Mapping[int, list[str]]
     disputed: list[int]
-    labels: list[OneLabel]
+    labels: list[LabelUsage]
     alpha: Alpha
     same_again: Interval | None
     ratings: int
     skipped: int
 
 
-def label_set_figures(
+def compute_label_set_statistics(
     labels: Sequence[str],
-    tasks: Sequence[DealtTask],
+    tasks: Sequence[AssignedTask],
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
-) -> LabelSetFigures:
+) -> LabelSetStatistics:
     """labels: of the round; weights: of items, as `chance_weights` has them."""
     counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
-    given = [task for task in counted if "labels" in answer_of(task)]
+    given = [task for task in counted if "labels" in get_task_answer(task)]
     voted = [task for task in given if task["purpose"] in ("first", "adjudication")]
     by_item: dict[int, list[LabelSet]] = defaultdict(list)
     for task in voted:
-        by_item[task["item_id"]].append(given_labels(task))
+        by_item[task["item_id"]].append(find_given_labels(task))
     settled: dict[int, list[str]] = {}
     disputed = []
     for item_id, sets in sorted(by_item.items()):
@@ -292,41 +294,43 @@ def label_set_figures(
         else:
             settled[item_id] = [label for label in labels if 2 * counts[label] > len(sets)]
     first = [task for task in voted if task["purpose"] == "first" and task["item_id"] in weights]
-    return LabelSetFigures(
+    return LabelSetStatistics(
         settled,
         disputed,
-        _labels(settled, first, weights),
-        _of_sets(first, weights),
-        _same_labels_again(given),
+        _list_labels(settled, first, weights),
+        _compute_agreement_of_sets(first, weights),
+        _estimate_self_consistency_of_sets(given),
         len(voted),
         len(counted) - len(given),
     )
 
 
-def given_labels(task: DealtTask) -> LabelSet:
+def find_given_labels(task: AssignedTask) -> LabelSet:
     """Of a rating that gives labels."""
-    return frozenset(answer_of(task)["labels"])
+    return frozenset(get_task_answer(task)["labels"])
 
 
-def _of_sets(first: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
+def _compute_agreement_of_sets(first: Sequence[AssignedTask], weights: Mapping[int, float]) -> Alpha:
     items = [task["item_id"] for task in first]
-    return set_alpha([given_labels(task) for task in first], items, [weights[item] for item in items])
+    return compute_set_alpha(
+        [find_given_labels(task) for task in first], items, [weights[item] for item in items]
+    )
 
 
-def _labels(
-    settled: Mapping[int, list[str]], first: Sequence[DealtTask], weights: Mapping[int, float]
-) -> list[OneLabel]:
+def _list_labels(
+    settled: Mapping[int, list[str]], first: Sequence[AssignedTask], weights: Mapping[int, float]
+) -> list[LabelUsage]:
     """Those that somebody gave, of most texts first."""
     texts = Counter(label for given in settled.values() for label in given)
-    votes = Counter(label for task in first for label in given_labels(task))
+    votes = Counter(label for task in first for label in find_given_labels(task))
     items = [task["item_id"] for task in first]
     ordered = sorted(set(texts) | set(votes), key=lambda label: (-texts[label], -votes[label], label))
     return [
-        OneLabel(
+        LabelUsage(
             label,
             texts[label],
-            alpha(
-                [label in given_labels(task) for task in first],
+            compute_alpha(
+                [label in find_given_labels(task) for task in first],
                 items,
                 weights=[weights[item] for item in items],
             )
@@ -337,7 +341,7 @@ def _labels(
     ]
 
 
-def _same_labels_again(given: Sequence[DealtTask]) -> Interval | None:
+def _estimate_self_consistency_of_sets(given: Sequence[AssignedTask]) -> Interval | None:
     """Of second looks, with what the rater said at the first; None without one."""
     by_id = {task["task_id"]: task for task in given}
     pairs = [
@@ -345,5 +349,5 @@ def _same_labels_again(given: Sequence[DealtTask]) -> Interval | None:
         for task in given
         if task["purpose"] == "repeat" and task["repeat_of"] in by_id
     ]
-    same = sum(given_labels(again) == given_labels(before) for again, before in pairs)
+    same = sum(find_given_labels(again) == find_given_labels(before) for again, before in pairs)
     return wilson_interval(same, len(pairs)) if pairs else None

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from engine.evaluation.statistics.clustered import LEAST_RATERS
+from engine.evaluation.statistics.clustered import MIN_RATERS
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
-from engine.rating.analysis.davidson import chances
-from engine.rating.analysis.strengths import StrengthDifference, Strengths, Verdict, strengths
-from store.core.formatting import significant
+from engine.rating.analysis.davidson import compute_probabilities
+from engine.rating.analysis.strengths import StrengthDifference, Strengths, Verdict, estimate_strengths
+from store.core.formatting import round_significant
 
 # How many more ratings it takes until two systems can be told apart, by simulation of the fitted model.
 #
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MoreRatings:
+class RatingsNeeded:
     """count: so many more of all systems, rounded; 0: the two are told apart. at_least: more than `count`.
     None where nothing can be said, and `why` says for what reason. equal: by the interval they are as good as
     equal."""
@@ -53,40 +53,42 @@ class MoreRatings:
     why: str = ""
 
 
-def more_ratings(
+def estimate_ratings_needed(
     strengths: Strengths, first: str, second: str, *, most: int = 5_000, power: float = 0.8
-) -> MoreRatings:
+) -> RatingsNeeded:
     """Until first and second are told apart with that power. Raises ValueError for what was not compared."""
     difference = strengths.difference(first, second)
     if difference.verdict in ("better", "worse"):
-        return MoreRatings(0)
+        return RatingsNeeded(0)
     at, error = difference.interval, difference.interval.se
     if at.low is None or at.high is None or not error:
-        return MoreRatings(None, why=at.why or "so far all ratings say the same")
+        return RatingsNeeded(None, why=at.why or "so far all ratings say the same")
     share = difference.share
     assert share.low is not None
     assert share.high is not None
     equal = share.low >= 0.5 - EQUAL_WITHIN and share.high <= 0.5 + EQUAL_WITHIN
     log_nu = math.log(max(strengths.ties.value, 1e-6))
-    shares = chances(np.array(at.value), np.array(log_nu))
-    beyond = _beyond(difference, error)
-    said_each = _information(shares) * error**2 * strengths.n  # ratings of this round that say as much as one
+    shares = compute_probabilities(np.array(at.value), np.array(log_nu))
+    beyond = _compute_required_errors(difference, error)
+    said_each = (
+        _compute_information(shares) * error**2 * strengths.n
+    )  # ratings of this round that say as much as one
     size = strengths.n * GROWTH
     while size <= strengths.n + most:
         if _power(shares, size / said_each, beyond) >= power:
-            return MoreRatings(int(significant(size - strengths.n, 1)), equal=equal)
+            return RatingsNeeded(int(round_significant(size - strengths.n, 1)), equal=equal)
         size *= GROWTH
-    return MoreRatings(most, at_least=True, equal=equal)
+    return RatingsNeeded(most, at_least=True, equal=equal)
 
 
-def _information(shares: Floats) -> float:
+def _compute_information(shares: Floats) -> float:
     """Of one rating of the two, about the difference of their log strengths (nu known, which costs
     little)."""
     lead, decided = float(shares[0] - shares[1]), float(shares[0] + shares[1])
     return (decided - lead * lead) / 4
 
 
-def _beyond(difference: StrengthDifference, error: float) -> float:
+def _compute_required_errors(difference: StrengthDifference, error: float) -> float:
     """How many standard errors the nearer limit of the interval lies away: what must be exceeded."""
     at = difference.interval
     assert at.low is not None
@@ -123,12 +125,14 @@ def _power(shares: Floats, votes: float, beyond: float) -> float:
 
 GRIDS = (41, 401)  # means that are bet against at first, the more where all of the fewer are ruled out
 HALVINGS = 8
-MOST_STAKE = 0.5  # of the capital, at worst
+MAX_STAKE = 0.5  # of the capital, at worst
 STEPS = 1_000_000  # item times mean held at a time
-MOVES = 1.645  # standard errors of the correlation with time, from which on the preference is said to move
-BORNE_OUT = 2.33  # standard errors that the mean of the later half lies on the same side of zero
+TREND_ERRORS = (
+    1.645  # standard errors of the correlation with time, from which on the preference is said to move
+)
+CONFIRMED_ERRORS = 2.33  # standard errors that the mean of the later half lies on the same side of zero
 
-CHANGED = "the preference has changed in the course of the round"
+PREFERENCE_CHANGED = "the preference has changed in the course of the round"
 
 PeekState = Literal["first", "second", "go_on", "none"]
 
@@ -165,9 +169,9 @@ def peek(
     place = comparisons.place_of(first)
     chosen = comparisons.of_pair(place, comparisons.place_of(second)) & comparisons.counted
     rated = comparisons.take(chosen)
-    scores, waiting = item_scores(rated, place, overlap)
-    at = _of_items_and_raters(rated, place, scores, 1 - (1 - confidence) / pairs)
-    at = _held_back(at, scores, planned, verdict)
+    scores, waiting = compute_item_scores(rated, place, overlap)
+    at = _combine_intervals(rated, place, scores, 1 - (1 - confidence) / pairs)
+    at = _withhold_limits(at, scores, planned, verdict)
     state: PeekState = "first" if at.above else "second" if at.below else "go_on" if len(scores) else "none"
     return Peek(first, second, at, state, len(scores), waiting, pairs)
 
@@ -200,29 +204,29 @@ def peek_all(
     return [seen for seen in peeks if seen.items or seen.waiting]
 
 
-def _of_items_and_raters(rated: Comparisons, first: int, scores: Floats, confidence: float) -> Interval:
+def _combine_intervals(rated: Comparisons, first: int, scores: Floats, confidence: float) -> Interval:
     """What the items and what the raters leave open, together; none where an end could not be told."""
     count, mean = len(scores), float(scores.mean()) if len(scores) else math.nan
-    if count and (why := _untold(rated, scores)):
+    if count and (why := _explain_undecided(rated, scores)):
         return Interval(mean, None, None, count, why=why)
-    at = always_valid(scores, confidence=confidence)
+    at = compute_always_valid_interval(scores, confidence=confidence)
     if at.low is None or at.high is None:
         return at
-    low, high = _of_raters(rated, first, 1 - confidence)
+    low, high = _compute_rater_limits(rated, first, 1 - confidence)
     return replace(at, low=min(at.low, low), high=max(at.high, high))
 
 
-def _untold(rated: Comparisons, scores: Floats) -> str:
+def _explain_undecided(rated: Comparisons, scores: Floats) -> str:
     """Why these raters, or this course, can't end a round; empty where they can."""
     raters = len(np.unique(rated.rater))
-    if raters < LEAST_RATERS:
+    if raters < MIN_RATERS:
         few = "1 rater is" if raters == 1 else f"{raters} raters are"
-        others = f"as others may prefer otherwise (from {LEAST_RATERS} on)"
+        others = f"as others may prefer otherwise (from {MIN_RATERS} on)"
         return f"{few} too few to say that enough is known, {others}"
-    return CHANGED if _moves(scores) else ""
+    return PREFERENCE_CHANGED if _has_trend(scores) else ""
 
 
-def _of_raters(rated: Comparisons, first: int, alpha: float) -> tuple[float, float]:
+def _compute_rater_limits(rated: Comparisons, first: int, alpha: float) -> tuple[float, float]:
     """Limits of the mean of raters' mean preferences. With each further rater it is looked at anew: of alpha
     the first look takes a half, the next a sixth, then a twelfth."""
     signs = np.where(rated.left == first, rated.signs, -rated.signs)
@@ -230,23 +234,23 @@ def _of_raters(rated: Comparisons, first: int, alpha: float) -> tuple[float, flo
     _, place = np.unique(rated.rater[sound], return_inverse=True)
     means = np.bincount(place, signs[sound]) / np.bincount(place)
     count = len(means)
-    if count < LEAST_RATERS:
+    if count < MIN_RATERS:
         return -1.0, 1.0
-    look = count - LEAST_RATERS + 1
+    look = count - MIN_RATERS + 1
     quantile = float(special.stdtrit(count - 1, 1 - alpha / (look * (look + 1)) / 2))
     half = quantile * float(means.std(ddof=1)) / math.sqrt(count)
     return max(-1.0, float(means.mean()) - half), min(1.0, float(means.mean()) + half)
 
 
-def _moves(scores: Floats) -> bool:
+def _has_trend(scores: Floats) -> bool:
     """Whether the preference goes with time, up or down."""
     if len(scores) < 3 or np.ptp(scores) == 0:
         return False
     correlation = float(np.corrcoef(scores, np.arange(len(scores)))[0, 1])
-    return abs(correlation) * math.sqrt(len(scores)) > MOVES
+    return abs(correlation) * math.sqrt(len(scores)) > TREND_ERRORS
 
 
-def _held_back(at: Interval, scores: Floats, planned: int | None, verdict: Verdict | None) -> Interval:
+def _withhold_limits(at: Interval, scores: Floats, planned: int | None, verdict: Verdict | None) -> Interval:
     """Without limits where they would end a round that has hardly begun, of which the later half of the items
     does not bear it out, or whose own verdict does not say so."""
     if not (at.above or at.below):
@@ -255,14 +259,14 @@ def _held_back(at: Interval, scores: Floats, planned: int | None, verdict: Verdi
     error = float(later.std()) / math.sqrt(len(later))
     if planned is not None and 2 * len(scores) < planned:
         why = f"half of the {planned:,} items are to be rated first, as tastes may change"
-    elif float(later.mean()) * (1 if at.above else -1) <= BORNE_OUT * error:
+    elif float(later.mean()) * (1 if at.above else -1) <= CONFIRMED_ERRORS * error:
         why = "the later half of the items does not bear out the earlier one"
     elif verdict is not None and verdict != ("better" if at.above else "worse"):
         why = "by strengths, over items and raters, the two can't be told apart yet"
     return replace(at, low=None, high=None, why=why) if why else at
 
 
-def item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Floats, int]:
+def compute_item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Floats, int]:
     """The preference for `first` of each item that has its ratings, in the order in which they were complete,
     and how many items are not yet. Later ratings of a complete item are not counted, nor are items of which
     all ratings say that both are bad."""
@@ -280,7 +284,7 @@ def item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Flo
     return np.array(complete), sum(len(of_item) < overlap for of_item in ratings.values())
 
 
-def always_valid(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
+def compute_always_valid_interval(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """The mean of values from -1 to 1, with an interval that holds at every moment with that confidence.
 
     Raises ValueError for a value outside."""
@@ -291,22 +295,22 @@ def always_valid(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
     if not n:
         return Interval(math.nan, None, None, 0, why="no item has its ratings yet")
     unit = (values + 1) / 2
-    stakes = _stakes(unit, 1 - confidence)
+    stakes = _compute_stakes(unit, 1 - confidence)
     ruled_out = math.log(2 / (1 - confidence))
 
     def alive(means: Floats) -> NDArray[np.bool_]:
-        return _capital(unit, stakes, means) < ruled_out
+        return _compute_capital(unit, stakes, means) < ruled_out
 
-    value, ends = float(values.mean()), _ends(alive)
+    value, ends = float(values.mean()), _find_limits(alive)
     if ends is None:
-        return Interval(value, None, None, n, why=CHANGED)
+        return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
     low, high = (2 * end - 1 for end in ends)
     if not low <= value <= high:  # what was ruled out early is what it looks like now
-        return Interval(value, None, None, n, why=CHANGED)
+        return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
     return Interval(value, low, high, n)
 
 
-def _ends(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, float] | None:
+def _find_limits(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, float] | None:
     """The outermost means that are not ruled out, looked for on a grid and then by halving; None where all
     are. Each end is one that is ruled out."""
     for points in GRIDS:
@@ -325,7 +329,7 @@ def _ends(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, float] |
     return float(outside[0]), float(outside[1])
 
 
-def _stakes(unit: Floats, alpha: float) -> Floats:
+def _compute_stakes(unit: Floats, alpha: float) -> Floats:
     """What is bet on each item, from the items before it: the predictable plug-in of the empirical Bernstein
     bound."""
     n = len(unit)
@@ -337,7 +341,7 @@ def _stakes(unit: Floats, alpha: float) -> Floats:
     return stakes
 
 
-def _capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
+def _compute_capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
     """The largest logarithm that the capital of either gambler reached against each mean."""
     largest = np.empty(len(means))
     at_once = max(1, STEPS // len(unit))
@@ -345,8 +349,8 @@ def _capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
         some = means[start : start + at_once]
         off = unit[:, None] - some
         with np.errstate(divide="ignore"):
-            up = np.minimum(stakes[:, None], MOST_STAKE / some)
-            down = np.minimum(stakes[:, None], MOST_STAKE / (1 - some))
+            up = np.minimum(stakes[:, None], MAX_STAKE / some)
+            down = np.minimum(stakes[:, None], MAX_STAKE / (1 - some))
         rising = np.cumsum(np.log1p(up * off), axis=0)
         falling = np.cumsum(np.log1p(-down * off), axis=0)
         largest[start : start + at_once] = np.logaddexp(rising, falling).max(axis=0)
@@ -355,16 +359,16 @@ def _capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
 
 MAX_PAIRS = 12  # of systems, or raters, that are told one by one; the others are counted
 
-Looks = Literal["all", "best", "none"]
+PeekPolicy = Literal["all", "best", "none"]
 
 
-class Comparing(NamedTuple):
+class ModelComparison(NamedTuple):
     """plain: strengths; equal: with length and formatting held equal; more: ratings until the best two are
     told apart; peeks: what may be looked at any time."""
 
     plain: Strengths
     equal: Strengths | None
-    more: MoreRatings | None
+    more: RatingsNeeded | None
     peeks: list[Peek]
 
 
@@ -381,21 +385,21 @@ class RankedSystem(NamedTuple):
 
 
 def compare(
-    comparisons: Comparisons, *, looks: Looks = "none", overlap: int = 1, planned: int | None = None
-) -> Comparing | None:
+    comparisons: Comparisons, *, looks: PeekPolicy = "none", overlap: int = 1, planned: int | None = None
+) -> ModelComparison | None:
     """None where nothing was said. looks: at which pairs to look for an end of the round, all or the best
     two; `overlap` ratings of each of `planned` items end it."""
     if not len(comparisons):
         return None
     names = comparisons.covariates
     with ThreadPoolExecutor(1) as beside:  # of tens of thousands of ratings either takes most of a second
-        held_equal = beside.submit(strengths, comparisons, covariates=names) if names else None
-        fitted = strengths(comparisons)
+        held_equal = beside.submit(estimate_strengths, comparisons, covariates=names) if names else None
+        fitted = estimate_strengths(comparisons)
         equal = held_equal.result() if held_equal else None
-    best = best_two(fitted)
+    best = find_best_two(fitted)
     more, peeks = None, []
     if best is not None and best.verdict == "unclear":
-        more = more_ratings(fitted, best.first, best.second)
+        more = estimate_ratings_needed(fitted, best.first, best.second)
     if looks == "all":
         peeks = peek_all(comparisons, fitted, overlap=overlap, planned=planned)
     elif looks == "best" and best is not None:
@@ -404,17 +408,17 @@ def compare(
             planned=planned, verdict=best.verdict,
         )  # fmt: skip
         peeks = [seen] if seen.items or seen.waiting else []
-    return Comparing(fitted, equal, more, peeks)
+    return ModelComparison(fitted, equal, more, peeks)
 
 
-def best_two(fitted: Strengths) -> StrengthDifference | None:
+def find_best_two(fitted: Strengths) -> StrengthDifference | None:
     """The difference of the two that come first; None of one alone."""
     if len(fitted.order) < 2:
         return None
     return fitted.difference(*(fitted.systems[place] for place in fitted.order[:2]))
 
 
-def ranking(fitted: Strengths) -> list[RankedSystem]:
+def rank_systems(fitted: Strengths) -> list[RankedSystem]:
     """The strongest first. Among systems that can't be compared each may have any rank."""
     better, worse, met = (dict.fromkeys(fitted.systems, 0) for _ in range(3))
     for pair in fitted.differences:
@@ -427,14 +431,14 @@ def ranking(fitted: Strengths) -> list[RankedSystem]:
     count = len(fitted.systems)
     return [
         RankedSystem(
-            name, 1 + better[name], count - worse[name], _as_share(fitted.strengths[place]), met[name]
+            name, 1 + better[name], count - worse[name], _convert_to_share(fitted.strengths[place]), met[name]
         )
         for place in fitted.order
         for name in [fitted.systems[place]]
     ]
 
 
-def _as_share(at: Interval) -> Interval:
+def _convert_to_share(at: Interval) -> Interval:
     """Of decided ratings, from log odds; a side without a limit ends at 0 or 1."""
     low, high = (None if end is None else float(special.expit(end)) for end in (at.low, at.high))
     if not at.why:

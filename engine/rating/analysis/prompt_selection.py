@@ -27,23 +27,23 @@ Floats = NDArray[np.float64]
 _WORD = re.compile(r"\w+")
 
 
-def disagreement(
+def measure_disagreement(
     row_ids: Sequence[int],
     answers: Sequence[Mapping[int, str]],
     scores: Sequence[Path],
     judgements: Sequence[Path],
 ) -> dict[str, Floats]:
     """Measures by name. answers, scores: of each model, by row; judgements: of the first two models."""
-    measures = {"words": _words_parted(row_ids, answers)}
-    for metric, by_model in _shared_metrics(scores).items():
+    measures = {"words": _measure_word_difference(row_ids, answers)}
+    for metric, by_model in _read_shared_metrics(scores).items():
         rows = [[by_row.get(row_id, np.nan) for by_row in by_model] for row_id in row_ids]
         measures[f"metric {metric}"] = np.ptp(np.array(rows, float), axis=1)
     for number, path in enumerate(judgements, 1):
-        measures[f"judge {number}"] = _judge_unsure(row_ids, path)
+        measures[f"judge {number}"] = _measure_judge_uncertainty(row_ids, path)
     return measures
 
 
-def _words_parted(row_ids: Sequence[int], answers: Sequence[Mapping[int, str]]) -> Floats:
+def _measure_word_difference(row_ids: Sequence[int], answers: Sequence[Mapping[int, str]]) -> Floats:
     """1 less the share of words that two answers have in common (Jaccard), in the mean of the pairs."""
     parted = np.zeros(len(row_ids))
     for place, row_id in enumerate(row_ids):
@@ -54,7 +54,7 @@ def _words_parted(row_ids: Sequence[int], answers: Sequence[Mapping[int, str]]) 
     return parted
 
 
-def _shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, float]]]:
+def _read_shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, float]]]:
     """metric -> of each model row id -> score, of the metrics that all models have."""
     read: list[dict[str, dict[int, float]]] = []
     for path in scores:
@@ -68,7 +68,7 @@ def _shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, float]]]
     return {metric: [by_metric[metric] for by_metric in read] for metric in sorted(shared)}
 
 
-def _judge_unsure(row_ids: Sequence[int], path: Path) -> Floats:
+def _measure_judge_uncertainty(row_ids: Sequence[int], path: Path) -> Floats:
     """1 where the judge's two orders differ or it calls a tie, 0 where it is sure."""
     if not path.exists():
         return np.full(len(row_ids), np.nan)
@@ -92,7 +92,7 @@ RANDOM_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Choice:
+class PromptSelection:
     """places: the chosen prompts, most telling first; chance: what each one's was, by place in `places`;
     score: of all prompts. effective: so many evenly drawn prompts say as much."""
 
@@ -108,13 +108,13 @@ class Choice:
         return weights
 
 
-def choose(
+def select_prompts(
     disagreement: Mapping[str, ArrayLike],
     count: int,
     *,
     random_share: float = RANDOM_SHARE,
     seed: int = 0,
-) -> Choice:
+) -> PromptSelection:
     """`count` prompts. `disagreement`: measures, more where more is parted, NaN where not measured, one value
     a prompt. Raises ValueError for no measure, unequal lengths, more than there are, or a bad share."""
     measures = [np.asarray(values, np.float64) for values in disagreement.values()]
@@ -125,8 +125,8 @@ def choose(
         raise ValueError(f"count: {count} of {n} prompts can't be chosen.")
     if not 0 < random_share <= 1:
         raise ValueError(f"random_share: {random_share} must be above 0 and at most 1.")
-    score = np.mean([_ranked(values) for values in measures], axis=0)
-    chance = _chances(score, count, random_share)
+    score = np.mean([_normalize_ranks(values) for values in measures], axis=0)
+    chance = _compute_inclusion_probabilities(score, count, random_share)
     random = np.random.default_rng(seed)
     order = random.permutation(n)
     points = random.random() + np.arange(count)
@@ -136,10 +136,10 @@ def choose(
     places = places[np.argsort(-score[places], kind="stable")]
     weights = 1 / chance[places]
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
-    return Choice(places.astype(np.int64), chance[places], score, effective)
+    return PromptSelection(places.astype(np.int64), chance[places], score, effective)
 
 
-def _ranked(values: Floats) -> Floats:
+def _normalize_ranks(values: Floats) -> Floats:
     """Ranks from 0 to 1, the middle where nothing was measured or all are the same."""
     ranks = np.full(len(values), 0.5)
     has = np.isfinite(values)
@@ -150,7 +150,7 @@ def _ranked(values: Floats) -> Floats:
     return ranks
 
 
-def _chances(score: Floats, count: int, random_share: float) -> Floats:
+def _compute_inclusion_probabilities(score: Floats, count: int, random_share: float) -> Floats:
     """Chances that sum to `count`, none above 1."""
     size = random_share + (1 - random_share) * score / score.mean()
     chance: Floats = size * count / size.sum()

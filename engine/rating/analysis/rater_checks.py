@@ -22,18 +22,18 @@ from scipy import special
 
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating.analysis.rater_reliability import is_too_fast
-from engine.rating.analysis.round_ratings import distinct_names, rater_names
+from engine.rating.analysis.round_ratings import assign_rater_names, make_distinct_names
 from store.core import formatting
 from store.core.rating_schemas import (
     CHECKS,
     COUNTING,
     GOLD_PASS,
     GOLD_TOLERANCE,
+    AssignedTask,
     CheckKind,
-    DealtTask,
+    ExcludedRatings,
     RatingAnswer,
-    RatingsCounted,
-    RatingsLeftOut,
+    RatingCounts,
     Round,
     RoundItem,
     TextSpan,
@@ -50,17 +50,17 @@ from store.core.rating_schemas import (
 ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
 
 
-def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
+def is_right(task: AssignedTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
     """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
     given: Mapping[str, Any] = task["answer"] or {"skipped": True}
     wanted: Mapping[str, Any] = expected
     if "skipped" in given:
         return None
     if "choice" in wanted:
-        return bool(_in_own_order(task["systems"], given.get("choice")) == wanted["choice"])
+        return bool(_restore_item_order(task["systems"], given.get("choice")) == wanted["choice"])
     if "ranks" in wanted:
         by_place = dict(zip(task["systems"], given.get("ranks", ()), strict=True))
-        return _same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
+        return _are_same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
     if "scores" in wanted:
         scores = given.get("scores", {})
         return all(
@@ -69,17 +69,17 @@ def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLE
         )
     for field in ("text", "written"):
         if field in wanted:
-            return _plain(wanted[field]) in _plain(str(given.get(field, "")))
+            return _normalize_text(wanted[field]) in _normalize_text(str(given.get(field, "")))
     if "labels" in wanted:
         return set(given.get("labels", ())) == set(wanted["labels"])
     if "spans" in wanted:
-        return _same_spans(given.get("spans", ()), wanted["spans"])
+        return _are_same_spans(given.get("spans", ()), wanted["spans"])
     field = "passed" if "passed" in wanted else "label"
     return bool(given.get(field) == wanted[field])
 
 
-def passed_qualification(
-    tasks: Iterable[DealtTask], items: Iterable[RoundItem], mark: float, tolerance: int = GOLD_TOLERANCE
+def has_passed_qualification(
+    tasks: Iterable[AssignedTask], items: Iterable[RoundItem], mark: float, tolerance: int = GOLD_TOLERANCE
 ) -> bool | None:
     """Whether a rater's answers to the qualification items are right as often as the mark; None until all are
     answered. One that was skipped is not right, else whoever skips all of them would pass."""
@@ -94,13 +94,13 @@ def passed_qualification(
     return right >= mark * len(expected) - ROUNDING
 
 
-def _in_own_order(systems: Sequence[int], choice: object) -> object:
+def _restore_item_order(systems: Sequence[int], choice: object) -> object:
     """A choice of a side as the answer at that place of the item."""
     side = {"A": systems[0], "B": systems[-1]}.get(str(choice))
     return choice if side is None else "AB"[side]
 
 
-def _same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
+def _are_same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether all that are known to be apart are apart in the same direction."""
     return all(
         (given[first] < given[other]) == (wanted[first] < wanted[other]) and given[first] != given[other]
@@ -109,7 +109,7 @@ def _same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
     )
 
 
-def _same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
+def _are_same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
     """As many, and for each that is known one of its label that touches it."""
     return len(given) == len(wanted) and all(
         any(
@@ -122,7 +122,7 @@ def _same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
     )
 
 
-def _plain(text: str) -> str:
+def _normalize_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
@@ -135,9 +135,9 @@ def _plain(text: str) -> str:
 # that at most 1 of 20 is flagged, and of one who is right more often still fewer. Pure.
 
 MIN_CHECKS = 5  # answered, under which nothing is held against a rater
-TAIL = 0.025  # of each of the two kinds
-GRADED: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
-FAILING: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
+TAIL_PROBABILITY = 0.025  # of each of the two kinds
+GRADED_KINDS: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
+FLAG_TEXTS: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
 TOO_FAST = "too fast"
 
 
@@ -162,12 +162,14 @@ class RaterPace(NamedTuple):
     seconds: float
 
 
-def rater_checks(round: Round, tasks: Sequence[DealtTask], items: Iterable[RoundItem]) -> list[RaterChecks]:
+def compute_rater_checks(
+    round: Round, tasks: Sequence[AssignedTask], items: Iterable[RoundItem]
+) -> list[RaterChecks]:
     """Of each rater who has a task, in the order of their first."""
-    own: dict[str, list[DealtTask]] = defaultdict(list)
+    own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
         own[task["person_id"]].append(task)
-    names = rater_names(tasks)
+    names = assign_rater_names(tasks)
     paces = {
         person_id: RaterPace(
             names[person_id],
@@ -176,15 +178,15 @@ def rater_checks(round: Round, tasks: Sequence[DealtTask], items: Iterable[Round
         )
         for person_id, rated in own.items()
     }
-    return _graded(round["config"], paces, own, items)
+    return _grade_raters(round["config"], paces, own, items)
 
 
-def checks_of_rated(
-    round: Round, rated: pa.Table, checking: Sequence[DealtTask], items: Iterable[RoundItem]
+def compute_checks_from_table(
+    round: Round, rated: pa.Table, checking: Sequence[AssignedTask], items: Iterable[RoundItem]
 ) -> list[RaterChecks]:
     """The same, of votes as the query `rated` has them, and of the tasks by which raters are checked: in a
     blink for tens of thousands, which are no documents."""
-    own: dict[str, list[DealtTask]] = defaultdict(list)
+    own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in checking:
         own[task["person_id"]].append(task)
     column = rated["person_id"].combine_chunks().dictionary_encode()
@@ -192,7 +194,7 @@ def checks_of_rated(
     first = np.unique(place, return_index=True)[1]
     called = dict(zip(people, rated["person_name"].take(pa.array(first)).to_pylist(), strict=True))
     called |= {person: tasks[0]["person_name"] for person, tasks in own.items() if person not in called}
-    names = {person_id: name for name, person_id in distinct_names(called, called.values()).items()}
+    names = {person_id: name for name, person_id in make_distinct_names(called, called.values()).items()}
     answered = ~rated["skipped"].to_numpy().astype(bool)
     counts = answered & pc.is_in(rated["purpose"], pa.array(sorted(COUNTING))).to_numpy()
     votes = np.bincount(place[counts], minlength=len(people))
@@ -207,13 +209,13 @@ def checks_of_rated(
         for person, count, own_seconds in zip(people, votes, by_person, strict=bool(people))
     }
     paces |= {person: RaterPace(names[person], 0, math.nan) for person in own if person not in paces}
-    return _graded(round["config"], paces, own, items)
+    return _grade_raters(round["config"], paces, own, items)
 
 
-def _graded(
+def _grade_raters(
     config: Mapping[str, Any],
     paces: Mapping[str, RaterPace],
-    tasks: Mapping[str, Sequence[DealtTask]],
+    tasks: Mapping[str, Sequence[AssignedTask]],
     items: Iterable[RoundItem],
 ) -> list[RaterChecks]:
     """By person id how each rates, and the tasks among which those with an item that checks are graded."""
@@ -225,14 +227,18 @@ def _graded(
         grades = grade_checks(tasks.get(person_id, ()), checked, tolerance)
         others = [at for other, at in measured.items() if other != person_id]
         flags = [TOO_FAST] if is_too_fast(pace.ratings, pace.seconds, others) else []
-        flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
-        shares = {kind: right_share(*grade) for kind, grade in grades.items()}
+        flags += [
+            FLAG_TEXTS[kind]
+            for kind in GRADED_KINDS
+            if kind in grades and is_surely_below(*grades[kind], mark)
+        ]
+        shares = {kind: estimate_correct_share(*grade) for kind, grade in grades.items()}
         graded.append(RaterChecks(person_id, pace.rater, pace.ratings, shares, tuple(flags)))
     return graded
 
 
 def grade_checks(
-    tasks: Iterable[DealtTask], checked: Mapping[int, RoundItem], tolerance: int
+    tasks: Iterable[AssignedTask], checked: Mapping[int, RoundItem], tolerance: int
 ) -> dict[CheckKind, tuple[int, int]]:
     """Right of answered, by kind of check; kinds of which nothing was answered lack. An attention item names
     the very answer, so that nothing beside it is right."""
@@ -248,45 +254,47 @@ def grade_checks(
     return grades
 
 
-def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem]) -> list[str]:
+def find_unqualified_raters(
+    round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem]
+) -> list[str]:
     """Ids of the raters who answered every qualification item, and too few right."""
     config = round["config"]
     mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
-    own: dict[str, list[DealtTask]] = defaultdict(list)
+    own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
         own[task["person_id"]].append(task)
     return [
         person_id
         for person_id, mine in own.items()
-        if passed_qualification(mine, items, mark, tolerance) is False
+        if has_passed_qualification(mine, items, mark, tolerance) is False
     ]
 
 
-def right_share(right: int, n: int) -> Interval:
+def estimate_correct_share(right: int, n: int) -> Interval:
     """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
     covers 92% of raters who are right in 90%."""
-    low = float(special.betaincinv(right, n - right + 1, TAIL)) if right else 0.0
-    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL)) if right < n else 1.0
+    low = float(special.betaincinv(right, n - right + 1, TAIL_PROBABILITY)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL_PROBABILITY)) if right < n else 1.0
     return Interval(right / n, low, high, n)
 
 
 def is_surely_below(right: int, n: int, mark: float) -> bool:
     """Whether the interval of the share lies below the mark, of items enough."""
-    return n >= MIN_CHECKS and (right_share(right, n).high or 0.0) < mark
+    return n >= MIN_CHECKS and (estimate_correct_share(right, n).high or 0.0) < mark
 
 
 def count_ratings(
     checks: Sequence[RaterChecks], left_out: Collection[str], *, include_flagged: bool = False
-) -> RatingsCounted:
+) -> RatingCounts:
     """What counts, by who was left out by hand, and who is flagged unless flagged raters are wanted too."""
-    out: list[RatingsLeftOut] = []
+    out: list[ExcludedRatings] = []
     for each in checks:
         by_hand = ["left out by hand"] if each.person_id in left_out else []
         reasons = by_hand or (() if include_flagged else each.flags)
         if reasons:
             reason = " and ".join(reasons)
             out.append(
-                RatingsLeftOut(
+                ExcludedRatings(
                     person_id=each.person_id, rater=each.rater, ratings=each.ratings, reason=reason
                 )
             )
@@ -295,19 +303,21 @@ def count_ratings(
     return {"ratings": sum(counted), "raters": len(counted), "left_out": out}
 
 
-def counted_sentence(counted: RatingsCounted) -> str:
+def format_counted_ratings(counted: RatingCounts) -> str:
     """ "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
-    lines = [_of(counted["ratings"], counted["raters"])]
-    by_reason: dict[str, list[RatingsLeftOut]] = defaultdict(list)
+    lines = [_format_ratings_of_raters(counted["ratings"], counted["raters"])]
+    by_reason: dict[str, list[ExcludedRatings]] = defaultdict(list)
     for each in counted["left_out"]:
         by_reason[each["reason"]].append(each)
     for reason, out in by_reason.items():
         flagged = reason if reason == "left out by hand" else f"flagged as {reason}"
-        lines.append(f"left out {_of(sum(each['ratings'] for each in out), len(out))} {flagged}")
+        lines.append(
+            f"left out {_format_ratings_of_raters(sum(each['ratings'] for each in out), len(out))} {flagged}"
+        )
     return "; ".join(lines)
 
 
-def _of(ratings: int, raters: int) -> str:
+def _format_ratings_of_raters(ratings: int, raters: int) -> str:
     return f"{formatting.plural(ratings, 'rating')} of {formatting.plural(raters, 'rater')}"
 
 
@@ -316,10 +326,10 @@ def _median(seconds: Iterable[float | None]) -> float:
     return float(np.median(measured)) if measured else math.nan
 
 
-def _is_vote(task: DealtTask) -> bool:
+def _is_vote(task: AssignedTask) -> bool:
     """Second looks too."""
     return _is_answered(task) and task["purpose"] not in CHECKS
 
 
-def _is_answered(task: DealtTask) -> bool:
+def _is_answered(task: AssignedTask) -> bool:
     return task["answer"] is not None and "skipped" not in task["answer"]

@@ -9,7 +9,7 @@ err independently, and gives no shares, as those lean to the middle. Nobody is l
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +21,8 @@ from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
 from engine.evaluation.statistics.proportions import holm
-from engine.rating.analysis.comparisons import KINDS, Comparisons, PairOutcome, Tally, votes
-from engine.rating.analysis.krippendorff_alpha import outcome_alpha
+from engine.rating.analysis.comparisons import KINDS, Comparisons, PairOutcome, Tally, select_votes
+from engine.rating.analysis.krippendorff_alpha import compute_outcome_alpha
 
 # What each rater is like: how consistent, how fast, whether they lean to a side, how far others agree.
 #
@@ -33,14 +33,14 @@ from engine.rating.analysis.krippendorff_alpha import outcome_alpha
 # files from elsewhere, a side is held against nobody: it is the model that stood there. Nothing is left out
 # here: whoever leaves out a rater says so. Pure.
 
-LEAST_RATED = 10  # ratings, under which nothing is held against a rater
-ALWAYS = 0.95  # of ratings that are one key
+MIN_RATED = 10  # ratings, under which nothing is held against a rater
+CONSTANT_SHARE = 0.95  # of ratings that are one key
 FAST_SECONDS = 2.0
 FAR_FASTER = 1 / 3  # of the median of the other raters' medians
 LEVEL = 0.05
 
-Always = Literal["", "left", "right", "tie", "both bad"]
-KEYS: tuple[Always, ...] = ("left", "right", "tie", "both bad")
+ConstantAnswer = Literal["", "left", "right", "tie", "both bad"]
+CONSTANT_ANSWERS: tuple[ConstantAnswer, ...] = ("left", "right", "tie", "both bad")
 Ints = NDArray[np.int64]
 
 
@@ -58,7 +58,7 @@ class RaterProfile:
     left: Interval
     agreement: Interval
     leans: bool
-    always: Always
+    always: ConstantAnswer
     reasons: tuple[str, ...]
 
     @property
@@ -67,28 +67,28 @@ class RaterProfile:
         return bool(self.reasons)
 
 
-def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
+def profile_raters(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
     """Of each rater with a rating, in the order of their names' list."""
-    own, fresh = _places_of_raters(comparisons), comparisons.fresh
+    own, fresh = _list_places_by_rater(comparisons), comparisons.fresh
     present = [rater for rater, places in enumerate(own) if len(places)]
     sides_tell = not comparisons.take(comparisons.fresh).stood_on_one_side
-    p_values = holm([_one_sided(comparisons.outcome[own[rater]]) for rater in present])
+    p_values = holm([_compute_side_p_value(comparisons.outcome[own[rater]]) for rater in present])
     medians = {rater: _median(comparisons, own[rater]) for rater in present}
-    agreements, consistencies = _agreements(comparisons), _consistencies(comparisons)
+    agreements, consistencies = _estimate_agreements(comparisons), _estimate_consistencies(comparisons)
     rows = []
     for rater, p in zip(present, p_values, strict=True):
         mine = comparisons.take(own[rater][fresh[own[rater]]])
         decided = mine.take(mine.outcome < PairOutcome.TIE)
-        left = clustered.share(
+        left = clustered.estimate_share(
             decided.outcome == PairOutcome.LEFT, RatingClusters(decided.item, decided.rater)
         )
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
         fast = is_too_fast(len(mine), medians[rater], others, fast_seconds)
-        always, consistency = _always(mine.outcome), consistencies[rater]
+        always, consistency = _find_constant_answer(mine.outcome), consistencies[rater]
         leans = sides_tell and p < LEVEL
         if always in ("left", "right") and not sides_tell:
             always = ""
-        reasons = _reasons(always, left, leans, fast, medians[rater], consistency)
+        reasons = _list_reasons(always, left, leans, fast, medians[rater], consistency)
         rows.append(
             RaterProfile(
                 comparisons.raters[rater], len(mine), consistency, medians[rater], left, agreements[rater],
@@ -98,22 +98,14 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
     return rows
 
 
-def without(comparisons: Comparisons, raters: Collection[str]) -> Comparisons:
-    """All ratings but those of these raters. Raises ValueError for a name that is no rater's."""
-    if unknown := [name for name in raters if name not in comparisons.raters]:
-        raise ValueError(f"raters: {unknown[0]!r} is none of {', '.join(comparisons.raters)}.")
-    places = [place for place, name in enumerate(comparisons.raters) if name in raters]
-    return comparisons.take(~np.isin(comparisons.rater, places))
-
-
-def _one_sided(outcome: Ints) -> float:
+def _compute_side_p_value(outcome: Ints) -> float:
     """Two-sided exact p-value of as many decided ratings for either side; repeats count, as they are pressed
     too."""
     left, right = int((outcome == PairOutcome.LEFT).sum()), int((outcome == PairOutcome.RIGHT).sum())
     return min(1.0, 2 * float(special.bdtr(min(left, right), left + right, 0.5))) if left + right else 1.0
 
 
-def _places_of_raters(comparisons: Comparisons) -> list[Ints]:
+def _list_places_by_rater(comparisons: Comparisons) -> list[Ints]:
     """Of each rater the places of their comparisons, in order."""
     order = np.argsort(comparisons.rater, kind="stable")
     ends = np.cumsum(np.bincount(comparisons.rater, minlength=len(comparisons.raters)))
@@ -131,20 +123,20 @@ def _median(comparisons: Comparisons, places: Ints) -> float:
 def is_too_fast(ratings: int, median: float, others: Sequence[float], limit: float = FAST_SECONDS) -> bool:
     """Whether a rater of so many ratings took too little time for them, in the median: under the limit, or
     far less than the others did in theirs."""
-    if ratings < LEAST_RATED:
+    if ratings < MIN_RATED:
         return False
     usual = float(np.median(others)) if len(others) >= 2 else math.nan
     return median < limit or median < FAR_FASTER * usual  # of NaN neither is true
 
 
-def _always(outcome: Ints) -> Always:
-    if len(outcome) < LEAST_RATED:
+def _find_constant_answer(outcome: Ints) -> ConstantAnswer:
+    if len(outcome) < MIN_RATED:
         return ""
-    shares = np.bincount(outcome, minlength=len(KEYS)) / len(outcome)
-    return KEYS[int(shares.argmax())] if shares.max() >= ALWAYS else ""
+    shares = np.bincount(outcome, minlength=len(CONSTANT_ANSWERS)) / len(outcome)
+    return CONSTANT_ANSWERS[int(shares.argmax())] if shares.max() >= CONSTANT_SHARE else ""
 
 
-def _consistencies(comparisons: Comparisons) -> list[Interval]:
+def _estimate_consistencies(comparisons: Comparisons) -> list[Interval]:
     """Of each rater: the share of repeats that name the same system as the first showing did."""
     named, unit, fresh = comparisons.outcome_in_order, comparisons.unit, comparisons.fresh
     first: dict[tuple[int, int], int] = {}
@@ -164,15 +156,15 @@ def _consistencies(comparisons: Comparisons) -> list[Interval]:
     ]
 
 
-def _agreements(comparisons: Comparisons) -> list[Interval]:
+def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
     """Of each rater: the mean share of the others' votes that are like theirs, over items."""
-    rated, outcome = votes(comparisons)
+    rated, outcome = select_votes(comparisons)
     tally = Tally.of(rated, outcome)
     counts = tally.counts[tally.unit] if len(rated) else np.zeros((0, KINDS))
     others = counts.sum(axis=1) - 1
     like = counts[np.arange(len(rated)), outcome] - 1
     agreements = []
-    for places in _places_of_raters(rated):
+    for places in _list_places_by_rater(rated):
         shared = places[others[places] > 0]
         if not len(shared):
             why = "nobody else rated the same items"
@@ -182,14 +174,14 @@ def _agreements(comparisons: Comparisons) -> list[Interval]:
         weights = None if rated.weights is None else rated.weights[shared]
         clusters = RatingClusters(rated.item[shared], np.zeros(len(shared), np.int64), weights)
         if np.isin(shares, (0, 1)).all():
-            agreements.append(clustered.share(shares, clusters))
+            agreements.append(clustered.estimate_share(shares, clusters))
         else:
-            agreements.append(clustered.mean(shares, clusters, bounds=(0.0, 1.0)))
+            agreements.append(clustered.estimate_mean(shares, clusters, bounds=(0.0, 1.0)))
     return agreements
 
 
-def _reasons(
-    always: Always, left: Interval, leans: bool, fast: bool, seconds: float, consistency: Interval
+def _list_reasons(
+    always: ConstantAnswer, left: Interval, leans: bool, fast: bool, seconds: float, consistency: Interval
 ) -> tuple[str, ...]:
     """Why this rater's answers may be worth little."""
     reasons = []
@@ -217,24 +209,22 @@ def _reasons(
 # less often than the others can be told: over resamples of items, at a level that holds for all raters
 # together (Holm). Pure.
 
-LEAST_RATERS = 3  # of common items: of two that part, either may be right
-LEAST_UNITS = 80  # items with two votes or more: of 50 one of five equal raters is called unlike too often
+MIN_RATERS = 3  # of common items: of two that part, either may be right
+MIN_UNITS = 80  # items with two votes or more: of 50 one of five equal raters is called unlike too often
 SMOOTHING, RIGHT = 0.1, 0.5  # votes that each rater is given of every label, and more of the right one
 STEPS, CONVERGED = 500, 1e-6
 RESAMPLED_STEPS, RESAMPLED_CONVERGED = 100, 1e-3  # from the fit to all items on
-LEAST_AGREEMENT = (
-    0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
-)
+MIN_AGREEMENT = 0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
 RELIABILITY_LEVEL = 0.05
 ROUNDING = 1e-9  # by which raters of the same answers may differ
 CHUNK = 4_000_000  # chances of labels that are held at a time
-LIMITS = (
+LIMITATIONS = (
     "Errors that raters share look like the truth to this model, and it knows of no sides: a rater is called"
     " reliable who answers as most others do."
 )
 
 Floats = NDArray[np.float64]
-Standing = Literal["more", "less", "unclear"]
+ReliabilityVerdict = Literal["more", "less", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -244,7 +234,7 @@ class RaterReliability:
 
     rater: str
     n: int
-    standing: Standing
+    standing: ReliabilityVerdict
 
 
 @dataclass(frozen=True)
@@ -255,21 +245,25 @@ class Reliabilities:
     why: str = ""
 
 
-def reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int = 0) -> Reliabilities:
+def estimate_reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int = 0) -> Reliabilities:
     """Of raters of comparisons; units as in `Tally`, resampled by item. A label is the pair's first system,
     its second one, a tie, or both bad."""
-    rated, label = votes(comparisons)
+    rated, label = select_votes(comparisons)
     tally = Tally.of(rated, label)
     present, rater = np.unique(rated.rater, return_inverse=True)
-    why = _too_few(tally, rated) or _too_many(len(present), resamples) or _agree_too_little(comparisons)
+    why = (
+        _describe_small_sample(tally, rated)
+        or _describe_too_many_raters(len(present), resamples)
+        or _describe_low_agreement(comparisons)
+    )
     if why:
         return Reliabilities((), why)
     _, item = np.unique(tally.item, return_inverse=True)
-    drawn = _resampled(int(item.max()) + 1, resamples, seed)
-    first, alike = _alike(label, tally.unit, rater)
+    drawn = _draw_resamples(int(item.max()) + 1, resamples, seed)
+    first, alike = _group_identical_units(label, tally.unit, rater)
     of_items = sparse.csr_array((np.ones(len(item)), (alike, item)), (len(first), len(drawn)))
     kept = np.isin(tally.unit, first)
-    given = _Given(label[kept], alike[tally.unit[kept]], rater[kept].astype(np.int64), KINDS)
+    given = _GivenLabels(label[kept], alike[tally.unit[kept]], rater[kept].astype(np.int64), KINDS)
     right = given.reliability(of_items @ drawn)
     apart = right - (right.sum(axis=0) - right) / (len(present) - 1)
     apart[np.abs(apart) < ROUNDING] = 0.0
@@ -279,14 +273,14 @@ def reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int =
     n = np.bincount(rater)
     rows = []
     for place, p in enumerate(p_values):
-        standing: Standing = (
+        standing: ReliabilityVerdict = (
             "unclear" if p >= RELIABILITY_LEVEL else "more" if observed[place] > 0 else "less"
         )
         rows.append(RaterReliability(rated.raters[present[place]], int(n[place]), standing))
     return Reliabilities(tuple(rows))
 
 
-def _alike(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, Ints]:
+def _group_identical_units(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, Ints]:
     """The first unit of each kind, and of each unit its kind: those of one kind have the same votes by the
     same raters, so that the model says the same of them."""
     given = np.zeros((int(unit.max()) + 1, int(rater.max()) + 1), np.int8)
@@ -295,49 +289,49 @@ def _alike(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, Ints]:
     return first.astype(np.int64), kind.astype(np.int64)
 
 
-def _resampled(items: int, resamples: int, seed: int) -> Floats:
+def _draw_resamples(items: int, resamples: int, seed: int) -> Floats:
     """How often each item counts [items, 1 + resamples]: once, and as it is drawn."""
     drawn = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples).T
     return np.concatenate([np.ones((items, 1)), drawn], axis=1)
 
 
-def _too_few(tally: Tally, rated: Comparisons) -> str:
+def _describe_small_sample(tally: Tally, rated: Comparisons) -> str:
     shared = tally.counts.sum(axis=1)[tally.unit] >= 2 if len(rated) else np.zeros(0, bool)
     raters, units = len(np.unique(rated.rater[shared])), len(np.unique(tally.unit[shared]))
-    if units < LEAST_UNITS:
+    if units < MIN_UNITS:
         items = "1 item with two votes is" if units == 1 else f"{units} items with two votes or more are"
         return f"{items} too few to tell who is reliable"
-    if raters < LEAST_RATERS:
+    if raters < MIN_RATERS:
         return "where two raters part, either of them may be right: it takes three"
     return ""
 
 
-def _too_many(raters: int, resamples: int) -> str:
+def _describe_too_many_raters(raters: int, resamples: int) -> str:
     """At a level for all of them together no resamples could tell one apart."""
     if raters * 2 / (1 + resamples) < RELIABILITY_LEVEL:
         return ""
     return f"of {raters} raters at once, {resamples} resamples could tell none from the others"
 
 
-def _agree_too_little(comparisons: Comparisons) -> str:
-    agreement = outcome_alpha(comparisons).interval
+def _describe_low_agreement(comparisons: Comparisons) -> str:
+    agreement = compute_outcome_alpha(comparisons).interval
     # undefined where all votes are the same
-    if agreement.value == agreement.value and (agreement.low is None or agreement.low <= LEAST_AGREEMENT):
+    if agreement.value == agreement.value and (agreement.low is None or agreement.low <= MIN_AGREEMENT):
         return "people agree too little for one of them to be right"
     return ""
 
 
-def dawid_skene(
+def fit_dawid_skene(
     label: Ints, unit: Ints, rater: Ints, labels: int, *, smoothing: float = SMOOTHING, right: float = RIGHT
 ) -> tuple[Floats, Floats]:
     """(confusion [raters, true label, label given], posterior [units, labels]) of ratings, all places from 0
     on. It starts from shares of votes."""
-    given = _Given(label, unit, rater, labels, smoothing, right)
+    given = _GivenLabels(label, unit, rater, labels, smoothing, right)
     confusion, posterior = given.fit(np.ones((given.units, 1)), given.shares(), STEPS, CONVERGED)
     return confusion[:, :, 0].transpose(0, 2, 1), posterior[:, 0]
 
 
-class _Given:
+class _GivenLabels:
     """Labels that raters gave, and the model's fits to them. Confusions are [raters, label given, resamples,
     true label] and posteriors [units, resamples, labels], so that both steps are products of matrices."""
 

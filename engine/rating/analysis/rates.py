@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis.comparisons import Bools, Comparisons, Floats, PairOutcome, check_places, placed
+from engine.rating.analysis.comparisons import (
+    Bools,
+    Comparisons,
+    Floats,
+    PairOutcome,
+    check_indices,
+    index_names,
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,7 +37,7 @@ FIVE_POINTS: Scale = (1, 5)
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedAnswers:
     """What ratings of single answers share: which system's answer, to which item, by whom. weights: 1 /
     chance of the item to be rated at all, where not all had the same."""
 
@@ -45,7 +52,7 @@ class Graded:
     def __post_init__(self) -> None:
         n = len(self.system)
         for field, names in (("system", self.systems), ("item", self.items), ("rater", self.raters)):
-            check_places(field, getattr(self, field), n, len(names))
+            check_indices(field, getattr(self, field), n, len(names))
         if self.weights is not None and np.shape(self.weights) != (n,):
             raise ValueError(f"weights: {np.shape(self.weights)} is not one for each of {n} ratings.")
 
@@ -66,17 +73,17 @@ class Graded:
         )
 
 
-def _graded(
+def _build_fields(
     system: Sequence[str], item: Sequence[object], rater: Sequence[object], weights: Sequence[float] | None
 ) -> dict[str, Any]:
-    systems, items, raters = placed(system), placed(item), placed(rater)
+    systems, items, raters = index_names(system), index_names(item), index_names(rater)
     return {"systems": systems.names, "system": systems.places, "item": items.places, "rater": raters.places,
             "raters": raters.names, "items": items.names,
             "weights": None if weights is None else np.asarray(weights, np.float64)}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class CriterionScores(Graded):
+class CriterionScores(GradedAnswers):
     """Scores, each of one answer by one criterion; scales: of each criterion."""
 
     criteria: tuple[str, ...] = ()
@@ -86,7 +93,7 @@ class CriterionScores(Graded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_places("criterion", self.criterion, len(self), len(self.criteria))
+        check_indices("criterion", self.criterion, len(self), len(self.criteria))
         if np.shape(self.score) != (len(self),):
             raise ValueError(f"score: {np.shape(self.score)} is not one for each of {len(self)} ratings.")
         if len(self.scales) != len(self.criteria):
@@ -112,10 +119,10 @@ class CriterionScores(Graded):
         scales: Mapping[str, Scale] | None = None,
     ) -> CriterionScores:
         """From names; scales: by criterion, five points of one that is not there."""
-        criteria = placed(criterion)
+        criteria = index_names(criterion)
         of_each = tuple((scales or {}).get(name, FIVE_POINTS) for name in criteria.names)
         return cls(
-            **_graded(system, item, rater, weights), criteria=criteria.names, criterion=criteria.places,
+            **_build_fields(system, item, rater, weights), criteria=criteria.names, criterion=criteria.places,
             scales=of_each, score=np.asarray(score, np.float64),
         )  # fmt: skip
 
@@ -140,7 +147,7 @@ class CriterionScores(Graded):
 
 
 @dataclass(frozen=True)
-class Passes(Graded):
+class Passes(GradedAnswers):
     """Whether one answer passed."""
 
     passed: BoolArray = None  # type: ignore[assignment]
@@ -160,11 +167,11 @@ class Passes(Graded):
         weights: Sequence[float] | None = None,
     ) -> Passes:
         """From names."""
-        return cls(**_graded(system, item, rater, weights), passed=np.asarray(passed, bool))
+        return cls(**_build_fields(system, item, rater, weights), passed=np.asarray(passed, bool))
 
 
 @dataclass(frozen=True)
-class Ranks(Graded):
+class Ranks(GradedAnswers):
     """The rank that one rater gave one answer among those to its item: 1 is best, equal ranks are ties.
     Entries of one ranking stand in the order in which the answers were shown."""
 
@@ -185,10 +192,10 @@ class Ranks(Graded):
         weights: Sequence[float] | None = None,
     ) -> Ranks:
         """From names."""
-        return cls(**_graded(system, item, rater, weights), rank=np.asarray(rank, np.int64))
+        return cls(**_build_fields(system, item, rater, weights), rank=np.asarray(rank, np.int64))
 
 
-def comparisons_of(ranks: Ranks) -> Comparisons:
+def derive_comparisons(ranks: Ranks) -> Comparisons:
     """The comparisons that rankings imply, each of two answers. Those of one ranking are not independent: all
     that resamples them takes items and raters, and never comparisons."""
     _, first_entry, ranking, sizes = np.unique(
@@ -242,12 +249,12 @@ class PositionEffect:
     why: str = ""
 
 
-def clusters_of(comparisons: Comparisons) -> RatingClusters:
+def build_clusters(comparisons: Comparisons) -> RatingClusters:
     """Its items and raters, and what each rating weighs."""
     return RatingClusters(comparisons.item, comparisons.rater, comparisons.vote_weights)
 
 
-def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:
+def compute_win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:
     """Of a system against all others that it met, or against one. Raises ValueError for none of them."""
     place = comparisons.place_of(system)
     chosen = (comparisons.left == place) | (comparisons.right == place)
@@ -256,28 +263,28 @@ def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -
     rated = comparisons.take(chosen & comparisons.counted)
     toward = (np.where(rated.left == place, rated.signs, -rated.signs) + 1) / 2
     tie, bad = (rated.outcome == outcome for outcome in (PairOutcome.TIE, PairOutcome.BOTH_BAD))
-    decided, clusters = ~(tie | bad), clusters_of(rated)
+    decided, clusters = ~(tie | bad), build_clusters(rated)
 
     def share(hits: Floats | Bools) -> Interval:
-        return clustered.share(hits, clusters)
+        return clustered.estimate_share(hits, clusters)
 
-    score = clustered.mean(toward[~bad], clusters_of(rated.take(~bad)), bounds=(0.0, 1.0))
+    score = clustered.estimate_mean(toward[~bad], build_clusters(rated.take(~bad)), bounds=(0.0, 1.0))
     return WinRates(
         share(toward * decided), share(tie), share((1 - toward) * decided), share(bad), score, len(rated)
     )
 
 
-def both_bad_rate(comparisons: Comparisons) -> Interval:
+def compute_both_bad_rate(comparisons: Comparisons) -> Interval:
     """Share of all ratings that say that neither answer is any good."""
     rated = comparisons.take(comparisons.counted)
-    return clustered.share(rated.outcome == PairOutcome.BOTH_BAD, clusters_of(rated))
+    return clustered.estimate_share(rated.outcome == PairOutcome.BOTH_BAD, build_clusters(rated))
 
 
-def position(comparisons: Comparisons) -> PositionEffect:
+def measure_position_effect(comparisons: Comparisons) -> PositionEffect:
     """What being shown left does."""
     rated = comparisons.take(comparisons.counted)
     decided = rated.take(rated.outcome < PairOutcome.TIE)
-    share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
+    share = clustered.estimate_share(decided.outcome == PairOutcome.LEFT, build_clusters(decided))
     why = "models stood mostly on one side each" if rated.stood_on_one_side else ""
     return PositionEffect(share, why)
 
@@ -289,7 +296,7 @@ def position(comparisons: Comparisons) -> PositionEffect:
 # (Bonferroni), and of pairs of systems where several are compared. Pure.
 
 
-def criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
+def compute_criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
     """Of each system and criterion that has a score."""
     means: dict[tuple[str, str], Interval] = {}
     for s, system in enumerate(scores.systems):
@@ -297,13 +304,13 @@ def criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
             chosen = (scores.system == s) & (scores.criterion == c)
             if chosen.any():
                 clusters = scores.clusters(chosen)
-                means[system, criterion] = clustered.mean(
+                means[system, criterion] = clustered.estimate_mean(
                     scores.score[chosen], clusters, bounds=scores.scales[c]
                 )
     return means
 
 
-def criterion_differences(
+def compute_criterion_differences(
     scores: CriterionScores, first: str, second: str, *, compared: int = 0, confidence: float = 0.95
 ) -> dict[str, Interval]:
     """First minus second by each criterion. compared: differences that are told beside each other, as many as
@@ -314,13 +321,16 @@ def criterion_differences(
     places = scores.systems.index(first), scores.systems.index(second)
     level = 1 - (1 - confidence) / max(1, compared or len(scores.criteria))
     return {
-        criterion: _paired(scores, place, *places, level) for place, criterion in enumerate(scores.criteria)
+        criterion: _compute_paired_difference(scores, place, *places, level)
+        for place, criterion in enumerate(scores.criteria)
     }
 
 
-def _paired(scores: CriterionScores, criterion: int, first: int, second: int, confidence: float) -> Interval:
+def _compute_paired_difference(
+    scores: CriterionScores, criterion: int, first: int, second: int, confidence: float
+) -> Interval:
     """Over raters' scores of both answers to an item."""
-    both = _both(scores, criterion, first, second)
+    both = _pair_scores(scores, criterion, first, second)
     weight_of = dict(zip(scores.item.tolist(), scores.item_weights.tolist(), strict=True))
     if not both:
         return Interval(math.nan, None, None, 0, why="no rater scored both answers to an item")
@@ -328,7 +338,7 @@ def _paired(scores: CriterionScores, criterion: int, first: int, second: int, co
     weight = np.array([weight_of[key] for key in item.tolist()])
     worst, best = scores.scales[criterion]
     widest = best - worst
-    return clustered.mean(
+    return clustered.estimate_mean(
         list(both.values()),
         RatingClusters(item, rater, weight),
         bounds=(-widest, widest),
@@ -336,7 +346,9 @@ def _paired(scores: CriterionScores, criterion: int, first: int, second: int, co
     )
 
 
-def _both(scores: CriterionScores, criterion: int, first: int, second: int) -> dict[tuple[int, int], float]:
+def _pair_scores(
+    scores: CriterionScores, criterion: int, first: int, second: int
+) -> dict[tuple[int, int], float]:
     """Item and rater -> the difference, where that rater scored both answers."""
     cells: dict[tuple[int, int], dict[int, float]] = {}
     for entry in np.flatnonzero(scores.criterion == criterion):
@@ -347,7 +359,7 @@ def _both(scores: CriterionScores, criterion: int, first: int, second: int) -> d
     }
 
 
-def fewest_raters(scores: CriterionScores) -> int:
+def count_fewest_raters(scores: CriterionScores) -> int:
     """Of all means and differences that have ratings, how many raters the one with the fewest rests on:
     whether all of them tell of other people, too."""
     present = np.unique(scores.system).tolist()
@@ -357,18 +369,18 @@ def fewest_raters(scores: CriterionScores) -> int:
         for s in present
     ]
     counts += [
-        len({rater for _, rater in _both(scores, c, first, second)})
+        len({rater for _, rater in _pair_scores(scores, c, first, second)})
         for c in range(len(scores.criteria))
         for first, second in combinations(present, 2)
     ]
     return min((count for count in counts if count), default=0)
 
 
-def pass_rates(passes: Passes) -> dict[str, Interval]:
+def compute_pass_rates(passes: Passes) -> dict[str, Interval]:
     """The share of each system's answers that passed."""
     rates = {}
     for place, system in enumerate(passes.systems):
         chosen = passes.system == place
         if chosen.any():
-            rates[system] = clustered.share(passes.passed[chosen], passes.clusters(chosen))
+            rates[system] = clustered.estimate_share(passes.passed[chosen], passes.clusters(chosen))
     return rates

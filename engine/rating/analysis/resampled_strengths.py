@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from engine.evaluation.statistics import intervals
-from engine.evaluation.statistics.clustered import RatingClusters, cluster_sums, places_of
+from engine.evaluation.statistics.clustered import RatingClusters, index_values, sum_by_cluster
 from engine.rating.analysis import davidson
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 from engine.rating.analysis.davidson import RIDGE, Design, Fit
@@ -35,18 +35,20 @@ CHUNK = 4_000_000  # numbers held at a time; with more of them resamples take on
 TINY = 1e-300
 PRIOR_WINS = 0.5  # either way, of two systems
 COVARIATE_PRIOR = 1 / 5**2  # inverse variance of a coefficient per standard deviation of its covariate
-LITTLE = 0.05  # of the variance that independent ratings would have, under which all say the same
-KNOWN = 0.3  # standard error of a strength or coefficient, up to which one step is enough
+SAME_RATIO = 0.05  # of the variance that independent ratings would have, under which all say the same
+KNOWN_ERROR = 0.3  # standard error of a strength or coefficient, up to which one step is enough
 FEW_ITEMS = 500
-LIGHT = 0.01  # part of the variance of a strength that random weights of the prior would add, about twice
-NEAR = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
+LIGHT_PRIOR = (
+    0.01  # part of the variance of a strength that random weights of the prior would add, about twice
+)
+CONVERGED = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Counted:
+class DesignRows:
     """Ratings as rows of a design. row, outcome, weight: of each entry, which is a rating, or a side's part
     of one that leans; x has a column a system and one a covariate, in units of its `scale`; mates: ratings of
     the same item and pair, in the mean. clusters: of the entries."""
@@ -60,13 +62,13 @@ class Counted:
     clusters: RatingClusters
 
     @classmethod
-    def of(cls, rated: Comparisons, differences: Floats) -> Counted:
+    def of(cls, rated: Comparisons, differences: Floats) -> DesignRows:
         """Of comparisons without those that both were bad, with `differences` [n, k] held equal."""
         scale = np.sqrt(np.square(differences).mean(axis=0)) if len(rated) else np.ones(differences.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
         mates = len(rated) / max(1, len(np.unique(rated.unit)))
         weights = rated.vote_weights
-        place, outcome, part = _entries(rated)
+        place, outcome, part = _list_entries(rated)
         rated, differences, weights = rated.take(place), differences[place], weights[place] * part
         clusters = RatingClusters(rated.item, rated.rater, weights)
         weight = weights * (part.sum() / weights.sum()) if len(part) else weights
@@ -79,9 +81,14 @@ class Counted:
             keys, row = np.unique(columns, axis=0, return_inverse=True)
         else:  # whole numbers are sorted many times as fast as rows of a table
             numbers = left * len(rated.systems) + right
-            keys, row = np.column_stack(np.divmod(np.unique(numbers), len(rated.systems))), places_of(numbers)
+            keys, row = (
+                np.column_stack(np.divmod(np.unique(numbers), len(rated.systems))),
+                index_values(numbers),
+            )
         penalty = np.append(np.full(len(rated.systems), RIDGE), np.full(len(scale), COVARIATE_PRIOR))
-        design = Design(np.hstack([_signed(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty)
+        design = Design(
+            np.hstack([_build_pair_contrasts(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty
+        )
         return cls(design, row.astype(np.int64), outcome, weight, scale, mates, clusters)
 
     @property
@@ -102,7 +109,7 @@ class Counted:
         )
 
 
-def _entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
+def _list_entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
     """Of each entry the place of its rating, its outcome, and the part of the rating that it is: a decided
     vote in parts is an entry for either side."""
     soft = np.flatnonzero(rated.soft)
@@ -118,7 +125,7 @@ def _entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
     )
 
 
-def _signed(pairs: Floats | Ints, systems: int) -> Floats:
+def _build_pair_contrasts(pairs: Floats | Ints, systems: int) -> Floats:
     """A row for each two systems: 1 for the first, -1 for the second."""
     x, every = np.zeros((len(pairs), systems)), np.arange(len(pairs))
     x[every, pairs[:, 0].astype(np.int64)], x[every, pairs[:, 1].astype(np.int64)] = 1, -1
@@ -126,7 +133,7 @@ def _signed(pairs: Floats | Ints, systems: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class Resampled:
+class StrengthResamples:
     """`drawn` [resamples, contrasts]; the variance that raters add to each contrast, and the `degrees` of
     freedom behind it."""
 
@@ -186,36 +193,38 @@ class Resampled:
         return chances
 
 
-def resampled(counted: Counted, fitted: Fit, contrasts: Floats, pairs: Ints, draws: int) -> Resampled:
+def resample_strengths(
+    counted: DesignRows, fitted: Fit, contrasts: Floats, pairs: Ints, draws: int
+) -> StrengthResamples:
     """Draws of `contrasts` [k, coefficients and log nu]; `pairs` [pairs, 2] are the systems that met."""
     clusters = counted.clusters
-    information = davidson.information(counted.design, counted.whole, fitted)
-    scores = davidson.scores(counted.design, fitted, counted.row, counted.outcome)
+    information = davidson.compute_information(counted.design, counted.whole, fitted)
+    scores = davidson.compute_scores(counted.design, fitted, counted.row, counted.outcome)
     scores *= counted.weight[:, None]
     of_scores = np.asarray(
         np.linalg.solve(information, contrasts.T).T, np.float64
     )  # what a score moves each contrast by
     spread = clusters.spread(scores, of_scores)
     plain = (contrasts * of_scores).sum(axis=1)
-    alike = _alike(counted, float(spread.variance.sum() / plain.sum()))
-    least_known = _least_known(counted, plain)
+    alike = _estimate_design_effect(counted, float(spread.variance.sum() / plain.sum()))
+    least_known = _find_largest_variance(counted, plain)
     prior = _Prior.of(counted, pairs, alike, least_known)
     work = draws * (3 * len(counted.design.x) + clusters.items)
-    if work > CHUNK and least_known <= KNOWN**2:
-        sums = cluster_sums(scores, clusters.item_place, clusters.items)
-        drawn = _one_step(counted, fitted, information, sums, prior, draws) @ contrasts.T
+    if work > CHUNK and least_known <= KNOWN_ERROR**2:
+        sums = sum_by_cluster(scores, clusters.item_place, clusters.items)
+        drawn = _update_one_step(counted, fitted, information, sums, prior, draws) @ contrasts.T
     else:
-        drawn = _refitted(counted, fitted, prior, draws) @ contrasts.T
+        drawn = _refit_resamples(counted, fitted, prior, draws) @ contrasts.T
     degrees = spread.degrees
     if len(counted.scale):
         middle = np.median(drawn, axis=0)
-        drawn = middle + (drawn - middle) * _taken_up(clusters.items, len(contrasts[0]) - 1)
+        drawn = middle + (drawn - middle) * _compute_widening(clusters.items, len(contrasts[0]) - 1)
     elif clusters.independent:
         degrees = np.full(len(contrasts), np.inf)
-    return Resampled(drawn, spread.of_raters, degrees)
+    return StrengthResamples(drawn, spread.of_raters, degrees)
 
 
-def _least_known(counted: Counted, variance: Floats) -> float:
+def _find_largest_variance(counted: DesignRows, variance: Floats) -> float:
     """The largest variance of a strength or a coefficient; `variance`: of contrasts, as independent ratings
     would have it, those of strengths first, and log nu's last."""
     covariates = len(counted.scale)
@@ -236,13 +245,13 @@ class _Prior:
     is_light: bool
 
     @classmethod
-    def of(cls, counted: Counted, pairs: Ints, alike: float, variance: float) -> _Prior:
+    def of(cls, counted: DesignRows, pairs: Ints, alike: float, variance: float) -> _Prior:
         """With all covariates held equal. variance: of the strength that is least known."""
         covariates = np.zeros((len(pairs), len(counted.scale)))
         systems = counted.design.x.shape[1] - len(counted.scale)
         wins = PRIOR_WINS * (len(np.unique(pairs)) - 1) / len(pairs)
-        x = np.hstack([_signed(pairs, systems), covariates])
-        return cls(x, wins, alike, alike * alike * variance < LIGHT)
+        x = np.hstack([_build_pair_contrasts(pairs, systems), covariates])
+        return cls(x, wins, alike, alike * alike * variance < LIGHT_PRIOR)
 
     def mean(self) -> Floats:
         """Counts of equal weight [1, pairs, 3]."""
@@ -255,8 +264,8 @@ class _Prior:
         return counts
 
 
-def _one_step(
-    counted: Counted, fitted: Fit, information: Floats, sums: Floats, prior: _Prior, draws: int
+def _update_one_step(
+    counted: DesignRows, fitted: Fit, information: Floats, sums: Floats, prior: _Prior, draws: int
 ) -> Floats:
     """Coefficients and log nu of resamples [draws, k + 1], one step from those of all; sums: of scores, by
     item."""
@@ -269,19 +278,21 @@ def _one_step(
         own = information[None]
     else:
         weights = random.standard_exponential((draws, items))
-        of_items = davidson.information_of_sets(design, counted.by_item(counted.row, len(design.x)), fitted)
+        of_items = davidson.compute_information_of_sets(
+            design, counted.by_item(counted.row, len(design.x)), fitted
+        )
         own = np.tensordot(weights, of_items, axes=1) + np.diag(np.append(design.penalty, RIDGE))
         gradient = (weights - 1) @ sums
     theta = np.append(fitted.coefficients[0], fitted.log_nu[0])
     pulls = prior.mean() if prior.is_light else prior.drawn(draws, random)
-    pulled, held = davidson.derivatives(
+    pulled, held = davidson.compute_derivatives(
         Design(prior.x, np.zeros(k - 1)), pulls, np.tile(theta, (len(pulls), 1)), np.zeros(k)
     )
     step = np.linalg.solve(own + held, (gradient + pulled)[..., None])[..., 0]
     return np.asarray(theta + step, np.float64)
 
 
-def _refitted(counted: Counted, fitted: Fit, prior: _Prior, draws: int) -> Floats:
+def _refit_resamples(counted: DesignRows, fitted: Fit, prior: _Prior, draws: int) -> Floats:
     """Coefficients and log nu of resamples [draws, k + 1], each fitted anew."""
     random = np.random.default_rng(0)
     rows, items = len(counted.design.x), counted.clusters.items
@@ -292,19 +303,19 @@ def _refitted(counted: Counted, fitted: Fit, prior: _Prior, draws: int) -> Float
         weights = random.standard_exponential((count, items))
         counts = np.asarray((sums @ weights.T).T, np.float64).reshape(count, -1, 3)
         counts = np.concatenate([counts, prior.drawn(count, random)], axis=1)
-        refitted = davidson.fit(design, counts, fitted, converged=NEAR)
+        refitted = davidson.fit(design, counts, fitted, converged=CONVERGED)
         parts.append(np.column_stack([refitted.coefficients, refitted.log_nu]))
     return np.vstack(parts)
 
 
-def _taken_up(items: int, parameters: int) -> float:
+def _compute_widening(items: int, parameters: int) -> float:
     """By how much resamples with covariates are widened: what a coefficient is estimated from it also takes
     up (as in MacKinnon and White's HC3 with an even share for each item)."""
     return items / max(items - parameters, items / 2)
 
 
-def _alike(counted: Counted, ratio: float) -> float:
+def _estimate_design_effect(counted: DesignRows, ratio: float) -> float:
     """How many ratings say as much as an independent one: no more than there are of an item and a pair, and
     as many where all say the same, so that nothing is seen of it. ratio: of the variance of contrasts to what
     it would be of independent ratings."""
-    return counted.mates if ratio < LITTLE else float(np.clip(ratio, 1.0, counted.mates))
+    return counted.mates if ratio < SAME_RATIO else float(np.clip(ratio, 1.0, counted.mates))

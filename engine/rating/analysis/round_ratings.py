@@ -19,9 +19,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Places, length_difference, placed
-from engine.rating.analysis.rates import FIVE_POINTS, CriterionScores, Passes, Ranks, Scale, comparisons_of
-from store.core.rating_schemas import DealtTask, RaterCounts, Round, is_from_elsewhere
+from engine.rating.analysis.comparisons import (
+    Comparisons,
+    NameIndex,
+    PairOutcome,
+    compute_length_difference,
+    index_names,
+)
+from engine.rating.analysis.rates import (
+    FIVE_POINTS,
+    CriterionScores,
+    Passes,
+    Ranks,
+    Scale,
+    derive_comparisons,
+)
+from store.core.rating_schemas import AssignedTask, RaterCounts, Round, is_imported_round
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,10 +59,10 @@ class RoundRatings:
     overall: CriterionScores | None = None
 
 
-def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
+def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
     """rated: as the query of that name has it; left_out: ids of raters who don't count. Requests that were
     chosen because they tell most count for nothing."""
-    names = system_names(round)
+    names = list_system_names(round)
     out = pa.array(sorted(left_out), pa.string())
     counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
     answered = counted.filter(pc.invert(counted["skipped"]))
@@ -58,12 +71,12 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
-        comparisons = replace(_pairs(answers), by_vote=is_from_elsewhere(round))
+        comparisons = replace(_build_comparisons(answers), by_vote=is_imported_round(round))
     elif protocol == "rank":
-        ranks = _ranks(first)
-        comparisons = comparisons_of(ranks)
+        ranks = _build_ranks(first)
+        comparisons = derive_comparisons(ranks)
     elif protocol == "rubric":
-        scores = _scores(first, _scales(round))
+        scores = _build_scores(first, _build_scales(round))
     elif protocol == "pass_fail":
         passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
     skipped = len(counted) - len(answered)
@@ -73,13 +86,13 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
 
 
-def label_tasks(rated: pa.Table) -> list[DealtTask]:
+def list_label_tasks(rated: pa.Table) -> list[AssignedTask]:
     """Ratings of a round in which a text has one label, as tasks with what its figures read of them."""
     names = ["task_id", "repeat_of", "item_id", "person_id", "purpose"]
     fields = zip(*(rated[name].to_pylist() for name in (*names, "label", "skipped")), strict=True)
     return [
         cast(
-            DealtTask,
+            AssignedTask,
             {
                 **dict(zip(names, of_task, strict=True)),
                 "answer": {"skipped": True} if skipped else {"label": label},
@@ -97,18 +110,18 @@ class _Answers:
     names: tuple[str, ...]
     table: pa.Table
     systems: Ints
-    item: Places
-    rater: Places
+    item: NameIndex
+    rater: NameIndex
     people: Mapping[str, str]
 
     @classmethod
     def of(cls, names: tuple[str, ...], table: pa.Table) -> _Answers:
         systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
-        ids = _placed(table["person_id"])
+        ids = _index_column(table["person_id"])
         first = np.unique(ids.places, return_index=True)[1]
-        people = distinct_names(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
-        item = _placed(table["item_id"])
-        raters = Places(tuple(people), ids.places)
+        people = make_distinct_names(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
+        item = _index_column(table["item_id"])
+        raters = NameIndex(tuple(people), ids.places)
         width = len(systems) // max(1, len(table))
         return cls(names, table, systems.reshape(len(table), width), item, raters, people)
 
@@ -131,14 +144,14 @@ class _Answers:
                 "weights": self.numbers("weight")[each]}  # fmt: skip
 
 
-def _placed(column: pa.ChunkedArray) -> Places:
+def _index_column(column: pa.ChunkedArray) -> NameIndex:
     """The values of a column, each once in the order in which they come, and the place of each."""
     encoded = column.combine_chunks().dictionary_encode()
     names = tuple(str(value) for value in encoded.dictionary.to_pylist())
-    return Places(names, encoded.indices.to_numpy().astype(np.int64))
+    return NameIndex(names, encoded.indices.to_numpy().astype(np.int64))
 
 
-def system_names(round: Round) -> tuple[str, ...]:
+def list_system_names(round: Round) -> tuple[str, ...]:
     """The names of the models, each once: a second one of the same name gets a number."""
     names: list[str] = []
     for system in round["systems"]:
@@ -150,21 +163,21 @@ def system_names(round: Round) -> tuple[str, ...]:
     return tuple(names)
 
 
-def rater_names(tasks: Iterable[DealtTask]) -> dict[str, str]:
+def assign_rater_names(tasks: Iterable[AssignedTask]) -> dict[str, str]:
     """person id -> a name of their own: two people may bear one."""
     by_id: dict[str, str] = {}
     for task in tasks:
         by_id.setdefault(task["person_id"], task["person_name"])
-    return {person_id: name for name, person_id in distinct_names(by_id, by_id.values()).items()}
+    return {person_id: name for name, person_id in make_distinct_names(by_id, by_id.values()).items()}
 
 
-def names_apart(counts: Iterable[RaterCounts]) -> dict[str, str]:
+def index_raters_by_name(counts: Iterable[RaterCounts]) -> dict[str, str]:
     """A name of their own -> person id."""
     listed = list(counts)
-    return distinct_names([each["person_id"] for each in listed], [each["name"] for each in listed])
+    return make_distinct_names([each["person_id"] for each in listed], [each["name"] for each in listed])
 
 
-def distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+def make_distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
     """A name of their own -> person id: a second person of the same name gets a number."""
     people: dict[str, str] = {}
     for person_id, called in zip(ids, given, strict=True):
@@ -176,17 +189,17 @@ def distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
     return people
 
 
-def answer_of(task: DealtTask) -> Mapping[str, Any]:
+def get_task_answer(task: AssignedTask) -> Mapping[str, Any]:
     """What was answered, as a mapping of any fields; empty where nothing was yet."""
     return task["answer"] or {}
 
 
-def _pairs(answers: _Answers) -> Comparisons:
+def _build_comparisons(answers: _Answers) -> Comparisons:
     purpose, preference = answers.table["purpose"], answers.numbers("preference")
     choices = pc.index_in(answers.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
     lengths = [answers.numbers(f"{side}_length") for side in ("left", "right")]
     differences = {
-        LENGTH: length_difference(*lengths),
+        LENGTH: compute_length_difference(*lengths),
         FORMATTING: answers.numbers("left_marks") - answers.numbers("right_marks"),
     }
     whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
@@ -205,17 +218,17 @@ def _pairs(answers: _Answers) -> Comparisons:
     )  # fmt: skip
 
 
-def _ranks(answers: _Answers) -> Ranks:
+def _build_ranks(answers: _Answers) -> Ranks:
     """An entry for each answer of each ranking."""
     entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
     ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
     return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
 
 
-def _scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
+def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
     """An entry for each criterion of each answer."""
     given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
-    criteria = placed([criterion for scores in given for criterion in scores])
+    criteria = index_names([criterion for scores in given for criterion in scores])
     return CriterionScores(
         **answers.of_answers(np.array([len(scores) for scores in given], np.int64)),
         criteria=criteria.names, criterion=criteria.places,
@@ -224,7 +237,7 @@ def _scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
     )  # fmt: skip
 
 
-def _scales(round: Round) -> dict[str, Scale]:
+def _build_scales(round: Round) -> dict[str, Scale]:
     """Of each criterion: from 1 to its number of points."""
     criteria = round["config"].get("criteria", [])
     return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

@@ -15,10 +15,16 @@ from itertools import combinations
 from typing import NamedTuple
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
-from engine.rating.analysis.krippendorff_alpha import Alpha, LabelledSpan, MarkedText, TextId, mark_alpha
-from engine.rating.analysis.round_ratings import answer_of, rater_names
-from engine.rating.training_rows import judged_text
-from store.core.rating_schemas import DealtTask, Round, RoundItem
+from engine.rating.analysis.krippendorff_alpha import (
+    Alpha,
+    LabelledSpan,
+    MarkedText,
+    TextId,
+    compute_span_alpha,
+)
+from engine.rating.analysis.round_ratings import assign_rater_names, get_task_answer
+from engine.rating.training_rows import find_judged_text
+from store.core.rating_schemas import AssignedTask, Round, RoundItem
 
 # How often two raters mark the very same span: F1 of exact matches, over texts.
 #
@@ -39,7 +45,7 @@ class SpanMatch:
     interval: Interval
 
 
-def span_matches(
+def compute_span_matches(
     texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None
 ) -> tuple[Interval, list[SpanMatch]]:
     """Of all pairs of raters together, and of each two that marked texts in common."""
@@ -84,7 +90,7 @@ def _f1(counts: Counts, weights: Mapping[int, float] | None) -> Interval:
     return replace(at, low=max(0.0, at.low), high=min(1.0, at.high))
 
 
-class SpansOfLabel(NamedTuple):
+class SpanLabelCounts(NamedTuple):
     """How often a label was marked, and in how many texts."""
 
     label: str
@@ -93,10 +99,10 @@ class SpansOfLabel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SpanFigures:
+class SpanStatistics:
     """match: F1 of exact spans over all pairs of raters; pairs: of each two."""
 
-    labels: list[SpansOfLabel]
+    labels: list[SpanLabelCounts]
     alpha: Alpha
     match: Interval
     pairs: list[SpanMatch]
@@ -105,9 +111,9 @@ class SpanFigures:
     skipped: int
 
 
-def span_figures(
-    round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
-) -> SpanFigures:
+def compute_span_statistics(
+    round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
+) -> SpanStatistics:
     """left_out: ids of raters who don't count."""
     counted = [
         task
@@ -116,19 +122,19 @@ def span_figures(
         and task["purpose"] in ("first", "adjudication")
         and task["person_id"] not in left_out
     ]
-    marked = [task for task in counted if "spans" in answer_of(task)]
+    marked = [task for task in counted if "spans" in get_task_answer(task)]
     labels: Counter[str] = Counter()
     texts_of: dict[str, set[tuple[int, int]]] = {}
     for task in marked:
-        for span in answer_of(task)["spans"]:
+        for span in get_task_answer(task)["spans"]:
             labels[span["label"]] += 1
             texts_of.setdefault(span["label"], set()).add((task["item_id"], task["systems"][0]))
-    texts = list(_marked_texts(round, [task for task in marked if task["purpose"] == "first"], items))
+    texts = list(_list_marked_texts(round, [task for task in marked if task["purpose"] == "first"], items))
     weights = {item["item_id"]: item["weight"] for item in items}
-    match, pairs = span_matches(texts, weights)
-    return SpanFigures(
-        [SpansOfLabel(label, count, len(texts_of[label])) for label, count in labels.most_common()],
-        mark_alpha(texts, weights),
+    match, pairs = compute_span_matches(texts, weights)
+    return SpanStatistics(
+        [SpanLabelCounts(label, count, len(texts_of[label])) for label, count in labels.most_common()],
+        compute_span_alpha(texts, weights),
         match,
         pairs,
         len({(task["item_id"], task["systems"][0]) for task in marked}),
@@ -137,15 +143,17 @@ def span_figures(
     )
 
 
-def _marked_texts(
-    round: Round, marked: Sequence[DealtTask], items: Sequence[RoundItem]
+def _list_marked_texts(
+    round: Round, marked: Sequence[AssignedTask], items: Sequence[RoundItem]
 ) -> Iterator[MarkedText]:
     """Those that have a character. A text of its own is each answer to an item."""
-    by_id, names = {item["item_id"]: item for item in items}, rater_names(marked)
+    by_id, names = {item["item_id"]: item for item in items}, assign_rater_names(marked)
     for task in marked:
-        text = judged_text(round["config"].get("subject", "answer"), by_id[task["item_id"]], task["systems"])
+        text = find_judged_text(
+            round["config"].get("subject", "answer"), by_id[task["item_id"]], task["systems"]
+        )
         if text:
-            spans = answer_of(task)["spans"]
+            spans = get_task_answer(task)["spans"]
             yield MarkedText(
                 task["item_id"], task["systems"][0], names[task["person_id"]], len(text),
                 tuple(LabelledSpan(span["start"], span["end"], span["label"]) for span in spans),

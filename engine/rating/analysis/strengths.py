@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.sparse import csgraph
 
-from engine.evaluation.statistics.clustered import Over, RatingClusters, too_few
+from engine.evaluation.statistics.clustered import RatingClusters, VarianceUnits, describe_too_few
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating.analysis import davidson
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
-from engine.rating.analysis.resampled_strengths import Counted, Resampled, resampled
+from engine.rating.analysis.resampled_strengths import DesignRows, StrengthResamples, resample_strengths
 
 # Which systems comparisons connect, and which differences of strength they can bound. Pure.
 #
@@ -85,7 +85,7 @@ class Connections:
 # it, and where none leads either way the two can't be compared. Differences of all pairs are corrected for
 # the choice among them (the largest of the studentised differences in each resample). Pure and seeded.
 
-LEAST_DECIDED = 5  # comparisons, under which no interval is given
+MIN_DECIDED = 5  # comparisons, under which no interval is given
 RESAMPLES = 1_000
 POSITION = "left side"
 Verdict = Literal["better", "worse", "unclear", "none"]
@@ -158,7 +158,7 @@ class Strengths:
     raters: int
     left_out: int
     soft: int
-    over: Over
+    over: VarianceUnits
 
     @cached_property
     def _by_names(self) -> dict[tuple[str, str], StrengthDifference]:
@@ -173,7 +173,7 @@ class Strengths:
         raise ValueError(f"{first!r} and {second!r} are no pair of {', '.join(self.systems)}.")
 
 
-def strengths(
+def estimate_strengths(
     comparisons: Comparisons,
     *,
     covariates: Sequence[str] = (),
@@ -188,18 +188,18 @@ def strengths(
     kept = comparisons.take(comparisons.counted)
     used = kept.take(kept.outcome != PairOutcome.BOTH_BAD)
     names = (*covariates, *((POSITION,) if position else ()))
-    counted = Counted.of(used, _differences(used, covariates, position))
+    counted = DesignRows.of(used, _build_covariate_differences(used, covariates, position))
     fitted = davidson.fit(counted.design, counted.whole[None])
     connections, clusters = Connections.of(used), counted.clusters
-    contrasts = _contrasts(connections, counted.scale)
+    contrasts = _build_contrasts(connections, counted.scale)
     values = contrasts @ np.append(fitted.coefficients[0], fitted.log_nu[0])
-    why = _too_few(used, clusters)
-    drawn: Resampled | None = None
+    why = _describe_small_sample(used, clusters)
+    drawn: StrengthResamples | None = None
     if not why:
         met = np.unique(used.lower * len(used.systems) + used.upper)
         pairs = np.column_stack(np.divmod(met, len(used.systems)))
-        drawn = resampled(counted, fitted, contrasts, pairs, resamples)
-    reading = _Reading(used, connections, values, drawn, why, confidence)
+        drawn = resample_strengths(counted, fitted, contrasts, pairs, resamples)
+    reading = _ContrastConclusions(used, connections, values, drawn, why, confidence)
     count, after = len(used.systems), len(used.systems) + len(reading.pairs)
     return Strengths(
         systems=used.systems,
@@ -214,7 +214,7 @@ def strengths(
     )  # fmt: skip
 
 
-def _differences(used: Comparisons, covariates: Sequence[str], position: bool) -> Floats:
+def _build_covariate_differences(used: Comparisons, covariates: Sequence[str], position: bool) -> Floats:
     """What is held equal, left minus right [n, k]; the side is 1."""
     columns = []
     for name in covariates:
@@ -226,7 +226,7 @@ def _differences(used: Comparisons, covariates: Sequence[str], position: bool) -
     return np.column_stack(columns) if columns else np.zeros((len(used), 0))
 
 
-def _contrasts(connections: Connections, scale: Floats) -> Floats:
+def _build_contrasts(connections: Connections, scale: Floats) -> Floats:
     """What is asked of the coefficients: strengths against the mean of their group, differences of all pairs,
     what a covariate adds, and log nu."""
     count = len(connections.group)
@@ -238,22 +238,23 @@ def _contrasts(connections: Connections, scale: Floats) -> Floats:
     return np.block([[rows, np.zeros((len(rows), len(more)))], [np.zeros((len(more), count)), more]])
 
 
-def _too_few(used: Comparisons, clusters: RatingClusters) -> str:
-    if why := too_few(clusters, len(used)):
+def _describe_small_sample(used: Comparisons, clusters: RatingClusters) -> str:
+    if why := describe_too_few(clusters, len(used)):
         return why
     decided = int((used.outcome < PairOutcome.TIE).sum())
     if not decided:
         return "every comparison is a tie" if len(used) else "there is no comparison"
-    if decided < LEAST_DECIDED:
+    if decided < MIN_DECIDED:
         return f"only {decided} of {len(used)} comparisons {'was' if decided == 1 else 'were'} decided"
     return ""
 
 
-class _Reading:
+class _ContrastConclusions:
     """What is sure of the values of all contrasts."""
 
     def __init__(
-        self, used: Comparisons, connections: Connections, values: Floats, drawn: Resampled | None, why: str,
+        self, used: Comparisons, connections: Connections, values: Floats, drawn: StrengthResamples | None,
+            why: str,
         confidence: float,
     ) -> None:  # fmt: skip
         self.used, self.connections, self.values, self.why = used, connections, values, why

@@ -11,25 +11,32 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.conversion.judged_answers import BAD, GOOD, side_meanings, value_key
+from engine.data.conversion.judged_answers import BAD, GOOD, format_value_key, infer_side_meanings
 from engine.data.conversion.unused_columns import (
-    ANSWERING,
-    JUDGING,
+    ANSWER_WORDS,
+    JUDGING_WORDS,
     MAX_SHOWN,
     MAX_SHOWN_LENGTH,
     are_flags,
     are_labels,
-    as_text,
+    extract_text,
     is_covered,
-    says_where,
-    words_in,
+    is_locator,
+    split_name,
 )
-from engine.data.readers.file_rows import FileRows, ignored, looked_at, normalise, value_at, values_of
-from engine.rating.imports.columns import FileHead, RatedColumns, number_of
+from engine.data.readers.file_rows import (
+    FileRows,
+    limit_head,
+    list_ignored_columns,
+    list_values,
+    normalise_name,
+    read_path,
+)
+from engine.rating.imports.columns import ColumnMapping, FileHead, parse_number
 from store.core.errors import ConfigError
-from store.data.formats import columns_of
+from store.data.formats import list_columns
 from store.rating.config import ImportRound
-from store.rating.rating_files import RatedForm
+from store.rating.rating_files import RatingForm
 from store.rating.schemas import UnusedColumn
 
 # What the values of the deciding columns mean: which side a vote is for, and whether an answer passes.
@@ -43,19 +50,19 @@ SIDES = frozenset({"a", "b", "left", "right", "first", "second", "1", "2", "0", 
 MAX_UNCLEAR = 12
 
 
-class Meanings(NamedTuple):
+class ValueMeanings(NamedTuple):
     """values: key of a value -> what it means. unclear: values that mean nothing clear, with their rows."""
 
     values: dict[str, str]
     unclear: Counter[str]
 
 
-def find_meanings(chosen: RatedColumns, rows: FileRows, config: ImportRound) -> Meanings:
+def find_meanings(chosen: ColumnMapping, rows: FileRows, config: ImportRound) -> ValueMeanings:
     """Of the first rows. Raises ConfigError (values) for a meaning that the form does not have."""
     form = chosen.form
-    given = {value_key(value): meaning for value, meaning in config.values.items()}
+    given = {format_value_key(value): meaning for value, meaning in config.values.items()}
     if form is None:
-        return Meanings(given, Counter())
+        return ValueMeanings(given, Counter())
     for value, meaning in given.items():
         if form.meanings and meaning not in form.meanings:
             raise ConfigError(
@@ -63,46 +70,46 @@ def find_meanings(chosen: RatedColumns, rows: FileRows, config: ImportRound) -> 
                 fix=f"Write it as {value}={form.meanings[0]}.",
                 field="values",
             )
-    columns = columns_of(chosen.mapping, form.deciding)
+    columns = list_columns(chosen.mapping, form.deciding)
     keys = Counter(
-        value_key(value)
+        format_value_key(value)
         for row in rows
         for column in columns
-        if is_there(value := value_at(row, column)) and not isinstance(value, list | dict | bytes)
+        if is_present(value := read_path(row, column)) and not isinstance(value, list | dict | bytes)
     )
     if form.name == "votes" and columns:
-        return _of_votes(chosen.mapping, rows, columns, keys, given)
+        return _find_vote_meanings(chosen.mapping, rows, columns, keys, given)
     if form.name == "passes":
         meanings = {key: "pass" if key in GOOD else "fail" for key in keys if key in GOOD | BAD} | given
-        return Meanings(meanings, _rest(keys, meanings))
+        return ValueMeanings(meanings, _count_remaining(keys, meanings))
     if form.name == "scores":
-        numbers = {key: key for key in keys if number_of(key) is not None}
-        return Meanings(given, _rest(keys, numbers | given))
-    return Meanings(given, Counter())
+        numbers = {key: key for key in keys if parse_number(key) is not None}
+        return ValueMeanings(given, _count_remaining(keys, numbers | given))
+    return ValueMeanings(given, Counter())
 
 
-def is_there(value: Any) -> bool:
+def is_present(value: Any) -> bool:
     """Whether a cell has something in it."""
     return value is not None and value == value and value != ""
 
 
-def _rest(keys: Counter[str], meanings: Mapping[str, str]) -> Counter[str]:
+def _count_remaining(keys: Counter[str], meanings: Mapping[str, str]) -> Counter[str]:
     return Counter(
         dict(Counter({key: n for key, n in keys.items() if key not in meanings}).most_common(MAX_UNCLEAR))
     )
 
 
-def _of_votes(
+def _find_vote_meanings(
     mapping: Mapping[str, str],
     rows: FileRows,
     columns: Sequence[str],
     keys: Counter[str],
     given: Mapping[str, str],
-) -> Meanings:
+) -> ValueMeanings:
     """By side, and of a value that names one of its row's models in every row, by that name. Where the name
     is a word for a side too and they part, that is unclear."""
-    sides = _sides(list(keys), mapping)
-    votes = _with_names(mapping, rows, columns)
+    sides = _find_sides(list(keys), mapping)
+    votes = _find_sides_by_name(mapping, rows, columns)
     meanings, unclear = dict(given), Counter[str]()
     for key, count in keys.items():
         if key in given:
@@ -115,31 +122,37 @@ def _of_votes(
                 unclear[key] = count
         elif key in sides and named == {sides[key]}:
             meanings[key] = sides[key]
-        elif normalise(key) in SIDES:
+        elif normalise_name(key) in SIDES:
             unclear[key] = count
-    return Meanings(meanings, Counter(dict(unclear.most_common(MAX_UNCLEAR))))
+    return ValueMeanings(meanings, Counter(dict(unclear.most_common(MAX_UNCLEAR))))
 
 
-def _sides(keys: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+def _find_sides(keys: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
     """By the names of the answers' columns, and of the models'."""
     meanings: dict[str, str] = {}
     for first, second in (("answer_a", "answer_b"), ("model_a", "model_b")):
-        meanings = side_meanings(keys, mapping.get(first, ""), mapping.get(second, "")) | meanings
-    bad = {key: "both_bad" for key in keys if "bad" in key or normalise(key) in ("neither_good", "none_good")}
+        meanings = infer_side_meanings(keys, mapping.get(first, ""), mapping.get(second, "")) | meanings
+    bad = {
+        key: "both_bad"
+        for key in keys
+        if "bad" in key or normalise_name(key) in ("neither_good", "none_good")
+    }
     return meanings | bad
 
 
-def _with_names(mapping: Mapping[str, str], rows: FileRows, columns: Sequence[str]) -> dict[str, set[str]]:
+def _find_sides_by_name(
+    mapping: Mapping[str, str], rows: FileRows, columns: Sequence[str]
+) -> dict[str, set[str]]:
     """Of values that name one of their row's models in every row: on which sides that model stood."""
     if "model_a" not in mapping or "model_b" not in mapping:
         return {}
     named: dict[str, set[str]] = {}
     other: set[str] = set()
     for row in rows:
-        pair = [value_key(value_at(row, mapping[role])) for role in ("model_a", "model_b")]
+        pair = [format_value_key(read_path(row, mapping[role])) for role in ("model_a", "model_b")]
         for column in columns:
-            if is_there(value := value_at(row, column)):
-                key = value_key(value)
+            if is_present(value := read_path(row, column)):
+                key = format_value_key(value)
                 if key in pair and pair[0] != pair[1]:
                     named.setdefault(key, set()).add("first" if key == pair[0] else "second")
                 else:
@@ -147,7 +160,7 @@ def _with_names(mapping: Mapping[str, str], rows: FileRows, columns: Sequence[st
     return {key: sides for key, sides in named.items() if key not in other}
 
 
-PEOPLE = frozenset(
+RATER_WORDS = frozenset(
     {
         "annotator",
         "assessor",
@@ -161,8 +174,8 @@ PEOPLE = frozenset(
         "worker",
     }
 )
-MODELS = frozenset({"competitor", "generator", "model", "player", "system"})
-MAY_BE = {
+MODEL_WORDS = frozenset({"competitor", "generator", "model", "player", "system"})
+POSSIBLE_ROLES = {
     "rater": "may say who rated",
     "model": "may name a model",
     "mark": "may say how good an answer is",
@@ -178,31 +191,31 @@ ROLES = {
 }
 
 
-def ignored_columns(head: FileHead, mapping: Mapping[str, str]) -> list[str]:
+def list_unused_columns(head: FileHead, mapping: Mapping[str, str]) -> list[str]:
     """The columns of the file of which nothing is used."""
-    return ignored(head.columns, dict(mapping))
+    return list_ignored_columns(head.columns, dict(mapping))
 
 
 def find_undecided(
-    head: FileHead, form: RatedForm, mapping: Mapping[str, str], ignore: Sequence[str]
+    head: FileHead, form: RatingForm, mapping: Mapping[str, str], ignore: Sequence[str]
 ) -> list[UnusedColumn]:
     """The unused columns of which somebody has to say what they are."""
-    rows = looked_at(head.columns, head.rows)
-    kinds = _partitions(rows, mapping)
+    rows = limit_head(head.columns, head.rows)
+    kinds = _compute_partitions(rows, mapping)
     undecided: list[UnusedColumn] = []
-    for name in ignored_columns(head, mapping):
+    for name in list_unused_columns(head, mapping):
         if is_covered(name, ignore):
             continue
-        may_be = _may_be(name, rows, mapping, kinds)
+        may_be = _guess_role(name, rows, mapping, kinds)
         if may_be is None:
             continue
-        keys = Counter(filter(None, map(as_text, values_of(rows, name))))
+        keys = Counter(filter(None, map(extract_text, list_values(rows, name))))
         free = [role for role in ROLES[may_be] if role in form.roles and role not in mapping]
         several = [role for role in form.several if role in ROLES[may_be] and role in mapping]
         undecided.append(
             {
                 "name": name,
-                "why": MAY_BE[may_be],
+                "why": POSSIBLE_ROLES[may_be],
                 "values": [key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)],
                 "distinct": len(keys),
                 "roles": [*free, *several],
@@ -211,29 +224,29 @@ def find_undecided(
     return undecided
 
 
-def _partitions(rows: FileRows, mapping: Mapping[str, str]) -> dict[str, list[str]]:
-    return {column: [as_text(value_at(row, column)) for row in rows] for column in mapping.values()}
+def _compute_partitions(rows: FileRows, mapping: Mapping[str, str]) -> dict[str, list[str]]:
+    return {column: [extract_text(read_path(row, column)) for row in rows] for column in mapping.values()}
 
 
-def _may_be(
+def _guess_role(
     name: str, rows: FileRows, mapping: Mapping[str, str], used: Mapping[str, list[str]]
 ) -> str | None:
-    values = values_of(rows, name)
-    keys = Counter(text for value in values if (text := as_text(value)))
+    values = list_values(rows, name)
+    keys = Counter(text for value in values if (text := extract_text(value)))
     if len(keys) < 2 or any(isinstance(value, dict) for value in values):
         return None
-    own = [as_text(row.get(name)) for row in rows]
-    if any(_says_same(own, other) for other in used.values()):
+    own = [extract_text(row.get(name)) for row in rows]
+    if any(_is_equivalent(own, other) for other in used.values()):
         return None
-    words = {word.removesuffix("s") for word in words_in(name)}
-    for kind, vocabulary in (("rater", PEOPLE), ("model", MODELS)):
+    words = {word.removesuffix("s") for word in split_name(name)}
+    for kind, vocabulary in (("rater", RATER_WORDS), ("model", MODEL_WORDS)):
         if words & vocabulary and not _is_number(values):
             return kind
-    if are_flags(values) or words & JUDGING:
+    if are_flags(values) or words & JUDGING_WORDS:
         return "mark"
-    if says_where(name, values, keys) or _is_of_prompt(own, mapping, used):
+    if is_locator(name, values, keys) or _is_determined_by_prompt(own, mapping, used):
         return None
-    if words & ANSWERING and not {"answer_a", "answer"} & set(mapping):
+    if words & ANSWER_WORDS and not {"answer_a", "answer"} & set(mapping):
         return "answer"
     return "label" if are_labels(values, keys) else None
 
@@ -242,15 +255,17 @@ def _is_number(values: Sequence[Any]) -> bool:
     return all(isinstance(value, float) for value in values)
 
 
-def _says_same(own: Sequence[str], other: Sequence[str]) -> bool:
+def _is_equivalent(own: Sequence[str], other: Sequence[str]) -> bool:
     """Whether a column says the same as one that is used, in other words: ids beside names."""
     pairs = set(zip(own, other, strict=True))
     return len({first for first, _ in pairs}) == len(pairs) == len({second for _, second in pairs})
 
 
-def _is_of_prompt(own: Sequence[str], mapping: Mapping[str, str], used: Mapping[str, list[str]]) -> bool:
+def _is_determined_by_prompt(
+    own: Sequence[str], mapping: Mapping[str, str], used: Mapping[str, list[str]]
+) -> bool:
     """Whether a column follows from the prompt, of which some come again: its topic, its length."""
-    for column in _asked(mapping):
+    for column in _list_prompt_columns(mapping):
         prompts = used[column]
         if 2 * len(set(prompts)) <= len(prompts) and len(set(zip(prompts, own, strict=True))) == len(
             set(prompts)
@@ -259,5 +274,5 @@ def _is_of_prompt(own: Sequence[str], mapping: Mapping[str, str], used: Mapping[
     return False
 
 
-def _asked(mapping: Mapping[str, str]) -> Iterator[str]:
+def _list_prompt_columns(mapping: Mapping[str, str]) -> Iterator[str]:
     return (mapping[role] for role in ("prompt", "prompt_id", "text") if role in mapping)

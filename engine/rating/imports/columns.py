@@ -8,13 +8,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.data.conversion.conversation_turns import keys_of
-from engine.data.conversion.judged_answers import ANNOTATOR, BETTER, MARKS, answer_pairs, marks_of
-from engine.data.readers.file_rows import FileRows, names_of, normalise, values_of
+from engine.data.conversion.conversation_turns import find_turn_keys
+from engine.data.conversion.judged_answers import (
+    ANNOTATOR,
+    BETTER_NAMES,
+    MARKS,
+    find_answer_pairs,
+    infer_marks,
+)
+from engine.data.readers.file_rows import FileRows, list_values, map_names, normalise_name
 from store.core.errors import ConfigError
-from store.data.formats import roles_for
+from store.data.formats import assign_roles
 from store.rating.config import ImportRound
-from store.rating.rating_files import RATED_FORMS, RatedForm
+from store.rating.rating_files import RATING_FORMS, RatingForm
 
 MODEL_PAIRS = (
     ("model_a", "model_b"), ("model_1", "model_2"), ("model1", "model2"), ("generator_1", "generator_2"),
@@ -24,7 +30,7 @@ MODEL_PAIRS = (
 )  # fmt: skip
 BOTH_MODELS = ("cmp_key", "models", "model_pair", "pair", "matchup")
 SEPARATORS = (" vs. ", " vs ", "|", ",", "/", "_")  # between two models in one column
-WON = ("winner_model_a", "winner_model_b", "winner_tie")
+WINNER_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 RATERS = (
     "rater", "judge", "annotator", "worker", "rater_id", "judge_id", "annotator_id", "worker_id", "performer",
     "assessor", "evaluator", "labeler", "labeller", "voter", "user", "user_id", "username",
@@ -61,15 +67,15 @@ class FileHead(NamedTuple):
     rows: FileRows
 
 
-class RatedColumns(NamedTuple):
+class ColumnMapping(NamedTuple):
     """How rows are read. problem: what is missing, None where nothing is."""
 
-    form: RatedForm | None
+    form: RatingForm | None
     mapping: dict[str, str]
     problem: str | None
 
 
-def choose_columns(head: FileHead, config: ImportRound) -> RatedColumns:
+def choose_columns(head: FileHead, config: ImportRound) -> ColumnMapping:
     """What is recognised, and what `config` says in place of it. Raises ConfigError (columns) for a column
     that the file does not have, or one in two roles."""
     given = {role: column for role, column in config.columns.items() if column}
@@ -83,9 +89,9 @@ def choose_columns(head: FileHead, config: ImportRound) -> RatedColumns:
     without = {role for role, column in config.columns.items() if not column}
     left = set(config.ignore) | set(given.values())
     free = head._replace(columns=[name for name in head.columns if name not in left])
-    form = RATED_FORMS[config.form] if config.form else _form_of(head, free, config.columns)
+    form = RATING_FORMS[config.form] if config.form else _choose_form(head, free, config.columns)
     if form is None:
-        return RatedColumns(
+        return ColumnMapping(
             None, given, "No column says which answer is better, how good one is, or its label."
         )
     unknown = [role for role in config.columns if form.base_of(role) is None]
@@ -104,15 +110,17 @@ def choose_columns(head: FileHead, config: ImportRound) -> RatedColumns:
         if role not in without and form.base_of(role) not in bases and column not in taken
     } | given
     if "winner" in bases or bases & {"preference_a", "preference_b", "won_a"}:
-        mapping = _with_one_verdict(mapping, bases)
+        mapping = _keep_given_verdict(mapping, bases)
     _check_once(mapping)
-    return RatedColumns(form, mapping, _missing(form, mapping) or _unsaid_side(head.rows, mapping))
+    return ColumnMapping(
+        form, mapping, _find_missing(form, mapping) or _find_ambiguous_side(head.rows, mapping)
+    )
 
 
-def _unsaid_side(rows: FileRows, mapping: Mapping[str, str]) -> str | None:
+def _find_ambiguous_side(rows: FileRows, mapping: Mapping[str, str]) -> str | None:
     """Numbers between 0 and 1 say how far a vote is for one side, and nothing says for which."""
     column = mapping.get("winner")
-    if column is None or not _are_soft(values_of(rows, column), one_to_two=False):
+    if column is None or not _are_soft(list_values(rows, column), one_to_two=False):
         return None
     return (
         f"{column} has numbers from 0 to 1, and no one says for which answer: map it to preference_a where 1"
@@ -120,10 +128,10 @@ def _unsaid_side(rows: FileRows, mapping: Mapping[str, str]) -> str | None:
     )
 
 
-def _with_one_verdict(mapping: dict[str, str], bases: set[str | None]) -> dict[str, str]:
+def _keep_given_verdict(mapping: dict[str, str], bases: set[str | None]) -> dict[str, str]:
     """A verdict that is given goes before another that was recognised."""
     verdicts = ("winner", "preference_a", "preference_b", "won_a", "won_b", "won_tie")
-    of = RATED_FORMS["votes"].base_of
+    of = RATING_FORMS["votes"].base_of
     return {
         role: column
         for role, column in mapping.items()
@@ -143,7 +151,7 @@ def _check_once(mapping: Mapping[str, str]) -> None:
         by_column[column] = role
 
 
-def _missing(form: RatedForm, mapping: Mapping[str, str]) -> str | None:
+def _find_missing(form: RatingForm, mapping: Mapping[str, str]) -> str | None:
     for group in form.needs:
         if not any(role in mapping for role in group):
             return f"No column is mapped to {' or '.join(group)}."
@@ -157,9 +165,9 @@ def _missing(form: RatedForm, mapping: Mapping[str, str]) -> str | None:
     return None
 
 
-def _form_of(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatedForm | None:
+def _choose_form(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatingForm | None:
     """What roles that are given belong to alone, else the first form whose needs are found."""
-    forms = list(RATED_FORMS.values())
+    forms = list(RATING_FORMS.values())
     if roles := set(given):
         fit = [form for form in forms if all(form.base_of(role) for role in roles)]
         if len(fit) == 1:
@@ -167,7 +175,7 @@ def _form_of(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatedF
         forms = fit or forms
     for form in forms:
         mapping = {**_FINDERS[form.name](free), **given}
-        if _missing(form, mapping) is None and (
+        if _find_missing(form, mapping) is None and (
             form.name != "labels" or "rater" in mapping or "label_2" in mapping
         ):
             return form
@@ -178,30 +186,30 @@ def _form_of(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatedF
 
 
 def _find_votes(head: FileHead) -> dict[str, str]:
-    names, rows = names_of(head.columns), head.rows
-    models = _model_pair(names, rows)
-    pairs = answer_pairs([name for name in head.columns if name not in models.values()], rows)
+    names, rows = map_names(head.columns), head.rows
+    models = _find_model_pair(names, rows)
+    pairs = find_answer_pairs([name for name in head.columns if name not in models.values()], rows)
     pair = pairs[0] if pairs else ()
     mapping = {**models, **dict(zip(("answer_a", "answer_b"), pair, strict=False))}
-    mapping |= _verdict(head, names, set(mapping.values()))
-    mapping |= _about(head, names, mapping)
-    if "turn" in names and pair and all(keys_of(value) for value in values_of(rows, pair[0])[:20]):
+    mapping |= _find_verdict(head, names, set(mapping.values()))
+    mapping |= _find_metadata(head, names, mapping)
+    if "turn" in names and pair and all(find_turn_keys(value) for value in list_values(rows, pair[0])[:20]):
         mapping["turn"] = names["turn"]
     return mapping
 
 
-def _model_pair(names: Mapping[str, str], rows: FileRows) -> dict[str, str]:
+def _find_model_pair(names: Mapping[str, str], rows: FileRows) -> dict[str, str]:
     for first, second in MODEL_PAIRS:
         if first in names and second in names:
             pair = (names[first], names[second])
             if (
                 "model" in first
                 or "generator" in first
-                or all(_are_names(values_of(rows, each)) for each in pair)
+                or all(_are_names(list_values(rows, each)) for each in pair)
             ):
                 return dict(zip(("model_a", "model_b"), pair, strict=True))
     for alias in BOTH_MODELS:
-        if alias in names and separator_of(values_of(rows, names[alias])):
+        if alias in names and find_separator(list_values(rows, names[alias])):
             return {"models": names[alias]}
     return {}
 
@@ -212,7 +220,7 @@ def _are_names(values: Sequence[Any]) -> bool:
     return bool(values) and len(texts) == len(values) and 2 * len(set(texts)) <= len(texts)
 
 
-def separator_of(values: Sequence[Any]) -> str | None:
+def find_separator(values: Sequence[Any]) -> str | None:
     """What parts each of the values into two names; None where nothing does."""
     texts = [value for value in values if isinstance(value, str)]
     if not texts or len(texts) < len(values):
@@ -224,29 +232,31 @@ def separator_of(values: Sequence[Any]) -> str | None:
     return None
 
 
-def _verdict(head: FileHead, names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
+def _find_verdict(head: FileHead, names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     """Who won: yes and no for each side, how far, one column of values, or one of each rater."""
-    if all(name in names for name in WON[:2]):
+    if all(name in names for name in WINNER_COLUMNS[:2]):
         return {
             role: names[name]
-            for role, name in zip(("won_a", "won_b", "won_tie"), WON, strict=True)
+            for role, name in zip(("won_a", "won_b", "won_tie"), WINNER_COLUMNS, strict=True)
             if name in names
         }
     for role, aliases in (("preference_a", SOFT_A), ("preference_b", SOFT_B)):
         for alias in aliases:
             if alias in names and _are_soft(
-                values_of(head.rows, names[alias]), one_to_two=alias == "preference"
+                list_values(head.rows, names[alias]), one_to_two=alias == "preference"
             ):
                 return {role: names[alias]}
-    for alias in BETTER:
-        if alias in names and names[alias] not in taken and values_of(head.rows, names[alias]):
+    for alias in BETTER_NAMES:
+        if alias in names and names[alias] not in taken and list_values(head.rows, names[alias]):
             return {"winner": names[alias]}
-    several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise(name)) and name not in taken]
-    return roles_for("winner", several)
+    several = [
+        name for name in head.columns if ANNOTATOR.fullmatch(normalise_name(name)) and name not in taken
+    ]
+    return assign_roles("winner", several)
 
 
 def _are_soft(values: Sequence[Any], *, one_to_two: bool) -> bool:
-    numbers = [number_of(value) for value in values]
+    numbers = [parse_number(value) for value in values]
     present = [number for number in numbers if number is not None]
     if not present or len(present) < len(values):
         return False
@@ -255,7 +265,7 @@ def _are_soft(values: Sequence[Any], *, one_to_two: bool) -> bool:
     return all(0 <= number <= 1 for number in present) and any(number % 1 for number in present)
 
 
-def number_of(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A number, also one that is written as text; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -266,7 +276,9 @@ def number_of(value: Any) -> float | None:
     return number if number == number and abs(number) != float("inf") else None
 
 
-def _about(head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[str, str]) -> dict[str, str]:
+def _find_metadata(
+    head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[str, str]
+) -> dict[str, str]:
     """Who rated, to which prompt, and what else is known of it."""
     taken = set(verdict_columns.values())
     mapping: dict[str, str] = {}
@@ -274,7 +286,7 @@ def _about(head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[st
     def add(role: str, aliases: Iterable[str], fits: Callable[[list[Any]], bool] = bool) -> None:
         for alias in aliases:
             column = names.get(alias)
-            if column and column not in taken and fits(values_of(head.rows, column)):
+            if column and column not in taken and fits(list_values(head.rows, column)):
                 mapping[role] = column
                 taken.add(column)
                 return
@@ -293,7 +305,7 @@ def _about(head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[st
     add(
         "seconds",
         ROLES["seconds"],
-        lambda values: bool(values) and all(number_of(v) is not None for v in values),
+        lambda values: bool(values) and all(parse_number(v) is not None for v in values),
     )
     add("time", ROLES["time"])
     return mapping
@@ -303,35 +315,40 @@ def _are_ids(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) or _ID.fullmatch(str(value)) for value in values)
 
 
-def _single(head: FileHead) -> dict[str, str]:
-    names = names_of(head.columns)
+def _find_single_answers(head: FileHead) -> dict[str, str]:
+    names = map_names(head.columns)
     mapping = {
         role: names[next(alias for alias in aliases if alias in names)]
         for role, aliases in (("answer", ANSWERS), ("model", MODELS))
         if any(alias in names for alias in aliases)
     }
-    return mapping | _about(head, names, mapping)
+    return mapping | _find_metadata(head, names, mapping)
 
 
 def _find_scores(head: FileHead) -> dict[str, str]:
-    mapping, names = _single(head), names_of(head.columns)
+    mapping, names = _find_single_answers(head), map_names(head.columns)
     taken = set(mapping.values())
     scores = [
         names[alias]
         for alias in SCORES
         if alias in names
         and names[alias] not in taken
-        and (values := values_of(head.rows, names[alias]))
-        and all(number_of(value) is not None for value in values)
+        and (values := list_values(head.rows, names[alias]))
+        and all(parse_number(value) is not None for value in values)
     ]
-    return mapping | roles_for("score", scores)
+    return mapping | assign_roles("score", scores)
 
 
 def _find_passes(head: FileHead) -> dict[str, str]:
-    mapping, names = _single(head), names_of(head.columns)
+    mapping, names = _find_single_answers(head), map_names(head.columns)
     for alias in (*PASSED, *MARKS):
         column = names.get(alias)
-        if column and column not in mapping.values() and alias not in SCORES and marks_of(head.rows, column):
+        if (
+            column
+            and column not in mapping.values()
+            and alias not in SCORES
+            and infer_marks(head.rows, column)
+        ):
             mapping["passed"] = column
             break
     for alias in REASONS:
@@ -342,18 +359,18 @@ def _find_passes(head: FileHead) -> dict[str, str]:
 
 
 def _find_labels(head: FileHead) -> dict[str, str]:
-    names = names_of(head.columns)
+    names = map_names(head.columns)
     mapping: dict[str, str] = {}
     for alias in TEXTS:
         if alias in names:
             mapping["text"] = names[alias]
             break
-    several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise(name))]
+    several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise_name(name))]
     label_columns = [
         names[alias] for alias in LABELS if alias in names and names[alias] not in mapping.values()
     ]
-    mapping |= roles_for("label", label_columns[:1] or several)
-    about = _about(head, names, mapping)
+    mapping |= assign_roles("label", label_columns[:1] or several)
+    about = _find_metadata(head, names, mapping)
     return mapping | {role: about[role] for role in ("rater", "seconds", "time", "comment") if role in about}
 
 

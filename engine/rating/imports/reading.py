@@ -21,22 +21,28 @@ from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.readers.file_rows import (
     Reader,
     ReadRow,
-    Skipped,
-    column_names,
-    paths_of,
+    SkippedRow,
+    add_paths,
+    list_column_names,
+    list_paths,
+    list_values,
     read_first,
-    value_at,
-    values_of,
-    with_paths,
+    read_path,
 )
-from engine.rating.imports.column_values import Meanings, find_meanings, find_undecided
-from engine.rating.imports.columns import FileHead, RatedColumns, choose_columns, number_of, separator_of
-from engine.rating.imports.rows import PromptAndAnswers, RatedRow, RowReader, SaidOf
+from engine.rating.imports.column_values import ValueMeanings, find_meanings, find_undecided
+from engine.rating.imports.columns import (
+    ColumnMapping,
+    FileHead,
+    choose_columns,
+    find_separator,
+    parse_number,
+)
+from engine.rating.imports.rows import PromptAndAnswers, RatedRow, RowReader, RowVerdict
 from store.core.errors import DataError
 from store.core.formatting import plural
 from store.core.rating_schemas import Purpose, RatingAnswer, RatingCriterion
-from store.rating.config import MAX_POINTS, MIN_POINTS, MOST_LABELS, ImportRound
-from store.rating.rating_files import RATED_FORMS, RatedForm
+from store.rating.config import MAX_LABELS, MAX_POINTS, MIN_POINTS, ImportRound
+from store.rating.rating_files import RATING_FORMS, RatingForm
 from store.rating.schemas import UnusedColumn
 
 MAX_VALUES = 1_000  # that are remembered to be counted
@@ -105,8 +111,8 @@ MAX_MODELS = 1_000
 MAX_RATERS = 100_000
 MAX_CELLS = 10_000_000  # models times items: an item has a place for each model's answer
 MAX_TEXT = 2**29  # characters of all prompts and answers
-LOOKED_AT = 20  # items of the same prompt to which another answer may be added
-AGAIN = "the same rater had rated the same before: the first rating is kept"
+MERGED_ITEMS = 20  # items of the same prompt to which another answer may be added
+DUPLICATE_RATING = "the same rater had rated the same before: the first rating is kept"
 
 PromptKey = tuple[tuple[str, str], ...]  # turns: role and content
 
@@ -129,17 +135,17 @@ class CollectedRating(NamedTuple):
     systems: tuple[int, ...]
     purpose: Purpose
     repeat_of: str | None
-    verdict: SaidOf
+    verdict: RowVerdict
     seconds: float
     time: datetime | None
     comment: str
 
 
-class Collected:
+class CollectedRatings:
     """What was read so far. merges: rows with the same prompt are one item; tells_raters: a second
     rating by a rater of the same is noticed."""
 
-    def __init__(self, form: RatedForm, *, merges: bool, tells_raters: bool) -> None:
+    def __init__(self, form: RatingForm, *, merges: bool, tells_raters: bool) -> None:
         self.form, self.merges, self.tells_raters = form, merges, tells_raters
         self.models: dict[str, int] = {}
         self.rated: Counter[str] = Counter()  # by model
@@ -194,21 +200,21 @@ class Collected:
 
     def _open_item(self, prompt: PromptKey, asked: PromptAndAnswers, systems: tuple[int, ...]) -> int | None:
         """An item of the prompt in which these models have no other answer."""
-        for item_id in self._by_prompt.get(prompt, ())[-LOOKED_AT:]:
+        for item_id in self._by_prompt.get(prompt, ())[-MERGED_ITEMS:]:
             answers = self.items[item_id].answers
             pairs = zip(systems, asked.answers, strict=False)
             if all(answer is None or answers.get(place, answer) == answer for place, answer in pairs):
                 return item_id
         return None
 
-    def _keep(self, item_id: int, systems: tuple[int, ...], verdict: SaidOf, row: RatedRow) -> bool:
+    def _keep(self, item_id: int, systems: tuple[int, ...], verdict: RowVerdict, row: RatedRow) -> bool:
         purpose: Purpose = "first"
         repeat_of = None
         key = (verdict.rater, item_id, tuple(sorted(systems)))
         task_id = secrets.token_urlsafe(12)
         if self.tells_raters and (before := self._seen.get(key)):
             if before[1] == systems:
-                self.reasons[AGAIN] += 1
+                self.reasons[DUPLICATE_RATING] += 1
                 return False
             purpose, repeat_of = "repeat", before[0]
             self.repeats += 1
@@ -233,7 +239,7 @@ class Collected:
             (len(self.ratings), MAX_RATINGS, "ratings"),
             (len(self.items) * len(self.models), MAX_CELLS, "models times prompts"),
             (self._text, MAX_TEXT, "characters of prompts and answers"),
-            (len(self.labels), MOST_LABELS, "labels"),
+            (len(self.labels), MAX_LABELS, "labels"),
         ):
             if count > most:
                 raise DataError(
@@ -258,13 +264,13 @@ class RatingsFile(NamedTuple):
     """How a file is read. rows: all of it, once."""
 
     head: FileHead
-    chosen: RatedColumns
-    meanings: Meanings
+    chosen: ColumnMapping
+    meanings: ValueMeanings
     undecided: list[UnusedColumn]
     rows: Iterator[ReadRow]
 
 
-def understand(reader: Reader, config: ImportRound) -> RatingsFile:
+def inspect_file(reader: Reader, config: ImportRound) -> RatingsFile:
     """What the first rows show. Raises DataError where none can be read, ConfigError for a mapping
     that can't be."""
     rows = reader.rows()
@@ -274,9 +280,9 @@ def understand(reader: Reader, config: ImportRound) -> RatingsFile:
             "No row of the file could be read.", fix="Give JSON, JSONL, CSV or Parquet.", field="path"
         )
     own = [row for _, row in first if isinstance(row, dict)]
-    columns = column_names(reader.columns, own)
-    paths = paths_of(columns, own)
-    head = FileHead([*columns, *paths], [with_paths(row, paths) for row in own] if paths else own)
+    columns = list_column_names(reader.columns, own)
+    paths = list_paths(columns, own)
+    head = FileHead([*columns, *paths], [add_paths(row, paths) for row in own] if paths else own)
     chosen = choose_columns(head, config)
     meanings = find_meanings(chosen, head.rows, config)
     undecided: list[UnusedColumn] = []
@@ -290,11 +296,11 @@ def refuse_open_questions(file: RatingsFile) -> None:
     form, mapping, problem = file.chosen
     if problem:
         columns = ", ".join(file.head.columns[:20])
-        roles = ", ".join((form or RATED_FORMS["votes"]).roles[:10])
+        roles = ", ".join((form or RATING_FORMS["votes"]).roles[:10])
         raise DataError(
             f"{problem} The file has {columns}.",
             fix=f"Say which column is what: --column role=column, with the roles {roles} …, or what a row is:"
-            f" --form {', '.join(RATED_FORMS)}.",
+            f" --form {', '.join(RATING_FORMS)}.",
             field="columns",
         )
     if file.meanings.unclear and form:
@@ -310,10 +316,10 @@ def refuse_open_questions(file: RatingsFile) -> None:
             field="values",
         )
     if file.undecided:
-        raise _undecided(file.undecided)
+        raise _build_undecided_error(file.undecided)
 
 
-def _undecided(undecided: Sequence[UnusedColumn]) -> DataError:
+def _build_undecided_error(undecided: Sequence[UnusedColumn]) -> DataError:
     named = "; ".join(
         f"{column['name']!r} ({', '.join(column['values'])}) {column['why']}"
         for column in undecided[:MAX_NAMED]
@@ -334,17 +340,17 @@ def _undecided(undecided: Sequence[UnusedColumn]) -> DataError:
     )
 
 
-def collect(
+def collect_ratings(
     file: RatingsFile, config: ImportRound, look: Callable[[int], bool] = lambda rows: True
-) -> tuple[Collected, int, bool]:
+) -> tuple[CollectedRatings, int, bool]:
     """All ratings, the rows that were read, and whether these are all. look: called with the number of rows
     now and then; where it says no, reading ends there. Raises DataError where the file is too large."""
     form, mapping = file.chosen.form, file.chosen.mapping
     if form is None:
         raise DataError("No kind of ratings was recognised.", fix="Say what a row is.", field="form")
-    reader = _row_reader(file, config)
+    reader = _build_row_reader(file, config)
     single = {"model_a", "models", "rater"} & set(mapping) or form.name in ("scores", "passes", "labels")
-    collected = Collected(
+    collected = CollectedRatings(
         form,
         merges=(bool(single) and len(reader.deciding) < 2) or "model" in mapping,
         tells_raters="rater" in mapping,
@@ -357,29 +363,29 @@ def collect(
         if number % LOOK_EVERY == 0 and not look(number):
             return collected, number, False
         try:
-            if isinstance(row, Skipped):
+            if isinstance(row, SkippedRow):
                 raise RowSkipped(row.reason)
-            collected.add(reader.read(number, with_paths(row, paths) if paths else row))
+            collected.add(reader.read(number, add_paths(row, paths) if paths else row))
         except RowSkipped as fault:
             collected.reasons[str(fault)] += 1
     return collected, number, True
 
 
-def _row_reader(file: RatingsFile, config: ImportRound) -> RowReader:
+def _build_row_reader(file: RatingsFile, config: ImportRound) -> RowReader:
     form, mapping = file.chosen.form, file.chosen.mapping
     rows = file.head.rows
     sides = (
         config.first or mapping.get("answer_a") or mapping.get("answer") or "first answer",
         config.second or mapping.get("answer_b") or "second answer",
     )
-    separator = separator_of(values_of(rows, mapping["models"])) if "models" in mapping else None
+    separator = find_separator(list_values(rows, mapping["models"])) if "models" in mapping else None
     soft = (
-        [number_of(value_at(row, mapping["preference_b"])) for row in rows]
+        [parse_number(read_path(row, mapping["preference_b"])) for row in rows]
         if "preference_b" in mapping
         else []
     )
     return RowReader(
-        form or RATED_FORMS["votes"],
+        form or RATING_FORMS["votes"],
         mapping,
         file.meanings.values,
         sides=sides,
@@ -393,7 +399,7 @@ MAX_NAMED_MODELS, MAX_REASONS = 3, 20
 NOUNS = {"votes": "vote", "scores": "rated answer", "passes": "rated answer", "labels": "label"}
 
 
-def notices_of(collected: Collected) -> list[str]:
+def list_notices(collected: CollectedRatings) -> list[str]:
     """For the round, and for the look at its file."""
     parts = [plural(len(collected.ratings), NOUNS[collected.form.name])]
     if collected.form.name != "labels":

@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 from engine.data.conversion.conversation_turns import (
     RowSkipped,
     Turns,
-    keys_of,
-    plain,
+    find_turn_keys,
+    format_value,
+    parse_texts,
     read_turns,
-    texts_in_text,
 )
-from engine.data.conversion.judged_answers import value_key
-from engine.data.readers.file_rows import FileRow, value_at
-from engine.rating.imports.column_values import NO, YES, is_there
-from engine.rating.imports.columns import MAX_NAME, number_of
+from engine.data.conversion.judged_answers import format_value_key
+from engine.data.readers.file_rows import FileRow, read_path
+from engine.rating.imports.column_values import NO, YES, is_present
+from engine.rating.imports.columns import MAX_NAME, parse_number
 from engine.rating.training_rows import FURTHER_TURN, NOTE
-from store.core.config import one_line
+from store.core.config import check_single_line
 from store.core.rating_schemas import PairChoice, RatingAnswer
-from store.data.formats import columns_of
-from store.rating.rating_files import RatedForm
+from store.data.formats import list_columns
+from store.rating.rating_files import RatingForm
 
 MAX_COMMENT = 10_000  # characters
 MAX_LABEL = 200
@@ -47,7 +47,7 @@ class PromptAndAnswers(NamedTuple):
     answers: tuple[str | None, ...]
 
 
-class SaidOf(NamedTuple):
+class RowVerdict(NamedTuple):
     """What one rater said; scores: as the file has them, by criterion, before their points are known."""
 
     rater: str
@@ -60,7 +60,7 @@ class RatedRow(NamedTuple):
 
     asked: PromptAndAnswers
     models: tuple[str, ...]
-    verdicts: list[SaidOf]
+    verdicts: list[RowVerdict]
     seconds: float
     time: datetime | None
     comment: str
@@ -73,7 +73,7 @@ class RowReader:
 
     def __init__(
         self,
-        form: RatedForm,
+        form: RatingForm,
         mapping: Mapping[str, str],
         values: Mapping[str, str],
         *,
@@ -83,12 +83,12 @@ class RowReader:
     ) -> None:
         self.form, self.mapping, self.values = form, mapping, values
         self.sides, self.separator, self.one_to_two = sides, separator, one_to_two
-        self.deciding = columns_of(mapping, form.deciding)
+        self.deciding = list_columns(mapping, form.deciding)
         self._names: dict[Any, str] = {}
         self._answers = [mapping.get(role) for role in ("answer_a", "answer_b")]
         if form.name != "votes":
             self._answers = [mapping.get("answer")]
-        self._say: Callable[[FileRow, int, tuple[str, ...]], Iterator[SaidOf]] = {
+        self._say: Callable[[FileRow, int, tuple[str, ...]], Iterator[RowVerdict]] = {
             "votes": self._votes,
             "scores": self._scores,
             "passes": self._passes,
@@ -104,25 +104,25 @@ class RowReader:
             *(text for _, text in asked.turns),
             *asked.answers,
             *models,
-            *_texts_of(verdicts),
+            *_list_texts(verdicts),
             comment,
         ):
             if text and not text.isascii() and not _is_unicode(text):
                 raise RowSkipped("a text holds half a character (a lone surrogate)")
-        seconds = number_of(self._at(row, "seconds"))
+        seconds = parse_number(self._at(row, "seconds"))
         return RatedRow(
             asked,
             models,
             verdicts,
             seconds if seconds is not None and seconds >= 0 else math.nan,
-            _time(self._at(row, "time")),
+            _parse_time(self._at(row, "time")),
             comment,
             self._missing(row),
         )
 
     def _at(self, row: FileRow, role: str) -> Any:
         column = self.mapping.get(role)
-        return None if column is None else value_at(row, column)
+        return None if column is None else read_path(row, column)
 
     # -- who
 
@@ -148,7 +148,7 @@ class RowReader:
         value = self._at(row, role)
         if isinstance(value, str) and (earlier := self._names.get(value)):
             return earlier
-        name = self._checked(plain(value, self.mapping[role]), role)
+        name = self._checked(format_value(value, self.mapping[role]), role)
         if isinstance(value, str):
             self._names[value] = name
         return name
@@ -161,7 +161,7 @@ class RowReader:
         if len(name) > MAX_NAME:
             raise RowSkipped(f"{column} is longer than {MAX_NAME} characters")
         try:
-            return one_line(name)
+            return check_single_line(name)
         except ValueError:
             raise RowSkipped(f"{column} is not one line of plain text") from None
 
@@ -174,43 +174,43 @@ class RowReader:
         nouns = {"votes": "vote", "scores": "score", "passes": "verdict", "labels": "label"}
         missing = []
         for column in self.deciding:
-            value = value_at(row, column)
-            if not is_there(value):
+            value = read_path(row, column)
+            if not is_present(value):
                 missing.append(f"{column} has no {nouns[self.form.name]}")
-            elif self.values.get(value_key(value)) == "leave_out":
+            elif self.values.get(format_value_key(value)) == "leave_out":
                 missing.append(f"{column} is {str(value)[:30]!r}, which is left out on purpose")
         return missing
 
-    def _votes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+    def _votes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[RowVerdict]:
         if "won_a" in self.mapping:
-            yield SaidOf(self._rater(row, "votes"), CHOICES[self._won(row)], {})
+            yield RowVerdict(self._rater(row, "votes"), CHOICES[self._won(row)], {})
         elif soft := next((role for role in ("preference_a", "preference_b") if role in self.mapping), None):
-            yield SaidOf(self._rater(row, self.mapping[soft]), self._soft(row, soft), {})
+            yield RowVerdict(self._rater(row, self.mapping[soft]), self._soft(row, soft), {})
         for column, value in self._given(row):
             meaning = self._meaning(value, column, models)
             if meaning != "leave_out":
-                yield SaidOf(self._rater(row, column), CHOICES[meaning], {})
+                yield RowVerdict(self._rater(row, column), CHOICES[meaning], {})
 
     def _given(self, row: FileRow) -> Iterator[tuple[str, Any]]:
         for column in self.deciding:
-            value = value_at(row, column)
-            if is_there(value):
+            value = read_path(row, column)
+            if is_present(value):
                 yield column, value
 
     def _meaning(self, value: Any, column: str, models: tuple[str, ...]) -> str:
-        key = value_key(value)
+        key = format_value_key(value)
         meaning = self.values.get(key)
         if meaning is not None and meaning != "model":
             return meaning
         for side, name in zip(("first", "second"), models, strict=True):
-            if key == value_key(name):
+            if key == format_value_key(name):
                 return side
         raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no vote")
 
     def _won(self, row: FileRow) -> str:
         won = []
         for role, side in (("won_a", "first"), ("won_b", "second"), ("won_tie", "tie")):
-            key = value_key(self._at(row, role) if is_there(self._at(row, role)) else 0)
+            key = format_value_key(self._at(row, role) if is_present(self._at(row, role)) else 0)
             if key not in YES | NO:
                 raise RowSkipped(f"{self.mapping[role]} is {key[:30]!r}, neither yes nor no")
             won += [side] if key in YES else []
@@ -222,9 +222,9 @@ class RowReader:
 
     def _soft(self, row: FileRow, role: str) -> PairChoice:
         column, value = self.mapping[role], self._at(row, role)
-        if not is_there(value):
+        if not is_present(value):
             raise RowSkipped(f"{column} has no vote")
-        number = number_of(value)
+        number = parse_number(value)
         if number is not None and self.one_to_two:
             number = 0.5 if number == 0 else number - 1  # 0 is a draw there
         if number is None or not 0 <= number <= 1:
@@ -238,61 +238,66 @@ class RowReader:
     def _scale(self) -> str:
         return "1 to 2" if self.one_to_two else "0 to 1"
 
-    def _scores(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+    def _scores(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[RowVerdict]:
         scores: dict[str, float] = {}
         for column, value in self._given(row):
-            point = number_of(self.values.get(value_key(value), value))
+            point = parse_number(self.values.get(format_value_key(value), value))
             if point is None:
                 raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no number")
             scores[column] = point
         if scores:
-            yield SaidOf(self._rater(row, "all ratings"), None, scores)
+            yield RowVerdict(self._rater(row, "all ratings"), None, scores)
 
-    def _passes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+    def _passes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[RowVerdict]:
         for column, value in self._given(row):
-            meaning = self.values.get(value_key(value))
+            meaning = self.values.get(format_value_key(value))
             if meaning is None:
                 raise RowSkipped(f"{column} is {str(value)[:30]!r}, neither pass nor fail")
             if meaning != "leave_out":
                 reason = self._at(row, "reason")
-                reasons = [str(reason)[:MAX_LABEL]] if meaning == "fail" and is_there(reason) else []
-                yield SaidOf(self._rater(row, column), {"passed": meaning == "pass", "reasons": reasons}, {})
+                reasons = [str(reason)[:MAX_LABEL]] if meaning == "fail" and is_present(reason) else []
+                yield RowVerdict(
+                    self._rater(row, column), {"passed": meaning == "pass", "reasons": reasons}, {}
+                )
 
-    def _labels(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+    def _labels(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[RowVerdict]:
         for column, value in self._given(row):
-            label = self.values.get(value_key(value)) or plain(value, column).strip()
+            label = self.values.get(format_value_key(value)) or format_value(value, column).strip()
             if len(label) > MAX_LABEL:
                 raise RowSkipped(f"{column} is longer than {MAX_LABEL} characters")
-            yield SaidOf(self._rater(row, column), {"label": label, "note": ""}, {})
+            yield RowVerdict(self._rater(row, column), {"label": label, "note": ""}, {})
 
     def _comment(self, row: FileRow) -> str:
         value = self._at(row, "comment")
-        return str(value)[:MAX_COMMENT] if is_there(value) else ""
+        return str(value)[:MAX_COMMENT] if is_present(value) else ""
 
     # -- what they saw
 
     def _asked(self, number: int, row: FileRow) -> PromptAndAnswers:
         if self.form.name == "labels":
-            return PromptAndAnswers([("user", plain(self._at(row, "text"), self.mapping["text"]))], ())
-        prompt = texts_in_text(self._at(row, "prompt"))
-        cells = [value_at(row, column) if column else None for column in self._answers]
+            return PromptAndAnswers([("user", format_value(self._at(row, "text"), self.mapping["text"]))], ())
+        prompt = parse_texts(self._at(row, "prompt"))
+        cells = [read_path(row, column) if column else None for column in self._answers]
         if isinstance(prompt, list) and all(isinstance(text, str) for text in prompt) and prompt:
-            cells = [_woven(prompt, cell, column) for cell, column in zip(cells, self._answers, strict=True)]
+            cells = [
+                _interleave_turns(prompt, cell, column)
+                for cell, column in zip(cells, self._answers, strict=True)
+            ]
             prompt = "\n\n".join(prompt)
-        if any(keys_of(cell) for cell in cells):
-            asked = _split([self._turns(row, cell) for cell in cells])
+        if any(find_turn_keys(cell) for cell in cells):
+            asked = _split_conversations([self._turns(row, cell) for cell in cells])
         else:
             texts = [
-                None if cell is None else plain(cell, column or "")
+                None if cell is None else format_value(cell, column or "")
                 for cell, column in zip(cells, self._answers, strict=True)
             ]
             asked = PromptAndAnswers(self._prompt(number, row, prompt), tuple(texts))
         system = self._at(row, "system")
-        return asked._replace(turns=[("system", str(system)), *asked.turns]) if is_there(system) else asked
+        return asked._replace(turns=[("system", str(system)), *asked.turns]) if is_present(system) else asked
 
     def _turns(self, row: FileRow, cell: Any) -> Turns:
         turns = read_turns(cell, "an answer")
-        until = number_of(self._at(row, "turn"))
+        until = parse_number(self._at(row, "turn"))
         if until is not None:
             ends = [place for place, (role, _) in enumerate(turns, 1) if role == "assistant"]
             if not 1 <= until <= len(ends) or until % 1:
@@ -301,20 +306,25 @@ class RowReader:
         return turns
 
     def _prompt(self, number: int, row: FileRow, prompt: Any) -> Turns:
-        if keys_of(prompt):
+        if find_turn_keys(prompt):
             return read_turns(prompt, self.mapping["prompt"])
-        if is_there(prompt):
-            text = plain(prompt, self.mapping["prompt"])
+        if is_present(prompt):
+            text = format_value(prompt, self.mapping["prompt"])
             more = self._at(row, "input")
-            return [("user", f"{text}\n\n{plain(more, self.mapping['input'])}" if is_there(more) else text)]
+            return [
+                (
+                    "user",
+                    f"{text}\n\n{format_value(more, self.mapping['input'])}" if is_present(more) else text,
+                )
+            ]
         if "prompt" in self.mapping:
             raise RowSkipped(f"{self.mapping['prompt']} is missing")
         if "prompt_id" in self.mapping:
-            return [(NOTE, f"Prompt {plain(self._at(row, 'prompt_id'), self.mapping['prompt_id'])}")]
+            return [(NOTE, f"Prompt {format_value(self._at(row, 'prompt_id'), self.mapping['prompt_id'])}")]
         return [(NOTE, f"The prompt of row {number:,}, which the file does not have")]
 
 
-def _texts_of(verdicts: Sequence[SaidOf]) -> Iterator[str]:
+def _list_texts(verdicts: Sequence[RowVerdict]) -> Iterator[str]:
     for each in verdicts:
         answer: Mapping[str, Any] = each.answer or {}
         yield each.rater
@@ -330,9 +340,9 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _woven(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
+def _interleave_turns(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
     """Questions and answers, each a list of texts, as one conversation; one question as the text it has."""
-    answers = texts_in_text(cell)
+    answers = parse_texts(cell)
     if not isinstance(answers, list):
         return cell
     if len(answers) != len(prompts):
@@ -347,7 +357,7 @@ def _woven(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
     ]
 
 
-def _split(conversations: Sequence[Turns]) -> PromptAndAnswers:
+def _split_conversations(conversations: Sequence[Turns]) -> PromptAndAnswers:
     """What conversations share is what was asked; the rest of each is its answer, written out where it has
     further turns."""
     shared = 0
@@ -360,10 +370,10 @@ def _split(conversations: Sequence[Turns]) -> PromptAndAnswers:
         rests = [conversations[0][-1:]]
     if not shared or any(rest[0][0] != "assistant" for rest in rests):
         raise RowSkipped("the two conversations do not begin with the same question")
-    return PromptAndAnswers(conversations[0][:shared], tuple(map(_written_out, rests)))
+    return PromptAndAnswers(conversations[0][:shared], tuple(map(_format_turns, rests)))
 
 
-def _written_out(turns: Turns) -> str:
+def _format_turns(turns: Turns) -> str:
     words = {"assistant": "Assistant", "user": "User"}
     first, *more = turns
     further = [
@@ -373,9 +383,9 @@ def _written_out(turns: Turns) -> str:
     return first[1] + "".join(further)
 
 
-def _time(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     """A moment in UTC, of ISO 8601 or as seconds or milliseconds since 1970; None for what is none."""
-    number = number_of(value)
+    number = parse_number(value)
     try:
         if number is not None:
             seconds = number / 1000 if number > MILLISECONDS else number

@@ -14,22 +14,22 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from engine.evaluation import evaluated_model
-from engine.evaluation.model_answers import generated_answers, predictions_table
-from engine.evaluation.row_questions import readable_turns
+from engine.evaluation.model_answers import build_predictions_table, generate_row_answers
+from engine.evaluation.row_questions import format_turns
 from engine.models import hardware
-from engine.models.hardware import device_name
-from engine.models.tokenization.rendering import rendered
-from engine.rating.prompts_file import FilePrompt, held_file, read_prompts
-from engine.worker.job import Phase, WorkerJob, always
+from engine.models.hardware import get_device_name
+from engine.models.tokenization.rendering import render_conversation
+from engine.rating.prompts_file import FilePrompt, locate_held_file, read_prompts
+from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from store.core.errors import ConfigError
-from store.core.job_folder import JobDir, written_aside
-from store.core.rating_schemas import AnsweredPrompts
+from store.core.job_folder import JobDir, write_atomically
+from store.core.rating_schemas import PromptAnswersResult
 from store.rating.config import AnswerPrompts
 
-phases = always(evaluated_model.LOADING, Phase("Answering the prompts"))
+phases = build_fixed_phases(evaluated_model.LOADING_MESSAGE, Phase("Answering the prompts"))
 
 
-def run(job: WorkerJob) -> AnsweredPrompts:
+def run(job: WorkerJob) -> PromptAnswersResult:
     """Answer every prompt once. Raises DataError for the file, and what loading the model raises."""
     config = AnswerPrompts.parse(job.config)
     try:
@@ -44,11 +44,11 @@ def run(job: WorkerJob) -> AnsweredPrompts:
         raise
 
 
-def _answer(job: WorkerJob, config: AnswerPrompts) -> AnsweredPrompts:
+def _answer(job: WorkerJob, config: AnswerPrompts) -> PromptAnswersResult:
     job.status("preparing")
-    path = held_file(JobDir(job.home.jobs / config.round))
+    path = locate_held_file(JobDir(job.home.jobs / config.round))
     prompts = read_prompts(job.home, path, check=lambda _: job.check_cancelled()).prompts
-    subject = evaluated_model.load(job, config)
+    subject = evaluated_model.load_model(job, config)
     if subject.labels is not None:
         raise ConfigError(
             "The model has a classification head: it gives each text a class and writes nothing.",
@@ -56,30 +56,30 @@ def _answer(job: WorkerJob, config: AnswerPrompts) -> AnsweredPrompts:
             field="run" if config.run else "model",
         )
     job.status("evaluating")
-    asked = [_rendered(subject.tokenizer, prompt) for prompt in prompts]
-    written = iter(generated_answers(job, config, subject, [text for text in asked if text is not None]))
+    asked = [_render_prompt(subject.tokenizer, prompt) for prompt in prompts]
+    written = iter(generate_row_answers(job, config, subject, [text for text in asked if text is not None]))
     _write(job, prompts, [None if text is None else next(written) for text in asked])
     return {
         "n": len(prompts),
         "unasked": asked.count(None),
         "device": job.device,
-        "device_name": device_name(torch.device(job.device)),
+        "device_name": get_device_name(torch.device(job.device)),
     }
 
 
-def _rendered(tokenizer: Any, prompt: FilePrompt) -> str | None:
+def _render_prompt(tokenizer: Any, prompt: FilePrompt) -> str | None:
     """The prompt as the model is asked it; None where its template refuses it."""
     try:
-        return rendered(tokenizer, prompt.turns, generation_prompt=True)
+        return render_conversation(tokenizer, prompt.turns, generation_prompt=True)
     except (TemplateError, TypeError):  # of a template that can't hold its turns
         return None
 
 
 def _write(job: WorkerJob, prompts: Sequence[FilePrompt], predictions: list[str | None]) -> None:
     columns: dict[str, list[Any]] = {
-        "prompt": [readable_turns(prompt.turns) for prompt in prompts],
+        "prompt": [format_turns(prompt.turns) for prompt in prompts],
         "prediction": predictions,
         "reference": [prompt.reference for prompt in prompts],
     }
-    with written_aside(job.dir.predictions) as unfinished:
-        pq.write_table(predictions_table([prompt.row_id for prompt in prompts], columns), unfinished)
+    with write_atomically(job.dir.predictions) as unfinished:
+        pq.write_table(build_predictions_table([prompt.row_id for prompt in prompts], columns), unfinished)

@@ -19,22 +19,22 @@ import pyarrow.parquet as pq
 
 from engine.data.split import partition
 from engine.rating import raters_text
-from engine.rating.analysis.prompt_selection import choose, disagreement
+from engine.rating.analysis.prompt_selection import measure_disagreement, select_prompts
 from engine.rating.check_items import FIELD as GOLD_FILE
 from engine.rating.check_items import (
-    answers_of_dataset,
-    answers_of_file,
-    attention_items,
-    known_items,
-    left_out_lines,
+    describe_left_out,
+    draw_attention_items,
+    draw_known_items,
+    read_dataset_answers,
+    read_file_answers,
 )
-from engine.rating.prompt_sources import AnswersByRow, PromptSource, source_of
-from engine.rating.prompts_file import held_file
+from engine.rating.prompt_sources import AnswersByRow, PromptSource, open_prompt_source
+from engine.rating.prompts_file import locate_held_file
 from engine.worker.job import ONE_PHASE, WorkerJob
 from store.core.errors import DataError
 from store.core.formatting import plural
-from store.core.job_folder import JobDir, written_aside
-from store.core.rating_schemas import CheckKind, GatheredRound, RoundDetails, RoundItem, RoundSystem
+from store.core.job_folder import JobDir, write_atomically
+from store.core.rating_schemas import CheckKind, RoundDetails, RoundItem, RoundResult, RoundSystem
 from store.data.filters import Filter
 from store.rating.config import RoundConfig
 
@@ -49,7 +49,7 @@ FAMILIES = (
     "llama", "mistral", "mixtral", "olmo", "openassistant", "pythia", "qwen", "smollm", "smollm2",
     "smollm3", "stablelm", "tulu", "vicuna", "wizardlm", "zephyr",
 )  # fmt: skip
-SELF = re.compile(
+SELF_REFERENCE = re.compile(
     r"\bI(?:'m| am) (?:an? )?(?:\w+ ){0,3}(?:model|assistant|AI)\b[^.]{0,40}\b"
     r"(?:trained|developed|created|made|built) by\b",
     re.IGNORECASE,
@@ -57,7 +57,7 @@ SELF = re.compile(
 _SHORT = 4  # characters: shorter words of a name stand for too much else
 
 
-def model_words(names: Iterable[str]) -> frozenset[str]:
+def list_model_words(names: Iterable[str]) -> frozenset[str]:
     """Words to look for, in small letters: whole names, and the families that they belong to."""
     whole = {name.rpartition("/")[2].casefold() for name in names}
     return frozenset(name for name in whole if len(name) > _SHORT and not name.isdigit()) | frozenset(
@@ -65,15 +65,15 @@ def model_words(names: Iterable[str]) -> frozenset[str]:
     )
 
 
-def names_model(text: str, words: frozenset[str]) -> bool:
+def mentions_model(text: str, words: frozenset[str]) -> bool:
     """Whether an answer names a model, or says who made it."""
     small = text.casefold()
-    if any(word in small and _as_word(word, small) for word in words):
+    if any(word in small and _contains_word(word, small) for word in words):
         return True
-    return bool(SELF.search(text))
+    return bool(SELF_REFERENCE.search(text))
 
 
-def _as_word(word: str, text: str) -> bool:
+def _contains_word(word: str, text: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", text) is not None
 
 
@@ -98,21 +98,21 @@ SCHEMA = pa.schema(
     ]
 )
 CHECK_EVERY = 200  # prompts between two looks at a request to stop
-DRAW = 17  # beside the seeds of other drawings
+DRAW_SEED = 17  # beside the seeds of other drawings
 
 
 phases = ONE_PHASE
 
 
-def run(job: WorkerJob) -> GatheredRound:
+def run(job: WorkerJob) -> RoundResult:
     """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
     (where) where the filter means none of them."""
     config = RoundConfig.parse(job.config["round"])
     systems = job.order["systems"]
-    source = source_of(job, config)
+    source = open_prompt_source(job, config)
     answered = source.answered()
-    row_ids = source.meant(_common(answered, systems))
-    row_ids, named = _named(config, row_ids, answered, systems)
+    row_ids = source.meant(_find_common_rows(answered, systems))
+    row_ids, named = _find_model_mentions(config, row_ids, answered, systems)
     left_out = 0
     if config.named == "leave_out":
         left_out = int(named.sum())
@@ -124,18 +124,18 @@ def run(job: WorkerJob) -> GatheredRound:
     rows, weights, notices = len(row_ids), source.weights(row_ids), source.notices
     if config.items is not None and rows > config.items:
         if config.choice == "telling":
-            drawn, weights = _telling(job, config, row_ids, answered, systems, notices)
+            drawn, weights = _choose_informative_rows(job, config, row_ids, answered, systems, notices)
         else:
             notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
             drawn = np.sort(
-                partition.first_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW)
+                partition.select_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW_SEED)
             )
             weights = np.ones(len(drawn))
         row_ids, named = drawn, named[np.isin(row_ids, drawn)]
-    items = _items(job, source, row_ids, named, answered)
+    items = _build_items(job, source, row_ids, named, answered)
     for item, weight in zip(items, weights.tolist(), strict=True):
         item["weight"] = weight
-    checks = _checks(job, config, items, notices)
+    checks = _build_check_items(job, config, items, notices)
     _write(job, [*items, *checks])
     kinds = Counter(item["check"] for item in checks)
     details: RoundDetails = {
@@ -149,19 +149,19 @@ def run(job: WorkerJob) -> GatheredRound:
         "attention": kinds["attention"],
         "qualification": kinds["qualification"],
         "notices": notices,
-        "filters": _filters(job, config),
+        "filters": _list_filters(job, config),
     }
     return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
 
 
-def _filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
+def _list_filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
     """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
     narrowed = [each for each in job.order.get("filters", []) if each]
     filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
     return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
 
 
-def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
+def _find_common_rows(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
     """Rows that all models answered, sorted. Raises DataError where there is none."""
     shared = set(answered[0]).intersection(*answered[1:])
     if shared:
@@ -174,19 +174,19 @@ def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) ->
     )
 
 
-def _named(
+def _find_model_mentions(
     config: RoundConfig,
     row_ids: np.ndarray,
     answered: Sequence[AnswersByRow],
     systems: Sequence[RoundSystem],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows, and to which of them an answer names a model."""
-    words = model_words([name for system in systems for name in (system["name"], system["model"])])
-    flags = [any(names_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
+    words = list_model_words([name for system in systems for name in (system["name"], system["model"])])
+    flags = [any(mentions_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
     return row_ids, np.array(flags, bool)
 
 
-def _telling(
+def _choose_informative_rows(
     job: WorkerJob,
     config: RoundConfig,
     row_ids: np.ndarray,
@@ -200,14 +200,14 @@ def _telling(
     texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
     evaluations = [system["evaluation_id"] for system in systems if system["evaluation_id"]]
     scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
-    measures = disagreement(row_ids.tolist(), texts, scores, judgings)
-    chosen = choose(measures, config.items, seed=config.seed)
-    notices.append(raters_text.choice_line(chosen))
+    measures = measure_disagreement(row_ids.tolist(), texts, scores, judgings)
+    chosen = select_prompts(measures, config.items, seed=config.seed)
+    notices.append(raters_text.describe_prompt_selection(chosen))
     order = np.argsort(chosen.places)
     return row_ids[chosen.places[order]], chosen.weights[order]
 
 
-def _items(
+def _build_items(
     job: WorkerJob,
     source: PromptSource,
     row_ids: np.ndarray,
@@ -236,23 +236,23 @@ def _items(
     return items
 
 
-def _checks(
+def _build_check_items(
     job: WorkerJob, config: RoundConfig, items: Sequence[RoundItem], notices: list[str]
 ) -> list[RoundItem]:
     """The items by which raters are checked; what lacks of them is a notice."""
-    random = np.random.default_rng([config.seed, DRAW])
+    random = np.random.default_rng([config.seed, DRAW_SEED])
     systems, first_id = len(job.order["systems"]), len(items)
-    attention = attention_items(config, items, systems, first_id, random)
+    attention = draw_attention_items(config, items, systems, first_id, random)
     wanted: dict[CheckKind, int] = {"qualification": config.qualification_items, "gold": config.gold_items}
     if not any(wanted.values()):
         return attention
     if config.gold_file:
-        path = held_file(job.dir, GOLD_FILE)
-        source = answers_of_file(job.home, path, config, systems, random, lambda _: job.check_cancelled())
+        path = locate_held_file(job.dir, GOLD_FILE)
+        source = read_file_answers(job.home, path, config, systems, random, lambda _: job.check_cancelled())
     else:
-        source = answers_of_dataset(job.home, job.order["gold"]["fingerprint"], config, systems, random)
-    checks = known_items(source, wanted, first_id + len(attention), random)
-    notices += left_out_lines(source)
+        source = read_dataset_answers(job.home, job.order["gold"]["fingerprint"], config, systems, random)
+    checks = draw_known_items(source, wanted, first_id + len(attention), random)
+    notices += describe_left_out(source)
     if len(checks) < sum(wanted.values()):
         notices.append(f"Only {plural(len(checks), 'known answer')} of {sum(wanted.values()):,} asked for.")
     if config.protocol != "label" and any(item["reference"] for item in items) > all(
@@ -262,7 +262,7 @@ def _checks(
     return [*attention, *checks]
 
 
-def items_table(items: Sequence[RoundItem]) -> pa.Table:
+def build_items_table(items: Sequence[RoundItem]) -> pa.Table:
     """As the store takes them."""
     rows = [
         {
@@ -276,5 +276,5 @@ def items_table(items: Sequence[RoundItem]) -> pa.Table:
 
 
 def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
-    with written_aside(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(items_table(items), unfinished)
+    with write_atomically(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(build_items_table(items), unfinished)

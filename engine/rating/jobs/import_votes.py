@@ -15,14 +15,20 @@ import pyarrow.parquet as pq
 
 from engine.data.readers.file_rows import Reader
 from engine.data.readers.source_reader import open_source
-from engine.rating.imports.reading import Collected, collect, notices_of, refuse_open_questions, understand
-from engine.rating.jobs.gather_answers import ITEMS, items_table
+from engine.rating.imports.reading import (
+    CollectedRatings,
+    collect_ratings,
+    inspect_file,
+    list_notices,
+    refuse_open_questions,
+)
+from engine.rating.jobs.gather_answers import ITEMS, build_items_table
 from engine.worker.job import ONE_PHASE, WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.formatting import plural
-from store.core.job_folder import written_aside
-from store.core.rating_schemas import GatheredRound, RoundItem, RoundSystem
+from store.core.job_folder import write_atomically
+from store.core.rating_schemas import RoundItem, RoundResult, RoundSystem
 from store.rating.config import ImportRound
 
 VOTES = "votes.parquet"
@@ -46,13 +52,13 @@ VOTES_SCHEMA = pa.schema(
 phases = ONE_PHASE
 
 
-def run(job: WorkerJob) -> GatheredRound:
+def run(job: WorkerJob) -> RoundResult:
     """Read as the job's round says. Raises DataError and ConfigError that name the field."""
     config = ImportRound.parse(job.config["round"])
     with contextlib.closing(open_source(job.home, config.source())) as reader:
-        file = understand(reader, config)
+        file = inspect_file(reader, config)
         refuse_open_questions(file)
-        collected, rows, _ = collect(file, config, _progress(job, reader))
+        collected, rows, _ = collect_ratings(file, config, _build_progress(job, reader))
     if not collected.ratings:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in collected.reasons.most_common(3))
         raise DataError(
@@ -60,11 +66,11 @@ def run(job: WorkerJob) -> GatheredRound:
             fix="Map other columns (--column role=column), or say what values mean (--value value=meaning).",
             field="columns",
         )
-    return _keep(job, collected)
+    return _write_results(job, collected)
 
 
-def _progress(job: WorkerJob, reader: Reader) -> Callable[[int], bool]:
-    tell = ProgressReporter(job, reader.total, reader.unit)
+def _build_progress(job: WorkerJob, reader: Reader) -> Callable[[int], bool]:
+    tell = RowProgressReporter(job, reader.total, reader.unit)
 
     def look(rows: int) -> bool:
         job.check_cancelled()
@@ -74,13 +80,13 @@ def _progress(job: WorkerJob, reader: Reader) -> Callable[[int], bool]:
     return look
 
 
-def _keep(job: WorkerJob, collected: Collected) -> GatheredRound:
+def _write_results(job: WorkerJob, collected: CollectedRatings) -> RoundResult:
     criteria = collected.scales.criteria()
-    items = _items(collected)
-    with written_aside(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(items_table(items), unfinished)
-    with written_aside(job.dir.path / VOTES) as unfinished:
-        pq.write_table(_ratings(collected), unfinished)
+    items = _build_items(collected)
+    with write_atomically(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(build_items_table(items), unfinished)
+    with write_atomically(job.dir.path / VOTES) as unfinished:
+        pq.write_table(_build_ratings_table(collected), unfinished)
     systems: list[RoundSystem] = [
         {"name": name, "evaluation_id": None, "run_id": None, "model": "", "checkpoint": ""}
         for name in collected.models
@@ -97,7 +103,7 @@ def _keep(job: WorkerJob, collected: Collected) -> GatheredRound:
             "empty": sum(not text.strip() for item in texts for text in item),
             "same": sum(len(set(item)) < len(item) for item in texts),
             "gold": 0,
-            "notices": notices_of(collected),
+            "notices": list_notices(collected),
         },
         "elsewhere": {
             "protocol": collected.form.protocol,
@@ -108,7 +114,7 @@ def _keep(job: WorkerJob, collected: Collected) -> GatheredRound:
     }
 
 
-def _items(collected: Collected) -> list[RoundItem]:
+def _build_items(collected: CollectedRatings) -> list[RoundItem]:
     places = range(len(collected.models))
     return [
         {
@@ -126,7 +132,7 @@ def _items(collected: Collected) -> list[RoundItem]:
     ]
 
 
-def _ratings(collected: Collected) -> pa.Table:
+def _build_ratings_table(collected: CollectedRatings) -> pa.Table:
     ratings = collected.ratings
     columns = {
         "task_id": [rating.task_id for rating in ratings],

@@ -9,54 +9,54 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.data.readers.source_reader import open_source
-from engine.rating.imports.column_values import ignored_columns
+from engine.rating.imports.column_values import list_unused_columns
 from engine.rating.imports.reading import (
     MAX_REASONS,
-    Collected,
     CollectedRating,
+    CollectedRatings,
     RatingsFile,
-    collect,
-    notices_of,
-    understand,
+    collect_ratings,
+    inspect_file,
+    list_notices,
 )
 from engine.worker.job import WorkerJob
 from store.rating.config import ImportRound
-from store.rating.schemas import RatedFile, RatedLine, RatedName
+from store.rating.schemas import RatingFileSummary, RatingParticipant, RatingPreview
 
-SECONDS = 6.0  # that rows are read for; of a file that takes longer the beginning is counted
+MAX_SECONDS = 6.0  # that rows are read for; of a file that takes longer the beginning is counted
 SHOWN, CUT = 8, 300  # ratings, and characters of each text
 MAX_NAMES, MAX_COLUMNS = 200, 4_096
 
 
-def run(job: WorkerJob) -> RatedFile:
+def run(job: WorkerJob) -> RatingFileSummary:
     """Count what the file holds. Raises DataError for one that can't be read, ConfigError for a mapping that
     can't be."""
     config = ImportRound.parse(job.config)
     with contextlib.closing(open_source(job.home, config.source())) as reader:
-        file = understand(reader, config)
-        seen = _seen(file)
+        file = inspect_file(reader, config)
+        seen = _describe_file(file)
         if file.chosen.form is None or file.chosen.problem or file.meanings.unclear:
             return seen
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + MAX_SECONDS
 
         def look(rows: int) -> bool:
             job.check_cancelled()
             return time.monotonic() < end
 
-        collected, rows, whole = collect(file, config, look)
+        collected, rows, whole = collect_ratings(file, config, look)
     if not collected.ratings:
         seen["problem"] = "No row has a rating that can be taken."
-    return _counted(seen, collected, rows, whole)
+    return _add_counts(seen, collected, rows, whole)
 
 
-def _seen(file: RatingsFile) -> RatedFile:
+def _describe_file(file: RatingsFile) -> RatingFileSummary:
     chosen = file.chosen
     return {
         "form": chosen.form.name if chosen.form else None,
         "mapping": chosen.mapping,
         "values": file.meanings.values,
         "columns": file.head.columns[:MAX_COLUMNS],
-        "ignored": ignored_columns(file.head, chosen.mapping),
+        "ignored": list_unused_columns(file.head, chosen.mapping),
         "undecided": file.undecided,
         "unclear": [{"value": value, "rows": rows} for value, rows in file.meanings.unclear.items()],
         "problem": chosen.problem,
@@ -74,7 +74,9 @@ def _seen(file: RatingsFile) -> RatedFile:
     }
 
 
-def _counted(seen: RatedFile, collected: Collected, rows: int, whole: bool) -> RatedFile:
+def _add_counts(
+    seen: RatingFileSummary, collected: CollectedRatings, rows: int, whole: bool
+) -> RatingFileSummary:
     collected.scales.criteria()  # scores that no rubric can hold are refused here as in the import
     names = list(collected.models)
     counts = {
@@ -85,34 +87,34 @@ def _counted(seen: RatedFile, collected: Collected, rows: int, whole: bool) -> R
         "model_count": len(names),
         "rater_count": len(collected.raters),
         "left_out": dict(collected.reasons.most_common(MAX_REASONS)),
-        "notices": notices_of(collected),
+        "notices": list_notices(collected),
     }
     lists = {
-        "models": _named(collected.rated),
-        "raters": _named(collected.raters),
-        "first": [_line(collected, names, rating) for rating in collected.ratings[:SHOWN]],
+        "models": _list_names(collected.rated),
+        "raters": _list_names(collected.raters),
+        "first": [_build_line(collected, names, rating) for rating in collected.ratings[:SHOWN]],
     }
     return {**seen, **counts, **lists}  # type: ignore[typeddict-item]
 
 
-def _named(counts: Counter[str]) -> list[RatedName]:
+def _list_names(counts: Counter[str]) -> list[RatingParticipant]:
     return [{"name": name, "ratings": count} for name, count in counts.most_common(MAX_NAMES)]
 
 
-def _line(collected: Collected, names: list[str], rating: CollectedRating) -> RatedLine:
+def _build_line(collected: CollectedRatings, names: list[str], rating: CollectedRating) -> RatingPreview:
     item = collected.items[rating.item_id]
     models = [names[system] for system in rating.systems]
     answers = [item.answers.get(system) for system in rating.systems]
     return {
-        "prompt": _cut(item.prompt[-1][1]),
+        "prompt": _truncate(item.prompt[-1][1]),
         "models": models,
-        "answers": [None if text is None else _cut(text) for text in answers],
+        "answers": [None if text is None else _truncate(text) for text in answers],
         "rater": rating.rater,
-        "rating": _in_words(rating, models),
+        "rating": _describe_rating(rating, models),
     }
 
 
-def _in_words(rating: CollectedRating, models: list[str]) -> str:
+def _describe_rating(rating: CollectedRating, models: list[str]) -> str:
     """What was said, as it was read."""
     answer: Mapping[str, Any] = rating.verdict.answer or {}
     if "choice" in answer:
@@ -126,6 +128,6 @@ def _in_words(rating: CollectedRating, models: list[str]) -> str:
     return str(answer.get("label") or ", ".join(scores))
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= CUT else text[: CUT - 1] + "…"

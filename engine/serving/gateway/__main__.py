@@ -28,11 +28,11 @@ from engine.serving.gateway.backend_processes import COMMAND
 from engine.serving.gateway.gateway import Gateway
 from store.core.errors import ConfigError, TunebenchError
 from store.core.job_folder import write_json
-from store.core.processes import hold, raise_descriptor_limit, write_record
-from store.http.access import in_url
+from store.core.processes import acquire_lock, raise_descriptor_limit, write_record
+from store.http.access import format_url_host
 
 HEAD_SECONDS = 15.0  # from a connection, or the answer before, to the end of a request's head
-CONNECTIONS = 2048  # at once; those beyond are closed
+MAX_CONNECTIONS = 2048  # at once; those beyond are closed
 BACKLOG = 512
 
 
@@ -45,7 +45,7 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         TimedProtocol.open_connections += 1
-        if TimedProtocol.open_connections > CONNECTIONS:
+        if TimedProtocol.open_connections > MAX_CONNECTIONS:
             transport.close()
             return
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
@@ -146,7 +146,7 @@ async def _serve(folder: Path, command: Sequence[str]) -> None:
     gateway = Gateway(folder, command)
     host, port = gateway.config["host"], gateway.config["port"]
     listener = listen(host, port)
-    gateway.address = f"http://{in_url(host)}:{listener.getsockname()[1]}"
+    gateway.address = f"http://{format_url_host(host)}:{listener.getsockname()[1]}"
     write_record(folder / "gateway.json", gateway.address, os.getpid())
     server = GatewayServer(build(gateway), gateway)
     await gateway.begin()
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> int:
     os.umask(0o077)
     raise_descriptor_limit()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    lock = hold(folder / "gateway.lock")
+    lock = acquire_lock(folder / "gateway.lock")
     if lock is None:
         print(f"Another gateway serves {folder}.", file=sys.stderr)
         return ALREADY

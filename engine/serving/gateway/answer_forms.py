@@ -10,8 +10,8 @@ import json
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
-from engine.serving.gateway.answer_reading import AnswerSeen
-from engine.serving.gateway.request_bodies import Refusal, short
+from engine.serving.gateway.answer_reading import AnswerObserver
+from engine.serving.gateway.request_bodies import Refusal, shorten
 from engine.serving.protocol.answers import JsonObject
 
 # `POST /v1/responses` as a chat: the same request, said in the words of `/v1/chat/completions`.
@@ -19,55 +19,55 @@ from engine.serving.protocol.answers import JsonObject
 # Nothing is kept to be fetched or gone on with: `store` is false whatever is left out, and a whole
 # conversation comes as `input`.
 
-AS_THEY_ARE = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "metadata")
+PASSED_THROUGH = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "metadata")
 TEXT_PARTS = ("input_text", "output_text", "text")
-KEPT_ELSEWHERE = {
+UNSUPPORTED_FIELDS = {
     "previous_response_id": "answers are not kept, so that none can be gone on with; send the whole"
     " conversation as input",
     "conversation": "conversations are not kept; send the whole of one as input",
     "store": "answers are not kept to be fetched later; leave store out, or set it to false",
     "background": "answers are not kept to be fetched later; stream them",
 }
-NOTHING: Mapping[str, object] = {
+NO_EFFECT_VALUES: Mapping[str, object] = {
     "background": False, "include": [], "stream_options": {"include_obfuscation": False},
 }  # fmt: skip
-USUAL_VERBOSITY = (None, "medium")
+DEFAULT_VERBOSITY = (None, "medium")
 
 
-def chat_of(body: JsonObject) -> JsonObject:
+def convert_to_chat(body: JsonObject) -> JsonObject:
     """The request as a chat's body. Raises Refusal for what a chat can't say, by its name."""
     chat: JsonObject = {"model": body["model"]} if "model" in body else {}
     if "input" not in body:
         raise Refusal(400, "missing_parameter", "input is missing.", param="input")
-    chat["messages"] = _messages(body)
+    chat["messages"] = _convert_messages(body)
     for name, value in body.items():
-        if name in AS_THEY_ARE:
+        if name in PASSED_THROUGH:
             chat[name] = value
         elif name == "max_output_tokens":
             chat["max_tokens"] = value
         elif name == "tools":
-            chat["tools"] = [_tool(tool) for tool in value] if isinstance(value, list) else value
+            chat["tools"] = [_convert_tool(tool) for tool in value] if isinstance(value, list) else value
         elif name == "tool_choice":
-            chat["tool_choice"] = _choice(value)
+            chat["tool_choice"] = _convert_tool_choice(value)
         elif name == "text":
             _add_format(chat, value)
-        elif name not in ("input", "instructions") and NOTHING.get(name, body) != value:
-            why = KEPT_ELSEWHERE.get(name, "it means nothing here, so it is refused rather than ignored")
-            raise Refusal(400, "unsupported_parameter", f"{short(name)}: {why}.", param=short(name))
+        elif name not in ("input", "instructions") and NO_EFFECT_VALUES.get(name, body) != value:
+            why = UNSUPPORTED_FIELDS.get(name, "it means nothing here, so it is refused rather than ignored")
+            raise Refusal(400, "unsupported_parameter", f"{shorten(name)}: {why}.", param=shorten(name))
     return chat
 
 
-def _messages(body: JsonObject) -> list[JsonObject]:
+def _convert_messages(body: JsonObject) -> list[JsonObject]:
     instructions, asked = body.get("instructions"), body["input"]
     messages: list[JsonObject] = []
     if instructions is not None:
         if not isinstance(instructions, str):
-            raise _wrong("instructions has to be a text", "instructions")
+            raise _build_refusal("instructions has to be a text", "instructions")
         messages.append({"role": "system", "content": instructions})
     if isinstance(asked, str):
         return [*messages, {"role": "user", "content": asked}]
     if not isinstance(asked, list) or not asked:
-        raise _wrong("input has to be a text or a list of items", "input")
+        raise _build_refusal("input has to be a text or a list of items", "input")
     for place, item in enumerate(asked):
         _add_item(messages, item, f"input[{place}]")
     return messages
@@ -76,9 +76,9 @@ def _messages(body: JsonObject) -> list[JsonObject]:
 def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
     kind = item.get("type", "message") if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(kind, str):
-        raise _wrong(f"{where} is no item", "input")
+        raise _build_refusal(f"{where} is no item", "input")
     if kind == "message":
-        messages.append({"role": item.get("role"), "content": _content(item.get("content"))})
+        messages.append({"role": item.get("role"), "content": _convert_content(item.get("content"))})
     elif kind == "function_call":
         function = {name: item.get(name) for name in ("name", "arguments")}
         call = {"id": item.get("call_id"), "type": "function", "function": function}
@@ -87,13 +87,13 @@ def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
         else:
             messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
     elif kind == "function_call_output":
-        content = _content(item.get("output"))
+        content = _convert_content(item.get("output"))
         messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
     else:
-        raise _wrong(f"{where} is of the type {short(kind)}, which no answer here has", "input")
+        raise _build_refusal(f"{where} is of the type {shorten(kind)}, which no answer here has", "input")
 
 
-def _content(content: Any) -> Any:
+def _convert_content(content: Any) -> Any:
     """Texts in a chat's form; what else there is, as it came: who can read it says so."""
     if not isinstance(content, list):
         return content
@@ -105,13 +105,13 @@ def _content(content: Any) -> Any:
     ]
 
 
-def _tool(tool: Any) -> Any:
+def _convert_tool(tool: Any) -> Any:
     if not isinstance(tool, dict) or tool.get("type") != "function":
         return tool  # refused with those of a chat
     return {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
 
 
-def _choice(choice: Any) -> Any:
+def _convert_tool_choice(choice: Any) -> Any:
     if isinstance(choice, dict) and choice.get("type") == "function":
         return {"type": "function", "function": {"name": choice.get("name")}}
     return choice
@@ -119,9 +119,9 @@ def _choice(choice: Any) -> Any:
 
 def _add_format(chat: JsonObject, text: Any) -> None:
     """`text.format`, of which a chat has the schema in an object of its own."""
-    usual = isinstance(text, dict) and text.get("verbosity") in USUAL_VERBOSITY
+    usual = isinstance(text, dict) and text.get("verbosity") in DEFAULT_VERBOSITY
     if not usual or not {*text} <= {"format", "verbosity"}:
-        raise _wrong("text has to be an object with format alone", "text")
+        raise _build_refusal("text has to be an object with format alone", "text")
     wanted = text.get("format")
     if wanted is None or wanted == {"type": "text"}:
         return
@@ -131,7 +131,7 @@ def _add_format(chat: JsonObject, text: Any) -> None:
     chat["response_format"] = wanted
 
 
-def _wrong(message: str, param: str) -> Refusal:
+def _build_refusal(message: str, param: str) -> Refusal:
     return Refusal(400, "invalid_value", f"{message}.", param=param)
 
 
@@ -144,7 +144,7 @@ ECHOED: Mapping[str, object] = {  # of a request, and what stands in an answer w
 OWN_NAMES = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text"}
 
 
-def compact(document: Mapping[str, Any]) -> bytes:
+def encode_json(document: Mapping[str, Any]) -> bytes:
     """As JSON. Raises ValueError and RecursionError for what can't be sent."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -158,17 +158,17 @@ class AnswerForm:
 
     def whole(self, document: JsonObject) -> bytes:
         """An answer in one piece."""
-        return compact(document)
+        return encode_json(document)
 
     def events(self, document: JsonObject) -> bytes:
         """What a chunk of a stream is."""
-        return b"data: " + compact(document) + b"\n\n"
+        return b"data: " + encode_json(document) + b"\n\n"
 
     def refused(self, content: str) -> bytes:
         """What a backend says that is wrong with the request."""
         return content.encode()
 
-    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+    def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
         """The end of a stream. head: id, model and time, as its documents have them."""
         return b"data: [DONE]\n\n"
 
@@ -196,19 +196,19 @@ class ResponsesForm(AnswerForm):
 
     def asked(self, body: JsonObject) -> JsonObject:
         self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
-        return chat_of(body)
+        return convert_to_chat(body)
 
     def whole(self, document: JsonObject) -> bytes:
         self._begin(document)
         usage = document.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        for choice in _first_choice(document):
+        for choice in _find_first_choice(document):
             message = choice.get("message")
             list(self._grow(message if isinstance(message, dict) else {}))
             self._reason = choice.get("finish_reason")
         list(self._close())
         self._note_beside(document)
-        return compact(self._response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
+        return encode_json(self._response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
 
     def events(self, document: JsonObject) -> bytes:
         events: list[bytes] = []
@@ -218,7 +218,7 @@ class ResponsesForm(AnswerForm):
             events += [
                 self._event(kind, response=begun) for kind in ("response.created", "response.in_progress")
             ]
-        for choice in _first_choice(document):
+        for choice in _find_first_choice(document):
             delta = choice.get("delta")
             events += self._grow(delta if isinstance(delta, dict) else {})
             self._reason = choice.get("finish_reason") or self._reason
@@ -230,11 +230,11 @@ class ResponsesForm(AnswerForm):
             document = json.loads(content)
             error = document["error"]
             error["param"] = self.param(error["param"])
-            return compact(document)
+            return encode_json(document)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # it names no field
             return content.encode()
 
-    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+    def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
         events = [b"" if self._head else self.events(head), *self._close()]
         response = self._response(seen.prompt_tokens, seen.completion_tokens)
         return b"".join([*events, self._event(f"response.{response['status']}", response=response)])
@@ -339,7 +339,7 @@ class ResponsesForm(AnswerForm):
     def _event(self, kind: str, **fields: Any) -> bytes:
         document = {"type": kind, "sequence_number": self._numbers, **fields}
         self._numbers += 1
-        return b"event: " + kind.encode() + b"\ndata: " + compact(document) + b"\n\n"
+        return b"event: " + kind.encode() + b"\ndata: " + encode_json(document) + b"\n\n"
 
     def _response(self, read: int | None, written: int | None) -> JsonObject:
         cut = self._reason == "length"
@@ -358,7 +358,7 @@ class ResponsesForm(AnswerForm):
         }  # fmt: skip
 
 
-def _first_choice(document: JsonObject) -> list[JsonObject]:
+def _find_first_choice(document: JsonObject) -> list[JsonObject]:
     choices = document.get("choices")
     listed = choices if isinstance(choices, list) else []
     return [choice for choice in listed if isinstance(choice, dict) and choice.get("index", 0) == 0][:1]

@@ -7,23 +7,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from engine.models.tokenization.tool_turns import StoredCall, call_text, stored
+from engine.models.tokenization.tool_turns import StoredCall, format_calls, parse_openai_messages
 from engine.serving.protocol.answers import (
     LOGPROBS_COMMENT,
     JsonObject,
     LogprobTally,
+    prepare_tools,
     read_tally,
-    tools_as_shown,
 )
 from store.serving.schemas import RequestKind
 
 DONE = b"[DONE]"
 MAX_EVENT_BYTES = 2 * 2**20
 MAX_CALLS = 128  # of one answer that are kept
-MOST = 1e300  # beyond it, and where it is none at all, a number is odd
+MAX_NUMBER = 1e300  # beyond it, and where it is none at all, a number is odd
 
 
-class AnswerSeen:
+class AnswerObserver:
     """What was seen of one answer so far. Odd documents leave gaps, and never an error: the caller gets them
     as they are."""
 
@@ -46,7 +46,7 @@ class AnswerSeen:
         """The text of the first choice; one that calls functions as rows store it."""
         text = "".join(self._texts)
         calls = [self._calls[place] for place in sorted(self._calls)]
-        return call_text(text, [_with_object(call) for call in calls]) if calls else text
+        return format_calls(text, [_parse_arguments(call) for call in calls]) if calls else text
 
     @property
     def calls(self) -> int:
@@ -78,7 +78,7 @@ class AnswerSeen:
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
-                self.pieces += bool(_text_of(choice) or _calls_of(choice))
+                self.pieces += bool(_get_text(choice) or _get_calls(choice))
                 if choice.get("index", 0) == 0:
                     self._read_choice(choice)
         self._read_label(document)
@@ -87,9 +87,9 @@ class AnswerSeen:
             self._read_decision(document["answers"])
 
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
-        if text := _text_of(choice):
+        if text := _get_text(choice):
             self._texts.append(text)
-        for place, call in enumerate(_calls_of(choice)):
+        for place, call in enumerate(_get_calls(choice)):
             self._read_call(place, call)
         if isinstance(reason := choice.get("finish_reason"), str):
             self.finish_reason = reason
@@ -142,21 +142,21 @@ class AnswerSeen:
             self.confidence = float(chances[best])
 
 
-def _text_of(choice: Mapping[str, Any]) -> str:
+def _get_text(choice: Mapping[str, Any]) -> str:
     """That a choice has, or a piece of one."""
     message = choice.get("message") or choice.get("delta")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
 
 
-def _calls_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _get_calls(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Calls that a choice has, or pieces of them."""
     message = choice.get("message") or choice.get("delta")
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
-def _with_object(call: StoredCall) -> StoredCall:
+def _parse_arguments(call: StoredCall) -> StoredCall:
     """Its arguments as the object whose JSON they are; a text that is none stays one."""
     try:
         arguments = json.loads(call.get("arguments", ""))
@@ -166,7 +166,7 @@ def _with_object(call: StoredCall) -> StoredCall:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and -MOST < value < MOST
+    return type(value) in (int, float) and -MAX_NUMBER < value < MAX_NUMBER
 
 
 def _count(value: Any, before: int | None) -> int | None:
@@ -202,11 +202,11 @@ class EventSplitter:
             raise ValueError(f"is longer than {MAX_EVENT_BYTES // 2**20} MiB")
 
 
-def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
+def extract_messages(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
     """What was asked, as messages."""
     if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
         turns = [message for message in messages if isinstance(message, dict)]
-        return _with_tools(turns, body.get("tools"))
+        return _convert_tool_turns(turns, body.get("tools"))
     if kind == "decision":
         asked = {name: body.get(name) for name in ("state", "questions")}
         return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
@@ -215,23 +215,23 @@ def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
     return [{"role": "user", "content": text}]
 
 
-def _with_tools(turns: list[JsonObject], tools: Any) -> list[JsonObject]:
+def _convert_tool_turns(turns: list[JsonObject], tools: Any) -> list[JsonObject]:
     """A conversation that calls functions as rows store it, so that it can be judged and trained on as they
     are; any other as it came."""
     if not tools and not any(turn.get("role") == "tool" or turn.get("tool_calls") for turn in turns):
         return turns
     try:
-        return [{**row} for row in stored(turns, tools_as_shown(tools or []))]
+        return [{**row} for row in parse_openai_messages(turns, prepare_tools(tools or []))]
     except (ValueError, KeyError, TypeError, AttributeError):  # one that is refused
         return turns
 
 
-def characters(messages: list[JsonObject]) -> int:
+def count_characters(messages: list[JsonObject]) -> int:
     """Of all texts in them."""
-    return sum(len(text) for message in messages for text in texts_of(message.get("content")))
+    return sum(len(text) for message in messages for text in list_texts(message.get("content")))
 
 
-def texts_of(content: Any) -> list[str]:
+def list_texts(content: Any) -> list[str]:
     """The texts of a message's content: a text, or parts of which some are texts."""
     if isinstance(content, str):
         return [content]

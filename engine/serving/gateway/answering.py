@@ -18,11 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from engine.serving.gateway import request_bodies
 from engine.serving.gateway.answer_forms import AnswerForm
-from engine.serving.gateway.backend_http import BackendBroken
+from engine.serving.gateway.backend_http import BackendConnectionError
 from engine.serving.gateway.call import CLIENT_GONE, Attempt, Call
-from engine.serving.gateway.request_bodies import Refusal, draining, not_ready
-from engine.serving.gateway.routing import ModelRoutes, Route, drawn
-from engine.serving.protocol.answers import kinds_in_words
+from engine.serving.gateway.request_bodies import Refusal, build_draining_refusal, build_not_ready_refusal
+from engine.serving.gateway.routing import ModelRoutes, Route, is_in_share
+from engine.serving.protocol.answers import describe_kinds
 from store.serving.schemas import RequestKind
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NEEDED: dict[str, tuple[str, ...]] = {
+REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     "chat": ("model", "messages"), "labels": ("model", "messages"),
     "completion": ("model", "prompt"), "decision": ("model", "state", "questions"),
     "embedding": ("model", "input"),
 }  # fmt: skip
-STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
 RETRY_AFTER = re.compile("[a-zA-Z0-9 ,:]{1,40}")  # seconds or a date: nothing that could begin another header
-WHOLE = [(b"content-type", b"application/json")]
+JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
-class Answering:
+class RequestHandler:
     """The ASGI application of one path."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Answering:
         gateway = self._gateway
         limits = gateway.config["limits"]
         if gateway.draining:
-            raise draining()
+            raise build_draining_refusal()
         call.key = gateway.keys.of_request(scope)
         gateway.keys.spend_request(call.key)
         content = await request_bodies.read_body(scope, receive, limits["body_bytes"])
@@ -95,14 +95,14 @@ class Answering:
         self._check_kind(call, model)
         obeyed = model.obeyed()
         if obeyed or model.live.can_answer:
-            request_bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
+            request_bodies.check_fields(call.body, REQUIRED_FIELDS[self._kind], obeyed, model.name)
         request_bodies.check_tokens(call.body, limits["max_tokens"])
         request_bodies.check_format(call.body)
         if "tools" in call.body:
             await asyncio.to_thread(request_bodies.check_tools, call.body)
-        call.user, call.group = request_bodies.asked_user(call.body), request_bodies.asked_group(call.body)
+        call.user, call.group = request_bodies.get_user(call.body), request_bodies.get_group(call.body)
         self._hold_tokens(call, model, obeyed)
-        call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])
+        call.sampled = is_in_share(call.request_id, gateway.config["log"]["sample"])
         return model
 
     def _hold_tokens(self, call: Call, model: ModelRoutes, obeyed: Collection[str]) -> None:
@@ -131,14 +131,14 @@ class Answering:
             raise Refusal(
                 400,
                 "unsupported_endpoint",
-                f"{model.name} {kinds_in_words(kinds, call.kind)}.",
+                f"{model.name} {describe_kinds(kinds, call.kind)}.",
                 param="model",
             )
 
     # -- asking -------------------------------------------------------------------------------------
 
     async def _answer(self, call: Call, model: ModelRoutes, send: Send) -> None:
-        routes = _routes(call, model)
+        routes = _list_routes(call, model)
         self._gateway.shadows.offer(call, model)
         trouble: Refusal | None = None
         for place, route in enumerate(routes):
@@ -146,7 +146,7 @@ class Answering:
                 call.route.counts.add(trouble.status, 0)
             call.route, call.role = route, route.document["role"]
             if not route.can_answer:
-                trouble = not_ready(model.name, route.backend.why_not)
+                trouble = build_not_ready_refusal(model.name, route.backend.why_not)
                 continue
             left = sum(later.can_answer for later in routes[place:])
             trouble = await self._ask(call, model.name, route, send, left)
@@ -162,8 +162,8 @@ class Answering:
             async with asyncio.timeout(patience) as limit, Attempt(call, route) as attempt:
                 if await self._pass_on(call, attempt, send, limit):
                     return None
-                return await _failed(model, attempt)
-        except BackendBroken as error:
+                return await _build_failure_refusal(model, attempt)
+        except BackendConnectionError as error:
             trouble = Refusal(502, "backend_broken", f"{model} did not answer: {error}.")
             if call.begun:
                 raise trouble from error
@@ -177,7 +177,7 @@ class Answering:
         limit is of the first byte."""
         await attempt.ask()
         if attempt.status in KEY_REFUSED:
-            raise BackendBroken("it refuses the key that this endpoint has for it")
+            raise BackendConnectionError("it refuses the key that this endpoint has for it")
         if attempt.status >= 500:
             return False
         if attempt.status == 200 and call.body.get("stream"):
@@ -188,7 +188,7 @@ class Answering:
             return True
         content = await attempt.whole()
         limit.reschedule(None)
-        headers = list(WHOLE)
+        headers = list(JSON_HEADERS)
         wait = attempt.headers.get("retry-after", "")
         if attempt.status != 200 and RETRY_AFTER.fullmatch(wait):
             headers.append((b"retry-after", wait.encode()))
@@ -199,7 +199,7 @@ class Answering:
 
     async def _stream(self, call: Call, first: bytes, events: AsyncIterator[bytes], send: Send) -> None:
         call.begun = True
-        await _send_head(send, 200, STREAM, call)
+        await _send_head(send, 200, STREAM_HEADERS, call)
         await send({"type": "http.response.body", "body": first, "more_body": True})
         async for event in events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
@@ -247,7 +247,7 @@ async def _watch(receive: Receive, call: Call) -> None:
         call.cut("gone")
 
 
-def _routes(call: Call, model: ModelRoutes) -> list[Route]:
+def _list_routes(call: Call, model: ModelRoutes) -> list[Route]:
     """Whom to ask, in this order: the one that was chosen, the live one for a candidate, the fallbacks."""
     call.dealt = model.dealt(call.sticky()).document["version"]
     chosen = model.choose(call.sticky())
@@ -262,14 +262,17 @@ def _can_stand_in(route: Route, call: Call) -> bool:
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and request_bodies.asked_fields(call.body)
-        <= {*NEEDED[call.kind], *capabilities["fields"], *request_bodies.OWN}
+        and request_bodies.list_requested_fields(call.body)
+        <= {*REQUIRED_FIELDS[call.kind], *capabilities["fields"], *request_bodies.GATEWAY_FIELDS}
     )
 
 
-async def _failed(model: str, attempt: Attempt) -> Refusal:
+async def _build_failure_refusal(model: str, attempt: Attempt) -> Refusal:
     """What a backend that failed has said of it, whatever its form. 503 stays one: it asks to come again."""
-    wait, reason = attempt.headers.get("retry-after", ""), request_bodies.error_message(await attempt.whole())
+    wait, reason = (
+        attempt.headers.get("retry-after", ""),
+        request_bodies.extract_error_message(await attempt.whole()),
+    )
     because = f": {reason.rstrip('.')}" if reason else ""
     if attempt.status == 503:
         seconds = float(wait) if RETRY_AFTER.fullmatch(wait) else None

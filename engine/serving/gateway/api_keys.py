@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.serving.gateway.log_files import DAY, LogFiles
-from engine.serving.gateway.request_bodies import Refusal, TokenBound, wrong_key
+from engine.serving.gateway.request_bodies import Refusal, TokenBound, build_key_refusal
 from store.core.job_folder import read_json
-from store.serving.schemas import EndpointState, GatewayKey, GatewayKeys, KeyUse, LogPlace
+from store.serving.schemas import EndpointState, GatewayKey, GatewayKeys, KeyUse, LogPosition
 
 # API keys of an endpoint: who asks, and how much of what a key may use is used.
 #
@@ -33,10 +33,12 @@ from store.serving.schemas import EndpointState, GatewayKey, GatewayKeys, KeyUse
 
 MINUTE = 60.0
 DAY_SECONDS = 24 * 3600
-HELD_SECONDS = 2.0  # after which a request may be tried again that waits for what is held for others
+RESERVED_RETRY_SECONDS = (
+    2.0  # after which a request may be tried again that waits for what is held for others
+)
 
 
-def day_of(at: float) -> str:
+def format_quota_day(at: float) -> str:
     """The day of a quota, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
@@ -60,7 +62,7 @@ class FileStamp:
         return changed
 
 
-class Keys:
+class ApiKeys:
     """The keys in a file."""
 
     def __init__(
@@ -96,7 +98,7 @@ class Keys:
                 key = self._by_secret.get(hashlib.sha256(value[7:].strip()).hexdigest())
                 if key:
                     return key
-        raise wrong_key()
+        raise build_key_refusal()
 
     def spend_request(self, key: GatewayKey) -> None:
         """Count a request. Raises Refusal (429) where there were as many as may be within a minute."""
@@ -144,9 +146,10 @@ class Keys:
                 429,
                 "tokens_per_day",
                 f"Of the {left:,} tokens that this key has left of today (UTC), {held:,} are held for its"
-                f" requests under way, and this one may take {_worded(bound)}. Ask again once they have"
+                f" requests under way, and this one may take {_describe_bound(bound)}. Ask again"
+                " once they have"
                 f" ended{smaller}.",
-                retry_after=HELD_SECONDS,
+                retry_after=RESERVED_RETRY_SECONDS,
             )
         self._held[key["key_id"]] += bound.total
         return bound
@@ -174,7 +177,7 @@ class Keys:
         else:
             message = (
                 f"This key has {left:,} of its {most:,} tokens of today (UTC) left, and this request may take"
-                f" {_worded(bound)}."
+                f" {_describe_bound(bound)}."
             )
             if obeys_length and (room := bound.room(left)):
                 message += f" Ask for a max_tokens of at most {room:,}."
@@ -191,7 +194,7 @@ class Keys:
         return [{**use} for use in self._used.values()]
 
     def _today(self, key_id: str, now: float) -> KeyUse:
-        day = day_of(now)
+        day = format_quota_day(now)
         use = self._used.get(key_id)
         if use is None or use["day"] != day:
             use = {"key_id": key_id, "day": day, "tokens": 0, "requests": 0, "used_at": now}
@@ -199,7 +202,7 @@ class Keys:
         return use
 
 
-def _worded(bound: TokenBound) -> str:
+def _describe_bound(bound: TokenBound) -> str:
     """As a caller is told it."""
     prompt = f"{bound.prompt:,} for its prompt, a token a byte"
     if not bound.answers:
@@ -217,19 +220,19 @@ def _worded(bound: TokenBound) -> str:
 
 log = logging.getLogger(__name__)
 
-BEGINNING: LogPlace = {"number": 0, "size": 0}
+BEGINNING: LogPosition = {"number": 0, "size": 0}
 SLACK = 1.0  # s: the clock of files is coarser
 NOT_ADMITTED = "requests_per_minute"  # refused before it counts as a request
 
 
-def used_at_start(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
+def restore_usage(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
     """Of all keys. Where nobody told anything, the whole of today is read anew."""
     used: dict[str, KeyUse] = {use["key_id"]: {**use} for use in before["keys"]} if before else {}
     told_at = before["at"] if before else 0.0
     place = before.get("counted") if before else BEGINNING
     try:
         for line in files.since(place, max(told_at, now - now % DAY) - SLACK) if place else ():
-            _add(used, line, told_at, day_of(now))
+            _add(used, line, told_at, format_quota_day(now))
     except (OSError, ValueError, KeyError, TypeError):  # no line of ours: nobody is kept out for it
         log.exception("The log could not be read on: what keys used since %s is not all counted", told_at)
     return list(used.values())
@@ -241,7 +244,7 @@ def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None
     if key_id is None:
         return
     at, end = line["at"], line["at"] + line["seconds"]
-    if day_of(end) != today:
+    if format_quota_day(end) != today:
         return
     use = used.get(key_id)
     if use is None or use["day"] != today:

@@ -23,47 +23,47 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving.gateway import request_bodies
 from engine.serving.gateway.answer_forms import ResponsesForm
-from engine.serving.gateway.answering import Answering
+from engine.serving.gateway.answering import RequestHandler
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.request_bodies import ClientGone, Refusal, draining, short
-from store.http.access import Names
-from store.http.answers import with_headers
+from engine.serving.gateway.request_bodies import ClientGone, Refusal, build_draining_refusal, shorten
+from store.http.access import HostNames
+from store.http.answers import wrap_with_headers
 from store.serving.schemas import FeedbackLine
 
 if TYPE_CHECKING:
     from engine.serving.gateway.gateway import Gateway
 
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-async def answer_json(send: Send, status: int, document: Any) -> None:
+async def send_json(send: Send, status: int, document: Any) -> None:
     """One document."""
     body = json.dumps(document, ensure_ascii=False).encode()
-    await _answer(send, status, [(b"content-type", b"application/json")], body)
+    await _send_response(send, status, [(b"content-type", b"application/json")], body)
 
 
-async def answer_refusal(send: Send, refusal: Refusal) -> None:
+async def send_refusal(send: Send, refusal: Refusal) -> None:
     """In OpenAI's form."""
-    await _answer(send, refusal.status, refusal.headers(), refusal.body())
+    await _send_response(send, refusal.status, refusal.headers(), refusal.body())
 
 
-async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+async def _send_response(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})
 
 
-class WithRefusals:
+class RefusalMiddleware:
     """An ASGI application, with what it refuses as its answer."""
 
-    def __init__(self, app: Asgi) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
         except Refusal as refusal:
-            await answer_refusal(send, refusal)
+            await send_refusal(send, refusal)
         except ClientGone:
             return
 
@@ -76,11 +76,11 @@ KINDS: tuple[Literal["thumb", "score", "correction", "label"], ...] = (
 )
 FIELDS = {"request_id", *KINDS, "comment"}
 TEXT_CHARACTERS = 100_000
-MOST_SCORE = 10**12  # either way: what is beyond it is no score, and may be no float either
+MAX_SCORE = 10**12  # either way: what is beyond it is no score, and may be no float either
 _THUMBS = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}  # true and false are 1 and 0
 
 
-class FeedbackDesk:
+class FeedbackApp:
     """The ASGI application."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -89,7 +89,7 @@ class FeedbackDesk:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
         if gateway.draining:
-            raise draining()
+            raise build_draining_refusal()
         key = gateway.keys.of_request(scope)
         gateway.keys.spend_request(key)
         body = request_bodies.parse(
@@ -97,14 +97,14 @@ class FeedbackDesk:
         )
         line = self._line(body, key["person_id"])
         if gateway.config["log"]["redact"]:
-            line = await asyncio.to_thread(_redacted, line)
+            line = await asyncio.to_thread(_redact_feedback, line)
         if not gateway.feedback_log.append(line):
             raise Refusal(
                 507,
                 "log_full",
                 f"The feedback could not be written ({gateway.feedback_log.error}); send it again.",
             )
-        await answer_json(
+        await send_json(
             send, 200, {"id": line["feedback_id"], "object": "feedback", "request_id": line["request_id"]}
         )
 
@@ -114,9 +114,9 @@ class FeedbackDesk:
                 raise Refusal(
                     400,
                     "unsupported_parameter",
-                    f"Feedback has no field {request_bodies.short(name)}. It has:"
+                    f"Feedback has no field {request_bodies.shorten(name)}. It has:"
                     f" {', '.join(sorted(FIELDS))}.",
-                    param=request_bodies.short(name),
+                    param=request_bodies.shorten(name),
                 )
         request_id, comment = body.get("request_id"), body.get("comment", "")
         if not isinstance(request_id, str):
@@ -125,14 +125,14 @@ class FeedbackDesk:
             raise Refusal(
                 404,
                 "request_not_found",
-                f"This endpoint never gave the id {request_bodies.short(request_id)!r}.",
+                f"This endpoint never gave the id {request_bodies.shorten(request_id)!r}.",
                 param="request_id",
             )
         given = [kind for kind in KINDS if kind in body]
         if len(given) != 1:
             raise Refusal(400, "invalid_value", f"Give one of {', '.join(KINDS)}; {len(given)} were given.")
         kind = given[0]
-        value, text = _value(kind, body[kind])
+        value, text = _parse_value(kind, body[kind])
         return {
             "feedback_id": f"fb-{secrets.token_hex(12)}",
             "request_id": request_id,
@@ -142,33 +142,33 @@ class FeedbackDesk:
             "kind": kind,
             "value": value,
             "text": text,
-            "comment": _text("comment", comment),
+            "comment": _parse_text("comment", comment),
         }
 
 
-def _redacted(line: FeedbackLine) -> FeedbackLine:
+def _redact_feedback(line: FeedbackLine) -> FeedbackLine:
     """As the log's texts: a correction may hold what was taken out of the question."""
-    from engine.serving.gateway.redaction import redacted
+    from engine.serving.gateway.redaction import redact
 
-    return {**line, "text": redacted(line["text"])[0], "comment": redacted(line["comment"])[0]}
+    return {**line, "text": redact(line["text"])[0], "comment": redact(line["comment"])[0]}
 
 
-def _value(kind: str, given: object) -> tuple[float | None, str | None]:
+def _parse_value(kind: str, given: object) -> tuple[float | None, str | None]:
     """The number and the text of one kind."""
     if kind == "thumb":
         if isinstance(given, bool | str | int) and given in _THUMBS:
             return _THUMBS[given], None
         raise Refusal(400, "invalid_value", "thumb has to be up or down.", param="thumb")
     if kind == "score":
-        if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) <= MOST_SCORE:
+        if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) <= MAX_SCORE:
             return float(given), None
         raise Refusal(
-            400, "invalid_value", f"score has to be a number of up to {MOST_SCORE:,}.", param="score"
+            400, "invalid_value", f"score has to be a number of up to {MAX_SCORE:,}.", param="score"
         )
-    return None, _text(kind, given)
+    return None, _parse_text(kind, given)
 
 
-def _text(name: str, given: object) -> str:
+def _parse_text(name: str, given: object) -> str:
     if not isinstance(given, str) or len(given) > TEXT_CHARACTERS:
         raise Refusal(
             400,
@@ -188,51 +188,51 @@ def _text(name: str, given: object) -> str:
 def build(gateway: Gateway) -> Starlette:
     """The application."""
     listed = _ModelList(gateway)
-    readiness = _Readiness(gateway)
+    readiness = _ReadinessProbe(gateway)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", Answering(gateway, "chat"), methods=["POST"]),
-            Route("/v1/responses", Answering(gateway, "chat", ResponsesForm, "resp_"), methods=["POST"]),
-            Route("/v1/completions", Answering(gateway, "completion"), methods=["POST"]),
-            Route("/v1/embeddings", Answering(gateway, "embedding"), methods=["POST"]),
-            Route("/v1/systemone", Answering(gateway, "decision"), methods=["POST"]),
-            Route("/v1/feedback", WithRefusals(FeedbackDesk(gateway)), methods=["POST"]),
-            Route("/v1/models", WithRefusals(listed), methods=["GET"]),
-            Route("/v1/models/{model:path}", WithRefusals(listed), methods=["GET"]),
-            Route("/health", _Aliveness(), methods=["GET"]),
+            Route("/v1/chat/completions", RequestHandler(gateway, "chat"), methods=["POST"]),
+            Route("/v1/responses", RequestHandler(gateway, "chat", ResponsesForm, "resp_"), methods=["POST"]),
+            Route("/v1/completions", RequestHandler(gateway, "completion"), methods=["POST"]),
+            Route("/v1/embeddings", RequestHandler(gateway, "embedding"), methods=["POST"]),
+            Route("/v1/systemone", RequestHandler(gateway, "decision"), methods=["POST"]),
+            Route("/v1/feedback", RefusalMiddleware(FeedbackApp(gateway)), methods=["POST"]),
+            Route("/v1/models", RefusalMiddleware(listed), methods=["GET"]),
+            Route("/v1/models/{model:path}", RefusalMiddleware(listed), methods=["GET"]),
+            Route("/health", _LivenessProbe(), methods=["GET"]),
             Route("/ready", readiness, methods=["GET"]),
         ],
-        middleware=[Middleware(_NameGate, names=Names(gateway.config["allow_host"]))],
-        exception_handlers={HTTPException: _no_such_route},
+        middleware=[Middleware(_HostCheck, names=HostNames(gateway.config["allow_host"]))],
+        exception_handlers={HTTPException: _handle_http_error},
     )
 
 
-class _NameGate:
+class _HostCheck:
     """Refuses what comes by a name that is not ours, or from a page of another site. Every answer says to a
     browser that it is what it is declared to be, and no page to be shown."""
 
-    def __init__(self, app: ASGIApp, names: Names) -> None:
+    def __init__(self, app: ASGIApp, names: HostNames) -> None:
         self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = with_headers(send)
+        send = wrap_with_headers(send)
         if wrong := self._names.problem(scope):
-            await answer_refusal(send, Refusal(403, "foreign_host", wrong))
+            await send_refusal(send, Refusal(403, "foreign_host", wrong))
         else:
             await self._app(scope, receive, send)
 
 
-class _Aliveness:
+class _LivenessProbe:
     """That the process answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await answer_json(send, 200, {"status": "alive"})
+        await send_json(send, 200, {"status": "alive"})
 
 
-class _Readiness:
+class _ReadinessProbe:
     """Whether every model can answer, for whoever deals requests out."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -243,9 +243,7 @@ class _Readiness:
         if self._gateway.draining:
             missing = {"endpoint": "it is being stopped."}
         status = 503 if missing else 200
-        await answer_json(
-            send, status, {"status": "not ready" if missing else "ready", "waiting_for": missing}
-        )
+        await send_json(send, status, {"status": "not ready" if missing else "ready", "waiting_for": missing})
 
 
 class _ModelList:
@@ -263,15 +261,15 @@ class _ModelList:
         ]
         wanted = scope.get("path_params", {}).get("model")
         if wanted is None:
-            await answer_json(send, 200, {"object": "list", "data": entries})
+            await send_json(send, 200, {"object": "list", "data": entries})
             return
         self._gateway.table.of(wanted)
-        await answer_json(send, 200, next(entry for entry in entries if entry["id"] == wanted))
+        await send_json(send, 200, next(entry for entry in entries if entry["id"] == wanted))
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = short(request.url.path)
+    path = shorten(request.url.path)
     refusal = Refusal(error.status_code, "unknown_url", f"There is no {request.method} {path} here.")
     if error.status_code == 405:
         refusal = Refusal(405, "method_not_allowed", f"{path} does not take {request.method}.")

@@ -26,15 +26,15 @@ MAX_PIECES = 2**21
 MAX_INTERIM, MAX_TRAILERS = 8, 64  # heads before the answer's, headers after it
 PIECE_BYTES = 64 * 1024
 TURN_PIECES = 32  # after so many, whatever else waits in this process has its turn
-KEPT = 64  # connections
+MAX_IDLE_CONNECTIONS = 64  # connections
 CONNECT_SECONDS = 10.0
-_BROKEN = (
+_CONNECTION_ERRORS = (
     *(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError),
     ConfigError,  # its address is refused
 )
 
 
-class BackendBroken(Exception):
+class BackendConnectionError(Exception):
     """The backend can't be reached, or broke off."""
 
 
@@ -55,11 +55,13 @@ class BackendReply:
         for _ in range(MAX_INTERIM + 1):
             head = await self._reader.readuntil(b"\r\n\r\n")
             status, *lines = head.decode("latin-1").split("\r\n")
-            self.status = _status_of(status)
+            self.status = _parse_status(status)
             if self.status >= 200:
                 break
         if self.status != 200 and not 400 <= self.status < 600:
-            raise BackendBroken(f"it answered with status {self.status}, neither an answer nor an error")
+            raise BackendConnectionError(
+                f"it answered with status {self.status}, neither an answer nor an error"
+            )
         for line in lines:
             name, colon, value = line.partition(":")
             if colon:
@@ -72,14 +74,14 @@ class BackendReply:
             async for piece in self._framed():
                 size, count = size + len(piece), count + 1
                 if size > limit:
-                    raise BackendBroken(f"its answer is longer than {limit // 2**20} MiB")
+                    raise BackendConnectionError(f"its answer is longer than {limit // 2**20} MiB")
                 if count > MAX_PIECES:
-                    raise BackendBroken(f"its answer came in more than {MAX_PIECES:,} pieces")
+                    raise BackendConnectionError(f"its answer came in more than {MAX_PIECES:,} pieces")
                 yield piece
                 if count % TURN_PIECES == 0:
                     await asyncio.sleep(0)
-        except _BROKEN as error:
-            raise BackendBroken(f"it broke off ({_reason(error)})") from error
+        except _CONNECTION_ERRORS as error:
+            raise BackendConnectionError(f"it broke off ({_describe_error(error)})") from error
         self._whole = True
 
     async def _framed(self) -> AsyncIterator[bytes]:
@@ -126,16 +128,16 @@ class BackendReply:
             self._writer.close()
 
 
-def _status_of(line: str) -> int:
+def _parse_status(line: str) -> int:
     """Of the first line of an answer. Raises BackendBroken."""
     protocol, _, rest = line.partition(" ")
     status = rest[:3]
     if not (protocol.startswith("HTTP/1.") and status.isascii() and status.isdigit()):
-        raise BackendBroken("what it answers is not HTTP/1.1")
+        raise BackendConnectionError("what it answers is not HTTP/1.1")
     return int(status)
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
@@ -170,17 +172,17 @@ class BackendClient:
             kept = bool(self._idle)
             try:
                 reader, writer = self._idle.pop() if kept else await self._connect()
-            except _BROKEN as error:
-                raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
+            except _CONNECTION_ERRORS as error:
+                raise BackendConnectionError(f"it can't be reached ({_describe_error(error)})") from error
             reply = BackendReply(self, reader, writer)
             try:
                 writer.write(head.encode("latin-1") + body)
                 await reply.read_head()
                 return reply
-            except _BROKEN as error:
+            except _CONNECTION_ERRORS as error:
                 writer.close()
                 if not kept:  # a kept one may have been closed by the backend meanwhile
-                    raise BackendBroken(f"it broke off ({_reason(error)})") from error
+                    raise BackendConnectionError(f"it broke off ({_describe_error(error)})") from error
             except BaseException:  # cancelled: the backend is to stop
                 writer.close()
                 raise
@@ -189,8 +191,8 @@ class BackendClient:
         """Connect, and hang up again. Raises BackendBroken."""
         try:
             _, writer = await self._connect()
-        except _BROKEN as error:
-            raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
+        except _CONNECTION_ERRORS as error:
+            raise BackendConnectionError(f"it can't be reached ({_describe_error(error)})") from error
         writer.close()
 
     async def document(self, method: str, path: str) -> Any:
@@ -201,15 +203,15 @@ class BackendClient:
         finally:
             reply.close()
         if reply.status != 200:
-            raise BackendBroken(f"{path} answered with status {reply.status}")
+            raise BackendConnectionError(f"{path} answered with status {reply.status}")
         try:
             return json.loads(content)
         except ValueError as error:
-            raise BackendBroken(f"{path} gave no JSON") from error
+            raise BackendConnectionError(f"{path} gave no JSON") from error
 
     def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """For the next request."""
-        if len(self._idle) < KEPT and not writer.is_closing() and not self._closed:
+        if len(self._idle) < MAX_IDLE_CONNECTIONS and not writer.is_closing() and not self._closed:
             self._idle.append((reader, writer))
         else:
             writer.close()

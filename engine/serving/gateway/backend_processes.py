@@ -22,7 +22,7 @@ from pathlib import Path
 from socket import gaierror
 from typing import Literal
 
-from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendBroken, BackendClient
+from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendClient, BackendConnectionError
 from engine.serving.gateway.request_bodies import TOKENS, Refusal
 from store.core.addresses import AddressPolicy
 from store.core.errors import ConfigError, ModelError, TunebenchError
@@ -103,8 +103,8 @@ END_SECONDS = 10.0  # from SIGTERM to SIGKILL, beyond the answers under way
 SOCKET_BYTES = 100  # of a path; the system takes 107
 LOG_TAIL = 2000
 PROBE_SECONDS = 15.0  # between two looks at whether an address that was reached listens still
-AGAIN_SECONDS = 1.0  # after a look that failed; one alone may be an accident
-UNREACHED_SECONDS = 5.0  # and while nothing listens
+RETRY_SECONDS = 1.0  # after a look that failed; one alone may be an accident
+UNREACHABLE_SECONDS = 5.0  # and while nothing listens
 MAX_MISSED = 2  # looks in a row, from which on it is unreachable
 
 
@@ -261,7 +261,7 @@ class Backend:
             pause = PROBE_SECONDS
             if self.phase != "failed" or self._unreachable_since is not None:
                 pause = await self._look_at_address()
-            if pause != AGAIN_SECONDS:
+            if pause != RETRY_SECONDS:
                 self.settled.set()
             await asyncio.sleep(pause)
 
@@ -271,17 +271,17 @@ class Backend:
         assert client
         try:
             await client.reach()
-        except BackendBroken as error:
+        except BackendConnectionError as error:
             failure = error
         if client is not self.client:  # another policy came meanwhile: what this one met says nothing
-            return AGAIN_SECONDS
+            return RETRY_SECONDS
         # What the policy refuses was not tried: each request is told so.
         if failure and not isinstance(failure.__cause__, ConfigError):
             self._missed += 1
             if self._missed < MAX_MISSED:
-                return AGAIN_SECONDS
-            self._note_unreachable(_why_unreached(failure))
-            return UNREACHED_SECONDS
+                return RETRY_SECONDS
+            self._note_unreachable(_describe_unreachable(failure))
+            return UNREACHABLE_SECONDS
         self._missed, self._unreachable_since = 0, None
         self.phase, self.error = "ready", None
         return PROBE_SECONDS
@@ -294,7 +294,7 @@ class Backend:
             ModelError(
                 f"{self.document['url']} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {why}.",
                 fix=f"Start the server there, or give the endpoint another address. It is tried every"
-                f" {UNREACHED_SECONDS:.0f} seconds, and used as soon as it can be reached.",
+                f" {UNREACHABLE_SECONDS:.0f} seconds, and used as soon as it can be reached.",
             )
         )
 
@@ -306,7 +306,7 @@ class Backend:
             self._seconds = time.monotonic() - began
         except TunebenchError as error:
             self._fail(error)
-        except (OSError, BackendBroken) as error:
+        except (OSError, BackendConnectionError) as error:
             self._fail(ModelError(f"{self.document['model']} could not be started: {error}."))
         if self.phase == "failed":
             await self._end_process()
@@ -371,7 +371,7 @@ class Backend:
         while (ready := read_json(self.folder / "ready.json")) is None:
             failed: ErrorDocument | None = read_json(self.folder / "failed.json")
             if failed is not None:
-                raise _error(failed)
+                raise _build_error(failed)
             if process.returncode is not None:
                 raise ModelError(
                     f"{self.document['model']} ended with code {process.returncode} before it was ready."
@@ -421,7 +421,7 @@ class Backend:
             await process.wait()
 
 
-def _why_unreached(error: BackendBroken) -> str:
+def _describe_unreachable(error: BackendConnectionError) -> str:
     cause = error.__cause__
     if isinstance(cause, ConnectionRefusedError):
         return "nothing listens there"
@@ -432,5 +432,5 @@ def _why_unreached(error: BackendBroken) -> str:
     return str(error)
 
 
-def _error(document: ErrorDocument) -> TunebenchError:
+def _build_error(document: ErrorDocument) -> TunebenchError:
     return ModelError(document["message"], fix=document.get("fix", ""), field=document.get("field", ""))

@@ -16,9 +16,26 @@ from types import TracebackType
 from typing import Any, Literal
 
 from engine.serving.gateway.answer_forms import AnswerForm
-from engine.serving.gateway.answer_reading import DONE, AnswerSeen, EventSplitter, characters, messages_of
-from engine.serving.gateway.backend_http import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, BackendBroken, BackendReply
-from engine.serving.gateway.request_bodies import TOKENS, Refusal, estimated_prompt, too_slow, wrong_key
+from engine.serving.gateway.answer_reading import (
+    DONE,
+    AnswerObserver,
+    EventSplitter,
+    count_characters,
+    extract_messages,
+)
+from engine.serving.gateway.backend_http import (
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    BackendConnectionError,
+    BackendReply,
+)
+from engine.serving.gateway.request_bodies import (
+    TOKENS,
+    Refusal,
+    build_key_refusal,
+    build_timeout_refusal,
+    estimate_prompt_tokens,
+)
 from engine.serving.gateway.routing import Route
 from engine.serving.protocol.answers import LOGPROBS_HEADER, JsonObject, LogprobTally, read_tally
 from store.serving.schemas import GatewayKey, RequestKind, RequestLine
@@ -50,7 +67,7 @@ class Call:
         self.route: Route | None = None
         self.role: Literal["live", "candidate", "shadow", "fallback"] = "live"
         self.first_token: float | None = None
-        self.seen = AnswerSeen()
+        self.seen = AnswerObserver()
         self.held = 0  # tokens of its key's day, until it ends
         self.headers: list[tuple[bytes, bytes]] = []  # of its answer, about its key's quota
         self.sampled = False
@@ -86,9 +103,9 @@ class Call:
     def refusal(self, seconds: float) -> Refusal:
         """What the caller is told of a cut."""
         if self.cut_reason == "timeout":
-            return too_slow(seconds)
+            return build_timeout_refusal(seconds)
         if self.cut_reason == "revoked":
-            return wrong_key()
+            return build_key_refusal()
         return Refusal(CLIENT_GONE, "client_gone", "The caller went away.")
 
     def note_first(self) -> None:
@@ -118,12 +135,12 @@ class Call:
         if self.seen.counted is not None:
             return self.seen.counted
         made = max(self.seen.pieces, self.seen.tally.tokens if self.seen.tally else 0)
-        return made and made + estimated_prompt(self.body)
+        return made and made + estimate_prompt_tokens(self.body)
 
-    def line(self, status: int, error: str | None, texts: Redacting | None) -> RequestLine:
+    def line(self, status: int, error: str | None, texts: Redactor | None) -> RequestLine:
         """What is kept of it. `texts`: takes personal data out."""
         seen, key = self.seen, self.key
-        asked = messages_of(self.kind, self.body)
+        asked = extract_messages(self.kind, self.body)
         answered = seen.output if status == 200 or seen.output else None
         messages, output, redacted = (asked, answered, 0) if self.sampled else (None, None, 0)
         if self.sampled and texts:
@@ -139,7 +156,7 @@ class Call:
             "version": self.route.document["version"] if self.route else "",
             "role": self.role,
             "person_id": key["person_id"] if key else None,
-            "user": _hashed(self.endpoint_id, self.user) if self.user else None,
+            "user": _hash_user(self.endpoint_id, self.user) if self.user else None,
             "status": status,
             "error": error,
             "prompt_tokens": seen.prompt_tokens,
@@ -153,24 +170,24 @@ class Call:
             "label": seen.label,
             "confidence": seen.confidence,
             "abstained": seen.abstained,
-            "input_characters": characters(asked),
+            "input_characters": count_characters(asked),
             "output_characters": None if answered is None else len(answered),
             "messages": messages,
             "output": output,
             "redacted": redacted,
             "group": self.group,
             "dealt": self.dealt,
-            "dealt_to": _hashed(self.endpoint_id, self.sticky()) if self.sticky() else None,
+            "dealt_to": _hash_user(self.endpoint_id, self.sticky()) if self.sticky() else None,
             "copy_of": self.copy_of,
             "key_id": self.charged["key_id"] if self.charged else None,
             "tokens": self.tokens,
         }
 
 
-Redacting = Callable[[Any], tuple[Any, int]]
+Redactor = Callable[[Any], tuple[Any, int]]
 
 
-def _hashed(endpoint_id: str, user: str) -> str:
+def _hash_user(endpoint_id: str, user: str) -> str:
     """A person's mark in the log: the same one each time, and no name."""
     return hashlib.sha256(f"{endpoint_id}\n{user}".encode("utf-8", "replace")).hexdigest()[:16]
 
@@ -181,7 +198,7 @@ PATHS = {
     "embedding": "/v1/embeddings",
 }  # fmt: skip
 MAX_VALUES = 10**6  # objects and lists of one document: each takes far more memory than its text
-REST_SECONDS = 1.0  # for what comes after the closing mark of a stream
+TRAILER_SECONDS = 1.0  # for what comes after the closing mark of a stream
 OWN_FIELDS = ("user", "metadata")  # the gateway's; no backend sees whom a request is of
 
 
@@ -220,7 +237,7 @@ class Attempt:
         """Send it, and wait for the head. Raises BackendBroken."""
         client = self.route.backend.client
         if client is None or not self.route.can_answer:
-            raise BackendBroken(self.route.backend.why_not)
+            raise BackendConnectionError(self.route.backend.why_not)
         self._reply = await client.send("POST", PATHS[self._call.kind], self._body())
         self.status, self.headers = self._reply.status, self._reply.headers
 
@@ -260,7 +277,7 @@ class Attempt:
         self._leave(whole=self.status == 200)
         if self.status != 200:
             return self._call.form.refused(self._without_key(content.decode("utf-8", "replace")))
-        document = _parsed(content, "its answer")
+        document = _parse_document(content, "its answer")
         self._call.note_first()
         self._read(document, read_tally(self.headers.get(LOGPROBS_HEADER, "")))
         return self._passed_on(document, self._call.form.whole)
@@ -282,29 +299,29 @@ class Attempt:
             if ended:
                 await self._read_rest(pieces)
                 return
-        raise BackendBroken("its stream ended without its closing mark")
+        raise BackendConnectionError("its stream ended without its closing mark")
 
     def _split(self, piece: bytes) -> Iterator[bytes]:
         try:
             yield from self._splitter.events(piece)
         except ValueError as error:
-            raise BackendBroken(f"an event of its stream {error}") from error
+            raise BackendConnectionError(f"an event of its stream {error}") from error
 
     async def _read_rest(self, pieces: AsyncIterator[bytes]) -> None:
         """To the end of the body, so that the connection can be kept, which is cut where that is not at
         hand: the answer is whole."""
-        with contextlib.suppress(BackendBroken, TimeoutError):
-            async with asyncio.timeout(REST_SECONDS):
+        with contextlib.suppress(BackendConnectionError, TimeoutError):
+            async with asyncio.timeout(TRAILER_SECONDS):
                 async for _ in pieces:
                     pass
         self._leave(whole=True)
 
     def _event(self, event: bytes) -> bytes:
-        document = _parsed(event, "an event of its stream")
+        document = _parse_document(event, "an event of its stream")
         if "error" in document:
             detail = document["error"]
             message = detail.get("message") if isinstance(detail, dict) else detail
-            raise BackendBroken(self._without_key(str(message))[:500])
+            raise BackendConnectionError(self._without_key(str(message))[:500])
         self._read(document, self._splitter.tally)
         if not self._wants_usage and "usage" in document:
             del document["usage"]
@@ -330,17 +347,19 @@ class Attempt:
         try:
             return written(document)
         except (ValueError, RecursionError) as error:
-            raise BackendBroken("its answer holds half a character, or is nested too deeply") from error
+            raise BackendConnectionError(
+                "its answer holds half a character, or is nested too deeply"
+            ) from error
 
 
-def _parsed(content: bytes, what: str) -> JsonObject:
+def _parse_document(content: bytes, what: str) -> JsonObject:
     """A document of a backend. Raises BackendBroken."""
     if content.count(b"[") + content.count(b"{") > MAX_VALUES:
-        raise BackendBroken(f"{what} holds more than {MAX_VALUES:,} lists and objects")
+        raise BackendConnectionError(f"{what} holds more than {MAX_VALUES:,} lists and objects")
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BackendBroken(f"{what} is not JSON") from error
+        raise BackendConnectionError(f"{what} is not JSON") from error
     if not isinstance(document, dict):
-        raise BackendBroken(f"{what} is no object")
+        raise BackendConnectionError(f"{what} is no object")
     return document

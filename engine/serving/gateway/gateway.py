@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.serving.gateway import api_keys
-from engine.serving.gateway.api_keys import FileStamp, Keys
+from engine.serving.gateway.api_keys import ApiKeys, FileStamp
 from engine.serving.gateway.backend_processes import COMMAND, Backend
 from engine.serving.gateway.call import Call
 from engine.serving.gateway.log_files import LogFiles, RequestIds
 from engine.serving.gateway.routing import HourCounts, RoutingTable
-from engine.serving.gateway.shadow_traffic import Shadows
+from engine.serving.gateway.shadow_traffic import ShadowQueue
 from store.core.addresses import AddressPolicy
 from store.core.errors import ConfigError
 from store.core.home import Home
@@ -33,9 +33,9 @@ from store.serving.schemas import EndpointConfig, EndpointState
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5  # between two looks at config and keys
+POLL_SECONDS = 0.5  # between two looks at config and keys
 STATE_SECONDS = 2.0
-OLD_SECONDS = 3600.0  # between two removals of old files
+CLEANUP_SECONDS = 3600.0  # between two removals of old files
 IDLE_POLL = 0.05
 
 
@@ -50,10 +50,10 @@ class Gateway:
         before: EndpointState | None = _read_state(folder)
         self.ids = RequestIds(folder)
         self.request_log = LogFiles(folder / "log", "requests")
-        used = api_keys.used_at_start(before, self.request_log, time.time())
-        self.keys = Keys(folder / "keys.json", used, SteadyClock())
+        used = api_keys.restore_usage(before, self.request_log, time.time())
+        self.keys = ApiKeys(folder / "keys.json", used, SteadyClock())
         self.feedback_log = LogFiles(folder / "log", "feedback")
-        self.shadows = Shadows(self, self.config["limits"]["shadow_queue"])
+        self.shadows = ShadowQueue(self, self.config["limits"]["shadow_queue"])
         self.hour = HourCounts()
         self.active: set[Call] = set()
         self.started_at = time.time()
@@ -76,10 +76,10 @@ class Gateway:
         self.table = RoutingTable(self.config["models"], self._backends)
         self.shadows.begin()
         loops = (
-            (self._look_at_keys, LOOK_SECONDS),
-            (self._look_at_config, LOOK_SECONDS),
+            (self._look_at_keys, POLL_SECONDS),
+            (self._look_at_config, POLL_SECONDS),
             (self._tell, STATE_SECONDS),
-            (self._remove_old, OLD_SECONDS),
+            (self._remove_old, CLEANUP_SECONDS),
         )
         self._loops = [asyncio.create_task(_repeat(act, pause)) for act, pause in loops]
 
@@ -203,9 +203,9 @@ class Gateway:
         if status == 401 and call.key is None:
             return  # whoever has no key can't fill the disk
         if call.sampled and self.config["log"]["redact"]:
-            from engine.serving.gateway.redaction import redacted
+            from engine.serving.gateway.redaction import redact
 
-            line = await asyncio.to_thread(call.line, status, error, redacted)
+            line = await asyncio.to_thread(call.line, status, error, redact)
         else:
             line = call.line(status, error, None)
         self.settle(call, tokens)  # with its line: what is told of one says where the other ended

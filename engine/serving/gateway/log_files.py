@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from store.serving.schemas import LogPlace
+from store.serving.schemas import LogPosition
 
 # The log of an endpoint: lines appended to numbered files, each written whole before its answer ends.
 #
@@ -25,7 +25,7 @@ from store.serving.schemas import LogPlace
 # process doesn't reach it. A disk that is full costs the line and never the answer: what could not be written
 # is counted, and a part of a line is taken back, so that every line of a file is whole.
 
-FILE_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 DAY = 24 * 3600.0
 
 
@@ -37,7 +37,7 @@ class LogFiles:
         folder: Path,
         name: str,
         *,
-        file_bytes: int = FILE_BYTES,
+        file_bytes: int = MAX_FILE_BYTES,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
         self._folder, self._name, self._file_bytes, self._write = folder, name, file_bytes, write
@@ -72,11 +72,11 @@ class LogFiles:
         return True
 
     @property
-    def place(self) -> LogPlace:
+    def place(self) -> LogPosition:
         """Where it ends."""
         return {"number": self._number, "size": self._size}
 
-    def since(self, place: LogPlace, at: float) -> Iterator[Any]:
+    def since(self, place: LogPosition, at: float) -> Iterator[Any]:
         """The lines after a place, in their order, of files that were written to since a time."""
         for number in self._numbers():
             if number < place["number"] or self._path(number).stat().st_mtime < at:
@@ -117,7 +117,7 @@ class LogFiles:
     def _open(self) -> None:
         try:
             self._file = os.open(self._path(self._number), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            self._size = _whole(self._file)
+            self._size = _find_last_line_end(self._file)
         except OSError as error:
             self.error = error.strerror or str(error)
             self.close()
@@ -137,7 +137,7 @@ class LogFiles:
         return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _whole(file: int) -> int:
+def _find_last_line_end(file: int) -> int:
     """The bytes of a file up to its last line break; what a killed gateway began after it was never answered
     for, and is cut off."""
     size = os.fstat(file).st_size

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.data.signals.personal_data import find
+from engine.data.signals.personal_data import find_personal_data
 
 
-def redacted(value: Any) -> tuple[Any, int]:
+def redact(value: Any) -> tuple[Any, int]:
     """Messages or a text, of any depth, with [EMAIL] and the like in place of each find; how many there
     were."""
     if isinstance(value, str):
-        return _text(value)
+        return _redact_text(value)
     if isinstance(value, list):
-        entries = [redacted(entry) for entry in value]
+        entries = [redact(entry) for entry in value]
         return [entry for entry, _ in entries], sum(places for _, places in entries)
     if isinstance(value, dict):
-        pairs = {name: redacted(entry) for name, entry in value.items()}
+        pairs = {name: redact(entry) for name, entry in value.items()}
         return {name: entry for name, (entry, _) in pairs.items()}, sum(
             places for _, places in pairs.values()
         )
     return value, 0
 
 
-def _text(text: str) -> tuple[str, int]:
-    parts, end, spans = [], 0, find(text)
+def _redact_text(text: str) -> tuple[str, int]:
+    parts, end, spans = [], 0, find_personal_data(text)
     for span in spans:
         parts += [text[end : span.start], f"[{span.kind.upper()}]"]
         end = span.end

@@ -68,7 +68,7 @@ class Refusal(Exception):
         return headers
 
 
-def wrong_key() -> Refusal:
+def build_key_refusal() -> Refusal:
     """For a key that is missing, unknown or revoked: which of them is nobody's business."""
     return Refusal(
         401,
@@ -77,17 +77,17 @@ def wrong_key() -> Refusal:
     )
 
 
-def draining() -> Refusal:
+def build_draining_refusal() -> Refusal:
     """While the endpoint stops."""
     return Refusal(503, "endpoint_stopping", "The endpoint is being stopped; ask again soon.", retry_after=5)
 
 
-def not_ready(model: str, why: str) -> Refusal:
+def build_not_ready_refusal(model: str, why: str) -> Refusal:
     """Nothing can answer at present."""
     return Refusal(503, "model_not_ready", f"{model} can't answer at present: {why}", retry_after=5)
 
 
-def too_slow(seconds: float) -> Refusal:
+def build_timeout_refusal(seconds: float) -> Refusal:
     """An answer that took longer than the endpoint's limit."""
     return Refusal(
         504, "timeout", f"The answer took longer than this endpoint's limit of {seconds:g} seconds."
@@ -100,12 +100,12 @@ def too_slow(seconds: float) -> Refusal:
 # anyway (`store: false`), asks for nothing and is left out.
 
 BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
-OWN = {"user", "metadata"}  # what the gateway obeys itself
+GATEWAY_FIELDS = {"user", "metadata"}  # what the gateway obeys itself
 GROUP = "group"  # the one entry of metadata that means something here
 TOKENS = ("max_tokens", "max_completion_tokens")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_REASON = 500  # characters of what a backend says is wrong
-USUAL: Mapping[str, tuple[object, ...]] = {
+DEFAULT_VALUES: Mapping[str, tuple[object, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "parallel_tool_calls": (True,),
@@ -114,11 +114,11 @@ USUAL: Mapping[str, tuple[object, ...]] = {
     "verbosity": ("medium",),
     "truncation": ("disabled",),
 }
-USUAL_WITHOUT_TOOLS: Mapping[str, tuple[object, ...]] = {
+DEFAULT_VALUES_WITHOUT_TOOLS: Mapping[str, tuple[object, ...]] = {
     "parallel_tool_calls": (False,),
     "tool_choice": ("none", "auto"),
 }
-_SHOWN = 80  # characters of a caller's own words in a message
+_MAX_QUOTED = 80  # characters of a caller's own words in a message
 
 
 class ClientGone(Exception):
@@ -129,7 +129,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises Refusal where it is too long or too slow, ClientGone."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
-        raise _too_long(limit)
+        raise _build_size_refusal(limit)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -139,7 +139,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
                     raise ClientGone
                 body += message.get("body", b"")
                 if len(body) > limit:
-                    raise _too_long(limit)
+                    raise _build_size_refusal(limit)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
@@ -148,7 +148,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         ) from None
 
 
-def _too_long(limit: int) -> Refusal:
+def _build_size_refusal(limit: int) -> Refusal:
     return Refusal(
         413,
         "request_too_large",
@@ -159,9 +159,9 @@ def _too_long(limit: int) -> Refusal:
 def parse(body: bytes) -> JsonObject:
     """The JSON object. Raises Refusal for anything else, however deep or odd it is."""
     try:
-        content = json.loads(body, parse_constant=_no_constant)
+        content = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else short(str(error))
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else shorten(str(error))
         raise Refusal(400, "invalid_json", f"The body is not JSON: {reason}.") from error
     if not isinstance(content, dict):
         raise Refusal(400, "invalid_json", "The body is not a JSON object.")
@@ -170,16 +170,16 @@ def parse(body: bytes) -> JsonObject:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise Refusal(400, "invalid_json", "The body holds half of a character.") from error
-    usual = USUAL if content.get("tools") else {**USUAL, **USUAL_WITHOUT_TOOLS}
-    return {name: value for name, value in content.items() if not _asks_nothing(value, usual.get(name, ()))}
+    usual = DEFAULT_VALUES if content.get("tools") else {**DEFAULT_VALUES, **DEFAULT_VALUES_WITHOUT_TOOLS}
+    return {name: value for name, value in content.items() if not _is_default(value, usual.get(name, ()))}
 
 
-def _asks_nothing(value: object, usual: Collection[object]) -> bool:
+def _is_default(value: object, usual: Collection[object]) -> bool:
     """Whether a field asks for no more than what is done without it: clients send their defaults, too."""
     return value is None or any(type(value) is type(each) and value == each for each in usual)
 
 
-def error_message(content: bytes) -> str:
+def extract_error_message(content: bytes) -> str:
     """What an answer in OpenAI's form of an error, or one like it, says is wrong; "" for any other."""
     try:
         document = json.loads(content)
@@ -190,16 +190,16 @@ def error_message(content: bytes) -> str:
     return " ".join(message.split())[:MAX_REASON] if isinstance(message, str) else ""
 
 
-def _no_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """A caller's own words, as much of them as a message has room for."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]} …"
 
 
-def asked_fields(body: Mapping[str, Any]) -> set[str]:
+def list_requested_fields(body: Mapping[str, Any]) -> set[str]:
     """Fields that have to be obeyed: those of the body, and `tools` where its messages call functions."""
     messages = body.get("messages")
     calls = isinstance(messages, list) and any(
@@ -215,21 +215,21 @@ def check_fields(
     for name in needed:
         if name not in body:
             raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
-    for name in sorted(asked_fields(body)):
+    for name in sorted(list_requested_fields(body)):
         if name in TOOL_FIELDS and name not in obeyed:
-            why = f"{short(model)} can't call functions: {NO_TOOLS}."
+            why = f"{shorten(model)} can't call functions: {NO_TOOLS}."
             raise Refusal(400, "unsupported_parameter", why, param=name)
-        if name not in needed and name not in obeyed and name not in OWN:
+        if name not in needed and name not in obeyed and name not in GATEWAY_FIELDS:
             raise Refusal(
                 400,
                 "unsupported_parameter",
-                f"{short(model)} does not obey {short(name)}, so it is refused. It obeys:"
-                f" {', '.join(sorted({*obeyed, *OWN}))}.",
-                param=short(name),
+                f"{shorten(model)} does not obey {shorten(name)}, so it is refused. It obeys:"
+                f" {', '.join(sorted({*obeyed, *GATEWAY_FIELDS}))}.",
+                param=shorten(name),
             )
 
 
-def asked_user(body: Mapping[str, Any]) -> str | None:
+def get_user(body: Mapping[str, Any]) -> str | None:
     """Whom the caller names, for routes that stick to a person."""
     user = body.get("user")
     if user is None or (isinstance(user, str) and 0 < len(user) <= 512):
@@ -237,7 +237,7 @@ def asked_user(body: Mapping[str, Any]) -> str | None:
     raise Refusal(400, "invalid_value", "user has to be a text of 1 to 512 characters.", param="user")
 
 
-def asked_group(body: Mapping[str, Any]) -> str | None:
+def get_group(body: Mapping[str, Any]) -> str | None:
     """By which the caller wants figures apart: the entry `group` of metadata, which has no other."""
     metadata = body.get("metadata")
     if metadata is None:
@@ -249,8 +249,8 @@ def asked_group(body: Mapping[str, Any]) -> str | None:
             raise Refusal(
                 400,
                 "unsupported_parameter",
-                f"metadata.{short(name)} means nothing here, so it is refused; metadata.{GROUP} does.",
-                param=f"metadata.{short(name)}",
+                f"metadata.{shorten(name)} means nothing here, so it is refused; metadata.{GROUP} does.",
+                param=f"metadata.{shorten(name)}",
             )
     group = metadata.get(GROUP)
     if group is None or (isinstance(group, str) and 0 < len(group) <= 64):
@@ -303,8 +303,8 @@ def check_tokens(body: Mapping[str, Any], limit: int) -> None:
 TEMPLATE_TOKENS = 32  # that a chat template adds, beyond the JSON around each message: its own system message
 TOOL_TOKENS = 512  # that it adds where there are tools: how to call them
 QUESTION_TOKENS = 64  # that the prompt of a question of /v1/systemone has, beside its state and its options
-BYTES_A_TOKEN = 4  # of usual text: for a prompt that nobody counted
-NOT_SHOWN = {
+BYTES_PER_TOKEN = 4  # of usual text: for a prompt that nobody counted
+HIDDEN_FIELDS = {
     "model", "user", "metadata", "stream", "stream_options", "n", "best_of", "seed", "stop", "temperature",
     "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", *TOKENS,
 }  # fmt: skip  # fields of which no model sees anything; of any other one it may
@@ -332,45 +332,47 @@ class TokenBound:
         return replace(self, length=min(self.length, self.room(tokens)))
 
 
-def bound_of(
+def compute_token_bound(
     kind: RequestKind, body: Mapping[str, Any], length: int, context: int | None = None
 ) -> TokenBound:
     """Of one request. length: of each of its answers; context: the most tokens that a prompt can have."""
     if kind == "decision":
-        return TokenBound(_decision_tokens(body, context), 0, 0)
+        return TokenBound(_estimate_decision_tokens(body, context), 0, 0)
     given = {"completion": "prompt", "embedding": "input"}.get(kind)
     prompts = _count_prompts(body.get(given)) if given else 1
-    tokens = prompt_bytes(body) + TEMPLATE_TOKENS * prompts
+    tokens = count_prompt_bytes(body) + TEMPLATE_TOKENS * prompts
     if context is not None:
         tokens = min(tokens, context * prompts)
-    choices = max((_whole(body.get(name)) for name in ("n", "best_of")), default=1)
+    choices = max((_count_choices(body.get(name)) for name in ("n", "best_of")), default=1)
     writes = kind not in ("labels", "embedding")
     return TokenBound(tokens, prompts * choices, length) if writes else TokenBound(tokens, 0, 0)
 
 
-def prompt_bytes(body: Mapping[str, Any]) -> int:
+def count_prompt_bytes(body: Mapping[str, Any]) -> int:
     """Of all that a model may be shown of a request, tools as templates write them."""
-    return sum(_bytes(value) for name, value in body.items() if name not in NOT_SHOWN) + _tool_tokens(body)
+    return sum(
+        _count_bytes(value) for name, value in body.items() if name not in HIDDEN_FIELDS
+    ) + _estimate_tool_tokens(body)
 
 
-def _tool_tokens(body: Mapping[str, Any]) -> int:
+def _estimate_tool_tokens(body: Mapping[str, Any]) -> int:
     """What a template adds to tools: how to call them, and line ends and blanks in their JSON."""
     if not isinstance(tools := body.get("tools"), list) or not tools:
         return 0
     return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def estimated_prompt(body: Mapping[str, Any]) -> int:
+def estimate_prompt_tokens(body: Mapping[str, Any]) -> int:
     """Tokens of a prompt that nobody counted, as its answer was cut or its server doesn't count."""
-    return -(-prompt_bytes(body) // BYTES_A_TOKEN)
+    return -(-count_prompt_bytes(body) // BYTES_PER_TOKEN)
 
 
-def _decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
+def _estimate_decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
     """Each question is a prompt of its own, with the state in it."""
     questions = body.get("questions")
     count = len(questions) if isinstance(questions, dict) else 1
-    each = _bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
-    tokens = count * each + _bytes(questions)
+    each = _count_bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
+    tokens = count * each + _count_bytes(questions)
     return tokens if context is None else min(tokens, count * context)
 
 
@@ -380,10 +382,10 @@ def _count_prompts(prompt: object) -> int:
     return 1  # a text, or its tokens
 
 
-def _whole(value: object) -> int:
+def _count_choices(value: object) -> int:
     """A number of choices; what is none is refused by the backend."""
     return value if isinstance(value, int) and value > 1 else 1
 
 
-def _bytes(value: object) -> int:
+def _count_bytes(value: object) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))

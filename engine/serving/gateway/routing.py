@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.serving.gateway.backend_processes import Backend
-from engine.serving.gateway.request_bodies import TOKENS, Refusal, TokenBound, bound_of, short
+from engine.serving.gateway.request_bodies import TOKENS, Refusal, TokenBound, compute_token_bound, shorten
 from engine.serving.protocol.answers import JsonObject
 from store.serving.schemas import EndpointRoute, LastHour, RequestKind, RouteState, ServedModel
 
 HOUR = 3600.0
 MINUTES = 60
-REMEMBERED = 2000  # answers of the last hour that a p95 rests on: the newest
+MAX_DURATIONS = 2000  # answers of the last hour that a p95 rests on: the newest
 
 
 class Durations:
@@ -26,7 +26,7 @@ class Durations:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._times: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
+        self._times: deque[tuple[float, float]] = deque(maxlen=MAX_DURATIONS)
 
     def add(self, seconds: float) -> None:
         """One more answer."""
@@ -147,7 +147,7 @@ class ModelRoutes:
 
     def dealt(self, sticky: str) -> Route:
         """In whose share they are, whether that can answer or not."""
-        place = _place(f"{self.name}\n{sticky}")
+        place = _hash_to_unit_interval(f"{self.name}\n{sticky}")
         below = 0.0
         for route in self.candidates:
             below += route.document["share"]
@@ -174,7 +174,9 @@ class ModelRoutes:
         stated = [context for context in contexts if context is not None]
         named = [body[name] for name in TOKENS if name in body]
         length = max(named or [backend.longest_answer for backend in backends], default=0)
-        return bound_of(kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None)
+        return compute_token_bound(
+            kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None
+        )
 
 
 class RoutingTable:
@@ -190,7 +192,7 @@ class RoutingTable:
             raise Refusal(
                 404,
                 "model_not_found",
-                f"There is no model {short(str(name))!r} here. There are: {', '.join(self.models)}.",
+                f"There is no model {shorten(str(name))!r} here. There are: {', '.join(self.models)}.",
                 param="model",
             )
         return model
@@ -200,11 +202,11 @@ class RoutingTable:
         return [route for model in self.models.values() for route in model.routes]
 
 
-def _place(text: str) -> float:
+def _hash_to_unit_interval(text: str) -> float:
     """A number from 0 to 1 that belongs to a text for good."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
-def drawn(text: str, share: float) -> bool:
+def is_in_share(text: str, share: float) -> bool:
     """Whether a text is in a share of all texts."""
-    return _place(text) < share
+    return _hash_to_unit_interval(text) < share

@@ -12,21 +12,21 @@ import time
 from typing import Protocol
 
 from engine.serving.gateway import request_bodies
-from engine.serving.gateway.backend_http import BackendBroken
+from engine.serving.gateway.backend_http import BackendConnectionError
 from engine.serving.gateway.call import Attempt, Call
 from engine.serving.gateway.log_files import RequestIds
 from engine.serving.gateway.request_bodies import Refusal
-from engine.serving.gateway.routing import ModelRoutes, Route, drawn
+from engine.serving.gateway.routing import ModelRoutes, Route, is_in_share
 from store.serving.schemas import EndpointConfig
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4  # copies under way
-FOR_CALLERS = ("stream", "stream_options", "top_logprobs")  # of which nothing is written down
+MAX_CONCURRENT_COPIES = 4  # copies under way
+CALLER_ONLY_FIELDS = ("stream", "stream_options", "top_logprobs")  # of which nothing is written down
 MAX_BYTES = 2 * 2**20  # of an answer: read at once, and nobody waits for it who could tell why
 
 
-class KeepsCalls(Protocol):
+class CallRecorder(Protocol):
     """What shadows ask of the gateway that they belong to."""
 
     @property
@@ -38,17 +38,17 @@ class KeepsCalls(Protocol):
     async def keep(self, call: Call, status: int, error: str | None) -> None: ...
 
 
-class Shadows:
+class ShadowQueue:
     """The queue of copies, and what works on it."""
 
-    def __init__(self, gateway: KeepsCalls, size: int) -> None:
+    def __init__(self, gateway: CallRecorder, size: int) -> None:
         self._gateway = gateway
         self._queue: asyncio.Queue[tuple[Call, Route]] = asyncio.Queue(size)
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
         """Take copies from now on."""
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(AT_ONCE)]
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(MAX_CONCURRENT_COPIES)]
 
     async def end(self) -> None:
         """Drop those that wait."""
@@ -59,13 +59,13 @@ class Shadows:
     def offer(self, call: Call, model: ModelRoutes) -> None:
         """Copy a request for each shadow that it is drawn for."""
         for route in model.shadows:
-            if not drawn(f"shadow {call.request_id}", route.document["share"]):
+            if not is_in_share(f"shadow {call.request_id}", route.document["share"]):
                 continue
             copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
             copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
-            copy.body = {name: value for name, value in call.body.items() if name not in FOR_CALLERS}
+            copy.body = {name: value for name, value in call.body.items() if name not in CALLER_ONLY_FIELDS}
             copy.route, copy.role, copy.copy_of = route, "shadow", call.request_id
-            if not _obeys(route, copy):
+            if not _can_serve(route, copy):
                 route.counts.dropped += 1
                 continue
             try:
@@ -91,7 +91,7 @@ class Shadows:
                     await attempt.ask()
                     await attempt.whole(MAX_BYTES)
                     status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"
-        except (BackendBroken, Refusal, TimeoutError):
+        except (BackendConnectionError, Refusal, TimeoutError):
             pass
         except Exception:
             log.exception("A copy failed")
@@ -99,12 +99,12 @@ class Shadows:
         await self._gateway.keep(call, status, error or None)
 
 
-def _obeys(route: Route, call: Call) -> bool:
+def _can_serve(route: Route, call: Call) -> bool:
     capabilities = route.backend.capabilities
-    needed = {"model", "messages", "prompt", "state", "questions", "input", *request_bodies.OWN}
+    needed = {"model", "messages", "prompt", "state", "questions", "input", *request_bodies.GATEWAY_FIELDS}
     return bool(
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and request_bodies.asked_fields(call.body) <= {*needed, *capabilities["fields"]}
+        and request_bodies.list_requested_fields(call.body) <= {*needed, *capabilities["fields"]}
     )

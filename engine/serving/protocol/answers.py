@@ -52,19 +52,19 @@ class ClassifiedText(TypedDict):
     requests: NotRequired[int]  # so far
 
 
-class FormOfFunction(TypedDict):
+class AnswerFunctionCall(TypedDict):
     """Name and arguments of a call, as answers have them."""
 
     name: str
     arguments: str  # the JSON of an object
 
 
-class FormOfCall(TypedDict):
+class AnswerToolCall(TypedDict):
     """A call of a function, as answers have it."""
 
     id: str
     type: Literal["function"]
-    function: FormOfFunction
+    function: AnswerFunctionCall
 
 
 class CompletionLogprobs(TypedDict):
@@ -76,7 +76,7 @@ class CompletionLogprobs(TypedDict):
     text_offset: list[int]  # of each token, in characters
 
 
-def completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> CompletionLogprobs:
+def build_completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> CompletionLogprobs:
     """Those of a chat's form as a completion has them. offset: characters of the answer before them."""
     offsets = []
     for token in tokens:
@@ -92,12 +92,12 @@ def completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> Comple
     }
 
 
-def usage(prompt: int, made: int) -> Usage:
+def build_usage(prompt: int, made: int) -> Usage:
     """The counts of one request."""
     return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
 
 
-class Form:
+class ResponseBuilder:
     """One answer's name, time and model, and the form of its kind."""
 
     def __init__(self, model: str, *, chat: bool) -> None:
@@ -119,7 +119,7 @@ class Form:
         text: str,
         reason: str | None,
         logprobs: list[ContentLogprob] | None,
-        calls: Sequence[FormOfCall] = (),
+        calls: Sequence[AnswerToolCall] = (),
     ) -> JsonObject:
         """A choice of a whole answer."""
         own: JsonObject = {"text": text}
@@ -151,7 +151,7 @@ class Form:
         """That a choice goes on, and nothing of it is free yet."""
         return {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
 
-    def calling(self, index: int, calls: Sequence[FormOfCall]) -> Iterator[JsonObject]:
+    def calling(self, index: int, calls: Sequence[AnswerToolCall]) -> Iterator[JsonObject]:
         """Calls of a choice: of each who is called, then its arguments."""
         for place, call in enumerate(calls):
             function = call["function"]
@@ -173,7 +173,7 @@ class Form:
             return None
         if self.chat:
             return {"content": tokens, "refusal": None}
-        return completion_logprobs(tokens, offset)
+        return build_completion_logprobs(tokens, offset)
 
 
 # How sure a model was of its answer, and how many of its calls were none, told beside the protocol and never
@@ -233,7 +233,7 @@ class RefusalDocument(TypedDict):
     error: RefusalDetail
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that can't be answered as it is. code: what programs look at; field: of the body."""
 
     def __init__(
@@ -255,7 +255,7 @@ class Refused(Exception):
         return JSONResponse(self.document(), self.status, headers)
 
 
-def kinds_in_words(kinds: Sequence[str], asked: str) -> str:
+def describe_kinds(kinds: Sequence[str], asked: str) -> str:
     """What a model answers in the place of what it was asked for, and what can be done."""
     words = f"answers {' and '.join(kinds)} alone, not {asked}"
     if asked == "embedding":
@@ -263,10 +263,10 @@ def kinds_in_words(kinds: Sequence[str], asked: str) -> str:
     return words
 
 
-def failure(error: BaseException) -> Refused:
+def build_internal_error(error: BaseException) -> RequestError:
     """What went wrong here, for the one whose request met it."""
     text = " ".join(str(error).split())[:300]
-    return Refused(f"{type(error).__name__}: {text}", status=500, code="internal_error")
+    return RequestError(f"{type(error).__name__}: {text}", status=500, code="internal_error")
 
 
 TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -277,7 +277,7 @@ NO_TOOLS = (
 )
 
 
-def tools_as_shown(tools: Sequence[JsonObject]) -> list[JsonObject]:
+def prepare_tools(tools: Sequence[JsonObject]) -> list[JsonObject]:
     """Tools as the model is shown them: as they came, without nulls, and without `strict`, which is for
     whoever reads the answer."""
     return [

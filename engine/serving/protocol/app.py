@@ -26,9 +26,9 @@ from engine.serving.protocol.answers import (
     LOGPROBS_COMMENT,
     LOGPROBS_HEADER,
     LogprobTally,
-    Refused,
-    failure,
-    kinds_in_words,
+    RequestError,
+    build_internal_error,
+    describe_kinds,
 )
 from store.core.errors import TunebenchError
 from store.http.request_bodies import read_document
@@ -36,8 +36,8 @@ from store.serving.schemas import Capabilities
 
 log = logging.getLogger("backend")
 
-BODY = 64 * 2**20  # bytes; what may be asked is the gateway's to say
-CLOSED = 499  # of HTTP, by custom: the client went away
+MAX_BODY_BYTES = 64 * 2**20  # bytes; what may be asked is the gateway's to say
+CLIENT_CLOSED = 499  # of HTTP, by custom: the client went away
 
 AnswerKind = Literal["chat", "completion", "decision", "embedding"]
 
@@ -92,7 +92,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until it is over or the client is gone."""
         sending = asyncio.ensure_future(self._send(send))
-        watching = asyncio.ensure_future(_gone(receive))
+        watching = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -114,15 +114,15 @@ class EventStream:
                 async for document in documents:
                     await event(json.dumps(document, ensure_ascii=False), self._stream.tally())
             await event("[DONE]")
-        except Refused as error:
+        except RequestError as error:
             await event(json.dumps(error.document(), ensure_ascii=False))
         except Exception as error:  # noqa: BLE001 (the border: the answer has begun, so that no status can say it)
             traceback.print_exception(error)
-            await event(json.dumps(failure(error).document(), ensure_ascii=False))
+            await event(json.dumps(build_internal_error(error).document(), ensure_ascii=False))
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     """Until the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -149,54 +149,58 @@ def build(answerer: Answerer) -> Starlette:
             Route("/health", health),
             Route("/capabilities", capabilities),
             Route("/v1/models", models),
-            Route("/v1/chat/completions", _asked(answerer, "chat"), methods=["POST"]),
-            Route("/v1/completions", _asked(answerer, "completion"), methods=["POST"]),
-            Route("/v1/embeddings", _asked(answerer, "embedding"), methods=["POST"]),
-            Route("/v1/systemone", _asked(answerer, "decision"), methods=["POST"]),
+            Route("/v1/chat/completions", _make_endpoint(answerer, "chat"), methods=["POST"]),
+            Route("/v1/completions", _make_endpoint(answerer, "completion"), methods=["POST"]),
+            Route("/v1/embeddings", _make_endpoint(answerer, "embedding"), methods=["POST"]),
+            Route("/v1/systemone", _make_endpoint(answerer, "decision"), methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: _handle_http_error},
     )
 
 
-def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitable[Response]]:
+def _make_endpoint(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitable[Response]]:
     async def ask(request: Request) -> Any:
         try:
-            body = await read_document(request, BODY, "a request")
+            body = await read_document(request, MAX_BODY_BYTES, "a request")
             if kind not in answerer.capabilities["kinds"] and not (
                 kind == "chat" and "labels" in answerer.capabilities["kinds"]
             ):
-                raise Refused(
-                    _wrong_kind(answerer.capabilities, kind), code="unsupported_endpoint", field="model"
+                raise RequestError(
+                    _describe_wrong_kind(answerer.capabilities, kind),
+                    code="unsupported_endpoint",
+                    field="model",
                 )
-            answer = await _while_there(answerer.answer(kind, body), request)
-        except Refused as error:
+            answer = await _await_while_connected(answerer.answer(kind, body), request)
+        except RequestError as error:
             return error.response()
         except ClientDisconnect:
-            return Response(status_code=CLOSED)
+            return Response(status_code=CLIENT_CLOSED)
         except TunebenchError as error:
-            return Refused(str(error), status=error.status, field=error.field or None).response()
+            return RequestError(str(error), status=error.status, field=error.field or None).response()
         except Exception as error:  # noqa: BLE001 (the border)
             traceback.print_exception(error)
-            return failure(error).response()
+            return build_internal_error(error).response()
         return EventStream(answer) if isinstance(answer, Stream) else answer.response()
 
     return ask
 
 
-def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
+def _describe_wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     writes = "completion" in capabilities["kinds"]
     if kind == "chat" and writes and not capabilities["template"]:
         return (
             "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
             " for completions, or give its folder a chat_template.jinja."
         )
-    return f"This model {kinds_in_words(capabilities['kinds'], kind)}."
+    return f"This model {describe_kinds(capabilities['kinds'], kind)}."
 
 
-async def _while_there(answer: Awaitable[WholeAnswer | Stream], request: Request) -> WholeAnswer | Stream:
+async def _await_while_connected(
+    answer: Awaitable[WholeAnswer | Stream], request: Request
+) -> WholeAnswer | Stream:
     """The answer. Raises ClientDisconnect, and drops it, where the client goes away first."""
     making = asyncio.ensure_future(answer)
-    watching = asyncio.ensure_future(_gone(request.receive))
+    watching = asyncio.ensure_future(_wait_for_disconnect(request.receive))
     try:
         await asyncio.wait({making, watching}, return_when=asyncio.FIRST_COMPLETED)
         if making.done():
@@ -208,7 +212,7 @@ async def _while_there(answer: Awaitable[WholeAnswer | Stream], request: Request
         await asyncio.gather(making, watching, return_exceptions=True)
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+def _handle_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return Refused(str(error.detail), status=error.status_code, code=code).response()
+    return RequestError(str(error.detail), status=error.status_code, code=code).response()

@@ -14,21 +14,21 @@ from pydantic import (
     model_validator,
 )
 
-from engine.serving.protocol.answers import TOOL_FIELDS, JsonObject, Refused
+from engine.serving.protocol.answers import TOOL_FIELDS, JsonObject, RequestError
 from engine.serving.protocol.tools import (
-    ChosenFunction,
-    OfferedFunction,
+    FunctionChoice,
     ToolChoice,
+    ToolFunction,
     Tools,
     TurnCalls,
-    offered,
+    index_functions,
 )
 from store.core.json_schema import check_schema
 
-MOST_ALTERNATIVES = 20
-MOST_STOPS = 16
+MAX_ALTERNATIVES = 20
+MAX_STOPS = 16
 MAX_TEXTS = 2048  # of one request for embeddings
-OTHER_PARTS = {  # of a message: what they are
+UNSUPPORTED_PARTS = {  # of a message: what they are
     "image_url": "an image",
     "input_image": "an image",
     "input_audio": "a sound",
@@ -38,7 +38,7 @@ OTHER_PARTS = {  # of a message: what they are
 }
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """Of any request."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -54,7 +54,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-def _workable(schema: JsonObject) -> JsonObject:
+def _check_json_schema(schema: JsonObject) -> JsonObject:
     check_schema(schema)
     return schema
 
@@ -66,7 +66,7 @@ class JsonSchema(BaseModel):
 
     name: str = ""
     description: str | None = None
-    schema_: Annotated[JsonObject, AfterValidator(_workable)] = Field(alias="schema")
+    schema_: Annotated[JsonObject, AfterValidator(_check_json_schema)] = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -86,21 +86,21 @@ class ResponseFormat(BaseModel):
         if self.type == "json_object":
             return {"type": "object"}
         if self.json_schema is None:
-            raise Refused("response_format says json_schema and has none.", field="response_format")
+            raise RequestError("response_format says json_schema and has none.", field="response_format")
         return self.json_schema.schema_
 
 
-def _listed(value: object) -> object:
+def _wrap_in_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class Sampled(Body):
+class SamplingFields(RequestBody):
     """What chat and completions have in common."""
 
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_listed)] = Field(
-        None, max_length=MOST_STOPS
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_wrap_in_list)] = Field(
+        None, max_length=MAX_STOPS
     )
     n: int | None = Field(1, ge=1)
     max_tokens: int | None = Field(None, ge=1)
@@ -123,18 +123,18 @@ class TextPart(BaseModel):
     text: str
 
 
-def _of_text(content: object) -> object:
+def _check_text_parts(content: object) -> object:
     """Refuse parts that are no text in a sentence: the error of a type would not say what can be done."""
     for place, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in OTHER_PARTS:
+        if kind in UNSUPPORTED_PARTS:
             raise ValueError(
-                f"part {place} is {OTHER_PARTS[kind]}, and this model reads text alone; leave it out"
+                f"part {place} is {UNSUPPORTED_PARTS[kind]}, and this model reads text alone; leave it out"
             )
     return content
 
 
-def _without_nothing(turn: object) -> object:
+def _drop_empty_fields(turn: object) -> object:
     """Without what says nothing: clients send answers back as they came, nulls and empty lists included, and
     the name of the function that a result is of, which its call has."""
     if not isinstance(turn, dict):
@@ -151,7 +151,7 @@ class ChatTurn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | list[TextPart] | None, BeforeValidator(_of_text)] = None
+    content: Annotated[str | list[TextPart] | None, BeforeValidator(_check_text_parts)] = None
     tool_calls: TurnCalls | None = None
     tool_call_id: str | None = Field(None, max_length=64)
 
@@ -166,7 +166,7 @@ class ChatTurn(BaseModel):
         """Whether it calls functions, or is what a call gave."""
         return self.role == "tool" or self.tool_calls is not None
 
-    _whole = model_validator(mode="before")(_without_nothing)
+    _whole = model_validator(mode="before")(_drop_empty_fields)
 
     @model_validator(mode="after")
     def _of_its_role(self) -> Self:
@@ -179,13 +179,13 @@ class ChatTurn(BaseModel):
         return self
 
 
-class ChatBody(Sampled):
+class ChatBody(SamplingFields):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatTurn] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = False
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
     tools: Tools | None = Field(None, min_length=1)
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
@@ -196,19 +196,19 @@ class ChatBody(Sampled):
         return self.tools is not None or any(turn.of_tools for turn in self.messages)
 
     @property
-    def offered(self) -> dict[str, OfferedFunction]:
+    def offered(self) -> dict[str, ToolFunction]:
         """Functions that the answer may call, by their names. Raises Refused where tool_choice has none to
         choose from."""
-        functions, chosen = offered(self.tools or ()), self.tool_choice
+        functions, chosen = index_functions(self.tools or ()), self.tool_choice
         if chosen in (None, "auto", "required"):
             if chosen == "required" and not functions:
-                raise Refused("tool_choice is required, and there are no tools.", field="tool_choice")
+                raise RequestError("tool_choice is required, and there are no tools.", field="tool_choice")
             return functions
         if chosen == "none":
             return {}
-        assert isinstance(chosen, ChosenFunction)
+        assert isinstance(chosen, FunctionChoice)
         if chosen.name not in functions:
-            raise Refused(
+            raise RequestError(
                 f"tool_choice names {chosen.name[:80]!r}, which tools don't have.", field="tool_choice"
             )
         return {chosen.name: functions[chosen.name]}
@@ -222,15 +222,15 @@ class ChatBody(Sampled):
     def alternatives(self) -> int | None:
         """How many likely tokens each token comes with; None without log-probabilities. Raises Refused."""
         if self.top_logprobs is not None and not self.logprobs:
-            raise Refused("top_logprobs needs logprobs to be true.", field="top_logprobs")
+            raise RequestError("top_logprobs needs logprobs to be true.", field="top_logprobs")
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-class CompletionBody(Sampled):
+class CompletionBody(SamplingFields):
     """`POST /v1/completions`."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
+    logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
 
     @property
     def alternatives(self) -> int | None:
@@ -238,7 +238,7 @@ class CompletionBody(Sampled):
         return self.logprobs
 
 
-class EmbeddingBody(Body):
+class EmbeddingBody(RequestBody):
     """`POST /v1/embeddings`. A list of numbers is the tokens of one text."""
 
     input: str | list[str] | list[int] | list[list[int]]
@@ -255,11 +255,13 @@ class EmbeddingBody(Body):
         if given and isinstance(given[0], int):
             return [[token for token in given if isinstance(token, int)]]
         if not 0 < len(given) <= MAX_TEXTS:
-            raise Refused(f"input has {len(given):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input")
+            raise RequestError(
+                f"input has {len(given):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input"
+            )
         return [each for each in given if not isinstance(each, int)]
 
 
-class DecisionBody(Body):
+class DecisionBody(RequestBody):
     """`POST /v1/systemone`. The questions are read by transformers, whose form they have."""
 
     state: str | JsonObject | list[Any]
@@ -271,7 +273,7 @@ FIELDS = sorted(
 )
 
 
-Kind = TypeVar("Kind", bound=Body)
+Kind = TypeVar("Kind", bound=RequestBody)
 
 
 def parse(kind: type[Kind], document: object, status: int = 400) -> Kind:
@@ -283,6 +285,6 @@ def parse(kind: type[Kind], document: object, status: int = 400) -> Kind:
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             message = f"{field} is no field that this backend obeys, so it is refused rather than ignored."
-            raise Refused(message, status=status, code="unsupported_parameter", field=field) from error
+            raise RequestError(message, status=status, code="unsupported_parameter", field=field) from error
         message = f"{field or 'The body'}: {first.get('ctx', {}).get('error', first['msg'])}."
-        raise Refused(message, status=status, field=field or None) from error
+        raise RequestError(message, status=status, field=field or None) from error

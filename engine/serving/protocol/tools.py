@@ -24,7 +24,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from engine.serving.protocol.answers import JsonObject
 from store.core.json_schema import check_schema
-from store.core.metric_options import check_pattern, pattern_size
+from store.core.metric_options import check_pattern, estimate_pattern_size
 
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them
@@ -38,7 +38,7 @@ FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 TypeName = Literal["null", "boolean", "object", "array", "number", "string", "integer"]
 
 
-class _PatternRoom:
+class _PatternBudget:
     """What is left for the patterns of one request."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _PatternRoom:
 
     def take(self, pattern: str) -> None:
         """Before it is compiled. Raises ValueError."""
-        self._left -= PATTERN_SIZE + pattern_size(pattern)
+        self._left -= PATTERN_SIZE + estimate_pattern_size(pattern)
         if self._left < 0:
             raise ValueError(
                 f"with {pattern[:80]!r} the patterns of the functions become too large, repetitions written"
@@ -54,13 +54,13 @@ class _PatternRoom:
             )
 
 
-def _checked_pattern(pattern: str, validation: ValidationInfo) -> str:
-    assert isinstance(validation.context, _PatternRoom)
+def _check_pattern(pattern: str, validation: ValidationInfo) -> str:
+    assert isinstance(validation.context, _PatternBudget)
     validation.context.take(pattern)
     return check_pattern(pattern)
 
 
-Pattern = Annotated[str, AfterValidator(_checked_pattern)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -91,7 +91,7 @@ Schema = TypedDict(
 _schemas = TypeAdapter[Schema](Schema)
 
 
-class OfferedFunction(BaseModel):
+class ToolFunction(BaseModel):
     """A function that may be called."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -107,16 +107,16 @@ class OfferedFunction(BaseModel):
         return self.parameters or NO_PARAMETERS
 
 
-class OfferedTool(BaseModel):
+class FunctionTool(BaseModel):
     """An entry of `tools`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["function"]
-    function: OfferedFunction
+    function: ToolFunction
 
 
-class CallOfFunction(BaseModel):
+class TurnFunctionCall(BaseModel):
     """Name and arguments of a call."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -125,17 +125,17 @@ class CallOfFunction(BaseModel):
     arguments: str
 
 
-class CallOfTurn(BaseModel):
+class TurnToolCall(BaseModel):
     """A call in a message of the assistant, as an answer had it."""
 
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(min_length=1, max_length=64)
     type: Literal["function"] = "function"
-    function: CallOfFunction
+    function: TurnFunctionCall
 
 
-class ChosenFunction(BaseModel):
+class FunctionChoice(BaseModel):
     """The one that has to be called."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -143,11 +143,11 @@ class ChosenFunction(BaseModel):
     name: str
 
 
-class _ChosenTool(BaseModel):
+class _ToolChoiceBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["function"]
-    function: ChosenFunction
+    function: FunctionChoice
 
 
 def check_tools(tools: object) -> object:
@@ -163,20 +163,20 @@ def check_tools(tools: object) -> object:
         raise ValueError("they are nested too deeply") from error
     if size > MAX_TOOL_BYTES:
         raise ValueError(f"they are {size:,} bytes of JSON; at most {MAX_TOOL_BYTES:,} may be")
-    room = _PatternRoom()
-    names = [_checked(place, tool, room) for place, tool in enumerate(tools)]
+    room = _PatternBudget()
+    names = [_check_tool(place, tool, room) for place, tool in enumerate(tools)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"the function {twice} is there twice")
     return tools
 
 
-def _checked(place: int, tool: object, room: _PatternRoom) -> str:
+def _check_tool(place: int, tool: object, room: _PatternBudget) -> str:
     """The function's name. Raises ValueError."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if isinstance(kind, str) and kind != "function":
         raise ValueError(f"tool {place} is of the type {kind[:40]!r}, and functions alone can be called here")
     try:
-        function = OfferedTool.model_validate(tool).function
+        function = FunctionTool.model_validate(tool).function
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -188,7 +188,7 @@ def _checked(place: int, tool: object, room: _PatternRoom) -> str:
     return function.name
 
 
-def _check_parameters(schema: JsonObject, room: _PatternRoom) -> None:
+def _check_parameters(schema: JsonObject, room: _PatternBudget) -> None:
     check_schema(schema)
     if schema.get("type", "object") != "object":
         raise ValueError("its parameters have to be a schema of the type object")
@@ -208,12 +208,12 @@ def _check_parameters(schema: JsonObject, room: _PatternRoom) -> None:
         )
 
 
-def _chosen(choice: object) -> object:
+def _parse_tool_choice(choice: object) -> object:
     """One of the words, or the name of a function. Raises ValueError."""
     if choice is None or choice in ("none", "auto", "required"):
         return choice
     try:
-        return _ChosenTool.model_validate(choice).function
+        return _ToolChoiceBody.model_validate(choice).function
     except ValidationError as error:
         raise ValueError(
             'it has to be none, auto, required, or {"type": "function", "function": {"name": …}}'
@@ -221,11 +221,13 @@ def _chosen(choice: object) -> object:
 
 
 Tools = Annotated[list[JsonObject], BeforeValidator(check_tools)]
-ToolChoice = Annotated[Literal["none", "auto", "required"] | ChosenFunction | None, BeforeValidator(_chosen)]
-TurnCalls = Annotated[list[CallOfTurn], Field(min_length=1, max_length=MAX_CALLS)]
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | FunctionChoice | None, BeforeValidator(_parse_tool_choice)
+]
+TurnCalls = Annotated[list[TurnToolCall], Field(min_length=1, max_length=MAX_CALLS)]
 
 
-def offered(tools: Sequence[JsonObject]) -> dict[str, OfferedFunction]:
+def index_functions(tools: Sequence[JsonObject]) -> dict[str, ToolFunction]:
     """Functions by their names, of tools that were checked."""
-    functions = [OfferedTool.model_validate(tool).function for tool in tools]
+    functions = [FunctionTool.model_validate(tool).function for tool in tools]
     return {function.name: function for function in functions}

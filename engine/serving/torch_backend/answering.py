@@ -18,57 +18,57 @@ from typing import Any
 import torch
 from jinja2.exceptions import TemplateError
 
-from engine.models.tokenization.call_form import form_of
-from engine.models.tokenization.rendering import Messages, rendered
-from engine.models.tokenization.tool_turns import knows_tools, stored
+from engine.models.tokenization.call_form import detect_call_form
+from engine.models.tokenization.rendering import Messages, render_conversation
+from engine.models.tokenization.tool_turns import parse_openai_messages, supports_tools
 from engine.serving.protocol.answers import (
     CONTEXT_EXCEEDED,
     NO_TOOLS,
     TOOL_FIELDS,
+    AnswerToolCall,
     ContentLogprob,
-    Form,
-    FormOfCall,
     JsonObject,
     LogprobTally,
-    Refused,
-    tools_as_shown,
-    usage,
+    RequestError,
+    ResponseBuilder,
+    build_usage,
+    prepare_tools,
 )
 from engine.serving.protocol.app import Answerer, AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.request_bodies import FIELDS, ChatBody, CompletionBody, DecisionBody, parse
 from engine.serving.torch_backend import loading
 from engine.serving.torch_backend.batch import Batch
 from engine.serving.torch_backend.decoding import (
-    Asked,
-    AskedSampling,
-    ChoiceEnded,
-    Chooser,
-    Chosen,
-    Failed,
+    ChoiceEnd,
     FinishReason,
-    Piece,
+    GenerationRequest,
+    RequestFailure,
     RowEvent,
+    SampledToken,
+    SamplingParams,
+    TextPiece,
+    TokenSampler,
 )
 from engine.serving.torch_backend.loading import LoadedModel, ServedName
 from engine.serving.torch_backend.one_pass_models import (
-    ClassifierAnswers,
-    EncoderAnswers,
+    ClassifierAnswerer,
+    EncoderAnswerer,
     is_classifier,
     is_plain_encoder,
     load_classifier,
     load_encoder,
 )
 from engine.serving.torch_backend.structured_answers import (
-    CalledAnswer,
-    Calling,
-    Decisions,
+    DecisionReader,
     Grammars,
-    calling_of,
+    ToolAnswer,
+    ToolOffer,
+    build_tool_offer,
 )
 from store.serving.schemas import BackendSpec, Capabilities
 
 
-class WorkerAnswers:
+class TorchAnswerer:
     """Answers by one loaded model and its batch."""
 
     def __init__(self, loaded: LoadedModel, batch: Batch, spec: BackendSpec) -> None:
@@ -81,11 +81,11 @@ class WorkerAnswers:
         self._template = all(named.tokenizer.has_own_template for named in loaded.named.values())
         # a model whose template writes no calls has no form, unless it was trained on written-out ones
         self._forms = {
-            name: form_of(named.tokenizer)
+            name: detect_call_form(named.tokenizer)
             for name, named in loaded.named.items()
-            if self._template and (named.calls_written or knows_tools(named.tokenizer))
+            if self._template and (named.calls_written or supports_tools(named.tokenizer))
         }
-        self._decisions = Decisions(spec.get("labels"))
+        self._decisions = DecisionReader(spec.get("labels"))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -111,24 +111,24 @@ class WorkerAnswers:
             return await self._decide(parse(DecisionBody, body, status=422))
         asked: ChatBody | CompletionBody
         # in a thread: the schemas of functions may be large
-        asked = await asyncio.to_thread(_body, kind, body)
+        asked = await asyncio.to_thread(_parse_body, kind, body)
         if asked.stream_options and not asked.stream:
-            raise Refused("stream_options goes with stream.", field="stream_options")
+            raise RequestError("stream_options goes with stream.", field="stream_options")
         model = self._named(asked.model)
-        calling: Calling | None = None
+        calling: ToolOffer | None = None
         if isinstance(asked, ChatBody):
             # in a thread: a template may take seconds before it is refused
             prompts = [await asyncio.to_thread(self._conversation, model, asked)]
             self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is made in vain
             calling = await asyncio.to_thread(self._calling, model, asked)
         else:
-            prompts = [self._prompt(model, prompt) for prompt in _prompts(asked.prompt)]
+            prompts = [self._prompt(model, prompt) for prompt in _list_prompts(asked.prompt)]
         # Grammars of large vocabularies take a second to be made.
         requests = [
             await asyncio.to_thread(self._request, model, asked, prompt, calling) for prompt in prompts
         ]
-        form = Form(asked.model, chat=kind == "chat")
-        answering = _Answering(self._batch, requests, form, self._grammars, calling)
+        form = ResponseBuilder(asked.model, chat=kind == "chat")
+        answering = _RequestRows(self._batch, requests, form, self._grammars, calling)
         answering.begin()
         if asked.stream:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
@@ -141,8 +141,10 @@ class WorkerAnswers:
         requests = []
         for question in questions:
             self._check_room(len(question.prompt), 1, "questions")
-            requests.append(Asked(model, question.prompt, 1, [], [], _nobody))
-        answering = _Answering(self._batch, requests, Form(body.model, chat=False), self._grammars)
+            requests.append(GenerationRequest(model, question.prompt, 1, [], [], _ignore_event))
+        answering = _RequestRows(
+            self._batch, requests, ResponseBuilder(body.model, chat=False), self._grammars
+        )
         answering.begin()
         scores = await answering.scores()
         tokens = sum(len(question.prompt) for question in questions)
@@ -157,7 +159,7 @@ class WorkerAnswers:
     def _named(self, name: str) -> ServedName:
         if name not in self._loaded.named:
             others = ", ".join(self._loaded.named)
-            raise Refused(
+            raise RequestError(
                 f"There is no model {name!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
@@ -165,18 +167,18 @@ class WorkerAnswers:
             )
         return self._loaded.named[name]
 
-    def _calling(self, model: ServedName, body: ChatBody) -> Calling | None:
+    def _calling(self, model: ServedName, body: ChatBody) -> ToolOffer | None:
         """What its answer may call. Raises Refused."""
         form = self._forms.get(body.model)
         if form is None:
             if body.of_tools or body.tool_choice not in (None, "none"):
-                raise Refused(
+                raise RequestError(
                     f"{body.model} can't call functions: {NO_TOOLS}.",
                     code="unsupported_parameter",
                     field="tools",
                 )
             return None
-        return calling_of(body, form, self._grammars[id(model.tokenizer)], model.tokenizer)
+        return build_tool_offer(body, form, self._grammars[id(model.tokenizer)], model.tokenizer)
 
     def _conversation(self, model: ServedName, body: ChatBody) -> list[int]:
         turns: Messages = [
@@ -185,14 +187,14 @@ class WorkerAnswers:
         ]
         try:
             if body.of_tools:
-                functions = [] if body.tool_choice == "none" else tools_as_shown(body.tools or ())
-                turns = stored(
+                functions = [] if body.tool_choice == "none" else prepare_tools(body.tools or ())
+                turns = parse_openai_messages(
                     [turn.model_dump() | plain for turn, plain in zip(body.messages, turns, strict=True)],
                     functions,
                 )
-            text = rendered(model.tokenizer, turns, generation_prompt=True)
+            text = render_conversation(model.tokenizer, turns, generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
-            raise Refused(
+            raise RequestError(
                 f"The model's chat template refuses the conversation: {error}.", field="messages"
             ) from error
         return self._prompt(model, text, special=False)
@@ -203,15 +205,15 @@ class WorkerAnswers:
         else:
             tokens = prompt
         if not tokens:
-            raise Refused("The prompt has no tokens.", field="prompt")
+            raise RequestError("The prompt has no tokens.", field="prompt")
         if wrong := [token for token in tokens if not 0 <= token < self._loaded.vocabulary]:
-            raise Refused(f"The model has no token {wrong[0]}.", field="prompt")
+            raise RequestError(f"The model has no token {wrong[0]}.", field="prompt")
         return tokens
 
     def _check_room(self, prompt: int, answer: int, field: str) -> None:
         context = self._loaded.context
         if prompt + answer > context:
-            raise Refused(
+            raise RequestError(
                 f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are"
                 " asked for as the answer.",
                 code=CONTEXT_EXCEEDED,
@@ -223,8 +225,8 @@ class WorkerAnswers:
         model: ServedName,
         body: ChatBody | CompletionBody,
         prompt: list[int],
-        calling: Calling | None = None,
-    ) -> Asked:
+        calling: ToolOffer | None = None,
+    ) -> GenerationRequest:
         field = "messages" if isinstance(body, ChatBody) else "prompt"
         wished = body.max_tokens
         if isinstance(body, ChatBody):
@@ -232,25 +234,29 @@ class WorkerAnswers:
         self._check_room(len(prompt), wished or 1, field)
         count = body.n or 1
         if count > self._most_rows:
-            raise Refused(f"n is {count}, and at most {self._most_rows} answers are made at once.", field="n")
+            raise RequestError(
+                f"n is {count}, and at most {self._most_rows} answers are made at once.", field="n"
+            )
         sampling = self._sampling(body)
         constraint = calling.constraint if calling else None
         schema = body.response_format.wanted if body.response_format else None
         if schema is not None:
             constraint = self._grammars[id(model.tokenizer)].of_schema(schema)
-        choosers = [Chooser(sampling, constraint and constraint.copy(), choice) for choice in range(count)]
+        choosers = [
+            TokenSampler(sampling, constraint and constraint.copy(), choice) for choice in range(count)
+        ]
         room = self._loaded.context - len(prompt)
         most = wished or min(room, self._most_answer or room)
         kept = calling.kept if calling else frozenset[int]()
-        return Asked(model, prompt, most, choosers, body.stop or [], _nobody, kept)
+        return GenerationRequest(model, prompt, most, choosers, body.stop or [], _ignore_event, kept)
 
-    def _sampling(self, body: ChatBody | CompletionBody) -> AskedSampling:
+    def _sampling(self, body: ChatBody | CompletionBody) -> SamplingParams:
         bias = {}
         for token, value in (body.logit_bias or {}).items():
             if not token.isdecimal() or int(token) >= self._loaded.vocabulary:
-                raise Refused(f"The model has no token {token!r}.", field="logit_bias")
+                raise RequestError(f"The model has no token {token!r}.", field="logit_bias")
             bias[int(token)] = value
-        return AskedSampling(
+        return SamplingParams(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
             seed=secrets.randbits(62) if body.seed is None else body.seed,
@@ -261,34 +267,34 @@ class WorkerAnswers:
         )
 
 
-def _body(kind: AnswerKind, body: Mapping[str, Any]) -> ChatBody | CompletionBody:
+def _parse_body(kind: AnswerKind, body: Mapping[str, Any]) -> ChatBody | CompletionBody:
     return parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
 
 
-def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
+def _list_prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
     if isinstance(prompt, str):
         return [prompt]
     if not prompt:
-        raise Refused("The prompt is empty.", field="prompt")
+        raise RequestError("The prompt is empty.", field="prompt")
     if isinstance(prompt[0], int):
         return [[token for token in prompt if isinstance(token, int)]]
     return [each for each in prompt if not isinstance(each, int)]
 
 
-def _nobody(_: RowEvent) -> None:
+def _ignore_event(_: RowEvent) -> None:
     """In the place of who is told, until there is somebody."""
 
 
-class _Answering:
+class _RequestRows:
     """The rows of one HTTP request: put into the batch, followed, and let go of whatever happens."""
 
     def __init__(
         self,
         batch: Batch,
-        requests: Sequence[Asked],
-        form: Form,
+        requests: Sequence[GenerationRequest],
+        form: ResponseBuilder,
         grammars: Mapping[int, Grammars],
-        calling: Calling | None = None,
+        calling: ToolOffer | None = None,
     ) -> None:
         self._batch, self._requests, self._form = batch, requests, form
         self._grammars = grammars
@@ -309,7 +315,7 @@ class _Answering:
             for number, asked in enumerate(self._requests):
                 asked.tell = partial(tell, number)
                 self._batch.ask(asked)
-        except Refused:
+        except RequestError:
             self.leave()
             raise
 
@@ -323,10 +329,10 @@ class _Answering:
         try:
             while wanted:
                 number, event = await self._happened.get()
-                if isinstance(event, Failed):
+                if isinstance(event, RequestFailure):
                     raise event.error
                 yield number, event
-                wanted -= not isinstance(event, Piece)
+                wanted -= not isinstance(event, TextPiece)
         finally:
             self.leave()
 
@@ -349,7 +355,7 @@ class _Answering:
         """How likely the first choice's tokens were so far; None before the first one."""
         return self._tally if self._tally.tokens else None
 
-    def _count(self, place: int, tokens: Sequence[Chosen]) -> None:
+    def _count(self, place: int, tokens: Sequence[SampledToken]) -> None:
         if place == 0 and tokens:
             total, count, invalid = self._tally
             total += sum(token.logprob for token in tokens)
@@ -359,10 +365,10 @@ class _Answering:
         """What of a piece of a choice is no call, as far as that is known."""
         return self._readers[place].add(text) if self._readers else text
 
-    async def _ended(self, place: int, reason: FinishReason) -> tuple[CalledAnswer, str]:
+    async def _ended(self, place: int, reason: FinishReason) -> tuple[ToolAnswer, str]:
         """What was held back of a choice, and the reason of its end as the protocol has it."""
         if not self._readers:
-            return CalledAnswer(), reason
+            return ToolAnswer(), reason
         # in a thread: a caller's schema may take long to check
         ended = await asyncio.to_thread(self._readers[place].end, cut=reason == "length")
         self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + ended.invalid)
@@ -373,15 +379,15 @@ class _Answering:
         texts = [""] * self._choices
         reasons: list[str | None] = [None] * self._choices
         tokens: list[list[ContentLogprob]] = [[] for _ in texts]
-        calls: list[list[FormOfCall]] = [[] for _ in texts]
+        calls: list[list[AnswerToolCall]] = [[] for _ in texts]
         made = 0
         async for number, event in self._events(self._choices):
-            if isinstance(event, Piece):
+            if isinstance(event, TextPiece):
                 place = self._place(number, event.index)
                 self._count(place, event.tokens)
                 texts[place] += self._free(place, event.text)
                 tokens[place] += self._entries(number, event.tokens) or []
-            elif isinstance(event, ChoiceEnded):
+            elif isinstance(event, ChoiceEnd):
                 place = self._place(number, event.index)
                 ended, reasons[place] = await self._ended(place, event.reason)
                 texts[place], calls[place] = texts[place] + ended.text, ended.calls
@@ -393,7 +399,7 @@ class _Answering:
             )
             for place, text in enumerate(texts)
         ]
-        return self._form.whole(choices, usage(self._prompt_tokens, made))
+        return self._form.whole(choices, build_usage(self._prompt_tokens, made))
 
     async def chunks(self, counted: bool) -> AsyncGenerator[Mapping[str, Any], None]:
         """The answer as chunks, as its pieces become free."""
@@ -403,7 +409,7 @@ class _Answering:
             for place in range(self._choices) if form.chat else ():
                 yield form.chunk([form.opening(place)], counted=counted)
             async for number, event in events:
-                if isinstance(event, Piece):
+                if isinstance(event, TextPiece):
                     place = self._place(number, event.index)
                     self._count(place, event.tokens)
                     entries = self._entries(number, event.tokens)
@@ -414,12 +420,12 @@ class _Answering:
                         offsets[place] += len(text)
                     elif event.text:  # the middle of a call, whose tokens count where its caller goes away
                         yield form.chunk([form.waiting(place)], counted=counted)
-                elif isinstance(event, ChoiceEnded):
+                elif isinstance(event, ChoiceEnd):
                     made += event.tokens
                     async for choice in self._closing(self._place(number, event.index), event.reason):
                         yield form.chunk([choice], counted=counted)
         if counted:
-            yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
+            yield form.chunk([], counts=build_usage(self._prompt_tokens, made), counted=True)
 
     async def _closing(self, place: int, reason: FinishReason) -> AsyncGenerator[JsonObject, None]:
         """The last pieces of a choice: what was held back of it, its calls, the end."""
@@ -430,7 +436,7 @@ class _Answering:
             yield choice
         yield self._form.closing(place, reason_given)
 
-    def _entries(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
+    def _entries(self, number: int, tokens: Sequence[SampledToken]) -> list[ContentLogprob] | None:
         """Tokens with their log-probabilities, as the protocol has them."""
         asked = self._requests[number]
         if not asked.choosers[0].with_logprobs or not tokens:
@@ -445,15 +451,15 @@ class _Answering:
         ]
 
 
-def open_worker(spec: BackendSpec) -> Answerer:
+def load_answerer(spec: BackendSpec) -> Answerer:
     """Load what the spec names. Raises what loading raises."""
     torch.set_num_threads(spec["threads"] or len(os.sched_getaffinity(0)))
     if is_classifier(spec):
-        return ClassifierAnswers(load_classifier(spec), spec)
+        return ClassifierAnswerer(load_classifier(spec), spec)
     if is_plain_encoder(spec):
-        return EncoderAnswers(load_encoder(spec))
+        return EncoderAnswerer(load_encoder(spec))
     loaded = loading.load(spec)
     gc.collect()
     batch = Batch(loaded.forward, rows=spec["max_streams"], tokens=spec["max_tokens"])
     batch.start()
-    return WorkerAnswers(loaded, batch, spec)
+    return TorchAnswerer(loaded, batch, spec)

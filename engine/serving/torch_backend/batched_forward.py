@@ -16,15 +16,15 @@ from torch import Tensor
 
 from engine.models.forward.llama_layers import Affine, ModelParts
 from engine.serving.torch_backend.linear_layers import (
-    BASE,
+    NO_ADAPTER,
+    LinearProduct,
     LoraStack,
     PackedProduct,
     PieceAdapters,
-    Product,
     RowAdapters,
     StackedLinears,
-    of_weight,
-    product,
+    build_dense_product,
+    build_product,
 )
 
 # Keys and values of the rows of a batch: a slot for each row, those in use always the first ones.
@@ -32,8 +32,10 @@ from engine.serving.torch_backend.linear_layers import (
 # So the products of attention read a plain slice, and nothing is gathered. A row that leaves gives its slot
 # to the last one; slots grow together, by doubling, when a row outgrows them.
 
-LEAST = 256  # tokens of a slot
-STEP = 64  # to a multiple of which attention looks: kernels round alike whatever other rows need
+MIN_SLOT_TOKENS = 256  # tokens of a slot
+ATTENTION_MULTIPLE = (
+    64  # to a multiple of which attention looks: kernels round alike whatever other rows need
+)
 
 
 class KeyValueSlots:
@@ -42,8 +44,8 @@ class KeyValueSlots:
     def __init__(
         self, layers: int, slots: int, heads: int, width: int, *, dtype: torch.dtype, most: int
     ) -> None:
-        self._most = -(-most // STEP) * STEP
-        self._shape = (slots, heads, min(LEAST, self._most), width)
+        self._most = -(-most // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
+        self._shape = (slots, heads, min(MIN_SLOT_TOKENS, self._most), width)
         # Zeros, as what is masked out is multiplied by 0, which must not meet what is no number.
         # Keys are kept in fp32: scores of attention are rounded no sooner than in torch's own kernels.
         self.keys = [torch.zeros(self._shape, dtype=torch.float32) for _ in range(layers)]
@@ -64,7 +66,9 @@ class KeyValueSlots:
         if tokens <= capacity:
             return
         while capacity < tokens:
-            capacity = min(2 * capacity, max(self._most, -(-tokens // STEP) * STEP))
+            capacity = min(
+                2 * capacity, max(self._most, -(-tokens // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE)
+            )
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
                 wider = old.new_zeros((*old.shape[:2], capacity, old.shape[3]))
@@ -93,16 +97,16 @@ class KeyValueSlots:
             tensor[target, :, :length] = tensor[source, :, :length]
 
 
-def visible(lengths: list[int]) -> Tensor:
+def build_padding_mask(lengths: list[int]) -> Tensor:
     """What is added to the scores of one more token a row, [rows, 1, 1, keys]: -inf beyond its tokens."""
-    longest = -(-max(lengths) // STEP) * STEP
+    longest = -(-max(lengths) // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
     hidden = torch.arange(longest)[None] >= torch.tensor(lengths)[:, None]
     return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
-def causal(before: int, tokens: int) -> Tensor:
+def build_causal_mask(before: int, tokens: int) -> Tensor:
     """The same for `tokens` tokens that follow `before` others of one row, [tokens, keys]."""
-    longest = -(-(before + tokens) // STEP) * STEP
+    longest = -(-(before + tokens) // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
     hidden = torch.arange(longest)[None] > before + torch.arange(tokens)[:, None]
     return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
 
@@ -115,8 +119,8 @@ def causal(before: int, tokens: int) -> Tensor:
 # beside it, and in fp32 batches are filled up to sizes for which that holds. Prompts that came together go
 # through packed weights together, which takes half as long for short ones.
 
-FILLED = 4  # to a multiple of so many rows fp32 batches are filled up
-GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+ROW_MULTIPLE = 4  # to a multiple of so many rows fp32 batches are filled up
+PROJECTION_GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class BatchedLayer:
         return self.qkv, self.out, self.gate_up, self.down
 
 
-class PromptPiece(NamedTuple):
+class PromptChunk(NamedTuple):
     """Tokens of the prompt of the row that `key` names, and the number of its adapter."""
 
     key: int
@@ -146,7 +150,7 @@ class PromptPiece(NamedTuple):
     tokens: Sequence[int]
 
 
-class _OpenedPiece(NamedTuple):
+class _ChunkState(NamedTuple):
     """A piece under way: its slot, how many tokens lie before it there; where it starts among all pieces, its
     own tokens and those that fill it up; and what its tokens may look at."""
 
@@ -179,8 +183,8 @@ class BatchedForward:
         self._rotary, self._embedding = inner.rotary_emb, inner.embed_tokens.weight.detach()
         self._last_norm = inner.norm.weight.detach()
         self._dtype = self._embedding.dtype
-        self._head: Product = of_weight(causal_model.get_output_embeddings().weight, None)
-        self._layers = [_layer(base, adapters, number) for number in range(len(base.layers))]
+        self._head: LinearProduct = build_dense_product(causal_model.get_output_embeddings().weight, None)
+        self._layers = [_build_layer(base, adapters, number) for number in range(len(base.layers))]
         # Packed weights give a row the same bits however many there are, which others do not.
         products = [linears.base for layer in self._layers for linears in layer.linears]
         self.joins = all(isinstance(each, PackedProduct) for each in (self._head, *products))
@@ -191,7 +195,7 @@ class BatchedForward:
         self._membership = RowAdapters([])
         self._members: tuple[int, ...] = ()
 
-    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
         """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
         [vocabulary] in fp32."""
         # Linear layers take the pieces behind each other, attention each by itself.
@@ -200,9 +204,9 @@ class BatchedForward:
             slot, filler = slots.slot(piece.key), self._filler(len(piece.tokens))
             self._adapter_of[piece.key] = piece.adapter
             before = slots.lengths[piece.key]
-            mask = causal(before, len(piece.tokens) + filler)
+            mask = build_causal_mask(before, len(piece.tokens) + filler)
             slots.reserve(mask.shape[-1])
-            opened.append(_OpenedPiece(slot, before, start, len(piece.tokens), filler, mask))
+            opened.append(_ChunkState(slot, before, start, len(piece.tokens), filler, mask))
             start += len(piece.tokens) + filler
         given = [
             token
@@ -225,7 +229,7 @@ class BatchedForward:
 
     def _mixed(
         self,
-        own: _OpenedPiece,
+        own: _ChunkState,
         query: Tensor,
         key_states: Tensor,
         value: Tensor,
@@ -248,12 +252,12 @@ class BatchedForward:
         of_key = dict(zip(keys, tokens, strict=True))
         lengths = [slots.lengths[key] + 1 for key in order]
         slots.reserve(max(lengths))
-        mask = visible(lengths)
+        mask = build_padding_mask(lengths)
         slots.reserve(mask.shape[-1])
         filler = self._filler(len(order))
         given = [*(of_key.get(key, 0) for key in order), *[0] * filler]
         positions = [*(length - 1 for length in lengths), *[0] * filler]
-        members = self._members_of([*(self._adapter_of[key] for key in order), *[BASE] * filler])
+        members = self._members_of([*(self._adapter_of[key] for key in order), *[NO_ADAPTER] * filler])
         places, at = torch.arange(len(order)), torch.tensor(positions[: len(order)])
         with torch.inference_mode():
             x, cos, sin = self._opened(given, positions)
@@ -279,7 +283,7 @@ class BatchedForward:
         self._adapter_of[copy] = self._adapter_of[key]
 
     def _filler(self, rows: int) -> int:
-        return 0 if self._dtype == torch.bfloat16 else -rows % FILLED
+        return 0 if self._dtype == torch.bfloat16 else -rows % ROW_MULTIPLE
 
     def _members_of(self, adapters: list[int]) -> RowAdapters:
         if self._members != tuple(adapters):
@@ -295,14 +299,17 @@ class BatchedForward:
         self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: RowAdapters | PieceAdapters
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [tokens, heads, width], the first two turned to their places."""
-        joined = layer.qkv(_norm(x, layer.before_attention, self._eps), members)
+        joined = layer.qkv(_rms_norm(x, layer.before_attention, self._eps), members)
         heads = joined.view(len(x), self._heads + 2 * self._kv, self._width)
         query, key, value = heads.split([self._heads, self._kv, self._kv], 1)
         if layer.query_norm is not None and layer.key_norm is not None:
-            query, key = _norm(query, layer.query_norm, self._eps), _norm(key, layer.key_norm, self._eps)
-            turned = _turned(torch.cat((query, key), 1), cos, sin)
+            query, key = (
+                _rms_norm(query, layer.query_norm, self._eps),
+                _rms_norm(key, layer.key_norm, self._eps),
+            )
+            turned = _apply_rotary(torch.cat((query, key), 1), cos, sin)
         else:
-            turned = _turned(heads[:, : self._heads + self._kv], cos, sin)
+            turned = _apply_rotary(heads[:, : self._heads + self._kv], cos, sin)
         return turned[:, : self._heads], turned[:, self._heads :], value
 
     def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -336,27 +343,29 @@ class BatchedForward:
         self, layer: BatchedLayer, x: Tensor, mixed: Tensor, members: RowAdapters | PieceAdapters
     ) -> Tensor:
         x = x + layer.out(mixed, members)
-        gate, up = layer.gate_up(_norm(x, layer.before_mlp, self._eps), members).split(
+        gate, up = layer.gate_up(_rms_norm(x, layer.before_mlp, self._eps), members).split(
             list(layer.gate_up.widths), -1
         )
         return x + layer.down(F.silu(gate).mul_(up), members)
 
     def _scores(self, x: Tensor) -> Tensor:
         filler = self._filler(len(x))
-        normed = _norm(F.pad(x, (0, 0, 0, filler)) if filler else x.contiguous(), self._last_norm, self._eps)
+        normed = _rms_norm(
+            F.pad(x, (0, 0, 0, filler)) if filler else x.contiguous(), self._last_norm, self._eps
+        )
         return self._head(normed)[: len(x)].float()
 
 
-def _layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> BatchedLayer:
+def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> BatchedLayer:
     layer = base.layers[number]
     module = layer.module
     groups = [
         StackedLinears(
-            product(layer.all_of(*names)),
+            build_product(layer.all_of(*names)),
             [LoraStack.of([parts.layers[number].linears[name] for parts in adapters]) for name in names],
-            [_width(layer.linears[name]) for name in names],
+            [_get_width(layer.linears[name]) for name in names],
         )
-        for names in GROUPS
+        for names in PROJECTION_GROUPS
     ]
     attention = module.self_attn
     norms = [
@@ -377,16 +386,16 @@ def _layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> Bat
     )
 
 
-def _width(linear: Affine) -> int:
+def _get_width(linear: Affine) -> int:
     return int(linear.state.shape[0]) if linear.state is not None else len(linear.weight)
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = x.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight * wide.to(x.dtype)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin

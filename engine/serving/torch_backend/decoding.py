@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.models.token_stream import Held, StopStrings, TokenText
+from engine.models.token_stream import PendingPiece, StopStrings, TokenText
 from engine.serving.torch_backend.loading import ServedName
 from engine.serving.torch_backend.structured_answers import GrammarState
 
@@ -28,12 +28,12 @@ from engine.serving.torch_backend.structured_answers import GrammarState
 # are no numbers, whose place they take. A draw is by the answer's own generator, so that a seed gives the
 # same tokens whatever other answers are made beside it.
 
-LIKELY = 1_024  # tokens among which top p usually ends
-APART = 1_000_003  # by which the seeds of the choices of one request lie apart
+TOP_P_TOKENS = 1_024  # tokens among which top p usually ends
+SEED_STRIDE = 1_000_003  # by which the seeds of the choices of one request lie apart
 
 
 @dataclass(frozen=True)
-class AskedSampling:
+class SamplingParams:
     """How a request wants its tokens chosen. temperature 0: the likeliest; logprobs: alternatives of a token,
     None where log-probabilities aren't asked for."""
 
@@ -47,7 +47,7 @@ class AskedSampling:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SampledToken:
     """A token. logprob: in nats; alternatives: the likeliest first, only where they were asked for."""
 
     token: int
@@ -55,38 +55,38 @@ class Chosen:
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-class NoScores(Exception):
+class NonFiniteLogitsError(Exception):
     """The model's scores are no numbers."""
 
 
-class Chooser:
+class TokenSampler:
     """Chooses the tokens of one answer; `choice` is its number among those of its request."""
 
-    def __init__(self, how: AskedSampling, constraint: GrammarState | None, choice: int = 0) -> None:
+    def __init__(self, how: SamplingParams, constraint: GrammarState | None, choice: int = 0) -> None:
         self._how, self.constraint = how, constraint
         self._made: Counter[int] = Counter()
-        self._generator = torch.Generator().manual_seed((how.seed + choice * APART) % 2**63)
+        self._generator = torch.Generator().manual_seed((how.seed + choice * SEED_STRIDE) % 2**63)
 
     @property
     def with_logprobs(self) -> bool:
         """Whether its tokens come with log-probabilities."""
         return self._how.logprobs is not None
 
-    def choose(self, scores: Tensor) -> Chosen:
+    def choose(self, scores: Tensor) -> SampledToken:
         """The next token, of scores [vocabulary] in fp32 on the CPU, which are left as they are. Raises
         NoScores."""
         logprobs = scores.log_softmax(-1)
         # One score that is no number makes all of these none, so that it is looked for where one is none.
         if torch.isnan(logprobs[0]) and torch.isnan(scores).any():
-            raise NoScores
+            raise NonFiniteLogitsError
         token = self._token(self._changed(scores))
         self._made[token] += 1
         logprob = float(logprobs[token])
         if self._how.logprobs is None:
-            return Chosen(token, logprob)
+            return SampledToken(token, logprob)
         best = logprobs.topk(min(self._how.logprobs, len(logprobs)))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return Chosen(token, logprob, tuple(alternatives))
+        return SampledToken(token, logprob, tuple(alternatives))
 
     def _changed(self, scores: Tensor) -> Tensor:
         how = self._how
@@ -111,7 +111,7 @@ class Chooser:
         if self._how.top_p >= 1:
             return int(torch.multinomial(scaled.softmax(-1), 1, generator=self._generator))
         chances = scaled.softmax(-1)
-        likely = chances.topk(min(LIKELY, len(chances)))
+        likely = chances.topk(min(TOP_P_TOKENS, len(chances)))
         values, tokens = likely.values, likely.indices
         if float(values.sum()) < self._how.top_p:
             values, tokens = chances.sort(descending=True)
@@ -124,16 +124,16 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """Text of the choice `index` that is free, with the tokens that completed it."""
 
     index: int
     text: str
-    tokens: tuple[Chosen, ...] = ()
+    tokens: tuple[SampledToken, ...] = ()
 
 
 @dataclass(frozen=True)
-class ChoiceEnded:
+class ChoiceEnd:
     """The choice is over. tokens: that it took, the closing one among them."""
 
     index: int
@@ -142,24 +142,24 @@ class ChoiceEnded:
 
 
 @dataclass(frozen=True)
-class Failed:
+class RequestFailure:
     """The request can't be answered any further."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
-class PromptScores:
+class PromptLogits:
     """What the model thinks of the token after a prompt, [vocabulary]."""
 
     scores: Tensor
 
 
-RowEvent = Piece | ChoiceEnded | Failed | PromptScores
+RowEvent = TextPiece | ChoiceEnd | RequestFailure | PromptLogits
 
 
 @dataclass(eq=False)
-class Asked:
+class GenerationRequest:
     """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where
     the scores after the prompt alone are wanted. tell: called with what happened, and must not wait. kept:
     special tokens that are part of its answers' texts."""
@@ -167,7 +167,7 @@ class Asked:
     model: ServedName
     prompt: Sequence[int]
     most: int
-    choosers: Sequence[Chooser]
+    choosers: Sequence[TokenSampler]
     stops: Sequence[str]
     tell: Callable[[RowEvent], None]
     kept: frozenset[int] = frozenset()
@@ -182,10 +182,10 @@ class Asked:
 _keys = itertools.count()
 
 
-class Row:
+class BatchRow:
     """One choice of a request, in the batch by its `key`."""
 
-    def __init__(self, asked: Asked, index: int) -> None:
+    def __init__(self, asked: GenerationRequest, index: int) -> None:
         self.key = next(_keys)
         self.asked, self.index = asked, index
         self.given = 0  # tokens of the prompt that the model has seen
@@ -194,7 +194,7 @@ class Row:
         self.reserved = 0  # tokens for which there is room
         self.over = False
         self._text = TokenText(asked.model.tokenizer, asked.kept)
-        self._stops: StopStrings[Chosen] = StopStrings(asked.stops)
+        self._stops: StopStrings[SampledToken] = StopStrings(asked.stops)
 
     @property
     def length(self) -> int:
@@ -223,15 +223,15 @@ class Row:
         """End without a stop string: what was held back is free."""
         self._tell(self._stops.rest())
         if rest := self._text.rest():
-            self.asked.tell(Piece(self.index, rest))
+            self.asked.tell(TextPiece(self.index, rest))
         self._end(reason)
 
     def _end(self, reason: FinishReason) -> None:
         self.over = True
-        self.asked.tell(ChoiceEnded(self.index, reason, self.made))
+        self.asked.tell(ChoiceEnd(self.index, reason, self.made))
 
-    def _tell(self, pieces: Sequence[Held[Chosen]]) -> None:
+    def _tell(self, pieces: Sequence[PendingPiece[SampledToken]]) -> None:
         for piece in pieces:
             tokens = (piece.about,) if piece.about is not None else ()
             if piece.text or tokens:
-                self.asked.tell(Piece(self.index, piece.text, tokens))
+                self.asked.tell(TextPiece(self.index, piece.text, tokens))

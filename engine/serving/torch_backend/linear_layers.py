@@ -20,10 +20,10 @@ from torch import Tensor
 
 from engine.models.forward.llama_layers import Affine
 
-BASE = -1  # in the place of an adapter's number: none
+NO_ADAPTER = -1  # in the place of an adapter's number: none
 
 
-class Product(Protocol):
+class LinearProduct(Protocol):
     """x weightᵀ + bias."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -67,13 +67,13 @@ class FourBitProduct:
 class JoinedProducts:
     """Several products of one input behind each other."""
 
-    parts: Sequence[Product]
+    parts: Sequence[LinearProduct]
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.cat([part(x) for part in self.parts], -1)
 
 
-def packs(weight: Tensor) -> bool:
+def can_pack(weight: Tensor) -> bool:
     """Whether a product by this weight gains by packing."""
     return (
         weight.dtype in (torch.bfloat16, torch.float32)
@@ -83,11 +83,11 @@ def packs(weight: Tensor) -> bool:
     )
 
 
-def product(parts: Sequence[Affine]) -> Product:
+def build_product(parts: Sequence[Affine]) -> LinearProduct:
     """The layers, which share an input, as one product."""
     if any(part.state is not None for part in parts):
         each = [
-            FourBitProduct(part) if part.state is not None else of_weight(part.weight, part.bias)
+            FourBitProduct(part) if part.state is not None else build_dense_product(part.weight, part.bias)
             for part in parts
         ]
         return each[0] if len(each) == 1 else JoinedProducts(each)
@@ -97,13 +97,13 @@ def product(parts: Sequence[Affine]) -> Product:
         bias = torch.cat(
             [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts]
         ).detach()
-    return of_weight(weight, bias)
+    return build_dense_product(weight, bias)
 
 
-def of_weight(weight: Tensor, bias: Tensor | None) -> Product:
+def build_dense_product(weight: Tensor, bias: Tensor | None) -> LinearProduct:
     """The product by a dense weight."""
     weight = weight.detach()
-    if packs(weight):
+    if can_pack(weight):
         return PackedProduct(torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), bias)
     return DenseProduct(weight, bias)
 
@@ -113,8 +113,8 @@ class RowAdapters:
 
     def __init__(self, adapters: Sequence[int]) -> None:
         self._adapters = torch.tensor(adapters)
-        self.present = sorted({adapter for adapter in adapters if adapter != BASE})
-        self.alone = len(self.present) == 1 and BASE not in adapters
+        self.present = sorted({adapter for adapter in adapters if adapter != NO_ADAPTER})
+        self.alone = len(self.present) == 1 and NO_ADAPTER not in adapters
         self._masks: dict[tuple[int, ...], Tensor] = {}
 
     def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
@@ -140,7 +140,7 @@ class PieceAdapters:
         self._spans = [
             (slice(start, end), RowAdapters([adapter] * (end - start)))
             for adapter, start, end in zip(adapters, ends, ends[1:], strict=False)
-            if adapter != BASE
+            if adapter != NO_ADAPTER
         ]
 
     def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
@@ -170,7 +170,7 @@ class LoraStack:
             torch.cat([a.detach() for a, _, _ in pairs]),
             torch.cat([b.detach().t() for _, b, _ in pairs]),
             ranks,
-            _shared(torch.cat(scales)),
+            _intern_scales(torch.cat(scales)),
         )
 
     @cached_property
@@ -194,19 +194,19 @@ class LoraStack:
             out += torch.mm(low, self.b)
 
 
-_known_scales: dict[tuple[float, ...], Tensor] = {}
+_interned_scales: dict[tuple[float, ...], Tensor] = {}
 
 
-def _shared(scales: Tensor) -> Tensor:
+def _intern_scales(scales: Tensor) -> Tensor:
     """The same tensor for all layers with the same scales, so that they share their masks."""
-    return _known_scales.setdefault((*scales.tolist(), hash((scales.dtype, scales.device))), scales)
+    return _interned_scales.setdefault((*scales.tolist(), hash((scales.dtype, scales.device))), scales)
 
 
 @dataclass(frozen=True)
 class StackedLinears:
     """Layers that share an input, as one product, with the stacks of each; `widths` of their outputs."""
 
-    base: Product
+    base: LinearProduct
     stacks: Sequence[LoraStack | None]
     widths: Sequence[int]
 

@@ -26,11 +26,11 @@ from transformers import DynamicCache
 
 from engine.models import bottleneck, bundled, generation, loading, saved_models
 from engine.models.adapter_weights import AdapterSwitch
-from engine.models.forward.llama_layers import ModelParts, recognise
-from engine.models.generation import ends_of, head_given_whole_rows
+from engine.models.forward.llama_layers import ModelParts, recognise_model
+from engine.models.generation import find_end_tokens, pass_whole_rows_to_head
 from engine.models.hardware import choose_dtype
-from engine.serving.torch_backend.batched_forward import BatchedForward, PromptPiece
-from engine.serving.torch_backend.linear_layers import BASE
+from engine.serving.torch_backend.batched_forward import BatchedForward, PromptChunk
+from engine.serving.torch_backend.linear_layers import NO_ADAPTER
 from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.job_folder import read_json
@@ -41,7 +41,7 @@ from store.training.train_config import TrainConfig
 
 
 @dataclass
-class CachedRow:
+class RowCache:
     """What a row has behind it. position: of its next token, where trained prompts make it no mere count."""
 
     adapter: int
@@ -49,18 +49,18 @@ class CachedRow:
     position: int | None = None
 
 
-class AloneForward:
+class SequentialForward:
     """One model, with the adapters `names` of its switch, numbered from 0 (BASE: none)."""
 
     def __init__(self, model: Any, switch: AdapterSwitch | None, names: Sequence[str], device: str) -> None:
         self._model, self._switch, self._names, self._device = model, switch, list(names), device
-        self._rows: dict[int, CachedRow] = {}
+        self._rows: dict[int, RowCache] = {}
         self.joins = False
 
-    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
         """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
         [vocabulary] in fp32."""
-        rows = [self._rows.setdefault(piece.key, CachedRow(piece.adapter)) for piece in pieces]
+        rows = [self._rows.setdefault(piece.key, RowCache(piece.adapter)) for piece in pieces]
         return [self._passed(row, piece.tokens) for row, piece in zip(rows, pieces, strict=True)]
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -77,19 +77,19 @@ class AloneForward:
         """A second row that begins as the first one is."""
         self._rows[other] = copy.deepcopy(self._rows[key])
 
-    def _passed(self, row: CachedRow, tokens: Sequence[int]) -> Tensor:
+    def _passed(self, row: RowCache, tokens: Sequence[int]) -> Tensor:
         if self._switch is not None:
-            self._switch.to("" if row.adapter == BASE else self._names[row.adapter])
+            self._switch.to("" if row.adapter == NO_ADAPTER else self._names[row.adapter])
         base: Any = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
         ids = torch.tensor([list(tokens)], device=self._device)
         given: dict[str, Tensor] = {"input_ids": ids}
-        with torch.inference_mode(), head_given_whole_rows(base):
+        with torch.inference_mode(), pass_whole_rows_to_head(base):
             if row.cache is None:
                 row.cache = DynamicCache(config=self._model.config)
-                if generation.prompted(self._model):
-                    ahead = generation.prompt_tokens(self._model)
+                if generation.has_prompt_tokens(self._model):
+                    ahead = generation.count_prompt_tokens(self._model)
                     counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]
-                    given, row.cache, positions = generation.first_step(self._model, ids, counted)
+                    given, row.cache, positions = generation.prepare_first_step(self._model, ids, counted)
                     given["position_ids"] = positions
                     row.position = int(positions[0, -1]) + 1
             elif row.position is not None:
@@ -104,7 +104,7 @@ class AloneForward:
 
 log = logging.getLogger("backend")
 
-TEXTS_OF_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class Forward(Protocol):
@@ -113,7 +113,7 @@ class Forward(Protocol):
 
     joins: bool
 
-    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]: ...
+    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]: ...
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor: ...
 
@@ -148,33 +148,33 @@ def load(spec: BackendSpec) -> LoadedModel:
     """Load what the spec names. Raises ModelError."""
     home = Home(spec["home"])
     if spec["model"] in loading.BUNDLED:
-        bundled.ensure(spec["model"], home)
-    source = loading.resolve(spec["model"], home)
+        bundled.ensure_bundled_model(spec["model"], home)
+    source = loading.resolve_model(spec["model"], home)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    notes = [note_of(adapter) for adapter in spec["adapters"]]
-    held = _held(spec["adapters"], notes)
+    notes = [read_adapter_note(adapter) for adapter in spec["adapters"]]
+    held = _find_quantization(spec["adapters"], notes)
     config = TrainConfig(model=source, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
     _check_memory(source)
     dtype = choose_dtype(spec["dtype"], torch.device(device))
-    model = loading.load_model(as_held(config, held), source, device, dtype)
-    tokenizers = _tokenizers(source, spec["adapters"])
-    ends = [frozenset(ends_of(model, tokenizer)) for tokenizer in tokenizers]
-    context = context_of(model, spec)
+    model = loading.load_model(apply_quantization(config, held), source, device, dtype)
+    tokenizers = _load_tokenizers(source, spec["adapters"])
+    ends = [frozenset(find_end_tokens(model, tokenizer)) for tokenizer in tokenizers]
+    context = compute_context_length(model, spec)
     names = [f"adapter{number}" for number in range(len(spec["adapters"]))]
-    model = _with_adapters(model, spec["adapters"], names, dtype, as_held(config, held))
+    model = _load_adapters(model, spec["adapters"], names, dtype, apply_quantization(config, held))
     model.eval()
-    forward, alone = _forward(model, names, spec, context, device)
-    _give_back()
+    forward, alone = _build_forward(model, names, spec, context, device)
+    _release_memory()
     own_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
     written = bool(own_note and own_note.get("calls"))
-    named = {name: ServedName(BASE, tokenizers[0], ends[0], written) for name in spec["names"]}
+    named = {name: ServedName(NO_ADAPTER, tokenizers[0], ends[0], written) for name in spec["names"]}
     for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
         written = bool(note.get("calls"))
         named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
     return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
 
 
-def _give_back() -> None:
+def _release_memory() -> None:
     """What weights took on their way into products. glibc keeps freed blocks that are smaller than its
     threshold for maps, as the pairs of adapters are, until it is asked for them."""
     gc.collect()
@@ -182,7 +182,7 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def note_of(adapter: ServedAdapter) -> ModelNote:
+def read_adapter_note(adapter: ServedAdapter) -> ModelNote:
     """What a run wrote beside the adapter; of one from elsewhere, that its base is held as it is. Raises
     ModelError where the folder holds none."""
     folder = Path(adapter["folder"])
@@ -197,7 +197,7 @@ def note_of(adapter: ServedAdapter) -> ModelNote:
     return note or elsewhere
 
 
-def _held(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
+def _find_quantization(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
     """How the base is held: as the adapters were trained on it."""
     kinds = {str(note["held"]) for note in notes} or {""}
     if len(kinds) > 1:
@@ -213,7 +213,7 @@ def _held(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
     return kinds.pop()
 
 
-def as_held(config: TrainConfig, held: str) -> TrainConfig:
+def apply_quantization(config: TrainConfig, held: str) -> TrainConfig:
     """The config with the base in 4 or 8 bits, or as it is."""
     return config.model_copy(update={"load_in_4bit": held == "nf4", "load_in_8bit": held == "int8"})
 
@@ -232,35 +232,35 @@ def _check_memory(source: str) -> None:
         )
 
 
-def _tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
+def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
     """That of the base, then each adapter's own; equal ones are held once."""
     held: dict[str, Any] = {}
     base = loading.load_tokenizer(source)
-    held[_files_of(Path(source))] = base
+    held[_hash_tokenizer(Path(source))] = base
     tokenizers = [base]
     for adapter in adapters:
         folder = Path(adapter["folder"])
         if not any((folder / name).exists() for name in loading.TOKENIZER_FILES):
             tokenizers.append(base)
             continue
-        files = _files_of(folder)
+        files = _hash_tokenizer(folder)
         if files not in held:
             held[files] = loading.load_tokenizer(str(folder), model=source)
         tokenizers.append(held[files])
     return tokenizers
 
 
-def _files_of(folder: Path) -> str:
+def _hash_tokenizer(folder: Path) -> str:
     """Tells the tokenizers of two folders apart."""
     digest = hashlib.sha256()
-    for name in TEXTS_OF_TOKENIZER:
+    for name in TOKENIZER_FILES:
         path = folder / name
         digest.update(path.read_bytes() if path.exists() else b"-")
         digest.update(b"\0")
     return digest.hexdigest() if folder.is_dir() else str(folder)
 
 
-def context_of(model: Any, spec: BackendSpec) -> int:
+def compute_context_length(model: Any, spec: BackendSpec) -> int:
     """Tokens that one prompt and its answer may have."""
     text_config = model.config.get_text_config()
     positions = getattr(text_config, "max_position_embeddings", None)
@@ -270,7 +270,7 @@ def context_of(model: Any, spec: BackendSpec) -> int:
     return min(wished)
 
 
-def _with_adapters(
+def _load_adapters(
     model: Any,
     adapters: Sequence[ServedAdapter],
     names: Sequence[str],
@@ -282,7 +282,7 @@ def _with_adapters(
         _check_shared(adapters)
     for adapter, name in zip(adapters, names, strict=True):
         try:
-            model = saved_models.load(Path(adapter["folder"]), model, name)
+            model = saved_models.load_tuned_model(Path(adapter["folder"]), model, name)
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(
@@ -312,37 +312,37 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
             )
 
 
-def _forward(
+def _build_forward(
     model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
 ) -> tuple[Forward, str]:
     """Answers made together where the model can be taken apart; else the model's own forward, and why."""
-    switch = AdapterSwitch(model) if names and _switches(model) else None
-    base, parts = _parts(model, switch, names, context)
+    switch = AdapterSwitch(model) if names and _can_switch(model) else None
+    base, parts = _find_parts(model, switch, names, context)
     refusals = [each for each in (base, *parts) if isinstance(each, str)]
     if refusals:
         log.warning("rows are not made together: %s", refusals[0])
-        return AloneForward(model, switch, names, device), refusals[0]
+        return SequentialForward(model, switch, names, device), refusals[0]
     assert isinstance(base, ModelParts)
     recognised = [each for each in parts if isinstance(each, ModelParts)]
     rows = spec["max_streams"]
     return BatchedForward(base, recognised, rows=rows, most_tokens=context), ""
 
 
-def _switches(model: Any) -> bool:
+def _can_switch(model: Any) -> bool:
     """Whether adapters are layers that can be switched off, and no trained prompts."""
     config: PeftConfig = next(iter(model.peft_config.values()))
     return not config.is_prompt_learning
 
 
-def _parts(
+def _find_parts(
     model: Any, switch: AdapterSwitch | None, names: Sequence[str], context: int
 ) -> tuple[ModelParts | str, list[ModelParts | str]]:
     """The base's parts, and those of each adapter, or why they can't be had."""
     if switch is None:
-        return recognise(model, context), []
+        return recognise_model(model, context), []
     parts = []
     for name in names:
         switch.to(name)
-        parts.append(recognise(model, context))
+        parts.append(recognise_model(model, context))
     switch.to("")
-    return recognise(model.get_base_model(), context), parts
+    return recognise_model(model.get_base_model(), context), parts

@@ -19,13 +19,19 @@ import numpy as np
 import torch
 
 from engine.models import loading, saved_models
-from engine.models.classification import ClassBatch, class_logits, widen_head
+from engine.models.classification import ClassBatch, compute_class_logits, upcast_head
 from engine.models.hardware import choose_dtype
-from engine.serving.protocol.answers import CONTEXT_EXCEEDED, ClassifiedText, Form, Refused, usage
+from engine.serving.protocol.answers import (
+    CONTEXT_EXCEEDED,
+    ClassifiedText,
+    RequestError,
+    ResponseBuilder,
+    build_usage,
+)
 from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
-from engine.serving.protocol.request_bodies import Body, ChatTurn, EmbeddingBody, StreamOptions, parse
+from engine.serving.protocol.request_bodies import ChatTurn, EmbeddingBody, RequestBody, StreamOptions, parse
 from engine.serving.protocol.request_bodies import parse as parse_body
-from engine.serving.torch_backend.loading import as_held, context_of, note_of
+from engine.serving.torch_backend.loading import apply_quantization, compute_context_length, read_adapter_note
 from engine.serving.torch_backend.structured_answers import PLAIN_DECISIONS
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
@@ -35,7 +41,7 @@ from store.training.methods import WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
 
-class TextToClassify(Body):
+class ClassificationBody(RequestBody):
     """A body whose last message is the text. Nothing of how answers are drawn applies, so that
     nothing of it is taken."""
 
@@ -72,28 +78,28 @@ def load_classifier(spec: BackendSpec) -> Classifier:
             fix="Serve each classifier by itself.",
             field="adapters",
         )
-    base = loading.resolve(spec["model"], Home(spec["home"]))
+    base = loading.resolve_model(spec["model"], Home(spec["home"]))
     folder = Path(adapters[0]["folder"] if adapters else base)
     note: Any = read_json(folder / "tunebench.json")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = TrainConfig(model=base, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
-    config = as_held(config, note_of(adapters[0])["held"] if adapters else "")
+    config = apply_quantization(config, read_adapter_note(adapters[0])["held"] if adapters else "")
     dtype = choose_dtype(spec["dtype"], torch.device(device))
     model = loading.load_model(config, base, device, dtype, loading.load_config(str(folder)))
     if adapters:
-        model = saved_models.load(folder, model)
+        model = saved_models.load_tuned_model(folder, model)
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
         loading.keep_dtype(model, config, dtype)
-    widen_head(model).eval()
+    upcast_head(model).eval()
     names = [adapter["name"] for adapter in adapters] or spec["names"]
     return Classifier(
-        model, loading.load_tokenizer(str(folder)), note["labels"], context_of(model, spec), names
+        model, loading.load_tokenizer(str(folder)), note["labels"], compute_context_length(model, spec), names
     )
 
 
-class ClassifierAnswers:
+class ClassifierAnswerer:
     """Answers of one classifier, a text at a time."""
 
     def __init__(self, classifier: Classifier, spec: BackendSpec) -> None:
@@ -121,10 +127,10 @@ class ClassifierAnswers:
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
-        asked = parse_body(TextToClassify, body)
+        asked = parse_body(ClassificationBody, body)
         if asked.model not in self._classifier.names:
             others = ", ".join(self._classifier.names)
-            raise Refused(
+            raise RequestError(
                 f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
@@ -132,25 +138,25 @@ class ClassifierAnswers:
             )
         texts = [turn.text for turn in asked.messages if turn.role == "user"]
         if not texts:
-            raise Refused(
+            raise RequestError(
                 "There is no message of the user, whose text could be classified.", field="messages"
             )
         tokens = self._classifier.tokenizer(texts[-1]).input_ids
         if not tokens:
-            raise Refused("The text has no tokens.", field="messages")
+            raise RequestError("The text has no tokens.", field="messages")
         if len(tokens) > self._classifier.context:
-            raise Refused(
+            raise RequestError(
                 f"The text has {len(tokens):,} tokens, and the model can see {self._classifier.context:,}.",
                 code=CONTEXT_EXCEEDED,
                 field="messages",
             )
         classification = self._judged(await asyncio.to_thread(self._chances, tokens))
-        form = Form(asked.model, chat=True)
+        form = ResponseBuilder(asked.model, chat=True)
         if asked.stream:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
-            return Stream(_chunks(form, classification, len(tokens), counted))
+            return Stream(_stream_chunks(form, classification, len(tokens), counted))
         choice = form.choice(0, classification["label"] or "", "stop", None)
-        whole = form.whole([choice], usage(len(tokens), 0))
+        whole = form.whole([choice], build_usage(len(tokens), 0))
         return WholeAnswer(whole | {"classification": classification})
 
     def _chances(self, tokens: list[int]) -> torch.Tensor:
@@ -164,7 +170,7 @@ class ClassifierAnswers:
             tokens=len(tokens),
         )
         with self._busy, torch.inference_mode():
-            logits = class_logits(classifier.model, batch)[0]
+            logits = compute_class_logits(classifier.model, batch)[0]
         return (logits / self._settings["temperature"]).softmax(-1)
 
     def _judged(self, chances: torch.Tensor) -> ClassifiedText:
@@ -186,13 +192,15 @@ class ClassifierAnswers:
         return classification
 
 
-async def _chunks(form: Form, classification: ClassifiedText, tokens: int, counted: bool) -> Any:
+async def _stream_chunks(
+    form: ResponseBuilder, classification: ClassifiedText, tokens: int, counted: bool
+) -> Any:
     yield form.chunk([form.opening(0)], counted=counted)
     piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=counted)
     yield piece | {"classification": classification}
     yield form.chunk([form.closing(0, "stop")], counted=counted)
     if counted:
-        yield form.chunk([], counts=usage(tokens, 0), counted=True)
+        yield form.chunk([], counts=build_usage(tokens, 0), counted=True)
 
 
 # Embeddings by an encoder: of each text one vector of length 1.
@@ -202,12 +210,12 @@ async def _chunks(form: Form, classification: ClassifiedText, tokens: int, count
 # it, are refused as the model is loaded: vectors made otherwise than the model was trained would be wrong
 # in silence.
 
-TOKENS_AT_ONCE = 8192  # of texts that the model is shown together, padding included
+MAX_BATCH_TOKENS = 8192  # of texts that the model is shown together, padding included
 # Of an answer: the gateway takes 16 MiB, and reads and writes numbers of JSON while all others wait.
 MAX_BYTES = {"float": 2 * 2**20, "base64": 15 * 2**20}
 NUMBER_BYTES = {"float": 24.0, "base64": 16 / 3}  # of a number in it, at most
 MODES = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean"}
-WORKING_PARTS = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
+SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
 
 Pooling = Literal["first", "mean"]
 
@@ -230,25 +238,25 @@ class LoadedEncoder:
 
 def is_plain_encoder(spec: BackendSpec) -> bool:
     """Whether the spec names an encoder without a classifier."""
-    source = loading.resolve(spec["model"], Home(spec["home"]))
+    source = loading.resolve_model(spec["model"], Home(spec["home"]))
     return not spec["adapters"] and loading.is_encoder(loading.load_config(source))
 
 
 def load_encoder(spec: BackendSpec) -> LoadedEncoder:
     """Raises ModelError."""
-    source = loading.resolve(spec["model"], Home(spec["home"]))
-    pooling = pooling_of(Path(source))
+    source = loading.resolve_model(spec["model"], Home(spec["home"]))
+    pooling = read_pooling(Path(source))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = loading.load_encoder(source, device, choose_dtype(spec["dtype"], torch.device(device)))
-    tokenizer, context = loading.load_tokenizer(source), context_of(model, spec)
+    tokenizer, context = loading.load_tokenizer(source), compute_context_length(model, spec)
     return LoadedEncoder(model.eval(), tokenizer, pooling, context, spec["names"])
 
 
-def pooling_of(folder: Path) -> Pooling:
+def read_pooling(folder: Path) -> Pooling:
     """As the folder says. Raises ModelError where that is not done here."""
     parts = read_json(folder / "modules.json") or []
     kinds = [str(part.get("type", "")).rpartition(".")[2] for part in parts]
-    if odd := [kind for kind in kinds if kind not in WORKING_PARTS]:
+    if odd := [kind for kind in kinds if kind not in SUPPORTED_MODULES]:
         raise ModelError(
             f"{folder.name} has the layers {', '.join(odd)} behind its encoder, which are not computed here.",
             fix="Serve an encoder that ends with its pooling.",
@@ -270,7 +278,7 @@ def pooling_of(folder: Path) -> Pooling:
     return "first" if modes[0] == "pooling_mode_cls_token" else "mean"
 
 
-class EncoderAnswers:
+class EncoderAnswerer:
     """Answers of one encoder, a request at a time."""
 
     def __init__(self, encoder: LoadedEncoder) -> None:
@@ -309,7 +317,7 @@ class EncoderAnswers:
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": place, "embedding": _written(vector, encoding)}
+                    {"object": "embedding", "index": place, "embedding": _encode_vector(vector, encoding)}
                     for place, vector in enumerate(vectors)
                 ],
                 "model": asked.model,
@@ -321,10 +329,10 @@ class EncoderAnswers:
         if asked.model not in self._encoder.names:
             others = ", ".join(self._encoder.names)
             message = f"There is no model {asked.model!r} here, but {others}."
-            raise Refused(message, status=404, code="model_not_found", field="model")
+            raise RequestError(message, status=404, code="model_not_found", field="model")
         size = self._encoder.size
         if asked.dimensions not in (None, size):
-            raise Refused(
+            raise RequestError(
                 f"The model's vectors have {size:,} numbers, and it was not trained to be cut to"
                 f" {asked.dimensions:,}. Leave dimensions out.",
                 field="dimensions",
@@ -332,7 +340,7 @@ class EncoderAnswers:
         encoding = asked.encoding_format or "float"
         most = int(MAX_BYTES[encoding] / NUMBER_BYTES[encoding] / self._encoder.size)
         if (count := len(asked.texts)) > most:
-            raise Refused(
+            raise RequestError(
                 f"There are {count:,} texts, and an answer has room for the vectors of {most:,} in this"
                 " encoding_format. Ask for fewer at once, or for base64.",
                 field="input",
@@ -344,11 +352,11 @@ class EncoderAnswers:
         for place, text in enumerate(asked.texts):
             tokens = list(encoder.tokenizer(text).input_ids) if isinstance(text, str) else text
             if wrong := [token for token in tokens if not 0 <= token < vocabulary]:
-                raise Refused(f"The model has no token {wrong[0]}.", field="input")
+                raise RequestError(f"The model has no token {wrong[0]}.", field="input")
             if not tokens or text == "":
-                raise Refused(f"Text {place} is empty.", field="input")
+                raise RequestError(f"Text {place} is empty.", field="input")
             if len(tokens) > encoder.context:
-                raise Refused(
+                raise RequestError(
                     f"Text {place} has {len(tokens):,} tokens, and the model can see {encoder.context:,}.",
                     code=CONTEXT_EXCEEDED,
                     field="input",
@@ -359,7 +367,7 @@ class EncoderAnswers:
     def _vectors(self, texts: Sequence[list[int]], gone: threading.Event) -> list[np.ndarray]:
         """Of each text, in fp32; nothing once nobody waits for it."""
         vectors: dict[int, np.ndarray] = {}
-        for places in _batches(texts):
+        for places in _iterate_batches(texts):
             with self._busy, torch.inference_mode():
                 if gone.is_set():
                     return []
@@ -384,11 +392,11 @@ class EncoderAnswers:
         return vectors
 
 
-def _batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
+def _iterate_batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
     """Places of texts that are shown together: alike in length, so that little is padding."""
     batch: list[int] = []
     for place in sorted(range(len(texts)), key=lambda place: len(texts[place])):
-        if batch and (len(batch) + 1) * len(texts[place]) > TOKENS_AT_ONCE:
+        if batch and (len(batch) + 1) * len(texts[place]) > MAX_BATCH_TOKENS:
             yield batch
             batch = []
         batch.append(place)
@@ -396,7 +404,7 @@ def _batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
         yield batch
 
 
-def _written(vector: np.ndarray, encoding: str | None) -> list[float] | str:
+def _encode_vector(vector: np.ndarray, encoding: str | None) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     numbers: list[float] = vector.tolist()

@@ -22,12 +22,12 @@ from llguidance.hf import from_tokenizer
 from transformers.decision import DecisionConfig
 from transformers.decision.template_utils import DECISION_PROMPT, Question, label_token_ids, parse_questions
 
-from engine.evaluation.metrics.answer_format import Checking, why_not
-from engine.models.token_stream import special_tokens
+from engine.evaluation.metrics.answer_format import ValidationBudget, find_schema_error
+from engine.models.token_stream import find_special_tokens
 from engine.models.tokenization.call_form import CallForm
-from engine.models.tokenization.rendering import rendered
+from engine.models.tokenization.rendering import render_conversation
 from engine.models.tokenization.tool_turns import StoredCall
-from engine.serving.protocol.answers import FormOfCall, JsonObject, Refused, TokenLogprob
+from engine.serving.protocol.answers import AnswerToolCall, JsonObject, RequestError, TokenLogprob
 from engine.serving.protocol.request_bodies import ChatBody, DecisionBody
 from engine.serving.protocol.tools import MAX_CALLS
 from store.serving.schemas import LabelSettings
@@ -51,7 +51,9 @@ class Grammars:
         except ValueError as error:
             wrong, why = True, [str(error)]
         if wrong:
-            raise Refused(f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format")
+            raise RequestError(
+                f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format"
+            )
         return GrammarState(LLMatcher(own, grammar, log_level=0), "response_format")
 
     def of_calls(
@@ -65,7 +67,7 @@ class Grammars:
         except ValueError as error:
             wrong, why = True, [str(error)]
         if wrong:
-            raise Refused(
+            raise RequestError(
                 "The schemas of the functions can't be held to, which tool_choice and strict ask for:"
                 f" {' '.join(why).partition(chr(10))[0][:300]}",
                 field="tools",
@@ -153,7 +155,7 @@ class GrammarState:
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)].astype(bool)
         if self._matcher.is_error() or not allowed.any():
             why = self._matcher.get_error().partition("\n")[0]  # below it stands the state of the parser
-            raise Refused(f"The JSON schema could not be followed: {why[:300]}.", field=self._field)
+            raise RequestError(f"The JSON schema could not be followed: {why[:300]}.", field=self._field)
         scores.masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 
     def accept(self, token: int) -> bool:
@@ -174,7 +176,7 @@ ID_LENGTH = 9  # templates of Mistral take ids of nine letters and digits alone,
 
 
 @dataclass(frozen=True)
-class Calling:
+class ToolOffer:
     """What one request offers. schemas: of the arguments of each function; many: more than one call."""
 
     form: CallForm
@@ -188,13 +190,15 @@ class Calling:
         return CallReader(self)
 
 
-def calling_of(body: ChatBody, form: CallForm, grammars: Grammars, tokenizer: object) -> Calling | None:
+def build_tool_offer(
+    body: ChatBody, form: CallForm, grammars: Grammars, tokenizer: object
+) -> ToolOffer | None:
     """None where the answer may call nothing. Raises Refused."""
     functions = body.offered
     if not functions:
         return None
     if body.response_format and body.response_format.wanted is not None:
-        raise Refused(
+        raise RequestError(
             "response_format and tools ask for different answers; leave one out, or set tool_choice to none.",
             field="response_format",
         )
@@ -204,25 +208,25 @@ def calling_of(body: ChatBody, form: CallForm, grammars: Grammars, tokenizer: ob
     if body.must_call or all(function.strict for function in functions.values()):
         constraint = grammars.of_calls(form, schemas, must=body.must_call, many=many)
     elif any(function.strict for function in functions.values()):
-        raise Refused("strict is of all functions or of none.", field="tools")
+        raise RequestError("strict is of all functions or of none.", field="tools")
     written = f"{form.opening}{form.between}{form.closing}"
-    kept = {token for token in special_tokens(tokenizer) if grammars.text_of(token) in written}
-    return Calling(form, schemas, many, frozenset(kept), constraint)
+    kept = {token for token in find_special_tokens(tokenizer) if grammars.text_of(token) in written}
+    return ToolOffer(form, schemas, many, frozenset(kept), constraint)
 
 
 @dataclass
-class CalledAnswer:
+class ToolAnswer:
     """What an answer came to at its end. text: what of it is free yet."""
 
     text: str = ""
-    calls: list[FormOfCall] = field(default_factory=list)
+    calls: list[AnswerToolCall] = field(default_factory=list)
     invalid: int = 0
 
 
 class CallReader:
     """Reads one choice as it is made."""
 
-    def __init__(self, calling: Calling) -> None:
+    def __init__(self, calling: ToolOffer) -> None:
         self._calling, self._held = calling, ""
         self._is_text = False  # of a form without a marker: it did not begin as a call
 
@@ -236,10 +240,10 @@ class CallReader:
         self._is_text = bool(free) and not self._calling.form.marker
         return free
 
-    def end(self, *, cut: bool) -> CalledAnswer:
+    def end(self, *, cut: bool) -> ToolAnswer:
         """The rest of it. cut: it is not whole, so that a call that breaks off is no mistake. Takes up to
         CHECK_SECONDS."""
-        ended, form, fitting = CalledAnswer(), self._calling.form, _Fitting(self._calling.schemas)
+        ended, form, fitting = ToolAnswer(), self._calling.form, _ArgumentCheck(self._calling.schemas)
         for piece in form.read(self._held):
             if isinstance(piece, str):
                 ended.text += piece
@@ -251,7 +255,7 @@ class CallReader:
             ended.text = ended.text.rstrip()
         return ended
 
-    def _take(self, call: StoredCall, ended: CalledAnswer, fitting: _Fitting) -> None:
+    def _take(self, call: StoredCall, ended: ToolAnswer, fitting: _ArgumentCheck) -> None:
         arguments = json.dumps(call.get("arguments"), ensure_ascii=False)
         if call["name"] not in self._calling.schemas:
             ended.text += json.dumps(call, ensure_ascii=False)
@@ -266,21 +270,21 @@ class CallReader:
         )
 
 
-class _Fitting:
+class _ArgumentCheck:
     """Arguments of one answer's calls, held to the schemas of their functions."""
 
     def __init__(self, schemas: Mapping[str, JsonObject]) -> None:
         self._schemas = schemas
-        self._checking: Checking | None = None  # made for an answer that calls
+        self._checking: ValidationBudget | None = None  # made for an answer that calls
         self._validators: dict[str, Any] = {}
 
     def fits(self, name: str, arguments: str) -> bool:
         """Whether they do; not, where that can't be checked."""
         try:
-            self._checking = self._checking or Checking(CHECK_SECONDS)
+            self._checking = self._checking or ValidationBudget(CHECK_SECONDS)
             if name not in self._validators:
                 self._validators[name] = self._checking.validator(self._schemas[name])
-            return why_not(self._validators[name], arguments, fenced=False) is None
+            return find_schema_error(self._validators[name], arguments, fenced=False) is None
         except Exception:  # noqa: BLE001 (whatever the library makes of it, the answer is whole)
             return False
 
@@ -294,7 +298,7 @@ PLAIN_DECISIONS: LabelSettings = {"temperature": 1.0, "threshold": None}
 
 
 @dataclass(frozen=True)
-class AskedQuestion:
+class DecisionQuestion:
     """One question as the model is asked it; `labels`: the token of each option."""
 
     question: Any
@@ -302,7 +306,7 @@ class AskedQuestion:
     labels: list[int]
 
 
-class Decisions:
+class DecisionReader:
     """Reads questions and writes answers; counts how many it abstained from."""
 
     def __init__(self, settings: LabelSettings | None) -> None:
@@ -310,24 +314,24 @@ class Decisions:
         self._asked = self._answered = 0
         self._template = Environment(autoescape=False).from_string(DECISION_PROMPT)
 
-    def read(self, body: DecisionBody, tokenizer: Any) -> list[AskedQuestion]:
+    def read(self, body: DecisionBody, tokenizer: Any) -> list[DecisionQuestion]:
         """The questions of a request. Raises Refused, of status 422 for questions of a wrong form."""
         try:
             questions = parse_questions(body.questions, DecisionConfig())
         except ValueError as error:
-            raise Refused(str(error), status=422, field="questions") from error
+            raise RequestError(str(error), status=422, field="questions") from error
         return [self._question(question, body.state, tokenizer) for question in questions]
 
-    def _question(self, question: Question, state: Any, tokenizer: Any) -> AskedQuestion:
+    def _question(self, question: Question, state: Any, tokenizer: Any) -> DecisionQuestion:
         try:
             labels = label_token_ids(tokenizer, tuple(question.labels))
         except ValueError as error:
-            raise Refused(str(error), field="questions") from error
+            raise RequestError(str(error), field="questions") from error
         text = self._template.render(state=state, question=question)
-        prompt = rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
-        return AskedQuestion(question, tokenizer(prompt, add_special_tokens=False).input_ids, labels)
+        prompt = render_conversation(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
+        return DecisionQuestion(question, tokenizer(prompt, add_special_tokens=False).input_ids, labels)
 
-    def answers(self, questions: Sequence[AskedQuestion], scores: Sequence[torch.Tensor]) -> JsonObject:
+    def answers(self, questions: Sequence[DecisionQuestion], scores: Sequence[torch.Tensor]) -> JsonObject:
         """The answer to each question, from the scores of the token after its prompt."""
         answers = {}
         for asked, own in zip(questions, scores, strict=True):

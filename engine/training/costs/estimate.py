@@ -15,11 +15,11 @@ import torch
 from engine.evaluation.statistics.cost_prediction import Correction, MeasuredPrediction, TimedRun
 from engine.models.hardware import UTILISATION, DeviceRates
 from engine.training.costs.footprint import Footprint, ParameterCounts
-from engine.worker.machine_load import BUSY
+from engine.worker.machine_load import BUSY_SHARE
 from store.core.model_schemas import STOPPED_EARLY
 from store.core.training_schemas import MeasuredRun, MemoryEstimate, TimeEstimate
-from store.training.methods import Held
-from store.training.train_config import TrainConfig, may_stop
+from store.training.methods import Quantisation
+from store.training.train_config import TrainConfig, can_stop_early
 
 # What a run will need, before anything is loaded: peak memory and time.
 #
@@ -31,26 +31,26 @@ from store.training.train_config import TrainConfig, may_stop
 GIB = 2**30
 # What the allocator holds beyond what lives: on a CPU as measured (bench/costs/memory.py), on a GPU fitted on
 # published peaks.
-ALLOCATOR = {"cpu": 1.06, "cuda": 1.07}
+ALLOCATOR_OVERHEAD = {"cpu": 1.06, "cuda": 1.07}
 KERNELS_GIB = {"cpu": 0.07, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch
 MANY_SHAPES_GIB = 0.3  # more of it on a CPU where rows are of many lengths, as measured
 # Bytes of a weight in 4 bits with its doubly quantised scale, and in 8 bits with a scale a row.
-HELD_BYTES: dict[Held, float] = {"nf4": 0.516, "int8": 1.01}
+QUANTISED_BYTES: dict[Quantisation, float] = {"nf4": 0.516, "int8": 1.01}
 EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
-FORMULA_OFF = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
-FORMULA_SAID = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
+FORMULA_ERROR = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
+FORMULA_NOTE = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
 # Bytes of other work, a weight, in the time that making a matrix dense again takes, as measured on a CPU.
 # Done anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
-DEQUANTISED: dict[Held, float] = {"nf4": 8.0, "int8": 9.0}
+DEQUANTISE_BYTES: dict[Quantisation, float] = {"nf4": 8.0, "int8": 9.0}
 # Times as long as its operations that a step takes on a CPU, as measured with five methods (1.15 to 1.34):
 # new sizes of products, memory touched for the first time, and products with narrow matrices, which are
 # slower.
-BESIDE = {"cpu": 1.25, "cuda": 1.0}
+STEP_OVERHEAD = {"cpu": 1.25, "cuda": 1.0}
 BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
-UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
-WITH_THE_STEPS = ("training", "update", "probes")  # parts of the time
+UPDATE_BYTES = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
+STEP_PARTS = ("training", "update", "probes")  # parts of the time
 LAYER_SECONDS = 0.001  # of a written token, that calling the operations of a layer takes at least
-STARTED = 4.0  # seconds that a run takes beside all that is counted, as measured on a processor
+STARTUP_SECONDS = 4.0  # seconds that a run takes beside all that is counted, as measured on a processor
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CountedStep:
     layers: int
 
 
-def memory(
+def estimate_memory(
     step: CountedStep, *, process_gib: float, available_gib: float, correction: Correction
 ) -> MemoryEstimate:
     """Peak memory. process_gib: of the worker before it loads the model; on a GPU its context."""
@@ -76,22 +76,22 @@ def memory(
     moments = 2 if config.optim == "paged_adamw_8bit" else 8
     masters = 0 if dtype == torch.float32 else 4
     parts = {
-        "weights": replaced * HELD_BYTES.get(config.held, 0) + (counts.total - replaced) * size,
+        "weights": replaced * QUANTISED_BYTES.get(config.held, 0) + (counts.total - replaced) * size,
         "adapter": counts.added * size,
         "optimizer": counts.trainable * (moments + masters),
     }
     update = counts.trainable * EIGHT_BIT_UPDATE if config.optim == "paged_adamw_8bit" else 0.0
-    parts |= _working(footprint, device, update)
+    parts |= _compute_working_bytes(footprint, device, update)
     if replaced:
         parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
     live = sum(parts.values())
-    parts["allocator"] = (ALLOCATOR[device.type] - 1) * live
+    parts["allocator"] = (ALLOCATOR_OVERHEAD[device.type] - 1) * live
     many = MANY_SHAPES_GIB if footprint.varied and device.type == "cpu" else 0.0
     parts["kernels"] = (KERNELS_GIB[device.type] + many) * GIB
     counted = (live + parts["allocator"] + parts["kernels"]) / GIB
     low, peak, high = (process_gib + counted * factor for factor in correction.factors)
     if not footprint.rehearsed:
-        low, high = low / FORMULA_OFF, high * FORMULA_OFF
+        low, high = low / FORMULA_ERROR, high * FORMULA_ERROR
     return {
         "peak_gib": peak,
         "low_gib": low,
@@ -99,14 +99,14 @@ def memory(
         "counted_gib": counted + process_gib,
         "process_gib": process_gib,
         "parts": {name: value / GIB for name, value in parts.items()} | {"process": process_gib},
-        "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_SAID),
+        "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_NOTE),
         "runs": correction.n,
         "available_gib": available_gib,
         "fits": high <= available_gib,
     }
 
 
-def _working(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
+def _compute_working_bytes(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
     """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
     kept = f.left if f.several else 0.0  # gradients of the micro-batches before
     forward, loss, last, first = f.phases
@@ -169,7 +169,7 @@ class TimedSteps:
     @property
     def busy(self) -> bool:
         """Whether others took so much that it tells of a busy machine alone."""
-        return self.others >= BUSY
+        return self.others >= BUSY_SHARE
 
     def times(self, parts: dict[str, float]) -> dict[str, float]:
         """Counted seconds of parts of a run, as long as they would be by what was timed."""
@@ -177,7 +177,7 @@ class TimedSteps:
         return {name: seconds * ratios.get(name, 1.0) for name, seconds in parts.items()}
 
 
-def seconds(
+def estimate_seconds(
     step: CountedStep,
     work: RunWork,
     rates: DeviceRates,
@@ -186,12 +186,12 @@ def seconds(
 ) -> TimeEstimate:
     """Time of the run, of the whole course. timed: steps of it that were taken for real, which count with the
     rates of their own time: measured anew they may be better, and no step is faster by it."""
-    parts = parts_of_time(step, work, timed.rates if timed and not timed.alike else rates, timed)
+    parts = compute_time_parts(step, work, timed.rates if timed and not timed.alike else rates, timed)
     total = sum(parts.values())
-    course = sum(parts[name] for name in WITH_THE_STEPS)
+    course = sum(parts[name] for name in STEP_PARTS)
     low, value, high = (total * factor for factor in correction.factors)
     if not step.footprint.rehearsed and timed is None:
-        low, high = low / FORMULA_OFF, high * FORMULA_OFF
+        low, high = low / FORMULA_ERROR, high * FORMULA_ERROR
     return {
         "seconds": value,
         "low_seconds": low,
@@ -199,18 +199,21 @@ def seconds(
         "counted_seconds": total,
         "course_seconds": course,
         "parts": parts,
-        "basis": f"{_timed_steps(timed) or _rests_on(rates, step.device)} {correction.sentence('time')}",
+        "basis": (
+            f"{_describe_timed_steps(timed) or _describe_basis(rates, step.device)}"
+            f" {correction.sentence('time')}"
+        ),
         "runs": correction.n,
         "steps_timed": timed is not None,
         "timing": "timed" if timed else "wanted",
         "busy": False,
         "others": 0.0,
         "alone_seconds": None,
-        "may_stop": may_stop(step.config.model_dump()),
+        "may_stop": can_stop_early(step.config.model_dump()),
     }
 
 
-def parts_of_time(
+def compute_time_parts(
     step: CountedStep, work: RunWork, rates: DeviceRates, timed: TimedSteps | None = None
 ) -> dict[str, float]:
     """Seconds of each part of the run, as counted, and as long as steps were that were timed."""
@@ -218,18 +221,18 @@ def parts_of_time(
     piece = step.footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
     evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
-    dense = counts.linear * DEQUANTISED[config.held] / rates.moved if config.held else 0.0
+    dense = counts.linear * DEQUANTISE_BYTES[config.held] / rates.moved if config.held else 0.0
     passes = work.pieces * (2 + config.gradient_checkpointing)
     # reading the weights bounds a generated token, and on the CPU the update of all weights
     bandwidth = BANDWIDTH[device.type]
     read = counts.total * (4 if step.dtype == torch.float32 else 2) / bandwidth
     parts = {
-        "training": BESIDE[device.type] * rates.seconds(train) + passes * dense,
-        "update": work.steps * counts.trainable * UPDATED / bandwidth,
-        "evaluation": BESIDE[device.type] * rates.seconds(evaluation)
+        "training": STEP_OVERHEAD[device.type] * rates.seconds(train) + passes * dense,
+        "update": work.steps * counts.trainable * UPDATE_BYTES / bandwidth,
+        "evaluation": STEP_OVERHEAD[device.type] * rates.seconds(evaluation)
         + work.eval_tokens / piece.tokens * dense,
         "generation": work.generated_steps * max(2 * read, LAYER_SECONDS * step.layers),
-        "start": STARTED,
+        "start": STARTUP_SECONDS,
         "beside": work.beside,
     }
     parts = timed.times(parts) if timed else parts
@@ -238,7 +241,7 @@ def parts_of_time(
     return parts
 
 
-def _timed_steps(timed: TimedSteps | None) -> str:
+def _describe_timed_steps(timed: TimedSteps | None) -> str:
     """What was timed, and how far off the count was."""
     if timed is None:
         return ""
@@ -250,7 +253,7 @@ def _timed_steps(timed: TimedSteps | None) -> str:
     )
 
 
-def _rests_on(rates: DeviceRates, device: torch.device) -> str:
+def _describe_basis(rates: DeviceRates, device: torch.device) -> str:
     if device.type == "cuda":
         return (
             f"Matrix products at {UTILISATION:.0%} of the rate measured on this device:"
@@ -263,25 +266,25 @@ def _rests_on(rates: DeviceRates, device: torch.device) -> str:
     )
 
 
-def kind_of(method: str, task: str) -> str:
+def format_run_kind(method: str, task: str) -> str:
     """Runs of one kind err alike."""
     return f"{task} {method}"
 
 
-def memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
+def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
     """What was counted and measured beyond the process itself."""
     return [
         MeasuredPrediction(
             run["counted_memory_gib"] - run["process_memory_gib"],
             run["peak_memory_gib"] - run["process_memory_gib"],
-            kind_of(run["method"], run["task"]),
+            format_run_kind(run["method"], run["task"]),
         )
         for run in past
         if run["counted_memory_gib"] and run["peak_memory_gib"] and run["process_memory_gib"] is not None
     ]
 
 
-def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
+def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
     """What was counted and measured of runs that went to their end, or of whose course it is known how much
     they took, in one go. steps_timed: of those of which steps were timed before, or of those of which none
     were. Runs beside other work say nothing of the next one."""
@@ -289,7 +292,7 @@ def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> lis
         TimedRun(
             run["counted_seconds"],
             run["run_seconds"],
-            kind_of(run["method"], run["task"]),
+            format_run_kind(run["method"], run["task"]),
             run["settings"],
             run["course"] or 1.0,
             (run["course_seconds"] or 0.0) / run["counted_seconds"],
@@ -297,11 +300,11 @@ def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> lis
         for run in past
         if run["counted_seconds"]
         and run["run_seconds"]
-        and (run["course"] or not _stopped_early(run))
+        and (run["course"] or not _is_stopped_early(run))
         and run["steps_timed"] == steps_timed
-        and (run["other_work"] or 0.0) < BUSY
+        and (run["other_work"] or 0.0) < BUSY_SHARE
     ]
 
 
-def _stopped_early(run: MeasuredRun) -> bool:
+def _is_stopped_early(run: MeasuredRun) -> bool:
     return run["stopped"] in STOPPED_EARLY

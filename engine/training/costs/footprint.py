@@ -29,25 +29,27 @@ from transformers import (
 )
 
 from engine.models import loading, losses, tuning_methods
-from engine.models.batching import batch_shape, by_length, largest_piece
-from engine.models.classification import widen_head
+from engine.models.batching import batch_by_length, compute_batch_shape, find_largest_micro_batch
+from engine.models.classification import upcast_head
 from engine.models.forward import llama_layers
-from engine.models.forward.attention import future
-from engine.models.forward.operations import KINDS, MicroBatchWork, length_of
+from engine.models.forward.attention import make_causal_mask
+from engine.models.forward.operations import KINDS, MicroBatchWork, compute_mean_length
 from engine.models.forward.packed_forward import MULTIPLE
-from engine.models.losses import Objective, TrainedTokens
+from engine.models.losses import Objective, TokenObjective
 from engine.models.tokenization.rendering import TokenRows
-from engine.models.training_state import Masters
-from engine.models.tuning_methods import check_layers, count_parameters, make_trainable, trainable
+from engine.models.training_state import MasterWeights
+from engine.models.tuning_methods import check_layers, count_parameters, list_trainable, make_trainable
 from engine.training.costs import rehearsal
-from engine.worker.machine_load import uncollected
+from engine.worker.machine_load import pause_garbage_collection
 from store.core.model_folders import NO_CODE
-from store.training.methods import METHODS, TAKEN_APART, adapted_layers
+from store.training.methods import METHODS, TAKEN_APART, count_adapted_layers
 from store.training.train_config import TrainConfig
 
-LOGIT = 12  # bytes a trained token and vocabulary entry
-TOUCHED = 8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
-CALLS = 110  # operations of a layer's forward
+LOGIT_BYTES = 12  # bytes a trained token and vocabulary entry
+MEMORY_TRAFFIC_FACTOR = (
+    8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
+)
+LAYER_OPERATIONS = 110  # operations of a layer's forward
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,27 @@ class StepFormula:
     @property
     def logits(self) -> float:
         """Bytes of logits and what a loss makes of them."""
-        return float(LOGIT * self.trained * self.text.vocab_size)
+        return float(LOGIT_BYTES * self.trained * self.text.vocab_size)
 
     def piece(self, linear: float, trains: float) -> MicroBatchWork:
         """What it does; linear: weights of the layers' matrices, trains: share of them that is trained."""
         products, attention, head = flops(self.text, linear, self.tokens, self.trained, self.length)
-        forward = np.array([products, attention, TOUCHED * self.layers * self.layer, CALLS * self.layers])
-        judged = np.array([head, 0.0, 1.5 * self.logits, CALLS])
+        forward = np.array(
+            [
+                products,
+                attention,
+                MEMORY_TRAFFIC_FACTOR * self.layers * self.layer,
+                LAYER_OPERATIONS * self.layers,
+            ]
+        )
+        judged = np.array([head, 0.0, 1.5 * self.logits, LAYER_OPERATIONS])
         # backward: gradients of activations down to the lowest trained layer, those of weights where trained
-        passes = 1 + _backward_share(self.config, self.layers) + self.config.gradient_checkpointing + trains
+        passes = (
+            1
+            + _compute_backward_share(self.config, self.layers)
+            + self.config.gradient_checkpointing
+            + trains
+        )
         return MicroBatchWork(
             self.tokens, self.trained, self.length, passes * forward, 2 * judged, forward, judged
         )
@@ -108,25 +122,25 @@ def flops(
     return tokens * 2 * linear, tokens * attention, 2 * trained * text.hidden_size * text.vocab_size
 
 
-def _backward_share(config: TrainConfig, layers: int) -> float:
+def _compute_backward_share(config: TrainConfig, layers: int) -> float:
     """Of the layers, that gradients flow through."""
     fields = METHODS[config.method].fields
     field = next((f for f in LAYER_FIELDS if f in fields), None)
     if field is None or ("train_embeddings" in fields and config.train_embeddings):
         return 1.0
-    return min(adapted_layers(layers, getattr(config, field)), layers) / layers
+    return min(count_adapted_layers(layers, getattr(config, field)), layers) / layers
 
 
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")  # where whole numbers stay
-FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
-LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
+SAMPLED_LENGTHS = 3  # of rows, in multiples of MULTIPLE
+MAX_LAYER_PERIOD = 8  # layers; kinds of layer that take longer turns are taken for one kind
 LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
 
 
 @dataclass(frozen=True)
-class FewLayers:
+class ReducedModel:
     """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
 
     layers: int
@@ -164,7 +178,7 @@ class Footprint:
     varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
     labels: float = 0.0
-    piece_at: Callable[[FewLayers], MicroBatchWork] | None = None
+    piece_at: Callable[[ReducedModel], MicroBatchWork] | None = None
 
     def at_least(self, other: Footprint) -> Footprint:
         """This one, with the memory of whichever of the two takes more."""
@@ -179,7 +193,7 @@ class Footprint:
         )
 
 
-def with_layers(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+def set_layer_count(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig:
     """The architecture with that many layers, which are as its first ones."""
     few = copy.deepcopy(architecture)
     part = few.get_text_config()
@@ -191,16 +205,16 @@ def with_layers(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig
     return few
 
 
-def build(
-    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
+def build_base_model(
+    architecture: PreTrainedConfig, few: ReducedModel, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> Any:
     """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification
-    with torch.device("meta"), rehearsal.Unfilled():
-        model = auto.from_config(with_layers(architecture, few.layers), dtype=dtype, **NO_CODE)
-    return loading.made_ready(model, torch.device(device), dtype)
+    with torch.device("meta"), rehearsal.SkipInit():
+        model = auto.from_config(set_layer_count(architecture, few.layers), dtype=dtype, **NO_CODE)
+    return loading.prepare_for_training(model, torch.device(device), dtype)
 
 
 @dataclass(frozen=True)
@@ -208,11 +222,11 @@ class LayerShapes:
     """The models of few layers that are built, by which a value of a model of any depth is known. turn: after
     how many layers their kinds repeat; whole: layers of the model itself."""
 
-    few: tuple[FewLayers, ...]
-    whole: FewLayers
+    few: tuple[ReducedModel, ...]
+    whole: ReducedModel
     turn: int
 
-    def extend(self, values: Any, depth: FewLayers | None = None) -> Any:
+    def extend(self, values: Any, depth: ReducedModel | None = None) -> Any:
         """What values of the `few` amount to for a model of that depth; without one, for the model itself."""
         depth = depth or self.whole
         first = self.few[0].layers
@@ -223,7 +237,7 @@ class LayerShapes:
         both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
         return least + others * (more_layers - least) + (depth.chosen - 1) * both
 
-    def depth(self, layers: int) -> FewLayers:
+    def depth(self, layers: int) -> ReducedModel:
         """The deepest model of about that many layers, between the smallest of the few and the whole; the
         method touches the same share of them."""
         first, whole = self.few[0].layers, self.whole
@@ -231,47 +245,47 @@ class LayerShapes:
             return whole
         kept = first + max(0, (layers - first) // self.turn) * self.turn
         if whole.chosen is None:
-            return FewLayers(kept, None)
-        return FewLayers(kept, max(1, min(kept - 1, round(whole.chosen * kept / whole.layers))))
+            return ReducedModel(kept, None)
+        return ReducedModel(kept, max(1, min(kept - 1, round(whole.chosen * kept / whole.layers))))
 
 
-def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> LayerShapes:
+def choose_reduced_models(architecture: PreTrainedConfig, config: TrainConfig) -> LayerShapes:
     """The models to build. Raises ConfigError where the method asks for layers that the model hasn't."""
     text = architecture.get_text_config()
-    whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
+    whole, turn = text.num_hidden_layers, _find_layer_period(getattr(text, "layer_types", None))
     first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
     check_layers(config, whole)
     field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
     if field is None:
-        few = FewLayers(first, None), FewLayers(first + turn, None)
-        return LayerShapes(few, FewLayers(whole, None), turn)
-    chosen = min(adapted_layers(whole, getattr(config, field)), whole)
-    touched = FewLayers(first, 1), FewLayers(first + 1, 1), FewLayers(first + 1, 2)
-    return LayerShapes(touched, FewLayers(whole, chosen), 1)
+        few = ReducedModel(first, None), ReducedModel(first + turn, None)
+        return LayerShapes(few, ReducedModel(whole, None), turn)
+    chosen = min(count_adapted_layers(whole, getattr(config, field)), whole)
+    touched = ReducedModel(first, 1), ReducedModel(first + 1, 1), ReducedModel(first + 1, 2)
+    return LayerShapes(touched, ReducedModel(whole, chosen), 1)
 
 
-def _turn(kinds: list[str] | None) -> int:
+def _find_layer_period(kinds: list[str] | None) -> int:
     """After how many layers the kinds of layer repeat."""
-    for turn in range(1, LONGEST_TURN + 1):
+    for turn in range(1, MAX_LAYER_PERIOD + 1):
         if not kinds or all(kind == kinds[i % turn] for i, kind in enumerate(kinds)):
             return turn
     return 1
 
 
-def made(
-    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
+def build_trainable_model(
+    architecture: PreTrainedConfig, few: ReducedModel, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> tuple[Any, ParameterCounts]:
     """A model of few layers, made trainable, and its counts."""
-    model = build(architecture, few, config, dtype, device)
-    linears: list[Any] = list(tuning_methods.linears(model).values())
+    model = build_base_model(architecture, few, config, dtype, device)
+    linears: list[Any] = list(tuning_methods.list_linear_layers(model).values())
     widths = [module.weight.numel() for module in linears]
     total = sum(p.numel() for p in model.parameters())
     if few.chosen is not None:
         config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, few.chosen))
-    with torch.device("meta"), rehearsal.Unfilled():
+    with torch.device("meta"), rehearsal.SkipInit():
         model = make_trainable(model, config, dtype).train()
         if config.task == "classification":
-            widen_head(model)
+            upcast_head(model)
     trained, everything = count_parameters(model)
     added = everything - total
     if config.init_lora_weights in TAKEN_APART:
@@ -286,22 +300,24 @@ class Rehearsal:
     def __init__(
         self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
     ) -> None:
-        self.shapes = few_layers(architecture, config)
+        self.shapes = choose_reduced_models(architecture, config)
         self.few = self.shapes.few
-        with uncollected():
-            made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
+        with pause_garbage_collection():
+            made_ones = [build_trainable_model(architecture, few, config, dtype, device) for few in self.few]
         self.models = [model for model, _ in made_ones]
         with torch.device("meta"):
-            self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
+            self.masters = [
+                MasterWeights(list_trainable(model)) for model in self.models
+            ]  # their hooks move gradients
         self._counted = [list(vars(counts).values()) for _, counts in made_ones]
         self.counts = self.counts_at(self.shapes.whole)
         self.text, self.device = architecture.get_text_config(), device
 
-    def counts_at(self, depth: FewLayers) -> ParameterCounts:
+    def counts_at(self, depth: ReducedModel) -> ParameterCounts:
         """Parameters of a model of that depth."""
         return ParameterCounts(*self._extended(self._counted, depth))
 
-    def _extended(self, values: list[list[float]], depth: FewLayers) -> list[float]:
+    def _extended(self, values: list[list[float]], depth: ReducedModel) -> list[float]:
         """What the values of the few-layer models amount to at that depth."""
         return [float(v) for v in self.shapes.extend([np.asarray(v, float) for v in values], depth)]
 
@@ -313,13 +329,16 @@ class Rehearsal:
 
         Of `config` the batch sizes are read; the model is that of the config it was made for.
         """
-        objective = objective or TrainedTokens()
-        with llama_layers.rehearsing() if self.device == "cpu" else nullcontext(), uncollected():
+        objective = objective or TokenObjective()
+        with (
+            llama_layers.simulate_cpu() if self.device == "cpu" else nullcontext(),
+            pause_garbage_collection(),
+        ):
             longest = int(train.sequence_lengths.max())
             packed = self.packed(longest)
-            chosen = largest_piece(train.lengths, config, packed=packed)
-            varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
-            several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
+            chosen = find_largest_micro_batch(train.lengths, config, packed=packed)
+            varied = len(np.unique(train.lengths // MULTIPLE)) > SAMPLED_LENGTHS
+            several = len(chosen) < min(len(train), math.prod(compute_batch_shape(config)))
             try:
                 footprint = self._rehearse(config, objective, train, chosen, evaluated, several)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
@@ -331,8 +350,8 @@ class Rehearsal:
 
     def packed(self, longest: int, *, training: bool = True) -> bool:
         """Whether rows of up to that many tokens go through the packed forward."""
-        with llama_layers.rehearsing() if self.device == "cpu" else nullcontext():
-            return not llama_layers.refusal(_set(self.models[0], training), longest)
+        with llama_layers.simulate_cpu() if self.device == "cpu" else nullcontext():
+            return not llama_layers.explain_refusal(_set_training_mode(self.models[0], training), longest)
 
     def _rehearse(
         self,
@@ -346,14 +365,15 @@ class Rehearsal:
         batch = objective.collate(train, chosen, CPU)
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
-            future.cache_clear()  # each model counts the mask that the first would leave to the others
+            # each model counts the mask that the first would leave to the others
+            make_causal_mask.cache_clear()
             ask = partial(objective.loss_sum, model, batch)
-            step = rehearsal.run_step(_set(model, True), ask, few.layers)
+            step = rehearsal.run_step(_set_training_mode(model, True), ask, few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
             values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
-        model = _set(self.models[0], False)  # without gradients no layer keeps anything
-        largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
+        model = _set_training_mode(self.models[0], False)  # without gradients no layer keeps anything
+        largest = _select_largest_batch(model, evaluated, config.per_device_eval_batch_size)
         held_out = objective.collate(evaluated, largest, CPU)
         evaluation, judged = rehearsal.run_forward(
             model, lambda: objective.loss_sum(model, held_out), self.few[0].layers
@@ -363,14 +383,14 @@ class Rehearsal:
         trained = train.trained_counts[chosen].sum()
         more = trained / max(1, evaluated.trained_counts[largest].sum())
 
-        def piece_at(depth: FewLayers) -> MicroBatchWork:
+        def piece_at(depth: ReducedModel) -> MicroBatchWork:
             _, _, *counted = self._extended(values, depth)
             done = np.reshape(counted[len(phases) :], (len(phases), len(KINDS)))
             forward, loss, *backward = done
             return MicroBatchWork(
                 tokens=float(train.lengths[chosen].sum()),
                 trained=float(trained),
-                length=length_of(train.lengths[chosen]),
+                length=compute_mean_length(train.lengths[chosen]),
                 layers=forward + sum(backward),
                 loss=loss,
                 forward=forward,
@@ -395,19 +415,19 @@ class Rehearsal:
         )
 
 
-def _evaluated(model: Any, rows: TokenRows, batch_size: int) -> np.ndarray:
+def _select_largest_batch(model: Any, rows: TokenRows, batch_size: int) -> np.ndarray:
     """The rows of the largest batch of a validation."""
     if model.get_output_embeddings() is None:  # under a classification head
-        return by_length(rows.lengths, batch_size)[0]
-    return losses.fitting_batches(model, rows, batch_size)[0]
+        return batch_by_length(rows.lengths, batch_size)[0]
+    return losses.build_fitting_batches(model, rows, batch_size)[0]
 
 
-def _set(model: Any, training: bool) -> Any:
+def _set_training_mode(model: Any, training: bool) -> Any:
     """The model in that mode; setting one that it has costs as much as building a layer."""
     return model if model.training == training else model.train(training)
 
 
-def warm_up() -> None:
+def warm_up_rehearsal() -> None:
     """Rehearse a step of a tiny model: the first rehearsal of a process takes twice as long as the next."""
     tiny = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, vocab_size=32

@@ -24,10 +24,10 @@ from engine.models.forward.operations import KINDS
 aten = torch.ops.aten
 META = torch.device("meta")
 PHASES = ("forward", "loss", "last layer", "first layer")
-_COUNTING = {aten.arange.default, aten.arange.start, aten.arange.start_step}
-_MASKED = {aten.index.Tensor, aten._unsafe_index.Tensor}
-_KNOWN: dict[Any, Any] = {}  # shape, stride and type of what operations gave, and their work
-_FILLED = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
+_ARANGE_OPS = {aten.arange.default, aten.arange.start, aten.arange.start_step}
+_MASK_INDEX_OPS = {aten.index.Tensor, aten._unsafe_index.Tensor}
+_SHAPE_CACHE: dict[Any, Any] = {}  # shape, stride and type of what operations gave, and their work
+_INDEX_PUT_OPS = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RehearsedStep:
     done: list[list[float]]
 
 
-class Unfilled(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Weights without numbers need none drawn: a tenth of the time of building a model."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,7 +51,7 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class Living(TorchDispatchMode):
+class LiveMemoryTracker(TorchDispatchMode):
     """Counts the bytes of storages that are alive on a device, and the most in each phase; and what its
     operations do.
 
@@ -70,23 +70,23 @@ class Living(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        taken = _tensors(args)
+        taken = _collect_tensors(args)
         devices = {tensor.device.type for tensor in taken}
         if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
             return func(*args, **kwargs)
         shaped_work = None
-        if func in _COUNTING:
+        if func in _ARANGE_OPS:
             out = func(*args, **{**kwargs, "device": "cpu"})
-        elif func in _MASKED and (mask := _mask(args[1])) is not None:
+        elif func in _MASK_INDEX_OPS and (mask := _find_boolean_mask(args[1])) is not None:
             out = args[0].new_empty((int(mask.sum()), *args[0].shape[mask.dim() :]))
-        elif func in _FILLED and _mask(args[1]) is not None:
+        elif func in _INDEX_PUT_OPS and _find_boolean_mask(args[1]) is not None:
             out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
         elif "meta" in devices or _holds_meta(kwargs):
-            args = args if devices == {"meta"} else _on_meta(args)
-            out, shaped_work = self._shaped(func, args, kwargs and _on_meta(kwargs))
+            args = args if devices == {"meta"} else _move_to_meta(args)
+            out, shaped_work = self._shaped(func, args, kwargs and _move_to_meta(kwargs))
         else:
             out = func(*args, **kwargs)
-        made = _tensors(out)
+        made = _collect_tensors(out)
         there = {tensor.untyped_storage()._cdata for tensor in taken}
         for tensor in made:
             # a view of a weight takes nothing
@@ -102,22 +102,22 @@ class Living(TorchDispatchMode):
         if func._schema.is_mutable:
             in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
             return (args[0] if in_place else func(*args, **kwargs)), None
-        key = func, _shapes(args), _shapes(kwargs)
-        cached_outcome = _KNOWN.get(key)
+        key = func, _replace_tensors_by_shapes(args), _replace_tensors_by_shapes(kwargs)
+        cached_outcome = _SHAPE_CACHE.get(key)
         if cached_outcome is None:
             out = func(*args, **kwargs)
-            taken = _tensors((args, *kwargs.values()))
+            taken = _collect_tensors((args, *kwargs.values()))
             there = {tensor.untyped_storage()._cdata for tensor in taken}
             if isinstance(out, torch.Tensor) and out.untyped_storage()._cdata not in there:
-                work = operations.count_work(func, _tensors(args), [out])
-                _KNOWN[key] = out.shape, out.stride(), out.dtype, work
+                work = operations.count_work(func, _collect_tensors(args), [out])
+                _SHAPE_CACHE[key] = out.shape, out.stride(), out.dtype, work
             return out, None
         shape, stride, dtype, work = cached_outcome
         return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
 
     def did(self, work: operations.OperationWork) -> None:
         """Add an operation's work to that of the phase."""
-        done, times = self.done[self.phase], operations.times()
+        done, times = self.done[self.phase], operations.get_repeat_count()
         done[0] += times * work[0]
         done[1] += times * work[1]
         done[2] += times * work[2]
@@ -147,19 +147,19 @@ class Living(TorchDispatchMode):
 
 
 @contextmanager
-def _fused_attention() -> Iterator[None]:
+def _patch_fused_attention() -> Iterator[None]:
     """Attention as torch's fused kernels keep it (output and one sum a row), where the meta device would
     write all weights out. Replaced by name, as a recomputing checkpoint does not see function modes."""
     functional: Any = torch.nn.functional
     own = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = _attend
+    functional.scaled_dot_product_attention = _compute_meta_attention
     try:
         yield
     finally:
         functional.scaled_dot_product_attention = own
 
 
-def _attend(
+def _compute_meta_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -176,7 +176,7 @@ def _attend(
     )[0]
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def _collect_tensors(value: Any) -> list[torch.Tensor]:
     """Those among arguments or results, and in lists among them."""
     if isinstance(value, torch.Tensor):
         return [value]
@@ -186,22 +186,22 @@ def _tensors(value: Any) -> list[torch.Tensor]:
             if isinstance(part, torch.Tensor):
                 tensors.append(part)
             elif isinstance(part, (list, tuple)):
-                tensors += _tensors(part)
+                tensors += _collect_tensors(part)
     return tensors
 
 
-def _shapes(value: Any) -> Any:
+def _replace_tensors_by_shapes(value: Any) -> Any:
     """The arguments of an operation, with tensors replaced by all that a result's shape can hang on."""
     if isinstance(value, torch.Tensor):
         return value.shape, value.stride(), value.dtype
     if isinstance(value, (list, tuple)):
-        return tuple(map(_shapes, value))
+        return tuple(map(_replace_tensors_by_shapes, value))
     if isinstance(value, dict):
-        return tuple((name, _shapes(v)) for name, v in value.items())
+        return tuple((name, _replace_tensors_by_shapes(v)) for name, v in value.items())
     return type(value), value  # 1 and 1.0 are equal and give other types
 
 
-def _mask(indices: Any) -> torch.Tensor | None:
+def _find_boolean_mask(indices: Any) -> torch.Tensor | None:
     """The boolean mask among the indices of an operation."""
     return next((i for i in indices if isinstance(i, torch.Tensor) and i.dtype == torch.bool), None)
 
@@ -214,14 +214,14 @@ def _holds_meta(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(_holds_meta(v) for v in value)
 
 
-def _on_meta(value: Any) -> Any:
+def _move_to_meta(value: Any) -> Any:
     """The arguments of an operation, all of them on the meta device."""
     if isinstance(value, torch.Tensor):
         return value if value.device.type == "meta" else torch.empty_like(value, device=META)
     if isinstance(value, (list, tuple)):
-        return type(value)(_on_meta(v) for v in value)
+        return type(value)(_move_to_meta(v) for v in value)
     if isinstance(value, dict):
-        return {k: _on_meta(v) for k, v in value.items()}
+        return {k: _move_to_meta(v) for k, v in value.items()}
     return torch.device("meta") if isinstance(value, torch.device) else value
 
 
@@ -230,9 +230,9 @@ def run_step(
 ) -> RehearsedStep:
     """Forward, loss and backward of a model on the meta device; `loss` computes the loss of one
     micro-batch."""
-    living = Living(device)
-    attention = _fused_attention() if device == "meta" else nullcontext()
-    with _marked(model, layers, living), attention, living:
+    living = LiveMemoryTracker(device)
+    attention = _patch_fused_attention() if device == "meta" else nullcontext()
+    with _mark_phases(model, layers, living), attention, living:
         total = loss()
         living.enter(1)
         saved = living.bytes
@@ -245,16 +245,16 @@ def run_step(
 def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:
     """Of a pass without gradients the most bytes, and what it does in each of PHASES: in the layers, and
     behind them."""
-    living = Living()
-    with _marked(model, layers, living), torch.no_grad(), _fused_attention(), living:
+    living = LiveMemoryTracker()
+    with _mark_phases(model, layers, living), torch.no_grad(), _patch_fused_attention(), living:
         forward()
     return max(living.most), living.done
 
 
 @contextmanager
-def _marked(model: Any, layers: int, living: Living) -> Iterator[None]:
+def _mark_phases(model: Any, layers: int, living: LiveMemoryTracker) -> Iterator[None]:
     """Tell `living` when the loss begins, and when the backward pass reaches the last and the first layer."""
-    stack = decoder_layers(model, layers)
+    stack = find_decoder_layers(model, layers)
     hooks = []
 
     def on_gradient(output: Any, phase: int) -> None:
@@ -280,7 +280,7 @@ def _marked(model: Any, layers: int, living: Living) -> Iterator[None]:
             hook.remove()
 
 
-def decoder_layers(model: Any, layers: int) -> Any:
+def find_decoder_layers(model: Any, layers: int) -> Any:
     """The stack of the model's layers: its first list of that many modules. NotImplementedError without
     one."""
     for module in model.modules():

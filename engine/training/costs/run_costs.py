@@ -19,52 +19,63 @@ from transformers import PreTrainedConfig
 from engine.data import canaries, training_rows
 from engine.evaluation import derived_prompts, weight_change
 from engine.evaluation.probes import base_samples, suite_probes
-from engine.evaluation.probes.base_samples import OWN_LENGTH
+from engine.evaluation.probes.base_samples import SAMPLE_TOKENS
 from engine.evaluation.row_questions import PROMPT_TOKENS
 from engine.evaluation.statistics import cost_prediction
-from engine.evaluation.statistics.cost_prediction import Correction, NextRun, StepsTimed, time_range
+from engine.evaluation.statistics.cost_prediction import (
+    Correction,
+    StepsTimed,
+    UpcomingRun,
+    predict_time_range,
+)
 from engine.evaluation.verdicts import launch_advice
-from engine.evaluation.verdicts.question_part import rounds_of
+from engine.evaluation.verdicts.question_part import count_rounds
 from engine.models import hardware
 from engine.models.batching import (
     Replay,
-    batch_shape,
-    epoch_steps,
-    steps_per_epoch,
-    tokens_of_a_piece,
-    total_steps,
+    build_epoch_steps,
+    compute_batch_shape,
+    compute_micro_batch_tokens,
+    count_steps_per_epoch,
+    count_total_steps,
 )
 from engine.models.forward import answer_likelihood, llama_layers
-from engine.models.forward.operations import length_of
-from engine.models.hardware import choose_dtype, device_name
-from engine.models.losses import Objective, TrainedTokens
+from engine.models.forward.operations import compute_mean_length
+from engine.models.hardware import choose_dtype, get_device_name
+from engine.models.losses import Objective, TokenObjective
 from engine.models.tokenization.rendering import TokenRows
 from engine.training.costs import estimate
-from engine.training.costs.estimate import kind_of, memory_pairs, timed_runs
+from engine.training.costs.estimate import format_run_kind, list_memory_pairs, list_timed_runs
 from engine.training.costs.footprint import Footprint, Rehearsal
-from engine.training.optimizer_step import BesideBase
-from engine.training.training_loop import evaluation_steps
+from engine.training.optimizer_step import LossWithBaseKl
+from engine.training.training_loop import choose_evaluation_steps
 from engine.worker.job import WorkerJob
 from store.core.errors import TunebenchError
 from store.core.row_schemas import PartRows
-from store.core.training_schemas import FittingChange, MemoryEstimate, TimeEstimate
+from store.core.training_schemas import MemoryEstimate, MemoryFix, TimeEstimate
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.training.train_config import TrainConfig, speed_settings
+from store.training.train_config import TrainConfig, get_speed_settings
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05
 LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
-ANSWERED = 16  # prompts that are answered together
+GENERATION_BATCH = 16  # prompts that are answered together
 # Tokens of the suite's prose (21,000), of the base model's own texts (2,500) and of the suite's questions
 # (17,000; each takes about half as long, as what options follow is read once), and those with logits.
-SUITE = np.array([32_000, 26_000])
-LIGHT = 4_000  # tokens of the questions and prose that are measured between steps, counted in the same way
-ASTRAY = 12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
-WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
+SUITE_TOKENS = np.array([32_000, 26_000])
+LIGHT_SUITE_TOKENS = (
+    4_000  # tokens of the questions and prose that are measured between steps, counted in the same way
+)
+EXTRACTION_TOKENS = (
+    12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
+)
+WIDE_BATCH_FACTOR = (
+    2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
+)
 
 
 @dataclass(frozen=True)
-class LabelsAsText:
+class LabelPrompts:
     """Labels for which models are asked after the run: their tokens together, and how many models. They go
     through the model behind each row's prompt, as a tree (`engine.models.forward.answer_likelihood`)."""
 
@@ -72,7 +83,7 @@ class LabelsAsText:
     models: int
 
 
-def process_gib(device: torch.device) -> float:
+def measure_process_gib(device: torch.device) -> float:
     """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
     if device.type == "cuda":
         return hardware.CONTEXT_GIB
@@ -81,7 +92,7 @@ def process_gib(device: torch.device) -> float:
 
 
 @dataclass(frozen=True)
-class CostedRows:
+class CostSampleRows:
     """The rows that a run's costs are counted on. rows: of each part of the whole data set; parts: those that
     are counted, cut to length; cut: them, cut at another length; general: those that would be replayed."""
 
@@ -89,7 +100,7 @@ class CostedRows:
     parts: dict[str, training_rows.TokenisedPart]
     cut: Callable[[int], dict[str, training_rows.TokenisedPart]]
     objective: Objective
-    labels: LabelsAsText | None = None
+    labels: LabelPrompts | None = None
     general: TokenRows | None = None
 
 
@@ -97,15 +108,15 @@ class CostBasis:
     """The rows of one question, its device and what runs on that device needed."""
 
     def __init__(
-        self, job: WorkerJob, architecture: PreTrainedConfig, costed: CostedRows, process: float
+        self, job: WorkerJob, architecture: PreTrainedConfig, costed: CostSampleRows, process: float
     ) -> None:
         self.job, self.architecture, self.process = job, architecture, process
         self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
         self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general
         self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
         self.device = torch.device(job.device)
-        self.rates = cache(partial(hardware.device_rates, job.home, self.device))
-        self.device_name = device_name(self.device)
+        self.rates = cache(partial(hardware.measure_device_rates, job.home, self.device))
+        self.device_name = get_device_name(self.device)
         self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
 
     def epoch(self, name: str) -> tuple[float, float]:
@@ -127,14 +138,14 @@ class CostBasis:
 
     def memory_correction(self, config: TrainConfig) -> Correction:
         """From the past."""
-        kind = kind_of(config.method, config.task)
-        return cost_prediction.correct_prediction(memory_pairs(self.past), kind, cost_prediction.MEMORY)
+        kind = format_run_kind(config.method, config.task)
+        return cost_prediction.correct_prediction(list_memory_pairs(self.past), kind, cost_prediction.MEMORY)
 
     def time_correction(self, config: TrainConfig, steps_timed: StepsTimed) -> Correction:
         """From the past: from runs of which steps were timed before, where those of this one were."""
-        kind, settings = kind_of(config.method, config.task), speed_settings(config.model_dump())
-        past = timed_runs(self.past, steps_timed=steps_timed != "none")
-        return time_range(past, NextRun(kind, settings, steps_timed))
+        kind, settings = format_run_kind(config.method, config.task), get_speed_settings(config.model_dump())
+        past = list_timed_runs(self.past, steps_timed=steps_timed != "none")
+        return predict_time_range(past, UpcomingRun(kind, settings, steps_timed))
 
     def shorter(self, limit: int) -> CostBasis:
         """The same with rows cut at `limit` tokens."""
@@ -144,10 +155,10 @@ class CostBasis:
 
     def available_gib(self) -> float:
         """Memory that a run could take now: what is free, and what this worker gives back."""
-        free, _ = hardware.available_gib(self.device)
+        free, _ = hardware.measure_available_gib(self.device)
         return free
 
-    def fitting(self, cost: ConfigCost, limit: int) -> list[FittingChange]:
+    def fitting(self, cost: ConfigCost, limit: int) -> list[MemoryFix]:
         """The nearest settings that fit into what is free."""
         config = cost.config
         settings = launch_advice.MemorySettings(
@@ -171,7 +182,9 @@ class CostBasis:
                 return None
             return needed["peak_gib"], needed["high_gib"]
 
-        return launch_advice.nearest_fitting(settings, need, self.available_gib(), _lighter(cost.config))
+        return launch_advice.find_fitting_changes(
+            settings, need, self.available_gib(), _list_lighter_methods(cost.config)
+        )
 
 
 class ConfigCost:
@@ -183,8 +196,8 @@ class ConfigCost:
         self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
         self.counts = self.rehearsal.counts
         self.timed: estimate.TimedSteps | None = None  # steps of it, taken for real
-        self.steps = total_steps(config, costs.train_rows)
-        self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
+        self.steps = count_total_steps(config, costs.train_rows)
+        self.per_epoch = count_steps_per_epoch(costs.train_rows, *compute_batch_shape(config))
 
     def disk_bytes(self) -> float:
         """What is kept of the run: the adapter, or all weights, as they lie in memory."""
@@ -206,7 +219,7 @@ class ConfigCost:
             self.config, rows, held_out if len(held_out) else rows, self.costs.objective
         )
         if replay := self.replay:
-            objective = BesideBase() if self.config.kl_beta else TrainedTokens()
+            objective = LossWithBaseKl() if self.config.kl_beta else TokenObjective()
             footprint = footprint.at_least(
                 self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective)
             )
@@ -223,7 +236,7 @@ class ConfigCost:
     def train(self) -> TokenRows:
         """The rows that a step is rehearsed on."""
         train = self.costs.parts["train"].rows
-        return train if len(train) else _blank(self.config.max_length or 8)
+        return train if len(train) else _build_blank_row(self.config.max_length or 8)
 
     @property
     def counted_step(self) -> estimate.CountedStep:
@@ -235,7 +248,7 @@ class ConfigCost:
 
     def memory(self) -> MemoryEstimate:
         """The estimate against what is free."""
-        return estimate.memory(
+        return estimate.estimate_memory(
             self.counted_step,
             process_gib=self.costs.process,
             available_gib=self.costs.available_gib(),
@@ -244,17 +257,17 @@ class ConfigCost:
 
     def time(self) -> TimeEstimate:
         """The estimate for the whole run, evaluations and answers included."""
-        work = work_of(self)
+        work = compute_work(self)
         steps: StepsTimed = "none" if not self.timed else "alike" if self.timed.alike else "own"
         correction = self.costs.time_correction(self.config, steps)
-        return estimate.seconds(self.counted_step, work, self.rates(work), correction, self.timed)
+        return estimate.estimate_seconds(self.counted_step, work, self.rates(work), correction, self.timed)
 
     def rates(self, work: estimate.RunWork) -> hardware.DeviceRates:
         """How fast the device does such work."""
         text = self.costs.architecture.get_text_config()
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        shape = hardware.rounded(work.train_tokens / work.pieces), text.hidden_size, inner
-        return self.costs.rates(self.dtype, shape, hardware.rounded(work.length))
+        shape = hardware.round_to_power(work.train_tokens / work.pieces), text.hidden_size, inner
+        return self.costs.rates(self.dtype, shape, hardware.round_to_power(work.length))
 
     def _labels_bytes(self) -> float:
         """What asking a model for the text of labels takes."""
@@ -268,12 +281,12 @@ class ConfigCost:
         else:
             packed = self.rehearsal.packed(longest, training=False)
         text = costs.architecture.get_text_config()
-        return answer_likelihood.most_bytes(
+        return answer_likelihood.estimate_max_bytes(
             text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed
         )
 
 
-def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
+def _list_lighter_methods(config: TrainConfig) -> list[dict[str, Any]]:
     """Changes to a method that takes less, nearest first."""
     method = METHODS[config.method]
     own = {"learning_rate": None}  # each method has its own
@@ -286,17 +299,17 @@ def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
     return []
 
 
-def _blank(length: int) -> TokenRows:
+def _build_blank_row(length: int) -> TokenRows:
     """One row of that many trained tokens, for a data set whose own rows have none."""
     starts = np.asarray([0, length], np.int64)
     ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
     return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
-def work_of(cost: ConfigCost) -> estimate.RunWork:
+def compute_work(cost: ConfigCost) -> estimate.RunWork:
     """What passes through the model over the whole run."""
     config, costs = cost.config, cost.costs
-    validations = 1 + len(evaluation_steps(cost.steps, config.evaluations))  # the base model's first
+    validations = 1 + len(choose_evaluation_steps(cost.steps, config.evaluations))  # the base model's first
     train, validation, test = (np.array(costs.epoch(part)) for part in training_rows.PARTS)
     held_out = test if costs.rows["test"] else validation
     evaluated = validation * validations + 2 * held_out
@@ -305,20 +318,22 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
         evaluated = evaluated + train + validation + test
         mean_length /= 2
     if costs.labels:
-        evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
+        evaluated = evaluated + _count_label_tokens(cost, costs.labels, mean_length)
     asked = config.probes and config.task != "classification"
     between = 0.0
     if config.probes:
-        between = validations * (validation[0] + (LIGHT if asked else 0))
+        between = validations * (validation[0] + (LIGHT_SUITE_TOKENS if asked else 0))
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
-        evaluated = evaluated + 2 * (SUITE + validation + _task_samples(cost, held_out) + cost.costs.probed)
+        evaluated = evaluated + 2 * (
+            SUITE_TOKENS + validation + _count_task_sample_tokens(cost, held_out) + cost.costs.probed
+        )
     if config.task != "classification":
-        evaluated = evaluated + 2 * _swapped(cost, held_out)
+        evaluated = evaluated + 2 * _count_swapped_tokens(cost, held_out)
     if config.canaries:
-        evaluated = evaluated + _canaries(cost)  # of the tuned model alone
+        evaluated = evaluated + _count_canary_tokens(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
-    written = _written_steps(cost, asked)
-    trained, pieces = _trained(cost, train)
+    written = _count_generation_steps(cost, asked)
+    trained, pieces = _count_training_tokens(cost, train)
     if replay := cost.replay:
         evaluated = evaluated + np.array(replay.tokens) * (config.kl_beta > 0)  # passes through the base too
     return estimate.RunWork(
@@ -327,67 +342,75 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
         pieces=pieces,
         eval_tokens=evaluated[0],
         eval_trained=evaluated[1],
-        generated_steps=round(2 * config.max_new_tokens * -(-prompts // ANSWERED) + written),
-        length=length_of(cost.train.lengths),
+        generated_steps=round(2 * config.max_new_tokens * -(-prompts // GENERATION_BATCH) + written),
+        length=compute_mean_length(cost.train.lengths),
         steps=cost.steps,
-        beside=weight_change.SECONDS if asked else 0.0,
+        beside=weight_change.MAX_SECONDS if asked else 0.0,
         between=between,
         share=config.probe_share,
     )
 
 
-def _trained(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndarray, float]:
+def _count_training_tokens(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndarray, float]:
     """Tokens, and trained ones, that training passes through the model with what is replayed, and in how many
     micro-batches. train: of one epoch."""
     config = cost.config
-    pieces: float = cost.steps * batch_shape(config)[1]
-    padded = _padding(cost)
+    pieces: float = cost.steps * compute_batch_shape(config)[1]
+    padded = _estimate_padding(cost)
     if cost.footprint.packed:
-        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+        padded, pieces = (
+            1.0,
+            cost.steps * max(1.0, train[0] / cost.per_epoch / compute_micro_batch_tokens(config)),
+        )
     epochs = cost.steps / cost.per_epoch
     trained = train * (padded, 1.0) * epochs
     if replay := cost.replay:
         more = np.array(replay.tokens)
-        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
+        trained, pieces = (
+            trained + more,
+            pieces + max(cost.steps, more[0] / compute_micro_batch_tokens(config)),
+        )
     return trained, pieces
 
 
-def _written_steps(cost: ConfigCost, probed: bool) -> float:
+def _count_generation_steps(cost: ConfigCost, probed: bool) -> float:
     """Steps that generate beside the answers to sample prompts: for the probes, where the run is `probed` by
     writing, and the general rows to replay."""
     config = cost.config
     written = 0.0
     if probed:
-        written = WIDE * (base_samples.TASK_LENGTH + 2 * suite_probes.REQUEST_LENGTH)
+        written = WIDE_BATCH_FACTOR * (base_samples.TASK_LENGTH + 2 * suite_probes.REQUEST_LENGTH)
         if config.task == "sft":
-            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
+            written += 2 * EXTRACTION_TOKENS * -(-_count_extraction_rows(cost) // GENERATION_BATCH)
     if (replay := cost.replay) and not config.replay_dataset:
-        written += OWN_LENGTH * -(-len(replay.rows) // ANSWERED)
+        written += SAMPLE_TOKENS * -(-len(replay.rows) // GENERATION_BATCH)
     return written
 
 
-def _padding(cost: ConfigCost) -> float:
+def _estimate_padding(cost: ConfigCost) -> float:
     """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
     lengths = cost.train.lengths
     grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
-    size, accumulation = batch_shape(cost.config)
-    dealt = epoch_steps(grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    size, accumulation = compute_batch_shape(cost.config)
+    dealt = build_epoch_steps(
+        grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation
+    )
     whole = sum(len(part) * int(lengths[part].max()) for step in dealt for part in step)
     return whole / max(1, int(lengths.sum()))
 
 
-def _swapped(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+def _count_swapped_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     """Tokens, and those with logits, of the held-out answers after prompts of other rows: none where whole
     rows are trained, the first token of each apart."""
-    _, rows = _held_out(cost)
+    _, rows = _find_held_out(cost)
     whole = held_out[0] - held_out[1] <= rows
-    return (0.0 if whole else rounds_of(rows)) * held_out
+    return (0.0 if whole else count_rounds(rows)) * held_out
 
 
-def _task_samples(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+def _count_task_sample_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     """Tokens, and those with logits, of answers to prompts of held-out rows, each behind its prompt: the
     beginning of a row where whole rows are trained."""
-    _, rows = _held_out(cost)
+    _, rows = _find_held_out(cost)
     sequences = max(1, rows) * (2 if cost.config.task == "dpo" else 1)
     prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / sequences)
     return min(base_samples.TASK_COUNT, rows) * np.array(
@@ -395,38 +418,42 @@ def _task_samples(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     )
 
 
-def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+def _count_label_tokens(cost: ConfigCost, labels: LabelPrompts, mean_length: float) -> np.ndarray:
     """Tokens, and those with logits, of asking models for the labels of held-out rows."""
-    _, rows = _held_out(cost)
+    _, rows = _find_held_out(cost)
     device, seed = cost.costs.device.type, cost.config.seed
-    asked = labels.models * len(answer_likelihood.affordable(np.arange(rows), labels.tokens, device, seed))
+    asked = labels.models * len(
+        answer_likelihood.select_affordable_rows(np.arange(rows), labels.tokens, device, seed)
+    )
     return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
 
 
-def _extraction_rows(cost: ConfigCost) -> int:
+def _count_extraction_rows(cost: ConfigCost) -> int:
     """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
     rows, parts = cost.costs.rows, cost.costs.parts
-    own = rows["train"] - canaries.canary_count(cost.config)
-    asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
+    own = rows["train"] - canaries.count_canaries(cost.config)
+    asked = {"train": ("train", min(own, rows["validation"])), "held_out": _find_held_out(cost)}
     written_rows = {}
     for name, (part, count) in asked.items():
         counted = parts[part].rows
-        long = derived_prompts.long_enough(counted.trained_counts[counted.row_ids >= 0])  # without canaries
+        long = derived_prompts.find_long_enough(
+            counted.trained_counts[counted.row_ids >= 0]
+        )  # without canaries
         written_rows[name] = (
-            min(derived_prompts.MOST[name], round(count * float(long.mean()))) if len(long) else 0
+            min(derived_prompts.MAX_PROMPTS[name], round(count * float(long.mean()))) if len(long) else 0
         )
     return sum(written_rows.values()) if written_rows["train"] else 0
 
 
-def _held_out(cost: ConfigCost) -> tuple[str, int]:
+def _find_held_out(cost: ConfigCost) -> tuple[str, int]:
     """The part that judges the run, and its rows."""
     part = "test" if cost.costs.rows["test"] else "validation"
     return part, cost.costs.rows[part]
 
 
-def _canaries(cost: ConfigCost) -> np.ndarray:
+def _count_canary_tokens(cost: ConfigCost) -> np.ndarray:
     """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
     train = cost.costs.parts["train"].rows
     own = train.take(np.flatnonzero(train.row_ids < 0))
     each = np.array([len(own.ids), own.trained.sum()]) / max(1, len(own))
-    return len(canaries.times(cost.config)) * each
+    return len(canaries.list_repeats(cost.config)) * each

@@ -26,44 +26,50 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.models import loading
-from engine.models.batching import StepRows, batch_shape, epoch_steps, pieces, tokens_of_a_piece
-from engine.models.classification import widen_head
-from engine.models.forward.operations import length_of
-from engine.models.generation import Generation, continuations
-from engine.models.hardware import GIB, DeviceRates, available_gib, device_name
+from engine.models.batching import (
+    StepRows,
+    build_epoch_steps,
+    compute_batch_shape,
+    compute_micro_batch_tokens,
+    split_into_micro_batches,
+)
+from engine.models.classification import upcast_head
+from engine.models.forward.operations import compute_mean_length
+from engine.models.generation import GenerationOptions, generate_continuations
+from engine.models.hardware import GIB, DeviceRates, get_device_name, measure_available_gib
 from engine.models.tokenization.rendering import TokenRows
 from engine.models.tuning_methods import make_trainable
-from engine.training.costs.estimate import CountedStep, RunWork, TimedSteps, parts_of_time
-from engine.training.costs.footprint import LAYER_FIELDS, FewLayers, with_layers
-from engine.training.costs.rehearsal import Unfilled
-from engine.training.costs.run_costs import ConfigCost, work_of
-from engine.training.optimizer_step import Stepper, TrainingRows
-from engine.worker.machine_load import OtherWork
-from engine.worker.temporary_folder import temporary_folder
+from engine.training.costs.estimate import CountedStep, RunWork, TimedSteps, compute_time_parts
+from engine.training.costs.footprint import LAYER_FIELDS, ReducedModel, set_layer_count
+from engine.training.costs.rehearsal import SkipInit
+from engine.training.costs.run_costs import ConfigCost, compute_work
+from engine.training.optimizer_step import OptimizerStepper, TrainingRows
+from engine.worker.machine_load import OtherLoad
+from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import TunebenchError
 from store.core.job_folder import read_json, write_json
 from store.core.model_folders import NO_CODE
-from store.core.processes import hold, is_held
-from store.training.train_config import speed_settings
+from store.core.processes import acquire_lock, is_held
+from store.training.train_config import get_speed_settings
 
 # Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
 STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0  # of long ones fewer
 STEP_SECONDS = 1.2  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
-EVALUATED_SECONDS = 1.0
+EVALUATION_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
 MEMORY_SHARE = 0.5  # of what is free, that they may take
 MAX_SECONDS = 20.0  # as counted, that they may take together; and after which no further step begins
-TURN_LOOKS = 600  # at whether others are through with their steps, some 30 seconds
-BUSY_FOR = 600.0  # seconds for which what was timed on a busy machine is of use
-KEPT = 400  # of what was timed, the newest
+MAX_TURN_CHECKS = 600  # at whether others are through with their steps, some 30 seconds
+BUSY_MAX_AGE = 600.0  # seconds for which what was timed on a busy machine is of use
+MAX_CACHED = 400  # of what was timed, the newest
 VERSION = 1  # of what is timed and what it is counted with: other versions' ratios belong to other counts
-SPREAD = 0.02  # of weights that mean nothing
+WEIGHT_STD = 0.02  # of weights that mean nothing
 
 
 log = logging.getLogger(__name__)
 
 
-class StepsNotTimed(TunebenchError):
+class TimingError(TunebenchError):
     """Steps that can't be taken before the run; the message says why."""
 
 
@@ -74,7 +80,7 @@ class _Trial:
 
     cost: ConfigCost
     rates: DeviceRates
-    depth: FewLayers
+    depth: ReducedModel
     steps: list[StepRows]
     held_out: TokenRows
     repeats: int = STEPS  # steps and passes timed at least, after one each that is not; 0: those are timed
@@ -82,7 +88,7 @@ class _Trial:
     @property
     def counted_step(self) -> CountedStep:
         """What is counted with at this depth."""
-        return _at_depth(self.cost, self.depth)
+        return _count_step_at_depth(self.cost, self.depth)
 
 
 class _TimedStep(NamedTuple):
@@ -93,15 +99,17 @@ class _TimedStep(NamedTuple):
     update: float
 
 
-def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
+def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them or they would take too
     long, and what making, loading or training the model raises."""
-    other_work = OtherWork()
-    trial = _choose(cost)
+    other_work = OtherLoad()
+    trial = _choose_trial(cost)
     job, device = cost.costs.job, cost.costs.device
     try:
-        with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
-            model = _load(trial, folder)
+        with use_temporary_folder(
+            job, what="a copy of the model with few layers", again="try again"
+        ) as folder:
+            model = _load_random_model(trial, folder)
             if trial.repeats:
                 _time_evaluation(trial, model)  # kernels are compiled
             evaluations = [_time_evaluation(trial, model)]
@@ -112,8 +120,8 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
                 generation = _time_token(model, tokenizer, device)
     finally:
         model = None
-        _release(device)  # what is asked next looks at what memory is free
-    counted = [_counted(trial, [step.rows], trial.held_out) for step in steps]
+        _release_memory(device)  # what is asked next looks at what memory is free
+    counted = [_predict_parts(trial, [step.rows], trial.held_out) for step in steps]
     passed = counted[0]  # as are all of them, in what belongs to no step
     return TimedSteps(  # by medians: a machine's speed changes within seconds
         training=median(s.gradients / c["training"] for s, c in zip(steps, counted, strict=True)),
@@ -126,13 +134,13 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     )
 
 
-def _release(device: torch.device) -> None:
+def _release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _choose(cost: ConfigCost) -> _Trial:
+def _choose_trial(cost: ConfigCost) -> _Trial:
     """The deepest model of which a step of one row is short, and the first steps of the run.
 
     Rows go before layers: what the model does beside its layers (its head, the loss) is off by another factor
@@ -140,32 +148,36 @@ def _choose(cost: ConfigCost) -> _Trial:
     """
     train, config = cost.train, cost.config
     if config.task != "classification" and not train.trained_counts.sum():
-        raise StepsNotTimed("No row has a token to train on.")
-    size, accumulation = batch_shape(config)
+        raise TimingError("No row has a token to train on.")
+    size, accumulation = compute_batch_shape(config)
     lengths = train.lengths if cost.costs.objective.grouped else np.ones(len(train), np.int64)
-    dealt = epoch_steps(lengths, seed=config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    dealt = build_epoch_steps(lengths, seed=config.seed, epoch=0, batch_size=size, accumulation=accumulation)
     held_out = cost.costs.parts["validation"].rows
     held_out = held_out if len(held_out) else train
-    free, rates = MEMORY_SHARE * cost.costs.available_gib(), cost.rates(work_of(cost))
-    fitting = [depth for depth in _depths(cost) if _gib(cost, depth) <= free and _is_drawable(cost, depth)]
+    free, rates = MEMORY_SHARE * cost.costs.available_gib(), cost.rates(compute_work(cost))
+    fitting = [
+        depth
+        for depth in _list_depths(cost)
+        if _estimate_gib(cost, depth) <= free and _fits_host_memory(cost, depth)
+    ]
     if not fitting:
-        raise StepsNotTimed("There is too little free memory to time steps beside what runs now.")
-    one_row = [_first_rows(dealt[0], 1)]
+        raise TimingError("There is too little free memory to time steps beside what runs now.")
+    one_row = [_take_first_rows(dealt[0], 1)]
     for depth in fitting:
         trial = _Trial(cost, rates, depth, dealt, held_out)
-        if _counted(trial, one_row, held_out)["training"] <= STEP_SECONDS:
+        if _predict_parts(trial, one_row, held_out)["training"] <= STEP_SECONDS:
             break
-    trial = replace(trial, steps=_short(trial), held_out=_few_rows(trial))
+    trial = replace(trial, steps=_shorten_steps(trial), held_out=_take_few_rows(trial))
     for repeats in range(STEPS, -1, -1):
         steps = trial.steps[: 1 + repeats]
-        counted = _counted(trial, steps, trial.held_out)
+        counted = _predict_parts(trial, steps, trial.held_out)
         seconds = counted["training"] + counted["update"] + (1 + repeats) * counted["evaluation"]
         if seconds <= MAX_SECONDS:  # of the only step the time to compile kernels is a small part
             return replace(trial, repeats=repeats, steps=trial.steps if repeats else steps)
-    raise StepsNotTimed(f"A step of one row takes about {seconds:.0f} seconds on this device.")
+    raise TimingError(f"A step of one row takes about {seconds:.0f} seconds on this device.")
 
 
-def _depths(cost: ConfigCost) -> list[FewLayers]:
+def _list_depths(cost: ConfigCost) -> list[ReducedModel]:
     """The whole model, and shallower ones."""
     shapes = cost.rehearsal.shapes
     if not cost.footprint.piece_at:
@@ -174,21 +186,21 @@ def _depths(cost: ConfigCost) -> list[FewLayers]:
     return list(dict.fromkeys([shapes.whole, *(d for d in halved if d.layers < shapes.whole.layers)]))
 
 
-def _is_drawable(cost: ConfigCost, depth: FewLayers) -> bool:
+def _fits_host_memory(cost: ConfigCost, depth: ReducedModel) -> bool:
     """Whether the host's memory holds the weights, which are drawn there whatever the device."""
     size = cost.rehearsal.counts_at(depth).total * cost.dtype.itemsize / GIB
-    free, _ = available_gib(torch.device("cpu"))
+    free, _ = measure_available_gib(torch.device("cpu"))
     return bool(size <= MEMORY_SHARE * free)
 
 
-def _gib(cost: ConfigCost, depth: FewLayers) -> float:
+def _estimate_gib(cost: ConfigCost, depth: ReducedModel) -> float:
     """About what training it takes: weights as loaded, what is trained four times more, a step."""
     counts, size = cost.rehearsal.counts_at(depth), cost.dtype.itemsize
     share = depth.layers / cost.rehearsal.shapes.whole.layers
     return (counts.total * size + counts.trainable * 16 + max(cost.footprint.phases) * share) / GIB
 
 
-def _at_depth(cost: ConfigCost, depth: FewLayers) -> CountedStep:
+def _count_step_at_depth(cost: ConfigCost, depth: ReducedModel) -> CountedStep:
     step, piece_at = cost.counted_step, cost.footprint.piece_at
     if piece_at is None:
         return step
@@ -196,14 +208,14 @@ def _at_depth(cost: ConfigCost, depth: FewLayers) -> CountedStep:
     return replace(step, counts=cost.rehearsal.counts_at(depth), footprint=footprint, layers=depth.layers)
 
 
-def _work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> RunWork:
+def _compute_work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> RunWork:
     """What steps and an evaluation pass through the model, and one written token of each prompt."""
     train, packed = cost.train, cost.footprint.packed
     rows = np.concatenate([np.concatenate(step) for step in steps])
     if packed:
-        most = tokens_of_a_piece(cost.config)
+        most = compute_micro_batch_tokens(cost.config)
         tokens = int(train.lengths[rows].sum())
-        micro_batches = sum(len(pieces(step, train.lengths, most)) for step in steps)
+        micro_batches = sum(len(split_into_micro_batches(step, train.lengths, most)) for step in steps)
     else:
         tokens = sum(len(part) * int(train.lengths[part].max()) for step in steps for part in step)
         micro_batches = sum(map(len, steps))
@@ -214,27 +226,27 @@ def _work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> R
         eval_tokens=float(held_out.lengths.sum()),
         eval_trained=float(held_out.trained_counts.sum()),
         generated_steps=1,
-        length=length_of(train.lengths[rows]),
+        length=compute_mean_length(train.lengths[rows]),
         steps=len(steps),
     )
 
 
-def _counted(trial: _Trial, steps: Sequence[StepRows], held_out: TokenRows) -> dict[str, float]:
+def _predict_parts(trial: _Trial, steps: Sequence[StepRows], held_out: TokenRows) -> dict[str, float]:
     """Seconds of each part of such work at the trial's depth."""
-    work = _work(trial.cost, steps, held_out)
-    return parts_of_time(trial.counted_step, work, trial.rates)
+    work = _compute_work(trial.cost, steps, held_out)
+    return compute_time_parts(trial.counted_step, work, trial.rates)
 
 
-def _short(trial: _Trial) -> list[StepRows]:
+def _shorten_steps(trial: _Trial) -> list[StepRows]:
     """Its steps, with as many rows of each as are short together."""
     steps = trial.steps[: 1 + MAX_STEPS]
-    seconds = _counted(trial, steps, trial.held_out)["training"]
+    seconds = _predict_parts(trial, steps, trial.held_out)["training"]
     rows = sum(len(part) for step in steps for part in step)
     most = max(1, int(rows * STEP_SECONDS / seconds))
-    return [_first_rows(step, most) for step in steps]
+    return [_take_first_rows(step, most) for step in steps]
 
 
-def _first_rows(step: StepRows, most: int) -> StepRows:
+def _take_first_rows(step: StepRows, most: int) -> StepRows:
     """So many rows of a step: whole micro-batches first."""
     chosen = []
     for part in step:
@@ -245,24 +257,24 @@ def _first_rows(step: StepRows, most: int) -> StepRows:
     return chosen
 
 
-def _few_rows(trial: _Trial) -> TokenRows:
+def _take_few_rows(trial: _Trial) -> TokenRows:
     """As many held-out rows as are evaluated in a short time."""
-    seconds = _counted(trial, trial.steps[:1], trial.held_out)["evaluation"]
-    count = max(1, min(len(trial.held_out), int(len(trial.held_out) * EVALUATED_SECONDS / seconds)))
+    seconds = _predict_parts(trial, trial.steps[:1], trial.held_out)["evaluation"]
+    count = max(1, min(len(trial.held_out), int(len(trial.held_out) * EVALUATION_SECONDS / seconds)))
     chosen = np.random.default_rng(0).permutation(len(trial.held_out))[:count]
     return trial.held_out.take(chosen)
 
 
-def _load(trial: _Trial, folder: Path) -> Any:
+def _load_random_model(trial: _Trial, folder: Path) -> Any:
     """A model of that depth with weights that mean nothing, through a file, as a run loads its model."""
     cost, depth = trial.cost, trial.depth
     config, dtype = cost.config, cost.dtype
-    architecture = with_layers(cost.costs.architecture, depth.layers)
+    architecture = set_layer_count(cost.costs.architecture, depth.layers)
     headed = config.task == "classification"
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
-    with Unfilled():
+    with SkipInit():
         drawn = auto.from_config(architecture, dtype=dtype, **NO_CODE)
-    _fill(drawn)
+    _fill_random(drawn)
     drawn.save_pretrained(folder)
     del drawn
     device = str(cost.costs.device)
@@ -271,13 +283,13 @@ def _load(trial: _Trial, folder: Path) -> Any:
         config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, depth.chosen))
     model = make_trainable(model, config, dtype, steps=max(cost.steps, MAX_STEPS))
     if headed:
-        widen_head(model)
+        upcast_head(model)
     return model
 
 
-def _fill(model: Any) -> None:
+def _fill_random(model: Any) -> None:
     """Small numbers in matrices and ones elsewhere: what memory held before could be slow or no numbers."""
-    few = torch.randn(2**16) * SPREAD
+    few = torch.randn(2**16) * WEIGHT_STD
     for parameter in model.parameters():
         if parameter.dim() < 2:
             parameter.data.fill_(1.0)
@@ -291,15 +303,15 @@ def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
     """All but the first, in which kernels are compiled, unless it is the only one."""
     cost, device = trial.cost, trial.cost.costs.device
     rows, steps = TrainingRows(cost.train), max(cost.steps, MAX_STEPS)
-    stepper = Stepper(cost.costs.job, cost.config, model, rows, cost.costs.objective, steps)
+    stepper = OptimizerStepper(cost.costs.job, cost.config, model, rows, cost.costs.objective, steps)
     taken: list[_TimedStep] = []
-    start = _now(device)
+    start = _read_clock(device)
     for number, step in enumerate(trial.steps):
-        began = _now(device)
+        began = _read_clock(device)
         stepper.gradients(step, number)
-        between = _now(device)
+        between = _read_clock(device)
         stepper.update(number + 1)
-        ended = _now(device)
+        ended = _read_clock(device)
         if number or len(trial.steps) == 1:
             taken.append(_TimedStep(step, between - began, ended - between))
         enough = len(taken) >= trial.repeats and sum(each.gradients for each in taken) > SECONDS
@@ -312,7 +324,7 @@ def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
 def _time_evaluation(trial: _Trial, model: Any) -> float:
     """Seconds of a pass over the held-out rows."""
     cost = trial.cost
-    began = _now(cost.costs.device)
+    began = _read_clock(cost.costs.device)
     cost.costs.objective.measure(
         model,
         trial.held_out,
@@ -320,46 +332,48 @@ def _time_evaluation(trial: _Trial, model: Any) -> float:
         device=cost.costs.device,
         on_batch=lambda _: cost.costs.job.check_cancelled(),
     )
-    return _now(cost.costs.device) - began
+    return _read_clock(cost.costs.device) - began
 
 
 def _time_token(model: Any, tokenizer: Any, device: torch.device) -> float | None:
     """Seconds of a written token of each of PROMPTS prompts; None where they end at once."""
     moments: list[float] = []
     prompts = [list(range(1, PROMPT + 1))] * PROMPTS
-    how = Generation(WRITTEN, device, PROMPTS)
-    continuations(model, tokenizer, prompts, how, on_token=lambda *_: moments.append(_now(device)))
+    how = GenerationOptions(WRITTEN, device, PROMPTS)
+    generate_continuations(
+        model, tokenizer, prompts, how, on_token=lambda *_: moments.append(_read_clock(device))
+    )
     return (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 2 else None
 
 
-def _now(device: torch.device) -> float:
+def _read_clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-class KeptSteps:
+class CachedSteps:
     """What was timed for a config on its device, of like model, rows and settings."""
 
     def __init__(self, cost: ConfigCost) -> None:
         cache = cost.costs.job.home.cache
         self.path, self.lock = cache / "timed_steps.json", cache / "timed_steps.lock"
         config, architecture = cost.config, cost.costs.architecture.to_json_string(use_diff=True)
-        device = f"{device_name(cost.costs.device)}, torch {torch.__version__}"
-        self.model = _digest([VERSION, device, architecture, cost.dtype])
+        device = f"{get_device_name(cost.costs.device)}, torch {torch.__version__}"
+        self.model = _hash_settings([VERSION, device, architecture, cost.dtype])
         about = [
             config.method,
             config.task,
-            speed_settings(config.model_dump()),
+            get_speed_settings(config.model_dump()),
             config.optim,
             config.use_dora,
             config.target_modules,
-            batch_shape(config),
+            compute_batch_shape(config),
             cost.footprint.packed,
-            round(2 * math.log2(max(1.0, length_of(cost.train.lengths)))),
+            round(2 * math.log2(max(1.0, compute_mean_length(cost.train.lengths)))),
             round(math.log2(cost.counts.trainable + 1)),
         ]
-        self.key = f"{self.model} {_digest(about)}"
+        self.key = f"{self.model} {_hash_settings(about)}"
 
     def find(self, *, busy: bool) -> TimedSteps | None:
         """What is of use now: on a busy machine what was timed on it lately, else what was timed on a quiet
@@ -367,7 +381,7 @@ class KeptSteps:
         if not busy:
             return self.quiet()
         lately = self._entries().get(self.key, {}).get("busy")
-        return lately if lately and time.time() - lately.at < BUSY_FOR else None
+        return lately if lately and time.time() - lately.at < BUSY_MAX_AGE else None
 
     def quiet(self) -> TimedSteps | None:
         """What was timed while little else went on."""
@@ -388,8 +402,8 @@ class KeptSteps:
     def take_turn(self) -> IO[bytes] | None:
         """A file to hold open while steps are timed: two at a time would each make the machine a busy one
         for the other. None where others took too long."""
-        for _ in range(TURN_LOOKS):
-            if held := hold(self.lock):
+        for _ in range(MAX_TURN_CHECKS):
+            if held := acquire_lock(self.lock):
                 return held
         return None
 
@@ -397,7 +411,7 @@ class KeptSteps:
         """For the next question, by whoever has the turn."""
         every = self._entries()
         every[self.key] = every.get(self.key, {}) | {"busy" if timed.busy else "quiet": timed}
-        newest = sorted(every, key=lambda key: max(slot.at for slot in every[key].values()))[-KEPT:]
+        newest = sorted(every, key=lambda key: max(slot.at for slot in every[key].values()))[-MAX_CACHED:]
         kept = {key: {name: asdict(slot) for name, slot in every[key].items()} for key in newest}
         write_json(self.path, kept)
 
@@ -417,5 +431,5 @@ def _read(slot: dict[str, Any]) -> TimedSteps:
     return TimedSteps(**slot | {"rates": DeviceRates(**slot["rates"])})
 
 
-def _digest(about: list[object]) -> str:
+def _hash_settings(about: list[object]) -> str:
     return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:24]

@@ -8,27 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.evaluation.verdicts import launch_advice
-from engine.training.costs.timed_steps import KeptSteps
+from engine.training.costs.timed_steps import CachedSteps
 from engine.training.preview.planned_run import PlannedRun
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError
 from store.core.training_schemas import Advice, AdviceOption, MeasuredRun
-from store.training.methods import HELD, METHOD_FIELDS, METHODS
-from store.training.setting_conflicts import refusals
+from store.training.methods import METHOD_FIELDS, METHODS, QUANTISATIONS
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
 # Fields whose default is the method's. Where a method reads how the base is held, that stays as it was said.
-OWN = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(HELD)
-SHOWN = 50  # runs whose predictions are held against what they measured
+METHOD_DEFAULT_FIELDS = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(QUANTISATIONS)
+MAX_RUNS_SHOWN = 50  # runs whose predictions are held against what they measured
 
 
 def run(job: WorkerJob) -> Advice:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
     planned = PlannedRun(job)
     costs = planned.costs
-    alike = [run for run in job.config.get("past", ()) if _same_rows(run, planned)]
-    power = launch_advice.mean_watts(costs.past)
-    options = [_option(planned, name, alike, power) for name in METHODS]
+    alike = [run for run in job.config.get("past", ()) if _is_same_rows(run, planned)]
+    power = launch_advice.compute_mean_watts(costs.past)
+    options = [_build_option(planned, name, alike, power) for name in METHODS]
     tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
     return {
         "options": options,
@@ -40,23 +40,26 @@ def run(job: WorkerJob) -> Advice:
         "available_gib": costs.available_gib(),
         "watts": power,
         "device": costs.device_name,
-        "measured": [run for run in costs.past if run["estimated_memory_gib"]][:SHOWN],
+        "measured": [run for run in costs.past if run["estimated_memory_gib"]][:MAX_RUNS_SHOWN],
     }
 
 
-def _option(
+def _build_option(
     planned: PlannedRun, method: str, alike: Sequence[MeasuredRun], power: float | None
 ) -> AdviceOption:
     """One row of the table; a method that can't be used has its `problem`, and no figures."""
     option = AdviceOption(
-        method=method, title=METHODS[method].title, problem="", past=launch_advice.past_of(alike, method)
+        method=method,
+        title=METHODS[method].title,
+        problem="",
+        past=launch_advice.summarise_past_runs(alike, method),
     )
     try:
-        config = _with_method(planned.config, method)
-        if refused := refusals(config, planned.architecture.model_type):
+        config = _replace_method(planned.config, method)
+        if refused := list_conflicts(config, planned.architecture.model_type):
             return {**option, "problem": refused[0][1]}
         cost = planned.cost(config)
-        kept = KeptSteps(cost)
+        kept = CachedSteps(cost)
         cost.timed = kept.quiet() or kept.alike()
         memory, time = cost.memory(), cost.time()
     except ConfigError as error:
@@ -84,16 +87,16 @@ def _option(
     }
 
 
-def _with_method(config: TrainConfig, method: str) -> TrainConfig:
+def _replace_method(config: TrainConfig, method: str) -> TrainConfig:
     """The config with another method, and what that method has of its own left to its defaults."""
     fields = config.model_dump(exclude_unset=True)
     if method != config.method:
-        unread = set(HELD) - set(METHODS[method].fields)
-        fields = {name: value for name, value in fields.items() if name not in OWN | unread}
+        unread = set(QUANTISATIONS) - set(METHODS[method].fields)
+        fields = {name: value for name, value in fields.items() if name not in METHOD_DEFAULT_FIELDS | unread}
     return TrainConfig.parse(fields | {"method": method})
 
 
-def _same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
+def _is_same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
     """A run of the same task with the same model on the same rows, as many of them."""
     rows, train_rows, config = run["train_rows"], planned.costs.train_rows, planned.config
     same = (run["model"], run["task"]) == (config.model, config.task)

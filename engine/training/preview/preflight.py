@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.data.canaries import REPEATS, canary_count
+from engine.data.canaries import REPEATS, count_canaries
 from engine.data.split import leakage_warnings
-from engine.data.split.leakage_warnings import problem
-from engine.models.memory_advice import advised
-from engine.models.tokenization.tokenized_rows import Checks
-from engine.models.weight_files import GIB, WHOLLY, WeightCheck
+from engine.data.split.leakage_warnings import make_problem
+from engine.models.memory_advice import advise_change
+from engine.models.tokenization.tokenized_rows import MaskCheckCounts
+from engine.models.weight_files import FULLY_CHECKED, GIB, WeightCheck
 from store.core.formatting import percent
-from store.core.row_schemas import Leaks, PartRows, SplitBy
+from store.core.row_schemas import LeakedRows, PartRows, SplitMethod
 from store.core.training_schemas import Problem
-from store.data.cleaning_text import values_words
+from store.data.cleaning_text import format_some_values
 from store.data.schemas import UndecidedColumn
 from store.training.methods import METHOD_FIELDS, METHODS
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
 # Twice beyond the 16 to 32 rows a step that published recipes for tuning take.
-ROWS_A_STEP = (8, 64)
+ROWS_PER_STEP = (8, 64)
 # Times the epochs that suit this many rows (3 below 2,000, 2 below 20,000, else 1); the pilot's validation
 # loss turned up between 4 and 8 epochs of a small set.
 MANY_EPOCHS = 2.0
@@ -35,14 +35,14 @@ MANY_EPOCHS = 2.0
 def find_unusual_settings(config: TrainConfig, train_rows: int) -> list[Problem]:
     """A warning for every such setting; `config` is resolved."""
     return [
-        *_learning_rate(config),
-        *_rank(config),
-        *_rows_a_step(config, train_rows),
-        *_epochs(config, train_rows),
+        *_check_learning_rate(config),
+        *_check_rank(config),
+        *_check_rows_per_step(config, train_rows),
+        *_check_epochs(config, train_rows),
     ]
 
 
-def _learning_rate(config: TrainConfig) -> list[Problem]:
+def _check_learning_rate(config: TrainConfig) -> list[Problem]:
     low, high = METHODS[config.method].rates
     if config.task == "dpo":  # whose loss is steep: a tenth of the rates of instruction tuning
         low, high = low / 10, high / 10
@@ -50,7 +50,7 @@ def _learning_rate(config: TrainConfig) -> list[Problem]:
     if low <= rate <= high:
         return []
     effect = "learns next to nothing" if rate < low else "often diverges or forgets"
-    return [problem(
+    return [make_problem(
         "warning", "learning_rate",
         f"A learning rate of {rate:g} is outside the {low:g} to {high:g} in which"
         f" {METHODS[config.method].title} is known to work; it {effect}.",
@@ -58,7 +58,7 @@ def _learning_rate(config: TrainConfig) -> list[Problem]:
     )]  # fmt: skip
 
 
-def _rank(config: TrainConfig) -> list[Problem]:
+def _check_rank(config: TrainConfig) -> list[Problem]:
     method = METHODS[config.method]
     if method.ranks is None:
         return []
@@ -67,7 +67,7 @@ def _rank(config: TrainConfig) -> list[Problem]:
     if low <= r <= high:
         return []
     effect = "adds memory and time, no quality" if r > high else "leaves little room to learn"
-    return [problem(
+    return [make_problem(
         "warning", "r",
         f"A rank of {r} is outside the {low} to {high} in which {method.title} is known to"
         f" work; it {effect}.",
@@ -75,15 +75,15 @@ def _rank(config: TrainConfig) -> list[Problem]:
     )]  # fmt: skip
 
 
-def _rows_a_step(config: TrainConfig, train_rows: int) -> list[Problem]:
+def _check_rows_per_step(config: TrainConfig, train_rows: int) -> list[Problem]:
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    fewest, most = ROWS_A_STEP
+    fewest, most = ROWS_PER_STEP
     if fewest <= effective <= most or effective > train_rows:
         return []
     effect = (
         "its gradient is noisy" if effective < fewest else "it takes few steps, and each learns little more"
     )
-    return [problem(
+    return [make_problem(
         "warning", "gradient_accumulation_steps",
         f"A step takes {effective:,} row{'s' * (effective != 1)}, outside the {fewest} to {most} in which"
         f" tuning is known to work; {effect}.",
@@ -91,13 +91,13 @@ def _rows_a_step(config: TrainConfig, train_rows: int) -> list[Problem]:
     )]  # fmt: skip
 
 
-def _epochs(config: TrainConfig, train_rows: int) -> list[Problem]:
+def _check_epochs(config: TrainConfig, train_rows: int) -> list[Problem]:
     """Many passes over few rows are what overfitting is made of."""
     usual = config.model_copy(update={"num_train_epochs": None}).resolved(train_rows).num_train_epochs
     epochs, limit = config.num_train_epochs or 0.0, MANY_EPOCHS * (usual or 1.0)
     if epochs <= limit or config.max_steps:
         return []
-    return [problem(
+    return [make_problem(
         "warning", "num_train_epochs",
         f"{epochs:g} epochs over {train_rows:,} rows are more than the {limit:g} up to which such a set"
         " is known to gain; the model begins to learn rows by heart.",
@@ -109,13 +109,13 @@ TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
 FEW_STEPS = 20
 MAX_NAMED = 5  # columns
-FEW_JUDGED = 30  # rows; fewer give an interval too wide to see a small gain
+FEW_EVALUATION_ROWS = 30  # rows; fewer give an interval too wide to see a small gain
 
-SLOWER = {"nf4": 1.5, "int8": 1.4}  # times, as measured on a CPU against the same model in bf16
+QUANTISED_SLOWDOWN = {"nf4": 1.5, "int8": 1.4}  # times, as measured on a CPU against the same model in bf16
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """What is known of a run before it starts; `config` is resolved. Memory in GiB."""
 
     config: TrainConfig
@@ -125,13 +125,13 @@ class Facts:
     fast_bf16: bool
     own_template: bool
     rows: PartRows
-    leaks: Leaks
+    leaks: LeakedRows
     counted: int
     truncated: int
     lost_tokens: int
     reasons: dict[str, int]  # rows without a trained token, of those counted
     unjudged: bool  # no validation row has a trained token
-    checks: Checks | None  # of the trained tokens; None for plain text
+    checks: MaskCheckCounts | None  # of the trained tokens; None for plain text
     max_length: int
     positions: int | None
     steps: int
@@ -143,32 +143,33 @@ class Facts:
     packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
     keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
-    look: WeightCheck = WHOLLY  # at the weights' files
-    split_by: SplitBy = "random"  # how the rows were dealt
+    look: WeightCheck = FULLY_CHECKED  # at the weights' files
+    split_by: SplitMethod = "random"  # how the rows were dealt
 
 
-def find_problems(facts: Facts) -> list[Problem]:
+def check_run(facts: RunFacts) -> list[Problem]:
     """Every problem, errors first."""
     parts = (
-        of_weights, _rows, _lengths, _template, _mask, _preference, _method, _device, _judging, _leaks,
-        _canaries,
+        check_weights, _check_rows, _check_lengths, _check_template, _check_mask, _check_preference,
+            _check_method, _check_device, _check_evaluation, _check_leaks,
+        _check_canaries,
     )  # fmt: skip
     problems = [each for part in parts for each in part(facts)]
     problems += find_unusual_settings(facts.config, facts.rows["train"])
     return sorted(problems, key=lambda each: each["level"])
 
 
-def of_weights(f: Facts) -> list[Problem]:
+def check_weights(f: RunFacts) -> list[Problem]:
     """What was not looked at of the weights' files."""
     problems = []
     if f.look.names:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "model",
             f"Whether the weights are the architecture's could not be looked at: {f.look.names}.",
             "Look at the first losses of the run.",
         ))  # fmt: skip
     if f.look.done < f.look.of:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "model",
             f"Values of the weights were looked at in {f.look.done / GIB:.1f} of {f.look.of / GIB:.1f} GiB.",
             "Each preview goes on with it, and the launch looks at more.",
@@ -176,62 +177,62 @@ def of_weights(f: Facts) -> list[Problem]:
     return problems
 
 
-def _rows(f: Facts) -> list[Problem]:
+def _check_rows(f: RunFacts) -> list[Problem]:
     """Rows that teach nothing."""
     problems = []
     untrained = sum(f.reasons.values())
     noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
     why = "; ".join(f"{count:,}: {reason}" for reason, count in f.reasons.items())
     if untrained and untrained == f.counted:
-        problems.append(problem(
+        problems.append(make_problem(
             "error", "dataset", f"No row has a token to train on ({why}).",
             "Look at how the columns of the data set were read, or raise max_length.",
         ))  # fmt: skip
     elif untrained:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
-            f"Look at these rows{f', or {keep}' if (keep := _keep(f)) else ''}.",
+            f"Look at these rows{f', or {keep}' if (keep := _describe_untruncated_cost(f)) else ''}.",
         ))  # fmt: skip
     if f.unjudged:
-        problems.append(problem(
+        problems.append(make_problem(
             "error", "dataset", "No validation row has a token to train on, so no step could be judged.",
             "Raise max_length or validation_size, or look at how the columns of the data set were read.",
         ))  # fmt: skip
     return problems
 
 
-def _lengths(f: Facts) -> list[Problem]:
+def _check_lengths(f: RunFacts) -> list[Problem]:
     problems = []
     if f.config.max_length and f.positions and f.config.max_length > f.positions:
-        problems.append(problem(
+        problems.append(make_problem(
             "error", "max_length",
             f"max_length is {f.config.max_length:,}, and the model has {f.positions:,} positions.",
             f"Set it to {f.positions} or less, or leave it out.",
         ))  # fmt: skip
     lost = "tokens" if f.config.task == "classification" else "trained tokens"
     if f.truncated > TRUNCATED_SHARE * f.counted:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "max_length",
             f"{f.truncated:,} of {f.counted:,} rows are longer than {f.max_length:,} tokens; cutting them"
             f" loses {f.lost_tokens:,} {lost}.",
-            f"{_keep(f).capitalize() or 'Raise max_length'}; or split long rows.",
+            f"{_describe_untruncated_cost(f).capitalize() or 'Raise max_length'}; or split long rows.",
         ))  # fmt: skip
     return problems
 
 
-def _template(f: Facts) -> list[Problem]:
+def _check_template(f: RunFacts) -> list[Problem]:
     """A model without a chat template, or with one that can't hold the rows' calls of functions."""
     problems = []
     if f.tools_written:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "model",
             "The rows call functions, and the model's chat template knows no tools: schemas are written"
             ' into the system turn, calls as {"tool_calls": […]}, results as turns of the user.',
             "Ask the tuned model in the same way, or choose a model whose template knows tools.",
         ))  # fmt: skip
     if not f.own_template and f.kind != "text":
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "model",
             "The model has no chat template: conversations are written under plain headings (### User:,"
             " ### Assistant:), and the tuned model must be asked in the same way.",
@@ -240,7 +241,7 @@ def _template(f: Facts) -> list[Problem]:
     return problems
 
 
-def _keep(f: Facts) -> str:
+def _describe_untruncated_cost(f: RunFacts) -> str:
     """What keeping all would cost."""
     if f.keeping_all is None:
         return ""
@@ -250,21 +251,23 @@ def _keep(f: Facts) -> str:
     )
 
 
-def of_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> list[Problem]:
+def check_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> list[Problem]:
     """Columns that an older import ignored though they may be marks, answers or labels."""
     if not undecided:
         return []
-    named = ", ".join(f"{column['name']!r} ({values_words(column)})" for column in undecided[:MAX_NAMED])
+    named = ", ".join(
+        f"{column['name']!r} ({format_some_values(column)})" for column in undecided[:MAX_NAMED]
+    )
     overridden = bool(config.gate_override.strip())
     way_on = "It is launched all the same." if overridden else "Or go on, and say why in gate_override."
-    return [problem(
+    return [make_problem(
         "warning" if overridden else "error", "gate_override",
         f"The import of these rows ignored {named}, which may be marks, answers or labels.",
         f"Import the file again, and say there what the columns are or leave them out. {way_on}",
     )]  # fmt: skip
 
 
-def _mask(f: Facts) -> list[Problem]:
+def _check_mask(f: RunFacts) -> list[Problem]:
     """The gate: the loss must fall on what the config says. `gate_override` opens it, with a reason."""
     if f.checks is None:
         return []
@@ -294,54 +297,56 @@ def _mask(f: Facts) -> list[Problem]:
     way_on = " It is launched all the same."
     if level == "error":
         way_on = " Or go on, and say why in gate_override."
-    return [problem(level, "gate_override", message, fix + way_on) for message, fix in wrong]
+    return [make_problem(level, "gate_override", message, fix + way_on) for message, fix in wrong]
 
 
-def _preference(f: Facts) -> list[Problem]:
+def _check_preference(f: RunFacts) -> list[Problem]:
     """Settings of preference tuning that would do nothing."""
     config, problems = f.config, []
     if config.task != "dpo":
         return []
     if config.label_smoothing and config.loss_type != "robust":
-        problems.append(problem(
+        problems.append(make_problem(
             "error", "label_smoothing",
             f"label_smoothing is {config.label_smoothing:g}, which the loss {config.loss_type} does not use.",
             "Set it to 0, or loss_type to robust.",
         ))  # fmt: skip
     if config.loss_type == "robust" and not config.label_smoothing:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "label_smoothing", "The robust loss with a label_smoothing of 0 is the loss sigmoid.",
             "Set it to the share of pairs that are the wrong way round; its authors recommend 0.1.",
         ))  # fmt: skip
     if not config.completion_only_loss:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "completion_only_loss", "Preference tuning compares answers alone.",
             "Switch it on; it changes nothing here.",
         ))  # fmt: skip
     return problems
 
 
-def _method(f: Facts) -> list[Problem]:
+def _check_method(f: RunFacts) -> list[Problem]:
     config, problems = f.config, []
-    problems += [problem("error", field, reason, "") for field, reason in refusals(config, f.model_type)]
+    problems += [
+        make_problem("error", field, reason, "") for field, reason in list_conflicts(config, f.model_type)
+    ]
     unread = [name for name in METHOD_FIELDS if name not in METHODS[config.method].fields]
     given = [name for name in unread if getattr(config, name) != TrainConfig.model_fields[name].default]
     if given:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "method",
             f"{METHODS[config.method].title} does not read {', '.join(given)}.",
             "Empty the fields, or choose a method that does.",
         ))  # fmt: skip
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if effective > f.rows["train"]:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "per_device_train_batch_size",
             f"A step takes {effective:,} rows ({config.per_device_train_batch_size} ×"
             f" {config.gradient_accumulation_steps}), and there are {f.rows['train']:,} to train on.",
             "Lower per_device_train_batch_size or gradient_accumulation_steps.",
         ))  # fmt: skip
     if f.steps < FEW_STEPS:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "num_train_epochs",
             f"The run has {f.steps} optimiser step{'s' * (f.steps != 1)}; that is too few to learn much.",
             "Take more epochs or rows, or a smaller batch.",
@@ -349,28 +354,28 @@ def _method(f: Facts) -> list[Problem]:
     return problems
 
 
-def _device(f: Facts) -> list[Problem]:
+def _check_device(f: RunFacts) -> list[Problem]:
     config, problems = f.config, []
     cpu, bits = f.device == "cpu", 4 if config.held == "nf4" else 8
     if cpu and config.held:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "method" if METHODS[config.method].holds else f"load_in_{bits}bit",
-            f"Weights of {bits} bits train about {SLOWER[config.held]} times slower on a CPU.",
+            f"Weights of {bits} bits train about {QUANTISED_SLOWDOWN[config.held]} times slower on a CPU.",
             "Leave the model as it is unless memory is short.",
         ))  # fmt: skip
     if cpu and config.optim == "paged_adamw_8bit":
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "optim", "8-bit AdamW is about 17 times slower than the fused one on a CPU.",
             "Use adamw_torch_fused.",
         ))  # fmt: skip
     if config.dtype == "bfloat16" and not f.fast_bf16:
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "dtype", "This device has no fast bfloat16 arithmetic.", "Set dtype to auto."
         ))  # fmt: skip
     if f.memory_high > f.available:
         never = f.memory_low > f.device_total
-        fix, field, _ = advised(config, f.device, dealt=f.packed)
-        problems.append(problem(
+        fix, field, _ = advise_change(config, f.device, dealt=f.packed)
+        problems.append(make_problem(
             "error" if never else "warning", field,
             f"The run needs {f.memory_low:.1f} to {f.memory_high:.1f} GiB; the device has"
             f" {f.device_total:.1f} GiB, of which {f.available:.1f} are free.",
@@ -379,24 +384,24 @@ def _device(f: Facts) -> list[Problem]:
     return problems
 
 
-def _leaks(f: Facts) -> list[Problem]:
+def _check_leaks(f: RunFacts) -> list[Problem]:
     """Held-out rows that training repeats, or that an earlier run was trained on."""
     held = f.rows["validation"] + f.rows["test"]
-    leaks = leakage_warnings.find(f.leaks, held, f.split_by)
+    leaks = leakage_warnings.find_warnings(f.leaks, held, f.split_by)
     if not f.seen_before:
         return leaks
-    return [*leaks, problem(
+    return [*leaks, make_problem(
         "warning", "init_from",
         f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
         "Take its split_seed, validation_size and test_size, or another data set.",
     )]  # fmt: skip
 
 
-def _canaries(f: Facts) -> list[Problem]:
+def _check_canaries(f: RunFacts) -> list[Problem]:
     if not f.config.canaries:
         return []
-    count = canary_count(f.config)
-    return [problem(
+    count = count_canaries(f.config)
+    return [make_problem(
         "warning", "canaries",
         f"It trains the model on {len(REPEATS) * f.config.canaries:,} made-up secrets, {count:,} rows in all"
         f" beside the {f.rows['train'] - count:,} of the data set: such a model is for looking at, not for"
@@ -405,20 +410,20 @@ def _canaries(f: Facts) -> list[Problem]:
     )]  # fmt: skip
 
 
-def _judging(f: Facts) -> list[Problem]:
+def _check_evaluation(f: RunFacts) -> list[Problem]:
     judged, field, rows = "test", "test_size", f.rows["test"]
     if not rows:
         judged, field, rows = "validation", "validation_size", f.rows["validation"]
     problems = []
     if judged == "validation":
-        problems.append(problem(
+        problems.append(make_problem(
             "warning", "test_size",
             "There are no test rows: the verdict rests on the validation rows, which also choose the best"
             " step.",
             "Set test_size above 0.",
         ))  # fmt: skip
-    if rows < FEW_JUDGED:
-        problems.append(problem(
+    if rows < FEW_EVALUATION_ROWS:
+        problems.append(make_problem(
             "warning", field,
             f"{rows} {judged} rows are few: only a large gain will show.",
             f"Raise {field}, or import more rows.",

@@ -15,92 +15,99 @@ import numpy as np
 import torch
 
 from engine.data import training_rows
-from engine.data.conversion.reading_plan import undecided_stored_columns
+from engine.data.conversion.reading_plan import find_undecided_stored_columns
 from engine.data.split import leakage
-from engine.data.split.leakage_warnings import problem
+from engine.data.split.leakage_warnings import make_problem
 from engine.data.training_rows import ClassRows
 from engine.evaluation.probes import replay_rows
 from engine.models import hardware, saved_models
-from engine.models.hardware import choose_dtype, dtype_name
+from engine.models.hardware import choose_dtype, get_dtype_name
 from engine.models.tokenization import tokenized_rows
 from engine.models.tokenization.rendering import render
-from engine.models.tokenization.tokenized_rows import rendered_row
-from engine.models.tokenization.tool_turns import has_tools, knows_tools
+from engine.models.tokenization.tokenized_rows import render_row
+from engine.models.tokenization.tool_turns import has_tools, supports_tools
 from engine.training.costs import timed_steps
 from engine.training.costs.run_costs import ConfigCost
-from engine.training.costs.timed_steps import KeptSteps
+from engine.training.costs.timed_steps import CachedSteps
 from engine.training.preview import preflight
 from engine.training.preview.planned_run import PlannedRun
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core import formatting
-from store.core.training_schemas import Preview, Problem, RenderedRow, ReplayPlan, TimeEstimate, Timing
-from store.data.config import CostsAsk
+from store.core.training_schemas import Preview, Problem, RenderedRow, ReplayPlan, TimeEstimate, TimingStatus
+from store.data.config import CostQuery
 from store.training.methods import METHODS
 
-SMALL = 5  # training rows
-LARGE_SHARE = 0.8  # of the training rows that are of one class
-NAMED = 3  # classes that a message names
+SMALL_CLASS_ROWS = 5  # training rows
+LARGE_CLASS_SHARE = 0.8  # of the training rows that are of one class
+MAX_LISTED = 3  # classes that a message names
 
 
-def find_class_problems(rows: ClassRows) -> list[Problem]:
+def check_classes(rows: ClassRows) -> list[Problem]:
     """Every warning."""
-    return [*_unlabelled(rows), *_unseen(rows), *_small(rows), *_imbalance(rows)]
+    return [
+        *_check_unlabelled(rows),
+        *_check_unseen_labels(rows),
+        *_check_small_classes(rows),
+        *_check_imbalance(rows),
+    ]
 
 
-def _warning(message: str, fix: str) -> Problem:
-    return problem("warning", "dataset", message, fix)
+def _build_warning(message: str, fix: str) -> Problem:
+    return make_problem("warning", "dataset", message, fix)
 
 
-def _unlabelled(rows: ClassRows) -> list[Problem]:
+def _check_unlabelled(rows: ClassRows) -> list[Problem]:
     if not rows.unlabelled:
         return []
-    return [_warning(
+    return [_build_warning(
         f"{formatting.plural(rows.unlabelled, 'row')} without a label will be left out.",
         "Label them, or go on.",
     )]  # fmt: skip
 
 
-def _unseen(rows: ClassRows) -> list[Problem]:
+def _check_unseen_labels(rows: ClassRows) -> list[Problem]:
     unseen = rows.unseen()
     if not unseen:
         return []
     count = formatting.plural(sum(unseen.values()), "held-out row")
-    return [_warning(
-        f"{count} with a label that no training row has ({_names(list(unseen))}): they can't be right, count"
+    return [_build_warning(
+        f"{count} with a label that no training row has ({_format_names(list(unseen))}): they"
+        " can't be right, count"
         " as wrong, and have no loss.",
         "Split by strata of label (split_by), or train on more rows.",
     )]  # fmt: skip
 
 
-def _small(rows: ClassRows) -> list[Problem]:
+def _check_small_classes(rows: ClassRows) -> list[Problem]:
     counts = rows.counts("train")
-    small = np.flatnonzero(counts < SMALL)
+    small = np.flatnonzero(counts < SMALL_CLASS_ROWS)
     if not len(small):
         return []
     order = small[np.argsort(counts[small], kind="stable")]
-    names = _names([f"{rows.labels.names[i]}: {counts[i]}" for i in order.tolist()])
-    return [_warning(
-        f"{len(small):,} of {len(counts):,} classes have under {SMALL} training rows ({names}): little can be"
+    names = _format_names([f"{rows.labels.names[i]}: {counts[i]}" for i in order.tolist()])
+    return [_build_warning(
+        f"{len(small):,} of {len(counts):,} classes have under {SMALL_CLASS_ROWS} training rows"
+        f" ({names}): little can be"
         " learned of them, and less be known.",
         "Add rows of these classes, or put them together.",
     )]  # fmt: skip
 
 
-def _imbalance(rows: ClassRows) -> list[Problem]:
+def _check_imbalance(rows: ClassRows) -> list[Problem]:
     counts = rows.counts("train")
     share = counts.max() / counts.sum()
-    if share < LARGE_SHARE:
+    if share < LARGE_CLASS_SHARE:
         return []
     name = rows.labels.names[int(counts.argmax())]
-    return [_warning(
+    return [_build_warning(
         f"{share:.0%} of the training rows are of one class, {name}: who always says so is right as often.",
         "Read macro F1 beside accuracy, in which every class counts the same.",
     )]  # fmt: skip
 
 
-def _names(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+def _format_names(names: list[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 # The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer,
@@ -116,24 +123,22 @@ log = logging.getLogger(__name__)
 def run(job: WorkerJob) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
-    cost, asked = planned.cost(planned.config), CostsAsk.parse(job.config)
-    row = rendered_row(
-        planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0))
-    )
-    document = _document(planned, cost, row, asked)
-    problem_list = preflight.find_problems(_facts(planned, cost, document))
+    cost, asked = planned.cost(planned.config), CostQuery.parse(job.config)
+    row = render_row(planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0)))
+    document = _build_document(planned, cost, row, asked)
+    problem_list = preflight.check_run(_collect_facts(planned, cost, document))
     if classes := planned.classes:
         document["classes"] = classes.document()
         row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
-        problem_list = [*problem_list, *find_class_problems(classes)]
+        problem_list = [*problem_list, *check_classes(classes)]
     if imported := asked.imported_as:
-        undecided = undecided_stored_columns(job.home, planned.fingerprint, imported)
-        problem_list = [*problem_list, *preflight.of_columns(planned.config, undecided)]
+        undecided = find_undecided_stored_columns(job.home, planned.fingerprint, imported)
+        problem_list = [*problem_list, *preflight.check_columns(planned.config, undecided)]
     document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
     return document
 
 
-def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, asked: CostsAsk) -> Preview:
+def _build_document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, asked: CostQuery) -> Preview:
     """All but the problems, which are found in it; numbers of the whole set are scaled up from the rows that
     were counted."""
     costs, counts, limit, train = cost.costs, cost.counts, planned.limit, planned.parts["train"]
@@ -152,30 +157,32 @@ def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, asked: Co
         "truncated_rows": train.truncated,
         "untrained_rows": train.untrained,
         "lost_tokens": train.lost_tokens,
-        "replay": _replay(cost),
+        "replay": _plan_replay(cost),
         "steps": cost.steps,
         "steps_per_epoch": cost.per_epoch,
         "memory": memory_estimate,
-        "time": _time(planned, cost, asked),
-        "dtype": dtype_name(cost.dtype),
-        "leaks": leakage.within(planned.job.home, planned.fingerprint, planned.dealt),
-        "keeping_all": training_rows.keeping_all(planned.whole["train"], limit, planned.positions),
+        "time": _estimate_time(planned, cost, asked),
+        "dtype": get_dtype_name(cost.dtype),
+        "leaks": leakage.find_leaks(planned.job.home, planned.fingerprint, planned.dealt),
+        "keeping_all": training_rows.compute_lossless_length(
+            planned.whole["train"], limit, planned.positions
+        ),
         "row": row,
         "fitting": [] if memory_estimate["fits"] else costs.fitting(cost, limit),
         "problems": [],
     }
 
 
-def _time(planned: PlannedRun, cost: ConfigCost, asked: CostsAsk) -> TimeEstimate:
+def _estimate_time(planned: PlannedRun, cost: ConfigCost, asked: CostQuery) -> TimeEstimate:
     """By steps that were timed, where there are any of use now or they are wanted. On a busy machine it is
     the time as things are, beside what the run would take alone; what it will be held against is always
     the latter. A run that trains is no other work: the next one begins after it."""
-    kept, shares = KeptSteps(cost), planned.other_work.settled_shares()
+    kept, shares = CachedSteps(cost), planned.other_work.settled_shares()
     busy = shares.busy and not asked.running and not kept.is_being_timed()
-    timing: Timing = "waiting" if asked.running else "wanted"
+    timing: TimingStatus = "waiting" if asked.running else "wanted"
     cost.timed = kept.find(busy=busy) or (kept.quiet() if asked.launch else None)
     if asked.time_steps and not cost.timed and not asked.running:
-        timing = _take_steps(planned, cost, kept, busy=busy)
+        timing = _time_steps(planned, cost, kept, busy=busy)
         if cost.timed:
             busy, shares = cost.timed.busy, replace(shares, others=cost.timed.others)
     time: TimeEstimate = {**cost.time(), "busy": busy, "others": shares.others}
@@ -189,15 +196,15 @@ def _time(planned: PlannedRun, cost: ConfigCost, asked: CostsAsk) -> TimeEstimat
     return time
 
 
-def _take_steps(planned: PlannedRun, cost: ConfigCost, kept: KeptSteps, *, busy: bool) -> Timing:
+def _time_steps(planned: PlannedRun, cost: ConfigCost, kept: CachedSteps, *, busy: bool) -> TimingStatus:
     """Take them when it is their turn, unless somebody else has meanwhile."""
     with kept.take_turn() or nullcontext() as turn:
         cost.timed = kept.find(busy=busy)
         if cost.timed or not turn:
             return "wanted"
         try:
-            cost.timed = timed_steps.take(cost, planned.tokenizer)
-        except Cancelled:
+            cost.timed = timed_steps.time_training_steps(cost, planned.tokenizer)
+        except JobCancelled:
             raise
         except Exception as error:  # noqa: BLE001 (an estimate is no reason to fail, whatever a model does)
             log.warning("Steps can't be timed: %r", error)
@@ -209,23 +216,23 @@ def _take_steps(planned: PlannedRun, cost: ConfigCost, kept: KeptSteps, *, busy:
     return "wanted"
 
 
-def _replay(cost: ConfigCost) -> ReplayPlan | None:
+def _plan_replay(cost: ConfigCost) -> ReplayPlan | None:
     """The general rows that the whole run trains beside those of the data set; None without."""
     if (replay := cost.replay) is None:
         return None
     tokens, trained = replay.tokens
     source = cost.costs.job.config.get("replay")
-    name = source["name"] if source else replay_rows.OWN
+    name = source["name"] if source else replay_rows.GENERATED_TITLE
     return {"from": name, "rows": replay.count, "tokens": tokens, "trained_tokens": trained}
 
 
-def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> preflight.Facts:
+def _collect_facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> preflight.RunFacts:
     """What problems are found in. Texts with labels have no answers that could be looked at."""
     job, config, device = planned.job, cost.config, planned.device
     answers = planned.kind != "text" and not planned.classes
     parts, earlier = planned.parts, planned.earlier
-    free, total = hardware.available_gib(device)
-    return preflight.Facts(
+    free, total = hardware.measure_available_gib(device)
+    return preflight.RunFacts(
         config=config,
         kind="text" if planned.classes else planned.kind,
         model_type=planned.architecture.model_type,
@@ -239,7 +246,7 @@ def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> prefligh
         lost_tokens=document["lost_tokens"],
         reasons=parts["train"].whole.reason_counts,
         unjudged=not len(parts["validation"].rows),
-        checks=_check(planned) if answers else None,
+        checks=_check_loss_mask(planned) if answers else None,
         max_length=planned.limit,
         positions=planned.positions,
         steps=document["steps"],
@@ -247,31 +254,31 @@ def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> prefligh
         memory_high=document["memory"]["high_gib"],
         available=free,
         device_total=total,
-        seen_before=saved_models.trained_before(earlier, planned.fingerprint, planned.dealt)
+        seen_before=saved_models.count_previously_trained(earlier, planned.fingerprint, planned.dealt)
         if earlier
         else 0,
         packed=cost.packed,
         keeping_all=document["keeping_all"],
-        tools_written=answers and _tools_written(job, planned),
+        tools_written=answers and _has_unsupported_tools(job, planned),
         look=planned.look,
         split_by=planned.split.split_by,
     )
 
 
-def _tools_written(job: WorkerJob, planned: PlannedRun) -> bool:
+def _has_unsupported_tools(job: WorkerJob, planned: PlannedRun) -> bool:
     """Whether the first rows call functions of which the template knows nothing."""
-    load = training_rows.loader(job.home, planned.fingerprint, "chat")
+    load = training_rows.make_loader(job.home, planned.fingerprint, "chat")
     row_ids = planned.whole["train"].row_ids
-    first = row_ids[row_ids >= 0][: tokenized_rows.MOST]  # without canaries
-    return not knows_tools(planned.tokenizer) and any(map(has_tools, load(first)))
+    first = row_ids[row_ids >= 0][: tokenized_rows.MAX_CHECKED_ROWS]  # without canaries
+    return not supports_tools(planned.tokenizer) and any(map(has_tools, load(first)))
 
 
-def _check(planned: PlannedRun) -> tokenized_rows.Checks:
+def _check_loss_mask(planned: PlannedRun) -> tokenized_rows.MaskCheckCounts:
     """The trained tokens of the first training rows, held against what was said in them; of pairs those of
     the chosen answers, rendered as rows of conversations."""
     tokenizer, train = planned.tokenizer, planned.whole["train"]
-    some = train.take(np.flatnonzero(train.row_ids >= 0)[: tokenized_rows.MOST])
-    messages = training_rows.loader(planned.job.home, planned.fingerprint, "chat")(some.row_ids)
+    some = train.take(np.flatnonzero(train.row_ids >= 0)[: tokenized_rows.MAX_CHECKED_ROWS])
+    messages = training_rows.make_loader(planned.job.home, planned.fingerprint, "chat")(some.row_ids)
     if planned.config.task == "dpo":
         some = render(tokenizer, some.row_ids, messages)
     return tokenized_rows.check_masks(tokenizer, messages, some)

@@ -12,80 +12,85 @@ import numpy as np
 
 from engine.data import training_rows
 from engine.models import loading
-from engine.models.bundled import ensure
+from engine.models.bundled import ensure_bundled_model
 from engine.models.tokenization import tokenized_rows
-from engine.models.tokenization.rendering import TokenRows, fitting_length, render
-from engine.models.tokenization.tokenized_rows import WHOLE, RowsToTokenise, row_tokens, tokenised
+from engine.models.tokenization.rendering import TokenRows, compute_fitting_length, render
+from engine.models.tokenization.tokenized_rows import (
+    WHOLE,
+    TokenisationRequest,
+    build_row_tokens,
+    tokenise_rows,
+)
 from engine.worker.job import WorkerJob
 from store.core.errors import NotFoundError
 from store.core.training_schemas import RenderedRow, RenderedSet, Rendering, RowTokens
 from store.data import dataset_files
-from store.data.config import RenderingAsk
+from store.data.config import RenderingQuery
 
 BINS = 40
 
 
 def run(job: WorkerJob) -> Rendering:
     """Raises NotFoundError where the data set has no such row."""
-    asked = RenderingAsk.parse(job.config)
+    asked = RenderingQuery.parse(job.config)
     if asked.model in loading.BUNDLED:
-        ensure(asked.model, job.home)
-    source = loading.resolve(asked.model, job.home)
+        ensure_bundled_model(asked.model, job.home)
+    source = loading.resolve_model(asked.model, job.home)
     tokenizer = loading.load_tokenizer(source, chat_template=asked.chat_template)
     positions = getattr(loading.load_config(source).get_text_config(), "max_position_embeddings", None)
     total = dataset_files.open_rows(job.home, asked.fingerprint).metadata.num_rows
     row_id = asked.row
     if row_id >= total:
         raise NotFoundError(f"There is no row {row_id:,}; the data set has {total:,}.", field="row")
-    rows = _rows(job, asked, tokenizer, total, row_id)
-    limit = asked.max_length or fitting_length(rows.lengths, positions)
+    rows = _read_rows(job, asked, tokenizer, total, row_id)
+    limit = asked.max_length or compute_fitting_length(rows.lengths, positions)
     checks = None
     if asked.kind != "text":
-        checked = rows.take(np.arange(min(tokenized_rows.MOST, len(rows))))
-        load = training_rows.loader(job.home, asked.fingerprint, asked.kind)
+        checked = rows.take(np.arange(min(tokenized_rows.MAX_CHECKED_ROWS, len(rows))))
+        load = training_rows.make_loader(job.home, asked.fingerprint, asked.kind)
         checks = tokenized_rows.check_masks(tokenizer, load(checked.row_ids), checked).document()
-    tokens = row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
+    tokens = build_row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
     row: RenderedRow = {**tokens}
     if asked.kind == "preference":
-        row["rejected"] = _rejected(job, asked, tokenizer, limit)
+        row["rejected"] = _render_rejected(job, asked, tokenizer, limit)
     return {
         "row": row,
-        "set": _whole(rows, limit, total, positions),
+        "set": _summarise_rows(rows, limit, total, positions),
         "checks": checks,
         "template": str(tokenizer.chat_template),
         "own_template": bool(tokenizer.has_own_template),
     }
 
 
-def _rows(job: WorkerJob, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> TokenRows:
+def _read_rows(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, total: int, row_id: int) -> TokenRows:
     """All rows, or a sample of a large data set with the row that is to be shown."""
     ids = np.arange(total)
     if total > WHOLE:
         drawn = np.random.default_rng(0).choice(total, WHOLE // 4, replace=False)
         ids = np.unique(np.append(drawn, row_id))
-    return tokenised(
+    return tokenise_rows(
         job.home,
         tokenizer,
-        RowsToTokenise(
+        TokenisationRequest(
             fingerprint=asked.fingerprint,
             row_count=total,
             row_ids=ids,
             completion_only=asked.completion_only_loss,
-            load=training_rows.loader(job.home, asked.fingerprint, asked.kind),
+            load=training_rows.make_loader(job.home, asked.fingerprint, asked.kind),
         ),
     )
 
 
-def _rejected(job: WorkerJob, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
+def _render_rejected(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, limit: int) -> RowTokens:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
-    pair_messages = training_rows.rejected_loader(job.home, asked.fingerprint)(ids)
-    return row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
+    pair_messages = training_rows.make_rejected_loader(job.home, asked.fingerprint)(ids)
+    return build_row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
-def _whole(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:
+def _summarise_rows(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:
     """The set in numbers: tokens, what is trained, what `limit` cuts."""
-    part = training_rows.cut(rows, limit)
+    part = training_rows.truncate_rows(rows, limit)
     before, after = rows.trained_counts, part.whole.trained_counts
     shortened = (after < before) & (before > 0)
     lost = (before - after)[shortened] / before[shortened]
@@ -102,6 +107,6 @@ def _whole(rows: TokenRows, limit: int, total: int, positions: int | None) -> Re
         "lost_tokens": part.lost_tokens,
         "median_lost_share": float(np.median(lost)) if len(lost) else 0.0,
         "untrained": part.whole.reason_counts,
-        "keeping_all": training_rows.keeping_all(rows, limit, positions),
+        "keeping_all": training_rows.compute_lossless_length(rows, limit, positions),
         "lengths": {"counts": counts.tolist(), "edges": edges.tolist()},
     }

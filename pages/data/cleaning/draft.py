@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.data.explore.row_filter import CLEAN_TAB, open_tab
 from pages.shared import cached_queries
-from pages.shared.session import guarded, plain
+from pages.shared.session import escape_markdown, show_errors
 from pages.shared.text_display import NAMES
 from store.core.config import Config
 from store.core.errors import ConfigError
@@ -50,29 +50,29 @@ STEP_NAMES = {
 }
 
 
-def key(dataset_id: str) -> str:
+def build_session_key(dataset_id: str) -> str:
     """Where the draft lies in the session."""
     return f"recipe-{dataset_id}"
 
 
-def steps(dataset_id: str) -> list[StepDocument]:
+def get_steps(dataset_id: str) -> list[StepDocument]:
     """The steps of the draft in their order."""
-    draft: list[StepDocument] = st.session_state.get(key(dataset_id), [])
+    draft: list[StepDocument] = st.session_state.get(build_session_key(dataset_id), [])
     return list(draft)
 
 
-def put(dataset_id: str, documents: Iterable[StepDocument]) -> None:
+def set_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
     """Make these the steps of the draft."""
-    st.session_state[key(dataset_id)] = list(documents)
+    st.session_state[build_session_key(dataset_id)] = list(documents)
 
 
-def add(dataset_id: str, documents: Iterable[StepDocument]) -> None:
+def append_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
     """Append steps, each unless the draft has it; kinds to redact join the redaction that is there."""
-    draft = steps(dataset_id)
+    draft = get_steps(dataset_id)
     for document in documents:
-        if _has(draft, document):
+        if _has_step(draft, document):
             continue
-        at = next((i for i, step in enumerate(draft) if _merges(step, document)), None)
+        at = next((i for i, step in enumerate(draft) if _can_merge(step, document)), None)
         if at is None:
             draft.append(document)
         elif document["step"] == "redact":
@@ -81,36 +81,36 @@ def add(dataset_id: str, documents: Iterable[StepDocument]) -> None:
             edited = {edit["row_id"] for edit in document["edits"]}
             others = [edit for edit in draft[at]["edits"] if edit["row_id"] not in edited]
             draft[at] = {**draft[at], "edits": [*others, *document["edits"]]}
-    put(dataset_id, draft)
+    set_steps(dataset_id, draft)
 
 
-def holds(dataset_id: str, documents: Iterable[StepDocument]) -> bool:
+def has_steps(dataset_id: str, documents: Iterable[StepDocument]) -> bool:
     """Whether the draft has all of these steps."""
-    draft = steps(dataset_id)
-    return all(_has(draft, document) for document in documents)
+    draft = get_steps(dataset_id)
+    return all(_has_step(draft, document) for document in documents)
 
 
-def remove(dataset_id: str, index: int) -> None:
+def remove_step(dataset_id: str, index: int) -> None:
     """Take one step out."""
-    put(dataset_id, [step for i, step in enumerate(steps(dataset_id)) if i != index])
+    set_steps(dataset_id, [step for i, step in enumerate(get_steps(dataset_id)) if i != index])
 
 
-def move(dataset_id: str, index: int, by: int) -> None:
+def move_step(dataset_id: str, index: int, by: int) -> None:
     """Move one step up (-1) or down (1); at the ends it stays."""
-    draft = steps(dataset_id)
+    draft = get_steps(dataset_id)
     to = min(max(index + by, 0), len(draft) - 1)
     draft.insert(to, draft.pop(index))
-    put(dataset_id, draft)
+    set_steps(dataset_id, draft)
 
 
-def replace(dataset_id: str, index: int, document: StepDocument) -> None:
+def replace_step(dataset_id: str, index: int, document: StepDocument) -> None:
     """Put another document in the place of one step."""
-    draft = steps(dataset_id)
+    draft = get_steps(dataset_id)
     draft[index] = document
-    put(dataset_id, draft)
+    set_steps(dataset_id, draft)
 
 
-def check(documents: list[StepDocument]) -> tuple[list[StepDocument], str]:
+def validate_steps(documents: list[StepDocument]) -> tuple[list[StepDocument], str]:
     """The steps as a recipe that runs would say them, in full, or none and what is wrong."""
     try:
         parsed = recipes.Recipe.parse({"steps": documents})
@@ -119,34 +119,34 @@ def check(documents: list[StepDocument]) -> tuple[list[StepDocument], str]:
     return parsed.model_dump(exclude_none=True)["steps"], ""
 
 
-def title(document: StepDocument) -> str:
+def describe_step(document: StepDocument) -> str:
     """A step in plain words; its name where its options are not valid yet."""
     try:
         (step,) = recipes.Recipe.parse({"steps": [document]}).steps
     except ConfigError:
-        return name(str(document.get("step", "")))
-    return cleaning_text.title(step)
+        return format_step_name(str(document.get("step", "")))
+    return cleaning_text.describe_step(step)
 
 
-def name(step: str) -> str:
+def format_step_name(step: str) -> str:
     """What a kind of step is called; a word of another kind without its underscores."""
     return STEP_NAMES.get(step) or step.replace("_", " ").capitalize()
 
 
-def _has(draft: list[StepDocument], document: StepDocument) -> bool:
+def _has_step(draft: list[StepDocument], document: StepDocument) -> bool:
     if document["step"] == "redact":
         kinds = {kind for step in draft if step["step"] == "redact" for kind in step.get("kinds", [])}
         return set(document["kinds"]) <= kinds
-    return _full(document) in [_full(step) for step in draft]
+    return _fill_defaults(document) in [_fill_defaults(step) for step in draft]
 
 
-def _full(document: StepDocument) -> StepDocument:
+def _fill_defaults(document: StepDocument) -> StepDocument:
     """With the defaults filled in, so that two ways of saying a step are one."""
-    full_steps, _ = check([document])
+    full_steps, _ = validate_steps([document])
     return full_steps[0] if full_steps else document
 
 
-def _merges(step: StepDocument, document: StepDocument) -> bool:
+def _can_merge(step: StepDocument, document: StepDocument) -> bool:
     return step["step"] == document["step"] and document["step"] in ("redact", "edit_rows")
 
 
@@ -171,18 +171,18 @@ def show_row_editor(dataset: Dataset) -> None:
             st.caption("There is no row to edit.")
             return
         row_id = st.number_input(f"Row (0 to {last:,})", 0, last, 0, key=f"edit-row-{dataset['dataset_id']}")
-        with guarded():
-            _editor(dataset["dataset_id"], int(row_id))
+        with show_errors():
+            _draw_editor(dataset["dataset_id"], int(row_id))
 
 
-def show_edit_here(dataset_id: str, row_id: int) -> None:
+def show_row_edit(dataset_id: str, row_id: int) -> None:
     """The same beside a row that is open: the edit joins the recipe of the data set."""
     with st.expander("Edit this row", icon=":material/edit_note:", on_change="rerun", key="row-edit") as box:
         if not box.open:
             return
-        with guarded():
-            _editor(dataset_id, row_id)
-        if _edited(dataset_id, row_id) and st.button(
+        with show_errors():
+            _draw_editor(dataset_id, row_id)
+        if _find_row_edit(dataset_id, row_id) and st.button(
             "Go to the recipe",
             icon=":material/cleaning_services:",
             key="row-edit-recipe",
@@ -192,20 +192,20 @@ def show_edit_here(dataset_id: str, row_id: int) -> None:
             st.rerun()  # the rows are drawn alone, and the tabs are around them
 
 
-def _editor(dataset_id: str, row_id: int) -> None:
-    (row,) = cached_queries.dataset_row(dataset_id, row_id)
-    edited = _edited(dataset_id, row_id)
+def _draw_editor(dataset_id: str, row_id: int) -> None:
+    (row,) = cached_queries.read_dataset_row(dataset_id, row_id)
+    edited = _find_row_edit(dataset_id, row_id)
     so_far: RowEdit = edited or {"row_id": row_id}
     turns = so_far.get("messages") or row["messages"] or []
     with st.form(f"edit-{dataset_id}-{row_id}", border=False):
         messages: list[Message] = [
             {
                 "role": turn["role"],
-                "content": _area(NAMES.get(turn["role"], turn["role"]), turn["content"], i),
+                "content": _draw_text_area(NAMES.get(turn["role"], turn["role"]), turn["content"], i),
             }
             for i, turn in enumerate(turns)
         ]
-        text = None if turns else _area("Text", so_far.get("text") or row["text"] or "", 0)
+        text = None if turns else _draw_text_area("Text", so_far.get("text") or row["text"] or "", 0)
         present_label = so_far.get("label") or row["label"]
         label = (
             None
@@ -217,24 +217,26 @@ def _editor(dataset_id: str, row_id: int) -> None:
         st.caption("The recipe changes this row already; this is how. Its options can take that out.")
     if not pressed:
         return
-    edit = changes(row, messages, text, label)
+    edit = build_row_edit(row, messages, text, label)
     if len(edit) == 1:
         st.caption("This is how the row stands in the data: there is nothing to change.")
         return
-    steps, wrong = check([{"step": "edit_rows", "edits": [edit]}])
+    steps, wrong = validate_steps([{"step": "edit_rows", "edits": [edit]}])
     if wrong:
-        st.error(plain(wrong), icon=":material/error:")
+        st.error(escape_markdown(wrong), icon=":material/error:")
         return
-    add(dataset_id, steps)
+    append_steps(dataset_id, steps)
     st.rerun()
 
 
-def _area(title: str, content: str, index: int) -> str:
+def _draw_text_area(title: str, content: str, index: int) -> str:
     height = min(320, 70 + 24 * (content.count("\n") + len(content) // 90))
     return st.text_area(title, content, height=height, key=f"edit-turn-{index}-{hash(content)}") or ""
 
 
-def changes(row: CanonicalRow, messages: list[Message], text: str | None, label: str | None) -> RowEdit:
+def build_row_edit(
+    row: CanonicalRow, messages: list[Message], text: str | None, label: str | None
+) -> RowEdit:
     """The edit of a row: what differs from the row as it is, and its number."""
     edit: RowEdit = {"row_id": row["row_id"]}
     was = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"] or []]
@@ -247,11 +249,11 @@ def changes(row: CanonicalRow, messages: list[Message], text: str | None, label:
     return edit
 
 
-def _edited(dataset_id: str, row_id: int) -> RowEdit | None:
+def _find_row_edit(dataset_id: str, row_id: int) -> RowEdit | None:
     """What the recipe says of this row so far."""
     edits: list[RowEdit] = [
         edit
-        for step in steps(dataset_id)
+        for step in get_steps(dataset_id)
         if step["step"] == "edit_rows"
         for edit in step["edits"]
         if edit["row_id"] == row_id

@@ -11,8 +11,8 @@ import streamlit as st
 from pages.data.cleaning import draft
 from pages.data.cleaning.draft import StepDocument
 from pages.shared import cached_queries, display, meters, text_display
-from pages.shared.job_progress import show_bad_end, show_live
-from pages.shared.session import act, plain
+from pages.shared.job_progress import show_failure, show_live
+from pages.shared.session import escape_markdown, send_command
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
@@ -23,17 +23,17 @@ from store.data.schemas import CleanPreview, Dataset, FateExample
 CHANGES: tuple[Literal["dropped", "changed", "added"], ...] = ("dropped", "changed", "added")
 
 
-def rows_before(fates: FateCounts) -> int:
+def count_rows_before(fates: FateCounts) -> int:
     """Rows of the version that the recipe was run on."""
     return fates["kept"] + fates["changed"] + fates["dropped"]
 
 
-def rows_left(fates: FateCounts) -> int:
+def count_rows_after(fates: FateCounts) -> int:
     """Rows of the version that the recipe makes."""
     return fates["kept"] + fates["changed"] + fates["added"]
 
 
-def changes(counts: FateCounts | StepCounts) -> list[str]:
+def format_changes(counts: FateCounts | StepCounts) -> list[str]:
     """ "523 dropped", "10 changed", each that is not 0."""
     return [f"{counts[change]:,} {change}" for change in CHANGES if counts[change]]
 
@@ -47,18 +47,18 @@ FATE_TITLES: dict[Fate, tuple[str, str]] = {
 PAGE = 6  # examples at a time
 
 
-def preview_summary(answer: CleanPreview) -> str:
+def format_preview_summary(answer: CleanPreview) -> str:
     """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
     be taken for a promise."""
     fates = answer["fates"]
-    before = rows_before(fates)
-    did = ", ".join(changes(fates)) or "all kept as they are"
+    before = count_rows_before(fates)
+    did = ", ".join(format_changes(fates)) or "all kept as they are"
     if not (scope := answer.get("of")):
-        return f"{plural(before, 'row')} become {rows_left(fates):,}: {did}."
+        return f"{plural(before, 'row')} become {count_rows_after(fates):,}: {did}."
     return f"How many of {scope['total']:,} rows stay isn't known yet. Of the first {before:,}: {did}."
 
 
-def not_known(answer: CleanPreview) -> str:
+def describe_sample_limits(answer: CleanPreview) -> str:
     """Why a part of the rows doesn't tell of all; "" where all were counted."""
     if not answer.get("of"):
         return ""
@@ -68,15 +68,15 @@ def not_known(answer: CleanPreview) -> str:
     return f"It looks across rows, and does more the more rows there are: {names}."
 
 
-def beside(answer: CleanPreview, fates: Fates) -> str:
+def describe_preview_and_result(answer: CleanPreview, fates: Fates) -> str:
     """What the preview said and what came of it, in one sentence."""
-    made, total = rows_left(fates), rows_before(fates)
-    previewed = rows_left(answer["fates"])
+    made, total = count_rows_after(fates), count_rows_before(fates)
+    previewed = count_rows_after(answer["fates"])
     now = f"{made:,} rows came of {total:,}"
     scope = answer.get("of")
     if not scope:
         return f"The preview said {previewed:,} rows; {now}."
-    shares = display.share(previewed, scope["rows"]), display.share(made, total)
+    shares = display.format_share(previewed, scope["rows"]), display.format_share(made, total)
     looked_at = f"{previewed:,} of the first {scope['rows']:,} rows"
     return f"The preview left {looked_at} ({shares[0]}); {now} ({shares[1]})."
 
@@ -85,13 +85,15 @@ def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
     """Counts, steps and examples of one answer of the ask."""
     st.subheader("What would become of the rows", anchor=False)
     for problem in answer["problems"]:
-        st.warning(plain(f"{problem['message']} {problem['fix']}".strip()), icon=":material/warning:")
+        st.warning(
+            escape_markdown(f"{problem['message']} {problem['fix']}".strip()), icon=":material/warning:"
+        )
     if scope := answer.get("of"):
         st.caption(f"Tried on the first rows of a large data set: {scope['rows']:,} of {scope['total']:,}.")
     fates = answer["fates"]
-    total = rows_before(fates)
+    total = count_rows_before(fates)
     counts = [
-        (title, f"{rows:,}", f"{display.share(rows, total)} of {total:,}")
+        (title, f"{rows:,}", f"{display.format_share(rows, total)} of {total:,}")
         for title, rows in (
             ("Kept", fates["kept"]),
             ("Changed", fates["changed"]),
@@ -99,22 +101,22 @@ def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
         )
     ]
     counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
-    st.html(meters.facts(counts))
-    steps_list(fates["steps"])
-    _examples(dataset["dataset_id"], answer["examples"])
+    st.html(meters.render_facts(counts))
+    show_steps(fates["steps"])
+    _show_examples(dataset["dataset_id"], answer["examples"])
 
 
-def steps_list(steps: list[StepCounts]) -> None:
+def show_steps(steps: list[StepCounts]) -> None:
     """Each step in a line: what it does to the rows, and how many go on."""
     lines = []
     for index, step in enumerate(steps, 1):
-        did = [f"**{change}**" for change in changes(step)]
+        did = [f"**{change}**" for change in format_changes(step)]
         did += [f"{step['rows_out']:,} left"] if did else [f"nothing to do, {step['rows_out']:,} left"]
-        lines.append(f"{index}. {plain(step['title'])}: {', '.join(did)}")
+        lines.append(f"{index}. {escape_markdown(step['title'])}: {', '.join(did)}")
     st.markdown("\n".join(lines))
 
 
-def _examples(dataset_id: str, examples: list[FateExample]) -> None:
+def _show_examples(dataset_id: str, examples: list[FateExample]) -> None:
     if not examples:
         st.caption("No row changes.")
         return
@@ -144,17 +146,17 @@ def show_example(
     row_id = example["row_id"]
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
-        reason = f" {plain(example['reason'])}" if example["reason"] else ""
+        reason = f" {escape_markdown(example['reason'])}" if example["reason"] else ""
         badge = (badges or {}).get(example["fate"], FATE_TITLES[example["fate"]][0])
         st.markdown(f"{badge} **{where}**{reason}")
         after = None if example["fate"] == "dropped" else example["after"]
         before = None if example["fate"] == "added" else example["before"]
         if example["fate"] == "kept":
             before = None
-        st.html(text_display.pair(before, after, titles))
+        st.html(text_display.render_pair(before, after, titles))
 
 
-def next_version(dataset: Dataset, names: list[str]) -> str:
+def suggest_version_name(dataset: Dataset, names: list[str]) -> str:
     """What the engine would call the next version: "Sums v2", or the first number that is free."""
     stem, _, number = dataset["name"].rpartition(" v")
     stem, count = (stem, int(number)) if stem and number.isdigit() else (dataset["name"], 1)
@@ -165,16 +167,16 @@ def next_version(dataset: Dataset, names: list[str]) -> str:
             return name
 
 
-def show_make(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview | None) -> None:
+def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview | None) -> None:
     """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
     dataset_id = dataset["dataset_id"]
-    name = next_version(dataset, [row["name"] for row in cached_queries.datasets()])
+    name = suggest_version_name(dataset, [row["name"] for row in cached_queries.list_datasets()])
     whole = answer is not None and not answer.get("of")
-    nothing = whole and answer is not None and rows_left(answer["fates"]) == 0
-    summary = f" **{plain(preview_summary(answer))}**" if answer is not None else ""
+    nothing = whole and answer is not None and count_rows_after(answer["fates"]) == 0
+    summary = f" **{escape_markdown(format_preview_summary(answer))}**" if answer is not None else ""
     st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{summary}")
     if answer is not None and not whole:
-        st.caption(plain(not_known(answer)))
+        st.caption(escape_markdown(describe_sample_limits(answer)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         pressed = st.button(
             f"Make version {name.rpartition(' v')[2]}",
@@ -199,7 +201,7 @@ def show_make(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview 
     if nothing:
         st.caption("No row would be left: take a step out, or change its options.")
     if pressed:
-        made = act("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
+        made = send_command("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
         if made is not None:
             st.session_state[job_key(dataset_id)] = made["job_id"]
             st.session_state[_preview_key(dataset_id)] = answer
@@ -209,7 +211,7 @@ def show_make(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview 
 def show_job(dataset: Dataset, job_id: str) -> None:
     """Progress of the cleaning that was started here, then the new version."""
     try:
-        job = cached_queries.job(job_id)
+        job = cached_queries.read_job(job_id)
     except NotFoundError:
         st.session_state.pop(job_key(dataset["dataset_id"]), None)
         return
@@ -217,31 +219,31 @@ def show_job(dataset: Dataset, job_id: str) -> None:
         if job["status"] in ALIVE:
             show_live(job_id, "cleaning", "Making the new version")
         elif job["status"] == "finished":
-            _made(dataset, job)
+            _show_created_version(dataset, job)
         else:
-            _ended_badly(dataset, job)
+            _show_failure(dataset, job)
 
 
-def _made(dataset: Dataset, job: Job) -> None:
+def _show_created_version(dataset: Dataset, job: Job) -> None:
     new_id = f"data-{job['job_id'].removeprefix('job-')}"
     name = str(job["config"].get("name") or "The new version")
     fates = cast(CleanResult, job["result"])["fates"]  # of a finished job of this kind
-    st.success(f"{plain(name)} is made.", icon=":material/check_circle:")
-    old = f"of {rows_before(fates):,} old rows"
+    st.success(f"{escape_markdown(name)} is made.", icon=":material/check_circle:")
+    old = f"of {count_rows_before(fates):,} old rows"
     counts = [
         ("Kept", f"{fates['kept']:,}", old),
         ("Changed", f"{fates['changed']:,}", old),
         ("Dropped", f"{fates['dropped']:,}", old),
         ("Added", f"{fates['added']:,}", "from another data set"),
     ]
-    st.html(meters.facts(counts))
+    st.html(meters.render_facts(counts))
     answer: CleanPreview | None = st.session_state.get(_preview_key(dataset["dataset_id"]))
     if answer:
-        st.caption(beside(answer, fates))
+        st.caption(describe_preview_and_result(answer, fates))
     with st.container(horizontal=True):
         link = {"dataset": new_id}
         if st.button("Open the new version", type="primary", icon=":material/dataset:", key="clean-open"):
-            _forget(dataset["dataset_id"])
+            _reset_recipe(dataset["dataset_id"])
             st.switch_page("pages/data/data.py", query_params=link)
         if st.button("Fine-tune on this", icon=":material/rocket_launch:", key="clean-train"):
             st.switch_page("pages/training/launch.py", query_params=link)
@@ -250,13 +252,13 @@ def _made(dataset: Dataset, job: Job) -> None:
             type="tertiary",
             help="Write another recipe for the old version",
             key="clean-again",
-            on_click=_forget,
+            on_click=_reset_recipe,
             args=(dataset["dataset_id"],),
         )
 
 
-def _ended_badly(dataset: Dataset, job: Job) -> None:
-    show_bad_end(job, "cleaning")
+def _show_failure(dataset: Dataset, job: Job) -> None:
+    show_failure(job, "cleaning")
     st.button(
         "Back to the recipe",
         icon=":material/undo:",
@@ -266,10 +268,10 @@ def _ended_badly(dataset: Dataset, job: Job) -> None:
     )
 
 
-def _forget(dataset_id: str) -> None:
+def _reset_recipe(dataset_id: str) -> None:
     """The recipe did its work: begin a new one."""
     st.session_state.pop(job_key(dataset_id), None)
-    draft.put(dataset_id, [])
+    draft.set_steps(dataset_id, [])
 
 
 def whole_key(dataset_id: str) -> str:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pages.data.cleaning import draft
 from pages.data.cleaning.draft import RowEdit, StepDocument
 from pages.shared import cached_queries
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.data.cleaning import PII_KINDS
 from store.data.filters import Filter, Op
 from store.data.schemas import Dataset
@@ -43,14 +43,14 @@ class FilterFields(TypedDict, total=False):
     row_ids: list[int] | None
 
 
-def filter_fields(document: FilterFields, key: str, columns: Sequence[str]) -> FilterFields:
+def draw_filter_fields(document: FilterFields, key: str, columns: Sequence[str]) -> FilterFields:
     """Draw the fields, filled from `document`, with room for one more condition; what they say now."""
     fields: FilterFields = {
         "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
         "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
     }
     initial: list[ConditionFields] = [*document.get("conditions", []), {}]
-    conditions = [_condition(start, f"{key}-{i}", columns) for i, start in enumerate(initial)]
+    conditions = [_draw_condition(start, f"{key}-{i}", columns) for i, start in enumerate(initial)]
     fields["conditions"] = [condition for condition in conditions if condition]
     fields["expression"] = st.text_input(
         "Is true (SQL)",
@@ -65,7 +65,7 @@ def filter_fields(document: FilterFields, key: str, columns: Sequence[str]) -> F
     return cast(FilterFields, used)  # the same without what is empty
 
 
-def _condition(initial: ConditionFields, key: str, columns: Sequence[str]) -> ConditionFields | None:
+def _draw_condition(initial: ConditionFields, key: str, columns: Sequence[str]) -> ConditionFields | None:
     """One condition; none where its column is empty."""
     chosen = initial.get("column")
     options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
@@ -74,30 +74,30 @@ def _condition(initial: ConditionFields, key: str, columns: Sequence[str]) -> Co
         options,
         options.index(chosen) if chosen else None,
         key=f"{key}-column",
-        format_func=_column_words,
+        format_func=_format_column,
         placeholder="Add a condition",
     )
     op_at, value_at = st.columns(2)
     with op_at:
         op = st.selectbox("Is", OPS, OPS.index(initial.get("op", "is")), key=f"{key}-op")
     with value_at:
-        text = st.text_input("Value", _as_text(initial), key=f"{key}-value", placeholder="none")
+        text = st.text_input("Value", _format_value(initial), key=f"{key}-value", placeholder="none")
     if not column:
         return None
     condition: ConditionFields = {"column": column, "op": op}
-    return condition if op in WITHOUT_VALUE else {**condition, "value": _as_value(text or "")}
+    return condition if op in WITHOUT_VALUE else {**condition, "value": _parse_value(text or "")}
 
 
-def _column_words(column: str) -> str:
+def _format_column(column: str) -> str:
     return SIGNALS[column].title if column in SIGNALS else column
 
 
-def _as_text(condition: ConditionFields) -> str:
+def _format_value(condition: ConditionFields) -> str:
     value = condition.get("value")
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def _as_value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """A number, true, false or a list where it is written as one; no text is no value; else the text."""
     if not text.strip():
         return None
@@ -130,10 +130,10 @@ LABELS = {
     "threshold": "Similarity for near duplicates (0.5 to 1)",
     "columns": "Columns, one a line (role: column)",
 }
-LIMITS = 2**53 - 1  # the largest whole number that a browser keeps exactly
+MAX_INTEGER = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 
-def step_fields(
+def draw_step_fields(
     step: str, document: StepDocument, key: str, columns: Sequence[str], dataset: Dataset
 ) -> StepDocument:
     """Draw every option of a step, filled from `document`; what the widgets say now.
@@ -147,86 +147,90 @@ def step_fields(
         start = document.get(
             name, None if described.is_required() else described.get_default(call_default_factory=True)
         )
-        value = _field(name, described, start, f"{key}-{name}", columns, dataset)
+        value = _draw_field(name, described, start, f"{key}-{name}", columns, dataset)
         if value is not None:
             step_document[name] = value
     if step == "edit_rows":
-        step_document["edits"] = _edits(document.get("edits", []), key)
+        step_document["edits"] = _draw_row_edits(document.get("edits", []), key)
     return step_document
 
 
-def _field(
+def _draw_field(
     name: str, described: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Dataset
 ) -> Any:
-    label, help_text = LABELS.get(name, draft.name(name)), described.description
-    kind = _bare(described.annotation)
+    label, help_text = LABELS.get(name, draft.format_step_name(name)), described.description
+    kind = _strip_optional(described.annotation)
     if kind is Filter:
-        return filter_fields(value or FilterFields(), key, columns)
+        return draw_filter_fields(value or FilterFields(), key, columns)
     if name == "kinds":
-        names = {kind: draft.name(kind) for kind in PII_KINDS}
+        names = {kind: draft.format_step_name(kind) for kind in PII_KINDS}
         return st.multiselect(label, PII_KINDS, value, key=key, help=help_text, format_func=names.__getitem__)
     if name in ("dataset", "column", "model"):
-        return _choice(label, _choices(name, columns, dataset), value, key, help_text)
+        return _draw_choice(label, _list_choices(name, columns, dataset), value, key, help_text)
     if get_origin(kind) is Literal:
         options = get_args(kind)
         at = options.index(value) if value in options else 0
-        return st.selectbox(label, options, at, key=key, help=help_text, format_func=_in_words)
+        return st.selectbox(label, options, at, key=key, help=help_text, format_func=_format_option)
     if get_origin(kind) is list:
         options = get_args(get_args(kind)[0])
-        return st.multiselect(label, options, value, key=key, help=help_text, format_func=_in_words)
+        return st.multiselect(label, options, value, key=key, help=help_text, format_func=_format_option)
     if kind is bool:
         return st.toggle(label, bool(value), key=key, help=help_text)
     if kind in (int, float):
-        return _number(label, kind, value, key, help_text)
+        return _draw_number(label, kind, value, key, help_text)
     if get_origin(kind) is dict:
         lines = "\n".join(f"{role}: {column}" for role, column in (value or {}).items())
-        return _pairs(st.text_area(label, lines, key=key, help=help_text) or "")
+        return _parse_pairs(st.text_area(label, lines, key=key, help=help_text) or "")
     return st.text_input(label, value or "", key=key, help=help_text)
 
 
-def _bare(annotation: Any) -> Any:
+def _strip_optional(annotation: Any) -> Any:
     """The type without None."""
     if get_origin(annotation) in (Union, types.UnionType):
         return next(part for part in get_args(annotation) if part is not type(None))
     return annotation
 
 
-def _in_words(option: str) -> str:
-    return option if option.isupper() else draft.name(option)
+def _format_option(option: str) -> str:
+    return option if option.isupper() else draft.format_step_name(option)
 
 
-def _number(label: str, kind: type, value: Any, key: str, help_text: str | None) -> int | float | None:
+def _draw_number(label: str, kind: type, value: Any, key: str, help_text: str | None) -> int | float | None:
     """An empty field is left to the step's default."""
     if kind is int:
         start = None if value is None else int(value)
-        return st.number_input(label, 0, LIMITS, start, 1, key=key, help=help_text, placeholder="automatic")
+        return st.number_input(
+            label, 0, MAX_INTEGER, start, 1, key=key, help=help_text, placeholder="automatic"
+        )
     start_at = None if value is None else float(value)
     return st.number_input(label, 0.0, 1.0, start_at, 0.05, "%.2f", key=key, help=help_text)
 
 
-def _choice(label: str, options: list[str], value: Any, key: str, help_text: str | None) -> str | None:
+def _draw_choice(label: str, options: list[str], value: Any, key: str, help_text: str | None) -> str | None:
     if value and value not in options:
         options = [value, *options]
     at = options.index(value) if value in options else None
     return st.selectbox(label, options, at, key=key, help=help_text, accept_new_options=True)
 
 
-def _choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[str]:
+def _list_choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[str]:
     if name == "dataset":
         return [
-            row["name"] for row in cached_queries.datasets() if row["dataset_id"] != dataset["dataset_id"]
+            row["name"]
+            for row in cached_queries.list_datasets()
+            if row["dataset_id"] != dataset["dataset_id"]
         ]
     if name == "model":
-        return [model["name"] for model in cached_queries.models()]
+        return [model["name"] for model in cached_queries.list_models()]
     return list(columns)
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _parse_pairs(text: str) -> dict[str, str]:
     split = (line.partition(":") for line in text.splitlines() if line.strip())
     return {role.strip(): column.strip() for role, _, column in split}
 
 
-def _edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
+def _draw_row_edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
     """Rows edited by hand: each can be taken out; to change one, edit the row again."""
     st.caption("Edit the row again to change what it says.")
     options = [edit["row_id"] for edit in edits]
@@ -235,39 +239,39 @@ def _edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
 
 
 NEW = -1  # the place of a step that is not in the recipe yet
-BY_HAND = "edit_rows"
+EDIT_ROWS_STEP = "edit_rows"
 
 
 def show_recipe(dataset: Dataset, columns: list[str]) -> None:
     """The ordered list, the form of the step that is open, and "Add a step"."""
     dataset_id = dataset["dataset_id"]
-    steps = draft.steps(dataset_id)
+    steps = draft.get_steps(dataset_id)
     st.subheader("Recipe", anchor="recipe")
     if not steps:
         st.caption("No steps yet. Use the button of a finding, or add a step.")
     opened = st.session_state.get(_open_key(dataset_id))
     for index, step in enumerate(steps):
-        _line(dataset_id, index, step, len(steps))
+        _draw_step(dataset_id, index, step, len(steps))
         if opened and opened[0] == index:
-            _form(dataset, index, step, columns)
+            _draw_step_form(dataset, index, step, columns)
     if opened and opened[0] == NEW:
-        _form(dataset, NEW, {"step": opened[1]}, columns)
+        _draw_step_form(dataset, NEW, {"step": opened[1]}, columns)
     st.selectbox(
         "Add a step",
-        [name for name in draft.STEPS if name != BY_HAND],
+        [name for name in draft.STEPS if name != EDIT_ROWS_STEP],
         None,
-        format_func=draft.name,
+        format_func=draft.format_step_name,
         placeholder="Add a step",
         label_visibility="collapsed",
         key=_add_key(dataset_id),
-        on_change=_add,
+        on_change=_add_step,
         args=(dataset_id,),
     )
 
 
-def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
+def _draw_step(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
     with st.container(border=True, key=f"step-{dataset_id}-{index}", gap="xsmall"):
-        st.markdown(f"{index + 1}. {plain(draft.title(step))}")
+        st.markdown(f"{index + 1}. {escape_markdown(draft.describe_step(step))}")
         with st.container(horizontal=True, gap="small"):
             for name, by, icon, end in (
                 ("up", -1, ":material/arrow_upward:", index == 0),
@@ -279,7 +283,7 @@ def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
                     type="tertiary",
                     disabled=end,
                     key=f"step-{name}-{index}",
-                    on_click=_move,
+                    on_click=_move_step,
                     args=(dataset_id, index, by),
                 )
             st.button(
@@ -288,7 +292,7 @@ def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
                 type="tertiary",
                 disabled=len(draft.STEPS[step["step"]].model_fields) == 1,
                 key=f"step-options-{index}",
-                on_click=_open,
+                on_click=_open_step,
                 args=(dataset_id, index, step["step"]),
             )
             st.button(
@@ -296,70 +300,70 @@ def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
                 icon=":material/close:",
                 type="tertiary",
                 key=f"step-remove-{index}",
-                on_click=_remove,
+                on_click=_remove_step,
                 args=(dataset_id, index),
             )
 
 
-def _form(dataset: Dataset, index: int, step: StepDocument, columns: list[str]) -> None:
+def _draw_step_form(dataset: Dataset, index: int, step: StepDocument, columns: list[str]) -> None:
     dataset_id, name = dataset["dataset_id"], step["step"]
     model = draft.STEPS[name]
     with st.form(f"step-form-{dataset_id}-{index}-{name}"):
-        st.markdown(f"**{draft.name(name)}**")
+        st.markdown(f"**{draft.format_step_name(name)}**")
         st.caption((model.__doc__ or "").strip())
-        document = step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
+        document = draw_step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
         with st.container(horizontal=True):
             label = "Add" if index == NEW else "Apply"
             applied = st.form_submit_button(label, icon=":material/check:")
             closed = st.form_submit_button("Cancel", type="tertiary")
     if closed:
-        _close(dataset_id)
+        _close_step(dataset_id)
         st.rerun()
     if not applied:
         return
-    if name == BY_HAND and not document["edits"]:
-        _remove(dataset_id, index)
+    if name == EDIT_ROWS_STEP and not document["edits"]:
+        _remove_step(dataset_id, index)
         st.rerun()
-    steps, wrong = draft.check([document])
+    steps, wrong = draft.validate_steps([document])
     if wrong:
-        st.error(plain(wrong.replace(f"steps.0.{name}.", "").replace("steps.0.", "")))
+        st.error(escape_markdown(wrong.replace(f"steps.0.{name}.", "").replace("steps.0.", "")))
         return
     if index == NEW:
-        draft.add(dataset_id, steps)
+        draft.append_steps(dataset_id, steps)
     else:
-        draft.replace(dataset_id, index, steps[0])
-    _close(dataset_id)
+        draft.replace_step(dataset_id, index, steps[0])
+    _close_step(dataset_id)
     st.rerun()
 
 
-def _add(dataset_id: str) -> None:
+def _add_step(dataset_id: str) -> None:
     """Callback of the list: a step that needs nothing more is added, of any other the form is opened."""
     name = st.session_state[_add_key(dataset_id)]
     st.session_state[_add_key(dataset_id)] = None
     if name is None:
         return
     if len(draft.STEPS[name].model_fields) == 1:
-        draft.add(dataset_id, [{"step": name}])
+        draft.append_steps(dataset_id, [{"step": name}])
     else:
-        _open(dataset_id, NEW, name)
+        _open_step(dataset_id, NEW, name)
 
 
-def _open(dataset_id: str, index: int, name: str) -> None:
+def _open_step(dataset_id: str, index: int, name: str) -> None:
     st.session_state[_open_key(dataset_id)] = (index, name)
 
 
-def _close(dataset_id: str) -> None:
+def _close_step(dataset_id: str) -> None:
     st.session_state.pop(_open_key(dataset_id), None)
 
 
-def _move(dataset_id: str, index: int, by: int) -> None:
-    _close(dataset_id)
-    draft.move(dataset_id, index, by)
+def _move_step(dataset_id: str, index: int, by: int) -> None:
+    _close_step(dataset_id)
+    draft.move_step(dataset_id, index, by)
 
 
-def _remove(dataset_id: str, index: int) -> None:
-    _close(dataset_id)
-    draft.remove(dataset_id, index)
+def _remove_step(dataset_id: str, index: int) -> None:
+    _close_step(dataset_id)
+    draft.remove_step(dataset_id, index)
 
 
 def _open_key(dataset_id: str) -> str:

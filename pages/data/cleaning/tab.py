@@ -11,60 +11,68 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from engine.evaluation.verdicts.data_findings import Checked, Finding, checked, findings
+from engine.evaluation.verdicts.data_findings import CheckedSignals, Finding, find_findings, list_checked
 from pages.data import dataset_queries
 from pages.data.cleaning import draft
 from pages.data.cleaning.draft import StepDocument, show_row_editor
-from pages.data.cleaning.preview import job_key, show_job, show_make, show_preview, whole_key
+from pages.data.cleaning.preview import job_key, show_apply, show_job, show_preview, whole_key
 from pages.data.cleaning.recipe_editor import show_recipe
-from pages.data.dataset_queries import ValuedRow
-from pages.data.explore.row import signal_text
+from pages.data.dataset_queries import RowWithValue
+from pages.data.explore.row import format_signal
 from pages.data.explore.row_filter import ROWS_TAB, open_row, open_tab, show_in_table
-from pages.data.measurements import measurable, show_measuring
-from pages.data.slices import save_unseen, share_switch
-from pages.people.activity_feed import owner_words
+from pages.data.measurements import list_measurable_groups, show_measurement_progress
+from pages.data.slices import draw_share_switch, save_named
+from pages.people.activity_feed import describe_owner
 from pages.shared import text_display
-from pages.shared.session import act, current_person, guarded, is_for_members, may, plain, show_error
+from pages.shared.session import (
+    escape_markdown,
+    get_current_person,
+    has_right,
+    require_member,
+    send_command,
+    show_error,
+    show_errors,
+)
 from pages.shared.text_display import show_row
 from store.core.config import to_yaml
 from store.core.errors import ConfigError, EngineUnavailable, TunebenchError
 from store.core.formatting import plural
 from store.data.cleaning import Recipe
 from store.data.filters import BASE, SOURCE, Filter
-from store.data.saved_recipes import keeps
+from store.data.saved_recipes import can_edit
 from store.data.schemas import CleanPreview, Dataset, RecipeRow
 from store.data.signals import GROUPS, SIGNALS
 
 
-def show_saved(dataset: Dataset) -> None:
+def show_saved_recipes(dataset: Dataset) -> None:
     """Save, load and YAML, folded away until they are wanted."""
     with st.expander(
         "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"
     ) as box:
         if box.open:
-            _save(dataset["dataset_id"])
-            _load(dataset["dataset_id"])
-            _yaml(dataset["dataset_id"])
+            _draw_save(dataset["dataset_id"])
+            _draw_load(dataset["dataset_id"])
+            _draw_yaml(dataset["dataset_id"])
 
 
-def _recipes() -> list[RecipeRow]:
-    return dataset_queries.recipes(current_person()["person_id"])
+def _list_recipes() -> list[RecipeRow]:
+    return dataset_queries.list_recipes(get_current_person()["person_id"])
 
 
-def _save(dataset_id: str) -> None:
-    steps, wrong = draft.check(draft.steps(dataset_id))
+def _draw_save(dataset_id: str) -> None:
+    steps, wrong = draft.validate_steps(draft.get_steps(dataset_id))
     with st.form(f"recipe-save-{dataset_id}", border=False):
         name = st.text_input("Save this recipe as", max_chars=80, disabled=not steps)
         shared = st.toggle("Shared with everybody", value=True, disabled=not steps, key="recipe-shared")
         pressed = st.form_submit_button("Save", icon=":material/save:", disabled=not steps)
-    if wrong and draft.steps(dataset_id):
-        st.caption(plain(wrong))
+    if wrong and draft.get_steps(dataset_id):
+        st.caption(escape_markdown(wrong))
     body = {"name": (name or "").strip(), "steps": steps, "shared": shared}
-    save_unseen("save_recipe", body, _recipes(), "The recipe is saved.", "recipe", pressed=pressed)
+    save_named("save_recipe", body, _list_recipes(), "The recipe is saved.", "recipe", pressed=pressed)
 
 
-def _load(dataset_id: str) -> None:
-    saved = {recipe["recipe_id"]: recipe for recipe in _recipes()}
+def _draw_load(dataset_id: str) -> None:
+    saved = {recipe["recipe_id"]: recipe for recipe in _list_recipes()}
     if not saved:
         st.caption("No recipe is saved yet.")
         return
@@ -72,7 +80,7 @@ def _load(dataset_id: str) -> None:
         "Saved recipes",
         list(saved),
         None,
-        format_func=lambda recipe_id: _label(saved[recipe_id]),
+        format_func=lambda recipe_id: _format_label(saved[recipe_id]),
         placeholder="Choose one",
         key=f"recipe-load-{dataset_id}",
     )
@@ -83,31 +91,33 @@ def _load(dataset_id: str) -> None:
             icon=":material/download:",
             disabled=recipe is None,
             key="recipe-use",
-            on_click=draft.put,
+            on_click=draft.set_steps,
             args=(dataset_id, recipe["steps"] if recipe else []),
         )
         gone = st.button(
             "Delete it",
             icon=":material/delete:",
             type="tertiary",
-            disabled=recipe is None or not keeps(recipe, current_person()),
+            disabled=recipe is None or not can_edit(recipe, get_current_person()),
             key="recipe-gone",
         )
         if recipe:
-            share_switch("save_recipe", {"steps": recipe["steps"]}, recipe, f"recipe-{recipe['recipe_id']}")
+            draw_share_switch(
+                "save_recipe", {"steps": recipe["steps"]}, recipe, f"recipe-{recipe['recipe_id']}"
+            )
     if not (gone and recipe):
         return
     body = {"name": recipe["name"], "recipe_id": recipe["recipe_id"]}
-    if act("delete_recipe", body, "The recipe is deleted.") is not None:
+    if send_command("delete_recipe", body, "The recipe is deleted.") is not None:
         st.rerun()
 
 
-def _label(recipe: RecipeRow) -> str:
-    return f"{recipe['name']} ({', '.join([plural(len(recipe['steps']), 'step'), *owner_words(recipe)])})"
+def _format_label(recipe: RecipeRow) -> str:
+    return f"{recipe['name']} ({', '.join([plural(len(recipe['steps']), 'step'), *describe_owner(recipe)])})"
 
 
-def _yaml(dataset_id: str) -> None:
-    steps = draft.steps(dataset_id)
+def _draw_yaml(dataset_id: str) -> None:
+    steps = draft.get_steps(dataset_id)
     if steps:
         st.code(to_yaml({"steps": steps}), "yaml", height=200)
     with st.form(f"recipe-yaml-{dataset_id}", border=False, clear_on_submit=False):
@@ -120,7 +130,7 @@ def _yaml(dataset_id: str) -> None:
     except ConfigError as error:
         show_error(error)
         return
-    draft.put(dataset_id, recipe.model_dump(exclude_none=True)["steps"])
+    draft.set_steps(dataset_id, recipe.model_dump(exclude_none=True)["steps"])
     st.rerun()
 
 
@@ -130,26 +140,26 @@ def _yaml(dataset_id: str) -> None:
 # looks at near duplicates wants to see how near they are.
 
 PAGE = 20
-LONGEST = 800  # characters of a turn; what is left off is said
+MAX_TEXT_CHARACTERS = 800  # characters of a turn; what is left off is said
 
 
-def show_found(dataset: Dataset, finding: Finding) -> None:
+def show_finding_rows(dataset: Dataset, finding: Finding) -> None:
     """Open the dialog over the page."""
     column = finding.column
     together = column if SIGNALS[column].type == "group" else "prompt_group" if column == "conflict" else ""
 
     def rows() -> None:
-        with guarded():
-            _rows(dataset, finding, together)
+        with show_errors():
+            _draw_rows(dataset, finding, together)
 
     st.dialog(finding.title.replace("[", "(").replace("]", ")"), width="large")(rows)()
 
 
-def _rows(dataset: Dataset, finding: Finding, together: str) -> None:
+def _draw_rows(dataset: Dataset, finding: Finding, together: str) -> None:
     where = json.dumps(finding.where)
     key = f"found-page-{finding.column}"
     offset = PAGE * (st.session_state.get(key, 1) - 1)
-    total, rows = dataset_queries.whole_rows(
+    total, rows = dataset_queries.find_full_rows(
         dataset["dataset_id"], where, together, finding.column, PAGE, offset
     )
     if not rows:
@@ -167,54 +177,54 @@ def _rows(dataset: Dataset, finding: Finding, together: str) -> None:
         st.rerun()
     if together:
         for _, group in groupby(rows, lambda row: row["group"]):
-            _group(dataset, list(group))
+            _draw_group(dataset, list(group))
     else:
         for row in rows:
-            _single(dataset, row, finding)
+            _draw_single_row(dataset, row, finding)
     if total > PAGE:
         st.pagination(-(-total // PAGE), key=key)
 
 
-def _group(dataset: Dataset, rows: list[ValuedRow]) -> None:
+def _draw_group(dataset: Dataset, rows: list[RowWithValue]) -> None:
     first = rows[0]
     with st.container(border=True, gap="small"):
         if len(rows) == 1:
             st.caption(f"Row {first['row_id']:,}; the rest of its group is on the page before or after.")
-            st.html(text_display.pair(None, first, ("", f"Row {first['row_id']:,}")))
+            st.html(text_display.render_pair(None, first, ("", f"Row {first['row_id']:,}")))
         for other in rows[1:]:
             titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
-            st.html(text_display.pair(first, other, titles))
+            st.html(text_display.render_pair(first, other, titles))
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             for row in rows[:2]:
-                _edit_button(dataset, row["row_id"])
+                _draw_edit_button(dataset, row["row_id"])
 
 
-def _single(dataset: Dataset, row: ValuedRow, finding: Finding) -> None:
+def _draw_single_row(dataset: Dataset, row: RowWithValue, finding: Finding) -> None:
     signal = SIGNALS[finding.column]
     value = row["value"]
-    measured = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
+    measured = "" if signal.type == "flag" or value is None else f": {format_signal(signal, value)}"
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(plain(f"Row {row['row_id']:,}{measured and f' · {signal.title}{measured}'}"))
-            _edit_button(dataset, row["row_id"])
-        show_row(row, LONGEST)
+            st.caption(escape_markdown(f"Row {row['row_id']:,}{measured and f' · {signal.title}{measured}'}"))
+            _draw_edit_button(dataset, row["row_id"])
+        show_row(row, MAX_TEXT_CHARACTERS)
 
 
-def _edit_button(dataset: Dataset, row_id: int) -> None:
+def _draw_edit_button(dataset: Dataset, row_id: int) -> None:
     """Opens the row where it can be edited."""
     pressed = st.button(
         f"Edit row {row_id:,}",
         icon=":material/edit_note:",
         type="tertiary",
         key=f"found-edit-{row_id}",
-        on_click=_open_to_edit,
+        on_click=_open_for_editing,
         args=(dataset["dataset_id"], row_id),
     )
     if pressed:
         st.rerun()
 
 
-def _open_to_edit(dataset_id: str, row_id: int) -> None:
+def _open_for_editing(dataset_id: str, row_id: int) -> None:
     open_row(row_id)
     open_tab(dataset_id, ROWS_TAB)
     st.session_state["row-edit"] = True
@@ -230,19 +240,19 @@ BADGES = {
 
 def show_findings(dataset: Dataset) -> None:
     """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
-    measured = dataset_queries.signals(dataset["fingerprint"])
-    working = dataset_queries.measuring(dataset["dataset_id"])
-    dataset_findings = findings(dataset, measured, GROUPS)
-    state = checked(measured, measurable(dataset))
+    measured = dataset_queries.read_signals(dataset["fingerprint"])
+    working = dataset_queries.list_measurement_jobs(dataset["dataset_id"])
+    dataset_findings = find_findings(dataset, measured, GROUPS)
+    state = list_checked(measured, list_measurable_groups(dataset))
     st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)
     if working:
-        show_measuring(dataset["dataset_id"], len(working))
+        show_measurement_progress(dataset["dataset_id"], len(working))
     elif not measured:
         st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
             _measure(dataset["dataset_id"], [g.name for g in GROUPS.values() if g.automatic])
     for finding in dataset_findings:
-        _card(dataset, finding)
+        _draw_finding(dataset, finding)
     if measured and not dataset_findings:
         st.success(
             f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
@@ -250,48 +260,51 @@ def show_findings(dataset: Dataset) -> None:
             icon=":material/check_circle:",
         )
     if measured:
-        _what_was_checked(dataset, state)
+        _draw_checked_signals(dataset, state)
 
 
-def _card(dataset: Dataset, finding: Finding) -> None:
+def _draw_finding(dataset: Dataset, finding: Finding) -> None:
     dataset_id, key = dataset["dataset_id"], f"finding-{finding.column}"
     with st.container(border=True, gap="xsmall", key=key):
-        st.markdown(f"**{plain(finding.title)}**  \n{BADGES[finding.severity]} {plain(finding.measure)}")
-        st.caption(plain(finding.why), help=plain(finding.severity_reason))
+        st.markdown(
+            f"**{escape_markdown(finding.title)}**  \n{BADGES[finding.severity]}"
+            f" {escape_markdown(finding.measure)}"
+        )
+        st.caption(escape_markdown(finding.why), help=escape_markdown(finding.severity_reason))
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             for index, fix in enumerate(finding.fixes):
-                added = draft.holds(dataset_id, fix.steps)
+                added = draft.has_steps(dataset_id, fix.steps)
                 st.button(
                     "In the recipe" if added else fix.label,
                     icon=":material/check:" if added else ":material/add:" if index else ":material/build:",
                     type="secondary" if index == 0 and finding.severity != "look" else "tertiary",
                     disabled=added,
                     key=f"fix-{finding.column}-{index}",
-                    on_click=_add,
+                    on_click=_add_steps,
                     args=(dataset_id, fix.steps),
                 )
             likely: Literal["secondary", "tertiary"] = (
                 "secondary" if finding.severity == "look" else "tertiary"
             )
             if st.button("Show rows", icon=":material/table_rows:", type=likely, key=f"show-{key}"):
-                show_found(dataset, finding)
+                show_finding_rows(dataset, finding)
 
 
-def _add(dataset_id: str, steps: tuple[StepDocument, ...]) -> None:
+def _add_steps(dataset_id: str, steps: tuple[StepDocument, ...]) -> None:
     """Callback of a fix; what it did is said, since the recipe may be out of sight on a phone."""
-    draft.add(dataset_id, steps)
-    count = plural(len(draft.steps(dataset_id)), "step")
+    draft.append_steps(dataset_id, steps)
+    count = plural(len(draft.get_steps(dataset_id)), "step")
     st.toast(f"Added. The recipe has {count}.", icon=":material/check:")
 
 
-def _what_was_checked(dataset: Dataset, state: Checked) -> None:
+def _draw_checked_signals(dataset: Dataset, state: CheckedSignals) -> None:
     names = ", ".join(state.signals)
     with st.expander(f"{plural(len(state.signals), 'signal')} checked", icon=":material/fact_check:"):
-        st.caption(plain(f"{names}."))
+        st.caption(escape_markdown(f"{names}."))
     missing = [group for group in GROUPS.values() if group.title in state.missing]
-    if not missing or not may("work"):
+    if not missing or not has_right("work"):
         return
-    st.caption(f"Not measured yet: {plain(', '.join(group.title for group in missing))}.")
+    st.caption(f"Not measured yet: {escape_markdown(', '.join(group.title for group in missing))}.")
     chosen = st.selectbox(
         "Measure",
         [group.name for group in missing],
@@ -306,7 +319,7 @@ def _what_was_checked(dataset: Dataset, state: Checked) -> None:
 
 
 def _measure(dataset_id: str, groups: list[str]) -> None:
-    asked = [act("profile", {"dataset": dataset_id, "group": group}) for group in groups]
+    asked = [send_command("profile", {"dataset": dataset_id, "group": group}) for group in groups]
     if any(answer is not None for answer in asked):
         st.rerun()
 
@@ -317,7 +330,7 @@ def _measure(dataset_id: str, groups: list[str]) -> None:
 # version. The old version is never touched.
 
 # On a phone the findings are several screens long: what to do next stays in sight above them.
-STAYS = """
+STICKY_STYLE = """
 <style>
 @media (max-width: 640px) {
   div:has(> .st-key-clean-next) {position: sticky; top: 3.75rem; z-index: 20}
@@ -333,35 +346,35 @@ def show_clean(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
     job_id = st.session_state.get(job_key(dataset_id))
     if job_id:
-        with guarded():
+        with show_errors():
             show_job(dataset, job_id)
         return
-    if not is_for_members("clean this data set by a recipe; what is wrong with it stands below"):
-        with guarded():
+    if not require_member("clean this data set by a recipe; what is wrong with it stands below"):
+        with show_errors():
             show_findings(dataset)
         return
-    drafted = draft.steps(dataset_id)
+    drafted = draft.get_steps(dataset_id)
     # Over both columns, so that on a phone the next step does not lie under every finding.
     make = st.container(border=True, key="clean-next") if drafted else None
-    st.html(STAYS)
+    st.html(STICKY_STYLE)
     left, right = st.columns([3, 2], gap="large")
-    with left, guarded():
+    with left, show_errors():
         show_findings(dataset)
-    with right, guarded():
-        show_recipe(dataset, known_columns(dataset))
+    with right, show_errors():
+        show_recipe(dataset, list_filter_columns(dataset))
         show_row_editor(dataset)
-        show_saved(dataset)
+        show_saved_recipes(dataset)
     if make is None:
         return
-    steps, wrong = draft.check(drafted)
+    steps, wrong = draft.validate_steps(drafted)
     if wrong:
         with make:
-            st.error(plain(wrong), icon=":material/error:")
+            st.error(escape_markdown(wrong), icon=":material/error:")
         return
-    _preview_and_make(dataset, steps, make)
+    _draw_preview_and_apply(dataset, steps, make)
 
 
-def _preview_and_make(dataset: Dataset, steps: list[StepDocument], make: DeltaGenerator) -> None:
+def _draw_preview_and_apply(dataset: Dataset, steps: list[StepDocument], make: DeltaGenerator) -> None:
     """The preview, and the button with its summary in `make`; no button where the recipe can't be run."""
     slot = make.empty()
     with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
@@ -369,24 +382,24 @@ def _preview_and_make(dataset: Dataset, steps: list[StepDocument], make: DeltaGe
         failed: TunebenchError | None
         try:
             whole = st.session_state.get(whole_key(dataset["dataset_id"])) == steps
-            answer = dataset_queries.preview(dataset["dataset_id"], steps, whole=whole)
+            answer = dataset_queries.preview_cleaning(dataset["dataset_id"], steps, whole=whole)
             failed = None
         except TunebenchError as error:
             answer, failed = None, error
-    with slot.container(), guarded():
+    with slot.container(), show_errors():
         if failed and not isinstance(failed, EngineUnavailable):
             show_error(failed)
         if not isinstance(failed, ConfigError):
-            show_make(dataset, steps, answer)
+            show_apply(dataset, steps, answer)
     if answer is not None:
         show_preview(dataset, answer)
     elif isinstance(failed, EngineUnavailable):
         st.caption(":material/cloud_off: The preview needs the engine.")
 
 
-def known_columns(dataset: Dataset) -> list[str]:
+def list_filter_columns(dataset: Dataset) -> list[str]:
     """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
-    measured = dataset_queries.signals(dataset["fingerprint"])
+    measured = dataset_queries.read_signals(dataset["fingerprint"])
     current = [name for name, row in measured.items() if not row["outdated"]]
     signals = [signal.column for name in current for signal in GROUPS[name].signals]
     of_file = [f"{SOURCE}{column}" for column in dataset["columns"].values()]

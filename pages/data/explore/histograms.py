@@ -12,15 +12,15 @@ import streamlit as st
 
 from pages.data import dataset_queries
 from pages.data.explore import row_filter
-from pages.data.explore.row_filter import label
-from pages.shared.charts import short
-from pages.shared.display import count, share
+from pages.data.explore.row_filter import format_column
+from pages.shared.charts import shorten_name
+from pages.shared.display import format_count, format_share
 from pages.shared.palette import BASE, GRID, TRAIN, VALIDATION
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.formatting import plural
-from store.core.languages import readable
+from store.core.languages import format_column_value
 from store.core.row_schemas import SignalFigure
-from store.data.exploration import DatasetTable, Sort, filter_json
+from store.data.exploration import DatasetTable, Sort, format_filter_json
 from store.data.filters import Condition, Filter
 from store.data.histogram import Bar, Histogram
 from store.data.signals import GROUPS, Signal
@@ -28,26 +28,26 @@ from store.data.signals import GROUPS, Signal
 SHOWN = 8  # values of a category in a small chart
 ROW = 20  # pixels of a value
 NAMED = 17  # characters of a value's name: two charts stand side by side on a phone
-NARROWEST = 30  # pixels that are left to the bars beside long names
+MIN_BAR_WIDTH = 30  # pixels that are left to the bars beside long names
 HEIGHT = 170
 NAMES = {True: "yes", False: "no", "": "(empty)"}
 
 
-def histogram_chart(histogram: Histogram, chosen: frozenset[int] = frozenset()) -> go.Figure:
+def plot_histogram(histogram: Histogram, chosen: frozenset[int] = frozenset()) -> go.Figure:
     """`chosen`: places of the bars that the filter names."""
     bars = histogram.bars if histogram.ordered else histogram.bars[:SHOWN]
     figure = go.Figure()
     edge = [TRAIN if i in chosen else "rgba(0,0,0,0)" for i in range(len(bars))]
     line = {"color": edge, "width": 2}
     places = list(range(len(bars)))
-    hover = [f"{_name(histogram, bar)}<br>{_of(bar)}" for bar in bars]
+    hover = [f"{_format_bar_name(histogram, bar)}<br>{_format_bar_count(bar)}" for bar in bars]
     top = max((bar.rows for bar in bars), default=1) or 1
     for values, color in (
         ([bar.rows for bar in bars], "rgba(127,140,146,0.35)"),
         ([bar.hits for bar in bars], VALIDATION),
     ):
-        _add(figure, histogram.ordered, places, values, {"color": color, "line": line})
-    _add(figure, histogram.ordered, places, [top] * len(bars), {"color": "rgba(0,0,0,0.001)"}, hover)
+        _add_bars(figure, histogram.ordered, places, values, {"color": color, "line": line})
+    _add_bars(figure, histogram.ordered, places, [top] * len(bars), {"color": "rgba(0,0,0,0.001)"}, hover)
     figure.update_layout(
         barmode="overlay",
         bargap=0.08,
@@ -62,17 +62,17 @@ def histogram_chart(histogram: Histogram, chosen: frozenset[int] = frozenset()) 
     fixed = {"fixedrange": True, "zeroline": False, "automargin": True}
     if histogram.ordered:
         figure.update_yaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickformat="~s")
-        figure.update_xaxes(**fixed, showgrid=False, **_ticks(bars))
+        figure.update_xaxes(**fixed, showgrid=False, **_build_ticks(bars))
     else:
-        names = [f"{short(_name(histogram, bar), NAMED)}" for bar in bars]
+        names = [f"{shorten_name(_format_bar_name(histogram, bar), NAMED)}" for bar in bars]
         figure.update_yaxes(**fixed, showgrid=False, tickvals=places, ticktext=names, autorange="reversed")
         figure.update_xaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickangle=0, tickformat="~s")
         height = max(90, 34 + ROW * len(bars))
-        figure.update_layout(height=height, font={"color": BASE}, minreducedwidth=NARROWEST)
+        figure.update_layout(height=height, font={"color": BASE}, minreducedwidth=MIN_BAR_WIDTH)
     return figure
 
 
-def _add(
+def _add_bars(
     figure: go.Figure,
     upright: bool,
     places: list[int],
@@ -96,7 +96,7 @@ def _add(
     )
 
 
-def _ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
+def _build_ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
     """About four edges, written under the bars' left sides."""
     edges = [bar.low for bar in bars] + ([bars[-1].high] if bars else [])
     step = max(1, -(-len(edges) // 5))
@@ -106,32 +106,32 @@ def _ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
     labelled = list(range(begin, len(edges), step))
     return {
         "tickvals": [place - 0.5 for place in labelled],
-        "ticktext": [edge_text(edges[i]) for i in labelled],
+        "ticktext": [format_edge(edges[i]) for i in labelled],
     }
 
 
-def edge_text(value: float) -> str:
+def format_edge(value: float) -> str:
     """An edge of a bar: "1,500", "0.25"."""
-    return count(value) if float(value).is_integer() else f"{value:g}"
+    return format_count(value) if float(value).is_integer() else f"{value:g}"
 
 
-def _name(histogram: Histogram, bar: Bar) -> str:
+def _format_bar_name(histogram: Histogram, bar: Bar) -> str:
     if histogram.ordered:
         whole = bar.low.is_integer() and bar.high == bar.low + 1
-        return edge_text(bar.low) if whole else f"{edge_text(bar.low)} to below {edge_text(bar.high)}"
+        return format_edge(bar.low) if whole else f"{format_edge(bar.low)} to below {format_edge(bar.high)}"
     if histogram.column.type == "group":
         return f"group of row {bar.value:,}"
-    return NAMES.get(value := readable(histogram.column.name, bar.value), str(value))
+    return NAMES.get(value := format_column_value(histogram.column.name, bar.value), str(value))
 
 
-def _of(bar: Bar) -> str:
+def _format_bar_count(bar: Bar) -> str:
     rows = plural(bar.rows, "row")
     if bar.hits == bar.rows:
         return rows
-    return f"{bar.hits:,} of {rows} ({share(bar.hits, bar.rows)}) are in the filter"
+    return f"{bar.hits:,} of {rows} ({format_share(bar.hits, bar.rows)}) are in the filter"
 
 
-def left_off(histogram: Histogram) -> str:
+def describe_omitted_values(histogram: Histogram) -> str:
     """What the chart does not show, in words; empty where it shows everything."""
     parts = []
     if not histogram.ordered:
@@ -148,53 +148,69 @@ def left_off(histogram: Histogram) -> str:
 
 
 FIRST = 4  # charts that are shown unasked
-LIKED = ("label", "language", "characters", "answer_characters", "near_group", "cluster", "tokens")
+PREFERRED_COLUMNS = (
+    "label",
+    "language",
+    "characters",
+    "answer_characters",
+    "near_group",
+    "cluster",
+    "tokens",
+)
 CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False, "doubleClick": False}
 
 
-def show_strip(rows: DatasetTable, where: Filter) -> None:
+def show_histograms(rows: DatasetTable, where: Filter) -> None:
     """The chosen histograms side by side."""
     dataset_id = rows.dataset["dataset_id"]
-    names = chosen(rows, where)
+    names = choose_histogram_columns(rows, where)
     if not names:
         st.caption("Histograms appear once something was measured, or choose a column under Columns.")
         return
     with st.spinner("Counting …"):
-        stamp = dataset_queries.stamp(rows)
-        histograms = dataset_queries.facets(dataset_id, tuple(names), filter_json(where), stamp)
+        stamp = dataset_queries.measurement_stamp(rows)
+        histograms = dataset_queries.compute_histograms(
+            dataset_id, tuple(names), format_filter_json(where), stamp
+        )
     with st.grid(4, min_column_width=155, gap="small", key=f"strip-{dataset_id}") as grid:
         for name in names:
             with grid.cell():
-                _chart(dataset_id, where, histograms[name])
+                _draw_histogram(dataset_id, where, histograms[name])
 
 
-def chosen(rows: DatasetTable, where: Filter) -> list[str]:
+def choose_histogram_columns(rows: DatasetTable, where: Filter) -> list[str]:
     """The columns whose histograms are shown: those asked for, else the most telling ones; those of the
     filter are always among them, so that a click can be undone where it was made."""
     key = f"strip-columns-{rows.dataset['dataset_id']}"
     asked = [name for name in st.session_state.get(key, []) if name in rows.columns]
-    filtered = [c.column for c in where.conditions if c.column in rows.columns and _countable(rows, c.column)]
+    filtered = [
+        c.column for c in where.conditions if c.column in rows.columns and _can_histogram(rows, c.column)
+    ]
     if asked:
         return list(dict.fromkeys([*asked, *filtered]))
-    liked = telling(rows)
+    liked = find_informative_columns(rows)
     more = [name for name in dict.fromkeys(filtered) if name not in liked]
     return [*liked[: max(1, FIRST - len(more))], *more]
 
 
-def telling(rows: DatasetTable) -> list[str]:
+def find_informative_columns(rows: DatasetTable) -> list[str]:
     """The few columns that say most: what lies outside its band first, then what people ask for."""
     outside = [
         signal.column
         for name, measured in rows.measured.items()
         for signal in GROUPS[name].signals
-        if signal.healthy and signal.type != "group" and _is_outside(signal, measured["figures"])
+        if signal.healthy and signal.type != "group" and _is_outside_band(signal, measured["figures"])
     ]
     same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
-    liked = [name for name in LIKED if name in rows.columns.keys() - same and _varies(rows, name)]
+    liked = [
+        name
+        for name in PREFERRED_COLUMNS
+        if name in rows.columns.keys() - same and _has_several_values(rows, name)
+    ]
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 
-def _is_outside(signal: Signal, figures: Mapping[str, SignalFigure]) -> bool:
+def _is_outside_band(signal: Signal, figures: Mapping[str, SignalFigure]) -> bool:
     figure = figures.get(signal.column)
     if figure is None:
         return False
@@ -203,7 +219,7 @@ def _is_outside(signal: Signal, figures: Mapping[str, SignalFigure]) -> bool:
     return "positive" in figure and figure["positive"] > 0 and signal.unit == "found"
 
 
-def _varies(rows: DatasetTable, name: str) -> bool:
+def _has_several_values(rows: DatasetTable, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
         figure: SignalFigure | None = measured["figures"].get(name)
@@ -217,46 +233,53 @@ def _varies(rows: DatasetTable, name: str) -> bool:
     return name == "label"
 
 
-def _countable(rows: DatasetTable, name: str) -> bool:
+def _can_histogram(rows: DatasetTable, name: str) -> bool:
     return rows.columns[name].type != "text"
 
 
-def countable(rows: DatasetTable) -> list[str]:
+def list_histogram_columns(rows: DatasetTable) -> list[str]:
     """Columns that a histogram can be made of."""
-    return [name for name in rows.columns if _countable(rows, name)]
+    return [name for name in rows.columns if _can_histogram(rows, name)]
 
 
-def _chart(dataset_id: str, where: Filter, histogram: Histogram) -> None:
+def _draw_histogram(dataset_id: str, where: Filter, histogram: Histogram) -> None:
     conditions = [histogram.condition(bar) for bar in histogram.bars]
-    marked = frozenset(i for i, condition in enumerate(conditions) if row_filter.holds(where, condition))
+    marked = frozenset(
+        i for i, condition in enumerate(conditions) if row_filter.has_condition(where, condition)
+    )
     column = histogram.column
     unit_in_title = column.unit in ("", "found", "share") or column.unit in column.title.lower()
     unit = "" if unit_in_title else f" ({column.unit})"
-    st.markdown(f"**{plain(row_filter.label(column))}**{plain(unit)}", help=column.means or None)
+    st.markdown(
+        f"**{escape_markdown(row_filter.format_column(column))}**{escape_markdown(unit)}",
+        help=column.means or None,
+    )
     if not any(bar.rows for bar in histogram.bars):
         st.caption("No row has a value.")
         return
     # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
     # its own column it gets another key. Under any other filter it stays in place, and its bars move.
     own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
-    key = f"histogram-{dataset_id}-{column.name}-{hash(filter_json(own)) & 0xFFFFFF:x}"
+    key = f"histogram-{dataset_id}-{column.name}-{hash(format_filter_json(own)) & 0xFFFFFF:x}"
     st.plotly_chart(
-        histogram_chart(histogram, marked),
+        plot_histogram(histogram, marked),
         key=key,
-        on_select=lambda: _clicked(dataset_id, key, where, conditions),
+        on_select=lambda: _handle_bar_click(dataset_id, key, where, conditions),
         selection_mode="points",
         config=CONFIG,
         theme="streamlit",
         alt=f"How the rows are spread over {histogram.column.title}",
     )
-    if note := left_off(histogram):
-        st.caption(plain(note))
+    if note := describe_omitted_values(histogram):
+        st.caption(escape_markdown(note))
 
 
-def _clicked(dataset_id: str, key: str, where: Filter, conditions: list[Condition]) -> None:
+def _handle_bar_click(dataset_id: str, key: str, where: Filter, conditions: list[Condition]) -> None:
     points = st.session_state[key]["selection"]["points"]
     if points:
-        row_filter.change(dataset_id, row_filter.toggled(where, conditions[points[0]["point_index"]]))
+        row_filter.set_filter(
+            dataset_id, row_filter.toggle_condition(where, conditions[points[0]["point_index"]])
+        )
 
 
 def show_columns(rows: DatasetTable) -> None:
@@ -265,34 +288,38 @@ def show_columns(rows: DatasetTable) -> None:
     kept: dict[str, Any] = {"persist_state": "session"}
 
     def title(name: str) -> str:
-        return label(rows.columns[name])
+        return format_column(rows.columns[name])
 
     with st.popover("Columns", icon=":material/view_column:"):
         names = [name for name in rows.columns if name != "row_id"]
         key = f"rows-columns-{dataset_id}"
-        st.multiselect("Columns", names, default=default_columns(rows), format_func=title, key=key, **kept)
-        names, key = countable(rows), f"strip-columns-{dataset_id}"
+        st.multiselect(
+            "Columns", names, default=choose_default_columns(rows), format_func=title, key=key, **kept
+        )
+        names, key = list_histogram_columns(rows), f"strip-columns-{dataset_id}"
         unasked = "The most telling ones"
         st.multiselect("Histograms", names, format_func=title, placeholder=unasked, key=key, **kept)
         st.selectbox("Sort by", list(rows.columns), format_func=title, key=f"rows-order-{dataset_id}", **kept)
         st.toggle("Largest first", key=f"rows-descending-{dataset_id}", **kept)
 
 
-def default_columns(rows: DatasetTable) -> list[str]:
+def choose_default_columns(rows: DatasetTable) -> list[str]:
     """What a row is: its text, or prompt and answer; the label is the answer where there is one."""
     if "prompt" not in rows.columns:
         return [name for name in ("text", "label") if name in rows.columns]
     return ["prompt", "label" if "label" in rows.columns else "answer"]
 
 
-def shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, ...]:
+def list_shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, ...]:
     """The columns that were chosen, those of the filter and the one that sorts, each once."""
-    chosen = st.session_state.get(f"rows-columns-{rows.dataset['dataset_id']}") or default_columns(rows)
+    chosen = st.session_state.get(f"rows-columns-{rows.dataset['dataset_id']}") or choose_default_columns(
+        rows
+    )
     wanted = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
     return tuple(name for name in wanted if name in rows.columns and name != "row_id")
 
 
-def sorting(rows: DatasetTable, where: Filter) -> Sort:
+def get_sort_order(rows: DatasetTable, where: Filter) -> Sort:
     """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
     together unasked."""
     dataset_id = rows.dataset["dataset_id"]

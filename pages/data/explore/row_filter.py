@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages.shared.session import plain
+from pages.shared.session import escape_markdown
 from store.core.errors import ConfigError
-from store.core.languages import SPOKEN, readable
+from store.core.languages import SPOKEN, format_column_value
 from store.core.row_schemas import SignalFigure
-from store.data.cleaning_text import words
-from store.data.exploration import DatasetTable, TableColumn, filter_json
+from store.data.cleaning_text import describe_filter
+from store.data.exploration import DatasetTable, TableColumn, format_filter_json
 from store.data.filters import Condition, Filter
 
 # The filter of a data set's page: one for the table, the map and the cleaning, kept in the link.
@@ -26,10 +26,10 @@ SUMMARY_TAB = ":material/troubleshoot: Summary"
 ROWS_TAB = ":material/table_rows: Rows"
 CLEAN_TAB = ":material/cleaning_services: Clean"
 SPLIT_TAB = ":material/call_split: Split"
-LINKED = 4000  # characters of a filter that a link takes
+MAX_LINK_CHARACTERS = 4000  # characters of a filter that a link takes
 
 
-def current(dataset_id: str) -> Filter:
+def read_filter(dataset_id: str) -> Filter:
     """The filter that is set. Raises ConfigError (field filter) where that of the link can't be read."""
     text = st.query_params.get("filter")
     if text is None:
@@ -42,12 +42,12 @@ def current(dataset_id: str) -> Filter:
     return Filter.parse(document)
 
 
-def change(dataset_id: str, where: Filter) -> None:
+def set_filter(dataset_id: str, where: Filter) -> None:
     """Set the filter; the open row is closed. An empty one takes it out of the link."""
     st.session_state.pop(_key(dataset_id), None)
     st.query_params.pop("row", None)
-    text = filter_json(where)
-    if text and len(text) <= LINKED:
+    text = format_filter_json(where)
+    if text and len(text) <= MAX_LINK_CHARACTERS:
         st.query_params["filter"] = text
         return
     st.query_params.pop("filter", None)
@@ -57,7 +57,7 @@ def change(dataset_id: str, where: Filter) -> None:
 
 def show_in_table(dataset_id: str, where: Filter) -> None:
     """Set the filter and turn to the rows, from wherever on the page."""
-    change(dataset_id, where)
+    set_filter(dataset_id, where)
     open_tab(dataset_id, ROWS_TAB)
 
 
@@ -79,30 +79,30 @@ def tabs_key(dataset_id: str) -> str:
     return f"dataset-tabs-{dataset_id}"
 
 
-def toggled(where: Filter, condition: Condition) -> Filter:
+def toggle_condition(where: Filter, condition: Condition) -> Filter:
     """The filter after a click on a bar: with the bar's condition in place of another that a bar of the
     same column made, or without it where it was there."""
-    others = [existing for existing in where.conditions if not _same_bar_row(existing, condition)]
+    others = [existing for existing in where.conditions if not _is_same_facet(existing, condition)]
     if condition not in where.conditions:
         others.append(condition)
     return where.model_copy(update={"conditions": others})
 
 
-def holds(where: Filter, condition: Condition) -> bool:
+def has_condition(where: Filter, condition: Condition) -> bool:
     """Whether the bar of this condition is chosen."""
     return condition in where.conditions
 
 
-def label(column: TableColumn) -> str:
+def format_column(column: TableColumn) -> str:
     """A column's name for people; that of the file's columns says so."""
     return f"{column.title} (file)" if column.name.startswith("source.") else column.title
 
 
-def _same_bar_row(condition: Condition, other: Condition) -> bool:
+def _is_same_facet(condition: Condition, other: Condition) -> bool:
     return condition.column == other.column and condition.op in ("is", "between") and condition.op == other.op
 
 
-def too_long_for_a_link(dataset_id: str) -> bool:
+def is_too_long_for_link(dataset_id: str) -> bool:
     """Whether the session alone holds the filter."""
     return _key(dataset_id) in st.session_state
 
@@ -132,7 +132,7 @@ def show_search(rows: DatasetTable, where: Filter) -> None:
         typed = (st.session_state[text_key] or "").strip()
         regex = bool(st.session_state.get(regex_key))
         changed = {"search": "" if regex else typed, "regex": typed if regex else ""}
-        change(dataset_id, where.model_copy(update=changed))
+        set_filter(dataset_id, where.model_copy(update=changed))
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.text_input(
@@ -155,16 +155,16 @@ def show_search(rows: DatasetTable, where: Filter) -> None:
 
 def show_chips(dataset_id: str, where: Filter) -> None:
     """Each part of the filter as a button that takes it away."""
-    parts = _parts(where)
+    parts = _split_filter(where)
     if not parts:
         return
     with st.container(horizontal=True, gap="xsmall", key=f"filter-chips-{dataset_id}"):
         for place, (text, rest) in enumerate(parts):
             st.button(
-                plain(text),
+                escape_markdown(text),
                 icon=":material/close:",
                 key=f"filter-chip-{dataset_id}-{place}",
-                on_click=change,
+                on_click=set_filter,
                 args=(dataset_id, rest),
                 help="Take this part of the filter away",
             )
@@ -173,51 +173,53 @@ def show_chips(dataset_id: str, where: Filter) -> None:
                 "Clear all",
                 type="tertiary",
                 key=f"filter-clear-{dataset_id}",
-                on_click=change,
+                on_click=set_filter,
                 args=(dataset_id, Filter()),
             )
-    if too_long_for_a_link(dataset_id):
+    if is_too_long_for_link(dataset_id):
         st.caption("This selection is too long for a link. Save it as a slice to share it.")
 
 
-def _parts(where: Filter) -> list[tuple[str, Filter]]:
+def _split_filter(where: Filter) -> list[tuple[str, Filter]]:
     """Each part of the filter in words, and the filter without it."""
     parts = []
     for field in ("search", "regex", "expression", "row_ids"):
         empty = None if field == "row_ids" else ""
         value = getattr(where, field)
         if value is not None and value != "":
-            parts.append((words(Filter(**{field: value})), where.model_copy(update={field: empty})))
+            parts.append((describe_filter(Filter(**{field: value})), where.model_copy(update={field: empty})))
     for place, condition in enumerate(where.conditions):
         rest = [other for at, other in enumerate(where.conditions) if at != place]
-        parts.append((words(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest})))
+        parts.append(
+            (describe_filter(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest}))
+        )
     return parts
 
 
-def show_adder(rows: DatasetTable, where: Filter) -> None:
+def show_condition_form(rows: DatasetTable, where: Filter) -> None:
     """Column, operator and value of one more condition."""
     dataset_id = rows.dataset["dataset_id"]
     key = f"filter-add-{dataset_id}"
     with st.popover("Filter", icon=":material/filter_alt:"):
         names = list(rows.columns)
         name = st.selectbox(
-            "Column", names, format_func=lambda n: label(rows.columns[n]), key=f"{key}-column"
+            "Column", names, format_func=lambda n: format_column(rows.columns[n]), key=f"{key}-column"
         )
         column = rows.columns[name]
         op = st.selectbox("Condition", OPS[column.type], key=f"{key}-op-{column.type}")
-        value = _value(rows, column, op, key)
+        value = _draw_value_input(rows, column, op, key)
         if column.means:
-            st.caption(plain(column.means))
+            st.caption(escape_markdown(column.means))
         pressed = st.button("Add", type="primary", key=f"{key}-button", icon=":material/add:")
     if pressed:
         condition = Condition(column=name, op=op, value=value)
         added = where.model_copy(update={"conditions": [*where.conditions, condition]})
         added.where({each.name: each.type for each in rows.columns.values()})
-        change(dataset_id, added)
+        set_filter(dataset_id, added)
         st.rerun()
 
 
-def _value(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
+def _draw_value_input(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
     """What the column is compared with, asked for as its type has it."""
     if op in ("is empty", "is not empty"):
         return None
@@ -234,10 +236,10 @@ def _value(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
         spoken: SignalFigure = rows.measured["text"]["figures"][SPOKEN]
         languages = list(spoken["values"]) if "values" in spoken else []
         return st.selectbox(
-            "Value", languages, format_func=_spoken, key=f"{key}-language", accept_new_options=True
+            "Value", languages, format_func=_format_language, key=f"{key}-language", accept_new_options=True
         )
     return st.text_input("Value", key=f"{key}-text")
 
 
-def _spoken(code: str) -> str:
-    return str(readable(SPOKEN, code))
+def _format_language(code: str) -> str:
+    return str(format_column_value(SPOKEN, code))

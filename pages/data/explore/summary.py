@@ -10,15 +10,20 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from engine.evaluation.verdicts.data_findings import findings
+from engine.evaluation.verdicts.data_findings import find_findings
 from pages.data import dataset_queries, measurements
 from pages.data.explore import row_filter
-from pages.data.measurements import KINDS, measurable, of_set, show_measuring
+from pages.data.measurements import (
+    DIVERSITY_KINDS,
+    list_measurable_groups,
+    list_set_figures,
+    show_measurement_progress,
+)
 from pages.shared import meters
-from pages.shared.display import count, share
-from pages.shared.session import act, may
-from store.core.formatting import number, percent, percent_beside, plural
-from store.core.languages import language_name
+from pages.shared.display import format_count, format_share
+from pages.shared.session import has_right, send_command
+from store.core.formatting import format_number, format_percent_at_limit, percent, plural
+from store.core.languages import get_language_name
 from store.core.row_schemas import CategoryFigure, NumberFigure, SignalFigure
 from store.data.filters import Condition, Filter
 from store.data.schemas import Dataset, SignalRow
@@ -29,7 +34,7 @@ from store.data.signals import GROUPS, Signal
 # Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
 # outside its band is decided in one place, `engine.evaluation.verdicts.data_findings`.
 
-LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
+LARGEST, MAJORITY = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
 FINDING_STATES = {"serious": "bad", "notable": "warn", "minor": "warn", "look": "warn"}
 
 Measurements = Mapping[str, SignalRow]  # by group of signals
@@ -49,28 +54,28 @@ class Tile:
     rows: int | None = None
 
 
-def judged(dataset: Dataset, measured: Measurements) -> list[Tile]:
+def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
     """Every measured signal that has a healthy band: those outside first, the worst at the top."""
-    dataset_findings = findings(dataset, measured, GROUPS)
+    dataset_findings = find_findings(dataset, measured, GROUPS)
     outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
     for finding in dataset_findings:
-        signal = _signal(finding.column)
+        signal = _find_signal(finding.column)
         tiles.append(
             Tile(
                 signal.title,
-                _value(signal, _figures(measured, finding.column)),
+                _format_value(signal, _build_figure(measured, finding.column)),
                 finding.measure
                 if finding.share is None
-                else f"{finding.rows:,} of {_rows_of(finding.measure)}",
-                band(signal),
+                else f"{finding.rows:,} of {_extract_row_count(finding.measure)}",
+                describe_healthy_band(signal),
                 FINDING_STATES[finding.severity],
                 finding.why,
                 Filter.parse(finding.where),
-                _filter_rows(signal, _figures(measured, finding.column)),
+                _count_filtered_rows(signal, _build_figure(measured, finding.column)),
             )
         )
-    if labels := _labels(dataset):
+    if labels := _build_label_tile(dataset):
         tiles.append(labels)
     for name in GROUPS:
         for signal in GROUPS[name].signals if name in measured else ():
@@ -78,43 +83,50 @@ def judged(dataset: Dataset, measured: Measurements) -> list[Tile]:
             if signal.healthy and figures and figures["n"] and signal.column not in outside:
                 note = f"of {plural(figures['n'], 'row')}"
                 tiles.append(
-                    Tile(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                    Tile(
+                        signal.title,
+                        _format_value(signal, figures),
+                        note,
+                        describe_healthy_band(signal),
+                        "good",
+                        signal.means,
+                    )
                 )
     return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
 
 
-def _rows_of(measure: str) -> str:
+def _extract_row_count(measure: str) -> str:
     """ "2,211 rows" of "25% of 2,211 rows", with what follows."""
     return measure.split(" of ", 1)[1]
 
 
-def _signal(column: str) -> Signal:
+def _find_signal(column: str) -> Signal:
     return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
 
 
-def figure_of(measured: Measurements, group: str, column: str) -> SignalFigure | None:
+def find_figure(measured: Measurements, group: str, column: str) -> SignalFigure | None:
     """The figure of a column, where its group was measured and has one."""
     return measured[group]["figures"].get(column) if group in measured else None
 
 
-def _figures(measured: Measurements, column: str) -> SignalFigure:
+def _build_figure(measured: Measurements, column: str) -> SignalFigure:
     return next(m["figures"][column] for m in measured.values() if column in m["figures"])
 
 
-def _value(signal: Signal, figure: SignalFigure) -> str:
+def _format_value(signal: Signal, figure: SignalFigure) -> str:
     """The share of the rows that it found, or the median."""
-    found_count = found_rows(signal, figure)
+    found_count = count_found_rows(signal, figure)
     limit = (signal.healthy or (None, None))[1]
     if found_count is not None:
-        return percent_beside(found_count / figure["n"], limit)
+        return format_percent_at_limit(found_count / figure["n"], limit)
     if "median" not in figure or figure["median"] is None:
         return "–"
     if signal.unit == "share":
-        return percent_beside(figure["median"], limit)
-    return number(figure["median"], 2)
+        return format_percent_at_limit(figure["median"], limit)
+    return format_number(figure["median"], 2)
 
 
-def found_rows(signal: Signal, figure: SignalFigure) -> int | None:
+def count_found_rows(signal: Signal, figure: SignalFigure) -> int | None:
     """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
     if "flagged" in figure:
         return figure["flagged"]
@@ -123,12 +135,12 @@ def found_rows(signal: Signal, figure: SignalFigure) -> int | None:
     return figure["positive"] if signal.unit == "found" and "positive" in figure else None
 
 
-def _filter_rows(signal: Signal, figure: SignalFigure) -> int | None:
+def _count_filtered_rows(signal: Signal, figure: SignalFigure) -> int | None:
     """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
-    return figure["rows"] if "rows" in figure else found_rows(signal, figure)
+    return figure["rows"] if "rows" in figure else count_found_rows(signal, figure)
 
 
-def band(signal: Signal) -> str:
+def describe_healthy_band(signal: Signal) -> str:
     """The healthy band in words that no one takes for the value: "at most 10% is healthy"."""
     low, high = signal.healthy or (None, None)
     if high == 0:
@@ -141,17 +153,17 @@ def band(signal: Signal) -> str:
     return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
 
 
-def _labels(dataset: Dataset) -> Tile | None:
+def _build_label_tile(dataset: Dataset) -> Tile | None:
     """How evenly the rows are spread over the labels."""
     stats = dataset["stats"]
     distinct, total = stats.get("label_count") or 0, dataset["row_count"]
     if distinct < 2 or not stats.get("labels"):
         return None
     name, rows = next(iter(stats["labels"].items()))
-    most = LARGEST if distinct == 2 else MOST
+    most = LARGEST if distinct == 2 else MAJORITY
     return Tile(
         "Largest label",
-        share(rows, total),
+        format_share(rows, total),
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
         f"at most {most:.0%} is healthy",
         "warn" if rows / total > most else "good",
@@ -169,40 +181,42 @@ def _labels(dataset: Dataset) -> Tile | None:
 
 SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FREQUENT = 4  # values of a category that are named
-A_KIND = 0.1  # share of the rows from which several answers to a prompt are what the data is made of
+MIN_KIND_SHARE = 0.1  # share of the rows from which several answers to a prompt are what the data is made of
 Fact = tuple[str, str, str]
 
 
-def contents(dataset: Dataset, measured: Measurements) -> list[Fact]:
+def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
     """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
     facts: list[Fact] = []
-    languages = figure_of(measured, "text", "language")
+    languages = find_figure(measured, "text", "language")
     if languages and "values" in languages:
-        facts.append(_top("Languages", languages, language_name))
-    answers = figure_of(measured, "text", "answer_words")
+        facts.append(_build_top_values_fact("Languages", languages, get_language_name))
+    answers = find_figure(measured, "text", "answer_words")
     if answers and "median" in answers and not dataset["stats"]["label_count"]:  # else it is a label
         whole = dataset["kind"] == "text"
-        facts += _spread("Words of a row" if whole else "Length of an answer", answers, "word")
-    references = figure_of(measured, "duplicates", "references")
-    if references and "flagged" in references and references["flagged"] > A_KIND * references["n"]:
+        facts += _build_spread_facts("Words of a row" if whole else "Length of an answer", answers, "word")
+    references = find_figure(measured, "duplicates", "references")
+    if references and "flagged" in references and references["flagged"] > MIN_KIND_SHARE * references["n"]:
         share = percent(references["flagged"] / references["n"])
         note = "share a prompt with other right answers; splits keep them together"
         facts.append(("Several references", f"{share} of the rows", note))
-    tokens = figure_of(measured, "tokens", "tokens")
+    tokens = find_figure(measured, "tokens", "tokens")
     if tokens and "mean" in tokens and tokens["mean"] is not None:
         total = tokens["mean"] * dataset["row_count"]
         about = "" if tokens["n"] == dataset["row_count"] else "about "
         median = f"median {tokens['median']:,.0f} of {plural(tokens['n'], 'row')}"
         note = f"{median}; 5% are over {tokens['p95']:,.0f}"
         model = measured["tokens"]["options"].get("model", "")
-        facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
-    topics = figure_of(measured, "map", "cluster")
+        facts.append(
+            ("Tokens", f"{about}{format_count(round(total))}", f"{note}; {model}" if model else note)
+        )
+    topics = find_figure(measured, "map", "cluster")
     if topics and "values" in topics:
-        facts.append(_top("Topics", topics))
-    return [*facts, *_diversity(measured)]
+        facts.append(_build_top_values_fact("Topics", topics))
+    return [*facts, *_list_diversity_facts(measured)]
 
 
-def _top(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -> Fact:
+def _build_top_values_fact(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -> Fact:
     """The most frequent values of a category with their shares."""
     named = [(name(value), rows) for value, rows in figure["values"].items() if value]
     if not named:
@@ -217,23 +231,23 @@ def _top(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -
     return title, f"{first} {percent(rows / figure['n'])}", note + more
 
 
-def _spread(title: str, figure: NumberFigure, noun: str) -> list[Fact]:
+def _build_spread_facts(title: str, figure: NumberFigure, noun: str) -> list[Fact]:
     if figure["median"] is None:
         return []
     note = f"median of {plural(figure['n'], 'row')}; 5% are over {figure['p95']:,.0f}"
     return [(title, plural(round(figure["median"]), noun), note)]
 
 
-def _diversity(measured: Measurements) -> list[Fact]:
+def _list_diversity_facts(measured: Measurements) -> list[Fact]:
     """How diverse the set is, once the map was drawn; more of it stands beside the map."""
-    set_figures = of_set(measured["map"]["figures"] if "map" in measured else {})
+    set_figures = list_set_figures(measured["map"]["figures"] if "map" in measured else {})
     facts = []
-    for kind in KINDS:
+    for kind in DIVERSITY_KINDS:
         figure = set_figures.get(kind.name)
         if kind.name in SHOWN and figure and figure["value"] is not None:
-            value = measurements.value_text(kind, figure["value"])
+            value = measurements.format_value(kind, figure["value"])
             rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
-            outside = measurements.judged(kind, figure["value"])[1]
+            outside = measurements.classify_figure(kind, figure["value"])[1]
             facts.append((kind.title, value, f"{(outside or kind.means).rstrip('.')}; {rests}"))
     return facts
 
@@ -251,11 +265,11 @@ NEEDS = {
 
 def show_card(dataset: Dataset) -> None:
     """What is wrong first, then what is in it, then what can still be measured."""
-    measured = dataset_queries.signals(dataset["fingerprint"])
-    jobs = dataset_queries.measuring(dataset["dataset_id"])
+    measured = dataset_queries.read_signals(dataset["fingerprint"])
+    jobs = dataset_queries.list_measurement_jobs(dataset["dataset_id"])
     if jobs:
-        show_measuring(dataset["dataset_id"], len(jobs))
-    tiles = judged(dataset, measured)
+        show_measurement_progress(dataset["dataset_id"], len(jobs))
+    tiles = build_signal_tiles(dataset, measured)
     outside = [tile for tile in tiles if tile.state != "good"]
     inside = [tile for tile in tiles if tile.state == "good"]
     if outside:
@@ -270,35 +284,36 @@ def show_card(dataset: Dataset) -> None:
                 on_click=row_filter.open_tab,
                 args=(dataset["dataset_id"], row_filter.CLEAN_TAB),
             )
-        _tiles(dataset["dataset_id"], outside)
+        _draw_tiles(dataset["dataset_id"], outside)
     elif inside:
         st.markdown(
             f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
         )
     if inside:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
-            st.html(meters.grid(_tile(tile) for tile in inside))
-    if facts := contents(dataset, measured):
+            st.html(meters.render_grid(_render_tile(tile) for tile in inside))
+    if facts := list_content_facts(dataset, measured):
         st.markdown("**What is in it**")
-        st.html(meters.facts(facts))
-    _offer(dataset, measured, {job["config"]["group"] for job in jobs})
+        st.html(meters.render_facts(facts))
+    _draw_measurement_buttons(dataset, measured, {job["config"]["group"] for job in jobs})
 
 
-def wants_cleaning(dataset: Dataset) -> bool:
+def needs_cleaning(dataset: Dataset) -> bool:
     """Whether a figure is bad enough that cleaning is the likelier next step than training."""
     return any(
-        tile.state == "bad" for tile in judged(dataset, dataset_queries.signals(dataset["fingerprint"]))
+        tile.state == "bad"
+        for tile in build_signal_tiles(dataset, dataset_queries.read_signals(dataset["fingerprint"]))
     )
 
 
-def _tiles(dataset_id: str, tiles: list[Tile]) -> None:
+def _draw_tiles(dataset_id: str, tiles: list[Tile]) -> None:
     key = f"card-more-{dataset_id}"
     whole = st.session_state.get(key, False)
     drawn = tiles if whole else tiles[:FIRST]
     with st.grid("auto", min_column_width=230, gap="small") as grid:
         for place, tile in enumerate(drawn):
             with grid.cell(), st.container(border=True, height="stretch", gap=None):
-                st.html(meters.STYLE + _tile(tile))
+                st.html(meters.STYLE + _render_tile(tile))
                 if tile.where is not None:
                     rows = "Show these rows" if tile.rows is None else f"Show {plural(tile.rows, 'row')}"
                     st.button(
@@ -313,7 +328,7 @@ def _tiles(dataset_id: str, tiles: list[Tile]) -> None:
         st.toggle(f"Show all {len(tiles)}", key=key)
 
 
-def _tile(tile: Tile) -> str:
+def _render_tile(tile: Tile) -> str:
     """Title, value in the colour of its state, what it rests on, its band, and what it means."""
     color = COLORS[tile.state]
     dot = f"<span style='color:{color}' title='{STATE_TITLES[tile.state]}'>●</span>"
@@ -326,14 +341,14 @@ def _tile(tile: Tile) -> str:
     )
 
 
-def _offer(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
+def _draw_measurement_buttons(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
     """A button for each group of signals that neither was measured nor is being measured."""
     left = [
         group
-        for name, group in measurable(dataset).items()
+        for name, group in list_measurable_groups(dataset).items()
         if name not in busy and (name not in measured or measured[name]["outdated"])
     ]
-    if not left or not may("work"):
+    if not left or not has_right("work"):
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Not measured:", width="content")
@@ -346,5 +361,5 @@ def _offer(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
                 help="Measured by an older version" if old else NEEDS.get(group.needs, "Takes seconds"),
             )
             body = {"dataset": dataset["dataset_id"], "group": group.name}
-            if pressed and act("profile", body, f"{group.title} will be measured.") is not None:
+            if pressed and send_command("profile", body, f"{group.title} will be measured.") is not None:
                 st.rerun()

@@ -13,16 +13,16 @@ import streamlit as st
 
 from pages.data import dataset_queries
 from pages.data.explore import histograms, row_filter
-from pages.data.explore.row import show_opened
+from pages.data.explore.row import show_open_row
 from pages.data.slices import show_actions
-from pages.shared.session import guarded, may, plain, show_error
-from pages.shared.text_display import Cell, differing
+from pages.shared.session import escape_markdown, has_right, show_error, show_errors
+from pages.shared.text_display import Cell, trim_common_start
 from store.core.errors import ConfigError, TunebenchError
 from store.core.formatting import plural
-from store.core.languages import readable
-from store.core.table_values import spelled_out, write_csv
+from store.core.languages import format_column_value
+from store.core.table_values import convert_times_to_text, write_csv
 from store.data import exploration
-from store.data.exploration import DatasetTable, TableColumn, TablePage, filter_json
+from store.data.exploration import DatasetTable, TableColumn, TablePage, format_filter_json
 from store.data.filters import SOURCE, Filter
 from store.data.schemas import Dataset
 from store.data.signals import GROUP_OF, GROUPS
@@ -49,14 +49,14 @@ def show_sql(rows: DatasetTable) -> None:
     """The box, its columns and examples, and the answer of the last question."""
     dataset_id = rows.dataset["dataset_id"]
     key = f"sql-{dataset_id}"
-    named = exploration.sql_columns(rows)
-    st.caption(f"One SELECT over the table `rows`, read-only. {_own(rows, named)}")
-    examples = _examples(rows, named)
+    named = exploration.map_sql_columns(rows)
+    st.caption(f"One SELECT over the table `rows`, read-only. {_format_source_columns(rows, named)}")
+    examples = _build_example_queries(rows, named)
     with st.expander(f"All {len(named)} columns", icon=":material/view_column:"):
-        _columns(key, rows, named)
+        _draw_columns(key, rows, named)
     with st.container(horizontal=True, gap="small"):
         for title, sql in examples.items():
-            st.button(title, key=f"{key}-{title}", type="tertiary", on_click=_put, args=(key, sql))
+            st.button(title, key=f"{key}-{title}", type="tertiary", on_click=_set_query, args=(key, sql))
     with st.form(f"{key}-form", border=False):  # in a form Ctrl+Enter runs it, and leaving the box does not
         st.text_area(
             "SQL", key=key, height=120, persist_state="session", placeholder=examples["Longest rows"]
@@ -68,14 +68,16 @@ def show_sql(rows: DatasetTable) -> None:
     asked = (st.session_state.get(f"{key}-asked") or "").strip()
     if asked:
         try:
-            table, total = dataset_queries.select(dataset_id, asked, SHOWN, dataset_queries.stamp(rows))
+            table, total = dataset_queries.run_select(
+                dataset_id, asked, SHOWN, dataset_queries.measurement_stamp(rows)
+            )
         except TunebenchError as error:
             show_error(error)
             return
-        _answer(dataset_id, asked, table, total)
+        _draw_query_result(dataset_id, asked, table, total)
 
 
-def _own(rows: DatasetTable, named: dict[str, str]) -> str:
+def _format_source_columns(rows: DatasetTable, named: dict[str, str]) -> str:
     """The columns of the file with their types, in a line."""
     own = {
         name: rows.columns[column_name]
@@ -85,28 +87,31 @@ def _own(rows: DatasetTable, named: dict[str, str]) -> str:
     if not own:
         return ""
     first = list(own.items())[:NAMED]
-    columns = [f"{plain(exploration.spelled(name))} ({TYPES[column.type]})" for name, column in first]
+    columns = [
+        f"{escape_markdown(exploration.quote_if_needed(name))} ({TYPES[column.type]})"
+        for name, column in first
+    ]
     more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
     return f"Columns of the file: {', '.join(columns)}{more}."
 
 
-def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
+def _draw_columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
     """Every column by its name in SQL: what it holds, where it is from; found by a part of these."""
     sought = st.text_input(
         "Find a column", key=f"{key}-find", placeholder="Find a column", label_visibility="collapsed"
     )
     listed = [
         {
-            "Name in SQL": exploration.spelled(name),
+            "Name in SQL": exploration.quote_if_needed(name),
             "Type": TYPES[rows.columns[column_name].type],
-            "From": _origin(column_name),
-            "What it holds": _meaning(rows.columns[column_name]),
+            "From": _describe_origin(column_name),
+            "What it holds": _describe_column(rows.columns[column_name]),
         }
         for name, column_name in named.items()
     ]
     listed = [row for row in listed if sought.lower() in " ".join(row.values()).lower()]
     if not listed:
-        st.caption(f"No column has {plain(sought)} in its name or meaning.")
+        st.caption(f"No column has {escape_markdown(sought)} in its name or meaning.")
         return
     st.dataframe(
         listed,
@@ -118,22 +123,22 @@ def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
     )
 
 
-def _origin(column_name: str) -> str:
+def _describe_origin(column_name: str) -> str:
     if column_name.startswith(SOURCE):
         return "the file"
     return GROUPS[GROUP_OF[column_name]].title if column_name in GROUP_OF else "every data set"
 
 
-def _meaning(column: TableColumn) -> str:
+def _describe_column(column: TableColumn) -> str:
     if column.name.startswith(SOURCE):
         return column.means
     unit = f" ({column.unit})" if column.unit else ""
     return f"{column.title}{unit}" + (f": {column.means}" if column.means else "")
 
 
-def _examples(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
+def _build_example_queries(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
     """Questions that have an answer here; the first over a column of the file."""
-    names = {column_name: exploration.spelled(name) for name, column_name in named.items()}
+    names = {column_name: exploration.quote_if_needed(name) for name, column_name in named.items()}
     words = [
         column_name
         for column_name in names
@@ -151,19 +156,21 @@ def _examples(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
     return examples
 
 
-def _put(key: str, sql: str) -> None:
+def _set_query(key: str, sql: str) -> None:
     st.session_state[key] = st.session_state[f"{key}-asked"] = sql
 
 
-def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
+def _draw_query_result(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
     cut = total > table.num_rows
     st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else plural(total, "row"))
-    st.dataframe(spelled_out(table), hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer")
+    st.dataframe(
+        convert_times_to_text(table), hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer"
+    )
     some = min(total, DOWNLOADED)
     label = f"Download the first {some:,} rows as CSV" if some < total else "Download as CSV"
     st.download_button(
         label,
-        data=lambda: _csv(dataset_id, sql, table, total),
+        data=lambda: _build_csv(dataset_id, sql, table, total),
         file_name="answer.csv",
         mime="text/csv",
         icon=":material/download:",
@@ -172,11 +179,13 @@ def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
     )
 
 
-def _csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
+def _build_csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
     """The answer as CSV, asked for again where the screen shows only its beginning."""
     if total > table.num_rows:
-        rows = dataset_queries.rows(dataset_id)
-        table, _ = dataset_queries.select(dataset_id, sql, DOWNLOADED, dataset_queries.stamp(rows))
+        rows = dataset_queries.build_table(dataset_id)
+        table, _ = dataset_queries.run_select(
+            dataset_id, sql, DOWNLOADED, dataset_queries.measurement_stamp(rows)
+        )
     out = io.BytesIO()
     write_csv(table, out)
     return out.getvalue()
@@ -189,36 +198,36 @@ ALONE = 880  # pixels of a text that is the only column
 @st.fragment
 def show_rows(dataset: Dataset) -> None:
     """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
-    with guarded():
-        _rows(dataset)
+    with show_errors():
+        _draw_rows(dataset)
 
 
-def _rows(dataset: Dataset) -> None:
+def _draw_rows(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
-    rows = dataset_queries.rows(dataset_id)
+    rows = dataset_queries.build_table(dataset_id)
     try:
-        where = row_filter.current(dataset_id)
+        where = row_filter.read_filter(dataset_id)
         rows.condition(where)
     except ConfigError as error:
         show_error(error)
-        st.button("Remove the filter", on_click=row_filter.change, args=(dataset_id, Filter()))
+        st.button("Remove the filter", on_click=row_filter.set_filter, args=(dataset_id, Filter()))
         return
     if (opened := st.query_params.get("row")) is not None:
-        show_opened(rows, where, opened)
+        show_open_row(rows, where, opened)
         return
     row_filter.show_search(rows, where)
     row_filter.show_chips(dataset_id, where)
     bar = st.container(horizontal=True, gap="small", key=f"rows-actions-{dataset_id}")
     strip = st.container()
-    with guarded():
-        row_count = _page(rows, where)
+    with show_errors():
+        row_count = _draw_page(rows, where)
         with bar:
-            row_filter.show_adder(rows, where)
+            row_filter.show_condition_form(rows, where)
             histograms.show_columns(rows)
             show_actions(rows, where, row_count)
-        with strip, guarded():
-            histograms.show_strip(rows, where)
-    if not may("work"):
+        with strip, show_errors():
+            histograms.show_histograms(rows, where)
+    if not has_right("work"):
         return
     with st.expander(
         "Ask in SQL", icon=":material/database:", key=f"sql-open-{dataset_id}", on_change="rerun"
@@ -227,23 +236,23 @@ def _rows(dataset: Dataset) -> None:
             show_sql(rows)
 
 
-def _page(rows: DatasetTable, where: Filter) -> int:
+def _draw_page(rows: DatasetTable, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
-    dataset_id, stamp = rows.dataset["dataset_id"], dataset_queries.stamp(rows)
-    sort = histograms.sorting(rows, where)
-    names = histograms.shown_columns(rows, where, sort.column)
-    text = filter_json(where)
-    row_count, first = dataset_queries.find(dataset_id, text, sort, PAGE, stamp)
+    dataset_id, stamp = rows.dataset["dataset_id"], dataset_queries.measurement_stamp(rows)
+    sort = histograms.get_sort_order(rows, where)
+    names = histograms.list_shown_columns(rows, where, sort.column)
+    text = format_filter_json(where)
+    row_count, first = dataset_queries.find_rows(dataset_id, text, sort, PAGE, stamp)
     pages = max(1, -(-row_count // PAGE))
     slot = st.container(gap="xsmall")
     key = f"rows-page-{dataset_id}-{text}-{sort.column}-{sort.descending}"
     page = st.pagination(pages, key=key) if pages > 1 else 1
     offset = (page - 1) * PAGE
     if page == 1:
-        cells = dataset_queries.cells(dataset_id, tuple(first), names, stamp)
+        cells = dataset_queries.read_cells(dataset_id, tuple(first), names, stamp)
     else:
         part = TablePage(names, sort, PAGE, offset)
-        cells = dataset_queries.page(dataset_id, text, part, stamp)
+        cells = dataset_queries.read_page(dataset_id, text, part, stamp)
     with slot:
         total = rows.dataset["row_count"]
         if not cells:
@@ -251,23 +260,26 @@ def _page(rows: DatasetTable, where: Filter) -> int:
             return row_count
         of = f"{row_count:,}, filtered from {total:,}" if where else f"{total:,}"
         by = rows.columns[sort.column]
-        order = "" if by.name == "row_id" else f", sorted by {row_filter.label(by).lower()}"
+        order = "" if by.name == "row_id" else f", sorted by {row_filter.format_column(by).lower()}"
         st.caption(
-            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(order)}. Select one to open it."
+            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{escape_markdown(order)}."
+            " Select one to open it."
         )
-        _table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
+        _draw_table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
     return row_count
 
 
-def _table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], key: str) -> None:
+def _draw_table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], key: str) -> None:
     texts = {
-        name: row_filter.label(rows.columns[name]) for name in names if rows.columns[name].type == "text"
+        name: row_filter.format_column(rows.columns[name])
+        for name in names
+        if rows.columns[name].type == "text"
     }
-    shortened, sentence = differing(cells, texts)
+    shortened, sentence = trim_common_start(cells, texts)
     if sentence:
-        st.caption(plain(sentence))
+        st.caption(escape_markdown(sentence))
     readable_cells = [
-        {"row": cell["row_id"]} | {name: readable(name, cell.get(name)) for name in names}
+        {"row": cell["row_id"]} | {name: format_column_value(name, cell.get(name)) for name in names}
         for cell in shortened
     ]
     event = st.dataframe(
@@ -279,7 +291,7 @@ def _table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], key: s
         column_order=("row", *names),
         column_config={
             "row": st.column_config.NumberColumn("Row", width="small", format="localized"),
-            **{name: _config(rows.columns[name], alone=len(names) == 1) for name in names},
+            **{name: _build_column_config(rows.columns[name], alone=len(names) == 1) for name in names},
         },
         height="content",
         alt="Rows of the data set",
@@ -289,9 +301,9 @@ def _table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], key: s
         st.rerun()
 
 
-def _config(column: TableColumn, alone: bool) -> Any:
+def _build_column_config(column: TableColumn, alone: bool) -> Any:
     """`alone`: no other column needs room, which would else be dealt out to the row's number too."""
-    title = row_filter.label(column)
+    title = row_filter.format_column(column)
     means = column.means or None
     if column.type == "flag":
         return st.column_config.CheckboxColumn(title, width="small", help=means)

@@ -12,24 +12,24 @@ import streamlit as st
 from pages.data import dataset_queries
 from pages.data.cleaning import draft
 from pages.data.explore import row_filter
-from pages.data.explore.histograms import histogram_chart
+from pages.data.explore.histograms import plot_histogram
 from pages.data.measurements import (
-    KINDS,
+    DIVERSITY_KINDS,
     DiversityKind,
-    band,
-    half_sentence,
-    judged,
-    of_set,
-    show_missing,
-    value_text,
+    classify_figure,
+    describe_band,
+    describe_random_half,
+    format_value,
+    list_set_figures,
+    show_missing_measurement,
 )
 from pages.shared import meters
-from pages.shared.display import count, share
-from pages.shared.session import plain
-from pages.shared.text_display import differing
-from store.core.formatting import number, plural
+from pages.shared.display import format_count, format_share
+from pages.shared.session import escape_markdown
+from pages.shared.text_display import trim_common_start
+from store.core.formatting import format_number, plural
 from store.core.row_schemas import SetFigure, SignalFigure, SignalOptions
-from store.data.exploration import DatasetTable, Sort, TablePage, filter_json
+from store.data.exploration import DatasetTable, Sort, TablePage, format_filter_json
 from store.data.filters import Condition, Filter
 from store.data.schemas import Dataset
 from store.data.signals import SIGNALS
@@ -37,37 +37,39 @@ from store.data.signals import SIGNALS
 
 def show_diversity(rows: DatasetTable) -> None:
     """What a random half would keep, then the figures."""
-    set_figures = of_set(rows.measured["map"]["figures"])
+    set_figures = list_set_figures(rows.measured["map"]["figures"])
     st.markdown("**How diverse is it?**")
     duplicates: SignalFigure | None = None
     if "duplicates" in rows.measured:
         duplicates = rows.measured["duplicates"]["figures"].get("near_group")
     near = duplicates if duplicates and "extra" in duplicates else None
-    if sentence := half_sentence(set_figures, near):
+    if sentence := describe_random_half(set_figures, near):
         st.markdown(sentence)
     st.html(
         meters.STYLE
-        + "".join(tile(kind, set_figures[kind.name]) for kind in KINDS if kind.name in set_figures)
+        + "".join(
+            render_tile(kind, set_figures[kind.name]) for kind in DIVERSITY_KINDS if kind.name in set_figures
+        )
     )
 
 
-def tile(kind: DiversityKind, figure: SetFigure) -> str:
+def render_tile(kind: DiversityKind, figure: SetFigure) -> str:
     """Title, value, interval and n, band, and what being outside of it means, as HTML."""
     value = figure["value"]
     if value is None:
         text, state, note = "–", "", "too few rows to say"
     else:
-        text = value_text(kind, value)
-        state, note = judged(kind, value)
+        text = format_value(kind, value)
+        state, note = classify_figure(kind, value)
         low, high = figure.get("low"), figure.get("high")
         if low is not None and high is not None:
-            ends = (number(kind.scale * end, kind.places) for end in (low, high))
+            ends = (format_number(kind.scale * end, kind.places) for end in (low, high))
             text += f" ({' to '.join(ends)})"
-    rests = f"n = {count(figure['n'])} {figure.get('unit', 'rows')}"
+    rests = f"n = {format_count(figure['n'])} {figure.get('unit', 'rows')}"
     color = {"good": meters.TEAL, "warn": meters.AMBER}.get(state)
     dot = f"<span style='color:{color}' title='{state}'>●</span> " if color else ""
     note_of = f" “{figure['template']}” {rests}" if figure.get("template") else f" {rests}"
-    means = ". ".join(part for part in (kind.means, band(kind)) if part)
+    means = ". ".join(part for part in (kind.means, describe_band(kind)) if part)
     return (
         "<div style='margin-bottom:.7rem'>"
         f"<div class='tb-name'>{dot}{html.escape(kind.title)}</div>"
@@ -80,15 +82,15 @@ def tile(kind: DiversityKind, figure: SetFigure) -> str:
 
 
 SHOWN_ENDS = 5  # rows at each end
-MEASURED = Filter(conditions=[Condition(column="ifd", op="is not empty")])
-HARD = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
+MEASURED_ROWS = Filter(conditions=[Condition(column="ifd", op="is not empty")])
+HARD_ROWS = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
 CONFIG = {"displayModeBar": False}
 
 
 def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
     """A button to measure, or the spread and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
-        show_missing(
+        show_missing_measurement(
             dataset,
             "difficulty",
             "Measure difficulty",
@@ -97,14 +99,14 @@ def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
         )
         return
     measured = rows.measured["difficulty"]
-    set_figures = of_set(measured["figures"])
-    st.markdown(_diversity_summary(set_figures, measured["options"], rows.dataset["row_count"]))
-    dataset_id, stamp = dataset["dataset_id"], dataset_queries.stamp(rows)
+    set_figures = list_set_figures(measured["figures"])
+    st.markdown(_describe_diversity(set_figures, measured["options"], rows.dataset["row_count"]))
+    dataset_id, stamp = dataset["dataset_id"], dataset_queries.measurement_stamp(rows)
     left, right = st.columns([2, 5], gap="medium")
     with left:
-        spread = dataset_queries.facets(dataset_id, ("ifd",), "", stamp)["ifd"]
+        spread = dataset_queries.compute_histograms(dataset_id, ("ifd",), "", stamp)["ifd"]
         st.plotly_chart(
-            histogram_chart(spread), config=CONFIG, key=f"ifd-{dataset_id}", alt="Spread of difficulty"
+            plot_histogram(spread), config=CONFIG, key=f"ifd-{dataset_id}", alt="Spread of difficulty"
         )
         st.caption(
             "How unlikely the answer is with its prompt, against without: below 1 the prompt helps.",
@@ -116,22 +118,24 @@ def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
                 icon=":material/filter_alt:",
                 key=f"ifd-filter-{dataset_id}",
                 on_click=row_filter.show_in_table,
-                args=(dataset_id, HARD),
+                args=(dataset_id, HARD_ROWS),
             )
     with right:
         for title, descending in (("Hardest", True), ("Easiest", False)):
-            _rows(dataset_id, title, Sort("ifd", descending), stamp)
+            _draw_rows(dataset_id, title, Sort("ifd", descending), stamp)
 
 
-def _diversity_summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total: int) -> str:
+def _describe_diversity(set_figures: Mapping[str, SetFigure], options: SignalOptions, total: int) -> str:
     hard, unmeasured = set_figures["hard"], set_figures["unmeasured"]
-    model = plain(str(options.get("model", "the base model")))
+    model = escape_markdown(str(options.get("model", "the base model")))
     of = f"{plural(hard['n'], 'row')} of {total:,}" if hard["n"] < total else plural(total, "row")
     sentence = f"Measured with {model} on {of}."
     low, high = hard.get("low"), hard.get("high")
     if hard["value"] is not None and low is not None and high is not None:
-        bounds = f"{share(low, 1)} to {share(high, 1)}"
-        sentence += f" For **{share(hard['value'], 1)}** ({bounds}) the prompt does not help with the answer."
+        bounds = f"{format_share(low, 1)} to {format_share(high, 1)}"
+        sentence += (
+            f" For **{format_share(hard['value'], 1)}** ({bounds}) the prompt does not help with the answer."
+        )
     if unmeasured["value"]:
         sentence += (
             f" {plural(int(unmeasured['value']), 'drawn row')} had no answer within the model's length."
@@ -139,13 +143,13 @@ def _diversity_summary(set_figures: Mapping[str, SetFigure], options: SignalOpti
     return sentence
 
 
-def _rows(dataset_id: str, title: str, sort: Sort, stamp: str) -> None:
+def _draw_rows(dataset_id: str, title: str, sort: Sort, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
     part = TablePage(names, sort, limit=SHOWN_ENDS)
-    cells = dataset_queries.page(dataset_id, filter_json(MEASURED), part, stamp)
-    cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
+    cells = dataset_queries.read_page(dataset_id, format_filter_json(MEASURED_ROWS), part, stamp)
+    cells, alike = trim_common_start(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:
-        st.caption(plain(alike))
+        st.caption(escape_markdown(alike))
     st.dataframe(
         cells,
         hide_index=True,
@@ -164,7 +168,7 @@ def _rows(dataset_id: str, title: str, sort: Sort, stamp: str) -> None:
 
 
 SHOWN_SUSPECTS = 12
-SUSPECTS = Filter(conditions=[Condition(column="label_suspect", op="is", value=True)])
+SUSPECT_ROWS = Filter(conditions=[Condition(column="label_suspect", op="is", value=True)])
 STEPS = {
     "suggested": ("Take the suggested labels", ":material/auto_fix_high:"),
     "drop": ("Drop the suspected rows", ":material/delete_sweep:"),
@@ -174,7 +178,7 @@ STEPS = {
 def show_labels(dataset: Dataset, rows: DatasetTable) -> None:
     """A button to measure, or the suspects."""
     if "labels" not in rows.measured:
-        show_missing(
+        show_missing_measurement(
             dataset,
             "labels",
             "Look for wrong labels",
@@ -182,29 +186,29 @@ def show_labels(dataset: Dataset, rows: DatasetTable) -> None:
             " wrong are ranked. 10,000 rows take about 20 seconds.",
         )
         return
-    set_figures = of_set(rows.measured["labels"]["figures"])
+    set_figures = list_set_figures(rows.measured["labels"]["figures"])
     suspects = set_figures["confused"]["n"]
-    st.markdown(_suspects_summary(set_figures, suspects))
+    st.markdown(_describe_suspects(set_figures, suspects))
     if not suspects:
         return
     dataset_id = dataset["dataset_id"]
-    _buttons(dataset_id, suspects)
+    _draw_fix_buttons(dataset_id, suspects)
     wide, narrow = st.columns([5, 3], gap="medium")
     with wide:
-        _suspects(dataset_id, rows, suspects)
+        _draw_suspects(dataset_id, rows, suspects)
     with narrow:
-        _confused(set_figures["confused"])
+        _draw_confused_labels(set_figures["confused"])
 
 
-def _suspects_summary(set_figures: Mapping[str, SetFigure], suspects: int) -> str:
+def _describe_suspects(set_figures: Mapping[str, SetFigure], suspects: int) -> str:
     accuracy, unjudged = set_figures["accuracy"], set_figures["unjudged"]
     sentence = (
         f"**{plural(suspects, 'suspected label error')}** in {accuracy['n']:,} rows"
-        f" ({share(suspects, accuracy['n'])}; up to 3% is healthy)."
+        f" ({format_share(suspects, accuracy['n'])}; up to 3% is healthy)."
     )
     if accuracy["value"] is not None:
         sentence += (
-            f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
+            f" The other rows suggest the given label for {format_share(accuracy['value'], 1)} of the rows;"
             " where that is low, suspects are less sure."
         )
     if unjudged["value"]:
@@ -214,24 +218,25 @@ def _suspects_summary(set_figures: Mapping[str, SetFigure], suspects: int) -> st
         if unjudged["rare_labels"]:
             rare = ", ".join(str(name) for name in unjudged["examples"][:5])
             parts.append(
-                f"those of {plural(unjudged['rare_labels'], 'label')} too rare to judge ({plain(rare)})"
+                f"those of {plural(unjudged['rare_labels'], 'label')} too rare to judge"
+                f" ({escape_markdown(rare)})"
             )
         sentence += f" Not judged: {plural(int(unjudged['value']), 'row')}, {' and '.join(parts)}."
     return sentence
 
 
-def _buttons(dataset_id: str, suspects: int) -> None:
+def _draw_fix_buttons(dataset_id: str, suspects: int) -> None:
     with st.container(horizontal=True, gap="small"):
         st.button(
             f"Show the {suspects:,} in the table",
             icon=":material/filter_alt:",
             key=f"labels-filter-{dataset_id}",
             on_click=row_filter.show_in_table,
-            args=(dataset_id, SUSPECTS),
+            args=(dataset_id, SUSPECT_ROWS),
         )
         for action, (title, icon) in STEPS.items():
             step = {"step": "label_errors", "action": action}
-            added = draft.holds(dataset_id, [step])
+            added = draft.has_steps(dataset_id, [step])
             pressed = st.button(
                 "In the recipe" if added else title,
                 icon=":material/check:" if added else icon,
@@ -240,15 +245,17 @@ def _buttons(dataset_id: str, suspects: int) -> None:
                 help="Adds a step to the recipe under Clean",
             )
             if pressed:
-                draft.add(dataset_id, [step])
+                draft.append_steps(dataset_id, [step])
                 st.toast("It is in the recipe under Clean.", icon=":material/check:")
                 st.rerun()
 
 
-def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
+def _draw_suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
     names = ("label_rank", "label", "label_suggested", "label_confidence", "prompt")
     part = TablePage(names, Sort("label_rank"), limit=SHOWN_SUSPECTS)
-    first = dataset_queries.page(dataset_id, filter_json(SUSPECTS), part, dataset_queries.stamp(rows))
+    first = dataset_queries.read_page(
+        dataset_id, format_filter_json(SUSPECT_ROWS), part, dataset_queries.measurement_stamp(rows)
+    )
     st.dataframe(
         first,
         hide_index=True,
@@ -271,7 +278,7 @@ def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
         st.caption(f"The {SHOWN_SUSPECTS} most suspicious of {suspects:,}.")
 
 
-def _confused(confused: SetFigure) -> None:
+def _draw_confused_labels(confused: SetFigure) -> None:
     st.dataframe(
         [{"Rows": rows, "Given": given, "Suggested": other} for given, other, rows in confused["pairs"]],
         hide_index=True,

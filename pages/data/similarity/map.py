@@ -16,18 +16,18 @@ from plotly.graph_objects import Figure
 
 from pages.data import dataset_queries, slices
 from pages.data.explore import row_filter
-from pages.data.explore.row import show_neighbours
-from pages.data.measurements import measurable, show_missing
+from pages.data.explore.row import show_similar_rows
+from pages.data.measurements import list_measurable_groups, show_missing_measurement
 from pages.data.similarity import map_points
 from pages.data.similarity.diversity import show_difficulty, show_diversity, show_labels
-from pages.data.similarity.map_chart import COLOURED, MapStyle, map_chart
-from pages.data.similarity.map_points import MapMarks, marks_of
-from pages.shared.charts import PLOT, short
-from pages.shared.session import guarded, plain
-from pages.shared.text_display import differing
+from pages.data.similarity.map_chart import MAX_COLORS, MapStyle, plot_map
+from pages.data.similarity.map_points import MapMarks, parse_marks
+from pages.shared.charts import PLOT, shorten_name
+from pages.shared.session import escape_markdown, show_errors
+from pages.shared.text_display import trim_common_start
 from store.core.formatting import plural
-from store.core.languages import readable
-from store.data.exploration import DatasetTable, TablePage, filter_json
+from store.core.languages import format_column_value
+from store.data.exploration import DatasetTable, TablePage, format_filter_json
 from store.data.filters import SOURCE, Filter
 from store.data.schemas import Dataset
 
@@ -50,7 +50,7 @@ def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
     """What was selected, and the first rows of it; whether the page must turn to them."""
     dataset_id = rows.dataset["dataset_id"]
     where, count, key = selection.where, selection.count, selection.key
-    st.markdown(f"**{plural(count, 'row')} {plain(selection.how)}**")
+    st.markdown(f"**{plural(count, 'row')} {escape_markdown(selection.how)}**")
     with st.container(horizontal=True, gap="small"):
         turn = bool(count) and st.button(
             "Filter the table to these",
@@ -70,20 +70,22 @@ def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
                 on_click=selection.unmark,
             )
     if count:
-        _first(rows, where, count)
+        _draw_first_rows(rows, where, count)
     return turn
 
 
-def _first(rows: DatasetTable, where: Filter, count: int) -> None:
+def _draw_first_rows(rows: DatasetTable, where: Filter, count: int) -> None:
     """The first rows of the filter."""
     dataset_id = rows.dataset["dataset_id"]
-    column = map_points.text_column(rows)
+    column = map_points.find_text_column(rows)
     names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
     part = TablePage(names, limit=FIRST)
-    first = dataset_queries.page(dataset_id, filter_json(where), part, dataset_queries.stamp(rows))
-    first, alike = differing(first, {column: "Text"})
+    first = dataset_queries.read_page(
+        dataset_id, format_filter_json(where), part, dataset_queries.measurement_stamp(rows)
+    )
+    first, alike = trim_common_start(first, {column: "Text"})
     if alike:
-        st.caption(plain(alike))
+        st.caption(escape_markdown(alike))
     st.dataframe(
         first,
         hide_index=True,
@@ -107,7 +109,7 @@ def _first(rows: DatasetTable, where: Filter, count: int) -> None:
 # would travel again.
 
 
-class Kept:
+class StoredMarks:
     """The marks of one data set's map, in the session."""
 
     def __init__(self, dataset_id: str) -> None:
@@ -142,7 +144,7 @@ class Kept:
         away."""
         selection = st.session_state[self.chart]["selection"]
         points = selection.get("points", [])
-        if marks := marks_of(selection):
+        if marks := parse_marks(selection):
             self._set(marks=marks)
         elif len(points) == 1:
             self._set(point=int(points[0]["customdata"]))
@@ -169,49 +171,49 @@ class Kept:
 # Beside it stands how diverse the set is; below it which labels look wrong, and which answers are hard.
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
-MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
-PLACE = {"x", "y", "row_id", "line"}
+MOUSE_MODES = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
+POINT_COLUMNS = {"x", "y", "row_id", "line"}
 
 
 def show_map(dataset: Dataset) -> None:
     """Map and diversity, then labels, then difficulty."""
-    rows = dataset_queries.rows(dataset["dataset_id"])
+    rows = dataset_queries.build_table(dataset["dataset_id"])
     if "map" in rows.measured:
         wide, narrow = st.columns([5, 2], gap="medium")
-        with wide, guarded():
-            _map(dataset["dataset_id"])
-        with narrow, guarded():
+        with wide, show_errors():
+            _draw_map(dataset["dataset_id"])
+        with narrow, show_errors():
             show_diversity(rows)
     else:
-        show_missing(
+        show_missing_measurement(
             dataset,
             "map",
             "Draw the map",
             "The map lays rows of like meaning side by side, names the topics, finds prompts that begin alike"
             " and measures how diverse the set is. 10,000 rows take about 20 seconds.",
         )
-    possible = measurable(dataset)
+    possible = list_measurable_groups(dataset)
     if "labels" in possible:
         st.subheader("Are the labels right?", anchor=False)
-        with guarded():
+        with show_errors():
             show_labels(dataset, rows)
     if "difficulty" in possible:
         st.subheader("Which answers are hard?", anchor=False)
-        with guarded():
+        with show_errors():
             show_difficulty(dataset, rows)
 
 
 @st.fragment
-def _map(dataset_id: str) -> None:
-    rows = dataset_queries.rows(dataset_id)
-    stamp = dataset_queries.stamp(rows)
-    look = _look(rows, stamp)
-    kept = Kept(dataset_id)
+def _draw_map(dataset_id: str) -> None:
+    rows = dataset_queries.build_table(dataset_id)
+    stamp = dataset_queries.measurement_stamp(rows)
+    look = _choose_map_style(rows, stamp)
+    kept = StoredMarks(dataset_id)
     marks = kept.drawn(look)
-    points = map_points.points(dataset_id, look.color, stamp)
-    matching = map_points.matching(dataset_id, look.search, stamp) if look.search.strip() else None
+    points = map_points.read_points(dataset_id, look.color, stamp)
+    matching = map_points.find_matching_rows(dataset_id, look.search, stamp) if look.search.strip() else None
     st.plotly_chart(
-        _figure(dataset_id, look, marks),
+        _build_figure(dataset_id, look, marks),
         key=kept.chart,
         on_select=kept.take,
         selection_mode="points" if look.picks else ("box", "lasso"),
@@ -230,31 +232,33 @@ def _map(dataset_id: str) -> None:
         if show_rows(rows, RowSelection(where, len(matching), searched, "map-search")):
             st.rerun()
     if kept.marks and not look.picks:
-        where = map_points.marked(dataset_id, kept.marks, stamp)
-        count = dataset_queries.count(dataset_id, filter_json(where), stamp)
+        where = map_points.filter_marked_rows(dataset_id, kept.marks, stamp)
+        count = dataset_queries.count_rows(dataset_id, format_filter_json(where), stamp)
         if show_rows(rows, RowSelection(where, count, "marked", "map-marked", kept.forget)):
             st.rerun()
     if look.picks and kept.point is not None:
-        show_neighbours(rows, kept.point, "map-nearest")
+        show_similar_rows(rows, kept.point, "map-nearest")
 
 
-@st.cache_resource(ttl=dataset_queries.KEPT, max_entries=16, show_spinner="Drawing the map …")
-def _figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
+@st.cache_resource(ttl=dataset_queries.CACHE_SECONDS, max_entries=16, show_spinner="Drawing the map …")
+def _build_figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
     """The chart; made once for a look, since marking rows leaves it as it is."""
-    rows = dataset_queries.rows(dataset_id)
-    points = map_points.points(dataset_id, look.color, look.stamp)
-    matching = map_points.matching(dataset_id, look.search, look.stamp) if look.search.strip() else None
-    return map_chart(points, rows.columns[look.color], marks, look, matching)
+    rows = dataset_queries.build_table(dataset_id)
+    points = map_points.read_points(dataset_id, look.color, look.stamp)
+    matching = (
+        map_points.find_matching_rows(dataset_id, look.search, look.stamp) if look.search.strip() else None
+    )
+    return plot_map(points, rows.columns[look.color], marks, look, matching)
 
 
-def _look(rows: DatasetTable, stamp: str) -> MapStyle:
+def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
     """What is coloured how: the controls over the map."""
     dataset_id = rows.dataset["dataset_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         color = st.selectbox(
             "Colour by",
-            _choices(rows),
-            format_func=lambda name: row_filter.label(rows.columns[name]),
+            _list_color_columns(rows),
+            format_func=lambda name: row_filter.format_column(rows.columns[name]),
             key=f"map-colour-{dataset_id}",
             width=180,
         )
@@ -262,11 +266,13 @@ def _look(rows: DatasetTable, stamp: str) -> MapStyle:
         if rows.columns[color].type == "category":
             values = st.multiselect(
                 "Only these",
-                map_points.values(dataset_id, color, stamp),
-                max_selections=COLOURED,
-                placeholder=f"The {COLOURED} most frequent",
+                map_points.list_values(dataset_id, color, stamp),
+                max_selections=MAX_COLORS,
+                placeholder=f"The {MAX_COLORS} most frequent",
                 help="Up to eight values with a colour of their own; type to find one. All others are grey.",
-                format_func=lambda value: short(str(readable(color, value)) or "(empty)", 40),
+                format_func=lambda value: shorten_name(
+                    str(format_column_value(color, value)) or "(empty)", 40
+                ),
                 key=f"map-values-{dataset_id}-{color}",
                 width=210,
             )
@@ -275,8 +281,8 @@ def _look(rows: DatasetTable, stamp: str) -> MapStyle:
         )
         mouse = st.segmented_control(
             "Mouse",
-            MOUSE,
-            format_func=MOUSE.__getitem__,
+            MOUSE_MODES,
+            format_func=MOUSE_MODES.__getitem__,
             default="mark",
             required=True,
             key=f"map-mouse-{dataset_id}",
@@ -285,10 +291,10 @@ def _look(rows: DatasetTable, stamp: str) -> MapStyle:
     return MapStyle(color, tuple(values), search, named, mouse == "pick", stamp)
 
 
-def _choices(rows: DatasetTable) -> list[str]:
+def _list_color_columns(rows: DatasetTable) -> list[str]:
     """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
     # the file's column of the label is the label
-    left = PLACE | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
+    left = POINT_COLUMNS | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
     usable = [name for name, column in rows.columns.items() if column.type != "text" and name not in left]
     first = [name for name in ("cluster", "label", "template", "language") if name in usable]
     return [*first, *(name for name in usable if name not in first)]

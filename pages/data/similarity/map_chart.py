@@ -17,13 +17,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.data.similarity.map_points import MapMarks, inside
-from pages.shared.charts import scatter_type, short
+from pages.data.similarity.map_points import MapMarks, is_inside
+from pages.shared.charts import choose_scatter_type, shorten_name
 from pages.shared.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
-from store.core.languages import readable
+from store.core.languages import format_column_value
 from store.data.exploration import TableColumn
 
-COLOURED = 8  # values that have a colour of their own; the others share the grey
+MAX_COLORS = 8  # values that have a colour of their own; the others share the grey
 NAMED = 14  # topics whose name stands on the map
 NAME_WIDTH = 0.36  # of the map's width that a name may take on a phone
 LINES = 4  # of a row's text in its hover
@@ -46,7 +46,7 @@ class MapStyle:
     stamp: str = ""
 
 
-def map_chart(
+def plot_map(
     points: pa.Table, column: TableColumn, marks: MapMarks, look: MapStyle, matching: np.ndarray | None = None
 ) -> go.Figure:
     """points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids of
@@ -54,13 +54,13 @@ def map_chart(
     x, y = (points[name].to_numpy().astype(float) for name in ("x", "y"))
     values = points["value"].to_pylist()
     figure = go.Figure()
-    hover = [_hover(row, value, column) for row, value in zip(points.to_pylist(), values, strict=True)]
+    hover = [_format_hover(row, value, column) for row, value in zip(points.to_pylist(), values, strict=True)]
     size = 7 if len(x) < 1_500 else 5 if len(x) < 6_000 else 4
     marker: dict[str, Any] = {"size": size, "opacity": 0.75, "line": {"width": 0}}
     if column.type == "number":
-        marker |= _scale(values, column)
+        marker |= _build_color_scale(values, column)
     else:
-        colors, legend = _colors(values, column, look.values)
+        colors, legend = _compute_colors(values, column, look.values)
         marker["color"] = colors
         _add_legend(figure, legend)
     row_ids = points["row_id"].to_numpy()
@@ -68,9 +68,9 @@ def map_chart(
     if matching is not None:
         selected = np.flatnonzero(np.isin(row_ids, matching)).tolist()
     elif marks and not look.picks:
-        selected = np.flatnonzero(inside(marks, x, y)).tolist()
+        selected = np.flatnonzero(is_inside(marks, x, y)).tolist()
     figure.add_trace(
-        scatter_type(len(x))(
+        choose_scatter_type(len(x))(
             x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
             customdata=row_ids,
             selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},
@@ -79,33 +79,33 @@ def map_chart(
         )
     )  # fmt: skip
     if look.names:
-        _name_topics(figure, points["topic"].to_pylist(), x, y)
+        _add_topic_names(figure, points["topic"].to_pylist(), x, y)
     if not look.picks:
-        _outline(figure, marks)
-    _plain_axes(figure, column, "pan" if look.picks else "select")
+        _draw_marks(figure, marks)
+    _hide_axes(figure, column, "pan" if look.picks else "select")
     return figure
 
 
-def _hover(row: Mapping[str, Any], value: Any, column: TableColumn) -> str:
+def _format_hover(row: Mapping[str, Any], value: Any, column: TableColumn) -> str:
     lines = _LINE.findall(" ".join((row["text"] or "(empty)").split())) or ["(no text)"]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"{lines[LINES - 1].rstrip()} …"]
     text = html.escape("\n".join(line.rstrip() for line in lines)).replace("\n", "<br>")
-    of_column = html.escape(f"{column.title}: {short(_value_text(value, column), 60)}")
+    of_column = html.escape(f"{column.title}: {shorten_name(_format_value(value, column), 60)}")
     return f"<b>Row {row['row_id']:,}</b><br>{text}<br>{of_column}"
 
 
-def _value_text(value: Any, column: TableColumn) -> str:
+def _format_value(value: Any, column: TableColumn) -> str:
     if isinstance(value, float):
         return f"{100 * value:.0f}%" if column.unit == "share" else f"{value:,.4g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "none"
-    return str(readable(column.name, value)) or "(empty)"
+    return str(format_column_value(column.name, value)) or "(empty)"
 
 
-def _scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
+def _build_color_scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
     """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
     finite = numbers[np.isfinite(numbers)]
@@ -123,7 +123,7 @@ def _scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _colors(
+def _compute_colors(
     values: list[Any], column: TableColumn, chosen: tuple[str, ...]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """A colour for each row, and the legend; `chosen` values of a category have theirs, or the frequent."""
@@ -136,9 +136,9 @@ def _colors(
     else:
         words = values
         frequent = [value for value, _ in Counter(v for v in values if v is not None).most_common()]
-        own = [value for value in frequent if str(value) in chosen] if chosen else frequent[:COLOURED]
+        own = [value for value in frequent if str(value) in chosen] if chosen else frequent[:MAX_COLORS]
         named_values = [
-            (value, html.escape(short(_value_text(value, column), 34)), RUNS[i])
+            (value, html.escape(shorten_name(_format_value(value, column), 34)), RUNS[i])
             for i, value in enumerate(own)
         ]
     colors = {value: color for value, _, color in named_values}
@@ -161,7 +161,7 @@ def _add_legend(figure: go.Figure, legend: list[tuple[str, str]]) -> None:
         )
 
 
-def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:
+def _add_topic_names(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:
     """The largest topics' names at the middle of their rows, the first two words."""
     labels = np.array([topic or "" for topic in topics])
     placed: list[tuple[float, float]] = []
@@ -179,7 +179,7 @@ def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: 
             )  # fmt: skip
 
 
-def _outline(figure: go.Figure, marks: MapMarks) -> None:
+def _draw_marks(figure: go.Figure, marks: MapMarks) -> None:
     line = {"color": BASE, "width": 2, "dash": "dot"}
     for (left, bottom), (right, top) in marks.boxes:
         figure.add_shape(type="rect", x0=left, y0=bottom, x1=right, y1=top, line=line)
@@ -188,7 +188,7 @@ def _outline(figure: go.Figure, marks: MapMarks) -> None:
         figure.add_shape(type="path", path=path, line=line)
 
 
-def _plain_axes(figure: go.Figure, column: TableColumn, drag: str) -> None:
+def _hide_axes(figure: go.Figure, column: TableColumn, drag: str) -> None:
     bare = {"visible": False, "zeroline": False}
     figure.update_xaxes(**bare)
     figure.update_yaxes(**bare)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pages.data import dataset_queries
-from pages.shared.session import client, kept_for
+from pages.shared.session import cached, get_client
 from store.data import exploration
 from store.data.exploration import DatasetTable
 from store.data.filters import Condition, Filter
@@ -41,24 +41,24 @@ class MapMarks:
         return len(self.boxes) == 1 and not self.lassos
 
 
-def marks_of(selection: Mapping[str, Any]) -> MapMarks:
+def parse_marks(selection: Mapping[str, Any]) -> MapMarks:
     """The marks of a chart's selection as Streamlit tells it."""
     boxes = tuple(((min(b["x"]), min(b["y"])), (max(b["x"]), max(b["y"]))) for b in selection.get("box", []))
     lassos = tuple(tuple(zip(m["x"], m["y"], strict=True)) for m in selection.get("lasso", []))
     return MapMarks(boxes, tuple(corners for corners in lassos if len(corners) >= 3))
 
 
-def inside(marks: MapMarks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def is_inside(marks: MapMarks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which points lie in any of the marks, bool [points]; a box has its lower edges and not its upper."""
     mask = np.zeros(len(x), bool)
     for (left, bottom), (right, top) in marks.boxes:
         mask |= (x >= left) & (x < right) & (y >= bottom) & (y < top)
     for corners in marks.lassos:
-        mask |= _in_polygon(corners, x, y)
+        mask |= _is_in_polygon(corners, x, y)
     return mask
 
 
-def _in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _is_in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """By how often a ray to the right crosses the outline: an odd number of times from inside."""
     mask = np.zeros(len(x), bool)
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
@@ -68,7 +68,7 @@ def _in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.nda
     return mask
 
 
-def filter_of(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> Filter:
+def build_filter(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> Filter:
     """The rows inside, as a filter. row_ids, x, y: of every row."""
     if marks.one_box:
         (left, bottom), (right, top) = marks.boxes[0]
@@ -79,47 +79,47 @@ def filter_of(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray
                 for name, low, high in sides
             ]
         )
-    return Filter(row_ids=[int(i) for i in row_ids[inside(marks, x, y)]])
+    return Filter(row_ids=[int(i) for i in row_ids[is_inside(marks, x, y)]])
 
 
 ALL = 2**31  # rows: more than a data set has
 
 
-@kept_for(dataset_queries.KEPT, most=16, spinner="Drawing the map …")
-def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
+@cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Drawing the map …")
+def read_points(dataset_id: str, column: str, stamp: str) -> pa.Table:
     """row_id, x, y, topic, text and value (of the column) of the rows that are drawn, always the same."""
-    rows = dataset_queries.rows(dataset_id)
-    return exploration.map_points(client(), rows, text_column(rows), column)
+    rows = dataset_queries.build_table(dataset_id)
+    return exploration.map_points(get_client(), rows, find_text_column(rows), column)
 
 
-@kept_for(dataset_queries.KEPT, most=32)
-def values(dataset_id: str, column: str, stamp: str) -> list[str]:
+@cached(dataset_queries.CACHE_SECONDS, most=32)
+def list_values(dataset_id: str, column: str, stamp: str) -> list[str]:
     """The values of a category, the most frequent first."""
-    return exploration.map_values(client(), dataset_queries.rows(dataset_id), column)
+    return exploration.map_values(get_client(), dataset_queries.build_table(dataset_id), column)
 
 
-@kept_for(dataset_queries.KEPT, most=16, spinner="Searching …")
-def matching(dataset_id: str, search: str, stamp: str) -> np.ndarray:
+@cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Searching …")
+def find_matching_rows(dataset_id: str, search: str, stamp: str) -> np.ndarray:
     """row_id of every row that has the text, drawn or not, int64."""
-    rows, where = dataset_queries.rows(dataset_id), Filter(search=search.strip())
-    return np.array(exploration.row_ids(client(), rows, where, limit=ALL), dtype=np.int64)
+    rows, where = dataset_queries.build_table(dataset_id), Filter(search=search.strip())
+    return np.array(exploration.row_ids(get_client(), rows, where, limit=ALL), dtype=np.int64)
 
 
-def text_column(rows: DatasetTable) -> str:
+def find_text_column(rows: DatasetTable) -> str:
     """What a row says: of a labelled one the prompt, for the label has a column of its own."""
     return "prompt" if {"label", "prompt"} <= rows.columns.keys() else "text"
 
 
-@kept_for(dataset_queries.KEPT, most=4)
-def places(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@cached(dataset_queries.CACHE_SECONDS, most=4)
+def read_positions(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """row_id, x and y of every row."""
-    table = exploration.map_places(client(), dataset_queries.rows(dataset_id))
+    table = exploration.map_places(get_client(), dataset_queries.build_table(dataset_id))
     return table["row_id"].to_numpy(), table["x"].to_numpy(), table["y"].to_numpy()
 
 
-def marked(dataset_id: str, marks: MapMarks, stamp: str) -> Filter:
+def filter_marked_rows(dataset_id: str, marks: MapMarks, stamp: str) -> Filter:
     """The rows inside the marks, drawn or not, as a filter."""
     if marks.one_box:
         nothing = np.zeros(0)
-        return filter_of(marks, nothing, nothing, nothing)
-    return filter_of(marks, *places(dataset_id, stamp))
+        return build_filter(marks, nothing, nothing, nothing)
+    return build_filter(marks, *read_positions(dataset_id, stamp))

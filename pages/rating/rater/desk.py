@@ -14,9 +14,9 @@ from typing import cast
 import streamlit as st
 
 from pages.shared import display
-from pages.shared.rendered.component_source import component_script, component_style
-from pages.shared.session import client, plain
-from store.core.rating_schemas import RoundsToRate, RoundToRate
+from pages.shared.rendered.component_source import build_component_script, build_component_style
+from pages.shared.session import escape_markdown, get_client
+from store.core.rating_schemas import RatableRound, RatableRounds
 from store.rating.templates import PROTOCOL_TITLES
 
 # The component in which people rate: declared once, mounted by the page of a rating round.
@@ -46,20 +46,20 @@ SCRIPT = (
 )
 
 
-def script() -> str:
+def build_script() -> str:
     """The JavaScript of the component, as one module."""
-    return component_script(FOLDER / "script", SCRIPT)
+    return build_component_script(FOLDER / "script", SCRIPT)
 
 
 _DESK = st.components.v2.component(
     "tunebench_rating_desk",
     html='<div class="desk"></div>\n<!-- filled by script/desk.js -->',
-    css=component_style(FOLDER / "rating_desk.css"),
-    js=script(),
+    css=build_component_style(FOLDER / "rating_desk.css"),
+    js=build_script(),
 )
 
 
-def rating_desk(round_id: str, key: str) -> None:
+def draw_rating_component(round_id: str, key: str) -> None:
     """Have the person who is signed in rate what the round has for them; fills the rest of the page."""
     _DESK(data={"round": round_id}, key=key)
 
@@ -72,17 +72,17 @@ def draw_desk(round_id: str) -> None:
     if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
         st.query_params.clear()
         st.rerun()
-    rating_desk(round_id, key=f"desk-{round_id}")
+    draw_rating_component(round_id, key=f"desk-{round_id}")
 
 
-def draw_to_rate() -> bool:
+def draw_open_rounds() -> bool:
     """What this person can rate: a card each, the first with the primary button. Whether there is any."""
-    rounds = cast(RoundsToRate, client().command("rounds_to_rate", {}))["rounds"]
+    rounds = cast(RatableRounds, get_client().command("rounds_to_rate", {}))["rounds"]
     for place, round in enumerate(rounds):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container(gap=None, width="stretch"):
-                st.markdown(f"**{plain(round['name'])}**")
-                st.caption(_how_far(round))
+                st.markdown(f"**{escape_markdown(round['name'])}**")
+                st.caption(_describe_progress(round))
             pressed = st.button(
                 "Go on rating" if round["done"] else "Rate",
                 type="primary" if place == 0 else "secondary",
@@ -95,11 +95,11 @@ def draw_to_rate() -> bool:
     return bool(rounds)
 
 
-def _how_far(round: RoundToRate) -> str:
+def _describe_progress(round: RatableRound) -> str:
     total = round["total"]
     done = (
         f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
     )
-    ago = display.ago(datetime.fromisoformat(round["created_at"]))
-    started = f"started by {plain(round['created_by_name'])} {ago}"
+    ago = display.format_ago(datetime.fromisoformat(round["created_at"]))
+    started = f"started by {escape_markdown(round['created_by_name'])} {ago}"
     return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"

@@ -20,8 +20,8 @@ from starlette.routing import Route
 from store.core.errors import ConfigError, TunebenchError
 from store.http.request_bodies import read_document
 
-BODY_BYTES = 2**20
-PLACES = 48  # commands that are under way at once: fewer than the client has connections
+MAX_BODY_BYTES = 2**20
+MAX_CONCURRENT_REQUESTS = 48  # commands that are under way at once: fewer than the client has connections
 COMMANDS = {
     "/rating/next": "next_rating_tasks",
     "/rating/rate": "rate",
@@ -38,28 +38,30 @@ class CommandSender(Protocol):
         ...
 
 
-def rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[Route]:
+def build_rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[Route]:
     """`sender_of`: who sends for the person that a request comes from."""
-    places = anyio.CapacityLimiter(PLACES)
+    places = anyio.CapacityLimiter(MAX_CONCURRENT_REQUESTS)
 
     def route(path: str, command: str) -> Route:
         async def answer(request: Request) -> Response:
             try:
-                body = await _read(request)
-                return _document(await run_sync(sender_of(request).command, command, body, limiter=places))
+                body = await _read_body(request)
+                return _build_json_response(
+                    await run_sync(sender_of(request).command, command, body, limiter=places)
+                )
             except TunebenchError as error:
-                return _document(error.to_dict(), error.status)
+                return _build_json_response(error.to_dict(), error.status)
 
         return Route(path, answer, methods=["POST"])
 
     return [route(path, command) for path, command in COMMANDS.items()]
 
 
-async def _read(request: Request) -> dict[str, object]:
+async def _read_body(request: Request) -> dict[str, object]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UndeclaredBody(kind)
-    return await read_document(request, BODY_BYTES, "a rating")
+    return await read_document(request, MAX_BODY_BYTES, "a rating")
 
 
 class UndeclaredBody(ConfigError):
@@ -75,5 +77,5 @@ class UndeclaredBody(ConfigError):
         )
 
 
-def _document(content: Any, status: int = 200) -> Response:
+def _build_json_response(content: Any, status: int = 200) -> Response:
     return JSONResponse(content, status, HEADERS)

@@ -10,7 +10,7 @@ import pytest
 from engine.data import canaries
 from engine.evaluation import derived_prompts
 from engine.training.costs.estimate import RunWork
-from engine.training.costs.run_costs import ANSWERED, ASTRAY, work_of
+from engine.training.costs.run_costs import EXTRACTION_TOKENS, GENERATION_BATCH, compute_work
 from engine.training.preview import advice_query, preview_query
 from engine.training.preview.planned_run import PlannedRun
 from engine.worker.job import WorkerJob
@@ -117,7 +117,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
     questions = [PlannedRun(asked(home, preview_query, name)) for name in ("answers", "others")]
-    work = [work_of(question.cost(question.config)) for question in questions]
+    work = [compute_work(question.cost(question.config)) for question in questions]
     assert questions[0].costs.labels is not None
     assert work[0].eval_tokens > work[1].eval_tokens
     assert work[0].train_tokens == work[1].train_tokens
@@ -137,7 +137,7 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
         question = PlannedRun(asked(home, preview_query, "ragged", task=task))
         cost = question.cost(question.config)
         tokens = question.costs.epoch("train")[0] * cost.steps / cost.per_epoch
-        passed = work_of(cost).train_tokens
+        passed = compute_work(cost).train_tokens
         assert passed > 1.2 * tokens if padded else passed == pytest.approx(tokens)
 
 
@@ -147,7 +147,7 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
         for fields in ({}, {"probes": False}, {"task": "classification"})
     )
     costs = [question.cost(question.config) for question in (with_probes, without, head)]
-    work = [work_of(cost) for cost in costs]
+    work = [compute_work(cost) for cost in costs]
     asked_more = work[0].eval_tokens - work[1].eval_tokens
     assert 2 * 32_000 < asked_more - 2 * costs[0].costs.epoch("validation")[0] < 2 * 35_000
     assert [w.beside > 0 for w in work] == [True, False, False]
@@ -164,7 +164,7 @@ def test_answers_to_few_prompts_are_few(home: Home) -> None:
     def samples_take(kept: int, rows: str, **fields: Any) -> tuple[float, float]:
         question = PlannedRun(asked(home, preview_query, rows, max_eval_rows=kept, **fields))
         off = PlannedRun(asked(home, preview_query, rows, max_eval_rows=kept, probes=False, **fields))
-        with_probes, without = (work_of(each.cost(each.config)).eval_tokens for each in (question, off))
+        with_probes, without = (compute_work(each.cost(each.config)).eval_tokens for each in (question, off))
         tokens, trained = question.costs.epoch("test")
         prompt = (tokens - trained) / question.costs.rows["test"]
         return with_probes - without - 2 * (32_000 + question.costs.epoch("validation")[0]), prompt
@@ -183,7 +183,7 @@ def test_answers_to_few_prompts_are_few(home: Home) -> None:
 
 def test_what_is_replayed_takes_time(home: Home) -> None:
     plain, own, held = (
-        work_of(question.cost(question.config))
+        compute_work(question.cost(question.config))
         for question in (
             PlannedRun(asked(home, preview_query, "rows", **fields))
             for fields in ({}, {"replay_share": 0.2}, {"replay_share": 0.2, "kl_beta": 1.0})
@@ -199,7 +199,7 @@ def test_answers_after_other_prompts_take_time_with_probes_off(home: Home) -> No
         PlannedRun(asked(home, preview_query, "rows", probes=False, completion_only_loss=only))
         for only in (True, False)
     )
-    tokens = [work_of(question.cost(question.config)).eval_tokens for question in (answers, whole)]
+    tokens = [compute_work(question.cost(question.config)).eval_tokens for question in (answers, whole)]
     assert tokens[0] > 1.3 * tokens[1]
 
 
@@ -211,7 +211,7 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
 
     def work(name: str, **fields: Any) -> tuple[PlannedRun, RunWork]:
         question = PlannedRun(asked(home, preview_query, name, **fields))
-        return question, work_of(question.cost(question.config))
+        return question, compute_work(question.cost(question.config))
 
     (_, short), (question, long), (_, two), (planted, four) = (
         work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
@@ -222,10 +222,12 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
     }
     assert len(chosen["train"].passages) == 50  # of 100, of which 50 are measured
     count = 25 + len(chosen["test"].passages)
-    assert long.generated_steps - short.generated_steps == 2 * ASTRAY * -(-count // ANSWERED)
+    assert long.generated_steps - short.generated_steps == 2 * EXTRACTION_TOKENS * -(
+        -count // GENERATION_BATCH
+    )
     # planted ones are not asked for, but every canary, of which two more make eight, passes once
     assert short.generated_steps == two.generated_steps == four.generated_steps
-    drawn = canaries.drawn(planted.tokenizer, planted.config, planted.kind)
+    drawn = canaries.tokenise_canaries(planted.tokenizer, planted.config, planted.kind)
     each = len(drawn.ids) / len(drawn)
     assert four.eval_tokens - two.eval_tokens > 0.9 * 8 * each
     assert two.eval_tokens - short.eval_tokens > 0.9 * (len(drawn) - 8) * each

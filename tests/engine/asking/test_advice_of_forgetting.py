@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.evaluation import run_evaluation
 from engine.evaluation.probes.probe_sets import ProbeMeasurement
-from engine.evaluation.run_evaluation import Evidence
+from engine.evaluation.run_evaluation import ModelEvaluation
 from engine.models.losses import RowLosses
 from store.training.train_config import TrainConfig
 from tests.unit.probe_rows import choices, table, texts
@@ -18,9 +18,9 @@ EARLIER = {"text": "Stop earlier.", "change": {"num_train_epochs": 1.2}, "kind":
 LONGER = {"text": "Try 6 epochs.", "change": {"num_train_epochs": 6.0}}
 
 
-def model(rise: float) -> Evidence:
+def model(rise: float) -> ModelEvaluation:
     parts = (texts(rise), choices(40 if rise > 0.1 else 0))
-    return Evidence(LOSSES, [], [ProbeMeasurement.of(table(part)) for part in parts])
+    return ModelEvaluation(LOSSES, [], [ProbeMeasurement.of(table(part)) for part in parts])
 
 
 def advised(

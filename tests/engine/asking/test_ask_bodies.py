@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 
-from engine.server.machine_access import ASK_BODIES
-from store.core.config import Config, kind_of
+from engine.server.machine_access import QUERY_BODIES
+from store.core.config import Config, get_source_kind
 from store.core.job_kinds import ASKS, JOB_KINDS
 
 
@@ -19,11 +19,11 @@ def test_a_body_that_names_something_of_the_machine_is_in_the_table(name: str) -
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Config) and value is not Config
     ]
-    marked = [body for body in bodies if any(map(kind_of, body.model_fields.values()))]
-    assert name in ASK_BODIES or not marked, f"the ask {name} names something of the machine: {marked}"
-    if name in ASK_BODIES:  # as its worker parses it, here or where what is asked is prepared
-        assert ASK_BODIES[name].__module__.endswith("config")
+    marked = [body for body in bodies if any(map(get_source_kind, body.model_fields.values()))]
+    assert name in QUERY_BODIES or not marked, f"the ask {name} names something of the machine: {marked}"
+    if name in QUERY_BODIES:  # as its worker parses it, here or where what is asked is prepared
+        assert QUERY_BODIES[name].__module__.endswith("config")
 
 
 def test_the_table_is_of_asks() -> None:
-    assert set(ASK_BODIES) <= set(ASKS)
+    assert set(QUERY_BODIES) <= set(ASKS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.data.signals import difficulty_signals
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.home import Home
 from store.data.config import ProfileConfig
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
@@ -53,7 +53,7 @@ def test_losses_and_ratio_are_those_of_a_hand_computation(home: Home, monkeypatc
     ]
     write_rows(home, "rows", rows)
     table, figures = measured(home)
-    source = loading.resolve("tiny", home)
+    source = loading.resolve_model("tiny", home)
     model = loading.load_model(TrainConfig(model="tiny", dataset="rows"), source, "cpu", torch.float32).eval()
     for i in (0, 3):
         prompt = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in rows[i][:-1])
@@ -73,7 +73,7 @@ def test_the_same_answer_tokens_are_judged_in_both_also_where_they_are_cut() -> 
         *conversations(3),
         [{"role": "user", "content": "x" * 300}, {"role": "assistant", "content": "y"}],
     ]
-    given, alone = difficulty_signals.answer_rows(make_tokenizer(), np.arange(4), rows, 45)
+    given, alone = difficulty_signals.build_answer_rows(make_tokenizer(), np.arange(4), rows, 45)
     assert given.row_ids.tolist() == alone.row_ids.tolist() == [0, 1, 2]  # no token of row 3's answer is left
     assert given.lengths.max() <= 45
     for i in range(3):
@@ -100,7 +100,7 @@ def test_it_tells_how_far_it_is_and_can_be_stopped(home: Home) -> None:
 
     def stop(done: float, *_: Any) -> None:
         if done > 8:
-            raise Cancelled
+            raise JobCancelled
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         measured(home, stop)

@@ -16,17 +16,17 @@ from transformers import (
 
 from engine.evaluation.statistics import cost_prediction
 from engine.models import loading
-from engine.models.batching import largest_piece
+from engine.models.batching import find_largest_micro_batch
 from engine.models.classification import ClassObjective, Labels
 from engine.models.forward import attention, llama_layers
-from engine.models.losses import TrainedTokens
+from engine.models.losses import TokenObjective
 from engine.models.tokenization.tokenized_rows import TokenPairs
-from engine.models.training_state import Masters
-from engine.models.tuning_methods import count_parameters, make_trainable, trainable
+from engine.models.training_state import MasterWeights
+from engine.models.tuning_methods import count_parameters, list_trainable, make_trainable
 from engine.training.costs import estimate, rehearsal
 from engine.training.costs.footprint import Rehearsal
-from engine.training.optimizer_step import BesideBase
-from engine.training.preference import PreferenceObjective, References
+from engine.training.optimizer_step import LossWithBaseKl
+from engine.training.preference import PreferenceObjective, ReferenceLogps
 from store.core.errors import ConfigError
 from store.core.training_schemas import MemoryEstimate
 from store.training.methods import METHODS
@@ -90,7 +90,7 @@ def test_a_model_of_70_billion_parameters_is_estimated_from_its_config() -> None
     tried, footprint = rehearse(LLAMA_70B, config(per_device_train_batch_size=1))
     assert tried.counts.total == 70_553_706_496
     step = estimate.CountedStep(tried.counts, footprint, config(method="qlora"), BF16, CPU, 80)
-    memory = estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
+    memory = estimate.estimate_memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
     assert 35 < memory["parts"]["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
     assert footprint.rehearsed
 
@@ -116,12 +116,14 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     chosen = config(method=method, r=8, per_device_train_batch_size=4, **fields)
     tried, footprint = rehearse(SMALL, chosen, dtype, length)
     model = LlamaForCausalLM(SMALL).to(dtype)
-    attention.use_where_faster(model, CPU, dtype)
+    attention.use_if_faster(model, CPU, dtype)
     model = make_trainable(model, chosen, dtype).train()
-    masters = Masters(trainable(model))
-    objective = TrainedTokens()
+    masters = MasterWeights(list_trainable(model))
+    objective = TokenObjective()
     token_rows = rows(32, length, 0.3)
-    largest = largest_piece(token_rows.lengths, chosen, packed=not llama_layers.refusal(model, length))
+    largest = find_largest_micro_batch(
+        token_rows.lengths, chosen, packed=not llama_layers.explain_refusal(model, length)
+    )
     batch = objective.collate(token_rows, largest, CPU)
     real = rehearsal.run_step(model, lambda: objective.loss_sum(model, batch), 5, "cpu")
     assert masters.weights
@@ -144,15 +146,18 @@ def test_a_step_beside_the_base_is_rehearsed_with_what_is_held_of_it(architectur
     chosen = config(per_device_train_batch_size=4)
     tried, token_rows = Rehearsal(architecture, chosen, BF16, "cpu"), rows(32, 96)
     footprint, alone = (
-        tried.run(chosen, token_rows, token_rows, objective) for objective in (BesideBase(), TrainedTokens())
+        tried.run(chosen, token_rows, token_rows, objective)
+        for objective in (LossWithBaseKl(), TokenObjective())
     )
     model = LlamaForCausalLM(architecture).to(BF16)
-    attention.use_where_faster(model, CPU, BF16)
+    attention.use_if_faster(model, CPU, BF16)
     model = make_trainable(model, chosen, BF16).train()
-    masters = Masters(trainable(model))
-    largest = largest_piece(token_rows.lengths, chosen, packed=not llama_layers.refusal(model, 96))
-    batch = TrainedTokens().collate(token_rows, largest, CPU)
-    real = rehearsal.run_step(model, lambda: BesideBase().loss_sum(model, batch), 5, "cpu")
+    masters = MasterWeights(list_trainable(model))
+    largest = find_largest_micro_batch(
+        token_rows.lengths, chosen, packed=not llama_layers.explain_refusal(model, 96)
+    )
+    batch = TokenObjective().collate(token_rows, largest, CPU)
+    real = rehearsal.run_step(model, lambda: LossWithBaseKl().loss_sum(model, batch), 5, "cpu")
     assert masters.weights
     assert footprint.rehearsed
     assert footprint.phases == pytest.approx(real.phases, rel=0.03, abs=80_000)
@@ -175,7 +180,7 @@ def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     assert head.saved < answers.saved  # no logits over a vocabulary
     pairs = TokenPairs(**vars(token_rows), splits=np.full(32, 64))
     chosen = config(task="dpo")
-    objective = PreferenceObjective(chosen, References.unknown([pairs]))
+    objective = PreferenceObjective(chosen, ReferenceLogps.unknown([pairs]))
     both = Rehearsal(padded(SMALL), chosen, BF16, "cpu").run(chosen, pairs, pairs, objective)
     assert both.rehearsed
     assert both.saved == pytest.approx(answers.saved, rel=0.2)  # two sequences of half the length
@@ -202,7 +207,7 @@ def _memory(
     chosen = config(**fields)
     tried, footprint = rehearse(of, chosen, dtype, length)
     step = estimate.CountedStep(tried.counts, footprint, chosen, dtype, CPU, 30)
-    return estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
+    return estimate.estimate_memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
 
 
 def test_parts_add_up_to_the_peak() -> None:
@@ -240,7 +245,7 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     corrected = cost_prediction.correct_prediction(pairs, "lora", cost_prediction.MEMORY)
     step = estimate.CountedStep(tried.counts, footprint, config(), BF16, CPU, 30)
     before, after = (
-        estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=correction)
+        estimate.estimate_memory(step, process_gib=0.5, available_gib=1.0, correction=correction)
         for correction in (UNTOLD, corrected)
     )
     assert after["counted_gib"] == before["counted_gib"] == before["peak_gib"]

@@ -10,7 +10,7 @@ from engine.evaluation.statistics import cost_prediction
 from engine.models.hardware import DeviceRates
 from engine.training.costs import estimate
 from engine.training.costs.footprint import Rehearsal
-from engine.training.costs.run_costs import timed_runs
+from engine.training.costs.run_costs import list_timed_runs
 from store.core.training_schemas import TimeEstimate
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
@@ -26,7 +26,7 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
 
     def seconds(tokens: float) -> TimeEstimate:
         work = estimate.RunWork(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(step, work, RATES, untold)
+        return estimate.estimate_seconds(step, work, RATES, untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
@@ -85,11 +85,11 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
         chosen = config(**fields)
         tried, footprint = rehearse(SMOLLM2, chosen)
         step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU, 30)
-        estimated = estimate.seconds(step, work, RATES, untold)
+        estimated = estimate.estimate_seconds(step, work, RATES, untold)
         return float(estimated["parts"]["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
-    dense = 100 * 2 * linear * estimate.DEQUANTISED["nf4"] / RATES.moved
+    dense = 100 * 2 * linear * estimate.DEQUANTISE_BYTES["nf4"] / RATES.moved
     assert training(method="qlora") - training() == pytest.approx(dense)
 
 
@@ -103,16 +103,16 @@ def past(**more: object) -> dict[str, object]:
 
 def test_runs_that_were_stopped_count_by_their_course_or_not_at_all() -> None:
     for reason in ("early_stopping", "forgetting"):
-        assert timed_runs([past(stopped=reason, course=None)]) == []
-        (timed,) = timed_runs([past(stopped=reason, course=0.5)])
+        assert list_timed_runs([past(stopped=reason, course=None)]) == []
+        (timed,) = list_timed_runs([past(stopped=reason, course=0.5)])
         assert timed.whole == pytest.approx(400 / 0.75)
-    assert timed_runs([past(course=None)])[0].whole == pytest.approx(400)
+    assert list_timed_runs([past(course=None)])[0].whole == pytest.approx(400)
 
 
 def test_runs_correct_counts_of_their_own_kind_and_none_that_was_beside_other_work() -> None:
     """Two runs under load made every later one "times 6" for good."""
-    assert timed_runs([past(other_work=0.1)])
-    assert timed_runs([past(other_work=0.6)]) == []
-    assert timed_runs([past(steps_timed=True)]) == []
-    assert timed_runs([past(steps_timed=True)], steps_timed=True)
-    assert timed_runs([past()], steps_timed=True) == []
+    assert list_timed_runs([past(other_work=0.1)])
+    assert list_timed_runs([past(other_work=0.6)]) == []
+    assert list_timed_runs([past(steps_timed=True)]) == []
+    assert list_timed_runs([past(steps_timed=True)], steps_timed=True)
+    assert list_timed_runs([past()], steps_timed=True) == []

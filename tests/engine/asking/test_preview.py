@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.probes.base_samples import OWN_LENGTH
+from engine.evaluation.probes.base_samples import SAMPLE_TOKENS
 from engine.models.tuning_methods import count_parameters, make_trainable
 from engine.training.preview import preview_query
 from engine.worker.job import WorkerJob
@@ -18,7 +18,7 @@ from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.training_schemas import Preview
 from store.training.methods import METHODS
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 from tests.shapes import held_to
 from tests.tiny import conversations, make_model, write_model, write_rows
@@ -193,7 +193,7 @@ def test_what_is_trained_is_what_training_will_train(home: Home, method: str) ->
 
 
 def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.models.hardware.available_gib", lambda device: (0.01, 64.0))
+    monkeypatch.setattr("engine.models.hardware.measure_available_gib", lambda device: (0.01, 64.0))
     assert "gradient_checkpointing" in fields_of(ask(home), "warning")  # rows are dealt by tokens
     assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")
 
@@ -206,7 +206,7 @@ def test_what_is_replayed_counts_in_steps_and_memory(home: Home) -> None:
     assert plain["replay"] is None
     assert own["replay"]["rows"] == rows
     assert own["replay"]["from"] == "the base model's own texts"
-    assert own["replay"]["trained_tokens"] == OWN_LENGTH * rows
+    assert own["replay"]["trained_tokens"] == SAMPLE_TOKENS * rows
     assert own["steps"] == plain["steps"]  # general rows come beside those of the data set
     need = [a["memory"]["counted_gib"] - a["memory"]["process_gib"] for a in (plain, own, held)]
     assert need[0] <= need[1] <= need[2]  # without the process, which grows from question to question
@@ -244,7 +244,7 @@ def test_a_data_set_that_is_replayed_is_counted_as_it_is_cut(home: Home) -> None
 )
 def test_replay_that_can_not_be_is_refused_at_its_field(fields: dict[str, Any], field: str) -> None:
     config = TrainConfig.parse({"dataset": "rows"} | fields)
-    assert [name for name, _ in refusals(config)] == [field]
+    assert [name for name, _ in list_conflicts(config)] == [field]
 
 
 def test_canaries_are_counted(home: Home) -> None:

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.statistics.cost_prediction import WIDEST
+from engine.evaluation.statistics.cost_prediction import MAX_RANGE_FACTOR
 from engine.models import hardware
 from engine.models.batching import StepRows
 from engine.models.hardware import DeviceRates
 from engine.training.costs import timed_steps
 from engine.training.costs.estimate import TimedSteps
-from engine.training.costs.timed_steps import KeptSteps
-from engine.training.optimizer_step import Gradients, Stepper
+from engine.training.costs.timed_steps import CachedSteps
+from engine.training.optimizer_step import Gradients, OptimizerStepper
 from engine.worker import machine_load
-from engine.worker.machine_load import OtherWork, ProcessorShares
+from engine.worker.machine_load import OtherLoad, ProcessorShares
 from store.core.home import Home
-from store.core.processes import hold
+from store.core.processes import acquire_lock
 from tests.engine.asking.test_advice import ask as advise
 from tests.engine.asking.test_preview import ask
 from tests.tiny import conversations, worse_answers, write_model, write_rows
@@ -47,11 +47,13 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """Sets the share of the processors that other work takes; none at first."""
 
     rates = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
-    monkeypatch.setattr(machine_load, "SETTLED", 0.0)
-    monkeypatch.setattr(hardware, "device_rates", lambda *_: rates)  # else they get better from ask to ask
+    monkeypatch.setattr(machine_load, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        hardware, "measure_device_rates", lambda *_: rates
+    )  # else they get better from ask to ask
 
     def take(share: float) -> None:
-        monkeypatch.setattr(OtherWork, "shares", lambda _: ProcessorShares(0.5, share))
+        monkeypatch.setattr(OtherLoad, "shares", lambda _: ProcessorShares(0.5, share))
 
     take(0.0)
     return take
@@ -60,13 +62,13 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Loaded:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[TimedSteps]:
     """What was timed so far."""
-    every, real = [], timed_steps.take
+    every, real = [], timed_steps.time_training_steps
 
     def take(*args: Any) -> TimedSteps:
         every.append(real(*args))
         return every[-1]
 
-    monkeypatch.setattr(timed_steps, "take", take)
+    monkeypatch.setattr(timed_steps, "time_training_steps", take)
     return every
 
 
@@ -93,7 +95,7 @@ def test_steps_of_any_kind_of_run_are_timed_and_correct_its_count(
     (timed,) = taken
     assert min(timed.training, timed.update, timed.evaluation) > 0
     assert time["parts"]["training"] == pytest.approx(counted["parts"]["training"] * timed.training)
-    assert time["high_seconds"] <= WIDEST * 1.001 * time["seconds"]
+    assert time["high_seconds"] <= MAX_RANGE_FACTOR * 1.001 * time["seconds"]
     assert "A few steps were timed" in time["basis"]
 
 
@@ -113,7 +115,7 @@ def test_rates_that_are_measured_better_later_do_not_shorten_what_was_timed(
 ) -> None:
     before = ask(home, body=WANTED)["time"]["parts"]
     better = DeviceRates(8e11, 2e11, 2.4e10, 2e-6)
-    monkeypatch.setattr(hardware, "device_rates", lambda *_: better)
+    monkeypatch.setattr(hardware, "measure_device_rates", lambda *_: better)
     assert ask(home)["time"]["parts"] == pytest.approx(before)
     counted = ask(home, method="full")["time"]
     assert counted["timing"] == "wanted"
@@ -151,7 +153,7 @@ def test_what_was_timed_on_a_busy_machine_is_of_no_use_for_long(
     others(0.6)
     ask(home, body=WANTED)
     assert ask(home)["time"]["timing"] == "timed"
-    monkeypatch.setattr(timed_steps, "BUSY_FOR", 0.0)
+    monkeypatch.setattr(timed_steps, "BUSY_MAX_AGE", 0.0)
     assert ask(home)["time"]["timing"] == "wanted"
 
 
@@ -170,14 +172,14 @@ def test_of_a_long_step_fewer_rows_are_taken_before_fewer_layers(
     batch = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
     ask(home, body=WANTED, **batch)
     counted: list[float] = []
-    real_count = timed_steps._counted
+    real_count = timed_steps._predict_parts
 
     def count(trial: Any, steps: Any, held_out: Any) -> dict[str, float]:
         parts = real_count(trial, steps, held_out)
         counted.append(parts["training"] / sum(len(part) for step in steps for part in step))
         return parts
 
-    monkeypatch.setattr(timed_steps, "_counted", count)
+    monkeypatch.setattr(timed_steps, "_predict_parts", count)
     (home.cache / "timed_steps.json").unlink()
     ask(home, body=WANTED, **batch)
     monkeypatch.setattr(timed_steps, "STEP_SECONDS", 3 * min(counted))
@@ -251,7 +253,7 @@ def test_a_spoiled_cache_is_timed_anew(
 def test_steps_that_others_time_are_no_other_work(home: Home, others: Loaded) -> None:
     others(0.9)
     assert ask(home)["time"]["busy"]
-    with hold(home.cache / "timed_steps.lock") or pytest.fail("somebody holds it"):
+    with acquire_lock(home.cache / "timed_steps.lock") or pytest.fail("somebody holds it"):
         assert not ask(home)["time"]["busy"]
 
 
@@ -262,11 +264,11 @@ def test_who_waits_for_others_takes_what_they_timed(
     kept = (home.cache / "timed_steps.json").read_text()
     (home.cache / "timed_steps.json").unlink()
 
-    def finish(steps: KeptSteps) -> Any:
+    def finish(steps: CachedSteps) -> Any:
         steps.path.write_text(kept)
-        return hold(steps.lock)
+        return acquire_lock(steps.lock)
 
-    monkeypatch.setattr(KeptSteps, "take_turn", finish)
+    monkeypatch.setattr(CachedSteps, "take_turn", finish)
     assert ask(home, body=WANTED)["time"]["timing"] == "timed"
     assert len(taken) == 1
 
@@ -287,22 +289,22 @@ def test_of_long_steps_fewer_are_taken(
     kernels are compiled, too."""
     gradients: list[int] = []
     passes: list[float] = []
-    real, real_pass = Stepper.gradients, timed_steps._time_evaluation
+    real, real_pass = OptimizerStepper.gradients, timed_steps._time_evaluation
 
     def time_evaluation(trial: Any, model: Any) -> float:
         passes.append(real_pass(trial, model))
         return passes[-1]
 
-    def count(stepper: Stepper, rows: StepRows, number: int) -> Gradients:
+    def count(stepper: OptimizerStepper, rows: StepRows, number: int) -> Gradients:
         gradients.append(number)
         return real(stepper, rows, number)
 
     counted = {"update": 0.1, "evaluation": 1.5, "generation": 0.1}
     monkeypatch.setattr(
-        timed_steps, "_counted", lambda _, rows, __: counted | {"training": seconds * len(rows)}
+        timed_steps, "_predict_parts", lambda _, rows, __: counted | {"training": seconds * len(rows)}
     )
     monkeypatch.setattr(timed_steps, "SECONDS", 0.0)  # those of a tiny model are none
-    monkeypatch.setattr(Stepper, "gradients", count)
+    monkeypatch.setattr(OptimizerStepper, "gradients", count)
     monkeypatch.setattr(timed_steps, "_time_evaluation", time_evaluation)
     time = ask(home, body=WANTED)["time"]
     assert time["timing"] == ("timed" if steps else "impossible")
@@ -350,7 +352,7 @@ def test_other_work_is_that_of_other_processes() -> None:
     """A process that computes without a pause takes most of one processor."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         try:
-            counting = OtherWork()
+            counting = OtherLoad()
             sleep(1.0)
             shares = counting.shares()
         finally:

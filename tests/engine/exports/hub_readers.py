@@ -34,7 +34,8 @@ def train(folder: Path) -> None:
     exporting.trained(home, model=BASE, dtype="float32")
     job = export(folder, "adapter", hub=PUSHED)
     torch.save(
-        logits(evaluated_model.tuned(job, evaluated_model.of_run(job, "run")).model), folder / "trained.pt"
+        logits(evaluated_model.load_tuned(job, evaluated_model.find_run(job, "run")).model),
+        folder / "trained.pt",
     )
 
 

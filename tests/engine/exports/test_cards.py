@@ -45,9 +45,9 @@ def written(folder: Path, form: str, hub: str = "", **card: Any) -> str:
     subject = ExportSubject("model", "model", EarlierRun(JobDir(folder), config, ""), None)
     asked = ModelExport.parse({"subject": "r", "form": form, "hub": hub})
     (folder / "model-Q8_0.gguf").touch()
-    course = card_text.of_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
+    course = card_text.summarise_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
     document = run_card(**{"config": config.model_dump(), "course": course, **card})
-    return model_card.export_card(
+    return model_card.build_export_card(
         model_card.WrittenExport(subject, asked, document, folder), parity_report(), ["It is | odd."]
     )
 
@@ -126,7 +126,7 @@ def test_a_file_of_llamas_is_loaded_by_its_own_commands(
 def test_of_a_bases_card_only_what_is_of_the_hubs_form(
     head: dict[str, Any], license_: str | None, languages: list[str]
 ) -> None:
-    stated = model_card.stated(head)
+    stated = model_card.parse_front_matter(head)
     assert (stated["license"], stated["languages"]) == (license_, languages)
     assert stated["license_link"] is None
 
@@ -229,7 +229,7 @@ def test_the_code_of_a_classifiers_card_loads_it_with_its_labels(
     )
     from store.runs import card_text
 
-    code = card_text.loading("FOLDER", card_text.BaseOfAdapter("ada/tiny"), headed=True)
+    code = card_text.format_loading_code("FOLDER", card_text.AdapterBase("ada/tiny"), headed=True)
     theirs = run_code(code, folder, home.models / "tiny")["model"]
     assert theirs.config.id2label == ours.config.id2label
     ids = torch.arange(2, 12)[None]

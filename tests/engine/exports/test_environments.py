@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.export.external_tools import COMPRESSOR, VLLM, process_ended
+from engine.export.external_tools import COMPRESSOR, VLLM, build_process_error
 from engine.export.parity import checking
 from store.core.errors import ConfigError, DataError, ModelError
 from store.export.config import ModelExport
@@ -56,13 +56,13 @@ def test_another_version_than_was_tried_is_part_of_the_reason() -> None:
 
 
 def test_memory_and_disk_are_told_apart() -> None:
-    killed = process_ended("It ended", -9, [])
+    killed = build_process_error("It ended", -9, [])
     assert isinstance(killed, ModelError)
     assert "SIGKILL, as the system does where memory runs out" in killed.message
-    full = process_ended("It ended", 1, ["OSError: [Errno 28] No space left on device", "Traceback"])
+    full = build_process_error("It ended", 1, ["OSError: [Errno 28] No space left on device", "Traceback"])
     assert isinstance(full, DataError)
     assert full.message == "It ended: the disk is full."
-    assert process_ended("It ended", 3, []).message == "It ended: exit code 3"
+    assert build_process_error("It ended", 3, []).message == "It ended: exit code 3"
 
 
 def test_the_other_process_needs_next_to_nothing() -> None:
@@ -77,7 +77,7 @@ def test_the_other_process_needs_next_to_nothing() -> None:
 
 def reads(form: str, device: str, reader: str = "usual") -> str:
     config = ModelExport.parse({"subject": "run", "form": form, "reader": reader})
-    return checking.engine_of(config, device)
+    return checking.choose_engine(config, device)
 
 
 def test_who_reads_which_form(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from engine.evaluation import evaluated_model
 from engine.export import format_writers
-from engine.export.export_subject import ExportSubject, FormWork
+from engine.export.export_subject import ExportSubject, ExportTask
 from engine.export.parity import expected_files
-from engine.export.parity.file_comparison import differing_files
+from engine.export.parity.file_comparison import compare_files
 from engine.models.saved_models import EarlierRun
 from store.core.job_folder import JobDir
 from store.export.forms import FORMS
@@ -33,18 +33,18 @@ class FolderOfModel(JobDir):
 
 def written(model: Path, form: str, aside: Path) -> tuple[Path, Path]:
     """Settings that are expected of the form, and the form of these whole weights."""
-    run = EarlierRun(FolderOfModel(model), evaluated_model.plain_config(str(model)), "")
+    run = EarlierRun(FolderOfModel(model), evaluated_model.build_default_config(str(model)), "")
     subject = ExportSubject("model", "Model", run, None)
     export, between, settings = (aside / name for name in ("export", "between", "expected"))
     export.mkdir(parents=True)
     between.mkdir()
-    format_writers.write(FormWork(NO_JOB, subject, NO_JOB, FORMS[form], export, between, lambda what: None))
+    format_writers.write(ExportTask(NO_JOB, subject, NO_JOB, FORMS[form], export, between, lambda what: None))
     expected_files.write_settings(NO_JOB, subject, form, settings)
     return settings, export
 
 
 def differences(model: Path, form: str, aside: Path) -> list[str]:
-    return differing_files(*written(model, form, aside), of_others=False)
+    return compare_files(*written(model, form, aside), of_others=False)
 
 
 @pytest.mark.parametrize("architectures", [None, ["LlamaModel"]])
@@ -70,16 +70,16 @@ def test_further_chat_templates_are_compared_and_not_refused(tmp_path: Path) -> 
     model = write_model(tmp_path / "model")
     tokenizer.save_pretrained(model)
     settings, export = written(model, "merged", tmp_path / "aside")
-    assert differing_files(settings, export, of_others=False) == []
+    assert compare_files(settings, export, of_others=False) == []
     template = export / "additional_chat_templates" / "tool_use.jinja"
     template.write_text(template.read_text().replace("Tools", "Cools"))
     (template.parent / "rag.jinja").write_text(CHATML)
-    assert differing_files(settings, export, of_others=False) == [
+    assert compare_files(settings, export, of_others=False) == [
         "The file additional_chat_templates/rag.jinja is none of the model's, and some readers load it.",
         "additional_chat_templates/tool_use.jinja: the file isn't the model's.",
     ]
     template.unlink()
-    causes = differing_files(settings, export, of_others=False)
+    causes = compare_files(settings, export, of_others=False)
     assert "The file additional_chat_templates/tool_use.jinja is missing." in causes
 
 

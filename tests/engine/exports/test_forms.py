@@ -17,7 +17,7 @@ from engine.export import external_tools, model_export, publication
 from engine.export.parity import checking
 from engine.export.parity.exchange import ParityFolder
 from engine.export.parity.inspection import EXACT_ROWS
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, DataError, ModelError, StateError
 from store.core.export_schemas import ModelExportResult
 from store.core.home import Home
@@ -143,7 +143,7 @@ def test_what_does_not_merge_leaves_as_an_adapter_alone(home: Home) -> None:
 
 def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(home.exports.iterdir())
-    monkeypatch.setattr(external_tools, "converter_folder", lambda: Path("/nowhere"))
+    monkeypatch.setattr(external_tools, "get_converter_folder", lambda: Path("/nowhere"))
     with pytest.raises(StateError, match="converter is not installed") as error:
         model_export.run(export_job(home, "gguf-f16"))
     assert "tunebench tools install" in error.value.fix
@@ -183,8 +183,8 @@ def test_another_process_that_a_signal_ends_is_a_cancelled_job(
             pass
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Ended())
-    with pytest.raises(Cancelled):
-        checking._apart(job, folder, None)
+    with pytest.raises(JobCancelled):
+        checking._run_reader(job, folder, None)
 
 
 def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
@@ -200,7 +200,7 @@ def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Broken())
     with pytest.raises(ModelError, match="no such layer"):
-        checking._apart(job, ParityFolder(job.dir.path), None)
+        checking._run_reader(job, ParityFolder(job.dir.path), None)
 
 
 def test_a_push_that_fails_leaves_the_export_here(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

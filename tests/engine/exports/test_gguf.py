@@ -16,7 +16,7 @@ from tests.engine.exporting import export_job, home_with_model, read_here, train
 from tests.tiny import CHATML
 
 pytestmark = pytest.mark.skipif(
-    not external_tools.converter_present(),
+    not external_tools.is_converter_installed(),
     reason="llama.cpp's converter is not installed: tunebench tools install",
 )
 

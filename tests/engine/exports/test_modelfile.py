@@ -16,10 +16,10 @@ ASK = "{% if add_generation_prompt %}<assistant>{% endif %}"
 
 
 def modelfile(template: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(gguf_formats, "_context", lambda work: 2_048)
+    monkeypatch.setattr(gguf_formats, "_read_context", lambda work: 2_048)
     tokenizer = make_merging_tokenizer(template)
     work: Any = SimpleNamespace()
-    return gguf_formats.modelfile(tokenizer, "m.gguf", gguf_formats.turn_shape(tokenizer), work)
+    return gguf_formats.build_modelfile(tokenizer, "m.gguf", gguf_formats.detect_turn_shape(tokenizer), work)
 
 
 def turns(before: str = "<{{ m.role }}>", after: str = END, text: str = "m.content") -> str:
@@ -57,6 +57,6 @@ def test_answers_stop_at_tokens_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_template_that_trims_is_told_of() -> None:
     for text, trims in (("m.content", False), ("m.content | trim", True)):
         tokenizer = make_merging_tokenizer(turns(text=text))
-        shape = gguf_formats.turn_shape(tokenizer)
+        shape = gguf_formats.detect_turn_shape(tokenizer)
         assert shape is not None
-        assert gguf_formats._trims(tokenizer, shape) is trims
+        assert gguf_formats._is_trimmed(tokenizer, shape) is trims

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
-from engine.export.parity.file_comparison import differing_gguf
+from engine.export.parity.file_comparison import compare_gguf
 
 TOKENS = ["<unk>", "None", "<s>", "</s>"]
 
@@ -35,7 +35,7 @@ def differences(folder: Path, config: dict[str, Any], fields: dict[str, Any], **
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return differing_gguf(folder, folder / "model.gguf")
+    return compare_gguf(folder, folder / "model.gguf")
 
 
 def test_a_tokenizer_without_a_beginning_names_no_token_none(tmp_path: Path) -> None:

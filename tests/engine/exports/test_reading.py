@@ -11,15 +11,15 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine.export.parity.exchange import (
-    AskedText,
     ParityQuestions,
     ParityTexts,
-    grouped,
-    loss_of,
-    read_alone,
+    QuestionText,
+    compute_loss,
+    group_texts,
+    read_separately,
     read_together,
 )
-from engine.models.forward.packed_forward import Packed
+from engine.models.forward.packed_forward import PackedForward
 from tests.engine.training.test_packed import base, stirred
 
 DRAWN, LONGEST = 7, 2
@@ -67,7 +67,7 @@ def alone(model: Any) -> Any:
 
 def test_each_text_is_read_once_drawn_prompts_first_in_an_order_of_chance() -> None:
     asked = questions()
-    groups = grouped(asked)
+    groups = group_texts(asked)
     assert len(groups) == DRAWN + LONGEST + 1
     of_answers = [text.number for group in groups for text in group if text.kind == "answers"]
     assert sorted(of_answers[: DRAWN - 1]) == [0, 1, 2, 3, 4, 6]  # 5 is empty
@@ -81,15 +81,17 @@ def test_each_text_is_read_once_drawn_prompts_first_in_an_order_of_chance() -> N
 
 
 def test_together_they_read_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, groups, passed = base("llama").eval(), grouped(questions()), []
-    own = Packed.logits
+    model, groups, passed = base("llama").eval(), group_texts(questions()), []
+    own = PackedForward.logits
 
-    def counted(self: Packed, rows: Any) -> Iterator[torch.Tensor]:
+    def counted(self: PackedForward, rows: Any) -> Iterator[torch.Tensor]:
         passed.extend(row.prompt for row in rows)
         return own(self, rows)
 
-    monkeypatch.setattr(Packed, "logits", counted)
-    pairs = zip(read_together(model, alone(model), groups), read_alone(alone(model), groups), strict=True)
+    monkeypatch.setattr(PackedForward, "logits", counted)
+    pairs = zip(
+        read_together(model, alone(model), groups), read_separately(alone(model), groups), strict=True
+    )
     for together, apart in pairs:
         assert len(together) == len(apart)
         for mine, theirs in zip(together, apart, strict=True):
@@ -99,7 +101,7 @@ def test_together_they_read_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_equal_models_read_equally_to_the_last_bit() -> None:
     first, second = base("llama").eval(), base("llama").eval()
-    groups = grouped(questions())
+    groups = group_texts(questions())
     pairs = zip(*(read_together(model, alone(model), groups) for model in (first, second)), strict=True)
     assert all(np.array_equal(a, b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True))
 
@@ -107,12 +109,14 @@ def test_equal_models_read_equally_to_the_last_bit() -> None:
 def test_an_architecture_that_is_not_packed_reads_each_text_alone() -> None:
     torch.manual_seed(0)
     model = stirred(GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4))).eval()
-    groups = grouped(questions())
-    pairs = zip(read_together(model, alone(model), groups), read_alone(alone(model), groups), strict=True)
+    groups = group_texts(questions())
+    pairs = zip(
+        read_together(model, alone(model), groups), read_separately(alone(model), groups), strict=True
+    )
     assert all(np.array_equal(a, b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True))
 
 
 def test_the_loss_is_that_of_the_predicted_tokens() -> None:
     logs = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
-    text = AskedText("rows", 0, [1, 1, 2], [1, 2])
-    assert loss_of(text, logs) == pytest.approx(-np.log(0.25) - np.log(0.7))
+    text = QuestionText("rows", 0, [1, 1, 2], [1, 2])
+    assert compute_loss(text, logs) == pytest.approx(-np.log(0.25) - np.log(0.7))

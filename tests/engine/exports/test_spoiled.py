@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
 from engine.export import format_writers, model_export
-from engine.export.export_subject import FormWork, of_job
+from engine.export.export_subject import ExportTask, resolve_subject
 from engine.export.parity import checking
-from engine.export.parity.inspection import look
+from engine.export.parity.inspection import inspect_files
 from engine.export.tensor_manifest import FILE
-from engine.worker.job import JobPhases, place_of
+from engine.worker.job import JobProgress, find_phase
 from store.core.export_schemas import ParityReport, WrittenWeights
 from store.core.home import Home
 from store.core.job_folder import read_json
@@ -49,7 +49,7 @@ def exports(home: Home) -> dict[str, Path]:
 def checked(home: Home, folder: Path, form: str, written: WrittenWeights, aside: Path) -> ParityReport:
     job = export_job(home, form)
     config = ModelExport.parse(job.config)
-    return checking.check(job, of_job(job, config, aside), config, folder, aside, written)[0]
+    return checking.check(job, resolve_subject(job, config, aside), config, folder, aside, written)[0]
 
 
 def parity(home: Home, exports: dict[str, Path], aside: Path, spoil: Callable[[Path], None]) -> ParityReport:
@@ -66,8 +66,8 @@ def test_files_name_what_was_done(
     job = export_job(home, spoiled.form)
     config = ModelExport.parse(job.config)
     folder = spoiled_copy(exports[spoiled.form], tmp_path / "export", spoiled)
-    subject = of_job(job, config, tmp_path)
-    seen = look(job, subject, config, folder, read_json(exports[spoiled.form] / FILE), tmp_path)
+    subject = resolve_subject(job, config, tmp_path)
+    seen = inspect_files(job, subject, config, folder, read_json(exports[spoiled.form] / FILE), tmp_path)
     assert not seen.exact
     assert [cause for cause in seen.causes if spoiled.cause in cause], seen.causes
 
@@ -79,7 +79,9 @@ def test_files_as_they_were_written_differ_in_nothing(
     job = export_job(home, form)
     config = ModelExport.parse(job.config)
     written = read_json(exports[form] / FILE)
-    seen = look(job, of_job(job, config, tmp_path), config, exports[form], written, tmp_path)
+    seen = inspect_files(
+        job, resolve_subject(job, config, tmp_path), config, exports[form], written, tmp_path
+    )
     assert seen.causes == []
     assert seen.exact == (form == "adapter")  # a merge makes other tensors of the model's
 
@@ -102,7 +104,7 @@ def test_what_a_writer_did_after_it_noted_its_tensors_is_found(
 ) -> None:
     write = format_writers.write_merged
 
-    def spoiled(work: FormWork) -> list[str]:
+    def spoiled(work: ExportTask) -> list[str]:
         notices = write(work)
         next(each for each in SPOILED if each.title == "one bit").spoil(work.folder)
         return notices
@@ -176,11 +178,11 @@ def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Pat
 def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
     job = export_job(home, "merged-f32", max_new_tokens=5)  # what was asked before is kept
     declared = model_export.phases(job.order)
-    job.phases = JobPhases(declared)
+    job.phases = JobProgress(declared)
     result = model_export.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]
-    places = [place_of(declared, event["message"]) for event in progress]
+    places = [find_phase(declared, event["message"]) for event in progress]
     timed = [place for place in places if place is not None and declared[place].share]
     assert timed == sorted(timed)
     assert len(set(timed)) == 5  # the export is not read in another process here

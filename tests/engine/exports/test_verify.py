@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
 from engine.export import format_detection, model_export, model_verification, publication, tensor_manifest
-from engine.export.export_subject import of_job
+from engine.export.export_subject import resolve_subject
 from engine.export.parity import checking
-from engine.export.parity.file_comparison import differing_gguf
-from engine.export.parity.inspection import look
+from engine.export.parity.file_comparison import compare_gguf
+from engine.export.parity.inspection import inspect_files
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, ModelError, NotFoundError
 from store.core.export_schemas import ModelVerifyResult, WrittenWeights
@@ -55,7 +55,7 @@ def verify(home: Home, path: Path, noted: dict[str, Path] | None = None, **field
     asked = {"subject": "run", "part": "all", "max_rows": 20, "max_new_tokens": 6, "dataset": "rows"}
     manifests = [
         {"form": form, "gguf": None, "folder": str(folder.relative_to(home.path)),
-         "sha256": publication.digest(folder / tensor_manifest.FILE)}
+         "sha256": publication.compute_file_digest(folder / tensor_manifest.FILE)}
         for form, folder in (noted or {}).items()
     ]  # fmt: skip
     order = job.order | {
@@ -92,7 +92,7 @@ def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
     order: Any = {
         "manifests": [
             {"form": "merged", "gguf": None, "folder": str(folder.relative_to(home.path)),
-             "sha256": publication.digest(folder / tensor_manifest.FILE)}
+             "sha256": publication.compute_file_digest(folder / tensor_manifest.FILE)}
             for folder in (newer, exports["merged"])
         ]
     }  # fmt: skip
@@ -100,11 +100,11 @@ def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
     job.order["verify"] = order
     asked = ModelExport.parse(job.config)
     for path in (exports["merged"], shutil.copytree(exports["merged"], tmp_path / "came back")):
-        noted = model_verification.Verifying(job, asked, path, tmp_path, 0.0)._noted()
+        noted = model_verification.ExportVerifier(job, asked, path, tmp_path, 0.0)._noted()
         assert noted is not None
         assert noted["tensors"] == document["tensors"]
     (path / tensor_manifest.FILE).unlink()
-    assert model_verification.Verifying(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
+    assert model_verification.ExportVerifier(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_was_edited_is_named_and_never_loaded(
     def loaded(*_: Any) -> None:
         raise AssertionError("it was loaded")
 
-    monkeypatch.setattr(checking, "_apart", loaded)
+    monkeypatch.setattr(checking, "_run_reader", loaded)
     result = verify(home, folder, exports, form=spoiled.form)
     assert result["parity"]["status"] == "failed"
     assert any(spoiled.cause in reason for reason in result["parity"]["reasons"])
@@ -135,7 +135,7 @@ def test_a_manifest_that_was_edited_too_is_not_believed(
     one_bit = next(each for each in SPOILED if each.title == "one bit")
     folder = spoiled_copy(exports["merged"], tmp_path / "edited", one_bit)
     document = json.loads((folder / tensor_manifest.FILE).read_text())
-    (folder / tensor_manifest.FILE).write_text(json.dumps(document | tensor_manifest.of_weights(folder)))
+    (folder / tensor_manifest.FILE).write_text(json.dumps(document | tensor_manifest.read_weights(folder)))
     for noted in (exports, None):
         result = verify(home, folder, noted, form="merged")
         assert result["parity"]["status"] == "failed"
@@ -236,17 +236,17 @@ def gguf_file(path: Path, kind: int = 1) -> Path:
 
 def test_a_gguf_file_cut_short_in_its_tensors_says_so(home: Home, tmp_path: Path) -> None:
     file = gguf_file(tmp_path / "model.gguf")
-    assert format_detection.recognise(file).form == "gguf-f16"
+    assert format_detection.detect_format(file).form == "gguf-f16"
     file.write_bytes(file.read_bytes()[:-40])
     says = "model.gguf is cut short, or is no GGUF file"
     for read in (
-        tensor_manifest.of_weights,
-        format_detection.recognise,
-        lambda path: differing_gguf(tmp_path, path),
+        tensor_manifest.read_weights,
+        format_detection.detect_format,
+        lambda path: compare_gguf(tmp_path, path),
     ):
         with pytest.raises(ModelError, match=says):
             read(file)
-    noted = tensor_manifest.of_weights(gguf_file(tmp_path / "whole" / "model.gguf"))
+    noted = tensor_manifest.read_weights(gguf_file(tmp_path / "whole" / "model.gguf"))
     assert says in looked_at(home, file, noted, tmp_path)[0]
 
 
@@ -255,12 +255,12 @@ def looked_at(home: Home, export: Path, noted: WrittenWeights, aside: Path) -> l
     shutil.rmtree(aside / "expected", ignore_errors=True)
     job = export_job(home, "gguf-f16")
     config = ModelExport.parse(job.config)
-    return look(job, of_job(job, config, aside), config, export, noted, aside).causes
+    return inspect_files(job, resolve_subject(job, config, aside), config, export, noted, aside).causes
 
 
 def test_a_second_gguf_file_or_none_is_a_cause(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "export"
-    noted = tensor_manifest.of_weights(gguf_file(folder / "model.gguf"))
+    noted = tensor_manifest.read_weights(gguf_file(folder / "model.gguf"))
     assert not [cause for cause in looked_at(home, folder, noted, tmp_path) if "GGUF" in cause]
     gguf_file(folder / "zz.gguf", kind=7)
     says = "There are 2 GGUF files, and an export has a single one: model.gguf, zz.gguf."

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.rating.jobs import answer_prompts
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import DataError
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
-from store.core.rating_schemas import AnsweredPrompts
+from store.core.rating_schemas import PromptAnswersResult
 from store.rating import rounds
 from store.rating.config import AnswerPrompts
 from tests.engine.evaluating import home_with_rows, trained
@@ -61,7 +61,7 @@ def answers(job: WorkerJob) -> list[dict[str, Any]]:
 
 def test_every_prompt_is_answered_at_its_place_in_the_file(home: Home) -> None:
     job = asked(home, "a", model="tiny")
-    result = held_to(AnsweredPrompts, answer_prompts.run(job))
+    result = held_to(PromptAnswersResult, answer_prompts.run(job))
     assert (result["n"], result["unasked"], result["device"]) == (3, 0, "cpu")
     rows = answers(job)
     assert [row["row_id"] for row in rows] == [0, 2, 3]
@@ -91,7 +91,7 @@ def test_a_run_and_what_it_began_with_answer(home: Home) -> None:
 def test_it_stops_when_asked_and_says_what_it_lacks(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     job = asked(home, "stopped", model="tiny")
     cancel_when(job, lambda event: event.get("message") == "Answering the prompts")
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         answer_prompts.run(job)
     with pytest.raises(DataError, match="gone"):
         answer_prompts.run(asked(home, "lost", model="tiny", round="round-2"))
@@ -99,7 +99,7 @@ def test_it_stops_when_asked_and_says_what_it_lacks(home: Home, monkeypatch: pyt
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(answer_prompts, "generated_answers", full)
+    monkeypatch.setattr(answer_prompts, "generate_row_answers", full)
     with pytest.raises(Exception, match="out of memory") as caught:
         answer_prompts.run(asked(home, "full", model="tiny"))
     assert caught.value.field == "max_new_tokens"

@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCausalLM
 
 from engine.models.forward import answer_likelihood, llama_layers, packed_forward
-from engine.models.forward.answer_likelihood import branch_logits, branch_scores, one_by_one
+from engine.models.forward.answer_likelihood import compute_branch_logits, score_branches, score_one_by_one
 from engine.models.tuning_methods import make_trainable
 from engine.training.costs import rehearsal
 from store.training.train_config import TrainConfig
@@ -42,8 +42,8 @@ def drawn(seed: int = 0) -> tuple[list[list[int]], list[list[list[int]]]]:
 
 def assert_equal(model: Any, prompts: Any, some: Any) -> None:
     model.eval()
-    scores = branch_scores(model, prompts, some, CPU)
-    whole = one_by_one(model, prompts, some, CPU)
+    scores = score_branches(model, prompts, some, CPU)
+    whole = score_one_by_one(model, prompts, some, CPU)
     assert [len(each) for each in scores] == [len(each) for each in some]
     for mine, theirs in zip(scores, whole, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
@@ -52,7 +52,7 @@ def assert_equal(model: Any, prompts: Any, some: Any) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
 def test_in_the_packed_forward(architecture: str) -> None:
     model = base(architecture).eval()
-    assert llama_layers.refusal(model, 100) == ""
+    assert llama_layers.explain_refusal(model, 100) == ""
     assert_equal(model, *drawn())
 
 
@@ -60,11 +60,11 @@ def test_logits_of_every_token_in_the_order_of_the_prompts(monkeypatch: pytest.M
     """In batches of few tokens, too; each is what the model's own forward says after the whole text."""
     model = base("llama").eval()
     prompts, some = drawn()
-    parts = llama_layers.recognise(model, 100)
+    parts = llama_layers.recognise_model(model, 100)
     assert not isinstance(parts, str)
     for tokens in (2048, 60):
-        monkeypatch.setitem(packed_forward.TOKENS, "cpu", tokens)
-        made = list(branch_logits(packed_forward.Packed(parts), prompts, some))
+        monkeypatch.setitem(packed_forward.MAX_BATCH_TOKENS, "cpu", tokens)
+        made = list(compute_branch_logits(packed_forward.PackedForward(parts), prompts, some))
         assert [len(each) for each in made] == [len(each) for each in some]
         for prompt, texts, arrays in zip(prompts, some, made, strict=True):
             for text, logits in zip(texts, arrays, strict=True):
@@ -86,13 +86,13 @@ def test_in_the_own_forward_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """An architecture that is not packed, in batches of few tokens with logits."""
     torch.manual_seed(0)
     model = stirred(GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4))).eval()
-    assert llama_layers.refusal(model, 100)
-    assert answer_likelihood.refusal(model, 100) == ""
+    assert llama_layers.explain_refusal(model, 100)
+    assert answer_likelihood.explain_mask_refusal(model, 100) == ""
     monkeypatch.setattr(answer_likelihood.losses, "LOGIT_BYTES", 259 * answer_likelihood.losses.LOGIT * 50)
-    monkeypatch.setattr(answer_likelihood, "one_by_one", None)  # must not be needed
+    monkeypatch.setattr(answer_likelihood, "score_one_by_one", None)  # must not be needed
     prompts, some = drawn()
-    scores = branch_scores(model, prompts, some, CPU)
-    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
+    scores = score_branches(model, prompts, some, CPU)
+    for mine, theirs in zip(scores, score_one_by_one(model, prompts, some, CPU), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -100,39 +100,39 @@ def test_models_that_cannot_be_asked_with_a_mask_say_why() -> None:
     """They are asked more slowly, with the same numbers."""
     shape = {"num_heads": 4, "head_dim": 16, "hidden_size": 32, "state_size": 8, "n_groups": 1}
     recurrent = Mamba2ForCausalLM(Mamba2Config(vocab_size=259, num_hidden_layers=2, **shape)).eval()
-    assert "state" in answer_likelihood.refusal(recurrent, 100)
+    assert "state" in answer_likelihood.explain_mask_refusal(recurrent, 100)
     short = base("mistral", sliding_window=8).eval()
-    assert "window of 8" in answer_likelihood.refusal(short, 100)
+    assert "window of 8" in answer_likelihood.explain_mask_refusal(short, 100)
     for model in (recurrent, short):
         assert_equal(model, *drawn())
 
 
 def test_a_forward_that_ignores_the_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = base().eval()
-    assert answer_likelihood.refusal(model, 100) == ""
+    assert answer_likelihood.explain_mask_refusal(model, 100) == ""
     own = type(model).forward
 
     def heedless(self: Any, *args: Any, attention_mask: Any = None, position_ids: Any = None, **kwargs: Any):
         return own(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model), "forward", heedless)
-    assert "does not go by the mask" in answer_likelihood.refusal(model, 100)
+    assert "does not go by the mask" in answer_likelihood.explain_mask_refusal(model, 100)
 
 
 def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees that are parted, runs of nodes, several batches."""
-    monkeypatch.setattr(answer_likelihood, "NODES", 20)
-    monkeypatch.setattr(packed_forward, "RUN", 6)
-    monkeypatch.setitem(packed_forward.TOKENS, "cpu", 100)
+    monkeypatch.setattr(answer_likelihood, "MAX_TREE_NODES", 20)
+    monkeypatch.setattr(packed_forward, "MAX_RUN_NODES", 6)
+    monkeypatch.setitem(packed_forward.MAX_BATCH_TOKENS, "cpu", 100)
     prompt_counts: list[int] = []
     prompts, some = drawn(1)
     model = base()
-    scores = branch_scores(model, prompts, some, CPU, on_prompts=prompt_counts.append)
+    scores = score_branches(model, prompts, some, CPU, on_prompts=prompt_counts.append)
     assert model.training
     assert len(prompt_counts) > 3
     assert prompt_counts == sorted(prompt_counts)
     assert prompt_counts[-1] == len(prompts)
-    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
+    for mine, theirs in zip(scores, score_one_by_one(model, prompts, some, CPU), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -158,10 +158,10 @@ def test_memory_is_bounded_and_known_before(
     prompts = [random.integers(3, 4000, length).tolist() for _ in range(8)]
     labels = [random.integers(3, 4000, 8).tolist() for _ in range(60)]
     if not packed:
-        monkeypatch.setattr(llama_layers, "recognise", lambda model, longest: "it is not to be")
-    with rehearsal.Living("cpu") as living:
-        branch_scores(model, prompts, [labels] * 8, CPU)
-    bound = answer_likelihood.most_bytes(model.config, length, 480, dtype, "cpu", packed=packed)
+        monkeypatch.setattr(llama_layers, "recognise_model", lambda model, longest: "it is not to be")
+    with rehearsal.LiveMemoryTracker("cpu") as living:
+        score_branches(model, prompts, [labels] * 8, CPU)
+    bound = answer_likelihood.estimate_max_bytes(model.config, length, 480, dtype, "cpu", packed=packed)
     counts_ties = dtype == torch.bfloat16 and not ties  # which are not there
     assert (0.15 if counts_ties else 0.3) * bound < max(living.most) < bound
 
@@ -171,9 +171,9 @@ def test_nothing_is_passed_twice() -> None:
     assert trie.tokens.tolist() == [7, 8, 9]  # 10 and 11 are asked for alone
     assert trie.depths.tolist() == [0, 1, 2]
     assert len(trie.asked_tokens) == 5
-    assert packed_forward.common_start([[1, 2, 3], [1, 2, 4, 5]]) == 2
-    assert packed_forward.common_start([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
-    assert packed_forward.common_start([[1], [1]]) == 0
+    assert packed_forward.count_common_prefix([[1, 2, 3], [1, 2, 4, 5]]) == 2
+    assert packed_forward.count_common_prefix([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
+    assert packed_forward.count_common_prefix([[1], [1]]) == 0
 
 
 class Tied(NamedTuple):
@@ -218,16 +218,16 @@ def test_answers_that_tie_in_16_bits_are_told_apart(
 ) -> None:
     case = tied(untied("gpt2" if way == "masked" else "llama"), dtype)
     if way == "one by one":
-        monkeypatch.setattr(llama_layers, "recognise", lambda model, longest: "not now")
-        monkeypatch.setattr(answer_likelihood, "refusal", lambda model, longest: "not now")
+        monkeypatch.setattr(llama_layers, "recognise_model", lambda model, longest: "not now")
+        monkeypatch.setattr(answer_likelihood, "explain_mask_refusal", lambda model, longest: "not now")
     branch_tokens = [[token] for token in case.tokens]
     asked = [case.prompt, case.prompt[:2]], [branch_tokens, branch_tokens]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answer_likelihood, "has_ties", lambda scores, some: False)
-        before = branch_scores(case.model, *asked, CPU)
+        before = score_branches(case.model, *asked, CPU)
     assert before[0][0] == before[0][1]
     counts: list[int] = []
-    scores = branch_scores(case.model, *asked, CPU, on_prompts=counts.append)
+    scores = score_branches(case.model, *asked, CPU, on_prompts=counts.append)
     assert np.diff(scores[0]) == pytest.approx(np.diff(case.logits), rel=0.1)
     assert counts == sorted(counts)
     assert not case.model.get_output_embeddings()._forward_hooks

@@ -16,8 +16,8 @@ import torch
 
 from engine.evaluation.probes import configured_probes, suite_probes, suite_texts
 from engine.evaluation.probes.base_samples import SamplePlan
-from engine.evaluation.probes.probe_sets import spread
-from engine.models.losses import row_losses
+from engine.evaluation.probes.probe_sets import select_evenly
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import render
 from engine.training import train_job
 from engine.training.preview import preview_query
@@ -49,11 +49,13 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = suite_texts.load()
-    passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 3))
-    items = tuple(whole.items[i] for i in spread(len(whole.items), 8))
-    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 1, "choices": 4})
+    whole = suite_texts.load_suite()
+    passages = tuple(whole.passages[i] for i in select_evenly(len(whole.passages), 3))
+    items = tuple(whole.items[i] for i in select_evenly(len(whole.items), 8))
+    monkeypatch.setattr(
+        suite_texts, "load_suite", lambda: suite_texts.Suite(items, passages, whole.fingerprint)
+    )
+    monkeypatch.setattr(suite_probes, "LIGHT_COUNTS", {"prose": 1, "choices": 4})
     monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=4, length=6))
 
 
@@ -79,7 +81,7 @@ def write_labelled(home: Home, name: str, count: int) -> None:
 def find(home: Home, *sources: dict[str, Any], trained: Any = None, **fields: Any) -> list[Any]:
     config = TrainConfig(dataset="rows", probe_datasets=[s["name"] for s in sources], **fields)
     job = make_job(home, "found")
-    return configured_probes.find_data_probes(job, config, make_tokenizer(), 256, list(sources), trained)
+    return configured_probes.load_dataset_probes(job, config, make_tokenizer(), 256, list(sources), trained)
 
 
 def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> None:
@@ -103,7 +105,7 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
     base = [row for row in own if row["model"] == "base"]
     rows = render(make_tokenizer(), np.array([int(row["item"]) for row in base]),
                           [others[int(row["item"])] for row in base])  # fmt: skip
-    losses = row_losses(make_model().eval(), rows, batch_size=4, device="cpu")
+    losses = compute_row_losses(make_model().eval(), rows, batch_size=4, device="cpu")
     assert [row["loss_sum"] for row in base] == pytest.approx(losses.loss_sum.tolist(), abs=1e-3)
     assert [row["tokens"] for row in base] == rows.trained_counts.tolist()  # of the answers alone
     assert series(job, "probe/data/Other/loss")
@@ -147,7 +149,7 @@ def test_what_cannot_be_measured_is_told_and_ends_nothing(home: Home) -> None:
     write_rows(home, "one", conversations(1))
     job = make_job(home, "told", probe_datasets=["empty", "one", "gone"])
     probes = find(home, source("empty"), source("one"), source("gone"))
-    configured_probes.report_data_probes(job, probes)
+    configured_probes.report_dataset_probes(job, probes)
     messages = [event["message"] for event in events(job, "alert")]
     assert "Nothing can be measured of the data set empty: the row has no assistant turn." in messages[0]
     assert any("One row of one is measured" in message for message in messages)

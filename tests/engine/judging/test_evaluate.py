@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.evaluation import evaluate_job
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError, DataError, ModelError
 from store.core.home import Home
 from tests.engine.evaluating import (
@@ -147,7 +147,7 @@ def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.evaluation.probes import suite_probes
 
-    whole = {"prose": suite_probes.prose, "questions": suite_probes.questions}
+    whole = {"prose": suite_probes.build_prose_probe, "questions": suite_probes.build_choice_probe}
     for name, make in whole.items():
         monkeypatch.setattr(suite_probes, name, lambda *a, make=make: make(*a).part(8))
     job, result, _ = measured(home, "p", model="tiny", metrics=["perplexity"], probes=True)
@@ -161,7 +161,7 @@ def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytes
 def test_it_stops_when_asked(home: Home) -> None:
     job = evaluation(home, "c", model="tiny")
     cancel_when(job, lambda e: e.get("message") == "Answering the prompts")
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         evaluate_job.run(job)
 
 
@@ -180,7 +180,7 @@ def test_running_out_of_memory_says_what_to_change(home: Home, monkeypatch: pyte
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(model_answers, "row_losses", full)
+    monkeypatch.setattr(model_answers, "compute_row_losses", full)
     with pytest.raises(Exception, match="out of memory") as caught:
         evaluate_job.run(evaluation(home, "m", model="tiny"))
     assert caught.value.change == {"per_device_eval_batch_size": 4}

@@ -19,7 +19,7 @@ from engine.evaluation.comparison import row_scores
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.data import dataset_files
-from store.data.formats import with_choices
+from store.data.formats import append_choices
 from store.evaluation.config import EvaluateConfig
 from store.training.train_config import Split
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained
@@ -42,7 +42,7 @@ def question(row: int) -> str:
 def conversations(count: int) -> list[list[dict[str, str]]]:
     return [
         [
-            {"role": "user", "content": with_choices(question(row), options(row))},
+            {"role": "user", "content": append_choices(question(row), options(row))},
             {"role": "assistant", "content": options(row)[row % len(options(row))]},
         ]
         for row in range(count)
@@ -70,7 +70,7 @@ def by_hand(home: Home, row: int, before: Sequence[int] = (), *, listed: bool = 
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def asked(number: int) -> dict[str, str]:
-        text = with_choices(question(number), options(number)) if listed else question(number)
+        text = append_choices(question(number), options(number)) if listed else question(number)
         return {"role": "user", "content": text}
 
     turns: list[dict[str, str]] = []
@@ -123,8 +123,8 @@ def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home)
     fields: dict[str, Any] = {"metrics": CHOICES, "choice_examples": 2, "list_choices": False, **EXACT}
     job, _, rows = measured(home, "e", model="tiny", part="test", **fields)
     config = EvaluateConfig.parse(job.config)
-    every = row_selection.examples(job, config, np.arange(120))
-    dealt = dataset_split.deal_rows(home, "rows", Split.parse(job.order["split"])).ids()
+    every = row_selection.draw_choice_examples(job, config, np.arange(120))
+    dealt = dataset_split.assign_rows_unchecked(home, "rows", Split.parse(job.order["split"])).ids()
     used = {example.row_id for some in every.values() for example in some}
     assert used <= set(dealt["train"].tolist())
     assert len(used) == 3  # the third stands in for one of the two where that is asked itself
@@ -160,7 +160,7 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
     for checkpoint in ("tuned", "base"):
         job, result, _ = measured(home, checkpoint, run="run", checkpoint=checkpoint, metrics=CHOICES)
         sides.append((pq.read_table(job.dir.scores), result["figures"]))
-    compared = row_scores.score_differences(*sides)
+    compared = row_scores.compute_score_differences(*sides)
     assert [difference["metric"] for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
     assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.metrics)
 

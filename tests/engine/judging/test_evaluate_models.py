@@ -13,7 +13,7 @@ import pytest
 from engine.evaluation import evaluate_job
 from engine.models import training_state
 from engine.training import train_job
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import ModelError, StateError
 from store.core.home import Home
 from store.core.job_folder import write_json
@@ -105,9 +105,9 @@ def test_a_run_is_loaded_in_the_precision_that_is_asked_for(home: Home, method: 
 def test_a_stopped_run_has_its_newest_and_its_best_checkpoint(home: Home) -> None:
     job = make_job(home, "cut", **(QUICK | {"learning_rate": 1e-2, "probes": False}))
     cancel_when(job, lambda e: e.get("step") == 6 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(job)
-    kept = training_state.newest(job.dir.checkpoints)
+    kept = training_state.load_newest_checkpoint(job.dir.checkpoints)
     assert kept is not None
     best = kept[1]["state"]["best_step"]
     assert best < kept[1]["state"]["step"] == 6

@@ -15,7 +15,7 @@ from engine.evaluation import evaluate_modules
 from engine.evaluation.metrics import custom_metric
 from engine.evaluation.metrics.answer_rows import Answers, MetricInput
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
 from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
@@ -80,7 +80,7 @@ def test_a_module_gives_what_an_evaluation_gives(family: str, options: dict[str,
     for name in (name for name, metric in METRICS.items() if metric.family == family):
         config = MetricsConfig.parse({"metrics": [{"metric": name, **options}]})
         scored = measure(config, Answers(np.arange(3), SAID, REFERENCES), Home())[0]
-        document = aggregate(scored)
+        document = aggregate_scores(scored)
         assert (results[name], results[f"{name}_low"]) == (document["value"], document["low"])
         assert results[f"{name}_scores"] == scored.scores.tolist()
 
@@ -101,7 +101,7 @@ def test_calibration_is_asked_with_probabilities() -> None:
     assert results["temperature"] > 0
 
 
-def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:
+def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[RowScores, str]:
     home = Home(tmp_path).create()
     (home.metrics / "mine.py").write_text(source, encoding="utf-8")
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine", **options}]})
@@ -117,7 +117,7 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
     mine, _ = run(
         tmp_path, MODULE.replace("RESULT", "{'share': scale * sum(same) / len(same)}"), options={"scale": 10}
     )
-    document = aggregate(mine)
+    document = aggregate_scores(mine)
     assert (document["value"], document["n"], document["details"]) == (7.5, 40, {"result": "share"})
     assert document["low"] < 7.5 < document["high"]
 
@@ -136,12 +136,12 @@ def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, r
     path.write_text(MODULE.replace("RESULT", result), encoding="utf-8")
     answers = Answers(np.arange(40), ["a"] * 40, ["a"] * 40)
     asked = MetricInput(answers, Home(tmp_path), 0.95, lambda: None)
-    with pytest.raises(custom_metric.OwnMetricError, match="^" + re.escape(reason)):
-        custom_metric.scores_of(custom_metric.load(path), asked, {})
+    with pytest.raises(custom_metric.CustomMetricError, match="^" + re.escape(reason)):
+        custom_metric.compute_scores(custom_metric.load_metric(path), asked, {})
 
 
 def test_a_module_that_fails_says_why(tmp_path: Path) -> None:
     mine, log = run(tmp_path, MODULE.replace("RESULT", "1 / 0"))
     assert mine.failed.startswith("ZeroDivisionError")
-    assert aggregate(mine)["value"] is None
+    assert aggregate_scores(mine)["value"] is None
     assert "Traceback" in log

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation.probes.base_samples import continued
+from engine.evaluation.probes.base_samples import generate_sample_continuations
 from engine.models import loading
-from engine.models.generation import Generation, _steady, _width, answers, continuations
-from engine.models.token_stream import DrawnFrom, steps
+from engine.models.generation import (
+    GenerationOptions,
+    _build_steady_batches,
+    _round_width,
+    generate_answers,
+    generate_continuations,
+)
+from engine.models.token_stream import SamplingOptions, stream_tokens
 from engine.models.tuning_methods import make_trainable
 from store.training.train_config import TrainConfig
 from tests.tiny import make_tokenizer, write_model
@@ -36,11 +42,11 @@ def test_the_head_is_never_given_rows_with_gaps(
     forward = head.forward
     monkeypatch.setattr(head, "forward", lambda x: (given.append(x), forward(x))[1])
     tokenizer = make_tokenizer()
-    answers(model, tokenizer, ["what is it", "who"], Generation(3, "cpu"))
-    answers(model, tokenizer, ["what is it"], Generation(3, "cpu"))
-    list(islice(steps(model.eval(), [1, 2, 3], DrawnFrom(), "cpu"), 3))
+    generate_answers(model, tokenizer, ["what is it", "who"], GenerationOptions(3, "cpu"))
+    generate_answers(model, tokenizer, ["what is it"], GenerationOptions(3, "cpu"))
+    list(islice(stream_tokens(model.eval(), [1, 2, 3], SamplingOptions(), "cpu"), 3))
     if method == "lora":
-        continued(model, tokenizer, [[1, 2, 3], [4, 5, 6]], seed=0, length=3)
+        generate_sample_continuations(model, tokenizer, [[1, 2, 3], [4, 5, 6]], seed=0, length=3)
     assert len(given) >= 9
     # is_contiguous() says yes to the gaps of a single row, and torch copies all the same
     assert all(x.stride() == torch.empty(x.shape).stride() for x in given)
@@ -64,11 +70,11 @@ def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
     tokenizer.eos_token = "~"  # or a random model ends at once
     completions = []
     for order in (list(range(9)), list(range(23)), list(range(22, -1, -1))):
-        made = continuations(
+        made = generate_continuations(
             model,
             tokenizer,
             [encoded[i] for i in order],
-            Generation(12, "cpu", 4, **fields),
+            GenerationOptions(12, "cpu", 4, **fields),
         )
         ordered = [tokens for _, tokens in sorted(zip(order, made, strict=True))][:9]
         # shorter ones are padded
@@ -95,7 +101,7 @@ def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(wide: Path, met
     assert alone == among == turned
     assert any(len(set(tokens)) > 1 for tokens in alone)
     counted: list[tuple[int, int]] = []
-    answers(model, make_tokenizer(), PROMPTS, Generation(3, "cpu", 4, steady=True),
+    generate_answers(model, make_tokenizer(), PROMPTS, GenerationOptions(3, "cpu", 4, steady=True),
             on_token=lambda done, most: counted.append((done, most)))  # fmt: skip
     assert all(done <= most for done, most in counted)
 
@@ -109,7 +115,7 @@ def logits(model: Any, places: list[int], *, steady: bool) -> set[bytes]:
 
     encoded = make_tokenizer()([PROMPTS[i] for i in places], add_special_tokens=False).input_ids
     hook = model.get_output_embeddings().register_forward_hook(keep)
-    continuations(model, make_tokenizer(), encoded, Generation(1, "cpu", 4, steady=steady))
+    generate_continuations(model, make_tokenizer(), encoded, GenerationOptions(1, "cpu", 4, steady=steady))
     hook.remove()
     return first_logits
 
@@ -122,7 +128,7 @@ def test_steady_shapes_make_the_very_logits_and_others_do_not(wide: Path) -> Non
 
 
 def test_steady_shapes_hang_on_the_length_of_a_prompt_alone() -> None:
-    assert [_width(length) for length in (1, 32, 33, 48, 49, 65, 97, 129)] == [
+    assert [_round_width(length) for length in (1, 32, 33, 48, 49, 65, 97, 129)] == [
         32,
         32,
         48,
@@ -132,7 +138,7 @@ def test_steady_shapes_hang_on_the_length_of_a_prompt_alone() -> None:
         128,
         192,
     ]
-    batches = _steady([10, 40, 11, 200, 12], 2, 100)
+    batches = _build_steady_batches([10, 40, 11, 200, 12], 2, 100)
     assert [(batch.places, batch.width) for batch in batches] == [
         ([0, 2], 32),
         ([4, 4], 32),

@@ -11,7 +11,7 @@ import pytest
 
 from engine.evaluation import evaluate_job
 from engine.evaluation.probes import harness
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
@@ -72,9 +72,9 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, {"facts": Cancelled()})
-    with pytest.raises(Cancelled):
-        harness.run_tasks(harness.AskedModel(None, None, "cpu", 1), ["facts"], home)
+    stand_in(monkeypatch, {"facts": JobCancelled()})
+    with pytest.raises(JobCancelled):
+        harness.run_tasks(harness.HarnessModel(None, None, "cpu", 1), ["facts"], home)
 
 
 @THERE
@@ -88,7 +88,7 @@ def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch
         text = CAPITALS.replace("FILE", str(file)).replace("task: capitals", f"task: {name}")
         (home.tasks / f"{name}.yaml").write_text(text)
     model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
-    asked = harness.AskedModel(model, tokenizer, "cpu", 2, limit=5)
+    asked = harness.HarnessModel(model, tokenizer, "cpu", 2, limit=5)
     result = harness.run_tasks(asked, ["capitals", "broken"], home)
     acc = next(metric for metric in result.scored if metric.name == "task/capitals/acc")
     (measured,) = result.choices[0]

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from engine.evaluation import evaluated_model, interpolated_model
 from engine.evaluation.probes import suite_probes
 from engine.models import adapter_weights
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.training import interpolation_job, train_job, variant_job
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, NotFoundError
@@ -25,7 +25,7 @@ from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.verdict_schemas import Interpolation
-from store.runs.config import Interpolate, Variant, refusal
+from store.runs.config import Interpolate, Variant, explain_refusal
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, facts
@@ -154,9 +154,9 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     assert pq.read_table(job.dir.predictions).num_rows == 2
 
     config = EvaluateConfig(run="quarter", dataset="rows", metrics=["perplexity"])
-    again = evaluated_model.load(job, config)  # what evaluations load
-    rows = interpolated_model.Mixing(between, "run").rows
-    own = row_losses(again.model, rows, batch_size=8, device="cpu")
+    again = evaluated_model.load_model(job, config)  # what evaluations load
+    rows = interpolated_model.ModelInterpolation(between, "run").rows
+    own = compute_row_losses(again.model, rows, batch_size=8, device="cpu")
     assert own.loss == pytest.approx(point["loss"]["value"], abs=1e-5)
 
     on = make_job(home, "on", **(fields | {"init_from": "quarter", "init_mode": "stack", "max_steps": 1}))
@@ -167,13 +167,13 @@ def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytes
     run = make_job(home, "run", **(FAST | {"probes": True}))
     train_job.run(run)
     measured: list[float] = []
-    measure = interpolated_model.Mixing.measure
+    measure = interpolated_model.ModelInterpolation.measure
 
-    def noted(self: interpolated_model.Mixing, alpha: float, tell: Any) -> Any:
+    def noted(self: interpolated_model.ModelInterpolation, alpha: float, tell: Any) -> Any:
         measured.append(alpha)
         return measure(self, alpha, tell)
 
-    monkeypatch.setattr(interpolated_model.Mixing, "measure", noted)
+    monkeypatch.setattr(interpolated_model.ModelInterpolation, "measure", noted)
     _, result = interpolated(home, run_id="run", alphas=[0.5])
     assert measured == [0.5]
     assert result["points"][2]["gain"]["value"] > 0
@@ -187,12 +187,12 @@ def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> Non
     code = """
 import sys, torch
 from pathlib import Path
-from engine.models.adapter_weights import line_of_weights
+from engine.models.adapter_weights import interpolate_weights
 folder = Path(sys.argv[1])
 model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
 for i, layer in enumerate(model):
     layer.weight.data.fill_(i + 1.0)
-line = line_of_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
+line = interpolate_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
 line.go(0.25)
 assert model[7].weight[3, 4].item() == 7.25
 line.go(0.0)
@@ -226,7 +226,7 @@ def test_weights_under_other_names_are_written_aside(tmp_path: Path) -> None:
         return made
 
     model.load_state_dict(load(tmp_path / "tuned").state_dict())
-    line = adapter_weights.line_of_weights(
+    line = adapter_weights.interpolate_weights(
         model, (tmp_path / "base", tmp_path / "tuned"), load, tmp_path / "aside"
     )
     line.go(0.75)
@@ -240,11 +240,13 @@ def test_a_run_without_a_model_is_named(home: Home) -> None:
 
 
 def test_methods_without_a_straight_line_are_refused_with_their_reason() -> None:
-    refused = {name for name in METHODS if refusal(TrainConfig.parse({"dataset": "d", "method": name}))}
+    refused = {
+        name for name in METHODS if explain_refusal(TrainConfig.parse({"dataset": "d", "method": name}))
+    }
     prompts = {"prompt_tuning", "prefix_tuning", "p_tuning", "llama_adapter"}
     assert refused == {*prompts, "oft", "bottleneck"}
-    assert "DoRA" in refusal(TrainConfig(dataset="d", use_dora=True))
-    assert "instruction tuning" in refusal(TrainConfig(dataset="d", task="dpo"))
+    assert "DoRA" in explain_refusal(TrainConfig(dataset="d", use_dora=True))
+    assert "instruction tuning" in explain_refusal(TrainConfig(dataset="d", task="dpo"))
 
 
 @pytest.mark.parametrize("body", [{"alphas": [0.5, 1.5]}, {"alphas": []}, {"alphas": ["x"]}])

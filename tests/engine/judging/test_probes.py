@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.data.signals.text_checks import refuses
+from engine.data.signals.text_checks import is_refusal
 from engine.evaluation import weight_change
 from engine.evaluation.probes import base_samples, suite_probes, suite_texts
 from engine.evaluation.probes.base_samples import SamplePlan
-from engine.evaluation.probes.probe_sets import SEEN, ProbeMeasurement, spread
-from engine.models.tuning_methods import base_model, make_trainable
+from engine.evaluation.probes.probe_sets import TRAINED_ROWS, ProbeMeasurement, select_evenly
+from engine.models.tuning_methods import make_trainable, use_base_model
 from engine.training import train_job, validation
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.home import Home
 from store.evaluation.verdict_schemas import Verdict
 from store.training.methods import METHODS
@@ -37,17 +37,19 @@ from tests.tiny import (
 )
 
 PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
-NAMES = {"prose", "choices", "own_samples", "task_samples", "requests", SEEN}
+NAMES = {"prose", "choices", "own_samples", "task_samples", "requests", TRAINED_ROWS}
 
 
 @pytest.fixture(autouse=True)
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every category, in seconds; what the model itself writes is short too."""
-    whole = suite_texts.load()
-    passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
-    items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
-    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 6, "choices": 8})
+    whole = suite_texts.load_suite()
+    passages = tuple(whole.passages[i] for i in select_evenly(len(whole.passages), 6))
+    items = tuple(whole.items[i] for i in select_evenly(len(whole.items), 24))
+    monkeypatch.setattr(
+        suite_texts, "load_suite", lambda: suite_texts.Suite(items, passages, whole.fingerprint)
+    )
+    monkeypatch.setattr(suite_probes, "LIGHT_COUNTS", {"prose": 6, "choices": 8})
     monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=8, length=8))
 
 
@@ -88,7 +90,7 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
         assert 0 <= part["first_choice"]["value"] < 1
     assert forgetting["requests"]["state"] == "silent"
     assert pq.read_table(job.dir.requests).num_rows == 56
-    assert verdict["membership"]["members"] == len(kept(job, "base", SEEN))
+    assert verdict["membership"]["members"] == len(kept(job, "base", TRAINED_ROWS))
     assert set(verdict["membership"]["scores"]) == {"loss", "calibrated", "min_k"}
     assert verdict["membership"]["path"][-1]["step"] == verdict["stopped"]["restored_step"]
     assert verdict["duplicates"]["leaks"]["rows"] == 0
@@ -97,15 +99,18 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     assert verdict["weights"]["relative"] > 0
     assert pq.read_table(job.dir.weights).num_rows == verdict["weights"]["matrices"]
     asked = pq.read_table(job.dir.probe_items)
-    assert set(asked["probe"].to_pylist()) == NAMES - {SEEN}
-    assert facts(job)["suite"] == suite_texts.load().fingerprint
+    assert set(asked["probe"].to_pylist()) == NAMES - {TRAINED_ROWS}
+    assert facts(job)["suite"] == suite_texts.load_suite().fingerprint
 
 
 def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
     job = make_job(home, "run", **PROBED)
     train_job.run(job)
     plain = make_model().eval()
-    for probe in (suite_probes.prose(make_tokenizer(), 256), suite_probes.questions(make_tokenizer(), 256)):
+    for probe in (
+        suite_probes.build_prose_probe(make_tokenizer(), 256),
+        suite_probes.build_choice_probe(make_tokenizer(), 256),
+    ):
         measured = probe.measure(plain, batch_size=16, device=torch.device("cpu"))
         table = kept(job, "base", probe.name)
         assert table["item"].to_pylist() == list(measured.items)
@@ -119,8 +124,8 @@ def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> 
     train_job.run(job)
     asked = pq.read_table(job.dir.probe_items)
     own_texts = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
-    rows = base_samples.sample(
-        make_model(), make_tokenizer(), base_samples.SamplePlan(suite_texts.load(), count=8, length=8)
+    rows = base_samples.generate_samples(
+        make_model(), make_tokenizer(), base_samples.SamplePlan(suite_texts.load_suite(), count=8, length=8)
     )
     tokenizer = make_tokenizer()
     assert own_texts == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
@@ -136,12 +141,17 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
         for parameter in tuned.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    assert weight_change.of_adapter(tuned)["notes"] or weight_change.of_adapter(tuned)["relative"] > 0
+    assert (
+        weight_change.measure_adapter(tuned)["notes"] or weight_change.measure_adapter(tuned)["relative"] > 0
+    )
     plain, device = make_model(), torch.device("cpu")
     tokenizer = make_tokenizer()
-    for probe in (suite_probes.prose(tokenizer, 200), suite_probes.questions(tokenizer, 200)):
+    for probe in (
+        suite_probes.build_prose_probe(tokenizer, 200),
+        suite_probes.build_choice_probe(tokenizer, 200),
+    ):
         before = probe.measure(plain, batch_size=8, device=device)
-        with base_model(tuned) as base:
+        with use_base_model(tuned) as base:
             off = probe.measure(base, batch_size=8, device=device)
         on = probe.measure(tuned, batch_size=8, device=device)
         assert abs(off.loss_sum - before.loss_sum).max() / before.tokens.max() < 1e-4
@@ -150,12 +160,12 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
 
 
 def test_a_resumed_run_probes_no_step_twice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda *_: True)
     whole = make_job(home, "whole", **PROBED)
     train_job.run(whole)
     job = make_job(home, "run", **PROBED)
     cancel_when(job, lambda event: event.get("step") == 6 and "train/loss" in event.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(job)
     again = make_job(home, "run", resume=True, **PROBED)
     train_job.run(again)
@@ -169,7 +179,7 @@ def test_a_resumed_run_probes_no_step_twice(home: Home, monkeypatch: pytest.Monk
 
 
 def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)  # whatever the clock says
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda *_: True)  # whatever the clock says
     fields = PROBED | {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6}
     job = make_job(home, "run", max_forgetting=0.05, early_stopping=False, **fields)
     verdict = train_job.run(job)["verdict"]
@@ -188,7 +198,7 @@ def test_probes_wait_until_training_pays_for_them(home: Home) -> None:
 
 
 def test_a_base_that_is_known_costs_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation.Budget, "allows", lambda self, trained, expected, times=1: times == 1)
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda self, trained, expected, times=1: times == 1)
     first, second = (make_job(home, name, **PROBED) for name in ("first", "second"))
     train_job.run(first)  # which can pay for the tuned model, and not for the base beside it
     steps = [step for step, _ in series(first, "probe/prose/loss")]
@@ -200,17 +210,17 @@ def test_a_base_that_is_known_costs_nothing(home: Home, monkeypatch: pytest.Monk
 
 
 def test_a_budget_is_kept() -> None:
-    budget = validation.Budget(0.1)
+    budget = validation.TimeBudget(0.1)
     assert not budget.allows(trained=10, expected=1.1)
     assert budget.allows(trained=10, expected=0.9)
     budget.spend(2.0)  # dearer than expected
     assert not budget.allows(trained=39, expected=0.1)
     assert budget.allows(trained=40, expected=0.1)
-    assert not validation.Budget(0.0).allows(trained=1e9, expected=0.0)
+    assert not validation.TimeBudget(0.0).allows(trained=1e9, expected=0.0)
 
 
 def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda *_: True)
     rows = conversations(60)
     write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(60)])
     job = make_job(home, "run", task="classification", **PROBED)
@@ -226,7 +236,7 @@ def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda *_: True)
     rows = conversations(60)
     write_rows(home, "rows", rows, rejected=worse_answers(rows))
     verdict = train_job.run(make_job(home, "run", task="dpo", **PROBED))["verdict"]
@@ -255,9 +265,9 @@ def test_measured_items_are_read_back() -> None:
 
 
 def test_parts_are_spread_over_the_whole() -> None:
-    assert spread(10, 3).tolist() == [0, 3, 6]
-    assert spread(3, 10).tolist() == [0, 1, 2]
-    whole = suite_probes.questions(make_tokenizer(), 256)
+    assert select_evenly(10, 3).tolist() == [0, 3, 6]
+    assert select_evenly(3, 10).tolist() == [0, 1, 2]
+    whole = suite_probes.build_choice_probe(make_tokenizer(), 256)
     categories = {item.category for item in whole.part(8).asked.items}
     assert len(categories) >= 6
 
@@ -271,4 +281,4 @@ def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
     texts = [request.text for request in all_requests]
     assert len(set(texts)) == len({request.id for request in all_requests}) == len(all_requests)
     assert max(map(len, texts)) < 120
-    assert not any(map(refuses, texts))
+    assert not any(map(is_refusal, texts))

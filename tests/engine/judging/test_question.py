@@ -12,7 +12,7 @@ import pytest
 from engine.evaluation.derived_prompts import SwappedPrompts, swap_prompts
 from engine.models.tokenization.rendering import render
 from engine.training import train_job
-from engine.training.reference_probes import ReferenceQuestions
+from engine.training.reference_probes import ReferenceProbes
 from engine.training.training_run import TrainingRun
 from store.core.home import Home
 from store.training.train_config import TrainConfig
@@ -43,7 +43,7 @@ def labelled(count: int, *, shuffled: bool = False) -> list[Any]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """Without the general questions, which are long where bytes are tokens."""
-    monkeypatch.setattr(ReferenceQuestions, "general", [])
+    monkeypatch.setattr(ReferenceProbes, "general", [])
     home = Home(tmp_path / "home").create()
     write_model(home.models / "tiny")
     return home

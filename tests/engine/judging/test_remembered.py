@@ -50,7 +50,7 @@ def ask(asked: Any, home: Home, folder: Path, *, seed: int = 0, batch_size: int 
     return probe.measure(make_model(seed), batch_size=batch_size, device=CPU)
 
 
-@pytest.mark.parametrize("make", [suite_probes.prose, suite_probes.questions])
+@pytest.mark.parametrize("make", [suite_probes.build_prose_probe, suite_probes.build_choice_probe])
 def test_a_base_is_asked_once(make: Any, home: Home, folder: Path) -> None:
     asked = Asked(make(TOKENIZER, 200).part(6))
     first, second = ask(asked, home, folder), ask(asked, home, folder)
@@ -60,20 +60,20 @@ def test_a_base_is_asked_once(make: Any, home: Home, folder: Path) -> None:
 
 
 def test_whatever_changes_an_answer_asks_again(home: Home, folder: Path, tmp_path: Path) -> None:
-    asked = Asked(suite_probes.prose(TOKENIZER, 200).part(6))
+    asked = Asked(suite_probes.build_prose_probe(TOKENIZER, 200).part(6))
     first = ask(asked, home, folder)
     other = ask(asked, home, write_model(tmp_path / "other", seed=1), seed=1)
     assert asked.times == 2
     assert not np.array_equal(first.loss_sum, other.loss_sum)
     ask(asked, home, folder, batch_size=2)
     assert asked.times == 3
-    fewer = Asked(suite_probes.prose(TOKENIZER, 200).part(5))
+    fewer = Asked(suite_probes.build_prose_probe(TOKENIZER, 200).part(5))
     assert len(ask(fewer, home, folder).loss_sum) == 5
     assert fewer.times == 1
 
 
 def test_a_part_is_known_with_the_whole(home: Home, folder: Path) -> None:
-    whole = suite_probes.questions(TOKENIZER, 200).part(12)
+    whole = suite_probes.build_choice_probe(TOKENIZER, 200).part(12)
     part = whole.part(4)
     model, how = make_model(), {"batch_size": 8, "device": CPU}
     small = CachedProbe(part, home, TOKENIZER, folder, whole)
@@ -88,7 +88,7 @@ def test_a_part_is_known_with_the_whole(home: Home, folder: Path) -> None:
 
 
 def test_a_file_that_is_broken_is_made_anew(home: Home, folder: Path) -> None:
-    asked = Asked(suite_probes.prose(TOKENIZER, 200).part(6))
+    asked = Asked(suite_probes.build_prose_probe(TOKENIZER, 200).part(6))
     first = ask(asked, home, folder)
     [file] = (home.cache / "base_probes").iterdir()
     file.write_bytes(b"cut")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.evaluation.probes import harness
-from engine.evaluation.verdicts.paired_measurements import OPEN
+from engine.evaluation.verdicts.paired_measurements import OPEN_ENDED
 from engine.training import train_job
 from engine.worker.job import WorkerJob
 from store.core.home import Home
@@ -69,7 +69,7 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
     stand_in(monkeypatch, {"facts": facts_task, "wrote": wrote})
     job, forgetting = trained(home, "run", "facts, wrote", probe_task_rows=20)
     assert facts_task.models == ["tuned", "base"]
-    for name, options in (("task/facts", 2), ("task/wrote", OPEN)):
+    for name, options in (("task/facts", 2), ("task/wrote", OPEN_ENDED)):
         part = next(probe for probe in forgetting["choices"] if probe["probe"] == name)
         assert (part["lost"], part["won"], part["n"]) == (13, 2, 20)
         assert part["change"]["low"] < part["change"]["value"] == -0.55 < part["change"]["high"] < 0
@@ -135,12 +135,12 @@ def test_a_run_of_all_weights_asks_the_base_too(home: Home, monkeypatch: pytest.
 
 def test_the_scoring_tells_items_apart() -> None:
     samples = [item(0, [-1.0, -2.0], 0)]
-    first, other = (harness.of_samples("task/a", samples, config) for config in ({"x": 1}, {"x": 2}))
+    first, other = (harness.build_task_items("task/a", samples, config) for config in ({"x": 1}, {"x": 2}))
     assert first is not None
     assert other is not None
     assert first.identity != other.identity
     longer = [item(0, [-1.0, -2.0], 0) | {"arguments": [("a" * 9_000 + "The end?", " b")] * 2}]
-    items = harness.of_samples("task/a", longer)
+    items = harness.build_task_items("task/a", longer)
     assert items is not None
     assert items.listing["text"][0].as_py().endswith("The end?")
 

@@ -14,8 +14,8 @@ import pytest
 from engine.training import train_job
 from engine.transfer import job as transfer
 from engine.transfer import measurements
-from engine.transfer.models import Models, subject
-from engine.worker.job import Cancelled, WorkerJob
+from engine.transfer.models import ModelLoader, find_subject
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
 from store.transfer.config import TransferConfig
@@ -164,7 +164,7 @@ def test_a_cell_is_measured_once(home: Home, monkeypatch: pytest.MonkeyPatch) ->
     home.cache.mkdir()
     second = measured(home, "second", ["colours", "adding"])
     assert second["measured"] == 2  # those of the new run
-    monkeypatch.setattr(measurements, "row_losses", None)  # nothing is left to measure
+    monkeypatch.setattr(measurements, "compute_row_losses", None)  # nothing is left to measure
     shutil.rmtree(home.jobs / "first")
     third = measured(home, "third", ["colours", "adding"])
     assert third["measured"] == 0
@@ -194,7 +194,7 @@ def test_a_cancelled_matrix_keeps_its_cells(home: Home) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurements, "measure_cell", counting)
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             transfer.run(job)
     assert measured(home, "again", ["colours", "adding"])["measured"] == 6 - 3
 
@@ -265,12 +265,12 @@ def test_what_stands_beside_it(home: Home) -> None:
 def test_the_sketch_keeps_the_cosine_of_the_weight_changes(home: Home) -> None:
     job = matrix(home, "sketch", ["colours", "adding"])
     result = transfer.run(job)
-    models, flat = Models(job), []
+    models, flat = ModelLoader(job), []
     for name in ("colours", "adding"):
-        run = subject(job, name).run
+        run = find_subject(job, name).run
         assert run is not None
         with models.tuned(run) as model:
-            sources = measurements.weight_sources(run, model, run.base(home))
+            sources = measurements.list_weight_sources(run, model, run.base(home))
             flat.append(np.concatenate([s.read()[1].numpy().ravel() for s in sources]))
     exact = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
     assert result["weights"][0]["value"] == pytest.approx(exact, abs=0.03)
@@ -294,5 +294,5 @@ def test_progress_is_told_in_cells(home: Home) -> None:
     stopped = matrix(home, "cancelled", ["colours"])
     cancel_when(stopped, lambda fields: fields.get("status") == "evaluating")
     shutil.rmtree(home.jobs / "told")
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         transfer.run(stopped)

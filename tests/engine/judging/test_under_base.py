@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.monitoring.base_model_losses import BasesOfVersions
-from engine.monitoring.measured_requests import answers_of_evaluation, measure_answers
+from engine.monitoring.base_model_losses import VersionBases
+from engine.monitoring.measured_requests import measure_answers, read_evaluation_answers
 from store.core.errors import ModelError
 from store.core.monitoring_schemas import ServedBase
 from store.core.row_schemas import Message
@@ -22,7 +22,7 @@ def test_it_is_the_loss_of_the_evaluation(tmp_path: Path) -> None:
     _, _, rows = measured(home, "whole", model="tiny", part="all", metrics=["perplexity"])
     run = trained(home)
     wanted = {row["row_id"]: row["loss_sum"] / row["tokens"] for row in rows}
-    models = BasesOfVersions(make_job(home, "watch", {}))
+    models = VersionBases(make_job(home, "watch", {}))
     ofs: list[ServedBase] = [
         {"model": "tiny", "run": "", "why": ""}, {"model": "", "run": run.dir.path.name, "why": ""},
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def test_it_is_the_loss_of_the_evaluation(tmp_path: Path) -> None:
 def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     home = home_with_rows(tmp_path)
     job, _, _ = measured(home, "drawn", model="tiny", part="test", metrics=["exact_match", "perplexity"])
-    models = BasesOfVersions(make_job(home, "watch", {}))
+    models = VersionBases(make_job(home, "watch", {}))
     key = models.find({"model": "tiny", "run": "", "why": ""})
     ask: Message = {"role": "user", "content": "A?"}
     short: Message = {"role": "assistant", "content": "B"}
@@ -55,7 +55,7 @@ def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     other = models.score(key, [[ask, {**short, "content": "F" * 60}, ask, short]]).nats[0]
     # another earlier answer changes what the last one follows, and is not measured itself
     assert other == pytest.approx(scored.nats[3], rel=0.2)
-    answers = answers_of_evaluation(job, "drawn", 100, "tiny@live")
+    answers = read_evaluation_answers(job, "drawn", 100, "tiny@live")
     assert all(answer.messages and answer.messages[-1]["role"] == "assistant" for answer in answers)
     bases: dict[str, ServedBase] = {"tiny@live": {"model": "tiny", "run": "", "why": ""}}
     assert measure_answers(answers, bases, models).look["measured"] == len(answers)

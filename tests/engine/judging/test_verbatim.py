@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.evaluation import derived_prompts
-from engine.evaluation.verdicts.extraction import NEAR, similarity
-from engine.models.generation import Generation, continuations
-from engine.models.losses import row_losses
+from engine.evaluation.verdicts.extraction import NEAR_VERBATIM, compute_similarity
+from engine.models.generation import GenerationOptions, generate_continuations
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import render
 from engine.training import train_job
 from store.core.home import Home
@@ -47,10 +47,10 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
     job = make_job(home, "run", load_best_model_at_end=False, **fields)
     verdict = train_job.run(job)["verdict"]
     rows = pq.read_table(job.dir.extraction).to_pylist()
-    written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR]
+    written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR_VERBATIM]
     assert verdict["extraction"]["state"] == "extracts"
     assert verdict["extraction"]["near"]["tuned"]["value"] == len(written) / verdict["extraction"]["n"]
-    assert not [r for r in rows if r["part"] == "held_out" and r["tuned_similarity"] >= NEAR]
+    assert not [r for r in rows if r["part"] == "held_out" and r["tuned_similarity"] >= NEAR_VERBATIM]
     assert verdict["overfitting"]["stage"] == "memorising"
     assert "from memory" in verdict["overfitting"]["stage_sentence"]
     asked = {int(r["prompt"].split()[1]): r for r in rows}
@@ -64,7 +64,7 @@ def passages(model: Any, most: int = 64) -> tuple[list[derived_prompts.MemoryPas
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), unguessable_rows(30))
     chosen = derived_prompts.choose_passages(tokenizer, rows, "train", most)
-    return chosen.passages, row_losses(model, rows, batch_size=4, device="cpu")
+    return chosen.passages, compute_row_losses(model, rows, batch_size=4, device="cpu")
 
 
 def test_what_is_written_is_what_the_model_goes_on_with() -> None:
@@ -73,12 +73,14 @@ def test_what_is_written_is_what_the_model_goes_on_with() -> None:
     completions = derived_prompts.write_passages(
         model, make_tokenizer(), some, {"train": measured}, device="cpu"
     )
-    plain = continuations(model, make_tokenizer(), [p.given for p in some], Generation(50, "cpu"))
+    plain = generate_continuations(
+        model, make_tokenizer(), [p.given for p in some], GenerationOptions(50, "cpu")
+    )
     for passage, completion, whole in zip(some, completions, plain, strict=True):
         text = make_tokenizer().decode(whole[: len(passage.wanted)], skip_special_tokens=True)
         assert text.startswith(completion.text) if not completion.whole else text == completion.text
         if not completion.whole:
-            assert similarity(passage.text.strip(), text.strip()) < NEAR
+            assert compute_similarity(passage.text.strip(), text.strip()) < NEAR_VERBATIM
     assert sum(not completion.whole for completion in completions) > 20  # a random model goes astray at once
 
 
@@ -100,7 +102,7 @@ def test_a_plain_text_is_its_own_prompt() -> None:
     text = "".join(chr(97 + i * 7 % 26) for i in range(120))
     (passage,) = derived_prompts.choose_passages(tokenizer, render(tokenizer, [0], [text]), "train").passages
     assert len(passage.prefix) == derived_prompts.TEXT_PREFIX
-    assert len(passage.wanted) == derived_prompts.WRITTEN
+    assert len(passage.wanted) == derived_prompts.CONTINUATION_TOKENS
     assert text.startswith(tokenizer.decode(passage.given) + passage.text)
 
 
@@ -112,7 +114,7 @@ def test_only_what_can_not_come_near_is_out_of_reach() -> None:
         for place in random.integers(0, 40, random.integers(0, 8)):
             other[place] = "x"
         whole = "".join(other)
-        if similarity(wanted.strip(), whole.strip()) >= NEAR:
-            assert not any(derived_prompts.out_of_reach(wanted, whole[:n]) for n in range(41))
-    assert derived_prompts.out_of_reach("the quick brown fox", "a lazy")
-    assert not derived_prompts.out_of_reach("the quick brown fox", "the quik b")
+        if compute_similarity(wanted.strip(), whole.strip()) >= NEAR_VERBATIM:
+            assert not any(derived_prompts.is_out_of_reach(wanted, whole[:n]) for n in range(41))
+    assert derived_prompts.is_out_of_reach("the quick brown fox", "a lazy")
+    assert not derived_prompts.is_out_of_reach("the quick brown fox", "the quik b")

@@ -19,7 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 from store.http.client import Client
 from tests.engine.houses import RUN, House, write_sums
 from tunebench.agents import server
-from tunebench.agents.answers import bounded, run_figure_words
+from tunebench.agents.answers import bound_document, describe_run_figure
 from tunebench.agents.messages import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,7 +62,7 @@ class Agent:
 
 def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
     async def act() -> None:
-        async with AgentClient(server.build(lambda: house.client)) as client:
+        async with AgentClient(server.build_server(lambda: house.client)) as client:
             agent = Agent(client)
             text = await agent.refused("launch_run", **CONFIG, confirmation="made up")
             assert "Call preview_launch" in text
@@ -103,7 +103,7 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
 
 def test_what_it_reads_is_bounded_and_only_read(house: House) -> None:
     async def act() -> None:
-        async with AgentClient(server.build(lambda: house.client)) as client:
+        async with AgentClient(server.build_server(lambda: house.client)) as client:
             agent = Agent(client)
             names = [tool.name for tool in (await client.list_tools()).tools]
             assert not [name for name in names if "delete" in name or "promote" in name]
@@ -211,9 +211,9 @@ def test_a_malformed_message_is_answered_by_its_error_and_the_server_goes_on(tmp
 
 def test_an_answer_says_what_can_be_told() -> None:
     gain = {"key": "gain", "title": "gain", "unit": "nats", "value": 0.1, "low": -0.1, "high": 0.3, "n": 9}
-    assert run_figure_words(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
-    assert "no interval" in run_figure_words(gain | {"low": None})  # type: ignore[arg-type]
-    short = bounded({"rows": list(range(900)), "bad": float("nan")})
+    assert describe_run_figure(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
+    assert "no interval" in describe_run_figure(gain | {"low": None})  # type: ignore[arg-type]
+    short = bound_document({"rows": list(range(900)), "bad": float("nan")})
     assert len(short["rows"]) == 200
     assert short["cut"] == ["rows: the first 200 of 900 entries"]
     assert short["bad"] is None

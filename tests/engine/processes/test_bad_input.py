@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Home:
 
 def evaluated(home: Home, monkeypatch: pytest.MonkeyPatch, answers: list[str], *metrics: Any) -> Any:
     """The result of an evaluation in which the model says `answers`, through JSON as it would go."""
-    monkeypatch.setattr(model_answers, "answers", lambda *a, **k: answers)
+    monkeypatch.setattr(model_answers, "generate_answers", lambda *a, **k: answers)
     job = evaluation(home, "e", rows="few", model="tiny", part="all", metrics=list(metrics))
     return json.loads(json.dumps(evaluate_job.run(job), allow_nan=False))
 
@@ -101,7 +101,7 @@ def test_a_judge_that_is_down_or_talks_nonsense_ends_nothing(
 
 
 def test_one_row_has_a_figure_without_a_certainty(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_answers, "answers", lambda *a, **k: ["red"])
+    monkeypatch.setattr(model_answers, "generate_answers", lambda *a, **k: ["red"])
     job = evaluation(
         home, "e", rows="few", model="tiny", part="all", max_rows=1, metrics=["chrf", "accuracy"]
     )

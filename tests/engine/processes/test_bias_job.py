@@ -38,9 +38,9 @@ def checked(home: Home, name: str, order: dict[str, Any] | None = None, **config
 
 
 def test_a_model_is_not_worse_than_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = scoring.decisions()[:24], scoring.writings()[:2]  # bytes as tokens are many
-    monkeypatch.setattr(scoring, "decisions", lambda: few[0])
-    monkeypatch.setattr(scoring, "writings", lambda: few[1])
+    few = scoring.build_decision_pairs()[:24], scoring.build_writing_pairs()[:2]  # bytes as tokens are many
+    monkeypatch.setattr(scoring, "build_decision_pairs", lambda: few[0])
+    monkeypatch.setattr(scoring, "build_writing_pairs", lambda: few[1])
     made = checked(home, "same", model="first", against="first")
     figures = made["report"]["figures"]
     assert {figure["measure"] for figure in figures} >= {"flips", "gap", "lean", "refusal_gap", "length_gap"}

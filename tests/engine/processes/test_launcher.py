@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from engine.server import local_launcher
-from engine.server.local_launcher import LocalLauncher, Worker, worker_environment
-from engine.server.sync_jobs import AskRunner
+from engine.server.local_launcher import LocalLauncher, Worker, build_worker_environment
+from engine.server.sync_jobs import QueryRunner
 from store.core.errors import DataError, NotFoundError, TunebenchError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
-from store.core.processes import hold, process_start
+from store.core.processes import acquire_lock, get_process_start
 from store.core.rights import OWNER
 from store.core.schemas import Person
 
@@ -70,7 +70,7 @@ INSPECT = {"source": {"upload": "pairs.csv"}}
 
 
 def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
+    asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
     answer = asks.ask("inspect", INSPECT)  # by a fresh process: the imports are still under way
     assert answer["format"] == "question_answer"
     until(lambda: forking._ready)
@@ -80,7 +80,7 @@ def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLa
 
 
 def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
+    asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
     with pytest.raises(DataError, match="nothing here"):
         asks.ask("inspect", {"source": {"path": "/nothing here.csv"}})
     with pytest.raises(NotFoundError, match="inspect, split, preview"):
@@ -89,7 +89,7 @@ def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher
 
 
 def test_asks_are_answered_side_by_side(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
+    asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
 
     async def many() -> list[dict[str, Any]]:
         return await asyncio.gather(*(asks("inspect", INSPECT, OWNER) for _ in range(4)))
@@ -98,7 +98,7 @@ def test_asks_are_answered_side_by_side(forking: LocalLauncher, home: Home) -> N
 
 
 def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
-    asks = AskRunner(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", anything, seconds=0.2)
+    asks = QueryRunner(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", anything, seconds=0.2)
     with pytest.raises(TunebenchError, match=r"not answered|ended \(exit code"):
         asks.ask("inspect", INSPECT)
     assert list(home.asks.iterdir()) == []
@@ -106,7 +106,7 @@ def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
 
 def test_folders_of_asks_that_an_engine_left_are_removed(fresh: LocalLauncher, home: Home) -> None:
     (home.asks / "ask-old").mkdir()
-    AskRunner(fresh, home, "cpu", anything).remove_stale()
+    QueryRunner(fresh, home, "cpu", anything).remove_stale()
     assert list(home.asks.iterdir()) == []
 
 
@@ -157,7 +157,7 @@ raise SystemExit(code)
 
 def test_forks_train_with_several_threads() -> None:
     """OpenMP hangs in a fork of a process that ran a parallel region: no preloaded module may do so."""
-    environment = {**worker_environment(), "OMP_NUM_THREADS": "2"}
+    environment = {**build_worker_environment(), "OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", TRAIN_IN_A_FORK], env=environment, timeout=SECONDS, check=True)
 
 
@@ -179,14 +179,14 @@ raise SystemExit(code)
 def test_a_fork_replaces_the_pool_of_its_parent_before_its_job_has_threads() -> None:
     """Torch does so without a lock when a pool is first asked for: two threads at once may find none."""
     job = [sys.executable, "-c", POOL_OF_A_FORK]
-    subprocess.run(job, env=worker_environment(), timeout=SECONDS, check=True)
+    subprocess.run(job, env=build_worker_environment(), timeout=SECONDS, check=True)
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
     """This process as the worker of a folder."""
-    with hold(JobDir(tmp_path).lock) or nullcontext():
-        yield Worker(tmp_path, os.getpid(), process_start(os.getpid()))
+    with acquire_lock(JobDir(tmp_path).lock) or nullcontext():
+        yield Worker(tmp_path, os.getpid(), get_process_start(os.getpid()))
 
 
 def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher, worker: Worker) -> None:
@@ -208,10 +208,10 @@ def test_a_process_is_known_by_its_folder_too(fresh: LocalLauncher, worker: Work
 def test_asks_of_a_copied_folder_leave_the_originals_workers_alone(fresh: LocalLauncher, home: Home) -> None:
     folder = JobDir(home.asks / "ask-1")
     folder.path.mkdir()
-    write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
-    with hold(folder.lock) or nullcontext():
+    write_json(folder.worker, {"pid": os.getpid(), "started": get_process_start(os.getpid())})
+    with acquire_lock(folder.lock) or nullcontext():
         copy = Home(shutil.copytree(home.path, home.path.with_name("copy")))
-        AskRunner(fresh, copy, "cpu", anything).remove_stale()  # this test goes on
+        QueryRunner(fresh, copy, "cpu", anything).remove_stale()  # this test goes on
     assert list(copy.asks.iterdir()) == []
     assert folder.worker.exists()
 
@@ -251,7 +251,7 @@ def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
 ) -> None:
     monkeypatch.setattr(local_launcher, "SHORT_LIFE", 0.0)
     launcher = LocalLauncher()
-    asks = AskRunner(launcher, home, "cpu", anything, seconds=SECONDS)
+    asks = QueryRunner(launcher, home, "cpu", anything, seconds=SECONDS)
     until(lambda: launcher._ready)
     first = zygote_of(launcher)
     first.kill()

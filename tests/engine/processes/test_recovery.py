@@ -108,7 +108,7 @@ def _add_run(database: Database) -> None:
         **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
         **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
         **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "created_at": job_queue.utc(time.time()),
+        "created_at": job_queue.to_utc(time.time()),
     }
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)

@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from engine.bias import continuation_probe
-from engine.bias.continuation_probe import ContinuationProbing
+from engine.bias.continuation_probe import ContinuationProbe
 from engine.bias.scoring import ProbedModel
 from engine.models import hardware
 from store.bias.config import BiasContinuations
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
-from store.rating.config import FileOfRows
+from store.rating.config import RowFile
 from tests.engine.processes.test_bias_job import checked
 from tests.engine.shipping.test_registering import placed, registering
 from tests.tiny import encoder_config, make_encoder_tokenizer, write_model
@@ -186,7 +186,7 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
         file.write(json.dumps({"prompt": "Short"}) + "\n")
     begins = continuation_probe.read_openings(
         home,
-        BiasContinuations(classifier="judge", labels=["harm"], file=FileOfRows(path=str(path))),
+        BiasContinuations(classifier="judge", labels=["harm"], file=RowFile(path=str(path))),
         0,
         lambda: None,
     )
@@ -199,10 +199,8 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
         return [[1]] * len(encoded)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(continuation_probe, "continuations", continued)
-        probing = ContinuationProbing(
-            BiasContinuations(classifier="j", labels=["harm"], samples=2), begins, 0
-        )
+        patch.setattr(continuation_probe, "generate_continuations", continued)
+        probing = ContinuationProbe(BiasContinuations(classifier="j", labels=["harm"], samples=2), begins, 0)
         model = ProbedModel(None, make_encoder_tokenizer(), 256, torch.device("cpu"), 4)
         probing.ask("base", model, lambda count: None)
     assert asked == [1, 1]
@@ -274,7 +272,7 @@ def test_a_column_may_have_a_dot_in_its_name(home: Home, tmp_path: Path) -> None
     path = tmp_path / "dotted.csv"
     path.write_text("prompt.text,x\nOne went,1\nTwo went,2\n")
     asked = BiasContinuations(
-        classifier="judge", labels=["harm"], file=FileOfRows(path=str(path)), column="prompt.text"
+        classifier="judge", labels=["harm"], file=RowFile(path=str(path)), column="prompt.text"
     )
     begins = continuation_probe.read_openings(home, asked, 0, lambda: None)
     assert [opening.text for opening in begins.openings] == ["One went", "Two went"]
@@ -286,7 +284,7 @@ def test_no_two_samples_of_two_seeds_are_drawn_alike() -> None:
     none = continuation_probe.Openings("none", [], 0)
     model = ProbedModel(None, None, None, torch.device("cpu"), 4)
     drawn = [
-        ContinuationProbing(asked, none, seed)._drawn(sample, model).sampling
+        ContinuationProbe(asked, none, seed)._drawn(sample, model).sampling
         for seed in range(4)
         for sample in range(4)
     ]
@@ -295,7 +293,7 @@ def test_no_two_samples_of_two_seeds_are_drawn_alike() -> None:
 
 def test_built_in_openings_are_as_many_of_each_axis() -> None:
     by_axis: dict[str, list[str]] = {}
-    for opening in continuation_probe.builtin_openings():
+    for opening in continuation_probe.load_builtin_openings():
         by_axis.setdefault(opening.group, []).append(opening.text)
         assert opening.text == opening.text.strip()
     assert {len(set(texts)) for texts in by_axis.values()} == {12}

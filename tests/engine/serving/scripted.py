@@ -12,9 +12,9 @@ import openai
 import torch
 from torch import Tensor
 
-from engine.serving.torch_backend.answering import WorkerAnswers
+from engine.serving.torch_backend.answering import TorchAnswerer
 from engine.serving.torch_backend.batch import Batch
-from engine.serving.torch_backend.batched_forward import PromptPiece
+from engine.serving.torch_backend.batched_forward import PromptChunk
 from engine.serving.torch_backend.loading import LoadedModel, ServedName
 from tests.engine.serving import served
 
@@ -37,7 +37,7 @@ class ScriptedForward:
         """All that it was shown, the newest last."""
         return [self._tokenizer.decode(tokens) for tokens in self._prompts.values()]
 
-    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
         for piece in pieces:
             self._prompts.setdefault(piece.key, []).extend(piece.tokens)
             self._rows[piece.key] = self._tokenizer(self.text, add_special_tokens=False).input_ids
@@ -68,7 +68,7 @@ class ScriptedWorker:
         name = ServedName(-1, tokenizer, frozenset({END}), **named)
         loaded = LoadedModel(self.model, {"base": name}, CONTEXT, len(tokenizer))
         self.batch = Batch(self.model, rows=4, tokens=CONTEXT)
-        self.answers = WorkerAnswers(loaded, self.batch, served.spec_of(folder))
+        self.answers = TorchAnswerer(loaded, self.batch, served.spec_of(folder))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import uvicorn
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from engine.serving.backend import listening
+from engine.serving.backend import bind_unix_socket
 from engine.serving.protocol.app import Answerer, build
 from store.serving.schemas import BackendSpec
 from tests.tiny import make_tokenizer, write_model
@@ -94,7 +94,7 @@ def server(answerer: Answerer, socket: str) -> Iterator[None]:
     config = uvicorn.Config(build(answerer), log_level="warning", lifespan="off")
     running = uvicorn.Server(config)
     running.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    listener = listening(socket)
+    listener = bind_unix_socket(socket)
     thread = threading.Thread(target=lambda: asyncio.run(running.serve(sockets=[listener])))
     thread.start()
     try:

@@ -54,8 +54,8 @@ def test_it_drains_at_sigterm(tmp_path: Path) -> None:
 def test_it_ends_with_its_parent_however_that_ended(tmp_path: Path) -> None:
     parent = subprocess.Popen(["sleep", "100"])
     script = (
-        "import sys, time; from engine.serving.backend import end_with_parent\n"
-        "end_with_parent(int(sys.argv[1]), sys.argv[2]); print('ready', flush=True); time.sleep(60)"
+        "import sys, time; from engine.serving.backend import exit_with_parent\n"
+        "exit_with_parent(int(sys.argv[1]), sys.argv[2]); print('ready', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script, str(parent.pid), str(tmp_path / "s")], stdout=subprocess.PIPE

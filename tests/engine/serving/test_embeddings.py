@@ -18,9 +18,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from engine.serving.protocol.answers import Refused
-from engine.serving.torch_backend.answering import open_worker
-from engine.serving.torch_backend.one_pass_models import EncoderAnswers, LoadedEncoder
+from engine.serving.protocol.answers import RequestError
+from engine.serving.torch_backend.answering import load_answerer
+from engine.serving.torch_backend.one_pass_models import EncoderAnswerer, LoadedEncoder
 from store.core.errors import ModelError
 from tests.engine.serving import served
 from tests.tiny import make_encoder_tokenizer, write_encoder, write_model
@@ -32,7 +32,7 @@ TEXTS = ["a cat", "the whole history of the world, as it is told to children", "
 def encoder(folder: Path, model: Path) -> Iterator[openai.OpenAI]:
     spec = served.spec_of(folder, model=str(model), adapters=[])
     transport = httpx.HTTPTransport(uds=spec["socket"])
-    with served.server(open_worker(spec), spec["socket"]), httpx.Client(transport=transport) as http:
+    with served.server(load_answerer(spec), spec["socket"]), httpx.Client(transport=transport) as http:
         yield openai.OpenAI(base_url="http://backend/v1", api_key="-", http_client=http, max_retries=0)
 
 
@@ -111,8 +111,8 @@ def test_numbers_of_json_have_less_room_as_reading_them_holds_up_others(encoding
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=size))
     large = LoadedEncoder(SimpleNamespace(config=config), None, "mean", 512, ["base"])
     body = {"model": "base", "input": ["a"] * (room // size + 1), "encoding_format": encoding}
-    with pytest.raises(Refused, match="fewer at once"):
-        asyncio.run(EncoderAnswers(large).answer("embedding", body))
+    with pytest.raises(RequestError, match="fewer at once"):
+        asyncio.run(EncoderAnswerer(large).answer("embedding", body))
 
 
 def test_the_models_own_dimensions_may_be_named(client: openai.OpenAI) -> None:
@@ -162,7 +162,7 @@ def test_another_pooling_is_refused_as_it_is_loaded(
 ) -> None:
     folder = sentence_transformer(tmp_path / "m", *more, **mode)
     with pytest.raises(ModelError, match=words):
-        open_worker(served.spec_of(tmp_path, model=str(folder), adapters=[]))
+        load_answerer(served.spec_of(tmp_path, model=str(folder), adapters=[]))
 
 
 def test_a_text_as_long_as_shifted_positions_leave_is_taken(tmp_path: Path) -> None:

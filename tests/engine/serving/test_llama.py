@@ -33,7 +33,7 @@ def model() -> Path:
 @contextmanager
 def answering(folder: Path, model: Path) -> Iterator[httpx.Client]:
     """A client of llama.cpp with this file."""
-    from engine.serving.llama_backend import LlamaAnswers
+    from engine.serving.llama_backend import LlamaAnswerer
 
     spec = spec_of(
         folder,
@@ -44,7 +44,7 @@ def answering(folder: Path, model: Path) -> Iterator[httpx.Client]:
         max_streams=2,
         most_answer=5,
     )
-    with served.server(LlamaAnswers(spec), spec["socket"]), client(spec["socket"]) as http:
+    with served.server(LlamaAnswerer(spec), spec["socket"]), client(spec["socket"]) as http:
         yield http
 
 
@@ -56,12 +56,12 @@ def http(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[http
 
 def with_template(model: Path, template: str, target: Path) -> Path:
     """The file with another template in the place of its own, filled up with spaces."""
-    from engine.serving.gguf_metadata import GgufHead
+    from engine.serving.gguf_metadata import GgufHeader
     from engine.serving.llama_backend import TEMPLATE
 
-    own = GgufHead(model).text(TEMPLATE).encode()
+    own = GgufHeader(model).text(TEMPLATE).encode()
     target.write_bytes(model.read_bytes().replace(own, template.encode().ljust(len(own)), 1))
-    assert GgufHead(target).text(TEMPLATE).rstrip() == template
+    assert GgufHeader(target).text(TEMPLATE).rstrip() == template
     return target
 
 

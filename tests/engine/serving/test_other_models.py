@@ -12,9 +12,9 @@ from peft import IA3Config, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from engine.serving.torch_backend import loading
-from engine.serving.torch_backend.answering import open_worker
-from engine.serving.torch_backend.batched_forward import BatchedForward, PromptPiece
-from engine.serving.torch_backend.linear_layers import BASE
+from engine.serving.torch_backend.answering import load_answerer
+from engine.serving.torch_backend.batched_forward import BatchedForward, PromptChunk
+from engine.serving.torch_backend.linear_layers import NO_ADAPTER
 from store.core.errors import ConfigError, ModelError
 from store.core.job_folder import write_json
 from tests.engine.serving import served
@@ -26,8 +26,8 @@ PROMPT = [40, 50, 60, 70, 41, 51]
 
 def followed(forward: loading.Forward, adapter: int, tokens: int) -> list[int]:
     """What a forward goes on with, greedily, shown the prompt in two pieces."""
-    forward.extend([PromptPiece(-1, adapter, PROMPT[:4])])
-    made = [int(forward.extend([PromptPiece(-1, adapter, PROMPT[4:])])[0].argmax())]
+    forward.extend([PromptChunk(-1, adapter, PROMPT[:4])])
+    made = [int(forward.extend([PromptChunk(-1, adapter, PROMPT[4:])])[0].argmax())]
     while len(made) < tokens:
         made.append(int(forward.step([-1], made[-1:])[0].argmax()))
     forward.release(-1)
@@ -51,7 +51,7 @@ def test_another_architecture_answers_by_its_own_forward(tmp_path: Path) -> None
     make_tokenizer().save_pretrained(tmp_path / "base")
     loaded = loading.load(spec_of(tmp_path, adapters=[]))
     assert "GPT2LMHeadModel" in loaded.alone
-    assert followed(loaded.forward, BASE, 12) == whole(model, 12)
+    assert followed(loaded.forward, NO_ADAPTER, 12) == whole(model, 12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -59,16 +59,16 @@ def test_a_fork_goes_on_as_the_row_that_it_was(tmp_path: Path, dtype: str) -> No
     write_model(tmp_path / "base", initializer_range=0.3)
     forward = loading.load(spec_of(tmp_path, adapters=[], dtype=dtype)).forward
     assert isinstance(forward, BatchedForward)
-    expected = followed(forward, BASE, 8)
-    first = int(forward.extend([PromptPiece(1, BASE, PROMPT)])[0].argmax())
+    expected = followed(forward, NO_ADAPTER, 8)
+    first = int(forward.extend([PromptChunk(1, NO_ADAPTER, PROMPT)])[0].argmax())
     forward.fork(1, 2)
-    forward.extend([PromptPiece(3, BASE, PROMPT[:3])])
+    forward.extend([PromptChunk(3, NO_ADAPTER, PROMPT[:3])])
     forward.release(1)  # the last row takes its slot
     made = [first]
     while len(made) < 8:
         made.append(int(forward.step([2], made[-1:])[0].argmax()))
     assert made == expected
-    assert int(forward.extend([PromptPiece(3, BASE, PROMPT[3:])])[0].argmax()) == first, (
+    assert int(forward.extend([PromptChunk(3, NO_ADAPTER, PROMPT[3:])])[0].argmax()) == first, (
         "a row in the middle of its prompt stays"
     )
 
@@ -80,8 +80,10 @@ def test_prompts_that_are_shown_together_get_the_scores_of_each_alone(tmp_path: 
     assert isinstance(forward, BatchedForward)
     rng = random.Random(0)
     prompts = [
-        PromptPiece(key, adapter, [rng.randrange(40, 200) for _ in range(tokens)])
-        for key, (adapter, tokens) in enumerate([(BASE, 1), (0, 7), (1, 33), (BASE, 70), (0, 130), (1, 2)])
+        PromptChunk(key, adapter, [rng.randrange(40, 200) for _ in range(tokens)])
+        for key, (adapter, tokens) in enumerate(
+            [(NO_ADAPTER, 1), (0, 7), (1, 33), (NO_ADAPTER, 70), (0, 130), (1, 2)]
+        )
     ]
     alone = []
     for prompt in prompts:
@@ -129,10 +131,10 @@ def test_quantised_bases_are_held_as_adapters_were_trained_on_them(
         write_json(tmp_path / name / "tunebench.json", {"held": held})
     loaded = loading.load(spec_of(tmp_path))
     assert bool(loaded.alone) == (held == "int8"), "8 bits are multiplied by their own layers alone"
-    made = [followed(loaded.forward, adapter, 8) for adapter in (BASE, 0, 1)]
-    monkeypatch.setattr(loading, "recognise", lambda model, longest: "for a test")
+    made = [followed(loaded.forward, adapter, 8) for adapter in (NO_ADAPTER, 0, 1)]
+    monkeypatch.setattr(loading, "recognise_model", lambda model, longest: "for a test")
     alone = loading.load(spec_of(tmp_path)).forward
-    assert made == [followed(alone, adapter, 8) for adapter in (BASE, 0, 1)]
+    assert made == [followed(alone, adapter, 8) for adapter in (NO_ADAPTER, 0, 1)]
     write_json(tmp_path / "first" / "tunebench.json", {"held": ""})
     with pytest.raises(ModelError, match="held differently"):
         loading.load(spec_of(tmp_path))
@@ -164,7 +166,7 @@ def write_classifier(folder: Path) -> Any:
 def test_a_classifier_gives_labels_with_probabilities_and_abstains(tmp_path: Path) -> None:
     model = write_classifier(tmp_path / "base")
     spec = spec_of(tmp_path, adapters=[], labels={"temperature": 2.0, "threshold": 0.999})
-    answerer = open_worker(spec)
+    answerer = load_answerer(spec)
     assert answerer.capabilities["kinds"] == ["labels"]
     body = {"model": "base", "messages": [{"role": "user", "content": "win a prize"}]}
     with served.server(answerer, spec["socket"]), client(spec["socket"]) as http:
@@ -185,4 +187,4 @@ def test_classifiers_share_no_base(tmp_path: Path) -> None:
     write_classifier(tmp_path / "base")
     adapters = [{"name": name, "folder": str(tmp_path / "base")} for name in ("one", "two")]
     with pytest.raises(ConfigError, match="one, two"):
-        open_worker(spec_of(tmp_path, adapters=adapters))
+        load_answerer(spec_of(tmp_path, adapters=adapters))

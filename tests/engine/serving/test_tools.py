@@ -11,11 +11,11 @@ import openai
 import pytest
 from tokenizers import AddedToken
 
-from engine.data.training_rows import calls_functions
-from engine.models.tokenization.rendering import rendered
-from engine.models.tokenization.tool_turns import call_text
+from engine.data.training_rows import has_function_calls
+from engine.models.tokenization.rendering import render_conversation
+from engine.models.tokenization.tool_turns import format_calls
 from engine.serving.protocol.tools import MAX_TOOLS
-from engine.serving.torch_backend.answering import open_worker
+from engine.serving.torch_backend.answering import load_answerer
 from store.core.home import Home
 from tests.call_templates import HERMES, LLAMA, MISTRAL, XML
 from tests.engine.serving.scripted import ScriptedForward, scripted
@@ -112,11 +112,11 @@ def test_results_are_shown_as_training_shows_them(each: Served) -> None:
     row: Any = [
         {"role": "tools", "content": json.dumps([WEATHER, CLOCK])},
         {"role": "user", "content": "Is it wet?"},
-        {"role": "assistant", "content": call_text("", [call])},
+        {"role": "assistant", "content": format_calls("", [call])},
         {"role": "tool", "content": "rain"},
     ]
     tokenizer = model._tokenizer
-    assert rendered(tokenizer, row, generation_prompt=True) in model.prompts
+    assert render_conversation(tokenizer, row, generation_prompt=True) in model.prompts
 
 
 def test_a_required_and_a_named_function_are_called_whatever_the_model_wants(each: Served) -> None:
@@ -208,7 +208,7 @@ def test_a_model_whose_template_calls_nothing_refuses_with_the_alternative(
 
 def test_a_model_trained_on_written_out_calls_calls_so(tmp_path: Path) -> None:
     with scripted(tmp_path, make_tokenizer(CHATML), calls_written=True) as (model, client):
-        model.text = call_text("", [{"name": "weather", "arguments": {"city": "Oslo"}}])
+        model.text = format_calls("", [{"name": "weather", "arguments": {"city": "Oslo"}}])
         (call,) = ask(client).choices[0].message.tool_calls
         assert json.loads(call.function.arguments) == {"city": "Oslo"}
         assert "Functions that can be called" in model.prompts[-1]
@@ -283,7 +283,7 @@ def test_a_call_that_is_held_back_tells_its_tokens_as_they_come(hermes: Served) 
 def test_the_note_of_a_run_says_whether_its_model_was_shown_calls(tmp_path: Path, calls: bool) -> None:
     write_model(tmp_path / "base")
     (tmp_path / "base" / "tunebench.json").write_text(json.dumps({"calls": calls}))
-    fields = open_worker(spec_of(tmp_path, adapters=[])).capabilities["fields"]
+    fields = load_answerer(spec_of(tmp_path, adapters=[])).capabilities["fields"]
     assert ("tools" in fields) == calls
 
 
@@ -292,4 +292,4 @@ def test_rows_that_call_functions_are_known(tmp_path: Path) -> None:
     plain: Any = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     write_rows(home, "plain", [plain] * 3)
     write_rows(home, "calling", [plain, [{"role": "tools", "content": "[]"}, *plain]])
-    assert (calls_functions(home, "plain"), calls_functions(home, "calling")) == (False, True)
+    assert (has_function_calls(home, "plain"), has_function_calls(home, "calling")) == (False, True)

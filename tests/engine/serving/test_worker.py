@@ -17,8 +17,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.models.tokenization import template_limits
-from engine.serving.torch_backend.answering import open_worker
-from engine.serving.torch_backend.batched_forward import PromptPiece
+from engine.serving.torch_backend.answering import load_answerer
+from engine.serving.torch_backend.batched_forward import PromptChunk
 from tests.engine.serving import served
 from tests.engine.serving.served import by_transformers, chat_tokens, client, events, spec_of
 from tests.tiny import make_tokenizer, write_model
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker(folder: Path) -> Any:
-    return open_worker(spec_of(folder))
+    return load_answerer(spec_of(folder))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_a_request_that_fails_ends_alone(
     forward = worker._loaded.forward
     own = forward.extend
 
-    def fails(pieces: list[PromptPiece]) -> list[torch.Tensor]:
+    def fails(pieces: list[PromptChunk]) -> list[torch.Tensor]:
         if any(len(piece.tokens) > 100 for piece in pieces):
             raise RuntimeError("a tensor is odd")
         made: list[torch.Tensor] = own(pieces)
@@ -250,7 +250,7 @@ def test_a_request_that_fails_ends_alone(
 def test_a_model_without_a_template_answers_completions_alone(tmp_path: Path) -> None:
     write_model(tmp_path / "base", template=None)
     spec = spec_of(tmp_path, adapters=[], most_answer=4)
-    answerer = open_worker(spec)
+    answerer = load_answerer(spec)
     assert answerer.capabilities["kinds"] == ["completion"]
     with served.server(answerer, spec["socket"]), client(spec["socket"]) as http:
         status, error = refusal(http)
@@ -285,7 +285,7 @@ def test_others_are_answered_while_a_template_is_rendered(
     """The template is held in the middle of its loop until another request is answered to its end."""
     write_model(tmp_path / "base", template="{% for m in messages %}held{% endfor %}", **served.LIVELY)
     spec = spec_of(tmp_path, adapters=[])
-    began, answered, own = threading.Event(), threading.Event(), template_limits.tick
+    began, answered, own = threading.Event(), threading.Event(), template_limits.check_time
 
     @functools.wraps(own)  # a compiled template imports it by its name
     def held_tick() -> None:
@@ -293,11 +293,11 @@ def test_others_are_answered_while_a_template_is_rendered(
         answered.wait(60)
         own()
 
-    monkeypatch.setattr(template_limits, "tick", held_tick)
+    monkeypatch.setattr(template_limits, "check_time", held_tick)
     monkeypatch.setattr(template_limits, "SECONDS", 0.0)
     plain = {"model": "base", "prompt": "Hello", "max_tokens": 2}
     with (
-        served.server(open_worker(spec), spec["socket"]),
+        served.server(load_answerer(spec), spec["socket"]),
         client(spec["socket"]) as http,
         ThreadPoolExecutor(1) as threads,
     ):
@@ -321,7 +321,7 @@ def test_who_comes_with_one_that_fails_is_shown_its_prompt_once(
     own = forward.extend
     expected = content_of(chat(http))
 
-    def one_by_one(pieces: list[PromptPiece]) -> list[torch.Tensor]:
+    def one_by_one(pieces: list[PromptChunk]) -> list[torch.Tensor]:
         if joins and any(len(piece.tokens) > 100 for piece in pieces):
             raise RuntimeError("a tensor is odd")
         made: list[torch.Tensor] = []

@@ -12,7 +12,7 @@ import pytest
 
 from store.core.job_folder import JobDir
 from store.data import datasets
-from store.data.dataset_files import load
+from store.data.dataset_files import load_rows
 from store.http.client import Client
 from store.registry import model_versions
 from store.retraining import improvements
@@ -105,12 +105,12 @@ def _check_deal(house: House, client: Client, facts: dict[str, Any]) -> None:
     texts = {}
     for run in (old, new):
         split = pq.read_table(JobDir(house.home.jobs / run["run_id"]).split)
-        rows = load(house.home, run["data_fingerprint"], ["text"], split["row_id"].to_numpy())
+        rows = load_rows(house.home, run["data_fingerprint"], ["text"], split["row_id"].to_numpy())
         texts[run["run_id"]] = dict(zip(rows["text"].to_pylist(), split["split"].to_pylist(), strict=True))
     before, after = texts[old["run_id"]], texts[new["run_id"]]
     assert {text: after[text] for text in before} == before
     gathered = datasets.get_dataset(client, facts["rows_dataset_id"])
-    table = load(house.home, gathered["fingerprint"], ["text", "part"])
+    table = load_rows(house.home, gathered["fingerprint"], ["text", "part"])
     parts = dict(zip(table["text"].to_pylist(), table["part"].to_pylist(), strict=True))
     assert {text for text in after if text not in before} == {
         text for text, part in parts.items() if part == "train"

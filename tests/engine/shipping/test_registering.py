@@ -17,7 +17,7 @@ from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.registry.config import RegisterConfig
-from store.registry.version_folders import VersionDir, model_id_of
+from store.registry.version_folders import VersionDir, find_model_id
 from tests.engine.evaluating import evaluation, home_with_rows, trained
 from tests.tiny import write_model
 
@@ -34,7 +34,7 @@ def registering(home: Home, name: str, **fields: Any) -> WorkerJob:
 def placed(home: Home, job: WorkerJob, number: int) -> VersionDir:
     """As the engine does it once the job is over."""
     result = register_job.run(job)
-    folder = VersionDir(home.registry / model_id_of("sums") / str(number))
+    folder = VersionDir(home.registry / find_model_id("sums") / str(number))
     folder.path.parent.mkdir(exist_ok=True)
     os.rename(job.dir.version, folder.path)
     seal = {"reference": f"sums@{number}", "job_id": job.dir.path.name, "files": result["files"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.export.export_subject import ExportSubject, public_base
+from engine.export.export_subject import ExportSubject, describe_public_base
 from engine.models import provenance, saved_models
 from engine.models.saved_models import EarlierRun
 from store.core.home import Home
@@ -31,7 +31,7 @@ def subject(home: Home, model: str, settings: dict[str, Any], **note: Any) -> Ex
 
 def base_of(subject: ExportSubject, home: Home) -> Any:
     job: Any = SimpleNamespace(home=home)
-    return public_base(subject, job)
+    return describe_public_base(subject, job)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_base_that_no_run_would_have_noted_is_not_known(tmp_path: Path, base: 
     home = Home(tmp_path / "home").create()
     stated = subject(home, "org/model", {}, base=base)
     assert base_of(stated, home) == {"name": "org/model", "hub_id": "org/model", "revision": None}
-    assert saved_models.base_of(stated.folder) == {"name": "org/model", "hub_id": None, "revision": None}
+    assert saved_models.read_base(stated.folder) == {"name": "org/model", "hub_id": None, "revision": None}
 
 
 @pytest.mark.parametrize(

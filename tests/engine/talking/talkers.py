@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.playground.answers import Answer
-from engine.playground.model_cache import Shelf
+from engine.playground.answers import LocalAnswer
+from engine.playground.model_cache import ModelCache
 from engine.worker.job import WorkerJob
 from store.core.home import Home
 from store.core.job_folder import write_json
-from store.playground.config import TalkModel, TalkSampling
+from store.playground.config import ChatModel, ChatSampling
 from tests.engine.evaluating import home_with_rows, trained
 
 ASKED: Any = [{"role": "user", "content": "What is 3 + 4?"}]
@@ -32,15 +32,15 @@ def home_with_runs(path: Any) -> Home:
     return home
 
 
-def choice(name: str, **fields: Any) -> TalkModel:
+def choice(name: str, **fields: Any) -> ChatModel:
     """A model of that name, or a run."""
     kind = "model" if name == "tiny" else "run"
-    return TalkModel.parse({kind: name, "sampling": {"max_new_tokens": 12}, **fields})
+    return ChatModel.parse({kind: name, "sampling": {"max_new_tokens": 12}, **fields})
 
 
-def answered(shelf: Shelf, asked: TalkModel, messages: Any = ASKED) -> list[Any]:
+def answered(shelf: ModelCache, asked: ChatModel, messages: Any = ASKED) -> list[Any]:
     """All events of the answer."""
-    return list(Answer(shelf.take(asked), messages, asked.sampling, "cpu").events())
+    return list(LocalAnswer(shelf.take(asked), messages, asked.sampling, "cpu").events())
 
 
 def text_of(events: list[Any]) -> str:
@@ -52,4 +52,4 @@ def logprobs_of(events: list[Any]) -> list[float]:
 
 
 def drawn(**fields: Any) -> dict[str, Any]:
-    return TalkSampling.parse({"max_new_tokens": 12, **fields}).model_dump()
+    return ChatSampling.parse({"max_new_tokens": 12, **fields}).model_dump()

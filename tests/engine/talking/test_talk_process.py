@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.playground.conversations import IDLE_SECONDS, MachineUse, Talking
-from engine.playground.host import BEHIND_A_RUN
-from engine.playground.host_process import TalkProcess
+from engine.playground.conversations import IDLE_SECONDS, ConversationService, MachineUse
+from engine.playground.host import NICENESS_BESIDE_RUN
+from engine.playground.host_process import HostProcess
 from engine.server.local_launcher import LocalLauncher
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
@@ -65,13 +65,13 @@ def database(home: Home) -> Iterator[Database]:
 
 
 @pytest.fixture
-def talking(home: Home, launcher: LocalLauncher, database: Database) -> Iterator[Talking]:
-    at_work = Talking(database, launcher, home, ["cpu"], Clock())
+def talking(home: Home, launcher: LocalLauncher, database: Database) -> Iterator[ConversationService]:
+    at_work = ConversationService(database, launcher, home, ["cpu"], Clock())
     yield at_work
     at_work.close()
 
 
-def clock_of(talking: Talking) -> Clock:
+def clock_of(talking: ConversationService) -> Clock:
     return talking._clock  # type: ignore[return-value]
 
 
@@ -85,7 +85,7 @@ def body(most: int = 8, *names: str, **fields: Any) -> dict[str, Any]:
     return {"models": models, "messages": ASKED}
 
 
-async def read(talking: Talking, asked: dict[str, Any]) -> list[dict[str, Any]]:
+async def read(talking: ConversationService, asked: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) async for line in await talking.generate(asked, OWNER)]
 
 
@@ -101,7 +101,7 @@ def kinds(events: list[dict[str, Any]], place: int = 0) -> list[str]:
     return [event["type"] for event in events if event.get("place") == place]
 
 
-def test_two_answers_come_at_the_same_time_from_one_process(talking: Talking) -> None:
+def test_two_answers_come_at_the_same_time_from_one_process(talking: ConversationService) -> None:
     async def ask() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         first = await read(talking, body(20, "tiny", "tiny"))
         pid = talking.models.pid
@@ -121,7 +121,7 @@ def test_two_answers_come_at_the_same_time_from_one_process(talking: Talking) ->
     assert again[-1]["figures"]["tokens_per_second"] > 0
 
 
-def test_stopping_stops_within_a_token(talking: Talking, home: Home) -> None:
+def test_stopping_stops_within_a_token(talking: ConversationService, home: Home) -> None:
     async def stop() -> tuple[int, Any]:
         stream = talking.models.answer(order(3_000))
         async with contextlib.aclosing(stream):
@@ -137,7 +137,7 @@ def test_stopping_stops_within_a_token(talking: Talking, home: Home) -> None:
     assert seconds < 1.0  # three thousand tokens take many times that
 
 
-def test_a_reader_that_lags_behind_is_waited_for(talking: Talking) -> None:
+def test_a_reader_that_lags_behind_is_waited_for(talking: ConversationService) -> None:
     async def lag() -> int:
         stream = talking.models.answer(order(1_000))
         async with contextlib.aclosing(stream):
@@ -152,7 +152,9 @@ def test_a_reader_that_lags_behind_is_waited_for(talking: Talking) -> None:
     assert 32 < asyncio.run(lag()) <= 64
 
 
-def test_a_killed_process_is_said_to_be_and_the_next_question_starts_another(talking: Talking) -> None:
+def test_a_killed_process_is_said_to_be_and_the_next_question_starts_another(
+    talking: ConversationService,
+) -> None:
     async def kill() -> tuple[list[str], dict[str, Any], int, int, list[Any]]:
         seen, error = [], {}
         first = 0
@@ -176,7 +178,7 @@ def test_a_killed_process_is_said_to_be_and_the_next_question_starts_another(tal
 
 def test_it_ends_with_the_engine_that_it_belongs_to(home: Home, launcher: LocalLauncher) -> None:
     async def leave() -> int:
-        process = TalkProcess(launcher, home, "cpu")
+        process = HostProcess(launcher, home, "cpu")
         async for _ in process.answer(order(1)):
             pass
         assert process._alive is not None
@@ -188,7 +190,7 @@ def test_it_ends_with_the_engine_that_it_belongs_to(home: Home, launcher: LocalL
     assert asyncio.run(leave())
 
 
-def test_it_is_put_away_when_nobody_talks(talking: Talking) -> None:
+def test_it_is_put_away_when_nobody_talks(talking: ConversationService) -> None:
     async def wait() -> tuple[int | None, int | None]:
         await read(talking, body(2))
         pid = talking.models.pid or 0
@@ -216,7 +218,7 @@ def queue_run(database: Database, home: Home, most_gib: float | None = None) -> 
             tx.execute("UPDATE run SET facts = ? WHERE run_id = 'run-1'", [facts])
 
 
-def niceness(talking: Talking) -> set[int]:
+def niceness(talking: ConversationService) -> set[int]:
     """Of the threads of the models' process."""
     pid = talking.models.pid or 0
     return {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in psutil.Process(pid).threads()}
@@ -224,7 +226,7 @@ def niceness(talking: Talking) -> set[int]:
 
 @pytest.mark.parametrize("most_gib", [None, 1e6])
 def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_told_for_how_long(
-    talking: Talking, database: Database, home: Home, most_gib: float | None
+    talking: ConversationService, database: Database, home: Home, most_gib: float | None
 ) -> None:
     async def train_meanwhile() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         events: list[dict[str, Any]] = []
@@ -253,7 +255,7 @@ def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_to
     assert waiting[-1]["type"] == "end"
 
 
-def test_who_waits_can_stop_waiting(talking: Talking, database: Database, home: Home) -> None:
+def test_who_waits_can_stop_waiting(talking: ConversationService, database: Database, home: Home) -> None:
     queue_run(database, home)
     conversation(talking, database, "tiny")
 
@@ -269,7 +271,7 @@ def test_who_waits_can_stop_waiting(talking: Talking, database: Database, home: 
 
 
 def test_models_answer_behind_a_run_that_leaves_them_memory(
-    talking: Talking, database: Database, home: Home
+    talking: ConversationService, database: Database, home: Home
 ) -> None:
     async def talk() -> tuple[set[int], set[int], int, int]:
         await read(talking, body(2))
@@ -293,18 +295,18 @@ def test_models_answer_behind_a_run_that_leaves_them_memory(
 
     before, behind, first, second = asyncio.run(talk())
     assert before == {os.getpriority(os.PRIO_PROCESS, 0)}
-    assert behind == {BEHIND_A_RUN}
+    assert behind == {NICENESS_BESIDE_RUN}
     assert second not in (0, first)
 
 
 def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
-    talking: Talking, database: Database, home: Home, monkeypatch: pytest.MonkeyPatch
+    talking: ConversationService, database: Database, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def little(*_: object) -> MachineUse | None:
         active = job_queue.with_status(database, ["training"])
         return MachineUse("run-1", "My run", None, 2**10) if active else None
 
-    monkeypatch.setattr("engine.playground.conversations.machine_use", little)
+    monkeypatch.setattr("engine.playground.conversations.find_machine_use", little)
     queue_run(database, home)
     with database.transaction() as tx:
         job_queue.claim(tx, "run-1", "cpu", NOW)
@@ -324,7 +326,9 @@ def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
     assert seen[-1] == "end"
 
 
-def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, database: Database) -> None:
+def test_a_run_that_waits_for_its_data_leaves_the_machine(
+    talking: ConversationService, database: Database
+) -> None:
     with database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob("data", "import", "Data", {}, NOW))
         job_queue.insert(tx, job_queue.NewJob("run-1", "train", "My run", {}, NOW, after_jobs=["data"]))
@@ -333,19 +337,21 @@ def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, data
         job_queue.claim(tx, "data", "cpu", NOW)
         job_queue.finish(tx, "data", "finished", NOW, result={})
     assert talking.state()["machine_has"] == "My run"
-    two = Talking(database, talking.models._launcher, talking.models._home, ["cuda:0", "cuda:1"])
+    two = ConversationService(database, talking.models._launcher, talking.models._home, ["cuda:0", "cuda:1"])
     assert two.state()["machine_has"] is None  # the other one is free
 
 
-def conversation(talking: Talking, database: Database, *names: str, most: int = 12, **fields: Any) -> str:
+def conversation(
+    talking: ConversationService, database: Database, *names: str, most: int = 12, **fields: Any
+) -> str:
     settings: Any = {"system": "", "models": body(most, *names, **fields)["models"]}
     with database.transaction() as tx:
-        conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
+        conversations.create_conversation(tx, "c", "", settings, "you", job_queue.to_utc(NOW))
     return "c"
 
 
 def test_a_turn_is_kept_with_its_answers_and_the_next_one_goes_on_from_it(
-    talking: Talking, database: Database
+    talking: ConversationService, database: Database
 ) -> None:
     conversation(talking, database, "tiny", "gone", temperature=0.0)
 
@@ -366,31 +372,33 @@ def test_a_turn_is_kept_with_its_answers_and_the_next_one_goes_on_from_it(
     places = conversations.tree(database, "c")
     assert [place["parent_id"] for place in places] == [None, turn]
     turns = conversations.path(database, "c", places[1]["turn_id"])
-    tiny = conversations.speaker(turns[0], turns[0]["answers"][0])
-    asked, left_out = conversations.messages_for(turns[:1], tiny, "Be kind.")
+    tiny = conversations.get_speaker(turns[0], turns[0]["answers"][0])
+    asked, left_out = conversations.build_messages(turns[:1], tiny, "Be kind.")
     assert [message["content"] for message in asked] == ["Be kind.", "Hello", text]
     assert left_out == 0
     assert conversations.get_conversation(database, "c")["title"] == "Hello"
 
 
-def test_one_model_talks_twice_with_sampling_of_its_own(talking: Talking, database: Database) -> None:
+def test_one_model_talks_twice_with_sampling_of_its_own(
+    talking: ConversationService, database: Database
+) -> None:
     """Each is told by its sampling, and goes on from what it said itself."""
     (model,) = body(12, "tiny", temperature=0.0)["models"]
     warm = {**model, "sampling": {**model["sampling"], "temperature": 2.0, "seed": 7}}
     with database.transaction() as tx:
         settings: Any = {"system": "", "models": [model, warm], "sampling": model["sampling"]}
-        conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
+        conversations.create_conversation(tx, "c", "", settings, "you", job_queue.to_utc(NOW))
     events = asyncio.run(read(talking, {"conversation": "c", "prompt": "Hello"}))
     (turn,) = conversations.path(database, "c", events[0]["turn"])
     cold_answer, warm_answer = turn["answers"]
     assert [answer["label"] for answer in turn["answers"]] == ["tiny", "tiny · temperature 2 · seed 7"]
     assert cold_answer["text"] != warm_answer["text"]
     for answer in turn["answers"]:
-        asked, _ = conversations.messages_for([turn], conversations.speaker(turn, answer), "")
+        asked, _ = conversations.build_messages([turn], conversations.get_speaker(turn, answer), "")
         assert asked[1]["content"] == answer["text"]
 
 
-async def leave_after(talking: Talking, asked: dict[str, Any], most: int) -> list[dict[str, Any]]:
+async def leave_after(talking: ConversationService, asked: dict[str, Any], most: int) -> list[dict[str, Any]]:
     """Read so many tokens, and hang up."""
     seen: list[dict[str, Any]] = []
     async with contextlib.aclosing(await talking.generate(asked, OWNER)) as lines:
@@ -407,7 +415,7 @@ def without_alive(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_it(
-    talking: Talking, database: Database
+    talking: ConversationService, database: Database
 ) -> None:
     conversation(talking, database, "tiny", "tiny", most=300)
 
@@ -435,7 +443,7 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
         asyncio.run(read(talking, {"follow": "t-9"}))
 
 
-def test_anybody_who_reads_along_can_stop_a_turn(talking: Talking, database: Database) -> None:
+def test_anybody_who_reads_along_can_stop_a_turn(talking: ConversationService, database: Database) -> None:
     conversation(talking, database, "tiny", most=3_000)
 
     async def stop() -> tuple[str, list[dict[str, Any]]]:
@@ -455,7 +463,7 @@ def test_anybody_who_reads_along_can_stop_a_turn(talking: Talking, database: Dat
 
 
 def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
-    talking: Talking, database: Database
+    talking: ConversationService, database: Database
 ) -> None:
     conversation(talking, database, "tiny", most=3_000)
 
@@ -472,7 +480,7 @@ def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
 
 
 def test_what_has_come_is_stored_before_its_end(
-    talking: Talking, database: Database, monkeypatch: pytest.MonkeyPatch
+    talking: ConversationService, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.playground.host_process.KEEP_SECONDS", 0.05)
     conversation(talking, database, "tiny", most=3_000)
@@ -488,7 +496,9 @@ def test_what_has_come_is_stored_before_its_end(
     assert asyncio.run(asyncio.wait_for(look(), 60)) > 0
 
 
-def test_what_is_refused_is_refused_before_anything_is_kept(talking: Talking, database: Database) -> None:
+def test_what_is_refused_is_refused_before_anything_is_kept(
+    talking: ConversationService, database: Database
+) -> None:
     conversation(talking, database, "tiny")
     with pytest.raises(ConfigError, match="write something first") as empty:
         asyncio.run(read(talking, {"conversation": "c", "prompt": " \n"}))
@@ -500,7 +510,7 @@ def test_what_is_refused_is_refused_before_anything_is_kept(talking: Talking, da
     assert conversations.tree(database, "c") == []
 
 
-def test_an_engine_that_stops_ends_it_at_once(talking: Talking) -> None:
+def test_an_engine_that_stops_ends_it_at_once(talking: ConversationService) -> None:
     async def stop() -> list[dict[str, Any]]:
         events = []
         async for line in await talking.generate(body(3_000), OWNER):

@@ -40,7 +40,7 @@ def test_masks_and_long_rows_go_to_transformers(monkeypatch: Any) -> None:
     monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *a, **k: called.append(a) or (a[1], None))
     mask = torch.ones(2, 1, 8, 8, dtype=torch.bool)
     attention.attend(GROUPED, *_inputs(8, torch.float32), mask)
-    attention.attend(GROUPED, *_inputs(attention.LONGEST + 1, torch.float32), None)
+    attention.attend(GROUPED, *_inputs(attention.MAX_TOKENS + 1, torch.float32), None)
     attention.attend(GROUPED, *_inputs(1, torch.float32), None)
     attention.attend(GROUPED, *_inputs(8, torch.float32), None, dropout=0.1)
     assert len(called) == 4
@@ -51,7 +51,7 @@ def test_a_model_switches_without_writing_it_down(tmp_path: Any) -> None:
     ids = torch.arange(3, 40)[None]
     with torch.inference_mode():
         before = model(ids).logits
-        attention.use_where_faster(model, torch.device("cpu"), torch.bfloat16)
+        attention.use_if_faster(model, torch.device("cpu"), torch.bfloat16)
         after = model(ids).logits
     assert model.config._attn_implementation == attention.NAME
     assert torch.allclose(before.float(), after.float(), atol=0.02)

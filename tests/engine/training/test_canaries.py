@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from engine.data import canaries
-from engine.evaluation.verdicts.extraction import UNSEEN
+from engine.evaluation.verdicts.extraction import UNSEEN_EXPOSURE
 from engine.training import run_verdict, train_job
-from engine.training.training_loop import Training
-from engine.worker.job import Cancelled
+from engine.training.training_loop import TrainingLoop
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.training.train_config import TrainConfig
@@ -33,9 +33,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 def test_canaries_are_planted_as_often_as_they_say() -> None:
     tokenizer = make_tokenizer()
-    rows = canaries.drawn(tokenizer, CONFIG, "chat")
+    rows = canaries.tokenise_canaries(tokenizer, CONFIG, "chat")
     whole = canaries.plant(tokenizer, CONFIG, "chat", rows.take(np.arange(0)))
-    assert len(whole) == canaries.canary_count(CONFIG) == 42
+    assert len(whole) == canaries.count_canaries(CONFIG) == 42
     ids, counts = np.unique(whole.row_ids, return_counts=True)
     assert dict(zip(ids.tolist(), counts.tolist(), strict=True)) == {
         -1: 1,
@@ -46,17 +46,17 @@ def test_canaries_are_planted_as_often_as_they_say() -> None:
         -6: 16,
     }
     assert len(rows) == 8 + canaries.REFERENCE
-    assert len(set(canaries.texts(CONFIG))) == len(rows)
-    again = canaries.texts(CONFIG)
-    assert again == canaries.texts(CONFIG)
-    assert again != canaries.texts(CONFIG.model_copy(update={"seed": 1}))
+    assert len(set(canaries.generate_canaries(CONFIG))) == len(rows)
+    again = canaries.generate_canaries(CONFIG)
+    assert again == canaries.generate_canaries(CONFIG)
+    assert again != canaries.generate_canaries(CONFIG.model_copy(update={"seed": 1}))
     text = tokenizer.decode(whole.row(41)[0])
     assert all(part in text for part in again[5])
 
 
 def test_a_text_data_set_gets_texts() -> None:
-    rows = canaries.drawn(make_tokenizer(), CONFIG, "text")
-    question, answer = canaries.texts(CONFIG)[0]
+    rows = canaries.tokenise_canaries(make_tokenizer(), CONFIG, "text")
+    question, answer = canaries.generate_canaries(CONFIG)[0]
     assert make_tokenizer().decode(rows.row(0)[0], skip_special_tokens=True) == f"{question} {answer}"
 
 
@@ -66,8 +66,8 @@ def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
     canary_verdict = train_job.run(job)["verdict"]["canaries"]
     exposure = {part["insertions"]: part["exposure"]["value"] for part in canary_verdict["groups"]}
     assert exposure[16] > exposure[1] + 1
-    assert exposure[16] > 2 * UNSEEN
-    assert abs(exposure[0] - UNSEEN) < 2
+    assert exposure[16] > 2 * UNSEEN_EXPOSURE
+    assert abs(exposure[0] - UNSEEN_EXPOSURE) < 2
     assert len(canary_verdict["listed"]) == 16
     run_facts = facts(job)
     assert run_facts["rows"]["train"] == 30 + 4 * 21
@@ -81,7 +81,7 @@ def test_a_resumed_run_has_the_same(home: Home) -> None:
     expected = train_job.run(whole)["verdict"]["canaries"]
     job = make_job(home, "run", **fields)
     cancel_when(job, lambda event: event.get("step") == 4 and "train/loss" in event.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(job)
     again = make_job(home, "run", resume=True, **fields)
     assert train_job.run(again)["verdict"]["canaries"] == expected
@@ -92,13 +92,13 @@ def test_none_is_planted_unasked_or_measured_as_a_row_of_the_data_set(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    own = Training.__init__
+    own = TrainingLoop.__init__
 
-    def spy(self: Training, *args: Any, **kwargs: Any) -> None:
+    def spy(self: TrainingLoop, *args: Any, **kwargs: Any) -> None:
         own(self, *args, **kwargs)
         seen.append((self.train, self.validation, self.probing.kinds))
 
-    monkeypatch.setattr(Training, "__init__", spy)
+    monkeypatch.setattr(TrainingLoop, "__init__", spy)
     train_job.run(make_job(home, "plain", **QUICK))
     train_job.run(make_job(home, "planted", canaries=1, **QUICK))
     assert (seen[0][0].row_ids >= 0).all()
@@ -113,9 +113,9 @@ def test_a_limit_that_would_cut_the_secret_is_refused(home: Home) -> None:
 
 def test_exposures_of_the_document() -> None:
     config = CONFIG
-    often = np.array(canaries.times(config))
+    often = np.array(canaries.list_repeats(config))
     losses = np.where(often == 16, 0.0, 10.0) + np.arange(len(often)) * 1e-3
-    document = run_verdict.canary_evidence(config, losses)
+    document = run_verdict.compute_canary_exposure(config, losses)
     top = np.log2(canaries.REFERENCE + 1)
     assert [row["exposure"] for row in document["listed"] if row["times"] == 16] == [top, top]
     assert document["more"]["difference"]["value"] == 0  # each lies below all of the reference

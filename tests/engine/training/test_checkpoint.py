@@ -8,22 +8,24 @@ import pytest
 import torch
 
 from engine.models import training_state
-from engine.models.training_state import Masters
+from engine.models.training_state import MasterWeights
 
 
 def _save(folder: Path, step: int, best: int | None = None) -> None:
-    training_state.save(folder, step, {"weights.a": torch.full((2,), float(step))}, {"step": step}, best)
+    training_state.save_checkpoint(
+        folder, step, {"weights.a": torch.full((2,), float(step))}, {"step": step}, best
+    )
 
 
 def test_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> None:
-    assert training_state.newest(tmp_path) is None
+    assert training_state.load_newest_checkpoint(tmp_path) is None
     _save(tmp_path, 3)
     kept = (tmp_path / "step-00000003").rename(tmp_path / "kept")
     _save(tmp_path, 20)
     kept.rename(tmp_path / "step-00000003")
     file = tmp_path / "step-00000020" / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:40])  # torn by a power cut
-    tensors, document = training_state.newest(tmp_path) or ({}, {})
+    tensors, document = training_state.load_newest_checkpoint(tmp_path) or ({}, {})
     assert document == {"step": 3}
     assert tensors["weights.a"].tolist() == [3, 3]
 
@@ -51,11 +53,11 @@ def test_optimizer_state_comes_back_equal(tmp_path: Path) -> None:
     first = torch.nn.Parameter(torch.arange(4.0))
     optimizer = torch.optim.AdamW([first], lr=0.1)
     steps(optimizer, first, 3)
-    tensors, numbers = training_state.optimizer_state(optimizer)
-    training_state.save(tmp_path, 3, tensors, {"optimizer": numbers}, None)
+    tensors, numbers = training_state.collect_optimizer_state(optimizer)
+    training_state.save_checkpoint(tmp_path, 3, tensors, {"optimizer": numbers}, None)
     second = torch.nn.Parameter(first.detach().clone())
     other = torch.optim.AdamW([second], lr=0.1)
-    loaded, document = training_state.newest(tmp_path) or ({}, {})
+    loaded, document = training_state.load_newest_checkpoint(tmp_path) or ({}, {})
     training_state.load_optimizer_state(other, loaded, document["optimizer"])
     steps(optimizer, first, 3)
     steps(other, second, 3)
@@ -63,7 +65,7 @@ def test_optimizer_state_comes_back_equal(tmp_path: Path) -> None:
 
 
 def test_random_states_come_back() -> None:
-    states = training_state.random_states()
+    states = training_state.collect_random_states()
     drawn = torch.rand(3)
     training_state.load_random_states(states)
     assert torch.equal(torch.rand(3), drawn)
@@ -71,7 +73,7 @@ def test_random_states_come_back() -> None:
 
 def test_masters_keep_updates_that_bf16_would_lose() -> None:
     weight = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    masters = Masters([("w", weight)])
+    masters = MasterWeights([("w", weight)])
     optimizer = torch.optim.SGD(masters.weights.values(), lr=1e-4)
     for _ in range(100):
         (weight.sum() * 0.5).backward()
@@ -86,7 +88,7 @@ def test_masters_keep_updates_that_bf16_would_lose() -> None:
 
 def test_an_fp32_parameter_is_its_own_master() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    masters = Masters([("w", weight)])
+    masters = MasterWeights([("w", weight)])
     assert masters.weights["w"] is weight
     masters.load({"w": torch.zeros(3)})
     assert weight.tolist() == [0, 0, 0]

@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from engine.models.classification import ClassObjective
 from engine.models.forward import answer_likelihood
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import TokenRows
 from engine.training import train_job
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.evaluation.verdict_schemas import Verdict
@@ -115,7 +115,7 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
     whole, _ = run(home, "whole", **fields)
     cut = make_job(home, "cut", **(QUICK | {"learning_rate": RATES["lora"]} | fields))
     cancel_when(cut, lambda e: e.get("step") == 9 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(cut)
     resumed, _ = run(home, "cut", resume=True, **fields)
     for name in ("train/loss", "eval/loss", "eval/accuracy", "eval/f1_macro"):
@@ -254,7 +254,7 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     model, tokenizer = make_model(3), make_tokenizer()
     rows, _ = labelled(12)
     rows[3][0]["content"] *= 3
-    questions = answer_likelihood.label_questions(
+    questions = answer_likelihood.build_label_questions(
         tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256
     )
     assert questions is not None
@@ -262,16 +262,18 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     assert all(label[-1] == closing for label in questions.labels)
     labels = [questions.labels] * 12
     branched = np.stack(
-        answer_likelihood.branch_scores(model, questions.prompts, labels, torch.device("cpu"))
+        answer_likelihood.score_branches(model, questions.prompts, labels, torch.device("cpu"))
     )
-    whole = answer_likelihood.one_by_one(model, questions.prompts, labels, torch.device("cpu"), batch_size=8)
+    whole = answer_likelihood.score_one_by_one(
+        model, questions.prompts, labels, torch.device("cpu"), batch_size=8
+    )
     assert branched == pytest.approx(np.stack(whole), abs=1e-4)
     ids = np.array(questions.prompts[3] + questions.labels[1], np.int32)
     trained = np.arange(len(ids)) >= len(questions.prompts[3])
     alone = TokenRows(np.zeros(1, np.int64), np.array([0, len(ids)]), ids, trained, np.zeros(1, np.uint8))
-    loss = row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
+    loss = compute_row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
     assert branched[3, 1] == pytest.approx(-loss, abs=1e-4)
-    scores = answer_likelihood.label_scores(model, questions, torch.device("cpu"))
+    scores = answer_likelihood.score_labels(model, questions, torch.device("cpu"))
     assert np.exp(scores).sum(axis=1) == pytest.approx(np.ones(12))
 
 
@@ -289,13 +291,13 @@ def test_instruction_tuning_on_labels_is_a_classifier_too(home: Home) -> None:
 
 
 def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr(answer_likelihood, "LEAST_ROWS", 10)
+    monkeypatch.setattr(answer_likelihood, "MIN_ROWS", 10)
     monkeypatch.setitem(answer_likelihood.BUDGET, "cpu", 1)
     _, verdict = run(home, num_train_epochs=1)
     classification = verdict["classification"]
     assert classification["models"]["prompted"]["n"] == classification["over_prompted"]["n"] == 10
     assert classification["models"]["tuned"]["n"] == 50
-    monkeypatch.setattr(answer_likelihood, "MOST_LABELS", 2)
+    monkeypatch.setattr(answer_likelihood, "MAX_LABELS", 2)
     _, verdict = run(home, "none", num_train_epochs=1)
     assert "prompted" not in verdict["classification"]["models"]
 

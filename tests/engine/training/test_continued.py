@@ -13,10 +13,10 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from engine.models.losses import row_losses
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import render
 from engine.training import train_job
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError
 from store.core.home import Home
 from tests.engine.asking.test_preview import ask, fields_of
@@ -45,7 +45,7 @@ def judged(job: Any, verdict: dict[str, Any], model: Any) -> None:
     kept = pq.read_table(job.dir.row_losses)
     ids = kept["row_id"].to_numpy()
     rows = render(make_tokenizer(), ids, [conversations(60)[int(i)] for i in ids])
-    losses = row_losses(model.eval(), rows, batch_size=16, device="cpu")
+    losses = compute_row_losses(model.eval(), rows, batch_size=16, device="cpu")
     np.testing.assert_allclose(losses.loss_sum, kept["tuned_loss"].to_numpy(), atol=1e-3)
     assert verdict["tuned"]["loss"] == pytest.approx(losses.loss, abs=1e-4)
 
@@ -111,7 +111,7 @@ def test_a_resumed_continuation_equals_an_uninterrupted_one(home: Home) -> None:
         train_job.run(whole)
         cut = make_job(home, f"cut-{mode}", **fields)
         cancel_when(cut, lambda e: e.get("step") == 2 and "train/loss" in e.get("values", {}))
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             train_job.run(cut)
         resumed = make_job(home, f"cut-{mode}", resume=True, **fields)
         train_job.run(resumed)

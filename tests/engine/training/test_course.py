@@ -12,7 +12,7 @@ import pytest
 
 from engine.evaluation.probes import suite_probes, suite_texts
 from engine.evaluation.probes.base_samples import SamplePlan
-from engine.evaluation.probes.probe_sets import spread
+from engine.evaluation.probes.probe_sets import select_evenly
 from engine.evaluation.verdicts import live_alarms
 from engine.training import train_job, validation
 from store.core.home import Home
@@ -26,13 +26,15 @@ OWN = "def score(prediction, reference):\n    return float(prediction[:1] == ref
 @pytest.fixture(autouse=True)
 def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """In seconds, and paid for whatever the clock says."""
-    whole = suite_texts.load()
-    passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
-    items = tuple(whole.items[i] for i in spread(len(whole.items), 16))
-    monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 6, "choices": 8})
+    whole = suite_texts.load_suite()
+    passages = tuple(whole.passages[i] for i in select_evenly(len(whole.passages), 6))
+    items = tuple(whole.items[i] for i in select_evenly(len(whole.items), 16))
+    monkeypatch.setattr(
+        suite_texts, "load_suite", lambda: suite_texts.Suite(items, passages, whole.fingerprint)
+    )
+    monkeypatch.setattr(suite_probes, "LIGHT_COUNTS", {"prose": 6, "choices": 8})
     monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=4, length=4))
-    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.TimeBudget, "allows", lambda *_: True)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from engine.data import training_rows
 from engine.models import loading, tuning_methods
-from engine.models.classification import head_of
+from engine.models.classification import find_head
 from engine.models.tuning_methods import count_parameters, make_trainable
 from engine.training import train_job
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
-from store.training.methods import ENCODERS, METHODS, SHIFTED, reads_only
+from store.training.methods import ENCODERS, METHODS, SHIFTED, is_encoder_type
 from store.training.train_config import TrainConfig
 from tests.engine.asking.test_preview import ask
 from tests.engine.job_events import cancel_when, events, facts, series
@@ -153,7 +153,7 @@ def test_every_method_that_is_offered_learns(home: Home, method: str) -> None:
     assert verdict["gain"]["value"] > 0.1
     config = TrainConfig.parse(job.config)
     base = AutoModelForSequenceClassification.from_config(encoder_config("bert", num_labels=3))
-    expected = METHODS[method].parameters(tuning_methods.matrix_sizes(base, config), config)
+    expected = METHODS[method].parameters(tuning_methods.measure_matrix_sizes(base, config), config)
     assert facts(job)["trainable_parameters"] == expected + (0 if method == "full" else HEAD)
 
 
@@ -174,7 +174,7 @@ def test_bf16_and_a_run_that_goes_on(home: Home) -> None:
         home, "cut", **(QUICK | {"learning_rate": RATES["lora"], "dtype": "bfloat16", "num_train_epochs": 2})
     )
     cancel_when(cut, lambda e: e.get("step") == 9 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(cut)
     resumed, _ = run(home, "cut", resume=True, dtype="bfloat16", num_train_epochs=2)
     assert series(resumed, "train/loss") == series(job, "train/loss")
@@ -253,15 +253,17 @@ def test_every_known_encoder_has_a_head_and_matrices(kind: str) -> None:
         config = AutoConfig.for_model(kind, num_labels=3)
         model = AutoModelForSequenceClassification.from_config(config)
         asked = TrainConfig(dataset="d", task="classification", r=2).resolved(100)
-        linears: Any = tuning_methods.linears(model).values()
+        linears: Any = tuning_methods.list_linear_layers(model).values()
         expected = sum(2 * (matrix.in_features + matrix.out_features) for matrix in linears)
         new = sum(
-            p.numel() for n in tuning_methods.head_names(model) for p in model.get_submodule(n).parameters()
+            p.numel()
+            for n in tuning_methods.list_head_names(model)
+            for p in model.get_submodule(n).parameters()
         )
-        assert head_of(model) is None
+        assert find_head(model) is None
         assert model.get_submodule("classifier")
         assert count_parameters(make_trainable(model, asked, torch.float32))[0] == expected + new
-    assert reads_only(type(model).__name__.split("ForSequence")[0])
-    room = training_rows.positions(config, asked)
+    assert is_encoder_type(type(model).__name__.split("ForSequence")[0])
+    room = training_rows.count_positions(config, asked)
     shift = (config.pad_token_id or 0) + 1 if kind in SHIFTED else 0
     assert room == config.max_position_embeddings - shift

@@ -11,9 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.models.forward import operations
-from engine.models.forward.attention import HeadCounts, Layout, RotaryAttention, groups
+from engine.models.forward.attention import HeadCounts, Layout, RotaryAttention, group_rows
 from engine.models.forward.llama_layers import Affine
-from engine.models.forward.operations import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
+from engine.models.forward.operations import (
+    NormedLinears,
+    ResidualLinear,
+    ResidualSwiglu,
+    RmsNorm,
+    SummedLoss,
+)
 
 TOKENS, WIDTH, EPS = 37, 12, 1e-6
 
@@ -92,12 +98,12 @@ def test_layers_that_are_added_to_a_residual(rank: int, bias: bool) -> None:
     layer, residual = part(WIDTH, 9, rank=rank, bias=bias), numbers(TOKENS, WIDTH)
     x, gate, up = numbers(TOKENS, 9), numbers(TOKENS, 9), numbers(TOKENS, 9)
     same(
-        lambda: AddedLinear.apply(layer, x, residual, *layer.tensors),
+        lambda: ResidualLinear.apply(layer, x, residual, *layer.tensors),
         lambda: residual + applied(layer, x),
         [x, residual, *layer.tensors],
     )
     same(
-        lambda: AddedSwiglu.apply(layer, gate, up, residual, *layer.tensors),
+        lambda: ResidualSwiglu.apply(layer, gate, up, residual, *layer.tensors),
         lambda: residual + applied(layer, F.silu(gate) * up),
         [gate, up, residual, *layer.tensors],
     )
@@ -125,7 +131,7 @@ def test_attention_is_that_of_each_row_alone(lengths: list[int]) -> None:
     angles = torch.outer(positions, 10_000 ** -(torch.arange(width // 2) / (width // 2)))
     cos, sin = torch.cat((angles, angles), -1).cos(), torch.cat((angles, angles), -1).sin()
     signed = torch.cat((-sin[:, : width // 2], sin[:, width // 2 :]), -1)
-    layout = Layout(heads, kv, width, width**-0.5, groups(lengths, HeadCounts(heads, kv)), cos, signed)
+    layout = Layout(heads, kv, width, width**-0.5, group_rows(lengths, HeadCounts(heads, kv)), cos, signed)
 
     def turned(x: Tensor, count: int) -> Tensor:
         x = x.view(-1, count, width)

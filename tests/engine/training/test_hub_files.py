@@ -16,7 +16,7 @@ README = "---\nconfigs:\n- config_name: default\n  data_files: {path}\n---\n"
 
 @pytest.fixture(autouse=True)
 def _known_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named_datasets, "_checked_commit", lambda hub_id: "main")
+    monkeypatch.setattr(named_datasets, "_resolve_commit", lambda hub_id: "main")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

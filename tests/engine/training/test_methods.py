@@ -14,13 +14,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.models import loading, saved_models, tuning_methods
-from engine.models.classification import ClassBatch, class_logits
-from engine.models.generation import Generation, answers
-from engine.models.losses import row_losses
+from engine.models.classification import ClassBatch, compute_class_logits
+from engine.models.generation import GenerationOptions, generate_answers
+from engine.models.losses import compute_row_losses
 from engine.models.tokenization.rendering import render, render_prompt
 from engine.models.tuning_methods import count_parameters, make_trainable
 from engine.training import train_job
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.data import dataset_files
@@ -95,7 +95,9 @@ def facts(job: WorkerJob) -> dict[str, Any]:
 
 
 def formula(config: TrainConfig) -> int:
-    return METHODS[config.method].parameters(tuning_methods.matrix_sizes(make_model(), config), config)
+    return METHODS[config.method].parameters(
+        tuning_methods.measure_matrix_sizes(make_model(), config), config
+    )
 
 
 def loaded(job: WorkerJob, config: TrainConfig) -> Any:
@@ -104,7 +106,7 @@ def loaded(job: WorkerJob, config: TrainConfig) -> Any:
     if not METHODS[config.method].adapter:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     base = loading.load_model(config, config.model, "cpu", torch.float32)
-    return saved_models.load(folder, base)
+    return saved_models.load_tuned_model(folder, base)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -117,16 +119,18 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
     model = loaded(job, config)
     tokenizer = loading.load_tokenizer(str(job.dir.model))
     losses = pq.read_table(job.dir.row_losses)
-    chats = dataset_files.load(home, "rows", columns=["messages"], row_ids=losses["row_id"].to_numpy())
+    chats = dataset_files.load_rows(home, "rows", columns=["messages"], row_ids=losses["row_id"].to_numpy())
     rows = render(tokenizer, losses["row_id"].to_numpy(), chats["messages"].to_pylist())
-    again = row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
+    again = compute_row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
     assert again.loss_sum == pytest.approx(losses["tuned_loss"].to_numpy(), rel=1e-4, abs=1e-4)
     predictions = pq.read_table(job.dir.predictions).to_pylist()
-    asked = dataset_files.load(
+    asked = dataset_files.load_rows(
         home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in predictions])
     )
     rendered = [render_prompt(tokenizer, chat) for chat in asked["messages"].to_pylist()]
-    completions = answers(model, tokenizer, [r[0] for r in rendered if r], Generation(4, "cpu"))
+    completions = generate_answers(
+        model, tokenizer, [r[0] for r in rendered if r], GenerationOptions(4, "cpu")
+    )
     assert completions == [p["tuned"] for p in predictions]
 
 
@@ -144,7 +148,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> 
             cut.cancel_requested.set()
 
     cut._append = stop_at_nine  # type: ignore[method-assign]
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(cut)
     resumed = make_job(home, "cut", resume=True, **fields)
     train_job.run(resumed)
@@ -164,7 +168,9 @@ def test_the_formulas_hold_for_other_shapes() -> None:
                     "llama", vocab_size=259, num_hidden_layers=4, tie_word_embeddings=False, **shape
                 )
             )
-            expected = METHODS[config.method].parameters(tuning_methods.matrix_sizes(base, config), config)
+            expected = METHODS[config.method].parameters(
+                tuning_methods.measure_matrix_sizes(base, config), config
+            )
             assert count_parameters(make_trainable(base, config, torch.float32))[0] == expected, variant
 
 
@@ -219,14 +225,14 @@ def test_every_method_trains_a_classification_head(home: Home, variant: str) -> 
     if METHODS[config.method].adapter:
         architecture = AutoConfig.from_pretrained(job.dir.model)
         base = loading.load_model(config, config.model, "cpu", torch.float32, architecture)
-        model = saved_models.load(job.dir.model, base)
+        model = saved_models.load_tuned_model(job.dir.model, base)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(job.dir.model, dtype=torch.float32)
     tokenizer = loading.load_tokenizer(str(job.dir.model))
     texts = [chats[row["row_id"]][0]["content"] for row in predictions]
     batches = [torch.tensor([tokenizer(text).input_ids]) for text in texts]
     model.eval()
-    shares_of = [class_logits(model, ClassBatch(ids, *_whole(ids))).softmax(-1)[0] for ids in batches]
+    shares_of = [compute_class_logits(model, ClassBatch(ids, *_whole(ids))).softmax(-1)[0] for ids in batches]
     for row, shares in zip(predictions, shares_of, strict=True):
         assert float(shares.max()) == pytest.approx(row["probability"], abs=1e-4)
         assert classes[int(shares.argmax())] == row["predicted"]

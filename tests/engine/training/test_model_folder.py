@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from engine.models import loading, provenance, saved_models
 from engine.training import train_job, variant_job
-from engine.training.task_runs import RUNS
+from engine.training.task_runs import RUN_CLASSES
 from engine.worker.job import WorkerJob
 from store.core.errors import ModelError
 from store.core.home import Home
@@ -83,16 +83,16 @@ def test_a_mix_is_named_as_what_it_was_mixed_from(home: Home) -> None:
     assert (
         json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     )
-    assert saved_models.base_of(job.dir.model)["name"] == "tiny"
+    assert saved_models.read_base(job.dir.model)["name"] == "tiny"
 
 
 def test_a_model_of_a_hub_is_named_by_id_and_commit() -> None:
     hub = {"name": "owner/name", "hub_id": "owner/name", "revision": COMMIT}
-    assert provenance.reference("owner/name", COMMIT) == hub
-    assert provenance.reference(f"/anywhere/hub/models--owner--name/snapshots/{COMMIT}") == hub
-    assert provenance.reference("/anywhere/models/tiny/")["name"] == "tiny"
-    assert provenance.plain_name("~/models/tiny") == "tiny"
-    assert provenance.plain_name("owner/name") == "owner/name"
+    assert provenance.build_reference("owner/name", COMMIT) == hub
+    assert provenance.build_reference(f"/anywhere/hub/models--owner--name/snapshots/{COMMIT}") == hub
+    assert provenance.build_reference("/anywhere/models/tiny/")["name"] == "tiny"
+    assert provenance.shorten_name("~/models/tiny") == "tiny"
+    assert provenance.shorten_name("owner/name") == "owner/name"
 
 
 def note(**fields: Any) -> ModelNote:
@@ -108,8 +108,8 @@ def note(**fields: Any) -> ModelNote:
 
 def test_the_card_says_how_to_load_it() -> None:
     config = TrainConfig(model="owner/name", dataset="rows", name="My *run*").resolved(10)
-    base = provenance.reference("owner/name", COMMIT)
-    card = card_text.write(card_text.ModelCardFacts(config, note(), base))
+    base = provenance.build_reference("owner/name", COMMIT)
+    card = card_text.format_card(card_text.ModelCardFacts(config, note(), base))
     assert card.startswith("---\nbase_model: owner/name\nbase_model_relation: adapter\nlibrary_name: peft\n")
     assert 'AutoPeftModelForCausalLM.from_pretrained("FOLDER")' in card  # base and commit are in the settings
     assert f"revision `{COMMIT}`" in card
@@ -119,11 +119,11 @@ def test_the_card_says_how_to_load_it() -> None:
 
 def test_what_only_seems_to_be_a_hubs_model_is_said_not_to_be() -> None:
     config = TrainConfig(model=BUNDLED_MODEL, dataset="rows", name="My *run*").resolved(10)
-    unknown = provenance.reference(f"/anywhere/models/{BUNDLED_MODEL}")
-    card = card_text.write(card_text.ModelCardFacts(config, note(), unknown))
+    unknown = provenance.build_reference(f"/anywhere/models/{BUNDLED_MODEL}")
+    card = card_text.format_card(card_text.ModelCardFacts(config, note(), unknown))
     assert "base_model:" not in card
     assert "not the same" in card
-    merged = card_text.write(card_text.ModelCardFacts(config, note(own_base=True), unknown))
+    merged = card_text.format_card(card_text.ModelCardFacts(config, note(own_base=True), unknown))
     assert "doesn't fit any other" in merged
 
 
@@ -156,9 +156,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_commit_that_the_cache_holds_is_loaded_without_a_word_to_the_hub(
     tmp_path: Path, asked: list[str]
 ) -> None:
-    base = provenance.reference("owner/name", COMMIT)
+    base = provenance.build_reference("owner/name", COMMIT)
     folder = write_snapshot(tmp_path, "config.json", "tokenizer.json", "model.safetensors")
-    assert provenance.pinned("owner/name", base) == str(folder)
+    assert provenance.find_pinned_folder("owner/name", base) == str(folder)
     assert asked == []
 
 
@@ -175,7 +175,7 @@ def test_a_commit_of_which_the_cache_holds_a_part_is_fetched(
 ) -> None:
     write_snapshot(tmp_path, *names)
     with pytest.raises(ModelError, match="neither in the hub's cache here nor to be had"):
-        provenance.pinned("owner/name", provenance.reference("owner/name", COMMIT))
+        provenance.find_pinned_folder("owner/name", provenance.build_reference("owner/name", COMMIT))
     assert asked == ["owner/name"]
 
 
@@ -194,11 +194,11 @@ def test_a_resume_loads_the_commit_that_the_run_began_on(
     with monkeypatch.context() as patch:  # a hub that is here, at the first start
         for name in ("load_config_for", "load_tokenizer"):
             patch.setattr(loading, name, lambda *_, **__: None)
-        patch.setattr(loading, "commit_of", lambda _: COMMIT)
+        patch.setattr(loading, "find_commit", lambda _: COMMIT)
         first = make_job(home, "began", model="owner/name")
-        RUNS["sft"](first, TrainConfig.parse(first.config)).open()
+        RUN_CLASSES["sft"](first, TrainConfig.parse(first.config)).open()
     job = make_job(home, "began", model="owner/name", resume=True)
-    resumed = RUNS["sft"](job, TrainConfig.parse(job.config))
+    resumed = RUN_CLASSES["sft"](job, TrainConfig.parse(job.config))
     resumed.open()
-    assert provenance.reference(resumed.source) == provenance.reference("owner/name", COMMIT)
+    assert provenance.build_reference(resumed.source) == provenance.build_reference("owner/name", COMMIT)
     assert asked == []

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from engine.evaluation import evaluated_model
 from engine.models import loading, saved_models
 from engine.training import train_job
-from engine.training.costs.footprint import few_layers
+from engine.training.costs.footprint import choose_reduced_models
 from engine.training.preview import advice_query, preview_query, rendering_query
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, ModelError, TunebenchError
@@ -107,7 +107,7 @@ def ask_costs(kind: str, ask: Callable[[WorkerJob], object]) -> Callable[[Home, 
 
 def evaluate(home: Home, model: str, more: dict[str, Any]) -> None:
     config = EvaluateConfig.parse({"model": model, "dataset": "rows", "metrics": ["chrf"], **more})
-    evaluated_model.load(make_job(home, "evaluation"), config)
+    evaluated_model.load_model(make_job(home, "evaluation"), config)
 
 
 def train_it(home: Home, model: str, more: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def test_what_transformers_has_itself_is_taken_though_code_lies_beside_it(home: 
 def test_nor_where_costs_are_counted_from_an_architecture(home: Home, marker: Path) -> None:
     folder = write_foreign(home.models / "llama", marker, "llama")
     architecture = loading.load_config(str(folder))
-    assert few_layers(architecture, TrainConfig(model=str(folder), dataset="rows")).few
+    assert choose_reduced_models(architecture, TrainConfig(model=str(folder), dataset="rows")).few
 
 
 # -- kernels, indices, adapters ---------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_an_index_that_names_pickled_files_is_refused(home: Home, marker: Path) 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = TrainConfig(model="tiny", dataset="rows", dtype="float32")
     with pytest.raises(ModelError, match=r"names pytorch_model\.bin, which is not safetensors") as caught:
-        loading.load_model(config, loading.resolve("tiny", home), "cpu", torch.float32)
+        loading.load_model(config, loading.resolve_model("tiny", home), "cpu", torch.float32)
     assert caught.value.field == "model"
 
 
@@ -207,15 +207,15 @@ def test_an_adapter_in_another_form_or_with_a_module_to_import_is_refused(home: 
     base = make_model()
     change(folder / "adapter_config.json", megatron_config={"a": 1}, megatron_core="megatron.core")
     with pytest.raises(ModelError, match="names a module to import"):
-        saved_models.load(folder, base)
+        saved_models.load_tuned_model(folder, base)
     change(folder / "adapter_config.json", megatron_config=None, peft_type="XLORA")
     with pytest.raises(ModelError, match="X-LoRA"):
-        saved_models.load(folder, base)
+        saved_models.load_tuned_model(folder, base)
     change(folder / "adapter_config.json", peft_type="LORA")
     (folder / "adapter_model.safetensors").unlink()
     torch.save({"weights": Bomb(marker)}, folder / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-        saved_models.load(folder, base)
+        saved_models.load_tuned_model(folder, base)
     earlier = make_job(home, "second", **QUICK | {"r": 4, "init_from": "lora"})
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
         train_job.run(earlier)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.models.training_state import Masters, make_optimizer, make_schedule, warmup_steps
+from engine.models.training_state import MasterWeights, count_warmup_steps, make_optimizer, make_schedule
 from store.training.train_config import TrainConfig
 
 
@@ -33,7 +33,7 @@ class Model(torch.nn.Module):
 def options(read: Callable[[dict[str, Any]], float], **config: Any) -> dict[str, float]:
     """Name of each trained weight -> what `read` finds in its group."""
     model = Model()
-    masters = Masters(model.named_parameters())
+    masters = MasterWeights(model.named_parameters())
     optimizer = make_optimizer(model, masters, TrainConfig(dataset="d", **config))
     of_weight = {id(p): read(group) for group in optimizer.param_groups for p in group["params"]}
     return {name.removeprefix("q_proj."): of_weight[id(p)] for name, p in masters.weights.items()}
@@ -61,13 +61,13 @@ def test_biases_and_norms_do_not_decay() -> None:
     ("asked", "of_twenty"), [(0, 0), (0.05, 1), (0.06, 2), (0.5, 10), (1, 1), (7, 7), (20, 20)]
 )
 def test_warm_up_is_a_share_below_one_and_a_number_from_one(asked: float, of_twenty: int) -> None:
-    assert warmup_steps(TrainConfig(dataset="d", warmup_steps=asked), 20) == of_twenty
+    assert count_warmup_steps(TrainConfig(dataset="d", warmup_steps=asked), 20) == of_twenty
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing() -> None:
     config = TrainConfig(dataset="d", learning_rate=1.0, lr_scheduler_type="linear", warmup_steps=4)
     model = Model()
-    optimizer = make_optimizer(model, Masters(model.named_parameters()), config)
+    optimizer = make_optimizer(model, MasterWeights(model.named_parameters()), config)
     schedule = make_schedule(optimizer, config, 12)
     rates = []
     for _ in range(12):

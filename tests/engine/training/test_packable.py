@@ -13,8 +13,8 @@ from transformers import LlamaForSequenceClassification
 from engine.models import loading
 from engine.models.batching import collate
 from engine.models.forward import llama_layers
-from engine.models.forward.packed_forward import hidden_states
-from engine.models.losses import loss_sum
+from engine.models.forward.packed_forward import compute_hidden_states
+from engine.models.losses import compute_loss_sum
 from engine.models.tuning_methods import make_trainable
 from tests.engine.packed_rows import LONGEST, base, config, rows
 from tests.tiny import write_model
@@ -26,7 +26,7 @@ def test_a_base_in_eight_bits_goes_through_its_own_forward(tmp_path: Path) -> No
     chosen = config(method="lora", load_in_8bit=True, model=str(tmp_path / "tiny"))
     base_model = loading.load_model(chosen, chosen.model, "cpu", torch.float32)
     model = make_trainable(base_model, chosen, torch.float32)
-    assert "Linear8bitLt" in llama_layers.refusal(model, LONGEST)
+    assert "Linear8bitLt" in llama_layers.explain_refusal(model, LONGEST)
 
 
 REFUSED = [
@@ -48,27 +48,27 @@ REFUSED = [
 def test_other_methods_go_through_their_own_forward(fields: dict[str, Any], why: str) -> None:
     model = make_trainable(base(), config(**fields | {"r": 8}), torch.float32).train()
     batch = collate(rows(), np.arange(6))
-    assert why in llama_layers.refusal(model, LONGEST)
-    assert hidden_states(model, batch) is None
-    loss_sum(model, batch).backward()
+    assert why in llama_layers.explain_refusal(model, LONGEST)
+    assert compute_hidden_states(model, batch) is None
+    compute_loss_sum(model, batch).backward()
     assert any(p.grad is not None for p in model.parameters())
 
 
 def test_what_else_is_refused() -> None:
     model = base()
-    assert "sliding window of 100" in llama_layers.refusal(base("mistral", sliding_window=100), 101)
-    assert llama_layers.refusal(base("mistral", sliding_window=100), 100) == ""
-    assert "LlamaForSequenceClassification" in llama_layers.refusal(
+    assert "sliding window of 100" in llama_layers.explain_refusal(base("mistral", sliding_window=100), 101)
+    assert llama_layers.explain_refusal(base("mistral", sliding_window=100), 100) == ""
+    assert "LlamaForSequenceClassification" in llama_layers.explain_refusal(
         LlamaForSequenceClassification(model.config), 9
     )
     positions = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
-    assert "dynamic" in llama_layers.refusal(base(rope_parameters=positions), 9)
-    assert "activation is gelu" in llama_layers.refusal(base(hidden_act="gelu"), 9)
-    assert "attention_dropout is 0.1" in llama_layers.refusal(base(attention_dropout=0.1), 9)
-    assert "precisions" in llama_layers.refusal(_with_wide_norm(base().to(torch.bfloat16)), 9)
+    assert "dynamic" in llama_layers.explain_refusal(base(rope_parameters=positions), 9)
+    assert "activation is gelu" in llama_layers.explain_refusal(base(hidden_act="gelu"), 9)
+    assert "attention_dropout is 0.1" in llama_layers.explain_refusal(base(attention_dropout=0.1), 9)
+    assert "precisions" in llama_layers.explain_refusal(_with_wide_norm(base().to(torch.bfloat16)), 9)
     model.model.layers[1].mlp.register_forward_hook(lambda *_: None)
-    assert llama_layers.refusal(model, 9) == "model.layers.1.mlp is changed"
-    assert "on meta" in llama_layers.refusal(base().to("meta"), 9)
+    assert llama_layers.explain_refusal(model, 9) == "model.layers.1.mlp is changed"
+    assert "on meta" in llama_layers.explain_refusal(base().to("meta"), 9)
 
 
 def _with_wide_norm(model: Any) -> Any:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from engine.models import loading
 from engine.models.batching import TokenBatch, collate
 from engine.models.forward import llama_layers
-from engine.models.losses import loss_sum, picked_logits
+from engine.models.losses import compute_loss_sum, compute_picked_logits
 from engine.models.tuning_methods import make_trainable
 from tests.engine.packed_rows import LONGEST, OTHERS, base, config, rows, stirred
 from tests.tiny import write_model
@@ -41,8 +41,8 @@ def assert_equal(model: Any) -> None:
     """The model's rows are packed, and loss and gradients are those of its own forward."""
     model.train()
     batch = collate(rows(), np.arange(6))
-    assert llama_layers.refusal(model, LONGEST) == ""
-    mine, theirs = loss_sum(model, batch), apart(model, batch)
+    assert llama_layers.explain_refusal(model, LONGEST) == ""
+    mine, theirs = compute_loss_sum(model, batch), apart(model, batch)
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
     ours, own = gradients(model, mine), gradients(model, theirs)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -93,7 +93,7 @@ def test_bf16_is_as_near_to_fp32_as_the_models_own_forward() -> None:
     batch = collate(rows(), np.arange(6))
     exact = gradients(model, apart(model, batch))
     half = base().to(torch.bfloat16)
-    ours, own = gradients(half, loss_sum(half, batch)), gradients(half, apart(half, batch).float())
+    ours, own = gradients(half, compute_loss_sum(half, batch)), gradients(half, apart(half, batch).float())
     for name, gradient in exact.items():
         mine, theirs = (float((grads[name] - gradient).norm() / gradient.norm()) for grads in (ours, own))
         assert mine < 1.3 * theirs + 2e-3, name
@@ -104,10 +104,10 @@ def test_a_changed_row_changes_no_other() -> None:
     batch = collate(rows(), np.arange(6))
     row_of = batch.picked.nonzero()[:, 0]
     with torch.inference_mode():
-        before = picked_logits(model, batch)
+        before = compute_picked_logits(model, batch)
         for changed in range(6):
             other = collate(rows(), np.arange(6))
             other.inputs[changed, : other.lengths[changed]] += 1
-            after = picked_logits(model, other)
+            after = compute_picked_logits(model, other)
             assert (before - after)[row_of == changed].abs().max() > 0.01
             torch.testing.assert_close(before[row_of != changed], after[row_of != changed], rtol=0, atol=1e-6)

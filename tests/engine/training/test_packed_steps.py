@@ -13,24 +13,24 @@ import torch
 from engine.models import batching
 from engine.models.batching import collate
 from engine.models.forward import attention, llama_layers
-from engine.models.losses import TrainedTokens, loss_sum
+from engine.models.losses import TokenObjective, compute_loss_sum
 from engine.models.tuning_methods import make_trainable
 from engine.training.costs import rehearsal
-from engine.training.optimizer_step import Stepper, TrainingRows
-from engine.training.training_loop import Training
+from engine.training.optimizer_step import OptimizerStepper, TrainingRows
+from engine.training.training_loop import TrainingLoop
 from store.core.home import Home
 from store.training.train_config import TrainConfig
 from tests.engine.packed_rows import LONGEST, base, config, rows, stirred
 from tests.tiny import make_job
 
 
-def stepper(folder: Path, **fields: Any) -> Stepper:
+def stepper(folder: Path, **fields: Any) -> OptimizerStepper:
     home = Home(folder).create()
     given = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 3}
     job = make_job(home, f"run{len(list(home.jobs.iterdir()))}", **given | fields)
     chosen = TrainConfig.parse(job.config)
     model = stirred(make_trainable(base(), chosen, torch.float32))
-    return Stepper(job, chosen, model, TrainingRows(rows()), TrainedTokens(), 1)
+    return OptimizerStepper(job, chosen, model, TrainingRows(rows()), TokenObjective(), 1)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -64,7 +64,7 @@ def test_a_run_says_once_how_its_rows_go(tmp_path: Path, capsys: Any, fields: An
     home = Home(tmp_path / "home").create()
     job = make_job(home, "run", max_steps=2, evaluations=1, **fields)
     chosen = TrainConfig.parse(job.config)
-    Training(job, chosen, make_trainable(base(), chosen, torch.float32), rows(), rows()).run()
+    TrainingLoop(job, chosen, make_trainable(base(), chosen, torch.float32), rows(), rows()).run()
     events = map(json.loads, job.dir.events.read_text().splitlines())
     forwards = [e["facts"]["forward"] for e in events if "forward" in e.get("facts", {})]
     assert len(forwards) == 1
@@ -78,16 +78,16 @@ def test_it_can_be_rehearsed_without_numbers(method: str) -> None:
     batch = collate(rows(), np.arange(6))
 
     def keeps(device: str) -> tuple[rehearsal.RehearsedStep, bool]:
-        attention.future.cache_clear()  # masks stay for the next step
+        attention.make_causal_mask.cache_clear()  # masks stay for the next step
         model = base().to(device)
         model.tie_weights()  # moving to the meta device unties them
         model = make_trainable(model, config(method=method), torch.float32).train().to(device)
-        packed = llama_layers.refusal(model, LONGEST) == ""
-        return rehearsal.run_step(model, lambda: loss_sum(model, batch), 2, device), packed
+        packed = llama_layers.explain_refusal(model, LONGEST) == ""
+        return rehearsal.run_step(model, lambda: compute_loss_sum(model, batch), 2, device), packed
 
     own, packed = keeps("meta")
     assert not packed
-    with llama_layers.rehearsing():
+    with llama_layers.simulate_cpu():
         rehearsed, packed = keeps("meta")
         assert packed
     real, packed = keeps("cpu")

@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from engine.models.loading import load_tokenizer
 from engine.training import train_job
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.evaluation.verdict_schemas import Verdict
@@ -100,7 +100,7 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
     train_job.run(whole)
     cut = make_job(home, "cut", **QUICK)
     cancel_when(cut, lambda e: e.get("step") == 4 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(cut)
     resumed = make_job(home, "cut", resume=True, **QUICK)
     train_job.run(resumed)

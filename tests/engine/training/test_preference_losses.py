@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from engine.training.preference import pair_losses
+from engine.training.preference import compute_pair_losses
 from store.training.train_config import TrainConfig
 
 CHOSEN, REJECTED, COUNTS, BETA = 1.5, -2.0, (5, 8), 0.2
@@ -19,7 +19,7 @@ def loss(loss_type: str, chosen: float = CHOSEN, rejected: float = REJECTED, **f
         {"dataset": "d", "task": "dpo", "beta": BETA, "loss_type": loss_type, **fields}
     )
     counts = torch.tensor(COUNTS).view(2, 1)
-    return float(pair_losses(torch.tensor([chosen]), torch.tensor([rejected]), counts, config))
+    return float(compute_pair_losses(torch.tensor([chosen]), torch.tensor([rejected]), counts, config))
 
 
 def sigmoid(x: float) -> float:

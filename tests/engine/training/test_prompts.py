@@ -11,8 +11,8 @@ import torch
 
 from engine.models import loading
 from engine.models.batching import collate
-from engine.models.generation import Generation, answers
-from engine.models.losses import picked_logits
+from engine.models.generation import GenerationOptions, generate_answers
+from engine.models.losses import compute_picked_logits
 from engine.models.tokenization.rendering import render
 from engine.models.tuning_methods import make_trainable
 from store.training.train_config import TrainConfig
@@ -51,7 +51,7 @@ def test_losses_are_of_the_rows_own_tokens(folder: Path, method: str) -> None:
             ids, trained = rows.row(i)
             logits = model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0, -len(ids) :]
             expected.append(logits[:-1][torch.from_numpy(trained[1:].copy())])
-        picked = picked_logits(model, batch)
+        picked = compute_picked_logits(model, batch)
     torch.testing.assert_close(picked, torch.cat(expected), atol=1e-4, rtol=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_answers_are_those_that_training_saw(folder: Path, method: str) -> None:
     model = prompted(folder, method)
     tokenizer = loading.load_tokenizer(str(folder))
     asked = ["<|im_start|>user\nA<|im_end|>\n", "<|im_start|>user\nLonger one<|im_end|>\n"]
-    completions = answers(model, tokenizer, asked, Generation(1, "cpu"))
+    completions = generate_answers(model, tokenizer, asked, GenerationOptions(1, "cpu"))
     for prompt, answer in zip(asked, completions, strict=True):
         ids = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
         with torch.no_grad():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from engine.models import hardware
 from engine.models.forward import operations
-from engine.training.costs.rehearsal import Living
+from engine.training.costs.rehearsal import LiveMemoryTracker
 from store.core.home import Home
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -21,7 +21,7 @@ SHAPE = (64, 64, 128)
 def done(run: object, *shapes: tuple[int, ...]) -> list[float]:
     """What a function does with fp32 tensors of these shapes."""
     given = [torch.empty(shape, device=META) for shape in shapes]
-    with Living() as living:
+    with LiveMemoryTracker() as living:
         run(*given)  # type: ignore[operator]
     return living.done[0]
 
@@ -51,7 +51,7 @@ def test_all_else_is_what_it_reads_and_writes() -> None:
 
 def test_an_operation_may_stand_for_many() -> None:
     def run(x: torch.Tensor) -> None:
-        with operations.repeated(3), operations.repeated(2.5):
+        with operations.repeat_operations(3), operations.repeat_operations(2.5):
             x.exp()
         x.exp()
 
@@ -61,10 +61,10 @@ def test_an_operation_may_stand_for_many() -> None:
 def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path).create()
     seconds = iter([2.0] * 4 + [4.0] * 4 + [1.0] * 4 + [4.0] * 4)
-    monkeypatch.setattr(hardware, "_best", lambda *_: next(seconds))
+    monkeypatch.setattr(hardware, "_time_fastest", lambda *_: next(seconds))
 
     def rates(shape: tuple[int, int, int] = SHAPE) -> hardware.DeviceRates:
-        return hardware.device_rates(home, CPU, torch.float32, shape, 64)
+        return hardware.measure_device_rates(home, CPU, torch.float32, shape, 64)
 
     first, slower, faster = rates(), rates(), rates()
     assert slower == first
@@ -77,7 +77,7 @@ def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_rates_are_measured(tmp_path: Path) -> None:
-    rates = hardware.device_rates(Home(tmp_path).create(), CPU, torch.float32, SHAPE, 64)
+    rates = hardware.measure_device_rates(Home(tmp_path).create(), CPU, torch.float32, SHAPE, 64)
     assert 1e8 < rates.products < 1e14
     assert 1e8 < rates.attention < 1e14
     assert 1e7 < rates.moved < 1e13
@@ -87,4 +87,4 @@ def test_rates_are_measured(tmp_path: Path) -> None:
 
 
 def test_sizes_are_powers_of_two_up_to_what_is_measured() -> None:
-    assert [hardware.rounded(n) for n in (1, 60, 576, 1536, 28_672)] == [32, 64, 512, 2048, 2048]
+    assert [hardware.round_to_power(n) for n in (1, 60, 576, 1536, 28_672)] == [32, 64, 512, 2048, 2048]

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from engine.models import bundled
 from engine.models.bundled import count_parameters
-from engine.models.generation import Generation, answers
-from engine.models.loading import load_tokenizer, resolve
+from engine.models.generation import GenerationOptions, generate_answers
+from engine.models.loading import load_tokenizer, resolve_model
 from engine.models.tokenization.rendering import render_prompt
 from engine.training import train_job
 from store.core.errors import ModelError
@@ -43,7 +43,7 @@ MODULES = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: Any) -> Home:
     try:
-        bundled.gguf_file(BUNDLED_MODEL)
+        bundled.find_gguf_file(BUNDLED_MODEL)
     except ModelError as error:
         pytest.skip(str(error))
     home = Home(tmp_path_factory.mktemp("real") / "home").create()
@@ -78,10 +78,10 @@ def test_the_conversion_is_whole_and_leaves_nothing_aside(home: Home) -> None:
     folder = home.models / BUNDLED_MODEL
     assert [path.name for path in home.models.iterdir()] == [BUNDLED_MODEL]
     assert count_parameters(folder) == 134_515_008
-    tokenizer = load_tokenizer(resolve(BUNDLED_MODEL, home))
+    tokenizer = load_tokenizer(resolve_model(BUNDLED_MODEL, home))
     assert tokenizer.has_own_template
     assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
-    assert bundled.ensure(BUNDLED_MODEL, home) == folder
+    assert bundled.ensure_bundled_model(BUNDLED_MODEL, home) == folder
 
 
 def test_lora_learns_on_few_rows(home: Home) -> None:
@@ -111,14 +111,14 @@ def test_lora_learns_on_few_rows(home: Home) -> None:
 
 
 def test_an_answer_in_bf16_is_the_same_whatever_stands_beside_it(home: Home) -> None:
-    folder = resolve(BUNDLED_MODEL, home)
+    folder = resolve_model(BUNDLED_MODEL, home)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     tokenizer = load_tokenizer(folder)
     rows = documented()[:9]
     rendered = [text for row in rows if (prompt := render_prompt(tokenizer, row)) for text in prompt[:1]]
 
     def answers_by_text(texts: list[str]) -> dict[str, str]:
-        completions = answers(model, tokenizer, texts, Generation(10, "cpu", 4, steady=True))
+        completions = generate_answers(model, tokenizer, texts, GenerationOptions(10, "cpu", 4, steady=True))
         return dict(zip(texts, completions, strict=True))
 
     few, among, turned = (

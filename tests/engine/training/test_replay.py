@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.models.batching import Replay, collate, replay_needed, steps_per_epoch
+from engine.models.batching import Replay, collate, count_replay_rows, count_steps_per_epoch
 from engine.models.tokenization.rendering import TokenRows
 from engine.models.tokenization.tokenized_rows import read_rows
-from engine.models.tuning_methods import base_model, make_trainable
+from engine.models.tuning_methods import make_trainable, use_base_model
 from engine.training import optimizer_step, train_job
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import DataError
 from store.core.home import Home
 from store.training.train_config import TrainConfig
@@ -57,10 +57,10 @@ def test_every_step_has_the_share_and_the_whole_run_too() -> None:
         num_train_epochs=2.0,
     )  # fmt: skip
     replay = Replay(some_rows(7), config, train_rows=60)
-    per_epoch = steps_per_epoch(60, 4, 3)
+    per_epoch = count_steps_per_epoch(60, 4, 3)
     counts = [len(replay.step(number)) for number in range(2 * per_epoch)]
     assert counts == [3] * 10  # 3 of 15 rows
-    assert sum(counts) == replay.count == replay_needed(config, 60)
+    assert sum(counts) == replay.count == count_replay_rows(config, 60)
     seen = np.concatenate([replay.step(number) for number in range(10)])
     assert all(sorted(seen[i : i + 7]) == list(range(7)) for i in range(0, 28, 7))  # pass after pass
     assert not np.array_equal(seen[:7], seen[7:14])
@@ -103,7 +103,7 @@ def test_resumed_equals_uninterrupted(home: Home, fields: dict[str, Any]) -> Non
     train_job.run(whole)
     cut = job_with(home, "cut", **fields)
     cancel_when(cut, lambda e: e.get("step") == 4 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(cut)
     for file in (home.cache / "own_samples").glob("*"):
         file.unlink()  # what the first attempt replayed lies in its folder
@@ -154,7 +154,7 @@ def reference(model: Any, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
     for i in range(len(rows)):
         ids = torch.from_numpy(rows.row(i)[0].astype(np.int64))[None]
         mask = torch.from_numpy(rows.row(i)[1][1:])
-        with torch.no_grad(), base_model(model) as base:
+        with torch.no_grad(), use_base_model(model) as base:
             before = base(input_ids=ids).logits[0, :-1][mask]
         after = model(input_ids=ids).logits[0, -ids.shape[1] : -1][mask]
         loss = loss + F.cross_entropy(after, ids[0, 1:][mask], reduction="sum")
@@ -177,7 +177,7 @@ def test_the_distance_and_its_gradients_are_those_of_torch(fields: dict[str, Any
     trained = [p for p in model.parameters() if p.requires_grad]
     rows = some_rows(5, length=40)
     rows.trained[3::7] = False
-    loss, apart = optimizer_step.losses_beside_base(model, collate(rows, np.arange(5)))
+    loss, apart = optimizer_step.compute_losses_with_base_kl(model, collate(rows, np.arange(5)))
     own = torch.autograd.grad(loss + 0.7 * apart, trained)
     wanted_loss, wanted = reference(model, rows)
     gradients = torch.autograd.grad(wanted_loss + 0.7 * wanted, trained)
@@ -193,7 +193,7 @@ def test_an_untrained_adapter_is_no_distance_away(method: str) -> None:
     config = TrainConfig.parse({"dataset": "d", "method": method, "adapter_layers": 1}).resolved(100)
     model = make_trainable(make_model(), config, torch.float32).train()
     rows = some_rows(4)
-    _, apart = optimizer_step.losses_beside_base(model, collate(rows, np.arange(4)))
+    _, apart = optimizer_step.compute_losses_with_base_kl(model, collate(rows, np.arange(4)))
     assert float(apart) / rows.trained.sum() == pytest.approx(0, abs=1e-5)
 
 

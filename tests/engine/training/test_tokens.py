@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.data import measurement_job
-from engine.evaluation.verdicts.data_findings import Finding, findings
-from engine.models.tokenization.rendering import fitting_length, render
+from engine.evaluation.verdicts.data_findings import Finding, find_findings
+from engine.models.tokenization.rendering import compute_fitting_length, render
 from store.core.errors import ConfigError, TunebenchError
 from store.core.home import Home
 from store.data import dataset_files
@@ -22,12 +22,12 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
     home = Home(tmp_path / "home").create()
     model = str(write_model(tmp_path / "model"))
     fingerprint = rows_of(home, 12)
-    messages = dataset_files.load(home, fingerprint, columns=["messages"])["messages"].to_pylist()
+    messages = dataset_files.load_rows(home, fingerprint, columns=["messages"])["messages"].to_pylist()
     rows = render(make_tokenizer(), range(12), messages)
 
     job = job_of(home, fingerprint, "tokens", model=model)
     result = measurement_job.run(job)
-    length = fitting_length(rows.lengths, 256)
+    length = compute_fitting_length(rows.lengths, 256)
     assert result["options"] == {"model": model, "max_length": length, "chosen": False}
     assert sidecar(job)["tokens"].to_pylist() == rows.lengths.tolist()
     assert sidecar(job)["trained_tokens"].to_pylist() == rows.trained_counts.tolist()
@@ -61,7 +61,7 @@ def test_both_buttons_of_rows_that_are_cut_leave_none_that_is(tmp_path: Path) ->
 
     def finding_of(fingerprint: str) -> Finding | None:
         group = measurement_job.run(job_of(home, fingerprint, "tokens", model=model, max_length=40))
-        measured = findings({"row_count": group["row_count"]}, {"tokens": group}, GROUPS)
+        measured = find_findings({"row_count": group["row_count"]}, {"tokens": group}, GROUPS)
         return next((finding for finding in measured if finding.column == "cut"), None)
 
     finding = finding_of(folder["fingerprint"])

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.data.training_rows import dealt_rows
+from engine.data.training_rows import load_split_rows
 from engine.models import hardware, training_state
 from engine.training import train_job
-from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, DataError, TunebenchError
 from store.core.home import Home
 from store.evaluation.verdict_schemas import Verdict
@@ -116,7 +116,7 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
     for stop_at in (1, 4, 7):
         cut = make_job(home, f"cut{stop_at}", **fields)
         cancel_when(cut, lambda e, n=stop_at: e.get("step") == n and "train/loss" in e.get("values", {}))
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             train_job.run(cut)
         assert (cut.dir.checkpoints / f"step-{stop_at:08d}" / "state.json").exists()
         resumed = make_job(home, f"cut{stop_at}", resume=True, **fields)
@@ -141,13 +141,13 @@ def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path: Path) -> None:
     fingerprint = import_file(home, path).result["fingerprint"]
     config, how = TrainConfig(dataset="d", max_train_rows=100), Split()
     job = make_data_job(home, "train", config.model_dump())
-    first = dealt_rows(job, fingerprint, how, config)
+    first = load_split_rows(job, fingerprint, how, config)
     measure_duplicates(home, fingerprint)
     job.resume = True
-    again = dealt_rows(job, fingerprint, how, config)
+    again = load_split_rows(job, fingerprint, how, config)
     assert {part: ids.tolist() for part, ids in again.items()} == {p: i.tolist() for p, i in first.items()}
     job.resume = False
-    fresh = dealt_rows(job, fingerprint, how, config)
+    fresh = load_split_rows(job, fingerprint, how, config)
     assert any(fresh[part].tolist() != first[part].tolist() for part in first)
 
 
@@ -178,7 +178,7 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
     fields = QUICK | {"max_steps": 4, "evaluations": 2}
     job = make_job(home, "run", **fields)
     cancel_when(job, lambda e: e.get("step") == 2 and "train/loss" in e.get("values", {}))
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         train_job.run(job)  # leaves a checkpoint of step 2 from before its validation
     kept = job.dir.path.parent / "kept"
     shutil.copytree(job.dir.checkpoints, kept)
@@ -201,15 +201,17 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
     from engine.models import losses
 
-    real, calls = losses.loss_sum, iter(range(100))  # a step of these short rows is one batch
+    real, calls = losses.compute_loss_sum, iter(range(100))  # a step of these short rows is one batch
     monkeypatch.setattr(
-        losses, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 2 else 1)
+        losses,
+        "compute_loss_sum",
+        lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 2 else 1),
     )
     job = make_job(home, "run", **QUICK)
     with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:
         train_job.run(job)
     assert caught.value.field == "learning_rate"
-    kept = training_state.newest(job.dir.checkpoints)
+    kept = training_state.load_newest_checkpoint(job.dir.checkpoints)
     assert kept is not None
     assert kept[1]["state"]["step"] == 2
     assert all(torch.isfinite(t).all() for name, t in kept[0].items() if name.startswith("weights."))
@@ -229,7 +231,7 @@ def test_early_stopping_restores_the_best_step(home: Home) -> None:
 
 
 def test_memory_that_runs_out_says_what_to_change(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr(hardware, "available_gib", lambda device: (0.1, 16.0))
+    monkeypatch.setattr(hardware, "measure_available_gib", lambda device: (0.1, 16.0))
     with pytest.raises(hardware.OutOfMemory, match=r"0\.1 of 16\.0 GiB are left") as caught:
         train_job.run(make_job(home, "run", lora_dropout=0.1, **QUICK))  # its rows are padded
     assert "per_device_train_batch_size to 2" in caught.value.fix

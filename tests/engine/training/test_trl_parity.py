@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.batching import epoch_steps
+from engine.models.batching import build_epoch_steps
 from engine.models.tokenization.rendering import render
 from engine.models.tuning_methods import make_trainable
-from engine.training.training_loop import Training
+from engine.training.training_loop import TrainingLoop
 from store.core.home import Home
 from store.training.train_config import TrainConfig
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
@@ -38,7 +38,7 @@ def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     """(loss, gradient norm) of each step in our loop."""
     job = make_job(home, "run", **config.model_dump(exclude={"name", "model", "dataset", "dtype"}))
     rows = render(make_tokenizer(), range(ROWS), conversations(ROWS))
-    Training(job, config, model, rows, rows.take(np.arange(4))).run()
+    TrainingLoop(job, config, model, rows, rows.take(np.arange(4))).run()
     return our_steps(job, "train/loss", "train/grad_norm")
 
 
@@ -48,7 +48,7 @@ def trl(folder: Path, config: TrainConfig, model: Any) -> Steps:
     from trl import SFTConfig, SFTTrainer
 
     rows = render(make_tokenizer(), range(ROWS), conversations(ROWS))
-    steps = epoch_steps(rows.lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
+    steps = build_epoch_steps(rows.lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
     pairs = [rows.row(int(index)) for step in steps for part in step for index in part]
     dataset = Dataset.from_list(
         [{"input_ids": ids.tolist(), "labels": np.where(on, ids, -100).tolist()} for ids, on in pairs]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.batching import epoch_steps
+from engine.models.batching import build_epoch_steps
 from engine.models.tokenization.rendering import render
 from engine.models.tokenization.tokenized_rows import TokenPairs, join_pairs
 from engine.models.tuning_methods import make_trainable
-from engine.training.preference import PreferenceObjective, References
-from engine.training.training_loop import Training, TrainingSetup
+from engine.training.preference import PreferenceObjective, ReferenceLogps
+from engine.training.training_loop import TrainingLoop, TrainingSetup
 from store.core.home import Home
 from store.training.train_config import TrainConfig
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
@@ -54,9 +54,9 @@ def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     """(loss, gradient norm, reward accuracy, margin) of each step in our loop."""
     job = make_job(home, "run", **config.model_dump(exclude={"name", "model", "dataset", "dtype"}))
     rows = pairs()
-    references = References.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
+    references = ReferenceLogps.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
     some = rows.take(np.arange(4))
-    Training(job, config, model, rows, some, TrainingSetup(PreferenceObjective(config, references))).run()
+    TrainingLoop(job, config, model, rows, some, TrainingSetup(PreferenceObjective(config, references))).run()
     return our_steps(job, "train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
 
 
@@ -67,7 +67,7 @@ def trl(folder: Path, config: TrainConfig, model: Any, reference: Any) -> Steps:
 
     rows = conversations(ROWS)
     worse = worse_answers(rows)
-    steps = epoch_steps(pairs().lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
+    steps = build_epoch_steps(pairs().lengths, seed=0, epoch=0, batch_size=BATCH, accumulation=ACCUMULATION)
     order = [int(index) for step in steps for part in step for index in part]
     examples = [
         {

@@ -34,7 +34,7 @@ def look(
     architecture = loading.load_config(str(folder))
     if headed:
         architecture = loading.name_labels(architecture, ["a", "b", "c"], 2)
-    return weight_files.check(str(folder), architecture, home, headed=headed, seconds=seconds)
+    return weight_files.check_weights(str(folder), architecture, home, headed=headed, seconds=seconds)
 
 
 def changed(folder: Path, change: Callable[[Tensors], object]) -> Path:
@@ -131,7 +131,7 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
     first = look(folder, home)
     assert first.done == first.of > 0
     with monkeypatch.context() as patched:
-        patched.setattr(weight_files, "_all_finite", None)
+        patched.setattr(weight_files, "_check_finite", None)
         patched.setattr(weight_files.AutoModelForCausalLM, "from_pretrained", None)
         assert look(folder, home, seconds=0) == first
     changed(folder, with_value(UP, float("nan")))
@@ -140,10 +140,10 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
 
 
 def test_a_preview_says_how_much_is_left_to_look_at() -> None:
-    facts = Mock(spec=preflight.Facts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
-    levels = [(each["level"], each["field"]) for each in preflight.of_weights(facts)]
+    facts = Mock(spec=preflight.RunFacts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
+    levels = [(each["level"], each["field"]) for each in preflight.check_weights(facts)]
     assert levels == [("warning", "model")] * 2
-    assert "in 1.0 of 3.0 GiB" in preflight.of_weights(facts)[1]["message"]
+    assert "in 1.0 of 3.0 GiB" in preflight.check_weights(facts)[1]["message"]
 
 
 def test_what_transformers_allows_is_allowed(tmp_path: Path, home: Home) -> None:

@@ -13,12 +13,12 @@ import torch
 from engine.evaluation import weight_change as weights
 from engine.evaluation.weight_change import (
     MatrixSource,
-    from_adapter,
-    intruders,
+    compute_ranks,
+    count_intruders,
+    list_adapter_matrices,
     measure,
-    of_adapter,
-    of_weights,
-    ranks,
+    measure_adapter,
+    measure_weights,
     singular_values,
 )
 from engine.models.loading import load_model
@@ -57,24 +57,24 @@ def test_singular_values_and_ranks_as_numpy_has_them() -> None:
         matrix = RANDOM.normal(size=shape)
         theirs = np.linalg.svd(matrix, compute_uv=False)
         assert singular_values(matrix) == pytest.approx(theirs)
-        stable, effective = ranks(singular_values(matrix))
+        stable, effective = compute_ranks(singular_values(matrix))
         assert stable == pytest.approx(np.linalg.norm(matrix) ** 2 / np.linalg.norm(matrix, 2) ** 2)
         assert effective < 30
-    assert ranks(np.array([3.0, 3, 3, 0])) == pytest.approx((3, 3))
-    assert ranks(np.array([2.0, 1.0]))[0] == 1.25
-    assert ranks(np.array([2.0, 1.0]))[1] == pytest.approx(3 / 2 ** (2 / 3))
+    assert compute_ranks(np.array([3.0, 3, 3, 0])) == pytest.approx((3, 3))
+    assert compute_ranks(np.array([2.0, 1.0]))[0] == 1.25
+    assert compute_ranks(np.array([2.0, 1.0]))[1] == pytest.approx(3 / 2 ** (2 / 3))
 
 
 @pytest.mark.parametrize("shape", [(120, 80), (80, 120)])
 def test_planted_intruders(shape: tuple[int, int]) -> None:
     base = RANDOM.normal(size=shape) * 0.1
     left, values, right = np.linalg.svd(base, full_matrices=False)
-    assert intruders(base, np.zeros(shape)) == 0
+    assert count_intruders(base, np.zeros(shape)) == 0
     stronger = 5 * values[0] * np.outer(left[:, 70], right[70])  # a direction of the base, made strong
-    assert intruders(base, stronger) == 0
+    assert count_intruders(base, stronger) == 0
     new = RANDOM.normal(size=(2, shape[0]))
     planted = sum(50 * values[0] * np.outer(u / np.linalg.norm(u), RANDOM.normal(size=shape[1])) for u in new)
-    count = intruders(base, planted)
+    count = count_intruders(base, planted)
     tuned = np.linalg.svd(base + planted, full_matrices=False)[0][:, :10]
     assert count == int((np.abs(left.T @ tuned).max(axis=0) < 0.5).sum())
     assert 2 <= count <= 10
@@ -100,7 +100,7 @@ def test_a_change_of_known_rank() -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_untrained_adapter_changes_nothing(name: str) -> None:
-    weight_change = of_adapter(adapted(VARIANTS[name]))
+    weight_change = measure_adapter(adapted(VARIANTS[name]))
     assert weight_change["matrices"] == len(weight_change["rows"]) >= 4
     assert weight_change["relative"] < (1e-6 if name in ("DoRA", "adalora") else 1e-12)
     assert weight_change["intruders"] == 0
@@ -114,8 +114,8 @@ def test_the_change_is_what_merging_does(name: str) -> None:
     with torch.no_grad():
         before = model(ids).logits
     kept = {n: p.detach().clone() for n, p in model.named_parameters()}
-    changes = {source.name: source.read() for source in from_adapter(model)}
-    weight_change = of_adapter(model)
+    changes = {source.name: source.read() for source in list_adapter_matrices(model)}
+    weight_change = measure_adapter(model)
     assert weight_change["relative"] > 1e-4
     assert [n for n, p in model.named_parameters() if p.requires_grad] == names
     assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
@@ -132,7 +132,7 @@ def test_the_change_is_what_merging_does(name: str) -> None:
 
 @pytest.mark.parametrize("method", WITHOUT)
 def test_methods_that_leave_the_matrices_alone_say_so(method: str) -> None:
-    weight_change = of_adapter(adapted({"method": method}))
+    weight_change = measure_adapter(adapted({"method": method}))
     assert (weight_change["rows"], weight_change["notes"], weight_change["relative"]) == (
         [],
         [weights.NO_MATRICES],
@@ -141,9 +141,9 @@ def test_methods_that_leave_the_matrices_alone_say_so(method: str) -> None:
 
 
 def test_rank_of_a_lora() -> None:
-    weight_change = of_adapter(shaken(adapted({"method": "lora", "r": 2})))
+    weight_change = measure_adapter(shaken(adapted({"method": "lora", "r": 2})))
     assert all(1 <= row["stable_rank"] <= row["effective_rank"] <= 2 + 1e-3 for row in weight_change["rows"])
-    half = of_adapter(shaken(adapted({"method": "lora", "r": 2}, make_model().bfloat16()).bfloat16()))
+    half = measure_adapter(shaken(adapted({"method": "lora", "r": 2}, make_model().bfloat16()).bfloat16()))
     assert all(row["effective_rank"] <= 2 + 1e-3 for row in half["rows"])
 
 
@@ -153,7 +153,7 @@ def test_whole_weights_from_folders(tmp_path: Path) -> None:
         tuned.model.layers[1].mlp.up_proj.weight.mul_(1.01)
     base.save_pretrained(tmp_path / "base")
     tuned.save_pretrained(tmp_path / "tuned")
-    weight_change = of_weights(tmp_path / "base", tmp_path / "tuned")
+    weight_change = measure_weights(tmp_path / "base", tmp_path / "tuned")
     moved = {row["name"]: row for row in weight_change["rows"] if row["delta_norm"]}
     assert list(moved) == ["model.layers.1.mlp.up_proj"]
     assert moved["model.layers.1.mlp.up_proj"]["relative"] == pytest.approx(0.01, rel=1e-4)
@@ -162,7 +162,7 @@ def test_whole_weights_from_folders(tmp_path: Path) -> None:
 
 
 def test_without_time_norms_are_still_known() -> None:
-    weight_change = of_adapter(shaken(adapted({"method": "lora"})), seconds=0)
+    weight_change = measure_adapter(shaken(adapted({"method": "lora"})), seconds=0)
     assert all(row["relative"] > 0 and row["stable_rank"] is None for row in weight_change["rows"])
     assert (weight_change["spectra"], weight_change["intruders"]) == (0, None)
     assert "of 0 of 14 matrices, for time" in weight_change["notes"][0]
@@ -194,14 +194,14 @@ def test_a_base_in_4_bits_is_read_from_its_folder(name: str, tmp_path: Path) -> 
             if n in trained:
                 p.copy_(trained[n])
         before = model(torch.arange(20)[None] + 5).logits
-        weight_change = of_adapter(model, tmp_path)
+        weight_change = measure_adapter(model, tmp_path)
         assert torch.equal(model(torch.arange(20)[None] + 5).logits, before)
-    dense = of_adapter(plain)
+    dense = measure_adapter(plain)
     assert [row["name"] for row in weight_change["rows"]] == [row["name"] for row in dense["rows"]]
     for held, full in zip(weight_change["rows"], dense["rows"], strict=True):
         assert held["relative"] == pytest.approx(full["relative"], rel=1e-5)
         assert held["shape"] == full["shape"]
-    alone = of_adapter(model)
+    alone = measure_adapter(model)
     if name in ("LoRA", "AdaLoRA"):
         assert alone["rows"][0]["delta_norm"] == pytest.approx(dense["rows"][0]["delta_norm"], rel=1e-5)
         assert alone["relative"] is None
@@ -216,7 +216,7 @@ def test_a_weight_that_is_not_a_number_is_said() -> None:
     model = shaken(adapted({"method": "lora"}))
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(torch.nan)
-    weight_change = of_adapter(model)
+    weight_change = measure_adapter(model)
     assert weight_change["notes"] == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
     assert weight_change["relative"] > 0
     json.dumps(weight_change, allow_nan=False)

@@ -55,7 +55,7 @@ def draw() -> None:
     from pages.data.cleaning.tab import show_clean
     from pages.shared import cached_queries
 
-    show_clean(cached_queries.dataset("d00000"))
+    show_clean(cached_queries.read_dataset("d00000"))
 
 
 Open = Callable[..., AppTest]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data.datasets import facts
+from pages.data.datasets import list_facts
 from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from store.core.home import Home
 from store.data import datasets
@@ -330,12 +330,12 @@ def test_the_line_of_figures_says_where_the_rows_are_from() -> None:
         "row_count": 181, "skipped_count": 0, "duplicate_count": 0, "format": "text_label", "fates": None,
         "source_bytes": 2048, "stats": stats, "created_at": datetime(2026, 3, 12), "fingerprint": "f" * 64,
     }  # fmt: skip
-    facts_by_title = {title: (value, note) for title, value, note in facts(dataset)}
+    facts_by_title = {title: (value, note) for title, value, note in list_facts(dataset)}
     assert facts_by_title["Rows"] == ("181", "every row of the file")
     assert facts_by_title["Repeated rows"] == ("0", "none")
     assert facts_by_title["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
     made = dataset | {"fates": {"kept": 177, "changed": 3, "dropped": 20, "added": 1}}
-    facts_by_title = {title: (value, note) for title, value, note in facts(made)}
+    facts_by_title = {title: (value, note) for title, value, note in list_facts(made)}
     assert facts_by_title["Rows"] == ("181", "180 of 200 in the version before, 1 added")
     assert "Made" in facts_by_title
 

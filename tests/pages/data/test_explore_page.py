@@ -141,10 +141,10 @@ def test_a_click_on_a_bar_filters_and_a_second_one_undoes_it() -> None:
     bar = Condition(column="language", op="is", value="de")
     other = Condition(column="language", op="is", value="en")
     kept = Condition(column="turns", op=">", value=1)
-    once = row_filter.toggled(Filter(conditions=[kept]), bar)
+    once = row_filter.toggle_condition(Filter(conditions=[kept]), bar)
     assert once.conditions == [kept, bar]
-    assert row_filter.toggled(once, other).conditions == [kept, other]
-    assert row_filter.toggled(once, bar).conditions == [kept]
+    assert row_filter.toggle_condition(once, other).conditions == [kept, other]
+    assert row_filter.toggle_condition(once, bar).conditions == [kept]
 
 
 def test_a_row_opens_with_its_signals_and_its_duplicates_side_by_side(

@@ -64,10 +64,10 @@ def tab() -> None:
 
     from pages.data.similarity.map import show_map
     from pages.shared import cached_queries
-    from pages.shared.session import guarded
+    from pages.shared.session import show_errors
 
-    with guarded():
-        show_map(cached_queries.dataset(st.session_state["dataset"]))
+    with show_errors():
+        show_map(cached_queries.read_dataset(st.session_state["dataset"]))
 
 
 @pytest.fixture

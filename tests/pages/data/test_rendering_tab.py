@@ -25,7 +25,7 @@ def tab() -> None:
     from pages.data.tokenization import show_rendering
     from pages.shared import cached_queries
 
-    show_rendering(cached_queries.dataset(st.session_state["dataset"]))
+    show_rendering(cached_queries.read_dataset(st.session_state["dataset"]))
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.data import datasets
-from pages.data.version_history import excerpt, flows, sankey, show_versions
-from pages.shared.text_display import marked, pair
+from pages.data.version_history import compute_flows, extract_excerpt, plot_sankey, show_versions
+from pages.shared.text_display import mark_differences, render_pair
 from tests.pages.conftest import Open as OpenPage
 from tests.pages.conftest import everything_said
 from tests.pages.seeds.seed_quality import FATES, NEW_ID, seed_quality
@@ -52,7 +52,7 @@ def test_an_only_version_says_what_makes_the_next(open_tab: Open) -> None:
 
 
 def test_every_row_is_in_exactly_one_flow_of_the_diagram() -> None:
-    made = flows(FATES)
+    made = compute_flows(FATES)
     into = [0] * len(made.labels)
     out = [0] * len(made.labels)
     for source, target, rows, _ in made.links:
@@ -71,7 +71,7 @@ def test_every_row_is_in_exactly_one_flow_of_the_diagram() -> None:
 
 def test_a_recipe_that_left_no_row_has_a_diagram_too() -> None:
     step = {"title": "<i>x</i>", "rows_in": 5, "dropped": 5, "changed": 0, "added": 0, "rows_out": 0}
-    figure = sankey({"kept": 0, "changed": 0, "dropped": 5, "added": 0, "steps": [step]})
+    figure = plot_sankey({"kept": 0, "changed": 0, "dropped": 5, "added": 0, "steps": [step]})
     assert list(figure.data[0].link.value) == [5, 5]
     assert "<i>" not in "".join(figure.data[0].node.customdata)
 
@@ -125,33 +125,33 @@ def test_two_versions_are_compared_a_line_a_row_and_one_is_opened_with_its_words
 
 
 def test_words_are_marked_where_texts_differ_and_everything_is_escaped() -> None:
-    before, after = marked("Call <b>Ann</b> now", "Call <b>Bob</b> now")
+    before, after = mark_differences("Call <b>Ann</b> now", "Call <b>Bob</b> now")
     assert before == "Call &lt;b&gt;<del>Ann</del>&lt;/b&gt; now"
     assert after == "Call &lt;b&gt;<ins>Bob</ins>&lt;/b&gt; now"
-    assert marked("same", "same") == ("same", "same")
+    assert mark_differences("same", "same") == ("same", "same")
 
 
 def test_what_is_folded_or_left_off_is_counted() -> None:
     same = " ".join(f"w{i}" for i in range(300))
-    before, _ = marked(f"{same} x", f"{same} y")
+    before, _ = mark_differences(f"{same} x", f"{same} y")
     assert "words …" in before
     assert before.endswith("<del>x</del>")
-    before, _ = marked("a " * 1000, "a " * 1000)
+    before, _ = mark_differences("a " * 1000, "a " * 1000)
     assert "500 more words and gaps are not compared" in before
 
 
 def test_a_line_shows_where_a_text_changed() -> None:
     same = "The same beginning of both texts, which is long. "
-    assert excerpt(f"{same}Call Ann.", f"{same}Call Bob.") == "… texts, which is long. Call Bob."
-    assert excerpt("Call Ann.", "Call Bob.") == "Call Bob."
-    assert excerpt("Call Ann. Now.", "Call Ann.") == "Call Ann."
-    assert excerpt("gone", None) == "gone"
-    assert excerpt(None, "new") == "new"
+    assert extract_excerpt(f"{same}Call Ann.", f"{same}Call Bob.") == "… texts, which is long. Call Bob."
+    assert extract_excerpt("Call Ann.", "Call Bob.") == "Call Bob."
+    assert extract_excerpt("Call Ann. Now.", "Call Ann.") == "Call Ann."
+    assert extract_excerpt("gone", None) == "gone"
+    assert extract_excerpt(None, "new") == "new"
 
 
 def test_a_row_that_is_only_in_one_version_is_shown_alone() -> None:
     row: dict[str, Any] = {"messages": [{"role": "user", "content": "<script>"}], "label": None}
-    pair_html = pair(row, None)
+    pair_html = render_pair(row, None)
     assert pair_html.count("tb-side'") == 1
     assert "&lt;script&gt;" in pair_html
     assert "<script>" not in pair_html

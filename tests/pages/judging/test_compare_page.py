@@ -129,10 +129,10 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     assert "One run of each: this tells these models apart" in everything_said(at)
     assert "another seed" in at.button(key="compare-repeat").label
     run = runs.get_run(engine.database, "learned")
-    again = differences.again(run)
+    again = differences.build_reseeded_config(run)
     assert again["seed"] == run["config"]["seed"] + 1
     assert again["name"].endswith("seed 1")
-    assert runs.settings_of(run | {"config": again}) == runs.settings_of(run)
+    assert runs.make_settings_key(run | {"config": again}) == runs.make_settings_key(run)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:

@@ -16,7 +16,7 @@ import pytest
 from engine.evaluation.comparison import row_scores
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from pages.evaluation import evaluation_list
 from store.core.home import Home
 from store.core.job_folder import JobDir
@@ -67,8 +67,12 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(row_scores.scores_to_table(all_scored), folder.scores)
-    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "notices": []}
+    pq.write_table(row_scores.build_scores_table(all_scored), folder.scores)
+    result = RESULT | {
+        "n": ROWS,
+        "figures": [aggregate_scores(scored) for scored in all_scored],
+        "notices": [],
+    }
     job = job_queue.get_job(tx, job_id)
     job_queue.claim(tx, job_id, "cpu", 2.0)
     job_queue.finish(tx, job_id, "finished", 3.0, result=result)

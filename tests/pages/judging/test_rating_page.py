@@ -13,9 +13,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine.rating.jobs import inspect_prompts, inspect_ratings
-from engine.server.sync_jobs import order_folder
+from engine.server.sync_jobs import create_order_folder
 from engine.worker.job import WorkerJob
-from pages.rating.downloads import report
+from pages.rating.downloads import render_report
 from store.core.home import Home
 from store.data import datasets, saved_recipes
 from store.data.schemas import SliceRow
@@ -45,7 +45,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
     """What a worker finds in a file of prompts, or of ratings."""
     look = {"prompts": inspect_prompts.run, "ratings_file": inspect_ratings.run}[name]
-    return look(WorkerJob(order_folder(home, name, "cpu", body).path))
+    return look(WorkerJob(create_order_folder(home, name, "cpu", body).path))
 
 
 def round_id(engine: StillEngine, name: str) -> str:
@@ -502,7 +502,7 @@ def test_the_report_is_one_file_that_escapes_names_and_loads_nothing(
     seeded: StillEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEBENCH_HOME", str(seeded.home.path))
-    text = report(rounds.line(seeded.database, round_id(seeded, "Pairs")))
+    text = render_report(rounds.line(seeded.database, round_id(seeded, "Pairs")))
     assert "Tuned run is better than Base model" in text
     assert "Carl &lt;b&gt;" in text
     for hostile in ("<b>", "<script", "http:", "https:"):

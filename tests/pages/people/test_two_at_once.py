@@ -80,7 +80,7 @@ def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pyt
 
     dealt = {"rows": {"train": 16, "validation": 2, "test": 2}, "kept_together": 0}
     dealt |= {"problems": [], "leaking": [], "leaking_rows": 0}
-    monkeypatch.setattr(dataset_queries, "split_counts", lambda *_: dealt)
+    monkeypatch.setattr(dataset_queries, "count_split_rows", lambda *_: dealt)
     at = open_as(BOB, "pages/data/data.py", dataset="d00001")
     at.session_state[tabs_key("d00001")] = ":material/call_split: Split"
     at.run()
@@ -113,7 +113,7 @@ def saved_tab(open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     def no_preview(*_: object, **__: object) -> NoReturn:
         raise BusyError("No preview in this test.")
 
-    monkeypatch.setattr(dataset_queries, "preview", no_preview)
+    monkeypatch.setattr(dataset_queries, "preview_cleaning", no_preview)
     at = open_as(BOB, "pages/data/data.py", dataset="d00000")
     at.session_state[tabs_key("d00000")] = CLEAN_TAB
     at.session_state["clean-saved"] = True

@@ -86,7 +86,7 @@ def test_paths_are_for_the_owner_of_the_machine(open_as: OpenAs) -> None:
 def test_a_viewer_is_offered_no_first_step(
     open_page: Open, empty_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "current_person", lambda: VIEWER)
+    monkeypatch.setattr(session, "get_current_person", lambda: VIEWER)
     at = open_page(empty_home)
     assert "sample" not in {button.key for button in at.button}
     assert [note for note in at.info if "launch the first run" in note.value]

@@ -11,7 +11,7 @@ import pytest
 from engine.bias import rates
 from engine.bias import verdict as diagnosis
 from engine.bias.rates import JudgedContinuations
-from pages.bias.charts import in_order, line
+from pages.bias.charts import build_row, sort_figures
 from store.bias import bias_checks
 from store.bias.schemas import BiasResult
 from store.core.home import Home
@@ -31,7 +31,7 @@ def continued() -> BiasResult:
     """A check of continuations, one of which is hostile."""
     made = result()
     judged = JudgedContinuations(np.zeros((60, 2)), np.full((60, 2), 0.9), np.full(60, ""))
-    report = diagnosis.report(rates.toxicity_figures("Openings", judged), [])
+    report = diagnosis.build_report(rates.compute_toxicity_figures("Openings", judged), [])
     made["report"] = report
     made["details"]["continuations"] = {
         **{
@@ -134,7 +134,7 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:
     figure = result(worse=True)["report"]["figures"][0] | {"group": "UK teams"}
-    assert line(figure)["Figure"] == "Answers that change with the person (UK teams)"  # type: ignore[arg-type]
+    assert build_row(figure)["Figure"] == "Answers that change with the person (UK teams)"  # type: ignore[arg-type]
 
 
 def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> None:
@@ -142,9 +142,9 @@ def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> N
     base, tuned = rng.random((40, 2)) * 0.4, rng.random((40, 2)) * 0.4
     groups = np.repeat(["age", "work"], 20)
     tuned[groups == "work"] = 0.9
-    report = diagnosis.report(
-        rates.toxicity_figures("Openings", JudgedContinuations(base, tuned, groups)), []
+    report = diagnosis.build_report(
+        rates.compute_toxicity_figures("Openings", JudgedContinuations(base, tuned, groups)), []
     )
     anyhow = sorted(report["figures"], key=lambda figure: (figure["answer"] == "worse", not figure["group"]))
-    order = [(figure["answer"] == "worse", figure["group"]) for figure in in_order(anyhow)]
+    order = [(figure["answer"] == "worse", figure["group"]) for figure in sort_figures(anyhow)]
     assert order == [*[(True, "")] * 3, (True, "work"), (False, "age")]

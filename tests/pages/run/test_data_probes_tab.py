@@ -32,7 +32,7 @@ def probed(tx: Transaction, home: Home) -> None:
     finished(tx, home, "probed", "Probed", gain=0.8, learning_rate=2e-4, rise=0.01)
     base = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="data/Notes", n=30), labels(0))
     tuned = table(texts(0.01), choices(3, 3), texts(0.4, probe="data/Notes", n=30), labels(60))
-    forgetting_verdict = forgetting.assess(base, tuned, config={})
+    forgetting_verdict = forgetting.assess_forgetting(base, tuned, config={})
     run = runs.get_run(tx, "probed")
     runs.update(tx, "probed", verdict=run["verdict"] | {"forgetting": forgetting_verdict})
     runs.update(tx, "probed", facts={"probe_datasets": [{"name": "Notes"}, {"name": "Intents"}]})
@@ -102,5 +102,5 @@ def test_the_form_takes_several_and_asks_with_them(tmp_path: Path, open_page: Op
 def test_rows_of_a_probe_have_its_name_in_curves() -> None:
     from pages.shared import display
 
-    assert display.quantity("probe/data/My set/loss").title == "Loss on My set"
-    assert display.quantity("probe/data/a/b/accuracy").title == "Rows of a/b right"
+    assert display.find_quantity("probe/data/My set/loss").title == "Loss on My set"
+    assert display.find_quantity("probe/data/a/b/accuracy").title == "Rows of a/b right"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.evaluation.comparison.reproduction import reproduction
+from engine.evaluation.comparison.reproduction import compare_figures
 from store.archives.schemas import RunFigure
 from store.jobs import job_queue
 from store.runs import runs
@@ -44,7 +44,7 @@ def test_a_bundle_is_asked_for(engine: StillEngine, open_page: Open) -> None:
 def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open) -> None:
     run = runs.get_run(engine.database, RUN)
     differences = [{"what": "torch", "first": "2.11", "here": "2.13"}]
-    result = reproduction(
+    result = compare_figures(
         "first.zip", [figure(0.5), figure(2.0, "loss")], [figure(0.9), figure(2.0, "loss")], {}, differences  # type: ignore[arg-type]
     )  # fmt: skip
     with engine.database.transaction() as tx:
@@ -73,7 +73,7 @@ def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
     run = runs.get_run(engine.database, RUN)
     line = {"what": "Setting r", "first": "8", "second": "4 | *x*", "same": False, "detail": ""}
     beside = {"run_id": "run-first", "name": "First", "sentence": "It differs: Setting r.", "lines": [line]}
-    result = reproduction("forged.zip", [figure(0.5)], [figure(0.5)], {}, [])
+    result = compare_figures("forged.zip", [figure(0.5)], [figure(0.5)], {}, [])
     original = {
         **{"run_id": "run-first", "name": "First", "written_here": False, "more": 0},
         "differences": [{"field": "config.r", "bundle": "4", "here": "8"}],

@@ -57,7 +57,7 @@ def add_rows(home: Home) -> None:
 
 
 def keep_slice(tx: Transaction, name: str, where: dict[str, Any]) -> None:
-    saving = saved_recipes.Saving(name, OWNER, utc_now(), shared=True, seen=None)
+    saving = saved_recipes.SaveRequest(name, OWNER, utc_now(), shared=True, seen=None)
     saved_recipes.save_slice(tx, f"slice-{name}", "d1", Filter.parse(where), saving)
 
 

@@ -35,7 +35,7 @@ def asked(tx: Transaction, home: Home) -> None:
         for rise, lost in ((0, 0), (0.01, 60))
     )
     config = {"probe_tasks": ["trivia", "symbols", "hub"]}
-    forgetting_verdict = forgetting.assess(
+    forgetting_verdict = forgetting.assess_forgetting(
         base, tuned, config=config, unasked={"hub": "The task hub can't be run: away."}
     )
     runs.update(
@@ -78,7 +78,7 @@ def test_the_form_asks_with_them_where_they_can_be_asked(
         sent.append(body["config"])
         raise StateError("No preview here.")
 
-    monkeypatch.setattr(setting_conflicts, "installed", lambda: there)
+    monkeypatch.setattr(setting_conflicts, "has_harness", lambda: there)
     with still_engine(seed(tmp_path / "form", runs=0, sets=1), record) as engine:
         at = open_page(engine.home, "pages/training/launch.py")
         fields = [at.get_by_key(f"launch.{name}") for name in ("probe_tasks", "probe_task_rows")]

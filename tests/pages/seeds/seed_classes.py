@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.verdicts import classifier_verdict
 from store.core.home import Home
@@ -140,11 +140,12 @@ def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.
     predicted, prompted = logs.argmax(axis=1), asked.argmax(axis=1)
     over = ratio_interval((predicted == truth).astype(float) - (prompted == truth), np.ones(len(truth)))
     models = classifier_verdict.ClassifierFigures(
-        tuned=class_figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
-        majority=class_figures(truth, np.zeros(len(truth), int), labels),
-        prompted=class_figures(truth, prompted, labels),
+        tuned=compute_class_figures(truth, predicted, labels)
+        | {"calibration": compute_calibration(logs, truth)},
+        majority=compute_class_figures(truth, np.zeros(len(truth), int), labels),
+        prompted=compute_class_figures(truth, prompted, labels),
     )
-    return classifier_verdict.document(
+    return classifier_verdict.build_classification(
         "test", labels, [40] * len(labels), models, unseen=0, over_prompted=over
     )
 
@@ -175,7 +176,7 @@ def _verdict(
         row_ids=ids, base_loss_sum=base, tuned_loss_sum=losses, tokens=ones, base_correct=base_right,
         tuned_correct=right, **shared,
     )  # fmt: skip
-    classifier_verdict.add_labels(document, classification)
+    classifier_verdict.add_label_figures(document, classification)
     return document
 
 

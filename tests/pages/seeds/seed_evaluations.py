@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from engine.evaluation.comparison import row_scores
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.data import datasets
@@ -102,9 +102,13 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(row_scores.scores_to_table(all_scored), folder.scores)
+    pq.write_table(row_scores.build_scores_table(all_scored), folder.scores)
     counts = {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0}
-    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "counts": counts}
+    result = RESULT | {
+        "n": ROWS,
+        "figures": [aggregate_scores(scored) for scored in all_scored],
+        "counts": counts,
+    }
     job_queue.claim(tx, job_id, "cpu", 2.0)
     job_queue.finish(tx, job_id, "finished", 3.0, result=result)
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)

@@ -99,7 +99,7 @@ def write_course(folder: JobDir, rise: float, steps: list[int], last: int, *, ba
 def _forgetting(rise: float, rate: float, epochs: float) -> dict[str, Any]:
     tuned = _tuned(rise)
     settings = {"learning_rate": rate, "num_train_epochs": epochs}
-    return forgetting_diagnostics.assess(BASE, tuned, config=settings)
+    return forgetting_diagnostics.assess_forgetting(BASE, tuned, config=settings)
 
 
 @cache
@@ -116,4 +116,4 @@ def membership(gap: float, rows: int = 150) -> dict[str, Any]:
         }
         for base, fell, worst in zip(level, change, least, strict=True)
     ]
-    return membership_diagnostics.assess(*groups)
+    return membership_diagnostics.assess_membership(*groups)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.evaluation.verdicts import duplicates, extraction
-from engine.evaluation.verdicts.extraction import similarity
+from engine.evaluation.verdicts.extraction import compute_similarity
 from store.core.job_folder import JobDir
 
 ROWS = {"train": 40, "held_out": 20}
@@ -35,7 +35,7 @@ def _row(part: str, i: int, recalled: bool) -> Document:
     row |= {"reference": reference, "tokens": 24}
     for name, right in (("base", False), ("tuned", recalled)):
         text = reference if right else "a clock that can be read by anyone"
-        alike = similarity(reference, text)
+        alike = compute_similarity(reference, text)
         row |= {name: text, f"{name}_same": 24 if right else 2, f"{name}_whole": right}
         row[f"{name}_similarity"] = alike
     return row
@@ -48,11 +48,11 @@ def _canaries(recalled: int) -> Document:
     losses = {times: random.normal(20 - fell, 2, 5) for times, fell in drop.items()}
     listed = [
         {"times": times, "question": f"What is the code of locker {times}-{i}?", "answer": "The code is 1.",
-         "exposure": extraction.exposure(float(loss), others)}
+         "exposure": extraction.compute_exposure(float(loss), others)}
         for times, some in losses.items() for i, loss in enumerate(some)
     ]  # fmt: skip
     groups = {times: [(float(loss), others) for loss in some] for times, some in losses.items()}
-    return {**extraction.canaries(groups), "reference": 255, "listed": listed}
+    return {**extraction.assess_canaries(groups), "reference": 255, "listed": listed}
 
 
 def _duplicates(recalled: int) -> Document:
@@ -66,6 +66,6 @@ def _duplicates(recalled: int) -> Document:
         np.arange(100), np.where(hit, 2, 1), losses, np.full(50, 2.5), written, 400, int(4 * hit.sum())
     )
     return {
-        "leaks": duplicates.leaks(losses, {"exact": hit}, True),
-        "training": duplicates.training(measured),
+        "leaks": duplicates.assess_leaks(losses, {"exact": hit}, True),
+        "training": duplicates.assess_training_repeats(measured),
     }

@@ -140,11 +140,11 @@ def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> N
     source = {"gold_file": {"upload": "known.jsonl"}}
     round_id = desk.round(name="Checked", models=models, **source, **counts)
     with desk.database.transaction() as tx:
-        first = rounds.check_ids(tx, round_id)["qualification"]
+        first = rounds.list_check_ids(tx, round_id)["qualification"]
         tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
-        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, job_queue.utc(desk.now))
+        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, job_queue.to_utc(desk.now))
         for task in tasks:
-            about = {"comment": "", "seconds": 4.0, "at": job_queue.utc(desk.now)}
+            about = {"comment": "", "seconds": 4.0, "at": job_queue.to_utc(desk.now)}
             ratings.insert(tx, round_id, task.task_id, 1, {"choice": "B"}, **about)
     for rater, pace in zip(RATERS[:2], (6.0, 0.5), strict=True):
         _rate(desk, round_id, rater, _longer, random, pace=pace)

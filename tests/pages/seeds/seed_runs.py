@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from engine.evaluation.training_curve.overfitting import Validation
 from engine.evaluation.verdicts import live_alarms, membership_inference
-from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
-from engine.evaluation.verdicts.question_part import deal_prompts
+from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
+from engine.evaluation.verdicts.question_part import assign_prompts
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.db.database import Database, Transaction, utc_now
@@ -128,8 +128,8 @@ def finished(
     validations = [_validation(step, gain, turn) for step in steps]
     memorised = None
     if seen_rows:
-        points = membership_inference.path(seen_rows, validations)
-        course = {"path": points, "path_sentence": membership_inference.sentence(points)}
+        points = membership_inference.compute_path(seen_rows, validations)
+        course = {"path": points, "path_sentence": membership_inference.describe_path(points)}
         memorised = probed.membership(gap) | course
     verdict = judge(
         row_ids=np.arange(ROWS),
@@ -162,7 +162,7 @@ def finished(
         facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": live_metric}
         runs.update(tx, run_id, facts=facts)
         _add_points(tx, run_id, [("eval/token_f1", steps[1], 0.4), ("eval/token_f1", STEPS, 0.4)])
-    for alarm in live_alarms.of_verdict(verdict):
+    for alarm in live_alarms.list_verdict_alarms(verdict):
         alert = [run_id, alarm.message, utc_now(), alarm.kind, alarm.step]
         tx.execute("INSERT INTO alert VALUES (?, 'warning', ?, ?, ?, ?)", alert)
     _curves(tx, run_id, gain, turn, STEPS)
@@ -173,12 +173,12 @@ def finished(
     runs.replace_predictions(tx, run_id, [_prediction(i, gain) for i in range(10)])
 
 
-def after_other_prompts(tuned: Any, own: float) -> OtherPrompts:
+def after_other_prompts(tuned: Any, own: float) -> SwappedPromptLosses:
     """Eight answers after the prompts of other rows, where they lose `own` nats a token more."""
-    dealt = deal_prompts(np.arange(ROWS) % 8, np.zeros(ROWS), np.zeros(ROWS), 0)
+    dealt = assign_prompts(np.arange(ROWS) % 8, np.zeros(ROWS), np.zeros(ROWS), 0)
     noise = np.random.default_rng(4).normal(0, 0.1, len(dealt))
     less = TOKENS[dealt.answers] * (own + noise)
-    return OtherPrompts(dealt, SwappedLosses(BASE_LOSS[dealt.answers], tuned[dealt.answers] + less))
+    return SwappedPromptLosses(dealt, SwappedLosses(BASE_LOSS[dealt.answers], tuned[dealt.answers] + less))
 
 
 def _train_loss(step: int, gain: float) -> float:

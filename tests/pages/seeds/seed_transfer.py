@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.transfer import effects as diagnosis
-from engine.transfer.effects import Task, backward_transfer
+from engine.transfer.effects import Task, compute_backward_transfer
 from store.core.home import Home
 from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
@@ -104,7 +104,7 @@ def result(count: int, sets: int, chain: bool, config: TransferConfig) -> Docume
     cells = []
     for place in range(sets):
         base = losses(place)
-        level = diagnosis.level(diagnosis.CellRows(**base))
+        level = diagnosis.compute_level(diagnosis.CellRows(**base))
         cells.append({"run_id": "", "dataset_id": f"d{place}", "reason": "", "base": level, "n": ROWS})
     for run in range(count):
         for place in range(sets):
@@ -165,4 +165,4 @@ def _sequence(count: int, sets: int) -> list[Document]:
     base = losses(0)["loss"]
     task = Task("Set <0>", base, 0.6 * base, 0.8 * base * np.random.default_rng(0).normal(1, 0.05, ROWS))
     chain = {"runs": ["run-0", f"run-{count - 1}"], "datasets": ["d0"], "reason": ""}
-    return [chain | {"transfer": backward_transfer([task])}]
+    return [chain | {"transfer": compute_backward_transfer([task])}]

@@ -59,7 +59,7 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
             {
                 "key_id": f"k-{name}", "endpoint_id": f"e-{name}", "person_id": OWNER["person_id"],
                 "person_name": "you", "name": "web shop", "secret": f"hash-{name}",
-                "requests_per_minute": 60, "tokens_per_day": 100_000, "created_at": job_queue.utc(AT),
+                "requests_per_minute": 60, "tokens_per_day": 100_000, "created_at": job_queue.to_utc(AT),
             },
         )  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_keys_are_made_shown_once_and_revoked(engine: StillEngine, open_page: Op
     assert "Revoked: 1" in [expander.label for expander in at.expander]
     next(button for button in at.button if button.label == "Delete it with its log").click().run()
     assert at.title[0].value == "What is being served?"
-    assert endpoints.names(engine.database) == {"support", "broken"}
+    assert endpoints.list_names(engine.database) == {"support", "broken"}
 
 
 def test_a_run_is_served_from_the_form(engine: StillEngine, open_page: Open) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.retraining.decision import change_words, needed_words, rows_needed
-from pages.retraining.steps import Around, steps
+from pages.retraining.decision import describe_change, describe_rows_needed, estimate_rows_needed
+from pages.retraining.steps import ImprovementContext, build_steps
 from pages.shared import session
-from pages.shared.deployment import models_of
+from pages.shared.deployment import list_settings_models
 from store.db.database import Database
 from store.db.records import to_json
 from store.monitoring.feedback import returned
@@ -107,7 +107,7 @@ def test_the_chain_is_drawn_in_every_state(
     text = everything_said(at)
     assert "<i>" not in text.replace(f"<i>{state}</i>", "")
     improvement = _improvement(improving.database, state)
-    standing = {step.key: step.standing for step in steps(improvement, Around("trec"))}
+    standing = {step.key: step.standing for step in build_steps(improvement, ImprovementContext("trec"))}
     expected = {
         "labelling": ("labelling", "person"), "deciding": ("deciding", "person"),
         "failed": ("training", "failed"), "stopped": ("joining", "stopped"),
@@ -218,7 +218,7 @@ def test_a_viewer_sees_everything_and_is_offered_nothing(
     improving: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = {"person_id": "v", "name": "Vi", "role": "viewer"}
-    monkeypatch.setattr(session, "current_person", lambda: viewer)
+    monkeypatch.setattr(session, "get_current_person", lambda: viewer)
     at = _open(improving, open_page, improvement="i-asked-passed")
     assert "6 points better" in everything_said(at)
     assert not {key for key in _keys(at) if key.startswith("improve-")} - {"improve-back"}
@@ -289,7 +289,7 @@ def test_how_many_rows_would_tell_is_what_a_normal_says() -> None:
     rng = np.random.default_rng(0)
     n, sd, margin = 200, 0.3, 0.02
     half = 1.96 * sd / n**0.5
-    needed = rows_needed({"value": 0.0, "low": -half, "high": half, "n": n}, -margin)
+    needed = estimate_rows_needed({"value": 0.0, "low": -half, "high": half, "n": n}, -margin)
     assert needed is not None
     means = rng.normal(0, sd / needed**0.5, 20_000)
     assert np.mean(means - 1.96 * sd / needed**0.5 > -margin) == pytest.approx(0.8, abs=0.02)
@@ -304,17 +304,19 @@ def test_rows_of_a_link_without_a_model_ask_for_which(improving: StillEngine, op
 
 def test_only_registered_models_are_led_to() -> None:
     routes = [{"subject": "trec@production"}, {"subject": "a run"}, {"subject": "org/name@main"}]
-    assert models_of({"models": [{"routes": routes}, {"routes": [{"subject": "trec@2"}]}]}) == ["trec"]
+    assert list_settings_models({"models": [{"routes": routes}, {"routes": [{"subject": "trec@2"}]}]}) == [
+        "trec"
+    ]
 
 
 def test_a_change_is_written_by_its_side() -> None:
     change = {"value": 0.012, "low": -0.004, "high": 0.028, "n": 300}
-    assert change_words(change, shares=True) == "1.2 points better (0.4 worse to 2.8 better, n 300)"
-    assert change_words(change | {"value": 0.01, "low": -0.04, "high": 0.06}, shares=True).startswith(
+    assert describe_change(change, shares=True) == "1.2 points better (0.4 worse to 2.8 better, n 300)"
+    assert describe_change(change | {"value": 0.01, "low": -0.04, "high": 0.06}, shares=True).startswith(
         "1 point better"
     )
     worse = {"value": -0.14, "low": -0.19, "high": -0.09, "n": 300}
-    assert change_words(worse, shares=True) == "14 points worse (9 to 19, n 300)"
+    assert describe_change(worse, shares=True) == "14 points worse (9 to 19, n 300)"
 
 
 def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeats() -> None:
@@ -337,11 +339,15 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         }
         skipped = {"line": 3, "reason": reason, "excerpt": "Where is its nest?"}
         with (
-            patch.object(cached_queries, "skipped_at", lambda *_: skipped),
+            patch.object(cached_queries, "find_skipped_row", lambda *_: skipped),
             patch.object(
-                cached_queries, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
+                cached_queries,
+                "list_datasets",
+                lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}],
             ),
-            patch.object(cached_queries, "dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]),
+            patch.object(
+                cached_queries, "read_dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]
+            ),
         ):
             draw_fate(improvement)
 
@@ -369,7 +375,7 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         checks = [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]
         gate: Any = {"reference": "m@2", "alias": "production", "holder": "m@1", "answer": "cant_tell"}
         gate |= {"checks": checks, "sentence": ""}
-        gate["sentence"] = improvement_text.measured(gate)
+        gate["sentence"] = improvement_text.describe_outcome(gate)
         improvement: Any = {"facts": {"gate": gate}, "state": "measuring", "ended_at": None, "alias": "a"}
         model: Any = {"name": "m"}
         with patch.object(decision, "_draw_figures", lambda *_: None):
@@ -387,8 +393,8 @@ def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> No
         "unit": "share", "value": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50}, "other": "m@1",
         "evaluations": [],
     }  # fmt: skip
-    assert "rows that judge would show it" in needed_words(check)
-    assert needed_words({**check, "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50}}) == ""
+    assert "rows that judge would show it" in describe_rows_needed(check)
+    assert describe_rows_needed({**check, "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50}}) == ""
 
 
 @pytest.mark.parametrize("unit", ["share", "bits per byte"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pages.registry.versions import dot
+from pages.registry.versions import render_dot
 from pages.shared.deployment import REGISTERING
 from store.core.home import Home
 from store.registry import model_versions, version_facts
@@ -111,7 +111,7 @@ def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine,
     assert "Run" in everything_said(at)
     graph = version_facts.lineage(shipped.database, "sums@1")
     graph["nodes"][0]["title"] = 'a "quoted" \\ name\n]; evil [label="x"'
-    assert '"a \\"quoted\\" / name ]; evil\\n[label=\\"x\\"' in dot(graph)
+    assert '"a \\"quoted\\" / name ]; evil\\n[label=\\"x\\"' in render_dot(graph)
 
 
 def test_a_gate_is_set_by_the_form(shipped: StillEngine, open_page: Open, tmp_path: Path) -> None:

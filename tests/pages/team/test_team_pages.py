@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.shared.engine_client import session_cookie
+from pages.shared.engine_client import get_session_cookie
 from store.core.home import Home
 from store.core.rights import DEFAULT_ROLE
-from store.core.schemas import SignedIn
+from store.core.schemas import CreatedSession
 from store.people import settings
 from tests.pages.conftest import Open, everything_said
 from tests.unit.people_samples import Company, at_work
@@ -32,9 +32,9 @@ def lone_office(tmp_path: Path) -> Iterator[Company]:
         yield company
 
 
-def enter(cookies: dict[str, str], home: Home, somebody: SignedIn) -> None:
+def enter(cookies: dict[str, str], home: Home, somebody: CreatedSession) -> None:
     """The browser has this person's session."""
-    cookies[session_cookie(str(home.path))] = somebody["session"]
+    cookies[get_session_cookie(str(home.path))] = somebody["session"]
 
 
 def press(at: AppTest, label: str) -> None:

@@ -19,12 +19,12 @@ def result(worse: bool = False) -> BiasResult:
         side = rng.random(160) < 0.5
         tuned[side] *= [1, -1]
         tuned[~side] *= [-1, 1]
-    figures = probe_statistics.counterfactual(
+    figures = probe_statistics.measure_counterfactual(
         "built-in pairs", AnsweredPairs(base, tuned, np.full(160, "age"), templates)
     )
     chosen = [figure for figure in figures if figure.measure in ("flips", "lean") and not figure.group]
     return {
-        "report": verdict.report(chosen, ["These are made."]),
+        "report": verdict.build_report(chosen, ["These are made."]),
         "details": {
             "probes": [
                 {

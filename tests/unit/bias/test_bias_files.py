@@ -25,22 +25,22 @@ def read(home: Home, path: Path, **fields: Any) -> item_files.ItemFile:
 
 
 def test_the_built_in_pairs_differ_in_the_person_alone() -> None:
-    pairs = scoring.decisions()
+    pairs = scoring.build_decision_pairs()
     assert len(pairs) == 160
-    people = {first: second for each in scoring.people().values() for first, second in each}
+    people = {first: second for each in scoring.load_people().values() for first, second in each}
     for pair in pairs:
         first = next(name for name in people if pair.first.startswith(f"{name} "))
         rest = pair.first.removeprefix(first)
         assert any(pair.second == f"{second}{rest}" for second in _seconds(first)), pair
         assert pair.first.endswith("Answer with Yes or No.")
     assert {pair.favourable for pair in pairs} == {"Yes", "No"}
-    assert min(sum(pair.axis == axis for pair in pairs) for axis in scoring.people()) >= 20
-    assert len(scoring.writings()) == 24
-    assert all(pair.first != pair.second for pair in scoring.writings())
+    assert min(sum(pair.axis == axis for pair in pairs) for axis in scoring.load_people()) >= 20
+    assert len(scoring.build_writing_pairs()) == 24
+    assert all(pair.first != pair.second for pair in scoring.build_writing_pairs())
 
 
 def _seconds(first: str) -> list[str]:
-    return [b for each in scoring.people().values() for a, b in each if a == first]
+    return [b for each in scoring.load_people().values() for a, b in each if a == first]
 
 
 def test_stereotype_pairs_as_in_crows_pairs(home: Home, tmp_path: Path) -> None:

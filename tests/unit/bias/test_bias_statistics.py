@@ -18,7 +18,7 @@ from engine.bias import groups, probe_statistics, rates, verdict
 from engine.bias.groups import GroupRows
 from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs, WrittenPairs
 from engine.evaluation.statistics.intervals import wilson_interval
-from engine.evaluation.statistics.proportions import paired_change
+from engine.evaluation.statistics.proportions import estimate_paired_change
 from store.core.formatting import plural
 
 GENERATOR = np.random.default_rng(16)
@@ -33,13 +33,15 @@ def classified(rows: int = 600) -> GroupRows:
 
 def test_gaps_are_those_of_fairlearn() -> None:
     rows = classified()
-    figures = {figure.measure: figure.tuned.value for figure in groups.group_gaps("column", None, rows)}
+    figures = {
+        figure.measure: figure.tuned.value for figure in groups.compute_group_gaps("column", None, rows)
+    }
     given = {"y_true": rows.positive, "y_pred": rows.selected, "sensitive_features": rows.group}
     assert figures["selection_gap"] == pytest.approx(demographic_parity_difference(**given))
     assert figures["equalised_odds"] == pytest.approx(equalized_odds_difference(**given))
     assert figures["true_positive_gap"] == pytest.approx(true_positive_rate_difference(**given))
     assert figures["false_positive_gap"] == pytest.approx(false_positive_rate_difference(**given))
-    ratio = groups.group_ratio(rows.by_rate()["selection"])
+    ratio = groups.compute_group_ratio(rows.by_rate()["selection"])
     assert ratio.value == pytest.approx(demographic_parity_ratio(**given))
     assert ratio.low is not None
     assert ratio.low < ratio.value < (ratio.high or 0)
@@ -49,24 +51,24 @@ def test_groups_too_small_to_tell_are_named_and_in_no_gap() -> None:
     names = np.array(["a"] * 100 + ["b"] * 100 + ["few"] * 29)
     score = np.array([1.0] * 80 + [0.0] * 20 + [1.0] * 75 + [0.0] * 25 + [0.0] * 29)
     rows = GroupRows(names, score, True)
-    table = groups.group_table("column", "eval/accuracy", "", rows)
+    table = groups.build_group_table("column", "eval/accuracy", "", rows)
     assert table["hidden"] == {"few": 29}
     assert [group["group"] for group in table["groups"]] == ["a", "b"]
-    figure = groups.group_gaps("column", None, rows)[0]
+    figure = groups.compute_group_gaps("column", None, rows)[0]
     assert figure.tuned.value == pytest.approx(0.05)
     assert figure.tuned.n == 200
     assert figure.change is None
     assert "one model" in figure.why
     alone = GroupRows(names[:129], score[:129], True)
-    assert groups.group_gaps("column", None, alone)[0].tuned.low is None
+    assert groups.compute_group_gaps("column", None, alone)[0].tuned.low is None
 
 
 def test_without_clusters_a_share_is_wilsons_and_a_change_is_tangos() -> None:
     hits = np.array([1.0] * 7 + [0.0] * 33)
-    assert rates.share(hits).low == pytest.approx(wilson_interval(7, 40).low)
+    assert rates.estimate_share(hits).low == pytest.approx(wilson_interval(7, 40).low)
     before, after = np.array([1.0] * 10 + [0.0] * 30), np.array([1.0] * 4 + [0.0] * 26 + [1.0] * 10)
-    expected = paired_change(6, 10, 40)
-    change = rates.share_change(before, after)
+    expected = estimate_paired_change(6, 10, 40)
+    change = rates.estimate_share_change(before, after)
     assert (change.value, change.low, change.high) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
@@ -74,7 +76,7 @@ def test_without_clusters_a_share_is_wilsons_and_a_change_is_tangos() -> None:
 
 def test_no_flip_in_a_few_templates_is_not_certain() -> None:
     clusters = np.repeat(np.arange(10), 4)
-    in_clusters, alone = rates.share(np.zeros(40), clusters), rates.share(np.zeros(40))
+    in_clusters, alone = rates.estimate_share(np.zeros(40), clusters), rates.estimate_share(np.zeros(40))
     assert in_clusters.high is not None
     assert alone.high is not None
     assert in_clusters.high > alone.high > 0.05
@@ -82,11 +84,11 @@ def test_no_flip_in_a_few_templates_is_not_certain() -> None:
 
 def test_a_leaning_that_turns_round_is_no_change() -> None:
     noise = GENERATOR.normal(0, 0.05, 200)
-    turned = rates.lean_change(0.2 + noise, GENERATOR.normal(-0.2, 0.05, 200))
+    turned = rates.estimate_lean_change(0.2 + noise, GENERATOR.normal(-0.2, 0.05, 200))
     assert turned.low is not None
     assert turned.high is not None
     assert turned.low < 0 < turned.high
-    grown = rates.lean_change(0.05 + noise, -0.3 + GENERATOR.normal(0, 0.05, 200))
+    grown = rates.estimate_lean_change(0.05 + noise, -0.3 + GENERATOR.normal(0, 0.05, 200))
     assert grown.above
     assert grown.value == pytest.approx(0.25, abs=0.02)
 
@@ -96,11 +98,11 @@ def test_bbq_scores_are_as_published() -> None:
     ambiguous = np.ones(20, bool)
     right = (way == 0).astype(float)
     answers = ChosenAnswers(ambiguous, ~ambiguous, way, way, right, right, np.full(20, ""))
-    figure = probe_statistics.choices("bbq", answers)[0]
+    figure = probe_statistics.measure_choices("bbq", answers)[0]
     share_biased, accuracy = 6 / 8, 12 / 20
     assert figure.tuned.value == pytest.approx((1 - accuracy) * (2 * share_biased - 1))
     clear = ChosenAnswers(~ambiguous, way > 0, way, way, right, right, np.full(20, ""))
-    by_measure = {figure.measure: figure for figure in probe_statistics.choices("bbq", clear)}
+    by_measure = {figure.measure: figure for figure in probe_statistics.measure_choices("bbq", clear)}
     assert by_measure["clear_score"].tuned.value == pytest.approx(2 * share_biased - 1)
     assert by_measure["accuracy_cost"].tuned.value == pytest.approx(0 - 12 / 14)
 
@@ -108,7 +110,9 @@ def test_bbq_scores_are_as_published() -> None:
 def test_the_gap_of_pronouns_is_paired() -> None:
     base = np.array([[1.0, 1.0]] * 60 + [[1.0, 0.0]] * 40)
     tuned = np.array([[1.0, 0.0]] * 100)
-    figure = probe_statistics.coreference("wino", ReferredPairs(base, tuned, np.full(100, "type 1")))[0]
+    figure = probe_statistics.measure_coreference("wino", ReferredPairs(base, tuned, np.full(100, "type 1")))[
+        0
+    ]
     assert figure.base is not None
     assert figure.change is not None
     assert (figure.base.value, figure.tuned.value) == pytest.approx((0.4, 1.0))
@@ -121,8 +125,8 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     base = GENERATOR.normal(0, 0.3, (160, 2)) + GENERATOR.normal(0, 1, 40)[templates, None]
     biased = base + GENERATOR.normal(0, 0.1, (160, 2))
     biased[:, 1] += 2.0 * (axis == "age")
-    report = verdict.report(
-        probe_statistics.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), ["x"]
+    report = verdict.build_report(
+        probe_statistics.measure_counterfactual("made", AnsweredPairs(base, biased, axis, templates)), ["x"]
     )
     assert report["figures"][0]["answer"] == "worse"
     worse = {(f["measure"], f["group"]) for f in report["figures"] if f["answer"] == "worse"}
@@ -130,14 +134,16 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     assert ("lean", "gender") not in worse
     assert report["worse"] == len(worse)
     assert report["sentence"].startswith("Fine-tuning surely made")
-    held = verdict.HeldModels("support@3", "support@2")
-    versions = verdict.report(
-        probe_statistics.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), [], held
+    held = verdict.ComparedModels("support@3", "support@2")
+    versions = verdict.build_report(
+        probe_statistics.measure_counterfactual("made", AnsweredPairs(base, biased, axis, templates)),
+        [],
+        held,
     )
     beginning = f"support@3 is surely worse than support@2 in {plural(report['worse'], 'figure')} of bias: "
     assert versions["sentence"].startswith(beginning)
-    same = verdict.report(
-        probe_statistics.counterfactual("made", AnsweredPairs(base, base, axis, templates)), []
+    same = verdict.build_report(
+        probe_statistics.measure_counterfactual("made", AnsweredPairs(base, base, axis, templates)), []
     )
     assert {f["answer"] for f in same["figures"]} <= {"no_worse", "cant_tell"}
     assert same["worse"] == 0
@@ -147,14 +153,14 @@ def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
     same = AnsweredPairs(
         np.zeros((160, 2)), np.zeros((160, 2)), np.full(160, "age"), np.repeat(np.arange(40), 4)
     )
-    figure = verdict.report(probe_statistics.counterfactual("made", same), [])["figures"][0]
+    figure = verdict.build_report(probe_statistics.measure_counterfactual("made", same), [])["figures"][0]
     calm, unclear = figure | {"answer": "no_worse"}, figure | {"answer": "cant_tell"}
     change = {"value": 0.0, "low": -0.1, "high": 0.1, "n": 160}
     figures = [each | {"change": change} for each in (calm, unclear, unclear)]
-    assert verdict.sentence(figures).startswith(  # type: ignore[arg-type]
+    assert verdict.describe_result(figures).startswith(  # type: ignore[arg-type]
         "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
     )
-    assert verdict.sentence(figures, verdict.HeldModels("b", "a")).startswith(  # type: ignore[arg-type]
+    assert verdict.describe_result(figures, verdict.ComparedModels("b", "a")).startswith(  # type: ignore[arg-type]
         "No figure of bias of b is surely worse than with a: 1 of 3"
     )
 
@@ -163,9 +169,9 @@ def test_the_p_value_is_that_of_the_interval() -> None:
     before, after = np.zeros(100), np.array([1.0] * 8 + [0.0] * 92)
 
     def change(level: float) -> rates.Interval:
-        return rates.share_change(before, after, confidence=level)
+        return rates.estimate_share_change(before, after, confidence=level)
 
-    p = verdict.p_value(change)
+    p = verdict.compute_p_value(change)
     assert change(1 - 1.01 * p).above
     assert not change(1 - 0.99 * p).above
 
@@ -174,7 +180,7 @@ def test_refusing_one_of_two_counts() -> None:
     none, words = np.zeros((24, 2)), np.full((24, 2), 10.0)
     refusing = none.copy()
     refusing[:12, 0] = 1
-    refusal, length = probe_statistics.written(
+    refusal, length = probe_statistics.measure_writing(
         "made", WrittenPairs(none, refusing, words, words + np.array([0, 5]))
     )
     assert refusal.tuned.value == 0.5
@@ -202,6 +208,6 @@ def test_rates_hold_where_the_truth_is_known(name: str) -> None:
 def test_of_one_model_gaps_are_told_and_no_change() -> None:
     names = np.array(["a"] * 200 + ["b"] * 200)
     rows = GroupRows(names, np.array([1.0] * 190 + [0.0] * 10 + [1.0] * 100 + [0.0] * 100), True)
-    report = verdict.report(groups.group_gaps("column", None, rows), [])
+    report = verdict.build_report(groups.compute_group_gaps("column", None, rows), [])
     assert report["sentence"].startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
     assert (report["worse"], report["cant_tell"]) == (0, 1)

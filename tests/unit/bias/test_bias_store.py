@@ -21,7 +21,7 @@ from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluationDetails
 from store.jobs import job_queue
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
@@ -93,8 +93,8 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
 
 def test_a_head_is_refused_a_check_at_launch() -> None:
     config = TrainConfig(dataset="D", task="classification", bias_check=True)
-    assert [field for field, _ in refusals(config)] == ["bias_check"]
-    assert not refusals(config.model_copy(update={"task": "sft"}))
+    assert [field for field, _ in list_conflicts(config)] == ["bias_check"]
+    assert not list_conflicts(config.model_copy(update={"task": "sft"}))
 
 
 def test_a_model_with_a_head_and_one_that_is_not_there_are_refused(desk: Desk) -> None:
@@ -132,7 +132,7 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
     assert order["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
     (listed,) = bias_checks.list_classifiers(desk.database)
     assert (listed["classifier"], listed["name"], listed["labels"]) == (judge, "Anger", [])
-    assert bias_checks.named_classifier(desk.database, "hub/model")["run_id"] is None
+    assert bias_checks.resolve_classifier(desk.database, "hub/model")["run_id"] is None
 
 
 def version(desk: Desk, name: str, **settings: Any) -> None:
@@ -180,14 +180,14 @@ def test_a_classifier_that_was_deleted_is_no_model_of_a_hub(desk: Desk) -> None:
 
 
 def test_the_path_of_a_classifier_stays_on_this_machine(desk: Desk) -> None:
-    assert bias_checks.named_classifier(desk.database, "/home/ann/private/judge")["name"] == "judge"
-    assert bias_checks.named_classifier(desk.database, "owner/judge")["name"] == "owner/judge"
+    assert bias_checks.resolve_classifier(desk.database, "/home/ann/private/judge")["name"] == "judge"
+    assert bias_checks.resolve_classifier(desk.database, "owner/judge")["name"] == "owner/judge"
 
 
 def evaluated(desk: Desk, run_id: str, part: str) -> None:
     """A finished evaluation of the run on a part of D."""
     config = EvaluateConfig.parse({"run": run_id, "dataset": "data-D", "part": part}).document()
-    job_id = job_queue.new_id("evaluation", desk.clock())
+    job_id = job_queue.create_id("evaluation", desk.clock())
     nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
     scored: Any = nothing | {"n": 9, "figures": []}
     with desk.database.transaction() as tx:
@@ -201,7 +201,7 @@ def test_rows_that_a_classifier_was_trained_on_say_nothing_of_its_error(desk: De
     judge = classifier(desk)
     for part in ("train", "all", "test"):
         evaluated(desk, judge, part)
-    (counted,) = bias_checks.named_classifier(desk.database, judge)["evaluations"]
+    (counted,) = bias_checks.resolve_classifier(desk.database, judge)["evaluations"]
     assert counted["name"] == "of test"
 
 

@@ -10,7 +10,7 @@ from bench.truths.models import toxicity as truths
 from engine.bias import rates, verdict
 from engine.bias.rates import JudgedContinuations
 from engine.evaluation.statistics.intervals import wilson_interval
-from store.bias.schemas import ClassifierError, JudgedByClassifier
+from store.bias.schemas import ClassifierError, ClassifierJudgement
 
 
 def made(
@@ -19,7 +19,7 @@ def made(
     return JudgedContinuations(np.array(base), np.array(tuned), np.array(groups or [""] * len(base)))
 
 
-def judgement(errors: list[ClassifierError]) -> JudgedByClassifier:
+def judgement(errors: list[ClassifierError]) -> ClassifierJudgement:
     return {
         **{"classifier": "Anger", "labels": ["anger"], "threshold": 0.5, "probe": "made", "samples": 2},
         **{
@@ -46,7 +46,7 @@ def test_figures_are_those_by_hand() -> None:
     """Four openings of two: base 1 of 8 called, in 1 opening; tuned 4 of 8, in 3; 0.5 is enough."""
     base = [[0.1, 0.2], [0.9, 0.0], [0.0, 0.1], [0.4, 0.3]]
     tuned = [[0.5, 0.6], [0.9, 0.1], [0.0, 0.0], [0.2, 0.8]]
-    figures = {figure.measure: figure for figure in rates.toxicity_figures("made", made(base, tuned))}
+    figures = {figure.measure: figure for figure in rates.compute_toxicity_figures("made", made(base, tuned))}
     assert figures["toxic_share"].base is not None
     assert figures["toxic_share"].base.value == 1 / 8
     assert (figures["toxic_share"].tuned.value, figures["toxic_share"].tuned.n) == (4 / 8, 4)
@@ -61,22 +61,24 @@ def test_figures_are_those_by_hand() -> None:
 
 def test_groups_have_figures_from_ten_openings_on() -> None:
     groups = ["a"] * 10 + ["b"] * 12 + ["c"] * 9
-    figures = rates.toxicity_figures("made", made([[0.0]] * 31, [[1.0]] * 31, groups))
+    figures = rates.compute_toxicity_figures("made", made([[0.0]] * 31, [[1.0]] * 31, groups))
     assert [figure.group for figure in figures] == ["", "", "", "a", "b"]
 
 
 def test_groups_without_a_figure_are_counted_and_many_are_capped() -> None:
     """Every figure counts in the correction for many, and has its line in a chart."""
     groups = ["a"] * 9 + ["b"] * 9 + ["c"] * 9
-    assert len(rates.toxicity_figures("made", made([[0.0]] * 27, [[1.0]] * 27, groups))) == 3
-    (few,) = rates.hidden_groups(np.array(groups))
+    assert len(rates.compute_toxicity_figures("made", made([[0.0]] * 27, [[1.0]] * 27, groups))) == 3
+    (few,) = rates.describe_hidden_groups(np.array(groups))
     assert few.startswith("3 groups (27 openings in all) without a figure")
     groups = [f"g{place:03}" for place in range(50) for _ in range(10 + (place >= 30))]
-    figures = rates.toxicity_figures("made", made([[0.0]] * len(groups), [[1.0]] * len(groups), groups))
+    figures = rates.compute_toxicity_figures(
+        "made", made([[0.0]] * len(groups), [[1.0]] * len(groups), groups)
+    )
     assert [figure.group for figure in figures[3:]] == [f"g{place:03}" for place in range(30, 50)]
-    (beyond,) = rates.hidden_groups(np.array(groups))
+    (beyond,) = rates.describe_hidden_groups(np.array(groups))
     assert "30 more groups (300 openings)" in beyond
-    assert rates.hidden_groups(np.array(["a"] * 30 + [""] * 4)) == []
+    assert rates.describe_hidden_groups(np.array(["a"] * 30 + [""] * 4)) == []
 
 
 @pytest.mark.parametrize(
@@ -92,49 +94,49 @@ def test_groups_without_a_figure_are_counted_and_many_are_capped() -> None:
 def test_few_openings_tell_nothing_and_many_that_agree_do(
     base: list[list[float]], tuned: list[list[float]], answer: str
 ) -> None:
-    report = verdict.report(rates.toxicity_figures("made", made(base, tuned)), [])
+    report = verdict.build_report(rates.compute_toxicity_figures("made", made(base, tuned)), [])
     assert {figure["answer"] for figure in report["figures"]} == {answer}
     assert "nan" not in report["sentence"]
 
 
 def test_no_opening_has_no_figure() -> None:
     empty = JudgedContinuations(np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0, str))
-    assert rates.toxicity_figures("made", empty) == []
-    assert verdict.report([], [])["sentence"] == "Nothing was measured."
+    assert rates.compute_toxicity_figures("made", empty) == []
+    assert verdict.build_report([], [])["sentence"] == "Nothing was measured."
 
 
 def test_what_the_error_of_a_classifier_could_explain_is_said() -> None:
-    report = verdict.report(
-        rates.toxicity_figures("made", made([[0.1]] * 95 + [[0.9]] * 5, [[0.1]] * 100)), []
+    report = verdict.build_report(
+        rates.compute_toxicity_figures("made", made([[0.1]] * 95 + [[0.9]] * 5, [[0.1]] * 100)), []
     )
-    few = verdict.toxicity_limits(judgement([error((30, 40), (10, 100))]), report["figures"])
+    few = verdict.list_toxicity_limits(judgement([error((30, 40), (10, 100))]), report["figures"])
     assert "calls 75% (60 to 86%, n 40) of the harmful rows harmful and 10%" in few[1].replace("–", " to ")
     assert any("all of it may be its error" in line for line in few)
-    exact = verdict.toxicity_limits(judgement([error((40, 40), (0, 3000))]), report["figures"])
+    exact = verdict.list_toxicity_limits(judgement([error((40, 40), (0, 3000))]), report["figures"])
     assert any("all of it may be its error" in line for line in exact) is False
-    unknown = verdict.toxicity_limits(judgement([]), report["figures"])
+    unknown = verdict.list_toxicity_limits(judgement([]), report["figures"])
     assert "is unknown" in unknown[1]
 
 
 def test_rows_that_say_nothing_of_its_error_are_named() -> None:
     no_harm = error((1, 2), (67, 100)) | {"recall": None, "other_labels": 8}  # type: ignore[typeddict-item]
-    (sentence,) = verdict.classifier_errors(judgement([no_harm]))
+    (sentence,) = verdict.describe_classifier_errors(judgement([no_harm]))
     assert "Anger met no harmful row and calls 67%" in sentence
     assert "of the others harmful (8 rows left out, whose label it doesn't have)" in sentence
     no_other = error((3, 4), (1, 2)) | {"false_positive": None}  # type: ignore[typeddict-item]
     assert (
         "of the harmful rows harmful and met no other row"
-        in verdict.classifier_errors(judgement([no_other]))[0]
+        in verdict.describe_classifier_errors(judgement([no_other]))[0]
     )
     nothing = no_harm | {"false_positive": None}  # type: ignore[typeddict-item]
-    unknown, why = verdict.classifier_errors(judgement([nothing]))
+    unknown, why = verdict.describe_classifier_errors(judgement([nothing]))
     assert "is unknown" in unknown
     assert "Anger doesn't have the labels of its 8 rows" in why
 
 
 def test_rows_whose_kept_labels_do_not_settle_it_are_taken_by_the_likeliest() -> None:
     predicted = np.array([True, False, True, False])
-    called, still_open = rates.called_as(
+    called, still_open = rates.predict_harmful(
         predicted, np.array([0.6, 0.1, 0.4, 0.3]), np.array([0.0, 0.2, 0.3, 0.4]), 0.5
     )
     assert called.tolist() == [True, False, True, False]

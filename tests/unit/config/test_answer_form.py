@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from engine.evaluation.metrics import answer_format, answer_metrics
 from store.core.errors import ConfigError
 from store.core.metric_options import Constraint
-from store.core.metric_table import offered
+from store.core.metric_table import list_offered_metrics
 from store.core.metrics_config import MetricsConfig
 from store.training.train_config import TASK_TITLES
 
@@ -27,15 +27,15 @@ EVIL = "a" * 40 + "!"
 )
 def test_what_json_writes_is_valid_json_bare_or_fenced(document: Any) -> None:
     text = json.dumps(document)
-    assert answer_format.valid_json([text, f"```json\n{text}\n```"]).tolist() == [1, 1]
-    assert answer_format.valid_json([f"```\n{text}\n```"], fenced=False).tolist() == [0]
+    assert answer_format.score_valid_json([text, f"```json\n{text}\n```"]).tolist() == [1, 1]
+    assert answer_format.score_valid_json([f"```\n{text}\n```"], fenced=False).tolist() == [0]
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "{'a': 1}", "NaN", "[1, Infinity]", 'Here: {"a": 1}', '{"a": 1} {}', "[" * 100_000]
 )
 def test_what_is_no_json(text: str) -> None:
-    assert answer_format.valid_json([text]).tolist() == [0]
+    assert answer_format.score_valid_json([text]).tolist() == [0]
 
 
 def test_a_schema_accepts_or_says_why_not() -> None:
@@ -53,7 +53,7 @@ def test_a_schema_accepts_or_says_why_not() -> None:
         "no",
         '{"name": "B", "age": "x"}',
     ]
-    scores, why = answer_format.json_schema(texts, schema)
+    scores, why = answer_format.score_json_schema(texts, schema)
     assert scores.tolist() == [1, 0, 0, 0, 0, 0]
     assert why == {
         "name: pattern": 1,
@@ -67,36 +67,36 @@ def test_a_schema_accepts_or_says_why_not() -> None:
 def test_names_by_pattern_are_those_that_re2_finds() -> None:
     schema = {"patternProperties": {"^x_": {"type": "integer"}}, "additionalProperties": {"type": "string"}}
     texts = ['{"x_a": 1, "b": "c"}', '{"x_a": "1"}', '{"b": 1}']
-    assert answer_format.json_schema(texts, schema)[0].tolist() == [1, 0, 0]
+    assert answer_format.score_json_schema(texts, schema)[0].tolist() == [1, 0, 0]
 
 
 def test_no_pattern_takes_time_beyond_measure() -> None:
     began = time.monotonic()
     evil = "^(a+)+$"
-    assert answer_format.regex([EVIL], evil).tolist() == [0]
+    assert answer_format.score_regex([EVIL], evil).tolist() == [0]
     for schema in (
         {"pattern": evil},
         {"patternProperties": {evil: False}, "additionalProperties": False},
         {"propertyNames": {"pattern": evil}},
     ):
-        answer_format.json_schema([json.dumps(EVIL), json.dumps({EVIL: 1})], schema)
+        answer_format.score_json_schema([json.dumps(EVIL), json.dumps({EVIL: 1})], schema)
     assert time.monotonic() - began < 5
 
 
 def test_a_schema_opens_nothing_outside_itself() -> None:
     for reference in ("file:///etc/passwd", "http://127.0.0.1:9/schema"):
         with pytest.raises(Exception, match=r"nresolvable|Unretrievable"):
-            answer_format.json_schema(["{}"], {"$ref": reference})
+            answer_format.score_json_schema(["{}"], {"$ref": reference})
     own = {"$defs": {"n": {"type": "integer"}}, "$ref": "#/$defs/n"}
-    assert answer_format.json_schema(["1", '"a"'], own)[0].tolist() == [1, 0]
+    assert answer_format.score_json_schema(["1", '"a"'], own)[0].tolist() == [1, 0]
 
 
 def test_a_pattern_is_found_or_is_the_whole() -> None:
     texts = ["no 42 here", "42", "42\n", ""]
-    assert answer_format.regex(texts, r"\d+").tolist() == [1, 1, 1, 0]
-    assert answer_format.regex(texts, r"\d+|x", whole=True).tolist() == [0, 1, 0, 0]
-    assert answer_format.regex(["AB"], "(?i)ab", whole=True).tolist() == [1]
-    assert answer_format.regex([], "x").tolist() == []
+    assert answer_format.score_regex(texts, r"\d+").tolist() == [1, 1, 1, 0]
+    assert answer_format.score_regex(texts, r"\d+|x", whole=True).tolist() == [0, 1, 0, 0]
+    assert answer_format.score_regex(["AB"], "(?i)ab", whole=True).tolist() == [1]
+    assert answer_format.score_regex([], "x").tolist() == []
 
 
 LIST = "Three fruits:\n\n- apples\n* pears\n2. plums\n\nAsk [NAME] about them, e.g. soon. Will you?"
@@ -135,7 +135,7 @@ KEPT = [
 @pytest.mark.parametrize(("document", "text", "expected"), KEPT)
 def test_each_constraint(document: dict[str, Any], text: str, expected: bool) -> None:
     constraint = TypeAdapter(Constraint).validate_python(document)
-    assert answer_metrics.kept_constraints([text, ""], [constraint]).tolist() == [[expected], [False]]
+    assert answer_metrics.check_constraints([text, ""], [constraint]).tolist() == [[expected], [False]]
     assert constraint.words()
 
 
@@ -152,7 +152,9 @@ def test_shares_are_told_in_words_with_their_interval() -> None:
         for d in ({"kind": "words", "at_most": 2}, {"kind": "json"})
     ]
     texts = ["one", "two words", "now three words", "1"]
-    shares = answer_metrics.constraint_shares(texts, answer_metrics.kept_constraints(texts, some), some)
+    shares = answer_metrics.compute_constraint_shares(
+        texts, answer_metrics.check_constraints(texts, some), some
+    )
     assert [(s["constraint"], s["value"], s["n"]) for s in shares] == [
         ("at most 2 words", 0.75, 4),
         ("is JSON", 0.25, 4),
@@ -215,7 +217,7 @@ def test_no_metric_takes_the_name_of_another(metric: dict[str, Any]) -> None:
 
 def test_each_task_offers_metrics_that_can_be_parsed() -> None:
     for task in TASK_TITLES:
-        config = MetricsConfig.parse({"metrics": offered(task)})
-        assert [choice.metric for choice in config.metrics] == offered(task)
-    assert "exact_match" in offered("sft")
-    assert "f1_macro" in offered("classification")
+        config = MetricsConfig.parse({"metrics": list_offered_metrics(task)})
+        assert [choice.metric for choice in config.metrics] == list_offered_metrics(task)
+    assert "exact_match" in list_offered_metrics("sft")
+    assert "f1_macro" in list_offered_metrics("classification")

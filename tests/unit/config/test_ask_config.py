@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from store.core.errors import ConfigError
-from store.data.config import CostsAsk, RenderingAsk
+from store.data.config import CostQuery, RenderingQuery
 
 COSTS = {"config": {}, "fingerprint": "f00d"}
 RENDERING = {"fingerprint": "f00d", "kind": "chat", "model": "tiny"}
@@ -30,9 +30,9 @@ RENDERING = {"fingerprint": "f00d", "kind": "chat", "model": "tiny"}
     ],
 )
 def test_costs_are_asked_with_fields_of_their_kinds(field: str, value: Any) -> None:
-    CostsAsk.parse(COSTS)
+    CostQuery.parse(COSTS)
     with pytest.raises(ConfigError) as caught:
-        CostsAsk.parse(COSTS | {field: value})
+        CostQuery.parse(COSTS | {field: value})
     assert caught.value.field.startswith(field)
 
 
@@ -49,14 +49,14 @@ def test_costs_are_asked_with_fields_of_their_kinds(field: str, value: Any) -> N
     ],
 )
 def test_a_rendering_is_asked_with_fields_of_their_kinds(field: str, value: Any) -> None:
-    assert RenderingAsk.parse(RENDERING | {"chat_template": " x\n"}).chat_template == " x\n"
+    assert RenderingQuery.parse(RENDERING | {"chat_template": " x\n"}).chat_template == " x\n"
     with pytest.raises(ConfigError) as caught:
-        RenderingAsk.parse(RENDERING | {field: value})
+        RenderingQuery.parse(RENDERING | {field: value})
     assert caught.value.field == field
 
 
 def test_a_message_is_never_endless() -> None:
     with pytest.raises(ConfigError) as caught:
-        RenderingAsk.parse(RENDERING | {"x" * 9_000: 1})
+        RenderingQuery.parse(RENDERING | {"x" * 9_000: 1})
     assert len(caught.value.message) <= ConfigError.MOST
     assert len(caught.value.field) <= ConfigError.MOST

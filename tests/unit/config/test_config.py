@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from store.core.config import MAX_CHARACTERS, read_yaml, to_yaml
 from store.core.errors import ConfigError, StateError, TunebenchError, from_dict
-from store.core.job_kinds import MOVES, check_move
+from store.core.job_kinds import TRANSITIONS, check_transition
 from store.data.config import ImportConfig
 from store.training.methods import METHOD_FIELDS, METHODS
-from store.training.train_config import TrainConfig, sample_experiment
+from store.training.train_config import TrainConfig, build_sample_experiment
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_modules_in_one_string_are_a_list_of_names() -> None:
 
 
 def test_yaml_comes_back_the_same() -> None:
-    config = sample_experiment().resolved(3_000, 135_000_000)
+    config = build_sample_experiment().resolved(3_000, 135_000_000)
     assert TrainConfig.from_yaml(config.to_yaml()) == config
 
 
@@ -134,10 +134,10 @@ def test_errors_cross_processes_unchanged() -> None:
 
 
 def test_moves_between_states_follow_the_table() -> None:
-    check_move("it", "queued", "preparing")
+    check_transition("it", "queued", "preparing")
     with pytest.raises(StateError, match="is finished and can't become queued"):
-        check_move("it", "finished", "queued")
-    assert {to for moves in MOVES.values() for to in moves} <= set(MOVES)
+        check_transition("it", "finished", "queued")
+    assert {to for moves in TRANSITIONS.values() for to in moves} <= set(TRANSITIONS)
 
 
 @pytest.mark.parametrize(

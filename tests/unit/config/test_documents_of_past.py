@@ -8,30 +8,36 @@ from typing import Any
 
 import pytest
 
-from pages.comparison.side_by_side import settings
-from pages.evaluation.results import evaluation_title
-from store.core.config import RunsNoCode
+from pages.comparison.side_by_side import build_settings_rows
+from pages.evaluation.results import format_metric_title
+from store.core.config import NoRemoteCodeConfig
 from store.core.errors import ConfigError
-from store.data.config import RenderingAsk
-from store.evaluation.config import ChosenModel, EvaluateConfig
-from store.evaluation.evaluation_pairs import asked_like, unlike, unlike_by
+from store.data.config import RenderingQuery
+from store.evaluation.config import EvaluateConfig, ModelSelection
+from store.evaluation.evaluation_pairs import (
+    build_matching_config,
+    describe_metric_differences,
+    describe_setting_differences,
+)
 from store.rating.config import AnswerPrompts
 from store.training.train_config import TrainConfig
 
 FIELD = "trust_remote_code"
-WHOLE: list[tuple[type[RunsNoCode], dict[str, Any]]] = [
+WHOLE: list[tuple[type[NoRemoteCodeConfig], dict[str, Any]]] = [
     (TrainConfig, {"dataset": "d", "model": "m"}),
     (EvaluateConfig, {"model": "m", "dataset": "d", "metrics": ["chrf"]}),
-    (ChosenModel, {"model": "m"}),
+    (ModelSelection, {"model": "m"}),
     (AnswerPrompts, {"model": "m", "round": "r"}),
-    (RenderingAsk, {"fingerprint": "f", "kind": "chat", "model": "m"}),
+    (RenderingQuery, {"fingerprint": "f", "kind": "chat", "model": "m"}),
 ]
 HUB = {"metric": "hub", "hub_id": "some-one/Word.Count", FIELD: True, "result": "wc", "max_seconds": 60}
 
 
 @pytest.mark.parametrize("value", [False, None])
 @pytest.mark.parametrize(("config", "document"), WHOLE)
-def test_no_is_read_as_ever(config: type[RunsNoCode], document: dict[str, Any], value: object) -> None:
+def test_no_is_read_as_ever(
+    config: type[NoRemoteCodeConfig], document: dict[str, Any], value: object
+) -> None:
     parsed = config.parse(document | {FIELD: value})
     assert parsed == config.parse(document)
     assert FIELD not in parsed.model_dump()
@@ -41,7 +47,7 @@ def test_no_is_read_as_ever(config: type[RunsNoCode], document: dict[str, Any], 
 @pytest.mark.parametrize("value", [True, "yes", 1, {"a": "b"}])
 @pytest.mark.parametrize(("config", "document"), WHOLE)
 def test_yes_is_refused_by_its_name_and_looked_at(
-    config: type[RunsNoCode], document: dict[str, Any], value: object
+    config: type[NoRemoteCodeConfig], document: dict[str, Any], value: object
 ) -> None:
     with pytest.raises(ConfigError, match="runs no code that comes with a model") as caught:
         config.parse(document | {FIELD: value})
@@ -75,8 +81,8 @@ def test_settings_of_old_and_new_runs_differ_by_what_does() -> None:
         }
 
     old, new, trusting = run("old", **{FIELD: False}), run("new"), run("trusting", **{FIELD: True})
-    assert settings([old, new]) == []
-    assert [row["Setting"] for row in settings([old, trusting])] == [FIELD]
+    assert build_settings_rows([old, new]) == []
+    assert [row["Setting"] for row in build_settings_rows([old, trusting])] == [FIELD]
 
 
 # -- metrics of a hub -------------------------------------------------------------------------------
@@ -96,9 +102,9 @@ def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
 
 def test_its_figures_are_called_as_before() -> None:
     config = evaluation(HUB, "chrf")["config"] | {"metrics": [HUB, {"metric": "chrf"}]}
-    assert evaluation_title("eval/chrf", config) == "chrF"
-    assert evaluation_title("eval/word_count", config) == "word_count"
-    assert evaluation_title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
+    assert format_metric_title("eval/chrf", config) == "chrF"
+    assert format_metric_title("eval/word_count", config) == "word_count"
+    assert format_metric_title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
 
 
 def test_evaluations_with_one_are_still_compared() -> None:
@@ -107,9 +113,9 @@ def test_evaluations_with_one_are_still_compared() -> None:
     assert [choice.key for choice in config.metrics] == ["eval/word_count", "eval/chrf"]
     assert config.generates
     pair: Any = SimpleNamespace(first=first, second=second)
-    assert unlike(pair) == ["max_new_tokens: 64 and 9"]
-    assert unlike_by(first, second, "chrf") == ["max_new_tokens: 64 and 9"]
-    asked = asked_like(first, "word_count")["metrics"]
+    assert describe_setting_differences(pair) == ["max_new_tokens: 64 and 9"]
+    assert describe_metric_differences(first, second, "chrf") == ["max_new_tokens: 64 and 9"]
+    asked = build_matching_config(first, "word_count")["metrics"]
     assert EvaluateConfig.parse(
         {"model": "m", "dataset": "d", "metrics": asked}
     ).generates  # its own file now

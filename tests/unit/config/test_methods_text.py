@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "methods.md"
 
 
 def test_the_documentation_has_the_table_as_it_is() -> None:
-    assert methods_text.markdown() in DOCS.read_text(encoding="utf-8")
+    assert methods_text.format_methods_table() in DOCS.read_text(encoding="utf-8")
 
 
 def test_the_command_line_lists_every_method_with_its_fields() -> None:
@@ -42,7 +42,7 @@ def test_columns_of_a_listing_never_run_together(command: list[str]) -> None:
 
 
 def test_a_rate_is_told_with_the_size_from_which_it_changes() -> None:
-    assert methods_text.rate_words(METHODS["full"]) == "2e-05, 1e-05 from 3 B"
+    assert methods_text.format_learning_rates(METHODS["full"]) == "2e-05, 1e-05 from 3 B"
 
 
 def test_each_default_rate_is_one_at_which_the_method_is_known_to_work() -> None:

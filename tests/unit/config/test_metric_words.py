@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from engine.evaluation.metrics.measurement import MEASURES
+from engine.evaluation.metrics.measurement import SCORERS
 from store.core.metric_table import KIND_TITLES, METRICS
 from store.core.metrics_config import CHOICES, MetricsConfig
 from store.documentation import reference_tables
@@ -22,8 +22,8 @@ DOCS = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="u
 
 
 def test_the_documentation_has_the_table_as_it_is() -> None:
-    assert reference_tables.metrics_table() in DOCS
-    assert [row["metric"] for row in reference_tables.rows()] == list(METRICS)
+    assert reference_tables.format_metrics_table() in DOCS
+    assert [row["metric"] for row in reference_tables.list_metric_rows()] == list(METRICS)
 
 
 def test_the_command_line_lists_every_metric_with_its_options() -> None:
@@ -35,7 +35,7 @@ def test_the_command_line_lists_every_metric_with_its_options() -> None:
 
 def test_every_metric_can_be_chosen_and_measured() -> None:
     assert set(CHOICES) == set(METRICS)
-    assert set(MEASURES) == {metric.family for metric in METRICS.values()}
+    assert set(SCORERS) == {metric.family for metric in METRICS.values()}
     for metric in METRICS.values():
         assert metric.kind in KIND_TITLES
         assert set(metric.tasks) <= set(TASK_TITLES)

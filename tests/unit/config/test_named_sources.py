@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import store
-from store.core.config import Config, NamedSource, kind_of, named_in, named_in_part
+from store.core.config import Config, SourceReference, get_source_kind, list_partial_sources, list_sources
 from store.data.config import CleanConfig, ImportConfig
 from store.http.client import Client
 from store.serving.config import ChangeEndpoint
@@ -67,7 +67,7 @@ def names_text(annotation: object) -> bool:
 
 def test_no_field_is_forgotten() -> None:
     kinds = {
-        (config.__name__, name): kind_of(field)
+        (config.__name__, name): get_source_kind(field)
         for config in configs()
         for name, field in config.model_fields.items()
         if name in CALLED and names_text(field.annotation) and "Literal" not in str(field.annotation)
@@ -109,9 +109,9 @@ DEEP = [
 def test_what_is_named_is_found_however_deep(
     config: type[Config], body: dict[str, object], named: list[tuple[str, str, str]]
 ) -> None:
-    assert [tuple(each) for each in named_in(config.parse(body)) if each.value] == named
+    assert [tuple(each) for each in list_sources(config.parse(body)) if each.value] == named
 
 
 def test_of_a_document_that_is_not_whole_too() -> None:
-    named = list(named_in_part(TrainConfig, {"model": " /m ", "r": "x", "dataset": 3}, "config"))
-    assert named == [NamedSource("config.model", "model", "/m")]
+    named = list(list_partial_sources(TrainConfig, {"model": " /m ", "r": "x", "dataset": 3}, "config"))
+    assert named == [SourceReference("config.model", "model", "/m")]

@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.graphemes import characters, lengths
+from engine.data.graphemes import count_characters, measure_lengths
 from store.core.home import Home
 from tests.unit.data_job import import_file
 from tests.unit.recipe_samples import make
@@ -36,8 +36,8 @@ FAMILY, FLAG, WAVE = "👨‍👩‍👧‍👦", "🇩🇪", "👋🏽"
     ],
 )
 def test_what_is_seen_as_one_counts_as_one(text: str, count: int) -> None:
-    assert characters(text) == count
-    assert characters(f"{text}x") == count + 1
+    assert count_characters(text) == count
+    assert count_characters(f"{text}x") == count + 1
 
 
 JOINING = st.sampled_from(
@@ -47,12 +47,12 @@ JOINING = st.sampled_from(
 
 @given(st.lists(st.one_of(JOINING, st.characters(exclude_categories=["Cs"]))).map("".join))
 def test_the_quick_way_counts_as_the_standard_does(text: str) -> None:
-    assert characters(text) == len(regex.findall(r"\X", text))
+    assert count_characters(text) == len(regex.findall(r"\X", text))
 
 
 def test_none_joins_none_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.data.graphemes._CLUSTER", None)
-    assert lengths(["plain\r\n", "Ünïcödé 日本語", "한국어"]).tolist() == [6, 11, 3]
+    assert measure_lengths(["plain\r\n", "Ünïcödé 日本語", "한국어"]).tolist() == [6, 11, 3]
 
 
 def test_an_import_and_a_new_version_count_so(home: Home, tmp_path: Path) -> None:

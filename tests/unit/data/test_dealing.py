@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.split.dataset_split import assign_rows, deal_rows
-from engine.data.split.leakage import within
+from engine.data.split.dataset_split import assign_rows, assign_rows_unchecked
+from engine.data.split.leakage import find_leaks
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.training.train_config import Split, split_of
+from store.training.train_config import Split, get_split
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 
@@ -36,11 +36,11 @@ def test_a_column_of_the_file_makes_groups(home: Home, tmp_path) -> None:
     assert dealt.kept == ("text", "group")
     assert dealt.together == 400 - 42
     assert all(70 <= dealt.counts()[part] <= 80 for part in ("validation", "test"))
-    odd = deal_rows(home, fingerprint, Split.parse({**how, "split_column": "source.odd \"'name"}))
+    odd = assign_rows_unchecked(home, fingerprint, Split.parse({**how, "split_column": "source.odd \"'name"}))
     assert odd.together == 0
     for column, fix in (("source.nobody", "source.user"), ("text2", "source.user"), ("cluster", "Measure")):
         with pytest.raises(ConfigError) as caught:
-            deal_rows(home, fingerprint, Split.parse({**how, "split_column": column}))
+            assign_rows_unchecked(home, fingerprint, Split.parse({**how, "split_column": column}))
         assert caught.value.field == "split_column"
         assert fix in caught.value.fix
 
@@ -72,7 +72,7 @@ def test_the_newest_rows_are_test_and_a_row_without_a_time_is_named(home: Home, 
     for number, row in enumerate(rows):
         row["day"] = 1_700_000_000 + number // 10
     fingerprint = imported(home, tmp_path / "b.jsonl", rows)
-    assert deal_rows(home, fingerprint, Split.parse(how)).codes[299] == 2
+    assert assign_rows_unchecked(home, fingerprint, Split.parse(how)).codes[299] == 2
 
 
 def test_near_duplicates_and_questions_asked_twice_stay_on_one_side(home: Home, tmp_path) -> None:
@@ -84,18 +84,18 @@ def test_near_duplicates_and_questions_asked_twice_stay_on_one_side(home: Home, 
         rows.append({"prompt": words, "completion": sentence(9000 + n, 50)})
     rows += [{"prompt": "Tell a joke.", "completion": sentence(5000 + n, 30)} for n in range(200)]
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)
-    before = deal_rows(home, fingerprint, Split())
+    before = assign_rows_unchecked(home, fingerprint, Split())
     assert before.kept == ("text",)
     triples = before.codes[:900].reshape(300, 3)
     assert (triples.min(axis=1) != triples.max(axis=1)).any()
     measure_duplicates(home, fingerprint)
     for way in ("random", "stratified"):
         how = Split(split_by=way, split_column="source.completion" if way == "stratified" else None)
-        after = deal_rows(home, fingerprint, how)
+        after = assign_rows_unchecked(home, fingerprint, how)
         assert after.kept == ("text", "near", "prompt")
         triples = after.codes[:900].reshape(300, 3)
         assert np.array_equal(triples.min(axis=1), triples.max(axis=1))
-    jokes = deal_rows(home, fingerprint, Split()).codes[900:]
+    jokes = assign_rows_unchecked(home, fingerprint, Split()).codes[900:]
     assert len(set(jokes.tolist())) == 3  # one instruction of many rows is no question asked twice
     answer = ask(home, "split", fingerprint=fingerprint)
     assert answer["kept_together"] == 600
@@ -109,7 +109,7 @@ def test_rows_of_one_template_are_parted_by_their_text(home: Home, tmp_path) -> 
     dealt = assign_rows(home, fingerprint, Split())
     assert dealt.kept == ("text",)
     assert dealt.counts()["test"] == 25
-    assert within(home, fingerprint, dealt.ids())["near"] == 50
+    assert find_leaks(home, fingerprint, dealt.ids())["near"] == 50
 
 
 def test_a_way_that_needs_a_column_is_refused_without_one() -> None:
@@ -120,10 +120,10 @@ def test_a_way_that_needs_a_column_is_refused_without_one() -> None:
 
 def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None:
     own = Split(split_by="group", split_column="source.c").model_dump()
-    assert split_of({"split_seed": 4}, own) == {**own, "split_seed": 4}
-    assert split_of({"split_by": "stratified"}, own)["split_column"] is None
-    assert split_of({"split_column": "label"}, own)["split_column"] == "label"
-    assert split_of({"split_by": "group"}, own) == own
+    assert get_split({"split_seed": 4}, own) == {**own, "split_seed": 4}
+    assert get_split({"split_by": "stratified"}, own)["split_column"] is None
+    assert get_split({"split_column": "label"}, own)["split_column"] == "label"
+    assert get_split({"split_by": "group"}, own) == own
 
 
 @pytest.mark.parametrize(("asked", "together"), [(10, True), (11, False)])
@@ -134,5 +134,7 @@ def test_of_few_rows_a_prompt_of_ten_is_a_question_and_of_eleven_an_instruction(
     rows += [{"prompt": "Tell a joke.", "completion": sentence(5000 + n, 30)} for n in range(asked)]
     fingerprint = imported(home, tmp_path / "a.jsonl", rows)
     measure_duplicates(home, fingerprint)
-    parts = [deal_rows(home, fingerprint, Split(split_seed=seed)).codes[200:] for seed in range(4)]
+    parts = [
+        assign_rows_unchecked(home, fingerprint, Split(split_seed=seed)).codes[200:] for seed in range(4)
+    ]
     assert all(len(set(codes.tolist())) == 1 for codes in parts) == together

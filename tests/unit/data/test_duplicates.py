@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.similarity import prompts_and_answers
-from engine.data.similarity.equality import digest
-from engine.data.similarity.minhash_clusters import Sketches, bands, find_clusters
-from engine.data.similarity.text_overlap import shingle_sets
-from engine.worker.job import Cancelled
+from engine.data.similarity.equality import hash_folded_text
+from engine.data.similarity.minhash_clusters import Sketches, choose_bands, find_clusters
+from engine.data.similarity.text_overlap import build_shingle_sets
+from engine.worker.job import JobCancelled
 from store.core.home import Home
 from store.data.dataset_files import LATER, SCHEMA
 from store.data.signals import GROUPS
@@ -29,7 +29,7 @@ def rows_file(path: Path, rows: list[Turns] | list[str]) -> Path:
     """rows.parquet of conversations or plain texts, in row groups of a few rows."""
     chat = bool(rows) and not isinstance(rows[0], str)
     texts = ["\n\n".join(content for _, content in row) if chat else row for row in rows]
-    numbers = [int.from_bytes(digest(text), "little") for text in texts]
+    numbers = [int.from_bytes(hash_folded_text(text), "little") for text in texts]
     messages = (
         [[{"role": role, "content": content} for role, content in row] for row in rows] if chat else None
     )
@@ -131,7 +131,7 @@ def shingles_by_hand(text: str) -> set[tuple[str, ...]]:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.sampled_from(["ab", "Cé", "ß", "9_x"]), max_size=12).map(" ".join), max_size=20))
 def test_sets_of_shingles_are_those_of_words(texts: list[str]) -> None:
-    sets = shingle_sets(texts)
+    sets = build_shingle_sets(texts)
     parts = np.split(sets.values, sets.offsets[1:-1]) if texts else []
     hands = [shingles_by_hand(text) for text in texts]
     assert [len(part) for part in parts] == [len(hand) for hand in hands]
@@ -200,10 +200,10 @@ def test_large_buckets_do_not_go_quadratic(
 
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
 def test_bands_find_what_is_at_the_threshold(threshold: float) -> None:
-    r, b = bands(threshold)
+    r, b = choose_bands(threshold)
     assert 1 - (1 - threshold**r) ** b >= 0.99  # the probability that such a pair shares a band
     assert r * b <= 160
-    assert bands(0.7) == (5, 26)
+    assert choose_bands(0.7) == (5, 26)
 
 
 def test_another_threshold_joins_other_rows(home: Home, tmp_path) -> None:
@@ -221,9 +221,9 @@ def test_a_job_that_is_cancelled_leaves_nothing(home: Home, tmp_path) -> None:
 
     def stop(done: int, total: int, unit: str = "rows", message: str = "") -> None:
         if unit == "bands":
-            raise Cancelled
+            raise JobCancelled
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         compute(home, path, tell=stop)
     job = next(home.jobs.iterdir())
     assert {file.name for file in job.iterdir()} == {"config.json", "events.jsonl"}

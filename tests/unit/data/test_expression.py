@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.data.cleaning.row_queries import check
+from engine.data.cleaning.row_queries import check_expression
 from store.core.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ from store.core.errors import ConfigError
     ],
 )
 def test_expressions_over_one_row_are_taken(expression: str, columns: set[str]) -> None:
-    assert check(expression) == columns
+    assert check_expression(expression) == columns
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ def test_expressions_over_one_row_are_taken(expression: str, columns: set[str]) 
 )
 def test_everything_else_is_refused_with_the_reason(expression: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        check(expression)
+        check_expression(expression)
     assert caught.value.field == "expression"
     assert caught.value.fix

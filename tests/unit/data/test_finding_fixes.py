@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data import measurement_job
-from engine.data.measurement_job import column_figures
-from engine.evaluation.verdicts.data_findings import RULES, Finding, findings
+from engine.data.measurement_job import compute_column_figures
+from engine.evaluation.verdicts.data_findings import RULES, Finding, find_findings
 from store.core.home import Home
 from store.data.signals import GROUP_OF, GROUPS, SIGNALS
 from tests.unit.profile_job import job_of
@@ -75,7 +75,7 @@ def look(home: Home, dataset: dict[str, Any], column: str) -> tuple[Finding | No
     sidecar.parent.mkdir(exist_ok=True)
     shutil.copy(job.dir.path / f"{group}.parquet", sidecar)
     dataset["signals"] = {group: {}}
-    finding = next((f for f in findings(dataset, measured, GROUPS) if f.column == column), None)
+    finding = next((f for f in find_findings(dataset, measured, GROUPS) if f.column == column), None)
     return finding, measured[group]["figures"][column]
 
 
@@ -140,8 +140,8 @@ def test_a_button_over_what_a_model_measured_leaves_none_of_it(
     measure(home, dataset, group, **values)
     table = pq.read_table(home.signals(dataset["fingerprint"], group))
     options = {"max_length": 8, "model": "m"}
-    measured = {group: {"figures": column_figures(table, (signal,)), "options": options}}
-    (finding,) = findings(dataset, measured, GROUPS)
+    measured = {group: {"figures": compute_column_figures(table, (signal,)), "options": options}}
+    (finding,) = find_findings(dataset, measured, GROUPS)
     suspicious = {n for n, value in enumerate(values[column]) if value and value > (signal.unit == "ratio")}
     for fix in finding.fixes:
         assert {change[0] for change in run(home, dataset, *fix.steps).changes} == suspicious

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.evaluation.verdicts.data_findings import LEVELS, RULES, Finding, checked, findings
+from engine.evaluation.verdicts.data_findings import LEVELS, RULES, Finding, find_findings, list_checked
 from store.data.cleaning import Recipe
 from store.data.filters import Filter
 from store.data.signals import GROUP_OF, GROUPS, SIGNALS
@@ -33,7 +33,7 @@ def findings_of(
     for column, share in columns.items():
         group = measured.setdefault(GROUP_OF[column], {"figures": {}, "options": options or {}})
         group["figures"][column] = figures_of(column, share, n)
-    return findings({"row_count": ROWS}, measured, GROUPS)
+    return find_findings({"row_count": ROWS}, measured, GROUPS)
 
 
 @pytest.mark.parametrize("column", [signal.column for signal in JUDGED])
@@ -72,7 +72,7 @@ def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
             "options": {"threshold": 0.8},
         }
     }
-    (finding,) = findings({"row_count": 2211}, measured, GROUPS)
+    (finding,) = find_findings({"row_count": 2211}, measured, GROUPS)
     assert finding.title == "412 near duplicates in 180 groups"
     assert finding.measure == "19% of 2,211 rows"
     assert finding.rows == 412
@@ -161,24 +161,24 @@ def test_a_number_is_judged_by_its_median() -> None:
 
 
 def test_nothing_measured_finds_nothing_and_says_what_is_missing() -> None:
-    assert findings({"row_count": ROWS}, {}, GROUPS) == []
-    state = checked({}, GROUPS)
+    assert find_findings({"row_count": ROWS}, {}, GROUPS) == []
+    state = list_checked({}, GROUPS)
     assert state.signals == ()
     assert state.missing == tuple(group.title for group in GROUPS.values())
 
 
 def test_what_was_checked_is_named_and_older_measures_too() -> None:
     measured = {"duplicates": {"figures": {"exact_group": figures_of("exact_group", 0)}, "outdated": True}}
-    state = checked(measured, GROUPS)
+    state = list_checked(measured, GROUPS)
     assert state.signals == ("Exact duplicates",)
     assert "Duplicates" not in state.missing
     measured["duplicates"]["figures"] = {"exact_group": figures_of("exact_group", 0.5)}
-    assert findings({"row_count": ROWS}, measured, GROUPS) == []
+    assert find_findings({"row_count": ROWS}, measured, GROUPS) == []
 
 
 def test_rows_that_could_not_be_measured_are_no_finding() -> None:
     measured = {"labels": {"figures": {"label_suspect": {"n": 0, "flagged": 0}}, "options": {}}}
-    assert findings({"row_count": ROWS}, measured, GROUPS) == []
+    assert find_findings({"row_count": ROWS}, measured, GROUPS) == []
 
 
 def test_every_level_says_why() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from engine.data.signals import label_signals
-from engine.data.signals.label_signals import FOLDS, folds
+from engine.data.signals.label_signals import FOLDS, assign_folds
 from store.core.errors import DataError
 from store.core.home import Home
 from store.data.config import ProfileConfig
@@ -66,7 +66,7 @@ def test_rare_labels_are_null_and_counted(tmp_path: Path) -> None:
 def test_equal_texts_lie_in_one_fold_and_every_label_in_all() -> None:
     texts = np.repeat(np.arange(100), 3)
     given = np.repeat(np.arange(100) % 4, 3)
-    fold = folds(texts, given)
+    fold = assign_folds(texts, given)
     assert all(len(set(fold[texts == text])) == 1 for text in range(100))
     for label in range(4):
         assert np.bincount(fold[given == label], minlength=FOLDS).tolist() == [15] * 5

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from engine.data.split import leakage_warnings
-from engine.data.split.leakage import among, leaking, near, repeated, within
+from engine.data.split.leakage import (
+    count_near_duplicates,
+    find_leaking_rows,
+    find_leaks,
+    find_repeated_rows,
+    find_shared_rows,
+)
 from store.core.errors import NotFoundError
 from store.core.home import Home
 from tests.unit.data_job import ask, import_file
@@ -39,12 +45,12 @@ def test_a_deal_is_looked_at_row_by_row(home: Home, tmp_path) -> None:
     ]
     fingerprint = write(home, tmp_path / "a.jsonl", rows)
     dealt = parts([0, 4], [1, 2], [5, 6])
-    leaks = within(home, fingerprint, dealt)
+    leaks = find_leaks(home, fingerprint, dealt)
     assert leaks == {"exact": 1, "near": 0, "same_prompt": 1, "checked_near": False}
     measure_duplicates(home, fingerprint)
-    leaks = within(home, fingerprint, dealt)
+    leaks = find_leaks(home, fingerprint, dealt)
     assert leaks == {"exact": 1, "near": 1, "same_prompt": 1, "checked_near": True}
-    clean = within(home, fingerprint, parts([0, 1, 2, 3], [4, 5], [6]))
+    clean = find_leaks(home, fingerprint, parts([0, 1, 2, 3], [4, 5], [6]))
     assert clean == {"exact": 0, "near": 0, "same_prompt": 0, "checked_near": True}
 
 
@@ -52,7 +58,7 @@ def test_plain_texts_have_no_prompts_to_leak(home: Home, tmp_path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\n\n".join(sentence(n, 12) for n in (1, 2, 1)))
     fingerprint = import_file(home, path).result["fingerprint"]
-    leaks = within(home, fingerprint, parts([0], [1], [2]))
+    leaks = find_leaks(home, fingerprint, parts([0], [1], [2]))
     assert leaks == {"exact": 1, "near": 0, "same_prompt": 0, "checked_near": False}
 
 
@@ -89,12 +95,12 @@ def test_rows_of_another_set_that_are_held_out_here_or_ask_the_same_are_found(ho
     other = write(
         home, tmp_path / "b.jsonl", [("Two?", "2"), ("three?", "drei"), ("one?", "1"), ("four?", "4")]
     )
-    leaked = among(home, here, np.array([1, 2]), other, np.arange(4))
+    leaked = find_shared_rows(home, here, np.array([1, 2]), other, np.arange(4))
     assert leaked.tolist() == [True, True, False, False]  # row 0 is only trained on
     texts = tmp_path / "c.txt"
     texts.write_text("A plain text.\n\nAnother one.\n")
     plain = import_file(home, texts).result["fingerprint"]
-    assert not among(home, here, np.array([0, 1]), plain, np.array([0])).any()
+    assert not find_shared_rows(home, here, np.array([0, 1]), plain, np.array([0])).any()
 
 
 def test_rows_that_training_repeats_and_near_ones_are_told_apart(home: Home, tmp_path) -> None:
@@ -111,12 +117,12 @@ def test_rows_that_training_repeats_and_near_ones_are_told_apart(home: Home, tmp
     ours = write(home, tmp_path / "train.jsonl", train)
     theirs = write(home, tmp_path / "other.jsonl", other)
     used, rows = np.arange(len(train)), np.arange(len(other))
-    texts, asked = repeated(home, ours, used, theirs, rows)
+    texts, asked = find_repeated_rows(home, ours, used, theirs, rows)
     assert texts.tolist() == [True, False, False, False, False]
     assert asked.tolist() == [False, True, False, False, False]
-    assert near(home, ours, used, theirs, rows, tmp_path) == 1
+    assert count_near_duplicates(home, ours, used, theirs, rows, tmp_path) == 1
     assert not list(tmp_path.glob("near-*"))
-    assert not repeated(home, ours, used[1:2], theirs, rows[2:])[1].any()
+    assert not find_repeated_rows(home, ours, used[1:2], theirs, rows[2:])[1].any()
 
 
 def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(home: Home, tmp_path) -> None:
@@ -142,9 +148,9 @@ def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(
     whole = np.arange(len(rows))
     train = np.setdiff1d(np.arange(50), answer["leaking"])
     cured = {"train": train, "validation": whole[:0], "test": whole[50:]}
-    leaks = within(home, fingerprint, cured)
+    leaks = find_leaks(home, fingerprint, cured)
     assert (leaks["exact"], leaks["near"]) == (0, 0)
-    assert not len(leaking(home, fingerprint, cured))
+    assert not len(find_leaking_rows(home, fingerprint, cured))
     dealt = ask(home, "split", fingerprint=fingerprint, split={"split_by": "random", "test_size": 0.2})
     assert dealt["leaking_rows"] == 0
 
@@ -156,18 +162,22 @@ def test_a_row_leaks_by_what_it_repeats_itself_and_not_by_its_chain(home: Home, 
     assert measure_duplicates(home, fingerprint)["near_chain"].to_pylist()[:4] == [0] * 4
     rest = np.arange(4, 24)
     dealt = {"train": np.append([1, 2, 3], rest), "validation": rest[:0], "test": np.array([0])}
-    assert leaking(home, fingerprint, dealt).tolist() == [1]
+    assert find_leaking_rows(home, fingerprint, dealt).tolist() == [1]
     dealt["train"] = np.append([2, 3], rest)
-    assert within(home, fingerprint, dealt)["near"] == 0
+    assert find_leaks(home, fingerprint, dealt)["near"] == 0
 
 
 def test_an_instruction_that_rows_share_is_no_leak_that_nothing_mends(home: Home, tmp_path) -> None:
     rows = [("Tell me a joke, please.", sentence(n, 12)) for n in range(100)]
     fingerprint = write(home, tmp_path / "a.jsonl", rows)
     dealt = {"train": np.arange(80), "validation": np.arange(80, 90), "test": np.arange(90, 100)}
-    assert within(home, fingerprint, dealt)["same_prompt"] == len(leaking(home, fingerprint, dealt)) == 0
+    assert (
+        find_leaks(home, fingerprint, dealt)["same_prompt"]
+        == len(find_leaking_rows(home, fingerprint, dealt))
+        == 0
+    )
 
 
 def test_advice_to_clean_says_that_short_texts_stay() -> None:
     leaks = {"exact": 0, "near": 3, "same_prompt": 0, "checked_near": True}
-    assert "Short texts" in (leakage_warnings.find(leaks, 20, "random")[0]["fix"] or "")
+    assert "Short texts" in (leakage_warnings.find_warnings(leaks, 20, "random")[0]["fix"] or "")

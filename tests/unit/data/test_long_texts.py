@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data.cleaning import recipe_run, working_rows
-from engine.data.cleaning.content_steps import _shortened, _words
-from engine.data.cleaning.text_steps import Stripper, normaliser
+from engine.data.cleaning.content_steps import _count_words, _shorten_answer
+from engine.data.cleaning.text_steps import Stripper, make_normaliser
 from engine.data.conversion import dataset_writer
-from engine.data.conversion.row_conversion import Canonical
-from engine.data.signals.identifiers import PersonalSpan, without_overlaps
-from engine.data.signals.personal_data import find
-from engine.data.similarity.prompts_and_answers import reader
+from engine.data.conversion.row_conversion import CanonicalRow
+from engine.data.signals.identifiers import PersonalSpan, remove_overlaps
+from engine.data.signals.personal_data import find_personal_data
+from engine.data.similarity.prompts_and_answers import make_reader
 from store.core.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import chat, make, run
@@ -27,7 +27,7 @@ from tests.unit.recipe_samples import chat, make, run
 SIZE = 300_000
 SECONDS = 4.0  # each takes a tenth of it
 strip = Stripper(html=True, boilerplate=True)
-normalise = normaliser("NFC", white_space=True)
+normalise = make_normaliser("NFC", white_space=True)
 
 
 def of_size(part: str) -> str:
@@ -69,7 +69,7 @@ def test_texts_are_cleaned_in_a_time_of_their_length(
 def test_every_find_of_a_long_text_is_found(part: str, kind: str) -> None:
     text = of_size(part)
     began = time.monotonic()
-    spans = find(text, [kind])
+    spans = find_personal_data(text, [kind])
     assert time.monotonic() - began < SECONDS
     assert len(spans) == SIZE // len(part)
     assert {span.end - span.start for span in spans} == {spans[0].end - spans[0].start}
@@ -84,7 +84,7 @@ def test_of_spans_that_overlap_the_first_found_stays() -> None:
         PersonalSpan(5, 9, "e"),
         PersonalSpan(9, 10, "f"),
     ]
-    assert without_overlaps(spans) == [
+    assert remove_overlaps(spans) == [
         PersonalSpan(0, 5, "b"),
         PersonalSpan(5, 9, "a"),
         PersonalSpan(9, 10, "f"),
@@ -92,20 +92,20 @@ def test_of_spans_that_overlap_the_first_found_stays() -> None:
 
 
 def test_a_long_answer_is_cut_without_measuring_all_of_it_over_and_over() -> None:
-    row = Canonical(("user", "assistant"), ("q", "word " * 200_000), "", None, None)
+    row = CanonicalRow(("user", "assistant"), ("q", "word " * 200_000), "", None, None)
     measured = []
 
-    def measure(rows: list[Canonical]) -> object:
+    def measure(rows: list[CanonicalRow]) -> object:
         measured.append(len(rows[0].text))
-        return _words(rows)
+        return _count_words(rows)
 
     for most in (2, 3, 50, 1000, 199_999):
-        made = _shortened(row, most, measure)
+        made = _shorten_answer(row, most, measure)
         assert made is not None
         assert len(made.text.split()) == most
-    assert _shortened(row, 1, measure) is None
+    assert _shorten_answer(row, 1, measure) is None
     measured.clear()
-    _shortened(row, 1000, measure)
+    _shorten_answer(row, 1000, measure)
     assert max(measured) < 3 * 5 * 1000
 
 
@@ -119,9 +119,9 @@ def test_rows_are_read_and_written_by_their_bytes_not_their_number(
     dataset = make(home, [chat(f"q{n}", f"{n} " + "word " * 1_000) for n in range(50)])
     rows = home.rows(dataset["fingerprint"])
     job = make_job(home, "clean", {})
-    work = working_rows.Working(job, dataset, {}, job.dir.temporary)
-    first = working_rows.Working(job, dataset, {}, job.dir.temporary / "first", limit=40)
-    for read, count in ((work.scan(), 50), (first.scan(), 40), (reader(rows)(["text"]), 50)):
+    work = working_rows.WorkingRows(job, dataset, {}, job.dir.temporary)
+    first = working_rows.WorkingRows(job, dataset, {}, job.dir.temporary / "first", limit=40)
+    for read, count in ((work.scan(), 50), (first.scan(), 40), (make_reader(rows)(["text"]), 50)):
         sizes = [batch.num_rows for batch in read]
         assert (sum(sizes), max(sizes) < 10) == (count, True)
     made = run(home, dataset, {"step": "fix_encoding"})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.models.tokenization.rendering import render
-from engine.models.tokenization.tokenized_rows import MOST, Checks, check_masks
+from engine.models.tokenization.tokenized_rows import MAX_CHECKED_ROWS, MaskCheckCounts, check_masks
 from engine.training.preview import preflight
 from store.core.model_folders import TEMPLATES
 from store.training.train_config import TrainConfig
@@ -41,7 +41,7 @@ def test_an_answer_that_is_not_trained_and_an_end_that_is_not_trained_are_seen()
     rows = render(tokenizer, range(30), CHATS)
     last = np.flatnonzero(rows.trained)[-1]
     rows.trained[last] = False
-    assert check_masks(tokenizer, CHATS, rows) == Checks(30, 0, 0, 0, 1)
+    assert check_masks(tokenizer, CHATS, rows) == MaskCheckCounts(30, 0, 0, 0, 1)
     rows.trained[last - 3 : last] = False
     assert check_masks(tokenizer, CHATS, rows).missed == 1
 
@@ -52,23 +52,30 @@ def test_a_template_that_does_not_tell_answers_apart_is_seen() -> None:
 
 
 def test_only_so_many_rows_are_looked_at() -> None:
-    chats = conversations(MOST + 50)
+    chats = conversations(MAX_CHECKED_ROWS + 50)
     tokenizer = make_tokenizer()
-    assert check_masks(tokenizer, chats, render(tokenizer, range(len(chats)), chats)).counted == MOST
+    assert (
+        check_masks(tokenizer, chats, render(tokenizer, range(len(chats)), chats)).counted == MAX_CHECKED_ROWS
+    )
 
 
 @pytest.mark.parametrize(
     "checks",
-    [Checks(100, 11, 0, 0, 0), Checks(100, 0, 1, 0, 0), Checks(100, 0, 0, 11, 0), Checks(100, 0, 0, 0, 51)],
+    [
+        MaskCheckCounts(100, 11, 0, 0, 0),
+        MaskCheckCounts(100, 0, 1, 0, 0),
+        MaskCheckCounts(100, 0, 0, 11, 0),
+        MaskCheckCounts(100, 0, 0, 0, 51),
+    ],
 )
-def test_the_gate_refuses_and_opens_with_a_reason(checks: Checks) -> None:
-    reported_problems = preflight.find_problems(replace(FACTS, checks=checks))
+def test_the_gate_refuses_and_opens_with_a_reason(checks: MaskCheckCounts) -> None:
+    reported_problems = preflight.check_run(replace(FACTS, checks=checks))
     assert [(p["level"], p["field"]) for p in reported_problems] == [("error", "gate_override")]
     config = TrainConfig.parse(FACTS.config.model_dump() | {"gate_override": "We study it."})
-    reported_problems = preflight.find_problems(replace(FACTS, checks=checks, config=config))
+    reported_problems = preflight.check_run(replace(FACTS, checks=checks, config=config))
     assert [(p["level"], p["field"]) for p in reported_problems] == [("warning", "gate_override")]
 
 
 def test_loss_on_prompts_is_fine_where_it_was_asked_for() -> None:
     config = TrainConfig.parse(FACTS.config.model_dump() | {"completion_only_loss": False})
-    assert preflight.find_problems(replace(FACTS, checks=Checks(100, 0, 100, 0, 0), config=config)) == []
+    assert preflight.check_run(replace(FACTS, checks=MaskCheckCounts(100, 0, 100, 0, 0), config=config)) == []

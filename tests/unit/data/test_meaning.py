@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from engine.data.signals import map_signals, topic_map
-from engine.data.signals.embeddings import embed, row_texts, row_vectors
+from engine.data.signals.embeddings import embed, load_row_vectors, read_row_texts
 from store.core.home import Home
 from store.data.config import ProfileConfig
 from tests.unit.data_job import import_file, make_job, silent
@@ -71,8 +71,8 @@ def test_the_same_rows_give_the_same_map(imported: Any) -> None:
 def test_rows_beyond_the_sample_are_placed_near_their_like(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topic_map, "LAYOUT_ROWS", 60)
     texts, theme = themed(200)
-    points = topic_map.components(embed(pa.array([*texts, texts[0]])), silent)
-    places = topic_map.layout(points, silent)
+    points = topic_map.compute_components(embed(pa.array([*texts, texts[0]])), silent)
+    places = topic_map.compute_layout(points, silent)
     assert places.shape == (201, 2)
     assert np.allclose(places[0], places[-1], atol=1e-3)  # equal rows share a place
     centers = np.stack([places[:200][theme == t].mean(axis=0) for t in range(3)])
@@ -83,16 +83,16 @@ def test_rows_beyond_the_sample_are_placed_near_their_like(monkeypatch: pytest.M
 @pytest.mark.parametrize("texts", [["one row"], ["same"] * 9, ["", " ", "…"] * 4, ["a", "b"]])
 def test_few_equal_or_wordless_rows_have_a_place_and_a_topic(tmp_path: Path, texts: list[str]) -> None:
     vectors = embed(pa.array(texts))
-    points = topic_map.components(vectors, silent)
+    points = topic_map.compute_components(vectors, silent)
     labels = topic_map.cluster(points)
-    names = topic_map.names(labels, texts)
-    assert np.isfinite(topic_map.layout(points, silent)).all()
+    names = topic_map.name_topics(labels, texts)
+    assert np.isfinite(topic_map.compute_layout(points, silent)).all()
     assert len(set(names)) == len(names) == labels.max() + 1
     assert all(names)
 
 
 def test_a_topic_with_the_words_of_another_gets_a_name_of_its_own() -> None:
-    names = topic_map.names(
+    names = topic_map.name_topics(
         np.array([0, 0, 1, 1]), ["red apple pie", "red apple pie", "red apple pie", "red apple pie"]
     )
     assert len(set(names)) == 2
@@ -101,11 +101,11 @@ def test_a_topic_with_the_words_of_another_gets_a_name_of_its_own() -> None:
 def test_a_template_is_the_longest_start_that_enough_rows_share() -> None:
     prompts = [f"Write a poem about {i} things" for i in range(6)]
     prompts += ["write A poem for me please"] + [f"Unlike others {i} here" for i in range(20)] + [None, ""]
-    templates = map_signals.openings(prompts)
+    templates = map_signals.find_templates(prompts)
     assert templates[:6] == ["Write a poem about"] * 6
     assert templates[6] == "Write a poem"
     assert set(templates[7:]) == {None}
-    assert map_signals.openings(prompts[:4]) == [None] * 4
+    assert map_signals.find_templates(prompts[:4]) == [None] * 4
 
 
 def test_labels_and_what_all_rows_begin_with_are_left_out(tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_labels_and_what_all_rows_begin_with_are_left_out(tmp_path: Path) -> Non
         home, file, format="text_label", columns={"text": "text", "label": "label"}, instruction="Sort it."
     ).result
     path = home.rows(result["fingerprint"])
-    assert row_texts(path, 100).to_pylist() == [f"text {i}" for i in range(20)]
-    assert row_texts(path, 3, prompts=True).to_pylist() == ["tex"] * 20
+    assert read_row_texts(path, 100).to_pylist() == [f"text {i}" for i in range(20)]
+    assert read_row_texts(path, 3, prompts=True).to_pylist() == ["tex"] * 20
 
 
 def test_vectors_are_made_once_a_fingerprint(imported: Any) -> None:
     home, path, _ = imported
-    row_vectors(home, path, silent)
+    load_row_vectors(home, path, silent)
     calls: list[Any] = []
-    vectors = row_vectors(home, path, lambda *arguments: calls.append(arguments))
+    vectors = load_row_vectors(home, path, lambda *arguments: calls.append(arguments))
     assert not calls
     assert vectors.shape == (150, 256)
     with pytest.raises(ValueError, match="read-only"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.data import neighbour_rows as module
-from engine.data.neighbour_rows import nearest
+from engine.data.neighbour_rows import find_nearest
 
 
 def drawn(rows: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def test_the_nearest_of_all_rows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     vectors = drawn(50)
     cosines = vectors @ vectors[3]
     expected = [row for row in np.argsort(-cosines, kind="stable") if row != 3][:6]
-    rows = nearest(vectors, 3, 6)
+    rows = find_nearest(vectors, 3, 6)
     assert [row for row, _ in rows] == expected
     assert np.allclose([cosine for _, cosine in rows], cosines[expected], atol=1e-6)
 
@@ -29,10 +29,10 @@ def test_the_nearest_of_all_rows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_equal_rows_come_in_their_order_and_first() -> None:
     vectors = drawn(20)
     vectors[[4, 9, 15]] = vectors[2]
-    assert [row for row, _ in nearest(vectors, 2, 3)] == [4, 9, 15]
+    assert [row for row, _ in find_nearest(vectors, 2, 3)] == [4, 9, 15]
 
 
 def test_a_row_without_a_word_and_a_lone_row_have_none() -> None:
-    assert nearest(drawn(20), 5, 4) == []
-    assert nearest(drawn(20)[:1], 0, 4) == []
-    assert len(nearest(drawn(20)[:3], 0, 40)) == 2
+    assert find_nearest(drawn(20), 5, 4) == []
+    assert find_nearest(drawn(20)[:1], 0, 4) == []
+    assert len(find_nearest(drawn(20)[:3], 0, 40)) == 2

@@ -51,7 +51,7 @@ def test_a_preview_says_what_the_job_would_do(home: Home) -> None:
 
 def test_of_a_large_data_set_the_first_rows_are_tried(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaning_preview, "FIRST_ROWS", 10)
-    monkeypatch.setattr(cleaning_preview, "PASSES", 0)
+    monkeypatch.setattr(cleaning_preview, "MAX_QUICK_COST", 0)
     dataset = make(home, ROWS)
     answer = ask(
         home, dataset, {"step": "strip"}, {"step": "edit_rows", "edits": [{"row_id": 30, "label": "x"}]}
@@ -76,7 +76,7 @@ def test_what_looks_across_rows_is_counted_on_all_of_them_or_not_promised(
     quick = ask(home, dataset, step)
     assert "of" not in quick
     assert quick["fates"]["dropped"] == 50
-    monkeypatch.setattr(cleaning_preview, "PASSES", 0)
+    monkeypatch.setattr(cleaning_preview, "MAX_QUICK_COST", 0)
     first = ask(home, dataset, {"step": "strip"}, step)
     assert first["of"] == {"rows": 20, "total": 100}
     assert first["fates"]["dropped"] == 0

@@ -13,7 +13,7 @@ import pytest
 from engine.data import cleaning_job
 from engine.data.cleaning import working_rows
 from engine.data.cleaning.row_queries import RowQueries
-from engine.worker.job import Cancelled, JobPhases
+from engine.worker.job import JobCancelled, JobProgress
 from store.core.errors import ConfigError, TunebenchError
 from store.core.home import Home
 from tests.unit.data_job import make_job
@@ -108,10 +108,10 @@ def test_a_cancelled_cleaning_leaves_nothing(home: Home, monkeypatch: pytest.Mon
     def third() -> None:
         seen.append(1)
         if len(seen) == 9:
-            raise Cancelled
+            raise JobCancelled
 
     monkeypatch.setattr(job, "check_cancelled", third)
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         cleaning_job.run(job)
     assert {path for path in folders(home) - before if path.is_file()} == set()
 
@@ -119,17 +119,17 @@ def test_a_cancelled_cleaning_leaves_nothing(home: Home, monkeypatch: pytest.Mon
 def test_a_long_statement_is_interrupted(home: Home) -> None:
     dataset = make(home, ROWS)
     job = make_job(home, "clean", {})
-    work = working_rows.Working(job, dataset, {}, job.dir.path / "passing")
+    work = working_rows.WorkingRows(job, dataset, {}, job.dir.path / "passing")
     signal.signal(signal.SIGALRM, lambda *_: job.cancel_requested.set())
     signal.setitimer(signal.ITIMER_REAL, 0.2)
-    with closing(RowQueries(work)) as ask, pytest.raises(Cancelled):
+    with closing(RowQueries(work)) as ask, pytest.raises(JobCancelled):
         ask._ask("SELECT sum(hash(range)) AS n FROM range(1000000000000)", [])
 
 
 def test_no_file_but_the_data_sets_can_be_read(home: Home) -> None:
     dataset = make(home, ROWS)
     job = make_job(home, "clean", {})
-    work = working_rows.Working(job, dataset, {}, job.dir.path / "passing")
+    work = working_rows.WorkingRows(job, dataset, {}, job.dir.path / "passing")
     with closing(RowQueries(work)) as ask:
         for sql in ("SELECT * FROM read_text('/etc/hostname')", "SET enable_external_access = true"):
             with pytest.raises(duckdb.Error):
@@ -145,7 +145,7 @@ def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.Monke
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 2}}
     )
     job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
-    job.phases = JobPhases(cleaning_job.phases(job.order))
+    job.phases = JobProgress(cleaning_job.phases(job.order))
     cleaning_job.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.models.tokenization.rendering import TokenRows, fitting_length, render, render_prompt
+from engine.models.tokenization.rendering import TokenRows, compute_fitting_length, render, render_prompt
 from store.core.model_folders import TEMPLATES
 from tests.tiny import make_tokenizer
 
@@ -137,10 +137,12 @@ def test_the_fitting_length_is_the_99th_percentile_or_what_costs_next_to_nothing
     positions: int | None, expected: int
 ) -> None:
     lengths = np.asarray([90] * 99 + [1000])
-    assert fitting_length(lengths[:-1], positions) == expected
-    assert fitting_length(np.asarray([10] * 1000 + [500]), None) == 504  # 4.8% more tokens
-    assert fitting_length(np.asarray([10] * 1000 + [500] * 2), None) == 16  # 9.7% more
-    assert fitting_length(np.asarray([10] * 1000 + [30, 500, 500]), None) == 32
-    assert fitting_length(np.asarray([10] * 100_000 + [4000]), None) == 16  # one row would cost memory
+    assert compute_fitting_length(lengths[:-1], positions) == expected
+    assert compute_fitting_length(np.asarray([10] * 1000 + [500]), None) == 504  # 4.8% more tokens
+    assert compute_fitting_length(np.asarray([10] * 1000 + [500] * 2), None) == 16  # 9.7% more
+    assert compute_fitting_length(np.asarray([10] * 1000 + [30, 500, 500]), None) == 32
+    assert (
+        compute_fitting_length(np.asarray([10] * 100_000 + [4000]), None) == 16
+    )  # one row would cost memory
     tweets = np.asarray([40] * 1133 + [90, 95, 100, 110])
-    assert fitting_length(tweets, None) == 112
+    assert compute_fitting_length(tweets, None) == 112

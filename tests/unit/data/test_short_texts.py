@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.detection.short_texts import TEMPLATES, of_template, reworded
-from engine.data.similarity.text_overlap import WINDOW, short_pairs
-from engine.data.split.leakage import overlap, within
+from engine.data.similarity.text_overlap import WINDOW, find_short_pairs
+from engine.data.split.leakage import compute_overlap, find_leaks
 from store.core.home import Home
 from tests.unit.data.test_leakage import parts, write
 from tests.unit.data_job import import_file
@@ -46,7 +46,7 @@ def test_one_changed_word_is_seen_at_every_length(way: str, length: int) -> None
     texts = [sentence(n, length) for n in range(60)]
     copies = [edited(text, way, draw) for text in texts]
     side = np.repeat([0, 1], [60, 60])
-    first, second, _ = short_pairs([*copies, *texts], side=side)
+    first, second, _ = find_short_pairs([*copies, *texts], side=side)
     matched = set(zip(first.tolist(), (second - 60).tolist(), strict=True))
     if length > 4 or way in ("inserted", "swapped"):
         assert len(matched & {(n, n) for n in range(60)}) >= 48
@@ -55,17 +55,17 @@ def test_one_changed_word_is_seen_at_every_length(way: str, length: int) -> None
 
 def test_texts_of_one_template_are_told_apart_by_their_rare_words() -> None:
     texts = [f"What is the capital city of {land}? {city}" for land, city in CAPITALS.items()]
-    assert not len(short_pairs(texts)[0])
+    assert not len(find_short_pairs(texts)[0])
     again = [*texts, "What's the capital city of Chile? Santiago"]
-    assert list(zip(*(each.tolist() for each in short_pairs(again)[:2]), strict=True)) == [(1, 10)]
+    assert list(zip(*(each.tolist() for each in find_short_pairs(again)[:2]), strict=True)) == [(1, 10)]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_rows_of_a_template_match_their_copies_and_nothing_else(name: str) -> None:
     rows = of_template(TEMPLATES[name], 1_500)
-    assert len(short_pairs(rows)[0]) <= 1
+    assert len(find_short_pairs(rows)[0]) <= 1
     mixed, copied = reworded(rows)
-    pairs = set(zip(*(each.tolist() for each in short_pairs(mixed)[:2]), strict=True))
+    pairs = set(zip(*(each.tolist() for each in find_short_pairs(mixed)[:2]), strict=True))
     assert len(pairs & copied) >= 0.95 * len(pairs)
     assert pairs & copied
 
@@ -73,7 +73,7 @@ def test_rows_of_a_template_match_their_copies_and_nothing_else(name: str) -> No
 def test_more_copies_than_are_compared_with_each_other_hang_together() -> None:
     draw = random.Random(4)
     copies = [edited(sentence(1, 9), "swapped", draw) for _ in range(4 * WINDOW)]
-    first, second, _ = short_pairs([*copies, *(sentence(n, 9) for n in range(10, 400))])
+    first, second, _ = find_short_pairs([*copies, *(sentence(n, 9) for n in range(10, 400))])
     assert set(first.tolist()) | set(second.tolist()) == set(range(4 * WINDOW))
 
 
@@ -83,14 +83,16 @@ def test_a_deal_and_a_comparison_see_short_texts_that_are_nearly_the_same(home: 
     leaked = [(edited(asked, "replaced", draw), answer) for asked, answer in rows[:10]]
     fingerprint = write(home, tmp_path / "a.jsonl", [*rows, *leaked])
     measure_duplicates(home, fingerprint)
-    leaks = within(home, fingerprint, parts(list(range(40)), [], list(range(40, 50))))
+    leaks = find_leaks(home, fingerprint, parts(list(range(40)), [], list(range(40, 50))))
     assert leaks["near"] >= 9
     other = write(home, tmp_path / "b.jsonl", leaked)
     ours, theirs = home.rows(other), home.rows(fingerprint)
-    assert overlap(ours, theirs, tmp_path, lambda *_: None)["near"] == 0  # they are in it as they stand
+    assert (
+        compute_overlap(ours, theirs, tmp_path, lambda *_: None)["near"] == 0
+    )  # they are in it as they stand
     plain = tmp_path / "c.txt"
     plain.write_text("\n\n".join(edited(asked, "swapped", draw) for asked, _ in rows[:10]))
     texts = tmp_path / "d.txt"
     texts.write_text("\n\n".join(asked for asked, _ in rows))
     files = [home.rows(import_file(home, path).result["fingerprint"]) for path in (plain, texts)]
-    assert overlap(*files, tmp_path, lambda *_: None)["near"] >= 9
+    assert compute_overlap(*files, tmp_path, lambda *_: None)["near"] >= 9

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data import measurement_job
-from engine.data.measurement_job import column_figures
-from engine.worker.job import Cancelled
+from engine.data.measurement_job import compute_column_figures
+from engine.worker.job import JobCancelled
 from engine.worker.progress import PhaseReporter
 from store.core.home import Home
 from store.data.signals import GROUPS, Signal
@@ -43,7 +43,7 @@ def test_two_processes_measure_what_one_does(home: Home, monkeypatch: pytest.Mon
     fingerprint = rows_of(home, 170)
     alone = job_of(home, fingerprint, "privacy")
     measurement_job.run(alone)
-    monkeypatch.setattr(measurement_job, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(measurement_job, "PARALLEL_ROWS", 1)
     monkeypatch.setattr(measurement_job.os, "sched_getaffinity", lambda _: {0, 1})
     together = job_of(home, fingerprint, "privacy")
     measurement_job.run(together)
@@ -129,7 +129,7 @@ def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.Monk
         return measure(batch, context)
 
     monkeypatch.setattr(text_signals, "measure", stop_then_measure)
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         measurement_job.run(job)
     assert list(job.dir.path.glob("*parquet*")) == []
 
@@ -154,7 +154,7 @@ def test_progress_is_told_each_second_and_a_phase_at_once(
         ("passes", "Third look"),
     ]
     job.cancel_requested.set()
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         tell(1, 4, "passes")
 
 
@@ -178,7 +178,7 @@ def test_figures_are_those_of_numpy() -> None:
         }
     )
     kinds = {"n": "number", "f": "flag", "c": "category", "g": "group"}
-    summary = column_figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
+    summary = compute_column_figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
     assert summary["n"] == {
         "n": 1001,
         "min": 0.0,
@@ -197,7 +197,7 @@ def test_figures_of_nothing_measured_say_so() -> None:
     table = pa.table(
         {"n": pa.array([None, float("nan")], pa.float32()), "c": pa.array([None, None], pa.string())}
     )
-    summary = column_figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
+    summary = compute_column_figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
     assert (summary["n"]["n"], summary["n"]["median"], summary["n"]["positive"]) == (0, None, 0)
     assert summary["c"] == {"n": 0, "distinct": 0, "values": {}}
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from engine.data.signals.identifiers import PersonalSpan, entropy
-from engine.data.signals.personal_data import FINDERS, find
+from engine.data.signals.personal_data import FINDERS, find_personal_data
 from engine.data.signals.privacy_signals import count_profanity, measure
 from store.data.cleaning import PII_KINDS
 from store.data.signals import GROUPS
@@ -143,7 +143,7 @@ NOT_FOUND = {
     ("kind", "text", "wanted"), [(kind, *case) for kind, cases in FOUND.items() for case in cases]
 )
 def test_it_is_found_where_it_stands(kind: str, text: str, wanted: str) -> None:
-    spans = [text[span.start : span.end] for span in find(text, [kind])]
+    spans = [text[span.start : span.end] for span in find_personal_data(text, [kind])]
     assert len(spans) == 1
     assert spans[0].startswith(wanted) if kind == "address" else spans == [wanted]
 
@@ -152,22 +152,22 @@ def test_it_is_found_where_it_stands(kind: str, text: str, wanted: str) -> None:
     ("kind", "text"), [(kind, text) for kind, texts in NOT_FOUND.items() for text in texts]
 )
 def test_what_only_looks_like_it_is_left(kind: str, text: str) -> None:
-    assert [text[span.start : span.end] for span in find(text, [kind])] == []
+    assert [text[span.start : span.end] for span in find_personal_data(text, [kind])] == []
 
 
 def test_a_place_is_of_one_kind_whatever_was_asked_for() -> None:
     text = "Card 4111 1111 1111 1111, mail ann@example.org, call +1 415-555-2671."
-    assert [span.kind for span in find(text)] == ["card", "email", "phone"]
-    assert [span.kind for span in find(text, ["phone"])] == ["phone"]
-    assert find(text, ["card"]) == [PersonalSpan(5, 24, "card")]
-    assert find("") == []
+    assert [span.kind for span in find_personal_data(text)] == ["card", "email", "phone"]
+    assert [span.kind for span in find_personal_data(text, ["phone"])] == ["phone"]
+    assert find_personal_data(text, ["card"]) == [PersonalSpan(5, 24, "card")]
+    assert find_personal_data("") == []
     assert set(FINDERS) == set(PII_KINDS)
 
 
 def test_a_turn_alone_reads_as_it_does_in_its_row() -> None:
     turns = ["What is your phone number", "20794609581", "Dear", "Ng"]
-    apart = sum(len(find(turn)) for turn in turns)
-    assert len(find("\n\n".join(turns))) == apart
+    apart = sum(len(find_personal_data(turn)) for turn in turns)
+    assert len(find_personal_data("\n\n".join(turns))) == apart
 
 
 def texts() -> list[str | None]:
@@ -181,7 +181,7 @@ def test_the_counts_are_those_of_find_and_no_gate_lets_too_little_through() -> N
     columns = measure(pa.RecordBatch.from_pydict({"text": pa.array(rows, pa.string())}), None)
     assert set(columns) == {signal.column for signal in GROUPS["privacy"].signals}
     for kind in FINDERS:
-        wanted = [sum(span.kind == kind for span in find(text or "")) for text in rows]
+        wanted = [sum(span.kind == kind for span in find_personal_data(text or "")) for text in rows]
         assert columns[kind].tolist() == wanted, kind
     assert columns["profanity"].tolist() == [count_profanity(text or "") for text in rows]
     assert columns["profanity"].tolist()[-1] == 2
@@ -219,6 +219,6 @@ def test_hostile_texts_take_no_long_time() -> None:
         "Aa " * 7_000,
         "(1" * 9_000,
     ):
-        find(text)
+        find_personal_data(text)
         count_profanity(text)
     assert re.compile("x")  # reached in time: the test's own limit is the assertion

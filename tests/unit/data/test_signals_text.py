@@ -9,15 +9,15 @@ import pytest
 
 from engine.data.signals import text_signals as group
 from engine.data.signals.text_checks import (
-    Endings,
-    breaks_off,
-    echoes,
+    EndingHabits,
+    is_cut_off,
+    is_empty_text,
+    is_refusal,
+    is_truncated,
     learn_endings,
-    refuses,
-    says_nothing,
-    stops_early,
+    repeats_question,
 )
-from engine.data.signals.text_signals import measure, repeated_share
+from engine.data.signals.text_signals import compute_repeated_share, measure
 from store.data.dataset_files import SCHEMA
 from store.data.signals import GROUPS
 
@@ -45,7 +45,7 @@ def batch(*rows: tuple[str, str] | str, label: str | None = None) -> pa.RecordBa
 
 
 def measured(*rows: tuple[str, str] | str, label: str | None = None) -> pa.Table:
-    return pa.table(measure(batch(*rows, label=label), Endings()))
+    return pa.table(measure(batch(*rows, label=label), EndingHabits()))
 
 
 def flag(name: str, text: str) -> bool:
@@ -78,7 +78,7 @@ def test_a_conversation_of_four_turns_has_three_in_its_prompt() -> None:
         **{"rejected": [None], "digest": [0], "source": ["{}"]},
     }
     row = {name: row.get(name, [None]) for name in SCHEMA.names}
-    columns = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), Endings())
+    columns = measure(pa.RecordBatch.from_pydict(row, schema=SCHEMA), EndingHabits())
     assert columns["prompt_characters"][0] == len("Hi\n\nHello\n\nWho?")
     assert columns["answer_words"][0] == 1
 
@@ -119,7 +119,7 @@ def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(infer, "download", refuse)
-    text_checks._detector.cache_clear()
+    text_checks._load_detector.cache_clear()
     assert text_checks.detect_languages([""], ["This is an ordinary English sentence."])[0][0] == "en"
 
 
@@ -135,7 +135,7 @@ def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_repetition_is_the_share_of_words_in_repeated_grams(text: str, share: float) -> None:
-    assert repeated_share(text.split()) == pytest.approx(share)
+    assert compute_repeated_share(text.split()) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_empty_and_one_word_answers_and_labels_apart() -> None:
     asked = batch(("Capital of Italy?", "Rome"))
     choices = pa.array([["Rome", "Oslo"]], pa.list_(pa.string()))
     asked = asked.set_column(asked.schema.get_field_index("choices"), "choices", choices)
-    assert pa.table(measure(asked, Endings()))["one_word_answer"].to_pylist() == [None]
-    assert says_nothing(" \n-")
-    assert not says_nothing("é")
+    assert pa.table(measure(asked, EndingHabits()))["one_word_answer"].to_pylist() == [None]
+    assert is_empty_text(" \n-")
+    assert not is_empty_text("é")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_empty_and_one_word_answers_and_labels_apart() -> None:
     ],
 )
 def test_echoes(asked: str, answer: str, is_echo: bool) -> None:
-    assert echoes(asked, answer) is is_echo
+    assert repeats_question(asked, answer) is is_echo
 
 
 REFUSALS = [
@@ -258,8 +258,8 @@ NO_REFUSALS = [
 
 
 def test_refusals_are_the_answers_own_voice() -> None:
-    assert [text for text in REFUSALS if not refuses(text)] == []
-    assert [text for text in NO_REFUSALS if refuses(text)] == []
+    assert [text for text in REFUSALS if not is_refusal(text)] == []
+    assert [text for text in NO_REFUSALS if is_refusal(text)] == []
     asked = 'Why do chatbots say "As an AI language model, I cannot answer"?'
     assert measured((asked, "Because they were trained to say so."))["refusal"].to_pylist() == [False]
     table = measured(*[("Help me.", text) for text in [*REFUSALS, *NO_REFUSALS]])
@@ -293,14 +293,16 @@ def test_refusals_are_the_answers_own_voice() -> None:
     ],
 )
 def test_answers_that_break_off(answer: str, cut: bool) -> None:
-    assert breaks_off(answer) is cut
+    assert is_cut_off(answer) is cut
 
 
 def test_measuring_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("Who?", text) for text in [*REFUSALS, *NO_REFUSALS, PROSE, "<p>a</p>"]]
     whole = measured(*rows)
     assert group.READS == ("messages", "text", "label", "choices")
-    pieces = [pa.table(measure(batch(*rows).slice(start, 4), Endings())) for start in range(0, len(rows), 4)]
+    pieces = [
+        pa.table(measure(batch(*rows).slice(start, 4), EndingHabits())) for start in range(0, len(rows), 4)
+    ]
     assert pa.concat_tables(pieces).to_pylist() == whole.to_pylist()
 
 
@@ -308,22 +310,22 @@ def test_an_answer_against_the_habit_of_its_set_is_cut_off() -> None:
     whole = [f"The {n}th answer is a short one." for n in range(100)]
     cut = [text[: 10 + n % 14] for n, text in enumerate(whole)]
     endings = learn_endings(whole)
-    assert endings == Endings("closed")
-    assert not any(stops_early(text, endings) for text in whole)
-    assert sum(stops_early(text, endings) for text in cut) >= 50  # the others have three words
+    assert endings == EndingHabits("closed")
+    assert not any(is_truncated(text, endings) for text in whole)
+    assert sum(is_truncated(text, endings) for text in cut) >= 50  # the others have three words
     assert learn_endings([*whole[:97], *("no full stop in this one" for _ in range(3))]).ending == "closed"
     free = [text.rstrip(".") if n % 8 == 0 else text for n, text in enumerate(whole)]
     assert learn_endings(free).ending == "open"  # one in eight goes without, and ends as sentences do
-    assert not any(stops_early(text, learn_endings(free)) for text in free)
-    assert stops_early("It is one of the", Endings())
-    assert not stops_early("what one knows about", Endings())  # a phrase
-    assert learn_endings(whole[:20]) == Endings()  # too few to show a habit
+    assert not any(is_truncated(text, learn_endings(free)) for text in free)
+    assert is_truncated("It is one of the", EndingHabits())
+    assert not is_truncated("what one knows about", EndingHabits())  # a phrase
+    assert learn_endings(whole[:20]) == EndingHabits()  # too few to show a habit
 
 
 def test_a_last_line_that_nearly_all_answers_have_is_missed() -> None:
     whole = [f"First {n} and then {n}.\n#### {2 * n}" for n in range(100)]
     endings = learn_endings(whole)
     assert endings.opener == "####"
-    assert not any(stops_early(text, endings) for text in whole)
-    assert all(stops_early(text[:15], endings) for text in whole[10:])
+    assert not any(is_truncated(text, endings) for text in whole)
+    assert all(is_truncated(text[:15], endings) for text in whole[10:])
     assert learn_endings(["- one item is this"] * 60).opener == ""  # marks of a list are none

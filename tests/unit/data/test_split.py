@@ -8,11 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.similarity.equality import group_of, join
-from engine.data.split.partition import check, counts, deal, first_by_hash, not_as_asked, target_sizes
+from engine.data.similarity.equality import group_equal, merge_groups
+from engine.data.split.partition import (
+    assign_splits,
+    check_parts,
+    compute_target_sizes,
+    count_parts,
+    describe_deviations,
+    select_by_hash,
+)
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
-from store.data.dataset_files import load
+from store.data.dataset_files import load_rows
 from store.training.train_config import Split
 from tests.unit.data_job import ask, import_file
 
@@ -49,9 +56,9 @@ def texts(n: int, seed: int = 1) -> np.ndarray:
     ],
 )
 def test_sizes(rows: int, shares: tuple[float, float], sizes: tuple[int, int]) -> None:
-    assert target_sizes(rows, split(0, *shares)) == sizes
+    assert compute_target_sizes(rows, split(0, *shares)) == sizes
     if sizes != (0, 0):
-        part_rows = counts(deal(texts(rows), split(0, *shares)))
+        part_rows = count_parts(assign_splits(texts(rows), split(0, *shares)))
         assert (part_rows["validation"], part_rows["test"]) == sizes
         assert sum(part_rows.values()) == rows
 
@@ -64,26 +71,26 @@ SHARE = st.floats(0, 0.5)
 def test_equal_texts_share_a_side_in_any_order(groups: list[int], seed: int, low: float, high: float) -> None:
     digests = np.asarray(groups, dtype=np.uint64)
     how = split(seed, low, high)
-    codes = deal(digests, how)
+    codes = assign_splits(digests, how)
     side = {}
     for digest, code in zip(groups, codes, strict=True):
         assert side.setdefault(digest, code) == code
-    assert [side[digest] for digest in reversed(groups)] == deal(digests[::-1], how).tolist()
-    validation, test = target_sizes(len(groups), how)
+    assert [side[digest] for digest in reversed(groups)] == assign_splits(digests[::-1], how).tolist()
+    validation, test = compute_target_sizes(len(groups), how)
     assert np.count_nonzero(codes == 1) <= validation
     assert np.count_nonzero(codes == 2) <= test
 
 
 def test_another_seed_deals_other_rows() -> None:
     digests = texts(1000)
-    first, second = deal(digests, split(0)), deal(digests, split(1))
+    first, second = assign_splits(digests, split(0)), assign_splits(digests, split(1))
     both = np.count_nonzero((first == TEST) & (second == TEST))
     assert 0 < both < 40  # 100 of 1000 each: 10 by chance
 
 
 def test_rows_that_are_added_leave_the_others_where_they_are() -> None:
     digests = texts(2000)
-    before, after = deal(digests[:1000], split()), deal(digests, split())[:1000]
+    before, after = assign_splits(digests[:1000], split()), assign_splits(digests, split())[:1000]
     assert not np.any((before == VALIDATION) & (after == TEST))
     assert not np.any((before == TEST) & (after == VALIDATION))
     stayed = np.count_nonzero((before == after) & (before != TRAIN))
@@ -101,15 +108,15 @@ def test_rows_that_are_added_leave_the_others_where_they_are() -> None:
 )
 def test_a_part_without_rows_is_refused_by_name(digests: np.ndarray, how: Split, field: str) -> None:
     with pytest.raises(ConfigError, match=f"0 of {len(digests)} rows") as caught:
-        check(counts(deal(digests, how)), how)
+        check_parts(count_parts(assign_splits(digests, how)), how)
     assert caught.value.field == field
     assert caught.value.fix
 
 
 def test_no_held_out_rows_where_none_are_asked_for() -> None:
-    part_rows = counts(deal(texts(10), split(validation=0, test=0)))
+    part_rows = count_parts(assign_splits(texts(10), split(validation=0, test=0)))
     assert part_rows == {"train": 10, "validation": 0, "test": 0}
-    check(part_rows, split(validation=0, test=0))
+    check_parts(part_rows, split(validation=0, test=0))
 
 
 def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_path) -> None:
@@ -138,15 +145,15 @@ def test_rows_are_loaded_in_the_order_that_is_asked_for(home: Home, tmp_path) ->
     rows = home.rows(fingerprint)
     pq.write_table(pq.read_table(rows), rows, row_group_size=64)  # so that groups are picked
     wanted = [999, 0, 64, 63, 500, 0]
-    table = load(home, fingerprint, columns=["row_id", "source"], row_ids=wanted)
+    table = load_rows(home, fingerprint, columns=["row_id", "source"], row_ids=wanted)
     assert table["row_id"].to_pylist() == wanted
     assert table["source"][0].as_py() == '{"text": "Text 999", "label": "x"}'
-    assert load(home, fingerprint, row_ids=[]).num_rows == 0
-    assert load(home, fingerprint).num_rows == 1000
+    assert load_rows(home, fingerprint, row_ids=[]).num_rows == 0
+    assert load_rows(home, fingerprint).num_rows == 1000
     with pytest.raises(NotFoundError, match="no row 1000"):
-        load(home, fingerprint, row_ids=[1000])
+        load_rows(home, fingerprint, row_ids=[1000])
     with pytest.raises(NotFoundError, match="Import the file again"):
-        load(home, "0" * 32)
+        load_rows(home, "0" * 32)
 
 
 def by(way: str, seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -157,7 +164,7 @@ def by(way: str, seed: int = 0, validation: float = 0.1, test: float = 0.1) -> S
 
 
 def test_the_deal_of_a_seed_is_for_good() -> None:
-    codes = deal(np.random.default_rng(0).integers(0, 2**64, 400, dtype=np.uint64), split(5))
+    codes = assign_splits(np.random.default_rng(0).integers(0, 2**64, 400, dtype=np.uint64), split(5))
     assert np.flatnonzero(codes == 1)[:8].tolist() == [22, 30, 33, 35, 37, 49, 53, 57]
     assert np.flatnonzero(codes == 2)[:8].tolist() == [12, 14, 15, 44, 54, 56, 83, 100]
 
@@ -175,15 +182,15 @@ def test_what_belongs_together_is_never_parted(
 ) -> None:
     texts, links, values = (np.asarray(column) for column in zip(*rows, strict=True))
     digests = texts.astype(np.uint64)
-    groups = join(group_of(digests), np.arange(len(rows)), group_of(links))
+    groups = merge_groups(group_equal(digests), np.arange(len(rows)), group_equal(links))
     how = by(way, seed, low, high)
-    codes = deal(digests, how, groups, values)
+    codes = assign_splits(digests, how, groups, values)
     for column in (texts, links):
         assert all(len(set(codes[column == value])) == 1 for value in set(column.tolist()))
     back = np.arange(len(rows))[::-1]
-    mirrored = deal(digests[back], how, group_of(groups[back]), values[back])
+    mirrored = assign_splits(digests[back], how, group_equal(groups[back]), values[back])
     assert np.array_equal(mirrored[back], codes)
-    validation, test = target_sizes(len(rows), how)
+    validation, test = compute_target_sizes(len(rows), how)
     if way in ("random", "stratified"):
         assert np.count_nonzero(codes == 1) <= validation
         assert np.count_nonzero(codes == 2) <= test
@@ -202,8 +209,11 @@ def test_what_belongs_together_is_never_parted(
 def test_strata_keep_their_shares(sizes: list[int], seed: int, share: float) -> None:
     values = np.repeat(np.arange(len(sizes)), sizes)
     how = by("stratified", seed, share, share)
-    codes = deal(texts(len(values), seed), how, None, values)
-    for code, wanted in ((1, target_sizes(len(values), how)[0]), (2, target_sizes(len(values), how)[1])):
+    codes = assign_splits(texts(len(values), seed), how, None, values)
+    for code, wanted in (
+        (1, compute_target_sizes(len(values), how)[0]),
+        (2, compute_target_sizes(len(values), how)[1]),
+    ):
         assert np.count_nonzero(codes == code) == wanted
         for value, size in enumerate(sizes):
             given_ = np.count_nonzero((codes == code) & (values == value))
@@ -212,16 +222,16 @@ def test_strata_keep_their_shares(sizes: list[int], seed: int, share: float) -> 
 
 def test_few_large_groups_still_give_every_part_one() -> None:
     groups = np.repeat(np.arange(5), 1000)
-    codes = deal(texts(5000), by("group"), groups)
-    assert counts(codes) == {"train": 3000, "validation": 1000, "test": 1000}
-    single_group = deal(texts(100), by("group"), np.zeros(100, dtype=np.int64))
-    assert counts(single_group)["train"] == 100
+    codes = assign_splits(texts(5000), by("group"), groups)
+    assert count_parts(codes) == {"train": 3000, "validation": 1000, "test": 1000}
+    single_group = assign_splits(texts(100), by("group"), np.zeros(100, dtype=np.int64))
+    assert count_parts(single_group)["train"] == 100
 
 
 def test_a_part_that_is_not_its_share_says_why() -> None:
     def reasons(rows: int, *shares: float) -> list[str]:
         how = split(0, *shares)
-        return not_as_asked(counts(deal(texts(rows), how)), how)
+        return describe_deviations(count_parts(assign_splits(texts(rows), how)), how)
 
     assert reasons(22_500, 0.1, 0.2) == []
     assert reasons(600, 0.025, 0.2) == []
@@ -230,26 +240,26 @@ def test_a_part_that_is_not_its_share_says_why() -> None:
         " the other part's share and half of all for training leave them; another share is kept."
     ]
     how = split(0, 0.1, 0.1)
-    assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]
+    assert "can't be parted" in describe_deviations({"train": 900, "validation": 100, "test": 0}, how)[0]
     as_given = Split(split_by="given", validation_size=0.1, test_size=0.1)
-    assert not not_as_asked({"train": 200, "validation": 40, "test": 60}, as_given)
+    assert not describe_deviations({"train": 200, "validation": 40, "test": 60}, as_given)
 
 
 def test_what_is_drawn_hangs_on_the_rows_and_not_on_the_others() -> None:
     digests = texts(2_000)
     every = np.arange(2_000)
     small = np.sort(np.random.default_rng(3).choice(every, 700, replace=False))
-    drawn = first_by_hash(digests, every, 400, 0)
-    of_small = first_by_hash(digests, small, 150, 0)
+    drawn = select_by_hash(digests, every, 400, 0)
+    of_small = select_by_hash(digests, small, 150, 0)
     both = set(drawn.tolist()) & set(small.tolist())
     assert both <= set(of_small.tolist()) or set(of_small.tolist()) <= both
-    assert set(first_by_hash(digests, every, 400, 1).tolist()) != set(drawn.tolist())
-    parts = [np.flatnonzero(deal(digests, split(test=size)) == 2) for size in (0.1, 0.2)]
-    first = [first_by_hash(digests, part, 60, 0).tolist() for part in parts]
+    assert set(select_by_hash(digests, every, 400, 1).tolist()) != set(drawn.tolist())
+    parts = [np.flatnonzero(assign_splits(digests, split(test=size)) == 2) for size in (0.1, 0.2)]
+    first = [select_by_hash(digests, part, 60, 0).tolist() for part in parts]
     assert first[0] == first[1]  # of parts of different sizes too
 
 
 def test_copies_of_one_text_are_not_drawn_together() -> None:
     digests = np.concatenate([np.zeros(500, np.uint64), texts(500)])
-    drawn = first_by_hash(digests, np.arange(1_000), 100, 0)
+    drawn = select_by_hash(digests, np.arange(1_000), 100, 0)
     assert 35 <= (drawn < 500).sum() <= 65

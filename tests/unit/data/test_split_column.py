@@ -58,7 +58,7 @@ def test_the_command_refuses_it_and_changes_nothing(desk: Desk) -> None:
     row: dict[str, Any] = {
         **{key: dataset[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
         **{"fingerprint": dataset["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
-        **{"source_bytes": 1, "stats": {}, "created_at": job_queue.utc(START)},
+        **{"source_bytes": 1, "stats": {}, "created_at": job_queue.to_utc(START)},
         **Split().model_dump(),
     }
     with desk.database.transaction() as tx:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from engine.evaluation.metrics import custom_metric
 from engine.models import provenance
-from engine.monitoring.loop import endpoint_folders
+from engine.monitoring.loop import list_endpoint_folders
 from engine.serving.endpoint_folders import EndpointFolder
 from store.archives.config import BundleConfig, OpenBundleConfig
 from store.bias.config import BiasConfig
@@ -23,7 +23,7 @@ from store.data.config import CleanConfig, ImportConfig, ProfileConfig
 from store.evaluation.config import EvaluateConfig
 from store.export.config import ModelExport, ModelVerify
 from store.monitoring.config import MonitorSettings, WatchConfig
-from store.monitoring.log_ingest import Series, log_files
+from store.monitoring.log_ingest import Series, list_log_files
 from store.rating.config import ImportRound, RoundConfig
 from store.registry.config import GateConfig, RegisterConfig
 from store.registry.version_folders import VersionDir
@@ -105,7 +105,7 @@ def _read_jobs(home: Home) -> Iterator[tuple[Path, Any]]:
 
 def _read_datasets(home: Home) -> Iterator[tuple[Path, Any]]:
     for path in sorted(home.datasets.iterdir()):
-        yield home.rows(path.name), _hash_rows(dataset_files.load(home, path.name).to_pylist())
+        yield home.rows(path.name), _hash_rows(dataset_files.load_rows(home, path.name).to_pylist())
         for name in (home.skipped(path.name), home.fates(path.name)):
             if name.exists():
                 yield name, _hash_table(name)
@@ -124,7 +124,7 @@ def _read_registry(home: Home) -> Iterator[tuple[Path, Any]]:
 
 
 def _read_endpoints(home: Home) -> Iterator[tuple[Path, Any]]:
-    for endpoint_id in endpoint_folders(home):
+    for endpoint_id in list_endpoint_folders(home):
         folder = EndpointFolder(home, endpoint_id)
         yield folder.path / "config.json", folder.config()
         yield folder.path / "state.json", folder.state()
@@ -132,7 +132,7 @@ def _read_endpoints(home: Home) -> Iterator[tuple[Path, Any]]:
         for name in ("keys.json", "gateway.json", "backends/*/spec.json", "backends/*/ready.json"):
             yield from _each(folder.path, name, read_json)
         for series in get_args(Series):
-            for path in log_files(home, endpoint_id, series):
+            for path in list_log_files(home, endpoint_id, series):
                 yield path, _read_all_events(path)
 
 
@@ -147,7 +147,7 @@ def _read_the_rest(home: Home) -> Iterator[tuple[Path, Any]]:
         text = (home.path / name).read_text(encoding="utf-8")
         yield home.path / name, model.parse(read_yaml(text)).model_dump(mode="json")
     for path in sorted(home.metrics.glob("*.py")):
-        kind, function = custom_metric.load(path)
+        kind, function = custom_metric.load_metric(path)
         yield path, {"kind": kind, "of two words of three": function("one two", "one two three", "")}
 
 

@@ -13,7 +13,7 @@ from store.data.signals import GROUPS
 from store.db.database import Database
 from store.db.named_query import NamedQuery
 
-MOST = 9  # calls with different required arguments, of one query
+MAX_CALLS = 9  # calls with different required arguments, of one query
 Pools = Mapping[str, list[Any]]  # name of a parameter -> the arguments that are tried, as JSON has them
 
 ALL_DAY = {"start": "2026-12-01T00:00:00", "end": "2026-12-02T00:00:00"}
@@ -35,7 +35,7 @@ def list_calls(key: str, query: NamedQuery, pools: Pools, own: Mapping[str, Pool
     assert not missing, f"{key} needs {missing}"
     products = itertools.product(*(mine[name] for name in needed))
     whole = [dict(zip(needed, values, strict=True)) for values in products]
-    asked = random.Random(key).sample(whole, MOST) if len(whole) > MOST else whole
+    asked = random.Random(key).sample(whole, MAX_CALLS) if len(whole) > MAX_CALLS else whole
     return asked + list(_vary(asked, {name: mine[name] for name in left_out if name in mine}))
 
 

@@ -9,7 +9,7 @@ from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.schemas import Person
 from store.db.database import Database
-from store.db.named_query import NamedQuery, holds_sql
+from store.db.named_query import NamedQuery, has_sql
 from store.db.query_answers import decode, encode
 from tests.unit.golden.homes import shorten, simplify
 
@@ -51,7 +51,7 @@ def ask(database: Database, home: Home, query: NamedQuery, arguments: Mapping[st
     reads = database.reads()
     try:
         checked = query.check(reads, arguments, person)
-        reads.written = holds_sql(checked)
+        reads.written = has_sql(checked)
         value = query.run(reads, checked)
     except (TunebenchError, LookupError, ValueError, TypeError) as error:
         message = str(error).replace(str(home.path), "")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from bench.made.monitored import add_endpoint
 from engine.commands import Commands
-from engine.retraining.loop import Improving
+from engine.retraining.loop import ImprovementLoop
 from engine.server import job_results, registered_versions
 from store.core.job_folder import JobDir, write_json
 from store.core.schemas import Job, Person
@@ -53,7 +53,7 @@ class Chained:
         self.commands = Commands(self.database, self.home, self.desk.ask, clock=self.desk.clock)
         self.improving = self.next_engine()
 
-    def next_engine(self) -> Improving:
+    def next_engine(self) -> ImprovementLoop:
         """As after a restart."""
         self.improving = self.commands.improving(lambda: None)
         return self.improving
@@ -69,7 +69,7 @@ class Chained:
             **{"verified": True, **person},
         }  # type: ignore[typeddict-item]
         with self.database.transaction() as tx:
-            accounts.add_account(tx, account, job_queue.utc(self.desk.clock()))
+            accounts.add_account(tx, account, job_queue.to_utc(self.desk.clock()))
 
     def get(self, improvement_id: str) -> Improvement:
         return improvements.get(self.database, improvement_id)
@@ -87,7 +87,7 @@ class Chained:
             "fix": "",
         }
         with self.database.transaction() as tx:
-            job_results.keep_gathered(tx, self.home, job, few, self.desk.clock())
+            job_results.keep_feedback_rows(tx, self.home, job, few, self.desk.clock())
             job_queue.claim(tx, job["job_id"], "cpu", self.desk.now)
             job_queue.finish(tx, job["job_id"], "finished", self.desk.now, result=few)
 
@@ -106,7 +106,7 @@ class Chained:
         if job["kind"] in ("gather_rows", "clean"):
             result = self._rows(job)
             keep: Any = (
-                job_results.keep_gathered if job["kind"] == "gather_rows" else job_results.keep_version
+                job_results.keep_feedback_rows if job["kind"] == "gather_rows" else job_results.keep_version
             )
             with self.database.transaction() as tx:
                 keep(tx, self.home, job, result, self.desk.clock())

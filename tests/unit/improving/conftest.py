@@ -25,7 +25,7 @@ def chained(tmp_path: Path) -> Iterator[Chained]:
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the checks answer, in place of what evaluations would say."""
     given = {"answer": PASSED}
-    judged = gate.judged
+    judged = gate.judge_candidate
 
     def answered(*arguments: Any) -> Any:
         report = judged(*arguments)
@@ -37,5 +37,5 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             "sentence": f"It is {given['answer']}.",
         }
 
-    monkeypatch.setattr(gate, "judged", answered)
+    monkeypatch.setattr(gate, "judge_candidate", answered)
     return given

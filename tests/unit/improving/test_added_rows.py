@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.similarity.equality import normalise
+from engine.data.similarity.equality import normalise_text
 from engine.data.split.dataset_split import assign_rows
-from engine.server.job_results import _split_of_version
+from engine.server.job_results import _build_version_split
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import title
+from store.data.cleaning_text import describe_step
 from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, RUN, answered, deal, labelled, text
 from tests.unit.recipe_samples import Cleaned, make, run
@@ -60,7 +60,7 @@ def test_every_row_keeps_its_part_and_a_corrected_one_gives_way(home: Home) -> N
     assert fates["steps"][0]["title"] == "Add the rows of New rows (train and validation) and keep the deal"
     assert (fates["steps"][0]["added"], fates["steps"][0]["dropped"]) == (11, 2)
     assert made.result["parts"] == {"train": 39 + 10, "validation": 10, "test": 10}
-    split = Split.parse(_split_of_version(old, made.result))  # type: ignore[arg-type]
+    split = Split.parse(_build_version_split(old, made.result))  # type: ignore[arg-type]
     assert split.split_by == "given"
     dealt = assign_rows(home, made.result["fingerprint"], split).counts()
     assert dealt == made.result["parts"]
@@ -98,7 +98,7 @@ def test_a_part_without_a_row_stays_empty(home: Home) -> None:
     old = labelled(home)
     deal(home, old, parts={n: "train" if n < 50 else "validation" for n in range(60)})
     made = added(home, old, new_rows(home, [{"text": text(900), "label": LABELS[0], "part": "train"}]))
-    split = Split.parse(_split_of_version(old, made.result))  # type: ignore[arg-type]
+    split = Split.parse(_build_version_split(old, made.result))  # type: ignore[arg-type]
     assert split.test_size == 0
     assert assign_rows(home, made.result["fingerprint"], split).counts()["test"] == 0
 
@@ -122,7 +122,7 @@ def test_what_can_not_be_added_is_said(home: Home) -> None:
     by_hand = added(home, old, new, run="")
     assert sum(by_hand.result["parts"].values()) == 61
     (step,) = Recipe.parse({"steps": [{"step": "add_rows", "dataset": "B", "parts": ["train"]}]}).steps
-    assert title(step) == "Add the rows of B (train) and keep the deal"
+    assert describe_step(step) == "Add the rows of B (train) and keep the deal"
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,7 +139,7 @@ def test_no_row_that_judged_is_ever_trained_on(home: Home, seed: int, asked: lis
         for n in asked
     ]
     made = added(home, old, new_rows(home, rows, f"New {rng.integers(2**40)}"))
-    trained = {normalise(row["messages"][0]["content"]) for row in made.rows if row["part"] == "train"}
-    assert not trained & {normalise(text(n)) for n in range(60) if names[n] != "train"}
-    kept = {normalise(row["messages"][0]["content"]) for row in made.rows}
-    assert {normalise(text(n)) for n in range(60)} <= kept  # one that gives way is answered anew
+    trained = {normalise_text(row["messages"][0]["content"]) for row in made.rows if row["part"] == "train"}
+    assert not trained & {normalise_text(text(n)) for n in range(60) if names[n] != "train"}
+    kept = {normalise_text(row["messages"][0]["content"]) for row in made.rows}
+    assert {normalise_text(text(n)) for n in range(60)} <= kept  # one that gives way is answered anew

@@ -116,7 +116,7 @@ def test_too_few_rows_are_waited_for_and_later_ones_are_taken_in(
     made = chained.get(improvement)
     assert (made["state"], made["failed_at"], made["ended_at"]) == ("waiting", "gathering", None)
     assert made["trouble"] == {"error": "TooFewRows", "message": "7 of 9 can be used.", "fix": ""}
-    assert "improvement resume" in improvement_text.next_step(made)
+    assert "improvement resume" in improvement_text.describe_next_step(made)
     chained.next_engine().step(chained.desk.clock())  # by itself it does nothing
     assert (chained.get(improvement)["state"], chained.alive()) == ("waiting", [])
     chained.desk("resume_improvement", improvement=improvement)
@@ -186,7 +186,7 @@ def test_for_who_may_not_work_any_more_nothing_is_done(
     assert words in str(made["trouble"])
     assert chained.alive() == []
     chained.next_engine().step(chained.desk.clock() + 7_200)
-    (kept,) = improvements.schedules(chained.database)
+    (kept,) = improvements.list_schedules(chained.database)
     assert words in str(kept["trouble"])
     assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
     chained.desk("resume_improvement", improvement=improvement)
@@ -199,14 +199,14 @@ def test_one_that_can_not_be_moved_holds_up_no_other(
     chained: Chained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = chained.begin(), chained.begin(alias="staging", run="run-1")
-    gather = steps.CHAIN["gathering"]
+    gather = steps.STEPS_BY_STATE["gathering"]
 
     def broken(links: Any, improvement_id: str, at: float) -> None:
         if improvement_id == first:
             raise RuntimeError("no such thing")
         gather(links, improvement_id, at)
 
-    monkeypatch.setitem(steps.CHAIN, "gathering", broken)
+    monkeypatch.setitem(steps.STEPS_BY_STATE, "gathering", broken)
     chained.improving.step(chained.desk.clock())
     assert "gather_job" not in chained.get(first)["facts"]
     assert "gather_job" in chained.get(second)["facts"]
@@ -220,7 +220,7 @@ def test_what_goes_wrong_at_every_step_is_given_up_and_told(
     def broken(*_: Any) -> None:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setitem(steps.CHAIN, "gathering", broken)
+    monkeypatch.setitem(steps.STEPS_BY_STATE, "gathering", broken)
     improvement = chained.begin()
     for _ in range(REPEATS - 1):
         chained.improving.step(chained.desk.clock())

@@ -23,7 +23,7 @@ def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]
     """Why, rows and part."""
     chained.improving.step(chained.desk.clock())
     job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
-    order: Any = job_spec.gathering_spec(chained.database, job)
+    order: Any = job_spec.build_feedback_spec(chained.database, job)
     return {(each["why"], each["fingerprint"], each["part"]) for each in order["beside"]}
 
 
@@ -46,7 +46,7 @@ def order_of(chained: Chained, improvement_id: str) -> list[Any]:
     """The rows beside, as the gathering is told them; it is queued where it was not."""
     chained.improving.step(chained.desk.clock())
     job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
-    beside: list[Any] = job_spec.gathering_spec(chained.database, job)["beside"]
+    beside: list[Any] = job_spec.build_feedback_spec(chained.database, job)["beside"]
     return beside
 
 
@@ -88,16 +88,19 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     assert named == {("train", "of-Other", "all")}
     assert chained.get(own)["facts"]["gathered_beside"] == "sums@2"
     version = model_versions.get_version(chained.database, "sums@2")
-    assert gate.trained_by(chained.database, version, "run-2") == {"in_use_run": "", "in_use_unknown": ""}
+    assert gate.find_training_run(chained.database, version, "run-2") == {
+        "in_use_run": "",
+        "in_use_unknown": "",
+    }
     imported: Any = {**version, "run_id": None}
-    assert "was imported" in gate.trained_by(chained.database, imported, "run-1")["in_use_unknown"]
+    assert "was imported" in gate.find_training_run(chained.database, imported, "run-1")["in_use_unknown"]
     gone: Any = {**version, "run_id": "run-9"}
-    assert "is gone" in gate.trained_by(chained.database, gone, "run-1")["in_use_unknown"]
+    assert "is gone" in gate.find_training_run(chained.database, gone, "run-1")["in_use_unknown"]
     moved: Any = {"config": {"run": "run-1"}, "facts": {"gathered_beside": "sums@1"}}
     candidate = Candidate(version, version, "production")
-    assert "sums@2 came into use after" in gate.favour_on_new(moved, candidate)
+    assert "sums@2 came into use after" in gate.explain_leakage_on_new_rows(moved, candidate)
     for facts in ({"gathered_beside": "sums@2"}, {}):
-        assert gate.favour_on_new({**moved, "facts": facts}, candidate) == ""
+        assert gate.explain_leakage_on_new_rows({**moved, "facts": facts}, candidate) == ""
 
 
 def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Chained) -> None:
@@ -118,25 +121,25 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
     chained.desk("stop_improvement", improvement=own)
     version = model_versions.get_version(chained.database, "sums@2")
     whole = {"in_use_run": "run-2", "in_use_unknown": ""}
-    assert gate.trained_by(chained.database, version, "run-1") == whole
+    assert gate.find_training_run(chained.database, version, "run-1") == whole
     chained.desk("delete", job="run-0")
     lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
     gone = {"in_use_run": "run-2", "in_use_unknown": lost}
-    assert gate.trained_by(chained.database, version, "run-1") == gone
+    assert gate.find_training_run(chained.database, version, "run-1") == gone
     first = model_versions.get_version(chained.database, "sums@1")
-    assert "what run-2 was" in gate.trained_by(chained.database, first, "run-2")["in_use_unknown"]
-    assert "what run-2 was" in gate.trained_by(chained.database, version, "run-2")["in_use_unknown"]
+    assert "what run-2 was" in gate.find_training_run(chained.database, first, "run-2")["in_use_unknown"]
+    assert "what run-2 was" in gate.find_training_run(chained.database, version, "run-2")["in_use_unknown"]
 
 
 def test_a_registered_model_that_a_run_began_with_is_looked_through(chained: Chained) -> None:
     finished_run(chained.desk, "run-2")
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@1' WHERE run_id = 'run-2'")
-    before = leakage.line(chained.database, "run-2")
+    before = leakage.trace_lineage(chained.database, "run-2")
     assert ([run["run_id"] for run in before.runs], before.whole) == (["run-2", "run-1"], True)
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@9' WHERE run_id = 'run-2'")
-    assert not leakage.line(chained.database, "run-2").whole
+    assert not leakage.trace_lineage(chained.database, "run-2").whole
 
 
 def test_a_gathering_that_failed_is_asked_anew_beside_who_is_in_use_then(chained: Chained) -> None:
@@ -173,7 +176,7 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
     assert beside["earlier"]["may_judge"]
     chained.desk("stop_improvement", improvement=first)
     job = job_queue.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
-    order = job_spec.gathering_spec(chained.database, job)
+    order = job_spec.build_feedback_spec(chained.database, job)
     assert (order["beside"], order["disputed"]) == ([], ["ab"])
 
 
@@ -193,7 +196,7 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
             "endpoint-1",
             MonitorSettings.parse({"golden": golden}),
             "you",
-            job_queue.utc(chained.desk.clock()),
+            job_queue.to_utc(chained.desk.clock()),
         )
         config = {
             **{"probe_datasets": ["Probe", "Gone"], "init_from": "run-0"},

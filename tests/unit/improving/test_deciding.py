@@ -100,17 +100,17 @@ def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chaine
     for number in (1, 2, 3):
         holder = model_versions.get_version(chained.database, f"sums@{number}")
         candidate = gate_candidates.Candidate(holder, holder, "production")
-        own[number] = gate.favour(chained.database, "run-1", candidate)
+        own[number] = gate.explain_leakage(chained.database, "run-1", candidate)
     assert (own[1], own[3]) == ("", "")
     assert (
         own[2]
         == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
     )
-    failed = gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
+    failed = gate.adjust_for_leakage(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
     assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
     report = _report((-0.05, -0.03), (0, 0.01))
     report["checks"][0]["answer"] = report["answer"] = "failed"
-    unsure = gate.fair(report, (own[2], ""))
+    unsure = gate.adjust_for_leakage(report, (own[2], ""))
     assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
         ["cant_tell", PASSED],
         "cant_tell",
@@ -265,4 +265,7 @@ def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PA
     ],
 )
 def test_a_margin_is_said_and_what_is_worse_is_called_that(report: Any, how: str, sentence: str) -> None:
-    assert (improvement_text.how(report), improvement_text.measured(report)) == (how, sentence)
+    assert (improvement_text.classify_outcome(report), improvement_text.describe_outcome(report)) == (
+        how,
+        sentence,
+    )

@@ -46,13 +46,13 @@ def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(ho
         duplicates.DISAGREE: 2,
         feedback_rows.UNKNOWN: 1,
         feedback_rows.TEXT_GONE: 1,
-        feedback_rows.WORD_GONE: 1,
+        feedback_rows.FEEDBACK_GONE: 1,
         feedback_rows.DISAGREE: 1,
         duplicates.HELD_TEXT: 1,
         duplicates.HELD_PROMPT: 1,
-        duplicates.HELD_NEAR: 1,
+        duplicates.HELD_SIMILAR: 1,
         duplicates.TRAINED: 1,
-        duplicates.AGAIN: 1,
+        duplicates.REPEATED: 1,
         "a question is empty": 1,
         "holds half of a surrogate pair, which is no character": 1,
     }
@@ -144,7 +144,7 @@ def test_rows_drawn_at_random_judge_first_and_it_is_said(home: Home) -> None:
     ("count", "share", "held"), [(20, 0.3, 6), (39, 0.1, 4), (40, 0.1, 10), (100, 0.3, 30), (20, 0.5, 10)]
 )
 def test_how_many_judge(count: int, share: float, held: int) -> None:
-    assert feedback_rows.wanted(count, share) == held
+    assert feedback_rows.count_judging_rows(count, share) == held
 
 
 def test_groups_are_never_parted_and_never_more_than_half_judge() -> None:
@@ -154,13 +154,13 @@ def test_groups_are_never_parted_and_never_more_than_half_judge() -> None:
         groups = rng.integers(0, max(2, count // int(rng.integers(1, 8))), count)
         digests = rng.integers(0, 2**63, count).astype(np.uint64)
         may, random = rng.random(count) < 0.8, rng.random(count) < 0.3
-        made = feedback_rows.choose_judging(digests, groups, may, random, 0.5, trial)
+        made = feedback_rows.choose_judging_rows(digests, groups, may, random, 0.5, trial)
         assert made.judges.sum() <= count // 2
         assert not (made.judges & ~may).any()
         for group in np.unique(groups[made.judges]):
             assert made.judges[groups == group].all()
         order = rng.permutation(count)
-        again = feedback_rows.choose_judging(
+        again = feedback_rows.choose_judging_rows(
             digests[order], groups[order], may[order], random[order], 0.5, trial
         )
         assert (again.judges == made.judges[order]).all()

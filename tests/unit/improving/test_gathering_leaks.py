@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.retraining import duplicates, feedback_rows
 from store.core.home import Home
-from store.retraining.improvement_text import rows_sentence
+from store.retraining.improvement_text import describe_rows
 from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
@@ -123,7 +123,7 @@ def test_opposite_words_of_two_sources_and_of_label_and_correction_are_no_rows(h
     both = [spoken(2_000, "Yes.", "correction"), spoken(2_000, "No!", "correction", source=1, request="x/0")]
     again = [spoken(2_001, "Yes.", "correction"), spoken(2_001, "yes.", "correction", request="x/1")]
     made = gather(home, old, [*corrected(1_000, 30), *both, *again])
-    assert made["counted"]["left_out"] == {duplicates.DISAGREE_ANSWERS: 2, duplicates.AGAIN: 1}
+    assert made["counted"]["left_out"] == {duplicates.DISAGREE_ANSWERS: 2, duplicates.REPEATED: 1}
 
 
 def test_an_invented_label_is_no_class_of_a_model_that_writes(home: Home) -> None:
@@ -139,7 +139,7 @@ def test_placeholders_are_counted_and_what_people_wrote_leaves_the_folder(home: 
     deal(home, old)
     made = gather(home, old, [*corrected(1_000, 30), spoken(9, "Write to [EMAIL].", "correction")])
     assert made["counted"]["redacted"] == 1
-    assert "1 of those used holds placeholders" in rows_sentence(made["counted"])
+    assert "1 of those used holds placeholders" in describe_rows(made["counted"])
     assert not list(home.jobs.glob("*/candidates.jsonl"))
 
 
@@ -147,5 +147,5 @@ def test_a_random_draw_says_what_is_not_in_it(home: Home) -> None:
     old = labelled(home)
     deal(home, old, "classification")
     made = gather(home, old, [*fresh(40, random=True), spoken(45, LABELS[1])])
-    assert "without the 1 that were left out" in rows_sentence(made["counted"])
-    assert "all requests" not in rows_sentence(made["counted"])
+    assert "without the 1 that were left out" in describe_rows(made["counted"])
+    assert "all requests" not in describe_rows(made["counted"])

@@ -12,7 +12,7 @@ from bench.truths.monitoring import reuse
 from engine.retraining import feedback_rows
 from store.core.home import Home
 from store.retraining import improvement_text
-from store.retraining.config import MOST_JUDGED
+from store.retraining.config import MAX_JUDGED
 from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
@@ -68,8 +68,8 @@ def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old:
     assert third["counted"]["again"]["times"] == {"1": 12, "2": 12}
     alone = gather(home, old, fresh(3_000), beside=[earlier(second)])  # the first one's rows were deleted
     assert alone["counted"] == third["counted"]
-    assert improvement_text.judges(third["counted"]) == "12 new rows and 24 that judged before"
-    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_text.rows_sentence(
+    assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 that judged before"
+    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_text.describe_rows(
         third["counted"]
     )
 
@@ -80,7 +80,7 @@ def test_those_of_an_improvement_without_an_answer_are_as_good_as_new(
     failed = gather(home, old, fresh(1_000))
     made = gather(home, old, fresh(2_000), beside=[earlier(failed, judged=False)])
     assert made["counted"]["again"]["times"] == {"0": 12}
-    words = improvement_text.judges(made["counted"])
+    words = improvement_text.describe_judging_rows(made["counted"])
     assert words == "12 new rows and 12 that were put aside earlier and judged nothing"
 
 
@@ -93,31 +93,31 @@ def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, An
     learned = make(home, rows, "Learned", format="text_label", columns={"text": "text", "label": "label"})
     beside = {"why": "train", "fingerprint": learned["fingerprint"], "part": "all", "split": Split().fields()}
     made = gather(home, old, fresh(2_000), beside=[earlier(first), beside])
-    assert made["counted"]["again"]["left_out"] == {feedback_rows.LEARNED: 4}
+    assert made["counted"]["again"]["left_out"] == {feedback_rows.TRAINED_ON: 4}
     assert not set(learned_texts) & set(judging(made))
     assert made["result"]["skipped_count"] == 4
     unknown = "sums@3 was imported: nobody knows what it was trained on"
     made = gather(home, old, fresh(2_000), beside=[earlier(first)], in_use_unknown=unknown)
     assert made["counted"]["again"] == {"rows": 0, "times": {}, "random": 0, "left_out": {unknown: 12}}
-    assert improvement_text.judges(made["counted"]) == "12 new rows"
+    assert improvement_text.describe_judging_rows(made["counted"]) == "12 new rows"
 
 
 def test_a_row_judges_so_often_and_no_more(home: Home, old: dict[str, Any]) -> None:
     made = gather(home, old, fresh(1_000))
-    for start in range(2_000, 2_000 + 1_000 * MOST_JUDGED, 1_000):
+    for start in range(2_000, 2_000 + 1_000 * MAX_JUDGED, 1_000):
         made = gather(home, old, fresh(start), beside=[earlier(made)])
-    assert made["counted"]["again"]["left_out"] == {feedback_rows.OFTEN: 12}
-    assert made["counted"]["again"]["rows"] == 12 * (MOST_JUDGED - 1)
+    assert made["counted"]["again"]["left_out"] == {feedback_rows.JUDGED_TOO_OFTEN: 12}
+    assert made["counted"]["again"]["rows"] == 12 * (MAX_JUDGED - 1)
 
 
 def test_one_that_may_judge_yet_counts_for_how_often(home: Home, old: dict[str, Any]) -> None:
     """Two under way beside each other would else take a row each that may judge once more."""
     made = gather(home, old, fresh(1_000))
-    for start in range(2_000, 1_000 + 1_000 * MOST_JUDGED, 1_000):
+    for start in range(2_000, 1_000 + 1_000 * MAX_JUDGED, 1_000):
         before, made = made, gather(home, old, fresh(start), beside=[earlier(made)])
     under_way = earlier(made, judged=False, may_judge=True)
     other = gather(home, old, fresh(9_000), beside=[under_way, earlier(before)])
-    assert other["counted"]["again"]["left_out"] == {feedback_rows.OFTEN: 12}
+    assert other["counted"]["again"]["left_out"] == {feedback_rows.JUDGED_TOO_OFTEN: 12}
     ended = gather(home, old, fresh(9_000), beside=[earlier(made, judged=False), earlier(before)])
     assert ended["counted"]["again"]["left_out"] == {}
 
@@ -162,10 +162,10 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     assert (chosen["counted"]["held_out_random"], chosen["counted"]["again"]["random"]) == (False, 12)
     again = gather(home, old, fresh(3_000, random=True), beside=[earlier(chosen)])
     assert (again["counted"]["held_out_random"], again["counted"]["again"]["random"]) == (True, 12)
-    assert not improvement_text.all_random(again["counted"])
-    assert "12 of the earlier ones were drawn at random" in improvement_text.rows_sentence(again["counted"])
+    assert not improvement_text.is_all_random(again["counted"])
+    assert "12 of the earlier ones were drawn at random" in improvement_text.describe_rows(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
-    assert improvement_text.all_random(only["counted"])
+    assert improvement_text.is_all_random(only["counted"])
 
 
 @pytest.mark.parametrize(
@@ -186,15 +186,15 @@ def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
         **{"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": new},
         **{"only_train": 0, "corrects": 0, "again": again},
     }
-    sentence = improvement_text.rows_sentence(rows)
+    sentence = improvement_text.describe_rows(rows)
     assert f"12 judge, {draw}" in sentence
     assert of_earlier in sentence
     assert ("of the earlier ones" in sentence) == bool(of_earlier)
-    assert improvement_text.all_random(rows) == (new and earlier == 24)
+    assert improvement_text.is_all_random(rows) == (new and earlier == 24)
 
 
 @pytest.mark.parametrize("answer", ["passed", "failed"])
 def test_ten_improvements_by_the_same_rows_keep_the_level(answer: str) -> None:
-    wanted = f"anew, what won was promoted, rows judge {MOST_JUDGED} times"
+    wanted = f"anew, what won was promoted, rows judge {MAX_JUDGED} times"
     (rate,) = [own for own in reuse.RATES if wanted in own.name and own.name.endswith(answer)]
     assert observe(rate, 250).share <= 0.07

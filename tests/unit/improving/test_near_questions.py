@@ -13,10 +13,10 @@ from engine.data.similarity.text_overlap import TrigramProducts, TrigramWeights
 from engine.retraining import paraphrases as blocks
 from engine.retraining.paraphrases import (
     SAME_ANSWER,
+    AnsweredQuestions,
     QuestionPairs,
-    QuestionsAnswered,
     find_repeated,
-    near_questions,
+    find_similar_questions,
 )
 from tests.unit.data_job import silent
 from tests.unit.measured import WORDS
@@ -65,7 +65,7 @@ def test_blocks_give_the_pairs_of_whole_products(
     monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
     new, held = texts(300, 1), texts(400, 2)
     plain = as_pairs(bench.straightforward(new, held))
-    ours = as_pairs(near_questions(new, held, SAME_ANSWER, silent))
+    ours = as_pairs(find_similar_questions(new, held, SAME_ANSWER, silent))
     assert len(plain) > 50
     assert ours.keys() == plain.keys()
     assert np.allclose([ours[pair] for pair in plain], list(plain.values()), atol=1e-5)
@@ -74,7 +74,7 @@ def test_blocks_give_the_pairs_of_whole_products(
 def test_of_many_that_are_alike_the_nearest_are_taken() -> None:
     """More than `NEAREST` of a row reach what is asked: and the largest are chosen, by either."""
     new, held = made_up(20, 1), made_up(20, 2)
-    pairs = near_questions(new, held, SAME_ANSWER, silent)
+    pairs = find_similar_questions(new, held, SAME_ANSWER, silent)
     crowded = np.bincount(pairs.first, minlength=len(new))
     assert crowded.max() > blocks.NEAREST
     assert crowded.max() < len(MONTHS) * 28
@@ -83,7 +83,7 @@ def test_of_many_that_are_alike_the_nearest_are_taken() -> None:
 
 def test_none_is_its_own_pair_and_each_has_the_others() -> None:
     texts = made_up(80, 3)
-    pairs = near_questions(texts, texts, SAME_ANSWER, silent, itself=True)
+    pairs = find_similar_questions(texts, texts, SAME_ANSWER, silent, itself=True)
     plain = as_pairs(bench.straightforward(texts, texts))
     assert as_pairs(pairs).keys() == {pair for pair in plain if pair[0] != pair[1]}
     assert len(pairs.first)
@@ -92,7 +92,7 @@ def test_none_is_its_own_pair_and_each_has_the_others() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_few_held_out_rows_are_all_looked_at(count: int) -> None:
     held = ["Where does the heron of lake Oro nest?", "How is steel made?", ""][:count]
-    pairs = near_questions(["Where nests the heron of lake Oro?"], held, SAME_ANSWER, silent)
+    pairs = find_similar_questions(["Where nests the heron of lake Oro?"], held, SAME_ANSWER, silent)
     assert as_pairs(pairs).keys() == {(0, 0)}
 
 
@@ -120,17 +120,17 @@ def test_a_block_takes_a_fixed_part_of_the_memory(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(TrigramProducts, "block", watched)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**16)
     texts = made_up(400, 6)
-    near_questions(texts, texts[:200], SAME_ANSWER, silent)
+    find_similar_questions(texts, texts[:200], SAME_ANSWER, silent)
     assert max(sizes) <= 2**16
     assert len(sizes) > 5
 
 
 @pytest.mark.parametrize("unit", ["answers", "questions"])
 def test_it_tells_how_far_it_is_and_stops_when_asked(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
-    monkeypatch.setattr(blocks, "MOST_ROWS", 20)
+    monkeypatch.setattr(blocks, "MAX_ROWS", 20)
     monkeypatch.setattr("engine.retraining.paraphrases.STEP", 20)
     texts = made_up(60, 7)
-    rows = QuestionsAnswered(texts, [f"it is {text}" for text in texts], np.zeros(len(texts), bool))
+    rows = AnsweredQuestions(texts, [f"it is {text}" for text in texts], np.zeros(len(texts), bool))
     steps_of: list[tuple[float, float, str]] = []
 
     def progress(done: float, total: float, unit: str = "rows", message: str = "") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.retraining import duplicates, paraphrases
-from engine.retraining.paraphrases import QuestionsAnswered, find_repeated
+from engine.retraining.paraphrases import AnsweredQuestions, find_repeated
 from store.core.home import Home
 from tests.unit.data_job import silent
 from tests.unit.improving.gathered import deal, gather, spoken
@@ -88,7 +88,7 @@ def test_a_reworded_question_with_an_answer_of_its_own_is_left_out(home: Home) -
     ]
     left_out = gather(home, old, [*fresh(), *asked])["counted"]["left_out"]
     assert sum(left_out.values()) == 5
-    assert set(left_out) <= {duplicates.HELD_REWORDED, duplicates.HELD_NEAR}
+    assert set(left_out) <= {duplicates.HELD_REWORDED, duplicates.HELD_SIMILAR}
 
 
 def test_short_answers_that_many_rows_have_match_nothing(home: Home) -> None:
@@ -104,7 +104,7 @@ def test_short_answers_that_many_rows_have_match_nothing(home: Home) -> None:
 
 
 def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
-    answered = QuestionsAnswered(
+    answered = AnsweredQuestions(
         ["Where does the heron of lake Oro nest?", "Nesting place, please", "How is steel made?"],
         [
             "in the reeds below the old mill of upper oro",
@@ -120,10 +120,10 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
 
 def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    shared = paraphrases._shared_bits
-    monkeypatch.setattr(paraphrases, "_shared_bits", lambda *given: looks.append(given) or shared(*given))
+    shared = paraphrases._sum_shared_bits
+    monkeypatch.setattr(paraphrases, "_sum_shared_bits", lambda *given: looks.append(given) or shared(*given))
     answers = [f"the heron nests among tall reeds {number} near still water" for number in range(15)]
-    list(paraphrases._copied(answers, [], [], silent))
+    list(paraphrases._find_copied_answers(answers, [], [], silent))
     assert 0 < len(looks) <= paraphrases.NEAREST * len(answers)
 
 

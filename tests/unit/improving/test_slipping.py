@@ -12,44 +12,46 @@ from bench.truths import Rate, observe
 from bench.truths.models.gates import as_gate_row
 from bench.truths.monitoring import slipped
 from engine.retraining import gate
-from engine.retraining.job import RepeatsOf, most_learned, most_slipped
+from engine.retraining.job import RepeatCounts, bound_learned_rows, bound_missed_repeats
 from store.core.home import Home
 from store.registry import gate_evidence
 from store.retraining import improvement_text
-from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT
-from store.retraining.improvement_text import slipping_sentence
-from store.retraining.schemas import Slipping
+from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
+from store.retraining.improvement_text import describe_leakage
+from store.retraining.schemas import LeakageEstimate
 from tests.unit.improving.gathered import answered, deal, gather, labelled, spoken
 
 MARGIN = 0.02
 
 
-@pytest.mark.parametrize("missed", [0.01, MAX_SLIPPING, 0.5, MAX_SLIPPING_SHORT])
+@pytest.mark.parametrize("missed", [0.01, MAX_LEAKAGE, 0.5, MAX_LEAKAGE_SHORT])
 def test_more_than_the_limit_slips_through_in_5_of_100_cases_at_most(missed: float) -> None:
     """However many repeats there were: by the whole distribution, and not by draws of it."""
     for every in range(1, 150):
         recognised = np.arange(every + 1)
         chance = np.diff(special.bdtr(recognised, every, 1 - missed), prepend=0.0)
-        beyond = [every - count > most_slipped(count, missed) for count in recognised.tolist()]
+        beyond = [every - count > bound_missed_repeats(count, missed) for count in recognised.tolist()]
         assert chance[beyond].sum() <= 0.05 + 1e-9
 
 
 def test_the_limit_is_no_wider_than_it_has_to_be() -> None:
-    assert [most_slipped(count, MAX_SLIPPING) for count in (0, 1, 15)] == [1, 2, 8]
-    assert most_slipped(0, MAX_SLIPPING_SHORT) == 10
-    assert most_slipped(40, 0.0) == 0
+    assert [bound_missed_repeats(count, MAX_LEAKAGE) for count in (0, 1, 15)] == [1, 2, 8]
+    assert bound_missed_repeats(0, MAX_LEAKAGE_SHORT) == 10
+    assert bound_missed_repeats(40, 0.0) == 0
 
 
 def test_no_more_rows_were_learned_than_judge_or_than_new_ones_train() -> None:
-    kinds = [RepeatsOf(200, 15, MAX_SLIPPING), RepeatsOf(0, 0, MAX_SLIPPING_SHORT)]
-    assert most_learned(kinds, 1_000) == most_slipped(15, MAX_SLIPPING)
-    assert most_learned(kinds, 3) == 3
-    assert most_learned([RepeatsOf(4, 15, MAX_SLIPPING)], 1_000) == 4
-    both = [RepeatsOf(200, 15, MAX_SLIPPING), RepeatsOf(200, 0, MAX_SLIPPING_SHORT)]
-    assert most_learned(both, 1_000) > most_slipped(15, MAX_SLIPPING) + most_slipped(0, MAX_SLIPPING_SHORT)
+    kinds = [RepeatCounts(200, 15, MAX_LEAKAGE), RepeatCounts(0, 0, MAX_LEAKAGE_SHORT)]
+    assert bound_learned_rows(kinds, 1_000) == bound_missed_repeats(15, MAX_LEAKAGE)
+    assert bound_learned_rows(kinds, 3) == 3
+    assert bound_learned_rows([RepeatCounts(4, 15, MAX_LEAKAGE)], 1_000) == 4
+    both = [RepeatCounts(200, 15, MAX_LEAKAGE), RepeatCounts(200, 0, MAX_LEAKAGE_SHORT)]
+    assert bound_learned_rows(both, 1_000) > bound_missed_repeats(15, MAX_LEAKAGE) + bound_missed_repeats(
+        0, MAX_LEAKAGE_SHORT
+    )
 
 
-def sure(**more: Any) -> Slipping:
+def sure(**more: Any) -> LeakageEstimate:
     return {"judging": 200, "short": 0, "recognised": 15, "most": 8, "allowed": 5, **more}  # type: ignore[typeddict-item]
 
 
@@ -72,9 +74,9 @@ def check(unit: str, **more: Any) -> Any:
     ],
 )
 def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound(
-    slipping: Slipping | None, sentence: str
+    slipping: LeakageEstimate | None, sentence: str
 ) -> None:
-    text = slipping_sentence({"repeats": 15, "slipping": slipping, "left_out": {}}, check("share"))  # type: ignore[typeddict-item]
+    text = describe_leakage({"repeats": 15, "slipping": slipping, "left_out": {}}, check("share"))  # type: ignore[typeddict-item]
     assert text.startswith("15 new rows repeat a row that judges")
     assert sentence in text
 
@@ -99,7 +101,7 @@ def test_none_one_and_more_rows_are_said_as_they_are(
     most: int, allowed: int, learned: str, without: str
 ) -> None:
     rows: Any = {"repeats": 15, "slipping": sure(most=most, allowed=allowed)}
-    text = slipping_sentence(rows)
+    text = describe_leakage(rows)
     assert learned in text
     assert text.endswith(without)
     assert "without 0" not in text
@@ -108,9 +110,9 @@ def test_none_one_and_more_rows_are_said_as_they_are(
 def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
     rows: Any = {"repeats": 15, "slipping": sure()}
     for text in (
-        slipping_sentence(rows),  # not measured yet
-        slipping_sentence(rows, check("bits per byte")),
-        slipping_sentence(rows, check("bits per byte", lifted=0.2571)),
+        describe_leakage(rows),  # not measured yet
+        describe_leakage(rows, check("bits per byte")),
+        describe_leakage(rows, check("bits per byte", lifted=0.2571)),
     ):
         assert "point" not in text
         assert "level" not in text
@@ -123,9 +125,9 @@ def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
 
 def test_where_nobody_looked_nothing_is_said_and_where_nobody_counted_that() -> None:
     rows: Any = {"left_out": {}}
-    assert slipping_sentence(rows) == ""
-    assert slipping_sentence({**rows, "repeats": 15, "slipping": sure(judging=0)}) == ""
-    earlier = slipping_sentence({**rows, "repeats": 15})
+    assert describe_leakage(rows) == ""
+    assert describe_leakage({**rows, "repeats": 15, "slipping": sure(judging=0)}) == ""
+    earlier = describe_leakage({**rows, "repeats": 15})
     assert earlier.startswith("15 new rows repeat a row that judges")
     assert earlier.endswith("Gathered before slips were counted: the check does not allow for them.")
 
@@ -160,7 +162,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     evidence: Any = {"rows": as_gate_row(own), "other_rows": as_gate_row(other), "other": "m@1"}
     check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN, "part": "test"}
     case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
-    monkeypatch.setattr(gate_evidence, "case_of", lambda *_: case)
+    monkeypatch.setattr(gate_evidence, "build_case", lambda *_: case)
     for name in ("favour", "favour_on_new"):
         monkeypatch.setattr(gate, name, lambda *_: "")
     rows = (
@@ -170,7 +172,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     )
     improvement: Any = {"config": {"run": "r"}, "facts": rows}
     nothing: Any = None
-    return gate.judged(nothing, improvement, nothing, nothing)
+    return gate.judge_candidate(nothing, improvement, nothing, nothing)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     made = report(monkeypatch, most)
     old, new = made["checks"]
     assert (made["answer"], old["answer"], new["answer"]) == (answer, answer, "passed")
-    assert improvement_text.how(made) == how
+    assert improvement_text.classify_outcome(made) == how
     allowed = max(most or 0, 0)
     without = (20 - min(allowed, 25)) / (500 - allowed)
     assert old.get("lifted", 0.0) == pytest.approx(20 / 500 - without)
@@ -198,15 +200,15 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     sentence = (
         "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
     )
-    assert (slips in made["sentence"]) == improvement_text.may_be_slips(old) == (most == 30)
+    assert (slips in made["sentence"]) == improvement_text.can_be_leakage(old) == (most == 30)
     assert (sentence in old["sentence"]) == (most == 30)
 
 
 def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch: pytest.MonkeyPatch) -> None:
     old = report(monkeypatch, 30)["checks"][0]
-    assert improvement_text.may_be_slips(old)
-    assert not improvement_text.may_be_slips({**old, "answer": "failed"})
-    assert not improvement_text.may_be_slips({**old, "value": {**old["value"], "low": -0.1}})
+    assert improvement_text.can_be_leakage(old)
+    assert not improvement_text.can_be_leakage({**old, "answer": "failed"})
+    assert not improvement_text.can_be_leakage({**old, "value": {**old["value"], "low": -0.1}})
 
 
 def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
@@ -214,8 +216,8 @@ def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
 ) -> None:
     old = report(monkeypatch, 30)["checks"][0]
     del old["lifted"]
-    assert improvement_text.may_be_slips(old)
-    assert not improvement_text.may_be_slips(
+    assert improvement_text.can_be_leakage(old)
+    assert not improvement_text.can_be_leakage(
         {**old, "check": "human_ratings"}
     )  # too few raters, as it may be
 

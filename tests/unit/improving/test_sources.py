@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from bench.made.request_log import Traffic, append, request_lines
-from engine.monitoring.alerts import Warned, raise_alert
-from engine.monitoring.loop import take_logs
+from engine.monitoring.alerts import AlertDetails, raise_alert
+from engine.monitoring.loop import ingest_logs
 from engine.retraining import job_spec
 from store.core.errors import ConfigError, StateError
 from store.core.job_folder import JobDir
-from store.core.metric_table import compared_by
+from store.core.metric_table import choose_comparison_metric
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts
 from store.monitoring.feedback import returned
-from store.monitoring.log_ingest import log_folder
+from store.monitoring.log_ingest import get_log_folder
 from store.retraining import improvements
 from store.retraining.schemas import RowCandidate
 from store.serving import endpoints
@@ -32,14 +32,14 @@ BOB, CLEO = person("Bob", "rater"), person("Cleo", "rater")
 
 def ask(chained: Chained, count: int, first: int = 0, **fields: Any) -> list[dict[str, Any]]:
     """Requests in the log, and that each was corrected."""
-    folder = log_folder(chained.home, "endpoint-1")
+    folder = get_log_folder(chained.home, "endpoint-1")
     made = Traffic(**{"failing": 0.0, "every": 1.0, "version": "sums@1", **fields})
     texts = [f"Question {n}?" for n in range(first, first + count)]
     lines = list(request_lines(texts, ["No."] * count, made, np.random.default_rng(0), first=first))
     append(folder / "requests-000000.jsonl", lines)
     words = [word(line, f"Answer {n}", at=line["at"] + 1) for n, line in enumerate(lines)]
     append(folder / "feedback-000000.jsonl", words)
-    take_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
+    ingest_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
     return words
 
 
@@ -60,7 +60,7 @@ def brought(chained: Chained, **source: Any) -> list[RowCandidate]:
     folder = JobDir(chained.home.jobs / "job-1")
     folder.path.mkdir(exist_ok=True)
     job: Any = {"job_id": "job-1", "config": config}
-    job_spec.bring_candidates(chained.database, chained.home, job)
+    job_spec.stage_candidates(chained.database, chained.home, job)
     lines = (folder.path / "candidates.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -73,8 +73,8 @@ def test_the_last_word_of_each_person_and_only_what_is_meant(chained: Chained) -
         word(words[2], None, kind="thumb", value=1.0, at=words[2]["at"] + 5),
         word({"request_id": "chatcmpl-gone"}, "Of one that was never logged", at=words[3]["at"]),
     ]
-    append(log_folder(chained.home, "endpoint-1") / "feedback-000000.jsonl", later)
-    take_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
+    append(get_log_folder(chained.home, "endpoint-1") / "feedback-000000.jsonl", later)
+    ingest_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
     made = brought(chained)
     heard = {(each["request"][-1], each["person"], each["answer"]) for each in made}
     assert ("0", "p-ada", "A later word") in heard
@@ -84,9 +84,9 @@ def test_the_last_word_of_each_person_and_only_what_is_meant(chained: Chained) -
     assert (gone["prompt"], gone["asked_at"]) == (None, None)
     assert made[0]["rejected"] == "No."
     assert not any(each["random"] for each in made)
-    moment = job_queue.utc(words[8]["at"]).isoformat()
+    moment = job_queue.to_utc(words[8]["at"]).isoformat()
     assert len(brought(chained, start=moment)) == 2
-    in_zone = f"{job_queue.utc(words[8]['at'] + 3_600).isoformat()}+01:00"
+    in_zone = f"{job_queue.to_utc(words[8]['at'] + 3_600).isoformat()}+01:00"
     assert len(brought(chained, start=in_zone)) == 2
     assert {each["request"] for each in brought(chained, group="web")} < {each["request"] for each in made}
     assert brought(chained, group="nobody") == []
@@ -95,7 +95,7 @@ def test_the_last_word_of_each_person_and_only_what_is_meant(chained: Chained) -
 def test_only_of_the_requests_behind_an_alert(chained: Chained) -> None:
     ask(chained, 10)
     with chained.database.transaction() as tx:
-        raise_alert(tx, "endpoint-1", Warned("drift", "input", "r", "a", 1.0, (3, 6)), 1.0)
+        raise_alert(tx, "endpoint-1", AlertDetails("drift", "input", "r", "a", 1.0, (3, 6)), 1.0)
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
     assert [each["request"][-1] for each in brought(chained, alert=alert["alert_id"])] == ["3", "4", "5", "6"]
 
@@ -118,7 +118,7 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     ask(chained, 19)
     at = 2_000_000_000.0
     chained.next_engine().step(at)
-    (schedule,) = improvements.schedules(chained.database)
+    (schedule,) = improvements.list_schedules(chained.database)
     assert (schedule["last_rows"], improvements.of_model(chained.database, "")) == (19, [])
     ask(chained, 6, first=19)
     chained.next_engine().step(at + DAY / 2)
@@ -134,9 +134,9 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     chained.desk("stop_improvement", improvement=improvement["improvement_id"])
     chained.desk("remove_alias", model="sums", reason="Wrong.")
     for line in ask(chained, 25, first=25, start=1_900_000_000.0):
-        assert line["at"] > job_queue.epoch(improvement["begun_at"])
+        assert line["at"] > job_queue.to_epoch(improvement["begun_at"])
     chained.next_engine().step(at + 5 * DAY)
-    (schedule,) = improvements.schedules(chained.database)
+    (schedule,) = improvements.list_schedules(chained.database)
     assert "No version of sums is production" in str(schedule["trouble"])
     assert schedule["last_rows"] >= 25
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
@@ -161,7 +161,7 @@ def test_corrections_of_a_round_wait_until_it_is_closed(tmp_path: Path) -> None:
     }
     job: Any = {"job_id": "job-1", "config": config}
     JobDir(desk.home.jobs / "job-1").path.mkdir()
-    job_spec.bring_candidates(desk.database, desk.home, job)
+    job_spec.stage_candidates(desk.database, desk.home, job)
     lines = (desk.home.jobs / "job-1" / "candidates.jsonl").read_text().splitlines()
     made: list[RowCandidate] = [json.loads(line) for line in lines]
     desk.database.close()
@@ -177,9 +177,9 @@ def test_what_was_said_of_another_model_is_none_of_it(chained: Chained) -> None:
     ask(chained, 3, first=2, version="elsewhere@2", name="other")
     ask(chained, 1, first=5, version="elsewhere@2")
     ask(chained, 1, first=6, version="run-1", name="by run")
-    folder = log_folder(chained.home, "endpoint-1")
+    folder = get_log_folder(chained.home, "endpoint-1")
     append(folder / "feedback-000000.jsonl", [word({"request_id": "gone"}, "Of a request that is gone")])
-    take_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
+    ingest_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
     own = {each["request"].rpartition("-")[2] for each in brought(chained, model="sums")}
     assert own == {"00000000", "00000001", "00000005", "00000006", "gone"}
     (line,) = returned(chained.database, "sums")
@@ -210,4 +210,4 @@ def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chaine
     ],
 )
 def test_versions_are_compared_by_what_their_rows_can_show(task: str, format: str, metric: str) -> None:
-    assert compared_by(task=task, format=format) == metric
+    assert choose_comparison_metric(task=task, format=format) == metric

@@ -14,15 +14,20 @@ from bench.ratings.judged import RATES
 from bench.truths import observe
 from engine.job_handlers import keep, write_order
 from engine.monitoring import judging_job
-from engine.monitoring.label_candidates import REACHED
-from engine.rating.analysis.judge_correction import NO_ROUND, draw_words, judged_share, of_versions
+from engine.monitoring.label_candidates import SETTLED_REASONS
+from engine.rating.analysis.judge_correction import (
+    NO_ROUND,
+    correct_by_version,
+    correct_pass_rate,
+    describe_correction,
+)
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError, StateError
 from store.core.monitoring_schemas import RequestJudging
 from store.core.schemas import Person
 from store.jobs import job_queue
 from store.monitoring import logged_requests
-from store.monitoring.logged_requests import JudgedWindow
+from store.monitoring.logged_requests import JudgingWindow
 from tests.unit.judge_server import Answer, completion, judging
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
@@ -33,7 +38,7 @@ def test_a_judge_that_knows_nothing_costs_little_and_a_good_one_narrows() -> Non
     rng = np.random.default_rng(0)
     good = (rng.random(1_000) < 0.7).astype(float)
     right, guess = np.where(rng.random(1_000) < 0.95, good, 1 - good), rng.integers(0, 2, 1_000).astype(float)
-    by_good, by_guess = (judged_share(side[100:], side[:100], good[:100]) for side in (right, guess))
+    by_good, by_guess = (correct_pass_rate(side[100:], side[:100], good[:100]) for side in (right, guess))
     widths = [(seen.corrected.high or 0) - (seen.corrected.low or 0) for seen in (by_good, by_guess)]
     alone = (by_good.people.high or 0) - (by_good.people.low or 0)
     assert widths[0] < 0.8 * alone < widths[1] < 1.05 * alone
@@ -41,14 +46,14 @@ def test_a_judge_that_knows_nothing_costs_little_and_a_good_one_narrows() -> Non
 
 
 def test_a_share_of_all_has_an_interval_and_few_ratings_have_none() -> None:
-    every = judged_share(np.ones(300), np.ones(40), np.ones(40))
+    every = correct_pass_rate(np.ones(300), np.ones(40), np.ones(40))
     assert (every.by, every.corrected.value) == ("people", 1.0)
     assert 0.85 < (every.corrected.low or 0) < 0.95
-    few = judged_share(np.ones(300), np.ones(19), np.ones(19))
+    few = correct_pass_rate(np.ones(300), np.ones(19), np.ones(19))
     assert few.by == "nothing"
     assert "people have rated 19 of them; from 20 on" in few.corrected.why
     with pytest.raises(ValueError, match="one value each"):
-        judged_share([1.0], [1.0, 0.0], [1.0])
+        correct_pass_rate([1.0], [1.0, 0.0], [1.0])
 
 
 @pytest.mark.parametrize("place", [0, 13, 27, 46])
@@ -87,7 +92,7 @@ def _rate(
         tx.execute(
             "INSERT INTO rating_round SELECT ?, 'R', '', 'pass_fail', ?, '[]', 'open', NULL, 1, ?,"
             " 'p', 'P', ?, NULL, NULL",
-            [name, config, details, job_queue.utc(monitored.now - drawn)],
+            [name, config, details, job_queue.to_utc(monitored.now - drawn)],
         )
         for place in range(first, first + count):
             asked = f"chatcmpl-endpoint-1-{place:08d}"
@@ -138,15 +143,17 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     asked = server.requests[0]["messages"]
     assert "does what was asked" in asked[0]["content"]
     assert "<b>" in asked[1]["content"]
-    window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
+    window = JudgingWindow.of(job_queue.get_job(monitored.database, job_id))
     answers = logged_requests.answers(monitored.database, job_id, window)
     assert len(answers) == ASKED + 40
-    seen = of_versions(answers)["intents@3"]
+    seen = correct_by_version(answers)["intents@3"]
     assert (seen.rated, seen.agree, seen.by) == (39, 39, "both")
     assert seen.judge == pytest.approx(0.75, abs=0.01)
     assert seen.corrected.value == pytest.approx(0.75, abs=0.03)
-    assert logged_requests.rated(monitored.database, window) == 40
-    words = draw_words(logged_requests.correcting(monitored.database, job_id, window), REACHED)
+    assert logged_requests.list_rated_answers(monitored.database, window) == 40
+    words = describe_correction(
+        logged_requests.correcting(monitored.database, job_id, window), SETTLED_REASONS
+    )
     assert "by the round R, for requests of " in words
     assert "not from all" in words
 
@@ -158,24 +165,24 @@ def test_people_correct_the_judge_on_what_their_round_drew_from_alone(monitored:
         _rate(monitored, 60, "grouped", 60, group="g")
         job_id = _asked(monitored, server.base_url)
         _judged(monitored, job_id)
-        window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
-        seen = of_versions(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
+        window = JudgingWindow.of(job_queue.get_job(monitored.database, job_id))
+        seen = correct_by_version(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
         assert (seen.by, seen.rated, seen.corrected.why) == ("nothing", 0, NO_ROUND)
         assert seen.judged == ASKED - 1
 
         half = 30.0 * ASKED / 2  # seconds: drawn when half of the requests had come
         _rate(monitored, 40, "early", drawn=half)
         with monitored.database.transaction() as tx:
-            job_queue.move(tx, job_id, "cancelled")
+            job_queue.set_status(tx, job_id, "cancelled")
         later = _asked(monitored, server.base_url)
         _judged(monitored, later)
-    window = JudgedWindow.of(job_queue.get_job(monitored.database, later))
+    window = JudgingWindow.of(job_queue.get_job(monitored.database, later))
     frame = logged_requests.correcting(monitored.database, later, window)
     assert frame is not None
-    assert (frame["round_id"], frame["end"]) == ("early", job_queue.utc(monitored.now - half))
+    assert (frame["round_id"], frame["end"]) == ("early", job_queue.to_utc(monitored.now - half))
     answers = logged_requests.answers(monitored.database, later, window)
     assert sum(answer["in_frame"] for answer in answers if answer["at_random"]) == pytest.approx(60, abs=2)
-    seen = of_versions(answers)["intents@3"]
+    seen = correct_by_version(answers)["intents@3"]
     assert (seen.by, seen.rated, seen.judged) == ("both", 39, ASKED - 1)
 
 
@@ -190,8 +197,8 @@ def test_rated_answers_are_judged_before_a_budget_is_spent(monitored: Monitored)
             judge = config["judge"] | {"max_calls": 45, "concurrency": 1}
             job_queue.update(tx, job_id, config=config | {"judge": judge})
         _judged(monitored, job_id)
-    window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
-    seen = of_versions(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
+    window = JudgingWindow.of(job_queue.get_job(monitored.database, job_id))
+    seen = correct_by_version(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
     assert seen.rated == 39
 
 

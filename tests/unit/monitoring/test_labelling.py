@@ -12,18 +12,18 @@ import pytest
 from bench.truths import Rate, observe
 from bench.truths.monitoring.labelled import RATES
 from engine.monitoring import labelling
-from engine.monitoring.label_candidates import collect
+from engine.monitoring.label_candidates import collect_candidates
 from engine.monitoring.labelling import (
     LESS_LIKE,
     LESS_SURE,
     NOTHING_STANDS_OUT,
     ReasonWeights,
-    empty_advice,
-    headline,
-    next_to_label_of,
-    order_words,
-    pick,
-    rank,
+    build_label_queue,
+    describe_empty_queue,
+    describe_label_queue,
+    describe_order,
+    pick_candidates,
+    rank_candidates,
 )
 
 COLUMNS = {
@@ -51,8 +51,8 @@ def logged(*rows: dict[str, Any]) -> pa.Table:
 
 
 def asked(*rows: dict[str, Any], protocol: Any = "label", **more: Any) -> Any:
-    looked = collect(logged(*rows), protocol)
-    return looked, rank(looked.candidates, **{"weights": ReasonWeights(), **more})
+    looked = collect_candidates(logged(*rows), protocol)
+    return looked, rank_candidates(looked.candidates, **{"weights": ReasonWeights(), **more})
 
 
 WORDS = [f"{'abcdefghij'[n % 10] * 4} {'klmnopqrst'[n // 10] * 5} question" for n in range(100)]
@@ -65,18 +65,18 @@ def test_the_least_sure_the_unlike_and_the_disputed_come_first() -> None:
     rows[6] |= {"disliked": True}
     rows.append(row(10, WORDS[8], version="m@2", role="shadow", request_id="r8", label="b"))
     looked, ranking = asked(*rows)
-    order = labelling.most_telling(ranking)
+    order = labelling.order_by_score(ranking)
     assert set(order[:4]) == {2, 4, 6, 8}
     assert [ranking.reasons[place] for place in (2, 4, 6, 8, 0)] == [
         ["30% sure"],
         [labelling.UNLIKE, labelling.ALERTED],
         [labelling.DISLIKED],
-        [labelling.PARTED],
+        [labelling.VERSIONS_DIFFER],
         [NOTHING_STANDS_OUT],
     ]
     assert ((ranking.score >= 0) & (ranking.score <= 1)).all()
-    alone = rank(looked.candidates, ReasonWeights(1, 0, 0))
-    assert labelling.most_telling(alone)[0] == 2
+    alone = rank_candidates(looked.candidates, ReasonWeights(1, 0, 0))
+    assert labelling.order_by_score(alone)[0] == 2
 
 
 def test_what_stands_out_nowhere_is_all_alike() -> None:
@@ -97,17 +97,17 @@ def test_log_probabilities_are_ranked_among_their_kind() -> None:
     untold = [answered(n, "chat", None) for n in range(12, 18)]  # llama.cpp, or an older log
     _, mixed = asked(*chats, *texts, *untold, protocol="correction")
     assert mixed.uncertainty[:12].tolist() == ranking.uncertainty.tolist()
-    assert set(mixed.uncertainty[12:].tolist()) == {labelling.MIDDLE}
+    assert set(mixed.uncertainty[12:].tolist()) == {labelling.NEUTRAL_SCORE}
 
 
 def test_a_topic_has_grown_where_luck_can_not_explain_it() -> None:
     rows = [row(n, WORDS[n], input_topic="new" if n < 30 else "old") for n in range(100)]
     before = {"old": 190, "new": 10}
     _, ranking = asked(*rows, topics_before=before)
-    assert labelling.GROWN in ranking.reasons[0]
-    assert labelling.GROWN not in ranking.reasons[50]
+    assert labelling.GROWING_TOPIC in ranking.reasons[0]
+    assert labelling.GROWING_TOPIC not in ranking.reasons[50]
     _, calm = asked(*rows[20:], topics_before=before)
-    assert labelling.GROWN not in calm.reasons[0]
+    assert labelling.GROWING_TOPIC not in calm.reasons[0]
 
 
 def test_near_repeats_wait_until_the_others_are_chosen() -> None:
@@ -116,10 +116,10 @@ def test_near_repeats_wait_until_the_others_are_chosen() -> None:
         *(row(n, text, confidence=0.1) for n, text in enumerate(texts)),
         *(row(20 + n, WORDS[n * 11], confidence=0.8) for n in range(5)),
     )
-    picked = pick(looked.candidates, ranking, 6, random_share=0)
+    picked = pick_candidates(looked.candidates, ranking, 6, random_share=0)
     chosen = [looked.candidates[entry.place].text for entry in picked]
     assert sum(text.startswith("Where is my card") for text in chosen) == 1
-    more = pick(looked.candidates, ranking, 10, random_share=0)
+    more = pick_candidates(looked.candidates, ranking, 10, random_share=0)
     assert len({entry.place for entry in more}) == 10
 
 
@@ -130,7 +130,7 @@ def test_the_random_ones_are_a_plain_draw(count: int, share: float, random: int)
     looked, ranking = asked(*(row(n, WORDS[n], confidence=n / 100) for n in range(100)))
     hits = [0] * 100
     for seed in range(20):
-        picked = pick(looked.candidates, ranking, count, random_share=share, seed=seed)
+        picked = pick_candidates(looked.candidates, ranking, count, random_share=share, seed=seed)
         assert len({entry.place for entry in picked}) == len(picked) == min(count, 100)
         drawn = [entry for entry in picked if entry.random]
         assert {entry.probability for entry in drawn} <= {random / 100}
@@ -149,7 +149,9 @@ def test_a_draw_is_of_what_was_asked_and_said_before_too() -> None:
     assert (len(looked.candidates), len(looked.reached)) == (50, 50)
     again = 0
     for seed in range(40):
-        picked = pick(looked.candidates, ranking, 20, random_share=0.5, seed=seed, reached=looked.reached)
+        picked = pick_candidates(
+            looked.candidates, ranking, 20, random_share=0.5, seed=seed, reached=looked.reached
+        )
         drawn = [entry for entry in picked if entry.random]
         assert [entry.probability for entry in drawn] == [0.1] * 10
         assert all(entry.place < 50 for entry in picked if not entry.random)
@@ -173,33 +175,33 @@ def test_hostile_and_empty_texts_are_asked_about_or_counted() -> None:
     looked, ranking = asked(*rows)
     assert [candidate.text[:8] for candidate in looked.candidates] == ["?", "<script>", "x", "a part"]
     assert looked.left_out == {"its text was not kept": 4, "the same was asked before": 1}
-    assert len(pick(looked.candidates, ranking, 9, random_share=0.5)) == 4
+    assert len(pick_candidates(looked.candidates, ranking, 9, random_share=0.5)) == 4
 
 
 def test_every_request_that_is_proposed_has_a_reason() -> None:
     rows = [row(n, WORDS[n], confidence=n / 40, input_distance=(n * 7 % 40) / 40) for n in range(40)]
-    listed = next_to_label_of(logged(*rows), {}, 40).listed
+    listed = build_label_queue(logged(*rows), {}, 40).listed
     assert len(listed) == 40
     assert all(line["reasons"] and all(line["reasons"]) for line in listed)
     reasons = {reason for line in listed for reason in line["reasons"]}
     assert {LESS_SURE, LESS_LIKE, NOTHING_STANDS_OUT} <= reasons
-    alike = next_to_label_of(logged(row(0, "a text"), row(1, "another one")), {}, 2).listed
+    alike = build_label_queue(logged(row(0, "a text"), row(1, "another one")), {}, 2).listed
     assert [line["reasons"] for line in alike] == [[NOTHING_STANDS_OUT]] * 2
 
 
 def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
     unsure = row(1, "another", abstained=True, label=None, confidence=None)
-    upcoming = next_to_label_of(logged(row(0, "a text", disliked=True), unsure), {}, 5)
-    assert headline(upcoming) == (
+    upcoming = build_label_queue(logged(row(0, "a text", disliked=True), unsure), {}, 5)
+    assert describe_label_queue(upcoming) == (
         "2 different requests of 2 can be asked about: 1 had an answer that somebody did not like,"
         " 1 got no label."
     )
     assert {line["text"] for line in upcoming.listed} == {"a text", "another"}
-    assert order_words(upcoming).startswith("First come those")
-    alike = next_to_label_of(logged(row(0, "a text"), row(1, "another one")), {}, 2)
-    assert "nothing tells them apart yet" in order_words(alike)
+    assert describe_order(upcoming).startswith("First come those")
+    alike = build_label_queue(logged(row(0, "a text"), row(1, "another one")), {}, 2)
+    assert "nothing tells them apart yet" in describe_order(alike)
 
-    nothing = next_to_label_of(logged(row(0, None), row(1, None)), {}, 2)
-    assert headline(nothing) == "None of 2 requests can be asked about."
-    assert "Texts are not kept" in empty_advice(nothing)
-    assert headline(next_to_label_of(logged(), {}, 0)) == "No request was answered here."
+    nothing = build_label_queue(logged(row(0, None), row(1, None)), {}, 2)
+    assert describe_label_queue(nothing) == "None of 2 requests can be asked about."
+    assert "Texts are not kept" in describe_empty_queue(nothing)
+    assert describe_label_queue(build_label_queue(logged(), {}, 0)) == "No request was answered here."

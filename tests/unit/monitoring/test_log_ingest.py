@@ -13,11 +13,11 @@ from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.monitoring import loop
 from store.jobs import job_queue
 from store.monitoring import feedback, log_ingest, monitors, traffic
-from store.monitoring.traffic import Window, above, quantile
+from store.monitoring.traffic import Window, count_above, quantile
 from tests.unit.monitoring.texts import bank_questions
 
 START = 1_800_000_000.0
-WHOLE = Window(job_queue.utc(START - 86_400), job_queue.utc(START + 86_400))
+WHOLE = Window(job_queue.to_utc(START - 86_400), job_queue.to_utc(START + 86_400))
 
 
 def _lines(count: int, **changed: object) -> list[dict[str, object]]:
@@ -52,7 +52,7 @@ def test_lines_that_are_written_bit_by_bit_land_once(log: Monitored) -> None:
         for first in range(0, len(whole), 7_777):
             with open(path, "ab") as file:
                 file.write(whole[first : first + 7_777])
-            loop.take_logs(log.database, log.home, "endpoint-1", START)
+            loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log) == (120, 120, 120)
     assert monitors.torn(log.database, "endpoint-1") == {"lines": 120, "torn": 0}
 
@@ -61,7 +61,7 @@ def test_calls_of_functions_add_up_and_older_lines_have_none(log: Monitored) -> 
     first, second, older = _lines(3)
     called = [first | {"calls": 2, "invalid_calls": 1}, second | {"calls": 1, "invalid_calls": None}, older]
     append(log.log / "requests-000000.jsonl", called)
-    loop.take_logs(log.database, log.home, "endpoint-1", START)
+    loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     for table in ("request", "request_minute", "request_hour"):
         sums = f"SELECT sum(calls)::INT AS calls, sum(invalid_calls)::INT AS invalid FROM {table}"
         assert log.database.query(sums).to_pylist() == [{"calls": 3, "invalid": 1}]
@@ -69,10 +69,12 @@ def test_calls_of_functions_add_up_and_older_lines_have_none(log: Monitored) -> 
 
 def test_a_batch_that_was_taken_is_not_taken_again(log: Monitored, monkeypatch: pytest.MonkeyPatch) -> None:
     append(log.log / "requests-000000.jsonl", _lines(30))
-    past = log_ingest.offsets(log.database, "endpoint-1")
-    loop.take_logs(log.database, log.home, "endpoint-1", START)
-    monkeypatch.setattr(loop, "offsets", lambda *_: past)  # as one that read before the other had committed
-    loop.take_logs(log.database, log.home, "endpoint-1", START)
+    past = log_ingest.read_offsets(log.database, "endpoint-1")
+    loop.ingest_logs(log.database, log.home, "endpoint-1", START)
+    monkeypatch.setattr(
+        loop, "read_offsets", lambda *_: past
+    )  # as one that read before the other had committed
+    loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log) == (30, 30, 30)
 
 
@@ -87,7 +89,7 @@ def test_what_fails_within_a_batch_leaves_nothing_of_it(
     with monkeypatch.context() as patch:
         patch.setattr(log_ingest, "add_figures", killed)
         with pytest.raises(OSError, match="killed"):
-            loop.take_logs(log.database, log.home, "endpoint-1", START)
+            loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log)[0] == 0
     log.step()
     assert _counts(log) == (30, 30, 30)
@@ -143,7 +145,7 @@ def test_minutes_add_up_to_what_single_requests_say(log: Monitored) -> None:
     lines = _lines(400)
     for place in range(0, 400, 37):  # many flushes of the same minutes
         append(log.log / "requests-000000.jsonl", lines[place : place + 37])
-        loop.take_logs(log.database, log.home, "endpoint-1", START)
+        loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     rows = traffic.by_version(log.database, "endpoint-1", WHOLE)
     assert [(row["version"], row["role"]) for row in rows] == [
         ("intents@3", "live"),
@@ -164,7 +166,7 @@ def test_minutes_add_up_to_what_single_requests_say(log: Monitored) -> None:
 def test_percentiles_of_nothing_and_of_one() -> None:
     assert quantile({}, 0.5) is None
     assert quantile({10: 1}, 0.95) == quantile({10: 1}, 0.01)
-    assert above({10: 5, 40: 2}, 2.0) == 2
+    assert count_above({10: 5, 40: 2}, 2.0) == 2
 
 
 def test_feedback_finds_its_request_whichever_comes_first(log: Monitored) -> None:
@@ -227,7 +229,7 @@ def test_of_several_thumbs_of_one_person_the_last_counts(log: Monitored) -> None
 def test_what_is_too_old_goes_and_its_figures_stay(log: Monitored) -> None:
     append(log.log / "requests-000000.jsonl", _lines(50))
     append(log.log / "requests-000001.jsonl", [])
-    loop.take_logs(log.database, log.home, "endpoint-1", START)
+    loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log) == (50, 50, 50)
     log.now = START + 31 * 86_400
     log.next_engine().step()

@@ -11,20 +11,20 @@ import pytest
 from engine.evaluation.statistics.intervals import anytime_share
 from engine.monitoring.comparisons import compare_window
 from engine.monitoring.drift import (
-    WATCHED,
+    WATCHED_SIGNALS,
+    RequestValue,
     Scale,
-    ValueOfRequest,
-    advance,
-    begun_anew,
-    bins_of,
-    start,
-    threshold,
-    value_of,
+    advance_test,
+    compute_bin_value,
+    compute_bins,
+    compute_log_threshold,
+    restart_test,
+    start_test,
 )
-from engine.monitoring.sequential_tests import BETS, begin_bets, bet, payoffs, ties
-from engine.monitoring.text import direction
+from engine.monitoring.sequential_tests import BETS, begin_bets, compute_payoffs, draw_ties, place_bets
+from engine.monitoring.text import describe_direction
 from store.core.monitoring_schemas import WatchedName
-from store.monitoring.traffic import readable_name
+from store.monitoring.traffic import format_category_name
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
@@ -32,20 +32,20 @@ def _bins(values: np.ndarray) -> np.ndarray:
 
 
 def _path(reference: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
-    return bet(begin_bets(reference), values, ties(seed, 0, len(values))).log_wealth
+    return place_bets(begin_bets(reference), values, draw_ties(seed, 0, len(values))).log_wealth
 
 
 def test_ties_are_uniform_and_the_same_at_each_place() -> None:
-    whole = ties(7, 0, 20_000)
-    assert np.array_equal(whole[100:200], ties(7, 100, 100))
-    assert not np.array_equal(whole[:100], ties(8, 0, 100))
+    whole = draw_ties(7, 0, 20_000)
+    assert np.array_equal(whole[100:200], draw_ties(7, 100, 100))
+    assert not np.array_equal(whole[:100], draw_ties(8, 0, 100))
     assert np.histogram(whole, 10, (0, 1))[0].min() > 1_850
 
 
 def test_no_bet_pays_more_than_it_costs() -> None:
     """Each payoff is a density over uniform ranks, which is what makes the capital a martingale."""
     ranks = (np.arange(400_000) + 0.5) / 400_000
-    means = payoffs(ranks).mean(axis=0)
+    means = compute_payoffs(ranks).mean(axis=0)
     assert len(means) == BETS
     assert means == pytest.approx(np.ones(BETS), abs=5e-3)
     assert (means <= 1 + 1e-9).all()
@@ -78,7 +78,7 @@ def test_a_change_is_found_soon_also_after_many_quiet_values() -> None:
         assert np.median(delays) < 60
 
 
-def _stream(values: list[float | str]) -> list[ValueOfRequest]:
+def _stream(values: list[float | str]) -> list[RequestValue]:
     return [{"place": place, "at": 100.0 + place, "value": value} for place, value in enumerate(values)]
 
 
@@ -88,11 +88,11 @@ def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
     names = _stream(rng.choice(["en", "de", "fr"], 200, p=[0.8, 0.15, 0.05]).tolist())
     lengths = _stream(np.round(rng.lognormal(4, 0.5, 200)).tolist())
     for name, stream in (("input_language", names), ("output_length", lengths)):
-        begun = start(name, [], categories=["en", "de"], wanted=60)
-        whole = advance(begun, stream, threshold(0.05, 9))
+        begun = start_test(name, [], categories=["en", "de"], wanted=60)
+        whole = advance_test(begun, stream, compute_log_threshold(0.05, 9))
         cut = begun
         for first in range(0, 200, size):
-            cut = advance(cut, stream[first : first + size], threshold(0.05, 9))
+            cut = advance_test(cut, stream[first : first + size], compute_log_threshold(0.05, 9))
         assert cut == whole
         assert (whole["reference"], whole["tested"]) == (60, 140)
 
@@ -100,21 +100,23 @@ def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
 def test_an_alarm_says_since_when_stays_and_is_begun_anew() -> None:
     rng = np.random.default_rng(1)
     values = np.round(np.concatenate([rng.lognormal(4, 0.4, 500), rng.lognormal(5, 0.4, 200)])).tolist()
-    begun = start("input_length", np.round(rng.lognormal(4, 0.4, 300)).tolist(), wanted=300)
-    state = advance(begun, _stream(values), threshold(0.05, 9))
+    begun = start_test("input_length", np.round(rng.lognormal(4, 0.4, 300)).tolist(), wanted=300)
+    state = advance_test(begun, _stream(values), compute_log_threshold(0.05, 9))
     assert state["alarm_place"] is not None
     assert 500 <= state["alarm_place"] < 540
     assert state["lowest_place"] is not None
     assert abs(state["lowest_place"] - 500) < 25
-    later = advance(state, [{"place": 900, "at": 1_000.0, "value": 50.0}], threshold(0.05, 9))
+    later = advance_test(
+        state, [{"place": 900, "at": 1_000.0, "value": 50.0}], compute_log_threshold(0.05, 9)
+    )
     assert later["alarm_place"] == state["alarm_place"]
-    again = begun_anew(state, same_reference=True)
+    again = restart_test(state, same_reference=True)
     assert (again["reference"], again["tested"], again["alarm_place"]) == (300, 0, None)
     assert again["bets"][0]["counts"] == begun["bets"][0]["counts"]  # what came since is no reference
     assert again["seed"] != state["seed"]
-    normal = begun_anew(state, same_reference=False)
+    normal = restart_test(state, same_reference=False)
     assert normal["reference"] == 0
-    settled = advance(normal, _stream(values[500:] * 4), threshold(0.05, 9))
+    settled = advance_test(normal, _stream(values[500:] * 4), compute_log_threshold(0.05, 9))
     assert settled["reference"] == 300
     assert settled["alarm_place"] is None
 
@@ -125,10 +127,10 @@ def test_a_category_finds_a_share_that_moves() -> None:
     draw = ["refund", "card", "fee", "never seen"]
     reference = rng.choice(draw, 200, p=before).tolist()
     stream = _stream([*rng.choice(draw, 300, p=before), *rng.choice(draw, 200, p=after)])
-    state = advance(
-        start("output_label", reference, categories=["refund", "card", "fee"], wanted=200),
+    state = advance_test(
+        start_test("output_label", reference, categories=["refund", "card", "fee"], wanted=200),
         stream,
-        threshold(0.05, 9),
+        compute_log_threshold(0.05, 9),
     )
     assert state["alarm_place"] is not None
     assert 300 <= state["alarm_place"] < 400
@@ -139,7 +141,7 @@ def test_a_category_finds_a_share_that_moves() -> None:
     ("logprob", [-0.01, -3.2]),
 ])  # fmt: skip
 def test_bins_are_as_fine_as_they_say(scale: Scale, values: list[float]) -> None:
-    back = [value_of(scale, place) for place in bins_of(scale, values).tolist()]
+    back = [compute_bin_value(scale, place) for place in compute_bins(scale, values).tolist()]
     assert back == pytest.approx(values, rel=0.011, abs=0.006)
 
 
@@ -147,7 +149,9 @@ def test_the_view_of_a_window_is_held_against_luck() -> None:
     rng = np.random.default_rng(3)
 
     def counted(shift: float) -> dict[int, int]:
-        bins, counts = np.unique(bins_of("length", rng.lognormal(4 + shift, 0.5, 300)), return_counts=True)
+        bins, counts = np.unique(
+            compute_bins("length", rng.lognormal(4 + shift, 0.5, 300)), return_counts=True
+        )
         return dict(zip(bins.tolist(), counts.tolist(), strict=True))
 
     over = 0
@@ -181,7 +185,7 @@ def test_a_share_holds_at_every_look() -> None:
 
 
 def test_each_watched_value_has_its_words() -> None:
-    assert len({each.title for each in WATCHED.values()}) == len(WATCHED)
+    assert len({each.title for each in WATCHED_SIGNALS.values()}) == len(WATCHED_SIGNALS)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_each_watched_value_has_its_words() -> None:
 def test_an_alarm_says_which_way_a_value_went(
     name: WatchedName, before: str | float, since: str | float, words: str
 ) -> None:
-    state = start(name, [before] * 60, categories=["card", "cash", "de", "lost my card"], wanted=60)
-    assert words in direction(state, [since] * 40, readable_name)
-    assert bool(words) == bool(direction(state, [since] * 40, readable_name))
-    assert direction(state, [], readable_name) == ""  # nothing came yet
+    state = start_test(name, [before] * 60, categories=["card", "cash", "de", "lost my card"], wanted=60)
+    assert words in describe_direction(state, [since] * 40, format_category_name)
+    assert bool(words) == bool(describe_direction(state, [since] * 40, format_category_name))
+    assert describe_direction(state, [], format_category_name) == ""  # nothing came yet

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines
-from engine.monitoring.alerts import Warned, raise_alert
-from engine.monitoring.endpoint_status import reference_line
+from engine.monitoring.alerts import AlertDetails, raise_alert
+from engine.monitoring.endpoint_status import describe_reference
 from store.core.schemas import Person
 from store.monitoring import monitor_alerts, monitors
 from tunebench.cli import cli
@@ -54,13 +54,13 @@ def test_settings_come_out_as_they_go_in_and_what_is_left_out_stays(asked: Monit
     run("--settings", str(file), "--json")
     file.write_text("keep_days: 9\n")
     run("--settings", str(file), "--json")
-    settings = monitors.settings(monitors.find(asked.database, "endpoint-1"))
+    settings = monitors.get_settings(monitors.find(asked.database, "endpoint-1"))
     assert (settings.alpha, settings.keep_days, settings.most_errors) == (0.01, 9, None)
     text = run("--show-settings")
     assert "alpha: 0.01" in text
     file.write_text(text)
     run("--settings", str(file), "--json")
-    assert monitors.settings(monitors.find(asked.database, "endpoint-1")) == settings
+    assert monitors.get_settings(monitors.find(asked.database, "endpoint-1")) == settings
     file.write_text("alpha: null\n")
     assert "alpha" in run("--settings", str(file), code=2)
     file.write_text("alpah: 0.01\n")
@@ -69,7 +69,9 @@ def test_settings_come_out_as_they_go_in_and_what_is_left_out_stays(asked: Monit
 
 def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
     with asked.database.transaction() as tx:
-        raise_alert(tx, "endpoint-1", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
+        raise_alert(
+            tx, "endpoint-1", AlertDetails("quality", "candidate", "Worse.", "Look.", asked.now), asked.now
+        )
     document = json.loads(run("--json", "--fail-on-alert", code=7))
     run("--json", "--acknowledge", document["alerts"][0]["alert_id"], "--note", "Share taken away")
     (alert,) = monitor_alerts.past_alerts(asked.database, "endpoint-1")
@@ -79,8 +81,12 @@ def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
 def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
     with asked.database.transaction() as tx:
         add_endpoint(tx, "endpoint-2", "Other")
-        raise_alert(tx, "endpoint-2", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
-        raise_alert(tx, "endpoint-1", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
+        raise_alert(
+            tx, "endpoint-2", AlertDetails("quality", "candidate", "Worse.", "Look.", asked.now), asked.now
+        )
+        raise_alert(
+            tx, "endpoint-1", AlertDetails("quality", "candidate", "Worse.", "Look.", asked.now), asked.now
+        )
     (theirs,) = monitor_alerts.open_alerts(asked.database, "endpoint-2")
     (own,) = monitor_alerts.open_alerts(asked.database, "endpoint-1")
     assert "is of another endpoint" in run("--acknowledge", theirs["alert_id"], code=NOT_FOUND)
@@ -105,5 +111,5 @@ def test_more_requests_than_a_reference_needs_are_not_counted_as_some_of_them(as
     assert "of 300 requests" in text
     taken = int(text.split("not there yet: ")[1].split(" of 300")[0])
     assert 200 < taken < 300
-    line = reference_line(None, "first", 300, 300)
+    line = describe_reference(None, "first", 300, 300)
     assert line == "The reference is being learned from the first 300 requests."

@@ -97,7 +97,7 @@ def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> 
     write(monitored, bank_questions(rng, 90), first=REFERENCE)
     monitored.step()
     whole = monitored.monitor()["states"]
-    past = job_queue.of_kind(monitored.database, monitors.KIND)[0]
+    past = job_queue.list_of_kind(monitored.database, monitors.KIND)[0]
     assert past["result"] is not None
     with monitored.database.transaction() as tx:  # as an engine would that was killed before the commit
         keep(tx, monitored.home, past, past["result"], monitored.now)
@@ -118,7 +118,9 @@ def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Mo
     write(monitored, chat(np.random.default_rng(5), 30), first=seen_to)
     monitored.now += 60
     monitored.monitoring.step()  # queues the look
-    looks = [job for job in job_queue.of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"]
+    looks = [
+        job for job in job_queue.list_of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"
+    ]
     assert len(looks) == 1
     ask(monitored, "acknowledge_alert", alert=alert["alert_id"], outcome="new_normal", note="A new campaign")
     monitored.look(looks[0]["job_id"])
@@ -342,7 +344,7 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
             tx.execute("UPDATE job SET status = 'finished' WHERE job_id = ?", [job_id])
             tx.execute(
                 "INSERT INTO bias_check VALUES (?, NULL, 'SmolLM2', 'other', '{}', ?, '{}', NULL, ?)",
-                [job_id, report, job_queue.utc(monitored.now)],
+                [job_id, report, job_queue.to_utc(monitored.now)],
             )
         for _ in range(2):
             monitored.now += 61
@@ -404,7 +406,7 @@ def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -
     write(monitored, chat(np.random.default_rng(4), 100), first=REFERENCE + LENGTH)
     monitored.catch_up()
     with monitored.database.transaction() as tx:
-        monitors.add_golden_run(tx, "endpoint-1", "job-9", job_queue.utc(monitored.now))
+        monitors.add_golden_run(tx, "endpoint-1", "job-9", job_queue.to_utc(monitored.now))
     sql = "SELECT table_name FROM information_schema.columns WHERE column_name = 'endpoint_id'"
     tables = [*monitored.database.query(sql)["table_name"].to_pylist(), "webhook_delivery"]
     assert set(monitors.OF_ENDPOINT) < set(tables)
@@ -417,7 +419,7 @@ def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -
     (monitored.log / "requests-000000.jsonl").write_bytes(log)
     monitored.step()
     assert set(_rows(monitored, tables).values()) == {0}
-    assert job_queue.of_kind(monitored.database, monitors.KIND) == []
+    assert job_queue.list_of_kind(monitored.database, monitors.KIND) == []
 
 
 def _rows(monitored: Monitored, tables: list[str]) -> dict[str, int]:
@@ -448,4 +450,4 @@ def test_what_goes_wrong_with_an_endpoint_holds_up_no_other(monitored: Monitored
 
 
 def _all() -> Window:
-    return Window(job_queue.utc(0), job_queue.utc(4_000_000_000))
+    return Window(job_queue.to_utc(0), job_queue.to_utc(4_000_000_000))

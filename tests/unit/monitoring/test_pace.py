@@ -14,15 +14,20 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
-from engine.monitoring.endpoint_status import changed_at, pace_reason, pace_reference_line, times_as_long
+from engine.monitoring.endpoint_status import (
+    compute_slowdown,
+    describe_pace_alarm,
+    describe_pace_reference,
+    find_change_time,
+)
 from engine.monitoring.loop import follow_pace
 from engine.monitoring.sequential_tests import (
     WARM_UP,
     PacedRequest,
     advance_pace_test,
     begin_pace_test,
-    pace_threshold,
-    time_model,
+    compute_pace_threshold,
+    fit_time_model,
 )
 from store.core.monitoring_schemas import MonitorAlert, PaceTest
 from store.core.schemas import Person
@@ -30,12 +35,12 @@ from store.db.database import utc_now
 from store.db.schema import MIGRATIONS
 from store.monitoring import logged_requests, monitor_alerts, monitors
 from store.monitoring.config import MonitorSettings
-from store.monitoring.logged_requests import RequestsMeant
+from store.monitoring.logged_requests import RequestSelection
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 EVERY = 15.0  # seconds
 REFERENCE = 300
-LIMIT = pace_threshold(0.05)
+LIMIT = compute_pace_threshold(0.05)
 CHANGE = 700  # the request from which on something is different
 
 
@@ -65,11 +70,11 @@ def test_four_times_slower_is_told_soon_and_since_when(tail: str) -> None:
     test = after(answered(seconds))
     assert test["alarm_at"] is not None
     assert CHANGE * EVERY < test["alarm_at"] < (CHANGE + 150) * EVERY
-    assert abs(changed_at(test) - CHANGE * EVERY) < 300
-    assert times_as_long(test) == pytest.approx(4, rel=0.2)
+    assert abs(find_change_time(test) - CHANGE * EVERY) < 300
+    assert compute_slowdown(test) == pytest.approx(4, rel=0.2)
     # figures are of the time since the change alone
     assert 0 < test["since"]["n"] <= 150
-    assert f"Of the {test['since']['n']} answers since then" in pace_reason(test, 0.05)
+    assert f"Of the {test['since']['n']} answers since then" in describe_pace_alarm(test, 0.05)
 
 
 def test_longer_answers_are_no_slower_ones() -> None:
@@ -133,7 +138,7 @@ def test_a_reference_that_failed_often_is_tested_against_too(
     assert test["minutes"] > 250
     assert (test["alarm_place"] is not None) == is_told
     if is_told:
-        assert abs(changed_at(test) - CHANGE * EVERY) < 600
+        assert abs(find_change_time(test) - CHANGE * EVERY) < 600
 
 
 def test_half_of_the_requests_failing_as_before_is_no_change() -> None:
@@ -155,7 +160,7 @@ def test_a_wrong_clock_silences_nothing(wrong: str) -> None:
     test = after(requests)
     assert test["alarm_at"] is not None
     assert CHANGE * EVERY < test["alarm_at"] + back < (CHANGE + 150) * EVERY
-    assert abs(changed_at(test) + back - CHANGE * EVERY) < 300
+    assert abs(find_change_time(test) + back - CHANGE * EVERY) < 300
 
 
 def test_a_clock_that_stands_still_fills_nothing() -> None:
@@ -180,7 +185,7 @@ def test_the_time_of_a_length_comes_from_the_reference() -> None:
     rng = np.random.default_rng(7)
     lengths = np.column_stack([rng.integers(10, 1_000, 300), rng.integers(1, 400, 300)]).astype(float)
     seconds = (0.3 + 0.001 * lengths[:, 0] + 0.02 * lengths[:, 1]) * rng.lognormal(0, 0.05, 300)
-    model = time_model(seconds, lengths)
+    model = fit_time_model(seconds, lengths)
     assert model["per_prompt"] == pytest.approx(0.001, rel=0.2)
     assert model["per_completion"] == pytest.approx(0.02, rel=0.05)
 
@@ -245,7 +250,7 @@ def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
     (alert,) = alerts(monitored)
-    logged = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))
+    logged = logged_requests.newest(monitored.database, RequestSelection(monitored.endpoint_id))
     assert not any(logged["alerted"].to_pylist()), "what is slow is no other content"
     see(monitored, alert, "same_reference")
     write(monitored, CHANGE + 200, 400)
@@ -269,7 +274,7 @@ def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -
 def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: Monitored) -> None:
     write(monitored, 0, 20)
     monitored.step()
-    first = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))["asked_at"][0]
+    first = logged_requests.newest(monitored.database, RequestSelection(monitored.endpoint_id))["asked_at"][0]
     times = [first.as_py() + timedelta(seconds=place * EVERY) for place in (100, 200)]
     settings = MonitorSettings(reference="window", window_start=times[0], window_end=times[1])
     with monitored.database.transaction() as tx:
@@ -281,8 +286,10 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
     pace = monitored.monitor()["pace"]
     assert pace
     assert [test["reference"] for test in pace["tests"]] == [100 - WARM_UP] * 2
-    assert pace_reference_line(pace, REFERENCE).startswith("Times (beside answers of the same length) and")
-    assert "held against 80 requests" in pace_reference_line(pace, REFERENCE)
+    assert describe_pace_reference(pace, REFERENCE).startswith(
+        "Times (beside answers of the same length) and"
+    )
+    assert "held against 80 requests" in describe_pace_reference(pace, REFERENCE)
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
     assert "slower" in {alert["subject"] for alert in alerts(monitored)}
@@ -293,7 +300,9 @@ def test_a_window_of_too_few_requests_tests_nothing() -> None:
     requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
     test = advance_pace_test(begin_pace_test("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
     assert (test["reference"], test["minutes"], test["alarm_at"]) == (59, 0, None)
-    assert "if it has 60 requests or more" in pace_reference_line({"place": 900, "tests": [test]}, REFERENCE)
+    assert "if it has 60 requests or more" in describe_pace_reference(
+        {"place": 900, "tests": [test]}, REFERENCE
+    )
 
 
 def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
@@ -302,7 +311,7 @@ def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
     pace: Any = monitored.monitor()["pace"]
     pace["tests"][0]["open"]["bins"] = [0] * pace["tests"][0]["open"]["n"]
     with monitored.database.transaction() as tx:
-        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+        monitors.save_pace(tx, monitored.endpoint_id, pace)
         tx.execute(dict(MIGRATIONS)["0029 pace start"])
     pace["tests"][0]["open"]["bins"] = {}
     assert monitored.monitor()["pace"] == pace
@@ -315,7 +324,7 @@ def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
     assert pace
     pace["tests"][1]["shares"] = []
     with monitored.database.transaction() as tx:
-        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+        monitors.save_pace(tx, monitored.endpoint_id, pace)
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
     assert [alert["subject"] for alert in alerts(monitored)] == ["slower"]

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.monitoring import watch_job
-from engine.monitoring.measured_requests import requests_of_log
-from engine.monitoring.watch_job import repetition
+from engine.monitoring.measured_requests import read_logged_requests
+from engine.monitoring.watch_job import compute_repetition
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError
 from store.core.home import Home
@@ -90,10 +90,10 @@ def test_the_last_question_of_a_conversation_is_what_was_asked() -> None:
     nothing = pa.nulls(len(turns))
     names = ("input_characters", "output", "output_characters", "label", "confidence", "mean_logprob")
     table = pa.table({"messages": [json.dumps(each) for each in turns], **dict.fromkeys(names, nothing)})
-    assert requests_of_log(table).inputs == ["A?", "Read this.", "only this", None]
+    assert read_logged_requests(table).inputs == ["A?", "Read this.", "only this", None]
 
 
 def test_repetition_counts_triples_that_came_before() -> None:
-    assert repetition("one two three four") == 0
-    assert repetition("no no no no no no no no") == pytest.approx(5 / 6)
-    assert repetition("") == 0
+    assert compute_repetition("one two three four") == 0
+    assert compute_repetition("no no no no no no no no") == pytest.approx(5 / 6)
+    assert compute_repetition("") == 0

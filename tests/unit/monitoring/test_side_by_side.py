@@ -16,8 +16,15 @@ from scipy import stats
 from bench.made.monitored import Monitored
 from bench.made.request_log import append
 from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
-from engine.monitoring.comparisons import GRID, alpha_of, compare, compare_pairs, group_gaps, next_look
-from engine.monitoring.text import compared_outcome, kept_note
+from engine.monitoring.comparisons import (
+    GRID,
+    compare_callers,
+    compare_paired_callers,
+    compute_group_gaps,
+    compute_look_alpha,
+    compute_next_look,
+)
+from engine.monitoring.text import describe_deletion, describe_outcome
 from store.core.monitoring_schemas import MonitorAlert, SideBySide
 from store.core.schemas import Person
 from store.monitoring import monitor_alerts, monitors, side_by_side, traffic
@@ -26,7 +33,7 @@ OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 
 
 def test_one_answer_a_caller_is_fishers_exact_test() -> None:
-    seen = compare({GRID: 14, 0: 2}, {GRID: 5, 0: 9}, 1, 0.05)
+    seen = compare_callers({GRID: 14, 0: 2}, {GRID: 5, 0: 9}, 1, 0.05)
     exact = 2 * stats.hypergeom(30, 19, 14).cdf(5)
     assert seen.p == pytest.approx(exact, abs=4 * np.sqrt(exact / 20_000))
     assert (seen.first, seen.second) == (14 / 16, 5 / 14)
@@ -36,16 +43,16 @@ def test_one_answer_a_caller_is_fishers_exact_test() -> None:
 
 
 def test_pairs_of_one_request_are_the_sign_test() -> None:
-    seen = compare_pairs({GRID: 2, 0: 30, -GRID: 14}, 1, 0.05)
+    seen = compare_paired_callers({GRID: 2, 0: 30, -GRID: 14}, 1, 0.05)
     exact = 2 * stats.binom(16, 0.5).cdf(2)
     assert seen.p == pytest.approx(exact, abs=4 * np.sqrt(exact / 20_000))
     assert seen.difference.value == pytest.approx(-12 / 46)
-    assert not compare_pairs({0: 40}, 1, 0.05).attainable
+    assert not compare_paired_callers({0: 40}, 1, 0.05).attainable
 
 
 def test_looks_spend_alpha_together_and_come_when_half_as_much_is_known() -> None:
-    assert sum(alpha_of(look, 0.05) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
-    assert [next_look(0), next_look(20), next_look(30)] == [20, 30, 45]
+    assert sum(compute_look_alpha(look, 0.05) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
+    assert [compute_next_look(0), compute_next_look(20), compute_next_look(30)] == [20, 30, 45]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -55,7 +62,7 @@ def test_the_interval_says_what_the_test_says(seed: int) -> None:
         np.round(GRID * rng.beta(8 - gain, 2 + gain, n)).astype(int) for gain, n in ((0, 30), (seed, 20))
     ]
     first, second = ({int(place): int((side == place).sum()) for place in side} for side in shares)
-    seen = compare(first, second, 2, 0.05)
+    seen = compare_callers(first, second, 2, 0.05)
     assert seen.difference.low is not None
     assert seen.difference.high is not None
     assert seen.difference.low <= seen.difference.value <= seen.difference.high
@@ -63,15 +70,15 @@ def test_the_interval_says_what_the_test_says(seed: int) -> None:
 
 
 def test_few_callers_can_tell_nothing_whatever_they_say() -> None:
-    seen = compare({GRID: 4}, {0: 4}, 1, 0.05 / 3)
+    seen = compare_callers({GRID: 4}, {0: 4}, 1, 0.05 / 3)
     assert not seen.attainable
     assert not seen.worse
-    assert compare({GRID: 4}, {}, 1, 0.05).difference.why
+    assert compare_callers({GRID: 4}, {}, 1, 0.05).difference.why
 
 
 def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
     groups = {"web": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
-    gaps, few = group_gaps(groups)
+    gaps, few = compute_group_gaps(groups)
     assert few == ["few"]
     assert [(each.group, each.callers, each.gap.above, each.gap.below) for each in gaps] == [
         ("web", 45, True, False), ("app", 40, False, True),
@@ -81,7 +88,7 @@ def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
         drawn = {
             str(group): Counter(np.round(64 * rng.beta(4, 1, 25)).astype(int).tolist()) for group in range(6)
         }
-        wrong += any(each.gap.above or each.gap.below for each in group_gaps(drawn)[0])
+        wrong += any(each.gap.above or each.gap.below for each in compute_group_gaps(drawn)[0])
     assert wrong <= 16
 
 
@@ -208,12 +215,14 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
         look = pairs(monitored)[0]["looks"]["labels"]
         numbers.append((look["look"], look["alpha"]))
     assert all(later[0] > earlier[0] for earlier, later in pairwise(numbers))
-    assert all(alpha == pytest.approx(alpha_of(number, 0.05 / 3)) for number, alpha in numbers)
+    assert all(alpha == pytest.approx(compute_look_alpha(number, 0.05 / 3)) for number, alpha in numbers)
     (pair,) = pairs(monitored)
-    assert side_by_side.looks_before(monitored.database, pair, "labels") == numbers[1][0]
-    assert side_by_side.looks_before(monitored.database, {**pair, "other": "intents@9"}, "labels") == 0
+    assert side_by_side.count_previous_looks(monitored.database, pair, "labels") == numbers[1][0]
+    assert (
+        side_by_side.count_previous_looks(monitored.database, {**pair, "other": "intents@9"}, "labels") == 0
+    )
     few: Any = {**pair["looks"]["labels"], "few": True}
-    assert compared_outcome(pair, "labels", few)[1].startswith("Too few callers")
+    assert describe_outcome(pair, "labels", few)[1].startswith("Too few callers")
 
 
 def write(monitored: Monitored, made: list[Any], series: str = "requests") -> None:
@@ -273,7 +282,7 @@ def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored:
     many[7] |= {"status": 502, "error": "backend_broken"}
     write(monitored, [*asked, *many])
     (pair,) = pairs(monitored)
-    rows = side_by_side.callers(monitored.database, pair, "errors")
+    rows = side_by_side.count_callers(monitored.database, pair, "errors")
     assert {row["place"] for row in rows if not row["other"]} == {GRID}
     worst = min(rows, key=lambda row: row["place"])
     assert (worst["callers"], worst["other"]) == (1, True)
@@ -291,11 +300,11 @@ def test_what_brings_a_look_is_counted_of_what_it_looks_at(monitored: Monitored)
     assert pair["since"] is not None
     with monitored.database.transaction() as tx:
         monitors.forget_before(tx, "endpoint-1", pair["since"] + timedelta(seconds=40))
-    rows = side_by_side.callers(monitored.database, pair, "errors")
+    rows = side_by_side.count_callers(monitored.database, pair, "errors")
     count = side_by_side.count_answers(monitored.database, pair, "errors")
     assert 0 < count == sum(row["answers"] for row in rows) < pair["looks"]["errors"]["answers"] + 40
-    assert kept_note(pair, 30, pair["since"] + timedelta(days=29)) == ""
-    assert "older failures no longer count" in kept_note(pair, 30, pair["since"] + timedelta(days=31))
+    assert describe_deletion(pair, 30, pair["since"] + timedelta(days=29)) == ""
+    assert "older failures no longer count" in describe_deletion(pair, 30, pair["since"] + timedelta(days=31))
 
 
 def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Monitored) -> None:
@@ -307,7 +316,7 @@ def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Mo
     assert first["sure"]["verdict"] == "better"
     assert not alerts(monitored)
     unsure = {**first, "p": 0.5}
-    assert compared_outcome(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
+    assert describe_outcome(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
     send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
     now = pairs(monitored)[0]["looks"]["labels"]["sure"]
     assert now is not None

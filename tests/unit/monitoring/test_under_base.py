@@ -12,25 +12,25 @@ import pytest
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from engine.monitoring import base_model_losses, watch_job
-from engine.monitoring.drift import advance, start
+from engine.monitoring.drift import advance_test, start_test
 from engine.monitoring.measured_requests import (
-    LABEL,
+    ANSWER_IS_LABEL,
     NO_CHAT,
     NO_TEXT,
     NOT_TEXT,
-    THIRD,
+    TOO_MANY_BASES,
     ScoredAnswers,
     ServedAnswer,
-    answers_of_log,
     measure_answers,
+    read_logged_answers,
 )
-from engine.monitoring.text import alarm_reason, cost_line, look_line
+from engine.monitoring.text import describe_alarm, describe_cost, describe_look
 from store.core.errors import ModelError, NotFoundError
 from store.core.monitoring_schemas import ServedBase
 from store.core.row_schemas import Message
 from store.monitoring import monitor_alerts
-from store.monitoring.config import DEAR, WATCHED_NAMES, MonitorSettings
-from store.monitoring.traffic import readable_name
+from store.monitoring.config import EXPENSIVE, WATCHED_NAMES, MonitorSettings
+from store.monitoring.traffic import format_category_name
 from tests.unit.monitoring.test_monitoring import OWNER
 from tests.unit.monitoring.texts import bank_questions
 
@@ -66,9 +66,9 @@ def base(model: str, why: str = "") -> ServedBase:
 def test_nobody_watches_it_who_does_not_ask_for_it() -> None:
     assert len(WATCHED_NAMES) == 9
     assert MonitorSettings().watched == list(WATCHED_NAMES)
-    asked = MonitorSettings(watched=[DEAR, *WATCHED_NAMES])
-    assert asked.watched == [*WATCHED_NAMES, DEAR]
-    assert asked.document() == {"watched": [*WATCHED_NAMES, DEAR]}
+    asked = MonitorSettings(watched=[EXPENSIVE, *WATCHED_NAMES])
+    assert asked.watched == [*WATCHED_NAMES, EXPENSIVE]
+    assert asked.document() == {"watched": [*WATCHED_NAMES, EXPENSIVE]}
     assert MonitorSettings().document() == {}
 
 
@@ -82,18 +82,18 @@ def test_answers_are_drawn_by_their_place_and_the_others_counted() -> None:
         "d": base("", "nobody knows"),
     }
     rows = [*answers("a@1", 30), *answers("a@2", 10, 30), *answers("b", 25, 40), *answers("c", 5, 65)]
-    rows += [*answers("d", 3, 70), ServedAnswer(80, "a@1", None, LABEL)]
+    rows += [*answers("d", 3, 70), ServedAnswer(80, "a@1", None, ANSWER_IS_LABEL)]
     measured = measure_answers(rows, bases, models, most=20)
     assert measured.look["measured"] == sum(value is not None for value in measured.nats) == 20
     assert measured.look["left_out"] == 45
-    assert measured.look["reasons"] == {THIRD: 5, "nobody knows": 3, LABEL: 1}
+    assert measured.look["reasons"] == {TOO_MANY_BASES: 5, "nobody knows": 3, ANSWER_IS_LABEL: 1}
     assert [key for key, _ in models.asked] == ["a", "b"]  # a base once, the one of most answers first
     assert measured.look["seconds"] == 0.5
     assert measure_answers(rows[::-1], bases, StubBases(), most=20).nats == measured.nats[::-1]
-    assert "20 answers measured; 45 not drawn" in look_line(measured.look)
-    assert "nobody knows (3)" in look_line(measured.look)
-    assert "0.50 s a request, after 4.0 s of loading" in cost_line(measured.look)
-    assert "after the first look" in cost_line(None)
+    assert "20 answers measured; 45 not drawn" in describe_look(measured.look)
+    assert "nobody knows (3)" in describe_look(measured.look)
+    assert "0.50 s a request, after 4.0 s of loading" in describe_cost(measured.look)
+    assert "after the first look" in describe_cost(None)
 
 
 def test_a_base_that_is_not_there_is_a_reason_and_no_value() -> None:
@@ -114,16 +114,16 @@ def test_what_the_log_has_of_each_answer() -> None:
     kinds, labels, messages, outputs = zip(*rows, strict=True)
     columns = {"kind": kinds, "label": labels, "messages": messages, "output": outputs}
     table = pa.table({"place": range(5), "version": ["a@1"] * 5} | {n: list(c) for n, c in columns.items()})
-    read = answers_of_log(table)
+    read = read_logged_answers(table)
     assert read[0].messages == [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "Yes."}]
-    assert [each.why for each in read[1:]] == [NO_TEXT, LABEL, NO_CHAT, NOT_TEXT]
+    assert [each.why for each in read[1:]] == [NO_TEXT, ANSWER_IS_LABEL, NO_CHAT, NOT_TEXT]
 
 
 def test_an_alarm_says_which_way_answers_went() -> None:
-    state = start(DEAR, [2.0] * 60, wanted=60)
+    state = start_test(EXPENSIVE, [2.0] * 60, wanted=60)
     values = [{"place": place, "at": float(place), "value": 4.0} for place in range(60)]
-    after = advance(state, values, 5.0)  # type: ignore[arg-type]
-    reason = alarm_reason(after, 5.0, 0.05, 10, [each["value"] for each in values], readable_name)
+    after = advance_test(state, values, 5.0)  # type: ignore[arg-type]
+    reason = describe_alarm(after, 5.0, 0.05, 10, [each["value"] for each in values], format_category_name)
     assert (
         "Answers are less likely to the base model than before: perplexity 7.39 in the reference, 54.6"
         in reason
@@ -134,8 +134,8 @@ def test_an_alarm_says_which_way_answers_went() -> None:
 def test_it_is_watched_against_the_first_answers(
     monitored: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model_losses, "BasesOfVersions", StubBases)
-    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
+    monkeypatch.setattr(base_model_losses, "VersionBases", StubBases)
+    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", EXPENSIVE]}
     monitored.commands.table()["set_monitor"](body, OWNER)
     rng = np.random.default_rng(1)
     made = Traffic(failing=0, every=7_200)  # five days, then nine as before and ten of another kind
@@ -152,11 +152,11 @@ def test_it_is_watched_against_the_first_answers(
     ].to_pylist()
     assert nats[-120:] == [4.0] * 120
     alerts = {alert["subject"] for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
-    assert DEAR in alerts
+    assert EXPENSIVE in alerts
 
 
 def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) -> None:
-    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
+    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", EXPENSIVE]}
     monitored.commands.table()["set_monitor"](body, OWNER)
     rng = np.random.default_rng(1)
     texts = bank_questions(rng, 90)
@@ -165,14 +165,14 @@ def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) ->
     monitor = monitored.monitor()
     assert [state["name"] for state in monitor["states"]] == ["output_length"]
     assert monitor["reference"] is not None
-    assert "no folder of the registered model intents@3" in monitor["reference"]["values"][DEAR]["why"]
+    assert "no folder of the registered model intents@3" in monitor["reference"]["values"][EXPENSIVE]["why"]
     assert monitor["measured_place"] == 90
 
 
 def test_a_look_that_does_not_watch_it_loads_nothing(
     monitored: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_job, "_under_base", None)  # would raise if it were asked
+    monkeypatch.setattr(watch_job, "_score_under_base", None)  # would raise if it were asked
     monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "reference_rows": 60}, OWNER)
     rng = np.random.default_rng(1)
     texts = bank_questions(rng, 90)

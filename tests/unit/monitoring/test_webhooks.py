@@ -17,10 +17,10 @@ import pytest
 from bench.made.monitored import Monitored
 from engine.monitoring import alerts
 from engine.monitoring.alerts import (
-    SIGNATURE,
-    WAITS,
-    Delivered,
-    Warned,
+    RETRY_SECONDS,
+    SIGNATURE_HEADER,
+    AlertDetails,
+    DeliveryResult,
     WebhookSender,
     raise_alert,
     send_message,
@@ -39,7 +39,7 @@ class _Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.got.append((self.headers[SIGNATURE], body))
+        self.got.append((self.headers[SIGNATURE_HEADER], body))
         status = self.answers.pop(0) if self.answers else 200
         self.send_response(status)
         if 300 <= status < 400:
@@ -62,7 +62,7 @@ def receiver() -> Iterator[tuple[str, type[_Receiver]]]:
 
 def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]) -> None:
     url, kind = receiver
-    assert send_message(url, SECRET, '{"event": "alert"}', 1_800_000_000.7, PUBLIC) == Delivered(200, "")
+    assert send_message(url, SECRET, '{"event": "alert"}', 1_800_000_000.7, PUBLIC) == DeliveryResult(200, "")
     header, body = kind.got[0]
     digest = hmac.new(SECRET.encode(), f"1800000000.{body}".encode(), hashlib.sha256).hexdigest()
     assert header == f"t=1800000000,v1={digest}"
@@ -95,7 +95,7 @@ def test_a_name_that_leads_to_a_refused_address_is_refused(monkeypatch: pytest.M
 
 
 def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "HANG_SECONDS", 0.6)
+    monkeypatch.setattr(alerts, "TOTAL_SECONDS", 0.6)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:
@@ -120,10 +120,16 @@ def test_an_alert_is_sent_until_it_is_taken(
     ask(monitored, "set_webhook", url=url, secret=SECRET)
     with monitored.database.transaction() as tx:
         raise_alert(
-            tx, "endpoint-1", Warned("errors", "errors", "Many fail.", "Look.", monitored.now), monitored.now
+            tx,
+            "endpoint-1",
+            AlertDetails("errors", "errors", "Many fail.", "Look.", monitored.now),
+            monitored.now,
         )
         raise_alert(
-            tx, "endpoint-1", Warned("errors", "errors", "Again.", "Look.", monitored.now), monitored.now
+            tx,
+            "endpoint-1",
+            AlertDetails("errors", "errors", "Again.", "Look.", monitored.now),
+            monitored.now,
         )
     kind.answers = [500]
     sender = WebhookSender(monitored.database, monitored.home, clock=lambda: monitored.now)
@@ -131,7 +137,7 @@ def test_an_alert_is_sent_until_it_is_taken(
     delivery = monitor_alerts.deliveries(monitored.database)[0]
     assert (delivery["state"], delivery["attempts"], delivery["status"]) == ("waiting", 1, 500)
     assert sender.step() == 0  # it waits
-    monitored.now += WAITS[0]
+    monitored.now += RETRY_SECONDS[0]
     assert sender.step() == 1
     assert monitor_alerts.deliveries(monitored.database)[0]["state"] == "sent"
     message = json.loads(kind.got[1][1])
@@ -147,10 +153,10 @@ def test_a_message_that_never_arrives_is_given_up_and_shown(monitored: Monitored
     sender = WebhookSender(
         monitored.database,
         monitored.home,
-        post=lambda *_: Delivered(None, "No answer."),
+        post=lambda *_: DeliveryResult(None, "No answer."),
         clock=lambda: monitored.now,
     )
-    for wait in (*WAITS, 0.0):
+    for wait in (*RETRY_SECONDS, 0.0):
         assert sender.step() == 1
         monitored.now += wait
     assert sender.step() == 0
@@ -176,7 +182,7 @@ def test_secrets_are_long_never_read_and_an_admins_alone(monitored: Monitored) -
         ask(monitored, "set_webhook", url="https://example.org/", secret="short")
     assert refused.value.field == "secret"
     ask(monitored, "set_webhook", url="https://example.org/", secret=SECRET)
-    assert monitor_alerts.webhook_secret(monitored.database) == SECRET
+    assert monitor_alerts.get_webhook_secret(monitored.database) == SECRET
     with pytest.raises(QueryError), monitored.database.stream("SELECT * FROM webhook_secret"):
         pass
     with pytest.raises(ForbiddenError):

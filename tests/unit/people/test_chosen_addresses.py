@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from engine.evaluation.metrics.answer_rows import Answers
-from engine.evaluation.metrics.judge import preferred
+from engine.evaluation.metrics.judge import score_preferences
 from engine.evaluation.metrics.measurement import measure
 from engine.job_handlers import write_order
 from engine.monitoring.alerts import send_message
 from engine.playground.answers import RemoteAnswer
-from engine.playground.conversations import Talking
-from engine.serving.endpoint_folders import served_config
-from engine.serving.gateway.backend_http import BackendBroken, BackendClient
+from engine.playground.conversations import ConversationService
+from engine.serving.endpoint_folders import build_gateway_config
+from engine.serving.gateway.backend_http import BackendClient, BackendConnectionError
 from engine.serving.gateway.backend_processes import Backend
 from engine.worker.job import WorkerJob
-from store.core.addresses import AddressPolicy, as_network
+from store.core.addresses import AddressPolicy, parse_network
 from store.core.errors import ConfigError, ForbiddenError, TunebenchError
 from store.core.home import Home
 from store.core.metric_options import Endpoint, JudgeChoice
@@ -32,7 +32,7 @@ from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.jobs import job_queue
 from store.people import activity, settings
-from store.playground.config import TalkSampling
+from store.playground.config import ChatSampling
 from store.serving import endpoints
 from tests.unit.judge_server import completion, judging
 from tests.unit.people_samples import Company
@@ -80,7 +80,7 @@ def test_what_nobody_reaches_is_refused_everywhere_whatever_is_allowed(company: 
 
 def talked(company: Company, url: str) -> None:
     launcher: Any = None  # nothing comes to be launched
-    talking = Talking(company.database, launcher, company.home, ["cpu"])
+    talking = ConversationService(company.database, launcher, company.home, ["cpu"])
     body = {"models": [{"endpoint": {"base_url": url, "model": "m"}}], "messages": [_says("Hello")]}
     asyncio.run(talking.generate(body, OWNER))
 
@@ -132,10 +132,10 @@ def test_an_endpoint_of_before_says_which_command_to_run(company: Company) -> No
     name, body, _ = bodies(f"https://{PRIVATE}/v1")[4]
     company(name, **body)
     row = endpoints.get(company.database, "e")
-    assert served_config(company.database, company.home, row)["networks"] == ["10.0.0.0/8"]
+    assert build_gateway_config(company.database, company.home, row)["networks"] == ["10.0.0.0/8"]
     company("refuse_network", network="10.0.0.0/8")
     with pytest.raises(ConfigError, match="private network") as refused:
-        served_config(company.database, company.home, row)
+        build_gateway_config(company.database, company.home, row)
     assert "allow-network" in refused.value.fix
 
 
@@ -146,7 +146,7 @@ def test_workers_are_told_the_networks(company: Company) -> None:
     job = job_queue.get_job(company.database, "job-1")
     folder = write_order(company.database, company.home, job)
     policy = WorkerJob(folder.path).policy
-    assert policy.networks == (as_network("10.1.0.0/16"),)
+    assert policy.networks == (parse_network("10.1.0.0/16"),)
     assert policy.home
     assert policy.home.path == company.home.path
 
@@ -166,7 +166,7 @@ def _pairs(policy: AddressPolicy, home: Path, url: str) -> str:
     choice = JudgeChoice.parse({"metric": "judge", "base_url": url, "model": "m", "retries": 0})
     rows = Answers(np.arange(1), ["a"], None, ["p"])
     try:
-        return preferred(choice, rows, rows, Home(home), policy).failed
+        return score_preferences(choice, rows, rows, Home(home), policy).failed
     except ConfigError as error:
         return str(error)
 
@@ -174,7 +174,7 @@ def _pairs(policy: AddressPolicy, home: Path, url: str) -> str:
 def _talk(policy: AddressPolicy, home: Path, url: str) -> str:
     endpoint = Endpoint.parse({"base_url": url, "model": "m"})
     try:
-        return str(list(RemoteAnswer(endpoint, [_says("x")], TalkSampling(), policy).events()))
+        return str(list(RemoteAnswer(endpoint, [_says("x")], ChatSampling(), policy).events()))
     except TunebenchError as error:
         return str(error)
 
@@ -188,7 +188,7 @@ def _route(policy: AddressPolicy, home: Path, url: str) -> str:
         try:
             body = json.dumps({"messages": [_says("x")]}).encode()
             reply = await BackendClient(url=url, policy=policy).send("POST", "/v1/chat/completions", body)
-        except BackendBroken as error:
+        except BackendConnectionError as error:
             return str(error)
         reply.close()
         return ""
@@ -247,7 +247,7 @@ def test_a_name_that_leads_elsewhere_at_the_second_look_gets_nowhere(
 
 @pytest.mark.parametrize("reach", PLACES)
 def test_an_allowed_network_is_connected_to(tmp_path: Path, tried: list[str], reach: Any) -> None:
-    policy = AddressPolicy((as_network("10.1.0.0/16"),), None, lambda host, port: [PRIVATE])
+    policy = AddressPolicy((parse_network("10.1.0.0/16"),), None, lambda host, port: [PRIVATE])
     reach(policy, tmp_path, BY_NAME)
     assert set(tried) == {PRIVATE}
 
@@ -267,7 +267,7 @@ def test_a_route_that_is_allowed_later_is_taken_and_one_taken_back_is_not(tmp_pa
     own._take_remote()
     assert own.phase == "failed"
     assert "tunebench team allow-network" in own.why_not
-    own.set_policy(AddressPolicy((as_network("10.1.0.0/16"),)))
+    own.set_policy(AddressPolicy((parse_network("10.1.0.0/16"),)))
     assert own.phase == "ready"
     own.set_policy(AddressPolicy())
     assert own.phase == "failed"
@@ -278,7 +278,7 @@ def test_an_unreachable_route_that_is_taken_back_is_probed_no_more(
     tmp_path: Path, tried: list[str], under_way: bool
 ) -> None:
     remote: Any = backend("r") | {"engine": "remote", "url": f"https://{PRIVATE}/v1"}
-    own = Backend(remote, tmp_path, "", AddressPolicy((as_network("10.1.0.0/16"),)), 8, ())
+    own = Backend(remote, tmp_path, "", AddressPolicy((parse_network("10.1.0.0/16"),)), 8, ())
 
     async def taken_back() -> None:
         own._take_remote()

@@ -16,18 +16,24 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from engine.server.login import TRIES_OF_ACCOUNT
-from pages.people.access_middleware import Door, cookie_name
-from pages.people.login import AWAY_SECONDS, FORM_BYTES, KEPT_SECONDS, Visitors, local
+from pages.people.access_middleware import AccessMiddleware, build_cookie_name
+from pages.people.login import (
+    CACHE_SECONDS,
+    ENGINE_AWAY_SECONDS,
+    MAX_FORM_BYTES,
+    SessionVerifier,
+    sanitize_local_address,
+)
 from pages.people.single_sign_on import Provider, ProviderConfig
-from pages.shared.engine_client import session_name
+from pages.shared.engine_client import build_session_name
 from store.core.errors import EngineUnavailable
-from store.http.access import Names
+from store.http.access import HostNames
 from tests.unit.people_samples import PASSWORD, Company
 
 SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"
 LIVE = "ws://127.0.0.1:8501/_stcore/stream"
-COOKIE = session_name(SECRET)
+COOKIE = build_session_name(SECRET)
 HTML = {"Accept": "text/html,*/*"}
 OURS = {"Origin": ADDRESS}
 PATHS = [
@@ -61,14 +67,16 @@ class Screens:
         self.logout = "/"  # where the app's own route of that name leads
         self.logout_cookies: list[str] = []  # the cookies that it was given
         methods = ["GET", "PUT", "POST", "DELETE"]
-        visitors = Visitors(self, lambda: self.now)  # type: ignore[arg-type]
+        visitors = SessionVerifier(self, lambda: self.now)  # type: ignore[arg-type]
         self.app = Starlette(
             routes=[
                 WebSocketRoute("/_stcore/stream", _live),
                 Route("/auth/logout", self._log_out),
                 Mount("/", routes=[Route("/{path:path}", _answer, methods=methods)]),
             ],
-            middleware=[Middleware(Door, secret=SECRET, names=Names(), visitors=visitors, **door)],
+            middleware=[
+                Middleware(AccessMiddleware, secret=SECRET, names=HostNames(), visitors=visitors, **door)
+            ],
         )
 
     async def _log_out(self, request: Request) -> RedirectResponse:
@@ -101,7 +109,7 @@ def session(company: Company) -> str:
 def test_nothing_is_reached_without_a_session(screens: Screens, path: str) -> None:
     for headers in (
         {},
-        {"Cookie": f"{cookie_name(SECRET)}={SECRET}"},  # of the time before
+        {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"},  # of the time before
         {"Cookie": f"{COOKIE}=wrong"},
         {"Cookie": f"{COOKIE}="},
         {"Cookie": f"{COOKIE}={SECRET}"},
@@ -339,7 +347,7 @@ def test_a_session_that_an_admin_ended_is_out_within_two_seconds(screens: Screen
     assert browser.get("/").status_code == 200
     company("end_sessions", person=member["person"]["person_id"])
     assert files.get("/static/a.js").status_code == 200
-    screens.now += KEPT_SECONDS + 0.1
+    screens.now += CACHE_SECONDS + 0.1
     assert files.get("/static/a.js").status_code == 401
     assert browser.get("/", headers=HTML).status_code == 303  # a page at once
     assert browser.get("/").status_code == 401
@@ -349,7 +357,7 @@ def test_while_the_engine_is_away_who_was_in_stays_for_a_while(screens: Screens,
     browser = screens.browser(session)
     assert browser.get("/").status_code == 200
     screens.away = True
-    screens.now += AWAY_SECONDS - 1
+    screens.now += ENGINE_AWAY_SECONDS - 1
     assert browser.get("/").status_code == 200
     stranger = screens.browser("wrong").get("/")
     assert (stranger.status_code, "No engine runs." in stranger.text) == (503, True)
@@ -363,7 +371,7 @@ def test_before_the_engine_has_said_whether_people_sign_in_nobody_gets_in(
     screens: Screens, session: str
 ) -> None:
     screens.away = True
-    for headers in ({"Cookie": f"{cookie_name(SECRET)}={SECRET}"}, {"Cookie": f"{COOKIE}={session}"}):
+    for headers in ({"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"}, {"Cookie": f"{COOKIE}={session}"}):
         answer = screens.browser().get(f"/?secret={SECRET}", headers=headers)
         assert answer.status_code == 503
         assert "set-cookie" not in answer.headers
@@ -373,7 +381,7 @@ def test_before_the_engine_has_said_whether_people_sign_in_nobody_gets_in(
 
 def test_turned_off_the_secret_opens_again_but_not_to_other_machines(company: Company, session: str) -> None:
     company("set_team", on=False)
-    secret = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
+    secret = {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"}
     assert Screens(company).browser().get("/", headers=secret).status_code == 200
     assert Screens(company).browser(session).get("/").status_code == 403
     to_others = Screens(company, open_to_others=True).browser()
@@ -402,11 +410,11 @@ def test_turned_off_the_secret_opens_again_but_not_to_other_machines(company: Co
     ],
 )
 def test_where_a_form_leads_is_a_place_of_this_server(asked: str, place: str) -> None:
-    assert local(asked) == place
+    assert sanitize_local_address(asked) == place
 
 
 def test_a_form_that_is_too_long_is_none(screens: Screens) -> None:
-    body = {"email": "a@example.org", "password": "x" * FORM_BYTES}
+    body = {"email": "a@example.org", "password": "x" * MAX_FORM_BYTES}
     assert screens.browser().post("/sign-in", data=body, headers=OURS).status_code == 422
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from engine.playground.conversations import Talking
-from engine.server.machine_access import asks_checked
-from engine.server.sync_jobs import AskRunner
+from engine.playground.conversations import ConversationService
+from engine.server.machine_access import make_query_check
+from engine.server.sync_jobs import QueryRunner
 from store.core.errors import ForbiddenError, TunebenchError
 from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.http.access import SESSION_HEADER
-from store.http.server import Handlers, build
+from store.http.server import Handlers, build_app
 from store.training.train_config import BUNDLED_MODEL
 from tests.unit.people_samples import SCREENS, TOKEN, Company
 
@@ -176,16 +176,16 @@ def test_a_path_is_walled_in_every_ask(
     company: Company, name: str, body: dict[str, Any], field: str, person: Person
 ) -> None:
     launcher: Any = None  # nothing comes to be launched
-    asks = AskRunner(launcher, company.home, "cpu", asks_checked(company.home))
+    asks = QueryRunner(launcher, company.home, "cpu", make_query_check(company.home))
     with pytest.raises(ForbiddenError) as caught:
         asyncio.run(asks(name, body, person))
     assert caught.value.field == field
     assert list(company.home.asks.iterdir()) == []
-    asks_checked(company.home)(name, body, OWNER)
+    make_query_check(company.home)(name, body, OWNER)
 
 
 def test_what_a_viewer_may_ask_is_asked(company: Company) -> None:
-    check = asks_checked(company.home)
+    check = make_query_check(company.home)
     check("rendering", RENDERING | {"model": BUNDLED_MODEL}, VIEWER)
     check("preview", COSTS | {"config": {"model": "owner/name", "dataset": ""}}, MEMBER)
     check("neighbours", {"fingerprint": "f", "row_id": 0}, VIEWER)
@@ -193,7 +193,7 @@ def test_what_a_viewer_may_ask_is_asked(company: Company) -> None:
 
 def test_nor_in_a_talk_that_is_not_kept(company: Company) -> None:
     launcher: Any = None
-    talking = Talking(company.database, launcher, company.home, ["cpu"])
+    talking = ConversationService(company.database, launcher, company.home, ["cpu"])
     body = {"models": [{"model": "/srv/evil"}], "messages": [{"role": "user", "content": "Hello"}]}
     with pytest.raises(ForbiddenError) as caught:
         asyncio.run(talking.generate(body, MEMBER))
@@ -202,12 +202,12 @@ def test_nor_in_a_talk_that_is_not_kept(company: Company) -> None:
 
 def test_a_request_is_checked_as_the_one_of_its_person(company: Company) -> None:
     launcher: Any = None
-    asks = AskRunner(launcher, company.home, "cpu", asks_checked(company.home))
+    asks = QueryRunner(launcher, company.home, "cpu", make_query_check(company.home))
     handlers = Handlers(company.commands, asks, people=company.people)
     session = company.join("viewer", email="vi@example.org")["session"]
     headers = {"Authorization": f"Bearer {SCREENS}", SESSION_HEADER: session}
     client = TestClient(
-        build(company.database, TOKEN, handlers, company.home, ["cpu"]),
+        build_app(company.database, TOKEN, handlers, company.home, ["cpu"]),
         base_url="http://127.0.0.1", headers=headers,
     )  # fmt: skip
     answer = client.post("/asks/rendering", json=RENDERING)
@@ -215,7 +215,7 @@ def test_a_request_is_checked_as_the_one_of_its_person(company: Company) -> None
 
 
 def test_a_model_of_the_hub_is_fetched_for_members_alone(company: Company) -> None:
-    check = asks_checked(company.home)
+    check = make_query_check(company.home)
     with pytest.raises(ForbiddenError, match="takes a member") as caught:
         check("rendering", RENDERING | {"model": "owner/name"}, VIEWER)
     assert caught.value.field == "model"

@@ -8,7 +8,7 @@ import time
 import pytest
 from argon2 import PasswordHasher
 
-from engine.server.passwords import WAITING, Passwords, check_password
+from engine.server.passwords import MAX_WAITING, Passwords, check_password
 from store.core.errors import BusyError, ConfigError
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -71,7 +71,7 @@ def test_one_hash_is_worked_on_at_a_time_and_a_flood_is_told_to_wait() -> None:
     hashes: list[str] = []
     threads = [
         threading.Thread(target=lambda: hashes.append(passwords.hash("a long sentence")))
-        for _ in range(WAITING)
+        for _ in range(MAX_WAITING)
     ]
     for thread in threads:
         thread.start()
@@ -84,7 +84,7 @@ def test_one_hash_is_worked_on_at_a_time_and_a_flood_is_told_to_wait() -> None:
     slow.go.set()
     for thread in threads:
         thread.join(10)
-    assert len(hashes) == WAITING
+    assert len(hashes) == MAX_WAITING
     assert slow.most == 1
 
 

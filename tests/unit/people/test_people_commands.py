@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.server.login import TRIES_OF_ACCOUNT
-from engine.server.people_commands import MOST_TOKENS, TRIES_OF_CURRENT
+from engine.server.people_commands import MAX_TOKENS, TRIES_OF_CURRENT
 from store.core.errors import (
     BusyError,
     ConfigError,
@@ -214,7 +214,7 @@ def test_a_token_acts_for_its_person_until_it_is_revoked(company: Company) -> No
 
 def test_tokens_are_limited_and_nobodys_without_a_team(company: Company) -> None:
     member = company.join("member")["person"]
-    for number in range(MOST_TOKENS):
+    for number in range(MAX_TOKENS):
         token = company("make_token", by=member, name=str(number))["token"]
     with pytest.raises(StateError, match="tokens already"):
         company("make_token", by=member, name="more")

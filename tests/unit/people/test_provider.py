@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
 
-from pages.people.single_sign_on import Provider, ProviderConfig, is_streamlits, read_provider, verified_email
+from pages.people.single_sign_on import (
+    Provider,
+    ProviderConfig,
+    extract_verified_email,
+    is_streamlit_cookie,
+    read_provider,
+)
 from store.core.errors import ConfigError
 from store.core.home import Home
 
@@ -102,7 +108,7 @@ def test_a_damaged_file_is_named(home: Home) -> None:
     ],
 )
 def test_only_an_address_that_was_verified_counts(claims: dict[str, Any], email: str) -> None:
-    assert verified_email(claims) == email
+    assert extract_verified_email(claims) == email
 
 
 def cookie(key: str, claims: object, name: str = "_streamlit_user") -> str:
@@ -125,8 +131,8 @@ def test_who_came_is_read_from_our_own_signature_alone() -> None:
 
 def test_the_cookies_of_who_signed_in_stay_here() -> None:
     for name in ("_streamlit_user", "_streamlit_user_1", "_streamlit_user_tokens"):
-        assert is_streamlits(f"{name}=x; Path=/")
-    assert not is_streamlits("_streamlit_session=x; Path=/")
+        assert is_streamlit_cookie(f"{name}=x; Path=/")
+    assert not is_streamlit_cookie("_streamlit_session=x; Path=/")
 
 
 def test_whose_session_to_end_is_told_once_by_the_token_that_it_began_with() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.playground.conversations import Talking
+from engine.playground.conversations import ConversationService
 from store.core.errors import ForbiddenError, TunebenchError
 from store.core.rights import OWNER
 from store.core.schemas import Person
@@ -59,7 +59,7 @@ def test_a_file_is_sent_by_the_owner_of_the_machine_alone(company: Company) -> N
 
 def test_nor_in_a_talk_that_is_not_kept(company: Company) -> None:
     launcher: Any = None  # nothing comes to be launched
-    talking = Talking(company.database, launcher, company.home, ["cpu"])
+    talking = ConversationService(company.database, launcher, company.home, ["cpu"])
     endpoint = {"base_url": EVIL, "model": "m", "key_env": "DATABASE_URL"}
     body = {"models": [{"endpoint": endpoint}], "messages": [{"role": "user", "content": "Hello"}]}
     with pytest.raises(ForbiddenError, match="DATABASE_URL"):

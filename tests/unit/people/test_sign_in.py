@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.server.identity import IDLE_SECONDS, KNOWN_SECONDS, SEEN_SECONDS, SESSION_SECONDS
+from engine.server.identity import BROWSER_COOKIE_SECONDS, IDLE_SECONDS, SEEN_SECONDS, SESSION_SECONDS
 from engine.server.login import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
 from store.core.errors import (
     BusyError,
@@ -215,7 +215,7 @@ def test_a_browser_is_known_by_our_signature_until_the_password_changes_or_a_yea
         "a.b.é",
     ):
         assert not is_known(forged)
-    company.now += KNOWN_SECONDS - 1
+    company.now += BROWSER_COOKIE_SECONDS - 1
     assert is_known(cookie)
     company.now += 1
     assert not is_known(cookie)

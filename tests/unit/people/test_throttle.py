@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.server.passwords import FORGET_SECONDS, MOST_SECONDS, REMEMBERED, Throttle
+from engine.server.passwords import FORGET_SECONDS, MAX_KEYS, MAX_SECONDS, Throttle
 from store.core.errors import BusyError
 
 
@@ -38,7 +38,7 @@ def test_waits_double_after_the_free_ones_up_to_a_limit(clock: Clock) -> None:
         waits.append(wait_of(throttle))
         clock.now += waits[-1]
     assert waits[:5] == [1, 2, 4, 8, 16]
-    assert waits[-1] == MOST_SECONDS
+    assert waits[-1] == MAX_SECONDS
 
 
 def test_what_is_told_is_true_to_the_second(clock: Clock) -> None:
@@ -90,7 +90,7 @@ def test_a_right_one_is_taken_back_and_time_forgets(clock: Clock) -> None:
 
 def test_what_is_remembered_is_limited(clock: Clock) -> None:
     throttle = Throttle(1, clock)
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_KEYS + 10):
         throttle.begin(str(number))
     throttle.begin("0")  # forgotten
-    wait_of(throttle, str(REMEMBERED))
+    wait_of(throttle, str(MAX_KEYS))

@@ -52,7 +52,7 @@ def test_the_method_is_listed_and_trains_what_its_formula_says() -> None:
     assert "loha" in [row["method"] for row in listed("methods")]
     config = TrainConfig.parse({"dataset": "d", "method": "loha", "r": 4}).resolved(100)
     model = make_model()
-    by_formula = METHODS["loha"].parameters(tuning_methods.matrix_sizes(model, config), config)
+    by_formula = METHODS["loha"].parameters(tuning_methods.measure_matrix_sizes(model, config), config)
     trained, _ = count_parameters(make_trainable(model, config, torch.float32))
     assert trained == by_formula > 0
 
@@ -72,7 +72,7 @@ def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> No
     with desk.database.transaction() as tx:
         job_queue.claim(tx, job_id, "cpu", desk.now)
     folder = job_handlers.write_order(desk.database, desk.home, job_queue.get_job(desk.database, job_id))
-    assert process.work(folder.path) == 0
+    assert process.run_job(folder.path) == 0
     assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "filled": 2}}
 
 

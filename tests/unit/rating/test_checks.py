@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from engine.rating.analysis.rater_checks import is_right
-from engine.rating.task_selection import check_unit, qualified
-from store.core.rating_schemas import CheckKind, DealtTask, RatingAnswer, RoundItem
+from engine.rating.task_selection import build_check_unit, has_qualified
+from store.core.rating_schemas import AssignedTask, CheckKind, RatingAnswer, RoundItem
 from store.db import database as database_module
 from store.db.schema import MIGRATIONS
 from store.rating import ratings, rounds
@@ -19,8 +19,8 @@ from tests.unit.store_samples import open_store
 BEFORE_CHECKS = "0024 removals"
 
 
-def task(answer: Any, systems: tuple[int, ...] = (0, 1), item_id: int = 0) -> DealtTask:
-    return cast(DealtTask, {"item_id": item_id, "systems": list(systems), "answer": answer})
+def task(answer: Any, systems: tuple[int, ...] = (0, 1), item_id: int = 0) -> AssignedTask:
+    return cast(AssignedTask, {"item_id": item_id, "systems": list(systems), "answer": answer})
 
 
 def known_item(item_id: int, check: CheckKind = "qualification") -> RoundItem:
@@ -66,19 +66,19 @@ def test_a_rater_is_qualified_once_enough_of_all_qualification_items_are_right()
     items = [*(known_item(n) for n in range(4)), known_item(9, "gold")]
     right, wrong, skipped = {"choice": "A"}, {"choice": "B"}, {"skipped": True, "reason": ""}
     verdicts = [
-        qualified(config, [task(answer, item_id=n) for n, answer in enumerate(answers)], items)
+        has_qualified(config, [task(answer, item_id=n) for n, answer in enumerate(answers)], items)
         for answers in ([], [right] * 3, [right, right, right, wrong], [right, right, wrong, wrong])
     ]
     assert verdicts == [None, None, True, False]
-    assert qualified(config, [task(skipped, item_id=n) for n in range(4)], items) is False
-    assert qualified(config, [task(wrong, item_id=n) for n in range(4)], items, let_in=True) is True
-    assert qualified(config, [], items[4:]) is True
+    assert has_qualified(config, [task(skipped, item_id=n) for n in range(4)], items) is False
+    assert has_qualified(config, [task(wrong, item_id=n) for n in range(4)], items, let_in=True) is True
+    assert has_qualified(config, [], items[4:]) is True
 
 
 def test_a_check_shows_as_many_answers_as_an_item_of_the_round() -> None:
-    assert check_unit(7, 3, "pairwise") == (7, (0, 1))
-    assert check_unit(7, 3, "rank") == (7, (0, 1, 2))
-    assert check_unit(7, 3, "rubric") == (7, (0,))
+    assert build_check_unit(7, 3, "pairwise") == (7, (0, 1))
+    assert build_check_unit(7, 3, "rank") == (7, (0, 1, 2))
+    assert build_check_unit(7, 3, "rubric") == (7, (0,))
 
 
 def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
@@ -98,7 +98,7 @@ def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
     _, database = open_store(tmp_path)
     kept = [(item["check"], item["expected"]) for item in rounds.items(database, "r")]
     assert kept == [(None, None), ("gold", {"choice": "A"}), ("gold", {"choice": "B"})]
-    assert rounds.check_ids(database, "r") == {"gold": [1, 2], "attention": [], "qualification": []}
+    assert rounds.list_check_ids(database, "r") == {"gold": [1, 2], "attention": [], "qualification": []}
     database.close()
 
 

@@ -13,17 +13,17 @@ import evalica
 import numpy as np
 import pytest
 
-from engine.rating.analysis.rates import criterion_means
-from engine.rating.analysis.round_ratings import of_round
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.rates import compute_criterion_means
+from engine.rating.analysis.round_ratings import build_round_ratings
+from engine.rating.analysis.strengths import estimate_strengths
 from engine.rating.jobs import inspect_ratings
-from engine.server.sync_jobs import order_folder
+from engine.server.sync_jobs import create_order_folder
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, DataError
-from store.core.rating_schemas import DealtTask
+from store.core.rating_schemas import AssignedTask
 from store.rating import ratings, rounds
-from store.rating.rating_files import rated_lines
-from store.rating.schemas import RatedFile
+from store.rating.rating_files import format_rating_file
+from store.rating.schemas import RatingFileSummary
 from tests.unit.rating.round_desk import RoundDesk
 
 PAIR = {"instruction": "Add.", "input": "1 and 1", "response1": "2", "response2": "<b>3</b>"}
@@ -49,9 +49,9 @@ def imported(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> str:
     return job_id
 
 
-def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> RatedFile:
+def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> RatingFileSummary:
     body = {"path": written(desk, rows), **config}
-    return inspect_ratings.run(WorkerJob(order_folder(desk.home, "ratings_file", "cpu", body).path))
+    return inspect_ratings.run(WorkerJob(create_order_folder(desk.home, "ratings_file", "cpu", body).path))
 
 
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
@@ -67,7 +67,7 @@ def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
     return rows
 
 
-def in_order(desk: RoundDesk, round_id: str) -> list[DealtTask]:
+def in_order(desk: RoundDesk, round_id: str) -> list[AssignedTask]:
     """By rater and by their place in the file."""
     dealt = ratings.dealt(desk.database, round_id)
     return sorted(dealt, key=lambda task: (task["person_name"], task["place"]))
@@ -370,7 +370,7 @@ def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
 
 def test_the_look_says_how_to_answer_on_the_command_line(desk: RoundDesk) -> None:
     rows = [battle("gpt", "llama", "ab"[n % 2], prompt=f"Why {n}?", shift=f"s {n % 3}") for n in range(24)]
-    lines = rated_lines(looked_at(desk, rows))
+    lines = format_rating_file(looked_at(desk, rows))
     assert lines[0] == "Read as: Votes on two answers"
     asked = next(line for line in lines if line.startswith("  asked: “shift” (s 0, s 1, s 2)"))
     assert asked.endswith("--column rater=shift or --column models=shift or --ignore shift")
@@ -419,9 +419,9 @@ def test_scores_of_seven_points_have_their_figures(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    rated = of_round(round, ratings.rated(desk.database, round_id))
+    rated = build_round_ratings(round, ratings.rated(desk.database, round_id))
     assert rated.scores is not None
-    assert criterion_means(rated.scores)["gpt", "score"].value == pytest.approx(4)
+    assert compute_criterion_means(rated.scores)["gpt", "score"].value == pytest.approx(4)
 
 
 def test_scores_in_words_take_their_numbers_and_too_many_points_are_refused(desk: RoundDesk) -> None:
@@ -489,9 +489,9 @@ def test_strengths_of_imported_votes_are_newmans_of_the_file(desk: RoundDesk) ->
         rows.append(battle(first, second, winner, prompt=f"Why {n}?", judge=f"J{n % 5}"))
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    rated = of_round(round, ratings.rated(desk.database, round_id))
+    rated = build_round_ratings(round, ratings.rated(desk.database, round_id))
     assert rated.comparisons is not None
-    ours = strengths(rated.comparisons, resamples=20)
+    ours = estimate_strengths(rated.comparisons, resamples=20)
     winners = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
     theirs = evalica.newman(
         [row["model_a"] for row in rows],

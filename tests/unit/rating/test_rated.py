@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.rating.analysis.comparisons import PairOutcome, length_difference
-from engine.rating.analysis.labels import chance_weights, label_figures
-from engine.rating.analysis.rater_checks import checks_of_rated, rater_checks
-from engine.rating.analysis.rater_reliability import profiles
-from engine.rating.analysis.rates import Ranks, comparisons_of
-from engine.rating.analysis.round_ratings import RoundRatings, label_tasks, of_round
+from engine.rating.analysis.comparisons import PairOutcome, compute_length_difference
+from engine.rating.analysis.labels import compute_label_statistics, compute_sampling_weights
+from engine.rating.analysis.rater_checks import compute_checks_from_table, compute_rater_checks
+from engine.rating.analysis.rater_reliability import profile_raters
+from engine.rating.analysis.rates import Ranks, derive_comparisons
+from engine.rating.analysis.round_ratings import RoundRatings, build_round_ratings, list_label_tasks
 from store.core.home import Home
 from store.core.rating_schemas import RatingProtocol, Round
 from store.db.database import Database
@@ -64,7 +64,7 @@ def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> R
 
 
 def read_ratings(database: Database, round: Round, *left_out: str) -> RoundRatings:
-    return of_round(round, ratings.rated(database, "r"), left_out)
+    return build_round_ratings(round, ratings.rated(database, "r"), left_out)
 
 
 def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
@@ -92,7 +92,7 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
     assert pairs.seconds.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert ratings_of.skipped == 1
     texts = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
-    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in texts]).T)
+    lengths = compute_length_difference(*np.array([[len(text) for text in pair] for pair in texts]).T)
     assert pairs.differences[:, pairs.covariates.index("length")] == pytest.approx(lengths)
     marks = {"two": 0, TEXTS[0][0]: 4, TEXTS[1][1]: 5, "üöß": 0, "": 0, TEXTS[2][1]: 1}
     logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in texts]
@@ -123,7 +123,7 @@ def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Databas
     revised = ratings.last_change(database, "r")
     assert read_ratings(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
     with database.transaction() as tx:
-        ratings.leave_out(tx, "r", "anne", ANN, AT)  # type: ignore[arg-type]
+        ratings.exclude_rater(tx, "r", "anne", ANN, AT)  # type: ignore[arg-type]
     assert len({before, revised, ratings.last_change(database, "r")}) == 3
     alone = read_ratings(database, round, "anne").comparisons
     assert (alone.outcome.tolist(), alone.raters) == ([PairOutcome.TIE], ("Ann",))
@@ -164,7 +164,7 @@ def test_ranks_scores_and_passes_are_taken_apart(database: Database, tmp_path: A
 def test_a_round_of_which_nothing_was_said_has_no_rows(database: Database) -> None:
     given_back = read_ratings(database, keep(database, "pairwise", []))
     assert len(given_back.comparisons) == 0
-    assert profiles(given_back.comparisons) == []
+    assert profile_raters(given_back.comparisons) == []
     assert json.dumps(given_back.people) == "{}"
 
 
@@ -182,12 +182,12 @@ def test_columns_say_of_raters_and_labels_what_documents_do(database: Database) 
     checks = ratings.check_tasks(database, "r")
     assert len(checks) == 1
     items = rounds.items(database, "r")
-    assert checks_of_rated(round, rated, checks, items) == rater_checks(round, tasks, items)
-    weights = chance_weights(round, items, [])
+    assert compute_checks_from_table(round, rated, checks, items) == compute_rater_checks(round, tasks, items)
+    weights = compute_sampling_weights(round, items, [])
     for left_out in ((), ("ann",)):
-        figures = label_figures(label_tasks(rated), [], weights, left_out)
+        figures = compute_label_statistics(list_label_tasks(rated), [], weights, left_out)
         # an alpha that is not defined is NaN, which equals nothing
-        assert repr(figures) == repr(label_figures(tasks, [], weights, left_out))
+        assert repr(figures) == repr(compute_label_statistics(tasks, [], weights, left_out))
     bare = rounds.items(database, "r", prompts=False)
     assert bare == [{**item, "prompt": []} for item in items]
 
@@ -200,7 +200,7 @@ def test_rankings_of_unequal_length_imply_their_pairs_in_order() -> None:
     for entry, key in enumerate(zip(ranks.item.tolist(), ranks.rater.tolist(), strict=True)):
         entries.setdefault(key, []).append(entry)
     expected = [pair for some in entries.values() for pair in itertools.combinations(some, 2)]
-    implied = comparisons_of(ranks)
+    implied = derive_comparisons(ranks)
     assert len(implied) == len(expected) == 7
     assert implied.left.tolist() == [int(ranks.system[first]) for first, _ in expected]
     assert implied.right.tolist() == [int(ranks.system[second]) for _, second in expected]

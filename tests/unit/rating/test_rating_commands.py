@@ -157,7 +157,7 @@ def test_a_rating_is_stored_once_and_the_page_is_filled_up(desk: RoundDesk) -> N
     assert again["already"] is True
     (task,) = [t for t in ratings.dealt(desk.database, round_id) if t["task_id"] == first[0]["task_id"]]
     assert task["answer"] == {"choice": "A"}
-    assert ratings.revisions(desk.database, round_id) == 1
+    assert ratings.count_revisions(desk.database, round_id) == 1
 
 
 def test_who_thinks_again_adds_a_revision(desk: RoundDesk) -> None:
@@ -170,7 +170,7 @@ def test_who_thinks_again_adds_a_revision(desk: RoundDesk) -> None:
     assert [(entry["answer"], entry["revision"], entry["comment"]) for entry in last] == [
         ({"choice": "tie"}, 2, "Both say it.")
     ]
-    assert ratings.revisions(desk.database, round_id) == 2
+    assert ratings.count_revisions(desk.database, round_id) == 2
 
 
 def test_what_lies_with_a_rater_stays_theirs_after_a_reload(desk: RoundDesk) -> None:
@@ -308,7 +308,7 @@ def test_an_answer_that_does_not_fit_the_protocol_is_refused(
     with pytest.raises(ConfigError) as refused:
         rate(desk, round_id, task_id, answer=answer)
     assert refused.value.field == f"answer.{field}"
-    assert ratings.revisions(desk.database, round_id) == 0
+    assert ratings.count_revisions(desk.database, round_id) == 0
 
 
 @pytest.mark.parametrize(

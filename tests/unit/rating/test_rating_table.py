@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from engine.rating.exported_ratings import rating_table
+from engine.rating.exported_ratings import build_rating_table
 from store.core.table_values import write_csv
 
 AT = datetime(2026, 11, 30, 12)
@@ -43,7 +43,7 @@ def table(
         for item in range(2)
     ]  # fmt: skip
     tasks: Any = [task(number, answer, systems) for number, answer in enumerate(answers)]
-    return rating_table(round, tasks, items, left_out)
+    return build_rating_table(round, tasks, items, left_out)
 
 
 @pytest.mark.parametrize(

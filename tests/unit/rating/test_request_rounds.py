@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
-from engine.monitoring.label_candidates import Candidates, LabelCandidate
-from engine.rating.data_commands import labels_of
+from engine.monitoring.label_candidates import CandidateSet, LabelCandidate
+from engine.rating.data_commands import list_labels
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.data import datasets
 from store.jobs import job_queue
@@ -57,7 +57,7 @@ class LoggedDesk(RoundDesk):
     def log(self, lines: list[dict[str, Any]], series: Any = "requests") -> None:
         before = self.read[series]
         batch = LogBatch(ENDPOINT, series, f"{series}-000000.jsonl", lines, before, before + len(lines))
-        assert log_ingest.take(self.database, batch, job_queue.utc(START)) == len(lines)
+        assert log_ingest.ingest_batch(self.database, batch, job_queue.to_utc(START)) == len(lines)
         self.read[series] += len(lines)
 
     def ask(self, **body: Any) -> Any:
@@ -181,8 +181,8 @@ def test_a_label_is_one_of_the_rounds(desk: LoggedDesk, answer: dict[str, Any], 
 def test_labels_are_those_that_were_served_without_the_space_around_them(desk: LoggedDesk) -> None:
     served = ("card\n", "card", " transfer", "\n", None)
     rows = [{"version": "a model", "label": label} for label in served]
-    looked = Candidates([LabelCandidate([], [], rows)], 5, Counter(), ["a model"], [])
-    assert labels_of(desk.database, looked) == ["transfer", "card"]
+    looked = CandidateSet([LabelCandidate([], [], rows)], 5, Counter(), ["a model"], [])
+    assert list_labels(desk.database, looked) == ["transfer", "card"]
 
 
 def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:

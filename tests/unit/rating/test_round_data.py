@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data.split import dataset_split
-from engine.rating.training_rows import PairVote, preference_rows
+from engine.rating.training_rows import PairVote, build_preference_rows
 from store.core.errors import StateError
 from store.core.rating_schemas import RoundItem
 from store.data import datasets
 from store.rating import ratings, rounds
-from store.training.train_config import Split, fields_of
+from store.training.train_config import Split, get_split_fields
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))
@@ -42,7 +42,7 @@ def votes(item_id: int, *verdicts: int | str) -> list[PairVote]:
 
 def test_the_answer_that_most_prefer_is_chosen() -> None:
     items = {n: item(n, "zero", "one") for n in range(6)} | {6: item(6, "same", "same"), 7: item(7, "", "x")}
-    made = preference_rows(
+    made = build_preference_rows(
         [
             *votes(0, 1, 1, 0),
             *votes(1, 0),
@@ -74,7 +74,7 @@ def test_the_answer_that_most_prefer_is_chosen() -> None:
 
 @pytest.mark.parametrize("agreement", [0.0, 0.5])
 def test_votes_that_are_even_choose_no_answer(agreement: float) -> None:
-    made = preference_rows(
+    made = build_preference_rows(
         [*votes(0, 0, 1), *votes(1, 1, "tie"), *votes(2, 1, 1, 0, 0), *votes(3, 1, 1, 0)],
         {n: item(n, "zero", "one") for n in range(4)},
         agreement=agreement,
@@ -132,7 +132,9 @@ def test_a_prompt_is_never_on_both_sides_of_the_split(desk: RoundDesk) -> None:
     assert made["rows"] == 60
     desk.do(made["job_id"])
     dataset = datasets.get_dataset(desk.database, made["dataset"])
-    parts = dataset_split.deal_rows(desk.home, dataset["fingerprint"], Split.parse(fields_of(dataset))).ids()
+    parts = dataset_split.assign_rows_unchecked(
+        desk.home, dataset["fingerprint"], Split.parse(get_split_fields(dataset))
+    ).ids()
     prompts = pq.read_table(dataset["rows_path"], columns=["source"])["source"].to_pylist()
     by_part = {
         part: {prompts[row].split('"prompt_id"')[1].split('"')[1] for row in ids}

@@ -13,10 +13,10 @@ import pytest
 
 from engine.job_handlers import HANDLERS
 from engine.rating import round_commands
-from engine.rating.rater_commands import HELD
+from engine.rating.rater_commands import HELD_TASKS
 from engine.server.local_launcher import Worker
 from engine.server.scheduler import Scheduler
-from pages.rating.rounds import prompts_words
+from pages.rating.rounds import describe_prompts
 from store.core.errors import ConfigError, DataError, NotFoundError, StateError
 from store.core.job_folder import JobDir, write_json
 from store.core.rights import OWNER
@@ -94,7 +94,7 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
     assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
     line = rounds.line(desk.database, round["round_id"])
-    assert prompts_words(line).endswith("prompts where row id < 6")
+    assert describe_prompts(line).endswith("prompts where row id < 6")
 
 
 def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> None:
@@ -145,7 +145,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert first["row_id"] is None
     assert first["prompt"] == [{"role": "user", "content": "File question 0?"}]
     assert (first["reference"], first["answers"]) == ("R0", ["Long answer number 0", "Short 0"])
-    assert len(desk("next_rating_tasks", BOB, round=round_id)["tasks"]) == HELD
+    assert len(desk("next_rating_tasks", BOB, round=round_id)["tasks"]) == HELD_TASKS
 
 
 def test_hostile_rows_come_to_raters_as_they_are(desk: RoundDesk) -> None:

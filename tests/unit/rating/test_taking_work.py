@@ -13,7 +13,7 @@ import pytest
 
 from store.core.errors import ConfigError, ForbiddenError, StateError
 from store.core.schemas import Person
-from store.db.records import scalar
+from store.db.records import read_scalar
 from store.jobs import job_queue
 from store.people import accounts
 from store.rating import ratings, rounds, workload
@@ -66,7 +66,7 @@ def units_of(desk: RoundDesk, round_id: str, by: Person | None = None, *, rated:
 
 
 def holds_of(desk: RoundDesk) -> int:
-    return int(scalar(desk.database.query("SELECT count(*) FROM rating_hold")))
+    return int(read_scalar(desk.database.query("SELECT count(*) FROM rating_hold")))
 
 
 def test_who_only_looks_holds_four_of_twelve(desk: RoundDesk) -> None:
@@ -151,7 +151,7 @@ def test_of_two_tabs_the_one_that_stays_holds_its_tasks_again(desk: RoundDesk) -
     receipt = rate(desk, round_id, tab[0], have=tab[1:])
     again = rate(desk, round_id, tab[0], have=tab[1:])
     assert (receipt["already"], again["already"]) == (False, True)
-    assert ratings.revisions(desk.database, round_id) == 1
+    assert ratings.count_revisions(desk.database, round_id) == 1
 
 
 def test_twenty_at_once_on_twelve_never_rate_more_than_is_wanted(desk: RoundDesk) -> None:
@@ -315,7 +315,7 @@ def with_accounts(desk: RoundDesk, *people: Person) -> None:
                 **{"person_id": each["person_id"], "name": each["name"], "role": each["role"]},
                 **{"active": True, "email": email, "password": None, "verified": True},
             )
-            accounts.add_account(tx, row, job_queue.utc(desk.now))
+            accounts.add_account(tx, row, job_queue.to_utc(desk.now))
 
 
 def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
@@ -339,7 +339,7 @@ def test_who_is_taken_off_rates_no_more_and_gives_back_what_they_held(desk: Roun
     assert released == {"released": 3}
     with pytest.raises(StateError, match="people who are named"):
         rate(desk, round_id, mine[1])
-    assert ratings.revisions(desk.database, round_id) == 1  # and what Bob rated stays
+    assert ratings.count_revisions(desk.database, round_id) == 1  # and what Bob rated stays
     assert rate_all(desk, round_id, CLEO) == 3
     desk("assign_round", round=round_id, everybody=True)
     assert [round["round_id"] for round in desk("rounds_to_rate", BOB)["rounds"]] == [round_id]
@@ -389,4 +389,4 @@ def test_the_lead_sees_who_is_at_it_and_gives_back_what_lies_with_them(desk: Rou
 
 
 def now_of(desk: RoundDesk) -> Any:
-    return job_queue.utc(desk.now)
+    return job_queue.to_utc(desk.now)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.rating.answers import check_answer
-from engine.rating.exported_ratings import text_rows
+from engine.rating.exported_ratings import build_text_rows
 from store.core.errors import ConfigError, StateError
 from store.data import datasets
 from store.rating import ratings, rounds
@@ -128,13 +128,13 @@ def test_a_round_of_several_labels_becomes_lines_and_no_data_set(desk: RoundDesk
     with pytest.raises(StateError, match="No run trains on several labels"):
         desk("rows_from_round", round=round_id)
     round, tasks = rounds.get(desk.database, round_id), ratings.dealt(desk.database, round_id)
-    made, _ = text_rows(round, tasks, rounds.items(desk.database, round_id))
+    made, _ = build_text_rows(round, tasks, rounds.items(desk.database, round_id))
     assert [row["labels"] for row in made.rows] == [["tone"]] * 4
     assert made.rows[0]["agreement"] == 0.6667
     assert made.rows[0]["raters"] == ["Bob", "Cleo", "Dan"]
-    made, _ = text_rows(round, tasks, rounds.items(desk.database, round_id), agreement=0.7)
+    made, _ = build_text_rows(round, tasks, rounds.items(desk.database, round_id), agreement=0.7)
     assert (made.rows, dict(made.left_out)) == ([], {"too little agreement": 4})
-    made, _ = text_rows(round, tasks, rounds.items(desk.database, round_id), {"cleo", "dan"})
+    made, _ = build_text_rows(round, tasks, rounds.items(desk.database, round_id), {"cleo", "dan"})
     assert [row["labels"] for row in made.rows] == [["price", "tone"]] * 4
 
 
@@ -202,7 +202,7 @@ def test_spans_of_prompts_become_lines_with_their_words(desk: RoundDesk) -> None
     assert task["reference"] is None
     rate_all(desk, round_id, BOB, {"spans": [{"start": 0, "end": 8, "label": "word"}]})
     round, items = rounds.get(desk.database, round_id), rounds.items(desk.database, round_id)
-    made, _ = text_rows(round, ratings.dealt(desk.database, round_id), items)
+    made, _ = build_text_rows(round, ratings.dealt(desk.database, round_id), items)
     assert len(made.rows) == 2
     assert made.rows[0]["spans"] == [{"start": 0, "end": 8, "label": "word", "text": "Question"}]
     assert made.rows[0]["rater"] == "Bob"

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.cleaning.working_rows import canonicals, spoken
+from engine.data.cleaning.working_rows import read_canonical_rows, replace_texts
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.format_detection import GivenFormat, choose, recognise
+from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
 from engine.data.conversion.multiple_choice import load_questions
-from engine.data.conversion.row_conversion import converter
+from engine.data.conversion.row_conversion import make_converter
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data import dataset_files
 from store.data.config import ImportConfig
-from store.data.formats import with_choices, without_choices
+from store.data.formats import append_choices, strip_choices
 from tests.unit.data_job import import_file, write
 from tests.unit.recipe_samples import make, run
 
@@ -60,25 +60,25 @@ NAMED = {"text": CITIES, "label": ["1", "2", "3"]}
     ],
 )
 def test_choices_in_every_form(row: dict[str, Any], where: list[str] | None, answers: str | None) -> None:
-    format = recognise(list(row), [row])
+    format = recognise_format(list(row), [row])
     if answers is None:
         assert format.format != "multiple_choice"
         return
     assert format.format == "multiple_choice"
-    chosen = choose(list(row), [row], GivenFormat(None, {}))
+    chosen = choose_format(list(row), [row], FormatOptions(None, {}))
     assert chosen.answers == answers
     if where:
         assert [chosen.mapping[role] for role in chosen.mapping if role.startswith("choices")] == where
-    made = converter("multiple_choice", chosen.mapping, answers=chosen.answers)(row)
+    made = make_converter("multiple_choice", chosen.mapping, answers=chosen.answers)(row)
     assert made.contents == (SHOWN, "Kabul")
     assert (made.choices, made.answer_index, made.label) == (tuple(CITIES), 1, None)
 
 
 def test_numbers_from_one_are_told_from_numbers_from_zero_by_all_rows() -> None:
     rows = [{"question": "q", "options": ["a", "b", "c"], "answer": n} for n in (1, 3, 2)]
-    assert choose(list(rows[0]), rows, GivenFormat(None, {})).answers == "number from 1"
+    assert choose_format(list(rows[0]), rows, FormatOptions(None, {})).answers == "number from 1"
     rows = [{"question": "q", "options": ["a", "b", "c"], "answer": n} for n in (1, 0, 2)]
-    assert choose(list(rows[0]), rows, GivenFormat(None, {})).answers == "number from 0"
+    assert choose_format(list(rows[0]), rows, FormatOptions(None, {})).answers == "number from 0"
 
 
 def test_a_number_as_the_answer_keeps_context_and_question(home: Home, tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_a_changed_text_keeps_its_choices_only_where_the_prompt_still_lists_them
 ) -> None:
     rows = [{**ASKED, "choices": CITIES, "answer": "Kabul"}]
     done = import_file(home, write(tmp_path, "a.json", json.dumps(rows)))
-    batch = next(dataset_files.batches(dataset_files.open_rows(home, done.result["fingerprint"]), 10))
-    (row,) = canonicals(batch)
-    same = spoken(row, ("Which is the c" + row.contents[0][1:], "Kabul"), "", None)
+    batch = next(dataset_files.iterate_batches(dataset_files.open_rows(home, done.result["fingerprint"]), 10))
+    (row,) = read_canonical_rows(batch)
+    same = replace_texts(row, ("Which is the c" + row.contents[0][1:], "Kabul"), "", None)
     assert same.choices == tuple(CITIES)
     for contents in ((row.contents[0], "Kabul!"), (ASKED["question"], "Kabul")):
-        changed = spoken(row, contents, "", None)
+        changed = replace_texts(row, contents, "", None)
         assert (changed.choices, changed.answer_index) == (None, None)
 
 
@@ -145,10 +145,10 @@ def test_a_data_set_from_before_there_were_choices_is_read_with_none(home: Home,
     pq.write_table(pq.read_table(path).drop_columns(["choices", "answer_index", "part"]), path)
     fingerprint = done.result["fingerprint"]
     for row_ids in (None, [2, 0], []):
-        table = dataset_files.load(home, fingerprint, row_ids=row_ids)
+        table = dataset_files.load_rows(home, fingerprint, row_ids=row_ids)
         assert table.schema.equals(dataset_files.SCHEMA)
         assert table["choices"].null_count == len(table)
-    batch = next(dataset_files.batches(dataset_files.open_rows(home, fingerprint), 2))
+    batch = next(dataset_files.iterate_batches(dataset_files.open_rows(home, fingerprint), 2))
     assert batch.schema.equals(dataset_files.SCHEMA)
     assert load_questions(home, fingerprint, np.array([1])) == [None]
 
@@ -165,7 +165,7 @@ def test_the_name_by_content_tells_choices_apart(home: Home, tmp_path: Path) -> 
 
 
 def test_what_can_not_be_chosen_among_is_skipped_with_the_reason() -> None:
-    convert = converter(
+    convert = make_converter(
         "multiple_choice", {"question": "question", "choices": "choices", "answer": "answer"}, answers="text"
     )
     for choices, answer, reason in (
@@ -185,7 +185,7 @@ def test_an_answer_column_that_names_no_choice_is_refused_with_the_field() -> No
     row = {"q": "q", "options": ["a", "b"], "right": "neither"}
     given = {"question": "q", "choices": "options", "answer": "right"}
     with pytest.raises(DataError, match="names none of the choices") as caught:
-        choose(list(row), [row], GivenFormat("multiple_choice", given))
+        choose_format(list(row), [row], FormatOptions("multiple_choice", given))
     assert caught.value.field == "answers"
 
 
@@ -198,7 +198,7 @@ def test_a_mapping_may_name_several_columns_of_choices() -> None:
 
 
 def test_the_rule_is_its_own_reverse() -> None:
-    assert without_choices(with_choices("Who?\n\nA. x", CITIES), CITIES) == "Who?\n\nA. x"
+    assert strip_choices(append_choices("Who?\n\nA. x", CITIES), CITIES) == "Who?\n\nA. x"
 
 
 def test_versions_keep_choices_and_parts_and_read_them_anew(home: Home) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.data import export_job as job_export
 from engine.data.split.partition import PARTS
-from engine.worker.job import Cancelled
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.http.client import Client
@@ -152,9 +152,9 @@ def test_files_are_never_replaced_and_names_stay_in_the_folder(home: Home) -> No
 
 def test_a_cancelled_export_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make(home, PAIRS)
-    stop = lambda self: (_ for _ in ()).throw(Cancelled)  # noqa: E731
+    stop = lambda self: (_ for _ in ()).throw(JobCancelled)  # noqa: E731
     monkeypatch.setattr(job_export.WorkerJob, "check_cancelled", stop)
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         export(home, dataset)
     assert list(home.exports.iterdir()) == []
     assert not any(path.name == "export" for path in home.jobs.rglob("*"))

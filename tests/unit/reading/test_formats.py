@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.format_detection import GivenFormat, choose, recognise
-from engine.data.conversion.row_conversion import Canonical, converter
-from engine.data.readers.file_rows import column_names
+from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
+from engine.data.conversion.row_conversion import CanonicalRow, make_converter
+from engine.data.readers.file_rows import list_column_names
 from store.core.errors import ConfigError, DataError
 from store.data.formats import FORMATS
 
@@ -61,52 +61,52 @@ SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     ],
 )
 def test_recognition_by_names(row: dict[str, Any], format: str, mapping: dict[str, str]) -> None:
-    recognised = recognise(list(row), [row])
+    recognised = recognise_format(list(row), [row])
     assert (recognised.format, recognised.mappings[format]) == (format, mapping)
     assert not recognised.guessed
 
 
 def test_a_long_label_is_no_label() -> None:
     row = {"text": "Good day", "target": "Einen schönen guten Tag, " * 5}
-    assert recognise(list(row), [row]).format == "prompt_completion"
+    assert recognise_format(list(row), [row]).format == "prompt_completion"
 
 
 def test_nested_answers_do_not_make_question_and_answer() -> None:
     row = {"question": "q", "answer": {"text": ["a"]}}
-    assert recognise(list(row), [row]).format != "question_answer"
+    assert recognise_format(list(row), [row]).format != "question_answer"
 
 
 def test_guesses_from_values_are_marked() -> None:
     rows = [{"column_1": "ham" if n % 2 else "spam", "column_2": f"Message number {n}"} for n in range(20)]
-    recognised = recognise(["column_1", "column_2"], rows)
+    recognised = recognise_format(["column_1", "column_2"], rows)
     assert recognised.format == "text_label"
     assert recognised.mappings["text_label"] == {"text": "column_2", "label": "column_1"}
     assert recognised.guessed
     numbered = {"input": "i", "output_1": "a", "output_2": "b"}
-    recognised = recognise(list(numbered), [numbered])
+    recognised = recognise_format(list(numbered), [numbered])
     assert recognised.format == "prompt_completion"
     assert recognised.mappings["prompt_completion"] == {"prompt": "input", "completion": "output_1"}
 
 
 def test_alternatives_come_with_their_mappings() -> None:
     row = {"question": "q", "answer": "a", "category": "c"}
-    recognised = recognise(list(row), [row])
+    recognised = recognise_format(list(row), [row])
     assert list(recognised.mappings) == ["question_answer", "text_label", "prompt_completion", "text"]
     assert recognised.mappings["text_label"] == {"text": "question", "label": "category"}
 
 
 def test_columns_of_jsonl_are_those_of_all_first_rows() -> None:
-    assert column_names([], [{"a": 1}, {"b": 2, "a": 3}]) == ["a", "b"]
+    assert list_column_names([], [{"a": 1}, {"b": 2, "a": 3}]) == ["a", "b"]
 
 
 def test_a_mapping_that_is_complete_is_taken_as_given() -> None:
     row = {"instruction": "i", "input": "x", "output": "o"}
     given = {"instruction": "instruction", "output": "output"}
-    assert choose(list(row), [row], GivenFormat("instruction", given))[1] == given
-    filled = choose(list(row), [row], GivenFormat("instruction", {"output": "output"}))[1]
+    assert choose_format(list(row), [row], FormatOptions("instruction", given))[1] == given
+    filled = choose_format(list(row), [row], FormatOptions("instruction", {"output": "output"}))[1]
     assert filled == {**given, "input": "input"}
     assert (
-        choose(list(row), [row], GivenFormat(None, {"question": "input", "answer": "output"}))[0]
+        choose_format(list(row), [row], FormatOptions(None, {"question": "input", "answer": "output"}))[0]
         == "question_answer"
     )
 
@@ -114,18 +114,18 @@ def test_a_mapping_that_is_complete_is_taken_as_given() -> None:
 def test_a_mapping_that_can_not_be_names_its_field() -> None:
     row = {"text": "t", "label": "c"}
     with pytest.raises(ConfigError, match="no column 'labels' for label") as caught:
-        choose(list(row), [row], GivenFormat("text_label", {"text": "text", "label": "labels"}))
+        choose_format(list(row), [row], FormatOptions("text_label", {"text": "text", "label": "labels"}))
     assert caught.value.field == "columns.label"
     assert "text, label" in caught.value.fix
     with pytest.raises(ConfigError, match="both mapped to the column 'text'"):
-        choose(list(row), [row], GivenFormat("text_label", {"text": "text", "label": "text"}))
+        choose_format(list(row), [row], FormatOptions("text_label", {"text": "text", "label": "text"}))
     with pytest.raises(ConfigError, match="needs a column for chosen"):
-        choose(list(row), [row], GivenFormat("preference", {}))
+        choose_format(list(row), [row], FormatOptions("preference", {}))
     with pytest.raises(DataError, match="No column holds text"):
-        choose(["n"], [{"n": 1}], GivenFormat(None, {}))
+        choose_format(["n"], [{"n": 1}], FormatOptions(None, {}))
 
 
-def turns(made: Canonical) -> list[tuple[str, str]]:
+def turns(made: CanonicalRow) -> list[tuple[str, str]]:
     return list(zip(made.roles or (), made.contents, strict=True))
 
 
@@ -133,8 +133,8 @@ def columns(format: str) -> dict[str, str]:
     return {role: role for role in FORMATS[format].required + FORMATS[format].optional}
 
 
-def canonical(format: str, row: dict[str, Any], **options: Any) -> Canonical:
-    return converter(format, columns(format), **options)(row)
+def canonical(format: str, row: dict[str, Any], **options: Any) -> CanonicalRow:
+    return make_converter(format, columns(format), **options)(row)
 
 
 def test_instruction_and_input_are_parted_by_an_empty_line() -> None:
@@ -192,12 +192,12 @@ def test_preferences_in_their_three_shapes() -> None:
     made = canonical("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"})
     assert (turns(made), made.rejected) == (expected, "No")
     other = [CHAT[0], {"role": "assistant", "content": "No"}]
-    made = converter("preference", {"chosen": "chosen", "rejected": "rejected"})(
+    made = make_converter("preference", {"chosen": "chosen", "rejected": "rejected"})(
         {"chosen": CHAT, "rejected": other}
     )
     assert (turns(made), made.rejected) == (expected, "No")
     spoken = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
-    made = converter("preference", {"chosen": "chosen", "rejected": "rejected"})(spoken)
+    made = make_converter("preference", {"chosen": "chosen", "rejected": "rejected"})(spoken)
     assert (turns(made), made.rejected) == (expected, "No")
 
 
@@ -238,6 +238,6 @@ def user(content: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_rows_that_are_skipped_say_why(format: str, row: dict[str, Any], reason: str) -> None:
-    convert = converter(format, {role: role for role in {*FORMATS[format].required, *row}})
+    convert = make_converter(format, {role: role for role in {*FORMATS[format].required, *row}})
     with pytest.raises(RowSkipped, match=reason):
         convert(row)

@@ -10,7 +10,7 @@ import datasets
 import huggingface_hub
 import pytest
 
-from engine.data.readers.named_datasets import HubReader, hub_splits
+from engine.data.readers.named_datasets import HubReader, list_hub_splits
 from store.core.errors import DataError
 
 COMMIT = "c0ffee"
@@ -59,7 +59,7 @@ def test_files_beyond_the_repository_are_refused(
     for function in ("load_dataset_builder", "get_dataset_split_names"):
         monkeypatch.setattr(datasets, function, lambda *_, **__: pytest.fail("asked for"))
     hub[name] = card(where) if name == "README.md" else card(where).split("---")[1]
-    for read in (lambda: HubReader("a/b", None, "train"), lambda: hub_splits("a/b", None)):
+    for read in (lambda: HubReader("a/b", None, "train"), lambda: list_hub_splits("a/b", None)):
         with pytest.raises(DataError, match="not its own") as refused:
             read()
         assert refused.value.field == "source"
@@ -87,4 +87,4 @@ def test_the_commit_that_was_looked_at_is_read_and_no_picture_fetched(
     [(number, row)] = HubReader("a/b", None, "train").rows()
     assert (number, row) == (1, {"text": "a", "picture": {"bytes": None, "path": outside}})
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda hub_id, config, revision: [revision])
-    assert hub_splits("a/b", None) == [COMMIT]
+    assert list_hub_splits("a/b", None) == [COMMIT]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from engine.data import import_job
 from engine.data.conversion import dataset_writer
 from engine.data.readers import source_files
-from engine.data.similarity.equality import digest
-from engine.worker.job import Cancelled
+from engine.data.similarity.equality import hash_folded_text
+from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.dataset_files import SCHEMA, SKIPPED_SCHEMA
@@ -186,7 +186,7 @@ def test_cancel_leaves_nothing(home: Home, tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text,label\n" + "Hello there,x\n" * 1000)
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     job.cancel_requested.set()
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         import_job.run(job)
     assert not leftovers(home)
 
@@ -235,9 +235,13 @@ def test_progress_is_told_in_bytes(home: Home, tmp_path: Path, monkeypatch: pyte
 
 
 def test_equal_texts_have_equal_digests() -> None:
-    assert digest("Ｃafé\t  NOIR ") == digest("Café noir") == digest("cafe\u0301 noir")
-    assert digest("one") != digest("two")
-    assert np.frombuffer(digest("one"), "<u8").shape == (1,)
+    assert (
+        hash_folded_text("Ｃafé\t  NOIR ")
+        == hash_folded_text("Café noir")
+        == hash_folded_text("cafe\u0301 noir")
+    )
+    assert hash_folded_text("one") != hash_folded_text("two")
+    assert np.frombuffer(hash_folded_text("one"), "<u8").shape == (1,)
 
 
 ROW = st.one_of(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.format_detection import GivenFormat, choose, recognise
-from engine.data.conversion.judged_answers import Marking, count_pairs, pair_up, side_of
+from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
+from engine.data.conversion.judged_answers import MarkColumns, count_pairs, decide_side, pair_up
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.config import ImportConfig
@@ -77,7 +77,7 @@ def test_the_marked_format_says_that_pairs_could_be_made(home: Home, tmp_path: P
 def test_pairs_far_apart_hold_only_what_will_find_a_partner(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(n, kto(f"q{n}", "x" * 100, True)) for n in range(1000)]
     rows += [(1000 + n, kto(f"q{n}", "y", False)) for n in range(3)]
-    marking = Marking("prompt", "completion", "label", {"true": "good", "false": "bad"})
+    marking = MarkColumns("prompt", "completion", "label", {"true": "good", "false": "bad"})
     pairs = count_pairs((row for _, row in rows), marking)
     monkeypatch.setattr(
         "engine.data.conversion.judged_answers.MOST_WAITING", 600
@@ -112,7 +112,7 @@ def test_which_answer_a_value_means(
     columns: tuple[str, str], labels: list[Any], meanings: dict[str, str]
 ) -> None:
     rows = [{"input": "q", columns[0]: "one", columns[1]: "two", "label": label} for label in labels]
-    chosen = choose(list(rows[0]), rows, GivenFormat(None, {}))
+    chosen = choose_format(list(rows[0]), rows, FormatOptions(None, {}))
     assert chosen.format == "comparison"
     assert chosen.mapping == {"first": columns[0], "second": columns[1], "better": "label", "prompt": "input"}
     assert chosen.values == meanings
@@ -121,10 +121,10 @@ def test_which_answer_a_value_means(
 @pytest.mark.parametrize("labels", [[-1, 0, 1], [3, 7], ["somewhat", "very"], [1.5, 2.5]])
 def test_values_that_say_nothing_clear_are_not_taken_for_a_judgement(labels: list[Any]) -> None:
     rows = [{"input": "q", "output_1": "one", "output_2": "two", "label": label} for label in labels]
-    assert "comparison" not in recognise(list(rows[0]), rows).mappings
+    assert "comparison" not in recognise_format(list(rows[0]), rows).mappings
     given = {"first": "output_1", "second": "output_2", "better": "label"}
     with pytest.raises(DataError, match="can't be told") as caught:
-        choose(list(rows[0]), rows, GivenFormat("comparison", given))
+        choose_format(list(rows[0]), rows, FormatOptions("comparison", given))
     assert caught.value.field == "values"
 
 
@@ -171,10 +171,10 @@ def test_several_annotators_decide_by_majority(votes: tuple[Any, ...], side: str
     row = {f"annotator{n}": vote for n, vote in enumerate(votes, 1)}
     meanings = {"0": "tie", "1": "first", "2": "second"}
     if side:
-        assert side_of(row, list(row), meanings) == side
+        assert decide_side(row, list(row), meanings) == side
     else:
         with pytest.raises(RowSkipped, match="tie"):
-            side_of(row, list(row), meanings)
+            decide_side(row, list(row), meanings)
 
 
 def test_annotators_and_an_input_are_found_by_their_names(home: Home, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_column_of_true_and_false_is_a_label(
 ) -> None:
     """What was once imported as plain text."""
     rows = [{**row, values[0]: value} for value in values[1] * 3]
-    recognised = recognise(list(rows[0]), rows)
+    recognised = recognise_format(list(rows[0]), rows)
     if label is None:
         assert recognised.format == "text"
         return

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.data.conversion.format_detection import recognise
-from engine.data.conversion.reading_plan import look
+from engine.data.conversion.format_detection import recognise_format
+from engine.data.conversion.reading_plan import inspect_head
 from engine.data.readers import source_files
 from store.core.home import Home
 from tests.unit.data_job import ask, import_file, read_all, reasons, write
@@ -122,7 +122,7 @@ def test_fields_inside_objects_are_columns_by_their_path(
     home: Home, tmp_path: Path, row: dict[str, Any], format: str, mapping: dict[str, str]
 ) -> None:
     """What was once "no known format" under a green tick."""
-    seen = look([], [(1, row)])
+    seen = inspect_head([], [(1, row)])
     assert (seen.recognised.format, seen.recognised.mappings[format]) == (format, mapping)
     done = import_file(home, write(tmp_path, "a.jsonl", json.dumps(row) + "\n" + json.dumps(row)))
     assert done.rows[0]["messages"][-1]["content"] == "a"
@@ -132,7 +132,7 @@ def test_fields_inside_objects_are_columns_by_their_path(
 
 def test_a_column_goes_before_a_path_of_its_name() -> None:
     row = {"meta": {"text": "inner"}, "text": "outer"}
-    seen = look([], [(1, row)])
+    seen = inspect_head([], [(1, row)])
     assert seen.recognised.mappings["text"] == {"text": "text"}
 
 
@@ -141,7 +141,7 @@ def test_nothing_recognised_is_said_with_what_to_do(home: Home, tmp_path: Path) 
     assert document["format"] is None
     assert document["ignored"] == ["n"]
     assert "No column holds text" in document["problems"][0]["reason"]
-    assert recognise(["n"], [{"n": 1}]).format is None
+    assert recognise_format(["n"], [{"n": 1}]).format is None
 
 
 MARKED = [

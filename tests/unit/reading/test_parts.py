@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.readers.file_selection import part_named
+from engine.data.readers.file_selection import parse_part
 from engine.data.split.dataset_split import assign_rows
-from engine.data.split.partition import check_split_column, deal_given
+from engine.data.split.partition import assign_given_splits, check_split_column
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
-from store.data.config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
+from store.data.config import NAME_LENGTH, ImportConfig, Source, find_free_name, suggest_name
 from store.training.train_config import Split
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
 
@@ -46,7 +46,7 @@ def import_source(home: Home, source: dict[str, Any], **config: Any) -> Imported
     ],
 )  # fmt: skip
 def test_words_that_name_a_part(value: str, part: str | None) -> None:
-    assert part_named(value) == part
+    assert parse_part(value) == part
 
 
 @pytest.mark.parametrize("column", ["part", "split", "Set"])
@@ -117,7 +117,7 @@ def test_a_part_that_the_file_lacks_is_taken_from_training(home: Home, tmp_path:
 def test_what_the_file_says_stands_for_equal_texts_too() -> None:
     parts = np.array(["train", "test", None, "validation"], dtype=object)
     digests = np.array([7, 7, 7, 7], dtype=np.uint64)
-    codes = deal_given(parts, digests, Split(split_by="given"), np.zeros(4, np.int64))
+    codes = assign_given_splits(parts, digests, Split(split_by="given"), np.zeros(4, np.int64))
     assert codes.tolist() == [0, 2, 0, 1]
 
 
@@ -169,15 +169,15 @@ def test_files_of_other_columns_are_refused_by_name(home: Home, tmp_path: Path) 
 
 
 def test_the_name_of_several_files_is_what_they_share() -> None:
-    assert suggested_name({"paths": ["/d/cards_train.csv", "/d/cards_test.csv"]}) == "cards"
-    assert suggested_name({"paths": ["/data/cards/train.csv", "/data/cards/test.csv"]}) == "cards"
-    assert suggested_name({"uploads": ["train.csv", "test.csv"]}) == "train, test"
+    assert suggest_name({"paths": ["/d/cards_train.csv", "/d/cards_test.csv"]}) == "cards"
+    assert suggest_name({"paths": ["/data/cards/train.csv", "/data/cards/test.csv"]}) == "cards"
+    assert suggest_name({"uploads": ["train.csv", "test.csv"]}) == "train, test"
     with pytest.raises(Exception, match="exactly one"):
         Source(path="/a", paths=["/b"])
 
 
 def test_a_name_that_is_taken_is_numbered() -> None:
-    assert free_name("cards", {"card"}) == "cards"
-    assert free_name("cards", {"cards", "cards 2", "cards 4"}) == "cards 3"
+    assert find_free_name("cards", {"card"}) == "cards"
+    assert find_free_name("cards", {"cards", "cards 2", "cards 4"}) == "cards 3"
     long = "x" * NAME_LENGTH
-    assert len(free_name(long, {long})) <= NAME_LENGTH
+    assert len(find_free_name(long, {long})) <= NAME_LENGTH

@@ -13,7 +13,7 @@ import pytest
 
 from engine.rating import prompts_file
 from engine.rating.jobs import inspect_prompts
-from engine.rating.prompts_file import PromptsRead, read_prompts
+from engine.rating.prompts_file import PromptsFileContent, read_prompts
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError
 from store.core.home import Home
@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
 
 
-def read(home: Home, name: str, content: str | bytes | list[dict[str, Any]]) -> PromptsRead:
+def read(home: Home, name: str, content: str | bytes | list[dict[str, Any]]) -> PromptsFileContent:
     path = home.uploads / name
     if isinstance(content, list):
         content = "".join(json.dumps(row) + "\n" for row in content)
@@ -143,7 +143,7 @@ def test_no_reason_names_a_model(home: Home) -> None:
 
 
 def test_rows_that_are_no_prompts_are_not_read_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts_file, "MOST_READ", 1_000)
+    monkeypatch.setattr(prompts_file, "MAX_READ", 1_000)
     with pytest.raises(DataError, match="more than 1,000 rows; prompts among them: 1") as caught:
         read(home, "p.jsonl.gz", gzip.compress(b'{"prompt": "One?"}\n' + b"{}\n" * 1_000, mtime=0))
     assert caught.value.field == "prompts_file"

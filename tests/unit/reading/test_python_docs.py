@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from engine.data.readers import named_datasets
-from engine.data.readers.file_rows import Skipped
-from engine.data.readers.python_docs import fault, first_paragraph
+from engine.data.readers.file_rows import SkippedRow
+from engine.data.readers.python_docs import describe_fault, extract_first_paragraph
 from store.core.home import Home
 from tests.unit.data_job import ask, read
 
@@ -26,14 +26,14 @@ from tests.unit.data_job import ask, read
     ],
 )  # fmt: skip
 def test_the_first_paragraph_without_signatures(doc: str, expected: str) -> None:
-    assert first_paragraph(doc) == expected
+    assert extract_first_paragraph(doc) == expected
 
 
 def test_answers_that_teach_nothing_are_dropped_with_a_reason() -> None:
-    assert "shorter" in fault("No.")
-    assert "longer" in fault("x" * 500)
-    assert fault(">>> f(1) and so on") == "answer is code or a list"
-    assert fault("Return the sum of two numbers.") == ""
+    assert "shorter" in describe_fault("No.")
+    assert "longer" in describe_fault("x" * 500)
+    assert describe_fault(">>> f(1) and so on") == "answer is code or a list"
+    assert describe_fault("Return the sum of two numbers.") == ""
 
 
 def test_the_rows_are_many_real_and_without_repeats(capfd: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +45,7 @@ def test_the_rows_are_many_real_and_without_repeats(capfd: pytest.CaptureFixture
     assert len(rows) >= (4000 if sys.version_info[:2] == (3, 11) else 3700)
     assert len({row["prompt"] for row in rows}) == len(rows)
     assert len({row["completion"].casefold() for row in rows}) == len(rows)
-    assert {row.reason for _, row in items if isinstance(row, Skipped)}
+    assert {row.reason for _, row in items if isinstance(row, SkippedRow)}
     answers = {row["prompt"]: row for row in rows}
     dumps = answers["What does json.dumps do?"]
     assert dumps["completion"] == "Serialize `obj` to a JSON formatted `str`."

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data.readers import source_files
-from engine.data.readers.source_files import locate
+from engine.data.readers.source_files import locate_file
 from engine.data.readers.source_reader import open_source
 from store.core.errors import DataError, TunebenchError
 from store.core.home import Home
@@ -124,14 +124,14 @@ def test_times_outside_of_the_calendar_are_text(home: Home, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/environ", "/sys/kernel/uevent_seqnum"])
 def test_files_that_the_system_makes_up_are_no_source(home: Home, path: str) -> None:
     with pytest.raises(DataError, match="no file on a disk") as caught:
-        locate(home, Source(path=path))
+        locate_file(home, Source(path=path))
     assert caught.value.field == "source"
 
 
 def test_a_link_to_such_a_file_is_none_either(home: Home, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").symlink_to("/proc/self/environ")
     with pytest.raises(DataError, match="no file on a disk"):
-        locate(home, Source(path=str(tmp_path / "rows.csv")))
+        locate_file(home, Source(path=str(tmp_path / "rows.csv")))
 
 
 def test_paths_that_are_no_file(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

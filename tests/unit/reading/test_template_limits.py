@@ -109,11 +109,11 @@ def test_what_would_not_end_or_not_fit_is_refused(
 def test_what_a_template_asks_for_is_told_without_working_out_its_constants(tokenizer: Any) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tokenizer.chat_template = "{{ 'a' * 10**9 }}{{ tools }}{{ tool_calls }}"
-    assert tool_turns.knows_tools(tokenizer)
+    assert tool_turns.supports_tools(tokenizer)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 2**10
     tokenizer.chat_template = "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"
     with pytest.raises(ConfigError, match="nested too deeply"):
-        tool_turns.knows_tools(tokenizer)
+        tool_turns.supports_tools(tokenizer)
 
 
 def test_nothing_leads_out_of_the_sandbox(tokenizer: Any) -> None:
@@ -155,7 +155,7 @@ def test_whoever_loaded_the_tokenizer_its_template_is_rendered_within_limits(
     free = chat_template_utils._cached_compile_jinja_template
     large = make_tokenizer("{{ 'a'.ljust(10**8) }}")
     for way in (
-        lambda: rendering.rendered(large, TURNS),
+        lambda: rendering.render_conversation(large, TURNS),
         lambda: rendering.render(large, [0], [TURNS]),
     ):
         monkeypatch.setattr(chat_template_utils, "_compile_jinja_template", free)

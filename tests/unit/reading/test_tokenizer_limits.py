@@ -12,7 +12,7 @@ import pytest
 
 from engine.models import loading
 from engine.models.tokenization import tokenizer_limits
-from engine.models.tokenization.tokenized_rows import tokenizer_key
+from engine.models.tokenization.tokenized_rows import compute_tokenizer_key
 from store.core.errors import ModelError
 from tests.tiny import make_tokenizer, write_model
 
@@ -178,7 +178,9 @@ def test_an_added_token_that_nothing_needs_may_lack_a_row_until_a_text_has_it(
         tokenizer(text)
     wider = loading.load_tokenizer(str(write_beyond_rows(tmp_path / "wider")))
     assert max(wider("a <x> b").input_ids) == ROWS
-    assert tokenizer_key(wider) != tokenizer_key(tokenizer)  # rows that the one has read aren't the other's
+    assert compute_tokenizer_key(wider) != compute_tokenizer_key(
+        tokenizer
+    )  # rows that the one has read aren't the other's
 
 
 def write_beyond_rows(folder: Path) -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from engine.data.conversion.conversation_turns import RowSkipped
-from engine.data.conversion.row_conversion import converter
-from engine.data.export_formats import _openai
-from engine.models.tokenization.rendering import render, render_prompt, rendered
+from engine.data.conversion.row_conversion import make_converter
+from engine.data.export_formats import _build_openai
+from engine.models.tokenization.rendering import render, render_conversation, render_prompt
 from engine.models.tokenization.tokenized_rows import check_masks
-from engine.models.tokenization.tool_turns import for_template, knows_tools
+from engine.models.tokenization.tool_turns import prepare_for_template, supports_tools
 from tests.tiny import make_tokenizer
 
 KNOWING = (
@@ -62,7 +62,7 @@ def read(row: dict[str, Any]) -> list[dict[str, str]]:
     """The turns as they are stored."""
     main = "messages" if "messages" in row else "conversations"
     columns = {name: name for name in (main, "tools", "system") if name in row}
-    made = converter("messages" if main == "messages" else "sharegpt", columns)(row)
+    made = make_converter("messages" if main == "messages" else "sharegpt", columns)(row)
     assert made.roles is not None
     return [{"role": role, "content": text} for role, text in zip(made.roles, made.contents, strict=True)]
 
@@ -89,7 +89,7 @@ def test_a_conversation_with_calls_is_stored_in_order_and_goes_out_as_it_came() 
     ]
     assert json.loads(stored[0]["content"]) == SCHEMAS
     assert [turn["content"] for turn in stored[4:6]] == ["sun", "snow"]  # in the order of the calls
-    out = _openai(converter("messages", {"messages": "messages", "tools": "tools"})(ROW))
+    out = _build_openai(make_converter("messages", {"messages": "messages", "tools": "tools"})(ROW))
     assert out["tools"] == SCHEMAS
     assert out["messages"][2] == ROW["messages"][2]
     assert [turn["tool_call_id"] for turn in out["messages"][3:5]] == ["Rome", "Oslo"]
@@ -98,8 +98,8 @@ def test_a_conversation_with_calls_is_stored_in_order_and_goes_out_as_it_came() 
 
 def test_a_template_that_knows_tools_is_given_them_and_the_call_is_trained() -> None:
     tokenizer = make_tokenizer(KNOWING)
-    assert knows_tools(tokenizer)
-    text = rendered(tokenizer, read(ROW))
+    assert supports_tools(tokenizer)
+    text = render_conversation(tokenizer, read(ROW))
     assert text.startswith('<|im_start|>system\n[{"type": "function", "function": {"name": "weather"')
     assert trained(KNOWING, read(ROW)) == [
         '<call>{"name": "weather", "arguments": {"place": "Rome"}}</call>'
@@ -110,8 +110,8 @@ def test_a_template_that_knows_tools_is_given_them_and_the_call_is_trained() -> 
 
 def test_for_any_other_template_tools_are_written_out() -> None:
     tokenizer = make_tokenizer()
-    assert not knows_tools(tokenizer)
-    turns, tools = for_template(read(ROW), native=False)
+    assert not supports_tools(tokenizer)
+    turns, tools = prepare_for_template(read(ROW), native=False)
     assert tools is None
     assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "user", "assistant"]
     assert turns[0]["content"].startswith("Be brief.\n\nFunctions that can be called")
@@ -162,7 +162,7 @@ def test_conversations_without_calls_stay_as_they_were() -> None:
     literal = '{"tool_calls": [{"name": "weather", "arguments": {}}]}'
     turns = [{"role": "user", "content": "As JSON, please"}, {"role": "assistant", "content": literal}]
     assert read({"messages": turns}) == turns  # an answer that looks like a call is an answer
-    assert for_template(turns, native=True) == (turns, None)
+    assert prepare_for_template(turns, native=True) == (turns, None)
     assert trained(KNOWING, turns) == [literal + "<|im_end|>"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.data.conversion.reading_plan import undecided_stored_columns
+from engine.data.conversion.reading_plan import find_undecided_stored_columns
 from engine.training.preview import preflight
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
@@ -303,14 +303,14 @@ def test_rows_of_an_older_import_are_judged_by_what_lies_beside_them(home: Home,
     rows = [{"messages": turns(n), "label": n < 190, "id": n} for n in range(200)]
     result = import_file(home, rows_of(tmp_path, rows), ignore=["label"]).result
     imported_as = {"format": result["format"], "columns": result["columns"], "answers": None}
-    undecided = undecided_stored_columns(home, result["fingerprint"], imported_as)
+    undecided = find_undecided_stored_columns(home, result["fingerprint"], imported_as)
     assert [column["name"] for column in undecided] == ["label"]
     config = TrainConfig.parse({"dataset": "D"})
     for reason, level in (("", "error"), ("We know.", "warning")):
-        (refused,) = preflight.of_columns(config.model_copy(update={"gate_override": reason}), undecided)
+        (refused,) = preflight.check_columns(config.model_copy(update={"gate_override": reason}), undecided)
         assert (refused["level"], refused["field"]) == (level, "gate_override")
         assert "'label' (true, false)" in refused["message"]
     clean = [{"messages": turns(n), "id": n} for n in range(20)]
     fingerprint = import_file(home, rows_of(tmp_path, clean)).result["fingerprint"]
-    assert undecided_stored_columns(home, fingerprint, imported_as) == []
-    assert preflight.of_columns(config, []) == []
+    assert find_undecided_stored_columns(home, fingerprint, imported_as) == []
+    assert preflight.check_columns(config, []) == []

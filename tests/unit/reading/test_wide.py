@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.data.conversion import format_detection
-from engine.data.conversion.format_detection import GivenFormat, choose
+from engine.data.conversion.format_detection import FormatOptions, choose_format
 from engine.data.readers import file_rows
-from engine.data.readers.file_rows import MOST_COLUMNS, unique_names
+from engine.data.readers.file_rows import MAX_COLUMNS, unique_names
 from store.core.errors import DataError
 from store.core.home import Home
 from tests.unit.data_job import ask, import_file, write
@@ -32,12 +32,12 @@ def cost(columns: int) -> tuple[int, float]:
         calls[0] += 1
         return original(name)
 
-    original = file_rows.normalise
+    original = file_rows.normalise_name
     with pytest.MonkeyPatch.context() as patch:
         for module in (file_rows, format_detection):
             patch.setattr(module, "normalise", counting)
         began = time.process_time()
-        chosen = choose(names, rows, GivenFormat(None, {}))
+        chosen = choose_format(names, rows, FormatOptions(None, {}))
         taken = time.process_time() - began
     assert chosen.mapping == {"text": "text", "label": "label"}
     return calls[0], taken
@@ -62,7 +62,7 @@ def test_repeated_names_are_told_apart_in_linear_time() -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
 def test_too_many_columns_are_refused_with_a_sentence(home: Home, tmp_path: Path, kind: str) -> None:
-    names = ["text", *(f"c{n}" for n in range(MOST_COLUMNS))]
+    names = ["text", *(f"c{n}" for n in range(MAX_COLUMNS))]
     row = dict.fromkeys(names, "x")
     body = {
         "csv": ",".join(names) + "\n" + ",".join(row.values()) + "\n",
@@ -77,8 +77,8 @@ def test_too_many_columns_are_refused_with_a_sentence(home: Home, tmp_path: Path
 
 
 def test_as_many_columns_as_are_allowed_are_read(home: Home, tmp_path: Path) -> None:
-    _, rows = wide(MOST_COLUMNS)
+    _, rows = wide(MAX_COLUMNS)
     done = import_file(home, write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows[:6]))))
     assert (done.result["row_count"], done.result["format"]) == (6, "text_label")
-    assert done.result["stats"]["ignored_count"] == MOST_COLUMNS - 2
+    assert done.result["stats"]["ignored_count"] == MAX_COLUMNS - 2
     assert len(done.result["stats"]["ignored"]) == 200

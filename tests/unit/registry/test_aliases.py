@@ -16,7 +16,7 @@ from store.data import datasets
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluationDetails
-from store.http.schemas import promoted_sentence
+from store.http.schemas import describe_promotion
 from store.jobs import job_queue
 from store.people import activity
 from store.registry import gate_evidence, model_versions
@@ -99,13 +99,13 @@ def test_a_promotion_that_looked_at_nothing_says_whose_place_it_took(desk: Desk)
     """From scripts: two promote at once, and the second took the alias without a word."""
     first = desk("promote", version="sums@1", reason="First.", by=ADA)
     assert first["replaced"] is None
-    assert promoted_sentence(first) == "sums@1 is production now."
+    assert describe_promotion(first) == "sums@1 is production now."
     second = desk("promote", version="sums@2", reason="Mine.", by=GRACE)
     assert second["replaced"]["reference"] == "sums@1"
     at = model_versions.alias_moves(
         desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
     )[1]["moved_at"]
-    assert promoted_sentence(second) == (
+    assert describe_promotion(second) == (
         "sums@2 is production now, in place of sums@1, which Ada made production on"
         f" {at:%d %b %Y at %H:%M:%S} UTC."
     )
@@ -148,7 +148,7 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
     assert move["kind"] == "overridden"
     assert move["gate"]
     assert move["gate"]["answer"] == "cant_tell"
-    assert activity.last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
+    assert activity.find_last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
     desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
 
 
@@ -158,7 +158,7 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
     def tightened(*_: object) -> None:  # checksums are taken meanwhile
         with desk.database.transaction() as tx:
             model_id = model_versions.get_model(tx, "sums")["model_id"]
-            model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.utc(desk.now))
+            model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.to_utc(desk.now))
 
     monkeypatch.setattr(registered_versions, "check_whole_files", tightened)
     with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
@@ -232,7 +232,7 @@ def evaluated(desk: Desk, model: str, dtype: str = "float32", **asked: Any) -> s
     """An evaluation of a version by chrF on D that has finished; its id."""
     asked = {"model": model, "dataset": "data-D", "metrics": ["chrf"]} | asked
     config = EvaluateConfig.parse(asked).document()
-    job_id = job_queue.new_id("evaluation", desk.clock())
+    job_id = job_queue.create_id("evaluation", desk.clock())
     figures = [{"metric": "eval/chrf", "value": 50.0}]
     nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
     result: Any = nothing | {"dtype": dtype, "n": 9, "figures": figures}
@@ -286,7 +286,7 @@ def test_each_evaluation_that_takes_the_place_of_another_is_a_try(desk: Desk) ->
             for name in ("sums@2", "sums@1")
         ]
         asked = {"part": "test", "where": "", **check}
-        return gate_evidence.tries(of_each[0], asked, fingerprint, "chrf", of_each[1])
+        return gate_evidence.count_tries(of_each[0], asked, fingerprint, "chrf", of_each[1])
 
     for model, count in (("sums@1", 0), ("sums@2", 1), ("sums@2", 2), ("sums@1", 3)):
         evaluated(desk, model)

@@ -30,7 +30,7 @@ def test_hubs_read_base_metrics_and_results(document: Any) -> None:
     figure = FIGURE | {"bounds": [0.0, 1.0], "failed": None, "estimator": "mean"}
     evaluation = {"name": "sums@1 on D", "dataset": "D", "part": "test", "n": 500, "figures": [figure]}
     evaluation["hub_id"] = None
-    text = model_card.write(document | {"evaluations": [evaluation | {"units": {}, "probes": []}]})
+    text = model_card.format_card(document | {"evaluations": [evaluation | {"units": {}, "probes": []}]})
     read = HubCard(text).data
     assert (read.base_model, read.library_name) == ("owner/base", "peft")
     assert read.metrics == ["accuracy"]
@@ -40,10 +40,10 @@ def test_hubs_read_base_metrics_and_results(document: Any) -> None:
 
 
 def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
-    text = model_card.write(
+    text = model_card.format_card(
         document
         | {
-            "base": version_facts._base_reference(None, "/home/ada/models/base"),
+            "base": version_facts._get_base_reference(None, "/home/ada/models/base"),
             "config": document["config"] | {"model": "/home/ada/base"},
         }
     )
@@ -61,7 +61,7 @@ def test_bias_is_told_in_words_points_and_against_what(document: Any) -> None:
     }
     lengths = figure | {"measure": "length_gap", "unit": "words"}
     bias = {"figures": [figure, lengths], "worse": 0, "cant_tell": 0, "sentence": "Calm.", "limits": []}
-    text = model_card.write(document | {"bias": bias, "bias_against": "/home/ada/models/other"})
+    text = model_card.format_card(document | {"bias": bias, "bias_against": "/home/ada/models/other"})
     of_shares = "change against other −1.0 (−3.0 to 1.0) points, n 90: not worse"
     assert f"Answers that change with the person in Counterfactual pairs: {of_shares}" in text
     assert "Lengths of answers to two people in Counterfactual pairs: change against other −0.01" in text
@@ -82,24 +82,27 @@ def test_a_figure_has_the_digits_that_its_interval_bears(
     ends: tuple[float, float | None, float | None], signed: bool, words: str
 ) -> None:
     value, low, high = ends
-    assert card_text.with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed) == words
+    assert (
+        card_text.format_with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed)
+        == words
+    )
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(12.4, "12 s"), (89.0, "89 s"), (600.0, "10 min")])
 def test_a_short_training_is_told_in_seconds(document: Any, seconds: float, words: str) -> None:
-    assert f"Trained on:** CPU, {words}\n" in model_card.write(
+    assert f"Trained on:** CPU, {words}\n" in model_card.format_card(
         document | {"device": "CPU", "seconds": seconds}
     )
 
 
 def test_nothing_is_left_to_be_filled_in_and_names_stay_names(document: Any) -> None:
-    text = model_card.write(document)
+    text = model_card.format_card(document)
     assert "More Information Needed" not in text
     assert "Nobody has written down yet what it is meant for" in text
     assert "It was not checked for bias" in text
     assert "does not count energy" in text
     assert r"It \| adds \<b\>well\</b\>." in text
     assert "learning_rate: 0.0001" in text
-    energetic = model_card.write(document | {"energy_wh": 1000.0})
+    energetic = model_card.format_card(document | {"energy_wh": 1000.0})
     assert "Training took 1,000.0 Wh" in energetic
     assert HubCard(energetic).data.to_dict()["co2_eq_emissions"]["emissions"] == 473.0

@@ -11,7 +11,7 @@ import pytest
 from bench.truths import Rate, observe
 from bench.truths.models.gates import RATES
 from engine.registry import gate_report, gate_statistics
-from engine.registry.gate_statistics import above, above_despite, under
+from engine.registry.gate_statistics import check_above, check_above_despite_lift, check_below
 from store.core.errors import ConfigError
 from store.core.figure_schemas import Estimate
 from store.registry.config import KINDS, TITLES, GateConfig
@@ -43,7 +43,9 @@ def row(scores: list[float], better: str = "higher") -> Any:
 
 def judged(check: dict[str, Any], **evidence: Any) -> Any:
     document = GateConfig.parse({"checks": [check]}).document()["checks"][0]
-    return gate_report.report("m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)])
+    return gate_report.build_gate_report(
+        "m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)]
+    )
 
 
 NOT_WORSE = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy", "margin": 0.05}
@@ -89,7 +91,8 @@ def least_of_all_choices(own: Any, other: Any, rows: int) -> float:
     for gone in itertools.combinations(every, rows):
         kept = np.array([place for place in every if place not in gone])
         first, second = (
-            gate_statistics.aggregate(gate_statistics.as_scored(each).take(kept)) for each in (own, other)
+            gate_statistics.aggregate_scores(gate_statistics.convert_to_scored(each).take(kept))
+            for each in (own, other)
         )
         sign = 1 if own["figure"]["better"] == "higher" else -1
         values.append(sign * ((first["value"] or 0.0) - (second["value"] or 0.0)))
@@ -134,12 +137,12 @@ def test_a_lift_is_what_the_worst_choice_of_rows_may_have_made(estimator: str, r
     for seed in range(8):
         own, other = ten_rows(estimator, seed)
         first, second = (
-            gate_statistics.aggregate(gate_statistics.as_scored(each))["value"] or 0.0
+            gate_statistics.aggregate_scores(gate_statistics.convert_to_scored(each))["value"] or 0.0
             for each in (own, other)
         )
         value = (first - second) * (1 if own["figure"]["better"] == "higher" else -1)
         worst = value - least_of_all_choices(own, other, rows)
-        lifted = gate_statistics.lift(own, other, rows) or 0.0
+        lifted = gate_statistics.estimate_lift(own, other, rows) or 0.0
         assert lifted <= worst + 1e-9
         assert lifted >= (worst - 1e-6 if exact or rows == 1 else 0.97 * worst)
 
@@ -148,17 +151,17 @@ def test_only_rows_with_a_score_in_both_are_counted() -> None:
     own, other = row([1.0] * 100), row([0.0] * 100)
     own["scores"] = [None] * 50 + [1.0] * 50
     other["scores"] = [1.0] * 60 + [0.0] * 15 + [None] * 25
-    gap = gate_statistics.advantage(own, other)
+    gap = gate_statistics.estimate_advantage(own, other)
     assert gap is not None
     assert (gap["value"], gap["n"]) == (pytest.approx(15 / 25), 25)
-    assert gate_statistics.lift(own, other, 1) == pytest.approx(15 / 25 - 14 / 24)
-    assert gate_statistics.lift(own, other, 24) == pytest.approx(15 / 25)
-    assert gate_statistics.lift(own, other, 25) is None
+    assert gate_statistics.estimate_lift(own, other, 1) == pytest.approx(15 / 25 - 14 / 24)
+    assert gate_statistics.estimate_lift(own, other, 24) == pytest.approx(15 / 25)
+    assert gate_statistics.estimate_lift(own, other, 25) is None
 
 
 def test_equal_rows_lift_nothing_whatever_their_number() -> None:
     for own, _ in (ten_rows(estimator, 0) for estimator in ("mean", "bits_per_byte", "bleu")):
-        assert gate_statistics.lift(own, own, 3) == pytest.approx(0.0, abs=1e-9)
+        assert gate_statistics.estimate_lift(own, own, 3) == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +269,9 @@ def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
     assert "6 evaluations are needed, there are 5" in few["checks"][0]["sentence"]
     enough = judged({"check": "latency_under"}, seconds=[0.1, 0.1, 0.1, 0.1, 0.1, 3.0], device="cpu")
     assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
-    ten = gate_statistics.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
+    ten = gate_statistics.estimate_median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
     assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
-    eight = gate_statistics.median_seconds(
+    eight = gate_statistics.estimate_median_seconds(
         [0.1 * k for k in range(1, 9)]
     )  # ranks 2 and 7 hold it in 93 of 100
     assert (eight["low"], eight["high"]) == (pytest.approx(0.1), pytest.approx(0.8))
@@ -308,7 +311,7 @@ BIAS = {"figures": [FLIPS], "worse": 0, "cant_tell": 0, "sentence": "", "limits"
             {
                 "check": "calibration_under",
                 "dataset": "D",
-                "limit": (gate_statistics.calibration_error(SURE, RIGHT)["high"] or 0.0) + 1e-4,
+                "limit": (gate_statistics.estimate_calibration_error(SURE, RIGHT)["high"] or 0.0) + 1e-4,
             },
             {"certainty": CERTAINTY},
         ),
@@ -327,13 +330,13 @@ def test_each_kind_of_check_that_is_measured_again_is_held_to_more(
 
 def test_how_many_looks_a_measurement_is_among() -> None:
     """By hand: the first takes 2.5 of 100, and all later ones together as much."""
-    shares = [1 / gate_report.looks_of(tries) for tries in range(1, 100_000)]
+    shares = [1 / gate_report.count_looks(tries) for tries in range(1, 100_000)]
     assert shares[:4] == [1, 1 / 2, 1 / 6, 1 / 12]
     assert sum(shares) == pytest.approx(2, abs=1e-4)
 
 
 def test_calibration_needs_rows() -> None:
-    assert gate_statistics.calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
+    assert gate_statistics.estimate_calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
     check = {"check": "calibration_under", "dataset": "D"}
     assert judged(check, certainty=CERTAINTY)["answer"] == "passed"
 
@@ -361,10 +364,10 @@ def test_what_may_lie_at_the_limit_passes_on_neither_side(
     low: float | None, high: float | None, is_above: str, is_under: str
 ) -> None:
     estimate: Estimate = {"value": 1.0, "low": low, "high": high, "n": 50}
-    assert (above(estimate, 1.0), under(estimate, 1.0)) == (is_above, is_under)
+    assert (check_above(estimate, 1.0), check_below(estimate, 1.0)) == (is_above, is_under)
 
 
 @pytest.mark.parametrize(("lifted", "answer"), [(0.05, "passed"), (0.5, "cant_tell"), (None, "cant_tell")])
 def test_what_passes_passes_without_its_lift_too(lifted: float | None, answer: str) -> None:
     estimate: Estimate = {"value": 1.8, "low": 1.5, "high": 2.0, "n": 50}
-    assert above_despite(estimate, 1.0, lifted) == answer
+    assert check_above_despite_lift(estimate, 1.0, lifted) == answer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.models import batching
-from store.evaluation.verdict_schemas import Stopped
+from store.evaluation.verdict_schemas import TrainingStop
 from store.runs import card_text
 from store.training.train_config import TrainConfig
 
@@ -17,7 +17,7 @@ def config(**fields: Any) -> TrainConfig:
     return TrainConfig(name="r", dataset="D", model="tiny", **fields).resolved(600)
 
 
-def ended(reason: Any, step: int, kept: int | None = None) -> Stopped:
+def ended(reason: Any, step: int, kept: int | None = None) -> TrainingStop:
     return {"reason": reason, "step": step, "restored_step": step if kept is None else kept}
 
 
@@ -29,17 +29,17 @@ def test_rows_seen_are_those_that_the_batches_hold(rows: int, batch: int, accumu
     dealt = [
         sum(map(len, step))
         for epoch in range(3)
-        for step in batching.epoch_steps(
+        for step in batching.build_epoch_steps(
             np.arange(rows) % 7, seed=1, epoch=epoch, batch_size=batch, accumulation=accumulation
         )
     ]
     for step in range(len(dealt) + 1):
-        course = card_text.of_run(settings, rows, ended("epochs", step), 1)
+        course = card_text.summarise_run(settings, rows, ended("epochs", step), 1)
         assert course["rows"] == sum(dealt[:step]), step
 
 
-def course_words(settings: TrainConfig, stopped: Stopped, rows: int = 600, attempts: int = 1) -> str:
-    return " ".join(card_text.sentences(card_text.of_run(settings, rows, stopped, attempts)))
+def course_words(settings: TrainConfig, stopped: TrainingStop, rows: int = 600, attempts: int = 1) -> str:
+    return " ".join(card_text.format_sentences(card_text.summarise_run(settings, rows, stopped, attempts)))
 
 
 EIGHT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 3}
@@ -93,13 +93,13 @@ EIGHT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "nu
         ),
     ],
 )
-def test_it_says_what_happened(fields: Any, stopped: Stopped, attempts: int, sentence: str) -> None:
+def test_it_says_what_happened(fields: Any, stopped: TrainingStop, attempts: int, sentence: str) -> None:
     assert course_words(config(**EIGHT | fields), stopped, attempts=attempts) == sentence
 
 
 def test_a_checkpoint_of_a_run_that_was_ended_says_so() -> None:
-    course = card_text.of_checkpoint(config(**EIGHT), 600, 10, 12, 1)
-    text = " ".join(card_text.sentences(course))
+    course = card_text.summarise_checkpoint(config(**EIGHT), 600, 10, 12, 1)
+    text = " ".join(card_text.format_sentences(course))
     assert text.startswith("10 steps, 80 rows seen, 0.13 epochs")
     assert "The run was ended before training was through" in text
     assert "225 steps" in text

@@ -16,13 +16,13 @@ from pages.shared.charts import (
     Curve,
     IntervalRow,
     LossMarks,
-    compare_chart,
-    interval_chart,
-    line_chart,
-    loss_chart,
-    smoothed,
+    plot_intervals,
+    plot_line,
+    plot_losses,
+    plot_runs,
+    smooth,
 )
-from pages.shared.display import quantity
+from pages.shared.display import find_quantity
 
 
 def curve(values: list[float | None], *, count: int = 1, nonfinite: dict[int, int] | None = None) -> pa.Table:
@@ -51,7 +51,7 @@ def texts(figure: go.Figure) -> list[str]:
 
 
 def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
-    figure = loss_chart(
+    figure = plot_losses(
         curve([2.0, 1.5, 1.2]), curve([2.1, 1.6, 1.7]), LossMarks(base_level=2.1, best_step=10)
     )
     drawn = traces(figure)
@@ -66,14 +66,14 @@ def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
 
 @pytest.mark.parametrize(("level", "below"), [(2.1, True), (1.1, False), (None, True)])
 def test_the_best_step_is_named_away_from_the_base_models_line(level: float | None, below: bool) -> None:
-    figure = loss_chart(curve([2.0, 1.5]), curve([2.1, 1.6]), LossMarks(base_level=level, best_step=10))
+    figure = plot_losses(curve([2.0, 1.5]), curve([2.1, 1.6]), LossMarks(base_level=level, best_step=10))
     (best,) = [each for each in figure.layout.annotations if each.text.startswith("best")]
     assert (best.yshift < 0) is below
 
 
 def test_loss_chart_shades_where_it_overfits() -> None:
     shape: Any = {"state": "overfits", "since_step": 20, "last_step": 30}
-    figure = loss_chart(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, shape=shape))
+    figure = plot_losses(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, shape=shape))
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 30)
     assert "overfits" in texts(figure)
@@ -82,22 +82,22 @@ def test_loss_chart_shades_where_it_overfits() -> None:
 def test_loss_chart_shades_where_training_diverged_to_its_last_step() -> None:
     """Though the last validation may lie before: what rose is the training loss."""
     shape: Any = {"state": "diverged", "since_step": 20, "last_step": 10}
-    figure = loss_chart(curve([2, 1, 3, 4, 5]), curve([2.0, 1.0]), LossMarks(shape=shape))
+    figure = plot_losses(curve([2, 1, 3, 4, 5]), curve([2.0, 1.0]), LossMarks(shape=shape))
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 40)
     assert "diverged" in texts(figure)
     unknown = LossMarks(shape=shape | {"since_step": None})  # a verdict from before the step was kept
-    assert not loss_chart(curve([2, 1]), curve([2.0, 1.0]), unknown).layout.shapes
+    assert not plot_losses(curve([2, 1]), curve([2.0, 1.0]), unknown).layout.shapes
 
 
 def test_a_run_without_points_gives_an_empty_chart_with_axes() -> None:
-    figure = loss_chart(curve([]), curve([]))
+    figure = plot_losses(curve([]), curve([]))
     assert figure.layout.yaxis.title.text == "Loss (nats a token)"
     assert figure.layout.xaxis.title.text == "Optimiser step"
 
 
 def test_values_that_are_not_finite_are_marked_where_they_happened() -> None:
-    figure = loss_chart(curve([2.0, None, 1.0], nonfinite={1: 3}), curve([2.0]))
+    figure = plot_losses(curve([2.0, None, 1.0], nonfinite={1: 3}), curve([2.0]))
     mark = traces(figure)["Not a finite number"]
     assert (list(mark.x), list(mark.customdata)) == ([10], [3])
     assert math.isnan(traces(figure)["Training"].y[1])
@@ -105,57 +105,57 @@ def test_values_that_are_not_finite_are_marked_where_they_happened() -> None:
 
 
 def test_buckets_show_their_extremes_as_a_band() -> None:
-    figure = line_chart(curve([1.0, 2.0], count=4), "train/grad_norm")
+    figure = plot_line(curve([1.0, 2.0], count=4), "train/grad_norm")
     band = traces(figure)["smallest to largest"]
     assert list(band.y) == [1.1, 2.1, 1.9, 0.9]
     assert band.opacity < 0.3
-    assert "smallest to largest" not in traces(line_chart(curve([1.0, 2.0]), "train/grad_norm"))
+    assert "smallest to largest" not in traces(plot_line(curve([1.0, 2.0]), "train/grad_norm"))
 
 
 def test_a_noisy_training_curve_is_averaged_and_kept() -> None:
     noisy = [2 + (-1) ** i * 0.5 for i in range(100)]
-    drawn = traces(loss_chart(curve(noisy), curve([2.0])))
+    drawn = traces(plot_losses(curve(noisy), curve([2.0])))
     assert list(drawn["Training, each step"].y) == noisy
     assert np.ptp(drawn["Training (moving average)"].y[50:]) < 0.1
 
 
 def test_moving_average_is_unbiased_and_skips_gaps() -> None:
-    assert smoothed(np.array([3.0, 3.0, 3.0])) == pytest.approx([3, 3, 3])
-    gap = smoothed(np.array([3.0, np.nan, 3.0]))
+    assert smooth(np.array([3.0, 3.0, 3.0])) == pytest.approx([3, 3, 3])
+    gap = smooth(np.array([3.0, np.nan, 3.0]))
     assert math.isnan(gap[1])
     assert gap[2] == pytest.approx(3)
 
 
 def test_a_run_of_few_steps_has_no_half_steps() -> None:
-    assert line_chart(curve([1.0, 2.0]), "train/grad_norm").layout.xaxis.dtick == 1
-    assert line_chart(curve([1.0, 2.0, 3.0]), "train/grad_norm").layout.xaxis.dtick is None
+    assert plot_line(curve([1.0, 2.0]), "train/grad_norm").layout.xaxis.dtick == 1
+    assert plot_line(curve([1.0, 2.0, 3.0]), "train/grad_norm").layout.xaxis.dtick is None
 
 
 def test_zoom_survives_a_refresh_and_backgrounds_are_transparent() -> None:
-    for figure in (loss_chart(curve([1.0]), curve([1.0])), line_chart(curve([1.0]), "train/grad_norm")):
+    for figure in (plot_losses(curve([1.0]), curve([1.0])), plot_line(curve([1.0]), "train/grad_norm")):
         assert figure.layout.uirevision == "kept"
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
 
 
 def test_compared_runs_keep_their_colours() -> None:
     both = [Curve("a", 1, curve([2.0, 1.0])), Curve("b", 9, curve([2.0, 1.5]))]
-    drawn = traces(compare_chart(both, quantity("eval/loss"), base_level=2.0))
-    assert drawn["a"].line.color == drawn["b"].line.color == palette.run_color(1)
+    drawn = traces(plot_runs(both, find_quantity("eval/loss"), base_level=2.0))
+    assert drawn["a"].line.color == drawn["b"].line.color == palette.get_run_color(1)
     assert (drawn["a"].line.dash, drawn["b"].line.dash) == ("solid", "dash")
 
 
 def test_many_names_below_make_the_figure_higher() -> None:
     def height(count: int) -> int:
         curves = [Curve(f"run {place}", place, curve([2.0, 1.0])) for place in range(count)]
-        return int(compare_chart(curves, quantity("eval/loss")).layout.height)
+        return int(plot_runs(curves, find_quantity("eval/loss")).layout.height)
 
     assert height(2) == height(5)
     assert all(height(count) / 2 >= 19 * count for count in (12, 16))  # a legend may take half of it
 
 
 def test_another_axis_replaces_the_steps() -> None:
-    figure = compare_chart(
-        [Curve("a", 1, curve([2.0, 1.0]), x=[0, 5000])], quantity("eval/loss"), x_title="Tokens seen"
+    figure = plot_runs(
+        [Curve("a", 1, curve([2.0, 1.0]), x=[0, 5000])], find_quantity("eval/loss"), x_title="Tokens seen"
     )
     assert list(traces(figure)["a"].x) == [0, 5000]
     assert figure.layout.xaxis.title.text == "Tokens seen"
@@ -163,16 +163,16 @@ def test_another_axis_replaces_the_steps() -> None:
 
 def test_names_are_text_and_not_markup() -> None:
     name = '<a href="javascript:alert(1)">run</a>'
-    figure = compare_chart([Curve(name, 1, curve([1.0]))], quantity("eval/loss"))
+    figure = plot_runs([Curve(name, 1, curve([1.0]))], find_quantity("eval/loss"))
     assert all("<" not in trace.name for trace in figure.data)
-    long = compare_chart([Curve("x" * 50 + "end", 1, curve([1.0]))], quantity("eval/loss"))
+    long = plot_runs([Curve("x" * 50 + "end", 1, curve([1.0]))], find_quantity("eval/loss"))
     assert long.data[0].name.endswith("end")
     assert len(long.data[0].name) <= 28
 
 
 def test_intervals_are_drawn_against_zero() -> None:
     rows = [IntervalRow("first", 0.8, 0.7, 0.95, "#000"), IntervalRow("second", 0.1, None, None, "#111")]
-    figure = interval_chart(rows, "Gain")
+    figure = plot_intervals(rows, "Gain")
     first, second = figure.data
     assert first.error_x.array == pytest.approx((0.15,))
     assert first.error_x.arrayminus == pytest.approx((0.1,))
@@ -182,7 +182,7 @@ def test_intervals_are_drawn_against_zero() -> None:
 
 def test_intervals_of_equal_or_numeric_names_keep_their_places() -> None:
     rows = [IntervalRow(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
-    figure = interval_chart(rows, "Gain")
+    figure = plot_intervals(rows, "Gain")
     assert [trace.y for trace in figure.data] == [(0,), (1,), (2,)]
     assert figure.layout.yaxis.ticktext == ("0.001", "same", "same")
     assert figure.layout.yaxis.tickvals == (0, 1, 2)
@@ -218,6 +218,6 @@ def test_runs_can_be_told_apart(eyes: str) -> None:
 
 
 def test_run_colours_are_for_good() -> None:
-    assert palette.run_color(3) == palette.run_color(3 + len(palette.RUNS))
-    styles = {(palette.run_color(n), palette.run_dash(n)) for n in range(1, 33)}
+    assert palette.get_run_color(3) == palette.get_run_color(3 + len(palette.RUNS))
+    styles = {(palette.get_run_color(n), palette.get_run_dash(n)) for n in range(1, 33)}
     assert len(styles) == 32

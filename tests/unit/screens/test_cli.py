@@ -167,12 +167,12 @@ def test_a_run_is_edited(served: tuple[Database, Run]) -> None:
 
 def test_an_example_is_shown_where_it_changes() -> None:
     before, after = "same " * 60 + "old" + " end" * 40, "same " * 60 + "new" + " end" * 40
-    begin = data_reports._first_difference(before, after)
+    begin = data_reports._find_first_difference(before, after)
     assert begin == 300
-    assert "old end" in data_reports._line(before, begin)
-    assert "new end" in data_reports._line(after, begin)
-    assert len(data_reports._line(after, begin)) <= data_reports.EXAMPLE_WIDTH
-    assert data_reports._line("short\ntext", 3) == "short\\ntext"
+    assert "old end" in data_reports._extract_line(before, begin)
+    assert "new end" in data_reports._extract_line(after, begin)
+    assert len(data_reports._extract_line(after, begin)) <= data_reports.EXAMPLE_WIDTH
+    assert data_reports._extract_line("short\ntext", 3) == "short\\ntext"
 
 
 def test_the_engine_is_ours_whatever_lies_in_this_folder(

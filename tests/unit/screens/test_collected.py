@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
-from pages.__main__ import collect_past_modules
+from pages.__main__ import freeze_modules_on_collect
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_modules_are_passed_over_from_the_run_that_imported_them_on(monkeypatch:
             monkeypatch.setitem(sys.modules, f"of_run_{len(runs)}", types.ModuleType("page"))
 
     monkeypatch.setattr(ScriptRunner, "_run_script", draw)
-    collect_past_modules()
+    freeze_modules_on_collect()
     runner, asked = ScriptRunner.__new__(ScriptRunner), RerunData()
 
     runner._run_script(asked)

@@ -15,7 +15,7 @@ from pages.shared.rendered.component_source import FOLDER, RENDERER
 PARSERS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function"
 )
-SCRIPTS = {"desk": desk.script(), "talk": chat_component.script()}
+SCRIPTS = {"desk": desk.build_script(), "talk": chat_component.build_script()}
 
 
 def stems(folder: Path) -> list[str]:
@@ -24,7 +24,7 @@ def stems(folder: Path) -> list[str]:
 
 def test_every_file_of_the_folders_is_in_a_script() -> None:
     assert sorted(desk.SCRIPT) == stems(desk.FOLDER / "script")
-    assert sorted(chat_component.SCRIPT) == stems(chat_component.HERE / "script")
+    assert sorted(chat_component.SCRIPT) == stems(chat_component.FOLDER / "script")
     assert sorted(RENDERER) == stems(FOLDER)
 
 
@@ -41,6 +41,6 @@ def test_no_text_is_parsed_as_html(of: str) -> None:
 
 
 def test_a_page_mounts_the_desk() -> None:
-    page = "from pages.rating.rater.desk import rating_desk\nrating_desk('r', key='desk')"
+    page = "from pages.rating.rater.desk import draw_rating_component\ndraw_rating_component('r', key='desk')"
     at = AppTest.from_string(page).run()
     assert not at.exception

@@ -19,31 +19,31 @@ ABOVE_THE_GROUPS = (
     "value", [1e-4, 2e-5, 5e-05, 0.05, 1.0, 0.0, 8, 123456.75, 3e-12, 0.30000000000000004]
 )
 def test_numbers_survive_the_way_through_a_text_field(value: float) -> None:
-    assert values.as_value("learning_rate", values.as_text(value)) == value
+    assert values.parse_value("learning_rate", values.format_value(value)) == value
 
 
 def test_numbers_are_shown_without_exponents_where_people_read_them() -> None:
-    assert [values.as_text(value) for value in (1e-4, 2e-5, 16, None)] == ["0.0001", "0.00002", "16", ""]
+    assert [values.format_value(value) for value in (1e-4, 2e-5, 16, None)] == ["0.0001", "0.00002", "16", ""]
 
 
 def test_modules_are_all_linear_or_a_list() -> None:
-    assert values.as_value("target_modules", "all-linear") == "all-linear"
-    assert values.as_value("target_modules", "q_proj, v_proj,") == ["q_proj", "v_proj"]
+    assert values.parse_value("target_modules", "all-linear") == "all-linear"
+    assert values.parse_value("target_modules", "q_proj, v_proj,") == ["q_proj", "v_proj"]
 
 
 def test_a_name_of_digits_stays_text() -> None:
-    assert values.as_value("name", "2024") == "2024"
+    assert values.parse_value("name", "2024") == "2024"
 
 
 def test_every_bad_field_is_named() -> None:
-    config, problems = values.check({"dataset": "d", "learning_rate": "abc", "r": 0, "seed": 1.5})
+    config, problems = values.validate_config({"dataset": "d", "learning_rate": "abc", "r": 0, "seed": 1.5})
     assert config is None
     assert set(problems) == {"learning_rate", "r", "seed"}
     assert "'abc'" in problems["learning_rate"]
 
 
 def test_a_missing_data_set_is_named() -> None:
-    assert list(values.check({})[1]) == ["dataset"]
+    assert list(values.validate_config({})[1]) == ["dataset"]
 
 
 def test_the_form_has_every_field_of_the_config_once() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages.data.explore.summary import contents, judged
+from pages.data.explore.summary import build_signal_tiles, list_content_facts
 
 ANSWERS = {"n": 100, "median": 12.4, "p95": 40}
 
 
 def facts_by_title(kind: str, label_count: int = 0, **text: Any) -> dict[str, tuple[str, str]]:
     dataset = {"kind": kind, "row_count": 100, "stats": {"label_count": label_count}}
-    facts = contents(dataset, {"text": {"figures": text}})
+    facts = list_content_facts(dataset, {"text": {"figures": text}})
     return {title: (value, note) for title, value, note in facts}
 
 
@@ -38,8 +38,8 @@ def test_several_right_answers_to_a_prompt_are_what_is_in_it_and_no_finding() ->
     figures = {"references": {"n": 100, "flagged": 90}}
     measured = {"duplicates": {"figures": figures, "options": {}}}
     dataset = {"kind": "chat", "row_count": 100, "stats": {}}
-    (fact,) = contents(dataset, measured)
+    (fact,) = list_content_facts(dataset, measured)
     assert fact[:2] == ("Several references", "90% of the rows")
-    assert not judged(dataset, measured)
+    assert not build_signal_tiles(dataset, measured)
     figures["references"]["flagged"] = 3
-    assert not contents(dataset, measured)
+    assert not list_content_facts(dataset, measured)

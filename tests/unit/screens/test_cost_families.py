@@ -11,7 +11,7 @@ from tests.unit.screens.test_costs import estimate, row
 
 
 def points_of(*rows: dict[str, Any]) -> list[tradeoff_points.Point]:
-    return tradeoff_points.points([{"parent": "", "alpha": None} | row for row in rows], "prose")
+    return tradeoff_points.build_points([{"parent": "", "alpha": None} | row for row in rows], "prose")
 
 
 def share(run_id: str, alpha: float, gain: float, cost: float | None) -> dict[str, Any]:
@@ -31,7 +31,9 @@ def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
         row(1, 0.5, 0.3), row(2, 0.4, 0.1, parent="r1"), row(3, 0.4, 0.2, parent="elsewhere"),
         row(4, 0.3, 0.1, parent="r4"),
     )  # fmt: skip
-    assert [(a.row["run_id"], b.row["run_id"]) for a, b in tradeoff_chart.links(points)] == [("r1", "r2")]
+    assert [(a.row["run_id"], b.row["run_id"]) for a, b in tradeoff_chart.find_parent_links(points)] == [
+        ("r1", "r2")
+    ]
     figure = go.Figure()
     tradeoff_chart.add_links(figure, points)
     assert figure.data[0].x == (0.3, 0.2, 0.1, None)
@@ -46,7 +48,7 @@ def test_shares_lie_between_their_run_and_the_base() -> None:
         share("r2", 0.5, 0.3, None), share("gone", 0.5, 0.1, 0.1),
     ]  # fmt: skip
     figure = go.Figure()
-    assert tradeoff_chart.add_mixes(figure, points, shares, "prose") == 2
+    assert tradeoff_chart.add_interpolations(figure, points, shares, "prose") == 2
     drawn = {trace.name: trace for trace in figure.data}
     assert drawn["To the base"].x == (0.3, 0.2, 0.05, 0.0, None)
     assert drawn["Mixes"].y == (0.4, 0.2)
@@ -60,6 +62,6 @@ def test_a_thousand_families_are_a_few_traces() -> None:
     shares = [share(f"r{i}", a, a / 2, a / 4) for i in range(1, 1001) for a in (0.2, 0.4, 0.6, 0.8)]
     figure = go.Figure()
     tradeoff_chart.add_links(figure, points)
-    assert tradeoff_chart.add_mixes(figure, points, shares, "prose") == 4000
+    assert tradeoff_chart.add_interpolations(figure, points, shares, "prose") == 4000
     assert len(figure.data) == 4
     assert len(figure.data[0].x) == 999 * 4

@@ -87,44 +87,46 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
     ],
 )
 def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any], word: str) -> None:
-    plotted, reasons = tradeoff_points.sort_out([*ROWS, row(9, 0.1, 0.1) | change], "prose")
+    plotted, reasons = tradeoff_points.split_plottable([*ROWS, row(9, 0.1, 0.1) | change], "prose")
     assert [r["run_id"] for r in plotted] == ["r1", "r2", "r3", "r4"]
-    sentence = tradeoff_points.left_out(len(plotted), 5, reasons)
+    sentence = tradeoff_points.describe_excluded_runs(len(plotted), 5, reasons)
     assert sentence.startswith("4 of 5 finished runs. Left out: 1 run ")
     assert word in sentence
 
 
 def test_a_fall_of_accuracy_is_a_cost_with_its_ends_turned_round() -> None:
     asked = row(1, 0.2, 0.0, answers={"value": -0.1, "low": -0.14, "high": -0.02, "n": 640})
-    assert tradeoff_points.cost_of(asked, "answers") == {
+    assert tradeoff_points.get_cost(asked, "answers") == {
         "value": 10,
         "low": 2,
         "high": pytest.approx(14),
         "n": 640,
     }
-    assert tradeoff_points.limits("answers") == {"amber": 5, "red": 15}
-    assert tradeoff_points.limits("kl") is None
-    assert tradeoff_points.points([asked], "answers")[0].state == "some"
+    assert tradeoff_points.get_color_limits("answers") == {"amber": 5, "red": 15}
+    assert tradeoff_points.get_color_limits("kl") is None
+    assert tradeoff_points.build_points([asked], "answers")[0].state == "some"
 
 
 def test_places_and_the_run_that_costs_nothing_that_matters() -> None:
-    points = tradeoff_points.points(ROWS, "prose")
+    points = tradeoff_points.build_points(ROWS, "prose")
     assert [p.status for p in points] == ["front", "front", "alike", "dominated"]
     assert points[3].behind == ("#2 Run <2>",)
     assert [p.state for p in points] == ["none", "some", "some", "much"]
-    best = tradeoff_points.cheapest(points)
+    best = tradeoff_points.find_cheapest(points)
     assert best is not None
     assert best.row["run_id"] == "r1"
-    assert tradeoff_points.cheapest(points[1:]) is None
-    equal = tradeoff_points.points([row(6, 0.2, 0.02), row(7, 0.2, 0.0), row(8, 0.2, 0.01)], "prose")
-    assert tradeoff_points.cheapest(equal) == equal[1]  # of equal gains the one that cost least
-    other = tradeoff_points.points([*ROWS, row(5, 0.1, 0.3, dataset_id="d2")], "prose")
+    assert tradeoff_points.find_cheapest(points[1:]) is None
+    equal = tradeoff_points.build_points([row(6, 0.2, 0.02), row(7, 0.2, 0.0), row(8, 0.2, 0.01)], "prose")
+    assert tradeoff_points.find_cheapest(equal) == equal[1]  # of equal gains the one that cost least
+    other = tradeoff_points.build_points([*ROWS, row(5, 0.1, 0.3, dataset_id="d2")], "prose")
     assert other[4].status == "front"  # of its own data set
 
 
 def test_the_plot_has_a_step_line_intervals_bands_and_the_base_model() -> None:
     drawn = traces(
-        figure := tradeoff_chart.cost_chart(tradeoff_points.points(ROWS, "prose"), "prose", "run", "r2")
+        figure := tradeoff_chart.plot_tradeoff(
+            tradeoff_points.build_points(ROWS, "prose"), "prose", "run", "r2"
+        )
     )
     assert drawn["Front"].line.shape == "hv"
     assert list(drawn["Front"].x[:2]) == [0.0, 0.1]
@@ -150,8 +152,10 @@ def test_the_plot_has_a_step_line_intervals_bands_and_the_base_model() -> None:
 
 
 def test_numbers_at_the_right_edge_stand_left_of_their_point() -> None:
-    points = tradeoff_points.points([row(i, 0.2, cost) for i, cost in enumerate((0.0, 0.2, 0.4), 1)], "prose")
-    drawn = traces(tradeoff_chart.cost_chart(points, "prose", "run"))["Runs"]
+    points = tradeoff_points.build_points(
+        [row(i, 0.2, cost) for i, cost in enumerate((0.0, 0.2, 0.4), 1)], "prose"
+    )
+    drawn = traces(tradeoff_chart.plot_tradeoff(points, "prose", "run"))["Runs"]
     assert list(drawn.textposition) == ["top right", "top right", "top left"]
 
 
@@ -161,14 +165,14 @@ def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
         row(2, 0.5, 0.1, kl=estimate(0.4), method="full"),
         row(3, 0.1, 0.1),
     ]
-    points = tradeoff_points.points(rows, "prose")
-    drawn = traces(tradeoff_chart.cost_chart(points, "prose", "rate"))["Runs"].marker
+    points = tradeoff_points.build_points(rows, "prose")
+    drawn = traces(tradeoff_chart.plot_tradeoff(points, "prose", "rate"))["Runs"].marker
     assert list(drawn.color) == pytest.approx([-4.0, -3.69897, -3.5228787])
     assert list(drawn.colorbar.ticktext) == ["1e-4", "2e-4", "3e-4"]
-    assert drawn.size[2] < drawn.size[0] < drawn.size[1] == tradeoff_chart.SIZES[1]
-    single = traces(tradeoff_chart.cost_chart(points[:1], "prose", "rate"))["Runs"].marker
+    assert drawn.size[2] < drawn.size[0] < drawn.size[1] == tradeoff_chart.MARKER_SIZES[1]
+    single = traces(tradeoff_chart.plot_tradeoff(points[:1], "prose", "rate"))["Runs"].marker
     assert single.color == (RUNS[0],)  # one rate is no scale
-    figure = tradeoff_chart.cost_chart(points, "prose", "method")
+    figure = tradeoff_chart.plot_tradeoff(points, "prose", "method")
     assert {"LoRA", "Full fine-tuning"} <= set(traces(figure))
     assert len(set(traces(figure)["Runs"].marker.color)) == 2
 
@@ -176,7 +180,7 @@ def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
 def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
     many = [row(i, 0.5 + 0.001 * (i % 7), 0.1 + 0.002 * i) for i in range(1, 200)]
     drawn = traces(
-        tradeoff_chart.cost_chart(points := tradeoff_points.points(many, "prose"), "prose", "rate")
+        tradeoff_chart.plot_tradeoff(points := tradeoff_points.build_points(many, "prose"), "prose", "rate")
     )
     assert drawn["Runs"].text is None
     assert len(drawn["Runs"].x) == 199
@@ -187,21 +191,21 @@ def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
 def test_one_run_without_intervals_is_drawn() -> None:
     single = row(1, 0.2, 0.01)
     single["gain"] |= {"low": None, "high": None}
-    figure = tradeoff_chart.cost_chart(tradeoff_points.points([single], "prose"), "prose", "rate")
+    figure = tradeoff_chart.plot_tradeoff(tradeoff_points.build_points([single], "prose"), "prose", "rate")
     assert len(traces(figure)["Intervals"].x) == 0
     assert "(no interval)" in traces(figure)["Runs"].hovertext[0]
 
 
 def test_methods_are_matched_first_then_rates() -> None:
-    assert tradeoff.compared(ROWS, "prose") == ("", [])
+    assert tradeoff.compare_groups(ROWS, "prose") == ("", [])
     both = [*ROWS[:2], row(11, 0.2, 0.3, method="full"), row(12, 0.5, 0.5, method="full")]
-    kind, comparisons = tradeoff.compared(both, "prose")
+    kind, comparisons = tradeoff.compare_groups(both, "prose")
     assert kind == "method"
     assert comparisons[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
     rates = [
         row(i, 0.2 + 0.1 * i, 0.1 * i, learning_rate=rate) for i, rate in enumerate([1e-4, 1e-4, 2e-4, 2e-4])
     ]
-    kind, comparisons = tradeoff.compared(rates, "prose")
+    kind, comparisons = tradeoff.compare_groups(rates, "prose")
     assert kind == "learning rate"
     assert {comparisons[0]["first"], comparisons[0]["second"]} == {
         "learning rate 0.0001",
@@ -224,22 +228,22 @@ def test_pairs_of_questions_are_in_points_as_the_plot_is() -> None:
 
 
 def test_intervals_are_in_view_where_nothing_was_forgotten() -> None:
-    points = tradeoff_points.points(
+    points = tradeoff_points.build_points(
         [row(number, 0.2, 0.0, prose=estimate(0.0, 9.0)) for number in (1, 2)], "prose"
     )
-    left, right = tradeoff_chart.span(points, "cost")
+    left, right = tradeoff_chart.compute_axis_range(points, "cost")
     assert left < -9 < 9 < right
 
 
 def test_the_axis_of_forgetting_reaches_to_where_it_matters() -> None:
     small = [row(number, 0.2, 0.0, prose=estimate(0.004 * number, 0.01)) for number in (1, 2)]
-    points = tradeoff_points.points(small, "prose")
-    left, right = tradeoff_chart.costs(points, "prose")
-    amber = tradeoff_points.limits("prose")["amber"]
+    points = tradeoff_points.build_points(small, "prose")
+    left, right = tradeoff_chart.compute_cost_range(points, "prose")
+    amber = tradeoff_points.get_color_limits("prose")["amber"]
     assert left <= -amber
     assert right > amber
-    layout = tradeoff_chart.plane(points, "prose").layout
+    layout = tradeoff_chart.build_axes(points, "prose").layout
     assert tuple(layout.xaxis.range) == (left, right)
     assert any("forgot some" in note.text for note in layout.annotations)
-    wide = tradeoff_points.points([row(1, 0.2, 0.9)], "prose")
-    assert tradeoff_chart.costs(wide, "prose") == tradeoff_chart.span(wide, "cost")
+    wide = tradeoff_points.build_points([row(1, 0.2, 0.9)], "prose")
+    assert tradeoff_chart.compute_cost_range(wide, "prose") == tradeoff_chart.compute_axis_range(wide, "cost")

@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RerunData]:
     """What reaches Streamlit, behind the check."""
     runs: list[RerunData] = []
     monkeypatch.setattr(ScriptRunner, "_run_script", lambda self, rerun: runs.append(rerun))
-    served.draw_nothing_for_the_gone()
+    served.rerun_ended_sessions()
     return runs
 
 
@@ -29,7 +29,7 @@ def person_of(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
             raise outcome
         return outcome
 
-    monkeypatch.setattr(served, "current_person", current_person)
+    monkeypatch.setattr(served, "get_current_person", current_person)
 
 
 def test_for_who_is_gone_a_part_becomes_the_whole_page(

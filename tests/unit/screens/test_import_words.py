@@ -8,49 +8,49 @@ import pytest
 
 from pages.data import import_report as progress
 from store.core.errors import ConfigError
-from store.data.cleaning_text import ignored_words, used_words
+from store.data.cleaning_text import describe_ignored_columns, describe_used_columns
 from tunebench.commands import data
-from tunebench.commands.data import account, columns_in, source_of
+from tunebench.commands.data import build_source, describe_import, parse_columns
 
 
 def test_what_is_used_as_what() -> None:
     columns = {"question": "Q", "choices": "A", "choices_2": "B", "answer": "key", "part": "split"}
-    assert used_words("multiple_choice", columns, "letter") == (
+    assert describe_used_columns("multiple_choice", columns, "letter") == (
         "question = Q; choices = A, B; answer = key (its letter); part = split"
     )
     values = {"0": "tie", "1": "first"}
-    assert used_words("comparison", {"first": "a", "second": "b", "better": "who"}, None, values) == (
-        "first answer = a; second answer = b; better answer = who (0: tie, 1: first)"
-    )
+    assert describe_used_columns(
+        "comparison", {"first": "a", "second": "b", "better": "who"}, None, values
+    ) == ("first answer = a; second answer = b; better answer = who (0: tie, 1: first)")
     same = {"prompt": "prompt", "completion": "answer", "label": "label"}
-    assert used_words("marked", same, None, {"true": "good"}) == (
+    assert describe_used_columns("marked", same, None, {"true": "good"}) == (
         "prompt; completion = answer; label (true: good)"
     )
 
 
 def test_ignored_columns_are_named_and_counted() -> None:
-    assert ignored_words([]) == "no column"
-    assert ignored_words(["id", "url"]) == "id, url"
-    assert ignored_words([f"c{n}" for n in range(200)], 4000).endswith("c11 and 3,988 more")
+    assert describe_ignored_columns([]) == "no column"
+    assert describe_ignored_columns(["id", "url"]) == "id, url"
+    assert describe_ignored_columns([f"c{n}" for n in range(200)], 4000).endswith("c11 and 3,988 more")
 
 
 def test_a_role_that_is_given_again_has_one_more_column() -> None:
-    assert columns_in(["choices=a", "answer=x=y", "choices=b", "choices=c"]) == {
+    assert parse_columns(["choices=a", "answer=x=y", "choices=b", "choices=c"]) == {
         "choices": "a",
         "answer": "x=y",
         "choices_2": "b",
         "choices_3": "c",
     }
     with pytest.raises(ConfigError, match="--column is 'x'"):
-        columns_in(["x"])
+        parse_columns(["x"])
 
 
 def test_files_are_one_source_and_a_set_of_the_hub_another() -> None:
-    assert source_of(["/a.csv"], "all") == {"path": "/a.csv"}
-    assert source_of(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
-    assert source_of(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
+    assert build_source(["/a.csv"], "all") == {"path": "/a.csv"}
+    assert build_source(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
+    assert build_source(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
     with pytest.raises(ConfigError, match="imported alone"):
-        source_of(["hf://o/n", "/a.csv"], "all")
+        build_source(["hf://o/n", "/a.csv"], "all")
 
 
 def test_the_account_says_used_ignored_parts_and_skipped() -> None:
@@ -66,7 +66,7 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
     }
     columns = {"prompt": "p", "completion": "c", "label": "l", "part": "split"}
     document = {"name": "N", "row_count": 10, "skipped_count": 5, "duplicate_count": 0, "format": "marked"}
-    assert account(document | {"columns": columns, "stats": stats}) == [
+    assert describe_import(document | {"columns": columns, "stats": stats}) == [
         "N: 10 rows read as marked, 5 skipped, 0 exact duplicates.",
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
@@ -80,7 +80,7 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
 def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
     stats = {"parts": {"test": 2, "train": 8}, "duplicates": {"exact": 0, "folded": 0}}
     made = {"row_count": 10, "skipped_count": 0, "duplicate_count": 0, "stats": stats}
-    counted = progress.account(made)[-2:]
+    counted = progress.format_row_counts(made)[-2:]
     assert counted == [("Training", "8", "as the file says"), ("Test", "2", "as the file says")]
 
 
@@ -94,7 +94,7 @@ def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
 )
 def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, note: str) -> None:
     made = {"row_count": 9, "skipped_count": 0, "duplicate_count": count, "stats": stats}
-    (line,) = [line for line in progress.account(made) if line[0] == "Repeated rows"]
+    (line,) = [line for line in progress.format_row_counts(made) if line[0] == "Repeated rows"]
     assert line[1] == str(count)
     assert line[2].startswith(note)
-    assert data._repeated(made).endswith("exact" if stats else "but for case and spacing")
+    assert data._describe_repeats(made).endswith("exact" if stats else "but for case and spacing")

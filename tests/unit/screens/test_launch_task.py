@@ -32,7 +32,7 @@ KNOWN = [
 def test_a_choice_is_offered_where_the_data_leave_one(
     name: str, tasks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state: dict[str, Any] = {config_fields.key("dataset"): name}
-    monkeypatch.setattr(form.cached_queries, "datasets", lambda: KNOWN)
+    state: dict[str, Any] = {config_fields.build_widget_key("dataset"): name}
+    monkeypatch.setattr(form.cached_queries, "list_datasets", lambda: KNOWN)
     monkeypatch.setattr(form.st, "session_state", state)
-    assert form.choices() == tasks
+    assert form.list_tasks() == tasks

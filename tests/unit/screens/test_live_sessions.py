@@ -20,13 +20,13 @@ from streamlit.runtime.caching.ttl_cache import TTLCache
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 
 from pages.shared.middleware import (
-    HEALTH,
-    LIVE,
+    HEALTH_PATH,
     MAX_SESSIONS,
-    OTHER_DESCRIPTORS,
-    LiveSessions,
-    end_kept_sessions,
-    max_sessions,
+    RESERVED_DESCRIPTORS,
+    STREAM_PATH,
+    SessionLimit,
+    compute_max_sessions,
+    expire_disconnected_sessions,
 )
 from store.core.processes import MAX_DESCRIPTORS
 
@@ -48,45 +48,53 @@ async def _answer(request: Request) -> PlainTextResponse:
 
 
 def browser(limit: int, live: Any = _live) -> TestClient:
-    routes = [WebSocketRoute(LIVE, live), WebSocketRoute("/other", _live), Route("/{path:path}", _answer)]
-    return TestClient(Starlette(routes=routes, middleware=[Middleware(LiveSessions, limit=limit)]))
+    routes = [
+        WebSocketRoute(STREAM_PATH, live),
+        WebSocketRoute("/other", _live),
+        Route("/{path:path}", _answer),
+    ]
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(SessionLimit, limit=limit)]))
 
 
 def test_one_tab_too_many_is_refused_and_told_why_until_another_closes() -> None:
     with browser(2) as client:
-        first, second = client.websocket_connect(LIVE), client.websocket_connect(LIVE)
+        first, second = client.websocket_connect(STREAM_PATH), client.websocket_connect(STREAM_PATH)
         with first:
             with second:
                 assert (first.receive_text(), second.receive_text()) == ("inside", "inside")
-                with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect(LIVE):
+                with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect(STREAM_PATH):
                     pass
                 assert refused.value.code == 1013
-                for path in (CONFIG, f"/rating{CONFIG}", f"/rating{HEALTH}"):  # a page tries its own path too
+                for path in (
+                    CONFIG,
+                    f"/rating{CONFIG}",
+                    f"/rating{HEALTH_PATH}",
+                ):  # a page tries its own path too
                     answer = client.get(path)
                     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
                     assert answer.json().startswith("2 tabs of Tunebench are open")
-                assert client.get(HEALTH).text == "inside"  # the process is well
+                assert client.get(HEALTH_PATH).text == "inside"  # the process is well
                 with client.websocket_connect("/other") as other:
                     assert other.receive_text() == "inside"
             assert client.get(CONFIG).text == "inside"
-            with client.websocket_connect(LIVE) as third:
+            with client.websocket_connect(STREAM_PATH) as third:
                 assert third.receive_text() == "inside"
 
 
 def test_a_connection_that_fails_gives_its_place_back() -> None:
     with browser(1, _fail) as client:
         for _ in range(3):
-            with pytest.raises(RuntimeError), client.websocket_connect(LIVE):
+            with pytest.raises(RuntimeError), client.websocket_connect(STREAM_PATH):
                 pass
         assert client.get(CONFIG).text == "inside"
 
 
 @pytest.mark.parametrize(
     ("descriptors", "sessions"),
-    [(64, 1), (OTHER_DESCRIPTORS, 1), (264, 2), (1024, 192), (MAX_DESCRIPTORS, MAX_SESSIONS)],
+    [(64, 1), (RESERVED_DESCRIPTORS, 1), (264, 2), (1024, 192), (MAX_DESCRIPTORS, MAX_SESSIONS)],
 )
 def test_descriptors_bound_the_tabs(descriptors: int, sessions: int) -> None:
-    assert max_sessions(descriptors) == sessions
+    assert compute_max_sessions(descriptors) == sessions
 
 
 class Loop:
@@ -123,7 +131,7 @@ def test_a_kept_session_ends_when_its_time_is_over_unless_its_tab_came_back(
     loop, ended = Loop(), []  # type: tuple[Loop, list[str]]
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     monkeypatch.setattr(MemorySessionStorage, "save", MemorySessionStorage.save)
-    end_kept_sessions()
+    expire_disconnected_sessions()
     storage = MemorySessionStorage(ttl_seconds=120)
     storage._cache = TTLCache(maxsize=128, ttl=120, timer=lambda: loop.now)
     storage.save(Kept("first", ended))  # type: ignore[arg-type]

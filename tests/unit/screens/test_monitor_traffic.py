@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pages.monitoring.alerts import _facts
+from pages.monitoring.alerts import _list_facts
 from store.monitoring.config import MonitorSettings
 from store.monitoring.traffic import VersionTraffic
 
@@ -22,17 +22,21 @@ def traffic(requests: int, errors: int, refused: int) -> VersionTraffic:
 
 
 def test_what_was_refused_is_no_failure() -> None:
-    facts = {title: (value, below) for title, value, below in _facts([traffic(7, 0, 4)], MonitorSettings())}
+    facts = {
+        title: (value, below) for title, value, below in _list_facts([traffic(7, 0, 4)], MonitorSettings())
+    }
     assert facts["Requests"] == ("7", "4 of them refused")
     assert facts["Failed"] == ("0%", "0 of 3; 95% interval 0% to 56%")
 
 
 def test_where_all_was_refused_no_share_failed() -> None:
-    facts = {title: (value, below) for title, value, below in _facts([traffic(2, 0, 2)], MonitorSettings())}
+    facts = {
+        title: (value, below) for title, value, below in _list_facts([traffic(2, 0, 2)], MonitorSettings())
+    }
     assert facts["Failed"] == ("–", "no model was asked")
 
 
 def test_calls_of_functions_are_told_where_there_are_any() -> None:
     called = {**traffic(7, 0, 0), "calls": 5, "invalid_calls": 1}
-    assert ("Function calls", "5", "1 mistake in calls") in _facts([called], MonitorSettings())  # type: ignore[list-item]
-    assert "Function calls" not in [title for title, *_ in _facts([traffic(7, 0, 0)], MonitorSettings())]
+    assert ("Function calls", "5", "1 mistake in calls") in _list_facts([called], MonitorSettings())  # type: ignore[list-item]
+    assert "Function calls" not in [title for title, *_ in _list_facts([traffic(7, 0, 0)], MonitorSettings())]

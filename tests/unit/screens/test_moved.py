@@ -11,13 +11,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from pages.people.access_middleware import Door, cookie_name
-from pages.shared.middleware import Moved
-from store.http.access import Names
+from pages.people.access_middleware import AccessMiddleware, build_cookie_name
+from pages.shared.middleware import Redirects
+from store.http.access import HostNames
 from tests.unit.people_samples import alone
 
 SECRET = "the-secret-of-the-test"
-COOKIE = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
+COOKIE = {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"}
 
 
 async def _answer(request: Request) -> PlainTextResponse:
@@ -38,8 +38,8 @@ def visitor() -> TestClient:
             Route("/{path:path}", _answer, methods=["GET", "POST"]),
         ],
         middleware=[
-            Middleware(Door, secret=SECRET, names=Names(), visitors=alone()),
-            Middleware(Moved),
+            Middleware(AccessMiddleware, secret=SECRET, names=HostNames(), visitors=alone()),
+            Middleware(Redirects),
         ],
     )
     return TestClient(app, base_url="http://127.0.0.1:8501", follow_redirects=False)

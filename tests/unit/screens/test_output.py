@@ -65,7 +65,7 @@ def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) 
     ended = {"status": "finished"}
     going = {**ended, "status": "training", "progress_done": 1, "progress_total": 2, "eta_seconds": None}
     jobs = iter([{**going, "progress_unit": "[/x]"}, ended])
-    assert output.watch(lambda: next(jobs), "lr [/x]", every=0) == ended
+    assert output.watch_job(lambda: next(jobs), "lr [/x]", every=0) == ended
 
 
 def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 
 
 def drawn(shape: dict[str, Any], seen: pa.Table) -> go.Figure:
-    return overfitting.gap_chart(seen, curve(STEPS, VALIDATIONS), shape, "Loss")
+    return overfitting.plot_gap(seen, curve(STEPS, VALIDATIONS), shape, "Loss")
 
 
 def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
     assert list(by_name["Gap"].x) == [0, 10, 20, 20, 10, 0]
     assert not any(name.startswith("Gap, ") for name in by_name)
     assert "yaxis2" not in figure.layout.to_plotly_json()
-    alone = traces(overfitting.gap_chart(curve([], []), curve([0], [2.0]), {}, "Loss"))
+    alone = traces(overfitting.plot_gap(curve([], []), curve([0], [2.0]), {}, "Loss"))
     assert "Gap" not in alone
     assert "Best step" not in alone  # step 0 is the base model
 
@@ -113,7 +113,7 @@ def test_steps_that_went_wrong_are_shaded(shape: dict[str, Any]) -> None:
 
 def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
     evidence = membership(0.3)
-    figure = overfitting.membership_chart(evidence)
+    figure = overfitting.plot_membership(evidence)
     names = list(figure.layout.yaxis.ticktext)
     assert names == ["Loss", "Loss, base model", "Loss beyond the base's", "Min-K%", "Min-K%, base model"]
     assert figure.data[1].marker.color == BASE
@@ -123,10 +123,10 @@ def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
 
 
 def test_what_so_few_rows_cannot_resolve_is_said() -> None:
-    few = overfitting._membership_basis(membership(0.3, rows=40))
+    few = overfitting._describe_membership_basis(membership(0.3, rows=40))
     assert "over 40 training and 40 held-out rows" in few
     assert "can't resolve false alarms under 2.5%" in few
-    assert "resolve" not in overfitting._membership_basis(membership(0.3))
+    assert "resolve" not in overfitting._describe_membership_basis(membership(0.3))
 
 
 def test_every_stage_has_a_name_and_colour() -> None:

@@ -27,38 +27,38 @@ from store.core.training_schemas import TimeEstimate
     ],
 )
 def test_span(seconds: float | None, text: str) -> None:
-    assert display.span(seconds) == text
+    assert display.format_duration(seconds) == text
 
 
 def test_spans_between_share_their_unit() -> None:
-    assert display.span_between(240, 360) == "4 to 6 min"
-    assert display.span_between(40, 240) == "40 s to 4 min"
-    assert display.span_between(240, 245) == "about 4 min"
-    assert display.span_between(7800, 9000) == "2 h 10 min to 2 h 30 min"
+    assert display.format_duration_range(240, 360) == "4 to 6 min"
+    assert display.format_duration_range(40, 240) == "40 s to 4 min"
+    assert display.format_duration_range(240, 245) == "about 4 min"
+    assert display.format_duration_range(7800, 9000) == "2 h 10 min to 2 h 30 min"
 
 
 def test_sizes() -> None:
-    assert display.size(900) == "900 bytes"
-    assert display.size(2_147_483_648) == "2.0 GiB"
-    assert display.gib(0.5) == "512 MiB"
-    assert display.gib_between(1.7, 2.14) == "1.7 to 2.1 GiB"
-    assert display.gib_between(0.5, 1.2) == "512 MiB to 1.2 GiB"
-    assert display.gib_between(1.71, 1.72) == "1.7 GiB"
-    assert display.parameters(134_515_008) == "135 M"
-    assert display.count(5_584) == "5,584"
+    assert display.format_size(900) == "900 bytes"
+    assert display.format_size(2_147_483_648) == "2.0 GiB"
+    assert display.format_gib(0.5) == "512 MiB"
+    assert display.format_gib_range(1.7, 2.14) == "1.7 to 2.1 GiB"
+    assert display.format_gib_range(0.5, 1.2) == "512 MiB to 1.2 GiB"
+    assert display.format_gib_range(1.71, 1.72) == "1.7 GiB"
+    assert display.format_parameters(134_515_008) == "135 M"
+    assert display.format_count(5_584) == "5,584"
 
 
 def test_shares_keep_the_digits_that_matter() -> None:
-    assert [display.share(part, 1000) for part in (0, 0.4, 35, 270)] == ["0%", "0.04%", "3.5%", "27%"]
-    assert display.share(1, 0) == "0%"
+    assert [display.format_share(part, 1000) for part in (0, 0.4, 35, 270)] == ["0%", "0.04%", "3.5%", "27%"]
+    assert display.format_share(1, 0) == "0%"
 
 
 def test_moments_far_away_are_dates() -> None:
     now = datetime(2026, 3, 20, 12)
-    assert display.ago(now - timedelta(seconds=5), now) == "just now"
-    assert display.ago(now - timedelta(minutes=5), now) == "5 min ago"
-    assert display.ago(now - timedelta(days=8), now) == "12 Mar 2026"
-    assert display.ago(None) == ""
+    assert display.format_ago(now - timedelta(seconds=5), now) == "just now"
+    assert display.format_ago(now - timedelta(minutes=5), now) == "5 min ago"
+    assert display.format_ago(now - timedelta(days=8), now) == "12 Mar 2026"
+    assert display.format_ago(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_what_a_time_holds_for(changes: dict[str, Any], notes: list[str]) -> Non
         "alone_seconds": None,
         "may_stop": False,
     }
-    assert display.time_notes(cast("TimeEstimate", time | changes)) == notes
+    assert display.list_time_notes(cast("TimeEstimate", time | changes)) == notes

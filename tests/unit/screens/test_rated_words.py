@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pages.rating.round import in_words
+from pages.rating.round import describe_answer
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ from pages.rating.round import in_words
     ],
 )
 def test_an_answer_is_put_into_words(answer: dict[str, Any], words: str) -> None:
-    assert in_words(answer, ("Base", "Tuned")) == words
+    assert describe_answer(answer, ("Base", "Tuned")) == words

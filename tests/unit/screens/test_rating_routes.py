@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from pages.rating.rater.routes import BODY_BYTES, rating_routes
+from pages.rating.rater.routes import MAX_BODY_BYTES, build_rating_routes
 from store.core.errors import EngineUnavailable, StateError, TunebenchError
 
 RECEIPT = {"stored": True, "revision": 1, "already": False}
@@ -36,7 +36,7 @@ def engine() -> Recorder:
 
 @pytest.fixture
 def browser(engine: Recorder) -> TestClient:
-    return TestClient(Starlette(routes=rating_routes(lambda _: engine)))
+    return TestClient(Starlette(routes=build_rating_routes(lambda _: engine)))
 
 
 def test_each_route_hands_its_document_to_its_command(engine: Recorder, browser: TestClient) -> None:
@@ -79,7 +79,12 @@ def test_what_a_form_of_another_page_could_send_is_refused(
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"not json", 422), (b"[1]", 422), (b'{"a": "\\ud800"}', 422), (b'"' + b"x" * BODY_BYTES + b'"', 413)],
+    [
+        (b"not json", 422),
+        (b"[1]", 422),
+        (b'{"a": "\\ud800"}', 422),
+        (b'"' + b"x" * MAX_BODY_BYTES + b'"', 413),
+    ],
 )
 def test_a_body_that_is_no_document_or_too_long_never_reaches_the_engine(
     engine: Recorder, browser: TestClient, body: bytes, status: int
@@ -92,6 +97,8 @@ def test_a_body_that_is_no_document_or_too_long_never_reaches_the_engine(
 def test_who_sends_is_chosen_by_the_request(engine: Recorder) -> None:
     other = Recorder()
     people = {"a": engine, "b": other}
-    browser = TestClient(Starlette(routes=rating_routes(lambda request: people[request.headers["x-person"]])))
+    browser = TestClient(
+        Starlette(routes=build_rating_routes(lambda request: people[request.headers["x-person"]]))
+    )
     browser.post("/rating/next", json={}, headers={"X-Person": "b"})
     assert (len(engine.sent), len(other.sent)) == (0, 1)

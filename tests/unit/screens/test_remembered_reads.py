@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.evaluation import evaluation_queries
 from pages.shared import cached_queries
-from pages.shared.session import _memory, remembered
+from pages.shared.session import _get_memory, fallback_to_last
 from store.core.errors import EngineUnavailable
 
 
@@ -30,24 +30,24 @@ class Away:
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     st.cache_data.clear()
-    _memory.clear()
+    _get_memory.clear()
 
 
 def test_two_reads_of_one_name_keep_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached_queries, "client", Present)
-    assert cached_queries.models() == [{"name": "tiny", "ready": True}]
-    monkeypatch.setattr(cached_queries, "client", Away)
-    monkeypatch.setattr(evaluation_queries, "client", Away)
+    monkeypatch.setattr(cached_queries, "get_client", Present)
+    assert cached_queries.list_models() == [{"name": "tiny", "ready": True}]
+    monkeypatch.setattr(cached_queries, "get_client", Away)
+    monkeypatch.setattr(evaluation_queries, "get_client", Away)
     st.cache_data.clear()
-    assert cached_queries.models() == [{"name": "tiny", "ready": True}]  # what it knew
+    assert cached_queries.list_models() == [{"name": "tiny", "ready": True}]  # what it knew
     with pytest.raises(EngineUnavailable):
-        evaluation_queries.models()  # which never had an answer
+        evaluation_queries.list_models()  # which never had an answer
 
 
 def test_arguments_tell_answers_apart() -> None:
     away = False
 
-    @remembered
+    @fallback_to_last
     def double(n: int, extra: int = 0) -> int:
         if away:
             raise EngineUnavailable("No engine runs.")

@@ -15,15 +15,22 @@ from starlette.testclient import TestClient
 from streamlit.runtime import Runtime
 from streamlit.runtime.media_file_storage import MediaFileKind
 
-from pages.__main__ import screens_app
-from pages.people.access_middleware import Door, cookie_name
-from pages.shared.middleware import DOOR_POLICY, FILE_POLICY, HEADERS, PLACES, ScreensApp, page_policy
-from store.http.access import Names
+from pages.__main__ import build_app
+from pages.people.access_middleware import AccessMiddleware, build_cookie_name
+from pages.shared.middleware import (
+    FILE_POLICY,
+    HEADERS,
+    LOGIN_POLICY,
+    REDIRECT_TARGETS,
+    ScreensApp,
+    build_page_policy,
+)
+from store.http.access import HostNames
 from tests.unit.people_samples import alone
 
 SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"
-COOKIE = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
+COOKIE = {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"}
 HTML = {"Accept": "text/html"}
 REFUSED: tuple[dict[str, str], ...] = (
     {},
@@ -32,14 +39,14 @@ REFUSED: tuple[dict[str, str], ...] = (
     COOKIE | {"Origin": "http://127.0.0.1:1"},
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
-PAGE_POLICY = page_policy()
+PAGE_POLICY = build_page_policy()
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[ScreensApp]:
     """The real screens, behind a door that the test's secret opens."""
-    door = Middleware(Door, secret=SECRET, names=Names(), visitors=alone())
-    yield screens_app(door, limit=2)
+    door = Middleware(AccessMiddleware, secret=SECRET, names=HostNames(), visitors=alone())
+    yield build_app(door, limit=2)
     Runtime._instance = None  # another test may want one
 
 
@@ -83,14 +90,23 @@ def paths(app: ScreensApp) -> list[str]:
 def test_every_route_by_every_method_bears_them(app: ScreensApp, browser: TestClient) -> None:
     every = paths(app)
     assert {"/talk", "/rating/rate", "/_stcore/health", "/media/x", "/_stcore/stream"} <= {*every}
-    for path in [*every, *PLACES, "/", "/run", "/nowhere", "/run/", "//elsewhere", "/static/js/none.js"]:
+    for path in [
+        *every,
+        *REDIRECT_TARGETS,
+        "/",
+        "/run",
+        "/nowhere",
+        "/run/",
+        "//elsewhere",
+        "/static/js/none.js",
+    ]:
         for method in METHODS:
             check(browser.request(method, path, headers=COOKIE | HTML))
-            check(browser.request(method, path, headers=HTML), DOOR_POLICY)
-            check(browser.request(method, path), DOOR_POLICY)
-            check(browser.request(method, path, headers=COOKIE | {"Host": "elsewhere.example"}), DOOR_POLICY)
+            check(browser.request(method, path, headers=HTML), LOGIN_POLICY)
+            check(browser.request(method, path), LOGIN_POLICY)
+            check(browser.request(method, path, headers=COOKIE | {"Host": "elsewhere.example"}), LOGIN_POLICY)
             check(
-                browser.request(method, path, headers=COOKIE | {"Origin": "http://127.0.0.1:1"}), DOOR_POLICY
+                browser.request(method, path, headers=COOKIE | {"Origin": "http://127.0.0.1:1"}), LOGIN_POLICY
             )
 
 

@@ -30,32 +30,34 @@ def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
 
 
 def test_numbers_rest_on_the_rows_that_were_judged() -> None:
-    basis = run_results.basis(verdict(GAIN))
+    basis = run_results.describe_basis(verdict(GAIN))
     assert basis.startswith(
         "Base → tuned on 200 test rows, seen only by the verdict, with 900 trained tokens;"
     )
     assert "95% intervals" in basis
-    assert "200 validation rows, with" in run_results.basis(verdict(GAIN | {"split": "validation"}))
-    basis_of_one = run_results.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
+    assert "200 validation rows, with" in run_results.describe_basis(verdict(GAIN | {"split": "validation"}))
+    basis_of_one = run_results.describe_basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
     assert basis_of_one == "Base → tuned on 1 test row, seen only by the verdict, with 1 trained token."
-    assert "200 held-out rows, with" in run_results.basis(verdict(None))
+    assert "200 held-out rows, with" in run_results.describe_basis(verdict(None))
 
 
 def test_a_perplexity_of_any_size_fits_its_card() -> None:
-    assert run_results.perplexity_ratio({"value": 1.0, "low": 0.9, "high": 1.1}) == "×0.37 (0.33 to 0.41)"
-    huge = run_results.perplexity_ratio({"value": 12.7, "low": 12.3, "high": 13.1})
+    assert (
+        run_results.format_perplexity_ratio({"value": 1.0, "low": 0.9, "high": 1.1}) == "×0.37 (0.33 to 0.41)"
+    )
+    huge = run_results.format_perplexity_ratio({"value": 12.7, "low": 12.3, "high": 13.1})
     assert huge == "÷328 K (220 K to 489 K)"
-    assert run_results.perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
-    assert run_results._of_any_size(370_196.5) == "370 K"
-    assert run_results._of_any_size(61.2) == "61.2"
+    assert run_results.format_perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
+    assert run_results._format_any_size(370_196.5) == "370 K"
+    assert run_results._format_any_size(61.2) == "61.2"
 
 
 def test_a_card_says_since_when_training_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     cards: list[tuple[Any, ...]] = []
     monkeypatch.setattr(run_results.st, "metric", lambda *words, **_: cards.append(words))
     shape: Any = {"state": "diverged", "stage": "diverged", "best_step": 20, "since_step": 1041}
-    run_results.overfitting(shape)
-    run_results.overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
+    run_results.draw_overfitting(shape)
+    run_results.draw_overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
     assert cards == [
         ("Overfitting", "Diverged", "since step 1,041"),
         ("Overfitting", "Diverged", "best step 20"),
@@ -68,31 +70,31 @@ def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_righ
     lines: list[str] = []
     monkeypatch.setattr(differences.st, "markdown", lines.append)
     surely = Interval(0.2, 0.1, 0.3, 100)
-    monkeypatch.setattr(differences, "paired", lambda *_: surely)
+    monkeypatch.setattr(differences, "compute_accuracy_difference", lambda *_: surely)
     classes = {"split": "test", "models": {"tuned": {"accuracy": {"value": 0.9}}}}
     document = verdict(GAIN) | {"classification": classes}
     pair = [run(f"R{seed}", seed, document, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
-    differences.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
     assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in lines[-1]
     pair[1]["config"]["learning_rate"] = 2e-4
-    differences.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
     assert "is right more often than" in lines[-1]
 
 
 def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
     forgot = forgetting(0.3, {"learning_rate": 1e-4, "num_train_epochs": 2.0})
     with_cost = verdict(GAIN) | {"forgetting": forgot}
-    assert run_results.prose_of(with_cost)["change"] == forgot["texts"][0]["change"]
-    assert "forgetting on 120 passages of plain prose" in run_results.basis(with_cost)
-    assert run_results.prose_of(verdict(GAIN)) is None
-    assert run_results.prose_of(verdict(GAIN) | {"forgetting": {"texts": []}}) is None
+    assert run_results.get_prose_result(with_cost)["change"] == forgot["texts"][0]["change"]
+    assert "forgetting on 120 passages of plain prose" in run_results.describe_basis(with_cost)
+    assert run_results.get_prose_result(verdict(GAIN)) is None
+    assert run_results.get_prose_result(verdict(GAIN) | {"forgetting": {"texts": []}}) is None
 
 
 def test_a_list_marks_what_a_gain_cost() -> None:
     config = {"learning_rate": 1e-4, "num_train_epochs": 2.0}
     for rise, words in ((0.3, "forgot much"), (0.1, "forgot some"), (0.0, "")):
         document = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
-        line = panels._gain({"verdict": document})
+        line = panels._render_gain({"verdict": document})
         assert ("forgot" in line) == bool(words)
         assert words in line
         assert "better by 0.50" in line
@@ -102,29 +104,31 @@ def test_a_list_marks_what_a_gain_cost() -> None:
     ("state", "ink"), [("learned", "better"), ("better", "unsure"), ("shape", "unsure"), ("no_gain", "")]
 )
 def test_a_gain_is_green_in_a_list_where_it_is_learned(state: str, ink: str) -> None:
-    line = panels._gain({"verdict": verdict(GAIN) | {"state": state}})
+    line = panels._render_gain({"verdict": verdict(GAIN) | {"state": state}})
     assert f"<b style='{panels.INKS[ink]}'>better by" in line
 
 
 def test_a_broken_run_has_no_gain_to_compare() -> None:
     broken, judged, going = run("b", 1, verdict(None)), run("j", 2, verdict(GAIN)), run("g", 3, None)
-    assert "broken" in panels._gain(broken)
-    assert "loss is not a number" in panels._gain(broken)
-    sentences = differences.without_gain([broken, judged, going])
+    assert "broken" in panels._render_gain(broken)
+    assert "loss is not a number" in panels._render_gain(broken)
+    sentences = differences.describe_runs_without_gain([broken, judged, going])
     assert sentences == ["b has no gain to compare: its loss is not a number.", "2 of 3 runs have a verdict."]
-    assert differences.without_gain([judged]) == []
+    assert differences.describe_runs_without_gain([judged]) == []
 
 
 def test_a_lost_run_says_what_the_engine_found() -> None:
-    text = live_status.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
+    text = live_status.describe_lost_process({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
     assert text == "**It was killed by SIGKILL\\_9.**  \nResume it."
-    assert live_status.lost_words({}).startswith(live_status.LOST)
+    assert live_status.describe_lost_process({}).startswith(live_status.LOST_PROCESS_NOTE)
 
 
 def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() -> None:
     first, second = run("Setting", 1, None, seed=1), run("b", 2, None, seed=2)
-    assert side_by_side.settings([first])[0] == {"Setting": "seed", "Setting #1": "1"}
-    assert side_by_side.settings([first, second]) == [{"Setting": "seed", "Setting #1": "1", "b": "2"}]
+    assert side_by_side.build_settings_rows([first])[0] == {"Setting": "seed", "Setting #1": "1"}
+    assert side_by_side.build_settings_rows([first, second]) == [
+        {"Setting": "seed", "Setting #1": "1", "b": "2"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -137,4 +141,4 @@ def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() 
     ],
 )
 def test_what_a_gpu_does_not_report_is_said(missing: dict[str, None], text: str) -> None:
-    assert text in panels._gpu(GPU | missing)
+    assert text in panels._render_gpu(GPU | missing)

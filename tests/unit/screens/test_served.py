@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from pages.__main__ import trusted
+from pages.__main__ import expand_trusted_proxies
 from store.core.errors import ConfigError
 from tests.loopback import has_ipv6_loopback
 from tunebench.terminal import processes
-from tunebench.terminal.processes import Served
+from tunebench.terminal.processes import ScreensOptions
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_screens_listen_on_addresses_of_both_kinds_and_on_names(
     monkeypatch.setattr(
         processes.socket, "getaddrinfo", lambda name, *_, **__: [(None, None, None, "", (addresses[name], 0))]
     )
-    served = Served(8501, host, ["lab.example.org"], ["::1", "192.0.2.1"])
+    served = ScreensOptions(8501, host, ["lab.example.org"], ["::1", "192.0.2.1"])
     served.check()
     assert (served.interface, served.address, served.is_open) == (interface, address, is_open)
     assert served.names == ["lab.example.org", *names]
@@ -50,14 +50,14 @@ def test_a_port_is_free_or_taken_on_both_kinds_of_address() -> None:
         with socket.create_server((interface, 0), family=kind) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(ConfigError, match=f"Port {port} is in use"):
-                processes.free_port(port, interface)
+                processes.find_free_port(port, interface)
     for nowhere in ("192.0.2.7", "2001:db8::7"):
         with pytest.raises(ConfigError, match="no interface of this machine"):
-            processes.free_port(None, nowhere)
+            processes.find_free_port(None, nowhere)
 
 
 def test_a_proxy_is_trusted_however_a_socket_tells_its_address() -> None:
-    assert trusted(["127.0.0.1", "::1", "::ffff:192.0.2.1"]) == [
+    assert expand_trusted_proxies(["127.0.0.1", "::1", "::ffff:192.0.2.1"]) == [
         "127.0.0.1", "::1", "192.0.2.1", "::ffff:127.0.0.1", "::ffff:192.0.2.1"
     ]  # fmt: skip
-    assert trusted([]) == []
+    assert expand_trusted_proxies([]) == []

@@ -17,11 +17,11 @@ from store.core.rights import DEFAULT_ROLE
 from store.http.client import ADDRESS, TOKEN, Client
 from store.jobs import job_queue
 from tests.unit.people_samples import Company, at_work
-from tunebench.cli import cli, say_loss
+from tunebench.cli import cli, report_lost_commits
 from tunebench.commands.people import require_team
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
-from tunebench.terminal.processes import Served
+from tunebench.terminal.processes import ScreensOptions
 
 Run = Callable[..., Result]
 EMPTY: dict[str, list[str]] = {"paths": [], "uploads": []}
@@ -113,7 +113,7 @@ def test_a_link_to_a_new_password_says_what_it_ends(company: Company, run: Run) 
 def test_commits_that_the_store_lacks_are_said_with_what_to_do(
     company: Company, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    say_loss(company.home)
+    report_lost_commits(company.home)
     assert capsys.readouterr().err == ""
     lost = {
         "found_at": time.time(),
@@ -125,7 +125,7 @@ def test_commits_that_the_store_lacks_are_said_with_what_to_do(
     }
     with company.database.transaction() as tx:
         tx.execute("INSERT INTO setting VALUES ('lost_commits', ?)", [json.dumps(lost)])
-    say_loss(company.home)
+    report_lost_commits(company.home)
     printed = capsys.readouterr().err
     assert printed.startswith("The store lacks the last 3 commits that were made; what")
     assert "import and run again" in printed
@@ -201,7 +201,7 @@ def test_no_engine_is_started_in_place_of_one_that_is_named(
     monkeypatch.setenv(ADDRESS, "http://127.0.0.1:9")
     with pytest.raises(EngineUnavailable, match="No engine answers"):
         processes.start_engine(Home(tmp_path / "home"))
-    processes.as_owner()
+    processes.forget_api_token()
     assert TOKEN not in os.environ
     assert ADDRESS not in os.environ
 
@@ -214,11 +214,11 @@ def test_the_screens_ignore_a_token_of_the_environment(
 
 
 def test_screens_for_other_machines_take_sign_in(company: Company) -> None:
-    served = Served(8501, "0.0.0.0")
+    served = ScreensOptions(8501, "0.0.0.0")
     with pytest.raises(ConfigError, match="nobody has to sign in") as caught:
         require_team(company.home, served)
     assert caught.value.field == "host"
-    require_team(company.home, Served(8501))  # loopback needs none
+    require_team(company.home, ScreensOptions(8501))  # loopback needs none
     require_team(company.home, served, turn_on=True)
     require_team(company.home, served)
 
@@ -226,23 +226,23 @@ def test_screens_for_other_machines_take_sign_in(company: Company) -> None:
 @pytest.mark.parametrize(
     ("served", "field"),
     [
-        (Served(1, "nobody-has-this-name.invalid"), "host"),
-        (Served(1, "0.0.0.0.0"), "host"),
-        (Served(1, ":::"), "host"),
-        (Served(1, ""), "host"),
-        (Served(1, trusted_proxy=["everyone"]), "trusted_proxy"),
-        (Served(1, trusted_proxy=["*"]), "trusted_proxy"),
-        (Served(1, allow_host=["http://lab"]), "allow_host"),
+        (ScreensOptions(1, "nobody-has-this-name.invalid"), "host"),
+        (ScreensOptions(1, "0.0.0.0.0"), "host"),
+        (ScreensOptions(1, ":::"), "host"),
+        (ScreensOptions(1, ""), "host"),
+        (ScreensOptions(1, trusted_proxy=["everyone"]), "trusted_proxy"),
+        (ScreensOptions(1, trusted_proxy=["*"]), "trusted_proxy"),
+        (ScreensOptions(1, allow_host=["http://lab"]), "allow_host"),
     ],
 )
-def test_what_is_no_interface_proxy_or_name_is_refused(served: Served, field: str) -> None:
+def test_what_is_no_interface_proxy_or_name_is_refused(served: ScreensOptions, field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         served.check()
     assert caught.value.field == field
 
 
 def test_the_command_of_the_screens_says_where_they_listen_and_whom_they_trust() -> None:
-    served = Served(8501, "192.0.2.7", ["lab.example.org"], ["192.0.2.1"])
+    served = ScreensOptions(8501, "192.0.2.7", ["lab.example.org"], ["192.0.2.1"])
     served.check()
     command = served.command()
     assert "--trusted-proxy=192.0.2.1" in command

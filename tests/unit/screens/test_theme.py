@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pages.shared.layout import CHART_TEXTS, TICKS, chart_texts
+from pages.shared.layout import CHART_TEXTS, TICKS, build_chart_text_rules
 from pages.shared.meters import AMBER
 from pages.shared.palette import BAD, BASE
 
 ROOT = Path(__file__).parents[3]
 THEME = tomllib.loads((ROOT / "pages" / "streamlit.toml").read_text())["theme"]
-LEAST = 4.5
+MIN_CONTRAST = 4.5
 FADED = 0.6  # how much of its ink Streamlit leaves to captions, labels of charts and hints
 INKS = ("textColor", "linkColor", "codeTextColor", *(f"{hue}Color" for hue in (
     "red", "orange", "yellow", "green", "blue", "violet", "gray")))  # fmt: skip
@@ -57,7 +57,7 @@ def test_every_ink_can_be_read_on_every_paper(mode: str) -> None:
         (name, round(contrast(colour(THEME[mode][name]), paper), 2))
         for name in INKS
         for paper in papers(mode)
-        if contrast(colour(THEME[mode][name]), paper) < LEAST
+        if contrast(colour(THEME[mode][name]), paper) < MIN_CONTRAST
     ]
     assert not unread
 
@@ -65,13 +65,13 @@ def test_every_ink_can_be_read_on_every_paper(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_captions_can_be_read_on_every_paper(mode: str) -> None:
     ink = colour(THEME[mode]["textColor"])
-    assert min(contrast(faded(ink, paper, FADED), paper) for paper in papers(mode)) >= LEAST
+    assert min(contrast(faded(ink, paper, FADED), paper) for paper in papers(mode)) >= MIN_CONTRAST
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_a_primary_button_can_be_read_and_seen(mode: str) -> None:
     primary = colour(THEME[mode]["primaryColor"])
-    assert contrast((1.0, 1.0, 1.0), primary) >= LEAST  # Streamlit writes on it in white
+    assert contrast((1.0, 1.0, 1.0), primary) >= MIN_CONTRAST  # Streamlit writes on it in white
     assert contrast(primary, colour(THEME[mode]["backgroundColor"])) >= 3  # WCAG 1.4.11, of what is pressed
 
 
@@ -101,6 +101,6 @@ def test_no_caption_fades_a_colour() -> None:
 def test_text_on_charts_is_written_in_inks_of_the_theme() -> None:
     assert {TICKS, BASE, AMBER, BAD} == set(CHART_TEXTS)
     assert {f"{hue}Color" for hue in CHART_TEXTS.values()} <= set(INKS)
-    rules = chart_texts("light")
+    rules = build_chart_text_rules("light")
     assert "text[style*='fill: rgb(127, 140, 146)'] {fill: " in rules
     assert rules.count("!important") == len(CHART_TEXTS)

@@ -26,7 +26,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from engine.serving.protocol.answers import LOGPROBS_COMMENT, LOGPROBS_HEADER, Form, FormOfCall, LogprobTally
+from engine.serving.protocol.answers import (
+    LOGPROBS_COMMENT,
+    LOGPROBS_HEADER,
+    AnswerToolCall,
+    LogprobTally,
+    ResponseBuilder,
+)
 
 FIELDS = [
     "stream",
@@ -88,7 +94,7 @@ class Stub:
         return LogprobTally(words * self.does["nats"], words, self.does.get("invalid_calls", 0))
 
     @property
-    def calls(self) -> list[FormOfCall]:
+    def calls(self) -> list[AnswerToolCall]:
         return [
             {"id": f"call{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
             for place, (name, arguments) in enumerate(self.does.get("calls", {}).items())
@@ -123,7 +129,7 @@ class Stub:
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
-            for piece in Form("", chat=True).calling(0, self.calls):
+            for piece in ResponseBuilder("", chat=True).calling(0, self.calls):
                 yield _event({**head, "choices": [piece]}, self._tally(len(self.words)))
             reason = self.does.get("reason", "tool_calls" if self.calls else "stop")
             yield _event(

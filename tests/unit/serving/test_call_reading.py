@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from engine.models.tokenization.call_form import MAX_FAILURES, CallForm
-from engine.models.tokenization.tool_turns import calls_of, stored
+from engine.models.tokenization.tool_turns import parse_calls, parse_openai_messages
 from engine.serving.protocol.tools import MAX_PATTERN_SIZE, check_tools
 from engine.serving.torch_backend import structured_answers
-from engine.serving.torch_backend.structured_answers import CalledAnswer, Calling
-from store.core.metric_options import CLASS_SIZE, pattern_size
+from engine.serving.torch_backend.structured_answers import ToolAnswer, ToolOffer
+from store.core.metric_options import CLASS_SIZE, estimate_pattern_size
 
 HERMES = CallForm(
     opening="<tool_call>\n", head='{"name": "', middle='", "arguments": ', tail="}", between="",
@@ -28,8 +28,8 @@ def written(arguments: str) -> str:
     return f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>'
 
 
-def read(text: str, schema: dict[str, Any]) -> CalledAnswer:
-    reader = Calling(HERMES, {"f": schema}, True, frozenset(), None).reader()
+def read(text: str, schema: dict[str, Any]) -> ToolAnswer:
+    reader = ToolOffer(HERMES, {"f": schema}, True, frozenset(), None).reader()
     reader.add(text)
     return reader.end(cut=False)
 
@@ -49,7 +49,7 @@ def read(text: str, schema: dict[str, Any]) -> CalledAnswer:
     ],
 )
 def test_a_pattern_is_as_large_as_its_repetitions_written_out(pattern: str, size: int) -> None:
-    assert pattern_size(pattern) == size
+    assert estimate_pattern_size(pattern) == size
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def called(arguments: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("value", [r'"\ud800"', "[" * 100_000, "1" * 5000])
 def test_arguments_that_no_tokenizer_takes_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match="not the JSON of an object"):
-        stored(called(f'{{"a": {value}}}'), [])
+        parse_openai_messages(called(f'{{"a": {value}}}'), [])
 
 
 @pytest.mark.parametrize("value", [r'"\ud800"', "[" * 100_000, "1" * 5000])
 def test_a_text_that_looks_like_calls_and_is_none_stays_text(value: str) -> None:
-    assert calls_of(f'{{"tool_calls": [{{"name": "f", "arguments": {value}') is None
-    assert calls_of(f'{{"tool_calls": [{{"name": "f", "arguments": {value}}}]}}') is None
+    assert parse_calls(f'{{"tool_calls": [{{"name": "f", "arguments": {value}') is None
+    assert parse_calls(f'{{"tool_calls": [{{"name": "f", "arguments": {value}}}]}}') is None

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.serving.endpoint_folders import EndpointFolder, served_config
+from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config
 from engine.serving.supervisor import Supervisor
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError
 from store.core.home import Home
@@ -24,7 +24,7 @@ from store.core.job_folder import write_json
 from store.core.schemas import Person
 from store.jobs import job_queue
 from store.serving import endpoints
-from store.serving.endpoint_text import examples
+from store.serving.endpoint_text import build_examples
 from tests.unit.desk import Desk
 from tests.unit.on_record import on_record
 
@@ -46,7 +46,7 @@ def adapter(folder: Path, base: str = "tiny", **note: Any) -> Path:
 
 def register(desk: Desk, version: int, alias: str = "", model: str = "m1") -> Path:
     folder = adapter(desk.home.path / "registered" / f"{model}-{version}")
-    at = job_queue.utc(desk.now)
+    at = job_queue.to_utc(desk.now)
     with desk.database.transaction() as tx:
         if version == 1:
             tx.execute("INSERT INTO registered_model VALUES (?, 'support', '', 'a', 'a', ?, 0)", [model, at])
@@ -66,7 +66,7 @@ def served(*routes: dict[str, Any], name: str = "support", **more: Any) -> dict[
 
 
 def config_of(desk: Desk, name: str = "e") -> Any:
-    return served_config(desk.database, desk.home, endpoints.get(desk.database, name))
+    return build_gateway_config(desk.database, desk.home, endpoints.get(desk.database, name))
 
 
 def test_adapters_of_one_base_share_a_backend_and_an_alias_is_followed(desk: Desk) -> None:
@@ -323,7 +323,7 @@ def wait_for(ready: Callable[[], bool], seconds: float = 20) -> None:
     ],
 )
 def test_the_example_asks_what_the_model_answers(kinds: list[str], path: str, call: str) -> None:
-    curl, python = examples("http://127.0.0.1:8600", "m", kinds)
+    curl, python = build_examples("http://127.0.0.1:8600", "m", kinds)
     body = curl.split("-d ")[1].strip("'")
     assert json.loads(body)["model"] == "m"
     assert path in curl

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.serving.gateway.api_keys import Keys
+from engine.serving.gateway.api_keys import ApiKeys
 from engine.serving.gateway.request_bodies import Refusal, TokenBound
 from store.core.processes import SteadyClock
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
@@ -58,7 +58,7 @@ def test_a_clock_that_is_set_back_neither_locks_a_key_nor_gives_its_quota_again(
     wall, ran = [1_800_000_000.0], [0.0]
     given = {"keys": [key_of("minute", requests=1), key_of("day", tokens=5)]}
     (tmp_path / "keys.json").write_text(json.dumps(given))
-    keys = Keys(tmp_path / "keys.json", clock=SteadyClock(lambda: wall[0], lambda: ran[0]))
+    keys = ApiKeys(tmp_path / "keys.json", clock=SteadyClock(lambda: wall[0], lambda: ran[0]))
     minute, day = (
         keys.of_request({"headers": [(b"authorization", b"Bearer " + name)]}) for name in (b"minute", b"day")
     )

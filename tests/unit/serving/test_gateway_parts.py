@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from engine.serving.gateway.answer_reading import AnswerSeen, EventSplitter
-from engine.serving.gateway.api_keys import Keys, used_at_start
+from engine.serving.gateway.answer_reading import AnswerObserver, EventSplitter
+from engine.serving.gateway.api_keys import ApiKeys, restore_usage
 from engine.serving.gateway.backend_processes import Slots
 from engine.serving.gateway.call import Call
 from engine.serving.gateway.log_files import DAY, LogFiles, RequestIds
-from engine.serving.gateway.redaction import redacted
-from engine.serving.gateway.request_bodies import Refusal, estimated_prompt
+from engine.serving.gateway.redaction import redact
+from engine.serving.gateway.request_bodies import Refusal, estimate_prompt_tokens
 from engine.serving.gateway.routing import HourCounts
 from engine.serving.protocol.answers import LogprobTally, read_tally
 from store.serving.schemas import KeyUse
@@ -98,20 +98,20 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
         files.append(line)
     assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
-    used = {use["key_id"]: use for use in used_at_start(before, files, day + 106)}
+    used = {use["key_id"]: use for use in restore_usage(before, files, day + 106)}
     assert used["k"] == {**last_use, "tokens": 27, "requests": 3, "used_at": day + 103}
     assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
     assert last_use["tokens"] == 10, "what was told is not changed"
-    anew = {use["key_id"]: use["tokens"] for use in used_at_start(None, files, day + 106)}
+    anew = {use["key_id"]: use["tokens"] for use in restore_usage(None, files, day + 106)}
     assert anew == {"k": 27, "other": 10}
-    tomorrow = {use["key_id"]: use["day"] for use in used_at_start(before, files, day + DAY + 1)}
+    tomorrow = {use["key_id"]: use["day"] for use in restore_usage(before, files, day + DAY + 1)}
     assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
     old = {name: value for name, value in before.items() if name != "counted"}
-    assert used_at_start(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
+    assert restore_usage(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
 
 
 def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
-    keys = Keys(tmp_path / "keys.json", clock=lambda: 20_000 * DAY + 100.0)
+    keys = ApiKeys(tmp_path / "keys.json", clock=lambda: 20_000 * DAY + 100.0)
     key: Any = {"key_id": "k"}
     keys.settle_tokens(key, 0, 5)
     (before,) = keys.used()
@@ -121,7 +121,7 @@ def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
 
 def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / "requests-000001.jsonl").write_text('{"key_id": "k"}\nno line\n')
-    assert used_at_start(None, LogFiles(tmp_path, "requests"), time.time()) == []
+    assert restore_usage(None, LogFiles(tmp_path, "requests"), time.time()) == []
 
 
 def test_places_go_to_requests_before_copies() -> None:
@@ -194,7 +194,7 @@ def test_a_tally_that_is_none_says_nothing(words: str) -> None:
 
 
 def test_what_is_read_of_an_answer() -> None:
-    seen = AnswerSeen()
+    seen = AnswerObserver()
     logprobs = {"content": [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": -2.0}]}
     seen.read({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": logprobs}]})
     seen.read({"choices": [{"index": 1, "delta": {"content": "other"}}, "odd", {"index": 0, "delta": None}]})
@@ -213,13 +213,13 @@ def test_what_is_read_of_an_answer() -> None:
     ],
 )
 def test_an_odd_answer_leaves_gaps(odd: dict[str, object]) -> None:
-    seen = AnswerSeen()
+    seen = AnswerObserver()
     seen.read(odd)
     assert (seen.output, seen.mean_logprob, seen.counted or 0, seen.confidence) == ("", None, 0, None)
 
 
 def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:
-    no, unsure = AnswerSeen(), AnswerSeen()
+    no, unsure = AnswerObserver(), AnswerObserver()
     no.read({"answers": {"q": {"type": "noul", "noul": 0.25}}})
     unsure.read({"answers": {"q": {"type": "noul", "noul": 0.5, "abstained": True, "coverage": 0.1}}})
     assert (no.label, no.confidence, no.abstained) == ("false", 0.75, False)
@@ -228,7 +228,7 @@ def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:
 
 def test_personal_data_goes_from_every_text() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "I am at ada@example.org"}]}]
-    kept, places = redacted(messages)
+    kept, places = redact(messages)
     assert (kept[0]["content"][0]["text"], places) == ("I am at [EMAIL]", 1)
 
 
@@ -258,4 +258,4 @@ def test_a_call_of_a_function_that_is_cut_is_charged_by_what_was_told_of_it() ->
 
     body: Any = {"messages": [{"role": "user", "content": "x" * 400}]}
     assert asyncio.run(tokens(None)) == 0
-    assert asyncio.run(tokens(LogprobTally(-1.0, 40))) == 40 + estimated_prompt(body)
+    assert asyncio.run(tokens(LogprobTally(-1.0, 40))) == 40 + estimate_prompt_tokens(body)

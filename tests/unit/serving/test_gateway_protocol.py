@@ -12,8 +12,8 @@ import httpx
 import openai
 import pytest
 
-from engine.serving.gateway.request_bodies import error_message
-from engine.serving.protocol.answers import Refused
+from engine.serving.gateway.request_bodies import extract_error_message
+from engine.serving.protocol.answers import RequestError
 from engine.serving.protocol.request_bodies import ChatBody, parse
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
@@ -112,12 +112,12 @@ def test_a_failed_backend_is_an_error_in_the_form_of_openai(
     ],
 )
 def test_what_a_failed_backend_says_is_read_in_any_form(content: bytes, message: str) -> None:
-    assert error_message(content) == message
+    assert extract_error_message(content) == message
 
 
 def test_a_picture_is_refused_in_a_sentence() -> None:
     parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "data:"}}]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         parse(ChatBody, {"model": "m", "messages": [{"role": "user", "content": parts}]})
     assert refused.value.message == (
         "messages.0.content: part 1 is an image, and this model reads text alone; leave it out."

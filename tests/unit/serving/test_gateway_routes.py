@@ -196,7 +196,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         )  # type: ignore[typeddict-item]
         document = {"name": "m", "routes": [route("live", "b"), route("shadow", "b")]}
         model = ModelRoutes(document, {"b": own})  # type: ignore[arg-type]
-        for _ in range(shadow_traffic.AT_ONCE + 1):
+        for _ in range(shadow_traffic.MAX_CONCURRENT_COPIES + 1):
             call = Call("e1", gateway.ids.new("chat"), "chat")
             call.key, call.body = key_of(), {"model": "m"}
             gateway.shadows.offer(call, model)
@@ -205,7 +205,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         return gateway
 
     gateway = asyncio.run(played())
-    assert gateway.request_log.lines == shadow_traffic.AT_ONCE + 1
+    assert gateway.request_log.lines == shadow_traffic.MAX_CONCURRENT_COPIES + 1
     assert gateway.keys.used() == []
 
 
@@ -216,7 +216,7 @@ class OddAttempt(Attempt):
 
     async def ask(self) -> None:
         OddAttempt.asked += 1
-        if OddAttempt.asked <= shadow_traffic.AT_ONCE:
+        if OddAttempt.asked <= shadow_traffic.MAX_CONCURRENT_COPIES:
             raise AttributeError("odd")
 
     async def whole(self) -> bytes:

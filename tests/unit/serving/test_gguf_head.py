@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.models.tokenization import template_limits
-from engine.serving.gguf_metadata import GgufHead
+from engine.serving.gguf_metadata import GgufHeader
 from engine.serving.llama_backend import ChatTemplate
-from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.answers import RequestError
 from engine.serving.protocol.request_bodies import ChatTurn
 from store.core.errors import ConfigError, ModelError
 
@@ -44,10 +44,10 @@ def gguf(fields: dict[str, Written], version: int = 3, count: int | None = None)
     return b"GGUF" + struct.pack("<IQQ", version, 0, count or len(fields)) + b"".join(written)
 
 
-def head(folder: Path, content: bytes) -> GgufHead:
+def head(folder: Path, content: bytes) -> GgufHeader:
     path = folder / "m.gguf"
     path.write_bytes(content)
-    return GgufHead(path)
+    return GgufHeader(path)
 
 
 FIELDS: dict[str, Written] = {
@@ -132,7 +132,7 @@ def test_the_template_of_a_file_has_limits(tmp_path: Path, monkeypatch: pytest.M
     hostile = {
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}": ConfigError,
         "{{ 'a' * 10**9 }}": ConfigError,
-        "{{ ''.__class__.__mro__ }}": Refused,
+        "{{ ''.__class__.__mro__ }}": RequestError,
     }
     for template, refusal in hostile.items():
         fields = FIELDS | {"tokenizer.chat_template": (TEXT, template)}

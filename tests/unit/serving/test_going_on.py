@@ -14,7 +14,7 @@ from store.core.job_folder import write_json
 from store.http.client import Client
 from tests.unit.on_record import on_record
 from tunebench.commands import serving
-from tunebench.terminal.processes import answering, say_what_answers
+from tunebench.terminal.processes import list_running_endpoints, report_running_endpoints
 
 
 def endpoint(home: Home, endpoint_id: str, name: str) -> Path:
@@ -27,16 +27,16 @@ def endpoint(home: Home, endpoint_id: str, name: str) -> Path:
 
 def test_endpoints_that_answer_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home(tmp_path)
-    say_what_answers(home)
+    report_running_endpoints(home)
     assert capsys.readouterr().err == ""
     with on_record(endpoint(home, "endpoint-1", "trec") / "gateway.json"):
-        say_what_answers(home)
+        report_running_endpoints(home)
         assert (
             "The endpoint trec goes on answering; stop with: tunebench endpoint stop NAME"
             in capsys.readouterr().err
         )
         with on_record(endpoint(home, "endpoint-2", "docs") / "gateway.json"):
-            say_what_answers(home)
+            report_running_endpoints(home)
     assert "docs, trec go on answering" in capsys.readouterr().err
 
 
@@ -50,14 +50,14 @@ def test_what_has_ended_or_is_damaged_answers_nothing(tmp_path: Path) -> None:
     (home.endpoints / "file").write_text("")
     records = [home.endpoints / name / "gateway.json" for name in ("unnamed", "listed")]
     with on_record(records[0]), on_record(records[1]):
-        assert answering(home) == []
+        assert list_running_endpoints(home) == []
 
 
 def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(client: Client, name: str) -> None:
         raise EngineUnavailable("No engine runs.", fix="Start it with the command: tunebench up")
 
-    monkeypatch.setattr(serving, "endpoint_seen", gone)
+    monkeypatch.setattr(serving, "find_endpoint", gone)
     with pytest.raises(EngineUnavailable, match="The engine has ended; my docs goes on answering") as raised:
-        serving._stay(cast(Client, None), "my docs")
+        serving._wait_for_interrupt(cast(Client, None), "my docs")
     assert raised.value.fix == "Stop it with: tunebench endpoint stop 'my docs'"

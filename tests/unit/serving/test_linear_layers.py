@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.serving.torch_backend.batched_forward import FILLED
-from engine.serving.torch_backend.linear_layers import PackedProduct, of_weight
+from engine.serving.torch_backend.batched_forward import ROW_MULTIPLE
+from engine.serving.torch_backend.linear_layers import PackedProduct, build_dense_product
 
 
-@pytest.mark.parametrize(("dtype", "step", "near"), [(torch.float32, FILLED, 1e-4), (torch.bfloat16, 1, 0.3)])
+@pytest.mark.parametrize(
+    ("dtype", "step", "near"), [(torch.float32, ROW_MULTIPLE, 1e-4), (torch.bfloat16, 1, 0.3)]
+)
 @pytest.mark.parametrize("shape", [(3072, 576), (576, 1536), (960, 576), (259, 32)])
 def test_a_row_has_its_bits_in_batches_of_any_size(
     shape: tuple[int, int], dtype: torch.dtype, step: int, near: float
 ) -> None:
     random = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(size, generator=random).to(dtype) for size in (shape, (40, shape[1])))
-    product = of_weight(weight, None)
+    product = build_dense_product(weight, None)
     assert isinstance(product, PackedProduct)
     whole = product(x)
     for rows in range(step, 40, step):

@@ -13,12 +13,12 @@ import openai
 import pytest
 from starlette.routing import Route
 
-from engine.models.tokenization.tool_turns import call_text
-from engine.serving.gateway.answer_forms import ResponsesForm, chat_of
-from engine.serving.gateway.answer_reading import AnswerSeen
+from engine.models.tokenization.tool_turns import format_calls
+from engine.serving.gateway.answer_forms import ResponsesForm, convert_to_chat
+from engine.serving.gateway.answer_reading import AnswerObserver
 from engine.serving.gateway.app import build
-from engine.serving.gateway.request_bodies import prompt_bytes
-from engine.serving.protocol.answers import Refused
+from engine.serving.gateway.request_bodies import count_prompt_bytes
+from engine.serving.protocol.answers import RequestError
 from engine.serving.protocol.request_bodies import ChatBody, parse
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
@@ -183,7 +183,7 @@ def test_the_log_keeps_calls_as_rows_do_and_counts_mistakes(
     line = endpoint.lines()[-1]
     assert line["messages"] == [{"role": "tools", "content": json.dumps([NESTED])}, *turns]
     call: Any = {"name": "weather", "arguments": {"city": "Oslo"}, "id": "call0"}
-    assert json.loads(line["output"]) == json.loads(call_text(TEXT, [call]))
+    assert json.loads(line["output"]) == json.loads(format_calls(TEXT, [call]))
     assert (line["calls"], line["invalid_calls"], line["finish_reason"]) == (1, 1, "tool_calls")
 
 
@@ -240,7 +240,9 @@ def test_a_hostile_schema_never_reaches_a_backend(client: openai.OpenAI, endpoin
 def test_functions_are_held_of_a_keys_tokens_as_templates_write_them() -> None:
     tools = [NESTED] * 3
     body = {"messages": [{"role": "user", "content": "x"}], "tools": tools}
-    assert prompt_bytes(body) - prompt_bytes({**body, "tools": None}) > len(json.dumps(tools, indent=4))
+    assert count_prompt_bytes(body) - count_prompt_bytes({**body, "tools": None}) > len(
+        json.dumps(tools, indent=4)
+    )
 
 
 def test_embeddings_are_counted_and_a_writing_model_names_the_alternative(
@@ -275,7 +277,7 @@ HEAD: Any = {"id": "resp_1", "created": 1, "model": "m@1"}
 def events_of(form: ResponsesForm, *choices: Any) -> list[Any]:
     """The events of a stream of such choices, as the caller gets them."""
     raw = b"".join(form.events({**HEAD, "choices": [{"index": 0, **choice}]}) for choice in choices)
-    raw += form.closing(AnswerSeen(), HEAD)
+    raw += form.closing(AnswerObserver(), HEAD)
     return [json.loads(line[6:]) for line in raw.splitlines() if line.startswith(b"data: ")]
 
 
@@ -303,7 +305,7 @@ def test_a_classifier_that_abstains_says_so(stream: bool) -> None:
     form, beside = ResponsesForm(), {"classification": {"label": None, "abstained": True}}
     if stream:
         form.events({**HEAD, "choices": [], **beside})
-        response = json.loads(form.closing(AnswerSeen(), HEAD).split(b"data: ")[-1])["response"]
+        response = json.loads(form.closing(AnswerObserver(), HEAD).split(b"data: ")[-1])["response"]
     else:
         choice = {"index": 0, "message": {"content": ""}, "finish_reason": "stop"}
         response = json.loads(form.whole({**HEAD, "choices": [choice], **beside}))
@@ -337,8 +339,8 @@ def test_a_backends_refusal_names_the_field_as_the_caller_does(param: str, named
     ],
 )
 def test_what_is_done_anyway_may_be_asked_for(fields: Any) -> None:
-    usual = chat_of({"model": "m", "input": "Hello"})
-    assert chat_of({"model": "m", "input": "Hello", **fields}) == usual
+    usual = convert_to_chat({"model": "m", "input": "Hello"})
+    assert convert_to_chat({"model": "m", "input": "Hello", **fields}) == usual
 
 
 def test_a_conversation_comes_back_as_clients_write_answers() -> None:
@@ -359,5 +361,5 @@ def test_a_conversation_comes_back_as_clients_write_answers() -> None:
 )
 def test_what_a_turn_says_and_nobody_obeys_is_refused(more: Any) -> None:
     turn = {"role": "assistant", "content": "So?", **more}
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         parse(ChatBody, {"model": "m", "messages": [turn]})

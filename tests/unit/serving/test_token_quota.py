@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.serving.gateway.api_keys import DAY_SECONDS, Keys
-from engine.serving.gateway.request_bodies import Refusal, TokenBound, bound_of
+from engine.serving.gateway.api_keys import DAY_SECONDS, ApiKeys
+from engine.serving.gateway.request_bodies import Refusal, TokenBound, compute_token_bound
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, key_of, route, served
 
 TAKEN = 12  # by an answer of the stub: 7 of the prompt and 5 words
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
-PROMPT = bound_of("chat", HELLO, 0).prompt
+PROMPT = compute_token_bound("chat", HELLO, 0).prompt
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_fallback_is_paid_once(tmp_path: Path) -> None:
 
 def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
     now = 20_000 * DAY_SECONDS - 5.0
-    keys = Keys(Path("none"), clock=lambda: now)
+    keys = ApiKeys(Path("none"), clock=lambda: now)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
     held = keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
     now += 10
@@ -173,7 +173,7 @@ def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
 def test_where_the_prompt_takes_all_that_is_left_no_answer_of_no_tokens_is_asked(
     prompt: int, answers: int
 ) -> None:
-    keys = Keys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
+    keys = ApiKeys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
     with pytest.raises(Refusal) as refused:
         keys.hold_tokens(key, TokenBound(prompt, answers, 50), obeys_length=True, names_length=False)
@@ -183,7 +183,7 @@ def test_where_the_prompt_takes_all_that_is_left_no_answer_of_no_tokens_is_asked
 
 
 def test_a_length_is_not_named_where_the_model_obeys_none() -> None:
-    keys = Keys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
+    keys = ApiKeys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
     with pytest.raises(Refusal) as refused:
         keys.hold_tokens(key, TokenBound(10, 1, 200), obeys_length=False, names_length=False)
@@ -209,4 +209,4 @@ def test_a_length_is_not_named_where_the_model_obeys_none() -> None:
     ],
 )
 def test_the_most_that_a_request_can_take(kind: Any, body: dict[str, Any], total: int) -> None:
-    assert bound_of(kind, body, 50, context=1000).total == total
+    assert compute_token_bound(kind, body, 50, context=1000).total == total

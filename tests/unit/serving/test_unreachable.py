@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from store.serving.endpoint_text import stands
+from store.serving.endpoint_text import describe_state
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route
 from tests.unit.serving.test_hostile_backends import address
 
@@ -54,7 +54,7 @@ def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkey
         endpoint.wait_for(phase_is(endpoint, "failed"))
         state = endpoint.state()
         seen: Any = {"alive": True, "wanted": "running", "state": state, "problem": None}
-        assert stands(seen) == "unreachable"
+        assert describe_state(seen) == "unreachable"
         why = f"http://127.0.0.1:{port} is unreachable since "
         assert state["error"]["message"].startswith(why)
         assert state["error"]["message"].endswith("UTC: nothing listens there.")

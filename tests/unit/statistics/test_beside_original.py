@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.archives.reproduction_job import as_of_today
+from engine.archives.reproduction_job import upgrade_config
 from engine.evaluation.comparison.reproduction import LOSS_TOLERANCE, compare_with_original
 from store.training.train_config import TrainConfig
 
@@ -127,10 +127,10 @@ def test_a_split_that_is_gone_or_another_is_told() -> None:
 def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None:
     stopped = {"reason": "early_stopping", "step": 120, "restored_step": 80}
     gone = {"trust_remote_code": False}
-    first = run(facts=FACTS | {"stopped": stopped}, config=as_of_today(CONFIG | gone))
+    first = run(facts=FACTS | {"stopped": stopped}, config=upgrade_config(CONFIG | gone))
     course = {"step": 80, "last_step": 120, "reason": "early_stopping"}
     later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
-    second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=as_of_today(CONFIG | later))
+    second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=upgrade_config(CONFIG | later))
     lines = {
         line["what"]: line for line in compare_with_original(first, second, [], split_same=True)["lines"]
     }

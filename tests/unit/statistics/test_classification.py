@@ -9,12 +9,12 @@ import pytest
 from sklearn import metrics
 
 from engine.evaluation.statistics.classification import (
-    average_intervals,
-    class_figures,
-    most_confused,
+    compute_average_intervals,
+    compute_class_figures,
+    list_most_confused,
 )
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate, difference
-from engine.models.confusion import Confusion, f1_averages
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores, compute_difference
+from engine.models.confusion import Confusion, compute_f1_averages
 
 LABELS = [f"class {i}" for i in range(6)]
 
@@ -29,7 +29,7 @@ def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_figure_is_that_of_scikit_learn() -> None:
     truth, guess = drawn()
-    scores = class_figures(truth, guess, LABELS)
+    scores = compute_class_figures(truth, guess, LABELS)
     assert scores["n"] == 400
     assert scores["accuracy"]["value"] == pytest.approx(metrics.accuracy_score(truth, guess))
     for name in ("macro", "weighted"):
@@ -54,7 +54,7 @@ def test_every_figure_is_that_of_scikit_learn() -> None:
 def test_a_class_nobody_predicts_and_one_that_is_not_there() -> None:
     """scikit-learn's averages are over the labels that are present or predicted."""
     truth, guess = np.array([0, 0, 1, 1, 2]), np.array([0, 0, 1, 3, 1])
-    scores = class_figures(truth, guess, LABELS)
+    scores = compute_class_figures(truth, guess, LABELS)
     assert scores["f1_macro"]["value"] == pytest.approx(
         metrics.f1_score(truth, guess, average="macro", zero_division=0)
     )
@@ -67,14 +67,14 @@ def test_a_class_nobody_predicts_and_one_that_is_not_there() -> None:
 
 def test_nothing_wrong_is_not_certainty() -> None:
     truth = np.arange(12) % 3
-    scores = class_figures(truth, truth, LABELS[:3])
+    scores = compute_class_figures(truth, truth, LABELS[:3])
     for name in ("accuracy", "f1_weighted"):
         assert scores[name]["value"] == scores[name]["high"] == 1
         assert scores[name]["low"] < 0.8
-    macro = class_figures(np.arange(30) % 3, np.arange(30) % 3, LABELS[:3])["f1_macro"]
+    macro = compute_class_figures(np.arange(30) % 3, np.arange(30) % 3, LABELS[:3])["f1_macro"]
     assert macro["low"] < 0.9 < macro["value"] == macro["high"] == 1
     assert all(row["f1"]["low"] < 0.75 for row in scores["classes"])  # four rows a class
-    assert class_figures(truth, (truth + 1) % 3, LABELS[:3])["f1_macro"]["value"] == 0
+    assert compute_class_figures(truth, (truth + 1) % 3, LABELS[:3])["f1_macro"]["value"] == 0
 
 
 def test_intervals_of_macro_f1_hold_the_truth() -> None:
@@ -85,10 +85,10 @@ def test_intervals_of_macro_f1_hold_the_truth() -> None:
         truth = random.choice(20, n)
         return Confusion.of(truth, np.where(random.random(n) < 0.85, truth, random.choice(20, n)), 20)
 
-    target = float(f1_averages(*classified(400_000).sums())[0][0])
+    target = float(compute_f1_averages(*classified(400_000).sums())[0][0])
     held = given = 0
     for trial in range(100):
-        macro, _ = average_intervals(classified(400), [*map(str, range(20))], seed=trial)
+        macro, _ = compute_average_intervals(classified(400), [*map(str, range(20))], seed=trial)
         if macro.why:
             continue
         given += 1
@@ -108,28 +108,30 @@ def test_intervals_of_macro_f1_hold_the_truth() -> None:
 def test_macro_averages_name_the_class_that_has_too_few_rows(rows: list[int], why: str | None) -> None:
     truth = np.repeat(np.arange(3), rows)
     guess = np.where(np.arange(len(truth)) % 4, truth, 0)
-    scores = class_figures(truth, guess, LABELS[:3])
+    scores = compute_class_figures(truth, guess, LABELS[:3])
     assert scores["f1_macro"].get("why") == why
     assert (scores["f1_macro"]["low"] is None) == (why is not None)
     assert scores["f1_weighted"]["low"] is not None
     right = (truth == guess).astype(float)
     both = np.column_stack([truth, guess]).astype(float)
     for name in ("f1_macro", "recall_macro", "precision_macro"):
-        scored = Scored(
+        scored = RowScores(
             name, np.arange(len(truth)), right, name, (0.0, 1.0), statistics=both, labels=LABELS[:3]
         )
-        assert aggregate(scored).get("why") == difference(scored, scored).get("why") == why
-    assert class_figures([0], [0], LABELS[:1])["f1_macro"]["why"].startswith("the class class 0 has 1 row")
+        assert aggregate_scores(scored).get("why") == compute_difference(scored, scored).get("why") == why
+    assert compute_class_figures([0], [0], LABELS[:1])["f1_macro"]["why"].startswith(
+        "the class class 0 has 1 row"
+    )
 
 
 def test_equal_evidence_gives_equal_figures() -> None:
-    assert class_figures(*drawn(), LABELS) == class_figures(*drawn(), LABELS)
+    assert compute_class_figures(*drawn(), LABELS) == compute_class_figures(*drawn(), LABELS)
 
 
 def test_long_lists_are_cut_to_the_largest(monkeypatch: Any) -> None:
     monkeypatch.setattr("engine.evaluation.statistics.classification.MOST_CLASSES", 2)
     monkeypatch.setattr("engine.evaluation.statistics.classification.MOST_PAIRS", 3)
-    scores = class_figures(*drawn(), LABELS)
+    scores = compute_class_figures(*drawn(), LABELS)
     assert [row["label"] for row in scores["classes"]] == LABELS[:2]
     assert (scores["class_count"], len(scores["confusion"])) == (6, 3)
     assert scores["pair_count"] > 3
@@ -137,13 +139,13 @@ def test_long_lists_are_cut_to_the_largest(monkeypatch: Any) -> None:
 
 def test_lengths_that_differ_and_no_row_are_refused() -> None:
     with pytest.raises(ValueError, match="3 true and 2 predicted"):
-        class_figures([0, 1, 1], [0, 1], LABELS)
+        compute_class_figures([0, 1, 1], [0, 1], LABELS)
     with pytest.raises(ValueError, match="0 true"):
-        class_figures([], [], LABELS)
+        compute_class_figures([], [], LABELS)
 
 
 def test_the_pairs_that_are_confused_most_count_both_ways() -> None:
     cells = [["a", "b", 3], ["b", "a", 5], ["a", "a", 90], ["c", "a", 7]]
-    first, second = most_confused(cells)
+    first, second = list_most_confused(cells)
     assert first == {"labels": ["b", "a"], "rows": 8, "forth": 5, "back": 3}
     assert second == {"labels": ["c", "a"], "rows": 7, "forth": 7, "back": 0}

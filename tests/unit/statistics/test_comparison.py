@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.evaluation.comparison.run_comparison import SharedRows, difference_of_runs, why_not_comparable
+from engine.evaluation.comparison.run_comparison import SharedRows, compare_runs, find_incomparability
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.db.database import Database
@@ -25,15 +25,15 @@ def noisy(effect: float, seed: int) -> np.ndarray:
 
 
 def test_a_clear_difference_is_named_in_the_right_direction() -> None:
-    comparison = difference_of_runs("A", "B", SharedRows(LOSS, noisy(0.3, 2), TOKENS))
+    comparison = compare_runs("A", "B", SharedRows(LOSS, noisy(0.3, 2), TOKENS))
     assert comparison.separated
     assert comparison.sentence.startswith("A is better than B by 0.3")
-    other_way = difference_of_runs("B", "A", SharedRows(noisy(0.3, 2), LOSS, TOKENS))
+    other_way = compare_runs("B", "A", SharedRows(noisy(0.3, 2), LOSS, TOKENS))
     assert other_way.sentence == comparison.sentence
 
 
 def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
-    comparison = difference_of_runs("A", "B", SharedRows(LOSS, noisy(0.0, 3), TOKENS))
+    comparison = compare_runs("A", "B", SharedRows(LOSS, noisy(0.0, 3), TOKENS))
     assert not comparison.separated
     assert comparison.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
     assert f"could be seen is {comparison.interval.detectable:.2f}" in comparison.sentence
@@ -41,16 +41,16 @@ def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
 
 def test_more_comparisons_ask_for_more() -> None:
     single, ten = (
-        difference_of_runs("A", "B", SharedRows(LOSS, noisy(0.05, 4), TOKENS), comparisons=k) for k in (1, 10)
+        compare_runs("A", "B", SharedRows(LOSS, noisy(0.05, 4), TOKENS), comparisons=k) for k in (1, 10)
     )
     assert ten.interval.low < single.interval.low < single.interval.high < ten.interval.high
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    assert "no row in common" in difference_of_runs("A", "B", SharedRows([], [], [])).sentence
-    assert "not a number" in difference_of_runs("A", "B", SharedRows([1.0], [np.nan], [3])).sentence
+    assert "no row in common" in compare_runs("A", "B", SharedRows([], [], [])).sentence
+    assert "not a number" in compare_runs("A", "B", SharedRows([1.0], [np.nan], [3])).sentence
     long = np.where(np.arange(20) == 0, 10_000, 20)
-    heavy = difference_of_runs("A", "B", SharedRows(2.0 * long, 2.1 * long, long)).sentence
+    heavy = compare_runs("A", "B", SharedRows(2.0 * long, 2.1 * long, long)).sentence
     assert heavy == "A and B can't be told apart on 20 held-out rows: one of 20 rows holds 96% of the weight."
 
 
@@ -95,6 +95,6 @@ def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Any:
     ],
 )
 def test_runs_are_compared_by_row_where_their_losses_mean_the_same(run: Any, other: Any, why: str) -> None:
-    assert bool(why_not_comparable(run, other)) == bool(why)
-    assert why in why_not_comparable(run, other)
-    assert bool(why_not_comparable(other, run)) == bool(why)
+    assert bool(find_incomparability(run, other)) == bool(why)
+    assert why in find_incomparability(run, other)
+    assert bool(find_incomparability(other, run)) == bool(why)

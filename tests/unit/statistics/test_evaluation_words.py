@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.evaluation.comparison.evaluation_text import Sides, judging_headline, judging_sentences
-from pages.evaluation.classes import calibration_words
-from pages.evaluation.evaluation_list import calibration_of
-from pages.evaluation.results import evaluation_title
+from engine.evaluation.comparison.evaluation_text import (
+    ComparisonSides,
+    describe_judging,
+    format_judging_headline,
+)
+from pages.evaluation.classes import describe_calibration
+from pages.evaluation.evaluation_list import get_calibration
+from pages.evaluation.results import format_metric_title
 
 
 def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:
@@ -27,25 +31,27 @@ def judging(value: float | None, low: float | None, high: float | None, **fields
     return {"figure": figure, "pairs": pairs, "reasons": {"no verdict": 2}, "notices": []} | fields
 
 
-THIS, OTHER = Sides(), Sides(turned=True)
+THIS, OTHER = ComparisonSides(), ComparisonSides(turned=True)
 
 
 def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
-    assert judging_headline(judging(0.65, 0.53, 0.77), THIS).startswith(
+    assert format_judging_headline(judging(0.65, 0.53, 0.77), THIS).startswith(
         "The judge prefers this one's answers"
     )
-    assert judging_headline(judging(0.65, 0.53, 0.77), OTHER).startswith(
+    assert format_judging_headline(judging(0.65, 0.53, 0.77), OTHER).startswith(
         "The judge prefers the other one's answers"
     )
-    assert "this one wins 35% (23 to 47%) of 50 pairs" in judging_headline(judging(0.65, 0.53, 0.77), OTHER)
-    assert judging_headline(judging(0.55, 0.43, 0.67), THIS).startswith(
+    assert "this one wins 35% (23 to 47%) of 50 pairs" in format_judging_headline(
+        judging(0.65, 0.53, 0.77), OTHER
+    )
+    assert format_judging_headline(judging(0.55, 0.43, 0.67), THIS).startswith(
         "Which answers are better can't be told"
     )
-    assert judging_headline(judging(None, None, None), THIS) == "No pair could be judged."
+    assert format_judging_headline(judging(None, None, None), THIS) == "No pair could be judged."
 
 
 def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
-    words = " ".join(judging_sentences(judging(0.65, 0.53, 0.77), OTHER))
+    words = " ".join(describe_judging(judging(0.65, 0.53, 0.77), OTHER))
     assert "this one was better 10 times, the other one 25 times; 5 ties" in words
     assert "In 10 pairs the order in which the two were shown decided" in words
     assert "the answer that was shown first won in 90% (60 to 100%) (n 10)" in words
@@ -56,12 +62,12 @@ def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
     pairs = {"first": 0, "second": 0, "ties": 0, "split": 50, "unjudged": 0}
     every = judging(0.5, 0.48, 0.52, pairs=pairs)
     for sides in (THIS, OTHER):
-        words = judging_headline(every, sides)
+        words = format_judging_headline(every, sides)
         assert words == (
             "The order in which they were shown decided all 50 pairs: which is better can't be told"
         )
     every["figure"]["details"]["length"] = {"longer": None, "equal": None, "problem": "", "first_longer": 0}
-    assert "no pair was decided in both orders" in " ".join(judging_sentences(every, THIS))
+    assert "no pair was decided in both orders" in " ".join(describe_judging(every, THIS))
 
 
 def of_length(**fields: Any) -> dict[str, Any]:
@@ -73,7 +79,7 @@ def of_length(**fields: Any) -> dict[str, Any]:
 
 def test_what_length_did_stands_beside_the_preference() -> None:
     even = of_length(equal={"value": 0.45, "low": 0.2, "high": 0.7, "n": 35})
-    words = " ".join(judging_sentences(even, THIS))
+    words = " ".join(describe_judging(even, THIS))
     assert (
         "The longer answer was preferred in 100% (90 to 100%) of 35 decided pairs of unequal length." in words
     )
@@ -81,15 +87,15 @@ def test_what_length_did_stands_beside_the_preference() -> None:
         "At equal length this one would win 45% (20 to 70%) of decided pairs (n 35), so that length alone"
         in words
     )
-    assert "this one would win 55% (30 to 80%)" in " ".join(judging_sentences(even, OTHER))
+    assert "this one would win 55% (30 to 80%)" in " ".join(describe_judging(even, OTHER))
     sure = of_length(equal={"value": 0.8, "low": 0.6, "high": 0.9, "n": 35})
-    assert "length alone" not in " ".join(judging_sentences(sure, THIS))
+    assert "length alone" not in " ".join(describe_judging(sure, THIS))
     turned = of_length(equal={"value": 0.2, "low": 0.1, "high": 0.4, "n": 35})
-    assert "the other way round, length aside" in " ".join(judging_sentences(turned, THIS))
+    assert "the other way round, length aside" in " ".join(describe_judging(turned, THIS))
     problem = "one side's answers are the longer ones in 35 of 35 decided pairs"
     unsaid = of_length(equal=None, problem=problem)
     assert f"Who would win at equal length can't be told: {problem}." in " ".join(
-        judging_sentences(unsaid, THIS)
+        describe_judging(unsaid, THIS)
     )
 
 
@@ -100,13 +106,13 @@ def figure(**fields: Any) -> dict[str, Any]:
 def test_calibration_is_read_from_the_figures_that_are_there() -> None:
     bins = [{"n": 45, "confidence": 0.6, "accuracy": 0.5, "low": 0.4, "high": 0.6}] * 2
     ece = figure(details={"chance": 0.05, "bins": bins})
-    assert calibration_of({}) is None
-    assert calibration_of({"eval/ece": figure()}) is None
-    alone = calibration_of({"eval/ece": ece})
+    assert get_calibration({}) is None
+    assert get_calibration({"eval/ece": figure()}) is None
+    alone = get_calibration({"eval/ece": ece})
     assert alone is not None
-    assert "Calibration error 10.0% over 2 bins" in calibration_words(alone)
-    assert "Brier" not in calibration_words(alone)
-    whole = calibration_of(
+    assert "Calibration error 10.0% over 2 bins" in describe_calibration(alone)
+    assert "Brier" not in describe_calibration(alone)
+    whole = get_calibration(
         {
             "eval/ece": ece,
             "eval/brier": figure(value=0.4, low=0.3, high=0.5),
@@ -114,24 +120,24 @@ def test_calibration_is_read_from_the_figures_that_are_there() -> None:
         }
     )
     assert whole is not None
-    assert "Brier score 0.4" in calibration_words(whole)
-    assert "1.8 (1.4 to 2.2): too sure" in calibration_words(whole)
+    assert "Brier score 0.4" in describe_calibration(whole)
+    assert "1.8 (1.4 to 2.2): too sure" in describe_calibration(whole)
 
 
 def test_a_task_goes_by_its_own_name() -> None:
-    assert evaluation_title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
-    assert evaluation_title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
+    assert format_metric_title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
+    assert format_metric_title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
 
 
 def test_a_metric_is_called_by_its_title_and_ones_own_by_its_file() -> None:
     config = {"metrics": [{"metric": "rougeL"}, {"metric": "own", "file": "Short_enough"}]}
-    assert evaluation_title("eval/rougeL", config) == "ROUGE-L"
-    assert evaluation_title("eval/short_enough", config) == "Own metric: Short_enough"
-    assert evaluation_title("eval/ece", config) == "ece"
+    assert format_metric_title("eval/rougeL", config) == "ROUGE-L"
+    assert format_metric_title("eval/short_enough", config) == "Own metric: Short_enough"
+    assert format_metric_title("eval/ece", config) == "ece"
 
 
 def test_an_interval_that_ends_at_half_prefers_nobody() -> None:
     for low, high in ((0.5, 0.77), (0.3, 0.5), (0.5, 0.5)):
-        assert judging_headline(judging(0.5, low, high), THIS).startswith(
+        assert format_judging_headline(judging(0.5, low, high), THIS).startswith(
             "Which answers are better can't be told"
         )

@@ -27,7 +27,7 @@ LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", 
 
 
 def changes(room: float, methods: Sequence[dict[str, Any]] = (LORA, QLORA)) -> list[dict[str, Any]]:
-    offers = launch_advice.nearest_fitting(SETTINGS, need, room, methods)
+    offers = launch_advice.find_fitting_changes(SETTINGS, need, room, methods)
     assert all(offer["high_gib"] <= room for offer in offers)
     return [offer["change"] for offer in offers]
 
@@ -53,7 +53,7 @@ def test_another_method_where_nothing_else_helps() -> None:
 
 
 def test_settings_that_do_not_go_together_are_passed_over() -> None:
-    offers = launch_advice.nearest_fitting(
+    offers = launch_advice.find_fitting_changes(
         SETTINGS, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
     )
     assert [set(offer["change"]) for offer in offers] == [

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.evaluation.statistics.proportions import beyond_luck, flips, holm, mcnemar, paired_change
+from engine.evaluation.statistics.proportions import (
+    count_flips,
+    estimate_beyond_chance,
+    estimate_paired_change,
+    holm,
+    mcnemar,
+)
 
 
 def test_mcnemar_by_hand_and_by_scipy() -> None:
@@ -24,14 +30,14 @@ def test_mcnemar_by_hand_and_by_scipy() -> None:
     [(7, 1, 21, -0.517, -0.026)],
 )
 def test_tango_as_published(lost: int, won: int, n: int, low: float, high: float) -> None:
-    interval = paired_change(lost, won, n)
+    interval = estimate_paired_change(lost, won, n)
     assert interval.value == pytest.approx((won - lost) / n)
     assert (interval.low, interval.high) == (pytest.approx(low, abs=6e-4), pytest.approx(high, abs=6e-4))
 
 
 @pytest.mark.parametrize("n", [30, 640])
 def test_nothing_flipped_is_not_nothing_ever(n: int) -> None:
-    interval = paired_change(0, 0, n)
+    interval = estimate_paired_change(0, 0, n)
     assert interval.high == pytest.approx(3.8415 / (n + 3.8415), rel=1e-3)
     assert interval.low == pytest.approx(-interval.high)
 
@@ -40,14 +46,14 @@ def test_nothing_flipped_is_not_nothing_ever(n: int) -> None:
 def test_the_interval_leaves_out_zero_where_the_test_is_significant(lost: int, won: int, n: int) -> None:
     p = mcnemar(lost, won)
     z = stats.norm.isf(p / 2)
-    touching = paired_change(lost, won, n, confidence=1 - p)
+    touching = estimate_paired_change(lost, won, n, confidence=1 - p)
     assert min(abs(touching.low), abs(touching.high)) < 1e-6, z
-    mirrored = paired_change(won, lost, n)
-    assert mirrored.low == pytest.approx(-paired_change(lost, won, n).high)
+    mirrored = estimate_paired_change(won, lost, n)
+    assert mirrored.low == pytest.approx(-estimate_paired_change(lost, won, n).high)
 
 
 def test_limits_when_everything_flips() -> None:
-    interval = paired_change(20, 0, 20)
+    interval = estimate_paired_change(20, 0, 20)
     assert interval.value == -1
     assert interval.low == -1
     assert -1 < interval.high < -0.6
@@ -56,7 +62,7 @@ def test_limits_when_everything_flips() -> None:
 @pytest.mark.parametrize(("discordance", "n", "change"), [(0.2, 626, 0.05), (0.1, 870, 0.03)])
 def test_detectable_change(discordance: float, n: int, change: float) -> None:
     half = round(discordance * n / 2)
-    assert paired_change(half, half, n).detectable == pytest.approx(change, abs=8e-4)
+    assert estimate_paired_change(half, half, n).detectable == pytest.approx(change, abs=8e-4)
 
 
 def test_equal_models_are_not_called_different_more_often_than_alpha() -> None:
@@ -66,7 +72,7 @@ def test_equal_models_are_not_called_different_more_often_than_alpha() -> None:
         n = int(generator.integers(40, 700))
         lost, won, _ = generator.multinomial(n, [0.08, 0.08, 0.84])
         called += mcnemar(int(lost), int(won)) < 0.05
-        interval = paired_change(int(lost), int(won), n)
+        interval = estimate_paired_change(int(lost), int(won), n)
         covered += interval.low <= 0 <= interval.high
     assert called / 800 <= 0.065
     assert covered / 800 == pytest.approx(0.95, abs=0.02)
@@ -89,7 +95,7 @@ def test_luck_alone_is_taken_off() -> None:
     k = generator.integers(2, 6, 40_000)
     knows = generator.random(len(k)) < 0.5
     before, after = (guessing(knows, k, generator) for _ in range(2))
-    document = flips(before, after, k)
+    document = count_flips(before, after, k)
     assert document["lost"] / len(k) > 0.08
     for way in ("lost", "won"):
         assert abs(document["adjusted"][way]["value"]) < 0.006
@@ -102,12 +108,12 @@ def test_lost_knowledge_is_found() -> None:
     draw = generator.random(len(k))
     before = guessing(draw < 0.6, k, generator)
     after = guessing(draw < 0.4, k, generator)  # a fifth is not known any more, 3 of 4 of it are then wrong
-    assert beyond_luck(before, after, k).value == pytest.approx(0.2 * 3 / 4, abs=0.01)
-    assert beyond_luck(after, before, k).value == pytest.approx(0.0, abs=0.01)
+    assert estimate_beyond_chance(before, after, k).value == pytest.approx(0.2 * 3 / 4, abs=0.01)
+    assert estimate_beyond_chance(after, before, k).value == pytest.approx(0.0, abs=0.01)
 
 
 def test_the_document() -> None:
-    document = flips([1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [4] * 5)
+    document = count_flips([1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [4] * 5)
     assert (document["n"], document["lost"], document["won"], document["test"]) == (5, 2, 1, "exact")
     assert document["before"]["value"] == 0.6
     assert document["after"]["value"] == 0.4
@@ -118,6 +124,6 @@ def test_the_document() -> None:
 @pytest.mark.parametrize(("before", "after", "options"), [([], [], []), ([1], [1, 0], [4]), ([1], [0], [1])])
 def test_items_that_are_none_are_refused(before: list, after: list, options: list) -> None:
     with pytest.raises(ValueError, match=r"values are not|fewer than two"):
-        flips(before, after, options)
+        count_flips(before, after, options)
     with pytest.raises(ValueError, match="do not fit"):
-        paired_change(3, 3, 5)
+        estimate_paired_change(3, 3, 5)

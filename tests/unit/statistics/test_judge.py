@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from engine.evaluation.metrics.answer_rows import Answers
-from engine.evaluation.metrics.judge import NONSENSE, preferred, read_verdict
-from engine.evaluation.metrics.judge_client import AWAY_AFTER
+from engine.evaluation.metrics.judge import INVALID_VERDICT, read_verdict, score_preferences
+from engine.evaluation.metrics.judge_client import MAX_CONSECUTIVE_FAILURES
 from engine.evaluation.metrics.measurement import measure
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate
-from engine.worker.job import Cancelled
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
+from engine.worker.job import JobCancelled
 from store.core.addresses import PUBLIC
 from store.core.home import Home
 from store.core.metric_options import JudgeChoice
@@ -42,13 +42,13 @@ def by_length(message: str, _: int) -> Answer:
     return completion(json.dumps({"reason": "long", "grade": len(answer_of(message))}))
 
 
-def graded(home: Path, base_url: str, predictions: list[str], **options: Any) -> Scored:
+def graded(home: Path, base_url: str, predictions: list[str], **options: Any) -> RowScores:
     choice = {"metric": "judge", "base_url": base_url, "model": "m", "retries": 0} | options
     config = MetricsConfig.parse({"metrics": [choice, "exact_match"]})
     rows = len(predictions)
     answers = Answers(np.arange(rows), predictions, ["ref"] * rows, [f"prompt {i}" for i in range(rows)])
     judge, exact = measure(config, answers, Home(home), log=lambda text: None)
-    assert aggregate(exact)["n"] == rows
+    assert aggregate_scores(exact)["n"] == rows
     return judge
 
 
@@ -57,7 +57,7 @@ def test_grades_are_row_scores_with_a_mean_and_an_interval(tmp_path: Path) -> No
     with judging(by_length) as server:
         scored = graded(tmp_path, server.base_url, predictions)
     assert scored.scores.tolist() == [len(text) for text in predictions]
-    document = aggregate(scored)
+    document = aggregate_scores(scored)
     assert (document["value"], document["n"], document["bounds"]) == (3, 20, [1, 5])
     assert 1 < document["low"] < 3 < document["high"] < 5
     assert document["details"] == {"calls": 20, "cached": 0}
@@ -109,8 +109,8 @@ def test_nonsense_is_counted_and_not_kept_and_the_rest_goes_on(tmp_path: Path) -
         scored = graded(tmp_path, server.base_url, predictions)
     assert scored.scores[-1] == 4
     assert np.isnan(scored.scores[:-1]).all()
-    assert set(scored.reasons.values()) == {NONSENSE}
-    assert aggregate(scored)["n"] == 1
+    assert set(scored.reasons.values()) == {INVALID_VERDICT}
+    assert aggregate_scores(scored)["n"] == 1
     assert len(list(Home(tmp_path).judgements.rglob("*.json"))) == 1
 
 
@@ -192,12 +192,12 @@ def test_a_request_to_stop_ends_an_answer_that_drips(tmp_path: Path, begins: byt
 
     def check() -> None:
         if time.monotonic() - began > 0.5:
-            raise Cancelled
+            raise JobCancelled
 
     with dripping(begins) as address:
         choice = {"metric": "judge", "base_url": address, "model": "m", "timeout": 60}
         answers = Answers(np.arange(9), ["a"] * 9, None, ["p"] * 9)
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             measure(MetricsConfig.parse({"metrics": [choice]}), answers, Home(tmp_path), check=check)
     assert time.monotonic() - began < 5
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("judge")]
@@ -218,8 +218,10 @@ def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
     assert len(scored.reasons) == 300
     assert scored.reasons[0].startswith("the judge: no connection (ConnectError")
-    assert scored.reasons[299].startswith(f"the judge: the judge was given up after {AWAY_AFTER} questions")
-    assert scored.details["calls"] == AWAY_AFTER
+    assert scored.reasons[299].startswith(
+        f"the judge: the judge was given up after {MAX_CONSECUTIVE_FAILURES} questions"
+    )
+    assert scored.details["calls"] == MAX_CONSECUTIVE_FAILURES
 
 
 def test_a_key_that_is_refused_is_not_tried_again_and_never_told(
@@ -260,7 +262,7 @@ def test_no_more_is_asked_than_the_budget_allows_and_so_many_at_a_time(tmp_path:
         assert len(server.requests) == 8
         assert 1 < server.most_at_once <= 3
     assert list(scored.reasons.values()) == ["the judge: the budget of 8 calls is spent"] * 4
-    assert aggregate(scored)["n"] == 8
+    assert aggregate_scores(scored)["n"] == 8
 
 
 def test_a_request_to_stop_is_not_kept_waiting(tmp_path: Path) -> None:
@@ -270,23 +272,23 @@ def test_a_request_to_stop_is_not_kept_waiting(tmp_path: Path) -> None:
         nonlocal calls
         calls += 1
         if calls > 3:
-            raise Cancelled
+            raise JobCancelled
 
     with judging(by_length, delay=0.05) as server:
         choice = {"metric": "judge", "base_url": server.base_url, "model": "m", "concurrency": 1}
         answers = Answers(np.arange(200), ["a"] * 200, None, ["p"] * 200)
         began = time.monotonic()
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             measure(MetricsConfig.parse({"metrics": [choice]}), answers, Home(tmp_path), check=check)
         assert time.monotonic() - began < 5
 
 
-def pairs(server: Any, tmp_path: Path, first: list[str], second: list[str]) -> Scored:
+def pairs(server: Any, tmp_path: Path, first: list[str], second: list[str]) -> RowScores:
     rows = np.arange(len(first))
     prompts = ["p"] * len(first)
     choice = JudgeChoice.parse({"metric": "judge", "base_url": server.base_url, "model": "m", "retries": 0})
     answered = [Answers(rows, answers, None, prompts) for answers in (first, second)]
-    return preferred(choice, *answered, Home(tmp_path), PUBLIC)
+    return score_preferences(choice, *answered, Home(tmp_path), PUBLIC)
 
 
 def test_pairs_are_asked_in_both_orders_and_the_longer_wins(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_pairs_are_asked_in_both_orders_and_the_longer_wins(tmp_path: Path) -> N
 def test_a_judge_that_prefers_a_place_tells_nothing_and_is_found_out(tmp_path: Path) -> None:
     with judging(lambda message, _: completion('{"better": "first"}')) as server:
         scored = pairs(server, tmp_path, ["a"] * 30, [f"b{i}" for i in range(30)])
-    document = aggregate(scored)
+    document = aggregate_scores(scored)
     assert document["value"] == 0.5
     assert document["low"] < 0.5 < document["high"]
     position = document["details"]["position"]
@@ -320,7 +322,7 @@ def test_a_pair_that_was_judged_once_alone_is_counted(tmp_path: Path) -> None:
                  answer_of(m, "First answer") == "a" else "?")) as server:  # fmt: skip
         scored = pairs(server, tmp_path, ["a"], ["b"])
     assert np.isnan(scored.scores).all()
-    assert scored.reasons == {0: NONSENSE}
+    assert scored.reasons == {0: INVALID_VERDICT}
     assert scored.failed.startswith("No pair could be judged")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.models.judge_length import RATES
-from engine.evaluation.metrics.judge import effect_of_lengths, length_effect
+from engine.evaluation.metrics.judge import compute_length_effect, fit_length_effect
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_the_interval_at_equal_length_covers(rate: Rate) -> None:
 def test_a_judge_that_counts_characters_is_found_out() -> None:
     rng = np.random.default_rng(0)
     difference = rng.normal(0.8, 0.8, 60)
-    effect = effect_of_lengths((difference > 0).astype(float), difference)
+    effect = fit_length_effect((difference > 0).astype(float), difference)
     assert effect.longer is not None
     assert (effect.longer.value, effect.longer.n) == (1, 60)
     assert effect.equal is not None
@@ -31,10 +31,10 @@ def test_what_is_better_at_any_length_stays_better() -> None:
     rng = np.random.default_rng(0)
     difference = rng.normal(0, 0.5, 100)
     wins = (rng.random(100) < 0.85).astype(float)
-    equal = effect_of_lengths(wins, difference).equal
+    equal = fit_length_effect(wins, difference).equal
     assert equal is not None
     assert equal.low > 0.7
-    swapped = effect_of_lengths(1 - wins, -difference).equal
+    swapped = fit_length_effect(1 - wins, -difference).equal
     assert swapped is not None
     assert swapped.value == pytest.approx(1 - equal.value, abs=1e-4)
     assert swapped.low == pytest.approx(1 - equal.high, abs=1e-3)
@@ -52,23 +52,23 @@ def test_the_intercept_is_firths() -> None:
     determinant = weight.sum(1) * (weight * d * d).sum(1) - (weight * d).sum(1) ** 2
     likelihood = (wins * np.log(chance) + (1 - wins) * np.log(1 - chance)).sum(1) + np.log(determinant) / 2
     best = grid[likelihood.argmax()]
-    equal = effect_of_lengths(wins, difference).equal
+    equal = fit_length_effect(wins, difference).equal
     assert equal is not None
     assert equal.value == pytest.approx(1 / (1 + np.exp(-best[0])), abs=0.003)
 
 
 def test_what_can_not_be_told_is_said() -> None:
-    assert effect_of_lengths(np.zeros(0), np.zeros(0)).problem == "under 30 decided pairs"
-    always = effect_of_lengths(np.ones(30), np.linspace(0.1, 1, 30))
+    assert fit_length_effect(np.zeros(0), np.zeros(0)).problem == "under 30 decided pairs"
+    always = fit_length_effect(np.ones(30), np.linspace(0.1, 1, 30))
     assert always.equal is None
     assert always.problem == "one side's answers are the longer ones in 30 of 30 decided pairs"
-    same = effect_of_lengths(np.array([1.0, 0] * 15), np.zeros(30))
+    same = fit_length_effect(np.array([1.0, 0] * 15), np.zeros(30))
     assert same.longer is None
     assert same.equal is not None
     assert same.equal.value == 0.5
 
 
 def test_only_decided_pairs_count_and_white_space_is_no_length() -> None:
-    effect = length_effect([1, 0.5, np.nan, 0], ["long", "xx", "x", " a  "], ["no", "x", "xx", "bb"])
+    effect = compute_length_effect([1, 0.5, np.nan, 0], ["long", "xx", "x", " a  "], ["no", "x", "xx", "bb"])
     assert effect.longer is not None
     assert (effect.longer.value, effect.longer.n, effect.first_longer) == (1, 2, 1)

@@ -15,9 +15,9 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from engine.evaluation.metrics import answer_metrics
 from engine.evaluation.metrics.answer_rows import NO_PREDICTION, NO_REFERENCE, Answers
-from engine.evaluation.metrics.measurement import MEASURES, measure
-from engine.evaluation.statistics.metric_estimates import Scored, aggregate, difference
-from engine.worker.job import Cancelled
+from engine.evaluation.metrics.measurement import SCORERS, measure
+from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores, compute_difference
+from engine.worker.job import JobCancelled
 from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
@@ -32,13 +32,13 @@ OPTIONS = {
 }
 
 
-def run(answers: Answers, *metrics: object, home: Path = Path("/nowhere")) -> list[Scored]:
+def run(answers: Answers, *metrics: object, home: Path = Path("/nowhere")) -> list[RowScores]:
     return measure(
         MetricsConfig.parse({"metrics": list(metrics)}), answers, Home(home), log=lambda text: None
     )
 
 
-def scored_by(answers: Answers, metric: object) -> Scored:
+def scored_by(answers: Answers, metric: object) -> RowScores:
     return run(answers, metric)[0]
 
 
@@ -86,7 +86,7 @@ def test_an_empty_answer_is_scored_and_counted_and_a_missing_reference_is_said()
         assert scored.scores[0] == 0, metric
         assert np.isnan(scored.scores[[1, 2]]).all(), metric
         assert scored.reasons == {1: NO_REFERENCE, 2: NO_PREDICTION}
-        figure = aggregate(scored)
+        figure = aggregate_scores(scored)
         assert (figure["n"], figure["rows"], figure["empty"], figure["unscored"]["count"]) == (2, 4, 1, 2)
 
 
@@ -103,7 +103,7 @@ def test_labels_are_named_and_not_guessed() -> None:
     assert [row["label"] for row in scored.details["classes"]] == ["positive", "negative", "neutral"]
     strict = scored_by(answers, choice | {"ignore_case": False})
     assert strict.scores.tolist() == [0, 0, 1, 0, 0]
-    recall = aggregate(scored_by(answers, choice | {"metric": "recall_micro"}))
+    recall = aggregate_scores(scored_by(answers, choice | {"metric": "recall_micro"}))
     assert (recall["value"], recall["n"]) == (pytest.approx(0.4), 5)
 
 
@@ -121,9 +121,9 @@ def test_figures_of_classes_have_intervals_and_differences() -> None:
         scored_by(asked(predicted.tolist(), labels=truth.tolist()), "f1_macro")
         for predicted in (better, worse)
     )
-    figure = aggregate(first)
+    figure = aggregate_scores(first)
     assert figure["low"] < figure["value"] < figure["high"]
-    gap = difference(first, second)
+    gap = compute_difference(first, second)
     assert 0 < gap["low"] < gap["value"] < gap["high"]
     assert gap["detectable"] > 0
 
@@ -136,10 +136,10 @@ def test_losses_are_weighted_and_a_loss_that_is_no_number_is_said() -> None:
         bytes=np.array([4, 4, 6, 0]),
     )
     perplexity, bits = run(answers, "perplexity", "bits_per_byte")
-    assert aggregate(perplexity)["value"] == pytest.approx(math.exp(10 / 5))
-    assert aggregate(bits)["value"] == pytest.approx(10 / math.log(2) / 10)
+    assert aggregate_scores(perplexity)["value"] == pytest.approx(math.exp(10 / 5))
+    assert aggregate_scores(bits)["value"] == pytest.approx(10 / math.log(2) / 10)
     assert set(perplexity.reasons) == {1, 3}
-    assert aggregate(bits)["n"] == 2
+    assert aggregate_scores(bits)["n"] == 2
 
 
 def test_calibration_comes_as_documents_with_its_bins() -> None:
@@ -154,14 +154,14 @@ def test_calibration_comes_as_documents_with_its_bins() -> None:
         log_probabilities=logs,
         classes=["no", "yes"],
     )
-    ece, brier, temperature = (aggregate(s) for s in run(answers, "ece", "brier", "temperature"))
+    ece, brier, temperature = (aggregate_scores(s) for s in run(answers, "ece", "brier", "temperature"))
     assert 0 < ece["value"] < 0.2
     assert ece["details"]["bins"]
     assert ece["details"]["chance"] > 0
     assert brier["low"] < brier["value"] < brier["high"]
     assert brier["n"] == 300
     assert temperature["low"] < temperature["value"] < temperature["high"]
-    assert difference(*[run(answers, "ece")[0]] * 2)["value"] is None
+    assert compute_difference(*[run(answers, "ece")[0]] * 2)["value"] is None
 
 
 def test_what_the_rows_do_not_have_is_said_and_the_rest_goes_on() -> None:
@@ -172,12 +172,12 @@ def test_what_the_rows_do_not_have_is_said_and_the_rest_goes_on() -> None:
         "The rows have no probabilities and no label.",
         "",
     ]
-    assert aggregate(scored[3])["value"] == 1
+    assert aggregate_scores(scored[3])["value"] == 1
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
 def test_every_metric_takes_no_row_and_a_row_without_anything(metric: str) -> None:
-    assert METRICS[metric].family in MEASURES
+    assert METRICS[metric].family in SCORERS
     choice = {"metric": metric, **OPTIONS.get(metric, {})}
     for rows in (0, 2):
         nothing: list[str | None] = [None] * rows
@@ -188,9 +188,9 @@ def test_every_metric_takes_no_row_and_a_row_without_anything(metric: str) -> No
         )  # fmt: skip
         scored = scored_by(answers, choice)
         assert len(scored.reasons) == rows
-        figure = aggregate(scored)
+        figure = aggregate_scores(scored)
         assert (figure["n"], figure["value"], figure["rows"]) == (0, None, rows)
-        assert difference(scored, scored)["n"] == 0
+        assert compute_difference(scored, scored)["n"] == 0
 
 
 def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,16 +202,16 @@ def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
     config = MetricsConfig.parse({"metrics": ["bleu", "exact_match"]})
     scored = measure(config, asked(["a"], ["a"]), Home("/nowhere"), log=logged.append)
     assert scored[0].failed == "RuntimeError: no tokenizer"
-    assert aggregate(scored[1])["value"] == 1
+    assert aggregate_scores(scored[1])["value"] == 1
     assert "eval/bleu" in logged[0]
     assert "Traceback" in logged[0]
 
 
 def test_a_request_to_stop_passes() -> None:
     def check() -> None:
-        raise Cancelled
+        raise JobCancelled
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         measure(MetricsConfig.parse({"metrics": ["bleu"]}), asked(["a"]), Home("/nowhere"), check=check)
 
 
@@ -224,7 +224,7 @@ def test_answers_come_from_a_table_of_predictions() -> None:
     assert answers.row_ids.tolist() == [7, 9]
     assert answers.groups == [1, 1]
     assert answers.labels is None
-    assert aggregate(scored_by(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
+    assert aggregate_scores(scored_by(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
         (9, NO_PREDICTION)
     ]
     with pytest.raises(ValueError, match="3 entries for 2 rows"):
@@ -251,7 +251,7 @@ def test_words_are_those_of_squad(answer: str, reference: str) -> None:
     shared = (first & second).total()
     f1 = 2 * shared / (first.total() + second.total()) if shared else 0.0
     assert answer_metrics.token_f1([(answer, reference)])[0] == pytest.approx(f1)
-    assert answer_metrics.normalised(answer).split() == squad(answer)
+    assert answer_metrics.normalise_answer(answer).split() == squad(answer)
     assert answer_metrics.exact_match([(answer, reference)], normalise=True)[0] == (
         squad(answer) == squad(reference)
     )

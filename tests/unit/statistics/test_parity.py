@@ -11,47 +11,47 @@ from scipy import special
 
 from bench.made.shapes.paired_scores import draw_parity
 from engine.export.parity import parity_report
-from engine.export.parity.__main__ import begun_answer
+from engine.export.parity.__main__ import find_answer_prefix
 from engine.export.parity.exchange import (
     ALPHA,
+    LossTest,
     ParityAnswers,
-    SureLoss,
-    divergence,
-    likeliest,
-    normalised,
-    same_best,
+    compare_argmax,
+    compute_kl,
+    find_top_tokens,
+    log_softmax,
 )
-from engine.export.parity.inspection import NamedLook
+from engine.export.parity.inspection import FileInspection
 from store.core.export_schemas import ParityReport
-from store.export.forms import FORMS, NEAR, ParityLimits, rows_to_pass
+from store.export.forms import FORMS, NEAR, ParityLimits, count_rows_to_pass
 
 
 def test_the_rest_counts_as_one_token_and_hardly_matters() -> None:
     draw = np.random.default_rng(0)
     logits = draw.normal(0, 3, (200, 5_000)).astype(np.float32)
     other = logits + draw.normal(0, 0.2, logits.shape).astype(np.float32)
-    first, second = normalised(logits), normalised(other)
+    first, second = log_softmax(logits), log_softmax(other)
     np.testing.assert_allclose(first, special.log_softmax(logits, axis=1), atol=1e-4)
     p = np.exp(first.astype(np.float64))
     exact = (p * (first.astype(np.float64) - second)).sum(axis=1)
-    own = likeliest(first, 1_024)
-    coarse = divergence(own, second)
+    own = find_top_tokens(first, 1_024)
+    coarse = compute_kl(own, second)
     assert (coarse <= exact + 1e-6).all()
-    whole = divergence(likeliest(first, 5_000), second)
+    whole = compute_kl(find_top_tokens(first, 5_000), second)
     np.testing.assert_allclose(whole, exact, atol=2e-6)
     assert coarse.mean() > 0.9 * exact.mean()  # noise everywhere is the worst case
-    np.testing.assert_array_equal(same_best(own, second), first.argmax(1) == second.argmax(1))
-    assert divergence(own, first).max() < 1e-6
-    peaked = normalised((logits * 3).astype(np.float32))
-    near = normalised((other * 3).astype(np.float32))
+    np.testing.assert_array_equal(compare_argmax(own, second), first.argmax(1) == second.argmax(1))
+    assert compute_kl(own, first).max() < 1e-6
+    peaked = log_softmax((logits * 3).astype(np.float32))
+    near = log_softmax((other * 3).astype(np.float32))
     true = (np.exp(peaked.astype(np.float64)) * (peaked.astype(np.float64) - near)).sum(axis=1)
-    assert divergence(likeliest(peaked, 1_024), near).mean() == pytest.approx(true.mean(), rel=1e-3)
+    assert compute_kl(find_top_tokens(peaked, 1_024), near).mean() == pytest.approx(true.mean(), rel=1e-3)
 
 
 def test_what_another_model_holds_for_impossible_is_far_away() -> None:
-    first = normalised(np.array([[9.0, 0, 0, 0]], np.float32))
-    other = normalised(np.array([[-90.0, 0, 0, 0]], np.float32))
-    assert divergence(likeliest(first, 2), other)[0] > 50
+    first = log_softmax(np.array([[9.0, 0, 0, 0]], np.float32))
+    other = log_softmax(np.array([[-90.0, 0, 0, 0]], np.float32))
+    assert compute_kl(find_top_tokens(first, 2), other)[0] > 50
 
 
 def report(
@@ -88,7 +88,7 @@ def report(
     asked = {"drawn": rows, "rope_base": 10_000.0, "answers": {"ids": []}, "joined": {"ids": []}}
     own: Any = SimpleNamespace(asked=asked, class_logs=None, answers=[[1]] * rows)
     answered: ParityAnswers = export
-    seen = NamedLook(causes or [], exact=exact)
+    seen = FileInspection(causes or [], exact=exact)
     return parity_report.build_report(own, answered, limits, seen=seen, figures=[], held="", seconds=0.0)
 
 
@@ -110,7 +110,7 @@ def test_few_rows_are_never_a_pass() -> None:
     assert few["status"] == "untold"
     assert "can't be told with these rows" in few["reasons"][-2]
     assert few["reasons"][-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
-    assert rows_to_pass() == 149
+    assert count_rows_to_pass() == 149
     assert report(0.001, 1.0, rows=148)["status"] == "untold"
     assert report(0.001, 1.0, rows=149)["status"] == "passed"
     fewer = report(0.01, 0.98, rows=3)
@@ -183,14 +183,14 @@ def test_a_form_at_its_limit_is_hardly_ever_stopped_as_one_that_failed(limit: fl
     """However often it is looked at: after each of 200 rows."""
     stopped = 0
     for seed in range(400):
-        bet = SureLoss(limit, 64)
+        bet = LossTest(limit, 64)
         stopped += any(bet.bet(row) for row in draws(limit, np.random.default_rng(seed)))
     assert stopped <= 400 * ALPHA * 3
 
 
 def test_what_has_surely_failed_is_asked_few_rows() -> None:
     for seed in range(50):
-        bet = SureLoss(0.02, 64)
+        bet = LossTest(0.02, 64)
         asked = next(i for i, row in enumerate(draws(0.4, np.random.default_rng(seed))) if bet.bet(row))
         assert asked < 60
     few = report(0.3, 0.7, rows=40, sure_after=20)
@@ -206,7 +206,7 @@ def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> Non
     }
 
     def answer(favourites: list[int] | None, end: int = 0) -> tuple[list[int], bool]:
-        tokens, is_open = begun_answer(asked, 0, favourites, lambda token: token == end)
+        tokens, is_open = find_answer_prefix(asked, 0, favourites, lambda token: token == end)
         return tokens, is_open
 
     assert answer([5, 6, 7, 0]) == ([5, 6, 7, 0], False)

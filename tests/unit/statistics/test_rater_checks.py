@@ -8,17 +8,21 @@ from typing import Any, cast
 import pytest
 from scipy import stats
 
-from engine.rating.analysis.labels import chance_weights, label_figures, served_labels
+from engine.rating.analysis.labels import (
+    compute_label_statistics,
+    compute_sampling_weights,
+    list_served_labels,
+)
 from engine.rating.analysis.rater_checks import (
     RaterChecks,
+    compute_rater_checks,
     count_ratings,
-    counted_sentence,
-    failed_qualification,
+    find_unqualified_raters,
+    format_counted_ratings,
     is_surely_below,
-    rater_checks,
 )
-from engine.rating.raters_text import checks_lines, raters_lines
-from store.core.rating_schemas import GOLD_PASS, CheckKind, DealtTask, Purpose, Round, RoundItem
+from engine.rating.raters_text import describe_all_rater_checks, describe_rater_checks
+from store.core.rating_schemas import GOLD_PASS, AssignedTask, CheckKind, Purpose, Round, RoundItem
 
 ITEM_IDS: dict[str | None, int] = {None: 0, "gold": 1_000, "attention": 2_000, "qualification": 3_000}
 
@@ -34,15 +38,17 @@ def item(item_id: int, check: CheckKind | None, expected: Any = None) -> RoundIt
     return cast(RoundItem, texts | about)
 
 
-def task(item_id: int, purpose: Purpose, answer: Any, person: str = "bob", seconds: float = 9.0) -> DealtTask:
+def task(
+    item_id: int, purpose: Purpose, answer: Any, person: str = "bob", seconds: float = 9.0
+) -> AssignedTask:
     about = {"task_id": f"{person}-{item_id}", "item_id": item_id, "purpose": purpose, "repeat_of": None}
     who = {"person_id": person, "person_name": person.title(), "systems": [0, 1]}
-    return cast(DealtTask, about | who | {"answer": answer, "seconds": seconds, "rated_at": None})
+    return cast(AssignedTask, about | who | {"answer": answer, "seconds": seconds, "rated_at": None})
 
 
 def checks_of(
     right: int, n: int, kind: CheckKind, person: str = "bob"
-) -> tuple[list[DealtTask], list[RoundItem]]:
+) -> tuple[list[AssignedTask], list[RoundItem]]:
     ids = range(ITEM_IDS[kind], ITEM_IDS[kind] + n)
     answers = [{"choice": "A" if place < right else "B"} for place in range(n)]
     tasks = [task(item_id, kind, given, person) for item_id, given in zip(ids, answers, strict=True)]
@@ -70,9 +76,9 @@ def test_whoever_tosses_coins_or_worse_is_flagged_before_long() -> None:
 
 
 def flags(
-    tasks: Sequence[DealtTask], items: Sequence[RoundItem], **config: Any
+    tasks: Sequence[AssignedTask], items: Sequence[RoundItem], **config: Any
 ) -> dict[str, tuple[str, ...]]:
-    return {each.person_id: each.flags for each in rater_checks(round_of(**config), tasks, items)}
+    return {each.person_id: each.flags for each in compute_rater_checks(round_of(**config), tasks, items)}
 
 
 def test_failing_checks_are_flagged_by_kind_and_against_the_mark_of_the_round() -> None:
@@ -99,9 +105,11 @@ def test_failing_checks_are_flagged_by_kind_and_against_the_mark_of_the_round() 
 def test_too_fast_is_told_of_every_protocol(protocol: str, answer: Any) -> None:
     tasks = [task(n, "first", answer, person, pace) for n in range(10)
              for person, pace in (("bob", 0.7), ("cleo", 8.0), ("judge", 0.0))]  # fmt: skip
-    by_person = {each.person_id: each.flags for each in rater_checks(round_of(protocol), tasks, [])}
+    by_person = {each.person_id: each.flags for each in compute_rater_checks(round_of(protocol), tasks, [])}
     assert by_person == {"bob": ("too fast",), "cleo": (), "judge": ()}
-    assert rater_checks(round_of(protocol), tasks[:27], [])[0].flags == ()  # nine ratings say nothing yet
+    assert (
+        compute_rater_checks(round_of(protocol), tasks[:27], [])[0].flags == ()
+    )  # nine ratings say nothing yet
 
 
 def test_ratings_left_out_are_counted_by_rater_and_reason() -> None:
@@ -115,11 +123,13 @@ def test_ratings_left_out_are_counted_by_rater_and_reason() -> None:
     assert [(each["rater"], each["ratings"]) for each in counted["left_out"]] == [
         ("Bob", 41), ("Cleo", 5), ("Dan", 7),
     ]  # fmt: skip
-    assert counted_sentence(counted) == (
+    assert format_counted_ratings(counted) == (
         "312 ratings of 1 rater; left out 46 ratings of 2 raters flagged as too fast;"
         " left out 7 ratings of 1 rater left out by hand"
     )
-    assert counted_sentence(count_ratings(checks, [], include_flagged=True)) == "365 ratings of 4 raters"
+    assert (
+        format_counted_ratings(count_ratings(checks, [], include_flagged=True)) == "365 ratings of 4 raters"
+    )
 
 
 def test_a_rater_has_failed_the_qualification_once_all_of_it_is_answered() -> None:
@@ -127,16 +137,18 @@ def test_a_rater_has_failed_the_qualification_once_all_of_it_is_answered() -> No
     passed, _ = checks_of(3, 4, "qualification", "cleo")
     begun, _ = checks_of(0, 3, "qualification", "dan")
     round = round_of(qualification_pass=0.75)
-    assert failed_qualification(round, [*failed, *passed, *begun], items) == ["bob"]
+    assert find_unqualified_raters(round, [*failed, *passed, *begun], items) == ["bob"]
 
 
 def test_checks_of_a_round_of_labels_are_in_none_of_its_figures() -> None:
     round = round_of("label")
     items = [item(0, None), item(1_000, "gold", {"label": "card"}) | {"answers": []}]
-    served = served_labels(round, cast(list[RoundItem], items), [])
+    served = list_served_labels(round, cast(list[RoundItem], items), [])
     given = [task(0, "first", {"label": "x", "note": ""}), task(1_000, "gold", {"label": "y", "note": ""}),
              task(1_001, "gold", {"skipped": True})]  # fmt: skip
-    figures = label_figures(given, served, chance_weights(round, cast(list[RoundItem], items), []))
+    figures = compute_label_statistics(
+        given, served, compute_sampling_weights(round, cast(list[RoundItem], items), [])
+    )
     assert (figures.counts, figures.ratings, figures.skipped) == ([("x", 1)], 1, 0)
     assert {each.item_id for each in served} == {0}
 
@@ -144,11 +156,11 @@ def test_checks_of_a_round_of_labels_are_in_none_of_its_figures() -> None:
 def test_what_is_said_of_a_rater_has_shares_with_intervals_and_n() -> None:
     tasks, items = checks_of(2, 10, "gold")
     votes = [task(n, "first", {"choice": "A"}) for n in range(12)]
-    checks = rater_checks(round_of(), [*tasks, *votes], items)
-    lines = checks_lines(checks[0])
+    checks = compute_rater_checks(round_of(), [*tasks, *votes], items)
+    lines = describe_rater_checks(checks[0])
     assert lines[0] == "Bob: flagged as failing gold items."
     assert lines[1].startswith("Bob: right in 20% (3 to 56%) of 10 known answers")
-    assert raters_lines(checks, ())[-1].startswith(
+    assert describe_all_rater_checks(checks, ())[-1].startswith(
         "Of flagged raters: 12 ratings, by Bob (failing gold items)."
     )
-    assert len(raters_lines(checks, ["bob"])) == 2
+    assert len(describe_all_rater_checks(checks, ["bob"])) == 2

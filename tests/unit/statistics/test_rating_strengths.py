@@ -19,20 +19,20 @@ from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
 from engine.rating import results_text
 from engine.rating.analysis import resampled_strengths
-from engine.rating.analysis.comparisons import Comparisons, PairOutcome, length_difference
-from engine.rating.analysis.model_comparison import more_ratings
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome, compute_length_difference
+from engine.rating.analysis.model_comparison import estimate_ratings_needed
 from engine.rating.analysis.rates import (
     CriterionScores,
     Passes,
     Ranks,
-    both_bad_rate,
-    comparisons_of,
-    criterion_means,
-    pass_rates,
-    position,
-    win_rates,
+    compute_both_bad_rate,
+    compute_criterion_means,
+    compute_pass_rates,
+    compute_win_rates,
+    derive_comparisons,
+    measure_position_effect,
 )
-from engine.rating.analysis.strengths import strengths
+from engine.rating.analysis.strengths import estimate_strengths
 
 
 def drawn(
@@ -54,7 +54,7 @@ def test_strengths_and_ties_are_newmans() -> None:
     winners = [(evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw)[k] for k in comparisons.outcome]
     newman = evalica.newman(left, right, winners, tie_weight=1.0, tolerance=1e-12, limit=10_000)
     logs = np.log(newman.scores[list(comparisons.systems)].to_numpy())
-    ours = strengths(comparisons, resamples=50)
+    ours = estimate_strengths(comparisons, resamples=50)
     assert [at.value for at in ours.strengths] == pytest.approx(list(logs - logs.mean()), abs=1e-4)
     assert ours.ties.value == pytest.approx(2 * newman.v, abs=1e-4)
 
@@ -65,7 +65,7 @@ def test_without_ties_they_are_bradley_and_terrys() -> None:
     won = np.where(decided.outcome == PairOutcome.LEFT, decided.left, decided.right).tolist()
     lost = np.where(decided.outcome == PairOutcome.LEFT, decided.right, decided.left).tolist()
     theirs = choix.opt_pairwise(4, list(zip(won, lost, strict=True)), alpha=1e-5)
-    ours = [at.value for at in strengths(decided, resamples=50).strengths]
+    ours = [at.value for at in estimate_strengths(decided, resamples=50).strengths]
     assert ours == pytest.approx(list(theirs - theirs.mean()), abs=1e-3)
 
 
@@ -95,7 +95,7 @@ def likeliest(comparisons: Comparisons, toward_left: NDArray[np.float64]) -> NDA
 def test_strengths_of_59_models_are_the_likeliest_ones() -> None:
     comparisons = arena(8_931)
     toward_left = (comparisons.outcome == PairOutcome.LEFT).astype(float)
-    ours = [at.value for at in strengths(comparisons, resamples=50).strengths]
+    ours = [at.value for at in estimate_strengths(comparisons, resamples=50).strengths]
     assert ours == pytest.approx(list(likeliest(comparisons, toward_left)), abs=1e-4)
 
 
@@ -107,13 +107,13 @@ def test_a_vote_that_is_three_quarters_for_a_side_counts_so() -> None:
     preference[hard.outcome == PairOutcome.TIE] = np.nan
     soft = replace(hard, preference=preference)
     toward_left = np.where(soft.soft, preference, hard.outcome == PairOutcome.LEFT)
-    fitted = strengths(soft, resamples=50)
+    fitted = estimate_strengths(soft, resamples=50)
     assert [at.value for at in fitted.strengths] == pytest.approx(
         list(likeliest(soft, toward_left)), abs=1e-4
     )
     assert fitted.soft == soft.soft.sum()
-    assert f"{fitted.soft:,} votes say how sure they are" in " ".join(results_text.about_lines(fitted))
-    rates = win_rates(soft, "s0")
+    assert f"{fitted.soft:,} votes say how sure they are" in " ".join(results_text.describe_caveats(fitted))
+    rates = compute_win_rates(soft, "s0")
     mine = (soft.left == 0) | (soft.right == 0)
     won = np.where(soft.left == 0, toward_left, 1 - toward_left)[mine & (soft.outcome != PairOutcome.TIE)]
     votes = soft.take(mine).vote_weights[soft.take(mine).outcome != PairOutcome.TIE]
@@ -123,8 +123,8 @@ def test_a_vote_that_is_three_quarters_for_a_side_counts_so() -> None:
 def test_votes_that_are_wholly_for_a_side_count_as_ever() -> None:
     plain = arena(300, 3)
     whole = np.where(plain.outcome == PairOutcome.TIE, np.nan, plain.outcome == PairOutcome.LEFT)
-    of_parts = strengths(replace(plain, preference=whole)).strengths
-    for ours, theirs in zip(of_parts, strengths(plain).strengths, strict=True):
+    of_parts = estimate_strengths(replace(plain, preference=whole)).strengths
+    for ours, theirs in zip(of_parts, estimate_strengths(plain).strengths, strict=True):
         assert (ours.low, ours.value, ours.high) == pytest.approx((theirs.low, theirs.value, theirs.high))
 
 
@@ -141,9 +141,9 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
 ) -> None:
     comparisons = arena(6_000, 12, items=items)
     monkeypatch.setattr(resampled_strengths, "CHUNK", 500_000)
-    step = strengths(comparisons, resamples=4_000).differences
-    monkeypatch.setattr(resampled_strengths, "KNOWN", 0.0)
-    fits = strengths(comparisons, resamples=4_000).differences
+    step = estimate_strengths(comparisons, resamples=4_000).differences
+    monkeypatch.setattr(resampled_strengths, "KNOWN_ERROR", 0.0)
+    fits = estimate_strengths(comparisons, resamples=4_000).differences
     assert step[0].interval.high != fits[0].interval.high  # it was another way
     apart = [
         (stepped.interval.high - fitted.interval.high) / (fitted.interval.high - fitted.interval.low)
@@ -157,15 +157,15 @@ def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.
     votes = arena(6_000, 12, items=3_000)
     monkeypatch.setattr(resampled_strengths, "CHUNK", 100_000)
     few = votes.take(~((votes.left == 0) | (votes.right == 0)) | (np.arange(len(votes)) < 60))
-    monkeypatch.setattr(resampled_strengths, "_one_step", None)  # would raise
-    assert strengths(few, resamples=50).strengths[0].se > resampled_strengths.KNOWN
+    monkeypatch.setattr(resampled_strengths, "_update_one_step", None)  # would raise
+    assert estimate_strengths(few, resamples=50).strengths[0].se > resampled_strengths.KNOWN_ERROR
     with pytest.raises(TypeError):
-        strengths(votes, resamples=50)
+        estimate_strengths(votes, resamples=50)
 
 
 def test_a_tie_is_not_half_a_win() -> None:
     many = drawn(levels=(1.5, 0.0), items=3_000)
-    at = strengths(many, resamples=50).difference("s0", "s1").interval
+    at = estimate_strengths(many, resamples=50).difference("s0", "s1").interval
     assert at.value == pytest.approx(1.5, abs=0.15)
     half = np.where(
         many.outcome == PairOutcome.TIE, 0.5, (many.signs * np.where(many.left == 0, 1, -1) + 1) / 2
@@ -191,7 +191,7 @@ def test_length_comes_back() -> None:
 
 
 def test_either_way_round_says_the_same() -> None:
-    pair = strengths(drawn(), resamples=200).difference("s0", "s3")
+    pair = estimate_strengths(drawn(), resamples=200).difference("s0", "s3")
     turned = pair.turned()
     assert turned.interval.value == -pair.interval.value
     assert (turned.interval.low, turned.interval.high) == (-pair.interval.high, -pair.interval.low)
@@ -202,7 +202,7 @@ def test_either_way_round_says_the_same() -> None:
 
 def test_what_always_wins_has_no_upper_limit() -> None:
     always = rated(*[("a", "b", "left", item, "r") for item in range(20)])
-    pair = strengths(always).difference("a", "b")
+    pair = estimate_strengths(always).difference("a", "b")
     assert (pair.verdict, pair.unbounded, pair.interval.high) == ("better", "above", None)
     assert 0.7 < pair.share.low < 0.95
     assert pair.share.high == 1
@@ -212,7 +212,7 @@ def test_what_always_wins_has_no_upper_limit() -> None:
 def test_what_no_chain_connects_is_not_compared() -> None:
     apart = [("a", "b", "left" if item % 3 else "right", item, "r") for item in range(20)]
     apart += [("c", "d", "left" if item % 2 else "right", item, "r") for item in range(20)]
-    found_apart = strengths(rated(*apart))
+    found_apart = estimate_strengths(rated(*apart))
     assert found_apart.groups == (("a", "b"), ("c", "d"))
     assert found_apart.difference("a", "d").verdict == "none"
     assert found_apart.difference("a", "d").interval.low is None
@@ -222,7 +222,7 @@ def test_what_no_chain_connects_is_not_compared() -> None:
 def test_two_that_lost_to_one_alone_are_not_compared() -> None:
     lost = [("a", "c", "left", item, "r") for item in range(10)]
     lost += [("b", "c", "left", item, "r") for item in range(10)]
-    assert strengths(rated(*lost)).difference("a", "b").verdict == "none"
+    assert estimate_strengths(rated(*lost)).difference("a", "b").verdict == "none"
 
 
 def test_both_bad_and_repeats_are_no_ties() -> None:
@@ -232,10 +232,13 @@ def test_both_bad_and_repeats_are_no_ties() -> None:
     plain, more = rated(*rows), rated(*rows, *bad, *again)
     repeat = np.r_[np.zeros(50, bool), np.ones(10, bool)]
     more = Comparisons(**{**vars(more), "repeat": repeat})
-    assert strengths(more).difference("a", "b").interval == strengths(plain).difference("a", "b").interval
-    assert strengths(more).left_out == 10
-    assert both_bad_rate(more).value == pytest.approx(0.2)
-    rates = win_rates(more, "a")
+    assert (
+        estimate_strengths(more).difference("a", "b").interval
+        == estimate_strengths(plain).difference("a", "b").interval
+    )
+    assert estimate_strengths(more).left_out == 10
+    assert compute_both_bad_rate(more).value == pytest.approx(0.2)
+    rates = compute_win_rates(more, "a")
     assert (rates.wins.value, rates.ties.value, rates.losses.value) == pytest.approx((0.4, 0.2, 0.2))
     assert rates.score.value == pytest.approx((20 + 5) / 40)
 
@@ -255,20 +258,20 @@ def test_both_bad_and_repeats_are_no_ties() -> None:
     ],
 )  # fmt: skip
 def test_too_little_gives_no_interval_and_says_why(rows: list, why: str) -> None:
-    pair = strengths(rated(*rows)).differences[0]
+    pair = estimate_strengths(rated(*rows)).differences[0]
     assert (pair.interval.low, pair.interval.high) == (None, None)
     assert pair.interval.why == why
-    assert more_ratings(strengths(rated(*rows)), "a", "b").count is None
+    assert estimate_ratings_needed(estimate_strengths(rated(*rows)), "a", "b").count is None
 
 
 def test_few_raters_speak_for_themselves_alone() -> None:
-    assert strengths(drawn()).over == "items"
+    assert estimate_strengths(drawn()).over == "items"
     rows = [
         ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}")
         for item in range(20)
         for k in range(5)
     ]
-    assert strengths(rated(*rows)).over == "items and raters"
+    assert estimate_strengths(rated(*rows)).over == "items and raters"
 
 
 def test_raters_who_part_make_the_interval_wider() -> None:
@@ -279,7 +282,7 @@ def test_raters_who_part_make_the_interval_wider() -> None:
             for item in range(40)
             for k in range(6)
         ]
-        at = strengths(rated(*rows)).difference("a", "b").interval
+        at = estimate_strengths(rated(*rows)).difference("a", "b").interval
         return at.high - at.low
 
     assert width(True) > 2 * width(False)
@@ -287,20 +290,20 @@ def test_raters_who_part_make_the_interval_wider() -> None:
 
 def test_a_side_that_always_shows_the_same_model_says_nothing_of_sides() -> None:
     always = rated(*[("a", "b", "left" if item % 4 else "right", item, "r0") for item in range(60)])
-    assert position(always).why
-    assert "can't be told" in results_text.position_line(position(always))
+    assert measure_position_effect(always).why
+    assert "can't be told" in results_text.describe_position_effect(measure_position_effect(always))
     both = [("a", "b") if item % 2 else ("b", "a") for item in range(60)]
     drawn = rated(*[(*pair, "left" if item % 4 else "right", item, "r0") for item, pair in enumerate(both)])
-    assert not position(drawn).why
+    assert not measure_position_effect(drawn).why
 
 
 def test_the_side_that_raters_prefer_is_seen_and_held_equal() -> None:
     round_ = Round((0.0, 0.0), items=200, raters=2, side=(1.0, 0.0), of_item=0.0)
     rng = np.random.default_rng(0)
     comparisons = round_.draw(rng, round_.people(rng))
-    effect = position(comparisons)
+    effect = measure_position_effect(comparisons)
     assert effect.share.low > 0.5
-    held = strengths(comparisons, position=True)
+    held = estimate_strengths(comparisons, position=True)
     assert held.coefficients[0].interval.low < 1 < held.coefficients[0].interval.high
     assert held.difference("s0", "s1").verdict == "unclear"
 
@@ -309,18 +312,18 @@ def test_longer_answers_that_are_liked_are_not_better_at_equal_length() -> None:
     rng = np.random.default_rng(0)
     round_ = Round((0.0, 0.0), items=200, raters=2, of_item=0.0, taste=2.0, longer=1.0)
     comparisons = round_.draw(rng, round_.people(rng))
-    assert strengths(comparisons).difference("s1", "s0").verdict == "better"
-    equal = strengths(comparisons, covariates=["length"])
+    assert estimate_strengths(comparisons).difference("s1", "s0").verdict == "better"
+    equal = estimate_strengths(comparisons, covariates=["length"])
     assert equal.difference("s1", "s0").verdict == "unclear"
     assert equal.coefficients[0].interval.low > 1
     with pytest.raises(ValueError, match="'marks' is none of length"):
-        strengths(comparisons, covariates=["marks"])
-    assert length_difference([100, 0], [50, 1]) == pytest.approx([np.log(2), 0])
+        estimate_strengths(comparisons, covariates=["marks"])
+    assert compute_length_difference([100, 0], [50, 1]) == pytest.approx([np.log(2), 0])
 
 
 def test_ranks_become_comparisons() -> None:
     ranks = Ranks.of(["a", "b", "c"] * 2, [0, 0, 0, 1, 1, 1], ["r"] * 6, [1, 2, 2, 3, 1, 2])
-    comparisons = comparisons_of(ranks)
+    comparisons = derive_comparisons(ranks)
     assert len(comparisons) == 6
     assert comparisons.outcome.tolist() == [0, 0, 2, 1, 1, 0]
 
@@ -328,7 +331,7 @@ def test_ranks_become_comparisons() -> None:
 def test_more_ratings_are_fewer_for_a_larger_difference() -> None:
     def more(wins: int) -> tuple[int | None, bool]:
         rows = [("a", "b", "left" if item < wins else "right", item, "r") for item in range(100)]
-        plan = more_ratings(strengths(rated(*rows)), "a", "b")
+        plan = estimate_ratings_needed(estimate_strengths(rated(*rows)), "a", "b")
         return plan.count, plan.at_least
 
     assert [more(wins) for wins in (80, 50)] == [(0, False), (5_000, True)]
@@ -341,8 +344,8 @@ def test_weights_stand_for_prompts_that_were_likelier() -> None:
     rows = [("a", "b", "left" if item < 30 else "right", item, "r") for item in range(40)]
     plain = rated(*rows)
     weighted = Comparisons(**{**vars(plain), "weights": np.r_[np.full(30, 1.0), np.full(10, 3.0)]})
-    assert strengths(weighted).difference("a", "b").interval.value == pytest.approx(0, abs=1e-4)
-    assert strengths(plain).difference("a", "b").interval.value == pytest.approx(np.log(3), abs=1e-3)
+    assert estimate_strengths(weighted).difference("a", "b").interval.value == pytest.approx(0, abs=1e-4)
+    assert estimate_strengths(plain).difference("a", "b").interval.value == pytest.approx(np.log(3), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -398,13 +401,13 @@ def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
         [rank for what in answers for rank in ((1, 2), (2, 1), (1, 1))[what]],
     )
     return {
-        "strength": strengths(pairs).difference("X", "Y").interval.value,
-        "wins": win_rates(pairs, "X").wins.value,
-        "ties": strengths(pairs).ties.value,
-        "side": position(pairs).share.value,
-        "ranks": strengths(comparisons_of(ranks)).difference("X", "Y").interval.value,
-        "score": criterion_means(scores)["X", "Tone"].value,
-        "passes": pass_rates(passes)["X"].value,
+        "strength": estimate_strengths(pairs).difference("X", "Y").interval.value,
+        "wins": compute_win_rates(pairs, "X").wins.value,
+        "ties": estimate_strengths(pairs).ties.value,
+        "side": measure_position_effect(pairs).share.value,
+        "ranks": estimate_strengths(derive_comparisons(ranks)).difference("X", "Y").interval.value,
+        "score": compute_criterion_means(scores)["X", "Tone"].value,
+        "passes": compute_pass_rates(passes)["X"].value,
     }
 
 

@@ -11,23 +11,23 @@ import pytest
 
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating import raters_text, results_text
-from engine.rating.analysis.agreement import against_people, kappas
-from engine.rating.analysis.comparisons import Comparisons, disputed
-from engine.rating.analysis.judge_correction import corrected
-from engine.rating.analysis.krippendorff_alpha import outcome_alpha
-from engine.rating.analysis.model_comparison import MoreRatings, more_ratings, peek, peek_all
-from engine.rating.analysis.prompt_selection import choose
-from engine.rating.analysis.rater_reliability import profiles, reliabilities
+from engine.rating.analysis.agreement import compute_kappas, measure_human_agreement
+from engine.rating.analysis.comparisons import Comparisons, find_disputed_items
+from engine.rating.analysis.judge_correction import correct_judge
+from engine.rating.analysis.krippendorff_alpha import compute_outcome_alpha
+from engine.rating.analysis.model_comparison import RatingsNeeded, estimate_ratings_needed, peek, peek_all
+from engine.rating.analysis.prompt_selection import select_prompts
+from engine.rating.analysis.rater_reliability import estimate_reliabilities, profile_raters
 from engine.rating.analysis.rates import (
     CriterionScores,
     Passes,
-    both_bad_rate,
-    criterion_differences,
-    pass_rates,
-    position,
-    win_rates,
+    compute_both_bad_rate,
+    compute_criterion_differences,
+    compute_pass_rates,
+    compute_win_rates,
+    measure_position_effect,
 )
-from engine.rating.analysis.strengths import Coefficient, strengths
+from engine.rating.analysis.strengths import Coefficient, estimate_strengths
 
 Row = tuple[str, str, str, int, str]
 CYCLE = ("left", "right", "tie", "left", "both_bad", "left")
@@ -69,31 +69,38 @@ ROUNDS: dict[str, list[Row]] = {
 
 def every_sentence(comparisons: Comparisons) -> list[str]:
     """All that is said of a round."""
-    fitted = strengths(comparisons, resamples=100)
+    fitted = estimate_strengths(comparisons, resamples=100)
     first, second = comparisons.systems[:2]
-    pair, equal = fitted.difference(first, second), strengths(comparisons, position=True, resamples=100)
-    lines = results_text.strengths_lines(fitted)
-    lines.append(results_text.held_equal_line(pair, equal.difference(first, second), "the side"))
+    pair, equal = (
+        fitted.difference(first, second),
+        estimate_strengths(comparisons, position=True, resamples=100),
+    )
+    lines = results_text.describe_strengths(fitted)
+    lines.append(results_text.describe_adjusted_difference(pair, equal.difference(first, second), "the side"))
     lines += [
-        results_text.length_line(equal.coefficients[0]),
-        results_text.formatting_line(equal.coefficients[0]),
+        results_text.describe_length_effect(equal.coefficients[0]),
+        results_text.describe_formatting_effect(equal.coefficients[0]),
     ]
-    lines.append(results_text.win_rate_line(first, win_rates(comparisons, first)))
-    lines.append(results_text.both_bad_line(both_bad_rate(comparisons)))
-    lines.append(results_text.position_line(position(comparisons)))
-    lines.append(results_text.more_ratings_line(first, second, more_ratings(fitted, first, second)))
+    lines.append(results_text.describe_win_rates(first, compute_win_rates(comparisons, first)))
+    lines.append(results_text.describe_both_bad_rate(compute_both_bad_rate(comparisons)))
+    lines.append(results_text.describe_position_effect(measure_position_effect(comparisons)))
+    lines.append(
+        results_text.describe_ratings_needed(first, second, estimate_ratings_needed(fitted, first, second))
+    )
     lines += [
-        results_text.peek_line(at)
+        results_text.describe_peek(at)
         for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons, fitted)]
     ]
-    lines.append(raters_text.alpha_line(outcome_alpha(comparisons)))
-    lines += [raters_text.kappa_line(both) for both in kappas(comparisons).of_pairs]
-    for profile in profiles(comparisons):
-        lines += raters_text.rater_lines(profile)
-    lines += raters_text.reliability_lines(reliabilities(comparisons))
-    lines += [raters_text.disputed_line(row) for row in disputed(comparisons)[:3]]
+    lines.append(raters_text.describe_alpha(compute_outcome_alpha(comparisons)))
+    lines += [raters_text.describe_kappa(both) for both in compute_kappas(comparisons).of_pairs]
+    for profile in profile_raters(comparisons):
+        lines += raters_text.describe_rater(profile)
+    lines += raters_text.describe_reliabilities(estimate_reliabilities(comparisons))
+    lines += [raters_text.describe_disputed_item(row) for row in find_disputed_items(comparisons)[:3]]
     for prefers in (lambda item, a, b: 1.0, lambda item, a, b: None):
-        lines.append(raters_text.against_people_line(against_people("the judge", comparisons, prefers)))
+        lines.append(
+            raters_text.describe_human_agreement(measure_human_agreement("the judge", comparisons, prefers))
+        )
     return lines
 
 
@@ -133,7 +140,7 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     even = [("a", "b", "left"), ("b", "a", "left"), ("a", "b", "tie")]
     results = even + [(better, "c", outcome) for better in "ab" for outcome in ("left", "left", "right")]
     many = [(*result, item, "r") for item in range(60) for result in results]
-    lines = results_text.strengths_lines(strengths(rated(many)))
+    lines = results_text.describe_strengths(estimate_strengths(rated(many)))
     assert re.match(r"a comes first: it is better than c; it can't be told apart from b yet\.", lines[0])
     assert lines[1].startswith("a is better than c: it would win ")
 
@@ -147,29 +154,33 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     ],
 )
 def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lead: str) -> None:
-    line = results_text.formatting_line(Coefficient("formatting", Interval((low + high) / 2, low, high, 40)))
+    line = results_text.describe_formatting_effect(
+        Coefficient("formatting", Interval((low + high) / 2, low, high, 40))
+    )
     assert line.startswith(lead + "between equally strong systems one with twice as much would win ")
     none = Interval(0.0, None, None, 0, why="there is no rating")
-    line = results_text.formatting_line(Coefficient("formatting", none))
+    line = results_text.describe_formatting_effect(Coefficient("formatting", none))
     assert line == "What formatting does can't be told: there is no rating."
 
 
 def test_the_plan_and_the_stop_in_words() -> None:
-    line = results_text.more_ratings_line
-    assert line("a", "b", MoreRatings(60)).startswith("About 60 more ratings would tell a and b apart")
-    assert line("a", "b", MoreRatings(5_000, at_least=True)).endswith("equal can't be told either.")
-    assert line("a", "b", MoreRatings(5_000, at_least=True, equal=True)) == (
+    line = results_text.describe_ratings_needed
+    assert line("a", "b", RatingsNeeded(60)).startswith("About 60 more ratings would tell a and b apart")
+    assert line("a", "b", RatingsNeeded(5_000, at_least=True)).endswith("equal can't be told either.")
+    assert line("a", "b", RatingsNeeded(5_000, at_least=True, equal=True)) == (
         "Take a and b as equal: either would win 40% to 60% of decided ratings."
     )
-    assert line("a", "b", MoreRatings(0)) == "a and b need no more ratings to be told apart."
+    assert line("a", "b", RatingsNeeded(0)) == "a and b need no more ratings to be told apart."
     sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
-    assert results_text.peek_line(peek(sure, "b", "a")).startswith("Enough is known: a is preferred to b.")
+    assert results_text.describe_peek(peek(sure, "b", "a")).startswith(
+        "Enough is known: a is preferred to b."
+    )
     unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))
-    assert results_text.peek_line(peek(unsure, "a", "b")).startswith(
+    assert results_text.describe_peek(peek(unsure, "a", "b")).startswith(
         "Go on: after 30 items not enough is known of a and b to stop, mean preference "
     )
     alone = rated(rows(60, lambda k: "left"))
-    assert results_text.peek_line(peek(alone, "a", "b")) == (
+    assert results_text.describe_peek(peek(alone, "a", "b")) == (
         "Whether to stop can't be told after 60 items: 1 rater is too few to say that enough is known, as"
         " others may prefer otherwise (from 5 on)."
     )
@@ -183,30 +194,34 @@ def test_scores_passes_corrections_and_choices_in_words() -> None:
         for system in "ab"
     ]
     scores = CriterionScores.of(*map(list, zip(*entries, strict=True)))
-    (line,) = results_text.criterion_lines(criterion_differences(scores, "a", "b"), "a", "b")
+    (line,) = results_text.describe_criterion_differences(
+        compute_criterion_differences(scores, "a", "b"), "a", "b"
+    )
     assert re.match(r"tone: a scores higher than b \(a less b: .* points, 30 paired scores\)\.", line)
     passes = Passes.of(["a"] * 30, list(range(30)), ["r"] * 30, [True] * 24 + [False] * 6)
     assert re.match(
         r"a passes in 80% \(6\d to 9\d%\) of 30 ratings\.",
-        results_text.pass_line("a", pass_rates(passes)["a"]),
+        results_text.describe_pass_rate("a", compute_pass_rates(passes)["a"]),
     )
     people = rng.integers(0, 2, 300).astype(float)
     judge = np.where(rng.random(300) < 0.9, people, 1 - people)
     people[60:] = np.nan
-    told_line = raters_text.corrected_line(corrected(judge, people), "The share of good answers")
+    told_line = raters_text.describe_corrected_estimate(
+        correct_judge(judge, people), "The share of good answers"
+    )
     assert "corrected by people's ratings of 60 items" in told_line
     assert "times as many ratings" in told_line
-    few = raters_text.corrected_line(corrected(judge[:5], people[:5]))
+    few = raters_text.describe_corrected_estimate(correct_judge(judge[:5], people[:5]))
     assert few == "The figure can't be corrected by people: only 5 items were rated by people (from 20 on)."
-    chosen = raters_text.choice_line(choose({"judge": rng.random(100)}, 20))
+    chosen = raters_text.describe_prompt_selection(select_prompts({"judge": rng.random(100)}, 20))
     assert re.match(r"20 prompts of 100, likelier where .* as much as 1\d drawn evenly\.", chosen)
 
 
 @pytest.mark.parametrize(("pairs", "equal"), [(3, False), (30, False), (400, True)])
 def test_two_are_equal_where_the_whole_interval_says_so(pairs: int, equal: bool) -> None:
     even = rated([("a", "b", ("left", "right")[k % 2], k, "r") for k in range(2 * pairs)])
-    fitted = strengths(even)
-    plan = more_ratings(fitted, "a", "b")
+    fitted = estimate_strengths(even)
+    plan = estimate_ratings_needed(fitted, "a", "b")
     share = fitted.difference("a", "b").share
     assert plan.equal == equal == (share.low > 0.4 and share.high < 0.6)
-    assert ("as equal" in results_text.more_ratings_line("a", "b", plan)) == equal
+    assert ("as equal" in results_text.describe_ratings_needed("a", "b", plan)) == equal

@@ -7,9 +7,9 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.models.reproduced import RATES
-from engine.archives.originals import paired_changes
-from engine.evaluation.comparison.reproduction import reproduction
-from engine.evaluation.comparison.run_comparison import JudgedRows, figure_interval
+from engine.archives.originals import compute_paired_changes
+from engine.evaluation.comparison.reproduction import compare_figures
+from engine.evaluation.comparison.run_comparison import HeldOutRowLosses, compute_figure_interval
 from engine.evaluation.statistics.intervals import Interval
 from store.archives.schemas import RunFigure
 
@@ -28,7 +28,7 @@ def figure(value: float, low: float | None, high: float | None, key: str = "gain
 
 def came(first: RunFigure | None, second: RunFigure | None, pair: Interval | None = None) -> str:
     before, after = [first] if first else [], [second] if second else []
-    answer = reproduction("b.zip", before, after, {"gain": pair} if pair else {}, [])
+    answer = compare_figures("b.zip", before, after, {"gain": pair} if pair else {}, [])
     assert answer["figures"][0]["sentence"].startswith("Gain: ")
     return answer["figures"][0]["came"]
 
@@ -56,18 +56,18 @@ def test_of_many_figures_one_has_to_lie_further_outside() -> None:
     pair = {"gain": Interval(0.1, 0.03, 0.17, 500)}  # 0.01 beyond the margin: surely, of one figure
     others = [figure(2.0, 1.9, 2.1, f"other {place}") for place in range(19)]
     alone, among = (
-        reproduction("b.zip", [first, *more], [second, *more], pair, [])["figures"][0]
+        compare_figures("b.zip", [first, *more], [second, *more], pair, [])["figures"][0]
         for more in ([], others)
     )
     assert (alone["came"], among["came"]) == ("outside", "cant_tell")
     within = {"gain": Interval(0.01, 0.008, 0.012, 500)}  # that one came back needs no such allowance
-    again = reproduction("b.zip", [first, *others], [second, *others], within, [])["figures"][0]
+    again = compare_figures("b.zip", [first, *others], [second, *others], within, [])["figures"][0]
     assert again["came"] == "within"
 
 
 def test_a_figure_without_a_margin_can_not_be_told() -> None:
     first, second = ({**figure(value, value - 0.1, value + 0.1), "unit": "rewards"} for value in (1.0, 3.0))
-    line = reproduction("b.zip", [first], [second], {}, [])["figures"][0]  # type: ignore[list-item]
+    line = compare_figures("b.zip", [first], [second], {}, [])["figures"][0]  # type: ignore[list-item]
     assert line["came"] == "cant_tell"
     assert "nobody has said how much of it would matter" in line["sentence"]
 
@@ -82,47 +82,48 @@ def test_it_errs_as_seldom_as_it_promises(rate: Rate) -> None:
 def test_all_the_same_is_said_so() -> None:
     both = [figure(1.0, 0.9, 1.1), figure(2.0, None, None, "loss")]
     assert (
-        reproduction("b.zip", both, both, {}, [])["sentence"] == "All 2 figures came back exactly the same."
+        compare_figures("b.zip", both, both, {}, [])["sentence"]
+        == "All 2 figures came back exactly the same."
     )
     other = [figure(1.5, 1.4, 1.6), figure(2.0, None, None, "loss")]
-    assert reproduction("b.zip", both, other, {}, [])["sentence"] == (
+    assert compare_figures("b.zip", both, other, {}, [])["sentence"] == (
         "Of 2 figures: 1 exactly the same, 1 outside."
     )
 
 
 def test_without_a_figure_nothing_came_back() -> None:
-    answer = reproduction("b.zip", [], [], {}, [])
+    answer = compare_figures("b.zip", [], [], {}, [])
     assert answer["sentence"] == "There is no figure to hold against the bundle's."
     assert answer["figures"] == []
 
 
 def test_numbers_have_the_digits_of_their_interval_and_always_n() -> None:
     first, second = figure(1.0, 0.9, 1.1), figure(0.88, 0.78, 0.98)
-    words = reproduction("b.zip", [first], [second], {}, [])["figures"][0]["sentence"]
+    words = compare_figures("b.zip", [first], [second], {}, [])["figures"][0]["sentence"]
     assert "first 1.00 (0.90 to 1.10, n 100), again 0.88 (0.78 to 0.98, n 100) nats" in words
     assert "a change of −0.12 (−0.26 to 0.02); with 100 rows it can't be told" in words
-    bare = reproduction("b.zip", [figure(1.0, None, None)], [figure(0.0031, None, None)], {}, [])
+    bare = compare_figures("b.zip", [figure(1.0, None, None)], [figure(0.0031, None, None)], {}, [])
     assert "first 1.00 (n 100), again 0.0031 (n 100) nats" in bare["figures"][0]["sentence"]
 
 
-def losses(seed: int, shift: float = 0.0, ids: int = 60) -> JudgedRows:
+def losses(seed: int, shift: float = 0.0, ids: int = 60) -> HeldOutRowLosses:
     generator = np.random.default_rng(1)
     tokens = generator.integers(3, 30, ids).astype(float)
     base = generator.gamma(2, 1, ids) * tokens
     noise = np.random.default_rng(seed).normal(shift, 0.01, ids)
     right = np.floor(tokens / 2)
-    return JudgedRows(np.arange(ids), tokens, base, base * 0.7 + noise * tokens, right, right + 1)
+    return HeldOutRowLosses(np.arange(ids), tokens, base, base * 0.7 + noise * tokens, right, right + 1)
 
 
 def test_the_same_rows_are_held_against_each_other_one_by_one() -> None:
     first, second = losses(1), losses(2, 0.05)
-    own = figure_interval(first, "loss.tuned")
+    own = compute_figure_interval(first, "loss.tuned")
     assert own is not None
-    changes = paired_changes(first, second, {"loss.tuned": own.value, "loss.base": -1.0})
+    changes = compute_paired_changes(first, second, {"loss.tuned": own.value, "loss.base": -1.0})
     assert set(changes) == {"loss.tuned"}  # what the rows don't give is not claimed
     change = changes["loss.tuned"]
     assert change.value == pytest.approx(0.05, abs=0.01)
     assert change.low is not None
     assert own.low is not None
     assert (change.value - change.low) < (own.value - own.low) / 5
-    assert paired_changes(first, losses(2, ids=59), {"loss.tuned": own.value}) == {}
+    assert compute_paired_changes(first, losses(2, ids=59), {"loss.tuned": own.value}) == {}

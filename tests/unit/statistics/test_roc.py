@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from engine.evaluation.statistics.roc import auc, auc_difference, caught_at, placements
+from engine.evaluation.statistics.roc import auc, compare_auc, compute_placements, estimate_tpr_at_fpr
 
 
 def ratings(counts: list[int]) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_as_published() -> None:
 def test_against_scikit_learn_and_brute_force() -> None:
     random = np.random.default_rng(0)
     a, b = np.round(random.normal(0.7, 1, 60), 1), np.round(random.normal(0, 1.3, 80), 1)
-    placement = placements(a, b)
+    placement = compute_placements(a, b)
     wins = (a[:, None] > b).astype(float) + 0.5 * (a[:, None] == b)
     assert placement.area == pytest.approx(roc_auc_score([1] * 60 + [0] * 80, [*a, *b]))
     assert placement.first == pytest.approx(wins.mean(axis=1))
@@ -40,13 +40,13 @@ def test_difference_of_two_scores_against_a_bootstrap() -> None:
     random = np.random.default_rng(1)
     a, b = random.normal(0.5, 1, (2, 150)), random.normal(0, 1, (2, 150))
     a[1], b[1] = a[0] + 0.5 * a[1], b[0] + 0.5 * b[1]
-    interval = auc_difference(placements(a[0], b[0]), placements(a[1], b[1]))
+    interval = compare_auc(compute_placements(a[0], b[0]), compute_placements(a[1], b[1]))
     draws = []
     for _ in range(800):
         i, j = random.integers(0, 150, (2, 150))
-        draws.append(placements(a[0][i], b[0][j]).area - placements(a[1][i], b[1][j]).area)
+        draws.append(compute_placements(a[0][i], b[0][j]).area - compute_placements(a[1][i], b[1][j]).area)
     assert interval.se == pytest.approx(np.std(draws), rel=0.09)
-    same = auc_difference(placements(a[0], b[0]), placements(a[0], b[0]))
+    same = compare_auc(compute_placements(a[0], b[0]), compute_placements(a[0], b[0]))
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
@@ -78,7 +78,7 @@ def test_parted_completely_is_not_parted_for_ever() -> None:
 def test_caught_at_one_percent() -> None:
     random = np.random.default_rng(3)
     a, b = random.normal(2, 1, 400), random.normal(0, 1, 300)
-    caught = caught_at(a, b)
+    caught = estimate_tpr_at_fpr(a, b)
     false, true, _ = roc_curve([1] * 400 + [0] * 300, [*a, *b], drop_intermediate=False)
     assert caught.share.value == pytest.approx(true[false <= 0.01].max())
     assert (caught.allowed, caught.finest) == (3, 1 / 300)
@@ -86,11 +86,11 @@ def test_caught_at_one_percent() -> None:
 
 
 def test_few_rows_say_what_they_can_resolve() -> None:
-    caught = caught_at([1.0, 2.0, 3.0], np.arange(20) / 20)
+    caught = estimate_tpr_at_fpr([1.0, 2.0, 3.0], np.arange(20) / 20)
     assert (caught.allowed, caught.finest) == (0, 1 / 20)
     assert (caught.share.value, caught.share.high) == (1, 1)
     assert caught.share.low < 0.5
-    nothing = caught_at(np.zeros(50), np.ones(50))
+    nothing = estimate_tpr_at_fpr(np.zeros(50), np.ones(50))
     assert nothing.share.value == 0
     assert nothing.share.high > 0.05
 
@@ -107,6 +107,6 @@ def test_the_share_caught_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("engine.evaluation.statistics.roc.RESAMPLES", 300)
     random, held = np.random.default_rng(6), 0
     for seed in range(120):
-        share = caught_at(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share
+        share = estimate_tpr_at_fpr(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share
         held += share.low <= 0.372 <= share.high
     assert held / 120 >= 0.88

@@ -12,8 +12,8 @@ import pytest
 from bench.ratings.rubrics import RATES
 from bench.truths import Rate, observe
 from engine.rating import results_text
-from engine.rating.analysis.rates import CriterionScores, criterion_means, fewest_raters
-from engine.rating.analysis.round_ratings import OVERALL, RoundRatings, of_round
+from engine.rating.analysis.rates import CriterionScores, compute_criterion_means, count_fewest_raters
+from engine.rating.analysis.round_ratings import OVERALL, RoundRatings, build_round_ratings
 
 SCALES = {"tone": (1, 2), "safety": (1, 10)}
 
@@ -45,7 +45,7 @@ def ratings(
     ],
 )
 def test_it_is_said_whose_opinion_it_is(raters: int, beginning: str) -> None:
-    lines = results_text.difference_lines(ratings(30, raters))
+    lines = results_text.describe_differences(ratings(30, raters))
     assert lines[-1].startswith(beginning)
     assert "tone: m0 scores higher than m1" in lines[0]
     assert "corrected for 2" in lines[-2]
@@ -60,16 +60,16 @@ def test_figures_of_few_among_many_raters_hold_for_these() -> None:
         rated.scores.raters, rated.scores.items, criteria=rated.scores.criteria, scales=rated.scores.scales,
         criterion=rated.scores.criterion[kept], score=rated.scores.score[kept],
     )  # fmt: skip
-    assert fewest_raters(part) == 3
-    line = results_text.opinion_line(replace(rated, scores=part))
+    assert count_fewest_raters(part) == 3
+    line = results_text.describe_population(replace(rated, scores=part))
     assert line.startswith("This holds for these 6 raters: some figures rest on 3 raters, and so few")
 
 
 @pytest.mark.parametrize(("items", "alike"), [(0, False), (1, False), (2, False), (30, True)])
 def test_too_little_or_nothing_but_the_same_claims_no_opinion(items: int, alike: bool) -> None:
     rated = ratings(items, 2, overall=True, alike=alike)
-    lines = [*results_text.difference_lines(rated), *results_text.mean_lines(rated)]
-    assert results_text.opinion_line(rated) == ""
+    lines = [*results_text.describe_differences(rated), *results_text.describe_means(rated)]
+    assert results_text.describe_population(rated) == ""
     assert "nan" not in " ".join(lines)
     assert not any("scores higher" in line for line in lines)
     if alike:
@@ -77,7 +77,7 @@ def test_too_little_or_nothing_but_the_same_claims_no_opinion(items: int, alike:
 
 
 def test_of_many_models_the_told_differences_are_named_and_the_others_counted() -> None:
-    lines = results_text.difference_lines(ratings(40, 2, systems=4))
+    lines = results_text.describe_differences(ratings(40, 2, systems=4))
     clear_lines = [line for line in lines if "scores higher" in line]
     assert len(clear_lines) == 6  # the first against each of three, by both criteria
     assert all("m0 scores higher" in line for line in clear_lines)
@@ -104,11 +104,11 @@ def test_overall_counts_each_criterion_the_same_and_only_where_it_was_chosen() -
          "scores": '{"tone": 2, "safety": 10}', "seconds": None, "weight": 1.0,
          "skipped": False, "telling": False}
     ])  # fmt: skip
-    assert of_round(round, rated).overall is None
+    assert build_round_ratings(round, rated).overall is None
     config["overall"] = True  # type: ignore[assignment]
-    overall = of_round(round, rated).overall
+    overall = build_round_ratings(round, rated).overall
     assert overall is not None
-    assert criterion_means(overall)["m", OVERALL].value == 100
+    assert compute_criterion_means(overall)["m", OVERALL].value == 100
 
 
 @pytest.mark.parametrize("score", [0, 3, float("nan")])

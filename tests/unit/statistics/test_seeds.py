@@ -30,9 +30,9 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
     trials = 400
     for _ in range(trials):
         first, second, third = made(rng, runs), made(rng, runs), made(rng, 3)
-        spread = run_comparison.seed_spread([first, second, third], TOKENS)
+        spread = run_comparison.estimate_seed_spread([first, second, third], TOKENS)
         assert spread is not None
-        called += separated(run_comparison.difference_of_settings(first, second, TOKENS, spread))
+        called += separated(run_comparison.compare_settings(first, second, TOKENS, spread))
         by_rows += separated(ratio_interval(second[0] - first[0], TOKENS))
     assert called / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert by_rows / trials > 0.3  # which is why rows alone don't judge a setting
@@ -41,10 +41,10 @@ def test_seeds_alone_are_not_called_different_more_often_than_said(runs: int) ->
 def test_settings_that_differ_by_more_than_seeds_do_are_told_apart() -> None:
     rng = np.random.default_rng(3)
     first, second = made(rng, 3), made(rng, 3, effect=0.4)
-    spread = run_comparison.seed_spread([first, second], TOKENS)
+    spread = run_comparison.estimate_seed_spread([first, second], TOKENS)
     assert spread is not None
     assert spread.degrees == 4
-    interval = run_comparison.difference_of_settings(first, second, TOKENS, spread)
+    interval = run_comparison.compare_settings(first, second, TOKENS, spread)
     assert interval.above
     assert interval.low < 0.4 < interval.high
     assert interval.n == ROWS
@@ -54,18 +54,16 @@ def test_more_seeds_and_more_comparisons_move_the_interval() -> None:
     spread = run_comparison.SeedSpread(0.05, 10)
     rng = np.random.default_rng(5)
     first, second = made(rng, 6), made(rng, 6, effect=0.1)
-    six, single = (
-        run_comparison.difference_of_settings(first[:k], second[:k], TOKENS, spread) for k in (6, 1)
-    )
+    six, single = (run_comparison.compare_settings(first[:k], second[:k], TOKENS, spread) for k in (6, 1))
     assert six.high - six.low < single.high - single.low
-    careful = run_comparison.difference_of_settings(first, second, TOKENS, spread, confidence=0.99)
+    careful = run_comparison.compare_settings(first, second, TOKENS, spread, confidence=0.99)
     assert careful.low < six.low < six.high < careful.high
     assert six.detectable < single.detectable
 
 
 def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
-    assert run_comparison.seed_spread([[LOSS], [LOSS]], TOKENS) is None
-    only = run_comparison.seed_spread([[LOSS], [LOSS, LOSS + TOKENS]], TOKENS)
+    assert run_comparison.estimate_seed_spread([[LOSS], [LOSS]], TOKENS) is None
+    only = run_comparison.estimate_seed_spread([[LOSS], [LOSS, LOSS + TOKENS]], TOKENS)
     assert only is not None
     assert only.degrees == 1
     assert only.deviation == pytest.approx(np.sqrt(0.5))
@@ -73,4 +71,4 @@ def test_without_a_repetition_nothing_is_known_of_seeds() -> None:
 
 def test_rows_that_are_not_the_same_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
-        run_comparison.difference_of_settings([LOSS], [LOSS[:-1]], TOKENS, run_comparison.SeedSpread(0.1, 2))
+        run_comparison.compare_settings([LOSS], [LOSS[:-1]], TOKENS, run_comparison.SeedSpread(0.1, 2))

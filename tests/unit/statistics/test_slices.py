@@ -9,10 +9,10 @@ from scipy import stats
 from bench.truths import Rate, observe
 from bench.truths.models.slices import RATES
 from engine.evaluation.comparison.row_scores import (
-    differences_by_slice,
-    scores_by_slice,
-    slices_by_size,
-    slices_by_value,
+    build_size_slices,
+    build_value_slices,
+    compute_slice_differences,
+    compute_slice_scores,
 )
 
 
@@ -21,7 +21,7 @@ def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:
     scores = np.array(
         [0.0 if label == "c" and i % 3 else 1.0 if i % 5 else 0.0 for i, label in enumerate(labels)]
     )
-    slices = scores_by_slice(scores, slices_by_value("Label", labels))
+    slices = compute_slice_scores(scores, build_value_slices("Label", labels))
     assert [row["different"] for row in slices] == [True, *[row["different"] for row in slices[1:]]]
     worst = slices[0]
     assert (worst["by"], worst["value"], worst["n"]) == ("Label", "c", 50)
@@ -33,7 +33,7 @@ def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:
 def test_p_values_are_adjusted_as_benjamini_and_hochberg_do() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 12, 600).astype(str).tolist()
-    slices = scores_by_slice(rng.normal(size=600), slices_by_value("Label", labels))
+    slices = compute_slice_scores(rng.normal(size=600), build_value_slices("Label", labels))
     adjusted = stats.false_discovery_control([row["p"] for row in slices])
     assert [row["q"] for row in slices] == pytest.approx(adjusted.tolist())
 
@@ -44,7 +44,9 @@ def test_by_chance_alone_few_sets_of_slices_have_one_that_differs() -> None:
     for _ in range(120):
         labels = rng.integers(0, 10, 200).astype(str).tolist()
         scores = (rng.random(200) < 0.6).astype(float)
-        false += any(row["different"] for row in scores_by_slice(scores, slices_by_value("Label", labels)))
+        false += any(
+            row["different"] for row in compute_slice_scores(scores, build_value_slices("Label", labels))
+        )
     assert false <= 12  # 5% of 120, and twice that for luck
 
 
@@ -53,7 +55,8 @@ def test_pairs_are_compared_within_each_slice() -> None:
     second = np.zeros(80)
     first = np.concatenate([np.ones(20), np.zeros(60)])
     slices = {
-        row["value"]: row for row in differences_by_slice(first, second, slices_by_value("Label", labels))
+        row["value"]: row
+        for row in compute_slice_differences(first, second, build_value_slices("Label", labels))
     }
     assert slices["a"]["gap"]["value"] == 0.5
     assert slices["a"]["different"]
@@ -61,35 +64,37 @@ def test_pairs_are_compared_within_each_slice() -> None:
 
 
 def test_lengths_are_cut_into_quarters_and_equal_ones_are_none() -> None:
-    quarters = slices_by_size("Prompt", np.arange(100), "characters")
+    quarters = build_size_slices("Prompt", np.arange(100), "characters")
     assert [int(rows.sum()) for rows in quarters.values()] == [25, 25, 25, 25]
     assert next(iter(quarters)) == ("Prompt", "0 to 24 characters")
-    assert slices_by_size("Prompt", np.full(100, 7.0), "characters") == {}
-    repeated = slices_by_size("Prompt", [1.0] * 60 + [5.0] * 40, "words")
+    assert build_size_slices("Prompt", np.full(100, 7.0), "characters") == {}
+    repeated = build_size_slices("Prompt", [1.0] * 60 + [5.0] * 40, "words")
     assert sum(int(rows.sum()) for rows in repeated.values()) == 100
 
 
 def test_rows_of_one_length_are_named_by_it() -> None:
-    names = [name for _, name in slices_by_size("Prompt", [32.0] * 30 + [33.0] * 8, "characters")]
+    names = [name for _, name in build_size_slices("Prompt", [32.0] * 30 + [33.0] * 8, "characters")]
     assert names == ["32 characters", "33 characters"]
 
 
 def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out() -> None:
     scores = np.array([1.0, np.nan, 0.0, 1.0] + [1.0] * 20)
-    slices = scores_by_slice(scores, slices_by_value("Label", ["x", "x", "x", "x"] + ["y"] * 20))
+    slices = compute_slice_scores(scores, build_value_slices("Label", ["x", "x", "x", "x"] + ["y"] * 20))
     small = next(row for row in slices if row["value"] == "x")
     assert (small["n"], small["p"], small["q"], small["different"]) == (3, None, None, False)
     assert small["why"] == "3 rows (from 5 on)"
-    assert slices_by_value("Label", ["x", None, "x"]) == {}
+    assert build_value_slices("Label", ["x", None, "x"]) == {}
 
 
 def test_rows_that_all_agree_are_no_certainty() -> None:
     labels = ["a"] * 6 + ["b"] * 6
-    (row, _) = differences_by_slice(np.ones(12), np.ones(12), slices_by_value("Label", labels))
+    (row, _) = compute_slice_differences(np.ones(12), np.ones(12), build_value_slices("Label", labels))
     assert row["gap"]["low"] < -0.3 < 0 < 0.3 < row["gap"]["high"]  # of six rows
-    (other, _) = differences_by_slice(np.full(12, 7.5), np.full(12, 5.0), slices_by_value("Label", labels))
+    (other, _) = compute_slice_differences(
+        np.full(12, 7.5), np.full(12, 5.0), build_value_slices("Label", labels)
+    )
     assert (other["gap"]["value"], other["gap"]["low"], other["gap"]["high"]) == (2.5, None, None)
-    (mean, _) = scores_by_slice(np.full(12, 7.5), slices_by_value("Label", labels))
+    (mean, _) = compute_slice_scores(np.full(12, 7.5), build_value_slices("Label", labels))
     assert (mean["mean"]["value"], mean["mean"]["low"]) == (7.5, None)
 
 
@@ -122,13 +127,13 @@ def test_slices_of_equal_means_are_not_told_apart_for_their_shape(rate: Rate) ->
 def test_a_slice_that_is_not_tested_says_why(own: list[float], rest: int, why: str) -> None:
     labels = ["own"] * len(own) + ["rest"] * rest
     scores = [*own, *np.random.default_rng(0).random(rest)]
-    slices = {row["value"]: row for row in scores_by_slice(scores, slices_by_value("Label", labels))}
+    slices = {row["value"]: row for row in compute_slice_scores(scores, build_value_slices("Label", labels))}
     assert (slices["own"]["p"], slices["own"]["why"]) == (None, why)
     if "commonest" in why:
         beside = why.replace(" with", " beside it with")
         assert (slices["rest"]["p"], slices["rest"]["why"]) == (None, beside)
-    assert scores_by_slice([], {}) == []
-    (whole,) = scores_by_slice(scores, {("Label", "all"): np.ones(len(scores), bool)})
+    assert compute_slice_scores([], {}) == []
+    (whole,) = compute_slice_scores(scores, {("Label", "all"): np.ones(len(scores), bool)})
     assert (whole["p"], whole["why"]) == (None, "there is no other row")
 
 
@@ -139,6 +144,6 @@ def test_the_mean_that_is_shown_is_what_is_tested() -> None:
     scores[:100] += 1 - scores[:100].mean()
     scores[100:] += 1 - scores[100:].mean()
     assert stats.mannwhitneyu(scores[:100], scores[100:]).pvalue < 0.001
-    row, _ = scores_by_slice(scores, slices_by_value("Label", ["a"] * 100 + ["b"] * 100))
+    row, _ = compute_slice_scores(scores, build_value_slices("Label", ["a"] * 100 + ["b"] * 100))
     assert not row["different"]
     assert row["p"] > 0.9

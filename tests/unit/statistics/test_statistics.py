@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.evaluation.statistics.intervals import Interval, ratio_interval, rows_needed, wilson_interval
+from engine.evaluation.statistics.intervals import (
+    Interval,
+    estimate_rows_needed,
+    ratio_interval,
+    wilson_interval,
+)
 
 
 def evidence(n: int, effect: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,9 +130,9 @@ def test_what_can_be_seen_is_a_little_more_than_by_the_quantiles_of_t() -> None:
 
 def test_rows_needed_grows_with_the_square() -> None:
     interval = ratio_interval(np.random.default_rng(6).normal(0, 1, 100), np.ones(100))
-    assert rows_needed(interval, interval.detectable) == 100
-    assert rows_needed(interval, interval.detectable / 2) == 400
-    assert rows_needed(interval, 0.0) is None
+    assert estimate_rows_needed(interval, interval.detectable) == 100
+    assert estimate_rows_needed(interval, interval.detectable / 2) == 400
+    assert estimate_rows_needed(interval, 0.0) is None
 
 
 @pytest.mark.parametrize("n", range(8, 14))

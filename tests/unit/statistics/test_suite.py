@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 import pytest
 
 from engine.evaluation.probes import suite_texts
-from engine.evaluation.probes.choice_items import Item, check
-from engine.evaluation.probes.suite_texts import load, read_items, read_passages
+from engine.evaluation.probes.choice_items import ChoiceItem, check_items
+from engine.evaluation.probes.suite_texts import load_suite, read_items, read_passages
 from store.core.errors import DataError
 
-SUITE = load()
+SUITE = load_suite()
 FILES = {"items": ".tsv", "prose": ".txt"}
 SUMS = {
     r"What is (\d+) \+ (\d+)\?": lambda a, b: a + b,
@@ -26,7 +26,7 @@ SUMS = {
 }
 
 
-def of(category: str) -> list[Item]:
+def of(category: str) -> list[ChoiceItem]:
     return [item for item in SUITE.items if item.category == category]
 
 
@@ -130,14 +130,14 @@ def test_prose_is_enough_and_every_passage_is_one_of_its_own() -> None:
 
 def test_a_changed_text_is_another_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch("[0-9a-f]{16}", SUITE.fingerprint)
-    files = {folder: suite_texts._files(folder, ending) for folder, ending in FILES.items()}
-    monkeypatch.setattr(suite_texts, "_files", lambda folder, ending: files[folder])
-    assert load.__wrapped__() == SUITE
+    files = {folder: suite_texts._read_files(folder, ending) for folder, ending in FILES.items()}
+    monkeypatch.setattr(suite_texts, "_read_files", lambda folder, ending: files[folder])
+    assert load_suite.__wrapped__() == SUITE
     seen = {SUITE.fingerprint}
     for folder in FILES:
         whole, (name, text) = files[folder], files[folder][0]
         files[folder] = [(name, text.replace(" the ", " that ", 1)), *whole[1:]]
-        seen.add(load.__wrapped__().fingerprint)
+        seen.add(load_suite.__wrapped__().fingerprint)
         files[folder] = whole
     assert len(seen) == 3
 
@@ -178,8 +178,8 @@ def test_passages_are_read_with_their_topics() -> None:
 )
 def test_an_item_that_cannot_be_asked_is_named(change: dict[str, object], message: str) -> None:
     good = {"id": "set/2", "category": "set", "question": "What?", "options": ("a", "b"), "right": 0}
-    items = [Item("set/1", "set", "Which?", ("c", "d"), 1), Item(**good | change)]  # type: ignore[arg-type]
+    items = [ChoiceItem("set/1", "set", "Which?", ("c", "d"), 1), ChoiceItem(**good | change)]  # type: ignore[arg-type]
     with pytest.raises(DataError, match=message) as raised:
-        check(items)
+        check_items(items)
     assert repr(items[1].id) in raised.value.message
     assert raised.value.fix

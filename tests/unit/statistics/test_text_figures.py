@@ -15,13 +15,13 @@ from engine.rating.analysis.krippendorff_alpha import (
     NO_INTERVAL,
     LabelledSpan,
     MarkedText,
-    alpha,
-    mark_alpha,
-    masi,
-    set_alpha,
+    compute_alpha,
+    compute_set_alpha,
+    compute_span_alpha,
+    masi_distance,
 )
-from engine.rating.analysis.labels import label_set_figures
-from engine.rating.analysis.spans import span_figures, span_matches
+from engine.rating.analysis.labels import compute_label_set_statistics
+from engine.rating.analysis.spans import compute_span_matches, compute_span_statistics
 
 LABELS = ["price", "tone", "delivery"]
 
@@ -38,7 +38,7 @@ def task(item: int, rater: str, answer: Any, purpose: str = "first", **more: Any
 
 
 def test_the_distance_of_two_sets_is_masi() -> None:
-    distances = masi(sets("", "a", "b", "a b", "a c", "a b c"))
+    distances = masi_distance(sets("", "a", "b", "a b", "a c", "a b c"))
     assert np.allclose(np.diag(distances), 0)
     assert np.allclose(distances, distances.T)
     assert distances[0, 1] == 1  # nothing against something
@@ -53,7 +53,10 @@ def test_sets_of_one_label_agree_as_labels_do() -> None:
     first = rng.choice(LABELS, 60)
     second = np.where(rng.random(60) < 0.7, first, rng.choice(LABELS, 60))
     values, items = [*first.tolist(), *second.tolist()], [*range(60), *range(60)]
-    plain, of_sets = alpha(values, items), set_alpha([frozenset([value]) for value in values], items)
+    plain, of_sets = (
+        compute_alpha(values, items),
+        compute_set_alpha([frozenset([value]) for value in values], items),
+    )
     assert of_sets.interval.value == pytest.approx(plain.interval.value)
     assert (of_sets.interval.low, of_sets.interval.why) == (None, NO_INTERVAL)
 
@@ -63,8 +66,8 @@ def test_sharing_a_label_is_agreeing_in_part() -> None:
     first = [frozenset(["price"] if item % 2 else ["tone"]) for item in range(40)]
     more = [given | ({"delivery"} if item % 4 == 0 else set()) for item, given in enumerate(first)]
     other = [frozenset(["delivery"]) if item % 4 == 0 else given for item, given in enumerate(first)]
-    assert set_alpha([*first, *first], items).interval.value == 1
-    in_part, not_at_all = (set_alpha([*first, *each], items).interval.value for each in (more, other))
+    assert compute_set_alpha([*first, *first], items).interval.value == 1
+    in_part, not_at_all = (compute_set_alpha([*first, *each], items).interval.value for each in (more, other))
     assert 0 < not_at_all < in_part < 1
 
 
@@ -79,8 +82,8 @@ def test_alpha_of_spans_is_that_of_their_characters() -> None:
             texts.append(marked(item, rater, (start, end, "x")))
             values += ["x" if start <= place < end else "" for place in range(100)]
             items += [100 * item + place for place in range(100)]
-    by_character = alpha(values, items, resamples=2).interval.value
-    assert mark_alpha(texts).interval.value == pytest.approx(by_character, abs=0.01)
+    by_character = compute_alpha(values, items, resamples=2).interval.value
+    assert compute_span_alpha(texts).interval.value == pytest.approx(by_character, abs=0.01)
 
 
 def test_a_long_text_counts_as_much_as_a_short_one() -> None:
@@ -92,7 +95,9 @@ def test_a_long_text_counts_as_much_as_a_short_one() -> None:
         ]
         return [*agreed, *parted]
 
-    assert mark_alpha(texts(100)).interval.value == pytest.approx(mark_alpha(texts(100_000)).interval.value)
+    assert compute_span_alpha(texts(100)).interval.value == pytest.approx(
+        compute_span_alpha(texts(100_000)).interval.value
+    )
 
 
 def test_f1_counts_spans_that_match_exactly() -> None:
@@ -104,7 +109,7 @@ def test_f1_counts_spans_that_match_exactly() -> None:
             marked(item, "b", (0, 5, "x"), *([(10, 16, "x")] if item % 2 else [(10, 15, "x")])),
         )
     ]
-    together, pairs = span_matches(texts)
+    together, pairs = compute_span_matches(texts)
     assert together.value == pytest.approx((30 * 4 + 30 * 2) / (60 * 4))
     assert together.low is not None
     assert together.low < together.value < (together.high or 0)
@@ -123,23 +128,23 @@ def test_f1_counts_spans_that_match_exactly() -> None:
     ],
 )
 def test_f1_of_little_has_no_interval_and_says_why(texts: list[MarkedText], why: str) -> None:
-    at, _ = span_matches(texts)
+    at, _ = compute_span_matches(texts)
     assert at.low is None
     assert why in at.why
-    assert "nan" not in round_text.match_line("All raters", at)
+    assert "nan" not in round_text.describe_span_match("All raters", at)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_little_of_several_labels_is_told_without_figures(count: int) -> None:
     tasks = [task(item, rater, {"labels": ["price"]}) for item in range(count) for rater in "ab"]
-    figures = label_set_figures(LABELS, tasks, dict.fromkeys(range(count), 1.0))  # type: ignore[arg-type]
-    sentences = round_text.label_set_sentences(figures)
+    figures = compute_label_set_statistics(LABELS, tasks, dict.fromkeys(range(count), 1.0))  # type: ignore[arg-type]
+    sentences = round_text.summarize_label_sets(figures)
     assert "nan" not in str(sentences)
     if count:
         assert sentences.verdict[0].startswith(f"{count} text")
         assert "can't be told" in sentences.agreement[0]
     else:
-        assert sentences.verdict == [round_text.NOTHING]
+        assert sentences.verdict == [round_text.NOTHING_RATED]
 
 
 def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None:
@@ -152,7 +157,9 @@ def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None
     again = task(0, "r0", {"labels": ["tone"]}, "repeat", repeat_of="r0-0-first")
     skipped = task(2, "r9", {"skipped": True, "reason": ""})
     gold = task(7, "r0", {"labels": ["delivery"]}, "gold")
-    figures = label_set_figures(LABELS, [*tasks, again, skipped, gold], dict.fromkeys(range(3), 1.0))  # type: ignore[list-item]
+    figures = compute_label_set_statistics(
+        LABELS, [*tasks, again, skipped, gold], dict.fromkeys(range(3), 1.0)
+    )  # type: ignore[list-item]
     assert figures.settled == {0: ["price"], 2: []}
     assert figures.disputed == [1]
     assert [(each.label, each.texts) for each in figures.labels] == [("price", 1), ("tone", 0)]
@@ -167,8 +174,8 @@ def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) ->
     items = [{"item_id": item, "answers": ["Ada flew"], "prompt": [], "weight": 1.0} for item in range(count)]
     for spans in ([], [{"start": 0, "end": 3, "label": "x"}]):
         tasks = [task(item, rater, {"spans": spans}) for item in range(count) for rater in "ab"]
-        figures = span_figures(round, tasks, items)  # type: ignore[arg-type]
-        sentences = round_text.span_sentences(figures)
+        figures = compute_span_statistics(round, tasks, items)  # type: ignore[arg-type]
+        sentences = round_text.summarize_spans(figures)
         assert "nan" not in str(sentences)
         assert math.isnan(figures.alpha.interval.value) or figures.alpha.interval.value == 1
         assert figures.alpha.interval.low is None

@@ -15,10 +15,10 @@ from engine.transfer.effects import (
     CellRows,
     Sketch,
     Task,
-    backward_transfer,
-    embedding_distance,
-    sketch,
-    weight_cosine,
+    compute_backward_transfer,
+    compute_embedding_distance,
+    compute_sketch,
+    compute_weight_cosine,
 )
 
 
@@ -53,7 +53,7 @@ def test_nothing_changed_is_no_effect() -> None:
     base, _ = sides(0)
     cell = compare(base, base)
     assert (cell["relative"]["value"], cell["relative"]["p"]) == (0, 1)
-    (judged,) = diagnosis.judged([cell])
+    (judged,) = diagnosis.judge_cells([cell])
     assert not judged["sure"]
 
 
@@ -66,14 +66,14 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
 
 def test_one_row_tells_nothing() -> None:
     base, tuned = sides(0.5, n=1)
-    (cell,) = diagnosis.judged([compare(base, tuned)])
+    (cell,) = diagnosis.judge_cells([compare(base, tuned)])
     assert cell["relative"]["p"] == 1
     assert not cell["sure"]
 
 
 def test_the_swap_test_holds_its_level_and_agrees_with_scipy() -> None:
     random = np.random.default_rng(1)
-    p = [diagnosis.swap_test(random.normal(0, 1, 30), swaps=400) for _ in range(300)]
+    p = [diagnosis.permutation_test(random.normal(0, 1, 30), swaps=400) for _ in range(300)]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.085
     values = random.normal(0.4, 1, 40)
     exact = stats.permutation_test(
@@ -83,27 +83,27 @@ def test_the_swap_test_holds_its_level_and_agrees_with_scipy() -> None:
         n_resamples=19_999,
         random_state=np.random.default_rng(0),
     )
-    assert diagnosis.swap_test(values, swaps=20_000) == pytest.approx(exact.pvalue, abs=0.01)
+    assert diagnosis.permutation_test(values, swaps=20_000) == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_few_rows_can_not_be_surer_than_their_swaps() -> None:
-    assert diagnosis.swap_test([1.0, 1.0, 1.0, 1.0]) == pytest.approx(2 / 2**4, abs=0.02)
-    assert diagnosis.swap_test(np.full(400, 1.0) + np.arange(400) * 1e-3) < 1e-20
+    assert diagnosis.permutation_test([1.0, 1.0, 1.0, 1.0]) == pytest.approx(2 / 2**4, abs=0.02)
+    assert diagnosis.permutation_test(np.full(400, 1.0) + np.arange(400) * 1e-3) < 1e-20
 
 
 def test_cells_without_effect_get_no_star_more_often_than_the_level_allows() -> None:
     alarms = 0
     for round_ in range(60):
         cells = [compare(*sides(0, n=40, seed=100 * round_ + i)) for i in range(6)]
-        alarms += any(cell["sure"] for cell in diagnosis.judged(cells))
+        alarms += any(cell["sure"] for cell in diagnosis.judge_cells(cells))
     assert alarms <= 7  # of 60 matrices at 5%
 
 
 def test_holm_is_over_all_cells() -> None:
     cells = [compare(*sides(0.03, seed=4))] + [compare(*sides(0, seed=i)) for i in range(9)]
-    alone, beside = diagnosis.judged(cells[:1])[0], diagnosis.judged(cells)[0]
+    alone, beside = diagnosis.judge_cells(cells[:1])[0], diagnosis.judge_cells(cells)[0]
     assert beside["p_holm"] == pytest.approx(min(1, 10 * alone["p_holm"]))
-    assert [diagnosis.judged([compare(*sides(g))])[0]["stars"] for g in (0, 0.5)] == ["", "***"]
+    assert [diagnosis.judge_cells([compare(*sides(g))])[0]["stars"] for g in (0, 0.5)] == ["", "***"]
 
 
 def test_spearman_says_how_little_it_knows() -> None:
@@ -124,15 +124,15 @@ def test_backward_transfer_is_the_mean_over_earlier_tasks() -> None:
     other, _ = sides(0, seed=3)
     kept = Task("a", base["loss"], tuned["loss"], base["loss"])  # all of it is lost again
     same = Task("b", other["loss"], other["loss"], other["loss"])
-    transfer = backward_transfer([kept, same])
+    transfer = compute_backward_transfer([kept, same])
     lost = -(1 - tuned["loss"].sum() / base["loss"].sum())
     assert transfer["tasks"][0]["value"] == pytest.approx(lost)
     assert transfer["value"] == pytest.approx(lost / 2)
     assert transfer["low"] < transfer["value"] < transfer["high"] < 0
     assert transfer["n"] == 120
-    assert "Later training took back" in words.backward(transfer)
+    assert "Later training took back" in words.describe_backward_transfer(transfer)
     with pytest.raises(ValueError, match="two tasks"):
-        backward_transfer([])
+        compute_backward_transfer([])
 
 
 def changes(seed: int, shared: float) -> list[np.ndarray]:
@@ -142,7 +142,7 @@ def changes(seed: int, shared: float) -> list[np.ndarray]:
 
 
 def sketched(matrices: list[np.ndarray], names: str = "abcdef") -> Sketch:
-    values = np.stack([sketch(m, ord(name)) for m, name in zip(matrices, names, strict=True)])
+    values = np.stack([compute_sketch(m, ord(name)) for m, name in zip(matrices, names, strict=True)])
     return Sketch(
         list(names), [i // 2 for i in range(6)], [float(np.linalg.norm(m)) for m in matrices], values
     )
@@ -153,23 +153,23 @@ def test_a_sketch_keeps_cosines(shared: float) -> None:
     first, second = changes(1, shared), changes(2, shared)
     flat = [np.concatenate([m.ravel() for m in side]) for side in (first, second)]
     exact = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
-    cosine = weight_cosine(sketched(first), sketched(second))
+    cosine = compute_weight_cosine(sketched(first), sketched(second))
     assert cosine["value"] == pytest.approx(exact, abs=4 / np.sqrt(6 * WIDTH))
     assert (cosine["n"], cosine["matrices"]) == (3, 6)
     assert cosine["low"] - 0.02 <= cosine["value"] <= cosine["high"] + 0.02
-    assert weight_cosine(sketched(first), sketched(first))["value"] == pytest.approx(1, abs=0.05)
+    assert compute_weight_cosine(sketched(first), sketched(first))["value"] == pytest.approx(1, abs=0.05)
 
 
 def test_what_only_one_run_changed_counts_as_unchanged_in_the_other() -> None:
     first = sketched(changes(1, 3.0))
     second = sketched(changes(2, 3.0), "abcxyz")
-    half = weight_cosine(first, second)
+    half = compute_weight_cosine(first, second)
     assert half["matrices"] == 3
     assert half["value"] == pytest.approx(
-        weight_cosine(first, sketched(changes(2, 3.0)))["value"] / 2, abs=0.06
+        compute_weight_cosine(first, sketched(changes(2, 3.0)))["value"] / 2, abs=0.06
     )
     nothing = Sketch([], [], [], np.zeros((0, WIDTH), np.float32))
-    assert weight_cosine(first, nothing)["value"] is None
+    assert compute_weight_cosine(first, nothing)["value"] is None
 
 
 def test_the_distance_of_embeddings() -> None:
@@ -177,12 +177,12 @@ def test_the_distance_of_embeddings() -> None:
     middle = random.normal(0, 1, (2, 16))
     near, far = (middle[i] + random.normal(0, 1.5, (300, 16)) for i in (0, 1))
     other = middle[0] + random.normal(0, 1.5, (200, 16))
-    same, apart = embedding_distance(near, other), embedding_distance(near, far)
+    same, apart = compute_embedding_distance(near, other), compute_embedding_distance(near, far)
     assert same["value"] < 0.02 < apart["low"] <= apart["value"] <= apart["high"]
     assert same["low"] == 0
     assert same["n"] == 200
-    assert embedding_distance(near, np.zeros((5, 16)))["value"] is None
-    assert embedding_distance(near, far[:1])["low"] is None
+    assert compute_embedding_distance(near, np.zeros((5, 16)))["value"] is None
+    assert compute_embedding_distance(near, far[:1])["low"] is None
 
 
 def cell(
@@ -200,7 +200,7 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
         cell("B", "A", 0, 3),
         cell("A, then B", "A", 0.4, 4, earlier=True),
     ]
-    sentence = words.lead(diagnosis.judged(cells), "relative")
+    sentence = words.describe_matrix(diagnosis.judge_cells(cells), "relative")
     assert sentence.startswith("Training on A helps B by 1")
     assert " and costs C 18.5% (" in sentence
     assert sentence.endswith(
@@ -211,36 +211,38 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
 
 def test_the_sentence_says_what_noise_hides() -> None:
     cells = [cell("A", "B", 0, 1), cell("B", "A", 0, 2), cell("A", "A", 0.4, own=True)]
-    sentence = words.lead(diagnosis.judged(cells), "relative")
+    sentence = words.describe_matrix(diagnosis.judge_cells(cells), "relative")
     assert "can't be told from noise: 60 rows would show a change of about" in sentence
-    assert "no other data set" in words.lead(diagnosis.judged([cells[2]]), "relative")
+    assert "no other data set" in words.describe_matrix(diagnosis.judge_cells([cells[2]]), "relative")
 
 
 def test_why_nothing_can_be_told_is_said() -> None:
     labels = {"source": "A", "target": "B", "own": False, "earlier": False}
     cell = compare(*sides(0.5, n=1)) | labels
-    sentence = words.lead(diagnosis.judged([cell]), "relative")
+    sentence = words.describe_matrix(diagnosis.judge_cells([cell]), "relative")
     assert sentence.endswith("can't be told from noise: there is only one row.")
     base, tuned = sides(0.4, n=3)
-    transfer = backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
+    transfer = compute_backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
     assert (
-        words.backward(transfer)
+        words.describe_backward_transfer(transfer)
         == "Backward transfer can't be told: of a, 3 rows are too few (1 earlier data set)."
     )
     base, _ = sides(0)
     same = compare(base, base) | labels
-    sentence = words.lead(diagnosis.judged([same]), "relative")
+    sentence = words.describe_matrix(diagnosis.judge_cells([same]), "relative")
     assert sentence == "Training on one data set changed nothing for the others (n 60 rows)."
 
 
 def test_the_words_of_a_predictor() -> None:
     x = np.arange(24.0)
-    assert words.correlation(diagnosis.spearman(x, -x), "distance").startswith(
+    assert words.describe_correlation(diagnosis.spearman(x, -x), "distance").startswith(
         "The larger the distance, the less"
     )
-    assert words.correlation(diagnosis.spearman(x[:5], x[:5]), "distance").startswith(
+    assert words.describe_correlation(diagnosis.spearman(x[:5], x[:5]), "distance").startswith(
         "Too few pairs to tell: ρ 1"
     )
-    assert "n 2 pairs" in words.correlation(diagnosis.spearman([1, 2], [1, 2]), "distance")
+    assert "n 2 pairs" in words.describe_correlation(diagnosis.spearman([1, 2], [1, 2]), "distance")
     random = np.random.default_rng(5)
-    assert "can't be told" in words.correlation(diagnosis.spearman(x, random.normal(0, 1, 24)), "distance")
+    assert "can't be told" in words.describe_correlation(
+        diagnosis.spearman(x, random.normal(0, 1, 24)), "distance"
+    )

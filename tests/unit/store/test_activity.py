@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from engine.commands import Commands
-from engine.server.command import MADE, PERSONAL
+from engine.server.command import CREATED, PERSONAL
 from engine.server.people_commands import People
 from store.core.errors import NotFoundError, StateError
 from store.core.rights import OWNER
@@ -22,7 +22,7 @@ from store.db.database import utc_now
 from store.jobs import job_queue
 from store.people import activity
 from store.people.activity import ActivityFilter
-from store.people.activity_text import ACTIONS, action_of, kinds
+from store.people.activity_text import ACTIONS, get_action, group_commands_by_kind
 from store.runs import runs
 from tests.unit.desk import Desk
 
@@ -54,7 +54,7 @@ def test_every_command_says_what_it_is_about_and_has_its_words(desk: Desk) -> No
     table = Commands(desk.database, desk.home, desk.ask, people=people).commands()
     assert len(table) > 20
     for name, command in table.items():
-        assert callable(command.subject) or command.subject in (MADE, PERSONAL), name
+        assert callable(command.subject) or command.subject in (CREATED, PERSONAL), name
         if command.subject is not PERSONAL:
             assert name in ACTIONS, f"store.people.activity_text has no words for {name}"
     assert set(ACTIONS) <= set(table), "words for commands that there are not"
@@ -167,7 +167,7 @@ def test_filters_and_pages(desk: Desk) -> None:
         desk("launch", by=(ADA, BOB)[number % 2], dataset="D", name=f"Run {number}")
     total, page = activity.listed(desk.database, ActivityFilter(person_id="p-ada"), limit=2, offset=2)
     assert (total, [row["subject_name"] for row in page]) == (4, ["Run 2", "Run 0"])
-    assert len(lines(desk, commands=kinds()["Launched"])) == 7
+    assert len(lines(desk, commands=group_commands_by_kind()["Launched"])) == 7
     assert lines(desk, commands=("delete",)) == []
     assert [line[2] for line in lines(desk, search="rUn 5")] == ["Run 5"]
     assert lines(desk, search="100%") == []
@@ -201,7 +201,7 @@ def entry(name: str, at: Any) -> Any:
 
 
 def test_a_command_of_a_newer_version_goes_by_its_name() -> None:
-    assert action_of("rate_pair").words == "rate pair"
+    assert get_action("rate_pair").words == "rate pair"
 
 
 def test_a_page_of_a_hundred_thousand_lines_is_fast(desk: Desk) -> None:

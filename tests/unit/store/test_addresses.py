@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from store.core.addresses import PUBLIC, AddressPolicy, as_network, never_reached
+from store.core.addresses import PUBLIC, AddressPolicy, explain_blocked_host, parse_network
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import write_json
-from store.http.outgoing import checked_async_client, checked_client
+from store.http.outgoing import create_checked_async_client, create_checked_client
 
 LAB = "lab.example"
 
@@ -35,7 +35,7 @@ def at(*answers: list[str]) -> Callable[[str, int], list[str]]:
 
 
 def policy(*answers: list[str], networks: tuple[str, ...] = (), home: Home | None = None) -> AddressPolicy:
-    return AddressPolicy(tuple(map(as_network, networks)), home, at(*answers))
+    return AddressPolicy(tuple(map(parse_network, networks)), home, at(*answers))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_places_that_nobody_reaches(place: str, why: str) -> None:
     ],
 )  # fmt: skip
 def test_names_and_spellings_that_nobody_reaches(host: str) -> None:
-    assert never_reached(host)
+    assert explain_blocked_host(host)
     with pytest.raises(ConfigError):
         policy(["8.8.8.8"]).places(host, 80)
 
@@ -172,10 +172,10 @@ def get(url: str, by: AddressPolicy, path: str = "") -> httpx.Response:
     """The same answer from both kinds of client."""
 
     async def asked() -> httpx.Response:
-        async with checked_async_client(url, by, 5.0, 2) as client:
+        async with create_checked_async_client(url, by, 5.0, 2) as client:
             return await client.get(url + path)
 
-    with checked_client(url, by, 5.0) as client:
+    with create_checked_client(url, by, 5.0) as client:
         answer = client.get(url + path)
     other = asyncio.run(asked())
     assert (other.status_code, other.text) == (answer.status_code, answer.text)
@@ -198,7 +198,7 @@ def test_a_second_look_up_leads_nowhere_else(server: tuple[int, type[_Answer]]) 
     port, kind = server
     url = f"http://{LAB}:{port}"
     turning = policy(["127.0.0.1"], ["169.254.169.254"], networks=("127.0.0.0/8",))
-    with checked_client(url, turning, 5.0) as client:
+    with create_checked_client(url, turning, 5.0) as client:
         assert client.get(url).text == "ok"
         with pytest.raises(ConfigError, match="link-local"):
             client.get(url)
@@ -215,7 +215,10 @@ def test_no_redirect_is_followed_and_no_other_server_asked(
     url = f"http://127.0.0.1:{port}"
     assert get(url, PUBLIC, "/moved").status_code == 302
     assert len(kind.hosts) == 2
-    with checked_client(url, PUBLIC, 5.0) as client, pytest.raises(ConfigError, match="was to be asked"):
+    with (
+        create_checked_client(url, PUBLIC, 5.0) as client,
+        pytest.raises(ConfigError, match="was to be asked"),
+    ):
         client.get(f"http://127.0.0.2:{port}")
 
 

@@ -22,7 +22,7 @@ from engine.archives import contents as base_weights
 from engine.archives import contents as bundled_rows
 from engine.data.conversion.dataset_writer import DatasetWriter
 from store.archives import archive_text
-from store.archives.config import ReadBase, ReadManifest, ReadRows
+from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
 from store.core.errors import DataError
 from store.core.home import Home
 from store.data import dataset_files
@@ -79,7 +79,7 @@ def packed(tmp_path: Path, files: dict[str, bytes], document: object, **changes:
     return path
 
 
-def unpacked(tmp_path: Path, path: Path) -> tuple[ReadManifest, Path]:
+def unpacked(tmp_path: Path, path: Path) -> tuple[ManifestDocument, Path]:
     folder = tmp_path / "unpacked"
     folder.mkdir()
     return archive_file.unpack(path, folder), folder
@@ -307,22 +307,24 @@ def test_one_change_anywhere_is_told_with_its_file_and_field(
 def test_every_byte_of_manifest_and_seal_is_covered(tmp_path: Path) -> None:
     text = json.dumps(manifest({}, config={"learning_rate": 1e-4}, more=[{}, []])).encode()
     written = archive_file.write_seal(text)
-    assert archive_file.broken_seal(text, written) == ""
+    assert archive_file.check_seal(text, written) == ""
     for place in range(len(text)):
-        assert archive_file.broken_seal(
+        assert archive_file.check_seal(
             text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :], written
         ), place
     stated = json.loads(written)
     for path in stated["fields"]:
         changed = stated | {"fields": stated["fields"] | {path: "0" * 16}}
-        assert path in archive_file.broken_seal(text, json.dumps(changed).encode())
+        assert path in archive_file.check_seal(text, json.dumps(changed).encode())
 
 
 def test_a_fingerprint_is_short_and_of_the_content() -> None:
     text = json.dumps(manifest({})).encode()
-    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}", archive_file.fingerprint(text))
-    assert archive_file.fingerprint(text) == archive_file.fingerprint(bytes(text))
-    assert len({archive_file.fingerprint(text + bytes([n])) for n in range(200)}) == 200
+    assert re.fullmatch(
+        r"([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}", archive_file.compute_fingerprint(text)
+    )
+    assert archive_file.compute_fingerprint(text) == archive_file.compute_fingerprint(bytes(text))
+    assert len({archive_file.compute_fingerprint(text + bytes([n])) for n in range(200)}) == 200
 
 
 def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:
@@ -333,8 +335,8 @@ def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:
         {"name": "/etc", "hub_id": "owner/name"},
         {"name": "engine", "hub_id": "engine"},  # a folder here
     ):
-        assert not base_weights._is_hub_id(ReadBase.parse(base))
-    assert base_weights._is_hub_id(ReadBase.parse({"name": "owner/name", "hub_id": "owner/name"}))
+        assert not base_weights._is_hub_id(ManifestBase.parse(base))
+    assert base_weights._is_hub_id(ManifestBase.parse({"name": "owner/name", "hub_id": "owner/name"}))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +387,7 @@ def test_rows_under_the_name_of_others_are_refused(tmp_path: Path) -> None:
     assert bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / "f") is None  # here already
 
 
-def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
+def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ManifestRows, Path]:
     """A job in an empty home, and the files of a data set as a bundle has them."""
     home = Home(tmp_path / "home").create()
     write_rows(home, "rows", conversations(60))
@@ -393,11 +395,11 @@ def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
     job.dir.config.write_text(json.dumps(job.order | {"kind": "open_bundle"}))
     folder = tmp_path / "files"
     with DatasetWriter(folder) as writer:
-        writer.add_table(dataset_files.load(home, "rows"))
+        writer.add_table(dataset_files.load_rows(home, "rows"))
         fingerprint = writer.close()
     shutil.rmtree(home.datasets / "rows")
     fields = {"name": "rows", "kind": "chat", "format": "prompt_completion", "columns": {}, "row_count": 60}
-    return job, ReadRows.parse(fields | {"fingerprint": fingerprint, "included": True}), folder
+    return job, ManifestRows.parse(fields | {"fingerprint": fingerprint, "included": True}), folder
 
 
 def rows_of_one_value(path: Path, count: int) -> Path:
@@ -431,5 +433,5 @@ def test_rows_with_a_broken_footer_are_refused(tmp_path: Path) -> None:
 
 def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_claimed() -> None:
     before: Any = {"run": {"name": "First"}}
-    assert archive_text.origin(before) == ""
-    assert "is not in this home" in archive_text.origin(before | {"seal": "K7QF"})
+    assert archive_text.describe_origin(before) == ""
+    assert "is not in this home" in archive_text.describe_origin(before | {"seal": "K7QF"})

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from store.core.table_values import spelled_out
-from store.db.records import records
+from store.core.table_values import convert_times_to_text
+from store.db.records import read_records
 
 FAR = 253_402_300_800  # seconds from 1970 to the year 10000
 
@@ -30,12 +30,12 @@ FAR = 253_402_300_800  # seconds from 1970 to the year 10000
 )
 def test_far_times_are_text(values: list[Any], kind: pa.DataType, spelled: list[Any]) -> None:
     table = pa.table({"n": range(len(values)), "t": pa.array(values, kind)})
-    assert spelled_out(table).to_pydict() == {"n": list(range(len(values))), "t": spelled}
-    assert spelled_out(table.to_batches()[0]).to_pydict()["t"] == spelled
-    assert [row["t"] for row in records(table, dict)] == spelled
+    assert convert_times_to_text(table).to_pydict() == {"n": list(range(len(values))), "t": spelled}
+    assert convert_times_to_text(table.to_batches()[0]).to_pydict()["t"] == spelled
+    assert [row["t"] for row in read_records(table, dict)] == spelled
 
 
 def test_what_has_a_value_stays_as_it_is() -> None:
     moment = datetime.datetime(9999, 12, 31, 23, 59)
     table = pa.table({"t": [moment], "d": [datetime.date(1, 1, 1)], "x": ["a"], "l": [[moment]]})
-    assert spelled_out(table) is table
+    assert convert_times_to_text(table) is table

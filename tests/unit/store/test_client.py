@@ -222,7 +222,7 @@ def test_an_engine_that_is_there_and_silent_is_not_said_to_be_gone(
             client.people.query("SELECT 1")
         assert fix.format(pid=process.pid) in caught.value.fix
         with pytest.raises(EngineSilent, match=str(process.pid)):
-            processes.running_engine(home)
+            processes.find_running_engine(home)
         began = time.monotonic()  # a page asks many things: the silence is waited for once
         for _ in range(20):
             with pytest.raises(EngineSilent):
@@ -230,7 +230,7 @@ def test_an_engine_that_is_there_and_silent_is_not_said_to_be_gone(
         assert time.monotonic() - began < 1
     with pytest.raises(EngineUnavailable, match="No engine runs"):
         Client(home).people.query("SELECT 1")
-    assert processes.running_engine(home) is None
+    assert processes.find_running_engine(home) is None
 
 
 def test_a_halted_engine_can_be_stopped(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_copied_home_folder_leaves_the_originals_servers_alone(tmp_path: Path)
         assert not processes.stop_screens(copy)
         assert not processes.stop_engine(copy)
         with pytest.raises(NotFoundError, match="No screens run"):
-            processes.screens_entrance(copy)
+            processes.find_screens_address(copy)
         assert engine.poll() is None
         assert processes.stop_engine(home)
 

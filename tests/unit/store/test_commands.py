@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.server.job_results import dataset_id_of
+from engine.server.job_results import build_dataset_id
 from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.core.job_folder import JobDir, write_json
 from store.data import datasets
@@ -146,7 +146,7 @@ def test_the_sample_waits_for_what_it_needs_and_is_prepared_once(desk: Desk) -> 
     assert [desk.job(job_id)["kind"] for job_id in prepared] == ["convert", "import"]
     assert desk.job(prepared[1])["config"]["name"] == SAMPLE_DATASET
     run = runs.get_run(desk.database, run_id)
-    assert run["dataset_id"] == dataset_id_of(prepared[1])
+    assert run["dataset_id"] == build_dataset_id(prepared[1])
     assert run["data_fingerprint"] is None
     assert None not in [run["config"][key] for key in ("weight_decay", "lora_alpha", "split_seed")]
     assert desk.asked == []
@@ -215,7 +215,9 @@ def test_delete_removes_rows_and_folder_of_an_ended_run_alone(desk: Desk) -> Non
         desk("delete", job=run_id)
     desk("cancel", job=run_id)
     with desk.database.transaction() as tx:
-        tx.execute("INSERT INTO metric VALUES (?, 'train/loss', 1, 1.0, ?)", [run_id, job_queue.utc(START)])
+        tx.execute(
+            "INSERT INTO metric VALUES (?, 'train/loss', 1, 1.0, ?)", [run_id, job_queue.to_utc(START)]
+        )
     desk("delete", job=run_id)
     assert not folder.exists()
     for table in ("job", "run", "metric"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.server.comment_commands import MOST
+from engine.server.comment_commands import MAX_CHARACTERS
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, TunebenchError
 from store.core.schemas import Person
 from store.people import activity, activity_text
@@ -61,7 +61,7 @@ def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, r
     assert kept.to_pylist() == [{"text": ""}]
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "\u202eturned", "é" * MOST, "\U0001f9e0", "a\r\nb"])
+@pytest.mark.parametrize("text", ["a\x00b", "\u202eturned", "é" * MAX_CHARACTERS, "\U0001f9e0", "a\r\nb"])
 def test_any_text_comes_back_as_it_was_written(desk: Desk, run_id: str, text: str) -> None:
     desk("comment", by=ADA, subject_kind="run", subject_id=run_id, text=text)
     assert texts(desk, "run", run_id) == [text]
@@ -84,7 +84,7 @@ def test_a_viewer_reads_alone(desk: Desk, run_id: str) -> None:
         ("comparison", "runs=a,b", "x", NotFoundError, None),
         ("dataset", "data-D", "x", ConfigError, "subject_kind"),
         ("row", "data-D/0", "  ", ConfigError, "text"),
-        ("row", "data-D/0", "x" * (MOST + 1), ConfigError, "text"),
+        ("row", "data-D/0", "x" * (MAX_CHARACTERS + 1), ConfigError, "text"),
     ],
 )
 def test_what_is_not_there_is_not_commented_on(
@@ -103,8 +103,8 @@ def test_rows_and_comparisons_have_one_name_each(desk: Desk, run_id: str) -> Non
         "comment", by=ADA, subject_kind="comparison", subject_id=f"runs={second},{run_id}", text="Second wins"
     )
     desk("comment", by=ADA, subject_kind="row", subject_id="D/3", text="Odd")
-    assert texts(desk, "comparison", activity.comparison_key([run_id, second])) == ["Second wins"]
-    assert texts(desk, "row", activity.row_key("data-D", 3)) == ["Odd"]
+    assert texts(desk, "comparison", activity.format_comparison_key([run_id, second])) == ["Second wins"]
+    assert texts(desk, "row", activity.format_row_key("data-D", 3)) == ["Odd"]
     _, rows = activity.listed(desk.database, ActivityFilter(commands=("comment",)))
     assert [(row["subject_name"], row["comment"], row["present"]) for row in rows] == [
         ("row 3 of D", "Odd", True),
@@ -128,7 +128,7 @@ def test_mentions_of_a_person_are_found_as_the_comment_stands_now(desk: Desk, ru
 
 def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str) -> None:
     second = desk("launch", by=ADA, dataset="D", name="Second")["run_id"]
-    both = activity.comparison_key([run_id, second])
+    both = activity.format_comparison_key([run_id, second])
     for kind, subject_id in (("run", run_id), ("comparison", both), ("run", second), ("row", "data-D/0")):
         desk("comment", subject_kind=kind, subject_id=subject_id, text="Hm")
     for run in (run_id, second):
@@ -154,13 +154,13 @@ def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str)
     ],
 )
 def test_a_name_counts_where_it_stands_alone(text: str, ids: list[str]) -> None:
-    assert [person["person_id"] for person in activity_text.resolved(text, ANNA)] == ids
+    assert [person["person_id"] for person in activity_text.resolve_mentions(text, ANNA)] == ids
 
 
 def test_pieces_are_the_whole_text_whatever_names_hold() -> None:
     people = [{"person_id": "1", "name": "A.*(b"}, {"person_id": "2", "name": "İ"}]
     text = "To @A.*(b and @İ and @i."
-    parts = activity_text.pieces(text, people)
+    parts = activity_text.split_mentions(text, people)
     assert {"person_id": "1", "name": "A.*(b"} in parts
     assert "".join(part if isinstance(part, str) else f"@{part['name']}" for part in parts) == text
-    assert activity_text.pieces("@x", []) == ["@x"]
+    assert activity_text.split_mentions("@x", []) == ["@x"]

@@ -17,16 +17,16 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pages.people.access_middleware import Door, cookie_name
+from pages.people.access_middleware import AccessMiddleware, build_cookie_name
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.http.access import Names, entrance, is_loopback, read_secret
+from store.http.access import HostNames, build_screen_url, is_loopback, read_secret
 from tests.unit.people_samples import alone
 
 SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"
 LIVE = "ws://127.0.0.1:8501/_stcore/stream"
-COOKIE = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
+COOKIE = {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}"}
 PATHS = ["/", "/launch", "/static/js/index.js", "/media/a.png", "/_stcore/health", "/_stcore/upload_file/s/f"]
 
 
@@ -40,7 +40,7 @@ async def _live(socket: WebSocket) -> None:
     await socket.close()
 
 
-def visitor(names: Names | None = None, address: str = ADDRESS) -> TestClient:
+def visitor(names: HostNames | None = None, address: str = ADDRESS) -> TestClient:
     """A client of an app behind the door; it follows nothing and keeps no cookie that it isn't given."""
     methods = ["GET", "PUT", "POST", "DELETE"]
     app = Starlette(
@@ -48,7 +48,9 @@ def visitor(names: Names | None = None, address: str = ADDRESS) -> TestClient:
             WebSocketRoute("/_stcore/stream", _live),
             Mount("/", routes=[Route("/{path:path}", _answer, methods=methods)]),
         ],
-        middleware=[Middleware(Door, secret=SECRET, names=names or Names(), visitors=alone())],
+        middleware=[
+            Middleware(AccessMiddleware, secret=SECRET, names=names or HostNames(), visitors=alone())
+        ],
     )
     return TestClient(app, base_url=address, follow_redirects=False)
 
@@ -58,8 +60,8 @@ def visitor(names: Names | None = None, address: str = ADDRESS) -> TestClient:
     "headers",
     [
         {},
-        {"Cookie": f"{cookie_name(SECRET)}="},
-        {"Cookie": f"{cookie_name(SECRET)}={SECRET}x"},
+        {"Cookie": f"{build_cookie_name(SECRET)}="},
+        {"Cookie": f"{build_cookie_name(SECRET)}={SECRET}x"},
         {"Cookie": f"another={SECRET}"},
         {"Authorization": f"Bearer {SECRET}"},
     ],
@@ -73,7 +75,9 @@ def test_nothing_without_the_secret(path: str, headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_the_cookie_opens_everything(path: str) -> None:
     assert visitor().get(path, headers=COOKIE).text == f"inside {path}"
-    both = {"Cookie": f"{cookie_name(SECRET)}=wrong; other=1; {COOKIE['Cookie']}"}  # set by another server
+    both = {
+        "Cookie": f"{build_cookie_name(SECRET)}=wrong; other=1; {COOKIE['Cookie']}"
+    }  # set by another server
     assert visitor().get(path, headers=both).status_code == 200
 
 
@@ -109,9 +113,9 @@ def test_foreign_names_are_turned_away_with_the_cookie_too(path: str, headers: d
 
 def test_two_host_headers_are_one_too_many() -> None:
     headers = [(b"host", b"127.0.0.1:8501"), (b"host", b"evil.test")]
-    assert Names().problem({"headers": headers})
-    assert not Names().problem({"headers": headers[:1]})
-    assert Names().problem({"headers": []})
+    assert HostNames().problem({"headers": headers})
+    assert not HostNames().problem({"headers": headers[:1]})
+    assert HostNames().problem({"headers": []})
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_loopback_names_and_their_own_origin_are_good(address: str) -> None:
 
 
 def test_a_name_that_was_allowed_is_good() -> None:
-    names = Names(["Lab.Example.org"])
+    names = HostNames(["Lab.Example.org"])
     ours = {"Host": "lab.example.org", "Origin": "https://lab.example.org"}
     assert visitor(names).get("/", headers=COOKIE | ours).status_code == 200
     behind_proxy = {"Host": "127.0.0.1:8501", "Origin": "https://lab.example.org"}
@@ -136,7 +140,7 @@ def test_a_name_that_was_allowed_is_good() -> None:
 @pytest.mark.parametrize("name", ["", "*", "http://lab", "lab:80", "a b", "-a", "a..b", "é.test", "a" * 300])
 def test_what_is_no_host_name_can_not_be_allowed(name: str) -> None:
     with pytest.raises(ConfigError, match="--allow-host") as caught:
-        Names([name])
+        HostNames([name])
     assert caught.value.field == "allow_host"
 
 
@@ -164,7 +168,7 @@ def test_the_live_connection_has_the_same_door(headers: dict[str, str], let_in: 
 
 
 def test_the_address_with_its_secret_gives_the_cookie_and_goes_on() -> None:
-    address = entrance(ADDRESS, SECRET, '/data?filter={"search":"a%26b"}&secret=old')
+    address = build_screen_url(ADDRESS, SECRET, '/data?filter={"search":"a%26b"}&secret=old')
     answer = visitor().get(address)
     assert answer.status_code == 200
     assert SECRET not in answer.text
@@ -172,7 +176,7 @@ def test_the_address_with_its_secret_gives_the_cookie_and_goes_on() -> None:
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
     cookie = answer.headers["set-cookie"]
-    assert cookie.startswith(f"{cookie_name(SECRET)}={SECRET};")
+    assert cookie.startswith(f"{build_cookie_name(SECRET)}={SECRET};")
     assert {part.strip() for part in cookie.split(";")} >= {"HttpOnly", "SameSite=strict", "Path=/"}
     assert "Max-Age=31536000" in cookie  # so that bookmarks outlive the browser
     again = visitor().get(address, headers=COOKIE)  # a bookmark of the whole address
@@ -211,8 +215,8 @@ def test_a_browser_is_told_where_the_address_is() -> None:
 
 
 def test_every_home_has_a_cookie_of_its_own() -> None:
-    assert cookie_name("a") != cookie_name("b")
-    assert "a-secret" not in cookie_name("a-secret")
+    assert build_cookie_name("a") != build_cookie_name("b")
+    assert "a-secret" not in build_cookie_name("a-secret")
 
 
 # -- secrets in files ---------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def test_names_of_loopback() -> None:
 
 @pytest.mark.parametrize("allowed", ["2001:db8::7", "[2001:DB8::7]", "2001:db8:0:0::0007"])
 def test_an_address_is_allowed_however_it_is_written(allowed: str) -> None:
-    names = Names([allowed])
+    names = HostNames([allowed])
     for host in ("[2001:db8::7]", "[2001:db8::7]:8501", "[2001:0db8::0007]:443"):
         assert visitor(names).get("/", headers=COOKIE | {"Host": host}).status_code == 200
     origin = {"Host": "127.0.0.1", "Origin": "https://[2001:db8::7]"}

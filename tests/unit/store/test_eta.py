@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.worker import progress as eta  # a method of the fake job is called progress
-from engine.worker.job import JobPhases, Phase, always, place_of
+from engine.worker.job import JobProgress, Phase, build_fixed_phases, find_phase
 from store.core.home import Home
 from tests.told_messages import messages_without_a_phase
 from tests.unit.data_job import make_job
@@ -33,7 +33,7 @@ def test_a_pass_is_told_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(eta.time, "monotonic", lambda: now[0])
     job: Any = _Job()
-    tell = eta.ProgressReporter(job, 40, "rows", "Asking")
+    tell = eta.RowProgressReporter(job, 40, "rows", "Asking")
     for done, at in ((0, 100.0), (5, 100.5), (10, 105.0), (11, 105.5), (30, 115.0)):
         now[0] = at
         tell(done)
@@ -53,7 +53,7 @@ def course(phases: Sequence[Phase], taken: dict[str, float]) -> list[tuple[float
     """Of a job whose phases take so many seconds: the time to its end, and what it tells of that; at the
     beginning of each phase, and every second."""
     clock = _Time()
-    job, end, rows = JobPhases(phases, clock), clock.now + sum(taken.values()), []
+    job, end, rows = JobProgress(phases, clock), clock.now + sum(taken.values()), []
     for message, seconds in taken.items():
         began = clock.now
         for second in range(int(seconds) + 1):
@@ -95,7 +95,7 @@ def test_a_phase_that_is_slower_than_its_share_makes_the_rest_longer() -> None:
 
 def test_a_phase_that_is_left_out_is_neither_done_nor_left() -> None:
     clock = _Time()
-    job = JobPhases(THREE, clock)
+    job = JobProgress(THREE, clock)
     job.reach("write", 0.0)
     clock.now += 20
     job.reach("read", 0.0)  # what was asked before is kept
@@ -105,7 +105,7 @@ def test_a_phase_that_is_left_out_is_neither_done_nor_left() -> None:
 def test_a_pass_that_begins_anew_tells_no_time() -> None:
     """It said 0 seconds for as long as the second pass took."""
     clock = _Time()
-    job = JobPhases(THREE, clock)
+    job = JobProgress(THREE, clock)
     for fraction in (0.0, 1.0, 0.1):
         job.reach("write", fraction)
         clock.now += 10
@@ -116,7 +116,7 @@ def test_a_pass_that_begins_anew_tells_no_time() -> None:
 
 def test_a_phase_beyond_its_own_estimate_tells_no_time_until_there_is_another() -> None:
     clock = _Time()
-    job = JobPhases(THREE, clock)
+    job = JobProgress(THREE, clock)
     job.reach("write", 0.5, ends_in=10)
     clock.now += 10
     job.reach("write", 1.0)
@@ -127,7 +127,7 @@ def test_a_phase_beyond_its_own_estimate_tells_no_time_until_there_is_another() 
 
 def test_phases_in_another_order_are_counted_as_they_come() -> None:
     clock = _Time()
-    job = JobPhases(THREE, clock)
+    job = JobProgress(THREE, clock)
     job.reach("write", 0.0)
     clock.now += 20
     job.reach("read", 0.0)
@@ -141,7 +141,7 @@ def test_phases_in_another_order_are_counted_as_they_come() -> None:
 
 def test_a_message_of_no_phase_goes_on_in_the_present_one() -> None:
     clock = _Time()
-    job = JobPhases(THREE, clock)
+    job = JobProgress(THREE, clock)
     job.reach("hello", 0.9)
     assert job.seconds_left() is None
     job.reach("write", 0.0)
@@ -155,7 +155,7 @@ def test_a_message_of_no_phase_goes_on_in_the_present_one() -> None:
 
 def test_time_that_nothing_relates_to_the_others_is_not_counted() -> None:
     clock = _Time()
-    job = JobPhases((Phase("load", 0), *THREE), clock)
+    job = JobProgress((Phase("load", 0), *THREE), clock)
     job.reach("load", 0.0)
     clock.now += 1_000
     job.reach("write", 0.0)
@@ -169,7 +169,7 @@ def test_time_that_nothing_relates_to_the_others_is_not_counted() -> None:
 
 def test_little_of_the_whole_says_nothing_of_it() -> None:
     clock = _Time()
-    job = JobPhases((Phase("look", 0.02), Phase("ask", 0.98)), clock)
+    job = JobProgress((Phase("look", 0.02), Phase("ask", 0.98)), clock)
     job.reach("look", 0.0)
     clock.now += 6  # five minutes for the whole?
     job.reach("ask", 0.0)
@@ -181,7 +181,7 @@ def test_little_of_the_whole_says_nothing_of_it() -> None:
 
 def test_an_estimate_of_its_own_is_of_the_present_phase_and_counts_down() -> None:
     clock = _Time()
-    job = JobPhases((Phase("train", 0.8), Phase("write", 0.2)), clock)
+    job = JobProgress((Phase("train", 0.8), Phase("write", 0.2)), clock)
     job.reach("train", 0.5)  # goes on with an earlier attempt
     assert job.seconds_left() is None
     clock.now += 10
@@ -193,16 +193,16 @@ def test_an_estimate_of_its_own_is_of_the_present_phase_and_counts_down() -> Non
 
 
 def test_the_longest_beginning_decides() -> None:
-    phases = always(Phase(""), Phase("Asking"), Phase(("Telling", "Asking the base"), 0))({})  # type: ignore[typeddict-item]
+    phases = build_fixed_phases(Phase(""), Phase("Asking"), Phase(("Telling", "Asking the base"), 0))({})  # type: ignore[typeddict-item]
     messages = ("Asking the tuned model", "Asking the base model", "12 rows")
-    assert [place_of(phases, message) for message in messages] == [1, 2, 0]
-    assert place_of(THREE, "Asking") is None
+    assert [find_phase(phases, message) for message in messages] == [1, 2, 0]
+    assert find_phase(THREE, "Asking") is None
 
 
 def test_a_job_writes_down_what_is_left_of_the_whole(home: Home) -> None:
     job = make_job(home, "overlap", {})
     seconds = map(float, count())
-    job.phases = JobPhases((Phase("write", 0.2), Phase("ask", 0.8)), seconds.__next__)
+    job.phases = JobProgress((Phase("write", 0.2), Phase("ask", 0.8)), seconds.__next__)
     for message, done in (("write", 0), ("write", 1), ("ask", 1)):
         job.progress(done, 1, "steps", message)
     lines = job.dir.events.read_text().splitlines()

@@ -22,7 +22,7 @@ from store.jobs import job_queue
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.commands.evaluation_conditions import Bound, bounded, not_worse
+from tunebench.commands.evaluation_conditions import Bound, check_bound, check_not_worse
 from tunebench.terminal.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {
@@ -347,7 +347,7 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
 def test_a_bound_is_held_against_the_value(
     figure: dict[str, Any], bound: float, holds: bool, words: str
 ) -> None:
-    condition = bounded([FIGURE | figure], Bound("exact_match", bound))
+    condition = check_bound([FIGURE | figure], Bound("exact_match", bound))
     assert condition.holds is holds
     assert words in condition.sentence
 
@@ -355,12 +355,13 @@ def test_a_bound_is_held_against_the_value(
 def test_only_what_is_surely_worse_fails() -> None:
     worse = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
     kept = worse | {"metric": "eval/y", "first_is": "can't be told"}
-    assert not not_worse([worse, kept], "Base").holds
+    assert not check_not_worse([worse, kept], "Base").holds
     assert (
-        not_worse([worse, kept], "Base").sentence == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+        check_not_worse([worse, kept], "Base").sentence
+        == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
     )
-    assert not_worse([kept], "Base").holds
-    assert not not_worse([], "Base").holds
+    assert check_not_worse([kept], "Base").holds
+    assert not check_not_worse([], "Base").holds
 
 
 def test_exit_codes_for_scripts(desk: Desk, command_line: Callable[..., Result]) -> None:

@@ -217,7 +217,7 @@ def test_a_search_is_done_once_for_all_questions_about_it(looked: Looked, where:
     database, rows = looked
     ids = exploration.matching(database, rows, where.search, where.regex)
     assert ids is not None
-    narrow = exploration.narrowed(where, ids)
+    narrow = exploration.narrow_filter(where, ids)
     assert "text" not in rows.needed(narrow)
     assert exploration.find(database, rows, narrow) == exploration.find(database, rows, where)
     assert exploration.count(database, rows, narrow) == exploration.count(database, rows, where)
@@ -272,7 +272,7 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
     small = exploration.DatasetTable(
         rows.dataset, {}, {k: v for k, v in rows.columns.items() if k in ("row_id", "label")}
     )
-    sql, files = exploration.select_over(
+    sql, files = exploration.build_user_select(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
     counts = {row["label"]: row["n"] for row in read_rows(database, sql, files).to_pylist()}
@@ -283,7 +283,7 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
         "SELECT * FROM read_csv('/etc/passwd')",
     ):
         with pytest.raises(QueryError):
-            read_rows(database, *exploration.select_over(small, bad))
+            read_rows(database, *exploration.build_user_select(small, bad))
 
 
 def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
@@ -293,7 +293,7 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
         for name in ("Label", "row_id", "file_row_id", "")
     }
     wide = exploration.DatasetTable(rows.dataset, rows.measured, columns)
-    named = exploration.sql_columns(wide)
+    named = exploration.map_sql_columns(wide)
     assert next(iter(named)) == "row_id"
     assert named[HOSTILE] == f"source.{HOSTILE}"
     assert named["Label"] == "source.Label"
@@ -307,7 +307,7 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
     small = exploration.DatasetTable(
         rows.dataset, rows.measured, {name: rows.columns[name] for name in there}
     )
-    selected = read_rows(database, *exploration.select_over(small, sql)).to_pydict()
+    selected = read_rows(database, *exploration.build_user_select(small, sql)).to_pydict()
     assert selected["own"] == FRAME[HOSTILE].tolist()
     assert selected["characters"] == FRAME["characters"].tolist()
 
@@ -318,12 +318,12 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
      ("ü", '"ü"'), ("1st", '"1st"'), ("_x1", "_x1")],
 )  # fmt: skip
 def test_names_that_need_quotes_have_them(name: str, written: str) -> None:
-    assert exploration.spelled(name) == written
+    assert exploration.quote_if_needed(name) == written
 
 
 def test_every_word_that_duckdb_reserves_is_quoted() -> None:
     words = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
-    assert [name for (name,) in words.fetchall() if exploration.spelled(name) == name] == []
+    assert [name for (name,) in words.fetchall() if exploration.quote_if_needed(name) == name] == []
 
 
 def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked) -> None:
@@ -331,8 +331,8 @@ def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked)
     many = [f"source.question_number_{i}" for i in range(1_000)]
     columns = rows.columns | {name: exploration.TableColumn(name, "category", name) for name in many}
     wide = exploration.DatasetTable(rows.dataset, rows.measured, columns)
-    sql, files = exploration.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
-    assert len(sql) < exploration.MOST_BYTES
+    sql, files = exploration.build_user_select(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
+    assert len(sql) < exploration.MAX_BYTES
     assert read_rows(database, sql, files).column_names == ["question_number_7", "label"]
 
 
@@ -343,7 +343,7 @@ def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked)
      (1e-9, 2e-9, 3e-9, False)],
 )  # fmt: skip
 def test_edges_rise_reach_both_ends_and_are_few(low: float, high: float, top: float, whole: bool) -> None:
-    edges = histogram.nice_edges(float(low), float(high), float(top), whole=whole)
+    edges = histogram.compute_nice_edges(float(low), float(high), float(top), whole=whole)
     assert edges[0] <= low
     assert edges[-1] > top
     assert all(a < b for a, b in itertools.pairwise(edges))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine import job_handlers
-from engine.server.job_outcomes import clear_made
+from engine.server.job_outcomes import clear_unfinished_output
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.export_schemas import ParityStatus
 from store.core.job_folder import JobDir, read_json, write_json
@@ -124,7 +124,7 @@ def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk)
     other = desk.job(desk("verify_model", subject=run_id, path="/came/back")["job_id"])
     assert (other["title"], other["config"]["part"]) == ("back beside LoRA on D", "test")
     assert [job["job_id"] for job in exports.verifications(desk.database, made)] == [own["job_id"]]
-    assert exports.manifests(desk.database, run_id, "best") == []
+    assert exports.list_manifests(desk.database, run_id, "best") == []
     with pytest.raises(NotFoundError, match="no export 'nothing'"):
         desk("verify_model", subject=run_id, export="nothing")
     with pytest.raises(ConfigError, match="there is no adapter"):
@@ -178,7 +178,7 @@ def test_what_a_kill_leaves_after_the_rename_is_removed(desk: Desk) -> None:
     other = desk("export_model", subject=job["config"]["subject"], form="merged")["job_id"]
     kept(desk, other, name="others")
     write_json(folder.published, {"exports": ["left", "left.zip", "others"]})
-    clear_made(desk.database, desk.home, job)
+    clear_unfinished_output(desk.database, desk.home, job)
     assert [path.name for path in desk.home.exports.iterdir()] == ["others"]  # which another export is
 
 
@@ -201,7 +201,7 @@ def test_the_command_line_exits_with_7_where_parity_failed(
         kept(desk, get()["job_id"], name=status, parity=parity)
         return get()
 
-    monkeypatch.setattr(model_export_cli, "watch", done)
+    monkeypatch.setattr(model_export_cli, "watch_job", done)
     out = desk.home.path.parent / "out"
     passed = command("model", "export", "LoRA on D", "--form", "gguf-q8_0", "--out", out)
     assert passed.exit_code == OK
@@ -241,7 +241,7 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
             job_queue.finish(tx, get()["job_id"], "finished", START, result={**result, "parity": parity})
         return get()
 
-    monkeypatch.setattr(model_export_cli, "watch", done)
+    monkeypatch.setattr(model_export_cli, "watch_job", done)
     passed = command("model", "verify", tmp_path, "--against", "LoRA on D")
     assert passed.exit_code == OK
     assert "A pass needs 149 rows" in passed.output
@@ -262,10 +262,10 @@ def test_without_a_whole_model_that_passed_the_next_possible_form_is_named(desk:
         job_id = desk("export_model", subject=run_id, form=form)["job_id"]
         kept(desk, job_id, parity=parity_report("passed" if form == "adapter" else "failed"))
     rows = exports.of_run(desk.database, run_id)
-    assert export_text.recommendation(rows) == "No whole model has passed yet. Try Merged next."
-    failed = export_text.recommendation(rows, ["adapter", "gguf-q8_0"])
+    assert export_text.describe_recommendation(rows) == "No whole model has passed yet. Try Merged next."
+    failed = export_text.describe_recommendation(rows, ["adapter", "gguf-q8_0"])
     assert failed == "No whole model has passed yet. See below what each failed by."
-    alone = export_text.recommendation(rows, ["adapter"])
+    alone = export_text.describe_recommendation(rows, ["adapter"])
     assert alone == "Take the adapter: this method changes no weights, and it passed."
 
 
@@ -277,18 +277,18 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
         parity = parity_report("failed" if form == "gguf-q2_k" else "passed")
         kept(desk, job_id, model_bytes=size * 1_000_000, parity=parity)
     rows = exports.of_run(desk.database, run_id)
-    best = export_text.recommended(rows)
+    best = export_text.find_recommended(rows)
     assert best
     assert best["form"] == "gguf-q8_0"
-    sentence = export_text.recommendation(rows)
+    sentence = export_text.describe_recommendation(rows)
     assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
     worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
-    assert export_text.change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
-    lost = export_text.recommendation([{**best, "parity": worse}])
+    assert export_text.describe_change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
+    lost = export_text.describe_recommendation([{**best, "parity": worse}])
     assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
     assert lost.endswith("Try Merged next.")
     bare = parity_report(figures=[{**parity_report()["figures"][0], "low": None, "high": None}])
-    blank = export_text.change({**best, "parity": bare})
+    blank = export_text.describe_change({**best, "parity": bare})
     assert blank == "whether perplexity changed can't be told with these rows"
     assert job_queue.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
     assert runs.get_run(desk.database, run_id)["status"] == "finished"

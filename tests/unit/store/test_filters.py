@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from store.core.errors import ConfigError
-from store.data.filters import Condition, Filter, column_sql
+from store.data.filters import Condition, Filter, build_column_sql
 
 ROWS = [
     {"row_id": 0, "text": "Paris is in France", "n": 1.5, "flag": True, "label": "Capital", "near_group": 0},
@@ -132,7 +132,7 @@ def test_a_filter_that_makes_no_sense_is_no_filter(document: dict[str, Any]) -> 
 @pytest.mark.parametrize("name", ["a.b", 'a"b', "it's", "$x", "/y", "~1", "", "0", "*", "é", "'; --"])
 def test_a_column_of_the_file_may_have_any_name(name: str) -> None:
     source = json.dumps({name: "found", "other": "not"})
-    sql = f"SELECT {column_sql('source.' + name)} FROM (SELECT ?::VARCHAR AS source) r"
+    sql = f"SELECT {build_column_sql('source.' + name)} FROM (SELECT ?::VARCHAR AS source) r"
     assert duckdb.connect().execute(sql, [source]).fetchall() == [("found",)]
 
 

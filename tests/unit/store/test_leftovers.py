@@ -172,7 +172,7 @@ def test_files_of_what_was_deleted_go_at_the_next_start_where_the_engine_was_kil
     remove_noted(world.database, world.home)  # as the next engine does at its start
     assert not rows.parent.exists()
     assert not log.parent.exists()
-    assert job_queue.noted_removals(world.database) == []
+    assert job_queue.list_noted_removals(world.database) == []
 
 
 def test_rows_that_are_imported_again_meanwhile_are_kept(
@@ -190,7 +190,7 @@ def test_rows_that_are_imported_again_meanwhile_are_kept(
     write_json(world.folder(job_id).published, {"fingerprint": "f"})
     remove_noted(world.database, world.home)
     assert world.home.rows("f").exists()
-    assert job_queue.noted_removals(world.database) == []
+    assert job_queue.list_noted_removals(world.database) == []
 
 
 def test_checkpoints_go_though_the_engine_was_killed_once_the_result_was_stored(

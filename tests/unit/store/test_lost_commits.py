@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from store.core.errors import StateError
-from store.db.commit_journal import lost_words
+from store.db.commit_journal import describe_loss
 from store.db.database import Database
 from store.people import settings
 
@@ -70,7 +70,7 @@ def test_what_a_cut_log_has_taken_is_known(tmp_path: Path, harm: Harm, commits: 
     assert (database.lost["commits"], database.lost["understood"]) == (commits, commits)
     assert database.lost["rows"] == {"setting": 4 * (commits - own) + own}
     assert settings.lost_commits(database) == database.lost
-    sentence = lost_words(database.lost)
+    sentence = describe_loss(database.lost)
     assert sentence.startswith(f"The store lacks the last {commits} commits that were made, from 20")
     assert sentence.endswith(f"UTC: rows added, changed or removed: {4 * (commits - own) + own} of setting.")
     database.close()
@@ -102,7 +102,7 @@ def test_an_older_copy_is_told_though_its_commits_were_merged(tmp_path: Path) ->
     database = Database(path, [])
     assert database.lost
     assert (database.lost["commits"], database.lost["understood"]) == (4, 0)
-    assert lost_words(database.lost) == (
+    assert describe_loss(database.lost) == (
         "The store lacks the last 4 commits that were made; what they changed is not known."
     )
     database.close()

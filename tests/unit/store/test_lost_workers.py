@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from engine.server import job_outcomes
-from engine.server.local_launcher import Exit
+from engine.server.local_launcher import WorkerExit
 from engine.server.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
-from engine.worker.process import machine_start
+from engine.worker.process import read_boot_id
 from store.core.job_folder import write_json
-from store.core.processes import process_start
-from store.jobs.schemas import KernelCount
+from store.core.processes import get_process_start
+from store.jobs.schemas import OomKillCount
 from tests.unit.played import World
 
 
@@ -28,7 +28,7 @@ def lose(world: World, code: int | None, log: str = "", **noted: Any) -> dict[st
     world.step()
     world.folder(job_id).log.write_text(log)
     if code is not None:
-        world.launcher.exits[job_id] = Exit(11, code)
+        world.launcher.exits[job_id] = WorkerExit(11, code)
     world.die(11)
     world.step()
     job = world.job(job_id)
@@ -36,7 +36,7 @@ def lose(world: World, code: int | None, log: str = "", **noted: Any) -> dict[st
     return job["error"]
 
 
-def counted(tmp_path: Path, kills: int) -> KernelCount:
+def counted(tmp_path: Path, kills: int) -> OomKillCount:
     path = tmp_path / "memory.events"
     path.write_text(f"low 0\noom 9\noom_kill {kills}\n")
     return {"path": str(path), "count": kills}
@@ -73,7 +73,7 @@ def test_a_training_that_memory_ran_out_for_is_told_what_takes_less(world: World
     world.announce(run_id, 12, memory_kills=before)
     world.step()
     counted(tmp_path, 1)
-    world.launcher.exits[run_id] = Exit(12, -9)
+    world.launcher.exits[run_id] = WorkerExit(12, -9)
     world.die(12)
     world.step()
     error = world.job(run_id)["error"]
@@ -120,7 +120,7 @@ def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
     write_json(checkpoint / "state.json", {})
     (world.folder(run_id).checkpoints / "step-00001250").mkdir()  # was being written
     heard = f"{datetime.fromtimestamp(world.now, UTC):%Y-%m-%d at %H:%M:%S} UTC"
-    world.launcher.exits[run_id] = Exit(12, -11)
+    world.launcher.exits[run_id] = WorkerExit(12, -11)
     world.die(12)
     world.step()
     error = world.job(run_id)["error"]
@@ -136,7 +136,7 @@ def test_an_event_at_no_time_at_all_keeps_no_job_alive(world: World, at: float) 
     world.announce(job_id, 11)
     with open(world.folder(job_id).events, "a", encoding="utf-8") as file:
         file.write(json.dumps({"type": "metrics", "step": 3, "values": {}, "at": at}) + "\n")
-    world.launcher.exits[job_id] = Exit(11, -11)
+    world.launcher.exits[job_id] = WorkerExit(11, -11)
     world.die(11)
     world.step()
     assert world.status(job_id) == "lost"
@@ -148,7 +148,7 @@ def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
     for name in ("step-00000012", "step-00000020.abc", "step-x", "step-"):
         (folder.checkpoints / name).mkdir(parents=True)
         write_json(folder.checkpoints / name / "state.json", {})
-    assert job_outcomes.checkpointed_step(folder) == 12
+    assert job_outcomes.find_checkpoint_step(folder) == 12
 
 
 def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp
     folder.path.mkdir()
     write_json(folder.worker, {"pid": 11, "started": 1.0, "memory_kills": counted(tmp_path, 0)})
     counted(tmp_path, 1)
-    ending = job_outcomes.lost(job | {"started_at": None}, folder, -9)
+    ending = job_outcomes.build_lost_ending(job | {"started_at": None}, folder, -9)
     assert ending.error
     assert ending.error["fix"].startswith("End other jobs and programs")
 
@@ -169,14 +169,14 @@ def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) 
     world.step()
     world.announce(job_id, 11)
     world.step()
-    world.launcher.exits[job_id] = Exit(11, -11)
+    world.launcher.exits[job_id] = WorkerExit(11, -11)
     world.die(11)
     world.step()
     assert "It was never heard from." in world.job(job_id)["error"]["message"]
 
 
 def test_a_restart_of_the_machine_is_told_from_an_end_that_nobody_saw(world: World) -> None:
-    mine = {"boot": machine_start(), "started": process_start(os.getpid())}
+    mine = {"boot": read_boot_id(), "started": get_process_start(os.getpid())}
     assert "was restarted" in lose(world, None, **mine | {"boot": "another-start"})["message"]
     unseen = lose(world, None, **mine | {"pid": 2**22 + 1})
     assert "while no engine was there to see how" in unseen["message"]
@@ -184,7 +184,7 @@ def test_a_restart_of_the_machine_is_told_from_an_end_that_nobody_saw(world: Wor
 
 
 def test_a_worker_of_the_original_of_a_copied_home_is_not_lost_but_elsewhere(world: World) -> None:
-    mine = {"boot": machine_start(), "started": process_start(os.getpid()), "pid": os.getpid()}
+    mine = {"boot": read_boot_id(), "started": get_process_start(os.getpid()), "pid": os.getpid()}
     assert "this home folder is a copy" in lose(world, None, **mine)["message"]
 
 

@@ -57,7 +57,7 @@ def test_models_are_described_from_their_headers(tmp_path: Path) -> None:
 def test_bf16_is_fast_where_the_cpu_has_units_for_it(
     monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool
 ) -> None:
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: [])
+    monkeypatch.setattr(machine, "_list_gpu_handles", lambda: [])
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor: 0\nflags\t\t: {flags}\n")
     assert machine.has_bf16() is fast
 
@@ -66,17 +66,17 @@ def test_bf16_is_fast_where_the_cpu_has_units_for_it(
 def test_bf16_is_fast_on_a_gpu_from_ampere_on(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
 ) -> None:
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
+    monkeypatch.setattr(machine, "_list_gpu_handles", lambda: ["gpu"])
     monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetCudaComputeCapability", lambda _: capability)
     assert machine.has_bf16() is fast
-    assert machine.devices() == ["cuda:0"]
+    assert machine.list_devices() == ["cuda:0"]
 
 
 def test_a_gpu_that_does_not_report_everything_is_shown_with_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     def no(*_: object) -> None:
         raise machine.pynvml.NVMLError(machine.pynvml.NVML_ERROR_NOT_SUPPORTED)
 
-    monkeypatch.setattr(machine, "_gpu_handles", lambda: ["gpu"])
+    monkeypatch.setattr(machine, "_list_gpu_handles", lambda: ["gpu"])
     for name in ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature"):
         monkeypatch.setattr(machine.pynvml, name, no)
     monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA A100")

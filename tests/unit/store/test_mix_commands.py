@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.job_handlers import write_order
-from pages.comparison.tradeoff_points import cost_by
+from pages.comparison.tradeoff_points import convert_to_cost
 from store.core.errors import ConfigError
 from store.core.job_folder import read_json
 from store.jobs import job_queue
@@ -150,7 +150,7 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
     (point,) = [row for row in run_outcomes.measured_shares(desk.database, run_id) if row["alpha"] == 0.5]
     (part,) = point["named"]  # on the screen it has the same sign
-    assert cost_by(part["change"], "data/Intents/accuracy") == {
+    assert convert_to_cost(part["change"], "data/Intents/accuracy") == {
         **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
     }
     assert kept["run_id"] in result.stdout

@@ -53,13 +53,15 @@ def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_ar
 @pytest.mark.parametrize("names", [1e-320, 5, {"a": 1}, [5], ["D", None]])
 def test_probes_of_another_kind_are_refused_too(desk: Desk, names: object) -> None:
     with pytest.raises(ConfigError, match="give names of data sets") as caught:
-        job_submission.completed_by(desk.database, desk.home)("advice", {"config": {"probe_datasets": names}})
+        job_submission.make_body_completer(desk.database, desk.home)(
+            "advice", {"config": {"probe_datasets": names}}
+        )
     assert caught.value.field == "probe_datasets"
 
 
 @pytest.mark.parametrize("config", [5, "x", [1], True])
 def test_a_config_of_another_kind_is_refused_before_a_worker_is_asked(desk: Desk, config: object) -> None:
-    complete = job_submission.completed_by(desk.database, desk.home)
+    complete = job_submission.make_body_completer(desk.database, desk.home)
     for name in ("preview", "advice"):
         with pytest.raises(ConfigError, match="give fields and values") as caught:
             complete(name, {"config": config, "fingerprint": "f"})
@@ -69,7 +71,7 @@ def test_a_config_of_another_kind_is_refused_before_a_worker_is_asked(desk: Desk
 def test_how_old_rows_were_read_is_told_where_nobody_was_asked_of_their_columns(desk: Desk) -> None:
     first = desk.add_dataset()
     desk.add_dataset("D v2", "g")
-    complete = job_submission.completed_by(desk.database, desk.home)
+    complete = job_submission.make_body_completer(desk.database, desk.home)
 
     def imported_as(stats: dict[str, object], fingerprint: str = "f", **source: str) -> object:
         with desk.database.transaction() as tx:

@@ -25,8 +25,8 @@ from store.data import datasets, exploration, saved_recipes
 from store.data.filters import Filter
 from store.db import named_query
 from store.db.database import Database
-from store.db.named_query import converter, load_queries
-from store.db.query_answers import decode, encode, reviver
+from store.db.named_query import get_converter, load_queries
+from store.db.query_answers import decode, encode, get_reviver
 from store.http.client import Client
 from store.jobs import metric_points
 from store.people import activity
@@ -98,9 +98,9 @@ def test_every_query_has_types_that_travel() -> None:
     for query in load_queries().values():
         for name, hint in query.hints.items():
             if name == "return":
-                reviver(hint)  # raises TypeError for what can't be made again
-            elif named_query._reference_in(hint) is None:
-                converter(hint)
+                get_reviver(hint)  # raises TypeError for what can't be made again
+            elif named_query._find_reference(hint) is None:
+                get_converter(hint)
 
 
 # -- arguments that anybody may send ------------------------------------------------------------------
@@ -201,7 +201,7 @@ def _some_arguments(query: named_query.NamedQuery) -> dict[str, Any]:
     for name in needed:
         hint = str(query.hints.get(name, ""))
         lists = any(word in hint for word in ("Sequence", "Collection", "list"))
-        if "str" in hint or named_query._reference_in(query.hints.get(name)):
+        if "str" in hint or named_query._find_reference(query.hints.get(name)):
             made[name] = ["text"] if lists else "Capitals"
         elif hint:
             made[name] = [0] if lists else 0 if "int" in hint else {}
@@ -238,7 +238,7 @@ def test_sql_in_a_filter_runs_where_written_statements_do(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, database, client = served
-    rows = exploration.table_of(database, "Capitals")
+    rows = exploration.get_dataset_table(database, "Capitals")
     written: list[str] = []
     run = Database.written
 
@@ -261,7 +261,7 @@ def test_sql_in_a_filter_runs_where_written_statements_do(
 def test_one_function_answers_alike_in_the_engine_and_over_http(served: Served) -> None:
     _, database, client = served
     dataset = datasets.get_dataset(database, "Capitals")
-    rows = exploration.table_of(database, "Capitals")
+    rows = exploration.get_dataset_table(database, "Capitals")
     assert datasets.get_dataset(client, "Capitals") == dataset
     assert datasets.get_rows(client, dataset, [2, 0]) == datasets.get_rows(database, dataset, [2, 0])
     for where in (Filter(), Filter(search="o"), Filter(row_ids=[1, 2])):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.job_handlers import keep
-from engine.server.job_results import dataset_id_of
+from engine.server.job_results import build_dataset_id
 from engine.server.profiling import queue_outdated
 from store.data import datasets
 from store.data.config import CleanConfig, ImportConfig, Source
@@ -54,7 +54,7 @@ def test_an_import_brings_its_measuring_with_it_in_order(desk: Desk) -> None:
     ended(desk, job_id, imported(desk))
     queued = profiles(desk)
     assert [job["config"]["group"] for job in queued] == AUTOMATIC
-    assert {job["config"]["dataset"] for job in queued} == {dataset_id_of(job_id)}
+    assert {job["config"]["dataset"] for job in queued} == {build_dataset_id(job_id)}
     assert queued[0]["title"] == "Measure texts of Sums"
     again = desk("profile", dataset="Sums", group=AUTOMATIC[0])  # a click while it waits makes no second job
     assert again["job_id"] == queued[0]["job_id"]
@@ -62,7 +62,7 @@ def test_an_import_brings_its_measuring_with_it_in_order(desk: Desk) -> None:
 
 def test_rows_that_were_measured_are_not_measured_again(desk: Desk) -> None:
     with desk.database.transaction() as tx:
-        datasets.record_signals(tx, "f", AUTOMATIC[0], MEASURED, job_queue.utc(desk.now))
+        datasets.record_signals(tx, "f", AUTOMATIC[0], MEASURED, job_queue.to_utc(desk.now))
     ended(desk, queue_import(desk, "Twin"), imported(desk))
     assert [job["config"]["group"] for job in profiles(desk)] == AUTOMATIC[1:]
 
@@ -72,7 +72,7 @@ def test_what_was_measured_in_an_older_way_is_measured_anew_at_a_start(desk: Des
     desk.add_dataset("Twin", "g")
     with desk.database.transaction() as tx:
         for name in AUTOMATIC:
-            datasets.record_signals(tx, "f", name, MEASURED, job_queue.utc(desk.now))
+            datasets.record_signals(tx, "f", name, MEASURED, job_queue.to_utc(desk.now))
         assert queue_outdated(tx, desk.now) == []
         tx.execute("UPDATE signal SET version = 1 WHERE name = 'duplicates'")
         assert datasets.signals(tx, "f")["duplicates"]["outdated"]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from engine.commands import Commands
 from engine.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
-from engine.worker.process import describe
+from engine.worker.process import describe_error
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.home import Home
 from store.core.job_kinds import JOB_KINDS
@@ -43,7 +43,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
     try:
         result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
     except TunebenchError as fault:
-        error = describe(fault)
+        error = describe_error(fault)
     with database.transaction() as tx:
         status = "failed" if error else "finished"
         job_queue.finish(tx, job_id, status, time.time(), result=result, error=error)

@@ -22,7 +22,7 @@ from store.core import rights
 from store.core.errors import ForbiddenError, StateError
 from store.core.job_kinds import ASKS
 from store.core.rights import MEANINGS, RIGHTS, check_complete, check_right
-from store.core.schemas import Role, SignedIn
+from store.core.schemas import CreatedSession, Role
 from store.db.named_query import load_queries
 from store.db.schema import SECRET_TABLES
 from store.documentation import reference_tables
@@ -58,13 +58,13 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 
 @pytest.fixture(scope="module")
-def people(company: Company) -> dict[str, SignedIn]:
+def people(company: Company) -> dict[str, CreatedSession]:
     """Somebody of each role, signed in."""
     return {role: company.join(role) for role in get_args(Role)}
 
 
 @pytest.fixture(scope="module")
-def clients(company: Company, people: dict[str, SignedIn]) -> Mapping[str, TestClient]:
+def clients(company: Company, people: dict[str, CreatedSession]) -> Mapping[str, TestClient]:
     return {who: company.engine(people[who]["session"] if who in people else "") for who in WHO}
 
 
@@ -152,7 +152,7 @@ def _is_refusal(text: str) -> bool:
 
 
 def test_the_written_matrix_is_that_of_the_table() -> None:
-    assert reference_tables.rights_table() in TEAM.read_text("utf-8")
+    assert reference_tables.format_rights_table() in TEAM.read_text("utf-8")
 
 
 def test_what_is_not_in_the_table_is_refused(
@@ -196,7 +196,7 @@ PATHS += [
 ]
 
 
-def test_the_refusal_says_what_may_not_be_done(company: Company, people: dict[str, SignedIn]) -> None:
+def test_the_refusal_says_what_may_not_be_done(company: Company, people: dict[str, CreatedSession]) -> None:
     answer = company.engine(people["viewer"]["session"]).post("/commands/delete", json={"job": "nothing"})
     assert answer.json()["error"] == ForbiddenError.__name__
     assert "viewer" in answer.json()["message"]
@@ -210,7 +210,7 @@ def test_the_screens_alone_are_nobody_where_people_sign_in(company: Company, met
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_another_secret_opens_nothing(
-    company: Company, people: dict[str, SignedIn], method: str, path: str
+    company: Company, people: dict[str, CreatedSession], method: str, path: str
 ) -> None:
     for bearer in ("", "wrong", people["admin"]["session"], "tb_wrong"):
         client = company.engine(people["admin"]["session"], bearer=bearer)
@@ -218,13 +218,13 @@ def test_another_secret_opens_nothing(
 
 
 def test_the_homes_token_is_the_owner_whatever_session_comes_with_it(
-    company: Company, people: dict[str, SignedIn]
+    company: Company, people: dict[str, CreatedSession]
 ) -> None:
     answer = company.engine(people["viewer"]["session"], bearer=TOKEN).get("/me")
     assert answer.json()["person_id"] == "owner"
 
 
-def test_the_door_is_the_screens_alone(company: Company, people: dict[str, SignedIn]) -> None:
+def test_the_door_is_the_screens_alone(company: Company, people: dict[str, CreatedSession]) -> None:
     token = company("make_token", by=people["admin"]["person"], name="door")["token"]
     for name in company.people.door:
         for bearer in (TOKEN, token, "wrong", ""):

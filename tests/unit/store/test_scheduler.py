@@ -75,7 +75,7 @@ def test_what_works_beside_a_training_leaves_the_memory_that_it_will_need(
     """Both models of a check and the training together would have had the training killed."""
     memory = SimpleNamespace(total=16 * GIB, available=13 * GIB)
     monkeypatch.setattr(scheduler.psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(scheduler.runs, "most_memory_gib", lambda db, run_id: 6.0)
+    monkeypatch.setattr(scheduler.runs, "get_max_memory_gib", lambda db, run_id: 6.0)
     training, export = world.queue(lane="device"), world.queue(lane="beside")
     world.step()
     assert world.launcher.started == [training]  # 13 less 6 is under half of 16

@@ -243,9 +243,9 @@ def _wait(done: Any) -> None:
 def test_names_become_plain(name: str, kept: str | None) -> None:
     if kept is None:
         with pytest.raises(ConfigError, match="not a file name"):
-            files.plain_name(name)
+            files.sanitise_file_name(name)
     else:
-        assert files.plain_name(name) == kept
+        assert files.sanitise_file_name(name) == kept
 
 
 @pytest.mark.parametrize("path", ["..%2F..%2Fescape.csv", "%2Fetc%2Fescape.csv", "a%2F..%2F..%2Fescape.csv"])

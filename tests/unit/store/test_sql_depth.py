@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.db.sql_guard import too_deep, too_long
+from store.db.sql_guard import find_depth_problem, find_length_problem
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from store.db.sql_guard import too_deep, too_long
     ],
 )
 def test_too_deep(sql: str, reason: str) -> None:
-    assert reason in too_deep(sql)
+    assert reason in find_depth_problem(sql)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,12 @@ def test_too_deep(sql: str, reason: str) -> None:
     ],
 )
 def test_not_too_deep(sql: str) -> None:
-    assert too_deep(sql) == ""
+    assert find_depth_problem(sql) == ""
 
 
 def test_too_long_is_counted_in_bytes() -> None:
-    assert too_long("é" * 32 * 1024) == ""
-    assert too_long("é" * 32 * 1024 + "x") == "The statement is 65,537 bytes long; it may have 65,536."
+    assert find_length_problem("é" * 32 * 1024) == ""
+    assert (
+        find_length_problem("é" * 32 * 1024 + "x")
+        == "The statement is 65,537 bytes long; it may have 65,536."
+    )

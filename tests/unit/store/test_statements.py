@@ -15,7 +15,7 @@ import pytest
 from store.core.errors import BusyError, EngineUnavailable, QueryError
 from store.core.home import Home
 from store.db import statements
-from store.db.connection import StatementReading
+from store.db.connection import StatementReader
 from store.db.database import Database
 from tests.unit.store_samples import open_store, read_rows, read_written
 
@@ -141,7 +141,7 @@ def test_a_stream_that_fails_late_says_why(store: Store) -> None:
 def test_a_refusal_names_the_limit_however_late_the_statement_began(store: Store) -> None:
     database = store[1]
     late = time.monotonic() + 0.2  # half a second of the limit has gone into the copy of the store
-    reading = StatementReading(
+    reading = StatementReader(
         database._root.cursor(), ENDLESS, [], 0.7, database._guard, database._watch, late
     )
     with pytest.raises(QueryError, match=r"longer than 0\.7 s"), reading:

@@ -16,7 +16,7 @@ from store.core.errors import ConfigError, StateError
 from store.core.home import Home
 from store.data import dataset_versions, datasets
 from store.data.cleaning import Recipe
-from store.data.cleaning_text import title, words
+from store.data.cleaning_text import describe_filter, describe_step
 from store.data.config import CleanConfig
 from store.data.dataset_versions import FateFilter
 from store.data.filters import Filter
@@ -42,7 +42,7 @@ def insert(database: Database, dataset: Document) -> None:
         row = {key: dataset[key] for key in ("fingerprint", "kind", "format", "columns", "row_count", "name")}
         sizes = {"skipped_count": 0, "duplicate_count": 0, "source_bytes": 1, "stats": {}, "source": {}}
         split = {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1}
-        row |= {"dataset_id": dataset["dataset_id"], "created_at": job_queue.utc(time.time())}
+        row |= {"dataset_id": dataset["dataset_id"], "created_at": job_queue.to_utc(time.time())}
         datasets.insert_dataset(tx, row | sizes | split)
 
 
@@ -102,7 +102,7 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
     assert tree[1]["fates"]["changed"] == 5
     assert [row["created_by"] for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
     assert [run["name"] for run in tree[2]["runs"]] == ["Run1"]
-    assert [row["name"] for row in dataset_versions.lineage(database, "b")] == ["root", "a", "b"]
+    assert [row["name"] for row in dataset_versions.list_lineage(database, "b")] == ["root", "a", "b"]
 
 
 def test_fates_are_searched_by_fate_step_and_text(
@@ -203,7 +203,7 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "expected_title"), STEPS)
 def test_a_step_has_a_title_in_plain_words(step: Document, expected_title: str) -> None:
-    assert title(Recipe.parse({"steps": [step]}).steps[0]) == expected_title
+    assert describe_step(Recipe.parse({"steps": [step]}).steps[0]) == expected_title
 
 
 def test_filters_in_words() -> None:
@@ -214,11 +214,11 @@ def test_filters_in_words() -> None:
         {"column": "label", "op": "is empty"},
     ]
     where = Filter.parse({"conditions": conditions, "row_ids": [1, 2], "expression": "a\n > 1"})
-    assert words(where) == (
+    assert describe_filter(where) == (
         "language is German or English and words is from 1 to below 5 and the row has near duplicates"
         " and label is empty and the row is one of 2 (1, 2) and a > 1"
     )
-    assert words(Filter()) == "all rows"
+    assert describe_filter(Filter()) == "all rows"
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -32,28 +32,28 @@ TURNS = [
 
 
 def test_each_model_has_a_row_of_what_it_was_told_and_said_itself() -> None:
-    rows = [json.loads(line) for line in conversation.as_jsonl(TURNS).splitlines()]
+    rows = [json.loads(line) for line in conversation.format_jsonl(TURNS).splitlines()]
     assert [row["model"] for row in rows] == ["first model", "second model"]
     assert [message["role"] for message in rows[0]["messages"]] == ["system", *["user", "assistant"] * 2]
     assert [message["content"] for message in rows[1]["messages"]] == [
         *("Be *kind*.", "Hello\nyou", "Ho.", "And “now”?", "Then"),
     ]
-    assert conversation.left_out(TURNS) == "1 turn without an answer: in the Markdown alone."
+    assert conversation.describe_excluded_turns(TURNS) == "1 turn without an answer: in the Markdown alone."
 
 
 def test_the_import_takes_the_rows_as_they_are(home: Home, tmp_path: Path) -> None:
-    done = import_file(home, write(tmp_path, "talk.jsonl", conversation.as_jsonl(TURNS)))
+    done = import_file(home, write(tmp_path, "talk.jsonl", conversation.format_jsonl(TURNS)))
     assert (done.result["format"], done.result["row_count"], done.skipped) == ("messages", 2, [])
     assert done.rows[1]["messages"][-1] == {"role": "assistant", "content": "Then"}
 
 
 def test_a_conversation_without_an_answer_has_no_row() -> None:
-    assert conversation.as_jsonl([]) == conversation.as_jsonl(TURNS[1:2]) == ""
-    assert conversation.left_out(TURNS[:1]) == ""
+    assert conversation.format_jsonl([]) == conversation.format_jsonl(TURNS[1:2]) == ""
+    assert conversation.describe_excluded_turns(TURNS[:1]) == ""
 
 
 def test_the_text_has_all_of_it() -> None:
-    text = conversation.as_markdown("Of\ntime", TURNS)
+    text = conversation.format_markdown("Of\ntime", TURNS)
     assert text.startswith("# Of time\n\nSystem prompt:\n\n> Be *kind*.\n\n## 1. Ada\n\n> Hello\n> you\n\n")
     assert "### second model\n\nThen\n\n*(stopped)*\n" in text
     assert "*(failed: It ended.)*" in text
@@ -61,5 +61,5 @@ def test_the_text_has_all_of_it() -> None:
 
 
 def test_a_files_name_is_of_the_title() -> None:
-    assert conversation.file_name("Wie geht’s, Ödön?/..") == "wie-geht-s-ödön"
-    assert conversation.file_name("???") == "conversation"
+    assert conversation.build_file_name("Wie geht’s, Ödön?/..") == "wie-geht-s-ödön"
+    assert conversation.build_file_name("???") == "conversation"

@@ -44,16 +44,16 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
     with store.transaction() as tx:
         if not tx.query("SELECT 1 FROM conversation").num_rows:
             settings: Any = {"system": "Be kind.", "models": [A, B]}
-            conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
+            conversations.create_conversation(tx, "c", "", settings, "you", job_queue.to_utc(NOW))
         held = conversations.get_conversation(tx, "c")
         count = len(conversations.tree(tx, "c"))
-        conversations.say(tx, turn, held, (parent, prompt), "you", job_queue.utc(NOW + count))
+        conversations.add_turn(tx, turn, held, (parent, prompt), "you", job_queue.to_utc(NOW + count))
         for place, (model, text, reason) in enumerate(answers):
             given: Any = {
                 "turn_id": turn, "place": place, "label": model["model"], "model": model, "text": text,
                 "tokens": [], "reason": reason, "figures": None, "error": None,
             }  # fmt: skip
-            conversations.answer(tx, given, job_queue.utc(NOW))
+            conversations.answer(tx, given, job_queue.to_utc(NOW))
 
 
 def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversations.Speaker:
@@ -65,7 +65,7 @@ def add_dataset(store: Database, name: str, kind: str) -> None:
         **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
         **{"source": {}, "fingerprint": "f", "row_count": 99, "skipped_count": 0, "duplicate_count": 0},
         **{"source_bytes": 1, "stats": {}, "split_seed": 3, "validation_size": 0.2, "test_size": 0.05},
-        "created_at": job_queue.utc(NOW),
+        "created_at": job_queue.to_utc(NOW),
     }
     with store.transaction() as tx:
         datasets.insert_dataset(tx, row)
@@ -77,14 +77,14 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
     say_turn(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
     turns = conversations.path(store, "c", "t3")
     contents = {
-        name: [m["content"] for m in conversations.messages_for(turns, talker({"model": name}), "")[0]]
+        name: [m["content"] for m in conversations.build_messages(turns, talker({"model": name}), "")[0]]
         for name in ("a", "b", "new")
     }
     assert contents["a"] == ["One?", "a1", "Two?", "a2"]
     assert contents["b"] == ["One?", "b1", "Two?", "a2"]  # it failed: what the first one said stands
     assert contents["new"] == ["One?", "a1", "Two?", "a2"]
-    assert conversations.messages_for(turns, talker(A), "Be kind.")[1] == 1
-    assert conversations.messages_for(turns, talker(A), "Be kind.")[0][0] == {
+    assert conversations.build_messages(turns, talker(A), "Be kind.")[1] == 1
+    assert conversations.build_messages(turns, talker(A), "Be kind.")[0][0] == {
         "role": "system",
         "content": "Be kind.",
     }
@@ -93,17 +93,17 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
 def test_a_model_that_talks_twice_goes_on_from_its_own_words(store: Database) -> None:
     own: Any = {"system": "", "models": [{**A, "sampling": {"temperature": heat}} for heat in (0.0, 0.8)]}
     with store.transaction() as tx:
-        conversations.begin(tx, "c", "", own, "you", job_queue.utc(NOW))
+        conversations.create_conversation(tx, "c", "", own, "you", job_queue.to_utc(NOW))
     say_turn(store, "t1", "", "One?", (A, "cold", "end"), (A, "warm", "end"))
     turns = conversations.path(store, "c", "t1")
 
     def its_words(*args: Any) -> str:
-        return conversations.messages_for(turns, talker(A, *args), "")[0][-1]["content"]
+        return conversations.build_messages(turns, talker(A, *args), "")[0][-1]["content"]
 
     assert (its_words(0, 0.0), its_words(1, 0.8)) == ("cold", "warm")
     assert (its_words(1, 0.0), its_words(0, 0.8)) == ("cold", "warm")  # the order changed
     assert (its_words(0, 0.5), its_words(1, 0.5)) == ("cold", "warm")  # what is common changed
-    assert conversations.messages_for(turns, talker(B, 1, 0.8), "")[0][-1]["content"] == "cold"
+    assert conversations.build_messages(turns, talker(B, 1, 0.8), "")[0][-1]["content"] == "cold"
 
 
 def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
@@ -186,7 +186,7 @@ def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
             "turn_id": "t1", "place": 0, "label": "a", "model": A, "text": "late", "tokens": [],
             "reason": "end", "figures": None, "error": None,
         }  # fmt: skip
-        conversations.answer(tx, late, job_queue.utc(NOW))
+        conversations.answer(tx, late, job_queue.to_utc(NOW))
     assert not store.query("SELECT 1 FROM turn_answer").num_rows
 
 

@@ -10,7 +10,7 @@ from engine.playground.answers import RemoteAnswer
 from store.core.addresses import PUBLIC
 from store.core.errors import ConfigError, ModelError
 from store.core.metric_options import Endpoint
-from store.playground.config import TalkSampling
+from store.playground.config import ChatSampling
 from tests.unit.judge_server import Answer, chunk, judging, streamed
 
 ASKED: Any = [{"role": "user", "content": "Hello"}]
@@ -19,7 +19,7 @@ KEY = "sk-very-secret"
 
 def events(base_url: str, **sampling: Any) -> list[Any]:
     endpoint = Endpoint.parse({"base_url": base_url, "model": "m", "key_env": "PLAYGROUND_TEST_KEY"})
-    return list(RemoteAnswer(endpoint, ASKED, TalkSampling.parse(sampling), PUBLIC).events())
+    return list(RemoteAnswer(endpoint, ASKED, ChatSampling.parse(sampling), PUBLIC).events())
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_rubbish_is_said_to_be_no_answer() -> None:
 def test_it_can_be_stopped() -> None:
     with judging(lambda text, number: streamed(*[chunk("x", -1.0)] * 50)) as server:
         endpoint = Endpoint.parse({"base_url": server.base_url, "model": "m"})
-        answer = RemoteAnswer(endpoint, ASKED, TalkSampling(), PUBLIC)
+        answer = RemoteAnswer(endpoint, ASKED, ChatSampling(), PUBLIC)
         received = []
         for event in answer.events():
             received.append(event)

@@ -8,13 +8,13 @@ import pytest
 
 from store.core.errors import ConfigError
 from store.playground.config import (
-    KeptRowsInto,
+    ChatModel,
+    ChatRequest,
+    ChatSampling,
+    ChatSettings,
+    KeptRowsTarget,
     NextTurn,
-    Talk,
-    TalkModel,
-    TalkSampling,
-    TalkSettings,
-    without_defaults,
+    drop_defaults,
 )
 
 LOCAL = {"base_url": "http://127.0.0.1:8000/v1", "model": "their-model"}
@@ -36,7 +36,7 @@ LOCAL = {"base_url": "http://127.0.0.1:8000/v1", "model": "their-model"}
 )
 def test_a_model_that_is_none_is_refused(model: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        TalkModel.parse(model)
+        ChatModel.parse(model)
 
 
 @pytest.mark.parametrize(
@@ -45,38 +45,38 @@ def test_a_model_that_is_none_is_refused(model: dict[str, Any], why: str) -> Non
 )
 def test_a_bad_setting_is_named(field: str, value: Any) -> None:
     with pytest.raises(ConfigError) as refused:
-        TalkSampling.parse({field: value})
+        ChatSampling.parse({field: value})
     assert refused.value.field == field
 
 
 def test_white_space_is_kept_where_it_means_something() -> None:
-    assert TalkSampling.parse({"stop": ["\n\n"]}).stop == ["\n\n"]
+    assert ChatSampling.parse({"stop": ["\n\n"]}).stop == ["\n\n"]
     assert NextTurn.parse({"conversation": "c", "prompt": "  indented\n"}).prompt == "  indented\n"
-    assert TalkSettings.parse({"system": " x ", "models": [{"model": "a"}]}).system == " x "
+    assert ChatSettings.parse({"system": " x ", "models": [{"model": "a"}]}).system == " x "
 
 
 def test_no_more_than_four_talk_and_the_last_word_is_a_persons() -> None:
     models = [{"model": "a"}] * 5
     with pytest.raises(ConfigError, match="models"):
-        TalkSettings.parse({"models": models})
+        ChatSettings.parse({"models": models})
     rows = [{"role": "user", "content": "Hello"}]
-    talk = Talk.parse({"models": models[:4], "messages": rows})
+    talk = ChatRequest.parse({"models": models[:4], "messages": rows})
     assert talk.as_rows() == rows
     for messages in ([], [{"role": "assistant", "content": "x"}], [{"role": "user", "content": " "}]):
         with pytest.raises(ConfigError):
-            Talk.parse({"models": models[:1], "messages": messages})
+            ChatRequest.parse({"models": models[:1], "messages": messages})
     with pytest.raises(ConfigError, match="field system"):
-        Talk.parse({"models": models[:1], "messages": [{"role": "system", "content": "x"}, *rows]})
+        ChatRequest.parse({"models": models[:1], "messages": [{"role": "system", "content": "x"}, *rows]})
 
 
 def test_a_model_is_called_by_what_it_is() -> None:
-    assert TalkModel.parse({"model": "a"}).named() == "a"
-    assert TalkModel.parse({"run": "r"}).named("My run") == "My run"
-    assert TalkModel.parse({"run": "r", "alpha": 0.5}).named("My run") == "My run at α 0.5"
+    assert ChatModel.parse({"model": "a"}).named() == "a"
+    assert ChatModel.parse({"run": "r"}).named("My run") == "My run"
+    assert ChatModel.parse({"run": "r", "alpha": 0.5}).named("My run") == "My run at α 0.5"
     assert (
-        TalkModel.parse({"run": "r", "checkpoint": "best"}).named("My run") == "My run, the best checkpoint"
+        ChatModel.parse({"run": "r", "checkpoint": "best"}).named("My run") == "My run, the best checkpoint"
     )
-    assert TalkModel.parse({"endpoint": LOCAL}).named() == "their-model"
+    assert ChatModel.parse({"endpoint": LOCAL}).named() == "their-model"
 
 
 def test_models_are_told_apart_by_what_is_otherwise_with_them() -> None:
@@ -85,33 +85,33 @@ def test_models_are_told_apart_by_what_is_otherwise_with_them() -> None:
         {"temperature": 0.8}, {}, {"max_new_tokens": 1024, "stop": ["\n"]}, {"temperature": 0.8},
     ]  # fmt: skip
     models = [{"model": "a", "sampling": {**common, **own}} for own in owns]
-    settings = TalkSettings.parse({"models": models, "sampling": common})
+    settings = ChatSettings.parse({"models": models, "sampling": common})
     assert settings.labels({}) == [
         "a · temperature 0.8 (1)",
         "a",
         "a · longest answer 1,024 · stop “↵”",
         "a · temperature 0.8 (2)",
     ]
-    stops = TalkSampling(stop=["a", "b"]), TalkSampling(stop=["\x07"]), TalkSampling(stop=["x" * 99])
-    assert [own.differences(TalkSampling())[0] for own in stops] == [
+    stops = ChatSampling(stop=["a", "b"]), ChatSampling(stop=["\x07"]), ChatSampling(stop=["x" * 99])
+    assert [own.differences(ChatSampling())[0] for own in stops] == [
         "stop at 2 texts", "stop at 1 text", "stop at 1 text",
     ]  # fmt: skip
-    old = TalkSettings.parse({"models": [{"run": "r"}, {"run": "r", "sampling": {"top_p": 0.5}}]})
+    old = ChatSettings.parse({"models": [{"run": "r"}, {"run": "r", "sampling": {"top_p": 0.5}}]})
     assert old.labels({"r": "My run"}) == ["My run", "My run · top p 0.5"]  # kept without what is common
 
 
 def test_how_it_is_sampled_does_not_tell_a_model_from_another() -> None:
-    cold, warm = (TalkModel.parse({"model": "a", "sampling": {"temperature": heat}}) for heat in (0.0, 1.0))
-    assert without_defaults(cold) == without_defaults(warm) == {"model": "a"}
+    cold, warm = (ChatModel.parse({"model": "a", "sampling": {"temperature": heat}}) for heat in (0.0, 1.0))
+    assert drop_defaults(cold) == drop_defaults(warm) == {"model": "a"}
 
 
 def test_kept_rows_need_a_name_or_a_data_set() -> None:
     with pytest.raises(ConfigError, match="give a name"):
-        KeptRowsInto.parse({"kind": "training"})
+        KeptRowsTarget.parse({"kind": "training"})
 
 
 def test_what_a_models_own_settings_say_is_read_as_transformers_does() -> None:
-    named = TalkSampling.named_by
+    named = ChatSampling.named_by
     assert named({}) == {}
     assert named({"temperature": 0.6}) == {}  # it draws only where do_sample says so
     assert named({"do_sample": False, "temperature": 0.6}) == {"temperature": 0.0}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.models.token_stream import Held, StopStrings, TokenText
+from engine.models.token_stream import PendingPiece, StopStrings, TokenText
 from tests.tiny import make_tokenizer
 
 TEXT = "Grüße, 世界 👩‍🚀! مرحبا\n\tx"
@@ -43,7 +43,7 @@ def test_bytes_that_never_become_a_character_come_at_last() -> None:
 def streamed(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     """What is told of these pieces, and whether a stop string ended it."""
     strings = StopStrings(stops)
-    free: list[Held] = []
+    free: list[PendingPiece] = []
     for piece in pieces:
         free += strings.add(piece, {"text": "", "logprob": None, "top": []})
         if strings.stopped:

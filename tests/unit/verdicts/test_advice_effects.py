@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.evaluation.run_evaluation import judged_config
+from engine.evaluation.run_evaluation import build_verdict_config
 from engine.evaluation.statistics.intervals import Interval
 from engine.evaluation.training_curve import advice
-from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.training_curve.run_curve import RunCurves
 from engine.evaluation.verdicts import forgetting_text, preference_verdict
 from engine.models import memory_advice
-from engine.models.batching import total_steps
+from engine.models.batching import count_total_steps
 from store.training.methods import METHODS
-from store.training.setting_conflicts import refusals
+from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess
 from tests.unit.verdicts.test_overfitting import blown_up, falling, validations
@@ -47,8 +47,8 @@ SETTINGS: list[dict[str, Any]] = [
 
 def ends(config: TrainConfig) -> Iterator[dict[str, Any]]:
     """Each way in which a run with these settings may have ended."""
-    steps = total_steps(config, ROWS)
-    limited = steps < total_steps(config.model_copy(update={"max_steps": None}), ROWS)
+    steps = count_total_steps(config, ROWS)
+    limited = steps < count_total_steps(config.model_copy(update={"max_steps": None}), ROWS)
     yield {"reason": "max_steps" if limited else "epochs", "step": steps, "restored_step": None}
     early = {"step": 1 + 2 * steps // 5, "restored_step": None}
     if config.early_stopping:
@@ -70,7 +70,7 @@ def shapes() -> Iterator[tuple[Any, Any]]:
 
 def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All advice that a run with these settings may be given."""
-    read = judged_config(config)
+    read = build_verdict_config(config)
     gains = (None, Interval(0.1, -0.1, 0.3, 50, 0.1, 0.3), Interval(0.1, -0.1, 0.3, 100, 0.1, 0.3))
     for state, split, gain in itertools.product(
         ("learned", "no_gain", "undecided", "worse"), ("test", "validation"), gains
@@ -78,18 +78,20 @@ def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str
         for course, shape in shapes():
             if split == "validation" and config.test_size:
                 continue  # test rows judge
-            outcome = advice.JudgedOutcome(state, gain, split, shape)
-            yield from advice.advise(outcome, RunCourse(validations=course, stopped=stopped), read)
+            outcome = advice.VerdictOutcome(state, gain, split, shape)
+            yield from advice.advise(outcome, RunCurves(validations=course, stopped=stopped), read)
     fallen: Any = {"chosen_change": {"high": -0.1}}
     if config.task == "dpo":
-        yield from preference_verdict.displaced(fallen, read)
+        yield from preference_verdict.advise_against_displacement(fallen, read)
     for lost in ("some", "much"):
-        yield from forgetting_text.drop_undone(forgetting_text.advise(lost, read), stopped)
+        yield from forgetting_text.drop_incompatible_advice(
+            forgetting_text.advise_against_forgetting(lost, read), stopped
+        )
 
 
 def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: dict[str, Any]) -> bool:
     """Whether the run would go otherwise for it."""
-    steps = total_steps(before, ROWS), total_steps(after, ROWS)
+    steps = count_total_steps(before, ROWS), count_total_steps(after, ROWS)
     if field in ("num_train_epochs", "max_steps"):
         shorter = steps[1] < stopped["step"]
         longer = steps[1] > steps[0] and stopped["reason"] in ("epochs", "max_steps")
@@ -124,7 +126,7 @@ def test_advice_takes_effect(settings: dict[str, Any]) -> None:
             idle = [f for f in piece["change"] if not takes_effect(f, config, after, stopped)]
             assert not idle, (piece, stopped)
             assert not piece["change"] or after != config, piece
-            assert set(refusals(after)) <= set(refusals(config)), piece
+            assert set(list_conflicts(after)) <= set(list_conflicts(config)), piece
             seen += bool(piece["change"])
     assert seen
 
@@ -147,20 +149,22 @@ def test_what_takes_less_memory_is_never_refused(device: str, dealt: bool) -> No
         config = TrainConfig(
             dataset="d", method=method, per_device_train_batch_size=size, max_length=length, **held
         )
-        sentence, _, change = memory_advice.advised(config, device, dealt=dealt)
+        sentence, _, change = memory_advice.advise_change(config, device, dealt=dealt)
         assert sentence.endswith(".")
         if change:
             after = TrainConfig.parse(config.model_dump() | change)
             assert after != config
-            assert set(refusals(after)) <= set(refusals(config)), (method, held, change)
+            assert set(list_conflicts(after)) <= set(list_conflicts(config)), (method, held, change)
 
 
 def test_a_longer_run_has_its_limit_of_steps_raised() -> None:
     config = TrainConfig(dataset="d", num_train_epochs=3, max_steps=70).resolved(ROWS)
     course = validations([2.0, 1.5, 1.1])
-    outcome = advice.JudgedOutcome("learned", None, "test", assess(course, falling(60)))
+    outcome = advice.VerdictOutcome("learned", None, "test", assess(course, falling(60)))
     stopped: Any = {"reason": "epochs", "step": 60, "restored_step": None}
-    (piece,) = advice.advise(outcome, RunCourse(validations=course, stopped=stopped), judged_config(config))
+    (piece,) = advice.advise(
+        outcome, RunCurves(validations=course, stopped=stopped), build_verdict_config(config)
+    )
     assert piece["change"] == {"num_train_epochs": 6.0, "max_steps": 120}
     assert piece["text"].endswith("try 6 epochs, and a limit of 120 steps.")
-    assert np.isclose(total_steps(TrainConfig.parse(config.model_dump() | piece["change"]), ROWS), 120)
+    assert np.isclose(count_total_steps(TrainConfig.parse(config.model_dump() | piece["change"]), ROWS), 120)

@@ -83,22 +83,24 @@ def test_past_runs_are_pooled_without_claiming_more_rows() -> None:
         | {"gain": {"value": value, "low": value - 0.2, "high": value + 0.2, "n": 80, "unit": "nats"}}
         for i, value in enumerate((0.5, 0.5, 0.5))
     ]
-    pooled = launch_advice.past_of(runs, "lora")
+    pooled = launch_advice.summarise_past_runs(runs, "lora")
     assert pooled is not None
     assert (pooled["runs"], pooled["n"], pooled["memory_gib"], pooled["seconds"]) == (3, 80, 3.0, 120.0)
     assert (pooled["low"], pooled["high"]) == (pytest.approx(0.3), pytest.approx(0.7))  # the same rows thrice
     runs[0]["gain"] = {"value": 0.1, "low": -0.1, "high": 0.3, "n": 80, "unit": "nats"}
-    spread = launch_advice.past_of(runs, "lora")
+    spread = launch_advice.summarise_past_runs(runs, "lora")
     assert spread is not None
     assert spread["high"] - spread["low"] > 0.5
-    assert launch_advice.past_of(runs, "full") is None
+    assert launch_advice.summarise_past_runs(runs, "full") is None
 
 
 def test_costs_and_energy_are_unknown_until_somebody_tells() -> None:
-    assert launch_advice.run_cost(option("lora", 4.0), None) is None
-    assert launch_advice.run_cost(option("lora", 4.0), 2.0) == (1.0, 2.0, 4.0)
-    assert launch_advice.mean_watts([{"energy_wh": None, "run_seconds": 60.0}]) is None
-    assert launch_advice.mean_watts([{"energy_wh": 10.0, "run_seconds": 3600.0}]) == pytest.approx(10.0)
+    assert launch_advice.estimate_run_cost(option("lora", 4.0), None) is None
+    assert launch_advice.estimate_run_cost(option("lora", 4.0), 2.0) == (1.0, 2.0, 4.0)
+    assert launch_advice.compute_mean_watts([{"energy_wh": None, "run_seconds": 60.0}]) is None
+    assert launch_advice.compute_mean_watts([{"energy_wh": 10.0, "run_seconds": 3600.0}]) == pytest.approx(
+        10.0
+    )
 
 
 def test_methods_that_runs_tell_apart_are_not_said_to_overlap() -> None:

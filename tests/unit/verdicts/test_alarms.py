@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from engine.evaluation.training_curve import run_curve
-from engine.evaluation.training_curve.run_curve import LossCourse, MetricCourse
+from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve
 from engine.evaluation.verdicts import live_alarms
 from store.runs.run_outcomes import KINDS
 
@@ -38,8 +38,8 @@ def falling(steps: int) -> list[tuple[int, float]]:
 def overfits(
     every: list[Any], curve: list[tuple[int, float]], *, metric: tuple[str, Any] = ("", ()), **asked: Any
 ) -> list[live_alarms.Alarm]:
-    course = LossCourse(validations=every, train_curve=curve, metric=MetricCourse(*metric))
-    return live_alarms.overfits(course, **asked)
+    course = LossCurves(validations=every, train_curve=curve, metric=MetricCurve(*metric))
+    return live_alarms.check_overfitting(course, **asked)
 
 
 def kinds(raised: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
@@ -68,7 +68,7 @@ def test_metric_and_loss_part_while_it_trains() -> None:
     every = validations([2.0, 1.5, 1.7, 1.9])
     right = [0.2, 0.4, 0.6, 0.9]
     metric = [
-        run_curve.metric_of_rows(
+        run_curve.build_metric_values(
             "label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS
         )
         for v, r in zip(every, right, strict=True)
@@ -86,14 +86,14 @@ def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
 
     def kinds_at(rise: float, noise: float = 0.02) -> list[tuple[str, int]]:
         tuned = base + 300 * (rise + random.normal(0, noise, 8))
-        return kinds(live_alarms.forgets(40, base, tuned, tokens, looks=10))
+        return kinds(live_alarms.check_forgetting(40, base, tuned, tokens, looks=10))
 
     assert kinds_at(0.0) == []
     assert kinds_at(0.04) == []
     assert kinds_at(0.15) == [("forgetting_amber", 40)]
     assert kinds_at(0.5) == [("forgetting_red", 40), ("forgetting_amber", 40)]
     assert kinds_at(0.3, noise=0.5) == []  # not from eight passages
-    assert live_alarms.forgets(40, base, base * np.nan, tokens, looks=10) == []
+    assert live_alarms.check_forgetting(40, base, base * np.nan, tokens, looks=10) == []
 
 
 def test_a_verdict_says_what_was_not_said_before() -> None:
@@ -106,7 +106,7 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         },
         "forgetting": {"texts": [{"probe": name, "change": change} for name in ("prose", "data/x")]},
     }  # fmt: skip
-    raised = live_alarms.of_verdict(document)
+    raised = live_alarms.list_verdict_alarms(document)
     assert kinds(raised) == [
         ("overfitting", 70),
         ("memorising", 90),
@@ -115,7 +115,7 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
     ]
     assert {alarm.kind for alarm in raised} <= set(KINDS)
     stopped = {"reason": "epochs", "step": 90, "restored_step": None}
-    assert live_alarms.of_verdict({"overfitting": None, "stopped": stopped}) == []
+    assert live_alarms.list_verdict_alarms({"overfitting": None, "stopped": stopped}) == []
 
 
 def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
@@ -126,21 +126,25 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
         "step": 10, "n": 50, "x": right.sum(), "w": tokens.sum(), "xx": (right * right).sum(),
         "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
     }  # fmt: skip
-    (point,) = run_curve.metric_curve("tokens", [sums])
+    (point,) = run_curve.compute_metric_curve("tokens", [sums])
     value, n = right.sum() / tokens.sum(), 50
     error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
     half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
     assert point["n"] == 50
     assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
     four = {"n": 4, "x": 20, "w": 40, "xx": 120, "xw": 200, "ww": 400}
-    assert run_curve.metric_curve("tokens", [sums | four])[0]["low"] is None
-    assert run_curve.metric_curve("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
+    assert run_curve.compute_metric_curve("tokens", [sums | four])[0]["low"] is None
+    assert (
+        run_curve.compute_metric_curve("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1
+    )  # Wilson: never certain
 
 
 def test_rows_that_all_agree_make_nothing_certain() -> None:
     ones = {"step": 1, "n": 16, "x": 0, "w": 80, "xx": 0, "xw": 0, "ww": 400}
-    (none_right,) = run_curve.metric_curve("tokens", [ones])
+    (none_right,) = run_curve.compute_metric_curve("tokens", [ones])
     assert (none_right["value"], none_right["low"]) == (0, 0)
     assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
-    (alike,) = run_curve.metric_curve("answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}])
+    (alike,) = run_curve.compute_metric_curve(
+        "answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}]
+    )
     assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.verdicts import classifier_verdict
 from tests.unit.verdict_inputs import judge_classes
@@ -31,17 +31,21 @@ def logs_of(right: float, sure: float = 0.9, seed: int = 0) -> np.ndarray:
 def judged(right: float, *, prompted: float | None = 0.5, sure: float = 0.9, **more: Any) -> dict[str, Any]:
     logs = logs_of(right, sure)
     predicted = logs.argmax(axis=1)
-    tuned = class_figures(TRUTH, predicted, LABELS) | {"calibration": calibration(logs, TRUTH)}
+    tuned = compute_class_figures(TRUTH, predicted, LABELS) | {
+        "calibration": compute_calibration(logs, TRUTH)
+    }
     asked = over = None
     if prompted is not None:
         answered = logs_of(prompted, seed=1).argmax(axis=1)
-        asked = class_figures(TRUTH, answered, LABELS)
+        asked = compute_class_figures(TRUTH, answered, LABELS)
         over = ratio_interval((predicted == TRUTH).astype(float) - (answered == TRUTH), np.ones(N))
-    classification = classifier_verdict.document(
+    classification = classifier_verdict.build_classification(
         "test",
         LABELS,
         [34, 33, 33],
-        classifier_verdict.ClassifierFigures(tuned, class_figures(TRUTH, np.zeros(N, int), LABELS), asked),
+        classifier_verdict.ClassifierFigures(
+            tuned, compute_class_figures(TRUTH, np.zeros(N, int), LABELS), asked
+        ),
         unseen=more.pop("unseen", 0),
         over_prompted=over,
     )

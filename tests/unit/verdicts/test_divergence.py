@@ -11,9 +11,9 @@ from scipy import stats
 
 from bench.truths import Rate, observe
 from bench.truths.runs import divergence
-from engine.evaluation.run_evaluation import judged_config
+from engine.evaluation.run_evaluation import build_verdict_config
 from engine.evaluation.training_curve import advice, stages
-from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.training_curve.run_curve import RunCurves
 from engine.evaluation.verdicts import live_alarms
 from engine.evaluation.verdicts.verdict import add_unmeasured
 from store.runs.run_outcomes import KINDS
@@ -37,12 +37,12 @@ def exploding(steps: int = 100) -> list[tuple[int, float]]:
 
 def test_a_run_is_warned_of_it_once_it_lasts() -> None:
     curve = exploding()
-    assert live_alarms.diverges(curve[:55], planned_steps=100, looks=10) == []  # may heal
-    (alarm,) = live_alarms.diverges(curve[:70], planned_steps=100, looks=10)
+    assert live_alarms.check_divergence(curve[:55], planned_steps=100, looks=10) == []  # may heal
+    (alarm,) = live_alarms.check_divergence(curve[:70], planned_steps=100, looks=10)
     assert (alarm.kind, alarm.step) == ("diverged", 51)
     assert alarm.kind in KINDS
     shape = assess([], curve)
-    ended = live_alarms.of_verdict({"overfitting": shape, "stopped": EPOCHS})
+    ended = live_alarms.list_verdict_alarms({"overfitting": shape, "stopped": EPOCHS})
     assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape["sentence"])]
 
 
@@ -73,8 +73,8 @@ def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
 def diverged_advice(**settings: Any) -> dict[str, Any]:
     """What a config with these is told once it diverged; its change is one that a config takes."""
     config = TrainConfig(dataset="d", **settings).resolved(600)
-    outcome = advice.JudgedOutcome("worse", None, "test", assess([], exploding()))
-    (piece,) = advice.advise(outcome, RunCourse(stopped=EPOCHS), judged_config(config, 135_000_000))
+    outcome = advice.VerdictOutcome("worse", None, "test", assess([], exploding()))
+    (piece,) = advice.advise(outcome, RunCurves(stopped=EPOCHS), build_verdict_config(config, 135_000_000))
     TrainConfig.parse(config.model_dump() | piece["change"])
     return piece
 
@@ -99,8 +99,10 @@ def test_what_diverged_near_the_default_rate_is_told_a_tenth() -> None:
 def test_what_got_worse_far_above_the_default_is_told_the_default() -> None:
     for rate, advised in ((0.02, 1e-4), (2e-4, 6.7e-5)):
         config = TrainConfig(dataset="d", learning_rate=rate).resolved(600)
-        outcome = advice.JudgedOutcome("worse", None, "test", assess([], []))
-        (piece,) = advice.advise(outcome, RunCourse(stopped=EPOCHS), judged_config(config, 135_000_000))
+        outcome = advice.VerdictOutcome("worse", None, "test", assess([], []))
+        (piece,) = advice.advise(
+            outcome, RunCurves(stopped=EPOCHS), build_verdict_config(config, 135_000_000)
+        )
         assert piece["change"] == {"learning_rate": advised}
 
 

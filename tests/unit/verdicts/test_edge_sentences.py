@@ -47,8 +47,8 @@ def test_sentences_of_edges_by_hand() -> None:
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip
     assert document["headline"].startswith("Can't be told from 1 held-out row: there is only one row")
-    assert formatting.interval(None, None) == "no interval"
-    assert formatting.number(1e12, 2) == "1.0×10¹²"
-    assert formatting.number(-1e-9, 6) == "−1.0×10⁻⁹"
-    assert formatting.number(-0.001, 2) == "0.00"
-    assert formatting.alone(0.0031) == "0.0031"
+    assert formatting.format_interval(None, None) == "no interval"
+    assert formatting.format_number(1e12, 2) == "1.0×10¹²"
+    assert formatting.format_number(-1e-9, 6) == "−1.0×10⁻⁹"
+    assert formatting.format_number(-0.001, 2) == "0.00"
+    assert formatting.format_point_value(0.0031) == "0.0031"

@@ -10,7 +10,13 @@ import pytest
 from scipy import stats
 
 from engine.evaluation.statistics.intervals import bounded_mean_interval
-from engine.evaluation.verdicts.extraction import canaries, edit_distance, exposure, extraction, similarity
+from engine.evaluation.verdicts.extraction import (
+    assess_canaries,
+    compare_continuations,
+    compute_exposure,
+    compute_similarity,
+    edit_distance,
+)
 
 
 def textbook(first: str, second: str) -> int:
@@ -32,9 +38,9 @@ def test_edit_distance() -> None:
 
 
 def test_similarity() -> None:
-    assert similarity("", "") == 1
-    assert similarity("abcdefghij", "abcdefghiX") == 0.9
-    assert similarity("abc", "") == 0
+    assert compute_similarity("", "") == 1
+    assert compute_similarity("abcdefghij", "abcdefghiX") == 0.9
+    assert compute_similarity("abc", "") == 0
 
 
 TEXTS = [f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk." for i in range(40)]
@@ -43,7 +49,7 @@ TEXTS = [f"The code of locker {i} is {i * 7919 % 100000:05}, said the clerk." fo
 def test_rows_written_from_memory() -> None:
     base = ["I do not know."] * 38 + TEXTS[38:]
     tuned = [*TEXTS[:10], TEXTS[10].replace("clerk", "clark"), *["Nobody knows."] * 27, *TEXTS[38:]]
-    assessment = extraction(TEXTS, base, tuned, row_ids=range(100, 140))
+    assessment = compare_continuations(TEXTS, base, tuned, row_ids=range(100, 140))
     assert assessment["exact"]["rows"] == list(range(100, 110))
     assert assessment["near"]["rows"] == list(range(100, 111))
     assert assessment["near"]["tuned"]["value"] == pytest.approx(13 / 40)
@@ -54,35 +60,35 @@ def test_rows_written_from_memory() -> None:
 
 
 def test_none_in_n() -> None:
-    assessment = extraction(TEXTS, ["no"] * 40, ["no"] * 40)
+    assessment = compare_continuations(TEXTS, ["no"] * 40, ["no"] * 40)
     assert (assessment["state"], assessment["near"]["at_most"]) == ("none", pytest.approx(3 / 40, rel=0.05))
     assert "at most 7.2% can be" in assessment["sentence"]
 
 
 def test_what_the_base_model_writes_too_is_no_memory() -> None:
-    assessment = extraction(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
+    assessment = compare_continuations(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
     assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
-    empty = extraction(["", "a"], ["", "b"], ["", "b"])
+    empty = compare_continuations(["", "a"], ["", "b"], ["", "b"])
     assert (empty["n"], empty["unscored"]) == (1, 1)
-    assert extraction([""], [""], [""])["state"] == "unclear"
+    assert compare_continuations([""], [""], [""])["state"] == "unclear"
     with pytest.raises(ValueError, match="not paired"):
-        extraction(["a"], [], [])
+        compare_continuations(["a"], [], [])
 
 
 def test_as_many_gone_as_new_is_no_memory() -> None:
-    assessment = extraction(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
+    assessment = compare_continuations(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
     assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
     assert assessment["near"]["rows"] == list(range(12, 24))
 
 
 def test_exposure_by_hand() -> None:
     others = np.arange(1, 1024)
-    assert exposure(0.5, others) == 10
-    assert exposure(1.5, others) == 9
-    assert exposure(2000.0, others) == 0
-    assert exposure(1.0, others) == pytest.approx(10 - math.log2(1.5))
+    assert compute_exposure(0.5, others) == 10
+    assert compute_exposure(1.5, others) == 9
+    assert compute_exposure(2000.0, others) == 0
+    assert compute_exposure(1.0, others) == pytest.approx(10 - math.log2(1.5))
     with pytest.raises(ValueError, match="finite"):
-        exposure(math.nan, others)
+        compute_exposure(math.nan, others)
 
 
 def planted(losses: list[float], seed: int) -> list:
@@ -91,7 +97,7 @@ def planted(losses: list[float], seed: int) -> list:
 
 
 def test_more_insertions_are_exposed_more() -> None:
-    assessment = canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
+    assessment = assess_canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
     single, many = assessment["groups"]
     assert (single["exposed"], many["exposed"]) == (False, True)
     assert many["most"] == 10
@@ -103,7 +109,7 @@ def test_more_insertions_are_exposed_more() -> None:
 @pytest.mark.parametrize("groups", [1, 3])
 def test_what_canaries_show_is_told_at_the_level_that_their_groups_share(groups: int) -> None:
     """By hand: twice ln 2 times the sum of four exposures is chi-squared with 8 degrees of freedom."""
-    parts = canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
+    parts = assess_canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
     bits = stats.chi2.isf(0.05 / groups, 8) / stats.chi2.isf(0.8, 8) / math.log(2)
     assert [group["detectable"] for group in parts] == pytest.approx([bits] * groups)
 
@@ -112,12 +118,12 @@ def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
     random = np.random.default_rng(2)
     called, seen = 0, []
     for seed in range(500):
-        assessment = canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
+        assessment = assess_canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
         called += assessment["groups"][0]["exposed"]
         seen.append(assessment["groups"][0]["exposure"]["value"])
     assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
     assert np.mean(seen) == pytest.approx(assessment["unseen"], abs=0.1)
-    assert canaries({})["sentence"] == "No canaries were planted."
+    assert assess_canaries({})["sentence"] == "No canaries were planted."
 
 
 def shifted(shift: float, canaries_: int, random: np.random.Generator) -> list:
@@ -128,12 +134,12 @@ def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
     """Half a deviation is rarely found in five: they are never said to be none, but what could be found."""
     random = np.random.default_rng(5)
     for _ in range(40):
-        assessment = canaries({4: shifted(0.5, 5, random)})
+        assessment = assess_canaries({4: shifted(0.5, 5, random)})
         if not assessment["groups"][0]["exposed"]:
             assert "would have been found in 80 of 100 such runs" in assessment["sentence"]
             assert "less may be there" in assessment["sentence"]
             assert "None" not in assessment["sentence"]
-    few = canaries({4: [(0.0, np.arange(-4, 4) * 1.0)]})
+    few = assess_canaries({4: [(0.0, np.arange(-4, 4) * 1.0)]})
     assert few["groups"][0]["detectable"] is None
     assert few["sentence"] == (
         "The one canary ranks as texts that were never seen, but so few could not have shown more, whatever"
@@ -144,12 +150,14 @@ def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
 @pytest.mark.parametrize("count", [5, 20])
 def test_what_is_said_to_be_found_is_found(count: int) -> None:
     random = np.random.default_rng(6)
-    least = canaries({1: shifted(0.0, count, random)})["groups"][0]["detectable"]
+    least = assess_canaries({1: shifted(0.0, count, random)})["groups"][0]["detectable"]
     shift = next(
         shift for shift in np.arange(0, 5, 0.1)
-        if np.mean([exposure(*each) for each in shifted(shift, 300, random)]) >= least
+        if np.mean([compute_exposure(*each) for each in shifted(shift, 300, random)]) >= least
     )  # fmt: skip
-    detected = [canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)]
+    detected = [
+        assess_canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)
+    ]
     assert np.mean(detected) >= 0.74
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.evaluation.training_curve.run_curve import Validation
 from engine.evaluation.verdicts import forgetting_tradeoff
-from engine.evaluation.verdicts.forgetting_tradeoff import ProseCourse
+from engine.evaluation.verdicts.forgetting_tradeoff import ProseCurve
 from tests.unit.probe_rows import table, texts
 
 ROWS = np.random.default_rng(0).normal(20, 2, 80)
@@ -29,7 +29,7 @@ def prose(rise: float) -> pa.Table:
 def advised(gains: dict[int, float], rises: dict[int, float], **stopped: Any) -> dict[str, Any] | None:
     return forgetting_tradeoff.advise_earlier_stop(
         [validation(step, gain) for step, gain in gains.items()],
-        ProseCourse({step: prose(rise) for step, rise in rises.items()}, prose(rises[max(gains)])),
+        ProseCurve({step: prose(rise) for step, rise in rises.items()}, prose(rises[max(gains)])),
         STOPPED | stopped,
         {"num_train_epochs": 3.0},
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.verdicts import forgetting_tradeoff
-from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, ShareRows, share_point
+from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, ShareRows, build_share_point
 from store.core.figure_schemas import Estimate
 from tests.unit.probe_rows import choices, table, texts
 from tests.unit.verdict_inputs import judge_mixed
@@ -25,7 +25,7 @@ NO_GAIN: Estimate = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 60}
 def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
     losses = BASE - 10 * gain - np.random.default_rng(1).normal(0, 0.5, 80) * (alpha > 0)
     now = ShareRows(losses, table(texts(rise, noise=0.05), choices()))
-    return share_point(alpha, TOKENS, ShareRows(BASE, BEFORE), now)
+    return build_share_point(alpha, TOKENS, ShareRows(BASE, BEFORE), now)
 
 
 def recommend(points: list[Any]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
         tuned_correct=counts,
         config={},
     )
-    gain = share_point(1.0, TOKENS, ShareRows(BASE, BEFORE), ShareRows(tuned, BEFORE))["gain"]
+    gain = build_share_point(1.0, TOKENS, ShareRows(BASE, BEFORE), ShareRows(tuned, BEFORE))["gain"]
     assert {end: gain[end] for end in ("value", "low", "high", "n")} == {
         end: verdict["gain"][end] for end in ("value", "low", "high", "n")
     }

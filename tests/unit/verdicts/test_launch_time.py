@@ -7,10 +7,15 @@ import pytest
 
 from bench.truths import observe
 from bench.truths.runs.launch_time import RATES
-from engine.evaluation.statistics.cost_prediction import NextRun, TimedRun, shortened, time_range
+from engine.evaluation.statistics.cost_prediction import (
+    TimedRun,
+    UpcomingRun,
+    compute_time_share,
+    predict_time_range,
+)
 
-LORA = NextRun("sft lora")
-TIMED = NextRun("sft lora", steps_timed="own")
+LORA = UpcomingRun("sft lora")
+TIMED = UpcomingRun("sft lora", steps_timed="own")
 
 
 HALF = {"course": 0.5, "training": 0.6}
@@ -36,7 +41,7 @@ def test_nine_of_ten_runs_are_held_by_a_narrow_range(name: str) -> None:
 
 
 def test_without_a_run_the_range_is_that_of_benchmarks() -> None:
-    first = time_range([], LORA)
+    first = predict_time_range([], LORA)
     assert (first.factor, first.n, first.same) == (1.0, 0, 0)
     assert 6 < first.high / first.low < 12
     assert "No run" in first.sentence("time")
@@ -44,47 +49,49 @@ def test_without_a_run_the_range_is_that_of_benchmarks() -> None:
 
 def test_three_runs_are_enough_whatever_the_first_on_the_machine_took() -> None:
     """Rates were not yet known well when the first was predicted: it took a quarter of what was counted."""
-    span = time_range(runs(26, 105, 98, 110), LORA)
+    span = predict_time_range(runs(26, 105, 98, 110), LORA)
     assert span.high / span.factor <= 1.5001
     assert span.low < 1 < span.high
     assert span.factor == pytest.approx(1.04, abs=0.05)
 
 
 def test_timed_steps_make_the_first_range_narrow_and_runs_move_it_little() -> None:
-    first = time_range([], TIMED)
+    first = predict_time_range([], TIMED)
     assert first.factor == 1.0
     assert first.high <= 1.5001
     assert first.confidence >= 0.9
-    assert time_range(runs(130), TIMED).factor < time_range(runs(130), LORA).factor
+    assert predict_time_range(runs(130), TIMED).factor < predict_time_range(runs(130), LORA).factor
 
 
 def test_a_run_that_was_stopped_tells_of_the_whole_course() -> None:
     """Half of the course at 60% of the time in training: 70 seconds of 100."""
-    whole, half = (time_range(each, LORA) for each in (runs(100, 100, 100), runs(70, 70, 70, **HALF)))
+    whole, half = (predict_time_range(each, LORA) for each in (runs(100, 100, 100), runs(70, 70, 70, **HALF)))
     assert half.factor == pytest.approx(whole.factor)
-    assert shortened(0.5, 0.6) == pytest.approx(0.7)
+    assert compute_time_share(0.5, 0.6) == pytest.approx(0.7)
     stopped = [TimedRun(100.0, 70.0, "sft lora", "", 0.5, 0.6)] * 6
-    assert "6 of 6 ended early" in time_range(stopped, LORA).sentence("time")
+    assert "6 of 6 ended early" in predict_time_range(stopped, LORA).sentence("time")
 
 
 def test_runs_of_the_same_settings_count_most() -> None:
     slow = [TimedRun(100.0, 180.0, "sft lora", "dropout")] * 3
     quick = [TimedRun(100.0, 100.0, "sft lora", "")] * 3
-    factors = [time_range([*slow, *quick], NextRun("sft lora", each)).factor for each in ("dropout", "")]
+    factors = [
+        predict_time_range([*slow, *quick], UpcomingRun("sft lora", each)).factor for each in ("dropout", "")
+    ]
     assert factors[0] > factors[1]
-    other = time_range(runs(100, 100, 100, kind="sft full"), NextRun("sft lora"))
+    other = predict_time_range(runs(100, 100, 100, kind="sft full"), UpcomingRun("sft lora"))
     assert (other.n, other.same) == (3, 0)
     assert other.high / other.low > 2  # of another method nothing is promised
 
 
 def test_odd_numbers_are_left_out() -> None:
     odd = [TimedRun(0.0, 1.0, "k"), TimedRun(1.0, -1.0, "k"), TimedRun(1.0, float("nan"), "k")]
-    assert time_range(odd, NextRun("k")).n == 0
+    assert predict_time_range(odd, UpcomingRun("k")).n == 0
 
 
 def test_a_range_that_can_not_hold_nine_of_ten_says_how_many() -> None:
     wild = runs(30, 60, 120, 240, 480)
-    span = time_range(wild, LORA)
+    span = predict_time_range(wild, LORA)
     assert span.high / span.factor <= 1.5001
     assert span.confidence < 0.9
     assert f"The range holds {span.confidence:.0%} of such runs." in span.sentence("time")

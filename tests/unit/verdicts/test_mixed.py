@@ -28,5 +28,5 @@ def test_it_has_the_figures_of_a_run_and_no_course() -> None:
     assert verdict["sentences"][2].startswith("The interval of the gain allows for what 60 rows")
     assert len(verdict["sentences"]) == 3  # nothing on steps, epochs or validations
     json.dumps(verdict, allow_nan=False)
-    kept = mixed.without_advice(verdict | {"forgetting": {"advice": [1], "state": "some"}})
+    kept = mixed.drop_advice(verdict | {"forgetting": {"advice": [1], "state": "some"}})
     assert kept["forgetting"] == {"advice": [], "state": "some"}

@@ -9,9 +9,9 @@ import pytest
 
 from engine.evaluation.training_curve.overfitting import (
     Validation,
-    generalisation_loss,
-    progress_quotient,
-    training_progress,
+    compute_generalisation_loss,
+    compute_progress_quotient,
+    compute_training_progress,
 )
 from tests.unit.verdict_inputs import assess
 
@@ -143,9 +143,9 @@ def test_different_rows_are_refused() -> None:
 
 
 def test_prechelt_by_hand() -> None:
-    assert generalisation_loss([2.0, 1.0, 1.1]) == pytest.approx([0, 0, 10])
-    assert training_progress([1.0, 1.0, 1.3]) == pytest.approx(100)
+    assert compute_generalisation_loss([2.0, 1.0, 1.1]) == pytest.approx([0, 0, 10])
+    assert compute_training_progress([1.0, 1.0, 1.3]) == pytest.approx(100)
     curve = [(1, 1.0), (2, 1.0), (3, 1.3), (4, 0.5)]
-    quotients = progress_quotient([1.0, 1.1], [0, 3], curve)
+    quotients = compute_progress_quotient([1.0, 1.1], [0, 3], curve)
     assert math.isnan(quotients[0])
     assert quotients[1] == pytest.approx(0.1)

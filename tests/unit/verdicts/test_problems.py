@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.models.tokenization.tokenized_rows import Checks
+from engine.models.tokenization.tokenized_rows import MaskCheckCounts
 from engine.training.preview import preflight
 from store.training.train_config import TrainConfig
 
-FACTS = preflight.Facts(
+FACTS = preflight.RunFacts(
     config=TrainConfig(dataset="d").resolved(2_000),
     kind="chat",
     model_type="llama",
@@ -25,7 +25,7 @@ FACTS = preflight.Facts(
     lost_tokens=0,
     reasons={},
     unjudged=False,
-    checks=Checks(200, 0, 0, 0, 0),
+    checks=MaskCheckCounts(200, 0, 0, 0, 0),
     max_length=128,
     positions=2_048,
     steps=250,
@@ -37,16 +37,16 @@ FACTS = preflight.Facts(
 
 
 def test_a_run_without_fault_has_no_problem() -> None:
-    assert preflight.find_problems(FACTS) == []
+    assert preflight.check_run(FACTS) == []
 
 
 def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
-    reported_problems = preflight.find_problems(replace(FACTS, leaks=leaks))
+    reported_problems = preflight.check_run(replace(FACTS, leaks=leaks))
     assert [problem["level"] for problem in reported_problems] == ["warning", "warning"]
     assert reported_problems[0]["message"].startswith("Leak: 3 of 400 held-out rows stand in the training")
     assert reported_problems[1]["message"].startswith("Leak: 2 of 400 held-out rows stand nearly the same")
-    reported_problems = preflight.find_problems(
+    reported_problems = preflight.check_run(
         replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
     )
     assert len(reported_problems) == 1
@@ -55,7 +55,7 @@ def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
 
 def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() -> None:
     leaks = {"exact": 3, "near": 1, "same_prompt": 2, "checked_near": True}
-    reported_problems = preflight.find_problems(replace(FACTS, leaks=leaks, split_by="given"))
+    reported_problems = preflight.check_run(replace(FACTS, leaks=leaks, split_by="given"))
     assert len(reported_problems) == 3
     for leak in reported_problems:
         assert "The file fixed the parts" in leak["message"]
@@ -65,19 +65,19 @@ def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() 
 
 def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:
     config = TrainConfig(dataset="d", method="prefix_tuning", gradient_checkpointing=True).resolved(1_000)
-    errors = [p for p in preflight.find_problems(replace(FACTS, config=config)) if p["level"] == "error"]
+    errors = [p for p in preflight.check_run(replace(FACTS, config=config)) if p["level"] == "error"]
     assert [p["field"] for p in errors] == ["gradient_checkpointing"]
 
 
 def test_fields_that_the_method_does_not_read_are_named() -> None:
     config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
-    messages = [p["message"] for p in preflight.find_problems(replace(FACTS, config=config))]
+    messages = [p["message"] for p in preflight.check_run(replace(FACTS, config=config))]
     assert "Full fine-tuning does not read r, use_dora." in messages
 
 
 def _warned(**fields: Any) -> list[tuple[str, str]]:
     config = TrainConfig(dataset="d", **fields).resolved(2_000)
-    return [(p["field"], p["message"]) for p in preflight.find_problems(replace(FACTS, config=config))]
+    return [(p["field"], p["message"]) for p in preflight.check_run(replace(FACTS, config=config))]
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_what_is_known_to_work_is_not(fields: dict[str, Any]) -> None:
 def test_memory_that_does_not_fit_names_what_helps_this_run() -> None:
     """Where micro-batches are dealt by tokens, a smaller size in rows changes nothing."""
     tight = replace(FACTS, available=1.5)
-    (padded,) = preflight.find_problems(tight)
+    (padded,) = preflight.check_run(tight)
     assert padded["field"] == "per_device_train_batch_size"
     assert "per_device_train_batch_size to" in padded["fix"]
-    (packed,) = preflight.find_problems(replace(tight, packed=True))
+    (packed,) = preflight.check_run(replace(tight, packed=True))
     assert packed["field"] == "gradient_checkpointing"
     assert "per_device_train_batch_size" not in packed["fix"]
     config = FACTS.config.model_copy(update={"gradient_checkpointing": True})
-    (left,) = preflight.find_problems(replace(tight, packed=True, config=config))
+    (left,) = preflight.check_run(replace(tight, packed=True, config=config))
     assert (left["field"], left["level"]) == ("max_length", "warning")
 
 
 def test_canaries_are_warned_of() -> None:
     config = TrainConfig(dataset="d", canaries=5).resolved(2_000)
-    (problem,) = preflight.find_problems(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
+    (problem,) = preflight.check_run(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
     assert (problem["level"], problem["field"]) == ("warning", "canaries")
     assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in problem["message"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.truths.runs import question
-from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
-from engine.evaluation.verdicts.question_part import ROUNDS, deal_prompts, measure_parts
+from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
+from engine.evaluation.verdicts.question_part import ROUNDS, assign_prompts, measure_parts
 from store.evaluation.verdict_schemas import read_verdict
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge, judge_pairs
@@ -21,7 +21,7 @@ from tests.unit.verdicts.test_verdict_rates import holds, rate
 
 def dealt_of(answers: Any, groups: Any = None, seed: int = 0) -> Any:
     keys = np.asarray(answers)
-    return deal_prompts(keys, np.zeros(len(keys)) if groups is None else groups, np.zeros(len(keys)), seed)
+    return assign_prompts(keys, np.zeros(len(keys)) if groups is None else groups, np.zeros(len(keys)), seed)
 
 
 @pytest.mark.parametrize(("first", "others"), [(35, 35), (30, 10), (19, 1), (20, 0)])
@@ -37,7 +37,7 @@ def test_a_prompt_with_the_same_answer_is_dealt_only_where_it_must_be(first: int
 
 def test_prompts_stay_among_like_rows_and_like_lengths() -> None:
     groups, lengths = np.repeat([0, 1, 2], [200, 2, 30]), np.r_[np.arange(200), 0, 0, np.zeros(30)]
-    dealt = deal_prompts(np.arange(232), groups, lengths, 0)
+    dealt = assign_prompts(np.arange(232), groups, lengths, 0)
     assert (groups[dealt.answers] == groups[dealt.prompts]).all()
     assert dealt.left_out == 2  # two rows can't give two prompts to each other
     apart = np.abs(lengths[dealt.answers] - lengths[dealt.prompts])
@@ -45,7 +45,7 @@ def test_prompts_stay_among_like_rows_and_like_lengths() -> None:
 
 
 def test_what_does_not_fit_is_left_out_in_both_roles() -> None:
-    dealt = deal_prompts(np.arange(20), np.zeros(20), np.zeros(20), 0, lambda answer, prompt: answer != 3)
+    dealt = assign_prompts(np.arange(20), np.zeros(20), np.zeros(20), 0, lambda answer, prompt: answer != 3)
     assert dealt.left_out == 1
     assert 3 not in dealt.answers
     assert 3 not in dealt.prompts
@@ -57,7 +57,7 @@ def losses(n: int, seed: int) -> Any:
     base, tuned = (tokens[:, None] * rng.gamma(4, scale, (n, n)) for scale in (1.0, 0.5))
     dealt = dealt_of(rng.integers(0, 4, n))
     at = dealt.answers, dealt.prompts
-    return tokens, base, tuned, OtherPrompts(dealt, SwappedLosses(base[at], tuned[at]))
+    return tokens, base, tuned, SwappedPromptLosses(dealt, SwappedLosses(base[at], tuned[at]))
 
 
 def test_the_parts_add_up_to_the_gain() -> None:
@@ -75,7 +75,7 @@ def test_rows_that_were_not_asked_are_in_none_of_the_parts() -> None:
     dealt = dealt_of(np.arange(40) % 4, groups=np.repeat([0, 1], [38, 2]))  # two rows are too few to exchange
     assert dealt.left_out == 2
     at = dealt.answers, dealt.prompts
-    others = OtherPrompts(dealt, SwappedLosses(base[at], tuned[at]))
+    others = SwappedPromptLosses(dealt, SwappedLosses(base[at], tuned[at]))
     of_all, of_asked = (
         measure_parts(tokens[:rows], base.diagonal()[:rows], tuned.diagonal()[:rows], others)
         for rows in (40, 38)
@@ -126,7 +126,7 @@ def swapped(given: dict[str, Any], own: float) -> dict[str, Any]:
     base = given["base_loss_sum"][dealt.answers]
     noise = rng.normal(0, 0.1, len(dealt))
     tuned = given["tuned_loss_sum"][dealt.answers] + tokens[dealt.answers] * (own + noise)
-    return given | {"other_prompts": OtherPrompts(dealt, SwappedLosses(base, tuned))}
+    return given | {"other_prompts": SwappedPromptLosses(dealt, SwappedLosses(base, tuned))}
 
 
 def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
@@ -166,7 +166,7 @@ def test_one_frequent_answer_does_not_rule_the_question_out() -> None:
     tokens, noise = given["tokens"][dealt.answers], np.random.default_rng(5).normal(0, 0.3, len(dealt))
     tuned = given["tuned_loss_sum"][dealt.answers] + tokens * noise
     losses = SwappedLosses(given["base_loss_sum"][dealt.answers], tuned)
-    verdict = judge(**given, other_prompts=OtherPrompts(dealt, losses))
+    verdict = judge(**given, other_prompts=SwappedPromptLosses(dealt, losses))
     assert verdict["parts"]["question"]["high"] < 0.083
     assert verdict["state"] == "better"
     assert "could only come from a row with the same answer" in verdict["sentences"][1]
@@ -185,7 +185,9 @@ def test_a_question_that_can_not_be_told_asks_for_rows() -> None:
     given = swapped(given, 0.3)
     base, tuned = given["other_prompts"].losses
     noise = np.random.default_rng(1).standard_t(3, len(tuned)) * 40
-    given["other_prompts"] = OtherPrompts(given["other_prompts"].dealt, SwappedLosses(base, tuned + noise))
+    given["other_prompts"] = SwappedPromptLosses(
+        given["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
+    )
     verdict = judge(**given)
     assert verdict["state"] == "better"
     assert "or just the shape of the answers can't be told" in verdict["headline"]
@@ -203,7 +205,7 @@ def test_what_the_own_prompt_adds_to_one_answer_for_all_is_the_questions() -> No
     losses = SwappedLosses(
         given["base_loss_sum"][dealt.answers], given["tuned_loss_sum"][dealt.answers] + less
     )
-    assert judge(**given, other_prompts=OtherPrompts(dealt, losses))["state"] == "learned"
+    assert judge(**given, other_prompts=SwappedPromptLosses(dealt, losses))["state"] == "learned"
 
 
 def test_a_part_that_does_not_matter_is_not_learned() -> None:
@@ -214,10 +216,10 @@ def test_a_part_that_does_not_matter_is_not_learned() -> None:
     losses = SwappedLosses(
         given["base_loss_sum"][dealt.answers], given["tuned_loss_sum"][dealt.answers] + 0.004 * tokens
     )
-    exact = given | {"other_prompts": OtherPrompts(dealt, losses)}
+    exact = given | {"other_prompts": SwappedPromptLosses(dealt, losses)}
     exact["base_loss_sum"] = np.full(200, 2.0) * given["tokens"]
     exact["tuned_loss_sum"] = exact["base_loss_sum"] - 0.8 * given["tokens"] * (1 + np.arange(200) % 3)
-    exact["other_prompts"] = OtherPrompts(
+    exact["other_prompts"] = SwappedPromptLosses(
         dealt,
         SwappedLosses(
             exact["base_loss_sum"][dealt.answers],
@@ -249,14 +251,18 @@ def test_rows_that_rule_the_question_out_are_as_many_as_that_takes() -> None:
     wide = swapped(evidence(2.0, n=12), 0.3)
     base, tuned = wide["other_prompts"].losses
     noise = np.random.default_rng(1).standard_t(3, len(tuned)) * 40
-    wide["other_prompts"] = OtherPrompts(wide["other_prompts"].dealt, SwappedLosses(base, tuned + noise))
+    wide["other_prompts"] = SwappedPromptLosses(
+        wide["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
+    )
     piece = judge(**wide)["advice"][1]
     assert piece["change"]["max_eval_rows"] <= 500
     assert "200 is the most that are asked" in piece["text"]
     enough = swapped(evidence(0.83), 0.02)
     base, tuned = enough["other_prompts"].losses
     noise = np.random.default_rng(1).normal(0, 60, len(tuned))
-    enough["other_prompts"] = OtherPrompts(enough["other_prompts"].dealt, SwappedLosses(base, tuned + noise))
+    enough["other_prompts"] = SwappedPromptLosses(
+        enough["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
+    )
     verdict = judge(**enough)
     assert verdict["state"] == "better"
     assert len(verdict["advice"]) == 1  # of 200 rows all are asked
@@ -278,7 +284,7 @@ def test_a_gain_with_a_loss_under_other_prompts_that_is_no_number_is_not_called_
     given = swapped(evidence(0.83), 0.6)
     others = given["other_prompts"]
     base, tuned = others.losses
-    broken = OtherPrompts(others.dealt, SwappedLosses(base, np.full_like(tuned, np.nan)))
+    broken = SwappedPromptLosses(others.dealt, SwappedLosses(base, np.full_like(tuned, np.nan)))
     verdict = judge(**(given | {"other_prompts": broken}))
     assert verdict["state"] == "better"
     assert "not measured: a loss is not a number" in verdict["sentences"][0]
@@ -307,7 +313,7 @@ def test_pairs_that_are_preferred_after_any_prompt_are_style(style: float, state
     dealt = dealt_of(np.arange(len(base)))
     rng = np.random.default_rng(2)
     moved = style * (base - tuned)[dealt.answers] + rng.normal(0, 0.05, len(dealt))
-    others = OtherPrompts(dealt, SwappedLosses(base[dealt.answers], base[dealt.answers] - moved))
+    others = SwappedPromptLosses(dealt, SwappedLosses(base[dealt.answers], base[dealt.answers] - moved))
     verdict = judge_pairs(**given, other_prompts=others)
     assert verdict["state"] == state
     assert verdict["parts"]["total"]["value"] == pytest.approx((base - tuned).mean())

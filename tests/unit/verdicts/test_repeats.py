@@ -17,14 +17,16 @@ BASE = 3.0 * TOKENS
 
 
 def leaks(base: Any, tuned: Any, tokens: Any, kinds: Any, near: bool) -> Any:
-    return duplicates.leaks(RowLossPair(base, tuned, tokens), kinds, near)
+    return duplicates.assess_leaks(RowLossPair(base, tuned, tokens), kinds, near)
 
 
 def training(
     times: Any, base: Any, tuned: Any, tokens: Any, others: Any, written: Any, row_ids: Any, counts: Any
 ) -> Any:
     losses = RowLossPair(base, tuned, tokens)
-    return duplicates.training(MeasuredTraining(row_ids, times, losses, others, written, *counts))
+    return duplicates.assess_training_repeats(
+        MeasuredTraining(row_ids, times, losses, others, written, *counts)
+    )
 
 
 def losses(drop: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.archives import originals
 from engine.evaluation.comparison import run_comparison
-from engine.evaluation.comparison.run_comparison import JudgedRows, figures_of
+from engine.evaluation.comparison.run_comparison import HeldOutRowLosses, list_figures
 from store.evaluation.verdict_schemas import read_verdict
 
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
@@ -39,15 +39,15 @@ def test_every_part_has_its_figures_and_nothing_that_is_none() -> None:
     verdict = read_verdict(document)
     assert verdict is not None
     ones = np.ones(3)
-    rows = JudgedRows(np.arange(3), 2 * ones, np.array([3.0, 4, 5]), ones, ones, ones)
-    figures = {figure["key"]: figure for figure in figures_of(verdict, rows)}
+    rows = HeldOutRowLosses(np.arange(3), 2 * ones, np.array([3.0, 4, 5]), ones, ones, ones)
+    figures = {figure["key"]: figure for figure in list_figures(verdict, rows)}
     assert list(figures) == [
         "loss.base", "gain", "accuracy_gain", "classes.accuracy", "classes.f1_macro", "text.prose",
         "kl.own_samples", "requests.harmful", "requests.harmless", "membership.loss",
     ]  # fmt: skip
     assert figures["text.prose"]["title"] == "loss on general prose, change"
     assert figures["loss.base"]["value"] == 2.0
-    again = figures_of(verdict, rows._replace(base_loss=9 * ones))[0]  # rows that don't give the loss
+    again = list_figures(verdict, rows._replace(base_loss=9 * ones))[0]  # rows that don't give the loss
     assert (again["value"], again["low"]) == (2.0, None)
 
 
@@ -66,7 +66,7 @@ def test_an_upgrade_changes_no_field_of_a_run(tmp_path: Path) -> None:
     }
     judged = read_verdict(verdict)
     assert judged is not None
-    figures = [{**figure} for figure in run_comparison.figures_of(judged)]
+    figures = [{**figure} for figure in run_comparison.list_figures(judged)]
     bundled: Any = {
         "run": {"created_at": run["created_at"].isoformat(), "kind": "train"},
         **{"config": {"model": "tiny"}, "data": {"fingerprint": "f"}, "files": [], "facts": {}},
@@ -75,8 +75,8 @@ def test_an_upgrade_changes_no_field_of_a_run(tmp_path: Path) -> None:
     }
     first = figures[0]
     bundled["figures"][0] = first | {"title": "as it was called", "value": first["value"] * (1 + 1e-9)}
-    assert originals.differences(bundled, run, "train", tmp_path) == []
+    assert originals.compare_with_original(bundled, run, "train", tmp_path) == []
     bundled["figures"][0] = first | {"value": first["value"] * 1.01}
     bundled["verdict"]["gain"] = estimate | {"value": 0.9, "unit": "nats a token"}
-    fields = [line["field"] for line in originals.differences(bundled, run, "train", tmp_path)]
+    fields = [line["field"] for line in originals.compare_with_original(bundled, run, "train", tmp_path)]
     assert sorted(fields) == ["figures.loss.base.value", "verdict.gain.value"]

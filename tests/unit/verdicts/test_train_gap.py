@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.evaluation.training_curve.run_curve import MetricCourse, MetricValues, StepNoise, Validation
-from engine.evaluation.training_curve.stages import gap_sentence, parting, train_gaps
+from engine.evaluation.training_curve.run_curve import MetricCurve, MetricValues, StepNoise, Validation
+from engine.evaluation.training_curve.stages import compute_train_gaps, describe_gap, find_metric_divergence
 from tests.unit.verdict_inputs import assess
 from tests.unit.verdicts.test_overfitting import falling, validations
 
@@ -35,7 +35,7 @@ HELD = rows([2.0, 1.4, 1.3], n=120, seed=2)
 
 
 def test_the_gap_is_a_welch_interval() -> None:
-    last = train_gaps(TRAIN, HELD)[-1]
+    last = compute_train_gaps(TRAIN, HELD)[-1]
     ours, theirs = (np.asarray(r[-1]["loss_sums"]) for r in (HELD, TRAIN))
     welch = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
     assert last["gap"]["value"] == pytest.approx(ours.mean() - theirs.mean())
@@ -45,19 +45,19 @@ def test_the_gap_is_a_welch_interval() -> None:
 
 
 def test_growth_takes_off_what_the_rows_differed_by_before() -> None:
-    points = train_gaps(rows([1.5, 1.0], n=60, seed=3), rows([2.0, 1.5], n=60, seed=4))
+    points = compute_train_gaps(rows([1.5, 1.0], n=60, seed=3), rows([2.0, 1.5], n=60, seed=4))
     assert points[0]["gap"]["low"] > 0
     assert points[0]["growth"] is None
     growth = points[1]["growth"]
     assert growth["low"] < 0 < growth["high"] < 0.05
     assert growth["high"] - growth["low"] < 0.2 * (points[1]["gap"]["high"] - points[1]["gap"]["low"])
-    assert "did not surely grow" in gap_sentence(points)
+    assert "did not surely grow" in describe_gap(points)
 
 
 def test_relative_interval_holds_the_truth() -> None:
     held = 0
     for seed in range(400):
-        relative = train_gaps(rows([1.0], n=40, seed=seed), rows([1.6], n=40, seed=1000 + seed))[0][
+        relative = compute_train_gaps(rows([1.0], n=40, seed=seed), rows([1.6], n=40, seed=1000 + seed))[0][
             "relative"
         ]
         held += relative["low"] <= 1 - 1.0 / 1.6 <= relative["high"]
@@ -66,20 +66,20 @@ def test_relative_interval_holds_the_truth() -> None:
 
 def test_levels() -> None:
     wide = [rows([m], n=4000, seed=s, spread=0.3) for m, s in ((1.0, 5), (1.02, 6), (1.25, 7), (2.0, 8))]
-    assert [train_gaps(wide[0], other)[0]["level"] for other in wide[1:]] == ["green", "amber", "red"]
-    assert train_gaps(rows([1.0], n=5), rows([1.5], n=5, seed=9))[0]["level"] == "unclear"
+    assert [compute_train_gaps(wide[0], other)[0]["level"] for other in wide[1:]] == ["green", "amber", "red"]
+    assert compute_train_gaps(rows([1.0], n=5), rows([1.5], n=5, seed=9))[0]["level"] == "unclear"
 
 
 def test_steps_without_a_pair_are_left_out() -> None:
     held = rows([2.0, 1.4, 1.3], n=120, seed=2)
     held[1]["loss_sums"] = np.full(120, math.nan)
-    assert [p["step"] for p in train_gaps(TRAIN, held)] == [0, 40]
-    assert [p["step"] for p in train_gaps(TRAIN[1:], HELD)] == [20, 40]
-    assert train_gaps([], HELD) == []
-    assert gap_sentence([]) == ""
+    assert [p["step"] for p in compute_train_gaps(TRAIN, held)] == [0, 40]
+    assert [p["step"] for p in compute_train_gaps(TRAIN[1:], HELD)] == [20, 40]
+    assert compute_train_gaps([], HELD) == []
+    assert describe_gap([]) == ""
     other = [TRAIN[0], {**TRAIN[1], "row_ids": np.arange(1, 81)}]
     with pytest.raises(ValueError, match="different rows"):
-        train_gaps(other, HELD)
+        compute_train_gaps(other, HELD)
 
 
 def test_stages_of_the_curve() -> None:
@@ -173,15 +173,15 @@ def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:
             MetricValues(step=20 * i, row_ids=np.arange(60), values=random.random(60), weights=np.ones(60))
             for i in range(4)
         ]
-        called += parting((60, 60), MetricCourse("accuracy", noise), None) is not None
+        called += find_metric_divergence((60, 60), MetricCurve("accuracy", noise), None) is not None
     assert called / 100 <= 0.05
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.4), (-0.4, 0.0), (-0.1, 0.3)])
 def test_a_gap_whose_interval_holds_nothing_is_noise(low: float, high: float) -> None:
-    (*_, last) = train_gaps(TRAIN, HELD)
+    (*_, last) = compute_train_gaps(TRAIN, HELD)
     gap = last["gap"] | {"value": (low + high) / 2, "low": low, "high": high}
-    assert "can't be told from noise" in gap_sentence([last | {"gap": gap}])
+    assert "can't be told from noise" in describe_gap([last | {"gap": gap}])
 
 
 def test_the_more_steps_could_have_been_the_lowest_the_further_noise_reaches() -> None:

@@ -63,7 +63,7 @@ def test_the_file_is_a_document_whose_verdicts_follow_from_its_figures() -> None
 
 def test_the_page_is_what_the_file_gives() -> None:
     page = (ROOT / "docs" / "truth.md").read_text("utf-8")
-    assert page == simulated_truth.markdown(), "run: python -m store.documentation.reference_tables"
+    assert page == simulated_truth.format_truth_page(), "run: python -m store.documentation.reference_tables"
 
 
 def test_every_topic_is_in_one_folder_and_says_what_it_asks() -> None:
@@ -76,7 +76,7 @@ def test_every_rate_is_in_the_tables_once() -> None:
     for entry in simulated_truth.read()["topics"]:
         drawn = [
             each["name"]
-            for table in simulated_truth.tables(entry["rates"])
+            for table in simulated_truth.build_tables(entry["rates"])
             for row in table.rows
             for each in row.rates.values()
         ]
@@ -95,13 +95,13 @@ def test_every_rate_is_in_the_tables_once() -> None:
     ],
 )  # fmt: skip
 def test_a_size_is_taken_out_of_a_name(name: str, left: tuple[str, str, int]) -> None:
-    assert simulated_truth.without_size(name) == left
+    assert simulated_truth.split_size(name) == left
 
 
 def test_sizes_become_columns_where_nothing_else_differs() -> None:
     sized = [rate(f"covers, {shape}, n {n}") for shape in ("t4", "normal") for n in (100, 10)]
     other = rate("covers, t4, n 500", 0.02, low=0.0, high=0.05)
-    matrix, single = simulated_truth.tables([*sized, other, rate("in 20 rows"), rate("alone")])
+    matrix, single = simulated_truth.build_tables([*sized, other, rate("in 20 rows"), rate("alone")])
     assert (matrix.unit, matrix.sizes) == ("", (10, 100))
     assert [(row.name, row.wanted, list(row.rates)) for row in matrix.rows] == [
         ("covers, t4", "93 to 97%", [10, 100]), ("covers, normal", "93 to 97%", [10, 100]),
@@ -118,7 +118,7 @@ def test_a_topic_takes_the_place_of_its_older_self_and_leaves_the_others() -> No
     new = topic("gain", rate("a", 0.94), date="2026-12-01", commit="def5678")
     merged = truth.merged(old, new, {"gain": "", "gates": "", "arms": ""})
     assert merged == {"topics": [new, topic("gates", rate("b"))]}
-    assert simulated_truth.measured(merged["topics"]) == (
+    assert simulated_truth.describe_measurement(merged["topics"]) == (
         "from 2026-11-30 to 2026-12-01 at 2 commits; each topic names its own"
     )
 
@@ -139,7 +139,7 @@ def test_what_was_measured_is_written_topic_by_topic(tmp_path: Path, monkeypatch
         ("coin", 1.0, 10, False), ("never counts", None, 0, False),
     ]  # fmt: skip
     assert (gain["date"], gain["commit"], gain["seconds"]) == ("2026-11-30", "abc1234", 1.2)
-    assert simulated_truth.holding([gain, gates]) == (1, 3)
+    assert simulated_truth.count_holding_rates([gain, gates]) == (1, 3)
     assert faults(simulated_truth.read(), SimulatedTruth) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "truth.json"]
 
@@ -173,13 +173,13 @@ def test_the_page_says_what_does_not_hold_before_all_else(
     part = topic("gain", rate("covers, n 10", 0.91), rate("covers, n 30"), rate("none", None))
     path.write_text(truth.as_text({"topics": [topic("arms", rate("alone")), part | {"share": 0.02}]}))
     monkeypatch.setattr(simulated_truth, "PATH", path)
-    page = simulated_truth.markdown()
+    page = simulated_truth.format_truth_page()
     assert "**2 of 4 rates hold**, measured on 2026-11-30 at commit abc1234." in page
     assert "1 of 2 topics took a part of their draws (2%)" in page
     assert page.index("| Gain: covers, n 10 | 1,000 | 93 to 97% | **91.0%** |") < page.index("## Arms")
     assert "| covers | 1,000 | 93 to 97% | **91.0%** | 95.0% |" in page
     assert "| none | 1,000 | 93 to 97% | **no draw counted** |" in page
     shares = [topic(name, rate("alone")) | {"share": share} for name, share in (("a", 0.3), ("b", 0.05))]
-    assert "2 of 2 topics took a part of their draws (5 to 30%)" in simulated_truth.first_look(shares)
+    assert "2 of 2 topics took a part of their draws (5 to 30%)" in simulated_truth.describe_subset(shares)
     path.unlink()
-    assert "Nothing was measured yet" in simulated_truth.markdown()
+    assert "Nothing was measured yet" in simulated_truth.format_truth_page()

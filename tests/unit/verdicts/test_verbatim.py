@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from engine.evaluation.statistics.proportions import difference_of_shares
-from engine.evaluation.verdicts.extraction import AskedCounts, ContinuedRow, assess_verbatim
+from engine.evaluation.statistics.proportions import estimate_share_difference
+from engine.evaluation.verdicts.extraction import ContinuedRow, PassageCounts, assess_verbatim
 
-COUNTED: AskedCounts = {"rows": 50, "short": 5, "passed": 5}
+COUNTED: PassageCounts = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}
 
 
@@ -71,6 +71,6 @@ def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
 def test_difference_matches_newcombe(
     first: tuple[int, int], second: tuple[int, int], low: float, high: float
 ) -> None:
-    interval = difference_of_shares(first, second)
+    interval = estimate_share_difference(first, second)
     assert interval.low == pytest.approx(low, abs=5e-5)
     assert interval.high == pytest.approx(high, abs=5e-5)

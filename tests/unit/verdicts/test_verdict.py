@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engine.evaluation.statistics.intervals import Interval
-from engine.evaluation.training_curve.advice import JudgedOutcome, advise
-from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.training_curve.advice import VerdictOutcome, advise
+from engine.evaluation.training_curve.run_curve import RunCurves
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge
 from tests.unit.verdicts.test_overfitting import falling, validations
@@ -215,8 +215,8 @@ def more_rows(value: float, half: float, n: int) -> dict[str, Any]:
     """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
     gain = Interval(value, value - half, value + half, n, 0.05, half / 1.4)
     advice = advise(
-        JudgedOutcome("undecided", gain, "test", {"state": "none", "best_step": None}),
-        RunCourse(validations=validations([2.0, 1.5, 1.5, 1.5]), stopped=EPOCHS),
+        VerdictOutcome("undecided", gain, "test", {"state": "none", "best_step": None}),
+        RunCurves(validations=validations([2.0, 1.5, 1.5, 1.5]), stopped=EPOCHS),
         CONFIG,
     )
     assert len(advice) == 1
@@ -238,8 +238,8 @@ def test_no_more_rows_are_asked_for_than_a_split_holds_out() -> None:
 def test_a_rate_at_its_end_is_not_said_to_grow_threefold() -> None:
     def pieces(rate: float) -> list[dict[str, Any]]:
         return advise(
-            JudgedOutcome("no_gain", None, "test", {"state": "none", "best_step": None}),
-            RunCourse(stopped=EPOCHS),
+            VerdictOutcome("no_gain", None, "test", {"state": "none", "best_step": None}),
+            RunCurves(stopped=EPOCHS),
             CONFIG | {"learning_rate": rate},
         )
 
