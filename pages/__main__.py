@@ -2,8 +2,9 @@
 
 Five faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
 multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
-without the app around it. Said here, before any visitor, that is not so. The others: `leave_pages_for_good`,
-`collect_past_modules`, `draw_nothing_for_the_gone` and `end_kept_sessions`.
+without the app around it. Said here, before any visitor, that is not so. The others:
+`disable_stale_fragments`, `freeze_modules_on_collect`, `rerun_ended_sessions` and
+`expire_disconnected_sessions`.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def measure_errors(
 
 
 class _Rows:
-    """Classified rows with a label. at_least, rest: see `toxicity.called_as`."""
+    """Classified rows with a label. at_least, rest: see `toxicity.predict_harmful`."""
 
     def __init__(self, table: pa.Table, harmful: Sequence[str], labels: int) -> None:
         chosen = set(harmful)

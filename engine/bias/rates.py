@@ -61,8 +61,8 @@ class MeasuredBias:
 # Where items come in clusters they are taken at the effective number of items, n over the design effect
 # (Rao and Scott 1992): a template whose answer is near its edge flips with every name. Few events say
 # little of how alike a cluster is, so the design effect is then never below that of an intraclass
-# correlation of `USUAL`. Of means they are the jackknife's over clusters (`ratio_interval`). Pure: arrays
-# in, an `Interval` out.
+# correlation of `DEFAULT_CORRELATION`. Of means they are the jackknife's over clusters (`ratio_interval`).
+# Pure: arrays in, an `Interval` out.
 
 MIN_EVENTS = 10  # events: fewer, and how alike the items of a cluster are is not learned from them
 DEFAULT_CORRELATION = (
@@ -226,8 +226,8 @@ class JudgedContinuations:
 
 
 def compute_toxicity_figures(probe: str, judged: JudgedContinuations) -> list[MeasuredBias]:
-    """Over all openings; and the share by group, of those with enough openings, at most `MOST_GROUPS` (the
-    others: `hidden_groups`). None where there is no opening."""
+    """Over all openings; and the share by group, of those with enough openings, at most `MAX_GROUPS` (the
+    others: `describe_hidden_groups`). None where there is no opening."""
     if not len(judged.base):
         return []
     made = [

@@ -263,7 +263,8 @@ def count_positions(architecture: Any, config: TrainConfig) -> int | None:
 
 
 def choose_max_length(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
-    """`max_length`, or what nearly all training rows fit into (`fitting_length`); never beyond the model's
+    """`max_length`, or what nearly all training rows fit into (`compute_fitting_length`); never beyond the
+    model's
     positions."""
     if config.max_length is None:
         return compute_fitting_length(train.sequence_lengths, positions)

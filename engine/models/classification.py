@@ -61,7 +61,7 @@ class Labels:
         return np.array([places[text] for text in self.text_of(row_ids)], np.int64)
 
     def of(self, row_ids: np.ndarray) -> np.ndarray:
-        """The class of each row, `UNSEEN` for a label that training doesn't know."""
+        """The class of each row, `UNSEEN_CLASS` for a label that training doesn't know."""
         return self.ids[np.searchsorted(self.row_ids, row_ids)]
 
     def text_of(self, row_ids: np.ndarray) -> list[str]:

@@ -228,7 +228,7 @@ def generate_continuations(
 
     Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
     prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
-    `LEAST_PROMPT` tokens of the prompt at its end.
+    `MIN_PROMPT` tokens of the prompt at its end.
     """
     if not encoded:
         return []

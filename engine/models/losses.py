@@ -117,7 +117,7 @@ def compute_token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, t
 def _iterate_token_losses(
     logits: torch.Tensor, targets: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """As `token_losses`, a few rows at a time, so that few logits are in fp32."""
+    """As `compute_token_losses`, a few rows at a time, so that few logits are in fp32."""
     for part, wanted in zip(logits.split(LOSS_ROWS), targets.split(LOSS_ROWS), strict=True):
         yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
 
@@ -139,7 +139,7 @@ MIN_K_SHARE = 0.2  # of a row's tokens, those of the lowest log-probability: k o
 class RowLosses:
     """Per row: row_ids int64, loss_sum float64 (nats), tokens int64 (trained), correct int64 (greedy).
 
-    Where they were looked at token by token: min_k float64, the mean log-probability of a row's `WORST`
+    Where they were looked at token by token: min_k float64, the mean log-probability of a row's `MIN_K_SHARE`
     tokens; hits bool [trained tokens, row after row], whether each is the model's first choice.
     """
 
@@ -213,7 +213,7 @@ def compute_row_losses(
 
 
 def _compute_min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Of each row the mean log-probability of its `WORST` tokens, at least one."""
+    """Of each row the mean log-probability of its `MIN_K_SHARE` tokens, at least one."""
     means = np.zeros(len(starts))
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         worst = max(1, round(MIN_K_SHARE * (end - start)))

@@ -202,7 +202,7 @@ def collect_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, 
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: Numbers) -> None:
-    """Put back what `optimizer_state` took; parameter groups stay as they were made."""
+    """Put back what `collect_optimizer_state` took; parameter groups stay as they were made."""
     document = optimizer.state_dict()
     document["state"] = {}
     for name, value in [*tensors.items(), *numbers.items()]:
@@ -221,7 +221,7 @@ def collect_random_states() -> Tensors:
 
 
 def load_random_states(tensors: Tensors) -> None:
-    """Put back what `random_states` took; a GPU that is no longer there is left out."""
+    """Put back what `collect_random_states` took; a GPU that is no longer there is left out."""
     torch.set_rng_state(tensors["random.cpu"])
     for i in range(torch.cuda.device_count()):
         if f"random.cuda.{i}" in tensors:

@@ -185,8 +185,8 @@ def summarize_text_round(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> RoundDescription | None:
-    """Of a round of labels, spans or free text; None for other protocols. weights: as `chance_weights` has
-    them."""
+    """Of a round of labels, spans or free text; None for other protocols. weights: as
+    `compute_sampling_weights` has them."""
     if round["protocol"] == "spans":
         return summarize_spans(compute_span_statistics(round, tasks, items, left_out))
     if round["protocol"] == "free_text":

@@ -56,10 +56,10 @@ class ComparedRows(NamedTuple):
 
 
 class OldRows(NamedTuple):
-    """The run's own rows, then those beside them. `parts`: object, of each row train, validation or test, one
-    of `ELSEWHERE`, or None where the run did not take it. questions: the keys of what is asked and is no
-    instruction among the rows of its own data set. own: how many rows are the run's. origins: of each row the
-    fingerprint of its data set and its number there."""
+    """The run's own rows, then those beside them. `parts`: object, of each row train, validation or test,
+    one of `ELSEWHERE_TEXTS`, or None where the run did not take it. questions: the keys of what is asked
+    and is no instruction among the rows of its own data set. own: how many rows are the run's. origins: of
+    each row the fingerprint of its data set and its number there."""
 
     rows: ComparedRows
     parts: np.ndarray
@@ -276,7 +276,8 @@ def _find_held_partners(
     first_time: np.ndarray,
     progress: Progress,
 ) -> list[np.ndarray]:
-    """For each way of `HELD` the old row, of those in `held`, that a new row repeats in this way, -1 where
+    """For each way of `HELD_REASONS` the old row, of those in `held`, that a new row repeats in this way,
+    -1 where
     none. Rows that judged before are not looked at for repeats in other words: they are not trained on."""
     places = np.flatnonzero(held)
     text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD_REASONS)

@@ -249,7 +249,7 @@ def measure_canaries(
 
 
 def compute_canary_exposure(config: TrainConfig, losses: np.ndarray) -> CanaryEvaluation:
-    """Exposure by repetitions, and of each canary; losses as of `canaries.drawn`."""
+    """Exposure by repetitions, and of each canary; losses as of `canaries.tokenise_canaries`."""
     often = np.array(canaries.list_repeats(config))
     others, asked = losses[-canaries.REFERENCE :], len(losses) - canaries.REFERENCE
     groups = {

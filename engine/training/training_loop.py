@@ -2,8 +2,8 @@
 
 The base model is validated too, as step 0. The loop can be cut anywhere: a checkpoint holds a completed
 step, the order of batches is a function of (seed, epoch), so that a resumed run continues bit for bit (on
-one CPU). Every decision about stopping is made by `State`, from validation losses alone; each alarm is
-raised once.
+one CPU). Every decision about stopping is made by `TrainingState`, from validation losses alone; each alarm
+is raised once.
 """
 
 from __future__ import annotations

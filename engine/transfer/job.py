@@ -28,7 +28,7 @@ from store.transfer.schemas import TransferResult
 
 phases = build_fixed_phases(
     Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
-    Phase("Measuring ", 0.95),  # with an estimate of its own: `MeasuringPace` knows the tokens of all cells
+    Phase("Measuring ", 0.95),  # estimated by `ProgressReporter`, which knows the tokens of all cells
     Phase("Working out intervals", 0.05),
 )
 

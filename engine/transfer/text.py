@@ -32,7 +32,8 @@ def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
 
 
 def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
-    """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
+    """The sentence over the matrix. cells: as `transfer.judge_cells` gives them, with `source` (what the
+    run was
     trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
     went on from was trained on it): what is gained there is no transfer."""
     others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]

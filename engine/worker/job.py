@@ -169,7 +169,7 @@ class JobProgress:
 # What a job sees of the world: its order, its folder, and a way to report.
 #
 # A job function takes a `Job`, reports through it, and returns the `result` document. It asks
-# `job.check_cancelled()` between pieces of work; SIGTERM makes that raise `Cancelled`, which the job may
+# `job.check_cancelled()` between pieces of work; SIGTERM makes that raise `JobCancelled`, which the job may
 # catch to leave a checkpoint before it lets it pass.
 
 

@@ -40,7 +40,7 @@ def read_boot_id() -> str:
 
 def is_restarted(boot: str, started: float) -> bool:
     """Whether the machine, or the container that this process is in, began anew since a process that began at
-    `started` (`process_start`) noted `boot`."""
+    `started` (`get_process_start`) noted `boot`."""
     if boot and boot != read_boot_id():
         return True
     try:

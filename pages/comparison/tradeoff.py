@@ -119,7 +119,8 @@ def group_rows(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]
 def compare_groups(
     rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.get_no_paired_difference
 ) -> tuple[str, list[pareto.SweepComparison]]:
-    """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
+    """Each sweep against the one with the most runs: the kind, and the documents of
+    `pareto.compare_sweeps`; `pair`:
     differences of two runs where they were measured on the same items.
 
     Along a sweep of learning rates goes the rate, and along runs of one rate the number of epochs.

@@ -82,7 +82,8 @@ def find_measure(name: str) -> Measure:
 
 @dataclass(frozen=True)
 class Point:
-    """A run on the plot. cost: more is worse; status: of `pareto.front`; behind: names of the runs of the
+    """A run on the plot. cost: more is worse; status: of `pareto.compute_front`; behind: names of the runs
+    of the
     front that gain as much and forget as little; state: of the cost by its thresholds."""
 
     row: RunCosts

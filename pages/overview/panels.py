@@ -137,7 +137,7 @@ STYLE = """
 
 
 def render_list_header() -> str:
-    """The line above the list, over the columns of `run_numbers`; holds the style of the list."""
+    """The line above the list, over the columns of `render_run_numbers`; holds the style of the list."""
     cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
     return f"{meters.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
 

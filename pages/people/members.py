@@ -136,7 +136,7 @@ def _send_change(command: str, body: dict[str, object], done: str) -> None:
 
 
 def describe_ended_access(ended: Mapping[str, int]) -> str:
-    """What an `AccessEnded` says."""
+    """What an `RevokedAccess` says."""
     sessions, tokens = plural(ended["ended_sessions"], "session"), plural(ended["ended_tokens"], "API token")
     return f"ended {sessions} and {tokens}"
 

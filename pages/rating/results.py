@@ -213,7 +213,7 @@ def draw_written(round: RoundSummary) -> None:
     st.caption(f"{len(matches):,} of {plural(len(written), 'answer')}; all of them are in the table below.")
 
 
-UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
+UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # of which `build_ratings` has no figures
 
 
 def draw_results(round: RoundSummary) -> None:

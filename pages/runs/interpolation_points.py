@@ -37,7 +37,8 @@ BUSY_FACTOR = 1.25  # times as long as estimated, from which on it is said
 
 @dataclass(frozen=True)
 class ScoredShare:
-    """A share of the way to a run that was scored; figures: by measure, as `tradeoff_points.measure_of` calls
+    """A share of the way to a run that was scored; figures: by measure, as `tradeoff_points.find_measure`
+    calls
     them, null where it was not measured."""
 
     run_id: str
@@ -91,7 +92,7 @@ def _get_tuned_figures(forgetting: Forgetting | None) -> dict[str, Estimate | No
 
 
 def _get_probe_figures(parts: Sequence[TextForgetting | ChoiceForgetting]) -> dict[str, Estimate | None]:
-    """What was measured of the data sets that are probes, as `tradeoff_points.measure_of` calls them."""
+    """What was measured of the data sets that are probes, as `tradeoff_points.find_measure` calls them."""
     return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
 
 

@@ -136,7 +136,8 @@ def read_metric_curve(run_id: str, kind: CurveKind, count: int, moment: int) -> 
 def read_forgetting_curve(
     run_id: str, measured: int, ended: bool
 ) -> tuple[int, list[ForgettingCurve], CategoryMatrix | None]:
-    """What was forgotten when: how many checkpoints there are, and `forgetting_tradeoff.course` and
+    """What was forgotten when: how many checkpoints there are, and
+    `forgetting_tradeoff.read_forgetting_curve` and
     `matrix` of
     some of them; nothing without a base model to hold them against. `measured` points there are, and whether
     the run `ended`: another state of it, another answer."""

@@ -368,7 +368,7 @@ class ArmComparison(TypedDict):
 
 
 class SideBySide(TypedDict):
-    """A row of `side_by_side`."""
+    """A row of `list_paired_versions`."""
 
     endpoint_id: str
     model: str

@@ -126,7 +126,8 @@ class StatementPool:
     def statement(
         self, sql: str, params: Params = (), seconds: float = SECONDS, limit: float | None = None
     ) -> Statement:
-        """limit: as `StatementOrder` has it, where it is more than `seconds`. Raises QueryError for one that
+        """limit: as `StatementRequest` has it, where it is more than `seconds`. Raises QueryError for one
+        that
         is too long; its own process looks how deep it is."""
         if reason := find_length_problem(sql):
             raise QueryError(reason, fix=SHORTER)

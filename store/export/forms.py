@@ -3,8 +3,8 @@
 A form's limits say when an export still is the model that was evaluated. They are of the Kullback–Leibler
 divergence from the model to its export (nats a token, over its own answers) and of the share of tokens for
 which both hold the same one for the likeliest. Beneath `passes` (above, for the share) an export passed,
-beyond `fails` it failed, in between it is warned of; with fewer rows than `rows_to_pass` it can't be told.
-`why` says where the two come from.
+beyond `fails` it failed, in between it is warned of; with fewer rows than `count_rows_to_pass` it can't be
+told. `why` says where the two come from.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def format_url_host(host: str) -> str:
 
 
 def _parse_host_header(host: str) -> str:
-    """The name in a Host header, in small letters, or the address as `plain_host` writes it; empty where the
+    """The name in a Host header, in small letters, or the address as `normalise_host` writes it; empty
+    where the
     header is not `name` or `name:port`."""
     match = _HOST.fullmatch(host.lower())
     return normalise_host(match[1]) if match else ""

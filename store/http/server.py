@@ -179,7 +179,7 @@ def build_app(
 ) -> Starlette:
     """The application. `names` are those that it answers to, loopback's alone where left out.
 
-    Sets how the threads of this process share the interpreter: see `_answer_soon`.
+    Sets how the threads of this process share the interpreter: see `_shorten_switch_interval`.
     """
     _shorten_switch_interval()
     engine = _EngineRoutes(database, handlers, home, devices)

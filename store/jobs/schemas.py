@@ -334,7 +334,7 @@ class WorkerRecord(TypedDict):
     """`worker.json`: the process that took the folder, and what tells later how it was lost."""
 
     pid: int
-    started: float  # of `process_start`; with pid it names one process for good
+    started: float  # of `get_process_start`; with pid it names one process for good
     boot: NotRequired[str]  # names the start of the machine; empty where the system does not
     memory_kills: NotRequired[OomKillCount | None]  # before it began; null where nobody counts them
     log_bytes: NotRequired[int]  # length of log.txt before it wrote there

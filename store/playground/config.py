@@ -1,7 +1,7 @@
 """What the playground is asked: which models talk, how their tokens are drawn, and what is said to them.
 
-A conversation keeps its models and settings (`TalkSettings`); what is sent to have an answer is then the text
-alone. Who has no conversation sends both (`Talk`).
+A conversation keeps its models and settings (`ChatSettings`); what is sent to have an answer is then the text
+alone. Who has no conversation sends both (`ChatRequest`).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def alerts_by_run(db: Queryable, *, limit: int = 4) -> list[RunAlerts]:
 
 @named_query
 def count_alerted_runs(db: Queryable) -> int:
-    """How many runs `by_run` would give without a limit."""
+    """How many runs `find_run_subject` would give without a limit."""
     return int(read_scalar(db.query(f"SELECT count(DISTINCT run_id) FROM ({_ALL})")))
 
 

@@ -27,7 +27,7 @@ from store.http.server import Handlers, Who, build_app
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
-POINTS = pa.schema(  # what `metrics.add` takes
+POINTS = pa.schema(  # what `metrics.append_steps` takes
     [
         ("run_id", pa.string()),
         ("name", pa.string()),

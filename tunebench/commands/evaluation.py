@@ -263,7 +263,7 @@ def compare_evaluations(
     differences = [
         gap | {"first_is": row_scores.describe_difference(gap, gap["better"])} for gap in between.metrics
     ]
-    return cast(list[InterpretedDifference], differences), {  # each is what `scored.difference` writes
+    return cast(list[InterpretedDifference], differences), {  # as `compute_difference` writes them
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,
         "confidence": between.confidence,

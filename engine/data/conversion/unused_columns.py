@@ -275,7 +275,7 @@ def extract_text(value: Any) -> str:
 
 
 def _extract_turn_text(value: Any) -> str:
-    """As `as_text`, of what is no list but of turns."""
+    """As `extract_text`, of what is no list but of turns."""
     if isinstance(value, list):
         try:
             return "\n".join(text for role, text in read_turns(value, "") if role == "assistant")

@@ -150,7 +150,7 @@ def encode_row(row: FileRow) -> bytes:
 # The values of a column in the first rows of a file, and columns that lie inside objects, by a path.
 #
 # `input.question` is the field `question` of the objects in the column `input`; `answers.text.0` the first
-# text of a list. A row of the file stays as it is: `with_paths` adds what a mapping needs.
+# text of a list. A row of the file stays as it is: `add_paths` adds what a mapping needs.
 #
 # The column names under which each role is met in the wild, the most telling first.
 

@@ -1,10 +1,10 @@
 """The group `difficulty`: what the base model loses on each answer, with its prompt and without.
 
-IFD = exp(loss given the prompt - loss without it) (Li et al. 2024): the prompt helps where it is below 1. The
-loss is taken over the same tokens of the last answer, its closing token among them, in both. Without the
-prompt they follow what the chat template puts before every answer, so that the first one can be judged too.
-An answer is cut where prompt and answer together are longer than the model, or than `LONGEST` tokens. Without
-a GPU `ON_CPU` rows are drawn where the order does not say how many.
+IFD = exp(loss given the prompt - loss without it) (Li et al. 2024): the prompt helps where it is below 1.
+The loss is taken over the same tokens of the last answer, its closing token among them, in both. Without
+the prompt they follow what the chat template puts before every answer, so that the first one can be judged
+too. An answer is cut where prompt and answer together are longer than the model, or than `MAX_TOKENS`
+tokens. Without a GPU `CPU_ROWS` rows are drawn where the order does not say how many.
 """
 
 from __future__ import annotations

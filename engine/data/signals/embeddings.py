@@ -2,9 +2,10 @@
 
 The vectors are those of the package wordllama (256 dimensions). It reads text with a tokenizer whose words
 never run into each other, so that each distinct word of a batch is tokenised once and a row is the sum over
-its words: the same vectors as the package's own `embed`, an order of magnitude faster on long rows. Of a long
-row the first `FIRST` characters count. Of a labelled row the label is left out: it would give itself away.
-What every row begins with (an instruction put before all of them) says nothing about one and is left out too.
+its words: the same vectors as the package's own `embed`, an order of magnitude faster on long rows. Of a
+long row the first `EMBEDDED_CHARACTERS` characters count. Of a labelled row the label is left out: it would
+give itself away. What every row begins with (an instruction put before all of them) says nothing about one
+and is left out too.
 """
 
 from __future__ import annotations

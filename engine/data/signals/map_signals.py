@@ -30,8 +30,9 @@ from store.data.config import ProfileConfig
 
 # Templates: the first words that many prompts share, such as "Write a poem about".
 #
-# A row's template is the longest run of first words, from `FEWEST` to `MOST`, that at least 1% of the rows
-# and at least five begin with, in any case. It is spelled as its first row spells it.
+# A row's template is the longest run of first words, from `FEWEST_OPENING_WORDS` to `MAX_OPENING_WORDS`,
+# that at least 1% of the rows and at least five begin with, in any case. It is spelled as its first row
+# spells it.
 
 FEWEST_OPENING_WORDS, MAX_OPENING_WORDS = 3, 12  # words
 OPENING_SHARE, OPENING_ROWS = 0.01, 5  # of the rows at least, and so many

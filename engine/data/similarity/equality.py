@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 # exactly equal, and rows that must not be parted, or leak, are equal when folded. A row of another label,
 # or with another rejected answer, is another row either way.
 
-# What a batch must have for `exact_keys` and `folded_keys`.
+# What a batch must have for `compute_exact_keys` and `compute_folded_keys`.
 EXACT = ("text", "label", "rejected")
 FOLDED = ("digest", "label", "rejected")
 
@@ -54,7 +54,8 @@ def compute_exact_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True)
 
 
 def compute_folded_keys(batch: pa.RecordBatch | pa.Table, *, labels: bool = True) -> np.ndarray:
-    """As `exact_keys`, equal where text and rejected answer are equal when folded, and the label exactly. The
+    """As `compute_exact_keys`, equal where text and rejected answer are equal when folded, and the label
+    exactly. The
     columns FOLDED are looked at."""
     keys = batch["digest"].to_numpy().astype(np.uint64)
     return _add_sides(keys, batch, lambda text: normalise_text(text).encode()) if labels else keys

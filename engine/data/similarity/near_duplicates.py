@@ -37,9 +37,9 @@ from engine.data.similarity.text_overlap import build_shingle_sets
 # Clusters (`clusters`) are chains: of texts made from one template the ends of a chain may share little.
 # Here the texts of a chain are gone through in the order in which they are wanted; each that nothing stands
 # for yet stands for itself and for all others that have the threshold with it, verified. In a chain of many
-# texts that are few to stand for each other, all pairs would be too many: after `LOOKS` comparisons a text
-# those pairs decide that were verified when the chain was found, and `uncompared` says of how many texts
-# that is so.
+# texts that are few to stand for each other, all pairs would be too many: after `COMPARISONS_PER_TEXT`
+# comparisons a text those pairs decide that were verified when the chain was found, and `uncompared` says
+# of how many texts that is so.
 
 COMPARISONS_PER_TEXT = 24  # comparisons a text, on average
 

@@ -45,7 +45,8 @@ def make_reader(rows_path: Path) -> ReadBatches:
 def sketch_rows(
     read: ReadBatches, first: np.ndarray, sketches: Sketches
 ) -> Iterator[tuple[TextSketch, np.ndarray]]:
-    """What `sketches.add` takes of the rows that `first` (bool) names, and the hashes of all prompts (0:
+    """What `sketches.append_steps` takes of the rows that `first` (bool) names, and the hashes of all
+    prompts (0:
     none), batch by batch in order."""
 
     def work(batch: tuple[list[str], np.ndarray]) -> tuple[TextSketch, np.ndarray]:
@@ -100,10 +101,11 @@ def read_last_answers(batch: pa.RecordBatch) -> list[str]:
 # What it means that one prompt has several answers: they contradict each other, or they are references.
 #
 # Two labels of one text contradict each other, and so do two pairs of which each prefers what the other
-# rejects. Answers in free text are references where that is how the data is made (`USUAL` of the prompts
-# have several), where a prompt has so many that it asks for one of many (`MANY`), or where they agree: of
-# the words that the prompt doesn't have already they share half on average (the overlap coefficient). All
-# else are conflicts: an answer that says 4 and one that says 5, yes and no, Sydney and Canberra.
+# rejects. Answers in free text are references where that is how the data is made (`USUAL_SHARE` of the
+# prompts have several), where a prompt has so many that it asks for one of many (`MANY_ANSWERS`), or where
+# they agree: of the words that the prompt doesn't have already they share half on average (the overlap
+# coefficient). All else are conflicts: an answer that says 4 and one that says 5, yes and no, Sydney and
+# Canberra.
 
 USUAL_SHARE = 0.2  # of the prompts; where more have several answers, these are how the data is made
 MIN_MEDIAN_WORDS = 4  # words of the median answer; shorter ones are right or wrong

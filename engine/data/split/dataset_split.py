@@ -268,6 +268,6 @@ def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
 
 
 def compute_parts_by_split(home: Home, fingerprint: str, split: Split) -> np.ndarray:
-    """Of each row the name of its part as the split deals it now; as `parts_of_run`."""
+    """Of each row the name of its part as the split deals it now; as `read_parts_of_run`."""
     parts: np.ndarray = np.array(PARTS, object)[assign_rows_unchecked(home, fingerprint, split).codes]
     return parts

@@ -28,7 +28,7 @@ from store.core.formatting import plural
 # One line a row and metric: `row_id` int64, `metric` string, `score` float64 (null where the metric has
 # none or the row could not be scored), `reason` string (why not, else null), `statistics` list<float64>
 # (what is summed where the figure is no mean of scores). What a metric is stands in its document
-# (`scored.aggregate`).
+# (`scored.aggregate_scores`).
 
 CONFIDENCE = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(

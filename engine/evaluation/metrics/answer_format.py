@@ -79,7 +79,8 @@ def score_json_schema(
 
 
 def find_schema_error(validator: Any, text: str, *, fenced: bool) -> str | None:
-    """Why a validator of `Checking` does not accept the answer; None where it does. Raises as json_schema."""
+    """Why a validator of `ValidationBudget` does not accept the answer; None where it does. Raises as
+    json_schema."""
     try:
         first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
     except InvalidJson:
@@ -181,7 +182,7 @@ class ValidationBudget:
         self._kind: Any = extend(_Validator, counted)
 
     def validator(self, schema: Any) -> Any:
-        """For `why_not`."""
+        """For `find_schema_error`."""
         return self._kind(schema, registry=Registry())
 
     def _counted(self, name: str, rule: Any) -> Any:

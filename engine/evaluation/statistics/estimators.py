@@ -87,7 +87,7 @@ def chrf(sums: Floats, *, beta: float = 2) -> Floats:
 
 
 def count_classes(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.csr_array:
-    """What each row adds to the sums of `of_classes`: a sparse matrix [rows, 3 × classes + 1].
+    """What each row adds to the sums of `build_class_figure`: a sparse matrix [rows, 3 × classes + 1].
 
     A place from `classes` on is no class: an answer that names none, or a label outside the set. Such a row
     is never right.

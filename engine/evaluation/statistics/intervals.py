@@ -144,7 +144,7 @@ def bound_unseen_share(rows: float, *, confidence: float = 0.95) -> float:
 def allow_for_unseen(interval: Interval, size: float, *, confidence: float = 0.95) -> Interval:
     """The interval with its limits moved out to where rows of a kind that is not among these could move the
     mean, if they differ by `size` (in the interval's unit) and are as frequent as they can be
-    (`unseen_share`); never moved in.
+    (`bound_unseen_share`); never moved in.
 
     A sample can't show what is not in it: a kind that one row in 30 is of is missing from a third of all
     samples of 30. In simulations (`bench/truths/runs/gain.py`) a gain that is 0, as 5% of rows lose 3 nats a

@@ -72,7 +72,8 @@ def estimate_paired_change(lost: float, won: float, n: float, *, confidence: flo
 
 
 def estimate_answer_change(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """`paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item each."""
+    """`estimate_paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item
+    each."""
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     lost, won = int((first > second).sum()), int((second > first).sum())
     return estimate_paired_change(lost, won, len(first), confidence=confidence)

@@ -72,7 +72,8 @@ def offer_drop_above(bound: float, label: str, reason: str) -> FixBuilder:
 
 
 def offer_drop_well_above(bound: float, label: str, reason: str) -> FixBuilder:
-    """As `drop_above`, where at least one row in 20 is above the bound: fewer would leave the median where it
+    """As `offer_drop_above`, where at least one row in 20 is above the bound: fewer would leave the median
+    where it
     is, by which the signal is judged."""
 
     def fixes(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:

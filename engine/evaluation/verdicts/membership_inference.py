@@ -1,21 +1,20 @@
 """Whether a model can be asked which rows it was trained on: membership inference with a placebo.
 
-Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss a
-token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
+Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss
+a token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
 model's as a placebo, as rows of two groups may differ before any training, and both follow the rows'
-difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores of
-`DECIDE`, from which s times the base model's score is taken off, s being the slope of one on the other within
-the groups, pooled over both (as in an analysis of covariance): what is left of the loss (calibrated), and of
-pairs of answers, whose loss is that of the chosen one, of their margin. Their excess is over one half, and
-tested by ranks (exactly where few are there). States, after Holm over these scores:
-  remembers  an excess is surely above 0, and reaches MATERIAL;
-  none       no excess reaches MATERIAL, by its whole interval;
-  unclear    otherwise: so few rows can't tell, and the sentence says what they could have seen.
-Pure: arrays in, a JSON document out.
+difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores
+of `DECIDING_SCORES`, from which s times the base model's score is taken off, s being the slope of one on
+the other within the groups, pooled over both (as in an analysis of covariance): what is left of the loss
+(calibrated), and of pairs of answers, whose loss is that of the chosen one, of their margin. Their excess
+is over one half, and tested by ranks (exactly where few are there). States, after Holm over these scores:
+remembers  an excess is surely above 0, and reaches MATERIAL; none       no excess reaches MATERIAL, by its
+whole interval; unclear    otherwise: so few rows can't tell, and the sentence says what they could have
+seen. Pure: arrays in, a JSON document out.
 
 Membership while a run trains: the AUC by the loss, at every step at which training and validation rows
 were both measured, with the base model's as a placebo; that it changed is told by the loss without what the
-base model's explains (`membership.beyond_base`).
+base model's explains (`membership.subtract_base_scores`).
 
 It rises with the gap: who loses less on the rows that it trains on can be asked which they were. Pure.
 """

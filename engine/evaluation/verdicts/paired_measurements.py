@@ -43,7 +43,7 @@ class PromptAssignment:
 
 
 class SwappedLosses(NamedTuple):
-    """What both models lose on each pair of `DealtPrompts`, in the unit of the rows' own losses."""
+    """What both models lose on each pair of `PromptAssignment`, in the unit of the rows' own losses."""
 
     base: ArrayLike
     tuned: ArrayLike

@@ -44,8 +44,8 @@ from store.evaluation.verdict_schemas import GainParts, VerdictState
 # makes the question smaller and never larger, and is counted.
 #
 # A row stands in the figure twice: its answer after others' prompts, its prompt before others' answers. So
-# what one row does is what leaving it out in both roles does (`_both_roles`), and the jackknife over that
-# is the interval (`ratio_interval`). Pure: arrays in, intervals out.
+# what one row does is what leaving it out in both roles does (`_average_both_roles`), and the jackknife
+# over that is the interval (`ratio_interval`). Pure: arrays in, intervals out.
 
 ROUNDS = 3  # prompts of other rows to each answer
 MIN_PROMPTS = 2  # with one alone nobody can tell what the prompt did from what the answer did

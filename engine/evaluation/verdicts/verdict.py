@@ -356,7 +356,8 @@ UNTRAINED_STOP = RunCurves(stopped={"reason": "mixed", "step": 0, "restored_step
 
 
 def judge_interpolated(held_out: HeldOut, config: VerdictConfig, *, alpha: float, of: str) -> Verdict:
-    """As `verdict.judge` of a run without a course; overfitting is null. of: the name of the run whose model
+    """As `verdict.judge_held_out` of a run without a course; overfitting is null. of: the name of the run
+    whose model
     lies at α 1."""
     judged = judge_held_out(held_out, UNTRAINED_STOP, config)
     course = judged["overfitting"]["sentence"] if judged["overfitting"] else ""

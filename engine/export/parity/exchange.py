@@ -169,7 +169,7 @@ def read_separately(logits: Logits, groups: Sequence[list[QuestionText]]) -> Ite
 def read_together(
     model: Any, logits: Logits, groups: Sequence[list[QuestionText]]
 ) -> Iterator[list[np.ndarray]]:
-    """As `read_alone`, where the model allows it with what texts have in common passed once; it is in
+    """As `read_separately`, where the model allows it with what texts have in common passed once; it is in
     evaluation mode."""
     from engine.models.forward import llama_layers  # not of an environment that has another engine alone
     from engine.models.forward.packed_forward import PackedForward

@@ -58,7 +58,8 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
 
 
 def _convert_config(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
-    """As the model has it that `merging.whole` loads: a saved model names its own class, and the files of an
+    """As the model has it that `merging.pin_whole_model` loads: a saved model names its own class, and the
+    files of an
     adapter, or of an older model, may name another or none. Of some models that read pictures too the text
     part alone is loaded."""
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM

@@ -66,7 +66,7 @@ def score_branches(
     """Of each prompt the summed log-probabilities of its branches, float64. Prompts and branches have a token
     at least. `on_prompts(prompts done)` may raise to stop; batch_size: rows, where each branch is passed by
     itself. The model is left in the mode in which it came. Scores that are equal for lack of bits are told
-    apart (`losses.wide_head`)."""
+    apart (`losses.use_fp32_head`)."""
 
     def ask(which: Sequence[int], tell: OnPrompts, *, wide: bool = False) -> list[np.ndarray]:
         mine = [prompts[i] for i in which], [branches[i] for i in which]
@@ -97,7 +97,7 @@ def _score_with_model(
     on_prompts: OnPrompts,
     wide: bool,
 ) -> list[np.ndarray]:
-    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of which a batch
+    """As `score_branches`, with logits as the model makes them; `wide`: in fp32, of which a batch
     may hold half as many."""
     longest = max(
         (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
@@ -155,7 +155,7 @@ def score_one_by_one(
     batch_size: int = 16,
     on_prompts: OnPrompts = lambda done: None,
 ) -> list[np.ndarray]:
-    """As `branch_scores`, every branch after its whole prompt."""
+    """As `score_branches`, every branch after its whole prompt."""
     pairs = [(p, b) for p, some in zip(prompts, branches, strict=True) for b in some]
     if not pairs:
         return [np.zeros(0) for _ in prompts]

@@ -133,7 +133,8 @@ def _build_pairs(sequences: TokenRows) -> TokenPairs:
 # Tokenised rows, kept in the cache by what they depend on: rows, tokenizer, template and mask.
 #
 # A data set of up to `WHOLE` rows is tokenised whole, so that another split, seed or size finds it there.
-# The file is safetensors, written aside and renamed; the oldest files go when there are more than `KEPT`.
+# The file is safetensors, written aside and renamed; the oldest files go when there are more than
+# `MAX_CACHED_FILES`.
 #
 # One row for people to look at: the text of each token, and whether it is trained.
 
@@ -219,7 +220,7 @@ def read_rows(path: Path) -> TokenRows | None:
 
 
 def write_rows(path: Path, rows: TokenRows) -> None:
-    """Keep the rows; of more than `KEPT` files of the folder the oldest go."""
+    """Keep the rows; of more than `MAX_CACHED_FILES` files of the folder the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path, flush=False) as unfinished:
         save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, unfinished)
@@ -311,7 +312,8 @@ class MaskCheckCounts:
 
 
 def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> MaskCheckCounts:
-    """Hold the first `MOST` of `rows` (rendered from `messages`, in the same order) against their turns."""
+    """Hold the first `MAX_CHECKED_ROWS` of `rows` (rendered from `messages`, in the same order) against
+    their turns."""
     count = min(MAX_CHECKED_ROWS, len(rows))
     unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0

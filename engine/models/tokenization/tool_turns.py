@@ -78,7 +78,7 @@ def format_calls(content: str, calls: Sequence[StoredCall | FunctionCall]) -> st
 
 
 def parse_calls(content: str) -> tuple[str, list[StoredCall]] | None:
-    """What `call_text` made a text of; None for an answer that calls nothing."""
+    """What `format_calls` made a text of; None for an answer that calls nothing."""
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
     answer = _parse_object(content) or {}

@@ -111,7 +111,7 @@ def compute_label_statistics(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> LabelStatistics:
-    """weights: as `chance_weights` has them; left_out: ids of raters who don't count."""
+    """weights: as `compute_sampling_weights` has them; left_out: ids of raters who don't count."""
     counted = [
         task
         for task in tasks
@@ -278,7 +278,7 @@ def compute_label_set_statistics(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> LabelSetStatistics:
-    """labels: of the round; weights: of items, as `chance_weights` has them."""
+    """labels: of the round; weights: of items, as `compute_sampling_weights` has them."""
     counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
     given = [task for task in counted if "labels" in get_task_answer(task)]
     voted = [task for task in given if task["purpose"] in ("first", "adjudication")]

@@ -1,6 +1,6 @@
 """Requests to our own worker: from bodies to rows of the batch, and from what the batch tells to answers.
 
-`open_worker` makes of a spec what answers: a model that writes, a classifier, or an encoder.
+`load_answerer` makes of a spec what answers: a model that writes, a classifier, or an encoder.
 """
 
 from __future__ import annotations
