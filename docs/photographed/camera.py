@@ -15,7 +15,7 @@ from tests.e2e.started_app import App
 FOLDER = Path(__file__).parent.parent / "pictures"
 SIZE = {"width": 1440, "height": 900}
 HEADER = "4.5rem"  # of the window: it lies over what is scrolled under it
-MOST_BYTES = 200 * 1024
+MAX_BYTES = 200 * 1024
 QUIET_MS = 700  # a page that says nothing new for so long is taken
 SHORT, LONG = 300.0, 3600.0  # seconds that a job may take: one of the data, one of a model
 
@@ -63,7 +63,7 @@ class Camera:
         with Image.open(path) as picture:
             opaque = picture.convert("RGB")
         opaque.save(path, optimize=True)
-        if path.stat().st_size > MOST_BYTES:  # a palette takes colours from small dots
+        if path.stat().st_size > MAX_BYTES:  # a palette takes colours from small dots
             opaque.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         say(f"  {path.name}: {path.stat().st_size / 1024:.0f} KiB")
 

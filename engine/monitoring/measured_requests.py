@@ -1,7 +1,7 @@
 """Questions and answers to be measured, from a log, an evaluation or a data set, and which of the answers are
 asked of the model beneath them.
 
-At most MOST_ANSWERS of a look are measured, drawn by their place alone, so that the tests stay valid. What
+At most MAX_ANSWERS of a look are measured, drawn by their place alone, so that the tests stay valid. What
 can't be asked keeps its place and says why.
 """
 
@@ -241,7 +241,7 @@ def _build_row_answer(
 
 # Perplexity of served answers under their base: which answers are measured, and what is said of the others.
 #
-# A look measures MOST_ANSWERS at most, drawn by a number of their place alone: what an answer is like has no
+# A look measures MAX_ANSWERS at most, drawn by a number of their place alone: what an answer is like has no
 # part in it, so that the tests stay valid. Bases are loaded one at a time, those of most answers first.
 
 MAX_BASES = 2

@@ -34,7 +34,7 @@ class TunebenchError(Exception):
     """
 
     status = 400  # of the HTTP answer
-    MOST = 1_000  # characters of a message and of a field's name: what was given may be endless
+    MAX_CHARACTERS = 1_000  # characters of a message and of a field's name: what was given may be endless
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class TunebenchError(Exception):
         change: dict[str, Any] | None = None,
         retry_after: int | None = None,
     ) -> None:
-        message = _truncate_middle(message, self.MOST)
+        message = _truncate_middle(message, self.MAX_CHARACTERS)
         super().__init__(message)
         self.message = message
-        self.fix = _truncate_middle(fix, self.MOST)
-        self.field = _truncate_middle(field, self.MOST)
+        self.fix = _truncate_middle(fix, self.MAX_CHARACTERS)
+        self.field = _truncate_middle(field, self.MAX_CHARACTERS)
         self.change = change
         self.retry_after = retry_after
 

@@ -159,7 +159,7 @@ FileRows = Sequence[FileRow]
 MAX_COLUMNS = 4096
 MAX_PATH_DEPTH = 4  # objects in objects that a path goes through
 MAX_PATHS = 200
-FEWEST_ROWS, MAX_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
+MIN_ROWS, MAX_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
 
 
 def list_column_names(names: list[str], rows: FileRows) -> list[str]:
@@ -181,7 +181,7 @@ def check_width(columns: list[str]) -> list[str]:
 
 def limit_head(columns: Sequence[str], rows: FileRows) -> FileRows:
     """So many of the first rows that a wide file costs as much to look at as a narrow one."""
-    return rows[: max(FEWEST_ROWS, MAX_CELLS // max(1, len(columns)))]
+    return rows[: max(MIN_ROWS, MAX_CELLS // max(1, len(columns)))]
 
 
 def list_values(rows: FileRows, column: str) -> list[Any]:

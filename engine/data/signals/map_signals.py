@@ -30,11 +30,11 @@ from store.data.config import ProfileConfig
 
 # Templates: the first words that many prompts share, such as "Write a poem about".
 #
-# A row's template is the longest run of first words, from `FEWEST_OPENING_WORDS` to `MAX_OPENING_WORDS`,
+# A row's template is the longest run of first words, from `MIN_OPENING_WORDS` to `MAX_OPENING_WORDS`,
 # that at least 1% of the rows and at least five begin with, in any case. It is spelled as its first row
 # spells it.
 
-FEWEST_OPENING_WORDS, MAX_OPENING_WORDS = 3, 12  # words
+MIN_OPENING_WORDS, MAX_OPENING_WORDS = 3, 12  # words
 OPENING_SHARE, OPENING_ROWS = 0.01, 5  # of the rows at least, and so many
 
 
@@ -56,7 +56,7 @@ def find_templates(prompts: Sequence[str | None]) -> list[str | None]:
             keys, return_index=True, return_inverse=True, return_counts=True
         )
         keep = counts[inverse] >= least
-        if length >= FEWEST_OPENING_WORDS:
+        if length >= MIN_OPENING_WORDS:
             spelled = {}
             for i, number in zip(alive[keep], inverse[keep], strict=True):
                 if number not in spelled:

@@ -3,7 +3,7 @@
 Ratings of one item are alike, and so are those of one rater: the number of ratings is not what a figure rests
 on. Its error is taken from sums of influences over items and over raters, less what both count (Cameron,
 Gelbach and Miller 2011), its quantile from Student's t with Satterthwaite's degrees of freedom, as few raters
-know little of other raters. With under LEAST_RATERS of them nothing is claimed of other people: then items
+know little of other raters. With under MIN_RATERS of them nothing is claimed of other people: then items
 alone vary, and the figure holds for these raters. Where ratings have weights (1 / the chance of their item,
 parts of one vote) figures are those of Hájek: sums over the sum of weights. Pure: arrays in, numbers out.
 """

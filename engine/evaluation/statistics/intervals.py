@@ -100,8 +100,8 @@ def ratio_interval(
     their number. On the side where rare rows may be missing, the limit is moved out as Hall's (1992)
     transformed t says for the rows' skewness; it is never moved in. In simulations
     (`bench/truths/runs/gain.py`) this covers 94 to 97% for heavy tails and lengths that differ a hundredfold,
-    where BCa covered 77 to 92. There is no interval where the rows are effectively under LEAST_ROWS, one
-    holds half of the weight, or all say the same; where all of LEAST_ALIKE or more say exactly 0, nothing
+    where BCa covered 77 to 92. There is no interval where the rows are effectively under MIN_ROWS, one
+    holds half of the weight, or all say the same; where all of MIN_ALIKE or more say exactly 0, nothing
     differs, and the interval is 0 to 0.
 
     population: weights of more rows of the same kind, such as those that were trained on. A sample that

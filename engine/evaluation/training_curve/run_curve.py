@@ -178,7 +178,7 @@ def _compute_unanimous_limits(value: float, n: int, kind: str) -> tuple[float, f
 
 def _estimate_ratio(sums: ValidationSums) -> Estimate:
     """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
-    allow; no limits of effectively under LEAST_ROWS."""
+    allow; no limits of effectively under MIN_ROWS."""
     n, x, w = int(sums["n"]), float(sums["x"]), float(sums["w"])
     xx, xw, ww = float(sums["xx"]), float(sums["xw"]), float(sums["ww"])
     value = x / w

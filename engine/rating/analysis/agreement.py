@@ -1,7 +1,7 @@
 """How far two raters, or people and a metric or a judge, agree: Cohen's kappa, and how often they prefer
 the same.
 
-Kappa's interval is on a logarithmic scale, over items and raters; of under LEAST_COMMON items there is
+Kappa's interval is on a logarithmic scale, over items and raters; of under MIN_COMMON items there is
 none. The unit of uncertainty is the item; both bad names no preference and is left out. Pure.
 """
 
@@ -27,7 +27,7 @@ from engine.rating.analysis.rates import build_clusters
 # 1 - (share that disagrees) / (share that would by chance). The interval is on the scale of its logarithm,
 # where kappa is not bounded by 1, with errors over items (and raters, `clustered.py`) of both shares. Where
 # nobody disagreed yet the share that may is Wilson's. Where both give one answer alone, nothing is expected
-# by chance and kappa is not defined. Of under LEAST_COMMON items there is none: of ten its interval left
+# by chance and kappa is not defined. Of under MIN_COMMON items there is none: of ten its interval left
 # out the truth in 21 of 100 rounds. Pure.
 
 MIN_COMMON = 20  # items, under which there is no kappa

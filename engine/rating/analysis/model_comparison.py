@@ -119,7 +119,7 @@ def _power(shares: Floats, votes: float, beyond: float) -> float:
 # That bet knows of no raters, who come one after another and lean each their own way, and of no change: on
 # the first rater's items alone it would say what the others then deny. So raters are counted too, one vote
 # each: the mean of their means must leave out zero by Student's t, at a level that each further rater has a
-# part of, as each is another look. The interval is what both leave open. With under LEAST_RATERS of them,
+# part of, as each is another look. The interval is what both leave open. With under MIN_RATERS of them,
 # before half of the round, where the preference moves with time or the later half of the items does not
 # bear it out, or where the round's own verdict does not say the same, there is none and no end. Pure.
 

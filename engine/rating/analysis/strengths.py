@@ -2,7 +2,7 @@
 all.
 
 Both bad is no tie and is left out. Uncertainty is that of a new round, of other items and, from
-LEAST_RATERS on, other raters; differences are corrected for the choice among pairs. A limit stands only
+MIN_RATERS on, other raters; differences are corrected for the choice among pairs. A limit stands only
 where a chain of wins and ties leads from one system to the other (Ford 1957). Pure and seeded.
 """
 
@@ -80,7 +80,7 @@ class Connections:
 #
 # Strengths are log odds against the mean of the systems that comparisons connect (`davidson.py`). Both bad
 # is no tie: such ratings say nothing of which is stronger and are left out. Uncertainty is that of a new
-# round, of other items and, from LEAST_RATERS raters on, of other raters (`resampled_strengths.py`). Where
+# round, of other items and, from MIN_RATERS raters on, of other raters (`resampled_strengths.py`). Where
 # one side of a difference can't be bounded, as no chain of wins and ties leads back, there is no limit on
 # it, and where none leads either way the two can't be compared. Differences of all pairs are corrected for
 # the choice among them (the largest of the studentised differences in each resample). Pure and seeded.

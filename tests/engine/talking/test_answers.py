@@ -192,7 +192,7 @@ def test_a_classifier_and_a_run_that_is_gone_are_refused(shelf: ModelCache, home
 def test_what_is_not_used_makes_room(shelf: ModelCache, monkeypatch: pytest.MonkeyPatch) -> None:
     first, whole = shelf.take(choice("tiny")), shelf.take(choice("whole"))
     first.switched_on(), whole.switched_on()
-    monkeypatch.setattr("engine.playground.model_cache.MOST_HELD", 2)
+    monkeypatch.setattr("engine.playground.model_cache.MAX_HELD", 2)
     third = shelf.take(choice("whole", alpha=0.5), in_use=[whole.weights])
     assert first.weights.model is None
     assert not shelf.holds(choice("tiny"))

@@ -102,7 +102,7 @@ def test_products_are_those_of_all_trigrams_whichever_are_dense(monkeypatch: pyt
     whole = (first @ second.T).toarray()
     for share, most in ((1 / 256, 512), (0.0, 40), (2.0, 512)):
         monkeypatch.setattr("engine.data.similarity.text_overlap.DENSE_SHARE", share)
-        monkeypatch.setattr("engine.data.similarity.text_overlap.MOST_DENSE", most)
+        monkeypatch.setattr("engine.data.similarity.text_overlap.MAX_DENSE", most)
         products = TrigramProducts(first, second)
         parts = [products.block(begin, begin + 32) for begin in range(0, 70, 32)]
         assert np.allclose(np.concatenate(parts), whole, atol=1e-6)

@@ -1,10 +1,9 @@
-"""Names say what they hold: words that would name anything name nothing, and a class has its own name."""
+"""Names say what they hold: words that would name anything name nothing, and limits are `MAX_` and `MIN_`."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,13 +73,14 @@ def variables(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.arg, node.lineno
 
 
-def test_a_class_has_its_name_to_itself() -> None:
-    homes: dict[str, list[str]] = defaultdict(list)
-    for path, tree in trees(*PACKAGES):
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef):
-                homes[node.name].append(str(path))
-    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+def test_limits_are_called_max_and_min() -> None:
+    dialect = [
+        f"{path}:{line}: {name}"
+        for path, tree in trees(*PACKAGES, "bench", "tests")
+        for name, line in bound_names(tree)
+        if name.lstrip("_").startswith(("MOST", "LEAST", "FEWEST"))
+    ]
+    assert dialect == []
 
 
 def test_every_noun_of_the_glossary_is_the_name_of_its_type() -> None:

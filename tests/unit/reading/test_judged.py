@@ -80,12 +80,12 @@ def test_pairs_far_apart_hold_only_what_will_find_a_partner(monkeypatch: pytest.
     marking = MarkColumns("prompt", "completion", "label", {"true": "good", "false": "bad"})
     pairs = count_pairs((row for _, row in rows), marking)
     monkeypatch.setattr(
-        "engine.data.conversion.judged_answers.MOST_WAITING", 600
+        "engine.data.conversion.judged_answers.MAX_WAITING", 600
     )  # three rows, not a thousand
     items = list(pair_up(iter(rows), marking, pairs))
     assert len(items) == 1003
     assert sum(isinstance(row, dict) for _, row in items) == 3
-    monkeypatch.setattr("engine.data.conversion.judged_answers.MOST_WAITING", 300)
+    monkeypatch.setattr("engine.data.conversion.judged_answers.MAX_WAITING", 300)
     with pytest.raises(DataError, match="waits for the other answer"):
         list(pair_up(iter(rows), marking, pairs))
 

@@ -129,8 +129,8 @@ def test_equal_evidence_gives_equal_figures() -> None:
 
 
 def test_long_lists_are_cut_to_the_largest(monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.evaluation.statistics.classification.MOST_CLASSES", 2)
-    monkeypatch.setattr("engine.evaluation.statistics.classification.MOST_PAIRS", 3)
+    monkeypatch.setattr("engine.evaluation.statistics.classification.MAX_CLASSES", 2)
+    monkeypatch.setattr("engine.evaluation.statistics.classification.MAX_PAIRS", 3)
     scores = compute_class_figures(*drawn(), LABELS)
     assert [row["label"] for row in scores["classes"]] == LABELS[:2]
     assert (scores["class_count"], len(scores["confusion"])) == (6, 3)
