@@ -165,7 +165,7 @@ def judged(document: dict[str, Any]) -> list[str]:
     """The sentences of these documents."""
     parts = [*document["texts"], *document["choices"]]
     forgetting.correct_user_probes(parts)
-    return forgetting.sentences(forgetting.combine_parts(parts), document)
+    return forgetting.describe_forgetting(forgetting.combine_parts(parts), document)
 
 
 def of_transfer() -> Iterator[str]:

@@ -26,18 +26,18 @@ NONE_OF_THEM = {
     ("TrainConfig", "init_from"): "a run, which the store looks up",
     ("ModelExport", "subject"): "a run or a version, which the store looks up",
     ("ModelVerify", "subject"): "the same",
-    ("HeldAgainst", "subject"): "the same",
+    ("ParityTarget", "subject"): "the same",
     ("BiasGroups", "against"): "an evaluation",
-    ("OwnChoice", "file"): "a plain name in the home folder's metrics",
+    ("CustomMetricChoice", "file"): "a plain name in the home folder's metrics",
     ("Endpoint", "model"): "a name that another server knows",
     ("JudgeChoice", "model"): "the same",
     ("RemoteModel", "model"): "the same",
     ("Endpoint", "key_file"): "checked with the address that it goes to (`machine_access`)",
     ("JudgeChoice", "key_file"): "the same",
-    ("RowsOfFeedback", "model"): "the name that an endpoint answers to",
-    ("AdapterOfBackend", "folder"): "of a spec that the gateway writes",
+    ("FeedbackRowSource", "model"): "the name that an endpoint answers to",
+    ("BackendAdapter", "folder"): "of a spec that the gateway writes",
     ("BackendConfig", "model"): "the same",
-    ("ReadFile", "path"): "of a bundle's manifest, compared with fixed names",
+    ("ManifestFile", "path"): "of a bundle's manifest, compared with fixed names",
     ("WatchConfig", "source"): "of an order that the engine writes",
     ("QuestionToEndpoint", "model"): "a name that an endpoint answers to",
     ("ConfirmedLaunch", "init_from"): "a run, which the store looks up",
@@ -45,7 +45,7 @@ NONE_OF_THEM = {
     ("ArgumentsOflist_improvements", "model"): "the same",
 }
 REGISTERED = {"SetGate", "ImproveConfig", "ImproveSchedule", "ImproveSettings", "UnscheduleImprovement"} | {
-    "AliasOf",
+    "AliasReference",
     "DescribeModel",
 }  # `model` is the plain name of a registered model, held to a pattern
 

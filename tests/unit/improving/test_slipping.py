@@ -163,7 +163,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN, "part": "test"}
     case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
     monkeypatch.setattr(gate_evidence, "build_case", lambda *_: case)
-    for name in ("favour", "favour_on_new"):
+    for name in ("explain_leakage", "explain_leakage_on_new_rows"):
         monkeypatch.setattr(gate, name, lambda *_: "")
     rows = (
         {}

@@ -35,7 +35,7 @@ def cost(columns: int) -> tuple[int, float]:
     original = file_rows.normalise_name
     with pytest.MonkeyPatch.context() as patch:
         for module in (file_rows, format_detection):
-            patch.setattr(module, "normalise", counting)
+            patch.setattr(module, "normalise_name", counting)
         began = time.process_time()
         chosen = choose_format(names, rows, FormatOptions(None, {}))
         taken = time.process_time() - began
