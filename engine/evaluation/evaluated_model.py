@@ -212,7 +212,7 @@ def _load_checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluate
     config = run.config.model_copy(update={"probes": False})
     # What trains lies above evaluations: it is loaded by its name, as a worker loads it.
     training = importlib.import_module(JOB_KINDS["train"].module)
-    began = training.RUNS[config.task](_ResumedJob(job, run), config)
+    began = training.RUN_CLASSES[config.task](_ResumedJob(job, run), config)
     began.open()
     train, _, _ = began.prepare()
     model = began.build(train)

@@ -87,7 +87,7 @@ def test_the_open_tab_alone_reads(
 def test_a_tab_of_a_run_that_is_not_open_reads_nothing(
     engine: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = counted(monkeypatch, run_outcomes, "points")
+    done = counted(monkeypatch, run_outcomes, "measured_shares")
     at = open_page(engine.home, RUN, run="lora-0.003")
     assert not done
     on_tab(at, "between")

@@ -147,7 +147,8 @@ def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.evaluation.probes import suite_probes
 
-    whole = {"prose": suite_probes.build_prose_probe, "questions": suite_probes.build_choice_probe}
+    names = ("build_prose_probe", "build_choice_probe")
+    whole = {name: getattr(suite_probes, name) for name in names}
     for name, make in whole.items():
         monkeypatch.setattr(suite_probes, name, lambda *a, make=make: make(*a).part(8))
     job, result, _ = measured(home, "p", model="tiny", metrics=["perplexity"], probes=True)

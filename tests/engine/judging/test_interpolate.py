@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     home = Home(tmp_path / "home").create()
     write_model(home.models / "tiny")
     write_rows(home, "rows", conversations(60))
-    for name in ("prose", "questions"):
+    for name in ("build_prose_probe", "build_choice_probe"):
         whole = getattr(suite_probes, name)
         monkeypatch.setattr(suite_probes, name, lambda *given, whole=whole: whole(*given).part(12))
     return home

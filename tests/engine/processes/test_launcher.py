@@ -138,7 +138,7 @@ def test_a_worker_leads_its_own_session_and_its_end_is_seen(
 
 TRAIN_IN_A_FORK = """
 import os
-from engine.server.local_launcher import zygote
+from engine.server import zygote
 assert zygote.preload() == []
 pid = os.fork()
 if pid == 0:
@@ -165,7 +165,7 @@ POOL_OF_A_FORK = """
 import os
 import torch
 from engine.worker import process
-from engine.server.local_launcher import zygote
+from engine.server import zygote
 threads, calls = torch.get_num_threads(), []
 torch.set_num_threads(1)
 torch.set_num_threads(threads)
