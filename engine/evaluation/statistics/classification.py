@@ -187,7 +187,7 @@ def compute_calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> Calib
     """
     logs, true = np.asarray(log_probabilities, np.float64), np.asarray(truth, np.int64)
     if logs.ndim != 2 or len(logs) != len(true) or not len(true):
-        raise ValueError(f"Floats of shape {logs.shape} do not fit {len(true)} rows.")
+        raise ValueError(f"Probabilities of shape {logs.shape} do not fit {len(true)} rows.")
     probabilities = np.exp(logs)
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
