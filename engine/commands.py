@@ -35,6 +35,7 @@ from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.features import CommandContext, load_engine_features
 from engine.server.file_removal import remove_noted
 from engine.server.job_outcomes import clear_logged_requests, is_from_request_log
 from engine.server.job_specs import archive_attempt
@@ -50,7 +51,6 @@ from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
 from engine.serving.endpoint_commands import EndpointCommands
 from engine.serving.endpoint_folders import check_not_served
-from engine.transfer.commands import TransferCommands
 from store.core.config import Config, Line
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
@@ -131,7 +131,7 @@ class Commands:
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.exports = ExportCommands(database, home, self.launching, self.evaluations)
         self.bias = BiasCommands(database, self.launching, self.evaluations)
-        self.transfers = TransferCommands(database, self.launching)
+        self.context = CommandContext(database, home, self.launching, self.evaluations, clock)
         self.bundles = BundleCommands(database, self.launching)
         self.round_judges = JudgeRatingCommands(database, home, clock)
         self.round_data = RoundDataCommands(database, home, self.launching)
@@ -183,11 +183,15 @@ class Commands:
             ),
             "keep_variant": Command(Variant, launching.keep_variant, CREATED, makes_work=True),
             "set_price": Command(settings.Price, self.set_price, _find_price_subject),
+            **{
+                name: command
+                for feature in load_engine_features().values()
+                for name, command in feature.build_commands(self.context).items()
+            },
             **self.data.table(),
             **self.evaluations.table(),
             **self.exports.table(),
             **self.bias.table(),
-            **self.transfers.table(),
             **self.bundles.table(),
             **self.rounds.table(),
             **self.request_rounds.table(),

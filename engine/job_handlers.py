@@ -8,6 +8,7 @@ from engine.archives import results
 from engine.monitoring import job_handlers
 from engine.retraining import job_spec
 from engine.server import job_results, job_specs, registered_versions
+from engine.server.features import load_engine_features
 from engine.server.job_handling import JobHandler, JobHandlers
 from store.core.errors import NotFoundError
 from store.core.schemas import Job
@@ -66,6 +67,7 @@ def _list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
 
 HANDLERS = JobHandlers(
     {
+        **{kind: handler for f in load_engine_features().values() for kind, handler in f.handlers.items()},
         "train": JobHandler(job_specs.specify_run, job_results.keep_verdict, _list_extra_datasets),
         "variant": JobHandler(job_specs.specify_variant, job_results.keep_verdict),
         "evaluate": JobHandler(job_specs.specify_evaluation, job_results.keep_evaluation),
@@ -75,7 +77,6 @@ HANDLERS = JobHandlers(
         "answer_prompts": JobHandler(),
         "import_round": JobHandler(keep=job_results.keep_imported_round),
         "interpolate": JobHandler(),
-        "transfer": JobHandler(job_specs.specify_transfer_matrix),
         "import": JobHandler(keep=job_results.keep_dataset),
         "profile": JobHandler(job_specs.specify_data_job, job_results.keep_signals),
         "clean": JobHandler(job_specs.specify_data_job, job_results.keep_version, _list_source_datasets),

@@ -26,18 +26,13 @@ from store.people import settings
 from store.runs import runs
 from store.training import methods_text
 from store.training.train_config import TrainConfig
-from tunebench.commands import archives, evaluation, people, registry, retraining, serving, training
-from tunebench.commands.bias import bias
+from tunebench.commands import evaluation, people, training
 from tunebench.commands.data import data_commands, import_
-from tunebench.commands.export import model, tools
-from tunebench.commands.monitoring import monitor, monitor_judge
 from tunebench.commands.people import activity
-from tunebench.commands.rating import round_commands
-from tunebench.commands.retraining import label_next
 from tunebench.commands.training import advise
-from tunebench.commands.transfer import transfer
 from tunebench.terminal import processes
 from tunebench.terminal.connection import Json, Wait, connect, send_change
+from tunebench.terminal.features import load_terminal_features
 from tunebench.terminal.output import (
     FAILED,
     OK,
@@ -78,26 +73,16 @@ def mcp(files: Files = None) -> None:
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data_commands, name="data")
-cli.add_typer(round_commands, name="round")
-cli.command()(registry.models)
-cli.add_typer(model, name="model")
-cli.add_typer(tools, name="tools")
 cli.add_typer(people.team, name="team")
 cli.command()(people.me)
 cli.command()(advise)
-cli.command()(transfer)
-cli.command()(bias)
 cli.command()(activity)
 cli.command()(mcp)
-cli.command()(monitor)
-cli.command("monitor-judge")(monitor_judge)
-cli.command()(label_next)
 evaluation.register(cli)
 training.register(cli)
 evaluation.register_judge(cli)
-serving.register(cli)
-archives.register(cli)
-retraining.register(cli)
+for feature in load_terminal_features().values():
+    feature.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[
@@ -122,11 +107,14 @@ def print_result(client: Client, run_id: str, wait: bool, as_json: bool) -> None
         code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
     run = runs.get_run(client, run_id)
     if as_json:
-        print_json(training.build_run_document(client, run))
+        document: dict[str, object] = {**training.build_run_document(client, run)}
+        for feature in load_terminal_features().values():
+            document.update(feature.describe_run(client, run_id))
+        print_json(document)
     else:
         training.print_run(run)
-        training.print_bias(client, run_id)
-        archives.print_bundle_comparison(client, run)
+        for feature in load_terminal_features().values():
+            feature.print_run(client, run)
     raise SystemExit(code)
 
 

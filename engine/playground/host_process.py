@@ -26,11 +26,11 @@ from engine.server.sync_jobs import create_order_folder, remove_tree
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
-from store.core.job_kinds import TALK
 from store.core.row_schemas import Message
 from store.db.records import to_json
 from store.jobs.schemas import WorkerRecord
 from store.playground.config import ChatModel, drop_defaults
+from store.playground.feature import TALK
 from store.playground.schemas import (
     ChatCommand,
     ChatEvent,

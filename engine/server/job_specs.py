@@ -210,18 +210,6 @@ def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
     return {"dataset": _load_measured_dataset(db, dataset["dataset_id"]), "split": get_split({}, dataset)}
 
 
-def specify_transfer_matrix(db: Queryable, job: Job) -> JobSpecDetails:
-    """Of a matrix of transfer each data set that is still there."""
-    present = [datasets.find_dataset(db, name) for name in job["config"]["datasets"]]
-    return {
-        "datasets": [
-            {"dataset": build_named_dataset(dataset), "split": get_split({}, dataset)}
-            for dataset in present
-            if dataset
-        ]
-    }
-
-
 def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
     """Registered models by their files, the evaluations whose rows are grouped, and who judges
     continuations."""

@@ -15,10 +15,10 @@ from pages.comparison.tradeoff import draw_costs
 from pages.people import activity_feed
 from pages.rating.rounds import draw_rounds_between
 from pages.shared import cached_queries, run_queries
-from pages.shared.layout import COST, TRANSFER, Tab, draw_tab_bar
+from pages.shared.features import add_feature_tabs
+from pages.shared.layout import COST, Tab, draw_tab_bar
 from pages.shared.run_chips import draw_chip_link, format_status_badge
 from pages.shared.session import live, show_error, show_errors, watch_engine
-from pages.transfer.tab import draw_transfer
 from store.core.errors import NotFoundError
 from store.core.job_kinds import ALIVE
 from store.people.activity import format_comparison_key
@@ -128,7 +128,7 @@ def draw_empty() -> None:
 
 
 def main() -> None:
-    tab, place = draw_tab_bar(TABS, "compare-tabs")
+    tab, place = draw_tab_bar(add_feature_tabs("comparison", TABS), "compare-tabs")
     with place, show_errors():
         tab.draw()
 
@@ -170,15 +170,9 @@ def _draw_cost() -> None:
     draw_costs()
 
 
-def _draw_transfer() -> None:
-    st.title("What does training on one data set do for the others?", anchor=False)
-    draw_transfer()
-
-
 TABS = {
     "side": Tab(":material/stacked_line_chart: Side by side", _draw_side_by_side),
     COST: Tab(":material/balance: Gain and forgetting", _draw_cost),
-    TRANSFER: Tab(":material/grid_on: Transfer", _draw_transfer),
 }
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.bias.results import TAB, draw_bias, draw_summary
 from pages.evaluation.classes import draw_class_samples, draw_classes
 from pages.evaluation.evaluation_list import draw_evaluations
-from pages.export.tab import draw_exports
 from pages.rating.rounds import draw_run_rounds
 from pages.runs import detail_tabs, live_status
 from pages.runs.detail_tabs import draw_slices
@@ -22,6 +20,7 @@ from pages.runs.interpolation import can_interpolate, draw_interpolation
 from pages.runs.live_status import draw_failure
 from pages.runs.overfitting import draw_overfitting
 from pages.shared import cached_queries, display, run_queries
+from pages.shared.features import add_feature_tabs, load_page_features
 from pages.shared.layout import BETWEEN, Tab, draw_tab_bar, get_linked_tab
 from pages.shared.run_chips import draw_chip_link, draw_verdict_card, format_status_badge
 from pages.shared.run_results import draw_class_numbers, draw_key_numbers, draw_preference_numbers
@@ -109,11 +108,9 @@ TABS = {
     "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
     "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
     BETWEEN: Tab(":material/linear_scale: Between", draw_interpolation),
-    TAB: Tab(":material/balance: Bias", draw_bias),
     "samples": Tab(":material/forum: Samples", detail_tabs.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
     "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
-    "export": Tab(":material/output: Export", draw_exports),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
     "comments": Tab(":material/comment: Comments", detail_tabs.draw_comments),
     "log": Tab(":material/terminal: Log", detail_tabs.draw_log),
@@ -151,7 +148,9 @@ def draw_run(run: Run) -> None:
     if run["verdict"]:
         draw_verdict_card(run["verdict"], run["run_id"])
         if run["status"] == "finished" and not is_classifier(run):
-            draw_summary(run["run_id"])
+            for feature in load_page_features().values():
+                if feature.draw_run_summary:
+                    feature.draw_run_summary(run["run_id"])
         _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
@@ -183,7 +182,7 @@ def list_tabs(run: Run) -> dict[str, Tab]:
     and what lies between base and tuned model where there is something, or where a link asks why not."""
     tabs: dict[str, Tab] = {}
     of_classes = bool(run["verdict"] and run["verdict"]["classification"])
-    for name, tab in TABS.items():
+    for name, tab in add_feature_tabs("run", TABS).items():
         if name == BETWEEN and not (can_interpolate(run) or get_linked_tab() == BETWEEN):
             continue
         tabs[name] = tab

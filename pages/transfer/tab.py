@@ -218,6 +218,12 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 """
 
 
+def draw_page() -> None:
+    """The tab of the comparison, under its question."""
+    st.title("What does training on one data set do for the others?", anchor=False)
+    draw_transfer()
+
+
 def draw_transfer() -> None:
     """All of the tab below its title."""
     every, sets = matrix.list_finished_runs(), run_queries.list_all_datasets()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from store.core.errors import ForbiddenError, StateError
+from store.core.features import RequiredRight, load_store_features
 from store.core.schemas import Person, Right, Role
 
 RIGHTS: dict[Role, frozenset[Right]] = {
@@ -53,35 +54,36 @@ def check_right(person: Person, right: Right | None) -> None:
 # What each request takes: the one table of routes, commands, asks, queries and tools with their rights.
 #
 # A request that is not in it is refused, whoever asks, and the engine does not start where a command, an
-# ask or a query function is missing here, or is named here and is not there. Which role has which right is
-# said in `store.core.rights`; what comes of both is the matrix in docs/team.md, which a test holds against
-# the real answers.
+# ask or a query function is missing here, or is named here and is not there. Here are those of the core; what
+# a feature adds, it declares itself (`store.core.features`). What comes of roles and table is the matrix in
+# docs/team.md, which a test holds against the real answers.
 
 Surface = Literal["route", "command", "ask", "query", "tool"]
-RequiredRight = (
-    Right | Literal["name", "nobody", "door"]
-)  # the right of the name in it; none at all; that of the screens
+
+_FEATURES = load_store_features()  # each says of its own who may ask for it
 
 
-def _map_rights(listed: Mapping[Right, str]) -> dict[str, Right]:
+def _map_rights(*tables: Mapping[Right, str]) -> dict[str, Right]:
     """Name -> right, of names in lines by right. Raises StateError for a name that is there twice."""
     table: dict[str, Right] = {}
-    for right, names in listed.items():
-        for name in names.split():
-            if name in table:
-                raise StateError(f"The table of rights has {name} twice.")
-            table[name] = right
+    for listed in tables:
+        for right, names in listed.items():
+            for name in names.split():
+                if name in table:
+                    raise StateError(f"The table of rights has {name} twice.")
+                table[name] = right
     return table
 
 
-def _map_module_rights(listed: Mapping[Right, Mapping[str, str]]) -> dict[str, Right]:
-    """The same, of names that begin with those of their room and module in `store`."""
-    return _map_rights(
-        {
-            right: " ".join(f"{module}.{name}" for module, names in rooms.items() for name in names.split())
-            for right, rooms in listed.items()
-        }
-    )
+def _name_modules(listed: Mapping[Right, Mapping[str, str]], room: str = "") -> dict[Right, str]:
+    """Query functions by their module, in a room of `store`, as names that begin with both."""
+    prefix = f"{room}." if room else ""
+    return {
+        right: " ".join(
+            f"{prefix}{module}.{name}" for module, names in rooms.items() for name in names.split()
+        )
+        for right, rooms in listed.items()
+    }
 
 
 SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a statement or in a filter
@@ -111,125 +113,80 @@ ASKS = _map_rights(
     {
         "look": "split overlap neighbours rendering",
         # files that were uploaded, and work of seconds on the way to a launch or a cleaning
-        "work": "inspect prompts ratings_file preview advice clean_preview",
-    }
+        "work": "inspect preview advice clean_preview",
+    },
+    *(feature.asks for feature in _FEATURES.values()),
 )
 
 COMMANDS = _map_rights(
     {
         "own": "set_own_name set_own_password end_session make_token revoke_token",
-        "rate": "rounds_to_rate next_rating_tasks release_rating_tasks rate",
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export
             save_recipe delete_recipe save_slice delete_slice
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
-            set_price
-            evaluate judge check_bias transfer bundle open_bundle reproduce export_model verify_model
-            delete_export start_round import_round close_round open_round leave_rater_out take_rater_in
-            let_rater_in assign_round release_round round_of_requests rows_from_round judge_rates
-            register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
-            begin_improvement decide_improvement resume_improvement stop_improvement
-            schedule_improvement unschedule_improvement
+            set_price evaluate judge
             comment edit_comment delete_comment
-            begin_conversation edit_conversation delete_conversation keep_answer forget_kept_row use_kept_rows
-            make_endpoint change_endpoint start_endpoint stop_endpoint delete_endpoint make_key revoke_key
-            set_monitor acknowledge_alert judge_requests
         """,
         "govern": """
-            set_gate set_team invite take_back_invitation reset_password set_role set_active end_sessions
-            set_webhook try_webhook allow_network refuse_network
+            set_team invite take_back_invitation reset_password set_role set_active end_sessions
+            allow_network refuse_network
         """,
-    }
+    },
+    *(feature.commands for feature in _FEATURES.values()),
 )
 
-QUERIES = _map_module_rights(
-    {
-        "look": {
-            "bias.bias_checks": "newest listed get unfinished list_classifiers",
-            "data.dataset_versions": "tree fates compare",
-            "data.datasets": "list_datasets get_dataset get_rows skipped signals work_order",
-            "data.exploration": """
-                example_row count row_ids find matching page values_of companions map_points map_values
-                map_places
-            """,
-            "data.histogram": "facets",
-            "data.saved_recipes": "recipes slices",
-            "evaluation.evaluation_pairs": "pair of_pair judgements",
-            "evaluation.evaluations": """
-                list_evaluations get unfinished listed models sliced comparable scores groups page shared
-                probes
-            """,
-            "evaluation.scored_rows": """
-                prediction_page shared_predictions extraction_page probe_questions probes_of_runs
-                matrix_changes probe_requests probe_curve shared_losses losses_of_runs sliced_losses
-                validation_sums answer_sums
-            """,
-            "export.exports": "of_run of_version get recent unfinished verifications",
-            "jobs.job_queue": """
-                get_job queue queue_length recent_jobs unfinished with_ids with_status statuses
-            """,
-            "jobs.metric_points": "summaries curve value_at",
-            "monitoring.feedback": "by_version by_group callers_by_group unmatched returned",
-            "monitoring.logged_requests": "judgings answers correcting",
-            "monitoring.monitor_alerts": "open_alerts past_alerts open_by_endpoint of_endpoint",
-            "monitoring.monitors": """
-                golden_runs endpoints endpoint find reference_count torn scheduled_checks
-            """,
-            "monitoring.side_by_side": "listed count_labelled",
-            "monitoring.traffic": "signal_counts by_version points span",
-            "people.activity": "listed names made_by_others list_comments comment_counts",
-            "people.settings": "price lost_commits",
-            "playground.conversations": """
-                conversations count get_conversation tree path turn_of answered_by answers_to_rate kept_rows
-            """,
-            "rating.ratings": "dealt of_items rated check_tasks rater_counts last_change left_out let_in",
-            "rating.rounds": """
-                requests_of_round line list_rounds of_run unfinished items some_items item_page
-            """,
-            "rating.workload": "people_who_rate workload",
-            "registry.gate_evidence": "case evaluations_of",
-            "registry.model_versions": """
-                alias_moves alias_before gate alias_standing count_versions newest_versions get_version
-                find_fingerprint registered_by get_model list_models list_versions aliases versions_of_run
-            """,
-            "registry.version_facts": "card lineage",
-            "retraining.improvements": "get of_model in_states schedule",
-            "runs.run_outcomes": """
-                alerts_by_run count_alerted_runs costs measured_shares mixed_runs unfinished_interpolations
-                kept_variants
-            """,
-            "runs.runs": "list_runs count_runs status_counts get_run get_runs predictions alerts",
-            "serving.endpoints": "servable_aliases",
-            "transfer.transfers": "measured_transfer unfinished newest last_bad_end seconds_a_cell",
-        },
-        "work": {
-            "monitoring.logged_requests": "meant_by count newest",
-            "monitoring.traffic": "most_unlike with_names troubled bad_of_candidate thumbs_down",
-        },
-        "govern": {
-            "monitoring.monitor_alerts": "webhook deliveries",
-            "people.settings": "networks",
-        },
-    }
+_CORE_QUERIES: Mapping[Right, Mapping[str, str]] = {
+    "look": {
+        "data.dataset_versions": "tree fates compare",
+        "data.datasets": "list_datasets get_dataset get_rows skipped signals work_order",
+        "data.exploration": """
+            example_row count row_ids find matching page values_of companions map_points map_values
+            map_places
+        """,
+        "data.histogram": "facets",
+        "data.saved_recipes": "recipes slices",
+        "evaluation.evaluation_pairs": "pair of_pair judgements",
+        "evaluation.evaluations": """
+            list_evaluations get unfinished listed models sliced comparable scores groups page shared
+            probes
+        """,
+        "evaluation.scored_rows": """
+            prediction_page shared_predictions extraction_page probe_questions probes_of_runs
+            matrix_changes probe_requests probe_curve shared_losses losses_of_runs sliced_losses
+            validation_sums answer_sums
+        """,
+        "jobs.job_queue": """
+            get_job queue queue_length recent_jobs unfinished with_ids with_status statuses
+        """,
+        "jobs.metric_points": "summaries curve value_at",
+        "people.activity": "listed names made_by_others list_comments comment_counts",
+        "people.settings": "price lost_commits",
+        "runs.run_outcomes": """
+            alerts_by_run count_alerted_runs costs measured_shares mixed_runs unfinished_interpolations
+            kept_variants
+        """,
+        "runs.runs": "list_runs count_runs status_counts get_run get_runs predictions alerts",
+    },
+    "govern": {"people.settings": "networks"},
+}
+QUERIES = _map_rights(
+    _name_modules(_CORE_QUERIES),
+    *(_name_modules(feature.queries, room) for room, feature in _FEATURES.items()),
 )
 
 TOOLS = _map_rights(
     {
         "look": """
             list_runs get_run list_jobs get_job list_datasets get_dataset get_profile read_rows
-            list_evaluations get_evaluation read_answers compare_runs compare_evaluations get_bias_check
-            list_models get_model check_gate list_exports get_export list_improvements
-            list_endpoints get_monitor
+            list_evaluations get_evaluation read_answers compare_runs compare_evaluations
         """,
         "work": """
             sql inspect_file import_dataset profile_dataset preview_clean clean_dataset export_dataset
-            advise preview_launch launch_run cancel_job resume_job evaluate check_bias
-            register_model gather_gate_evidence export_model
-            serve_model start_endpoint stop_endpoint ask_endpoint set_monitor acknowledge_alert
-            label_next begin_improvement
+            advise preview_launch launch_run cancel_job resume_job evaluate
         """,
-        "govern": "set_gate",
-    }
+    },
+    *(feature.tools for feature in _FEATURES.values()),
 )
 
 TABLES: Mapping[Surface, Mapping[str, RequiredRight]] = {

@@ -7,9 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
+from store.core.features import RequiredRight
 from store.core.metric_table import KIND_TITLES, METRICS, Metric
 from store.core.metrics_config import list_metric_options
-from store.core.rights import RIGHTS, TABLES, RequiredRight
+from store.core.rights import RIGHTS, TABLES
 from store.core.schemas import Right
 from store.evaluation import simulated_truth
 from store.training import methods_text

@@ -4,64 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from store.core.features import Action, load_store_features
 from store.core.schemas import PersonName
 
-
-class Action(NamedTuple):
-    """kind: several commands may be of one. words: after a name, before a subject: "Ada launched Run 5"."""
-
-    kind: str
-    words: str
-    icon: str
-
-
+# By the command; those of features stand with them.
 ACTIONS: dict[str, Action] = {
     "import_dataset": Action("Imported", "imported", ":material/upload_file:"),
     "clean": Action("Cleaned", "made by cleaning", ":material/cleaning_services:"),
     "profile": Action("Measured", "measured", ":material/straighten:"),
     "export": Action("Exported", "exported", ":material/download:"),
     "launch": Action("Launched", "launched", ":material/rocket_launch:"),
-    "bundle": Action("Exported", "bundled", ":material/deployed_code_update:"),
-    "open_bundle": Action("Imported", "opened the bundle", ":material/deployed_code_update:"),
-    "reproduce": Action("Launched", "reproduced", ":material/rocket_launch:"),
     "launch_sample": Action("Launched", "launched the sample experiment", ":material/rocket_launch:"),
     "prepare_sample": Action("Imported", "prepared the sample experiment", ":material/upload_file:"),
     "keep_variant": Action("Launched", "kept a mix as", ":material/linear_scale:"),
     "interpolate": Action("Evaluated", "scored shares of the way of", ":material/linear_scale:"),
     "evaluate": Action("Evaluated", "evaluated", ":material/fact_check:"),
-    "check_bias": Action("Evaluated", "checked for bias", ":material/balance:"),
     "judge": Action("Evaluated", "asked a judge about", ":material/gavel:"),
-    "judge_requests": Action("Evaluated", "asked a judge about the requests of", ":material/gavel:"),
-    "transfer": Action("Evaluated", "measured", ":material/grid_on:"),
-    "register_model": Action("Registered", "registered", ":material/deployed_code:"),
-    "promote": Action("Promoted", "promoted", ":material/verified:"),
-    "move_back": Action("Promoted", "went back with", ":material/undo:"),
-    "remove_alias": Action("Promoted", "took an alias from", ":material/label_off:"),
-    "describe_model": Action("Changed", "described", ":material/edit:"),
-    "set_gate": Action("Changed", "changed the gate of", ":material/rule:"),
-    "gather_gate_evidence": Action("Evaluated", "gathered evidence on", ":material/fact_check:"),
-    "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),
-    "begin_improvement": Action("Improved", "began to improve", ":material/autorenew:"),
-    "decide_improvement": Action("Improved", "decided on an improvement of", ":material/how_to_vote:"),
-    "resume_improvement": Action("Improved", "went on improving", ":material/resume:"),
-    "stop_improvement": Action("Improved", "stopped an improvement of", ":material/stop_circle:"),
-    "schedule_improvement": Action("Improved", "set a schedule to improve", ":material/schedule:"),
-    "unschedule_improvement": Action("Improved", "ended the schedule of", ":material/event_busy:"),
-    "start_round": Action("Rated", "started the round", ":material/rate_review:"),
-    "round_of_requests": Action("Rated", "asked about requests in", ":material/rate_review:"),
-    "import_round": Action("Imported", "imported the round", ":material/upload_file:"),
-    "rate": Action("Rated", "began to rate", ":material/rate_review:"),
-    "judge_rates": Action("Rated", "let a judge rate", ":material/gavel:"),
-    "close_round": Action("Rated", "closed the round", ":material/check_circle:"),
-    "open_round": Action("Rated", "opened again", ":material/lock_open:"),
-    "leave_rater_out": Action("Changed", "left a rater out of", ":material/person_off:"),
-    "take_rater_in": Action("Changed", "took a rater back into", ":material/person_add:"),
-    "let_rater_in": Action("Changed", "let a rater go on in", ":material/how_to_reg:"),
-    "assign_round": Action("Changed", "named the raters of", ":material/assignment_ind:"),
-    "release_round": Action("Changed", "gave back tasks of", ":material/assignment_return:"),
-    "rows_from_round": Action("Imported", "made out of a round", ":material/dataset:"),
     "set_team": Action("Governed", "changed sign-in of", ":material/group:"),
     "allow_network": Action("Governed", "allowed addresses in", ":material/lan:"),
     "refuse_network": Action("Governed", "no longer allows addresses in", ":material/lan:"),
@@ -71,24 +30,8 @@ ACTIONS: dict[str, Action] = {
     "set_role": Action("Governed", "changed the role of", ":material/badge:"),
     "set_active": Action("Governed", "changed the account of", ":material/person_off:"),
     "end_sessions": Action("Governed", "signed out", ":material/logout:"),
-    "use_kept_rows": Action("Imported", "made out of kept answers", ":material/dataset:"),
-    "delete_conversation": Action("Deleted", "deleted the conversation", ":material/delete:"),
-    "make_endpoint": Action("Served", "made the endpoint", ":material/dns:"),
-    "change_endpoint": Action("Served", "changed the endpoint", ":material/dns:"),
-    "start_endpoint": Action("Served", "started the endpoint", ":material/play_circle:"),
-    "stop_endpoint": Action("Served", "stopped the endpoint", ":material/stop_circle:"),
-    "delete_endpoint": Action("Deleted", "deleted the endpoint", ":material/delete:"),
-    "make_key": Action("Served", "made a key of", ":material/key:"),
-    "revoke_key": Action("Served", "revoked a key of", ":material/key_off:"),
-    "set_monitor": Action("Watched", "changed", ":material/monitoring:"),
-    "acknowledge_alert": Action("Watched", "has seen an alert of", ":material/notifications:"),
-    "set_webhook": Action("Governed", "changed", ":material/webhook:"),
-    "try_webhook": Action("Governed", "tried", ":material/webhook:"),
     "cancel": Action("Cancelled", "cancelled", ":material/stop_circle:"),
     "resume": Action("Resumed", "resumed", ":material/resume:"),
-    "export_model": Action("Exported", "exported the model", ":material/output:"),
-    "verify_model": Action("Exported", "verified an export of", ":material/verified:"),
-    "delete_export": Action("Deleted", "deleted the export", ":material/delete:"),
     "delete": Action("Deleted", "deleted", ":material/delete:"),
     "delete_dataset": Action("Deleted", "deleted", ":material/delete:"),
     "rename_dataset": Action("Changed", "renamed", ":material/edit:"),
@@ -102,6 +45,9 @@ ACTIONS: dict[str, Action] = {
     "comment": Action("Commented", "commented on", ":material/comment:"),
     "edit_comment": Action("Commented", "changed a comment on", ":material/comment:"),
     "delete_comment": Action("Commented", "deleted a comment on", ":material/comment:"),
+    **{
+        name: action for feature in load_store_features().values() for name, action in feature.actions.items()
+    },
 }
 
 

@@ -567,5 +567,7 @@ def swipe(page: Page, over: Locator, across: int) -> None:
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": at, "y": y}]})
     # The finger rests before it leaves: a fling would swallow the tap that stops it, as Chrome has it.
     page.wait_for_timeout(200)
-    session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + across, "y": y}]})
+    session.send(
+        "Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + across, "y": y}]}
+    )
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

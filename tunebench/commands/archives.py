@@ -16,6 +16,7 @@ from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.terminal.connection import Json, Wait, connect, save_new_file
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     OK,
@@ -190,3 +191,6 @@ def print_reproduction(result: Reproduction) -> None:
             for line in beside["lines"]
         ]
         print_rows(["", "original", "this run", "", "how far"], rows, plural(len(rows), "point"))
+
+
+FEATURE = TerminalFeature(register, print_bundle_comparison)

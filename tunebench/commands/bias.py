@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -18,7 +19,9 @@ from store.http.client import Client
 from store.jobs import job_queue
 from store.registry.model_versions import is_reference
 from store.runs import runs
+from store.runs.schemas import Run
 from tunebench.terminal.connection import Json, Wait, connect, upload_files
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -245,3 +248,22 @@ def _format_value(estimate: Estimate | None, unit: str, *, sign: bool) -> str:
     places = 1 if scale == 100 else 2
     low, high = scale * estimate["low"], scale * estimate["high"]
     return f"{value} ({low:{plus}.{places}f} to {high:{plus}.{places}f})"
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command to `tunebench`."""
+    cli.command()(bias)
+
+
+def print_run(client: Client, run: Run) -> None:
+    """What the newest bias check of a run came to; nothing where there is none."""
+    if listed := bias_checks.listed(client, run_id=run["run_id"], limit=1):
+        out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
+
+
+def describe_run(client: Client, run_id: str) -> Mapping[str, BiasCheck | None]:
+    """The newest bias check of a run."""
+    return {"bias": bias_checks.newest(client, run_id=run_id)}
+
+
+FEATURE = TerminalFeature(register, print_run, describe_run)

@@ -25,6 +25,7 @@ from store.registry.model_versions import get_version, is_reference
 from store.runs import runs
 from tunebench.commands.registry import model
 from tunebench.terminal.connection import Json, Wait, connect, send_change
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -245,3 +246,11 @@ def install(
             print_json({"folder": str(folder), "installed": not there})
         else:
             print_notice(f"The converter {'is' if there else 'was put'} in {folder}.")
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`; those of a model stand beside the registry's."""
+    cli.add_typer(tools, name="tools")
+
+
+FEATURE = TerminalFeature(register)

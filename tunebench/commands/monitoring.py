@@ -41,6 +41,7 @@ from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import EndpointName, ReferenceRows
 from store.monitoring.traffic import VersionTraffic, Window, format_category_name
 from tunebench.terminal.connection import Json, Wait, connect, read_document
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     print_json,
@@ -308,3 +309,12 @@ def _build_thumbs_row(row: Mapping[str, Any]) -> list[str]:
         return [row["version"], row["role"], plural(0, "thumb"), "–", "–"]
     ends = f"{percent(share.low)} to {percent(share.high)}"
     return [row["version"], row["role"], f"{row['thumbs']:,}", percent(share.value), ends]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(monitor)
+    cli.command("monitor-judge")(monitor_judge)
+
+
+FEATURE = TerminalFeature(register)

@@ -41,6 +41,7 @@ from tunebench.terminal.connection import (
     send_change,
     upload_files,
 )
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     err,
     out,
@@ -435,3 +436,11 @@ def _print_ranking(ranked: list[RankedSystem]) -> None:
         [[format_rank(each), each.name, format_share(each.share), f"{each.n:,}"] for each in ranked],
         "Ranks that each may have, as others are surely better and surely worse.",
     )
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.add_typer(round_commands, name="round")
+
+
+FEATURE = TerminalFeature(register)

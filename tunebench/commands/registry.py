@@ -19,6 +19,7 @@ from store.registry import version_facts as lineages
 from store.registry.config import GateConfig, RegisterConfig
 from store.registry.schemas import AliasMove, GateReport
 from tunebench.terminal.connection import Json, Wait, connect, read_document, send_change
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -284,3 +285,12 @@ def print_report(report: GateReport) -> None:
         if "command" in check:
             out.print(f"               {check['command']}", markup=False, soft_wrap=True)
     print_notice(report["sentence"])
+
+
+def add_commands(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(models)
+    cli.add_typer(model, name="model")
+
+
+FEATURE = TerminalFeature(add_commands)

@@ -30,6 +30,7 @@ from store.retraining.config import ImproveConfig, ImproveSchedule
 from store.retraining.schemas import AT_WORK, Improvement
 from tunebench.commands.registry import print_report
 from tunebench.terminal.connection import Json, Wait, connect, send_change
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     CONDITION,
     STOPPED,
@@ -390,4 +391,8 @@ def register(cli: typer.Typer) -> None:
     """Add the commands to `tunebench`."""
     cli.command()(improve)
     cli.command()(improvements)
+    cli.command()(label_next)
     cli.add_typer(improvement, name="improvement")
+
+
+FEATURE = TerminalFeature(register)

@@ -19,6 +19,7 @@ from store.serving.config import EndpointSettings, MakeEndpoint
 from store.serving.endpoint_text import build_examples, describe_state, list_first_kinds, suggest_name
 from store.serving.schemas import EndpointStatus
 from tunebench.terminal.connection import Json, connect, read_document, send_change
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import err, print_json, print_notice, print_rows, report_errors
 
 POLL = 0.5
@@ -327,3 +328,6 @@ def revoke(key: Annotated[str, typer.Argument(help="Id of a key")], json: Json =
 
 def _format_day(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+FEATURE = TerminalFeature(register)

@@ -12,8 +12,6 @@ import typer
 
 from engine.evaluation.verdicts import forgetting_tradeoff, launch_advice, paired_measurements
 from pages.shared import display
-from store.bias import bias_checks
-from store.bias.schemas import BiasCheck
 from store.core.errors import ConfigError, NotFoundError, from_dict
 from store.core.figure_schemas import Estimate
 from store.core.formatting import plural
@@ -61,11 +59,10 @@ class RunSummary(TypedDict):
 
 
 class RunDocument(Run):
-    """All that is known of a run but its curves."""
+    """All that is known of a run but its curves, and what features add."""
 
     metrics: dict[str, MetricSummary]  # by name
     alerts: list[Alert]
-    bias: BiasCheck | None  # the newest
 
 
 def summarize_run(run: Run) -> RunSummary:
@@ -99,12 +96,11 @@ def _get_gain(run: Run) -> Gain | None:
 
 
 def build_run_document(client: Client, run: Run) -> RunDocument:
-    """The row, metric summaries, alerts, the newest bias check."""
+    """The row, metric summaries and alerts."""
     return {
         **run,
         "metrics": {row["name"]: row for row in metric_points.summaries(client, [run["run_id"]])},
         "alerts": runs.alerts(client, run["run_id"]),
-        "bias": bias_checks.newest(client, run_id=run["run_id"]),
     }
 
 
@@ -165,12 +161,6 @@ def print_run(run: Run) -> None:
         out.print(text, markup=False, soft_wrap=True)
     if run["error"]:
         print_notice(str(from_dict(run["error"])))
-
-
-def print_bias(client: Client, run_id: str) -> None:
-    """What the newest bias check of a run came to; nothing where there is none."""
-    if listed := bias_checks.listed(client, run_id=run_id, limit=1):
-        out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
 
 
 def _format_best_loss(run: Run) -> str | None:

@@ -27,6 +27,7 @@ from store.transfer.schemas import (
 )
 from store.transfer.transfers import CellRelation, MeasuredTransfer, measured_transfer
 from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.output import (
     out,
     print_json,
@@ -197,3 +198,11 @@ def _format_cell(cell: ReportedCell | None) -> str:
     )
     text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({between}), n {figure['n']:,}"
     return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command to `tunebench`."""
+    cli.command()(transfer)
+
+
+FEATURE = TerminalFeature(register)

@@ -1,0 +1,17 @@
+"""Transfer on the screens: a tab of the comparison."""
+
+from __future__ import annotations
+
+from pages.shared.features import Deferred, FeatureTab, PagesFeature
+from pages.shared.layout import TRANSFER, Tab
+
+FEATURE = PagesFeature(
+    tabs=[
+        FeatureTab(
+            "comparison",
+            "cost",
+            TRANSFER,
+            Tab(":material/grid_on: Transfer", Deferred("pages.transfer.tab", "draw_page")),
+        )
+    ]
+)

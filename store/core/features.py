@@ -1,0 +1,122 @@
+"""The features of the project, and what each declares in the store.
+
+A feature is a room of the same name in each house. The core reaches it by `FEATURES` alone: whoever removes
+its rooms and its line there has removed the feature.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from store.core.schemas import Right
+
+FEATURES: tuple[str, ...] = (
+    "rating",
+    "serving",
+    "monitoring",
+    "retraining",
+    "registry",
+    "export",
+    "bias",
+    "playground",
+    "transfer",
+    "archives",
+)  # fmt: skip
+
+House = Literal["store", "engine", "pages", "tunebench.commands"]
+Lane = Literal["device", "beside", "light"]
+RequiredRight = (
+    Right | Literal["name", "nobody", "door"]
+)  # of a route: the right of the name in it; none at all; that of the screens
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """One kind. title and icon: as the overview names it. lane: device has one job a device at a time, light
+    one at a time; beside one at a time, on a device that nobody wants or else on the processor beside
+    whatever works there; where it depends on what is asked, that of the most.
+
+    is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
+    makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
+    starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
+    where it did not finish. without_models: it starts sooner as a process of its own than once models can be
+    loaded. needs_past: the engine adds to its body what earlier runs took. logged_texts: the file of its
+    folder with texts of a log, which goes when it ends in any way: a log is kept for its days. is_open_ended:
+    it lives as long as people use it, and has no row either.
+    """
+
+    name: str
+    title: str
+    module: str
+    lane: Lane = "light"
+    icon: str = ":material/work:"
+    is_run: bool = False
+    is_ask: bool = False
+    makes_dataset: bool = False
+    in_background: bool = False
+    leaves_columns: bool = False
+    without_models: bool = False
+    needs_past: bool = False
+    logged_texts: str = ""
+    is_open_ended: bool = False
+
+    @property
+    def has_row(self) -> bool:
+        """Whether people see how far it is."""
+        return not self.is_ask and not self.is_open_ended
+
+
+class Action(NamedTuple):
+    """What a command does, in words. kind: several commands may be of one. words: after a name, before a
+    subject: "Ada launched Run 5"."""
+
+    kind: str
+    words: str
+    icon: str
+
+
+Names = Mapping[Right, str]  # right -> names, with spaces between them
+
+
+@dataclass(frozen=True)
+class StoreFeature:
+    """What a feature declares of itself, as `FEATURE` in `store/<name>/feature.py`: its kinds of job, and who
+    may ask for what (`store.core.rights`). actions: of its commands, which the activity shows. queries: by
+    the module in its room. titles: of what its documents name, for features that show them.
+    """
+
+    job_kinds: tuple[JobKind, ...] = ()
+    asks: Names = field(default_factory=dict)
+    commands: Names = field(default_factory=dict)
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    queries: Mapping[Right, Mapping[str, str]] = field(default_factory=dict)
+    tools: Names = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+
+@functools.cache
+def load_features(house: House) -> Mapping[str, Any]:
+    """What each feature declares in a house, by its name. One that has no `feature.py` there declares
+    nothing; a fault within one is raised."""
+    declared = {}
+    for name in FEATURES:
+        module = f"{house}.{name}" if house == "tunebench.commands" else f"{house}.{name}.feature"
+        if importlib.util.find_spec(module.rpartition(".")[0]) and importlib.util.find_spec(module):
+            declared[name] = importlib.import_module(module).FEATURE
+    return declared
+
+
+def load_store_features() -> Mapping[str, StoreFeature]:
+    """What the features declare in the store, by their names."""
+    features: Mapping[str, StoreFeature] = load_features("store")
+    return features
+
+
+def find_title(name: str) -> str:
+    """What a feature calls that which a document names; the name itself where none has a title for it."""
+    return next((f.titles[name] for f in load_store_features().values() if name in f.titles), name)

@@ -1,0 +1,50 @@
+"""Monitoring: what is seen of endpoints' traffic, and when it warns."""
+
+from __future__ import annotations
+
+from store.core.features import Action, JobKind, StoreFeature
+
+FEATURE = StoreFeature(
+    job_kinds=(
+        JobKind(
+            "judge_requests",
+            "Judging of requests",
+            "engine.monitoring.judging_job",
+            icon=":material/gavel:",
+            logged_texts="requests.parquet",
+        ),
+        JobKind(
+            "watch",
+            "Look at requests",
+            "engine.monitoring.watch_job",
+            icon=":material/monitoring:",
+            in_background=True,
+        ),
+    ),
+    commands={"work": "set_monitor acknowledge_alert judge_requests", "govern": "set_webhook try_webhook"},
+    actions={
+        "judge_requests": Action("Evaluated", "asked a judge about the requests of", ":material/gavel:"),
+        "set_monitor": Action("Watched", "changed", ":material/monitoring:"),
+        "acknowledge_alert": Action("Watched", "has seen an alert of", ":material/notifications:"),
+        "set_webhook": Action("Governed", "changed", ":material/webhook:"),
+        "try_webhook": Action("Governed", "tried", ":material/webhook:"),
+    },
+    queries={
+        "look": {
+            "feedback": "by_version by_group callers_by_group unmatched returned",
+            "logged_requests": "judgings answers correcting",
+            "monitor_alerts": "open_alerts past_alerts open_by_endpoint of_endpoint",
+            "monitors": """
+                golden_runs endpoints endpoint find reference_count torn scheduled_checks
+            """,
+            "side_by_side": "listed count_labelled",
+            "traffic": "signal_counts by_version points span",
+        },
+        "work": {
+            "logged_requests": "meant_by count newest",
+            "traffic": "most_unlike with_names troubled bad_of_candidate thumbs_down",
+        },
+        "govern": {"monitor_alerts": "webhook deliveries"},
+    },
+    tools={"look": "get_monitor", "work": "set_monitor acknowledge_alert"},
+)

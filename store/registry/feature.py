@@ -1,0 +1,44 @@
+"""Registry: versions of models, aliases, and the gates before them."""
+
+from __future__ import annotations
+
+from store.core.features import Action, JobKind, StoreFeature
+
+FEATURE = StoreFeature(
+    job_kinds=(
+        JobKind("register", "Registering", "engine.registry.register_job", icon=":material/deployed_code:"),
+    ),
+    commands={
+        "work": """
+            register_model describe_model delete_version promote move_back remove_alias
+            gather_gate_evidence
+        """,
+        "govern": "set_gate",
+    },
+    actions={
+        "register_model": Action("Registered", "registered", ":material/deployed_code:"),
+        "promote": Action("Promoted", "promoted", ":material/verified:"),
+        "move_back": Action("Promoted", "went back with", ":material/undo:"),
+        "remove_alias": Action("Promoted", "took an alias from", ":material/label_off:"),
+        "describe_model": Action("Changed", "described", ":material/edit:"),
+        "set_gate": Action("Changed", "changed the gate of", ":material/rule:"),
+        "gather_gate_evidence": Action("Evaluated", "gathered evidence on", ":material/fact_check:"),
+        "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),
+    },
+    queries={
+        "look": {
+            "gate_evidence": "case evaluations_of",
+            "model_versions": """
+                alias_moves alias_before gate alias_standing count_versions newest_versions
+                get_version find_fingerprint registered_by get_model list_models list_versions
+                aliases versions_of_run
+            """,
+            "version_facts": "card lineage",
+        }
+    },
+    tools={
+        "look": "list_models get_model check_gate",
+        "work": "register_model gather_gate_evidence",
+        "govern": "set_gate",
+    },
+)

@@ -1,0 +1,33 @@
+"""Retraining: a better version out of what came back."""
+
+from __future__ import annotations
+
+from store.core.features import Action, JobKind, StoreFeature
+
+FEATURE = StoreFeature(
+    job_kinds=(
+        JobKind(
+            "gather_rows",
+            "Gathering of new rows",
+            "engine.retraining.job",
+            icon=":material/dataset:",
+            makes_dataset=True,
+        ),
+    ),
+    commands={
+        "work": """
+            begin_improvement decide_improvement resume_improvement stop_improvement
+            schedule_improvement unschedule_improvement
+        """
+    },
+    actions={
+        "begin_improvement": Action("Improved", "began to improve", ":material/autorenew:"),
+        "decide_improvement": Action("Improved", "decided on an improvement of", ":material/how_to_vote:"),
+        "resume_improvement": Action("Improved", "went on improving", ":material/resume:"),
+        "stop_improvement": Action("Improved", "stopped an improvement of", ":material/stop_circle:"),
+        "schedule_improvement": Action("Improved", "set a schedule to improve", ":material/schedule:"),
+        "unschedule_improvement": Action("Improved", "ended the schedule of", ":material/event_busy:"),
+    },
+    queries={"look": {"improvements": "get of_model in_states schedule"}},
+    tools={"look": "list_improvements", "work": "label_next begin_improvement"},
+)
