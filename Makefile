@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # Two at a time, in the order of the folders: the few long tests of a short file are not left for the end.
 TWO := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check style types floors dead-code docs bench pictures clean
+.PHONY: run test check style types floors dead-code removal docs bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -36,6 +36,10 @@ floors:
 
 dead-code:
 	@$(BIN)/python -m tests.dead_code
+
+removal: $(VENV)/.test-ready
+	@for f in playground transfer export bias archives; do \
+	  echo "== without $$f"; $(BIN)/python -m tests.unit.project.removal $$f || exit 1; done
 
 docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.documentation.schemas_page > docs/documents.md

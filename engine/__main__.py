@@ -18,9 +18,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import IO
+from typing import IO, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -29,9 +29,9 @@ from engine.commands import Commands
 from engine.job_handlers import HANDLERS
 from engine.monitoring.alerts import WebhookSender
 from engine.monitoring.loop import MonitoringLoop
-from engine.playground.conversations import ConversationService
 from engine.rating import round_commands
 from engine.server import job_submission
+from engine.server.features import Service, ServiceContext, load_engine_features
 from engine.server.file_removal import remove_noted
 from engine.server.local_launcher import LocalLauncher
 from engine.server.machine_access import make_query_check
@@ -52,7 +52,7 @@ from store.db.named_query import load_queries
 from store.http import files
 from store.http.access import HostNames, read_secret
 from store.http.machine import list_devices as find_devices
-from store.http.server import Handlers, build_app
+from store.http.server import Handlers, Playground, build_app
 from store.jobs import job_queue
 
 log = logging.getLogger("engine")
@@ -99,11 +99,11 @@ def listen(port: int) -> socket.socket:
 
 class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    models of the playground make room for what it may start, after it gateways and monitors are seen to."""
+    services of the features make room for what it may start, after it gateways and monitors are seen to."""
 
-    def __init__(self, scheduler: Scheduler, talking: ConversationService, supervisor: Supervisor) -> None:
+    def __init__(self, scheduler: Scheduler, services: Sequence[Service], supervisor: Supervisor) -> None:
         super().__init__(name="scheduler")
-        self.scheduler, self.talking, self.supervisor = scheduler, talking, supervisor
+        self.scheduler, self.services, self.supervisor = scheduler, services, supervisor
         self.monitoring: MonitoringLoop | None = None  # once the commands are there, by which it queues
         self.awake = threading.Event()
         self.ended = threading.Event()
@@ -112,9 +112,10 @@ class Queue(threading.Thread):
         trouble = ""
         while not self.ended.is_set():
             try:
-                self.talking.step()
+                stepped = [service.step() for service in self.services]
                 monitored = self.monitoring.step() if self.monitoring else IDLE_SECONDS
-                pause = min(monitored, self.scheduler.step(), self.supervisor.step())
+                pauses = (pause for pause in stepped if pause is not None)
+                pause = min(monitored, self.scheduler.step(), self.supervisor.step(), *pauses)
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
                 if repr(error) != trouble:  # said once: a full disk must not be filled with it
@@ -154,6 +155,18 @@ class Stepping(threading.Thread):
         """End after the present step, which may wait for a preview: not for long, as its asks end too."""
         self.ended.set()
         self.join(GRACE_SECONDS)
+
+
+def build_services(context: ServiceContext) -> dict[str, Service]:
+    """Those of the features, by the names that the server knows them by."""
+    features = load_engine_features().values()
+    return {name: build(context) for feature in features for name, build in feature.services.items()}
+
+
+def close_all(services: Iterable[Service]) -> None:
+    """End them; those that have ended already stay so."""
+    for service in services:
+        service.close()
 
 
 def prepare_first_start(database: Database, commands: Commands) -> None:
@@ -200,9 +213,9 @@ def serve(home: Home, port: int, names: HostNames) -> None:
     devices = find_devices()
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices, HANDLERS)
-    talking = ConversationService(database, launcher, home, devices)
+    services = build_services(ServiceContext(database, home, launcher, devices))
     supervisor = Supervisor(database, home)
-    queue = Queue(scheduler, talking, supervisor)
+    queue = Queue(scheduler, list(services.values()), supervisor)
     complete = job_submission.make_body_completer(database, home)
     asks = QueryRunner(launcher, home, devices[0], make_query_check(home), complete=complete)
     asks.remove_stale()
@@ -224,7 +237,14 @@ def serve(home: Home, port: int, names: HostNames) -> None:
     app = build_app(
         database,
         token,
-        Handlers(table, asks, talking, queries=load_queries(), people=people, endpoints=supervisor),
+        Handlers(
+            table,
+            asks,
+            cast("Playground | None", services.get("playground")),  # the server knows services by their names
+            queries=load_queries(),
+            people=people,
+            endpoints=supervisor,
+        ),
         home,
         devices,
         names,
@@ -232,7 +252,7 @@ def serve(home: Home, port: int, names: HostNames) -> None:
 
     def stop_answers() -> None:
         database.stop_written()
-        talking.close()
+        close_all(services.values())
 
     server = EngineServer(app, stop_answers)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -253,7 +273,7 @@ def serve(home: Home, port: int, names: HostNames) -> None:
         queue.stop()
         webhooks.stop()
         improving.stop()
-        talking.close()
+        close_all(services.values())
         launcher.close()
         database.close()
         lock.close()

@@ -12,14 +12,10 @@ from typing import Any
 
 from pydantic import Field
 
-from engine.archives.commands import BundleCommands
-from engine.bias.commands import BiasCommands
 from engine.data.split.partition import check_split_column
-from engine.export.export_commands import ExportCommands
 from engine.job_handlers import HANDLERS
 from engine.monitoring.checks import MonitorSchedules
 from engine.monitoring.commands import MonitorCommands
-from engine.playground.commands import PlaygroundCommands
 from engine.rating.data_commands import RequestRoundCommands, RoundDataCommands
 from engine.rating.rater_commands import RatingCommands
 from engine.rating.round_commands import RoundCommands, check_not_rated
@@ -129,10 +125,7 @@ class Commands:
         self.launching = JobSubmission(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
-        self.exports = ExportCommands(database, home, self.launching, self.evaluations)
-        self.bias = BiasCommands(database, self.launching, self.evaluations)
         self.context = CommandContext(database, home, self.launching, self.evaluations, clock)
-        self.bundles = BundleCommands(database, self.launching)
         self.round_judges = JudgeRatingCommands(database, home, clock)
         self.round_data = RoundDataCommands(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
@@ -147,10 +140,9 @@ class Commands:
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.networks = NetworkCommands(database)
-        self.talks = PlaygroundCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
         self.monitors = MonitorCommands(database, home, self.evaluations, clock)
-        self.schedules = MonitorSchedules(database, self.evaluations, self.bias)
+        self.schedules = MonitorSchedules(self.context)
 
     def improving(self, wake: Callable[[], None]) -> ImprovementLoop:
         """The chain of improvements, whose work these commands queue."""
@@ -190,9 +182,6 @@ class Commands:
             },
             **self.data.table(),
             **self.evaluations.table(),
-            **self.exports.table(),
-            **self.bias.table(),
-            **self.bundles.table(),
             **self.rounds.table(),
             **self.request_rounds.table(),
             **self.rating.table(),
@@ -206,7 +195,6 @@ class Commands:
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.networks.table(),
-            **self.talks.table(),
             **self.endpoints.table(),
             **self.monitors.table(),
         }

@@ -4,18 +4,17 @@ told beside its config, and what its result brings into the store.
 
 from __future__ import annotations
 
-from engine.archives import results
 from engine.monitoring import job_handlers
 from engine.retraining import job_spec
 from engine.server import job_results, job_specs, registered_versions
 from engine.server.features import load_engine_features
 from engine.server.job_handling import JobHandler, JobHandlers
-from store.core.errors import NotFoundError
+from store.core.home import Home
 from store.core.schemas import Job
 from store.data import datasets
 from store.data.cleaning import OF_OTHERS
 from store.db.database import Transaction
-from store.runs import runs
+from store.runs.schemas import RunResult
 
 
 def _list_extra_datasets(tx: Transaction, job: Job) -> set[str]:
@@ -33,30 +32,10 @@ def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
 
-def _list_bundled_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those of the run that is bundled, while it is there."""
-    try:
-        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
-    except NotFoundError:
-        return set()
-
-
 def _list_rated_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those whose prompts are to be rated, and whose pairs are gold."""
     config = job["config"]["round"]
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
-
-
-def _list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those on whose rows an export is held against its model."""
-    return {job["config"].get("dataset") or ""} - {""}
-
-
-def _list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
-    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
-    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
-    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 def _list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
@@ -65,13 +44,19 @@ def _list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
     return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
 
 
+def _keep_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+    """The verdict of a run, and what features ask for when a run ends."""
+    job_results.keep_verdict(tx, home, job, result, at)
+    for feature in load_engine_features().values():
+        feature.keep_run(tx, job, at)
+
+
 HANDLERS = JobHandlers(
     {
         **{kind: handler for f in load_engine_features().values() for kind, handler in f.handlers.items()},
-        "train": JobHandler(job_specs.specify_run, job_results.keep_verdict, _list_extra_datasets),
-        "variant": JobHandler(job_specs.specify_variant, job_results.keep_verdict),
+        "train": JobHandler(job_specs.specify_run, _keep_run, _list_extra_datasets),
+        "variant": JobHandler(job_specs.specify_variant, _keep_run),
         "evaluate": JobHandler(job_specs.specify_evaluation, job_results.keep_evaluation),
-        "bias": JobHandler(job_specs.specify_bias_check, job_results.keep_bias, _list_grouped_datasets),
         "judge": JobHandler(),
         "round": JobHandler(job_specs.specify_round, job_results.keep_round, _list_rated_datasets),
         "answer_prompts": JobHandler(),
@@ -82,13 +67,6 @@ HANDLERS = JobHandlers(
         "clean": JobHandler(job_specs.specify_data_job, job_results.keep_version, _list_source_datasets),
         "export": JobHandler(job_specs.specify_data_export, reads=_list_source_datasets),
         "register": JobHandler(keep=registered_versions.keep_version),
-        "model_export": JobHandler(
-            job_specs.specify_model_export, job_results.keep_model_export, _list_compared_datasets
-        ),
-        "model_verify": JobHandler(job_specs.specify_model_verification, reads=_list_compared_datasets),
-        "bundle": JobHandler(job_specs.specify_bundle, reads=_list_bundled_datasets),
-        "open_bundle": JobHandler(keep=results.keep_opened_bundle),
-        "reproduction": JobHandler(job_specs.specify_reproduction),
         "convert": JobHandler(),
         "gather_rows": JobHandler(
             job_spec.build_feedback_spec,

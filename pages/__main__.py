@@ -29,9 +29,8 @@ from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 from pages.people.access_middleware import AccessMiddleware, build_disconnected_response
 from pages.people.login import SessionVerifier
 from pages.people.single_sign_on import read_provider
-from pages.playground.chat_route import build_chat_routes
-from pages.rating.rater.routes import build_rating_routes
 from pages.shared.engine_client import build_acting_client, get_screens_client
+from pages.shared.features import load_page_features
 from pages.shared.middleware import (
     Redirects,
     ScreensApp,
@@ -101,9 +100,10 @@ def build_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = Non
     def acting(request: Request) -> Client:
         return build_acting_client(request.cookies)
 
+    builders = [feature.build_routes for feature in load_page_features().values()]
     return ScreensApp(
         APP,
-        routes=[*build_rating_routes(acting), *build_chat_routes(acting)],
+        routes=[route for build in builders if build for route in build(acting)],
         middleware=[door, Middleware(SessionLimit, limit=limit), Middleware(Redirects)],
         exception_handlers={ClientDisconnect: build_disconnected_response},
         secrets=secrets,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from engine.archives import archive_file, contents, originals
-from engine.evaluation.comparison import reproduction, run_comparison
+from engine.archives import archive_file, contents, originals, reproduction
+from engine.evaluation.comparison import run_comparison
 from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.worker.job import WorkerJob, build_fixed_phases
 from store.archives.config import ManifestDocument
-from store.archives.schemas import OpenedBundle, OriginalComparison, Reproduction, RunFigure
+from store.archives.schemas import OpenedBundle, OriginalComparison, Reproduction
 from store.core.errors import DataError, NotFoundError
 from store.core.job_folder import JobDir, read_json
 from store.core.model_folders import drop_code_field
-from store.evaluation.verdict_schemas import read_verdict
+from store.evaluation.verdict_schemas import RunFigure, read_verdict
 from store.jobs.schemas import RunWithCurves
 from store.runs.schemas import RunFacts
 from store.training.train_config import TrainConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.export.job_handlers import build_export_order
 from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
 from engine.server.file_removal import remove_noted
-from engine.server.job_specs import build_export_order
 from engine.server.job_submission import JobSubmission
 from engine.serving.endpoint_folders import check_not_served
 from store.core.errors import ConfigError, NotFoundError

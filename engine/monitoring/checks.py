@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from engine.bias.commands import BiasCommands
 from engine.evaluation.statistics.intervals import anytime_share, wilson_interval
 from engine.monitoring.alerts import AlertDetails, raise_alert
 from engine.monitoring.comparisons import (
@@ -22,9 +21,10 @@ from engine.monitoring.comparisons import (
     compute_next_look,
 )
 from engine.monitoring.text import CANDIDATE_ADVICE, describe_worse
-from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.features import CommandContext, load_engine_features
 from engine.serving.endpoint_folders import EndpointFolder
 from store.core.errors import TunebenchError
+from store.core.features import check_same_names
 from store.core.figure_schemas import Estimate
 from store.core.formatting import format_interval, format_percent_at_limit, percent, plural
 from store.core.home import Home
@@ -41,7 +41,7 @@ from store.core.processes import is_recent
 from store.db.database import Database, Queryable, Transaction
 from store.jobs import job_queue
 from store.monitoring import feedback, monitor_alerts, monitors, side_by_side, traffic
-from store.monitoring.config import MonitorSettings
+from store.monitoring.config import LIMITS, MonitorSettings
 from store.monitoring.monitors import GoldenRun, ScheduledCheck
 from store.monitoring.side_by_side import ArmCallers
 from store.monitoring.traffic import Window, count_above
@@ -61,14 +61,16 @@ SLOW = 0.05  # of the answers may take longer than the 95th percentile
 THUMBS = "thumbs"
 
 
+LimitCheck = Callable[[Queryable, str, float, datetime], AlertDetails | None]  # store, endpoint, limit, now
+
+
 def find_exceeded_limits(
     db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime
 ) -> list[AlertDetails]:
-    """What is surely over its limit."""
+    """What is surely over its limit, of those that are set."""
+    limits = {name: getattr(settings, name) for name in LIMITS}
     warned = [
-        _check_errors(db, endpoint_id, settings, now),
-        _check_latency(db, endpoint_id, settings, now),
-        _check_thumbs(db, endpoint_id, settings, now),
+        LIMIT_CHECKS[name](db, endpoint_id, limit, now) for name, limit in limits.items() if limit is not None
     ]
     return [each for each in warned if each is not None]
 
@@ -80,14 +82,10 @@ def _find_window(db: Queryable, endpoint_id: str, kind: AlertKind, now: datetime
     return Window(max(start, seen) if seen else start, now + timedelta(minutes=1))
 
 
-def _check_errors(
-    db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime
-) -> AlertDetails | None:
-    if settings.most_errors is None:
-        return None
+def _check_errors(db: Queryable, endpoint_id: str, limit: float, now: datetime) -> AlertDetails | None:
     window = _find_window(db, endpoint_id, "errors", now)
     seen = traffic.read_recent_traffic(db, endpoint_id, window)
-    least = _find_lower_bound(seen.errors, seen.requests, settings.most_errors)
+    least = _find_lower_bound(seen.errors, seen.requests, limit)
     if least is None:
         return None
     return AlertDetails(
@@ -95,20 +93,15 @@ def _check_errors(
         "errors",
         f"{seen.errors:,} of {plural(seen.requests, 'request')} failed within 15 minutes"
         f" ({percent(seen.errors / seen.requests)}, surely above"
-        f" {format_percent_at_limit(least, settings.most_errors)}). The limit is"
-        f" {percent(settings.most_errors)}.",
+        f" {format_percent_at_limit(least, limit)}). The limit is"
+        f" {percent(limit)}.",
         "Look at the errors below and at the log of the endpoint. A fallback, or the version before, answers"
         " meanwhile.",
         job_queue.to_epoch(window.start),
     )
 
 
-def _check_latency(
-    db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime
-) -> AlertDetails | None:
-    limit = settings.most_p95_seconds
-    if limit is None:
-        return None
+def _check_latency(db: Queryable, endpoint_id: str, limit: float, now: datetime) -> AlertDetails | None:
     window = _find_window(db, endpoint_id, "latency", now)
     latency = traffic.read_recent_traffic(db, endpoint_id, window).latency
     slow, answered = count_above(latency, limit), sum(latency.values())
@@ -136,12 +129,8 @@ def _find_lower_bound(count: int, n: int, limit: float) -> float | None:
     return low if low is not None and low > limit else None
 
 
-def _check_thumbs(
-    db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime
-) -> AlertDetails | None:
+def _check_thumbs(db: Queryable, endpoint_id: str, limit: float, now: datetime) -> AlertDetails | None:
     """Of the live version that is asked now, since the last alarm that somebody has seen."""
-    if settings.least_thumbs_up is None:
-        return None
     seen = monitor_alerts.find_last_acknowledged(db, endpoint_id, "quality", THUMBS)
     versions = traffic.by_version(
         db, endpoint_id, Window(now - timedelta(days=1), now + timedelta(minutes=1))
@@ -153,13 +142,13 @@ def _check_thumbs(
         if row["version"] != live or row["role"] != "live":
             continue
         share = anytime_share(row["up"], row["thumbs"])
-        if share.low is None or share.high is None or share.high >= settings.least_thumbs_up:
+        if share.low is None or share.high is None or share.high >= limit:
             return None
         bounds = f"{format_interval(100 * share.low, 100 * share.high)}%"
         reason = (
             f"{row['up']:,} of {plural(row['thumbs'], 'thumb')} on {live} are up ({bounds}, an interval"
             f" that holds"
-            f" however often one looks). At least {percent(settings.least_thumbs_up)} should be."
+            f" however often one looks). At least {percent(limit)} should be."
         )
         advice = (
             "Read the answers below that people didn't like. Correct some: they can become training rows."
@@ -168,6 +157,14 @@ def _check_thumbs(
             "quality", THUMBS, reason, advice, job_queue.to_epoch(start) if seen else job_queue.to_epoch(now)
         )
     return None
+
+
+LIMIT_CHECKS: dict[str, LimitCheck] = {
+    "most_errors": _check_errors,
+    "most_p95_seconds": _check_latency,
+    "least_thumbs_up": _check_thumbs,
+}
+check_same_names("limit of a monitor", LIMITS, LIMIT_CHECKS)
 
 
 # Candidates and shadows beside the live version: noticed, looked at as answers come, and warned of.
@@ -339,8 +336,9 @@ BIAS, BIAS_START = "bias", "bias-start"  # subjects of its alerts: something is 
 class MonitorSchedules:
     """Of the monitors of one store."""
 
-    def __init__(self, database: Database, evaluations: EvaluationCommands, bias: BiasCommands) -> None:
-        self.database, self.evaluations, self.bias = database, evaluations, bias
+    def __init__(self, context: CommandContext) -> None:
+        self.context = context
+        self.database, self.evaluations = context.database, context.evaluations
 
     def ask_for_golden(self, endpoint_id: str, at: float) -> bool:
         """The evaluation, where it is due and the one before has ended."""
@@ -366,10 +364,12 @@ class MonitorSchedules:
         self._warn_of_bias(endpoint_id, past, at)
         if not _is_due(past, settings.bias.every_hours, at):
             return False
-        check = settings.bias.check
+        check, queue_check = settings.bias.check, load_engine_features()[BIAS].queue_scheduled
+        assert queue_check is not None  # else there is no such schedule
 
         def queue(tx: Transaction) -> None:
-            monitors.add_scheduled_check(tx, endpoint_id, self.bias.queue(tx, check), job_queue.to_utc(at))
+            job_id = queue_check(self.context, tx, check)
+            monitors.add_scheduled_check(tx, endpoint_id, job_id, job_queue.to_utc(at))
 
         return self._queued(endpoint_id, BIAS_START, "The bias check", queue, at)
 

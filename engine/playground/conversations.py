@@ -27,6 +27,7 @@ from store.core.row_schemas import Message
 from store.core.schemas import Job, Person
 from store.db.database import Database, Queryable
 from store.http.machine import GIB, read_gpus
+from store.http.schemas import PlaygroundState
 from store.jobs import job_queue
 from store.people import settings
 from store.playground import conversations
@@ -39,7 +40,7 @@ from store.playground.config import (
     TurnReference,
     drop_defaults,
 )
-from store.playground.schemas import ChatCommand, ChatEvent, Conversation, PlaygroundState
+from store.playground.schemas import ChatCommand, ChatEvent, Conversation
 from store.runs import runs
 
 # What has the machine while somebody talks, how much memory it leaves, and how much talking slows it.

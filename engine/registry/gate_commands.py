@@ -18,9 +18,10 @@ from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import Evaluation
 from store.http.schemas import EmptyAnswer, EvaluationsQueued
 from store.jobs import job_queue
-from store.registry import gate_candidates, gate_evidence, model_versions
-from store.registry.config import GateConfig, GateReference, SetGate
+from store.registry import gate_candidates, gate_checks, gate_evidence, model_versions
+from store.registry.config import GateReference
 from store.registry.gate_candidates import Candidate, format_version_reference
+from store.registry.gate_checks import GateConfig, SetGate
 from store.runs import runs
 
 ROW_CHECKS = ("not_worse_than", "better_on_task", "calibration_under")
@@ -57,7 +58,7 @@ class GateCommands:
         same rows. Those that are under way already are not queued again."""
         with self.database.transaction() as tx:
             candidate = gate_candidates.get_candidate(tx, body.version, body.alias)
-            return {"job_ids": self.gather_for(tx, candidate, gate_evidence.get_gate(tx, candidate))}
+            return {"job_ids": self.gather_for(tx, candidate, gate_checks.get_gate(tx, candidate))}
 
     def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
         """The same for any gate, within a transaction that does more; the ids of the jobs."""

@@ -9,7 +9,9 @@ from engine.evaluation.statistics import intervals
 from engine.registry import gate_statistics
 from store.core import formatting
 from store.core.export_schemas import PARITY_LABELS
+from store.core.features import check_same_names
 from store.core.figure_schemas import BiasFigure, Estimate, get_measure_title
+from store.registry.gate_checks import GATE_CHECKS
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport, GateRow
 
 Check = Mapping[str, Any]  # store.registry.config, as it is stored
@@ -405,3 +407,4 @@ JUDGES: dict[str, Callable[[Check, CheckInputs], CheckOutcome]] = {
     "human_ratings": _judge_ratings,
     "latency_under": _judge_latency,
 }
+check_same_names("check of a gate", GATE_CHECKS, JUDGES)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from engine.evaluation import evaluated_model
 from engine.evaluation.evaluated_model import LOADING_MESSAGE
-from engine.export import format_detection
 from engine.models import loading, provenance, saved_models, training_state
+from engine.models.model_folder import inspect_folder
 from engine.models.saved_models import EarlierRun
 from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from engine.worker.temporary_folder import use_temporary_folder
@@ -97,7 +97,7 @@ def _copy_model_folder(
     job: WorkerJob, config: RegisterConfig, target: VersionDir
 ) -> tuple[str | None, bool, list[str]]:
     source = Path(config.path).expanduser()
-    present = format_detection.inspect_folder(source)
+    present = inspect_folder(source)
     notices: list[str] = []
     base = config.base
     if present.adapter:

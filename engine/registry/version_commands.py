@@ -29,7 +29,7 @@ from store.db.database import Database, Queryable, Transaction
 from store.evaluation.config import ModelSelection
 from store.http.schemas import AliasMoved, EmptyAnswer, JobQueued, ReplacedVersion
 from store.jobs import job_queue
-from store.registry import gate_evidence, model_versions
+from store.registry import gate_checks, model_versions
 from store.registry.config import KIND, AliasReference, AliasSnapshot, DescribeModel, Promote, RegisterConfig
 from store.registry.schemas import AliasMove, GateRecord, GateReport, MoveKind
 from store.registry.version_folders import VersionDir
@@ -184,7 +184,7 @@ class AliasCommands:
         asked = model_versions.get_version(self.database, body.version)
         held = model_versions.alias_standing(self.database, asked["model_id"], body.alias)
         gate = model_versions.gate(self.database, asked["model_id"], body.alias)
-        case = gate_evidence.case(self.database, registered_versions.format_reference(asked), body.alias)
+        case = gate_checks.case(self.database, registered_versions.format_reference(asked), body.alias)
         report = gate_report.build_gate_report(*case)
         registered_versions.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"

@@ -16,9 +16,9 @@ from store.data import datasets
 from store.data.schemas import Dataset
 from store.db.database import Queryable
 from store.jobs.schemas import SplitFields
-from store.registry import gate_candidates, gate_evidence, model_versions
-from store.registry.config import GateConfig
+from store.registry import gate_candidates, gate_checks, model_versions
 from store.registry.gate_candidates import Candidate, Check, format_version_reference
+from store.registry.gate_checks import GateConfig
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport
 from store.retraining import improvement_text
 from store.retraining.schemas import Improvement
@@ -105,7 +105,7 @@ def judge_candidate(
     db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig
 ) -> GateReport:
     """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
-    reference, alias, holder, checks = gate_evidence.build_case(db, candidate, config)
+    reference, alias, holder, checks = gate_checks.build_case(db, candidate, config)
     slipped = (_count_leaked_rows(improvement), 0)
     titled: list[tuple[Check, str, CheckInputs]] = [
         (

@@ -57,8 +57,8 @@ def build_job_subject(job: Job, detail: str = "") -> ActivitySubject:
         return ActivitySubject("model", find_model_id(name), name, detail)
     if job["kind"] in rounds.KINDS:
         return ActivitySubject("round", job["job_id"], job["config"]["round"]["name"], detail)
-    if job["kind"] == "reproduction":
-        return ActivitySubject("run", job["config"]["run"], job["config"]["name"], detail)
+    if kind.find_subject:
+        return ActivitySubject(*kind.find_subject(job), detail)
     return ActivitySubject("job", job["job_id"], job["title"], detail)
 
 

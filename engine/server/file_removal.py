@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.server.features import is_path_named
 from engine.server.sync_jobs import remove_tree
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import ALIVE
 from store.data import datasets
 from store.db.database import Database
-from store.export import exports
 from store.jobs import job_queue
 
 
@@ -42,11 +42,11 @@ def _is_there(database: Database, home: Home, path: str) -> bool:
 
 
 def _is_named(database: Database, home: Home, path: str) -> bool:
-    """Whether a row names it: the same rows are the same folder, and an export takes a name that is free."""
+    """Whether a row names it: the same rows are the same folder, and features take names that are free."""
     folder, _, name = path.partition("/")
     if folder == home.datasets.name:
         return datasets.is_named(database, name)
-    return folder == home.exports.name and exports.is_named(database, path.removesuffix(".zip"))
+    return is_path_named(database, path)
 
 
 def _list_claimed(database: Database, home: Home) -> set[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.models.memory_advice import ConfigChange, advise_change
+from engine.server.features import is_path_named
 from engine.worker.process import MACHINE_COUNTS, is_restarted, read_kill_count
 from store.core.errors import ConfigError
 from store.core.home import Home
@@ -26,7 +27,6 @@ from store.core.processes import find_live_process
 from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.db.database import Queryable
-from store.export import exports
 from store.jobs.job_queue import to_epoch
 from store.jobs.schemas import Outcome, WorkerRecord
 from store.training.train_config import TrainConfig
@@ -93,7 +93,7 @@ def clear_unfinished_output(db: Queryable, home: Home, job: Job) -> None:
     if fingerprint and not datasets.is_named(db, fingerprint):
         shutil.rmtree(home.datasets / fingerprint, ignore_errors=True)
     for name in published.get("exports", ()) if published else ():
-        if not exports.is_named(db, f"{home.exports.name}/{name.removesuffix('.zip')}"):
+        if not is_path_named(db, f"{home.exports.name}/{name}"):
             shutil.rmtree(home.exports / name, ignore_errors=True)
             if (home.exports / name).is_file():
                 (home.exports / name).unlink()

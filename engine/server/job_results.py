@@ -9,14 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.profiling import queue_automatic
-from store.bias import bias_checks
-from store.bias.config import KIND as BIAS
-from store.bias.config import BiasConfig
-from store.bias.schemas import BiasResult
 from store.core.errors import DataError
-from store.core.export_schemas import ExportSpec, ModelExportResult
 from store.core.home import Home
-from store.core.job_folder import JobDir, read_json
+from store.core.job_folder import JobDir
 from store.core.rating_schemas import Round, RoundResult, RoundState
 from store.core.row_schemas import CleanResult, ImportResult, ProfileResult, RowsResult
 from store.core.schemas import Job
@@ -26,7 +21,6 @@ from store.data.schemas import Dataset, NewDataset
 from store.db.database import Transaction
 from store.evaluation import evaluations
 from store.evaluation.schemas import EvaluationResult
-from store.export import exports
 from store.jobs import job_queue
 from store.jobs.schemas import SplitFields
 from store.rating import ratings, rounds, workload
@@ -174,29 +168,11 @@ def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
 
 
 def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
-    """The verdict of a run, the prompts that it answered, and the bias check that was asked for with it."""
+    """The verdict of a run, and the prompts that it answered."""
     run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
         runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
-    if job["config"].get("bias_check"):  # runs from before lack it
-        _queue_bias(tx, job, at)
-
-
-def _queue_bias(tx: Transaction, run: Job, at: float) -> None:
-    """In the transaction that ends the run: it is queued once, whatever is killed when."""
-    checked = BiasConfig(run=run["job_id"])
-    job_queue.insert(
-        tx,
-        job_queue.NewJob(
-            job_id=job_queue.create_id("job", at),
-            kind=BIAS,
-            title=f"Bias of {run['title']}",
-            config=checked.document(),
-            at=at,
-            by=run["created_by"],
-        ),
-    )
 
 
 def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
@@ -204,28 +180,6 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
-
-
-def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
-    """The export, whose folder has its name already."""
-    if not (home.path / result["folder"]).is_dir():
-        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
-    order: ExportSpec = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
-    exports.insert(tx, job, order, result, at)
-
-
-def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
-    """The figures of a bias check, by the names of its models as they are now."""
-    config = BiasConfig.parse(job["config"])
-    if config.run:
-        run = runs.get_run(tx, config.run)
-        names = (run["name"], run["model"])
-    elif config.model:
-        names = (config.model, config.against)
-    else:
-        groups = result["details"]["groups"][0]
-        names = (groups["evaluation"], groups["against"] or "")
-    bias_checks.insert(tx, job, result, names, at)
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:

@@ -5,15 +5,9 @@ all that it knows of the world. Here is what each kind of job adds to what every
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, cast
 
-from store.bias import bias_checks
-from store.bias.config import BiasConfig
-from store.core.export_schemas import ExportedVersion, ExportSpec, VerifySpec
 from store.core.home import Home
 from store.core.job_folder import JobDir
-from store.core.model_schemas import ModelVersion
 from store.core.rating_schemas import RoundSystem
 from store.core.schemas import Job
 from store.data import dataset_versions, datasets
@@ -22,28 +16,15 @@ from store.db.database import Queryable
 from store.evaluation import evaluation_pairs, evaluations
 from store.evaluation.config import CHECKPOINTS, Checkpoint
 from store.evaluation.schemas import Evaluation
-from store.export import exports
-from store.export.config import ModelVerify
-from store.export.forms import OLLAMA_GGUF
-from store.jobs import job_queue, metric_points
 from store.jobs.schemas import (
-    AuxiliaryDataset,
     JobSpec,
     JobSpecDetails,
-    LossCurve,
     NamedDataset,
     OrderDataset,
-    RunSpec,
-    RunWithCurves,
 )
 from store.rating.config import RoundConfig, RoundModel
-from store.registry import version_facts as model_cards
-from store.registry.model_versions import get_version, is_reference
 from store.runs import runs
-from store.runs.schemas import Run
-from store.training.train_config import Split, get_split, get_split_fields
-
-MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
+from store.training.train_config import Split, get_split
 
 
 def build_order(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
@@ -81,69 +62,6 @@ def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     return details
 
 
-def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
-    """The run that is bundled, its rows with how they were made, and what else it read."""
-    run = runs.get_run(db, job["config"]["run"])
-    dataset = datasets.get_dataset(db, run["dataset_id"])
-    parent = datasets.find_dataset(db, dataset["parent_id"] or "")
-    config = run["config"]
-    named_others = [("replay", config.get("replay_dataset") or "")]
-    named_others += [("probe", name) for name in config.get("probe_datasets", ())]
-    others: list[AuxiliaryDataset] = []
-    for role, name in named_others:
-        if other := datasets.find_dataset(db, name) if name else None:
-            others.append(
-                AuxiliaryDataset(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
-            )
-    return {
-        "run": _describe_run(db, run),
-        "dataset": _load_measured_dataset(db, dataset["dataset_id"]),
-        "split": get_split(config, get_split_fields(dataset)),
-        "history": dataset_versions.read_card_facts(db, dataset["dataset_id"])["history"],
-        "parent_fingerprint": parent["fingerprint"] if parent else None,
-        "others": others,
-    }
-
-
-def specify_reproduction(db: Queryable, job: Job) -> JobSpecDetails:
-    """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
-    too."""
-    run = runs.get_run(db, job["config"]["run"])
-    details: JobSpecDetails = {"run": _describe_run(db, run), "opened_by": job["config"]["bundle"]}
-    source = run["facts"].get("reproduces")
-    if source and (original := runs.find_run(db, source["run_id"])):
-        details["compared"] = [_add_curves(db, original), _add_curves(db, run)]
-    return details
-
-
-def _add_curves(db: Queryable, run: Run) -> RunWithCurves:
-    return {
-        **_describe_run(db, run),
-        "curves": {
-            "train/loss": _read_curve(db, run, "train/loss"),
-            "eval/loss": _read_curve(db, run, "eval/loss"),
-        },
-    }
-
-
-def _read_curve(db: Queryable, run: Run, name: str) -> LossCurve:
-    table = metric_points.curve(db, run["run_id"], name, buckets=MAX_POINTS)
-    return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
-
-
-def _describe_run(db: Queryable, run: Run) -> RunSpec:
-    return {
-        "run_id": run["run_id"],
-        "name": run["name"],
-        "kind": job_queue.get_job(db, run["run_id"])["kind"],
-        "model": run["model"],
-        "created_at": run["created_at"].isoformat(),
-        "config": run["config"],
-        "facts": {**run["facts"]},
-        "verdict": {**run["verdict"]} if run["verdict"] else None,
-    }
-
-
 def specify_variant(db: Queryable, job: Job) -> JobSpecDetails:
     """As of a run, with what it is mixed from."""
     facts = runs.get_run(db, job["job_id"])["facts"]
@@ -159,7 +77,7 @@ def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
         details["systems"] = [_build_declared_system(db, model) for model in config.models]
     else:
         present = [evaluations.get(db, model.evaluation) for model in config.models]
-        details["dataset"] = _load_measured_dataset(db, config.dataset)
+        details["dataset"] = load_measured_dataset(db, config.dataset)
         details["systems"] = [_build_system(db, evaluation) for evaluation in present]
         details["filters"] = [evaluation["config"].get("where") for evaluation in present]
     if len(config.models) == 2 and "dataset" in details:
@@ -207,32 +125,7 @@ def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
     """The data set with its own split, and with what was measured of it; the run that is evaluated is known
     by its folder."""
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
-    return {"dataset": _load_measured_dataset(db, dataset["dataset_id"]), "split": get_split({}, dataset)}
-
-
-def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
-    """Registered models by their files, the evaluations whose rows are grouped, and who judges
-    continuations."""
-    config = BiasConfig.parse(job["config"])
-    versions_by_name = {
-        name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
-    }
-    names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
-    present = [evaluations.get(db, name) for name in sorted(names)]
-    judged: JobSpecDetails = {}
-    if config.continuations:
-        judged["classifier"] = bias_checks.resolve_classifier(db, config.continuations.classifier)
-    return judged | {
-        "compared_versions": versions_by_name,
-        "evaluations": {
-            evaluation["evaluation_id"]: {
-                "evaluation_id": evaluation["evaluation_id"],
-                "name": evaluation["name"],
-                "fingerprint": evaluation["data_fingerprint"],
-            }
-            for evaluation in present
-        },
-    }
+    return {"dataset": load_measured_dataset(db, dataset["dataset_id"]), "split": get_split({}, dataset)}
 
 
 def specify_data_job(db: Queryable, job: Job) -> JobSpecDetails:
@@ -243,55 +136,6 @@ def specify_data_job(db: Queryable, job: Job) -> JobSpecDetails:
 def specify_data_export(db: Queryable, job: Job) -> JobSpecDetails:
     """The data, and what its card tells of the versions before."""
     return {**specify_data_job(db, job), **dataset_versions.read_card_facts(db, job["config"]["dataset"])}
-
-
-def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
-    """Whose model it is, by run or version, and the rows that model and export both answer."""
-    export = build_export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
-    dataset = datasets.get_dataset(db, job["config"]["dataset"])
-    return {
-        "export": export,
-        "dataset": _load_measured_dataset(db, dataset["dataset_id"]),
-        "split": get_split({}, dataset),
-    }
-
-
-def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
-    """The same, where the files lie, and the manifests of what was exported of the same model."""
-    config = ModelVerify.parse(job["config"])
-    row = exports.get(db, config.export) if config.export else None
-    verify: VerifySpec = {
-        "path": row["folder"] if row else str(Path(config.path).expanduser()),
-        "gguf": (row["gguf"] if row else None) or OLLAMA_GGUF,
-        "manifests": exports.list_manifests(db, config.subject, config.checkpoint),
-    }
-    return {**specify_model_export(db, job), "verify": verify}
-
-
-def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSpec:
-    """What is known of the subject of an export. Raises NotFoundError."""
-    if not is_reference(subject):
-        run = runs.get_run(db, subject)
-        card = model_cards.build_run_card(db, run, checkpoint)
-        return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
-    version = get_version(db, subject)
-    present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
-    return {
-        "run_id": present["run_id"] if present else None,
-        "run_name": present["name"] if present else None,
-        "version": _build_exported_version(version),
-        "card": model_cards.card(db, subject),
-    }
-
-
-def _build_exported_version(version: ModelVersion) -> ExportedVersion:
-    return {
-        "model_id": version["model_id"],
-        "name": version["name"],
-        "version": version["version"],
-        "run_id": version["run_id"],
-        "folder": version["folder"],
-    }
 
 
 def build_named_dataset(dataset: Dataset) -> NamedDataset:
@@ -308,7 +152,7 @@ def _build_order_dataset(dataset: Dataset) -> OrderDataset:
     return {**build_named_dataset(dataset)}
 
 
-def _load_measured_dataset(db: Queryable, dataset: str) -> OrderDataset:
+def load_measured_dataset(db: Queryable, dataset: str) -> OrderDataset:
     """With what was measured of it, which a filter may ask for."""
     return datasets.work_order(db, {"dataset": dataset})["dataset"]
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.server.command import ActivitySubject, Command
+from engine.server.features import load_engine_features
 from store.core.config import Config, SourceReference, can_be_path, list_partial_sources, list_sources
 from store.core.errors import ConfigError, ForbiddenError
 from store.core.home import Home
@@ -30,7 +31,6 @@ from store.jobs import job_queue
 from store.monitoring import config as judge_requests_config
 from store.people import settings
 from store.people.config import NetworkName
-from store.playground import conversations
 from store.rating.config import ImportRound, RowFile
 from store.registry.version_folders import is_reference
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
@@ -170,7 +170,7 @@ def find_endpoints(part: Any) -> Iterator[Endpoint]:
 #
 # Whoever chooses both the address and the variable (or file) that goes there as the key can read the
 # secret. So only admins choose a variable anew, and the machine's owner alone a file; others use the pairs
-# with which a judge was asked before, or that a conversation has, as every body that brings such a pair
+# with which a judge was asked before, or that a feature has kept, as every body that brings such a pair
 # comes by here.
 
 _JUDGE_KINDS = (evaluations.KIND, evaluation_pairs.KIND, judge_requests_config.KIND)
@@ -198,18 +198,17 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
 
 
 def _list_sent_keys(db: Queryable) -> Iterator[tuple[str, str, str]]:
-    """Address, variable and file of each judge that was asked and each endpoint of a conversation. Read where
-    they stand by their schema alone: a field that takes any text may hold something that looks like one."""
+    """Address, variable and file of each judge that was asked and each endpoint of a feature. Read where they
+    stand by their schema alone: a field that takes any text may hold something that looks like one."""
     for kind in _JUDGE_KINDS:
         for job in job_queue.list_of_kind(db, kind):
             config = job["config"]
             for judge in (config.get("judge"), *config.get("metrics", [])):
                 if isinstance(judge, dict) and "base_url" in judge:
                     yield _get_endpoint_key(judge)
-    for talk_settings in conversations.list_all_settings(db):
-        for model in talk_settings["models"]:
-            if endpoint := model.get("endpoint"):
-                yield _get_endpoint_key(endpoint)
+    for feature in load_engine_features().values():
+        for endpoint in feature.list_sent_endpoints(db):
+            yield _get_endpoint_key(endpoint)
 
 
 def _get_endpoint_key(endpoint: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -29,10 +29,14 @@ def specify_transfer_matrix(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def build_commands(context: CommandContext) -> Mapping[str, Command]:
-    return TransferCommands(context.database, context.launching).table()
+    return {
+        **TransferCommands(context.database, context.launching).table(),
+    }
 
 
 FEATURE = EngineFeature(
-    handlers={"transfer": JobHandler(specify_transfer_matrix)},
+    handlers={
+        "transfer": JobHandler(specify_transfer_matrix),
+    },
     build_commands=build_commands,
 )

@@ -1,4 +1,4 @@
-"""Bias on the screens: a tab and a line of each run."""
+"""Bias on the screens: a tab and a line of each run; parts of launches, evaluations and monitors."""
 
 from __future__ import annotations
 
@@ -15,4 +15,8 @@ FEATURE = PagesFeature(
         )
     ],
     draw_run_summary=Deferred("pages.bias.results", "draw_summary"),
+    build_preview_facts=Deferred("pages.bias.form", "build_preview_facts"),
+    draw_evaluation_part=Deferred("pages.bias.results", "draw_groups"),
+    draw_schedule_field=Deferred("pages.bias.form", "draw_schedule_field"),
+    draw_scheduled_check=Deferred("pages.bias.results", "draw_scheduled_check"),
 )

@@ -5,6 +5,7 @@ long it takes; and what the views of bias checks read.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import streamlit as st
@@ -23,6 +24,7 @@ from store.bias import bias_checks
 from store.bias.bias_checks import ClassifierOption
 from store.bias.schemas import BiasCheck, BiasSummary
 from store.core.schemas import Job
+from store.core.training_schemas import Preview
 from store.runs.schemas import Run
 
 
@@ -59,6 +61,14 @@ def format_duration(parameters: int | None, *, gpu: bool) -> str:
         return "about a minute or two"
     cores = min(os.cpu_count() or 1, MAX_CORES)
     return f"about {display.format_duration(2 * CORE_SECONDS * parameters / PARAMETERS / cores)}"
+
+
+def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
+    """Of a launch, the check that follows the run, where it is asked for."""
+    if not answer["config"]["bias_check"]:
+        return []
+    time = format_duration(answer["total_parameters"], gpu=bool(cached_queries.read_machine()["gpus"]))
+    return [("Bias check", time, f"after the run: base and tuned model, {BUILTIN_PAIR_COUNT} pairs")]
 
 
 FILE_FORMATS = (
@@ -214,3 +224,27 @@ def _build_file_options(file: Any, path: str, column: str, group: str) -> dict[s
     else:
         return {}
     return {"file": chosen, "column": column or "prompt", "group_column": group}
+
+
+PRESENT = "present"  # the check that a schedule has already
+
+
+def draw_schedule_field(present: Mapping[str, Any], every_hours: float | None) -> dict[str, Any] | None:
+    """A check that was made once is made again and again. present: that which is set, empty for none."""
+    everything = {each["job_id"]: each for each in list_checks()}
+    options = ["", *([PRESENT] if present else []), *everything]
+    names = {"": "None", PRESENT: "The one that is set"} | {
+        job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
+        for job_id, each in everything.items()
+    }
+    left, middle = st.columns([2, 1])
+    chosen = left.selectbox(
+        "Bias check, made again and again", options, 1 if present else 0, format_func=names.__getitem__,
+        help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
+        " what the alias is each time.",
+    )  # fmt: skip
+    hours = middle.number_input("Bias every (hours)", 1.0, 8_784.0, float(every_hours or 168.0))
+    if not chosen:
+        return None
+    check = present if present and chosen == PRESENT else read_check(chosen)["config"]
+    return {"check": check, "every_hours": hours}

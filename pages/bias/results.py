@@ -224,6 +224,11 @@ def draw_check(check: BiasCheck) -> None:
         st.markdown("\n".join(f"- {escape_markdown(limit)}" for limit in report["limits"]))
 
 
+def draw_scheduled_check(job_id: str) -> None:
+    """The check that a schedule has asked for."""
+    draw_check(form.read_check(job_id))
+
+
 def _draw_figures(figures: Sequence[BiasFigure]) -> None:
     for probe in dict.fromkeys(figure["probe"] for figure in figures):
         part = [f for f in figures if f["probe"] == probe and f["unit"] == charts.SHARE and f["base"]]
@@ -301,6 +306,7 @@ NO_GROUPS = (
 
 def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None:
     """The section of one evaluation. others: those on the same data."""
+    st.markdown("**Groups**: are they served alike?")
     with show_errors():
         alive = draw_unfinished(
             form.list_unfinished(evaluation_id=evaluation_id), evaluation_id=evaluation_id

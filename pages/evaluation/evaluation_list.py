@@ -14,7 +14,6 @@ import streamlit as st
 from engine.evaluation.comparison import row_scores
 from engine.evaluation.statistics.classification import list_most_confused
 from engine.evaluation.statistics.metric_estimates import aggregate_scores
-from pages.bias.results import draw_groups
 from pages.evaluation import evaluation_queries
 from pages.evaluation.classes import CalibrationData, draw_calibration, draw_confusion, draw_table
 from pages.evaluation.form import MODELS, draw_form, format_part
@@ -29,6 +28,7 @@ from pages.evaluation.results import (
 from pages.people import activity_feed
 from pages.people.activity_feed import draw_recent_activity
 from pages.shared import cached_queries, display, layout, run_queries
+from pages.shared.features import load_page_features
 from pages.shared.job_progress import show_active_jobs, show_failed_jobs
 from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error, show_errors
 from store.core import formatting
@@ -142,11 +142,12 @@ def draw_detail(evaluation: Evaluation) -> None:
     draw_comparison(evaluation)
     st.markdown("**Slices**: where it is better or worse than on the other rows")
     draw_slices(evaluation)
-    st.markdown("**Groups**: are they served alike?")
-    draw_groups(evaluation["evaluation_id"], evaluation_queries.list_comparable(evaluation["evaluation_id"]))
+    own = evaluation["evaluation_id"]
+    for feature in load_page_features().values():
+        if feature.draw_evaluation_part:
+            feature.draw_evaluation_part(own, evaluation_queries.list_comparable(own))
     st.markdown("**Row by row**")
     draw_rows(evaluation)
-    own = evaluation["evaluation_id"]
     activity_feed.draw_comments("evaluation", own)
     draw_recent_activity("evaluation", own)
 

@@ -12,6 +12,12 @@ FEATURE = PagesFeature(
             "rating",
             "export",
             Tab(":material/output: Export", Deferred("pages.export.tab", "draw_exports")),
-        )
+        ),
+        FeatureTab(
+            "version",
+            "lineage",
+            "exports",
+            Tab(":material/output: Exports", Deferred("pages.export.tab", "draw_version_exports")),
+        ),
     ]
 )

@@ -20,10 +20,11 @@ from store.core.figure_schemas import Difference
 from store.core.formatting import plural
 from store.core.home import Home
 from store.core.job_kinds import ALIVE
-from store.core.model_schemas import ModelVersion
+from store.core.model_schemas import ModelSummary, ModelVersion
 from store.core.schemas import Job
 from store.export import export_text
 from store.export.forms import FORMS, get_limits
+from store.http.client import Client
 
 TABLE = "exports-table"
 STATUS = {
@@ -220,7 +221,7 @@ def draw_exports(run_id: str) -> None:
         _draw_tab(ExportedModel.of_run(run))
 
 
-def draw_version_exports(version: ModelVersion) -> None:
+def draw_version_exports(_: Client, __: ModelSummary, version: ModelVersion) -> None:
     """The tab of a version of a registered model."""
     with show_errors():
         st.header(QUESTION, anchor=False)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from engine.monitoring.labelling import LabelQueue, build_label_queue, count_reference_topics
 from pages.shared.deployment import group_open_alerts_by_endpoint, list_settings_models
 from pages.shared.session import cached, get_client
-from store.bias import bias_checks as checks
-from store.bias.schemas import BiasSummary
 from store.core.monitoring_schemas import (
     CorrectionRound,
     JudgedAnswer,
@@ -143,16 +140,6 @@ def count_unmatched_feedback(endpoint_id: str, window: Window) -> UnmatchedFeedb
 @cached(LIVE, most=16)
 def list_scheduled_checks(endpoint_id: str) -> list[ScheduledCheck]:
     return monitors.scheduled_checks(get_client(), endpoint_id)
-
-
-@cached(5, most=4)
-def list_bias_checks() -> list[BiasSummary]:
-    return checks.listed(get_client())
-
-
-@cached(60, most=16)
-def read_bias_config(job_id: str) -> dict[str, Any]:
-    return checks.get(get_client(), job_id)["config"]
 
 
 @cached(LIVE, most=16)

@@ -23,12 +23,11 @@ from engine.rating.analysis.judge_correction import (
     correct_by_version,
     describe_correction,
 )
-from pages.bias import form
-from pages.bias.results import draw_check
 from pages.monitoring import monitor_queries
 from pages.monitoring.drift import STYLE
 from pages.shared.charts import PLOT, IntervalRow, build_empty_figure, plot_intervals
 from pages.shared.deployment import draw_improve_link
+from pages.shared.features import load_page_features
 from pages.shared.palette import BASE, VALIDATION, get_run_color
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.figure_schemas import Figure
@@ -331,12 +330,13 @@ def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
         )
     if len(finished) > MAX_CHECKS:
         st.caption(f"The newest {MAX_CHECKS} of {len(finished)} checks.")
-    if finished:
+    bias = load_page_features().get("bias")
+    if finished and bias and bias.draw_scheduled_check:
         with st.expander(
             "Figures of the newest check", icon=":material/balance:", key="monitor-bias", on_change="rerun"
         ) as box:
             if box.open:
-                draw_check(form.read_check(finished[0]["job_id"]))
+                bias.draw_scheduled_check(finished[0]["job_id"])
     ended_badly = [check for check in checks if check["status"] in ("failed", "lost", "cancelled")]
     if ended_badly:
         st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import streamlit as st
@@ -10,10 +11,11 @@ from engine.monitoring.drift import WATCHED_SIGNALS
 from engine.monitoring.text import describe_cost
 from pages.monitoring import monitor_queries
 from pages.shared import cached_queries, display
+from pages.shared.features import load_page_features
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.monitoring_schemas import BaseMeasurement
 from store.monitoring import monitors
-from store.monitoring.config import EVERY_WATCHED_NAME, MonitorSettings
+from store.monitoring.config import EVERY_WATCHED_NAME, LIMITS, MonitorSettings
 from store.monitoring.monitors import EndpointName
 
 REFERENCES = {
@@ -53,7 +55,7 @@ def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: Bas
         st.caption(describe_cost(base_look))
         body |= _draw_limit_fields(settings)
         body["golden"] = _draw_golden_field(settings)
-        body["bias"] = _draw_bias_field(settings)
+        body |= _draw_schedule_fields(settings)
         body |= _draw_price_fields(settings)
         st.caption("Another reference, other watched values or another chance begin all tests anew.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
@@ -93,16 +95,16 @@ def _choose_name(label: str, names: dict[str, str], chosen: str) -> str:
 
 
 def _draw_limit_fields(settings: MonitorSettings) -> dict[str, Any]:
-    left, middle, right = st.columns(3)
-    errors = left.number_input(
-        "Failed requests at most (%)", 0.1, 99.0, _scale_share(settings.most_errors), help="Empty: no limit"
-    )
-    latency = middle.number_input(
-        "95 of 100 answers within (s)", 0.01, 86_400.0, settings.most_p95_seconds, help="Empty: no limit"
-    )
-    thumbs = right.number_input(
-        "Thumbs up at least (%)", 1.0, 99.0, _scale_share(settings.least_thumbs_up), help="Empty: no limit"
-    )
+    columns = st.columns(3)
+    fields: dict[str, Any] = {}
+    for (name, limit), column in zip(LIMITS.items(), cycle(columns), strict=False):
+        present = getattr(settings, name)
+        typed = column.number_input(
+            limit.label, limit.low, limit.high, None if present is None else limit.scale * present,
+            help="Empty: no limit",
+        )  # fmt: skip
+        fields[name] = None if typed is None else typed / limit.scale
+    left, middle, right = columns
     alpha = left.number_input("Chance of a false alarm (%)", 0.1, 50.0, 100 * settings.alpha)
     keep = middle.number_input(
         "Keep texts for (days)", 1, 3_650, settings.keep_days, help="Figures by minute stay for ever."
@@ -111,11 +113,7 @@ def _draw_limit_fields(settings: MonitorSettings) -> dict[str, Any]:
         "One of each caller and hour", settings.one_of_caller_and_hour,
         help="Where callers send many requests on end, which are like each other",
     )  # fmt: skip
-    fields: dict[str, Any] = {"alpha": alpha / 100, "keep_days": keep, "one_of_caller_and_hour": thinned}
-    fields["most_errors"] = None if errors is None else errors / 100
-    fields["most_p95_seconds"] = latency
-    fields["least_thumbs_up"] = None if thumbs is None else thumbs / 100
-    return fields
+    return {**fields, "alpha": alpha / 100, "keep_days": keep, "one_of_caller_and_hour": thinned}
 
 
 def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
@@ -141,28 +139,15 @@ def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
     return {"evaluate": evaluate, "every_hours": hours}
 
 
-def _draw_bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
-    """A check that was made once is made again and again."""
-    everything = {each["job_id"]: each for each in monitor_queries.list_bias_checks()}
-    present = settings.bias.check.document() if settings.bias else None
-    options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
-    names = {"": "None", CURRENT_REFERENCE: "The one that is set"} | {
-        job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
-        for job_id, each in everything.items()
-    }
-    left, middle = st.columns([2, 1])
-    chosen = left.selectbox(
-        "Bias check, made again and again", options, 1 if present else 0, format_func=names.__getitem__,
-        help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
-        " what the alias is each time.",
-    )  # fmt: skip
-    hours = middle.number_input(
-        "Bias every (hours)", 1.0, 8_784.0, float(settings.bias.every_hours if settings.bias else 168.0)
-    )
-    if not chosen:
-        return None
-    check = present if present and chosen == CURRENT_REFERENCE else monitor_queries.read_bias_config(chosen)
-    return {"check": check, "every_hours": hours}
+def _draw_schedule_fields(settings: MonitorSettings) -> dict[str, Any]:
+    """Checks that features make again and again, each by the feature's name."""
+    fields: dict[str, Any] = {}
+    for name, feature in load_page_features().items():
+        if feature.draw_schedule_field:
+            schedule = getattr(settings, name)
+            present = schedule.check.model_dump(exclude_none=True) if schedule else {}
+            fields[name] = feature.draw_schedule_field(present, schedule.every_hours if schedule else None)
+    return fields
 
 
 def _draw_price_fields(settings: MonitorSettings) -> dict[str, Any]:
@@ -176,10 +161,6 @@ def _draw_price_fields(settings: MonitorSettings) -> dict[str, Any]:
         ),
         "currency": right.text_input("Currency", settings.currency, max_chars=8),
     }
-
-
-def _scale_share(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _draw_webhook() -> None:

@@ -18,11 +18,11 @@ from pages.shared.session import escape_markdown, get_engine_error, live, send_c
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
 from store.core.row_schemas import Message
+from store.http.schemas import PlaygroundState
 from store.playground import conversations
 from store.playground.config import ChatSettings
 from store.playground.schemas import (
     Conversation,
-    PlaygroundState,
     SettingsDocument,
     Turn,
     TurnAnswer,

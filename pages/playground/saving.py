@@ -24,6 +24,7 @@ from pages.shared.session import (
 from pages.shared.text_display import show_text
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
+from store.http.schemas import PlaygroundState
 from store.playground import conversations
 from store.playground.config import number_duplicates
 from store.playground.schemas import (
@@ -31,7 +32,6 @@ from store.playground.schemas import (
     Conversation,
     ConversationSummary,
     KeptRow,
-    PlaygroundState,
     RatableTurns,
     Turn,
     TurnPlace,

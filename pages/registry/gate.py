@@ -32,24 +32,11 @@ from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.http.client import Client
 from store.jobs import job_queue
-from store.registry.config import ALIASES, KINDS, TITLES, GateConfig
+from store.registry.config import ALIASES
+from store.registry.gate_checks import GATE_CHECKS, GateConfig
 from store.registry.schemas import GateReport
 
 PARTS = ("test", "validation", "train", "all")
-LABELS = {
-    "dataset": "Golden set",
-    "part": "Part",
-    "max_rows": "Rows at most",
-    "metric": "Metric",
-    "margin": "Margin",
-    "least": "At least",
-    "nats": "Loss on texts may rise by",
-    "share": "Questions right may fall by",
-    "limit": "Limit",
-    "form": "Form",
-    "warned": "With warnings too",
-    "seconds": "Seconds an answer",
-}
 
 
 def draw_form(model: ModelSummary, alias: str) -> None:
@@ -62,7 +49,7 @@ def draw_form(model: ModelSummary, alias: str) -> None:
     for place, check in enumerate(list(checks)):
         with st.container(border=True, gap="small"):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"**{TITLES[check['check']]}**", width="stretch")
+                st.markdown(f"**{GATE_CHECKS[check['check']].title}**", width="stretch")
                 if st.button("Take out", icon=":material/close:", key=f"{key}-out-{place}", type="tertiary"):
                     del checks[place]
                     _clear_widgets(key)
@@ -80,9 +67,12 @@ def draw_form(model: ModelSummary, alias: str) -> None:
 
 def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.selectbox("Another check", list(KINDS), format_func=TITLES.__getitem__, key=f"{key}-kind")
+        kind = st.selectbox(
+            "Another check", list(GATE_CHECKS), key=f"{key}-kind",
+            format_func=lambda name: GATE_CHECKS[name].title,
+        )  # fmt: skip
         if st.button("Add", icon=":material/add:", key=f"{key}-add"):
-            fields = KINDS[kind].model_fields
+            fields = GATE_CHECKS[kind].model_fields
             first = next(iter(cached_queries.list_datasets()), None)
             new = {name: field.get_default() for name, field in fields.items() if not field.is_required()}
             if "dataset" in fields and fields["dataset"].is_required():
@@ -96,7 +86,7 @@ def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
 def _draw_fields(check: dict[str, Any], key: str) -> dict[str, Any]:
     """The fields of one check; what the form does not show stays as it is."""
     values: dict[str, Any] = {}
-    fields = KINDS[check["check"]].model_fields
+    fields = GATE_CHECKS[check["check"]].model_fields
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for name, field in fields.items():
             if name not in ("check", "where"):
@@ -107,7 +97,7 @@ def _draw_fields(check: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _draw_field(name: str, field: FieldInfo, value: Any, key: str) -> Any:
-    label, about = LABELS[name], field.description
+    label, about = field.title or name.replace("_", " ").capitalize(), field.description
     if name == "dataset":
         names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
         choices = [*([] if field.is_required() else [""]), *names]

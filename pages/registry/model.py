@@ -4,17 +4,16 @@ card, and a tab for all else there is to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import streamlit as st
 
-from pages.export.tab import draw_version_exports
 from pages.people.activity_feed import draw_recent_activity
 from pages.registry import model_queries
 from pages.registry.gate import draw_gate
 from pages.registry.versions import draw_lineage, draw_versions
 from pages.retraining.tab import draw_improve
+from pages.shared.features import add_feature_tabs
 from pages.shared.layout import LINK, Tab, draw_tab_bar, get_linked_tab
 from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error
 from store.core import formatting
@@ -84,14 +83,12 @@ class ModelPage(NamedTuple):
 
 
 # Each tab is a function of the client, the model and the version that is shown.
-DrawTab = Callable[[Client, ModelSummary, ModelVersion], None]
-TABS: dict[str, tuple[str, DrawTab]] = {
-    "versions": (":material/format_list_numbered: Versions", draw_versions),
-    "gate": (":material/rule: Gate", draw_gate),
-    "improve": (":material/autorenew: Improve", lambda _, model, __: draw_improve(model)),
-    "lineage": (":material/account_tree: Lineage", draw_lineage),
-    "exports": (":material/output: Exports", lambda _, __, version: draw_version_exports(version)),
-    "card": (":material/description: Card", draw_card),
+TABS = {
+    "versions": Tab(":material/format_list_numbered: Versions", draw_versions),
+    "gate": Tab(":material/rule: Gate", draw_gate),
+    "improve": Tab(":material/autorenew: Improve", lambda _, model, __: draw_improve(model)),
+    "lineage": Tab(":material/account_tree: Lineage", draw_lineage),
+    "card": Tab(":material/description: Card", draw_card),
 }
 
 
@@ -111,16 +108,12 @@ def draw_model(name: str) -> None:
         return
     subject = ModelPage(model, _choose_version(model), aliases)
     _draw_head(subject)
-    tabs = {key: Tab(title, _bind_tab(draw, subject)) for key, (title, draw) in TABS.items()}
+    tabs = add_feature_tabs("version", TABS)
     tab, place = draw_tab_bar(tabs, "model-tabs", subject={"model": model["name"]})
     with place:
-        tab.draw()
+        tab.draw(get_client(), subject.model, subject.version)
     if not get_linked_tab():
         draw_recent_activity("model", model["model_id"])
-
-
-def _bind_tab(draw: DrawTab, subject: ModelPage) -> Callable[[], None]:
-    return lambda: draw(get_client(), subject.model, subject.version)
 
 
 def _choose_version(model: ModelSummary) -> ModelVersion:

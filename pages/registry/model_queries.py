@@ -10,7 +10,7 @@ from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, Ver
 from store.core.schemas import Job
 from store.evaluation.schemas import Evaluation
 from store.jobs import job_queue
-from store.registry import gate_evidence, model_versions
+from store.registry import gate_checks, gate_evidence, model_versions
 from store.registry import model_versions as alias_queries
 from store.registry import version_facts as card_queries
 from store.registry import version_facts as lineage_queries
@@ -62,7 +62,7 @@ def read_gate(model_id: str, alias: str) -> GateRecord | None:
 
 @cached(cached_queries.CALM, most=64, spinner="Judging the version")
 def read_gate_report(reference: str, alias: str) -> GateReport:
-    return gate_report.build_gate_report(*gate_evidence.case(get_client(), reference, alias))
+    return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))
 
 
 @cached(cached_queries.CALM, most=64)

@@ -17,7 +17,7 @@ from store.monitoring import feedback as returned_queries
 from store.monitoring import monitor_alerts
 from store.monitoring.feedback import FeedbackTotals
 from store.rating import rounds as round_queries
-from store.registry import gate_evidence, model_versions
+from store.registry import gate_checks, model_versions
 from store.registry.schemas import GateReport
 from store.retraining import improvements
 from store.retraining.schemas import Improvement, ImprovementSchedule
@@ -95,4 +95,4 @@ def read_evaluation(evaluation_id: str) -> Evaluation:
 @cached(CALM, most=64, spinner="Judging the version")
 def check_alias_gate(reference: str, alias: str) -> GateReport:
     """The version at the gate that the alias has for every version."""
-    return gate_report.build_gate_report(*gate_evidence.case(get_client(), reference, alias))
+    return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))

@@ -1,201 +1,25 @@
-"""The head of a run's page: who it is, what can be done with it, and what it wants its user to know; with
-the archive that it leaves as, and, of a run from an archive, which figures came back.
-"""
+"""The head of a run's page: who it is, what can be done with it, and what it wants its user to know."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import streamlit as st
 
-from engine.evaluation.comparison.reproduction import LOSS_TOLERANCE
 from pages.people import activity_feed
 from pages.people.edit_conflicts import FieldEdit
-from pages.shared import cached_queries, display, run_queries
+from pages.shared import display, run_queries
 from pages.shared.deployment import register_run
-from pages.shared.job_progress import show_failure, show_live
+from pages.shared.features import load_page_features
 from pages.shared.layout import COST, LINK
 from pages.shared.run_chips import describe_changes, draw_chip_link, format_run_dot, format_status_badge
-from pages.shared.session import escape_markdown, has_right, live, send_command
-from store.archives import archive_text
-from store.archives.schemas import (
-    BundleResult,
-    OpenedBundle,
-    OriginalComparison,
-    ReproducedFigure,
-    Reproduction,
-)
-from store.core import formatting
+from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.errors import NotFoundError
-from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE, RESUMABLE
 from store.runs.schemas import Run
 from store.training.methods import METHODS
 from store.training.train_config import TASK_TITLES
-
-REPRODUCTION_RESULTS = {
-    "same": "the same",
-    "within": "within",
-    "outside": "**outside**",
-    "cant_tell": "can't be told",
-}
-
-
-def draw_bundle(run: Run) -> None:
-    """Ask for the bundle of a run that has finished, and hand it over."""
-    run_id = run["run_id"]
-    job_key = f"bundle-job-{run_id}"
-    with_rows = st.checkbox(
-        "With the rows",
-        value=True,
-        key=f"bundle-rows-{run_id}",
-        help="Without them whoever runs it again needs the same rows.",
-    )
-    if st.button(
-        "Make a bundle",
-        icon=":material/deployed_code_update:",
-        key="run-bundle",
-        help="Config, rows, split, versions and figures as one file, to be run again anywhere",
-    ):
-        answer = send_command("bundle", {"run": run_id, "with_rows": with_rows})
-        if answer is not None:
-            st.session_state[job_key] = answer["job_id"]
-    if st.session_state.get(job_key):
-        _draw_bundle_result(st.session_state[job_key])
-
-
-def _draw_bundle_result(job_id: str) -> None:
-    job = cached_queries.read_job(job_id)
-    if job["status"] in ALIVE:
-        live("1s")(show_live)(job_id, "bundle")
-    elif job["status"] == "finished":
-        _draw_download(cast(BundleResult, job["result"]))  # of a finished job of this kind
-    else:
-        show_failure(job, "bundle")
-
-
-def _draw_download(result: BundleResult) -> None:
-    path = Path(result["path"])
-    for notice in result["notices"]:
-        st.caption(escape_markdown(notice))
-    if not path.is_file():
-        st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
-        return
-    if fingerprint := result.get("seal"):
-        st.caption(
-            "Fingerprint of the bundle: compare it with whoever gets the file, who sees it when opening it."
-        )
-        st.code(fingerprint, language=None)
-    st.download_button(
-        f"Download the bundle ({display.format_size(result['bytes'])})",
-        data=path.read_bytes,
-        file_name=path.name,
-        icon=":material/download:",
-        type="primary",
-        key="run-bundle-download",
-    )
-
-
-def draw_reproduction(run: Run) -> None:
-    """From which bundle a run was launched, and whether its figures came back."""
-    source = run["facts"].get("reproduces")
-    if source is None:
-        return
-    st.markdown(
-        f"Launched from the bundle **{escape_markdown(source['bundle'])}** of the run"
-        f" {escape_markdown(source['run_name'])}"
-        f" :gray[({escape_markdown(source['run_id'])})]"
-    )
-    _draw_origin(source["opened_by"])
-    try:
-        job = cached_queries.read_job(source["compared_by"])
-    except NotFoundError:
-        return
-    if job["status"] == "finished":
-        result = cast(Reproduction, job["result"])  # of a finished job of this kind
-        _draw_figures(result)
-        if beside := result.get("beside"):
-            _draw_reproduction_comparison(beside)
-    elif run["status"] in ALIVE:
-        st.caption("Its figures are held against the bundle's once it has ended.")
-
-
-def _draw_origin(job_id: str) -> None:
-    """The bundle's fingerprint, and whether it is the run of this home that it says."""
-    try:
-        opened = cast(
-            OpenedBundle, cached_queries.read_job(job_id)["result"]
-        )  # of a finished job of this kind
-    except NotFoundError:
-        return
-    original = opened.get("original")
-    if original and original["differences"]:
-        st.error(escape_markdown(archive_text.describe_origin(opened)), icon=":material/gpp_bad:")
-        st.dataframe(
-            [
-                {"Field": row["field"], "In the bundle": row["bundle"], "In this home": row["here"]}
-                for row in original["differences"]
-            ],
-            hide_index=True,
-            key="bundle-differences",
-            alt="Fields of the bundle that differ from the run of this home",
-        )
-    elif words := archive_text.describe_origin(opened):
-        st.caption(escape_markdown(words))
-    if words := archive_text.format_fingerprint(opened):
-        st.caption(escape_markdown(words))
-
-
-def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
-    """What is the same as in the original run, and what differs."""
-    differs = any(line["same"] is False for line in beside["lines"])
-    with st.expander(escape_markdown(beside["sentence"]), icon=":material/difference:", expanded=differs):
-        rows = [
-            "| " + " | ".join(escape_markdown(cell) or "–" for cell in cells) + " |"
-            for line in sorted(beside["lines"], key=lambda line: line["same"] is not False)
-            for cells in [
-                [line["what"], line["first"], line["second"], archive_text.SAME[line["same"]], line["detail"]]
-            ]
-        ]
-        head = "| What | Original run | This run | Same | How far |\n|---|---|---|---|---|\n"
-        st.markdown(head + "\n".join(rows))
-        st.caption(
-            f"Losses of a step are the same up to {LOSS_TOLERANCE:g} nats a token; figures where they surely"
-            " differ by less than would matter."
-        )
-
-
-def _draw_figures(result: Reproduction) -> None:
-    with st.expander(result["sentence"], icon=":material/compare:", expanded=bool(result["outside"])):
-        rows = [
-            f"| {escape_markdown(_format_title(figure))} | {_format_estimate(figure['first'])} |"
-            f" {_format_estimate(figure['second'])} |"
-            f" {REPRODUCTION_RESULTS[figure['came']]} |"
-            for figure in sorted(result["figures"], key=lambda figure: figure["came"] != "outside")
-        ]
-        head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
-        st.markdown(head + "\n".join(rows))
-        st.caption(
-            "The same: to the last digit. Within: it surely differs by less than would matter. Outside:"
-            " surely by more. Where the rows say neither, it can't be told."
-        )
-        for difference in result["differences"]:
-            st.caption(
-                escape_markdown(
-                    f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}."
-                )
-            )
-
-
-def _format_title(figure: ReproducedFigure) -> str:
-    return f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
-
-
-def _format_estimate(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else formatting.format_estimate(estimate)
-
 
 MAX_REGISTERED = 4
 
@@ -213,7 +37,9 @@ def draw_header(run: Run) -> None:
         st.markdown(f"{format_status_badge(run['status'])} {_format_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
-    draw_reproduction(run)
+    for feature in load_page_features().values():
+        if feature.draw_run_origin:
+            feature.draw_run_origin(run)
     _draw_registered(run)
     if run["notes"]:
         st.caption(escape_markdown(run["notes"]))
@@ -328,7 +154,9 @@ def _draw_more_actions(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
         if run["status"] == "finished":
-            draw_bundle(run)
+            for feature in load_page_features().values():
+                if feature.draw_run_action:
+                    feature.draw_run_action(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")
         elif st.button("Delete", icon=":material/delete:", key="run-delete"):

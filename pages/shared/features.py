@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
@@ -17,11 +17,14 @@ from pages.shared.layout import Tab
 from store.core.features import load_features
 from store.core.rights import RIGHTS, TABLES, Surface
 from store.core.schemas import Role
+from store.core.training_schemas import Preview
+from store.evaluation.schemas import EvaluationSummary
 from store.http.client import Client
 from store.runs.schemas import Run
 
 TabPlace = Literal["run", "comparison", "version"]
 MenuSection = Literal["Look", "Train", "Judge", "Ship"]
+_Part = TypeVar("_Part")
 
 
 class Screen(NamedTuple):
@@ -38,6 +41,11 @@ class Screen(NamedTuple):
         needed = {TABLES[surface][name] for surface, name in self.needs}
         return [role for role, rights in RIGHTS.items() if needed & rights]
 
+    @property
+    def address(self) -> str:
+        """As links name it; empty of the page that a visit begins with."""
+        return str(self.about.get("url_path", ""))
+
 
 class FeatureScreen(NamedTuple):
     """Where in the menu a page stands: behind the one with the address `after`."""
@@ -48,7 +56,8 @@ class FeatureScreen(NamedTuple):
 
 
 class FeatureTab(NamedTuple):
-    """Where on a bar a tab stands: behind the one that the link calls `after`. name: as the link calls it."""
+    """Where on a bar a tab stands: behind the one that the link calls `after`. name: as the link calls it.
+    It draws a run by its id, a version by client, model and version, and the comparison by itself."""
 
     place: TabPlace
     after: str
@@ -77,8 +86,11 @@ class PagesFeature:
     """As `FEATURE` in `pages/<name>/feature.py`, each part where the feature has one.
 
     draw_run_action: beneath what can be done with a run that has finished. draw_run_origin: in the head of a
-    run. draw_run_summary: beneath the verdict of a finished run that writes text. build_routes: of its own,
-    by what makes the client of whoever asks.
+    run. draw_run_summary: beneath the verdict of a finished run that writes text. build_preview_facts: name,
+    value and note of what follows a run that is launched. draw_evaluation_part: of an evaluation, beside
+    others on the same data. draw_schedule_field: of a monitor's settings, by the check that is set and its
+    hours. draw_scheduled_check: the figures of one, by its job. build_routes: of its own, by what makes the
+    client of whoever asks.
     """
 
     screens: Sequence[FeatureScreen] = ()
@@ -86,8 +98,11 @@ class PagesFeature:
     draw_run_action: Callable[[Run], None] | None = None
     draw_run_origin: Callable[[Run], None] | None = None
     draw_run_summary: Callable[[str], None] | None = None
+    build_preview_facts: Callable[[Preview], list[tuple[str, str, str]]] | None = None
+    draw_evaluation_part: Callable[[str, Sequence[EvaluationSummary]], None] | None = None
+    draw_schedule_field: Callable[[Mapping[str, Any], float | None], dict[str, Any] | None] | None = None
+    draw_scheduled_check: Callable[[str], None] | None = None
     build_routes: Callable[[Callable[[Request], Client]], Iterable[BaseRoute]] | None = None
-    parts: Mapping[str, Deferred] = field(default_factory=dict)
 
 
 def load_page_features() -> Mapping[str, PagesFeature]:
@@ -96,13 +111,20 @@ def load_page_features() -> Mapping[str, PagesFeature]:
     return features
 
 
+def place_behind(parts: Mapping[str, _Part], added: Iterable[tuple[str, str, _Part]]) -> dict[str, _Part]:
+    """The parts with others (name, the one before it, part), each where it belongs; at the end where the one
+    before it is not there."""
+    names, placed, waiting = list(parts), dict(parts), list(added)
+    while waiting:
+        coming = {name for name, _, _ in waiting}
+        at = next((at for at, (_, after, _) in enumerate(waiting) if after not in coming), 0)
+        name, after, part = waiting.pop(at)
+        names.insert(names.index(after) + 1 if after in names else len(names), name)
+        placed[name] = part
+    return {name: placed[name] for name in names}
+
+
 def add_feature_tabs(place: TabPlace, tabs: Mapping[str, Tab]) -> dict[str, Tab]:
-    """The tabs of a bar with those of the features, each where it belongs; at the end where the one before it
-    is not there."""
-    placed = list(tabs.items())
-    for feature in load_page_features().values():
-        for added in (each for each in feature.tabs if each.place == place):
-            names = [name for name, _ in placed]
-            at = names.index(added.after) + 1 if added.after in names else len(placed)
-            placed.insert(at, (added.name, added.tab))
-    return dict(placed)
+    """The tabs of a bar with those of the features."""
+    added = [tab for feature in load_page_features().values() for tab in feature.tabs if tab.place == place]
+    return place_behind(tabs, [(each.name, each.after, each.tab) for each in added])

@@ -118,7 +118,7 @@ def show_signed_out(error: TunebenchError) -> None:
 
 LINK = "tab"
 BETWEEN = "between"  # of a run's page: the models between the run and its base
-COST, TRANSFER = "cost", "transfer"  # of Compare: gain against forgetting, and every run on every data set
+COST = "cost"  # of Compare: gain against forgetting
 
 # The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
 # script is the same for every bar, as browsers run it by its hash (`pages.shared.middleware`).

@@ -14,8 +14,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.bias import form
 from pages.shared import cached_queries, config_fields, display, meters
+from pages.shared.features import load_page_features
 from pages.shared.session import escape_markdown
 from pages.shared.text_display import render_row
 from store.core import formatting
@@ -231,16 +231,13 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
         ),
         ("Precision", answer["dtype"], "of the numbers in training"),
         *_build_replay_fact(answer),
-        *_build_bias_check_fact(answer),
+        *(
+            fact
+            for feature in load_page_features().values()
+            if feature.build_preview_facts
+            for fact in feature.build_preview_facts(answer)
+        ),
     ]
-
-
-def _build_bias_check_fact(answer: Preview) -> list[tuple[str, str, str]]:
-    """The check that follows the run, where it is asked for."""
-    if not answer["config"]["bias_check"]:
-        return []
-    time = form.format_duration(answer["total_parameters"], gpu=bool(cached_queries.read_machine()["gpus"]))
-    return [("Bias check", time, f"after the run: base and tuned model, {form.BUILTIN_PAIR_COUNT} pairs")]
 
 
 def _describe_epoch(answer: Preview, about: str) -> str:

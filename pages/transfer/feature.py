@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pages.shared.features import Deferred, FeatureTab, PagesFeature
-from pages.shared.layout import TRANSFER, Tab
+from pages.shared.layout import Tab
 
 FEATURE = PagesFeature(
     tabs=[
         FeatureTab(
             "comparison",
             "cost",
-            TRANSFER,
+            "transfer",
             Tab(":material/grid_on: Transfer", Deferred("pages.transfer.tab", "draw_page")),
         )
     ]

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from store.core.features import Action, JobKind, StoreFeature
+from store.core.schemas import Job, SubjectKind
+
+
+def find_repeated_run(job: Job) -> tuple[SubjectKind, str, str]:
+    """The run whose figures are held beside those of its bundle."""
+    return "run", job["config"]["run"], job["config"]["name"]
+
 
 FEATURE = StoreFeature(
     job_kinds=(
@@ -13,7 +20,12 @@ FEATURE = StoreFeature(
             "engine.archives.opening_job",
             icon=":material/deployed_code_update:",
         ),
-        JobKind("reproduction", "Figures beside a bundle's", "engine.archives.reproduction_job"),
+        JobKind(
+            "reproduction",
+            "Figures beside a bundle's",
+            "engine.archives.reproduction_job",
+            find_subject=find_repeated_run,
+        ),
     ),
     commands={"work": "bundle open_bundle reproduce"},
     actions={

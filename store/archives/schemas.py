@@ -7,24 +7,12 @@ from typing import Any, Literal, NotRequired, TypedDict
 from store.core.figure_schemas import Estimate
 from store.core.model_schemas import BaseReference, VersionFile
 from store.core.row_schemas import Kind, RowsResult
-from store.evaluation.verdict_schemas import Verdict
+from store.evaluation.verdict_schemas import RunFigure, Verdict
 from store.jobs.schemas import AuxiliaryDataset, SplitFields, VersionSpec
 from store.runs.schemas import RunFacts
 
 ReproductionOutcome = Literal["same", "within", "outside", "cant_tell"]
 BaseStatus = Literal["same", "other", "missing", "unchecked"]
-
-
-class RunFigure(TypedDict):
-    """A figure of a run's verdict; low and high are null where it has no interval."""
-
-    key: str  # tells it from the others of its run
-    title: str
-    unit: str
-    value: float
-    low: float | None  # of the 95% interval
-    high: float | None
-    n: int
 
 
 class BundledRun(TypedDict):
@@ -175,6 +163,9 @@ class ComparisonLine(TypedDict):
     second: str
     same: bool | None  # null where it can't be told
     detail: str  # within which tolerance, or where it parts; may be empty
+
+
+LOSS_TOLERANCE = 0.001  # nats a token at one step, up to which two losses are the same
 
 
 class OriginalComparison(TypedDict):

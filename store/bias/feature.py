@@ -12,4 +12,5 @@ FEATURE = StoreFeature(
     },
     queries={"look": {"bias_checks": "newest listed get unfinished list_classifiers"}},
     tools={"look": "get_bias_check", "work": "check_bias"},
+    scheduled_check="store.bias.config:BiasConfig",
 )

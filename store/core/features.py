@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from store.core.schemas import Right
+from store.core.errors import StateError
+from store.core.schemas import Job, Right, SubjectKind
 
 FEATURES: tuple[str, ...] = (
     "rating",
@@ -47,7 +48,8 @@ class JobKind:
     where it did not finish. without_models: it starts sooner as a process of its own than once models can be
     loaded. needs_past: the engine adds to its body what earlier runs took. logged_texts: the file of its
     folder with texts of a log, which goes when it ends in any way: a log is kept for its days. is_open_ended:
-    it lives as long as people use it, and has no row either.
+    it lives as long as people use it, and has no row either. find_subject: the kind, id and name of what it
+    works for, where that is another thing than the job.
     """
 
     name: str
@@ -64,6 +66,7 @@ class JobKind:
     needs_past: bool = False
     logged_texts: str = ""
     is_open_ended: bool = False
+    find_subject: Callable[[Job], tuple[SubjectKind, str, str]] | None = None
 
     @property
     def has_row(self) -> bool:
@@ -88,6 +91,7 @@ class StoreFeature:
     """What a feature declares of itself, as `FEATURE` in `store/<name>/feature.py`: its kinds of job, and who
     may ask for what (`store.core.rights`). actions: of its commands, which the activity shows. queries: by
     the module in its room. titles: of what its documents name, for features that show them.
+    scheduled_check: "module:Class" of what a monitor can ask of it again and again, by the feature's name.
     """
 
     job_kinds: tuple[JobKind, ...] = ()
@@ -97,6 +101,17 @@ class StoreFeature:
     queries: Mapping[Right, Mapping[str, str]] = field(default_factory=dict)
     tools: Names = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    scheduled_check: str = ""
+
+
+def check_same_names(what: str, declared: Iterable[str], handled: Iterable[str]) -> None:
+    """Raise StateError where of what is declared in one house a part is missing in another, or is there of
+    what is not declared."""
+    names, parts = set(declared), set(handled)
+    if missing := sorted(names - parts):
+        raise StateError(f"The {what} {missing[0]} is declared, and nothing is done for it.")
+    if gone := sorted(parts - names):
+        raise StateError(f"The {what} {gone[0]} is not declared.")
 
 
 @functools.cache
@@ -115,6 +130,12 @@ def load_store_features() -> Mapping[str, StoreFeature]:
     """What the features declare in the store, by their names."""
     features: Mapping[str, StoreFeature] = load_features("store")
     return features
+
+
+def resolve_name(reference: str) -> Any:
+    """What "module:name" means, imported now. Raises ImportError and AttributeError where there is none."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def find_title(name: str) -> str:

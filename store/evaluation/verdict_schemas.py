@@ -168,6 +168,18 @@ class Verdict(TypedDict):
     continued_from: NotRequired[RunReference | None]  # the run whose model is the base model here
 
 
+class RunFigure(TypedDict):
+    """A figure of a run's verdict; low and high are null where it has no interval."""
+
+    key: str  # tells it from the others of its run
+    title: str
+    unit: str
+    value: float
+    low: float | None  # of the 95% interval
+    high: float | None
+    n: int
+
+
 PARTS = (
     "task", "gain", "parts", "accuracy_gain", "overfitting", "membership", "extraction", "duplicates",
     "canaries", "preference", "classification", "forgetting", "weights", "continued_from",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from store.core.features import Action, JobKind, StoreFeature
+from store.export.forms import FORMS
 
 FEATURE = StoreFeature(
     job_kinds=(
@@ -25,4 +26,5 @@ FEATURE = StoreFeature(
     },
     queries={"look": {"exports": "of_run of_version get recent unfinished verifications"}},
     tools={"look": "list_exports get_export", "work": "export_model"},
+    titles={form.name: form.title for form in FORMS.values()},
 )

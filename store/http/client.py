@@ -43,7 +43,7 @@ from store.db.query_answers import decode as decode_answer
 from store.db.records import decode
 from store.http.access import SESSION_HEADER
 from store.http.files import sanitise_file_name
-from store.playground.schemas import PlaygroundState
+from store.http.schemas import PlaygroundState
 from store.serving.schemas import EndpointStatus, RequestLine
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
@@ -162,9 +162,9 @@ class Client(Remote):
             yield from response.iter_bytes(BLOCK_BYTES)
 
     def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
-        """The lines of what models answer, while they do (`store.playground.schemas.TalkEvent`);
-        closed before their end, models stop that answer no turn of a conversation. Raises what the engine
-        refuses with, and EngineUnavailable where it breaks off."""
+        """The lines of what models answer, while they do, each a document; closed before their end,
+        models stop that answer no turn of a conversation. Raises what the engine refuses with, and
+        EngineUnavailable where it breaks off."""
         content = json.dumps(dict(body)).encode()
         path = "/playground/generate"
         with self._http() as http, http.stream("POST", path, content=content, headers=self._own) as response:

@@ -1,9 +1,9 @@
-"""What the commands of the engine are answered with, and what some of those answers mean in words."""
+"""What commands and routes of the engine are answered with, and what some of those answers mean in words."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from store.core.model_schemas import ModelVersion
 from store.core.rating_schemas import (
@@ -65,6 +65,20 @@ class SavedRow(TypedDict):
     """The answer of a command that keeps a row."""
 
     kept_id: str
+
+
+class PlaygroundState(TypedDict):
+    """How the talking process stands."""
+
+    state: Literal["away", "ready"]
+    memory_bytes: int | None  # of its process
+    gpu_bytes: int | None
+    loaded: list[str]
+    machine_has: str | None  # the job that has the machine, which models share it with or give way to
+    beside: bool  # models answer beside that job, with a share of the machine
+    seconds_left: float | None  # until that job is over, by its own count
+    slowdown: float | None  # how many times longer its steps take while models answer; null until measured
+    answering: list[str]  # turns that are being answered
 
 
 class EvaluationsQueued(TypedDict):

@@ -42,8 +42,7 @@ from store.http.access import HostNames
 from store.http.answers import ArrowStream, LineStream, make_json_response, stop_on_disconnect
 from store.http.machine import Machine
 from store.http.request_bodies import read_document
-from store.http.schemas import CommandAnswer
-from store.playground.schemas import PlaygroundState
+from store.http.schemas import CommandAnswer, PlaygroundState
 from store.serving.schemas import EndpointStatus, RequestLine
 
 MAX_TAIL = 16 * 1024 * 1024
@@ -106,7 +105,7 @@ class PeopleService(Protocol):
     def team(self) -> Team: ...
 
 
-Lines = AsyncGenerator[bytes, None]  # of store.playground.schemas.TalkEvent, each as JSON
+Lines = AsyncGenerator[bytes, None]  # of the stream of the playground, each a document
 
 
 class Playground(Protocol):

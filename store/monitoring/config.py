@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
-from store.bias.config import BiasConfig
 from store.core.config import Config, Line
+from store.core.features import load_store_features, resolve_name
 from store.core.metric_options import JudgeChoice
 from store.core.monitoring_schemas import AlertOutcome, WatchedName
 from store.evaluation.config import EvaluateConfig
@@ -58,12 +60,41 @@ class GoldenSchedule(Config):
     every_hours: float = Field(24, ge=1, le=24 * 366)
 
 
+def find_check_config(feature: str) -> type[Config] | None:
+    """What a schedule can ask of a feature; None where it is not there."""
+    declared = load_store_features().get(feature)
+    config: type[Config] | None = resolve_name(declared.scheduled_check) if declared else None
+    return config
+
+
+@dataclass(frozen=True)
+class CheckOf:
+    """Marks a field by the feature that makes the check: the field is validated as what that is asked."""
+
+    feature: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(find_check_config(self.feature) or source)
+
+
 class BiasSchedule(Config):
     """A bias check that is asked for again and again. A version by alias (NAME@production) is what the alias
     is then; name what it is held against by its number, so that the reference stays."""
 
-    check: BiasConfig = Field(description="What is checked, as the command `check_bias` takes it")
+    check: Annotated[Config, CheckOf("bias")] = Field(
+        description="What is checked, as the command `check_bias` takes it"
+    )
     every_hours: float = Field(168, ge=1, le=24 * 366)
+
+
+class MonitorLimit(NamedTuple):
+    """How the form asks for a limit: its label with the unit, between which values, and how many of that unit
+    1 of the field is."""
+
+    label: str
+    low: float
+    high: float
+    scale: float = 1.0
 
 
 class MonitorSettings(Config):
@@ -92,10 +123,14 @@ class MonitorSettings(Config):
         False, description="Of the requests of a caller within an hour the first alone counts for drift"
     )
 
-    most_errors: float | None = Field(0.05, gt=0, lt=1, description="Share of requests that may fail")
-    most_p95_seconds: float | None = Field(None, gt=0, le=86_400, description="95 of 100 answers take less")
-    least_thumbs_up: float | None = Field(
-        None, gt=0, lt=1, description="Share of thumbs that is up, at least"
+    most_errors: Annotated[
+        float | None, MonitorLimit("Failed requests at most (%)", 0.1, 99.0, scale=100)
+    ] = Field(0.05, gt=0, lt=1, description="Share of requests that may fail")
+    most_p95_seconds: Annotated[
+        float | None, MonitorLimit("95 of 100 answers within (s)", 0.01, 86_400.0)
+    ] = Field(None, gt=0, le=86_400, description="95 of 100 answers take less")
+    least_thumbs_up: Annotated[float | None, MonitorLimit("Thumbs up at least (%)", 1.0, 99.0, scale=100)] = (
+        Field(None, gt=0, lt=1, description="Share of thumbs that is up, at least")
     )
     golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
     bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
@@ -109,6 +144,13 @@ class MonitorSettings(Config):
     @classmethod
     def _once(cls, names: list[WatchedName]) -> list[WatchedName]:
         return [name for name in EVERY_WATCHED_NAME if name in names]
+
+    @field_validator("bias", mode="before")
+    @classmethod
+    def _checked_here(cls, schedule: Any) -> Any:
+        if schedule is not None and find_check_config("bias") is None:
+            raise ValueError("this Tunebench has no bias checks; leave the schedule out")
+        return schedule
 
     @field_validator("window_start", "window_end")
     @classmethod
@@ -131,6 +173,14 @@ class MonitorSettings(Config):
     def document(self) -> dict[str, Any]:
         """As it is stored: what differs from how it comes."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+LIMITS: dict[str, MonitorLimit] = {
+    name: limit
+    for name, field in MonitorSettings.model_fields.items()
+    for limit in field.metadata
+    if isinstance(limit, MonitorLimit)
+}
 
 
 class MonitorConfig(MonitorSettings):

@@ -15,7 +15,7 @@ from store.core.figure_schemas import Figure
 from store.core.monitoring_schemas import BaseMeasurement, Monitor, PaceWatch, ReferenceFacts, TestState
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
-from store.monitoring.config import MonitorSettings
+from store.monitoring.config import LIMITS, MonitorSettings, find_check_config
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -93,8 +93,11 @@ def list_monitors(db: Queryable) -> list[Monitor]:
 
 
 def get_settings(monitor: Monitor | None) -> MonitorSettings:
-    """What is set, or as it comes."""
-    return MonitorSettings.parse(monitor["config"] if monitor else {})
+    """What is set, or as it comes; without checks of a feature that is gone."""
+    stored = monitor["config"] if monitor else {}
+    return MonitorSettings.parse(
+        {name: value for name, value in stored.items() if name != "bias" or find_check_config(name)}
+    )
 
 
 def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: str, at: datetime) -> None:
@@ -123,13 +126,7 @@ def _select_test_settings(config: MonitorSettings) -> MonitorSettings:
     """What the tests rest on: all but limits, schedule, days and prices."""
     return config.model_copy(
         update={
-            **{
-                "most_errors": None,
-                "most_p95_seconds": None,
-                "least_thumbs_up": None,
-                "golden": None,
-                "bias": None,
-            },
+            **dict.fromkeys((*LIMITS, "golden", "bias")),
             **{"keep_days": 30, "price_of_prompt": None, "price_of_completion": None, "currency": "EUR"},
         }
     )

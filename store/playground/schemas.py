@@ -82,20 +82,6 @@ class HostEvent(ChatEvent):
     loaded: NotRequired[list[str]]
 
 
-class PlaygroundState(TypedDict):
-    """How the talking process stands."""
-
-    state: Literal["away", "ready"]
-    memory_bytes: int | None  # of its process
-    gpu_bytes: int | None
-    loaded: list[str]
-    machine_has: str | None  # the job that has the machine, which models share it with or give way to
-    beside: bool  # models answer beside that job, with a share of the machine
-    seconds_left: float | None  # until that job is over, by its own count
-    slowdown: float | None  # how many times longer its steps take while models answer; null until measured
-    answering: list[str]  # turns that are being answered
-
-
 class SettingsDocument(TypedDict):
     """Who talks and what each is told beforehand (`store.playground.config.TalkSettings`)."""
 

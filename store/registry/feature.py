@@ -27,7 +27,8 @@ FEATURE = StoreFeature(
     },
     queries={
         "look": {
-            "gate_evidence": "case evaluations_of",
+            "gate_checks": "case",
+            "gate_evidence": "evaluations_of",
             "model_versions": """
                 alias_moves alias_before gate alias_standing count_versions newest_versions
                 get_version find_fingerprint registered_by get_model list_models list_versions

@@ -12,9 +12,8 @@ from store.core.export_schemas import ParityReport
 from store.core.figure_schemas import BiasReport
 from store.core.model_schemas import ModelVersion
 from store.evaluation.verdict_schemas import Verdict, read_verdict
-from store.export.forms import FORMS
 from store.registry import model_versions
-from store.registry.schemas import CheckInputs, FormParity
+from store.registry.schemas import CheckInputs
 from store.runs import runs
 
 if TYPE_CHECKING:
@@ -77,28 +76,6 @@ def explain_missing_verdict(version: ModelVersion) -> str:
     return "The run that it came from was deleted, and its verdict with it."
 
 
-def collect_forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
-    verdict = find_verdict(db, candidate.version)
-    if verdict is None:
-        return {"missing": explain_missing_verdict(candidate.version)}
-    forgetting = verdict.get("forgetting")
-    if not forgetting:
-        return {"missing": "Its run was launched without general questions, so nothing was measured of it."}
-    prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
-    answers = next((entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None)
-    return {"prose": prose, "answers": answers}
-
-
-def collect_question(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
-    verdict = find_verdict(db, candidate.version)
-    if verdict is None:
-        return {"missing": explain_missing_verdict(candidate.version)}
-    parts = verdict["parts"]
-    if not parts:
-        return {"missing": "Its run did not measure what of the gain is from the question."}
-    return {"gain": parts["question"], "gain_unit": parts["unit"]}
-
-
 def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""
@@ -119,16 +96,7 @@ def find_newest_bias_check(
     return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
 
 
-def collect_bias(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
-    checked = find_bias_check(db, candidate.version)
-    if checked is None:
-        missing = f"{candidate.reference} was not checked for bias yet."
-        return {"missing": missing, "command": _format_bias_command(db, candidate)}
-    report, against, checks = checked
-    return {"bias": report, "other": against, "tries": checks}
-
-
-def _format_bias_command(db: Queryable, candidate: Candidate) -> str:
+def format_bias_command(db: Queryable, candidate: Candidate) -> str:
     version = candidate.version
     run_id = version["run_id"]
     if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
@@ -144,25 +112,3 @@ def list_exports(db: Queryable, version: ModelVersion) -> list[tuple[str, Parity
         WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
     lines = db.query(sql, [version["model_id"], version["version"]]).to_pylist()
     return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]
-
-
-def collect_parity(db: Queryable, candidate: Candidate, check: Check) -> CheckInputs:
-    wanted = check["form"]
-    exports: list[FormParity] = [
-        {
-            "form": form,
-            "title": FORMS[form].title,
-            "status": parity["status"] if parity else None,
-            "answer_agreement": parity["answer_agreement"] if parity else None,
-            "reasons": parity["reasons"] if parity else [],
-        }
-        for form, parity in list_exports(db, candidate.version)
-        if wanted in ("", form)
-    ]
-    if not exports:
-        what = f"as {FORMS[wanted].title if wanted in FORMS else wanted}" if wanted else "in any form"
-        return {
-            "missing": f"{candidate.reference} was not exported {what} yet.",
-            "command": f"tunebench model export {candidate.quoted} --form {shlex.quote(wanted or 'merged')}",
-        }
-    return {"exports": exports}

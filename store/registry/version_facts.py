@@ -14,6 +14,7 @@ from store.core.export_schemas import (
     ModelCard,
     TrainedModel,
 )
+from store.core.features import find_title
 from store.core.figure_schemas import FigureSummary
 from store.core.model_schemas import BaseReference, ModelVersion, TrainingSummary
 from store.data import dataset_versions as data_versions
@@ -24,7 +25,6 @@ from store.data.schemas import Dataset
 from store.db.named_query import named_query
 from store.evaluation.schemas import Evaluation
 from store.evaluation.verdict_schemas import read_verdict
-from store.export.forms import FORMS
 from store.rating.templates import PROTOCOL_TITLES
 from store.registry import gate_candidates, gate_evidence, model_versions
 from store.registry.gate_candidates import format_version_reference
@@ -394,7 +394,7 @@ def _add_measurements(db: Queryable, graph: _Graph, version: ModelVersion, own: 
         graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
     for form, parity in gate_candidates.list_exports(db, version):
         detail = f"parity {PARITY_LABELS[parity['status']]}" if parity else "not compared yet"
-        graph.join(own, graph.add(f"export {form}", "export", FORMS[form].title, detail, None), "exported as")
+        graph.join(own, graph.add(f"export {form}", "export", find_title(form), detail, None), "exported as")
 
 
 def _add_moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:

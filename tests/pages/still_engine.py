@@ -26,9 +26,9 @@ from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.db.database import Database
 from store.db.named_query import load_queries
+from store.http.schemas import PlaygroundState
 from store.http.server import Handlers, build_app
 from store.people import settings
-from store.playground.schemas import PlaygroundState
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")

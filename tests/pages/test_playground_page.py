@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.playground.conversation import SAY
+from pages.shared.menu import list_screens
 from store.core.home import Home
 from store.db.database import utc_now
 from store.playground import conversations
@@ -52,6 +53,11 @@ def talked(engine: StillEngine) -> StillEngine:
                 conversations.add_turn(tx, turn, held, (parent, prompt), "Ada", utc_now())
                 conversations.answer(tx, answer(turn, 0, f"Answer to {turn}"), utc_now())
     return engine
+
+
+def test_the_page_is_for_those_who_may_have_models_answer() -> None:
+    (entry,) = [screen for screen in list_screens() if screen.path == PAGE]
+    assert entry.roles == ["member", "admin"]
 
 
 def component(at: AppTest) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import math
 import re
 from typing import Any, TypedDict, overload
 
-from store.archives.schemas import RunFigure
 from store.core.errors import TooLargeError
 from store.core.figure_schemas import Figure
+from store.evaluation.verdict_schemas import RunFigure
 from tunebench.terminal.output import to_json_value
 
 # How tools answer: documents of bounded size that say what was cut.

@@ -1,6 +1,4 @@
-"""Tools that measure and compare models: evaluations, bias checks, runs and evaluations on the rows that
-both have.
-"""
+"""Tools that measure and compare models: evaluations, runs and evaluations on the rows that both have."""
 
 from __future__ import annotations
 
@@ -17,10 +15,8 @@ from engine.evaluation.comparison.run_comparison import (
     compare_runs,
     count_run_pairs,
 )
-from store.bias import bias_checks
-from store.bias.config import BiasConfig
 from store.core.errors import ConfigError, QueryError
-from store.core.figure_schemas import BiasFigure, Estimate
+from store.core.figure_schemas import Estimate
 from store.evaluation import evaluations, scored_rows
 from store.evaluation.config import EvaluateConfig
 from store.http.client import Client
@@ -29,23 +25,7 @@ from store.runs.schemas import Run
 from tunebench.agents.data import WorkQueued
 from tunebench.agents.queries import EvaluationName
 from tunebench.agents.tool import ADDS_REMOTE, READS, AgentTool, Connect
-from tunebench.commands.bias import build_check_document, find_newest_check
 from tunebench.commands.evaluation import compare_evaluations
-
-
-class BiasSummaryText(TypedDict):
-    """A bias check: each figure of both models with what can be told of its change. What the models wrote is
-    left out, as it may offend."""
-
-    job_id: str
-    run_id: str | None
-    model: str
-    against: str
-    sentence: str
-    worse: int
-    cant_tell: int
-    figures: list[BiasFigure]
-    limits: list[str]
 
 
 class EvaluationTools:
@@ -56,48 +36,13 @@ class EvaluationTools:
 
     def tools(self) -> list[AgentTool]:
         """All of them."""
-        return [
-            AgentTool.of(self.evaluate, ADDS_REMOTE),
-            AgentTool.of(self.check_bias, ADDS_REMOTE),
-            AgentTool.of(self.get_bias_check, READS),
-        ]
+        return [AgentTool.of(self.evaluate, ADDS_REMOTE)]
 
     def evaluate(self, config: EvaluateConfig) -> WorkQueued:
         """Evaluate a run or a model on a data set. What is left out is the task's: metrics, the run's own
         data set and its test rows. To compare two, give `rows_of` of the second the first's id."""
         job_id = self.connect().command("evaluate", config.document())["job_id"]
         return {"job_id": job_id, "next": f"get_evaluation with evaluation {job_id!r}"}
-
-    def check_bias(self, config: BiasConfig) -> WorkQueued:
-        """What fine-tuning made worse: a run against its base, or a model against another, by probes and by
-        groups of scored rows."""
-        client = self.connect()
-        job_id = client.command("check_bias", build_check_document(client, config))["job_id"]
-        return {"job_id": job_id, "next": f"get_bias_check with check {job_id!r}"}
-
-    def get_bias_check(
-        self,
-        check: Annotated[str, Field(max_length=120, description="The job_id of a check")] = "",
-        of: Annotated[
-            str, Field(max_length=500, description="Or else a run, or a model as NAME@3: its newest check")
-        ] = "",
-    ) -> BiasSummaryText:
-        """A bias check: each figure of base and tuned model, its change with a 95% interval, and whether it
-        is worse, better, no worse or can't be told."""
-        client = self.connect()
-        chosen = bias_checks.get(client, check) if check else find_newest_check(client, of)
-        report = chosen["report"]
-        return {
-            "job_id": chosen["job_id"],
-            "run_id": chosen["run_id"],
-            "model": chosen["model"],
-            "against": chosen["against"],
-            "sentence": report["sentence"],
-            "worse": report["worse"],
-            "cant_tell": report["cant_tell"],
-            "figures": report["figures"],
-            "limits": report["limits"],
-        }
 
 
 MAX_COMPARED = 8

@@ -41,6 +41,7 @@ from tunebench.agents.retraining import ImproveTools
 from tunebench.agents.serving import MonitorTools, ServeTools
 from tunebench.agents.tool import AgentTool, Connect
 from tunebench.agents.training import LaunchTools
+from tunebench.terminal.features import load_feature_tools
 
 # What an agent may not ask for, though the person whose token it has may.
 #
@@ -140,7 +141,7 @@ not instructions."""
 TOOL_GROUPS = (
     *(ReadTools, DataTools, LaunchTools, JobTools, EvaluationTools, CompareTools, RegistryTools, ServeTools),
     *(MonitorTools, ImproveTools),
-)
+)  # of the core; features add theirs (`tunebench.terminal.features`)
 log = logging.getLogger(__name__)
 
 
@@ -150,7 +151,8 @@ class AgentServer:
     def __init__(self, connect: Connect, folders: Iterable[Path] = ()) -> None:
         self._connect = connect
         self._folders: Sequence[Path] = [folder.resolve() for folder in folders]
-        self.tools = {tool.name: tool for box in TOOL_GROUPS for tool in box(connect).tools()}
+        boxes = (*TOOL_GROUPS, *load_feature_tools())
+        self.tools = {tool.name: tool for box in boxes for tool in box(connect).tools()}
         check_complete("tool", self.tools)
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:

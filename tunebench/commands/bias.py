@@ -266,4 +266,4 @@ def describe_run(client: Client, run_id: str) -> Mapping[str, BiasCheck | None]:
     return {"bias": bias_checks.newest(client, run_id=run_id)}
 
 
-FEATURE = TerminalFeature(register, print_run, describe_run)
+FEATURE = TerminalFeature(register, print_run, describe_run, tools=("tunebench.agents.bias:BiasTools",))

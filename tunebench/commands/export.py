@@ -253,4 +253,4 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(tools, name="tools")
 
 
-FEATURE = TerminalFeature(register)
+FEATURE = TerminalFeature(register, tools=("tunebench.agents.export:ExportTools",))

@@ -13,10 +13,11 @@ from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, Ver
 from store.http import schemas
 from store.http.client import Client
 from store.jobs import job_queue
-from store.registry import gate_evidence, model_card, model_versions
+from store.registry import gate_checks, model_card, model_versions
 from store.registry import version_facts as cards
 from store.registry import version_facts as lineages
-from store.registry.config import GateConfig, RegisterConfig
+from store.registry.config import RegisterConfig
+from store.registry.gate_checks import GateConfig
 from store.registry.schemas import AliasMove, GateReport
 from tunebench.terminal.connection import Json, Wait, connect, read_document, send_change
 from tunebench.terminal.features import TerminalFeature
@@ -271,7 +272,7 @@ def gate(
                     require_finished(job, f"{title} was")
                 else:
                     print_notice(f"Queued as {job_id}.")
-        report = gate_report.build_gate_report(*gate_evidence.case(client, version, alias))
+        report = gate_report.build_gate_report(*gate_checks.case(client, version, alias))
         print_json(report) if json else print_report(report)
     if report["answer"] != "passed":
         raise SystemExit(CONDITION)

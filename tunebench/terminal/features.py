@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from store.core.features import load_features
+from store.core.features import load_features, resolve_name
 from store.http.client import Client
 from store.runs.schemas import Run
 
@@ -24,8 +24,8 @@ def _know_nothing(client: Client, run_id: str) -> Mapping[str, Any]:
 @dataclass(frozen=True)
 class TerminalFeature:
     """As `FEATURE` in `tunebench/commands/<name>.py`. register: adds its commands. print_run: what it says of
-    a run that `show` prints. describe_run: the fields that a run's document has of it. tools: the module and
-    the classes with its tools for agents, which are imported where agents ask.
+    a run that `show` prints. describe_run: the fields that a run's document has of it. tools:
+    "module:Class" of the classes with its tools for agents, which are imported where agents ask.
     """
 
     register: Callable[[typer.Typer], None]
@@ -38,3 +38,8 @@ def load_terminal_features() -> Mapping[str, TerminalFeature]:
     """What the features add, by their names."""
     features: Mapping[str, TerminalFeature] = load_features("tunebench.commands")
     return features
+
+
+def load_feature_tools() -> list[Any]:
+    """The classes with the tools of the features, in the order of these."""
+    return [resolve_name(each) for feature in load_terminal_features().values() for each in feature.tools]

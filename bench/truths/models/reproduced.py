@@ -12,9 +12,10 @@ import numpy as np
 
 from bench.made.shapes.paired_rows import REPRODUCED
 from bench.truths import Rate
-from engine.evaluation.comparison import reproduction
+from engine.archives import reproduction
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
-from store.archives.schemas import ReproductionOutcome, RunFigure
+from store.archives.schemas import ReproductionOutcome
+from store.evaluation.verdict_schemas import RunFigure
 
 MARGIN = reproduction.MARGINS["nats a token"]
 SPREAD = 0.004  # of a run's loss from seed to seed

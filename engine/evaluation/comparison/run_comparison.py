@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
-from store.archives.schemas import RunFigure
 from store.core import formatting
 from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import Forgetting
 from store.evaluation.schemas import Classification
-from store.evaluation.verdict_schemas import Gain, Verdict
+from store.evaluation.verdict_schemas import Gain, RunFigure, Verdict
 from store.runs.schemas import Run
 
 NATS, SHARE = "nats a token", "share"

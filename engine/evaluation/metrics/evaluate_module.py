@@ -1,15 +1,15 @@
-"""What the local `evaluate` modules of `evaluate_modules` share: they give the figures that an evaluation
-gives.
+"""The metrics of this project as a module of `evaluate`, for notebooks: the figures that an evaluation gives.
 
-A module answers its figures by name, each with `NAME_low` and `NAME_high` and the rows' `NAME_scores`; n is
-the number of rows. Options are those of `store.core.metrics_config`. The files import this module
-and not its classes, as `evaluate.load` takes the first class that it finds in a file.
+`evaluate.load(PATH_OF_THIS_FILE, FAMILY)` gives the metrics of one family (`store.core.metric_table`). Its
+`compute` takes predictions, with references where the family compares them; `losses` takes loss_sum (nats of
+each row), tokens and bytes; `calibration` takes the log-probabilities of each row as predictions and the
+place of its class as reference. It answers its figures by name, each with `NAME_low` and `NAME_high` and the
+rows' `NAME_scores`; n is the number of rows. Options are those of `store.core.metrics_config`.
 """
 
 from __future__ import annotations
 
-import abc
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 import evaluate
@@ -23,37 +23,56 @@ from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
 
 TEXT, NUMBER = datasets.Value("string"), datasets.Value("float64")
+COMPARED = {"reference", "label"}  # what a metric needs of a row beside the answer
+INPUTS: dict[str, dict[str, Any]] = {
+    "losses": dict.fromkeys(("loss_sum", "tokens", "bytes"), NUMBER),
+    "calibration": {"predictions": datasets.Sequence(NUMBER), "references": datasets.Value("int64")},
+}
 
 
-class LocalMetric(evaluate.Metric, abc.ABC):
-    """The metrics of one family (`store.core.metric_table`)."""
+def _choose_inputs(family: str) -> dict[str, Any]:
+    if family in INPUTS:
+        return INPUTS[family]
+    needed = {need for metric in METRICS.values() if metric.family == family for need in metric.needs}
+    return {"predictions": TEXT, "references": TEXT} if needed & COMPARED else {"predictions": TEXT}
 
-    family: ClassVar[str]
-    inputs: ClassVar[dict[str, Any]] = {"predictions": TEXT, "references": TEXT}
+
+def _build_answers(family: str, columns: dict[str, Any]) -> Answers:
+    rows = np.arange(len(next(iter(columns.values()))))
+    if family == "losses":
+        loss, tokens, size = (np.array(columns[name], float) for name in INPUTS["losses"])
+        return Answers(rows, loss_sum=loss, tokens=tokens, bytes=size)
+    if family == "calibration":
+        logs = np.array(columns["predictions"], float)
+        classes = [str(place) for place in range(logs.shape[1])]
+        labels = [str(place) for place in columns["references"]]
+        return Answers(rows, labels=labels, log_probabilities=logs, classes=classes)
+    return Answers(rows, predictions=columns["predictions"], references=columns.get("references"))
+
+
+class MetricFamily(evaluate.Metric):
+    """The metrics of the family that it was loaded for. Raises ValueError where there is none of the name."""
 
     @property
-    def metrics(self) -> list[str]:
-        """Those of the family."""
-        return [name for name, metric in METRICS.items() if metric.family == self.family]
+    def names(self) -> list[str]:
+        """Of its metrics."""
+        return [name for name, metric in METRICS.items() if metric.family == self.config_name]
 
     def _info(self) -> evaluate.MetricInfo:
-        described = "\n".join(
-            f"{name}: {METRICS[name].means} ({METRICS[name].unit})." for name in self.metrics
-        )
+        if not self.names:
+            families = sorted({metric.family for metric in METRICS.values()})
+            raise ValueError(f"There is no family {self.config_name}; there are {', '.join(families)}.")
+        described = "\n".join(f"{name}: {METRICS[name].means} ({METRICS[name].unit})." for name in self.names)
         return evaluate.MetricInfo(
             description=described,
             citation="",
             inputs_description="\n" + described,
-            features=datasets.Features(self.inputs),
+            features=datasets.Features(_choose_inputs(self.config_name)),
         )
 
-    @abc.abstractmethod
-    def answers(self, **columns: Any) -> Answers:
-        """The columns as the metrics read them."""
-
     def _compute(self, **given: Any) -> dict[str, Any]:
-        answers = self.answers(**{name: given.pop(name) for name in self.inputs})
-        config = MetricsConfig.parse({"metrics": [{"metric": name, **given} for name in self.metrics]})
+        answers = _build_answers(self.config_name, {name: given.pop(name) for name in self.features})
+        config = MetricsConfig.parse({"metrics": [{"metric": name, **given} for name in self.names]})
         results: dict[str, Any] = {"n": len(answers)}
         for scored in measure(config, answers, Home()):
             if scored.failed:
@@ -66,20 +85,3 @@ class LocalMetric(evaluate.Metric, abc.ABC):
             }
             results[f"{name}_scores"] = scored.scores.tolist()
         return results
-
-
-class TextMetric(LocalMetric, abc.ABC):
-    """A family that compares answers with references."""
-
-    def answers(self, **columns: Any) -> Answers:
-        predictions = columns["predictions"]
-        return Answers(np.arange(len(predictions)), predictions=predictions, references=columns["references"])
-
-
-class AnswerMetric(LocalMetric, abc.ABC):
-    """A family that looks at answers alone."""
-
-    inputs: ClassVar[dict[str, Any]] = {"predictions": TEXT}
-
-    def answers(self, **columns: Any) -> Answers:
-        return Answers(np.arange(len(columns["predictions"])), predictions=columns["predictions"])

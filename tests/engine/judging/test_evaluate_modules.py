@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from engine.evaluation import evaluate_modules
-from engine.evaluation.metrics import custom_metric
+from engine.evaluation.metrics import custom_metric, evaluate_module
 from engine.evaluation.metrics.answer_rows import Answers, MetricInput
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
@@ -20,7 +19,6 @@ from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
 
-FOLDER = Path(evaluate_modules.__file__).parent
 MODULE = """
 import datasets
 import evaluate
@@ -44,17 +42,26 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def loaded(family: str) -> Any:
-    return evaluate.load(str(FOLDER / f"{family}.py"), keep_in_memory=True)
+    return evaluate.load(evaluate_module.__file__, family, keep_in_memory=True)
 
 
 SAID = ["the cat sat on the mat", "a dog ran", ""]
 REFERENCES = ["the cat sat on a mat", "a dog ran", "x"]
 
 
-def test_every_metric_of_ours_that_needs_no_server_is_a_module() -> None:
-    own = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+def test_every_family_that_needs_no_server_is_loaded_with_its_columns() -> None:
     apart = {"judge", "own", "choices"}  # choices are scored by the model itself
-    assert own == {metric.family for metric in METRICS.values()} - apart
+    families = {metric.family for metric in METRICS.values()} - apart
+    columns = {family: set(loaded(family).features) for family in families}
+    alone = {"valid_json", "json_schema", "regex", "constraints"}
+    assert columns.pop("losses") == {"loss_sum", "tokens", "bytes"}
+    for family, names in columns.items():
+        assert names == ({"predictions"} if family in alone else {"predictions", "references"}), family
+
+
+def test_a_family_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="There is no family blue; there are bleu, calibration"):
+        loaded("blue")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.shared.features import Screen
+from pages.shared.menu import list_screens
 from store.core.rights import RIGHTS
 from store.core.schemas import Person, Role
-from tests.pages.conftest import APP, everything_said
+from tests.pages.conftest import everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA
 
@@ -25,19 +25,7 @@ def somebody(role: Role) -> Person:
     return {**ADA, "role": role}
 
 
-def screens() -> list[Any]:
-    """All pages that the app has, by its own tables."""
-    source = APP.read_text(encoding="utf-8").rpartition("\nmain()\n")[0]
-    names: dict[str, Any] = {"__name__": "app"}
-    exec(compile(source, str(APP), "exec"), names)  # its tables, without the run of a page
-    return [entry for entries in (*names["PAGES"].values(), names["ASIDE"]) for entry in entries]
-
-
-SCREENS = screens()
-
-
-def address(entry: Any) -> str:
-    return str(entry.about.get("url_path", ""))
+SCREENS = list_screens()
 
 
 def refusals(at: AppTest) -> list[str]:
@@ -55,10 +43,12 @@ NAMES = [f"{role}-{entry.about['title']}" for role, entry in CASES]
 
 
 @pytest.mark.parametrize(("role", "entry"), CASES, ids=NAMES)
-def test_the_menu_has_what_opens_and_no_page_links_to_more(open_as: OpenAs, role: Role, entry: Any) -> None:
+def test_the_menu_has_what_opens_and_no_page_links_to_more(
+    open_as: OpenAs, role: Role, entry: Screen
+) -> None:
     if entry.about["title"] == "Launch" and "work" in RIGHTS[role]:
         return  # it asks for a preview, which nobody answers here; test_launch_page has it
-    for query in ({}, OPENED.get(address(entry), {})):
+    for query in ({}, OPENED.get(entry.address, {})):
         at = open_as(somebody(role), entry.path, **query)
         if role in entry.roles:
             assert refusals(at) == []
@@ -66,7 +56,7 @@ def test_the_menu_has_what_opens_and_no_page_links_to_more(open_as: OpenAs, role
             (note,) = [note.value for note in at.info]
             assert f"you are a {role}" in note
             assert all(f"{other}s" in note for other in entry.roles)
-        theirs = {address(each) for each in SCREENS if role in each.roles}
+        theirs = {each.address for each in SCREENS if role in each.roles}
         assert opened(at) <= theirs
 
 
@@ -75,7 +65,7 @@ def test_no_button_is_refused(open_as: OpenAs, role: Role) -> None:
     """Each that a page shows is pressed; the engine behind is a real one, which knows whose it is."""
     refused = []
     for entry in (entry for entry in SCREENS if role in entry.roles):
-        query = OPENED.get(address(entry), {})
+        query = OPENED.get(entry.address, {})
         at = open_as(somebody(role), entry.path, **query)
         for place, button in enumerate(at.button):
             if button.disabled or button.label == "Sign out everywhere":
@@ -89,7 +79,7 @@ def test_no_button_is_refused(open_as: OpenAs, role: Role) -> None:
 def test_a_role_of_an_entry_is_one_that_the_engine_answers() -> None:
     """What a page needs stands in the table of rights, by which the engine answers."""
     by_title = {entry.about["title"]: entry.roles for entry in SCREENS}
-    assert by_title["Launch"] == by_title["Playground"] == ["member", "admin"]
+    assert by_title["Launch"] == ["member", "admin"]
     assert by_title["Rating"] == ["viewer", "rater", "member", "admin"]
     assert by_title["Team"] == ["admin"]
     assert by_title["You"] == list(RIGHTS)

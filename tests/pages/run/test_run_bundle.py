@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.evaluation.comparison.reproduction import compare_figures
-from store.archives.schemas import RunFigure
+from engine.archives.reproduction import compare_figures
+from store.evaluation.verdict_schemas import RunFigure
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said

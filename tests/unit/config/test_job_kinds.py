@@ -12,7 +12,6 @@ from engine.job_handlers import HANDLERS
 from store.core.job_kinds import ASKS, JOB_KINDS, RUNS
 from store.evaluation.evaluation_pairs import KIND as JUDGE
 from store.evaluation.evaluations import KIND as EVALUATE
-from store.transfer.config import KIND as TRANSFER
 
 WITH_ROWS = {name for name, kind in JOB_KINDS.items() if kind.has_row}
 
@@ -39,5 +38,5 @@ def test_a_kind_that_people_see_declares_its_phases(name: str) -> None:
 
 
 def test_kinds_that_are_named_elsewhere_are_in_the_table() -> None:
-    assert {TRANSFER, JUDGE, EVALUATE} | {"interpolate"} <= set(JOB_KINDS)
+    assert {JUDGE, EVALUATE, "interpolate"} <= set(JOB_KINDS)
     assert RUNS == ("train", "variant")

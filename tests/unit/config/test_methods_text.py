@@ -29,7 +29,7 @@ def test_the_command_line_lists_every_method_with_its_fields() -> None:
     assert len(plain) == len(METHODS) + 1  # with the names of the columns
 
 
-@pytest.mark.parametrize("command", [["methods"], ["metrics"], ["model", "forms"]])
+@pytest.mark.parametrize("command", [["methods"], ["metrics"]])
 def test_columns_of_a_listing_never_run_together(command: list[str]) -> None:
     """However long a name is: `choice_accuracy_per_byteChoices right` was printed."""
     rows = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)

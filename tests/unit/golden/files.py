@@ -25,7 +25,8 @@ from store.export.config import ModelExport, ModelVerify
 from store.monitoring.config import MonitorSettings, WatchConfig
 from store.monitoring.log_ingest import Series, list_log_files
 from store.rating.config import ImportRound, RoundConfig
-from store.registry.config import GateConfig, RegisterConfig
+from store.registry.config import RegisterConfig
+from store.registry.gate_checks import GateConfig
 from store.registry.version_folders import VersionDir
 from store.retraining.config import GatherConfig
 from store.training.train_config import TrainConfig

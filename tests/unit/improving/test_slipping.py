@@ -14,7 +14,7 @@ from bench.truths.monitoring import slipped
 from engine.retraining import gate
 from engine.retraining.job import RepeatCounts, bound_learned_rows, bound_missed_repeats
 from store.core.home import Home
-from store.registry import gate_evidence
+from store.registry import gate_checks
 from store.retraining import improvement_text
 from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
 from store.retraining.improvement_text import describe_leakage
@@ -161,8 +161,8 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     own[5:485], other[:460] = 1.0, 1.0
     evidence: Any = {"rows": as_gate_row(own), "other_rows": as_gate_row(other), "other": "m@1"}
     check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN, "part": "test"}
-    case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
-    monkeypatch.setattr(gate_evidence, "build_case", lambda *_: case)
+    case = gate_checks.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
+    monkeypatch.setattr(gate_checks, "build_case", lambda *_: case)
     for name in ("explain_leakage", "explain_leakage_on_new_rows"):
         monkeypatch.setattr(gate, name, lambda *_: "")
     rows = (

@@ -322,59 +322,6 @@ def test_the_golden_set_waits_for_the_evaluation_before(
     assert queued == ["job-0", "job-1"]
 
 
-def refused(*_: object) -> None:
-    raise ConfigError("The pairs are gone.")
-
-
-def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored) -> None:
-    begin(monitored)
-    check = {"model": "SmolLM2", "against": "other"}
-    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, bias={"check": check})
-    assert monitored.monitor()["revision"] == 0 or monitored.monitor()["reference"] is not None
-    monitored.now += 61
-    monitored.monitoring.step()
-    (asked,) = monitors.scheduled_checks(monitored.database, "endpoint-1")
-    assert (asked["status"], asked["worse"]) == ("queued", None)
-
-    def finish(job_id: str, worse: int) -> None:
-        report = json.dumps(
-            {"sentence": f"{worse} of 9 figures are surely worse.", "worse": worse, "cant_tell": 4}
-        )
-        with monitored.database.transaction() as tx:
-            tx.execute("UPDATE job SET status = 'finished' WHERE job_id = ?", [job_id])
-            tx.execute(
-                "INSERT INTO bias_check VALUES (?, NULL, 'SmolLM2', 'other', '{}', ?, '{}', NULL, ?)",
-                [job_id, report, job_queue.to_utc(monitored.now)],
-            )
-        for _ in range(2):
-            monitored.now += 61
-            monitored.monitoring.step()
-
-    def open_ones() -> list[MonitorAlert]:
-        alerts = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
-        return [alert for alert in alerts if alert["subject"] == "bias"]
-
-    finish(asked["job_id"], 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitored.monitoring.schedules.bias, "queue", refused)
-        monitored.now += 7 * 86_400
-        monitored.monitoring.step()
-    subjects = {each["subject"] for each in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
-    assert {"bias", "bias-start"} <= subjects  # to have seen the one is not to have seen the other
-    (alert,) = open_ones()
-    assert "SmolLM2 against other: 2 of 9 figures are surely worse." in alert["reason"]
-    ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
-    monitored.now += 61
-    monitored.monitoring.step()
-    assert not open_ones()  # of the same check nobody is told twice
-    monitored.now += 7 * 86_400
-    monitored.monitoring.step()
-    newest = monitors.scheduled_checks(monitored.database, "endpoint-1")
-    assert len(newest) == 2
-    finish(newest[0]["job_id"], 0)
-    assert not open_ones()
-
-
 @pytest.mark.parametrize(("own_days", "days"), [(None, 31), (3, 4)])
 def test_a_stopped_endpoint_keeps_no_file_past_its_days(
     monitored: Monitored, own_days: int | None, days: int

@@ -14,7 +14,7 @@ from engine.playground.conversations import ConversationService
 from engine.server.machine_access import make_query_check
 from engine.server.sync_jobs import QueryRunner
 from store.core.errors import ForbiddenError, TunebenchError
-from store.core.rights import OWNER
+from store.core.rights import COMMANDS, OWNER
 from store.core.schemas import Person
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build_app
@@ -34,48 +34,68 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Company:
     return Company(tmp_path / "home")
 
 
-def _models(model: str) -> list[tuple[str, dict[str, Any], str]]:
-    """Command, body and the field that names a model."""
+Case = tuple[str, dict[str, Any], str]  # command, body, the field that names something
+
+
+def _select_offered(cases: list[Case]) -> list[Case]:
+    """Those of features that are here."""
+    return [case for case in cases if case[0] in COMMANDS]
+
+
+def _models(model: str) -> list[Case]:
+    """Bodies that name a model."""
     recipe = {"steps": [{"step": "cap_length", "most": 9, "model": model}]}
     judged = {"classifier": model, "labels": ["bad"]}
     talks = {"models": [{"model": model}]}
-    return [
-        ("launch", {"dataset": "d", "model": model}, "model"),
-        ("evaluate", {"dataset": "d", "model": model}, "model"),
-        ("check_bias", {"model": model, "against": "owner/name"}, "model"),
-        ("check_bias", {"model": "owner/name", "against": model}, "against"),
-        ("check_bias", {"run": "r", "continuations": judged}, "continuations.classifier"),
-        ("begin_conversation", {"title": "t", **talks}, "models.0.model"),
-        ("edit_conversation", {"conversation": "c", "settings": talks}, "settings.models.0.model"),
-        ("open_bundle", {"upload": "b.zip", "model": model}, "model"),
-        ("profile", {"dataset": "d", "group": "tokens", "model": model}, "model"),
-        ("clean", {"dataset": "d", "recipe": recipe}, "recipe.steps.0.model"),
-        ("start_round", {"name": "n", "dataset": "d", "models": [{"model": model}] * 2}, "models.0.model"),
-    ]
+    return _select_offered(
+        [
+            ("launch", {"dataset": "d", "model": model}, "model"),
+            ("evaluate", {"dataset": "d", "model": model}, "model"),
+            ("check_bias", {"model": model, "against": "owner/name"}, "model"),
+            ("check_bias", {"model": "owner/name", "against": model}, "against"),
+            ("check_bias", {"run": "r", "continuations": judged}, "continuations.classifier"),
+            ("begin_conversation", {"title": "t", **talks}, "models.0.model"),
+            ("edit_conversation", {"conversation": "c", "settings": talks}, "settings.models.0.model"),
+            ("open_bundle", {"upload": "b.zip", "model": model}, "model"),
+            ("profile", {"dataset": "d", "group": "tokens", "model": model}, "model"),
+            ("clean", {"dataset": "d", "recipe": recipe}, "recipe.steps.0.model"),
+            (
+                "start_round",
+                {"name": "n", "dataset": "d", "models": [{"model": model}] * 2},
+                "models.0.model",
+            ),
+        ]
+    )
 
 
-def _files(path: str) -> list[tuple[str, dict[str, Any], str]]:
+def _files(path: str) -> list[Case]:
     rated = {"name": "n", "models": [{"model": "owner/name"}, {"model": "owner/other"}]}
     served = {"name": "n", "models": [{"name": "m", "routes": [{"subject": path}]}]}
     settings = {"models": served["models"]}
     votes = {"name": "n", "path": path, "first": "a", "second": "b"}
     continuations = {"classifier": "c", "labels": ["bad"], "file": {"path": path}}
-    return [
-        ("import_dataset", {"source": {"path": path}}, "source.path"),
-        ("import_dataset", {"source": {"paths": [path]}}, "source.paths.0"),
-        (
-            "start_round",
-            {**rated, "prompts_file": {"path": path}},
-            "prompts_file.path",
-        ),
-        ("import_round", votes, "path"),
-        ("check_bias", {"run": "r", "files": [{"path": path}]}, "files.0.path"),
-        ("check_bias", {"run": "r", "continuations": continuations}, "continuations.file.path"),
-        ("register_model", {"name": "n", "path": path}, "path"),
-        ("verify_model", {"subject": "r", "path": path}, "path"),
-        ("make_endpoint", served, "models.0.routes.0.subject"),
-        ("change_endpoint", {"endpoint": "e", "settings": settings}, "settings.models.0.routes.0.subject"),
-    ]
+    return _select_offered(
+        [
+            ("import_dataset", {"source": {"path": path}}, "source.path"),
+            ("import_dataset", {"source": {"paths": [path]}}, "source.paths.0"),
+            (
+                "start_round",
+                {**rated, "prompts_file": {"path": path}},
+                "prompts_file.path",
+            ),
+            ("import_round", votes, "path"),
+            ("check_bias", {"run": "r", "files": [{"path": path}]}, "files.0.path"),
+            ("check_bias", {"run": "r", "continuations": continuations}, "continuations.file.path"),
+            ("register_model", {"name": "n", "path": path}, "path"),
+            ("verify_model", {"subject": "r", "path": path}, "path"),
+            ("make_endpoint", served, "models.0.routes.0.subject"),
+            (
+                "change_endpoint",
+                {"endpoint": "e", "settings": settings},
+                "settings.models.0.routes.0.subject",
+            ),
+        ]
+    )
 
 
 def _refused(company: Company, command: str, body: dict[str, Any], by: Person) -> TunebenchError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from engine import job_handlers
 from engine.data import measurement_job
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
+from engine.monitoring.checks import find_exceeded_limits
+from engine.registry.gate_report import build_gate_report
 from engine.worker import process
 from store.core.home import Home
 from store.core.job_folder import read_json
 from store.core.metrics_config import MetricsConfig
+from store.export.config import ModelExport
 from store.http.client import Client
 from store.jobs import job_queue
+from store.monitoring.config import MonitorSettings
+from store.registry.gate_checks import GateConfig
 from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_model, write_rows
 from tests.unit.desk import Desk
@@ -73,7 +79,31 @@ def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> No
         job_queue.claim(tx, job_id, "cpu", desk.now)
     folder = job_handlers.write_order(desk.database, desk.home, job_queue.get_job(desk.database, job_id))
     assert process.run_job(folder.path) == 0
-    assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "filled": 2}}
+    assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "labelled": 2}}
+
+
+def test_the_check_of_a_gate_is_set_and_judged() -> None:
+    gate = GateConfig.from_yaml("checks:\n- check: forgetting_measured\n  rows: 50\n")
+    (check,) = gate.checks
+    answers: Any = {"answers": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 40, "unit": "share"}}
+    report = build_gate_report("m@2", "production", None, [(check.document(), check.title, answers)])
+    (line,) = report["checks"]
+    assert (line["title"], line["answer"]) == ("Forgetting was measured", "failed")
+    assert line["sentence"] == "40 general questions asked; 50 have to be."
+
+
+def test_the_alert_is_raised_where_its_limit_is_exceeded(desk: Desk) -> None:
+    now = datetime(2026, 1, 1)
+    unset, asked = MonitorSettings(), MonitorSettings(least_requests=3)  # type: ignore[call-arg]
+    assert find_exceeded_limits(desk.database, "e", unset, now) == []
+    (alert,) = find_exceeded_limits(desk.database, "e", asked, now)
+    assert alert.reason == "0 requests in the last hour; there should be 3 at least."
+
+
+def test_the_form_of_export_is_listed_and_can_be_asked_for() -> None:
+    forms = json.loads(CliRunner().invoke(cli, ["model", "forms", "--json"]).stdout)["forms"]
+    assert "gguf-q5_0" in [row["form"] for row in forms]
+    assert ModelExport.parse({"subject": "r", "form": "gguf-q5_0"}).form == "gguf-q5_0"
 
 
 def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +112,7 @@ def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytes
     monkeypatch.setattr(ContextProxy, "cookies", {})  # in whose place AppTest has a mock
     monkeypatch.setattr(Client, "models", lambda _: [{"name": "tiny", "ready": True}])
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-    at.switch_page("pages/base_models/base_models.py").run()
+    at.switch_page("pages/overview/base_models.py").run()
     assert not at.exception
     assert at.title[0].value == "Base models"
     assert [text.value for text in at.markdown] == ["**tiny**: ready"]

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTION = re.compile(r"^## (?P<title>[^\n]+): (?P<files>\d+) files\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
+SECTION = re.compile(r"^## (?P<title>[^\n]+): (?P<files>\d+) files?\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^\*\*`(?P<path>[^`]+)`\*\*, (?P<place>[^\n]+):\n```\w+\n(?P<code>.*?)^```$", re.M | re.S)
 
 
@@ -51,7 +51,7 @@ def at_the_end(source: str, _: str, code: str) -> str:
 
 def before(source: str, name: str, code: str) -> str:
     lines, place = found_line(source, name)
-    apart = "" if code.startswith(" ") else "\n\n"
+    apart = "" if code.startswith((" ", "from ")) else "\n\n"
     return "".join([*lines[:place], code, apart, *lines[place:]])
 
 
@@ -97,7 +97,9 @@ def named(tree: ast.Module, name: str) -> ast.AST:
 
 
 def children(node: ast.AST) -> list[tuple[str, ast.AST]]:
-    """What has a name in a module, a class or a dictionary."""
+    """What has a name in a module, a class, a dictionary or a call."""
+    if isinstance(node, ast.Call):
+        return [(keyword.arg or "", keyword.value) for keyword in node.keywords]
     if isinstance(node, ast.Dict):
         keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
         return [(key, value) for key, value in zip(keys, node.values, strict=True) if isinstance(key, str)]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from pages.shared.features import Screen
+from pages.shared.menu import list_screens
 
 ROOT = Path(__file__).parents[3]
 # torch: seconds, and the screens must work without it; scipy.stats: half a second that only tests of
 # hypotheses need, most of which run in a job
 DEAR = ("torch", "transformers", "duckdb", "sklearn", "scipy.stats")
-PAGES = re.findall(r'"(pages/[a-z_/]+)\.py"', (ROOT / "app.py").read_text("utf-8"))
-SCREENS = ["pages.people.access_middleware", *(page.replace("/", ".") for page in PAGES)]
+
+
+def name_module(screen: Screen) -> str:
+    return screen.path.removesuffix(".py").replace("/", ".")
+
+
+SCREENS = ["pages.people.access_middleware", *map(name_module, list_screens())]
 IMPORT = """
 import importlib, json, logging, sys
 logging.disable()

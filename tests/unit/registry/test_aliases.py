@@ -19,8 +19,8 @@ from store.evaluation.schemas import EvaluationDetails
 from store.http.schemas import describe_promotion
 from store.jobs import job_queue
 from store.people import activity
-from store.registry import gate_evidence, model_versions
-from store.registry.config import GateConfig
+from store.registry import gate_checks, gate_evidence, model_versions
+from store.registry.gate_checks import GateConfig
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -251,7 +251,7 @@ def test_versions_that_were_asked_in_other_ways_are_not_compared(desk: Desk) -> 
     words = {"metric": "chrf", "word_order": 2}
     its = evaluated(desk, "sums@1", "bfloat16", max_new_tokens=128, metrics=[words])
     evaluated(desk, "sums@2")
-    evidence = gate_evidence.case(desk.database, "sums@2", "production").checks[0][2]
+    evidence = gate_checks.case(desk.database, "sums@2", "production").checks[0][2]
     assert evidence["missing"] == (
         "sums@2 was not asked as sums@1 was on D (dtype: float32 and bfloat16; max_new_tokens: 64 and 128;"
         " word_order of chrf: 0 and 2), which may make answers differ by itself."
@@ -300,7 +300,7 @@ def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> 
     systems = json.dumps([{"name": name, "model": name, "run_id": None} for name in ("sums@1", "sums@2")])
 
     def evidence() -> Any:
-        return gate_evidence.case(desk.database, "sums@2", "production").checks[0][2]
+        return gate_checks.case(desk.database, "sums@2", "production").checks[0][2]
 
     with desk.database.transaction() as tx:
         tx.execute(

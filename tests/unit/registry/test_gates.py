@@ -14,7 +14,7 @@ from engine.registry import gate_report, gate_statistics
 from engine.registry.gate_statistics import check_above, check_above_despite_lift, check_below
 from store.core.errors import ConfigError
 from store.core.figure_schemas import Estimate
-from store.registry.config import KINDS, TITLES, GateConfig
+from store.registry.gate_checks import GATE_CHECKS, GateConfig
 
 FEW = (
     "10 rows, truly worse by the margin",
@@ -44,7 +44,7 @@ def row(scores: list[float], better: str = "higher") -> Any:
 def judged(check: dict[str, Any], **evidence: Any) -> Any:
     document = GateConfig.parse({"checks": [check]}).document()["checks"][0]
     return gate_report.build_gate_report(
-        "m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)]
+        "m@2", "production", "m@1", [(document, GATE_CHECKS[check["check"]].title, evidence)]
     )
 
 
@@ -342,7 +342,7 @@ def test_calibration_needs_rows() -> None:
 
 
 def test_every_kind_of_check_has_title_judge_and_yaml() -> None:
-    assert set(KINDS) == set(TITLES) == set(gate_report.JUDGES)
+    assert set(GATE_CHECKS) == set(gate_report.JUDGES)
     gate = GateConfig.parse({"checks": [NOT_WORSE, {"check": "bias_under"}]})
     assert GateConfig.from_yaml(gate.to_yaml()) == gate
     with pytest.raises(ConfigError, match="no metric nonsense"):

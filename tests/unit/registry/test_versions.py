@@ -11,7 +11,7 @@ from engine.registry import gate_report
 from engine.server import registered_versions
 from store.core.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.core.job_folder import JobDir
-from store.registry import gate_evidence, model_card, model_versions, version_facts
+from store.registry import gate_checks, model_card, model_versions, version_facts
 from store.registry.version_folders import is_reference
 from store.runs import runs
 from tests.unit.desk import Desk
@@ -189,7 +189,7 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
         desk("register_model", name="sums", path="/data/model", run="run-1")
     register(desk, run="", path="/data/model")
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
-    report = gate_report.build_gate_report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
     assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
     assert "imported folder" in report["checks"][0]["sentence"]
     assert "imported folder" in report["checks"][1]["sentence"]
@@ -213,7 +213,7 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
     ):
         with desk.database.transaction() as tx:
             runs.update(tx, "run-1", verdict=verdict)
-        (line,) = gate_report.build_gate_report(*gate_evidence.case(desk.database, "sums@1", "production"))[
+        (line,) = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))[
             "checks"
         ]
         assert (line["answer"], line["sentence"][: len(sentence)]) == (answer, sentence)
@@ -222,10 +222,10 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
-    report = gate_report.build_gate_report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
     assert report["checks"][3]["command"] == "tunebench bias run-1"
     desk("delete", job="run-1")
-    report = gate_report.build_gate_report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
     assert "was deleted" in report["checks"][0]["sentence"]
     assert "Give this check a data set and a metric" in report["checks"][0]["sentence"]
     assert "command" not in report["checks"][0]

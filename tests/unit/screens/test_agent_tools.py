@@ -17,7 +17,8 @@ from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileCo
 from store.evaluation.config import EvaluateConfig
 from store.export.config import ModelExport
 from store.monitoring.config import MonitorConfig
-from store.registry.config import GateReference, RegisterConfig, SetGate
+from store.registry.config import GateReference, RegisterConfig
+from store.registry.gate_checks import SetGate
 from store.serving.config import MakeEndpoint
 from store.training.train_config import TrainConfig
 from tunebench.agents import tools_text

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from engine.archives.reproduction import compare_with_original
 from engine.archives.reproduction_job import upgrade_config
-from engine.evaluation.comparison.reproduction import LOSS_TOLERANCE, compare_with_original
+from store.archives.schemas import LOSS_TOLERANCE
 from store.training.train_config import TrainConfig
 
 CONFIG = {"name": "First", "dataset": "data-1", "model": "/a/tiny", "learning_rate": 1e-4, "r": 8}

@@ -8,10 +8,10 @@ import pytest
 from bench.truths import Rate, observe
 from bench.truths.models.reproduced import RATES
 from engine.archives.originals import compute_paired_changes
-from engine.evaluation.comparison.reproduction import compare_figures
+from engine.archives.reproduction import compare_figures
 from engine.evaluation.comparison.run_comparison import HeldOutRowLosses, compute_figure_interval
 from engine.evaluation.statistics.intervals import Interval
-from store.archives.schemas import RunFigure
+from store.evaluation.verdict_schemas import RunFigure
 
 
 def figure(value: float, low: float | None, high: float | None, key: str = "gain") -> RunFigure:

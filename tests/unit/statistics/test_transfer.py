@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench import truth
+from bench.truths import observe
 from engine.transfer import effects as diagnosis
 from engine.transfer import text as words
 from engine.transfer.effects import (
@@ -246,3 +248,8 @@ def test_the_words_of_a_predictor() -> None:
     assert "can't be told" in words.describe_correlation(
         diagnosis.spearman(x, random.normal(0, 1, 24)), "distance"
     )
+
+
+def test_the_interval_of_one_task_of_ten_rows_covers() -> None:
+    (rate,) = [rate for rate in truth.rates("transfer") if "1 tasks of 10 rows" in rate.name]
+    assert 0.9 <= observe(rate, 100).share <= 1.0

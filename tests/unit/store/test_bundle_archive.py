@@ -21,6 +21,8 @@ from engine.archives import archive_file, originals
 from engine.archives import contents as base_weights
 from engine.archives import contents as bundled_rows
 from engine.data.conversion.dataset_writer import DatasetWriter
+from engine.server.audit_log import build_job_subject
+from engine.server.command import ActivitySubject
 from store.archives import archive_text
 from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
 from store.core.errors import DataError
@@ -435,3 +437,9 @@ def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_clai
     before: Any = {"run": {"name": "First"}}
     assert archive_text.describe_origin(before) == ""
     assert "is not in this home" in archive_text.describe_origin(before | {"seal": "K7QF"})
+
+
+def test_what_holds_a_run_beside_its_bundle_works_for_the_run() -> None:
+    job: Any = {"kind": "reproduction", "job_id": "job-2", "title": "Again beside its bundle"}
+    job |= {"config": {"run": "run-2", "bundle": "job-1", "name": "Again"}}
+    assert build_job_subject(job) == ActivitySubject("run", "run-2", "Again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,11 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
     assert blank == "whether perplexity changed can't be told with these rows"
     assert job_queue.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
     assert runs.get_run(desk.database, run_id)["status"] == "finished"
+
+
+def test_the_columns_of_the_forms_never_run_together() -> None:
+    listed = json.loads(CliRunner().invoke(cli, ["model", "forms", "--json"]).stdout)["forms"]
+    lines = CliRunner().invoke(cli, ["model", "forms"]).stdout.splitlines()[1:]
+    assert len(lines) == len(listed) > 9
+    for line, row in zip(lines, listed, strict=True):
+        assert line.startswith(f"{row['form']} ")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from engine.job_handlers import write_order
 from store.core.errors import ConfigError, StateError
+from store.core.job_kinds import JOB_KINDS
 from store.data import datasets
 from store.jobs import job_queue
 from store.transfer import transfers
@@ -28,6 +29,10 @@ def desk(tmp_path: Path) -> Desk:
     for place in range(3):
         desk.add_dataset(f"S{place}", f"f{place}")
     return desk
+
+
+def test_its_kind_of_job_is_in_the_table() -> None:
+    assert KIND in JOB_KINDS
 
 
 def launched(desk: Desk, name: str, dataset: str, status: str = "finished", **config: Any) -> str:

@@ -21,7 +21,6 @@ from bench.truths import observe
         ("duplicates", "10 repeated rows", 40, 0.0, 0.15),
         ("judging", "20 pairs, 80% ties", 400, 0.0, 0.08),
         ("judging", "200 pairs, 95% ties", 400, 0.0, 0.08),
-        ("transfer", "1 tasks of 10 rows", 100, 0.9, 1.0),
         ("comparisons", "two equal methods of 3 runs, 100 rows", 60, 0.0, 0.1),
         ("comparisons", "two methods of 3 runs, 100 rows, 0.05 nats apart", 20, 0.7, 1.0),
         ("extraction", "5 canaries, mean 4.6", 200, 0.92, 1.0),

@@ -14,13 +14,13 @@ from typing import Any, Literal, NamedTuple
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval
 from store.archives.schemas import (
+    LOSS_TOLERANCE,
     BundleDifference,
     ComparisonLine,
     OriginalComparison,
     ReproducedFigure,
     Reproduction,
     ReproductionOutcome,
-    RunFigure,
 )
 from store.core.figure_schemas import Estimate
 from store.core.formatting import (
@@ -33,6 +33,7 @@ from store.core.formatting import (
     plural,
 )
 from store.core.model_schemas import TrainingEnd
+from store.evaluation.verdict_schemas import RunFigure
 from store.jobs.schemas import LossCurve, RunWithCurves
 
 # Whether the figures of a run came back when it was run again.
@@ -226,7 +227,6 @@ def _format_figure(figure: RunFigure) -> str:
 # order of summing makes on another processor, and far less than another seed or learning rate does. Final
 # figures are held by their equivalence test (`reproduced`): the same are those within their margin.
 
-LOSS_TOLERANCE = 0.001  # nats a token at one step
 RUN_SPECIFIC_FIELDS = {  # what a repetition is called, and where it finds things here
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip

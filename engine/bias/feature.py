@@ -1,0 +1,40 @@
+"""Bias checks in the engine: of a run when it has ended, by a command, or on the schedule of a monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.bias.commands import BiasCommands
+from engine.bias.job_handlers import (
+    keep_bias,
+    list_grouped_datasets,
+    queue_check_of_run,
+    specify_bias_check,
+)
+from engine.server.command import Command
+from engine.server.features import CommandContext, EngineFeature
+from engine.server.job_handling import JobHandler
+from store.bias.config import KIND, BiasConfig
+from store.core.config import Config
+from store.db.database import Transaction
+
+
+def build_commands(context: CommandContext) -> Mapping[str, Command]:
+    return _build_bias_commands(context).table()
+
+
+def queue_scheduled(context: CommandContext, tx: Transaction, check: Config) -> str:
+    """The id of the job. Raises ConfigError and StateError where it can't be checked now."""
+    return _build_bias_commands(context).queue(tx, BiasConfig.parse(check.model_dump(exclude_none=True)))
+
+
+def _build_bias_commands(context: CommandContext) -> BiasCommands:
+    return BiasCommands(context.database, context.launching, context.evaluations)
+
+
+FEATURE = EngineFeature(
+    handlers={KIND: JobHandler(specify_bias_check, keep_bias, list_grouped_datasets)},
+    build_commands=build_commands,
+    keep_run=queue_check_of_run,
+    queue_scheduled=queue_scheduled,
+)

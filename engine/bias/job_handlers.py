@@ -1,0 +1,83 @@
+"""What the engine does for a bias check: what its worker is told, which data sets it reads, what its result
+brings into the store; and the check that was asked for with a run.
+"""
+
+from __future__ import annotations
+
+from store.bias import bias_checks
+from store.bias.config import KIND, BiasConfig
+from store.bias.schemas import BiasResult
+from store.core.home import Home
+from store.core.schemas import Job
+from store.db.database import Queryable, Transaction
+from store.evaluation import evaluations
+from store.jobs import job_queue
+from store.jobs.schemas import JobSpecDetails
+from store.registry.model_versions import get_version
+from store.registry.version_folders import is_reference
+from store.runs import runs
+
+
+def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
+    """Registered models by their files, the evaluations whose rows are grouped, and who judges
+    continuations."""
+    config = BiasConfig.parse(job["config"])
+    versions_by_name = {
+        name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
+    }
+    names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
+    present = [evaluations.get(db, name) for name in sorted(names)]
+    judged: JobSpecDetails = {}
+    if config.continuations:
+        judged["classifier"] = bias_checks.resolve_classifier(db, config.continuations.classifier)
+    return judged | {
+        "compared_versions": versions_by_name,
+        "evaluations": {
+            evaluation["evaluation_id"]: {
+                "evaluation_id": evaluation["evaluation_id"],
+                "name": evaluation["name"],
+                "fingerprint": evaluation["data_fingerprint"],
+            }
+            for evaluation in present
+        },
+    }
+
+
+def list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
+    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
+    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
+
+
+def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+    """The figures of a bias check, by the names of its models as they are now."""
+    config = BiasConfig.parse(job["config"])
+    if config.run:
+        run = runs.get_run(tx, config.run)
+        names = (run["name"], run["model"])
+    elif config.model:
+        names = (config.model, config.against)
+    else:
+        groups = result["details"]["groups"][0]
+        names = (groups["evaluation"], groups["against"] or "")
+    bias_checks.insert(tx, job, result, names, at)
+
+
+def queue_check_of_run(tx: Transaction, run: Job, at: float) -> None:
+    """The check that was asked for with a run, in the transaction that ends it: it is queued once, whatever
+    is killed when."""
+    if not run["config"].get("bias_check"):  # runs from before lack it
+        return
+    checked = BiasConfig(run=run["job_id"])
+    job_queue.insert(
+        tx,
+        job_queue.NewJob(
+            job_id=job_queue.create_id("job", at),
+            kind=KIND,
+            title=f"Bias of {run['title']}",
+            config=checked.document(),
+            at=at,
+            by=run["created_by"],
+        ),
+    )

@@ -1,1 +1,0 @@
-"""The metrics as local modules of `evaluate`, a file a family: evaluate.load("PATH/bleu.py") needs no hub."""

@@ -1,0 +1,38 @@
+"""Exports in the engine: two kinds of job, their commands, and folders that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.export import job_handlers
+from engine.export.export_commands import ExportCommands
+from engine.server.command import Command
+from engine.server.features import CommandContext, EngineFeature
+from engine.server.job_handling import JobHandler
+from store.db.database import Queryable
+from store.export import exports
+
+
+def build_commands(context: CommandContext) -> Mapping[str, Command]:
+    return ExportCommands(context.database, context.home, context.launching, context.evaluations).table()
+
+
+def names_path(db: Queryable, path: str) -> bool:
+    """Whether an export is that folder, or the zip file of it: it takes a name that is free."""
+    return exports.is_named(db, path.removesuffix(".zip"))
+
+
+FEATURE = EngineFeature(
+    handlers={
+        exports.KIND: JobHandler(
+            job_handlers.specify_model_export,
+            job_handlers.keep_model_export,
+            job_handlers.list_compared_datasets,
+        ),
+        exports.VERIFY: JobHandler(
+            job_handlers.specify_model_verification, reads=job_handlers.list_compared_datasets
+        ),
+    },
+    build_commands=build_commands,
+    names_path=names_path,
+)

@@ -1,0 +1,85 @@
+"""What the jobs of exports are told beside their configs, and what one brings into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.server.job_specs import load_measured_dataset
+from store.core.errors import DataError
+from store.core.export_schemas import ExportedVersion, ExportSpec, ModelExportResult, VerifySpec
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.model_schemas import ModelVersion
+from store.core.schemas import Job
+from store.data import datasets
+from store.db.database import Queryable, Transaction
+from store.export import exports
+from store.export.config import ModelVerify
+from store.export.forms import OLLAMA_GGUF
+from store.jobs.schemas import JobSpecDetails
+from store.registry import version_facts
+from store.registry.model_versions import get_version, is_reference
+from store.runs import runs
+from store.training.train_config import get_split
+
+
+def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
+    """Whose model it is, by run or version, and the rows that model and export both answer."""
+    export = build_export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
+    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+    return {
+        "export": export,
+        "dataset": load_measured_dataset(db, dataset["dataset_id"]),
+        "split": get_split({}, dataset),
+    }
+
+
+def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
+    """The same, where the files lie, and the manifests of what was exported of the same model."""
+    config = ModelVerify.parse(job["config"])
+    row = exports.get(db, config.export) if config.export else None
+    verify: VerifySpec = {
+        "path": row["folder"] if row else str(Path(config.path).expanduser()),
+        "gguf": (row["gguf"] if row else None) or OLLAMA_GGUF,
+        "manifests": exports.list_manifests(db, config.subject, config.checkpoint),
+    }
+    return {**specify_model_export(db, job), "verify": verify}
+
+
+def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSpec:
+    """What is known of the subject of an export. Raises NotFoundError."""
+    if not is_reference(subject):
+        run = runs.get_run(db, subject)
+        card = version_facts.build_run_card(db, run, checkpoint)
+        return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
+    version = get_version(db, subject)
+    present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
+    return {
+        "run_id": present["run_id"] if present else None,
+        "run_name": present["name"] if present else None,
+        "version": _build_exported_version(version),
+        "card": version_facts.card(db, subject),
+    }
+
+
+def _build_exported_version(version: ModelVersion) -> ExportedVersion:
+    return {
+        "model_id": version["model_id"],
+        "name": version["name"],
+        "version": version["version"],
+        "run_id": version["run_id"],
+        "folder": version["folder"],
+    }
+
+
+def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
+    """Those on whose rows an export is held against its model."""
+    return {job["config"].get("dataset") or ""} - {""}
+
+
+def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
+    """The export, whose folder has its name already."""
+    if not (home.path / result["folder"]).is_dir():
+        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
+    order: ExportSpec = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    exports.insert(tx, job, order, result, at)

@@ -1,0 +1,70 @@
+"""The bundle of a run that has finished: asked for, written while one looks on, and handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+
+from pages.shared import cached_queries, display
+from pages.shared.job_progress import show_failure, show_live
+from pages.shared.session import escape_markdown, live, send_command
+from store.archives.schemas import BundleResult
+from store.core.job_kinds import ALIVE
+from store.runs.schemas import Run
+
+
+def draw_bundle(run: Run) -> None:
+    """Ask for the bundle of a run that has finished, and hand it over."""
+    run_id = run["run_id"]
+    job_key = f"bundle-job-{run_id}"
+    with_rows = st.checkbox(
+        "With the rows",
+        value=True,
+        key=f"bundle-rows-{run_id}",
+        help="Without them whoever runs it again needs the same rows.",
+    )
+    if st.button(
+        "Make a bundle",
+        icon=":material/deployed_code_update:",
+        key="run-bundle",
+        help="Config, rows, split, versions and figures as one file, to be run again anywhere",
+    ):
+        answer = send_command("bundle", {"run": run_id, "with_rows": with_rows})
+        if answer is not None:
+            st.session_state[job_key] = answer["job_id"]
+    if st.session_state.get(job_key):
+        _draw_bundle_result(st.session_state[job_key])
+
+
+def _draw_bundle_result(job_id: str) -> None:
+    job = cached_queries.read_job(job_id)
+    if job["status"] in ALIVE:
+        live("1s")(show_live)(job_id, "bundle")
+    elif job["status"] == "finished":
+        _draw_download(cast(BundleResult, job["result"]))  # of a finished job of this kind
+    else:
+        show_failure(job, "bundle")
+
+
+def _draw_download(result: BundleResult) -> None:
+    path = Path(result["path"])
+    for notice in result["notices"]:
+        st.caption(escape_markdown(notice))
+    if not path.is_file():
+        st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
+        return
+    if fingerprint := result.get("seal"):
+        st.caption(
+            "Fingerprint of the bundle: compare it with whoever gets the file, who sees it when opening it."
+        )
+        st.code(fingerprint, language=None)
+    st.download_button(
+        f"Download the bundle ({display.format_size(result['bytes'])})",
+        data=path.read_bytes,
+        file_name=path.name,
+        icon=":material/download:",
+        type="primary",
+        key="run-bundle-download",
+    )

@@ -1,0 +1,188 @@
+"""The pages of the app: those of the core, and where in the menu those of the features stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pages.shared.features import MenuSection, Screen, load_page_features, place_behind
+
+MENU: Mapping[MenuSection, Sequence[Screen]] = {
+    "Look": [
+        Screen(
+            "pages/overview/overview.py",
+            (("query", "runs.runs.list_runs"),),
+            {
+                "title": "Overview",
+                "icon": ":material/space_dashboard:",
+                "default": True,
+                "help": "What is running, and what came out: all runs, the queue and the machine.",
+            },
+        ),
+        Screen(
+            "pages/data/data.py",
+            (("query", "data.datasets.list_datasets"),),
+            {
+                "title": "Data sets",
+                "icon": ":material/dataset:",
+                "url_path": "data",
+                "help": "Import rows from a file or the hub, look at them and see how they are split.",
+            },
+        ),
+    ],
+    "Train": [
+        Screen(
+            "pages/training/launch.py",
+            (("command", "launch"),),
+            {
+                "title": "Launch",
+                "icon": ":material/rocket_launch:",
+                "url_path": "launch",
+                "help": "Choose a model, a data set and a method; see what it costs; start the run.",
+            },
+        ),
+        Screen(
+            "pages/runs/run.py",
+            (("query", "runs.runs.get_run"),),
+            {
+                "title": "Runs",
+                "icon": ":material/show_chart:",
+                "url_path": "run",
+                "help": "One run: its curves while it learns, its verdict,"
+                " and how much of the tuning to keep.",
+            },
+        ),
+    ],
+    "Judge": [
+        Screen(
+            "pages/comparison/compare.py",
+            (("query", "runs.runs.get_runs"),),
+            {
+                "title": "Compare",
+                "icon": ":material/stacked_line_chart:",
+                "url_path": "compare",
+                "help": "Several runs side by side, what each gain cost, and what a run does for other data.",
+            },
+        ),
+        Screen(
+            "pages/evaluation/evaluations.py",
+            (("query", "evaluation.evaluations.listed"),),
+            {
+                "title": "Evaluations",
+                "icon": ":material/fact_check:",
+                "url_path": "evaluations",
+                "help": "Any model or run on any rows: figures with intervals, compared row by row.",
+            },
+        ),
+        Screen(
+            "pages/rating/rating.py",
+            (
+                ("command", "rounds_to_rate"),
+                ("query", "rating.rounds.list_rounds"),
+            ),
+            {
+                "title": "Rating",
+                "icon": ":material/rate_review:",
+                "url_path": "rating",
+                "help": "People say which answers are better, without knowing who wrote them.",
+            },
+        ),
+    ],
+    "Ship": [
+        Screen(
+            "pages/registry/models.py",
+            (("query", "registry.model_versions.list_models"),),
+            {
+                "title": "Models",
+                "icon": ":material/deployed_code:",
+                "url_path": "models",
+                "help": "Registered versions: which is in production, what it had to pass,"
+                " where it comes from.",
+            },
+        ),
+        Screen(
+            "pages/serving/endpoints.py",
+            (("route", "GET /endpoints"),),
+            {
+                "title": "Endpoints",
+                "icon": ":material/dns:",
+                "url_path": "endpoints",
+                "help": "Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
+            },
+        ),
+        Screen(
+            "pages/monitoring/monitor.py",
+            (("query", "monitoring.monitors.endpoints"),),
+            {
+                "title": "Monitor",
+                "icon": ":material/monitoring:",
+                "url_path": "monitor",
+                "help": "Whether what is served is still good: traffic, drift, quality and alerts.",
+            },
+        ),
+    ],
+}
+
+# About people, and how far all figures can be trusted: below the navigation, not among the steps of work.
+ASIDE: Sequence[Screen] = [
+    Screen(
+        "pages/evaluation/truth.py",
+        (("query", "runs.runs.list_runs"),),  # whose figures it is about
+        {
+            "title": "Simulated truth",
+            "icon": ":material/verified:",
+            "url_path": "truth",
+            "visibility": "hidden",
+            "help": "How often intervals hold the truth and tests cry wolf, where the truth is known.",
+        },
+    ),
+    Screen(
+        "pages/people/activity.py",
+        (("query", "people.activity.listed"),),
+        {
+            "title": "Activity",
+            "icon": ":material/history:",
+            "url_path": "activity",
+            "visibility": "hidden",
+            "help": "Who imported, launched, changed, deleted or said what, and when.",
+        },
+    ),
+    Screen(
+        "pages/people/team.py",
+        (("route", "GET /team"),),
+        {
+            "title": "Team",
+            "icon": ":material/group:",
+            "url_path": "team",
+            "visibility": "hidden",
+            "help": "Who may do what: accounts, roles and invitations.",
+        },
+    ),
+    Screen(
+        "pages/people/you.py",
+        (("route", "GET /account"),),
+        {
+            "title": "You",
+            "icon": ":material/account_circle:",
+            "url_path": "you",
+            "visibility": "hidden",
+            "help": "Your name, password, sessions and API tokens.",
+        },
+    ),
+]
+
+
+def build_menu() -> dict[str, list[Screen]]:
+    """The sections that have pages, with those of the features."""
+    added = [each for feature in load_page_features().values() for each in feature.screens]
+    menu: dict[str, list[Screen]] = {}
+    for section, screens in MENU.items():
+        own = [(each.screen.address, each.after, each.screen) for each in added if each.section == section]
+        placed = place_behind({screen.address: screen for screen in screens}, own)
+        if placed:
+            menu[section] = list(placed.values())
+    return menu
+
+
+def list_screens() -> list[Screen]:
+    """All pages of the app, with those that are linked below the menu."""
+    return [screen for screens in (*build_menu().values(), ASIDE) for screen in screens]

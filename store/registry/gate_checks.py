@@ -1,0 +1,432 @@
+"""The gate of a model's alias: every kind of check with its fields and its evidence, the gate itself, and a
+version's case at it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from store.core.config import Config, Line
+from store.core.errors import NotFoundError, TunebenchError
+from store.core.features import find_title
+from store.core.metric_table import METRICS
+from store.data import datasets
+from store.data.filters import Filter
+from store.db.named_query import named_query
+from store.evaluation import evaluations
+from store.evaluation.config import Part
+from store.registry import gate_candidates, model_versions
+from store.registry.config import AliasName, ModelName
+from store.registry.gate_candidates import (
+    Candidate,
+    Check,
+    find_bias_check,
+    find_verdict,
+    format_gather_command,
+    format_version_reference,
+    get_candidate,
+)
+from store.registry.gate_evidence import (
+    add_ratings,
+    count_tries,
+    evaluations_of,
+    find_on_rows,
+    is_of_version,
+    list_base_evaluations,
+    list_rounds,
+    pair_rows,
+)
+from store.registry.schemas import CheckInputs, FormParity, RatedRows
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+# The gate of a model's alias, as a form and as YAML: a list of checks, all of which a version has to pass.
+#
+# That all must pass only makes it harder: a version that is truly beyond a limit passes the gate at most as
+# often as it passes that one check, so no limit is corrected for the number of checks.
+
+
+class GateCheckConfig(Config):
+    """A kind of check: its title, its fields, and its evidence; what judges that is among the judges of
+    `engine.registry.gate_report`. A field without a title is called by its name in the form."""
+
+    title: ClassVar[str]
+    check: str
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        """The evidence that there is of a version, or what is missing."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump()
+
+
+class OnRows(GateCheckConfig):
+    """Rows that a check is judged on: the golden set."""
+
+    dataset: Line = Field(
+        min_length=1, max_length=120, title="Golden set", description="Name or id of the golden set"
+    )
+    part: Part = "test"
+    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+    max_rows: int | None = Field(
+        500, ge=1, title="Rows at most", description="A random sample of so many; all where null"
+    )
+
+
+def _check_in_table(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
+    return metric
+
+
+class NotWorseThan(OnRows):
+    """Paired with the version that holds the alias, on the same rows."""
+
+    title: ClassVar[str] = "Not worse on the golden set"
+    check: Literal["not_worse_than"] = "not_worse_than"
+    metric: Line = Field(max_length=80, description="By which both are measured")
+    margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good")
+
+    _metric = field_validator("metric")(_check_in_table)
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        holder = candidate.holder
+        if holder is None:
+            return {"other": ""}
+        return pair_rows(
+            db, candidate, self.document(), format_version_reference(holder), evaluations_of(db, holder)
+        )
+
+
+class BetterOnTask(GateCheckConfig):
+    """Over its base model: by the verdict of the run that it came from, or on a data set."""
+
+    title: ClassVar[str] = "Better on its task"
+    check: Literal["better_on_task"] = "better_on_task"
+    dataset: Line = Field(
+        "", max_length=120, title="Golden set", description="The verdict of its run where left out"
+    )
+    part: Part = "test"
+    where: Filter | None = None
+    max_rows: int | None = Field(500, ge=1, title="Rows at most")
+    metric: Line = Field("", max_length=80, description="With a data set: by which both are measured")
+    least: float = Field(
+        0.0, ge=0, allow_inf_nan=False, title="At least", description="The gain has to be surely above this"
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.dataset) != bool(self.metric):
+            raise ValueError("metric: give a data set and a metric, or neither")
+        if self.metric:
+            _check_in_table(self.metric)
+        return self
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        version = candidate.version
+        base = version["base_model"]
+        if self.dataset:
+            if not base:
+                return {"missing": "It is a whole model that was imported: nobody knows its base."}
+            return pair_rows(db, candidate, self.document(), base, list_base_evaluations(db, version))
+        verdict = find_verdict(db, version)
+        if verdict is None:
+            instead = " Give this check a data set and a metric: it is measured against its base there."
+            return {"missing": gate_candidates.explain_missing_verdict(version) + (instead if base else "")}
+        gain = verdict["gain"]
+        return {"gain": gain, "gain_unit": gain["unit"] if gain else "", "other": base or "its base"}
+
+
+class QuestionAbove(GateCheckConfig):
+    """By the verdict of its run: what of the gain a row's own prompt adds, as the shape of the answers is
+    learned by anything."""
+
+    title: ClassVar[str] = "Gain from the question"
+    check: Literal["question_above"] = "question_above"
+    least: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        title="At least",
+        description="The gain from the question has to be surely above this",
+    )
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        verdict = find_verdict(db, candidate.version)
+        if verdict is None:
+            return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
+        parts = verdict["parts"]
+        if not parts:
+            return {"missing": "Its run did not measure what of the gain is from the question."}
+        return {"gain": parts["question"], "gain_unit": parts["unit"]}
+
+
+class ForgettingUnder(GateCheckConfig):
+    """What its run measured before and after: general texts and questions."""
+
+    title: ClassVar[str] = "Forgetting under a limit"
+    check: Literal["forgetting_under"] = "forgetting_under"
+    nats: float = Field(
+        0.2,
+        gt=0,
+        allow_inf_nan=False,
+        title="Loss on texts may rise by",
+        description="Rise of the loss on texts, nats a token",
+    )
+    share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        title="Questions right may fall by",
+        description="Fall of the share of questions that are right",
+    )
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        verdict = find_verdict(db, candidate.version)
+        if verdict is None:
+            return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
+        forgetting = verdict.get("forgetting")
+        if not forgetting:
+            return {
+                "missing": "Its run was launched without general questions, so nothing was measured of it."
+            }
+        prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
+        answers = next(
+            (entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None
+        )
+        return {"prose": prose, "answers": answers}
+
+
+class BiasUnder(GateCheckConfig):
+    """The newest bias check of the version."""
+
+    title: ClassVar[str] = "Bias under a limit"
+    check: Literal["bias_under"] = "bias_under"
+    limit: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Rise of any share, 0.05 for 5 points; figures in other units keep their own limit, as"
+        " all do where it is null",
+    )
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        checked = find_bias_check(db, candidate.version)
+        if checked is None:
+            missing = f"{candidate.reference} was not checked for bias yet."
+            return {"missing": missing, "command": gate_candidates.format_bias_command(db, candidate)}
+        report, against, checks = checked
+        return {"bias": report, "other": against, "tries": checks}
+
+
+class CalibrationUnder(OnRows):
+    """Of classifiers: gap between how sure it is and how often it is right."""
+
+    title: ClassVar[str] = "Calibrated"
+    check: Literal["calibration_under"] = "calibration_under"
+    limit: float = Field(0.1, gt=0, le=1, description="Calibration error (ECE)")
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        try:
+            dataset = datasets.get_dataset(db, self.dataset)
+        except NotFoundError as error:
+            return {"missing": f"{error.message} The gate names it."}
+        of_version = evaluations_of(db, candidate.version)
+        own = find_on_rows(of_version, self.document(), dataset["fingerprint"], "ece")
+        if own is None:
+            sentence = (
+                f"{candidate.reference} was not evaluated on {dataset['name']} by {METRICS['ece'].title} yet."
+            )
+            return {"missing": sentence, **format_gather_command(candidate)}
+        sql = """
+            SELECT probability, prediction = label AS right FROM read_parquet(?)
+            WHERE probability IS NOT NULL AND label IS NOT NULL ORDER BY row_id"""
+        path = str(evaluations.get_predictions_path(db, own["evaluation_id"]))
+        try:
+            table = db.query(sql, [path])
+        except TunebenchError:
+            return {"missing": f"The rows of {own['name']} are gone.", **format_gather_command(candidate)}
+        return {
+            "certainty": {
+                "evaluation_id": own["evaluation_id"],
+                "probability": table["probability"].to_pylist(),
+                "right": table["right"].to_pylist(),
+            },
+            "tries": count_tries(of_version, self.document(), dataset["fingerprint"], "ece"),
+            **format_gather_command(candidate),
+        }
+
+
+class ParityPassed(GateCheckConfig):
+    """Its exports answer as it does."""
+
+    title: ClassVar[str] = "Exports answer alike"
+    check: Literal["parity_passed"] = "parity_passed"
+    form: Line = Field("", max_length=40, description="Which form; every one that was made where left out")
+    warned: bool = Field(False, title="With warnings too", description="A form with warnings passes too")
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        wanted = self.form
+        exports: list[FormParity] = [
+            {
+                "form": form,
+                "title": find_title(form),
+                "status": parity["status"] if parity else None,
+                "answer_agreement": parity["answer_agreement"] if parity else None,
+                "reasons": parity["reasons"] if parity else [],
+            }
+            for form, parity in gate_candidates.list_exports(db, candidate.version)
+            if wanted in ("", form)
+        ]
+        if not exports:
+            what = f"as {find_title(wanted)}" if wanted else "in any form"
+            return {
+                "missing": f"{candidate.reference} was not exported {what} yet.",
+                "command": f"tunebench model export {candidate.quoted} --form"
+                f" {shlex.quote(wanted or 'merged')}",
+            }
+        return {"exports": exports}
+
+
+class HumanRatings(GateCheckConfig):
+    """From rating rounds in which the version and the one that holds the alias were compared."""
+
+    title: ClassVar[str] = "People don't prefer the other"
+    check: Literal["human_ratings"] = "human_ratings"
+    least: int = Field(50, ge=1, le=1_000_000, title="At least", description="Ratings that there have to be")
+    margin: float = Field(0.1, ge=0, lt=0.5, description="How far under a half its share may surely not be")
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        holder = candidate.holder
+        if holder is None:
+            return {"rated": None, "other": ""}
+        rated = RatedRows(rounds=[], other=format_version_reference(holder), outcomes=[], items=[], raters=[])
+        for round in list_rounds(db, candidate.version):
+            places = [
+                next((n for n, system in enumerate(round["systems"]) if is_of_version(system, version)), None)
+                for version in (candidate.version, holder)
+            ]
+            if round["protocol"] == "pairwise" and None not in places and round["state"] == "closed":
+                add_ratings(db, round, cast(list[int], places), rated)
+        if not rated["outcomes"]:
+            which = f"{candidate.reference} with {rated['other']}"
+            return {
+                "missing": f"People have compared {which} on nothing that was drawn at random and is rated."
+                if rated["rounds"]
+                else f"People have not compared {which} in a round that is closed.",
+                "command": "tunebench round start ROUND.yaml",
+                "other": rated["other"],
+            }
+        return {"rated": rated, "other": rated["other"]}
+
+
+class LatencyUnder(GateCheckConfig):
+    """Seconds an answer takes, over evaluations with answers on one kind of machine."""
+
+    title: ClassVar[str] = "Fast enough"
+    check: Literal["latency_under"] = "latency_under"
+    seconds: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        title="Seconds an answer",
+        description="An answer, as the median of six evaluations or more",
+    )
+
+    def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
+        timed = [
+            entry
+            for entry in evaluations_of(db, candidate.version)
+            if entry["details"]["seconds"].get("answers") and entry["n"]
+        ]
+        if not timed:
+            return {
+                "missing": f"No evaluation of {candidate.reference} with answers was timed yet.",
+                "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
+            }
+        device = timed[0]["details"]["device_name"]
+        seconds = [
+            entry["details"]["seconds"]["answers"] / entry["n"]
+            for entry in timed
+            if entry["details"]["device_name"] == device
+        ]
+        return {
+            "seconds": seconds,
+            "device": device,
+            "tries": len({entry["details"]["device_name"] for entry in timed}),
+            "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
+        }
+
+
+GateCheck = Annotated[
+    NotWorseThan
+    | BetterOnTask
+    | QuestionAbove
+    | ForgettingUnder
+    | BiasUnder
+    | CalibrationUnder
+    | ParityPassed
+    | HumanRatings
+    | LatencyUnder,
+    Field(discriminator="check"),
+]
+# By the name of the check, which is that of its judge.
+GATE_CHECKS: dict[str, type[GateCheckConfig]] = {
+    kind.model_fields["check"].default: kind for kind in get_args(get_args(GateCheck)[0])
+}
+
+
+class GateConfig(Config):
+    """What a version has to pass; without a check everything passes."""
+
+    checks: list[GateCheck] = Field(default_factory=list, max_length=40)
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump()
+
+
+class SetGate(Config):
+    """The gate of an alias, from now on."""
+
+    model: ModelName = Field(description="A registered model")
+    alias: AliasName = Field("production", description="Which versions can take once they pass")
+    gate: GateConfig = Field(description="What has to be passed")
+
+
+class GateCase(NamedTuple):
+    """All that a gate is judged by; each check with its title and its evidence."""
+
+    reference: str
+    alias: str
+    holder: str | None
+    checks: list[tuple[Check, str, CheckInputs]]
+
+
+@named_query
+def case(db: Queryable, reference: str, alias: str) -> GateCase:
+    """A version at the gate of an alias, with the evidence that there is. Raises NotFoundError."""
+    candidate = get_candidate(db, reference, alias)
+    return build_case(db, candidate, get_gate(db, candidate))
+
+
+def get_gate(db: Queryable, candidate: Candidate) -> GateConfig:
+    """What the alias asks of a version; without a check where nothing was ever set."""
+    line = model_versions.gate(db, candidate.version["model_id"], candidate.alias)
+    return GateConfig.parse(line["config"]) if line else GateConfig()
+
+
+def build_case(db: Queryable, candidate: Candidate, gate: GateConfig) -> GateCase:
+    """A version at any gate, with the evidence that there is."""
+    return GateCase(
+        candidate.reference,
+        candidate.alias,
+        format_version_reference(candidate.holder) if candidate.holder else None,
+        [(check.document(), check.title, check.collect(db, candidate)) for check in gate.checks],
+    )

@@ -1,0 +1,124 @@
+"""`python -m tests.unit.project.removal FEATURE …`: the tests of the core, in a copy without these features.
+
+Their rooms go, with their lines in `store.core.features`, and the tests and benchmarks that are theirs:
+whatever imports one of their modules, or another test that does. Generated pages of `docs` are written anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+COPIED = ("store", "engine", "pages", "tunebench", "bench", "tests", "docs", "app.py", "pyproject.toml")
+ROOMS = ("store/{}", "engine/{}", "pages/{}", "tunebench/commands/{}.py", "tunebench/agents/{}.py")
+# What is about the project as a whole.
+WHOLE = ("tests/unit/project", "tests/unit/golden", "tests/unit/verdicts/test_truth_file.py")
+
+
+def copy_without(features: Iterable[str], folder: Path) -> list[str]:
+    """Make the copy in the empty folder. The core's tests in it, as paths within it."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / name).exists():
+            shutil.copy(ROOT / name, folder / name)
+    for feature in features:
+        _remove_rooms(folder, feature)
+    _remove_importers(folder)
+    _write_docs(folder)
+    for whole in WHOLE:
+        _remove(folder / whole)
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("tests/unit/**/test_*.py"))
+
+
+def _remove_rooms(folder: Path, feature: str) -> None:
+    gone = [path for room in ROOMS if (path := folder / room.format(feature)).exists()]
+    assert gone, f"{feature} has no room"
+    for path in gone:
+        _remove(path)
+    registry = folder / "store/core/features.py"
+    source, line = registry.read_text("utf-8"), f'    "{feature}",\n'
+    assert source.count(line) == 1
+    registry.write_text(source.replace(line, ""), "utf-8")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write_docs(folder: Path) -> None:
+    run_in(folder, "-m", "store.documentation.reference_tables")
+    run_in(folder, "-m", "tunebench.agents.tools_text")
+    pages = run_in(folder, "-m", "store.documentation.schemas_page")
+    (folder / "docs/documents.md").write_text(pages, "utf-8")
+
+
+def run_in(folder: Path, *order: str) -> str:
+    """What Python prints, run in the copy. Raises AssertionError with its output where it fails."""
+    done = subprocess.run(
+        [sys.executable, *order],
+        cwd=folder, env=_build_environment(folder), capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-4_000:]
+    return done.stdout
+
+
+def _build_environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(folder), "TUNEBENCH_HOME": str(folder / "home")}
+
+
+def _remove_importers(folder: Path) -> None:
+    """Until no test and no benchmark imports what is not there."""
+    while True:
+        files = [*folder.glob("tests/**/*.py"), *folder.glob("bench/**/*.py")]
+        gone = [path for path in files if not _is_importable(folder, path)]
+        if not gone:
+            return
+        for path in gone:
+            path.unlink()
+
+
+def _is_importable(folder: Path, path: Path) -> bool:
+    return all(_is_there(folder, module) for module in _list_imports(path))
+
+
+def _is_there(folder: Path, module: str) -> bool:
+    house, *_ = module.split(".")
+    if house not in COPIED:
+        return True
+    place = folder / module.replace(".", "/")
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+def _list_imports(path: Path) -> Iterator[str]:
+    """Modules that the file imports, wherever in it; of `from a import b` also a.b where that is a module."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                if _is_there(ROOT, module):
+                    yield module
+
+
+def main(features: list[str]) -> int:
+    """Run all tests of the core in a copy without the features; the exit code of pytest."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "copy"
+        folder.mkdir()
+        tests = copy_without(features, folder)
+        order = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests]
+        return subprocess.run(order, cwd=folder, env=_build_environment(folder), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""Tools of exports: models in other forms, and whether each answers as the model that was evaluated."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+from pydantic import Field
+
+from store.core.export_schemas import ModelExportRow
+from store.core.figure_schemas import Estimate
+from store.export import export_text, exports
+from store.export.config import ModelExport
+from tunebench.agents.data import WorkQueued
+from tunebench.agents.queries import Limit
+from tunebench.agents.tool import ADDS, READS, AgentTool, Connect
+
+
+class ExportedForm(TypedDict):
+    """An export, and whether it answers as the model that was evaluated."""
+
+    job_id: str
+    name: str
+    form: str
+    status: str
+    sentence: str
+    answer_agreement: Estimate | None
+    folder: str
+    zip: str | None
+
+
+class ExportList(TypedDict):
+    """Exports, newest first."""
+
+    exports: list[ExportedForm]
+
+
+class ExportDetail(ExportedForm):
+    """The same with all that was compared."""
+
+    mean_kl: Estimate | None
+    argmax_agreement: Estimate | None
+    prompts: int
+    reasons: list[str]
+    notices: list[str]
+
+
+class ExportTools:
+    """The tools over one engine."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        reads = (self.list_exports, self.get_export)
+        return [*(AgentTool.of(function, READS) for function in reads), AgentTool.of(self.export_model, ADDS)]
+
+    def export_model(self, config: ModelExport) -> WorkQueued:
+        """Export a run or a version in another form, read it back in another process, and hold it against the
+        model that was evaluated. Nothing is published: `hub` is for a person."""
+        job_id = self.connect().command("export_model", config.document())["job_id"]
+        return {"job_id": job_id, "next": f"get_export with export {job_id!r}"}
+
+    def list_exports(self, limit: Limit = 20) -> ExportList:
+        """Exports, newest first, each with whether it answers as its model."""
+        return {"exports": [_build_export(row) for row in exports.recent(self.connect(), limit=limit)]}
+
+    def get_export(
+        self,
+        export: Annotated[str, Field(min_length=1, max_length=120, description="The job_id of an export")],
+    ) -> ExportDetail:
+        """An export: how far its answers agree with its model's, with intervals, and why it passed or not."""
+        row = exports.get(self.connect(), export)
+        parity = row["parity"]
+        return {
+            **_build_export(row),
+            "mean_kl": parity["mean_kl"],
+            "argmax_agreement": parity["argmax_agreement"],
+            "prompts": parity["prompts"],
+            "reasons": list(parity["reasons"]),
+            "notices": list(row["notices"]),
+        }
+
+
+def _build_export(row: ModelExportRow) -> ExportedForm:
+    return {
+        "job_id": row["job_id"],
+        "name": row["name"],
+        "form": row["form"],
+        "status": row["status"],
+        "sentence": export_text.describe_export(row),
+        "answer_agreement": row["parity"]["answer_agreement"],
+        "folder": row["folder"],
+        "zip": row["zip"],
+    }
