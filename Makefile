@@ -45,6 +45,7 @@ docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.documentation.schemas_page > docs/documents.md
 	@$(BIN)/python -m store.documentation.reference_tables
 	@$(BIN)/python -m tunebench.agents.tools_text
+	@$(BIN)/python -m tunebench.commands_page > docs/commands.md
 
 bench: $(VENV)/.test-ready
 	@for b in data screens/data_page screens/clicks load/explore load/engine screens/first_use costs/memory screens/menu \

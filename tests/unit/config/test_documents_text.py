@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from store.core.figure_schemas import Estimate
 from store.documentation.schemas_page import format_schemas_page
 from tests.shapes import faults
+from tunebench.commands_page import format_page
 
 ROOT = Path(__file__).parents[3]
 MISSPELLED = """
@@ -24,6 +26,27 @@ def test_the_page_is_what_the_types_give() -> None:
     assert page == format_schemas_page(), (
         "run: python -m store.documentation.schemas_page > docs/documents.md"
     )
+
+
+def test_the_page_of_commands_is_what_the_command_line_says() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    assert page == format_page(), "run: make docs"
+    assert page.count("\n## tunebench ") > 80
+
+
+def test_commands_of_the_readme_are_there() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    headings = set(re.findall(r"^## tunebench (.+)$", page, re.MULTILINE))
+    shown = re.findall(
+        r"^tunebench ([a-z-]+(?: [a-z-]+)?)(.*)$", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
+    assert len(shown) > 7
+    for name, rest in shown:
+        command = name if name in headings else name.split()[0]
+        assert command in headings, name
+        section = page.split(f"## tunebench {command}\n")[1].split("\n## ")[0]
+        for option in re.findall(r"--[a-z-]+", rest.split("#")[0]):
+            assert f"`{option}`" in section, (command, option)
 
 
 def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:
