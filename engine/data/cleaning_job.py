@@ -18,7 +18,7 @@ phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgr
 
 
 def run(job: WorkerJob) -> CleanResult:
-    """Run the recipe of the job's CleanConfig; the result document of docs/architecture.md.
+    """Run the recipe of the job's CleanConfig; the result document of docs/rows.md.
 
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
     """

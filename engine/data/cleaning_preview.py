@@ -30,7 +30,7 @@ FIELDS = ("messages", "text", "label", "rejected")
 
 
 def run(job: WorkerJob) -> CleanPreview:
-    """The document of docs/architecture.md. Raises the error of the step that can't be run."""
+    """The document of docs/http.md. Raises the error of the step that can't be run."""
     asked = CleanPreviewQuery.parse(job.config)
     mixed = {name: _build_order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS

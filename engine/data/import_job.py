@@ -160,7 +160,7 @@ phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> ImportResult:
-    """Import what the job's ImportConfig says; the result document of docs/architecture.md.
+    """Import what the job's ImportConfig says; the result document of docs/results.md.
 
     Raises DataError and ConfigError that name the file, column or field, and what to do.
     """

@@ -291,7 +291,7 @@ def phases(order: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> ProfileResult:
-    """Measure what the job's ProfileConfig says; the result document of docs/architecture.md."""
+    """Measure what the job's ProfileConfig says; the result document of docs/rows.md."""
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
     group = GROUPS[config.group]

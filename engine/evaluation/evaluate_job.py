@@ -133,7 +133,7 @@ def phases(order: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> EvaluationResult:
-    """Evaluate as `job.config` says; the document of docs/architecture.md."""
+    """Evaluate as `job.config` says; the document of docs/results.md."""
     config = EvaluateConfig.parse(job.config)
     try:
         return EvaluationRun(job, config).run()

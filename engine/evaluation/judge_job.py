@@ -27,7 +27,7 @@ phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> JudgingResult:
-    """Judge as `job.config` says; the document of docs/architecture.md."""
+    """Judge as `job.config` says; the document of docs/results.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
     first, second = (_read_answers(job, name) for name in (config.first, config.second))
     ids = np.intersect1d(first.row_ids, second.row_ids)

@@ -34,7 +34,7 @@ def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has.
+    where that is not what docs/results.md says. bring: writes into its folder what only the store has.
     reads: ids of data sets that can't be deleted before the job is over, where nothing else keeps them.
     """
 

@@ -24,7 +24,7 @@ phases = build_fixed_phases(LOADING_MESSAGE, Phase("Scoring α"))
 
 
 def run(job: WorkerJob) -> Interpolation:
-    """Score the model of `config` {run_id, alphas} at every α; the document of docs/architecture.md."""
+    """Score the model of `config` {run_id, alphas} at every α; the document of docs/results.md."""
     asked = Interpolate.parse({"run": job.config["run_id"], "alphas": job.config["alphas"]})
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")

@@ -34,7 +34,7 @@ phases = build_fixed_phases(
 
 
 def run(job: WorkerJob) -> TransferResult:
-    """The matrix that `job.config` asks for; the document of docs/architecture.md."""
+    """The matrix that `job.config` asks for; the document of docs/results.md."""
     config = TransferConfig.parse(job.config)
     try:
         return TransferJob(job, config).run()

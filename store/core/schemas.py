@@ -55,7 +55,7 @@ class Job(JobProgress):
     heartbeat_at: datetime | None  # the worker was last seen alive
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
-    result: dict[str, Any] | None  # as docs/architecture.md says of its kind; of a run the verdict too
+    result: dict[str, Any] | None  # as docs/results.md says of its kind; of a run the verdict too
 
 
 class WaitingJob(TypedDict):

@@ -129,7 +129,7 @@ def load_rows(
     columns: list[str] | None = None,
     row_ids: Sequence[int] | np.ndarray | None = None,
 ) -> pa.Table:
-    """Rows of a data set, with the columns of docs/architecture.md.
+    """Rows of a data set, with the columns of docs/rows.md.
 
     columns: all where None. row_ids: these rows, in this order (a row's id is its place in the file);
     only the row groups that hold them are read. Raises NotFoundError for a data set or row that is not there.

@@ -238,7 +238,7 @@ GROUP_OF: dict[str, str] = {s.column: group.name for group in GROUPS.values() fo
 
 
 def format_figure(signal: Signal, figure: SignalFigure) -> str:
-    """The figure of a signal (docs/architecture.md): "12 of 340 rows (3.53%)", "median 14 words"."""
+    """The figure of a signal (docs/rows.md): "12 of 340 rows (3.53%)", "median 14 words"."""
     n = figure["n"]
     if not n:
         return "not measured"

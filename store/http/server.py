@@ -1,4 +1,4 @@
-"""The engine's HTTP interface (docs/architecture.md), as a Starlette application; and the end of a job's
+"""The engine's HTTP interface (docs/http.md), as a Starlette application; and the end of a job's
 log."""
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_tail(database: Database, home: Home, job_id: str, tail: int) -> JobLog:
     return {"text": end.decode("utf-8", "replace"), "bytes": size, "shown_bytes": len(end)}
 
 
-# The engine's HTTP interface (docs/architecture.md), as a Starlette application.
+# The engine's HTTP interface (docs/http.md), as a Starlette application.
 #
 # Two things hold for every request: it comes to a name of ours and from no foreign page
 # (`store.http.access`), and all but `GET /health` come from somebody whose role has the right that the one
@@ -287,7 +287,7 @@ class _EngineRoutes:
         name = request.path_params["name"]
         if name not in self._commands:
             alike = difflib.get_close_matches(name, self._commands, ALIKE, cutoff=0.5)
-            fix = f"Did you mean {' or '.join(alike)}?" if alike else "docs/architecture.md has all of them."
+            fix = f"Did you mean {' or '.join(alike)}?" if alike else "docs/http.md has all of them."
             raise NotFoundError(f"There is no command {name!r}.", fix=fix)
         body = await read_document(request, BODY_BYTES, f"the command {name}")
         with self._room():

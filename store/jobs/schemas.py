@@ -319,7 +319,7 @@ class Outcome(TypedDict):
     """`result.json`, the last file of a job: it decides the status."""
 
     status: Literal["finished", "failed", "cancelled"]
-    result: NotRequired[dict[str, Any]]  # of a finished one, as docs/architecture.md says of its kind
+    result: NotRequired[dict[str, Any]]  # of a finished one, as docs/results.md says of its kind
     error: NotRequired[ErrorDocument]  # of a failed one
 
 

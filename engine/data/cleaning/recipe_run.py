@@ -173,7 +173,7 @@ FATES_SCHEMA = pa.schema(
 
 def write_version(work: WorkingRows, folder: Path, steps: list[StepCounts]) -> CleanResult:
     """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
-    docs/architecture.md.
+    docs/rows.md.
 
     The folder is not published yet. Raises Cancelled.
     """

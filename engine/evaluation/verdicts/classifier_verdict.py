@@ -4,7 +4,7 @@ An untrained head is no base model: it says noise. So a run is held against alwa
 row by row and in pairs, and beside it against the untuned model that is asked for the label. The state is
 read from the share of rows right, with Tango's interval for rows gained and lost; where that can't tell, the
 loss a row, which sees how sure the model is, says so in words. Pure: arrays and config in, the document of
-docs/architecture.md out.
+docs/results.md out.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ from store.evaluation.verdict_schemas import (
 # Whether it matters is asked first: within `negligible_gain` of the base loss nothing was gained, however
 # sure. Else its sign against its interval decides the state, never the eye, and of a gain whether the
 # question has a part in it (`question_part.py`). Every sentence names the rows it rests on. Pure: arrays
-# and config in, a JSON document out (no NaN in it); docs/architecture.md shows it.
+# and config in, a JSON document out (no NaN in it); docs/results.md shows it.
 
 SURE_GAINS: tuple[VerdictState, ...] = ("learned", "better", "shape")
 NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss

@@ -23,7 +23,7 @@ MAX_RUNS_SHOWN = 50  # runs whose predictions are held against what they measure
 
 
 def run(job: WorkerJob) -> Advice:
-    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
+    """Answer the document of docs/http.md for {"config", "fingerprint", "split"}."""
     planned = PlannedRun(job)
     costs = planned.costs
     alike = [run for run in job.config.get("past", ()) if _is_same_rows(run, planned)]

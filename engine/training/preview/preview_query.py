@@ -121,7 +121,7 @@ log = logging.getLogger(__name__)
 
 
 def run(job: WorkerJob) -> Preview:
-    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
+    """Answer the document of docs/http.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
     cost, asked = planned.cost(planned.config), CostQuery.parse(job.config)
     row = render_row(planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0)))

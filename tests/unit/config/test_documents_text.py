@@ -37,11 +37,11 @@ def test_the_page_of_commands_is_what_the_command_line_says() -> None:
 def test_commands_of_the_readme_are_there() -> None:
     page = (ROOT / "docs" / "commands.md").read_text("utf-8")
     headings = set(re.findall(r"^## tunebench (.+)$", page, re.MULTILINE))
-    shown = re.findall(
+    commands = re.findall(
         r"^tunebench ([a-z-]+(?: [a-z-]+)?)(.*)$", (ROOT / "README.md").read_text("utf-8"), re.M
     )
-    assert len(shown) > 7
-    for name, rest in shown:
+    assert len(commands) > 7
+    for name, rest in commands:
         command = name if name in headings else name.split()[0]
         assert command in headings, name
         section = page.split(f"## tunebench {command}\n")[1].split("\n## ")[0]

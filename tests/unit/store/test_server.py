@@ -107,7 +107,7 @@ def test_unknown_paths_methods_and_commands_are_documents(served: Served) -> Non
     answer = http.post("/commands/edit_runs", json={})
     assert (answer.status_code, answer.json()["fix"]) == (404, "Did you mean edit_run?")
     answer = http.post("/commands/nope", json={})
-    assert (answer.status_code, answer.json()["fix"]) == (404, "docs/architecture.md has all of them.")
+    assert (answer.status_code, answer.json()["fix"]) == (404, "docs/http.md has all of them.")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
