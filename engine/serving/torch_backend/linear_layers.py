@@ -8,9 +8,9 @@ adapters take part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from typing import Protocol
 
@@ -29,6 +29,24 @@ class LinearProduct(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+BLOCK_ROWS = 32  # of a product in bf16 on a processor with AMX
+
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 in tiles. Then oneDNN sums a row in another order for some
+    numbers of rows, so that its last bits depend on its batch; products of one size do not."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
+
+def multiply_in_blocks(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The product of x [rows, inputs]; in bf16 with AMX by blocks of one size, the last one filled up."""
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not has_amx():
+        return multiply(x)
+    filled = F.pad(x, (0, 0, 0, -len(x) % BLOCK_ROWS))
+    return torch.cat([multiply(block) for block in filled.split(BLOCK_ROWS)])[: len(x)]
+
+
 @dataclass(frozen=True)
 class DenseProduct:
     """By the weight as it is."""
@@ -37,7 +55,7 @@ class DenseProduct:
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return multiply_in_blocks(lambda block: F.linear(block, self.weight, self.bias), x)
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,9 @@ class PackedProduct:
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
+        return multiply_in_blocks(self._multiply, x)
+
+    def _multiply(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return out
 
@@ -60,7 +81,8 @@ class FourBitProduct:
     affine: Affine
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.affine.dense(x.dtype), self.affine.bias)
+        weight = self.affine.dense(x.dtype)
+        return multiply_in_blocks(lambda block: F.linear(block, weight, self.affine.bias), x)
 
 
 @dataclass(frozen=True)

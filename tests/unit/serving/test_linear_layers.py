@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.serving.torch_backend import linear_layers
 from engine.serving.torch_backend.batched_forward import ROW_MULTIPLE
-from engine.serving.torch_backend.linear_layers import PackedProduct, build_dense_product
+from engine.serving.torch_backend.linear_layers import (
+    BLOCK_ROWS,
+    PackedProduct,
+    build_dense_product,
+    multiply_in_blocks,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,19 @@ def test_a_row_has_its_bits_in_batches_of_any_size(
     torch.testing.assert_close(
         whole.float(), x.float() @ weight.float().T, rtol=1e-2 if step == 1 else 1e-4, atol=near
     )
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 33, 64, 100])
+def test_with_amx_every_product_in_bf16_has_one_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_layers, "has_amx", lambda: True)
+    sizes: list[int] = []
+
+    def double(block: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(block))
+        return 2 * block
+
+    x = torch.randn(rows, 3).to(torch.bfloat16)
+    assert torch.equal(multiply_in_blocks(double, x), 2 * x)
+    assert sizes == [BLOCK_ROWS] * -(-rows // BLOCK_ROWS)
+    assert torch.equal(multiply_in_blocks(double, x.float()), 2 * x.float())
+    assert sizes[-1] == rows  # fp32 has no tiles
