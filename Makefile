@@ -44,6 +44,7 @@ removal: $(VENV)/.test-ready
 docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.documentation.schemas_page > docs/documents.md
 	@$(BIN)/python -m store.documentation.reference_tables
+	@$(BIN)/python -m store.documentation.configuration_page
 	@$(BIN)/python -m tunebench.agents.tools_text
 	@$(BIN)/python -m tunebench.commands_page > docs/commands.md
 

@@ -83,6 +83,15 @@ class Action(NamedTuple):
     icon: str
 
 
+class FileKind(NamedTuple):
+    """A kind of file that people write. config: "module:Class" with its fields. command: that reads it."""
+
+    name: str
+    title: str
+    config: str
+    command: str
+
+
 Names = Mapping[Right, str]  # right -> names, with spaces between them
 
 
@@ -90,8 +99,9 @@ Names = Mapping[Right, str]  # right -> names, with spaces between them
 class StoreFeature:
     """What a feature declares of itself, as `FEATURE` in `store/<name>/feature.py`: its kinds of job, and who
     may ask for what (`store.core.rights`). actions: of its commands, which the activity shows. queries: by
-    the module in its room. titles: of what its documents name, for features that show them.
-    scheduled_check: "module:Class" of what a monitor can ask of it again and again, by the feature's name.
+    the module in its room. titles: of what its documents name, for features that show them. files: that
+    people write, for docs/configuration.md. scheduled_check: "module:Class" of what a monitor can ask of it
+    again and again, by the feature's name.
     """
 
     job_kinds: tuple[JobKind, ...] = ()
@@ -101,6 +111,7 @@ class StoreFeature:
     queries: Mapping[Right, Mapping[str, str]] = field(default_factory=dict)
     tools: Names = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[FileKind, ...] = ()
     scheduled_check: str = ""
 
 

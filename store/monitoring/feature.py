@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.core.features import Action, JobKind, StoreFeature
+from store.core.features import Action, FileKind, JobKind, StoreFeature
 
 FEATURE = StoreFeature(
     job_kinds=(
@@ -47,4 +47,12 @@ FEATURE = StoreFeature(
         "govern": {"monitor_alerts": "webhook deliveries"},
     },
     tools={"look": "get_monitor", "work": "set_monitor acknowledge_alert"},
+    files=(
+        FileKind(
+            "monitor",
+            "Monitor of an endpoint",
+            "store.monitoring.config:MonitorSettings",
+            "tunebench monitor ENDPOINT --settings FILE",
+        ),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.core.features import Action, JobKind, StoreFeature
+from store.core.features import Action, FileKind, JobKind, StoreFeature
 
 FEATURE = StoreFeature(
     job_kinds=(
@@ -70,4 +70,7 @@ FEATURE = StoreFeature(
             "workload": "people_who_rate workload",
         }
     },
+    files=(
+        FileKind("round", "Rating round", "store.rating.config:RoundConfig", "tunebench round start FILE"),
+    ),
 )

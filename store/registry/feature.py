@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.core.features import Action, JobKind, StoreFeature
+from store.core.features import Action, FileKind, JobKind, StoreFeature
 
 FEATURE = StoreFeature(
     job_kinds=(
@@ -42,4 +42,12 @@ FEATURE = StoreFeature(
         "work": "register_model gather_gate_evidence",
         "govern": "set_gate",
     },
+    files=(
+        FileKind(
+            "gate",
+            "Gate of an alias",
+            "store.registry.gate_checks:GateConfig",
+            "tunebench model set-gate NAME ALIAS FILE",
+        ),
+    ),
 )

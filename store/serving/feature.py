@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.core.features import Action, StoreFeature
+from store.core.features import Action, FileKind, StoreFeature
 
 FEATURE = StoreFeature(
     commands={
@@ -22,4 +22,9 @@ FEATURE = StoreFeature(
     },
     queries={"look": {"endpoints": "servable_aliases"}},
     tools={"look": "list_endpoints", "work": "serve_model start_endpoint stop_endpoint ask_endpoint"},
+    files=(
+        FileKind(
+            "endpoint", "Endpoint", "store.serving.config:EndpointSettings", "tunebench serve --config FILE"
+        ),
+    ),
 )

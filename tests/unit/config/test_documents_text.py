@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from jsonschema import Draft202012Validator
+
+from store.core.config import read_yaml
 from store.core.figure_schemas import Estimate
+from store.documentation import configuration_page
 from store.documentation.schemas_page import format_schemas_page
 from tests.shapes import faults
 from tunebench.commands_page import format_page
@@ -47,6 +53,40 @@ def test_commands_of_the_readme_are_there() -> None:
         section = page.split(f"## tunebench {command}\n")[1].split("\n## ")[0]
         for option in re.findall(r"--[a-z-]+", rest.split("#")[0]):
             assert f"`{option}`" in section, (command, option)
+
+
+def test_the_page_of_configuration_and_its_schemas_are_what_the_models_say() -> None:
+    rendered = configuration_page.render_files()
+    assert len(rendered) > 7
+    for name, text in rendered.items():
+        assert (ROOT / "docs" / name).read_text("utf-8") == text, f"{name}: run make docs"
+    assert {path.name for path in (ROOT / "docs" / "schemas").iterdir()} == {
+        Path(n).name for n in rendered
+    } - {"configuration.md"}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "document"),
+    [
+        ("run", None, {"dataset": "d", "method": "lora", "learning_rate": 2e-4, "num_train_epochs": 2}),
+        ("run", "method", {"dataset": "d", "method": "lorra"}),
+        ("run", "", {"dataset": "d", "learning_rte": 1}),
+        ("gate", None, {"checks": [{"check": "bias_under"}]}),
+        ("gate", "checks.0", {"checks": [{"check": "latency_under", "seconds": -1}]}),
+    ],
+)
+def test_an_editor_finds_what_the_engine_refuses(name: str, place: str | None, document: object) -> None:
+    schema = json.loads((ROOT / "docs" / "schemas" / f"{name}.schema.json").read_text("utf-8"))
+    faulty = sorted(Draft202012Validator(schema).iter_errors(document), key=lambda error: error.path)
+    assert [".".join(map(str, error.absolute_path)) for error in faulty] == ([] if place is None else [place])
+
+
+def test_yaml_of_the_readme_fits_its_schema() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    run, recipe = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    for name, text in (("run", run), ("recipe", recipe)):
+        schema = json.loads((ROOT / "docs" / "schemas" / f"{name}.schema.json").read_text("utf-8"))
+        Draft202012Validator(schema).validate(read_yaml(text))
 
 
 def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:

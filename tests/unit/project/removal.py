@@ -16,7 +16,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-COPIED = ("store", "engine", "pages", "tunebench", "bench", "tests", "docs", "app.py", "pyproject.toml")
+COPIED = (
+    "store",
+    "engine",
+    "pages",
+    "tunebench",
+    "bench",
+    "tests",
+    "docs",
+    "app.py",
+    "pyproject.toml",
+    "README.md",
+)
 ROOMS = ("store/{}", "engine/{}", "pages/{}", "tunebench/commands/{}.py", "tunebench/agents/{}.py")
 # What is about the project as a whole.
 WHOLE = ("tests/unit/project", "tests/unit/golden", "tests/unit/verdicts/test_truth_file.py")
@@ -32,7 +43,7 @@ def copy_without(features: Iterable[str], folder: Path) -> list[str]:
     for feature in features:
         _remove_rooms(folder, feature)
     _remove_importers(folder)
-    _write_docs(folder)
+    write_docs(folder)
     for whole in WHOLE:
         _remove(folder / whole)
     return sorted(str(path.relative_to(folder)) for path in folder.glob("tests/unit/**/test_*.py"))
@@ -53,11 +64,16 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _write_docs(folder: Path) -> None:
+def write_docs(folder: Path) -> None:
+    """Write the generated pages of a copy anew."""
     run_in(folder, "-m", "store.documentation.reference_tables")
+    run_in(folder, "-m", "store.documentation.configuration_page")
     run_in(folder, "-m", "tunebench.agents.tools_text")
-    pages = run_in(folder, "-m", "store.documentation.schemas_page")
-    (folder / "docs/documents.md").write_text(pages, "utf-8")
+    for module, page in (
+        ("store.documentation.schemas_page", "documents"),
+        ("tunebench.commands_page", "commands"),
+    ):
+        (folder / f"docs/{page}.md").write_text(run_in(folder, "-m", module), "utf-8")
 
 
 def run_in(folder: Path, *order: str) -> str:

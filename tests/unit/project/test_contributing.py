@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.project.contributed_page import sections
+from tests.unit.project.removal import write_docs
 
 ROOT = Path(__file__).parents[3]
 ADDITIONS = sections((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
@@ -28,16 +29,13 @@ TABLES = [
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy with all the additions, its documentation written anew."""
     root = tmp_path_factory.mktemp("house")
-    for file in ("pyproject.toml", "app.py"):
+    for file in ("pyproject.toml", "app.py", "README.md"):
         shutil.copy(ROOT / file, root)
     for folder in COPIED:
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for edit in EDITS:
         edit.apply(root)
-    python(root, "-m", "store.documentation.reference_tables")
-    (root / "docs" / "documents.md").write_text(
-        python(root, "-m", "store.documentation.schemas_page"), "utf-8"
-    )
+    write_docs(root)
     return root
 
 
