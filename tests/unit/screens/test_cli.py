@@ -87,7 +87,7 @@ def test_json_is_taken_wherever_a_document_says_so() -> None:
         for path in DOCUMENTS
         for span in re.findall(r"tunebench ([a-z][^`\n#]*--json)", path.read_text("utf-8"))
     ]
-    assert len(spans) > 15
+    assert spans  # all commands stand in docs/commands.md, which is drawn from them
     for span in spans:
         words = re.split(r"[^a-z-]", span)
         able = [there[name] for name in (" ".join(words[:2]), words[0]) if name in there]
