@@ -33,6 +33,13 @@ ROOMS = ("store/{}", "engine/{}", "pages/{}", "tunebench/commands/{}.py", "tuneb
 WHOLE = ("tests/unit/project", "tests/unit/golden", "tests/unit/verdicts/test_truth_file.py")
 
 
+# An installation for development finds what the copy lacks in the project itself: not so here.
+ALONE = """import sys
+
+sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in getattr(each, "__module__", "")]
+"""
+
+
 def copy_without(features: Iterable[str], folder: Path) -> list[str]:
     """Make the copy in the empty folder. The core's tests in it, as paths within it."""
     for name in COPIED:
@@ -40,6 +47,7 @@ def copy_without(features: Iterable[str], folder: Path) -> list[str]:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
+    (folder / "sitecustomize.py").write_text(ALONE, "utf-8")
     for feature in features:
         _remove_rooms(folder, feature)
     _remove_importers(folder)
