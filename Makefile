@@ -38,7 +38,7 @@ dead-code:
 	@$(BIN)/python -m tests.dead_code
 
 removal: $(VENV)/.test-ready
-	@for f in playground transfer export bias archives; do \
+	@for f in playground transfer export bias archives all; do \
 	  echo "== without $$f"; $(BIN)/python -m tests.unit.project.removal $$f || exit 1; done
 
 docs: $(VENV)/.run-ready

@@ -27,19 +27,15 @@ from starlette.applications import Starlette
 
 from engine.commands import Commands
 from engine.job_handlers import HANDLERS
-from engine.monitoring.alerts import WebhookSender
-from engine.monitoring.loop import MonitoringLoop
-from engine.rating import round_commands
 from engine.server import job_submission
-from engine.server.features import Service, ServiceContext, load_engine_features
-from engine.server.file_removal import remove_noted
+from engine.server.features import CommandContext, Loop, Service, ServiceContext, load_engine_features
+from engine.server.file_removal import remove_noted, remove_stale_held
 from engine.server.local_launcher import LocalLauncher
 from engine.server.machine_access import make_query_check
 from engine.server.people_commands import People
 from engine.server.profiling import queue_outdated
 from engine.server.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
 from engine.server.sync_jobs import QueryRunner
-from engine.serving.supervisor import Supervisor
 from store.core.errors import StateError, TunebenchError
 from store.core.home import Home
 from store.core.job_kinds import ASKS
@@ -52,7 +48,7 @@ from store.db.named_query import load_queries
 from store.http import files
 from store.http.access import HostNames, read_secret
 from store.http.machine import list_devices as find_devices
-from store.http.server import Handlers, Playground, build_app
+from store.http.server import EndpointService, Handlers, Playground, build_app
 from store.jobs import job_queue
 
 log = logging.getLogger("engine")
@@ -99,12 +95,12 @@ def listen(port: int) -> socket.socket:
 
 class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    services of the features make room for what it may start, after it gateways and monitors are seen to."""
+    services of the features make room for what it may start, and their loops are stepped."""
 
-    def __init__(self, scheduler: Scheduler, services: Sequence[Service], supervisor: Supervisor) -> None:
+    def __init__(self, scheduler: Scheduler, services: Sequence[Service]) -> None:
         super().__init__(name="scheduler")
-        self.scheduler, self.services, self.supervisor = scheduler, services, supervisor
-        self.monitoring: MonitoringLoop | None = None  # once the commands are there, by which it queues
+        self.scheduler, self.services = scheduler, services
+        self.loops: Sequence[Loop] = ()  # once the commands are there, by which they queue
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -113,9 +109,9 @@ class Queue(threading.Thread):
         while not self.ended.is_set():
             try:
                 stepped = [service.step() for service in self.services]
-                monitored = self.monitoring.step() if self.monitoring else IDLE_SECONDS
+                looped = [loop.step() for loop in self.loops]
                 pauses = (pause for pause in stepped if pause is not None)
-                pause = min(monitored, self.scheduler.step(), self.supervisor.step(), *pauses)
+                pause = min(self.scheduler.step(), *looped, *pauses)
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
                 if repr(error) != trouble:  # said once: a full disk must not be filled with it
@@ -131,36 +127,15 @@ class Queue(threading.Thread):
         self.join()
 
 
-class Stepping(threading.Thread):
-    """Improvements, stepped as often as they say, in a thread of their own: a launch asks for its preview,
-    which takes seconds that the queue does not have."""
-
-    def __init__(self, step: Callable[[], float]) -> None:
-        super().__init__(name="improving", daemon=True)
-        self.step = step
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        trouble = ""
-        pause = 0.0
-        while not self.ended.wait(pause):
-            try:
-                pause, trouble = self.step(), ""
-            except Exception as error:  # the border: one bad step must not end the chain
-                if repr(error) != trouble:
-                    log.exception("A step of the improvements failed; it is tried again until it succeeds.")
-                trouble, pause = repr(error), IDLE_SECONDS
-
-    def stop(self) -> None:
-        """End after the present step, which may wait for a preview: not for long, as its asks end too."""
-        self.ended.set()
-        self.join(GRACE_SECONDS)
-
-
 def build_services(context: ServiceContext) -> dict[str, Service]:
     """Those of the features, by the names that the server knows them by."""
     features = load_engine_features().values()
     return {name: build(context) for feature in features for name, build in feature.services.items()}
+
+
+def build_loops(context: CommandContext) -> list[Loop]:
+    """Those of the features."""
+    return [loop for feature in load_engine_features().values() for loop in feature.build_loops(context)]
 
 
 def close_all(services: Iterable[Service]) -> None:
@@ -174,6 +149,34 @@ def prepare_first_start(database: Database, commands: Commands) -> None:
     empty = not datasets.list_datasets(database) and not job_queue.recent_jobs(database, limit=1)
     if empty and not os.environ.get(NO_SAMPLE):
         commands.launching.prepare_sample()
+
+
+class LoopThread(threading.Thread):
+    """A loop in a thread of its own, stepped as often as it says."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(name=loop.thread, daemon=True)
+        self.loop = loop
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        trouble = ""
+        pause = 0.0
+        while not self.ended.wait(pause):
+            try:
+                pause, trouble = self.loop.step(), ""
+            except Exception as error:  # the border: one bad step must not end the loop
+                if repr(error) != trouble:
+                    log.exception(
+                        "A step of the thread %s failed; it is tried again until it succeeds.", self.name
+                    )
+                trouble, pause = repr(error), IDLE_SECONDS
+
+    def stop(self) -> None:
+        """End after the present step, which is waited for as long as the loop says."""
+        self.ended.set()
+        self.loop.stop()
+        self.join(self.loop.patience)
 
 
 class EngineServer(uvicorn.Server):
@@ -214,20 +217,19 @@ def serve(home: Home, port: int, names: HostNames) -> None:
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices, HANDLERS)
     services = build_services(ServiceContext(database, home, launcher, devices))
-    supervisor = Supervisor(database, home)
-    queue = Queue(scheduler, list(services.values()), supervisor)
+    queue = Queue(scheduler, list(services.values()))
     complete = job_submission.make_body_completer(database, home)
     asks = QueryRunner(launcher, home, devices[0], make_query_check(home), complete=complete)
     asks.remove_stale()
     files.remove_stale(home.uploads)
     home.remove_stale()
-    round_commands.remove_stale(database, home)
+    remove_stale_held(database, home)
     remove_noted(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
-    queue.monitoring = MonitoringLoop(database, home, commands.schedules)
-    webhooks = WebhookSender(database, home)
-    improving = Stepping(commands.improving(queue.awake.set).step)
+    loops = build_loops(commands.context)
+    queue.loops = [loop for loop in loops if not loop.thread]
+    threads = [LoopThread(loop) for loop in loops if loop.thread]
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
@@ -240,10 +242,11 @@ def serve(home: Home, port: int, names: HostNames) -> None:
         Handlers(
             table,
             asks,
-            cast("Playground | None", services.get("playground")),  # the server knows services by their names
+            # the server knows services by their names
+            cast("Playground | None", services.get("playground")),
             queries=load_queries(),
             people=people,
-            endpoints=supervisor,
+            endpoints=cast("EndpointService | None", services.get("endpoints")),
         ),
         home,
         devices,
@@ -258,8 +261,8 @@ def serve(home: Home, port: int, names: HostNames) -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
-    webhooks.start()
-    improving.start()
+    for thread in threads:
+        thread.start()
     try:
         write_record(home.engine_file, address, os.getpid(), version=version)
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
@@ -271,8 +274,8 @@ def serve(home: Home, port: int, names: HostNames) -> None:
             if record and record.pid == os.getpid():  # else the folder is another one by now, with its own
                 home.engine_file.unlink(missing_ok=True)
         queue.stop()
-        webhooks.stop()
-        improving.stop()
+        for thread in threads:
+            thread.stop()
         close_all(services.values())
         launcher.close()
         database.close()

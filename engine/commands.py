@@ -14,17 +14,6 @@ from pydantic import Field
 
 from engine.data.split.partition import check_split_column
 from engine.job_handlers import HANDLERS
-from engine.monitoring.checks import MonitorSchedules
-from engine.monitoring.commands import MonitorCommands
-from engine.rating.data_commands import RequestRoundCommands, RoundDataCommands
-from engine.rating.rater_commands import RatingCommands
-from engine.rating.round_commands import RoundCommands, check_not_rated
-from engine.rating.task_assignment import AssignmentCommands, JudgeRatingCommands
-from engine.registry.gate_commands import GateCommands
-from engine.registry.version_commands import AliasCommands, RegisterCommands
-from engine.retraining.commands import ImproveCommands
-from engine.retraining.initiation import ImprovementStarter
-from engine.retraining.loop import ImprovementLoop, ImprovementQueues
 from engine.server import audit_log
 from engine.server.audit_log import Note
 from engine.server.command import CREATED, ActivitySubject, Command
@@ -45,8 +34,6 @@ from engine.server.machine_access import (
 from engine.server.optimistic_locking import check_unchanged
 from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
-from engine.serving.endpoint_commands import EndpointCommands
-from engine.serving.endpoint_folders import check_not_served
 from store.core.config import Config, Line
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
@@ -60,8 +47,6 @@ from store.db.database import Database, Queryable, Transaction
 from store.http.schemas import CommandAnswer, EmptyAnswer
 from store.jobs import job_queue
 from store.people import activity, settings
-from store.rating import rounds
-from store.retraining.improvements import check_not_improving, check_split_unchanged
 from store.runs import runs
 from store.runs.config import Interpolate, Variant
 from store.training.train_config import Split, TrainConfig, get_split
@@ -125,29 +110,13 @@ class Commands:
         self.launching = JobSubmission(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
-        self.context = CommandContext(database, home, self.launching, self.evaluations, clock)
-        self.round_judges = JudgeRatingCommands(database, home, clock)
-        self.round_data = RoundDataCommands(database, home, self.launching)
-        self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
-        self.request_rounds = RequestRoundCommands(database, home, clock)
-        self.rating = RatingCommands(database, clock)
-        self.assigning = AssignmentCommands(database, clock)
-        self.aliases = AliasCommands(database, home, clock)
-        self.gates = GateCommands(database, self.evaluations, clock)
-        self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
-        self.beginning = ImprovementStarter(clock)
-        self.improvements = ImproveCommands(database, self.aliases, self.beginning, self._requeue, clock)
+        self.features = load_engine_features().values()
+        self.context = CommandContext(
+            database, home, self.launching, self.evaluations, clock, self._requeue, wake
+        )
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.networks = NetworkCommands(database)
-        self.endpoints = EndpointCommands(database, home, clock)
-        self.monitors = MonitorCommands(database, home, self.evaluations, clock)
-        self.schedules = MonitorSchedules(self.context)
-
-    def improving(self, wake: Callable[[], None]) -> ImprovementLoop:
-        """The chain of improvements, whose work these commands queue."""
-        work = ImprovementQueues(self.launching, self.gates, self.registering)
-        return ImprovementLoop(self.database, work, self.beginning, wake=wake, clock=self.clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -177,26 +146,14 @@ class Commands:
             "set_price": Command(settings.Price, self.set_price, _find_price_subject),
             **{
                 name: command
-                for feature in load_engine_features().values()
+                for feature in self.features
                 for name, command in feature.build_commands(self.context).items()
             },
             **self.data.table(),
             **self.evaluations.table(),
-            **self.rounds.table(),
-            **self.request_rounds.table(),
-            **self.rating.table(),
-            **self.assigning.table(),
-            **self.round_data.table(),
-            **self.round_judges.table(),
-            **self.registering.table(),
-            **self.aliases.table(),
-            **self.gates.table(),
-            **self.improvements.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.networks.table(),
-            **self.endpoints.table(),
-            **self.monitors.table(),
         }
 
     def _checked(
@@ -244,7 +201,8 @@ class Commands:
         with self.database.transaction() as tx:
             present = datasets.get_dataset(tx, own["dataset_id"])
             check_unchanged(tx, audit_log.find_dataset_subject(tx, body), body.seen, present, asked)
-            check_split_unchanged(tx, own["dataset_id"], present["name"])
+            for feature in self.features:
+                feature.check_split_unchanged(tx, own["dataset_id"], present["name"])
             datasets.set_split(tx, own["dataset_id"], split)
         return {}
 
@@ -254,7 +212,8 @@ class Commands:
             dataset = datasets.get_dataset(tx, body.dataset)
             dataset_id = dataset["dataset_id"]
             check_unused(tx, dataset_id, HANDLERS)
-            check_not_improving(tx, dataset_id, dataset["name"])
+            for feature in self.features:
+                feature.check_dataset_unused(tx, dataset_id, dataset["name"])
             check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
             cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
@@ -277,7 +236,7 @@ class Commands:
                     f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
                 )
             job_queue.stop(tx, job, at)
-            for own in job_queue.statuses(tx, rounds.list_answering_jobs(job)):
+            for own in job_queue.statuses(tx, self._list_dependent_jobs(job)):
                 job_queue.stop(tx, job_queue.get_job(tx, own), at)
         if job["status"] == "queued":  # the scheduler ends the others
             clear_logged_requests(self.home, job)
@@ -327,11 +286,10 @@ class Commands:
             if other := job_queue.find_waiting_title(tx, job["job_id"]):
                 raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
-            check_not_rated(tx, job)
-            check_not_improving(tx, job["job_id"], job["title"])
-            check_not_served(tx, self.home, self.home.jobs / job["job_id"], job["title"])
+            for feature in self.features:
+                feature.check_job_unused(tx, self.home, job)
             activity.forget_comments_of_job(tx, job["job_id"])
-            gone = [job["job_id"], *rounds.list_answering_jobs(job)]
+            gone = [job["job_id"], *self._list_dependent_jobs(job)]
             for own in job_queue.statuses(tx, gone).values():
                 if own["status"] in ALIVE:
                     raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
@@ -340,6 +298,9 @@ class Commands:
             job_queue.note_removals(tx, self.home, [self.home.jobs / job_id for job_id in gone])
         remove_noted(self.database, self.home)
         return {}
+
+    def _list_dependent_jobs(self, job: Job) -> list[str]:
+        return [job_id for feature in self.features for job_id in feature.list_dependent_jobs(job)]
 
     def set_price(self, body: settings.Price) -> EmptyAnswer:
         """What an hour of this machine costs, for the costs that the advice shows."""

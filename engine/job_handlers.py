@@ -4,9 +4,7 @@ told beside its config, and what its result brings into the store.
 
 from __future__ import annotations
 
-from engine.monitoring import job_handlers
-from engine.retraining import job_spec
-from engine.server import job_results, job_specs, registered_versions
+from engine.server import job_results, job_specs
 from engine.server.features import load_engine_features
 from engine.server.job_handling import JobHandler, JobHandlers
 from store.core.home import Home
@@ -32,18 +30,6 @@ def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
 
-def _list_rated_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those whose prompts are to be rated, and whose pairs are gold."""
-    config = job["config"]["round"]
-    return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
-
-
-def _list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those that new rows are compared with, and those that they come from."""
-    config = job["config"]
-    return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
-
-
 def _keep_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
     """The verdict of a run, and what features ask for when a run ends."""
     job_results.keep_verdict(tx, home, job, result, at)
@@ -58,30 +44,12 @@ HANDLERS = JobHandlers(
         "variant": JobHandler(job_specs.specify_variant, _keep_run),
         "evaluate": JobHandler(job_specs.specify_evaluation, job_results.keep_evaluation),
         "judge": JobHandler(),
-        "round": JobHandler(job_specs.specify_round, job_results.keep_round, _list_rated_datasets),
-        "answer_prompts": JobHandler(),
-        "import_round": JobHandler(keep=job_results.keep_imported_round),
         "interpolate": JobHandler(),
         "import": JobHandler(keep=job_results.keep_dataset),
         "profile": JobHandler(job_specs.specify_data_job, job_results.keep_signals),
         "clean": JobHandler(job_specs.specify_data_job, job_results.keep_version, _list_source_datasets),
         "export": JobHandler(job_specs.specify_data_export, reads=_list_source_datasets),
-        "register": JobHandler(keep=registered_versions.keep_version),
         "convert": JobHandler(),
-        "gather_rows": JobHandler(
-            job_spec.build_feedback_spec,
-            job_results.keep_feedback_rows,
-            _list_feedback_datasets,
-            job_spec.stage_candidates,
-        ),
-        "judge_requests": JobHandler(
-            job_handlers.build_judging_spec,
-            job_handlers.save_judging_result,
-            bring=job_handlers.stage_answers,
-        ),
-        "watch": JobHandler(
-            job_handlers.build_watch_spec, job_handlers.save_watch_result, bring=job_handlers.stage_requests
-        ),
     }
 )
 write_order, keep = HANDLERS.write_order, HANDLERS.keep

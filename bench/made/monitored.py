@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.commands import Commands
 from engine.job_handlers import keep, write_order
 from engine.monitoring import watch_job
+from engine.monitoring.checks import MonitorSchedules
 from engine.monitoring.loop import MEASURE_SECONDS, MonitoringLoop
 from engine.worker.job import WorkerJob
 from store.core.home import Home
@@ -50,7 +51,9 @@ class Monitored:
 
     def next_engine(self) -> MonitoringLoop:
         """As after a restart."""
-        self.monitoring = MonitoringLoop(self.database, self.home, self.commands.schedules, lambda: self.now)
+        self.monitoring = MonitoringLoop(
+            self.database, self.home, MonitorSchedules(self.commands.context), lambda: self.now
+        )
         return self.monitoring
 
     def step(self, seconds: float = MEASURE_SECONDS) -> int:

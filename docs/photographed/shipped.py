@@ -20,6 +20,7 @@ from store.export import exports
 from store.monitoring import monitor_alerts
 from store.registry import model_versions
 from store.retraining import improvements
+from store.serving.endpoint_status import list_endpoints
 from store.serving.schemas import EndpointStatus
 from tests.e2e.started_app import App, wait_until
 
@@ -94,7 +95,7 @@ class Shipping:
 
     def endpoint(self) -> EndpointStatus:
         """That of the model."""
-        seen = [seen for seen in self._app.client.endpoints() if seen["name"] == MODEL]
+        seen = [seen for seen in list_endpoints(self._app.client) if seen["name"] == MODEL]
         return seen[0] if seen else missing(MODEL)
 
     def served(self) -> None:

@@ -14,6 +14,7 @@ from store.bias.config import CLASSIFIER_FIELD, KIND, WRITES, BiasConfig, BiasCo
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.job_folder import JobDir
 from store.core.model_folders import ModelHead, read_head
+from store.core.version_folders import is_reference, open_sealed_folder
 from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluations
 from store.evaluation.config import ModelSelection
@@ -21,7 +22,6 @@ from store.evaluation.schemas import Evaluation
 from store.http.schemas import JobQueued
 from store.jobs import job_queue
 from store.registry.model_versions import get_version
-from store.registry.version_folders import is_reference, open_sealed_folder
 from store.runs import runs
 from store.runs.schemas import Run
 

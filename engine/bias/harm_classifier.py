@@ -30,9 +30,9 @@ from store.bias.schemas import ClassifierError
 from store.core.errors import ConfigError, TunebenchError
 from store.core.job_folder import JobDir
 from store.core.model_folders import HEADED, ModelHead, is_multi_label, read_head
+from store.core.version_folders import is_reference
 from store.evaluation.config import ModelSelection
 from store.jobs.schemas import NamedClassifier
-from store.registry.version_folders import is_reference
 
 
 @dataclass(frozen=True)

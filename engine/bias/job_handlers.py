@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from store.bias import bias_checks
 from store.bias.config import KIND, BiasConfig
+from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasResult
 from store.core.home import Home
 from store.core.schemas import Job
+from store.core.version_folders import is_reference
 from store.db.database import Queryable, Transaction
 from store.evaluation import evaluations
 from store.jobs import job_queue
 from store.jobs.schemas import JobSpecDetails
 from store.registry.model_versions import get_version
-from store.registry.version_folders import is_reference
 from store.runs import runs
 
 
@@ -67,7 +68,7 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
 def queue_check_of_run(tx: Transaction, run: Job, at: float) -> None:
     """The check that was asked for with a run, in the transaction that ends it: it is queued once, whatever
     is killed when."""
-    if not run["config"].get("bias_check"):  # runs from before lack it
+    if not run["config"].get(SWITCH.name):  # runs from before lack it
         return
     checked = BiasConfig(run=run["job_id"])
     job_queue.insert(

@@ -26,8 +26,8 @@ from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import JOB_KINDS
 from store.core.model_schemas import TrainingSummary
+from store.core.version_folders import is_reference, open_sealed_folder
 from store.evaluation.config import CHECKPOINTS, ModelSelection
-from store.registry.version_folders import is_reference, open_sealed_folder
 from store.runs import card_text
 from store.training.methods import WHOLE_METHOD
 from store.training.train_config import TrainConfig

@@ -11,6 +11,7 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.db.database import Queryable, Transaction
 from store.export import exports
@@ -18,7 +19,7 @@ from store.export.config import ModelVerify
 from store.export.forms import OLLAMA_GGUF
 from store.jobs.schemas import JobSpecDetails
 from store.registry import version_facts
-from store.registry.model_versions import get_version, is_reference
+from store.registry.model_versions import get_version
 from store.runs import runs
 from store.training.train_config import get_split
 

@@ -33,7 +33,7 @@ from engine.models.tokenization.template_limits import limit_templates
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
 from store.core.model_folders import CODE_FIELD, CODE_INSTEAD, NO_CODE, TEMPLATES, get_template_text
-from store.registry.version_folders import is_reference, open_sealed_folder
+from store.core.version_folders import is_reference, open_sealed_folder
 from store.training import setting_conflicts
 from store.training.methods import Quantisation, is_encoder_type
 from store.training.train_config import BUNDLED_MODEL, TrainConfig

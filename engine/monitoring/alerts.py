@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -219,14 +218,12 @@ def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) ->
 # What is to be sent is in the store before it is sent, so that no message is lost; one whose answer was cut
 # off by a kill is sent again, and is told apart by its `alert_id`.
 
-log = logging.getLogger(__name__)
-
 POLL_SECONDS = 2.0
 RETRY_SECONDS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attempt, the third, …
 
 
-class WebhookSender(threading.Thread):
-    """Sends what is due until it is stopped. `post`: what sends one message."""
+class WebhookSender:
+    """Sends what is due, until it is stopped. `post`: what sends one message."""
 
     def __init__(
         self,
@@ -235,20 +232,8 @@ class WebhookSender(threading.Thread):
         post: Callable[[str, str, str, float, AddressPolicy], DeliveryResult] = send_message,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(name="webhooks", daemon=True)
         self.database, self.home, self.post, self.clock = database, home, post, clock
         self._ended = threading.Event()
-
-    def run(self) -> None:
-        trouble = ""
-        while not self._ended.wait(POLL_SECONDS):
-            try:
-                self.step()
-                trouble = ""
-            except Exception as error:  # the border: one bad step must not end the thread
-                if repr(error) != trouble:
-                    log.exception("Messages to the webhook can't be sent; it is tried again.")
-                trouble = repr(error)
 
     def step(self, now: float | None = None) -> int:
         """Send what is due; how many messages that were."""
@@ -261,9 +246,8 @@ class WebhookSender(threading.Thread):
         return len(due)
 
     def stop(self) -> None:
-        """End after the message that is under way, which is not waited for longer than a moment."""
+        """Send nothing more after the message that is under way."""
         self._ended.set()
-        self.join(1.0)
 
     def _deliver(self, delivery: WebhookDelivery, at: float) -> None:
         webhook = monitor_alerts.webhook(self.database)

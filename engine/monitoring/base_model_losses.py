@@ -25,7 +25,7 @@ from store.core.errors import ModelError, NotFoundError
 from store.core.job_folder import read_json
 from store.core.monitoring_schemas import ServedBase
 from store.core.row_schemas import Message
-from store.registry.version_folders import is_reference
+from store.core.version_folders import is_reference
 from store.training.train_config import TrainConfig
 
 BATCH = 8  # rows at most; fewer where their logits would take too much room

@@ -21,6 +21,7 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, write_atomically, write_json
 from store.core.monitoring_schemas import Monitor, ServedBase, ServedBases, WatchedName, WatchResult
 from store.core.schemas import Job
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.db.database import Queryable, Transaction
 from store.jobs.schemas import JobSpecDetails
@@ -30,7 +31,6 @@ from store.monitoring.log_ingest import get_monitor_folder
 from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import ReferenceRows
 from store.registry import model_versions
-from store.registry.version_folders import is_reference
 from store.runs import runs
 from store.runs.schemas import Run
 from store.serving import endpoints
@@ -59,7 +59,7 @@ def _resolve_version(db: Queryable, route: RouteChoice) -> str:
     subject = route.subject
     if route.remote is not None:
         return f"{route.remote.model} at {subject}"
-    if model_versions.is_reference(subject):
+    if is_reference(subject):
         try:
             version = model_versions.get_version(db, subject)
         except TunebenchError:

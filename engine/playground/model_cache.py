@@ -29,9 +29,9 @@ from engine.models.saved_models import EarlierRun
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, StateError
 from store.core.job_folder import read_json
+from store.core.version_folders import is_reference
 from store.evaluation.config import ModelSelection
 from store.playground.config import MEMORY_SHORT, ChatModel, drop_defaults
-from store.registry.version_folders import is_reference
 from store.runs.config import explain_refusal
 from store.training.train_config import TrainConfig
 

@@ -47,6 +47,7 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, write_atomically
 from store.core.rating_schemas import RatingCounts, RequestRoundQueued, Round, RoundRowsQueued
 from store.core.schemas import Person
+from store.core.version_folders import is_reference
 from store.data.config import NAME_LENGTH, ImportConfig, find_free_name
 from store.db.database import Database, Queryable, Transaction
 from store.jobs import job_queue
@@ -195,7 +196,7 @@ def _add_all_versions(db: Queryable, config: RoundConfig, looked: CandidateSet) 
 
 def _build_model(db: Queryable, name: str) -> dict[str, str]:
     """A version as a model of the round, with the run that it came from where that is still there."""
-    if model_versions.is_reference(name):
+    if is_reference(name):
         with suppress(NotFoundError):
             run_id = model_versions.get_version(db, name)["run_id"]
             if run_id and runs.get_run(db, run_id):
@@ -210,11 +211,7 @@ def list_labels(db: Queryable, looked: CandidateSet) -> list[str]:
     rows = [row for candidate in looked.candidates for row in candidate.rows]
     for version in sorted({row["version"] for row in rows}):
         with suppress(NotFoundError):
-            run_id = (
-                model_versions.get_version(db, version)["run_id"]
-                if model_versions.is_reference(version)
-                else None
-            )
+            run_id = model_versions.get_version(db, version)["run_id"] if is_reference(version) else None
             named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
     named += sorted({row["label"] for row in rows if row["label"]})
     labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]

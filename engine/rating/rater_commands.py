@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from engine.rating.answers import check_answer
-from engine.rating.round_commands import RoundName
+from engine.rating.round_commands import RoundName, find_round_subject
 from engine.rating.task_assignment import (
     RoundRater,
     fill_tasks,
@@ -25,8 +25,7 @@ from engine.rating.task_assignment import (
 )
 from engine.rating.task_selection import count_repeats, list_model_groups
 from engine.rating.training_rows import find_judged_text
-from engine.server import audit_log
-from engine.server.command import PERSONAL, Command
+from engine.server.command import PERSONAL, ActivitySubject, Command
 from store.core.config import Config
 from store.core.errors import ForbiddenError, StateError
 from store.core.rating_schemas import (
@@ -38,6 +37,7 @@ from store.core.rating_schemas import (
     RatingReceipt,
     RatingTask,
     RatingTasks,
+    ReleasedTaskCounts,
     Round,
     RoundItem,
     StoredRating,
@@ -48,7 +48,6 @@ from store.jobs import job_queue
 from store.rating import ratings, rounds, tasks
 from store.rating.config import MARKING, REPEATED, RoundConfig
 from store.rating.ratings import OwnTask
-from store.rating.schemas import ReleasedTaskCounts
 
 HELD_TASKS = 4  # tasks that lie with a rater: what the page shows, and a few next
 REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
@@ -80,6 +79,13 @@ class EmptyBody(Config):
     """A body without fields."""
 
 
+def _find_first_rating_subject(db: Queryable, body: NewRating, person: Person) -> ActivitySubject | None:
+    """The round with a person's first rating: a line for each would hide all others."""
+    if ratings.has_rated(db, body.round, person["person_id"]):
+        return None
+    return find_round_subject(db, body)
+
+
 class RatingCommands:
     """The commands over one store."""
 
@@ -93,7 +99,7 @@ class RatingCommands:
             "rounds_to_rate": Command(EmptyBody, self.rounds_to_rate, PERSONAL, by_person=True),
             "next_rating_tasks": Command(TaskRequest, self.next_tasks, PERSONAL, by_person=True),
             "release_rating_tasks": Command(TaskRelease, self.release_tasks, PERSONAL, by_person=True),
-            "rate": Command(NewRating, self.rate, audit_log.find_first_rating_subject, by_person=True),
+            "rate": Command(NewRating, self.rate, _find_first_rating_subject, by_person=True),
         }
 
     def rounds_to_rate(self, _: EmptyBody, person: Person) -> RatableRounds:

@@ -18,19 +18,16 @@ from typing import Any
 from pydantic import Field
 
 from engine.data.readers.source_files import locate_file
-from engine.server import audit_log, registered_versions
-from engine.server.command import CREATED, Command
+from engine.server import registered_versions
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands, get_answered_evaluation
-from engine.server.job_outcomes import clear_logged_requests
 from engine.server.job_submission import JobSubmission
-from engine.server.sync_jobs import remove_tree
 from store.core.config import Config
 from store.core.errors import ConfigError, DataError, NotFoundError, StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_atomically
-from store.core.job_kinds import ALIVE
 from store.core.rating_schemas import is_imported_round
-from store.core.schemas import Job, Person
+from store.core.schemas import Person
 from store.data import datasets
 from store.data.config import suggest_name
 from store.db.database import Database, Queryable, Transaction
@@ -105,20 +102,6 @@ def _make_held_name(name: str) -> str:
     return name[-MAX_NAME:].lstrip(".") or "prompts"
 
 
-def remove_stale(db: Queryable, home: Home) -> None:
-    """At the start: what an engine that was killed held for a round that it did not live to queue, or whose
-    result it had just stored; and logged requests of a round that is not made."""
-    for held in home.jobs.glob("*/held"):
-        folder = JobDir(held.parent)
-        job = job_queue.statuses(db, [folder.path.name]).get(folder.path.name)
-        if job is None:
-            remove_tree(folder.path)
-        elif job["status"] == "finished":
-            remove_tree(held)
-        elif job["status"] not in ALIVE:
-            clear_logged_requests(home, job_queue.get_job(db, folder.path.name))
-
-
 # The commands of rating rounds for those who make them: start, import, close, open again, leave a rater out.
 #
 # A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in
@@ -133,6 +116,19 @@ class RoundName(Config):
 
 class RaterOfRound(RoundName):
     person: str = Field(min_length=1, max_length=200)
+
+
+def find_round_subject(db: Queryable, body: RoundName, *_: Person) -> ActivitySubject:
+    """Of a body that names a round."""
+    round = rounds.get(db, body.round)
+    return ActivitySubject("round", round["round_id"], round["name"])
+
+
+def _find_rater_subject(db: Queryable, body: RaterOfRound, *_: Person) -> ActivitySubject:
+    """The round, and which rater of it."""
+    subject = find_round_subject(db, body)
+    tasks = ratings.dealt(db, subject.id, body.person)
+    return subject._replace(detail=tasks[0]["person_name"] if tasks else body.person)
 
 
 class RoundCommands:
@@ -152,15 +148,13 @@ class RoundCommands:
         return {
             "start_round": Command(RoundConfig, self.start_round, CREATED, makes_work=True, by_person=True),
             "import_round": Command(ImportRound, self.import_round, CREATED, makes_work=True, by_person=True),
-            "close_round": Command(RoundName, self.close_round, audit_log.find_round_subject, by_person=True),
-            "open_round": Command(RoundName, self.open_round, audit_log.find_round_subject),
+            "close_round": Command(RoundName, self.close_round, find_round_subject, by_person=True),
+            "open_round": Command(RoundName, self.open_round, find_round_subject),
             "leave_rater_out": Command(
-                RaterOfRound, self.leave_rater_out, audit_log.find_rater_subject, by_person=True
+                RaterOfRound, self.leave_rater_out, _find_rater_subject, by_person=True
             ),
-            "take_rater_in": Command(RaterOfRound, self.take_rater_in, audit_log.find_rater_subject),
-            "let_rater_in": Command(
-                RaterOfRound, self.let_rater_in, audit_log.find_rater_subject, by_person=True
-            ),
+            "take_rater_in": Command(RaterOfRound, self.take_rater_in, _find_rater_subject),
+            "let_rater_in": Command(RaterOfRound, self.let_rater_in, _find_rater_subject, by_person=True),
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
@@ -403,16 +397,6 @@ def check_scales(config: RatingSettings) -> None:
                     fix="Say what the worst and the best point mean; those between may go without.",
                     field=f"criteria.{place}.anchors.{end}",
                 )
-
-
-def check_not_rated(tx: Transaction, job: Job) -> None:
-    """Raise StateError where a round that is being made needs this run or evaluation."""
-    for field in ("run", "evaluation"):
-        if titles := rounds.list_dependent_titles(tx, field, job["job_id"]):
-            raise StateError(
-                f"{job['title']} is needed by “{titles[0]}”, which is being made.",
-                fix="Wait until the round is there, or cancel it first.",
-            )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from engine.rating.round_commands import RoundName
+from engine.rating.round_commands import RoundName, find_round_subject
 from engine.rating.task_selection import (
     REPEAT_AFTER,
     CheckUnits,
@@ -32,12 +32,19 @@ from engine.rating.task_selection import (
     list_model_groups,
     select_tasks,
 )
-from engine.server import audit_log
 from engine.server.command import Command
 from store.core.config import Config
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
-from store.core.rating_schemas import CHECKS, AssignedTask, CheckKind, PairChoice, Round, is_imported_round
+from store.core.rating_schemas import (
+    CHECKS,
+    AssignedTask,
+    CheckKind,
+    PairChoice,
+    ReleasedTaskCounts,
+    Round,
+    is_imported_round,
+)
 from store.core.schemas import Job, Person
 from store.db.database import Database, Queryable, Transaction
 from store.http.schemas import EmptyAnswer
@@ -46,7 +53,6 @@ from store.rating import ratings, rounds, tasks, workload
 from store.rating import tasks as holds
 from store.rating import tasks as own_tasks
 from store.rating.config import MAX_RATERS, REPEATED, AssignedRater, RoundConfig
-from store.rating.schemas import ReleasedTaskCounts
 from store.rating.tasks import OpenUnit, OwnTasks
 
 
@@ -280,10 +286,8 @@ class AssignmentCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "assign_round": Command(
-                RoundAssignment, self.assign_round, audit_log.find_round_subject, by_person=True
-            ),
-            "release_round": Command(AssignmentRelease, self.release_round, audit_log.find_round_subject),
+            "assign_round": Command(RoundAssignment, self.assign_round, find_round_subject, by_person=True),
+            "release_round": Command(AssignmentRelease, self.release_round, find_round_subject),
         }
 
     def assign_round(self, body: RoundAssignment, person: Person) -> ReleasedTaskCounts:
@@ -332,7 +336,7 @@ class JudgeRatingCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"judge_rates": Command(JudgeRatingRequest, self.judge_rates, audit_log.find_round_subject)}
+        return {"judge_rates": Command(JudgeRatingRequest, self.judge_rates, find_round_subject)}
 
     def judge_rates(self, body: JudgeRatingRequest) -> EmptyAnswer:
         """Take what the judge said as its ratings. Raises ConfigError (judging) and StateError."""

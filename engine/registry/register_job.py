@@ -22,9 +22,9 @@ from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import ModelError
 from store.core.job_folder import read_json, write_json
 from store.core.model_schemas import ModelNote, ModelOrigin, RegisteredFiles, VersionFile
+from store.core.version_folders import VersionDir, compute_fingerprint, hash_file, list_files_below
 from store.evaluation.config import ModelSelection
 from store.registry.config import RegisterConfig
-from store.registry.version_folders import VersionDir, compute_fingerprint, hash_file, list_files_below
 from store.training.methods import METHODS, WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
@@ -208,7 +208,7 @@ def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
 # The job `register`: the files of a new version of a registered model, with their checksums.
 #
 # They are made aside, in the job's folder; the engine gives them their number and their place
-# (`engine.server.registered_versions`), so that numbers have no gaps and no race.
+# (`engine.registry.version_keeping`), so that numbers have no gaps and no race.
 
 # estimated: what is copied is written and waited for, and read once more for its checksum
 phases = build_fixed_phases(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from engine.registry import gate_report
+from engine.registry import gate_report, version_keeping
 from engine.server import registered_versions
 from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.evaluation_commands import EvaluationCommands
@@ -25,6 +25,7 @@ from store.core.home import Home
 from store.core.model_schemas import ModelSummary, ModelVersion
 from store.core.rights import RIGHTS
 from store.core.schemas import Person
+from store.core.version_folders import VersionDir
 from store.db.database import Database, Queryable, Transaction
 from store.evaluation.config import ModelSelection
 from store.http.schemas import AliasMoved, EmptyAnswer, JobQueued, ReplacedVersion
@@ -32,7 +33,6 @@ from store.jobs import job_queue
 from store.registry import gate_checks, model_versions
 from store.registry.config import KIND, AliasReference, AliasSnapshot, DescribeModel, Promote, RegisterConfig
 from store.registry.schemas import AliasMove, GateRecord, GateReport, MoveKind
-from store.registry.version_folders import VersionDir
 from store.retraining import improvements
 from store.retraining.improvements import check_not_improving
 
@@ -186,7 +186,7 @@ class AliasCommands:
         gate = model_versions.gate(self.database, asked["model_id"], body.alias)
         case = gate_checks.case(self.database, registered_versions.format_reference(asked), body.alias)
         report = gate_report.build_gate_report(*case)
-        registered_versions.check_whole_files(self.home, asked)
+        version_keeping.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"
         unpassed = "" if decided else _describe_unpassed_improvement(self.database, asked, body.alias, held)
         if report["answer"] != "passed" or unpassed:
@@ -211,7 +211,7 @@ class AliasCommands:
     def back(self, body: AliasReference, person: Person) -> AliasMoved:
         """Give the alias back to the version that had it before. Raises StateError where there is none."""
         earlier = self._earlier(self.database, body)
-        registered_versions.check_whole_files(self.home, earlier)
+        version_keeping.check_whole_files(self.home, earlier)
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             current = model_versions.alias_standing(tx, model["model_id"], body.alias)

@@ -15,6 +15,7 @@ from store.core.metric_table import METRICS, MULTIPLE_CHOICE, SHARE
 from store.core.processes import is_recent
 from store.core.rights import OWNER, check_right
 from store.core.schemas import Person
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.data.config import find_free_name
 from store.data.schemas import Dataset
@@ -24,7 +25,6 @@ from store.monitoring import feedback
 from store.people import accounts
 from store.rating import rounds
 from store.registry import model_versions
-from store.registry.version_folders import is_reference
 from store.retraining import improvements
 from store.retraining.config import (
     MAX_MARGIN,

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from store.core.errors import NotFoundError
 from store.core.model_schemas import ModelVersion
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.data.schemas import Dataset
 from store.db.database import Queryable
@@ -18,7 +19,6 @@ from store.evaluation.config import EvaluateConfig
 from store.jobs.schemas import ComparisonRows, EarlierImprovement, SplitFields
 from store.monitoring import monitors
 from store.registry import model_versions
-from store.registry.version_folders import is_reference
 from store.retraining import improvements
 from store.retraining.config import GatherConfig
 from store.retraining.schemas import AT_WORK, Improvement

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from engine.server.command import CREATED, PERSONAL, ActivitySubject, Command
+from engine.server.features import load_engine_features
 from engine.server.job_results import build_dataset_id
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
@@ -23,12 +24,7 @@ from store.db.database import Database, Queryable, Transaction
 from store.evaluation import evaluations
 from store.jobs import job_queue
 from store.people import accounts, activity
-from store.rating import ratings, rounds
-from store.registry import config as registry_config
-from store.registry.version_folders import find_model_id
 from store.runs import runs
-from store.serving import endpoints
-from store.serving.schemas import EndpointRow
 from store.training.methods import METHODS
 
 SAVED: tuple[Literal["recipe", "slice"], ...] = ("recipe", "slice")
@@ -52,11 +48,6 @@ def build_job_subject(job: Job, detail: str = "") -> ActivitySubject:
         return ActivitySubject("dataset", build_dataset_id(job["job_id"]), job["config"]["name"], detail)
     if job["kind"] == evaluations.KIND:
         return ActivitySubject("evaluation", job["job_id"], job["title"], detail)
-    if job["kind"] == registry_config.KIND:
-        name = job["config"]["register"]["name"]
-        return ActivitySubject("model", find_model_id(name), name, detail)
-    if job["kind"] in rounds.KINDS:
-        return ActivitySubject("round", job["job_id"], job["config"]["round"]["name"], detail)
     if kind.find_subject:
         return ActivitySubject(*kind.find_subject(job), detail)
     return ActivitySubject("job", job["job_id"], job["title"], detail)
@@ -69,8 +60,9 @@ def find_created_subject(tx: Transaction) -> ActivitySubject | None:
         for saved_id in tx.made[kind]:
             rows = tx.query(f"SELECT name FROM {kind} WHERE {kind}_id = ? AND shared", [saved_id]).to_pylist()
             return ActivitySubject(kind, saved_id, rows[0]["name"]) if rows else None
-    for endpoint_id in tx.made["endpoint"]:
-        return _build_endpoint_subject(endpoints.get(tx, endpoint_id))
+    for feature in load_engine_features().values():
+        if subject := feature.find_created_subject(tx):
+            return subject
     if not tx.made["job"]:
         return None
     job = job_queue.get_job(tx, tx.made["job"][-1])
@@ -113,26 +105,6 @@ def find_deleted_dataset_subject(db: Queryable, body: Any) -> ActivitySubject:
     return subject._replace(detail=_format_comment_count(activity.count_comments_of_dataset(db, subject.id)))
 
 
-def find_round_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """Of a body that names a round."""
-    round = rounds.get(db, body.round)
-    return ActivitySubject("round", round["round_id"], round["name"])
-
-
-def find_rater_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """The round, and which rater of it."""
-    subject = find_round_subject(db, body)
-    tasks = ratings.dealt(db, subject.id, body.person)
-    return subject._replace(detail=tasks[0]["person_name"] if tasks else body.person)
-
-
-def find_first_rating_subject(db: Queryable, body: Any, person: Person) -> ActivitySubject | None:
-    """The round with a person's first rating: a line for each would hide all others."""
-    if ratings.has_rated(db, body.round, person["person_id"]):
-        return None
-    return find_round_subject(db, body)
-
-
 def build_team_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
     """The team as a whole, and in a few words what of it."""
     words = {"role": "as {}", "on": "sign-in {}"}
@@ -153,21 +125,6 @@ def find_person_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject
 
 def _format_value(value: object) -> str:
     return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-
-
-def find_endpoint_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """Of a body that names an endpoint."""
-    return _build_endpoint_subject(endpoints.get(db, body.endpoint))
-
-
-def _build_endpoint_subject(endpoint: EndpointRow) -> ActivitySubject:
-    return ActivitySubject("endpoint", endpoint["endpoint_id"], endpoint["name"])
-
-
-def find_endpoint_key_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """Of a body that names a key: the endpoint, and what the key was for."""
-    key = endpoints.get_key(db, body.key)
-    return _build_endpoint_subject(endpoints.get(db, key["endpoint_id"]))._replace(detail=key["name"])
 
 
 def find_profile_subject(db: Queryable, body: ProfileConfig) -> ActivitySubject:

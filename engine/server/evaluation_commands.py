@@ -14,6 +14,7 @@ from store.core.job_kinds import ALIVE
 from store.core.metric_options import JudgePairs
 from store.core.metric_table import METRICS, MULTIPLE_CHOICE, list_default_metrics
 from store.core.metrics_config import CustomMetricChoice
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.data.cleaning_text import describe_selected_rows
 from store.data.filters import Filter
@@ -23,7 +24,6 @@ from store.evaluation import evaluation_pairs, evaluations
 from store.evaluation.config import CHECKPOINTS, EvaluateConfig, ModelSelection
 from store.evaluation.schemas import Evaluation
 from store.http.schemas import JobQueued
-from store.registry.version_folders import is_reference
 from store.runs import runs
 from store.runs.schemas import Run
 from store.training import setting_conflicts

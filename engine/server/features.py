@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.server.command import Command
-from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.command import ActivitySubject, Command
 from engine.server.job_handling import JobHandler
-from engine.server.job_submission import JobSubmission
 from engine.server.local_launcher import Launcher
 from store.core.config import Config
 from store.core.features import load_features
 from store.core.home import Home
+from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
 from store.db.database import Database, Queryable, Transaction
+
+if TYPE_CHECKING:  # what queues jobs asks features which version a name means
+    from engine.server.evaluation_commands import EvaluationCommands
+    from engine.server.job_submission import JobSubmission
 
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What commands are made of: one store, and who queues jobs in it."""
+    """What commands are made of: one store, and who queues jobs in it. requeue: puts a job that ended badly
+    back into the queue. wake: tells the scheduler that there may be a job for it."""
 
     database: Database
     home: Home
     launching: JobSubmission
     evaluations: EvaluationCommands
     clock: Callable[[], float]
+    requeue: Callable[[Transaction, Job], None]
+    wake: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,20 @@ class ServiceContext:
     home: Home
     launcher: Launcher
     devices: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is done again and again as long as the engine lives. step: the seconds that may pass until the
+    next one. thread: the name of its own, where a step takes seconds that the queue does not have; else it
+    is stepped beside the queue. stop: tells a step under way to end soon. patience: seconds that are waited
+    for that, as the engine stops.
+    """
+
+    step: Callable[[], float]
+    thread: str = ""
+    stop: Callable[[], None] = lambda: None
+    patience: float = 5.0
 
 
 class Service(Protocol):
@@ -55,12 +75,32 @@ def _build_no_commands(context: CommandContext) -> Mapping[str, Command]:
     return {}
 
 
+def _build_no_loops(context: CommandContext) -> Sequence[Loop]:
+    return ()
+
+
 def _do_nothing(tx: Transaction, job: Job, at: float) -> None:
     """The end of a run asks for nothing more."""
 
 
 def _name_nothing(db: Queryable, path: str) -> bool:
     return False
+
+
+def _allow_dataset(tx: Transaction, dataset_id: str, name: str) -> None:
+    """Nothing of the feature needs it."""
+
+
+def _allow_job(tx: Transaction, home: Home, job: Job) -> None:
+    """Nothing of the feature needs it."""
+
+
+def _name_no_jobs(job: Job) -> Iterable[str]:
+    return ()
+
+
+def _find_no_subject(tx: Transaction) -> ActivitySubject | None:
+    return None
 
 
 def _send_nothing(db: Queryable) -> Iterable[Mapping[str, Any]]:
@@ -75,6 +115,13 @@ class EngineFeature:
     name that the server knows them by. list_sent_endpoints: the documents of those that it has sent keys to
     (`store.core.metric_options.Endpoint`), which others may then use with the same keys. queue_scheduled: the
     check that a monitor's schedule asks for (`StoreFeature.scheduled_check`); the id of its job.
+    check_dataset_unused, check_split_unchanged, check_job_unused: raise StateError where something of its
+    needs a data set or a job that is to be deleted, or the parts of a data set that is to be dealt anew.
+    list_dependent_jobs: ids of the jobs that end and go with a job of its, as nobody else needs them.
+    query_bodies: of its asks that name files or models, what their bodies are checked by.
+    build_loops: what it does again and again, with commands at hand. find_created_subject: of what it has
+    made in a transaction, where that is no job. find_version: the registered version that NAME@NUMBER or
+    NAME@ALIAS means now; raises NotFoundError.
     """
 
     handlers: Mapping[str, JobHandler] = field(default_factory=dict)
@@ -84,6 +131,14 @@ class EngineFeature:
     services: Mapping[str, Callable[[ServiceContext], Service]] = field(default_factory=dict)
     list_sent_endpoints: Callable[[Queryable], Iterable[Mapping[str, Any]]] = _send_nothing
     queue_scheduled: Callable[[CommandContext, Transaction, Config], str] | None = None
+    check_dataset_unused: Callable[[Transaction, str, str], None] = _allow_dataset  # its id and name
+    check_split_unchanged: Callable[[Transaction, str, str], None] = _allow_dataset
+    check_job_unused: Callable[[Transaction, Home, Job], None] = _allow_job
+    list_dependent_jobs: Callable[[Job], Iterable[str]] = _name_no_jobs
+    query_bodies: Mapping[str, type[Config]] = field(default_factory=dict)
+    build_loops: Callable[[CommandContext], Sequence[Loop]] = _build_no_loops
+    find_created_subject: Callable[[Transaction], ActivitySubject | None] = _find_no_subject
+    find_version: Callable[[Queryable, str], ModelVersion] | None = None
 
 
 def load_engine_features() -> Mapping[str, EngineFeature]:

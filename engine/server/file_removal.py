@@ -1,17 +1,18 @@
 """Removes the files of what was deleted: noted with the deletion, and done again at the next start where the
-engine was killed in between (`store.jobs.job_queue`)."""
+engine was killed in between (`store.jobs.job_queue`); and what was held for a job that nobody queued."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from engine.server.features import is_path_named
+from engine.server.job_outcomes import clear_logged_requests
 from engine.server.sync_jobs import remove_tree
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import ALIVE
 from store.data import datasets
-from store.db.database import Database
+from store.db.database import Database, Queryable
 from store.jobs import job_queue
 
 
@@ -58,3 +59,17 @@ def _list_claimed(database: Database, home: Home) -> set[str]:
             claimed.add(f"{home.datasets.name}/{fingerprint}")
         claimed |= {f"{home.exports.name}/{name}" for name in published.get("exports", ())}
     return claimed
+
+
+def remove_stale_held(db: Queryable, home: Home) -> None:
+    """At the start: what an engine that was killed held for a job that it did not live to queue, or whose
+    result it had just stored; and logged requests of a round that is not made."""
+    for held in home.jobs.glob("*/held"):
+        folder = JobDir(held.parent)
+        job = job_queue.statuses(db, [folder.path.name]).get(folder.path.name)
+        if job is None:
+            remove_tree(folder.path)
+        elif job["status"] == "finished":
+            remove_tree(held)
+        elif job["status"] not in ALIVE:
+            clear_logged_requests(home, job_queue.get_job(db, folder.path.name))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.profiling import queue_automatic
 from store.core.errors import DataError
 from store.core.home import Home
 from store.core.job_folder import JobDir
-from store.core.rating_schemas import Round, RoundResult, RoundState
 from store.core.row_schemas import CleanResult, ImportResult, ProfileResult, RowsResult
 from store.core.schemas import Job
 from store.data import datasets
@@ -23,10 +20,6 @@ from store.evaluation import evaluations
 from store.evaluation.schemas import EvaluationResult
 from store.jobs import job_queue
 from store.jobs.schemas import SplitFields
-from store.rating import ratings, rounds, workload
-from store.rating.config import RoundConfig
-from store.retraining.config import GatherConfig
-from store.retraining.schemas import GatherResult, TooFewRowsResult
 from store.runs import runs
 from store.runs.schemas import RunResult
 from store.training.train_config import get_split_fields
@@ -119,38 +112,6 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
     queue_automatic(tx, build_dataset_id(job["job_id"]), at)
 
 
-def keep_feedback_rows(
-    tx: Transaction, home: Home, job: Job, result: GatherResult | TooFewRowsResult, at: float
-) -> None:
-    """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
-    if "too_few" in result:
-        return
-    config = GatherConfig.parse(job["config"])
-    if not home.rows(result["fingerprint"]).exists():
-        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
-    dataset_id = build_dataset_id(job["job_id"])
-    datasets.insert_dataset(
-        tx,
-        {
-            "dataset_id": dataset_id,
-            "name": config.name,
-            "source": {"improvement": config.improvement},
-            **select_rows_fields(result),
-            "split_seed": config.seed,
-            "split_by": "given",
-            "split_column": None,
-            "validation_size": 0.0,  # the old rows validate
-            "test_size": config.held_out,
-            "parent_id": None,
-            "recipe": None,
-            "fates": None,
-            "created_at": job_queue.to_utc(at),
-            "created_by": job["created_by"],
-        },
-    )
-    queue_automatic(tx, dataset_id, at)
-
-
 def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
     """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
     fields = get_split_fields(old)
@@ -180,58 +141,3 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
-
-
-def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
-    """The round, open, with its items, those who are named for it, and the requests that its items are."""
-    row = _build_round(job, result, "open", at)
-    rounds.insert(tx, row, _read_items(home, job))
-    raters = RoundConfig.parse(row["config"]).raters
-    workload.set_assignments(tx, row["round_id"], raters, row["created_by_name"], row["created_at"])
-    if job["config"]["round"].get("requests"):
-        links = JobDir(home.jobs / job["job_id"]).held / rounds.LINKS_FILE
-        rounds.insert_requests(tx, job["job_id"], pq.read_table(links))
-
-
-def keep_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
-    """A round from elsewhere with what people said in it: it is closed."""
-    row = _build_round(job, result, "closed", at)
-    rounds.insert(tx, row, _read_items(home, job))
-    votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
-    ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
-
-
-def _read_items(home: Home, job: Job) -> pa.Table:
-    items = pq.read_table(home.jobs / job["job_id"] / "items.parquet")
-    if "better" not in items.column_names:
-        return items
-    better = items["better"].to_pylist()  # a worker of the version before left it
-    sides = [None if each is None else json.dumps({"choice": "AB"[each]}) for each in better]
-    kinds = [None if each is None else "gold" for each in better]
-    items = items.drop_columns(["better"])
-    items = items.append_column("check", pa.array(kinds, pa.string()))
-    return items.append_column("expected", pa.array(sides, pa.string()))
-
-
-def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) -> Round:
-    config, person = job["config"]["round"], job["config"]["created_by"]
-    elsewhere = result.get("elsewhere")
-    if elsewhere:
-        config = config | {"criteria": elsewhere["criteria"], "labels": elsewhere["labels"]}
-    return {
-        "round_id": job["job_id"],
-        "name": config["name"],
-        "notes": config.get("notes", ""),
-        "protocol": elsewhere["protocol"] if elsewhere else config["protocol"],
-        "config": config,
-        "systems": result["systems"],
-        "state": state,
-        "dataset_id": result["dataset_id"],
-        "item_count": result["details"]["drawn"],
-        "details": result["details"],
-        "created_by": person["person_id"],
-        "created_by_name": person["name"],
-        "created_at": job_queue.to_utc(at),
-        "closed_at": job_queue.to_utc(at) if elsewhere else None,
-        "closed_by_name": person["name"] if elsewhere else None,
-    }

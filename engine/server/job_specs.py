@@ -8,21 +8,16 @@ import os
 
 from store.core.home import Home
 from store.core.job_folder import JobDir
-from store.core.rating_schemas import RoundSystem
 from store.core.schemas import Job
 from store.data import dataset_versions, datasets
 from store.data.schemas import Dataset
 from store.db.database import Queryable
-from store.evaluation import evaluation_pairs, evaluations
-from store.evaluation.config import CHECKPOINTS, Checkpoint
-from store.evaluation.schemas import Evaluation
 from store.jobs.schemas import (
     JobSpec,
     JobSpecDetails,
     NamedDataset,
     OrderDataset,
 )
-from store.rating.config import RoundConfig, RoundModel
 from store.runs import runs
 from store.training.train_config import Split, get_split
 
@@ -66,59 +61,6 @@ def specify_variant(db: Queryable, job: Job) -> JobSpecDetails:
     """As of a run, with what it is mixed from."""
     facts = runs.get_run(db, job["job_id"])["facts"]
     return {**specify_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
-
-
-def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
-    """Whose answers they are, which the config names by evaluation, or to the prompts of a file, or to
-    requests; and the pairs that are gold."""
-    config = RoundConfig.parse(job["config"]["round"])
-    details: JobSpecDetails = {}
-    if config.prompts_file or config.requests:
-        details["systems"] = [_build_declared_system(db, model) for model in config.models]
-    else:
-        present = [evaluations.get(db, model.evaluation) for model in config.models]
-        details["dataset"] = load_measured_dataset(db, config.dataset)
-        details["systems"] = [_build_system(db, evaluation) for evaluation in present]
-        details["filters"] = [evaluation["config"].get("where") for evaluation in present]
-    if len(config.models) == 2 and "dataset" in details:
-        judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
-        details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
-    if config.gold_dataset:
-        details["gold"] = build_named_dataset(datasets.get_dataset(db, config.gold_dataset))
-    return details
-
-
-def _build_system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
-    run_id, checkpoint = evaluation["run_id"], evaluation["checkpoint"]
-    name = evaluation["model"]
-    if run_id and checkpoint != "base":
-        name = _format_model_name(runs.get_run(db, run_id)["name"], checkpoint)
-    return {
-        "name": name,
-        "evaluation_id": evaluation["evaluation_id"],
-        "run_id": run_id if checkpoint != "base" else None,
-        "model": evaluation["model"],
-        "checkpoint": checkpoint,
-    }
-
-
-def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
-    """Of a model whose answers are to a file's prompts: what the round says of it, and of its run."""
-    run = runs.get_run(db, model.run) if model.run else None
-    name, of_run = model.model, run if model.checkpoint != "base" else None
-    if run:
-        name = _format_model_name(run["name"], model.checkpoint) if of_run else run["model"]
-    return {
-        "name": model.answers or name,
-        "evaluation_id": None,
-        "run_id": of_run["run_id"] if of_run else None,
-        "model": run["model"] if run else model.model,
-        "checkpoint": model.checkpoint if run or model.model else "",
-    }
-
-
-def _format_model_name(run: str, checkpoint: Checkpoint) -> str:
-    return run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
 
 
 def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:

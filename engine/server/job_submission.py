@@ -19,6 +19,7 @@ from store.core.home import Home
 from store.core.job_kinds import ACTIVE, ALIVE, JOB_KINDS
 from store.core.schemas import Job
 from store.core.training_schemas import Preview
+from store.core.version_folders import is_reference
 from store.data import datasets
 from store.data.config import ImportConfig, Source
 from store.data.schemas import Dataset
@@ -26,11 +27,11 @@ from store.db.database import Database, Queryable, Transaction
 from store.http.schemas import JobQueued, RunQueued, SampleQueued
 from store.jobs import job_queue
 from store.jobs.schemas import ImportReading, NamedDataset, RunHistory, SplitFields
-from store.registry.version_folders import is_reference
 from store.runs import runs
 from store.runs.config import Interpolate, Variant, explain_refusal
 from store.runs.schemas import Run, RunFacts
 from store.training import live_metric
+from store.training.run_switches import list_run_switches
 from store.training.train_config import (
     BUNDLED_MODEL,
     SAMPLE_DATASET,
@@ -257,9 +258,8 @@ class JobSubmission:
         """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
         run, config = self._mixable(body.run)
         name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
-        config = config.model_copy(
-            update={"name": name, "notes": "", "parent": run["run_id"], "bias_check": False}
-        )
+        off = {switch.name: False for switch in list_run_switches()}
+        config = config.model_copy(update={"name": name, "notes": "", "parent": run["run_id"]} | off)
         rows = RunRows(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
         with self.database.transaction() as tx:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted

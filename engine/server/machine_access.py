@@ -23,16 +23,14 @@ from store.core.home import Home
 from store.core.metric_options import Endpoint
 from store.core.rights import RIGHTS, is_owner
 from store.core.schemas import Person
+from store.core.version_folders import is_reference
 from store.data.config import CleanPreviewQuery, CostQuery, ImportOptions, RenderingQuery
 from store.db.database import Database, Queryable
 from store.evaluation import evaluation_pairs, evaluations
 from store.http.schemas import EmptyAnswer
 from store.jobs import job_queue
-from store.monitoring import config as judge_requests_config
 from store.people import settings
 from store.people.config import NetworkName
-from store.rating.config import ImportRound, RowFile
-from store.registry.version_folders import is_reference
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 # Who may name what lies on the engine's machine: its owner any path, everybody else what the store knows.
@@ -41,17 +39,21 @@ from store.training.train_config import BUNDLED_MODEL, TrainConfig
 # whether they are there. So only whoever has the home folder names paths; for others a model is one of the
 # home folder's models, a registered version, a run, or an id of a hub, and a file is one that was uploaded.
 
-# Of each ask that names something, what its body is checked by.
+# Of each ask of the core that names something, what its body is checked by.
 QUERY_BODIES: Mapping[str, type[Config]] = {
     "preview": CostQuery,
     "advice": CostQuery,
     "rendering": RenderingQuery,
     "inspect": ImportOptions,
-    "prompts": RowFile,
-    "ratings_file": ImportRound,
     "clean_preview": CleanPreviewQuery,
 }
 ADDRESSES = ("https://", "http://")
+
+
+def load_query_bodies() -> Mapping[str, type[Config]]:
+    """With those of the features."""
+    own = {name: body for each in load_engine_features().values() for name, body in each.query_bodies.items()}
+    return {**QUERY_BODIES, **own}
 
 
 def check_named_sources(body: BaseModel, person: Person, home: Home) -> None:
@@ -63,10 +65,12 @@ def check_named_sources(body: BaseModel, person: Person, home: Home) -> None:
 def make_query_check(home: Home) -> Callable[[str, Mapping[str, object], Person], None]:
     """The same for bodies of asks, which nobody has checked yet. Raises ConfigError for a bad one."""
 
+    bodies = load_query_bodies()
+
     def check(name: str, body: Mapping[str, object], person: Person) -> None:
-        if is_owner(person) or name not in QUERY_BODIES:
+        if is_owner(person) or name not in bodies:
             return
-        asked = QUERY_BODIES[name].parse(dict(body))
+        asked = bodies[name].parse(dict(body))
         named = [*list_sources(asked)]
         if isinstance(asked, CostQuery):
             named += list_partial_sources(TrainConfig, asked.config, "config")
@@ -173,7 +177,7 @@ def find_endpoints(part: Any) -> Iterator[Endpoint]:
 # with which a judge was asked before, or that a feature has kept, as every body that brings such a pair
 # comes by here.
 
-_JUDGE_KINDS = (evaluations.KIND, evaluation_pairs.KIND, judge_requests_config.KIND)
+_JUDGE_KINDS = (evaluations.KIND, evaluation_pairs.KIND)
 
 
 def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:

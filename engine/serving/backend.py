@@ -31,7 +31,7 @@ from store.core.errors import ConfigError, StateError
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.processes import ProcessRecord, get_process_start
-from store.registry.version_folders import check_sealed
+from store.core.version_folders import check_sealed
 from store.serving.backend_config import BackendConfig
 from store.serving.schemas import BackendReady, BackendSpec
 

@@ -8,8 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.server import audit_log
-from engine.server.command import CREATED, Command
+from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.file_removal import remove_noted
 from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config, sync_keys
 from store.core.errors import ConfigError, ForbiddenError, StateError
@@ -18,7 +17,7 @@ from store.core.rights import RIGHTS
 from store.core.schemas import Person
 from store.db.database import Database, Queryable, Transaction
 from store.http.access import create_secret, hash_secret
-from store.http.schemas import EmptyAnswer
+from store.http.schemas import CreatedEndpoint, CreatedEndpointKey, EmptyAnswer
 from store.jobs import job_queue
 from store.monitoring import monitors
 from store.serving import endpoints
@@ -31,7 +30,7 @@ from store.serving.config import (
     MakeEndpoint,
     NewKey,
 )
-from store.serving.schemas import CreatedEndpoint, CreatedEndpointKey, EndpointRow
+from store.serving.schemas import EndpointRow
 
 KEY = "tbe_"  # what keys of endpoints begin with
 MAX_KEYS = 1000
@@ -46,7 +45,7 @@ class EndpointCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        by_endpoint = audit_log.find_endpoint_subject
+        by_endpoint = _find_endpoint_subject
         return {
             "make_endpoint": Command(
                 MakeEndpoint, self.make_endpoint, CREATED, makes_work=True, by_person=True
@@ -56,9 +55,7 @@ class EndpointCommands:
             "stop_endpoint": Command(EndpointReference, self.stop_endpoint, by_endpoint),
             "delete_endpoint": Command(EndpointReference, self.delete_endpoint, by_endpoint),
             "make_key": Command(NewKey, self.make_key, by_endpoint, by_person=True),
-            "revoke_key": Command(
-                KeyReference, self.revoke_key, audit_log.find_endpoint_key_subject, by_person=True
-            ),
+            "revoke_key": Command(KeyReference, self.revoke_key, _find_key_subject, by_person=True),
         }
 
     def make_endpoint(self, body: MakeEndpoint, person: Person) -> CreatedEndpoint:
@@ -194,6 +191,27 @@ class EndpointCommands:
         if folder.process():
             with suppress(OSError):
                 sync_keys(self.database, folder)
+
+
+def find_created_subject(tx: Transaction) -> ActivitySubject | None:
+    """The endpoint that a transaction has made; None where it made none."""
+    return next((_build_subject(endpoints.get(tx, made)) for made in tx.made["endpoint"]), None)
+
+
+def _build_subject(endpoint: EndpointRow) -> ActivitySubject:
+    return ActivitySubject("endpoint", endpoint["endpoint_id"], endpoint["name"])
+
+
+def _find_endpoint_subject(
+    db: Queryable, body: EndpointReference | ChangeEndpoint, *_: Person
+) -> ActivitySubject:
+    return _build_subject(endpoints.get(db, body.endpoint))
+
+
+def _find_key_subject(db: Queryable, body: KeyReference, *_: Person) -> ActivitySubject:
+    """The endpoint, and what the key was for."""
+    key = endpoints.get_key(db, body.key)
+    return _build_subject(endpoints.get(db, key["endpoint_id"]))._replace(detail=key["name"])
 
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:

@@ -20,6 +20,7 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
 from store.core.model_schemas import ModelNote
 from store.core.processes import ProcessRecord, read_record
+from store.core.version_folders import is_reference
 from store.db.database import Queryable
 from store.http.access import is_loopback
 from store.people import settings
@@ -159,7 +160,7 @@ def resolve_subject(db: Queryable, home: Home, route: RouteChoice) -> ServedSubj
         assert route.remote
         settings.get_address_policy(db, home).check(subject, "subject")
         return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
-    if model_versions.is_reference(subject):
+    if is_reference(subject):
         version = model_versions.get_version(db, subject)
         folder = home.path / version["folder"]
         base = version["base_model"] if version["adapter"] else None

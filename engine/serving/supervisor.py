@@ -86,6 +86,9 @@ class Supervisor:
             BUSY_SECONDS if any(row["wanted"] == "running" for row in rows) or self._stops else IDLE_SECONDS
         )
 
+    def close(self) -> None:
+        """Gateways outlive the engine."""
+
     def _see_to(self, row: EndpointRow, at: float) -> None:
         folder = EndpointFolder(self._home, row["endpoint_id"])
         self._reap(row["endpoint_id"])

@@ -22,6 +22,7 @@ from pages.shared.session import (
 )
 from store.bias import bias_checks
 from store.bias.bias_checks import ClassifierOption
+from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasCheck, BiasSummary
 from store.core.schemas import Job
 from store.core.training_schemas import Preview
@@ -65,7 +66,7 @@ def format_duration(parameters: int | None, *, gpu: bool) -> str:
 
 def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
     """Of a launch, the check that follows the run, where it is asked for."""
-    if not answer["config"]["bias_check"]:
+    if not answer["config"][SWITCH.name]:
         return []
     time = format_duration(answer["total_parameters"], gpu=bool(cached_queries.read_machine()["gpus"]))
     return [("Bias check", time, f"after the run: base and tuned model, {BUILTIN_PAIR_COUNT} pairs")]

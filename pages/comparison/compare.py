@@ -13,9 +13,8 @@ from pages.comparison import differences, side_by_side
 from pages.comparison.differences import draw_accuracy_comparison
 from pages.comparison.tradeoff import draw_costs
 from pages.people import activity_feed
-from pages.rating.rounds import draw_rounds_between
 from pages.shared import cached_queries, run_queries
-from pages.shared.features import add_feature_tabs
+from pages.shared.features import add_feature_tabs, list_parts
 from pages.shared.layout import COST, Tab, draw_tab_bar
 from pages.shared.run_chips import draw_chip_link, format_status_badge
 from pages.shared.session import live, show_error, show_errors, watch_engine
@@ -150,7 +149,8 @@ def _draw_side_by_side() -> None:
                 if run["status"] != "finished":  # of many that are, a word for each would fill a phone
                     st.markdown(format_status_badge(run["status"]), width="content")
     differences.draw_gain_comparison(runs)
-    draw_rounds_between([run["run_id"] for run in runs])
+    for draw in list_parts(lambda feature: feature.draw_comparison_part):
+        draw([run["run_id"] for run in runs])
     draw_accuracy_comparison(runs, differences.build_run_labels(runs))
     live("4s" if alive else None)(_draw_live)(tuple(run["run_id"] for run in runs))
     side_by_side.draw_numbers(runs)

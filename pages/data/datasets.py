@@ -22,6 +22,7 @@ from pages.people import activity_feed
 from pages.people.activity_feed import draw_recent_activity
 from pages.people.edit_conflicts import FieldEdit
 from pages.shared import cached_queries, display, meters
+from pages.shared.features import list_parts
 from pages.shared.session import escape_markdown, has_right, send_command, show_errors
 from pages.shared.text_display import shorten_middle
 from store.core.formatting import plural
@@ -222,7 +223,8 @@ def show_dataset(dataset: Dataset) -> None:
             st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
     draw_back_to_list()
     show_facts(dataset)
-    _show_round(dataset)
+    for draw in list_parts(lambda feature: feature.draw_dataset_origin):
+        draw(dataset)
     key = tabs_key(dataset["dataset_id"])
     if key not in st.session_state and {"row", "filter"} & set(st.query_params):
         open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
@@ -245,21 +247,6 @@ def show_dataset(dataset: Dataset) -> None:
         if tab.open:
             with tab, show_errors():
                 draw(dataset)
-
-
-def _show_round(dataset: Dataset) -> None:
-    """Of rows that people's ratings made: of which round, and whose ratings were left out."""
-    source = dataset["source"]
-    if "round" not in source or "round_ratings" not in source:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(escape_markdown(f"Made of a rating round: {source['round_ratings']}."), width="content")
-        st.page_link(
-            "pages/rating/rating.py",
-            label="The round",
-            icon=":material/rate_review:",
-            query_params={"round": source["round"]},
-        )
 
 
 def _draw_settings(dataset: Dataset) -> None:

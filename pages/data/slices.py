@@ -17,12 +17,12 @@ from pages.data.cleaning import draft
 from pages.data.explore import row_filter
 from pages.people.activity_feed import describe_owner
 from pages.shared import cached_queries
+from pages.shared.features import list_parts
 from pages.shared.job_progress import show_failure, show_live
 from pages.shared.session import (
     escape_markdown,
     get_client,
     get_current_person,
-    has_right,
     send_command,
     show_error,
 )
@@ -223,12 +223,8 @@ def _draw_slices(dataset_id: str) -> None:
                 )
                 whole = {"dataset": dataset_id, "where": kept["filter"]}
                 draw_share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
-                if has_right("work") and cached_queries.list_registered_models():
-                    st.page_link(
-                        "pages/registry/models.py", label="Improve a model on it",
-                        icon=":material/autorenew:",
-                        query_params={"dataset": dataset_id, "slice": kept["slice_id"]},
-                    )  # fmt: skip
+                for draw in list_parts(lambda feature: feature.draw_slice_use):
+                    draw(dataset_id, kept["slice_id"])
                 forget = st.button(
                     "Forget",
                     type="tertiary",

@@ -11,6 +11,7 @@ from pages.evaluation import evaluation_list
 from pages.evaluation.evaluation_list import draw_delete, draw_detail, draw_unfinished
 from pages.evaluation.form import PREFIX, draw_form
 from pages.shared import cached_queries, run_queries
+from pages.shared.features import list_model_names
 from pages.shared.session import show_errors
 from store.core.job_kinds import ALIVE
 from store.runs.schemas import Run
@@ -56,7 +57,7 @@ def _choose_model() -> str | None:
     """The name, folder or hub id of one."""
     names = [
         *(model["name"] for model in cached_queries.list_models()),
-        *cached_queries.list_registered_models(),
+        *list_model_names(),
     ]
     return st.selectbox(
         "Model",

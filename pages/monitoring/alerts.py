@@ -17,9 +17,10 @@ from engine.evaluation.statistics.intervals import wilson_interval
 from engine.monitoring.drift import WATCHED_SIGNALS
 from engine.monitoring.sequential_tests import PACES
 from pages.monitoring import monitor_queries
+from pages.monitoring.open_alerts import format_alert_title
 from pages.shared import display, meters
 from pages.shared.charts import PLOT, build_empty_figure
-from pages.shared.deployment import draw_improve_link, format_alert_title
+from pages.shared.features import NewRows, list_parts
 from pages.shared.palette import BAD, BASE, VALIDATION
 from pages.shared.session import escape_markdown, has_right, redraw, send_command
 from store.core.formatting import format_number, format_perplexity, percent, plural
@@ -205,9 +206,10 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
                 icon=":material/label:",
                 query_params={"endpoint": alert["endpoint_id"], "tab": "label", "alert": alert["alert_id"]},
             )
-        for model in monitor_queries.list_served_models(alert["endpoint_id"]):
-            label = f"Improve {escape_markdown(model)} on these requests"
-            draw_improve_link(model, label, feedback=alert["endpoint_id"], alert=alert["alert_id"])
+        query = {"feedback": alert["endpoint_id"], "alert": alert["alert_id"]}
+        served = monitor_queries.list_served(alert["endpoint_id"])
+        for draw in list_parts(lambda feature: feature.draw_row_use):
+            draw(NewRows("Improve {} on these requests", served, [], query))
         _draw_acknowledgement(alert)
 
 

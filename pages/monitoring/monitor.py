@@ -15,8 +15,8 @@ from pages.monitoring.drift import build_drift_lines, draw_drift, draw_side_by_s
 from pages.monitoring.labelling import draw_label_next
 from pages.monitoring.quality import draw_judge_form, draw_quality
 from pages.monitoring.settings import draw_settings
+from pages.serving.calling import draw_calling
 from pages.shared import display
-from pages.shared.deployment import draw_calling
 from pages.shared.layout import Tab, draw_tab_bar
 from pages.shared.session import escape_markdown, has_right, live, show_errors, watch_engine
 from store.core.errors import NotFoundError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from engine.monitoring.labelling import LabelQueue, build_label_queue, count_reference_topics
-from pages.shared.deployment import group_open_alerts_by_endpoint, list_settings_models
+from pages.monitoring.open_alerts import group_open_alerts_by_endpoint
+from pages.serving.calling import list_subjects
 from pages.shared.session import cached, get_client
 from store.core.monitoring_schemas import (
     CorrectionRound,
@@ -34,6 +35,7 @@ from store.monitoring.monitors import (
 )
 from store.monitoring.traffic import AlertRequest, SignalCounts, TrafficPoint, VersionTraffic, Window
 from store.rating.config import RequestSample
+from store.serving import endpoint_status
 from store.serving.schemas import EndpointStatus
 
 LIVE = 2  # seconds that an answer is kept
@@ -50,13 +52,14 @@ ROWS = 8  # behind an alert
 @cached(LIVE, most=64)
 def find_endpoint(endpoint_id: str) -> EndpointStatus | None:
     """The endpoint with its address and what it serves; None where it is gone."""
-    return next((seen for seen in get_client().endpoints() if seen["endpoint_id"] == endpoint_id), None)
+    listed = endpoint_status.list_endpoints(get_client())
+    return next((seen for seen in listed if seen["endpoint_id"] == endpoint_id), None)
 
 
-def list_served_models(endpoint_id: str) -> list[str]:
-    """Names of the registered models that it serves; none where it is gone."""
+def list_served(endpoint_id: str) -> list[str]:
+    """What it serves, as its settings name it; nothing where it is gone."""
     seen = find_endpoint(endpoint_id)
-    return list_settings_models(seen["settings"]) if seen else []
+    return list_subjects(seen["settings"]) if seen else []
 
 
 def build_window(endpoint_id: str, name: str) -> Window:

@@ -26,8 +26,7 @@ from engine.rating.analysis.judge_correction import (
 from pages.monitoring import monitor_queries
 from pages.monitoring.drift import STYLE
 from pages.shared.charts import PLOT, IntervalRow, build_empty_figure, plot_intervals
-from pages.shared.deployment import draw_improve_link
-from pages.shared.features import load_page_features
+from pages.shared.features import NewRows, list_parts, load_page_features
 from pages.shared.palette import BASE, VALIDATION, get_run_color
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.figure_schemas import Figure
@@ -273,10 +272,11 @@ def _draw_retraining_link(endpoint_id: str, counts: Sequence[FeedbackCounts]) ->
     corrections, labels = (sum(row[kind] for row in counts) for kind in ("corrections", "labels"))
     if not corrections + labels or not has_right("work"):
         return
-    for model in monitor_queries.list_served_models(endpoint_id):
-        kinds = [plural(n, noun) for n, noun in ((corrections, "correction"), (labels, "label")) if n]
-        label = f"Bring {' and '.join(kinds)} back into the training of {escape_markdown(model)}"
-        draw_improve_link(model, label, feedback=endpoint_id)
+    kinds = [plural(n, noun) for n, noun in ((corrections, "correction"), (labels, "label")) if n]
+    label = f"Bring {' and '.join(kinds)} back into the training of {{}}"
+    rows = NewRows(label, monitor_queries.list_served(endpoint_id), [], {"feedback": endpoint_id})
+    for draw in list_parts(lambda feature: feature.draw_row_use):
+        draw(rows)
 
 
 def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:

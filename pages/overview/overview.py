@@ -23,7 +23,7 @@ from pages.overview.panels import (
 )
 from pages.people import activity_feed
 from pages.shared import cached_queries
-from pages.shared.deployment import draw_all_open_alerts, draw_pending_improvements
+from pages.shared.features import list_parts
 from pages.shared.session import (
     escape_markdown,
     has_right,
@@ -86,10 +86,10 @@ def _draw_live(was_alive: bool) -> None:
         jobs, counts = cached_queries.list_queue(limit=SHOWN_JOBS), cached_queries.count_runs_by_status()
         if bool(jobs) != was_alive:
             redraw()
-        draw_all_open_alerts()
+        for draw in list_parts(lambda feature: feature.notices.get("overview")):
+            draw()
         if not counts:
             _draw_first_steps(jobs)
-        draw_pending_improvements()
         st.html(render_machine_meters(cached_queries.read_machine()))
         if jobs:
             st.subheader("Under way", anchor=False)

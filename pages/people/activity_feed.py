@@ -14,6 +14,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import cached_queries, display, palette
+from pages.shared.features import list_parts
 from pages.shared.session import (
     cached,
     escape_markdown,
@@ -130,18 +131,13 @@ def find_page_link(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, s
         return "pages/data/data.py", {"dataset": subject_id}
     if kind == "evaluation":
         return "pages/evaluation/evaluations.py", {"evaluation": subject_id}
-    if kind == "round":
-        return "pages/rating/rating.py", {"round": subject_id}
-    if kind == "endpoint":
-        return "pages/serving/endpoints.py", {"endpoint": subject_id}
-    if kind == "model":
-        return "pages/registry/models.py", {"model": subject_id}
     if kind == "row":
         dataset_id, _, row_id = subject_id.rpartition("/")
         return "pages/data/data.py", {"dataset": dataset_id, "row": row_id}
     if kind == "comparison":
         return "pages/comparison/compare.py", {"runs": subject_id.removeprefix("runs=")}
-    return None
+    page = next(iter(list_parts(lambda feature: feature.subject_pages.get(kind))), "")
+    return (page, {kind: subject_id}) if page else None
 
 
 def draw_recent_activity(kind: SubjectKind, subject_id: str) -> None:

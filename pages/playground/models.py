@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from pages.shared import cached_queries, run_queries
+from pages.shared.features import list_model_names
 from pages.shared.session import escape_markdown, show_error
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
@@ -275,7 +276,7 @@ def _list_option_names(kept: SettingsDocument | None, runs: list[Run]) -> dict[s
         for model in cached_queries.list_models()
         if model["ready"]
     }
-    names |= {_build_option({"model": name}): name for name in cached_queries.list_registered_models()}
+    names |= {_build_option({"model": name}): name for name in list_model_names()}
     names |= {_build_option({"run": run["run_id"]}): run["name"] for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
         names[_build_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"

@@ -1,7 +1,42 @@
-"""Rating on the screens: the routes by which the page in which people rate reaches the engine."""
+"""Rating on the screens: a page of the menu, rounds beside runs and data sets, and the routes by which the
+page in which people rate reaches the engine.
+"""
 
 from __future__ import annotations
 
-from pages.shared.features import Deferred, PagesFeature
+from pages.shared.features import Deferred, FeatureScreen, FeatureTab, PagesFeature, Screen
+from pages.shared.layout import Tab
 
-FEATURE = PagesFeature(build_routes=Deferred("pages.rating.rater.routes", "build_rating_routes"))
+FEATURE = PagesFeature(
+    screens=[
+        FeatureScreen(
+            "Judge",
+            "evaluations",
+            Screen(
+                "pages/rating/rating.py",
+                (
+                    ("command", "rounds_to_rate"),
+                    ("query", "rating.rounds.list_rounds"),
+                ),
+                {
+                    "title": "Rating",
+                    "icon": ":material/rate_review:",
+                    "url_path": "rating",
+                    "help": "People say which answers are better, without knowing who wrote them.",
+                },
+            ),
+        )
+    ],
+    tabs=[
+        FeatureTab(
+            "run",
+            "evaluations",
+            "rating",
+            Tab(":material/rate_review: Rating", Deferred("pages.rating.rounds", "draw_run_rounds")),
+        )
+    ],
+    subject_pages={"round": "pages/rating/rating.py"},
+    draw_comparison_part=Deferred("pages.rating.rounds", "draw_rounds_between"),
+    draw_dataset_origin=Deferred("pages.rating.rounds", "draw_dataset_origin"),
+    build_routes=Deferred("pages.rating.rater.routes", "build_rating_routes"),
+)

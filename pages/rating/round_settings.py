@@ -13,6 +13,7 @@ from pages.evaluation import evaluation_queries
 from pages.evaluation.form import MODELS
 from pages.shared import cached_queries, run_queries
 from pages.shared.cached_queries import LIVE
+from pages.shared.features import list_model_names
 from pages.shared.session import cached, escape_markdown, get_client
 from store.core.formatting import plural
 from store.evaluation.config import EvaluateConfig
@@ -65,7 +66,7 @@ def list_other_options() -> dict[str, ModelOption]:
             model = {"run": run["run_id"], "checkpoint": checkpoint}
             label = f"{run['name']}: {MODELS[checkpoint].lower()}"
             options[f"r:{checkpoint}:{run['run_id']}"] = ModelOption(label, model)
-    for name in cached_queries.list_registered_models():
+    for name in list_model_names():
         options[f"m:{name}"] = ModelOption(name, {"model": name})
     for named in cached_queries.list_models():
         options[f"m:{named['name']}"] = ModelOption(f"{named['name']} (model)", {"model": named["name"]})

@@ -1,4 +1,6 @@
-"""All rounds and those that are being made, as a list and as lines on the pages of runs and comparisons."""
+"""All rounds and those that are being made, as a list and as lines on the pages of runs, comparisons and
+data sets.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
+from store.data.schemas import Dataset
 from store.rating.templates import PROTOCOL_TITLES
 
 BAD_ENDS = 3
@@ -154,6 +157,21 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
             _draw_round(round)
         if len(between) > MAX_RUNS:
             st.caption(f"{MAX_RUNS} of {len(between)} rounds.")
+
+
+def draw_dataset_origin(dataset: Dataset) -> None:
+    """Of rows that people's ratings made: of which round, and whose ratings were left out."""
+    source = dataset["source"]
+    if "round" not in source or "round_ratings" not in source:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(escape_markdown(f"Made of a rating round: {source['round_ratings']}."), width="content")
+        st.page_link(
+            "pages/rating/rating.py",
+            label="The round",
+            icon=":material/rate_review:",
+            query_params={"round": source["round"]},
+        )
 
 
 def _draw_round(round: RoundSummary) -> None:

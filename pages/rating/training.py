@@ -12,7 +12,7 @@ from engine.rating.analysis.rater_checks import count_ratings, format_counted_ra
 from engine.rating.exported_ratings import build_text_rows, format_json_lines, is_text_round
 from pages.rating import round_queries
 from pages.shared import cached_queries, run_queries
-from pages.shared.deployment import draw_improve_link
+from pages.shared.features import NewRows, list_parts
 from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.formatting import plural
@@ -122,15 +122,14 @@ def _create_dataset(body: dict[str, Any], *, say: bool = True) -> str:
 
 def _draw_improve(round: RoundSummary) -> None:
     """The way to the improvement of a registered model whose answers were rated."""
-    names = dict.fromkeys(system["model"].rpartition("@")[0] for system in round["systems"])
-    for system in round["systems"]:
-        if system["run_id"]:
-            names |= dict.fromkeys(
-                line["name"] for line in run_queries.list_registered_versions(system["run_id"])
-            )
-    for name in filter(None, names):
-        label = f"Improve {escape_markdown(name)} with them, and measure it beside the version in use"
-        draw_improve_link(name, label, round=round["round_id"])
+    rows = NewRows(
+        "Improve {} with them, and measure it beside the version in use",
+        [system["model"] for system in round["systems"]],
+        [system["run_id"] for system in round["systems"] if system["run_id"]],
+        {"round": round["round_id"]},
+    )
+    for draw in list_parts(lambda feature: feature.draw_row_use):
+        draw(rows)
 
 
 def _choose_raters(round: RoundSummary) -> dict[str, bool]:

@@ -10,8 +10,8 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from pages.registry import model_queries
+from pages.registry.check_cards import CHECK_ANSWERS, draw_check
 from pages.shared import cached_queries
-from pages.shared.deployment import CHECK_ANSWERS, draw_check
 from pages.shared.job_progress import render_progress
 from pages.shared.session import (
     escape_markdown,

@@ -12,7 +12,6 @@ from pages.people.activity_feed import draw_recent_activity
 from pages.registry import model_queries
 from pages.registry.gate import draw_gate
 from pages.registry.versions import draw_lineage, draw_versions
-from pages.retraining.tab import draw_improve
 from pages.shared.features import add_feature_tabs
 from pages.shared.layout import LINK, Tab, draw_tab_bar, get_linked_tab
 from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error
@@ -86,7 +85,6 @@ class ModelPage(NamedTuple):
 TABS = {
     "versions": Tab(":material/format_list_numbered: Versions", draw_versions),
     "gate": Tab(":material/rule: Gate", draw_gate),
-    "improve": Tab(":material/autorenew: Improve", lambda _, model, __: draw_improve(model)),
     "lineage": Tab(":material/account_tree: Lineage", draw_lineage),
     "card": Tab(":material/description: Card", draw_card),
 }

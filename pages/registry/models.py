@@ -10,14 +10,10 @@ import streamlit as st
 
 from pages.registry import model_queries
 from pages.registry.model import draw_model, format_headline
+from pages.registry.model_links import build_improve_query, read_linked_rows
+from pages.registry.registration import REGISTERING, draw_fields
 from pages.shared import cached_queries, display, layout
-from pages.shared.deployment import (
-    REGISTERING,
-    build_improve_query,
-    draw_fields,
-    draw_pending_improvements,
-    read_linked_rows,
-)
+from pages.shared.features import list_parts
 from pages.shared.job_progress import show_active_jobs, show_failed_jobs
 from pages.shared.session import escape_markdown, get_client, has_right, is_machine_owner, show_errors
 from store.core import formatting
@@ -35,7 +31,8 @@ BAD_ENDS = 3
 
 def draw_models() -> None:
     st.title("Which version is in production?", anchor=False)
-    draw_pending_improvements()
+    for draw in list_parts(lambda feature: feature.notices.get("models")):
+        draw()
     alive = _draw_registrations()
     total, listed = _read_page()
     searched = bool(st.session_state.get("models-search"))

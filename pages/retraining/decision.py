@@ -8,9 +8,10 @@ import html
 
 import streamlit as st
 
+from pages.registry.check_cards import CHECK_ANSWERS, draw_check, draw_evaluations, draw_title
 from pages.retraining import retraining_queries
+from pages.retraining.improve_links import IMPROVEMENT
 from pages.shared import display, palette
-from pages.shared.deployment import CHECK_ANSWERS, IMPROVEMENT, draw_check, draw_evaluations, draw_title
 from pages.shared.session import escape_markdown, has_right, send_command, show_errors
 from store.core import formatting
 from store.core.errors import NotFoundError

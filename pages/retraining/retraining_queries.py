@@ -20,13 +20,20 @@ from store.rating import rounds as round_queries
 from store.registry import gate_checks, model_versions
 from store.registry.schemas import GateReport
 from store.retraining import improvements
-from store.retraining.schemas import Improvement, ImprovementSchedule
+from store.retraining.schemas import Improvement, ImprovementSchedule, ImprovementState
+from store.serving import endpoint_status
 from store.serving.schemas import EndpointStatus
 
 
 @cached(LIVE, most=64)
 def list_improvements(model_id: str) -> list[Improvement]:
     return improvements.of_model(get_client(), model_id)
+
+
+@cached(LIVE, most=8)
+def list_improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
+    """Of all models, the oldest first."""
+    return improvements.in_states(get_client(), states)
 
 
 @cached(LIVE, most=64)
@@ -61,7 +68,7 @@ def list_returned(model_name: str, since: datetime | None) -> list[FeedbackTotal
 
 @cached(LIVE, most=4)
 def list_endpoints() -> list[EndpointStatus]:
-    return get_client().endpoints()
+    return endpoint_status.list_endpoints(get_client())
 
 
 @cached(LIVE, most=16)

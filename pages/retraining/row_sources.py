@@ -10,9 +10,10 @@ from datetime import datetime
 import streamlit as st
 
 from pages.data.slices import draw_slice_choice
+from pages.registry.model_links import DATASET, FEEDBACK, ROUND
 from pages.retraining import retraining_queries
+from pages.retraining.improve_links import list_settings_models
 from pages.shared import cached_queries
-from pages.shared.deployment import DATASET, FEEDBACK, ROUND, list_settings_models
 from pages.shared.session import escape_markdown, get_current_person
 from store.core.formatting import plural
 from store.core.model_schemas import ModelSummary

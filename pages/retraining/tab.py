@@ -10,17 +10,19 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages.registry.model_links import PAGE, build_improve_query
 from pages.retraining import retraining_queries
 from pages.retraining.decision import describe_change, is_share_metric
+from pages.retraining.improve_links import IMPROVEMENT
 from pages.retraining.improvement import draw_improvement, format_badge
 from pages.retraining.row_sources import KINDS, RowSourceSelection, draw_sources, list_serving_endpoints
 from pages.retraining.settings import describe_training_time, draw_problem, draw_schedule, draw_settings
 from pages.shared import display, run_queries
-from pages.shared.deployment import IMPROVEMENT, PAGE, build_improve_query
 from pages.shared.session import escape_markdown, get_client, has_right, show_error
 from store.core.errors import ConfigError, NotFoundError, TunebenchError
 from store.core.formatting import plural
-from store.core.model_schemas import ModelSummary
+from store.core.model_schemas import ModelSummary, ModelVersion
+from store.http.client import Client
 from store.retraining.config import MIN_ROWS, ImproveConfig
 from store.retraining.improvement_text import ANSWERS, ROWS
 from store.retraining.improvements import MAX_LISTED
@@ -152,7 +154,7 @@ WHAT = (
 )
 
 
-def draw_improve(model: ModelSummary) -> None:
+def draw_improve(_: Client, model: ModelSummary, __: ModelVersion) -> None:
     """The tab."""
     listed = retraining_queries.list_improvements(model["model_id"])
     if asked := st.query_params.get(IMPROVEMENT, ""):

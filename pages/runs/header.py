@@ -10,8 +10,7 @@ import streamlit as st
 from pages.people import activity_feed
 from pages.people.edit_conflicts import FieldEdit
 from pages.shared import display, run_queries
-from pages.shared.deployment import register_run
-from pages.shared.features import load_page_features
+from pages.shared.features import list_parts
 from pages.shared.layout import COST, LINK
 from pages.shared.run_chips import describe_changes, draw_chip_link, format_run_dot, format_status_badge
 from pages.shared.session import escape_markdown, has_right, send_command
@@ -20,8 +19,6 @@ from store.core.job_kinds import ALIVE, RESUMABLE
 from store.runs.schemas import Run
 from store.training.methods import METHODS
 from store.training.train_config import TASK_TITLES
-
-MAX_REGISTERED = 4
 
 
 def draw_header(run: Run) -> None:
@@ -37,28 +34,12 @@ def draw_header(run: Run) -> None:
         st.markdown(f"{format_status_badge(run['status'])} {_format_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
-    for feature in load_page_features().values():
-        if feature.draw_run_origin:
-            feature.draw_run_origin(run)
-    _draw_registered(run)
+    for draw in list_parts(lambda feature: feature.draw_run_origin):
+        draw(run)
+    for draw in list_parts(lambda feature: feature.draw_run_use):
+        draw(run)
     if run["notes"]:
         st.caption(escape_markdown(run["notes"]))
-
-
-def _draw_registered(run: Run) -> None:
-    """The versions of registered models that it was kept as."""
-    registered = run_queries.list_registered_versions(run["run_id"]) if run["status"] == "finished" else []
-    if not registered:
-        return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown("Registered as", width="content")
-        for line in registered[:MAX_REGISTERED]:
-            st.page_link(
-                "pages/registry/models.py",
-                label=escape_markdown(f"{line['name']}@{line['version']}"),
-                query_params={"model": line["name"], "version": str(line["version"])},
-                width="content",
-            )
 
 
 def _draw_parent(run: Run) -> None:
@@ -131,17 +112,9 @@ def _draw_actions(run: Run) -> None:
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
             st.switch_page("pages/training/launch.py", query_params=link)
-        if (
-            status == "finished"
-            and has_right("work")
-            and st.button(
-                "Register as a model",
-                icon=":material/deployed_code:",
-                key="run-register",
-                help="Keep what it left as a version, with aliases and gates",
-            )
-        ):
-            register_run(run_id, run["name"])
+        if status == "finished":
+            for draw in list_parts(lambda feature: feature.draw_run_button):
+                draw(run)
         if status == "finished" and st.button(
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):
@@ -154,9 +127,8 @@ def _draw_more_actions(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
         if run["status"] == "finished":
-            for feature in load_page_features().values():
-                if feature.draw_run_action:
-                    feature.draw_run_action(run)
+            for draw in list_parts(lambda feature: feature.draw_run_action):
+                draw(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")
         elif st.button("Delete", icon=":material/delete:", key="run-delete"):

@@ -11,7 +11,6 @@ import streamlit as st
 
 from pages.evaluation.classes import draw_class_samples, draw_classes
 from pages.evaluation.evaluation_list import draw_evaluations
-from pages.rating.rounds import draw_run_rounds
 from pages.runs import detail_tabs, live_status
 from pages.runs.detail_tabs import draw_slices
 from pages.runs.forgetting import draw_forgetting
@@ -20,7 +19,7 @@ from pages.runs.interpolation import can_interpolate, draw_interpolation
 from pages.runs.live_status import draw_failure
 from pages.runs.overfitting import draw_overfitting
 from pages.shared import cached_queries, display, run_queries
-from pages.shared.features import add_feature_tabs, load_page_features
+from pages.shared.features import add_feature_tabs, list_parts
 from pages.shared.layout import BETWEEN, Tab, draw_tab_bar, get_linked_tab
 from pages.shared.run_chips import draw_chip_link, draw_verdict_card, format_status_badge
 from pages.shared.run_results import draw_class_numbers, draw_key_numbers, draw_preference_numbers
@@ -110,7 +109,6 @@ TABS = {
     BETWEEN: Tab(":material/linear_scale: Between", draw_interpolation),
     "samples": Tab(":material/forum: Samples", detail_tabs.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
-    "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
     "comments": Tab(":material/comment: Comments", detail_tabs.draw_comments),
     "log": Tab(":material/terminal: Log", detail_tabs.draw_log),
@@ -148,9 +146,8 @@ def draw_run(run: Run) -> None:
     if run["verdict"]:
         draw_verdict_card(run["verdict"], run["run_id"])
         if run["status"] == "finished" and not is_classifier(run):
-            for feature in load_page_features().values():
-                if feature.draw_run_summary:
-                    feature.draw_run_summary(run["run_id"])
+            for draw in list_parts(lambda feature: feature.draw_run_summary):
+                draw(run["run_id"])
         _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":

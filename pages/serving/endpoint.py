@@ -14,9 +14,10 @@ import streamlit as st
 
 from pages.people.activity_feed import draw_recent_activity
 from pages.serving import endpoint_list
+from pages.serving.calling import draw_calling
 from pages.serving.endpoint_list import LINK, draw_new_key, format_badge, format_seconds, store_new_key
 from pages.shared import display, meters
-from pages.shared.deployment import draw_calling, draw_open_alerts
+from pages.shared.features import list_parts
 from pages.shared.session import (
     escape_markdown,
     get_current_person,
@@ -218,7 +219,8 @@ def _draw_head(own: str) -> None:
             st.markdown(format_badge(seen), width="stretch")
             if has_right("work"):
                 _draw_switch(seen)
-        draw_open_alerts(own)
+        for draw in list_parts(lambda feature: feature.draw_endpoint_notice):
+            draw(own)
         state = seen["state"] if seen["alive"] else None
         if problem := seen["problem"] or (state["error"] if state else None):
             show_error(from_dict(problem))

@@ -9,11 +9,12 @@ from typing import Any
 import streamlit as st
 
 from pages.shared.cached_queries import CALM, LIVE
-from pages.shared.deployment import draw_open_alerts
+from pages.shared.features import list_parts
 from pages.shared.layout import draw_link
 from pages.shared.session import cached, escape_markdown, get_client, live, send_command, show_errors
 from store.core.formatting import plural
 from store.runs import runs
+from store.serving import endpoint_status
 from store.serving import endpoints as endpoint_queries
 from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointStatus, RequestLine
@@ -24,13 +25,13 @@ NEWEST = 100  # finished runs that are offered
 @cached(LIVE, most=4)
 def list_endpoints() -> list[EndpointStatus]:
     """All of them, by name."""
-    return get_client().endpoints()
+    return endpoint_status.list_endpoints(get_client())
 
 
 @cached(LIVE, most=64)
 def list_last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
     """The newest lines of the log; they hold what people wrote, so each person asks anew."""
-    return get_client().endpoint_requests(endpoint_id)
+    return endpoint_status.list_last_requests(get_client(), endpoint_id)
 
 
 @cached(CALM, most=4, spinner="Looking for what can be served …")
@@ -71,7 +72,8 @@ def draw_list() -> None:
             draw_link(
                 "pages/serving/endpoints.py", seen["name"], link, format_summary(seen), format_badge(seen)
             )
-            draw_open_alerts(seen["endpoint_id"])
+            for draw in list_parts(lambda feature: feature.draw_endpoint_notice):
+                draw(seen["endpoint_id"])
 
 
 def format_summary(seen: EndpointStatus) -> str:

@@ -19,14 +19,10 @@ from store.data import saved_recipes
 from store.data.schemas import CanonicalRow, Dataset, Inspection, SkippedRow, SliceRow
 from store.jobs import job_queue as job_queries
 from store.people import settings
-from store.registry import model_versions as version_queries
-from store.retraining import improvements
-from store.retraining.schemas import Improvement, ImprovementState
 from store.runs import run_outcomes as alert_queries
 from store.runs import runs as run_queries
 from store.runs.schemas import Run, RunAlerts
 
-MAX_REGISTERED = 50  # models that a choice offers; others are typed
 LIVE = 1  # seconds that an answer about something alive is kept
 MINUTE = 60  # and about costs, as the machine may be busy now and free then
 CALM = 5  # and about something that changes by commands alone (which empty the cache)
@@ -60,22 +56,6 @@ def read_run(run_id: str) -> Run:
 def read_runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
     runs_there = run_queries.get_runs(get_client(), list(run_ids))
     return {run["run_id"]: run for run in runs_there}
-
-
-@cached(CALM, most=4)
-def list_registered_models() -> list[str]:
-    """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
-    return [
-        f"{line['name']}@{'production' if line['production'] else line['newest']}"
-        for line in version_queries.list_models(get_client(), limit=MAX_REGISTERED)[1]
-        if line["newest"] is not None
-    ]
-
-
-@cached(LIVE, most=8)
-def list_improvements(states: tuple[ImprovementState, ...]) -> list[Improvement]:
-    """Of all models, the oldest first."""
-    return improvements.in_states(get_client(), states)
 
 
 @cached(LIVE, most=1)

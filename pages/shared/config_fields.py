@@ -13,10 +13,12 @@ from typing import Any, Literal, get_args, get_origin
 import streamlit as st
 
 from pages.shared import cached_queries
+from pages.shared.features import place_behind
 from pages.shared.session import escape_markdown
 from store.core.errors import ConfigError
 from store.training import setting_conflicts
 from store.training.methods import METHOD_FIELDS, METHODS
+from store.training.run_switches import list_run_switches
 from store.training.setting_conflicts import explain_refused_change
 from store.training.train_config import TrainConfig
 
@@ -93,7 +95,13 @@ class FieldGroup:
     fields: tuple[str, ...]
 
 
-OPTIMISATION = FieldGroup(
+def _build_group(title: str, icon: str, names: tuple[str, ...]) -> FieldGroup:
+    """With the switches of features that belong behind one of its fields."""
+    own = [(each.name, each.after, "") for each in list_run_switches() if each.after in names]
+    return FieldGroup(title, icon, tuple(place_behind(dict.fromkeys(names, ""), own)))
+
+
+OPTIMISATION = _build_group(
     "Optimisation",
     ":material/trending_down:",
     (
@@ -107,7 +115,7 @@ OPTIMISATION = FieldGroup(
         "optim",
     ),
 )
-BATCHES = FieldGroup(
+BATCHES = _build_group(
     "Batches and length",
     ":material/view_week:",
     (
@@ -119,8 +127,8 @@ BATCHES = FieldGroup(
         "gradient_checkpointing",
     ),
 )
-PREFERENCE = FieldGroup("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
-EVALUATION = FieldGroup(
+PREFERENCE = _build_group("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
+EVALUATION = _build_group(
     "Evaluation and stopping",
     ":material/flag:",
     (
@@ -141,21 +149,20 @@ EVALUATION = FieldGroup(
         "probe_task_rows",
         "max_forgetting",
         "live_metric",
-        "bias_check",
         "canaries",
         "sample_prompts",
         "max_new_tokens",
     ),
 )
-AGAINST_FORGETTING = FieldGroup(
+AGAINST_FORGETTING = _build_group(
     "Against forgetting", ":material/psychology:", ("replay_share", "replay_dataset", "kl_beta")
 )
-RENDERING = FieldGroup(
+RENDERING = _build_group(
     "What the loss falls on",
     ":material/format_ink_highlighter:",
     ("completion_only_loss", "chat_template", "gate_override"),
 )
-REPRODUCIBILITY = FieldGroup(
+REPRODUCIBILITY = _build_group(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)

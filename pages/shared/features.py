@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from starlette.requests import Request
@@ -16,13 +16,15 @@ from starlette.routing import BaseRoute
 from pages.shared.layout import Tab
 from store.core.features import load_features
 from store.core.rights import RIGHTS, TABLES, Surface
-from store.core.schemas import Role
+from store.core.schemas import Role, SubjectKind
 from store.core.training_schemas import Preview
+from store.data.schemas import Dataset
 from store.evaluation.schemas import EvaluationSummary
 from store.http.client import Client
 from store.runs.schemas import Run
 
 TabPlace = Literal["run", "comparison", "version"]
+NoticePlace = Literal["overview", "models"]
 MenuSection = Literal["Look", "Train", "Judge", "Ship"]
 _Part = TypeVar("_Part")
 
@@ -65,6 +67,17 @@ class FeatureTab(NamedTuple):
     tab: Tab
 
 
+class NewRows(NamedTuple):
+    """Rows that models could be trained on further. label: of the link there, with {} for a model's name.
+    models: whose answers they are, as they are named; run_ids: the same of runs. query: where the rows come
+    from, as the link says it."""
+
+    label: str
+    models: Sequence[str]
+    run_ids: Sequence[str]
+    query: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Deferred:
     """A function that is imported when it is called first."""
@@ -85,18 +98,34 @@ class Deferred:
 class PagesFeature:
     """As `FEATURE` in `pages/<name>/feature.py`, each part where the feature has one.
 
-    draw_run_action: beneath what can be done with a run that has finished. draw_run_origin: in the head of a
-    run. draw_run_summary: beneath the verdict of a finished run that writes text. build_preview_facts: name,
-    value and note of what follows a run that is launched. draw_evaluation_part: of an evaluation, beside
-    others on the same data. draw_schedule_field: of a monitor's settings, by the check that is set and its
-    hours. draw_scheduled_check: the figures of one, by its job. build_routes: of its own, by what makes the
-    client of whoever asks.
+    subject_pages: of things that the activity names, the page that shows one; its link names it by the kind.
+    notices: what draws itself at the top of a page. list_model_names: models that are offered where one is
+    chosen. draw_run_button: among what can be done with a run that has finished; draw_run_action: beneath it.
+    draw_run_origin: in the head of a run; draw_run_use: below that, what has become of the run.
+    draw_run_summary: beneath the verdict of a finished run that writes text. draw_comparison_part: of runs
+    side by side, by their ids. draw_dataset_origin: in the head of a data set. draw_slice_use: beside a
+    slice, by the ids of both. draw_row_use: beside rows that people have corrected, labelled or rated.
+    draw_endpoint_notice: beside an endpoint, by its id. build_preview_facts: name, value and note of what
+    follows a run that is launched. draw_evaluation_part: of an evaluation, beside others on the same data.
+    draw_schedule_field: of a monitor's settings, by the check that is set and its hours.
+    draw_scheduled_check: the figures of one, by its job. build_routes: of its own, by what makes the client
+    of whoever asks.
     """
 
     screens: Sequence[FeatureScreen] = ()
     tabs: Sequence[FeatureTab] = ()
+    subject_pages: Mapping[SubjectKind, str] = field(default_factory=dict)
+    notices: Mapping[NoticePlace, Callable[[], None]] = field(default_factory=dict)
+    list_model_names: Callable[[], list[str]] | None = None
+    draw_run_button: Callable[[Run], None] | None = None
     draw_run_action: Callable[[Run], None] | None = None
     draw_run_origin: Callable[[Run], None] | None = None
+    draw_run_use: Callable[[Run], None] | None = None
+    draw_comparison_part: Callable[[Sequence[str]], None] | None = None
+    draw_dataset_origin: Callable[[Dataset], None] | None = None
+    draw_slice_use: Callable[[str, str], None] | None = None
+    draw_row_use: Callable[[NewRows], None] | None = None
+    draw_endpoint_notice: Callable[[str], None] | None = None
     draw_run_summary: Callable[[str], None] | None = None
     build_preview_facts: Callable[[Preview], list[tuple[str, str, str]]] | None = None
     draw_evaluation_part: Callable[[str, Sequence[EvaluationSummary]], None] | None = None
@@ -109,6 +138,16 @@ def load_page_features() -> Mapping[str, PagesFeature]:
     """What the features add to the screens, by their names."""
     features: Mapping[str, PagesFeature] = load_features("pages")
     return features
+
+
+def list_parts(choose: Callable[[PagesFeature], _Part | None]) -> list[_Part]:
+    """What is chosen of each feature that has it, in their order."""
+    return [part for feature in load_page_features().values() if (part := choose(feature)) is not None]
+
+
+def list_model_names() -> list[str]:
+    """Models of features that are offered where one is chosen, as they may be named."""
+    return [name for list_own in list_parts(lambda feature: feature.list_model_names) for name in list_own()]
 
 
 def place_behind(parts: Mapping[str, _Part], added: Iterable[tuple[str, str, _Part]]) -> dict[str, _Part]:

@@ -73,53 +73,8 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "help": "Any model or run on any rows: figures with intervals, compared row by row.",
             },
         ),
-        Screen(
-            "pages/rating/rating.py",
-            (
-                ("command", "rounds_to_rate"),
-                ("query", "rating.rounds.list_rounds"),
-            ),
-            {
-                "title": "Rating",
-                "icon": ":material/rate_review:",
-                "url_path": "rating",
-                "help": "People say which answers are better, without knowing who wrote them.",
-            },
-        ),
     ],
-    "Ship": [
-        Screen(
-            "pages/registry/models.py",
-            (("query", "registry.model_versions.list_models"),),
-            {
-                "title": "Models",
-                "icon": ":material/deployed_code:",
-                "url_path": "models",
-                "help": "Registered versions: which is in production, what it had to pass,"
-                " where it comes from.",
-            },
-        ),
-        Screen(
-            "pages/serving/endpoints.py",
-            (("route", "GET /endpoints"),),
-            {
-                "title": "Endpoints",
-                "icon": ":material/dns:",
-                "url_path": "endpoints",
-                "help": "Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
-            },
-        ),
-        Screen(
-            "pages/monitoring/monitor.py",
-            (("query", "monitoring.monitors.endpoints"),),
-            {
-                "title": "Monitor",
-                "icon": ":material/monitoring:",
-                "url_path": "monitor",
-                "help": "Whether what is served is still good: traffic, drift, quality and alerts.",
-            },
-        ),
-    ],
+    "Ship": [],  # of features alone
 }
 
 # About people, and how far all figures can be trusted: below the navigation, not among the steps of work.

@@ -18,7 +18,6 @@ from engine.evaluation.verdicts import forgetting_tradeoff
 from pages.shared import cached_queries
 from pages.shared.session import cached, get_client
 from store.core.errors import QueryError
-from store.core.model_schemas import VersionSummary
 from store.core.schemas import JobLog, JobState
 from store.data.schemas import Dataset
 from store.evaluation import scored_rows
@@ -33,18 +32,11 @@ from store.evaluation.verdict_schemas import (
 )
 from store.jobs import job_queue, metric_points
 from store.jobs.schemas import MetricSummary
-from store.registry import model_versions
 from store.runs import run_outcomes, runs
 from store.runs.schemas import Alert, Prediction, Run
 
 BUCKETS = 600
 LIVE_CURVES_KEY = "live-curves"
-
-
-@cached(cached_queries.CALM, most=32)
-def list_registered_versions(run_id: str) -> list[VersionSummary]:
-    """The versions of registered models that were made of it, newest first."""
-    return model_versions.versions_of_run(get_client(), run_id)
 
 
 def read_current_run(run_id: str) -> Run:

@@ -9,12 +9,12 @@ from store.bias.config import KIND, BiasConfig
 from store.bias.schemas import BiasCheck, BiasResult, BiasSummary
 from store.core.errors import NotFoundError
 from store.core.schemas import Job
+from store.core.version_folders import is_reference
 from store.db.named_query import named_query
 from store.db.records import read_records, to_json
 from store.jobs.job_queue import is_id, to_utc
 from store.jobs.schemas import GroupedEvaluation, NamedClassifier
 from store.registry.model_versions import get_version
-from store.registry.version_folders import is_reference
 from store.runs import runs
 from store.runs.card_text import get_last_part, parse_hub_id
 

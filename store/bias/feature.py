@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from store.bias.run_switch import SWITCH
 from store.core.features import Action, JobKind, StoreFeature
 
 FEATURE = StoreFeature(
@@ -13,4 +14,5 @@ FEATURE = StoreFeature(
     queries={"look": {"bias_checks": "newest listed get unfinished list_classifiers"}},
     tools={"look": "get_bias_check", "work": "check_bias"},
     scheduled_check="store.bias.config:BiasConfig",
+    run_switches=(SWITCH,),
 )

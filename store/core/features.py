@@ -92,6 +92,16 @@ class FileKind(NamedTuple):
     command: str
 
 
+class RunSwitch(NamedTuple):
+    """A switch in the config of a run, off where nothing is said of it. after: the field before it, on the
+    form too. check: "module:function" that yields (field, why) of what it can't be combined with."""
+
+    name: str
+    after: str
+    description: str
+    check: str
+
+
 Names = Mapping[Right, str]  # right -> names, with spaces between them
 
 
@@ -101,7 +111,7 @@ class StoreFeature:
     may ask for what (`store.core.rights`). actions: of its commands, which the activity shows. queries: by
     the module in its room. titles: of what its documents name, for features that show them. files: that
     people write, for docs/configuration.md. scheduled_check: "module:Class" of what a monitor can ask of it
-    again and again, by the feature's name.
+    again and again, by the feature's name. run_switches: of what is to be done with a run.
     """
 
     job_kinds: tuple[JobKind, ...] = ()
@@ -113,6 +123,7 @@ class StoreFeature:
     titles: Mapping[str, str] = field(default_factory=dict)
     files: tuple[FileKind, ...] = ()
     scheduled_check: str = ""
+    run_switches: tuple[RunSwitch, ...] = ()
 
 
 def check_same_names(what: str, declared: Iterable[str], handled: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ oidc.toml            the organisation's sign-in, mode 0600 (docs/team.md); most 
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
-registry/MODEL_ID/3/ the files of a registered version, with 3.json beside it (store.registry.version_folders)
+registry/MODEL_ID/3/ the files of a registered version, with 3.json beside it (store.core.version_folders)
 datasets/FINGERPRINT/rows.parquet, skipped.parquet, fates.parquet, signals/GROUP.parquet
 uploads/             files that came through the browser
 exports/             files that data sets were written to, with their data cards

@@ -392,6 +392,12 @@ class RoundRowsQueued(TypedDict):
     counted: RatingCounts
 
 
+class ReleasedTaskCounts(TypedDict):
+    """Tasks that go to whoever asks next."""
+
+    released: int
+
+
 class RatingCounts(TypedDict):
     """What training rows of a round rest on, and what they leave out."""
 

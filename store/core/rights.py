@@ -179,7 +179,7 @@ TOOLS = _map_rights(
     {
         "look": """
             list_runs get_run list_jobs get_job list_datasets get_dataset get_profile read_rows
-            list_evaluations get_evaluation read_answers compare_runs compare_evaluations
+            list_evaluations get_evaluation read_answers list_models compare_runs compare_evaluations
         """,
         "work": """
             sql inspect_file import_dataset profile_dataset preview_clean clean_dataset export_dataset

@@ -44,7 +44,6 @@ from store.db.records import decode
 from store.http.access import SESSION_HEADER
 from store.http.files import sanitise_file_name
 from store.http.schemas import PlaygroundState
-from store.serving.schemas import EndpointStatus, RequestLine
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
     from store.db.connection import Params
@@ -183,15 +182,9 @@ class Client(Remote):
         state: PlaygroundState = self._document("GET", "/playground")
         return state
 
-    def endpoints(self) -> list[EndpointStatus]:
-        """All endpoints as they stand."""
-        seen: list[EndpointStatus] = self._document("GET", "/endpoints")
-        return seen
-
-    def endpoint_requests(self, endpoint: str) -> list[RequestLine]:
-        """The newest lines of an endpoint's log."""
-        lines: list[RequestLine] = self._document("GET", f"/endpoints/{quote(endpoint, safe='')}/requests")
-        return lines
+    def read(self, path: str) -> Any:
+        """The document at a path that a feature knows the type of."""
+        return self._document("GET", path)
 
     def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""

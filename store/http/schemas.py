@@ -10,12 +10,11 @@ from store.core.rating_schemas import (
     RatableRounds,
     RatingReceipt,
     RatingTasks,
+    ReleasedTaskCounts,
     RequestRoundQueued,
     RoundRowsQueued,
 )
 from store.core.schemas import CreatedApiToken, CreatedComment, CreatedInvitation, Job, RevokedAccess
-from store.rating.schemas import ReleasedTaskCounts
-from store.serving.schemas import CreatedEndpoint, CreatedEndpointKey
 
 
 class JobQueued(TypedDict):
@@ -118,6 +117,21 @@ class StartedImprovement(TypedDict):
 
     improvement_id: str
     improvement: str  # its name
+
+
+class CreatedEndpoint(TypedDict):
+    """The answer of `make_endpoint`; the key is shown this once, and null where none was asked for."""
+
+    endpoint_id: str
+    name: str
+    key: str | None
+
+
+class CreatedEndpointKey(TypedDict):
+    """The answer of `make_key`: the only time that the key can be read."""
+
+    key_id: str
+    key: str
 
 
 CommandAnswer = (

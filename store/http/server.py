@@ -43,7 +43,6 @@ from store.http.answers import ArrowStream, LineStream, make_json_response, stop
 from store.http.machine import Machine
 from store.http.request_bodies import read_document
 from store.http.schemas import CommandAnswer, PlaygroundState
-from store.serving.schemas import EndpointStatus, RequestLine
 
 MAX_TAIL = 16 * 1024 * 1024
 
@@ -124,11 +123,11 @@ class Playground(Protocol):
 class EndpointService(Protocol):
     """How endpoints stand."""
 
-    def seen(self) -> list[EndpointStatus]:
+    def seen(self) -> Sequence[Mapping[str, object]]:
         """All of them."""
         ...
 
-    def last_requests(self, endpoint: str) -> list[RequestLine]:
+    def last_requests(self, endpoint: str) -> Sequence[Mapping[str, object]]:
         """The newest lines of an endpoint's log. Raises NotFoundError."""
         ...
 

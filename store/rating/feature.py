@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from store.core.features import Action, FileKind, JobKind, StoreFeature
+from store.core.schemas import Job, SubjectKind
+
+
+def find_round(job: Job) -> tuple[SubjectKind, str, str]:
+    """The round that is to be."""
+    return "round", job["job_id"], job["config"]["round"]["name"]
+
 
 FEATURE = StoreFeature(
     job_kinds=(
-        JobKind("round", "Rating round", "engine.rating.jobs.gather_answers", icon=":material/rate_review:"),
+        JobKind(
+            "round",
+            "Rating round",
+            "engine.rating.jobs.gather_answers",
+            icon=":material/rate_review:",
+            find_subject=find_round,
+        ),
         JobKind(
             "answer_prompts",
             "Answers for a round",
@@ -20,6 +33,7 @@ FEATURE = StoreFeature(
             "engine.rating.jobs.import_votes",
             icon=":material/rate_review:",
             without_models=True,
+            find_subject=find_round,
         ),
         JobKind(
             "prompts",

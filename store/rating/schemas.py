@@ -107,9 +107,3 @@ class Workload(TypedDict):
     wanted: int  # ratings that were asked for
     seconds_of_work_left: float | None  # at the median of all raters; null until three ratings are timed
     days_left: float | None  # at the pace of the last day; null where too few were rated in it
-
-
-class ReleasedTaskCounts(TypedDict):
-    """Tasks that go to whoever asks next."""
-
-    released: int

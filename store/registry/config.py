@@ -4,30 +4,37 @@ of checks that a version has to pass.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from store.core.config import Config, FolderSource, Line, ModelSource
-from store.core.errors import ConfigError
-from store.registry.version_folders import check_alias, check_model_name
 
 KIND = "register"
 ALIASES = ("candidate", "staging", "production")  # those that every model may have; people add their own
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
-def _check_model_name(value: str) -> str:
-    try:
-        return check_model_name(value)
-    except ConfigError as error:
-        raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
+def _check_model_name(name: str) -> str:
+    """The name. Raises ValueError for one that could be a path, a reference, or too long."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"A model can't be called {name[:80]!r}; take letters, digits, dots, dashes and underscores: at"
+            " most 64, a letter or digit first."
+        )
+    return name
 
 
-def _check_alias_name(value: str) -> str:
-    try:
-        return check_alias(value)
-    except ConfigError as error:
-        raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
+def _check_alias_name(alias: str) -> str:
+    """The alias. Raises ValueError for one that could be taken for a number or is no plain word."""
+    if not ALIAS.fullmatch(alias):
+        raise ValueError(
+            f"An alias can't be called {alias[:80]!r}; take small letters, digits, dashes and underscores: at"
+            " most 32, a letter first."
+        )
+    return alias
 
 
 ModelName = Annotated[Line, Field(max_length=200), AfterValidator(_check_model_name)]

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from store.core.features import Action, FileKind, JobKind, StoreFeature
+from store.core.schemas import Job, SubjectKind
+from store.core.version_folders import find_model_id
+
+
+def find_registered_model(job: Job) -> tuple[SubjectKind, str, str]:
+    """The model that gets a version."""
+    name = job["config"]["register"]["name"]
+    return "model", find_model_id(name), name
+
 
 FEATURE = StoreFeature(
     job_kinds=(
-        JobKind("register", "Registering", "engine.registry.register_job", icon=":material/deployed_code:"),
+        JobKind(
+            "register",
+            "Registering",
+            "engine.registry.register_job",
+            icon=":material/deployed_code:",
+            find_subject=find_registered_model,
+        ),
     ),
     commands={
         "work": """
@@ -38,7 +53,7 @@ FEATURE = StoreFeature(
         }
     },
     tools={
-        "look": "list_models get_model check_gate",
+        "look": "get_model check_gate",
         "work": "register_model gather_gate_evidence",
         "govern": "set_gate",
     },

@@ -14,7 +14,6 @@ from store.db.named_query import named_query, register_reference
 from store.db.records import read_records, read_scalar, to_json
 from store.jobs import job_queue
 from store.registry.schemas import AliasMove, GateRecord
-from store.registry.version_folders import is_reference as is_reference
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction

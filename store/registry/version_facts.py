@@ -17,6 +17,7 @@ from store.core.export_schemas import (
 from store.core.features import find_title
 from store.core.figure_schemas import FigureSummary
 from store.core.model_schemas import BaseReference, ModelVersion, TrainingSummary
+from store.core.version_folders import is_reference
 from store.data import dataset_versions as data_versions
 from store.data import datasets
 from store.data.cleaning import Recipe
@@ -29,7 +30,6 @@ from store.rating.templates import PROTOCOL_TITLES
 from store.registry import gate_candidates, gate_evidence, model_versions
 from store.registry.gate_candidates import format_version_reference
 from store.registry.schemas import Lineage, LineageEdge, LineageKind, LineageNode, MoveKind
-from store.registry.version_folders import is_reference
 from store.runs import card_text, runs
 from store.runs.schemas import Run, RunFacts
 from store.training.methods import METHODS

@@ -190,21 +190,6 @@ class EndpointRow(TypedDict):
     created_at: float  # s since 1970
 
 
-class CreatedEndpoint(TypedDict):
-    """The answer of `make_endpoint`; the key is shown this once, and null where none was asked for."""
-
-    endpoint_id: str
-    name: str
-    key: str | None
-
-
-class CreatedEndpointKey(TypedDict):
-    """The answer of `make_key`: the only time that the key can be read."""
-
-    key_id: str
-    key: str
-
-
 class BackendState(TypedDict):
     """One backend, as the gateway sees it."""
 

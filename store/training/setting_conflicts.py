@@ -7,7 +7,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
+from store.core.features import resolve_name
 from store.training.methods import METHODS, QUANTISATION_TITLES, TAKEN_APART, is_encoder_type
+from store.training.run_switches import list_run_switches
 from store.training.train_config import TrainConfig
 
 MISSING = "Tasks are those of lm-evaluation-harness, which is not installed."
@@ -32,7 +34,7 @@ def list_conflicts(config: TrainConfig, model_type: str = "") -> list[Conflict]:
         _check_shape(config, model_type),
         check_encoder(config, model_type),
     )
-    others = _check_replay(config), _check_probes(config), _check_canaries(config), _check_bias(config)
+    others = _check_replay(config), _check_probes(config), _check_canaries(config), _check_switches(config)
     return [refusal for part in (*parts, *others) for refusal in part]
 
 
@@ -162,13 +164,10 @@ def _check_canaries(config: TrainConfig) -> Iterator[Conflict]:
         )
 
 
-def _check_bias(config: TrainConfig) -> Iterator[Conflict]:
-    if config.bias_check and config.task == "classification":
-        yield (
-            "bias_check",
-            "A classifier has a head in place of its words, so that it can't be asked pairs of texts. Set"
-            " bias_check to false, and compare groups of rows on an evaluation's page.",
-        )
+def _check_switches(config: TrainConfig) -> Iterator[Conflict]:
+    for switch in list_run_switches():
+        if getattr(config, switch.name):
+            yield from resolve_name(switch.check)(config)
 
 
 def check_encoder(config: TrainConfig, model_type: str) -> Iterator[Conflict]:

@@ -26,6 +26,7 @@ from store.core.row_schemas import SplitMethod
 from store.jobs.schemas import SplitFields
 from store.training import live_metric
 from store.training.methods import METHOD_FIELDS, METHODS, Quantisation, compute_initial_rank
+from store.training.run_switches import add_run_switches
 
 if TYPE_CHECKING:
     MethodName = str  # of those in the table
@@ -111,6 +112,7 @@ TASK_TITLES: dict[str, str] = {
 }
 
 
+@add_run_switches
 class TrainConfig(NoRemoteCodeConfig):
     """One run: what is trained, on which rows, how."""
 
@@ -281,9 +283,6 @@ class TrainConfig(NoRemoteCodeConfig):
         ge=0,
         le=50,
         description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
-    )
-    bias_check: bool = Field(
-        False, description="Ask base and tuned model the built-in pairs about people, once the run has ended"
     )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each of these answers, at most")

@@ -6,7 +6,6 @@ So a run stays queued or training for as long as a test looks at it. Commands ar
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
@@ -18,8 +17,8 @@ import uvicorn
 
 from engine.__main__ import listen
 from engine.commands import Commands
+from engine.server.features import ServiceContext, load_engine_features
 from engine.server.people_commands import People
-from engine.serving.supervisor import Supervisor
 from store.core.home import Home
 from store.core.processes import write_record
 from store.core.rights import OWNER
@@ -39,6 +38,7 @@ COMMANDS += ("start_round", "export_model", "verify_model", "delete_export")
 COMMANDS += ("begin_improvement", "decide_improvement", "stop_improvement", "resume_improvement")
 COMMANDS += ("schedule_improvement", "unschedule_improvement")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Serve = Callable[[Database, Home], Any]
 
 
 class Silent:
@@ -75,7 +75,7 @@ class StillEngine:
     database: Database
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     made: str = "run-still"  # id of the run that a launch is answered with
-    supervisor: Supervisor | None = None
+    endpoints: Any = None  # who tells how they stand, where the feature is there
     playground: Silent = field(default_factory=Silent)
 
 
@@ -83,9 +83,19 @@ async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
 
 
+def _build_endpoints(database: Database, home: Home) -> Any:
+    nobody: Any = None  # starts a job here
+    context = ServiceContext(database, home, nobody, ["cpu"])
+    services = [feature.services for feature in load_engine_features().values()]
+    return next((each["endpoints"](context) for each in services if "endpoints" in each), None)
+
+
 @contextmanager
-def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) -> Iterator[StillEngine]:
-    """Serve `home` while the block runs; `ask` answers what is asked. `real`: commands that are done."""
+def still_engine(
+    home: Home, ask: Ask = _no_asks, real: Collection[str] = (), serve: Serve | None = None
+) -> Iterator[StillEngine]:
+    """Serve `home` while the block runs; `ask` answers what is asked. `real`: commands that are done.
+    `serve`: makes what tells how endpoints stand, in place of what the engine has."""
     database = Database(home.database, [home.datasets, home.jobs])
     engine = StillEngine(home, database)
     for secret in (home.token, home.screens_token):
@@ -94,7 +104,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
-    engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
+    engine.endpoints = (serve or _build_endpoints)(database, home)
     with database.transaction() as tx:
         settings.set_owner_name(tx, OWNER["name"])  # whatever the account is called that runs the tests
     handlers = Handlers(
@@ -103,7 +113,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
         engine.playground,
         queries=load_queries(),
         people=People(database, "still", "still"),
-        endpoints=engine.supervisor,
+        endpoints=engine.endpoints,
     )
     app = build_app(database, "still", handlers, home, ["cpu"])
     listener = listen(0)

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.shared import cached_queries, config_fields
 from store.core.errors import StateError, TunebenchError
+from store.core.features import FEATURES
 from store.core.home import Home
 from store.core.training_schemas import Preview
 from store.http.client import Client
@@ -66,6 +67,7 @@ def test_the_first_answer_stays_where_steps_can_not_be_timed(
     assert not at.button(key="launch-button").disabled
 
 
+@pytest.mark.skipif("bias" not in FEATURES, reason="the feature is not there")
 def test_a_bias_check_is_switched_on_with_what_it_takes(form: AppTest) -> None:
     assert "Bias check" not in everything_said(form)
     form.toggle(key="launch.bias_check").set_value(True).run()

@@ -30,6 +30,7 @@ from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, side_by_side
 from store.monitoring.traffic import TrafficPoint
+from store.serving import endpoint_status
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.bias import checked
@@ -184,7 +185,7 @@ def test_it_is_asked_by_the_name_of_its_model_at_its_address(
         "endpoint_id": "new", "state": {"address": "http://127.0.0.1:8601", "backends": []},
         "config": {"models": [{"name": "bank", "routes": []}]}, "settings": {"port": 8601},
     }  # fmt: skip
-    monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
+    monkeypatch.setattr(endpoint_status, "list_endpoints", lambda _: [seen])
     at = open_page(watched.home, PAGE, endpoint="new")
     examples = "\n".join(code.value for code in at.code)
     assert 'model="bank"' in examples
@@ -208,7 +209,7 @@ def test_an_alert_leads_to_the_improvement_of_the_registered_model(
 ) -> None:
     settings = {"models": [{"name": "bank", "routes": [{"subject": "bank@production"}]}]}
     seen = {"endpoint_id": "changed", "settings": settings, "state": None, "config": None}
-    monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
+    monkeypatch.setattr(endpoint_status, "list_endpoints", lambda _: [seen])
     at = open_page(watched.home, PAGE, endpoint="changed")
     link = next(each for each in at.get("page_link") if each.proto.label.startswith("Improve bank"))
     assert link.proto.query_string.startswith("model=bank&tab=improve&feedback=changed&alert=")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.server import registered_versions
+from engine.registry import version_keeping
 from store.core.job_folder import JobDir, write_json
+from store.core.version_folders import compute_fingerprint, hash_file, list_files_below
 from store.jobs import job_queue
-from store.registry.version_folders import compute_fingerprint, hash_file, list_files_below
 from store.runs import runs
 from store.training.train_config import TrainConfig
 from tests.unit.desk import Desk
@@ -77,6 +77,6 @@ def register(
         **about,
     )
     with desk.database.transaction() as tx:
-        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     desk.end(job_id, "finished", result)
     return job_id

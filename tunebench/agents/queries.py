@@ -1,4 +1,4 @@
-"""Tools that read: runs, data sets, evaluations, models, and statements of SQL."""
+"""Tools that read: runs, evaluations, models, and statements of SQL."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from store.core.table_values import convert_times_to_text
 from store.evaluation import evaluations
 from store.evaluation.schemas import Evaluation
 from store.evaluation.verdict_schemas import Verdict, read_verdict
-from store.registry import model_versions
-from store.registry.model_versions import VersionWithAliases
+from store.http.client import Client
 from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.agents.answers import MAX_LISTED, QuotedText, describe_metric, describe_run_figure, quote
@@ -136,13 +135,11 @@ class BaseModelLine(TypedDict):
     ready: bool
 
 
-class ModelList(TypedDict):
-    """Base models, and versions of registered ones."""
+class BaseModelList(TypedDict):
+    """Base models."""
 
     base_models: list[BaseModelLine]
     base_models_total: int
-    registered: list[VersionWithAliases]
-    registered_total: int
 
 
 class StatementAnswer(TypedDict):
@@ -255,19 +252,9 @@ class ReadTools:
             ],
         }
 
-    def list_models(self, limit: Limit = 50) -> ModelList:
-        """Base models in the home folder, and registered models with their versions and aliases."""
-        client = self.connect()
-        here = client.models()
-        return {
-            "base_models": [
-                {"name": model["name"], "parameters": model["parameters"], "ready": model["ready"]}
-                for model in here[:limit]
-            ],
-            "base_models_total": len(here),
-            "registered": model_versions.newest_versions(client, limit),
-            "registered_total": model_versions.count_versions(client),
-        }
+    def list_models(self, limit: Limit = 50) -> BaseModelList:
+        """Base models in the home folder."""
+        return list_base_models(self.connect(), limit)
 
     def sql(
         self,
@@ -280,6 +267,18 @@ class ReadTools:
         table = convert_times_to_text(self.connect().people.query(statement))
         rows = [list(row.values()) for row in table.slice(0, limit).to_pylist()]
         return {"columns": table.column_names, "rows": rows, "total": table.num_rows}
+
+
+def list_base_models(client: Client, limit: int) -> BaseModelList:
+    """Those in the home folder, the first ones."""
+    here = client.models()
+    return {
+        "base_models": [
+            {"name": model["name"], "parameters": model["parameters"], "ready": model["ready"]}
+            for model in here[:limit]
+        ],
+        "base_models_total": len(here),
+    }
 
 
 def _build_run_overview(run: Run) -> RunOverview:

@@ -7,14 +7,23 @@ from typing import Annotated, TypedDict
 from pydantic import Field
 
 from engine.registry import gate_report
-from store.registry import gate_checks
+from store.registry import gate_checks, model_versions
 from store.registry.config import GateReference, RegisterConfig
 from store.registry.gate_checks import SetGate
+from store.registry.model_versions import VersionWithAliases
 from store.registry.schemas import GateReport
 from tunebench.agents.answers import MAX_LISTED
 from tunebench.agents.data import WorkQueued
+from tunebench.agents.queries import BaseModelList, Limit, list_base_models
 from tunebench.agents.tool import ADDS, READS, REPLACES, AgentTool, Connect
 from tunebench.commands.registry import ModelDocument, build_model_document
+
+
+class ModelList(BaseModelList):
+    """Base models, and versions of registered ones."""
+
+    registered: list[VersionWithAliases]
+    registered_total: int
 
 
 class GateChanged(TypedDict):
@@ -40,13 +49,22 @@ class RegistryTools:
 
     def tools(self) -> list[AgentTool]:
         """All of them."""
-        reads = (self.get_model, self.check_gate)
+        reads = (self.list_models, self.get_model, self.check_gate)
         adds = (self.register_model, self.gather_gate_evidence)
         return [
             *(AgentTool.of(function, READS) for function in reads),
             *(AgentTool.of(function, ADDS) for function in adds),
             AgentTool.of(self.set_gate, REPLACES),
         ]
+
+    def list_models(self, limit: Limit = 50) -> ModelList:
+        """Base models in the home folder, and registered models with their versions and aliases."""
+        client = self.connect()
+        return {
+            **list_base_models(client, limit),
+            "registered": model_versions.newest_versions(client, limit),
+            "registered_total": model_versions.count_versions(client),
+        }
 
     def get_model(
         self, model: Annotated[str, Field(min_length=1, max_length=200, description="A registered model")]

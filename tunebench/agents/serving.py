@@ -1,4 +1,4 @@
-"""Tools of endpoints: serve a model, ask it, stop it, and see whether what it serves is still good."""
+"""Tools of endpoints: serve a model, ask it, stop it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pydantic import Field
 from store.core.config import Config, Line
 from store.core.errors import EngineUnavailable, NotFoundError, StateError, from_dict
 from store.http.client import Client
-from store.monitoring import monitors
-from store.monitoring.config import AlertAcknowledgement, MonitorConfig
+from store.http.schemas import CreatedEndpoint
 from store.serving.config import MakeEndpoint
+from store.serving.endpoint_status import list_endpoints
 from store.serving.endpoint_text import describe_state
-from store.serving.schemas import CreatedEndpoint, EndpointStatus
+from store.serving.schemas import EndpointStatus
 from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.tool import ADDS, READS, REPLACES, STARTS, AgentTool, Connect
-from tunebench.commands.monitoring import MonitorReport, build_report, change_settings
 from tunebench.commands.serving import find_endpoint
 
 KEY_NAME = "agent"  # of the key that an endpoint is made with, where it is given none
@@ -116,7 +115,7 @@ class ServeTools:
 
     def list_endpoints(self) -> EndpointList:
         """Endpoints: how each stands, its address, what it serves, its last hour."""
-        return {"endpoints": [_build_endpoint_summary(seen) for seen in self.connect().endpoints()]}
+        return {"endpoints": [_build_endpoint_summary(seen) for seen in list_endpoints(self.connect())]}
 
     def serve_model(self, config: MakeEndpoint) -> EndpointStarted:
         """Serve models by OpenAI's protocol on this machine: a new endpoint with a key, which is shown this
@@ -217,57 +216,3 @@ def _parse_answer(response: httpx.Response) -> EndpointAnswer:
         "completion_tokens": usage.get("completion_tokens"),
         "request_id": response.headers.get("x-request-id"),
     }
-
-
-class WatchedSettings(TypedDict):
-    """What a monitor watches and when it warns, as it is now."""
-
-    endpoint: str
-    settings: dict[str, Any]
-
-
-class AlertAcknowledged(TypedDict):
-    """An alert that somebody has seen."""
-
-    alert: str
-    outcome: str
-
-
-class MonitorTools:
-    """The tools over one engine."""
-
-    def __init__(self, connect: Connect) -> None:
-        self.connect = connect
-
-    def tools(self) -> list[AgentTool]:
-        """All of them."""
-        changes = (self.set_monitor, self.acknowledge_alert)
-        return [AgentTool.of(self.get_monitor, READS), *(AgentTool.of(each, REPLACES) for each in changes)]
-
-    def get_monitor(
-        self,
-        endpoint: Annotated[
-            str, Field(min_length=1, max_length=120, description="Name or id of an endpoint")
-        ],
-        hours: Annotated[float, Field(ge=0.1, le=24 * 366, description="How far back is looked")] = 24.0,
-    ) -> MonitorReport:
-        """Whether an endpoint is still good: open alerts, traffic and times by version, drift of each watched
-        value, what people say of answers, candidates beside the live version."""
-        client = self.connect()
-        return build_report(client, monitors.endpoint(client, endpoint), hours)
-
-    def set_monitor(self, config: MonitorConfig) -> WatchedSettings:
-        """Change what a monitor watches and when it warns. Fields that are given get their new value, all
-        others stay as they are."""
-        client = self.connect()
-        which = monitors.endpoint(client, config.endpoint)
-        given = config.model_dump(mode="json", include=config.model_fields_set - {"endpoint"})
-        change_settings(client, which["endpoint_id"], given)
-        present = monitors.get_settings(monitors.find(client, which["endpoint_id"]))
-        return {"endpoint": which["name"], "settings": present.model_dump(mode="json")}
-
-    def acknowledge_alert(self, config: AlertAcknowledgement) -> AlertAcknowledged:
-        """Say that an alert was seen, and what was found. outcome new_normal of drift: what comes from now on
-        is the reference."""
-        self.connect().command("acknowledge_alert", config.model_dump())
-        return {"alert": config.alert, "outcome": config.outcome}

@@ -15,9 +15,9 @@ from store.bias.schemas import BiasCheck, ClassifierJudgement
 from store.core import formatting
 from store.core.errors import ConfigError, NotFoundError
 from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, get_measure_title
+from store.core.version_folders import is_reference
 from store.http.client import Client
 from store.jobs import job_queue
-from store.registry.model_versions import is_reference
 from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.terminal.connection import Json, Wait, connect, upload_files

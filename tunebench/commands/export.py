@@ -16,12 +16,13 @@ from store.core.export_schemas import ModelExportRow, ModelVerifyResult
 from store.core.figure_schemas import Estimate
 from store.core.formatting import plural
 from store.core.home import Home
+from store.core.version_folders import is_reference
 from store.export import export_text, exports
 from store.export.config import ModelExport, ModelVerify
 from store.export.forms import FORMS, USUAL_ROWS, count_rows_to_pass
 from store.http.client import Client
 from store.jobs import job_queue
-from store.registry.model_versions import get_version, is_reference
+from store.registry.model_versions import get_version
 from store.runs import runs
 from tunebench.commands.registry import model
 from tunebench.terminal.connection import Json, Wait, connect, send_change

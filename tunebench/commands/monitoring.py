@@ -317,4 +317,4 @@ def register(cli: typer.Typer) -> None:
     cli.command("monitor-judge")(monitor_judge)
 
 
-FEATURE = TerminalFeature(register)
+FEATURE = TerminalFeature(register, tools=("tunebench.agents.monitoring:MonitorTools",))

@@ -294,4 +294,4 @@ def add_commands(cli: typer.Typer) -> None:
     cli.add_typer(model, name="model")
 
 
-FEATURE = TerminalFeature(add_commands)
+FEATURE = TerminalFeature(add_commands, tools=("tunebench.agents.registry:RegistryTools",))

@@ -395,4 +395,4 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(improvement, name="improvement")
 
 
-FEATURE = TerminalFeature(register)
+FEATURE = TerminalFeature(register, tools=("tunebench.agents.retraining:ImproveTools",))

@@ -16,6 +16,7 @@ from store.core.errors import ConfigError, EngineUnavailable, NotFoundError, Sta
 from store.core.formatting import plural
 from store.http.client import Client
 from store.serving.config import EndpointSettings, MakeEndpoint
+from store.serving.endpoint_status import list_endpoints
 from store.serving.endpoint_text import build_examples, describe_state, list_first_kinds, suggest_name
 from store.serving.schemas import EndpointStatus
 from tunebench.terminal.connection import Json, connect, read_document, send_change
@@ -117,7 +118,7 @@ def _get_plain_name(subject: object) -> str:
 
 def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
     """Have the endpoint run as it was asked for; its key where it is new."""
-    there = next((seen for seen in client.endpoints() if seen["name"] == name), None)
+    there = next((seen for seen in list_endpoints(client) if seen["name"] == name), None)
     if there is None:
         if "models" not in settings:
             raise NotFoundError(
@@ -134,7 +135,7 @@ def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str
 
 def find_endpoint(client: Client, name: str) -> EndpointStatus:
     """By id or name. Raises NotFoundError."""
-    for seen in client.endpoints():
+    for seen in list_endpoints(client):
         if name in (seen["name"], seen["endpoint_id"]):
             return seen
     raise NotFoundError(f"There is no endpoint {name!r}.", fix="List them with: tunebench endpoints")
@@ -233,7 +234,7 @@ def _wait_until_stopped(client: Client, name: str) -> None:
 def endpoints_(json: Json = False) -> None:
     """List endpoints: how each stands, what it serves, its last hour."""
     with report_errors(json):
-        listed = connect().endpoints()
+        listed = list_endpoints(connect())
         if json:
             print_json({"endpoints": listed})
             return
@@ -330,4 +331,4 @@ def _format_day(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-FEATURE = TerminalFeature(register)
+FEATURE = TerminalFeature(register, tools=("tunebench.agents.serving:ServeTools",))

@@ -16,8 +16,8 @@ from engine.worker.job import WorkerJob
 from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.job_folder import write_json
+from store.core.version_folders import VersionDir, find_model_id
 from store.registry.config import RegisterConfig
-from store.registry.version_folders import VersionDir, find_model_id
 from tests.engine.evaluating import evaluation, home_with_rows, trained
 from tests.tiny import write_model
 

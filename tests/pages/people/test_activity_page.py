@@ -42,13 +42,19 @@ def test_lines_are_told_with_names_and_links(people: Team, open_as: OpenAs) -> N
     assert "4 of 4 lines, newest first." in everything_said(at)
 
 
-@pytest.mark.parametrize(
-    ("command", "alone"),
-    [("make_key", "made a key"), ("comment", "commented"), ("keep_variant", "kept a mix"),
-     ("promote", "promoted"), ("judge_rates", "let a judge rate"), ("check_bias", "checked for bias")],
-)  # fmt: skip
-def test_on_the_page_of_a_thing_no_words_lead_on_to_its_name(command: str, alone: str) -> None:
-    assert LEADS_ON.sub("", ACTIONS[command].words) == alone
+ALONE = {
+    "make_key": "made a key",
+    "comment": "commented",
+    "keep_variant": "kept a mix",
+    "promote": "promoted",
+    "judge_rates": "let a judge rate",
+    "check_bias": "checked for bias",
+}
+
+
+@pytest.mark.parametrize("command", sorted(ALONE.keys() & ACTIONS.keys()))  # those of features that are there
+def test_on_the_page_of_a_thing_no_words_lead_on_to_its_name(command: str) -> None:
+    assert LEADS_ON.sub("", ACTIONS[command].words) == ALONE[command]
 
 
 def test_the_link_narrows_the_list_and_the_choices_write_the_link(people: Team, open_as: OpenAs) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.serving.supervisor import Supervisor
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.rights import OWNER
@@ -32,7 +35,8 @@ AT = 1_800_000_000.0
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     """An endpoint that answers, one that stopped, and one that does not start."""
     home = seed(tmp_path_factory.mktemp("served"), runs=2, sets=1)
-    with still_engine(home, real=COMMANDS) as engine:
+    serve = partial(Supervisor, command=(sys.executable, "-c", ""))
+    with still_engine(home, real=COMMANDS, serve=serve) as engine:
         for name, wanted in (("support", "running"), ("old", "stopped"), ("broken", "running")):
             add(engine, name, wanted)
         with on_record(answering(home, "e-support")):
@@ -132,8 +136,7 @@ def test_one_endpoint(engine: StillEngine, open_page: Open) -> None:
 
 
 def test_what_does_not_start_says_why(engine: StillEngine, open_page: Open) -> None:
-    assert engine.supervisor
-    engine.supervisor.step()
+    engine.endpoints.step()
     at = open_page(engine.home, PAGE, endpoint="e-broken")
     assert "Does not start" in everything_said(at)
     assert "There is no registered model support@production" in at.error[0].value

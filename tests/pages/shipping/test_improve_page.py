@@ -11,9 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.retraining.decision import describe_change, describe_rows_needed, estimate_rows_needed
+from pages.retraining.improve_links import list_settings_models
 from pages.retraining.steps import ImprovementContext, build_steps
 from pages.shared import session
-from pages.shared.deployment import list_settings_models
 from store.db.database import Database
 from store.db.records import to_json
 from store.monitoring.feedback import returned

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pages.registry.registration import REGISTERING
 from pages.registry.versions import render_dot
-from pages.shared.deployment import REGISTERING
 from store.core.home import Home
 from store.registry import model_versions, version_facts
 from tests.pages.conftest import Open, everything_said

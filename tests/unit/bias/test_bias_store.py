@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.job_handlers import keep, write_order
-from engine.server import registered_versions
+from engine.registry import version_keeping
 from store.bias import bias_checks
 from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.core.job_folder import JobDir, read_json, write_json
@@ -145,7 +145,7 @@ def version(desk: Desk, name: str, **settings: Any) -> None:
     contents = {"config.json": json.dumps(config), "training.json": json.dumps(training)}
     made = staged(JobDir(desk.home.jobs / job_id).version, contents, base=None, adapter=False)
     with desk.database.transaction() as tx:
-        registered_versions.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
+        version_keeping.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
     desk.end(job_id, "finished")
 
 

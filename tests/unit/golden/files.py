@@ -18,6 +18,7 @@ from store.bias.config import BiasConfig
 from store.core.config import Config, read_yaml
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_events, read_json
+from store.core.version_folders import VersionDir
 from store.data import dataset_files
 from store.data.config import CleanConfig, ImportConfig, ProfileConfig
 from store.evaluation.config import EvaluateConfig
@@ -27,7 +28,6 @@ from store.monitoring.log_ingest import Series, list_log_files
 from store.rating.config import ImportRound, RoundConfig
 from store.registry.config import RegisterConfig
 from store.registry.gate_checks import GateConfig
-from store.registry.version_folders import VersionDir
 from store.retraining.config import GatherConfig
 from store.training.train_config import TrainConfig
 from tests.unit.golden.homes import shorten, simplify, spell

@@ -1,5 +1,7 @@
 """`python -m tests.unit.project.removal FEATURE …`: the tests of the core, in a copy without these features.
 
+With `all` it is without any.
+
 Their rooms go, with their lines in `store.core.features`, and the tests and benchmarks that are theirs:
 whatever imports one of their modules, or another test that does. Generated pages of `docs` are written anew.
 """
@@ -14,6 +16,8 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from store.core.features import FEATURES
 
 ROOT = Path(__file__).parents[3]
 COPIED = (
@@ -30,7 +34,12 @@ COPIED = (
 )
 ROOMS = ("store/{}", "engine/{}", "pages/{}", "tunebench/commands/{}.py", "tunebench/agents/{}.py")
 # What is about the project as a whole.
-WHOLE = ("tests/unit/project", "tests/unit/golden", "tests/unit/verdicts/test_truth_file.py")
+WHOLE = (
+    "tests/unit/project",
+    "tests/unit/golden",
+    "tests/unit/verdicts/test_truth_file.py",
+    "tests/unit/config/test_documents_text.py",
+)
 
 
 # An installation for development finds what the copy lacks in the project itself: not so here.
@@ -50,11 +59,12 @@ def copy_without(features: Iterable[str], folder: Path) -> list[str]:
     (folder / "sitecustomize.py").write_text(ALONE, "utf-8")
     for feature in features:
         _remove_rooms(folder, feature)
-    _remove_importers(folder)
-    write_docs(folder)
     for whole in WHOLE:
         _remove(folder / whole)
-    return sorted(str(path.relative_to(folder)) for path in folder.glob("tests/unit/**/test_*.py"))
+    _remove_importers(folder)
+    write_docs(folder)
+    tests = [*folder.glob("tests/unit/**/test_*.py"), *folder.glob("tests/pages/**/test_*.py")]
+    return sorted(str(path.relative_to(folder)) for path in tests)
 
 
 def _remove_rooms(folder: Path, feature: str) -> None:
@@ -139,7 +149,7 @@ def main(features: list[str]) -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "copy"
         folder.mkdir()
-        tests = copy_without(features, folder)
+        tests = copy_without(FEATURES if features == ["all"] else features, folder)
         order = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests]
         return subprocess.run(order, cwd=folder, env=_build_environment(folder), check=False).returncode
 

@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,8 +43,9 @@ class RoundDesk:
         self.home, self.database = new_store(home or path / "home")
         self.now = time.time()
         commands = Commands(self.database, self.home, lambda name, body: {}, clock=lambda: self.now)
-        commands.rating._random = Random(5)  # who is dealt what is chance: the same in each run of a test
-        self.commands = commands.table()
+        # Who is dealt what is chance: the same in each run of a test.
+        with patch("engine.rating.rater_commands.secrets.randbits", return_value=5):
+            self.commands = commands.table()
         self.prompts = prompts
         rows = [chat(f"Question {n}?", f"Right answer {n}.") for n in range(prompts)]
         self.dataset_id = self.imported("Questions", rows)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.job_handlers import HANDLERS
-from engine.rating import round_commands
 from engine.rating.rater_commands import HELD_TASKS
+from engine.server.file_removal import remove_stale_held
 from engine.server.local_launcher import Worker
 from engine.server.scheduler import Scheduler
 from pages.rating.rounds import describe_prompts
@@ -245,7 +245,7 @@ def test_what_a_killed_engine_held_is_removed_at_the_next_start(desk: RoundDesk)
         held = desk.home.jobs / round_id / "held"
         held.mkdir(parents=True, exist_ok=True)
         (held / FILE).write_text("{}")
-    round_commands.remove_stale(desk.database, desk.home)
+    remove_stale_held(desk.database, desk.home)
     assert not (desk.home.jobs / "round-never-queued").exists()
     assert not (desk.home.jobs / stored / "held").exists()
     assert (desk.home.jobs / stored / "items.parquet").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.server import registered_versions
+from engine.registry import version_keeping
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.core.schemas import Person
 from store.data import datasets
@@ -160,7 +160,7 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
             model_id = model_versions.get_model(tx, "sums")["model_id"]
             model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.to_utc(desk.now))
 
-    monkeypatch.setattr(registered_versions, "check_whole_files", tightened)
+    monkeypatch.setattr(version_keeping, "check_whole_files", tightened)
     with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) is None
@@ -169,14 +169,14 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
 def test_an_alias_that_was_moved_while_its_gate_was_judged_stays_where_it_is(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = registered_versions.check_whole_files
+    check = version_keeping.check_whole_files
 
     def moved(*_: object) -> None:  # checksums are taken meanwhile
-        monkeypatch.setattr(registered_versions, "check_whole_files", check)
+        monkeypatch.setattr(version_keeping, "check_whole_files", check)
         with ThreadPoolExecutor(1) as other:
             other.submit(desk, "promote", version="sums@2", reason="First.", by=GRACE).result()
 
-    monkeypatch.setattr(registered_versions, "check_whole_files", moved)
+    monkeypatch.setattr(version_keeping, "check_whole_files", moved)
     with pytest.raises(ConflictError, match=r"Grace moved production of sums, because: First\. sums@2"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) == 2

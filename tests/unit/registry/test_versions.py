@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.registry import gate_report
-from engine.server import registered_versions
+from engine.registry import gate_report, version_keeping
 from store.core.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.core.job_folder import JobDir
+from store.core.version_folders import is_reference
 from store.registry import gate_checks, model_card, model_versions, version_facts
-from store.registry.version_folders import is_reference
 from store.runs import runs
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
@@ -73,14 +72,14 @@ def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
     result = staged(made, {"adapter_model.safetensors": "weights", "training.json": "{}"})
     monkeypatch.setattr(model_versions, "insert", _killed)
     with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     monkeypatch.undo()
     assert not made.exists()
     register(desk, text="of another job")  # which must not take the folder that is there
     with desk.database.transaction() as tx:
-        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     for reference in ("sums@1", "sums@2"):
-        registered_versions.check_whole_files(desk.home, model_versions.get_version(desk.database, reference))
+        version_keeping.check_whole_files(desk.home, model_versions.get_version(desk.database, reference))
     assert model_versions.get_model(desk.database, "sums")["versions"] == 2
 
 
@@ -94,11 +93,11 @@ def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_wr
         if attempt == "first":
             monkeypatch.setattr(model_versions, "insert", _killed)
             with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-                registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+                version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
             monkeypatch.undo()
     with desk.database.transaction() as tx:
-        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
-    registered_versions.check_whole_files(desk.home, model_versions.get_version(desk.database, "sums@1"))
+        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+    version_keeping.check_whole_files(desk.home, model_versions.get_version(desk.database, "sums@1"))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from engine.commands import Commands
-from engine.rating import round_commands
 from engine.server import scheduler
-from engine.server.file_removal import remove_noted
+from engine.server.file_removal import remove_noted, remove_stale_held
 from store.core.errors import StateError
 from store.core.job_folder import write_json
 from store.core.rights import OWNER
@@ -141,7 +140,7 @@ def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None
         else:  # killed before it could remove them
             with world.database.transaction() as tx:
                 job_queue.stop(tx, job_queue.get_job(tx, job_id), world.now)
-            round_commands.remove_stale(world.database, world.home)
+            remove_stale_held(world.database, world.home)
     assert not any(path.exists() for path in held)
 
 

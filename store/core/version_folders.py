@@ -8,17 +8,14 @@ NAME@3 alone. Beside it lies `3.json`, its seal: who it is, and every file with 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from store.core.errors import ConfigError, ModelError, NotFoundError
+from store.core.errors import ModelError, NotFoundError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.model_schemas import VersionFile, VersionSeal
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 CHUNK = 2**22  # bytes that are hashed at a time
 
 
@@ -26,28 +23,6 @@ def is_reference(name: str) -> bool:
     """Whether a model's name is one of a registered version; neither a folder nor a hub id has such."""
     model, at, version = name.rpartition("@")
     return bool(model and at and version) and "/" not in name and "\\" not in name
-
-
-def check_model_name(name: str, field: str = "name") -> str:
-    """The name. Raises ConfigError for one that could be a path, a reference, or too long."""
-    if not NAME.fullmatch(name):
-        raise ConfigError(
-            f"A model can't be called {name[:80]!r}.",
-            fix="Take letters, digits, dots, dashes and underscores: at most 64, a letter or digit first.",
-            field=field,
-        )
-    return name
-
-
-def check_alias(alias: str, field: str = "alias") -> str:
-    """The alias. Raises ConfigError for one that could be taken for a number or is no plain word."""
-    if not ALIAS.fullmatch(alias):
-        raise ConfigError(
-            f"An alias can't be called {alias[:80]!r}.",
-            fix="Take small letters, digits, dashes and underscores: at most 32, a letter first.",
-            field=field,
-        )
-    return alias
 
 
 def find_model_id(name: str) -> str:

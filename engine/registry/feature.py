@@ -1,0 +1,30 @@
+"""Registry in the engine: versions get their number, aliases move through gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.registry.gate_commands import GateCommands
+from engine.registry.version_commands import AliasCommands, RegisterCommands
+from engine.registry.version_keeping import keep_version
+from engine.server.command import Command
+from engine.server.features import CommandContext, EngineFeature
+from engine.server.job_handling import JobHandler
+from store.registry.config import KIND
+from store.registry.model_versions import get_version
+
+
+def build_commands(context: CommandContext) -> Mapping[str, Command]:
+    database, evaluations, clock = context.database, context.evaluations, context.clock
+    return {
+        **RegisterCommands(database, context.launching, evaluations, clock).table(),
+        **AliasCommands(database, context.home, clock).table(),
+        **GateCommands(database, evaluations, clock).table(),
+    }
+
+
+FEATURE = EngineFeature(
+    handlers={KIND: JobHandler(keep=keep_version)},
+    build_commands=build_commands,
+    find_version=get_version,
+)

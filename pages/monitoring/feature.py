@@ -1,0 +1,26 @@
+"""The monitor on the screens: a page of the menu, and open alerts where endpoints are seen."""
+
+from __future__ import annotations
+
+from pages.shared.features import Deferred, FeatureScreen, PagesFeature, Screen
+
+FEATURE = PagesFeature(
+    screens=[
+        FeatureScreen(
+            "Ship",
+            "endpoints",
+            Screen(
+                "pages/monitoring/monitor.py",
+                (("query", "monitoring.monitors.endpoints"),),
+                {
+                    "title": "Monitor",
+                    "icon": ":material/monitoring:",
+                    "url_path": "monitor",
+                    "help": "Whether what is served is still good: traffic, drift, quality and alerts.",
+                },
+            ),
+        )
+    ],
+    notices={"overview": Deferred("pages.monitoring.open_alerts", "draw_all_open_alerts")},
+    draw_endpoint_notice=Deferred("pages.monitoring.open_alerts", "draw_open_alerts"),
+)

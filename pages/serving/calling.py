@@ -1,0 +1,33 @@
+"""What an endpoint serves, and how it is called: its address, and examples to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.session import escape_markdown
+from store.serving.endpoint_text import build_examples, list_first_kinds
+from store.serving.schemas import EndpointStatus
+
+
+def draw_calling(seen: EndpointStatus) -> None:
+    """Address and examples, to be copied."""
+    address = seen["state"]["address"] if seen["state"] else f"http://127.0.0.1:{seen['settings']['port']}"
+    models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
+    st.markdown("**How to call it**")
+    st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
+    st.code(f"{address}/v1", language=None)
+    curl, python = build_examples(address, models[0] if models else "NAME", list_first_kinds(seen))
+    by_python, by_curl = st.tabs(["Python", "curl"])
+    by_python.code(python, language="python", wrap_lines=True)
+    by_curl.code(curl, language="bash", wrap_lines=True)
+    if len(models) > 1:
+        st.caption(escape_markdown(f"Models to ask for: {', '.join(models)}."))
+
+
+def list_subjects(settings: Mapping[str, Any]) -> list[str]:
+    """What an endpoint's settings have it serve, as they name it."""
+    routes = [route for model in settings.get("models", []) for route in model.get("routes", [])]
+    return [str(route.get("subject", "")) for route in routes]
