@@ -11,7 +11,6 @@ from engine.server.command import Command
 from engine.server.features import CommandContext, EngineFeature
 from engine.server.job_handling import JobHandler
 from store.registry.config import KIND
-from store.registry.model_versions import get_version
 
 
 def build_commands(context: CommandContext) -> Mapping[str, Command]:
@@ -26,5 +25,4 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 FEATURE = EngineFeature(
     handlers={KIND: JobHandler(keep=keep_version)},
     build_commands=build_commands,
-    find_version=get_version,
 )

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from engine.server.command import ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
 from engine.server.job_handling import JobHandler
+from engine.server.job_submission import JobSubmission
 from engine.server.local_launcher import Launcher
 from store.core.config import Config
 from store.core.features import load_features
 from store.core.home import Home
-from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
 from store.db.database import Database, Queryable, Transaction
-
-if TYPE_CHECKING:  # what queues jobs asks features which version a name means
-    from engine.server.evaluation_commands import EvaluationCommands
-    from engine.server.job_submission import JobSubmission
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,7 @@ class EngineFeature:
     list_dependent_jobs: ids of the jobs that end and go with a job of its, as nobody else needs them.
     query_bodies: of its asks that name files or models, what their bodies are checked by.
     build_loops: what it does again and again, with commands at hand. find_created_subject: of what it has
-    made in a transaction, where that is no job. find_version: the registered version that NAME@NUMBER or
-    NAME@ALIAS means now; raises NotFoundError.
+    made in a transaction, where that is no job.
     """
 
     handlers: Mapping[str, JobHandler] = field(default_factory=dict)
@@ -138,7 +134,6 @@ class EngineFeature:
     query_bodies: Mapping[str, type[Config]] = field(default_factory=dict)
     build_loops: Callable[[CommandContext], Sequence[Loop]] = _build_no_loops
     find_created_subject: Callable[[Transaction], ActivitySubject | None] = _find_no_subject
-    find_version: Callable[[Queryable, str], ModelVersion] | None = None
 
 
 def load_engine_features() -> Mapping[str, EngineFeature]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.server.features import load_engine_features
 from store.core.errors import ConfigError, NotFoundError, TunebenchError
+from store.core.features import load_store_features, resolve_name
 from store.core.home import Home
 from store.core.job_folder import read_json
 from store.core.model_schemas import ModelVersion
@@ -15,9 +15,10 @@ from store.training.train_config import TrainConfig
 def find_version(db: Queryable, reference: str) -> ModelVersion:
     """The version that NAME@NUMBER or NAME@ALIAS means now. Raises NotFoundError, also where no feature
     registers models."""
-    for feature in load_engine_features().values():
-        if feature.find_version is not None:
-            return feature.find_version(db, reference)
+    for feature in load_store_features().values():
+        if feature.find_version:
+            version: ModelVersion = resolve_name(feature.find_version)(db, reference)
+            return version
     raise NotFoundError(f"There is no registered model {reference}.", fix="Name a model or a run instead.")
 
 

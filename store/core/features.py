@@ -112,6 +112,8 @@ class StoreFeature:
     the module in its room. titles: of what its documents name, for features that show them. files: that
     people write, for docs/configuration.md. scheduled_check: "module:Class" of what a monitor can ask of it
     again and again, by the feature's name. run_switches: of what is to be done with a run.
+    find_version: "module:function" for the registered version that NAME@NUMBER or NAME@ALIAS means now in a
+    store; it raises NotFoundError.
     """
 
     job_kinds: tuple[JobKind, ...] = ()
@@ -124,6 +126,7 @@ class StoreFeature:
     files: tuple[FileKind, ...] = ()
     scheduled_check: str = ""
     run_switches: tuple[RunSwitch, ...] = ()
+    find_version: str = ""
 
 
 def check_same_names(what: str, declared: Iterable[str], handled: Iterable[str]) -> None:

@@ -52,6 +52,7 @@ FEATURE = StoreFeature(
             "version_facts": "card lineage",
         }
     },
+    find_version="store.registry.model_versions:get_version",
     tools={
         "look": "get_model check_gate",
         "work": "register_model gather_gate_evidence",
