@@ -31,9 +31,8 @@ from store.bias.config import BiasConfig, BiasContinuations
 from store.bias.schemas import BiasDetails, BiasResult, ClassifierJudgement, GroupComparison
 from store.core.errors import ConfigError, ModelError
 from store.core.figure_schemas import BiasReport
-from store.core.model_schemas import ModelVersion
 from store.evaluation.config import ModelSelection
-from store.jobs.schemas import JobSpec
+from store.jobs.schemas import ComparedVersion, JobSpec
 from store.rating.config import RowFile
 from store.runs.card_text import get_last_part, parse_hub_id
 
@@ -49,7 +48,7 @@ class BiasSubject:
     which: str
     field: str
     chosen: ModelSelection
-    version: ModelVersion | None = None
+    version: ComparedVersion | None = None
 
 
 def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
@@ -59,7 +58,7 @@ def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, Bia
             BiasSubject("base", "run", ModelSelection(run=config.run, checkpoint="base")),
             BiasSubject("tuned", "run", ModelSelection(run=config.run)),
         )
-    versions: dict[str, ModelVersion] = job.order.get("compared_versions") or {}
+    versions: dict[str, ComparedVersion] = job.order.get("compared_versions") or {}
     return (
         BiasSubject("base", "against", ModelSelection(model=config.against), versions.get(config.against)),
         BiasSubject("tuned", "model", ModelSelection(model=config.model), versions.get(config.model)),
@@ -75,10 +74,10 @@ def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> Probe
     return ProbedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
 
 
-def _load_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.EvaluatedModel:
+def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.EvaluatedModel:
     """A registered model: its own weights, or its adapter on the base that it names."""
     folder = job.home.path / version["folder"]
-    reference = f"{version['name']}@{version['version']}"
+    reference = version["reference"]
     if not folder.is_dir():
         raise ModelError(
             f"The folder of {reference} is gone: {folder}.", fix="Register it again.", field="model"

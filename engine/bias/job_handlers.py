@@ -4,17 +4,19 @@ brings into the store; and the check that was asked for with a run.
 
 from __future__ import annotations
 
+from engine.server.registered_versions import format_reference
 from store.bias import bias_checks
 from store.bias.config import KIND, BiasConfig
 from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasResult
 from store.core.home import Home
+from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
 from store.core.version_folders import is_reference
 from store.db.database import Queryable, Transaction
 from store.evaluation import evaluations
 from store.jobs import job_queue
-from store.jobs.schemas import JobSpecDetails
+from store.jobs.schemas import ComparedVersion, JobSpecDetails
 from store.registry.model_versions import get_version
 from store.runs import runs
 
@@ -24,7 +26,9 @@ def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
     continuations."""
     config = BiasConfig.parse(job["config"])
     versions_by_name = {
-        name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
+        name: _describe_version(get_version(db, name))
+        for name in (config.model, config.against)
+        if is_reference(name)
     }
     names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
     present = [evaluations.get(db, name) for name in sorted(names)]
@@ -41,6 +45,15 @@ def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
             }
             for evaluation in present
         },
+    }
+
+
+def _describe_version(version: ModelVersion) -> ComparedVersion:
+    return {
+        "reference": format_reference(version),
+        "folder": version["folder"],
+        "adapter": version["adapter"],
+        "base_model": version["base_model"],
     }
 
 

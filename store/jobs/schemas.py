@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 from store.core.export_schemas import ExportSpec, VerifySpec
-from store.core.model_schemas import ModelVersion
 from store.core.monitoring_schemas import RequestWindow, WatchSpec
 from store.core.rating_schemas import RoundSystem
 from store.core.row_schemas import (
@@ -137,6 +136,15 @@ class GroupedEvaluation(TypedDict):
     fingerprint: str  # of its data
 
 
+class ComparedVersion(TypedDict):
+    """A registered model of which a bias check asks the probes."""
+
+    reference: str  # NAME@3
+    folder: str  # relative to the home
+    adapter: bool
+    base_model: str | None  # null where nothing tells which
+
+
 class NamedClassifier(TypedDict):
     """Whose probabilities judge continuations."""
 
@@ -204,7 +212,7 @@ class JobSpecDetails(TypedDict, total=False):
     watch: WatchSpec  # of a look at an endpoint's requests
     judging: RequestWindow  # of a judging of an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
-    compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
+    compared_versions: dict[str, ComparedVersion]  # of a bias check: NAME@3 -> the registered model
     evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
     classifier: NamedClassifier  # of a bias check: that judges continuations
     run: RunSpec  # of a bundle, and of what holds a run against one

@@ -149,6 +149,19 @@ def version(desk: Desk, name: str, **settings: Any) -> None:
     desk.end(job_id, "finished")
 
 
+def test_the_order_of_a_check_of_registered_models_names_their_files(desk: Desk) -> None:
+    version(desk, "Ours")
+    version(desk, "Theirs")
+    job = desk.job(desk("check_bias", model="Ours@1", against="Theirs@1")["job_id"])
+    write_order(desk.database, desk.home, job)
+    order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
+    assert order
+    assert set(order["compared_versions"]) == {"Ours@1", "Theirs@1"}
+    ours = order["compared_versions"]["Ours@1"]
+    assert (ours["reference"], ours["adapter"], ours["base_model"]) == ("Ours@1", False, None)
+    assert (desk.home.path / ours["folder"] / "config.json").is_file()
+
+
 def test_a_version_may_have_labels_that_are_true_by_themselves(desk: Desk) -> None:
     """By its config, as the worker reads it; all of them may be harmful, and so may the only one."""
     launched(desk)
