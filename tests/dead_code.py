@@ -24,26 +24,39 @@ REFERENCE = re.compile(rf"(?:{'|'.join(HOUSES)})(?:\.\w+)+:(\w+)")
 
 @cache
 def record_lines(path: Path) -> frozenset[int]:
-    """Lines of the file that declare a field of a record, by whichever base in the file it is one."""
-    classes = [
-        node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ClassDef)
-    ]
+    """Lines of the file that declare a field of a record, by whichever base of ours it is one."""
     return frozenset(
         field.lineno
-        for node in classes
-        if any(keyword.arg == "total" for keyword in node.keywords) or is_record(node, classes)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ClassDef)
+        if any(keyword.arg == "total" for keyword in node.keywords) or is_record(node, path)
         for field in node.body
         if isinstance(field, ast.AnnAssign)
     )
 
 
-def is_record(node: ast.ClassDef, classes: list[ast.ClassDef]) -> bool:
-    """Whether the class is a record, or comes from one of its file, or from a document."""
-    for base in map(ast.unparse, node.bases):
-        parent = next((other for other in classes if other.name == base), None)
-        if base in RECORDS or (parent and is_record(parent, classes)):
-            return True
-    return False
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def is_record(node: ast.ClassDef, path: Path) -> bool:
+    """Whether the class of this file is a record, or comes from one, there or where it imports it from."""
+    return any(
+        base in RECORDS or any(is_record(*parent) for parent in find_classes(base, path))
+        for base in map(ast.unparse, node.bases)
+    )
+
+
+def find_classes(name: str, path: Path) -> Iterator[tuple[ast.ClassDef, Path]]:
+    """The class that a file of ours calls so, with the file that it is in."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            yield node, path
+        elif isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
+            module = (ROOT / str(node.module).replace(".", "/")).with_suffix(".py")
+            if module.exists():
+                yield from find_classes(name, module)
 
 
 def names_in_texts(source: str) -> Iterator[str]:
