@@ -96,7 +96,7 @@ def small(trials: Trials, epochs: int, name: str = "", **changes: Any) -> Run:
 
 
 def overfit(trials: Trials) -> Iterator[Claim]:
-    overfitting = small(trials, EPOCHS)["verdict"]["overfitting"]
+    overfitting = small(trials, EPOCHS).verdict["overfitting"]
     since, best = overfitting["since_step"], overfitting["best_step"]
     yield (
         "called overfitting",
@@ -112,7 +112,7 @@ def overfit(trials: Trials) -> Iterator[Claim]:
         probes=False,
         sample_prompts=0,
     )
-    truth = closer["verdict"]["overfitting"]["best_step"]
+    truth = closer.verdict["overfitting"]["best_step"]
     words = f"step {best} of 100 rows, step {truth} of 300 rows at twice as many validations"
     yield "best step within one evaluation", abs(best - truth) <= STEPS, words
 
@@ -120,16 +120,15 @@ def overfit(trials: Trials) -> Iterator[Claim]:
 def membership(trials: Trials) -> Iterator[Claim]:
     by_epochs = []
     for epochs in (1, 2, 4, EPOCHS):
-        verdict = small(trials, epochs, load_best_model_at_end=False, name=f"32 rows, last of {epochs}")[
-            "verdict"
-        ]
+        run = small(trials, epochs, load_best_model_at_end=False, name=f"32 rows, last of {epochs}")
+        verdict = run.verdict
         scores = verdict["membership"]["scores"]["loss"]
         by_epochs.append(
             (verdict["overfitting"]["gap"][-1]["gap"]["value"], scores["auc"], scores["placebo"])
         )
     drawn = [small(trials, 1, f"32 rows, draw {seed}", split_seed=seed) for seed in range(1, DRAWS)]
     areas = [by_epochs[0][2]["value"]]
-    areas += [run["verdict"]["membership"]["scores"]["loss"]["placebo"]["value"] for run in drawn]
+    areas += [run.verdict["membership"]["scores"]["loss"]["placebo"]["value"] for run in drawn]
     mean, half = np.mean(areas), stats.sem(areas) * stats.t.ppf(0.975, DRAWS - 1)
     words = f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f}, {DRAWS} draws of 32 rows)"
     yield "one half under the base", abs(mean - 0.5) <= half, words
@@ -158,13 +157,14 @@ def parent(trials: Trials) -> Run:
 
 def forgotten(run: Run) -> dict[str, Any]:
     """The change on prose, nats a token."""
-    texts = run["verdict"]["forgetting"]["texts"]
+    texts = run.verdict["forgetting"]["texts"]
     return next(text for text in texts if text["probe"] == "prose")["change"]
 
 
 def trec(trials: Trials) -> Iterator[Claim]:
-    verdict = (run := parent(trials))["verdict"]
-    gain, lost = verdict["gain"], forgotten(run)
+    run = parent(trials)
+    verdict, lost = run.verdict, forgotten(run)
+    gain = verdict["gain"]
     yield "a sure gain", verdict["state"] == "learned" and gain["low"] > 0, with_interval(gain)
     yield "a sure loss on prose", lost["low"] > 0, with_interval(lost)
     headlines = verdict["headline"], verdict["forgetting"]["headline"]
@@ -185,7 +185,7 @@ def mitigation(trials: Trials) -> Iterator[Claim]:
         yield (
             f"{title} forgets less",
             less.below,
-            f"{with_interval(less)}, gain {with_interval(run['verdict']['gain'])}",
+            f"{with_interval(less)}, gain {with_interval(run.verdict['gain'])}",
         )
         front = trials.front([first, run])
         words = ", ".join(f"{name}: {status}" for name, status in front.items())

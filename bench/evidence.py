@@ -127,8 +127,8 @@ def sample(bench: Bench) -> list[Figure]:
         figures = []
         for name in ("first on its base", "second on its base"):
             run = trials.run(name, **config)
-            took, trained = run["facts"]["run_seconds"], run["facts"]["train_seconds"]
-            asked = trials.judged_seconds(run) + run["facts"].get("probe_seconds", 0.0)
+            took, trained = run.facts["run_seconds"], run.facts["train_seconds"]
+            asked = trials.judged_seconds(run) + run.facts.get("probe_seconds", 0.0)
             title = f"{name}: evidence of a run of {took:.0f} s, {trained:.0f} of them training"
             figures.append(Figure(title, asked, "s", EVIDENCE_SECONDS, "≤"))
         return figures

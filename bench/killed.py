@@ -75,25 +75,23 @@ class KilledHome:
 
     def ended(self, job_id: str) -> Job:
         """The job, once it has ended."""
-        wait_until(
-            lambda: job_queue.get_job(self.client, job_id)["status"] not in ALIVE, f"the end of {job_id}"
-        )
+        wait_until(lambda: job_queue.get_job(self.client, job_id).status not in ALIVE, f"the end of {job_id}")
         return job_queue.get_job(self.client, job_id)
 
     def finished(self, job_id: str) -> Job:
         """The job, which has to end well."""
         job = self.ended(job_id)
-        assert job["status"] == "finished", job["error"]
+        assert job.status == "finished", job.error
         return job
 
     def resumed(self, job_id: str) -> str:
         """What went wrong with a job whose engine or worker was killed: it ends, and is resumed where it was
         lost."""
         job = self.ended(job_id)
-        if job["status"] == "lost":
+        if job.status == "lost":
             self.client.command("resume", {"job": job_id})
             job = self.ended(job_id)
-        return "" if job["status"] == "finished" else f"{job['title']} is {job['status']}: {job['error']}"
+        return "" if job.status == "finished" else f"{job.title} is {job.status}: {job.error}"
 
     def stop(self) -> Database:
         """End the engine in order, and open its store."""

@@ -195,26 +195,28 @@ class Commands:
         """How rows are dealt in runs to come; what is left out stays as it is."""
         asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
         own = datasets.get_dataset(self.database, body.dataset)
-        split = Split.parse(get_split(asked, own) | asked)  # a column that is set to null is no column
-        if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
-            check_split_column(self.home.rows(own["fingerprint"]).parent, split)
+        split = Split.parse(
+            get_split(asked, datasets.get_split_fields(own)) | asked
+        )  # a column that is set to null is no column
+        if (split.split_by, split.split_column) != (own.split_by, own.split_column):
+            check_split_column(self.home.rows(own.fingerprint).parent, split)
         with self.database.transaction() as tx:
-            present = datasets.get_dataset(tx, own["dataset_id"])
+            present = datasets.get_dataset(tx, own.dataset_id)
             check_unchanged(tx, audit_log.find_dataset_subject(tx, body), body.seen, present, asked)
             for feature in self.features:
-                feature.check_split_unchanged(tx, own["dataset_id"], present["name"])
-            datasets.set_split(tx, own["dataset_id"], split)
+                feature.check_split_unchanged(tx, own.dataset_id, present.name)
+            datasets.set_split(tx, own.dataset_id, split)
         return {}
 
     def delete_dataset(self, body: DatasetName) -> EmptyAnswer:
         """Forget a data set that no run needs, and its rows where no other data set has the same."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
-            dataset_id = dataset["dataset_id"]
+            dataset_id = dataset.dataset_id
             check_unused(tx, dataset_id, HANDLERS)
             for feature in self.features:
-                feature.check_dataset_unused(tx, dataset_id, dataset["name"])
-            check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
+                feature.check_dataset_unused(tx, dataset_id, dataset.name)
+            check_not_evaluated(tx, "dataset_id", dataset_id, dataset.name)
             cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
             activity.forget_comments_of_dataset(tx, dataset_id)
@@ -231,14 +233,12 @@ class Commands:
         at = self.clock()
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
-            if job["status"] not in ALIVE:
-                raise StateError(
-                    f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
-                )
+            if job.status not in ALIVE:
+                raise StateError(f"{job.title} is {job.status} already.", fix="There is nothing to cancel.")
             job_queue.stop(tx, job, at)
             for own in job_queue.statuses(tx, self._list_dependent_jobs(job)):
                 job_queue.stop(tx, job_queue.get_job(tx, own), at)
-        if job["status"] == "queued":  # the scheduler ends the others
+        if job.status == "queued":  # the scheduler ends the others
             clear_logged_requests(self.home, job)
         return {}
 
@@ -246,53 +246,51 @@ class Commands:
         """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
-            if job["status"] not in RESUMABLE:
+            if job.status not in RESUMABLE:
                 raise StateError(
-                    f"{job['title']} is {job['status']} and can't be resumed.",
+                    f"{job.title} is {job.status} and can't be resumed.",
                     fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
                 )
             if is_from_request_log(job):
                 raise StateError(
-                    f"The requests of {job['title']} were removed when it ended.", fix="Start the round anew."
+                    f"The requests of {job.title} were removed when it ended.", fix="Start the round anew."
                 )
             self._requeue(tx, job)
         return {}
 
     def _requeue(self, tx: Transaction, job: Job) -> None:
-        kind = JOB_KINDS[job["kind"]]
+        kind = JOB_KINDS[job.kind]
         if kind.is_run:
             self._check_data(tx, job)
         elif kind.makes_dataset:
-            self.launching.check_name(tx, job["config"]["name"])
-        for before in job_queue.statuses(tx, job["after_jobs"]).values():
-            if before["status"] in RESUMABLE:
-                self._requeue(tx, job_queue.get_job(tx, before["job_id"]))
-        archive_attempt(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
-        job_queue.requeue(tx, job["job_id"])
+            self.launching.check_name(tx, job.config["name"])
+        for before in job_queue.statuses(tx, job.after_jobs).values():
+            if before.status in RESUMABLE:
+                self._requeue(tx, job_queue.get_job(tx, before.job_id))
+        archive_attempt(JobDir(self.home.jobs / job.job_id), job.attempt)
+        job_queue.requeue(tx, job.job_id)
 
     def _check_data(self, tx: Transaction, job: Job) -> None:
-        run = runs.get_run(tx, job["job_id"])
-        if run["data_fingerprint"] is not None:
-            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+        run = runs.get_run(tx, job.job_id)
+        if run.data_fingerprint is not None:
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
 
     def delete(self, body: JobName) -> EmptyAnswer:
         """Remove an ended job with all that belongs to it: rows first, then its folder."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
-            if job["status"] in ALIVE:
-                raise StateError(
-                    f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
-                )
-            if other := job_queue.find_waiting_title(tx, job["job_id"]):
-                raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
-            check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
+            if job.status in ALIVE:
+                raise StateError(f"{job.title} is {job.status} and can't be deleted.", fix="Cancel it first.")
+            if other := job_queue.find_waiting_title(tx, job.job_id):
+                raise StateError(f"{other} waits for {job.title}.", fix=f"Cancel {other} first.")
+            check_not_evaluated(tx, "run_id", job.job_id, job.title)
             for feature in self.features:
                 feature.check_job_unused(tx, self.home, job)
-            activity.forget_comments_of_job(tx, job["job_id"])
-            gone = [job["job_id"], *self._list_dependent_jobs(job)]
+            activity.forget_comments_of_job(tx, job.job_id)
+            gone = [job.job_id, *self._list_dependent_jobs(job)]
             for own in job_queue.statuses(tx, gone).values():
-                if own["status"] in ALIVE:
-                    raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
+                if own.status in ALIVE:
+                    raise StateError(f"{own.title} is {own.status}.", fix="Cancel it first.")
             for job_id in gone:
                 job_queue.delete(tx, job_id)
             job_queue.note_removals(tx, self.home, [self.home.jobs / job_id for job_id in gone])
@@ -315,7 +313,7 @@ class Commands:
             raise ConfigError("A run needs a name.", field="name")
         with self.database.transaction() as tx:
             run = runs.get_only_run(tx, body.run)
-            run_id = run["run_id"]
+            run_id = run.run_id
             check_unchanged(tx, audit_log.find_run_subject(tx, body), body.seen, run, changes)
             if changes:
                 runs.update(tx, run_id, **changes)
@@ -340,9 +338,9 @@ def _find_split_subject(db: Queryable, body: DatasetSplit) -> ActivitySubject:
 def _find_edited_subject(db: Queryable, body: RunEdit) -> ActivitySubject | None:
     """None where nothing is another."""
     run = runs.get_only_run(db, body.run)
-    parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
-    parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
-    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts)) if parts else None
+    parts = [f"now {body.name}"] if body.name and body.name != run.name else []
+    parts += ["notes"] if body.notes is not None and body.notes != run.notes else []
+    return ActivitySubject("run", run.run_id, run.name, ", ".join(parts)) if parts else None
 
 
 def _find_price_subject(_: Queryable, body: settings.Price) -> ActivitySubject:

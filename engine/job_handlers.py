@@ -17,17 +17,17 @@ from store.runs.schemas import RunResult
 
 def _list_extra_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those that a run replays or is probed with; its own is held by the row of the run."""
-    config = job["config"]
+    config = job.config
     return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
 
 
 def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
-    config = job["config"]
+    config = job.config
     steps = config.get("recipe", {}).get("steps", [])
     named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] in OF_OTHERS)}
     rows = datasets.list_datasets(tx)
-    return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
+    return {row.dataset_id for row in rows if {row.dataset_id, row.name} & named}
 
 
 def _keep_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:

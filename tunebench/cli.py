@@ -103,11 +103,11 @@ def print_result(client: Client, run_id: str, wait: bool, as_json: bool) -> None
     """Print a run, once it has ended where `wait`, and exit with the code of its end."""
     code = OK
     if wait:
-        job = watch_job(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id)["name"])
-        code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
+        job = watch_job(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id).name)
+        code = {"finished": OK, "failed": FAILED}.get(job.status, STOPPED)
     run = runs.get_run(client, run_id)
     if as_json:
-        document: dict[str, object] = {**training.build_run_document(client, run)}
+        document: dict[str, object] = {**vars(training.build_run_document(client, run))}
         for feature in load_terminal_features().values():
             document.update(feature.describe_run(client, run_id))
         print_json(document)
@@ -268,7 +268,7 @@ def sample(json: Json = False) -> None:
         run_id = client.command("launch_sample", {})["run_id"]
         try:
             job = watch_job(lambda: job_queue.get_job(client, run_id), "Sample experiment")
-            code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
+            code = {"finished": OK, "failed": FAILED}.get(job.status, STOPPED)
             training.print_sample(client, run_id, json)
         finally:
             if started and not job_queue.queue(client):
@@ -300,7 +300,7 @@ def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = Fa
     """Show one run with its verdict."""
     with report_errors(json):
         client = connect()
-        print_result(client, runs.get_run(client, run)["run_id"], False, json)
+        print_result(client, runs.get_run(client, run).run_id, False, json)
 
 
 @cli.command()

@@ -72,14 +72,14 @@ def evaluate(client: Client, arguments: argparse.Namespace) -> float:
     """Seconds that evaluating the run takes, its answers and the loss of its rows."""
     body = {"run": arguments.run, "max_rows": arguments.rows, "max_new_tokens": arguments.tokens}
     job = wait(client, client.command("evaluate", body)["job_id"])
-    if job["status"] != "finished" or not job["started_at"] or not job["ended_at"]:
-        raise SystemExit(f"the evaluation did not finish: {job['error']}")
-    return (job["ended_at"] - job["started_at"]).total_seconds()
+    if job.status != "finished" or not job.started_at or not job.ended_at:
+        raise SystemExit(f"the evaluation did not finish: {job.error}")
+    return (job.ended_at - job.started_at).total_seconds()
 
 
 def wait(client: Client, job_id: str) -> Job:
     """Until it has ended."""
-    while (job := job_queue.get_job(client, job_id))["status"] in ALIVE:
+    while (job := job_queue.get_job(client, job_id)).status in ALIVE:
         time.sleep(1)
     return job
 
@@ -93,20 +93,20 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
     except TunebenchError as error:
         return MadeForm(f"| {form} | {error} |")
     job = wait(client, job_id)
-    if job["status"] != "finished":
-        return MadeForm(f"| {form} | {job['error']} |")
+    if job.status != "finished":
+        return MadeForm(f"| {form} | {job.error} |")
     row = exports.get(client, job_id)
-    parity, speed = row["parity"], row["tokens_per_second"]
+    parity, speed = row.parity, row.tokens_per_second
     cells = [
         FORMS[form].title,
-        f"{row['model_bytes'] / 2**20:,.0f}",
+        f"{row.model_bytes / 2**20:,.0f}",
         f"{100 * export_text.compute_size_share(row):.0f}%",
         figure(parity["mean_kl"]),
         figure(parity["argmax_agreement"], 100),
         figure(parity["answer_agreement"], 100),
         export_text.describe_change(row),
         "–" if speed is None else f"{speed:.0f}",
-        row["status"],
+        row.status,
         f"{time.monotonic() - began:.0f}",
     ]
     if not arguments.keep:

@@ -113,7 +113,7 @@ def _jobs(copy: Home) -> str:
         with database.transaction() as tx:
             job_queue.stop(tx, job_queue.get_job(tx, "job-1"), time.time())
         Scheduler(database, LocalLauncher(preload=False), copy, ["cpu"], HANDLERS).step()
-        statuses = [job_queue.get_job(database, job)["status"] for job in ("job-1", "job-2")]
+        statuses = [job_queue.get_job(database, job).status for job in ("job-1", "job-2")]
     finally:
         database.close()
     return "" if statuses == ["cancelled", "lost"] else f"the jobs are {statuses}"

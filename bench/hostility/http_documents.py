@@ -27,6 +27,7 @@ from store.core.metric_options import JudgePairs
 from store.data import datasets
 from store.data.cleaning import Recipe
 from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig
+from store.data.schemas import Dataset
 from store.evaluation.config import EvaluateConfig
 from store.http.client import Client
 from store.jobs import job_queue
@@ -71,14 +72,14 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
     return [*made, Attempt("the engine's log", f"it holds {count} tracebacks" if count else "")]
 
 
-def _import(client: Client, home: Home) -> Document:
+def _import(client: Client, home: Home) -> Dataset:
     """A small data set, made as people make one."""
     file = home.uploads / "rows.csv"
     rows = [f'"What is {i} plus {i}?","{2 * i}",{i % 3}' for i in range(60)]
     file.write_text("question,answer,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
     body = {"source": {"upload": "rows.csv"}, "name": "Sums"}
     client.command("import_dataset", body)
-    while any(job["status"] in ALIVE for job in job_queue.recent_jobs(client)):
+    while any(job.status in ALIVE for job in job_queue.recent_jobs(client)):
         time.sleep(0.2)
     return datasets.get_dataset(client, "Sums")
 
@@ -86,7 +87,7 @@ def _import(client: Client, home: Home) -> Document:
 # -- bodies -------------------------------------------------------------------------------------------
 
 
-def _bodies(draw: random.Random, home: Home, dataset: Document) -> list[Body]:
+def _bodies(draw: random.Random, home: Home, dataset: Dataset) -> list[Body]:
     made: list[Body] = []
     for route, good in _good(dataset).items():
         made.append((route, "nothing", good))
@@ -98,13 +99,15 @@ def _bodies(draw: random.Random, home: Home, dataset: Document) -> list[Body]:
     return made
 
 
-def _good(dataset: Document) -> dict[str, Document]:
+def _good(dataset: Dataset) -> dict[str, Document]:
     """A body for each route that would do, or nearly."""
     config = _defaults(TrainConfig) | {"model": "tiny", "dataset": "Sums", "method": "lora"}
-    fingerprint = {"fingerprint": dataset["fingerprint"]}
+    fingerprint = {"fingerprint": dataset.fingerprint}
     recipe = {"steps": [{"step": "filter", "where": {"search": "plus"}}, {"step": "drop_duplicates"}]}
     names = {"dataset": "Sums", "name": "Other"}
-    order = {"dataset": {key: dataset[key] for key in ("dataset_id", "kind", "fingerprint", "rows_path")}}
+    order = {
+        "dataset": {key: getattr(dataset, key) for key in ("dataset_id", "kind", "fingerprint", "rows_path")}
+    }
     commands: dict[str, Document] = {
         "import_dataset": _defaults(ImportConfig) | {"source": {"upload": "rows.csv"}, "name": "Again"},
         "rename_dataset": {**names, "seen": {"name": "Sums"}},
@@ -140,10 +143,10 @@ def _good(dataset: Document) -> dict[str, Document]:
         "clean_preview": {**order, "recipe": recipe, "examples": 3},
         "rendering": {
             **fingerprint,
-            **{"kind": dataset["kind"], "model": "tiny", "chat_template": "", "row": 0, "max_length": None},
+            **{"kind": dataset.kind, "model": "tiny", "chat_template": "", "row": 0, "max_length": None},
             **{"completion_only_loss": True},
         },
-        "overlap": {**fingerprint, "other": dataset["fingerprint"], "threshold": 0.7},
+        "overlap": {**fingerprint, "other": dataset.fingerprint, "threshold": 0.7},
     }
     return {f"/commands/{name}": body for name, body in commands.items()} | {
         f"/asks/{name}": body for name, body in asks.items()

@@ -47,14 +47,14 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
         for tail in (1_000, 64 * 2**10, GIB):
             yield _asked(killed, "left-0", tail, GIB + len(END))
         slowest, largest = 0.0, before
-        while any(job_queue.get_job(killed.client, job)["status"] in ALIVE for job in (importing, *sizes)):
+        while any(job_queue.get_job(killed.client, job).status in ALIVE for job in (importing, *sizes)):
             slowest = max(slowest, _seconds(lambda: killed.client.health()))
             largest = max(largest, engine.memory_info().rss)
             time.sleep(0.02)
         grown = (largest - before) / 2**20
         yield Attempt(f"memory: {grown:.0f} MiB", "" if grown < GROWTH_MIB else f"{GROWTH_MIB:.0f} at most")
         yield Attempt(f"slowest answer: {slowest:.2f} s", "" if slowest < ANSWER_SECONDS else "too slow")
-        there = [dataset["name"] for dataset in datasets.list_datasets(killed.client)]
+        there = [dataset.name for dataset in datasets.list_datasets(killed.client)]
         yield Attempt("the import", "" if there == ["Small"] else f"there are {there}")
         database = killed.stop()
         for job_id, size in sizes.items():
@@ -116,7 +116,7 @@ def _seconds(act: Callable[[], object]) -> float:
 
 def _not_taken(database: Database, job_id: str, size: int) -> str:
     job = job_queue.get_job(database, job_id)
-    if job["status"] != "lost" or size - job["event_offset"] > MAX_LINE:  # less is half a line
-        return f"it is {job['status']}, and {job['event_offset']:,} of {size:,} bytes were taken"
+    if job.status != "lost" or size - job.event_offset > MAX_LINE:  # less is half a line
+        return f"it is {job.status}, and {job.event_offset:,} of {size:,} bytes were taken"
     alerts = database.query("SELECT message FROM alert WHERE job_id = ?", [job_id])["message"].to_pylist()
     return "" if alerts == [TORN] else f"{len(alerts)} alerts"

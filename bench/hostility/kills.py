@@ -106,13 +106,13 @@ def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attem
     try:
         client = Client(home)
         wait_until(
-            lambda: all(job_queue.get_job(client, job)["status"] not in ALIVE for _, job in taken),
+            lambda: all(job_queue.get_job(client, job).status not in ALIVE for _, job in taken),
             "ended imports",
         )
         for name, job in taken:
-            there = [dataset for dataset in datasets.list_datasets(client) if dataset["name"] == name]
-            counts = [dataset["row_count"] for dataset in there]
-            status = job_queue.get_job(client, job)["status"]
+            there = [dataset for dataset in datasets.list_datasets(client) if dataset.name == name]
+            counts = [dataset.row_count for dataset in there]
+            status = job_queue.get_job(client, job).status
             yield Attempt(f"{name}: {status}", "" if counts == [ROWS] else f"{status}, with rows {counts}")
         half = [*home.uploads.iterdir(), *home.path.glob(".*.*"), *home.path.glob("jobs/*/aside/*")]
         half += home.asks.iterdir()

@@ -56,16 +56,16 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
         for state, kind in KINDS.items():
             yield _link(killed, draw, improvement, state, kind)
         ended = _reached(killed, improvement, "deciding")
-        counted = ended["facts"]["rows"]
+        counted = ended.facts["rows"]
         yield Attempt("corrections that were used", "" if counted["asked"] == CORRECTED else str(counted))
         killed.kill("engine", [])
         decision = {"improvement": improvement, "promote": True, "reason": "Measured."}
         killed.client.command("decide_improvement", decision)
-        standing = model_versions.alias_standing(killed.client, ended["model_id"], "production")
+        standing = model_versions.alias_standing(killed.client, ended.model_id, "production")
         yield Attempt("the version in use", "" if standing == 2 else f"it is {standing}")
         database = killed.stop()
         try:
-            yield from _left(killed, database, ended["model_id"])
+            yield from _left(killed, database, ended.model_id)
         finally:
             database.close()
     finally:
@@ -106,14 +106,14 @@ def _link(killed: KilledHome, draw: random.Random, improvement: str, state: str,
 
 def _alive(killed: KilledHome, kind: str) -> list[str]:
     alive = job_queue.with_status(killed.client, sorted(ALIVE))
-    return [job["job_id"] for job in alive if job["kind"] == kind]
+    return [job.job_id for job in alive if job.kind == kind]
 
 
 def _present(killed: KilledHome, improvement: str) -> Improvement:
     """As it is now; one that failed is resumed."""
     present = improvements.get(killed.client, improvement)
-    if present["state"] == "failed":
-        trouble = present["trouble"]
+    if present.state == "failed":
+        trouble = present.trouble
         assert trouble is not None
         assert "killed" in trouble["message"] or "gone without a result" in trouble["message"], trouble
         killed.client.command("resume_improvement", {"improvement": improvement})
@@ -121,13 +121,13 @@ def _present(killed: KilledHome, improvement: str) -> Improvement:
 
 
 def _reached(killed: KilledHome, improvement: str, state: str) -> Improvement:
-    wait_until(lambda: _present(killed, improvement)["state"] == state, f"the improvement is {state}")
+    wait_until(lambda: _present(killed, improvement).state == state, f"the improvement is {state}")
     return improvements.get(killed.client, improvement)
 
 
 def _passed(killed: KilledHome, improvement: str, state: str) -> None:
     past = (state, "failed")
-    wait_until(lambda: _present(killed, improvement)["state"] not in past, f"the improvement is not {state}")
+    wait_until(lambda: _present(killed, improvement).state not in past, f"the improvement is not {state}")
 
 
 def _left(killed: KilledHome, database: Database, model_id: str) -> Iterator[Attempt]:

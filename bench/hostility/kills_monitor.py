@@ -104,12 +104,12 @@ def _append(home: Home, series: str, text: str) -> None:
 
 def _looks(killed: KilledHome) -> list[str]:
     alive = job_queue.with_status(killed.client, sorted(ALIVE))
-    return [job["job_id"] for job in alive if job["kind"] == monitors.KIND]
+    return [job.job_id for job in alive if job.kind == monitors.KIND]
 
 
 def _is_measured(killed: KilledHome, count: int) -> bool:
     monitor = monitors.find(killed.client, ENDPOINT)
-    return bool(monitor and monitor["measured_place"] == monitor["next_place"] == count)
+    return bool(monitor and monitor.measured_place == monitor.next_place == count)
 
 
 def _looked_at(killed: KilledHome) -> None:

@@ -205,7 +205,7 @@ def measure(home: Home, points: int) -> dict[str, Any]:
             ask(client, "job-0", live)
             time.sleep(PAUSE)
         stored = sum(
-            row["count"] for row in metric_points.summaries(client, [f"job-{i}" for i in range(FOLDERS)])
+            row.count for row in metric_points.summaries(client, [f"job-{i}" for i in range(FOLDERS)])
         )
         rows = (
             client.people.query("SELECT count(*) AS n FROM metric WHERE run_id <> 'asked'")

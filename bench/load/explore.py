@@ -75,7 +75,7 @@ def questions(client: Client, rows: exploration.DatasetTable) -> dict[str, Calla
     def shape(names: list[str], where: Filter) -> Any:
         return histogram.facets(client, rows, names, where)
 
-    total = int(rows.dataset["row_count"])
+    total = int(rows.dataset.row_count)
     names = ("prompt", "answer")
     flagged = on(("truncated", "is", True))
     return {

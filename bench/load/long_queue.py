@@ -90,7 +90,7 @@ def _cancel(database: Database, home: Home) -> None:
 
     cancel = Commands(database, home, ask).table()["cancel"]
     for job in job_queue.list_waiting(database)[-FEW:]:
-        cancel({"job": job["job_id"]}, OWNER)
+        cancel({"job": job.job_id}, OWNER)
 
 
 def show(figures: dict[str, Any]) -> None:

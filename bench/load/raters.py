@@ -32,6 +32,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from store.core.rating_schemas import Round
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
@@ -101,13 +103,13 @@ def prepare(home: Home, people: int) -> list[str]:
         system = {"evaluation_id": None, "run_id": None, "model": "m", "checkpoint": ""}
         rounds.insert(
             tx,
-            {
+            Round(
                 **{"round_id": ROUND, "name": "Bench", "notes": "", "protocol": "pairwise"},
                 **{"config": config.document(), "systems": [system | {"name": n} for n in ("One", "Two")]},
                 **{"state": "open", "dataset_id": None, "item_count": PROMPTS, "details": {}},
                 **{"created_by": "p", "created_by_name": "P", "created_at": utc_now()},
                 **{"closed_at": None, "closed_by_name": None},
-            },
+            ),
             pa.Table.from_pylist(items, schema=SCHEMA),
         )
     database.close()
@@ -218,15 +220,13 @@ def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> 
     engines[-1].terminate()
     engines[-1].wait(30)
     database = Database(home.database, [home.datasets, home.jobs])
-    rated = [task for task in ratings.dealt(database, ROUND) if task["answer"]]
+    rated = [task for task in ratings.dealt(database, ROUND) if task.answer]
     rows = ratings.count_revisions(database, ROUND)
     database.close()
     wrong = 0
     for number, (pressed, _, _) in enumerate(sittings):
-        own = [task for task in rated if task["person_name"] == f"person-{number}"]
-        stored = [
-            str(task["answer"]["choice"]) for task in sorted(own, key=lambda task: str(task["rated_at"]))
-        ]
+        own = [task for task in rated if task.person_name == f"person-{number}"]
+        stored = [str(task.answer["choice"]) for task in sorted(own, key=lambda task: str(task.rated_at))]
         wrong += stored != pressed
     counted = sum(len(pressed) for pressed, _, _ in sittings)
     times = np.array([each for _, milliseconds, _ in sittings for each in milliseconds])
@@ -312,14 +312,14 @@ def main() -> int:
         process.terminate()
         process.wait(30)
         database = Database(home.database, [home.datasets, home.jobs])
-        stored = {task["task_id"]: task for task in ratings.dealt(database, ROUND) if task["answer"]}
+        stored = {task.task_id: task for task in ratings.dealt(database, ROUND) if task.answer}
         rows, every = ratings.count_revisions(database, ROUND), [*quiet, *killed]
         database.close()
     given = {task: choice for rater in every for task, choice in rater.acknowledged.items()}
     lost = [
         task
         for task, choice in given.items()
-        if task not in stored or stored[task]["answer"]["choice"] != choice
+        if task not in stored or stored[task].answer["choice"] != choice
     ]
     p95 = float(np.percentile(times, 95))
     a_second = len(times) / arguments.seconds

@@ -109,9 +109,9 @@ def _round(round_id: str, protocol: RatingProtocol, models: int) -> Round:
         }
         for place in range(models)
     ]
-    return {
-        "round_id": round_id, "name": f"Many {protocol}", "notes": "", "protocol": protocol,
-        "config": {"overlap": 1, "labels": list(LABELS)}, "systems": systems, "state": "closed",
-        "dataset_id": None, "item_count": ITEMS, "details": details, "created_by": "bench",
-        "created_by_name": "Bench", "created_at": AT, "closed_at": AT, "closed_by_name": "Bench",
-    }  # type: ignore[typeddict-item]  # fmt: skip
+    return Round(
+        round_id=round_id, name=f"Many {protocol}", notes="", protocol=protocol,
+        config={"overlap": 1, "labels": list(LABELS)}, systems=systems, state="closed",
+        dataset_id=None, item_count=ITEMS, details=details, created_by="bench",
+        created_by_name="Bench", created_at=AT, closed_at=AT, closed_by_name="Bench",
+    )  # fmt: skip

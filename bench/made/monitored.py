@@ -61,11 +61,9 @@ class Monitored:
         self.now += seconds
         while self.monitoring.step() == 0:
             pass
-        waiting = [
-            job for job in job_queue.list_of_kind(self.database, monitors.KIND) if job["status"] in ALIVE
-        ]
+        waiting = [job for job in job_queue.list_of_kind(self.database, monitors.KIND) if job.status in ALIVE]
         for job in waiting:
-            self.look(job["job_id"])
+            self.look(job.job_id)
         return len(waiting)
 
     def look(self, job_id: str) -> None:

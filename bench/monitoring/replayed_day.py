@@ -152,9 +152,9 @@ def replay(day: ReplayedDay, seed: int, folder: Path) -> Seen:
         append(monitored.log / "requests-000000.jsonl", [e for e in lines if monitored.now <= e["at"] < end])
         monitored.step(SLICE)
         for alert in monitor_alerts.open_alerts(monitored.database, ENDPOINT):
-            key = alert["kind"], alert["subject"]
+            key = alert.kind, alert.subject
             seen.hours.setdefault(key, (monitored.now - MIDNIGHT - CHANGE) / 3_600)
-            seen.reasons.setdefault(key, alert["reason"])
+            seen.reasons.setdefault(key, alert.reason)
     monitored.close()
     return seen
 

@@ -50,10 +50,10 @@ def launch(home: Home, folder: Path) -> str:
     write_model(folder / "tiny")
     with closing(Client(home)) as client:
         taken = client.command("import_dataset", {"name": "Rows", "source": {"path": str(rows)}})
-        wait_until(lambda: job_queue.get_job(client, taken["job_id"])["status"] not in ALIVE, "the rows")
+        wait_until(lambda: job_queue.get_job(client, taken["job_id"]).status not in ALIVE, "the rows")
         body = {"name": "Long", "dataset": "Rows", "model": str(folder / "tiny"), "num_train_epochs": EPOCHS}
         run_id = str(client.command("launch", body)["run_id"])
-        wait_until(lambda: runs.get_run(client, run_id)["status"] == "training", "the run trains")
+        wait_until(lambda: runs.get_run(client, run_id).status == "training", "the run trains")
     return run_id
 
 
@@ -90,7 +90,7 @@ def measure(folder: Path, minutes: float, pages: int, warm_up: float) -> list[Fi
             taken = readings((served.screens.pid, served.engine.pid), 60 * minutes)
             browser.close()
         with closing(Client(home)) as client:
-            assert runs.get_run(client, run_id)["status"] == "training", "the run ended before the bench"
+            assert runs.get_run(client, run_id).status == "training", "the run ended before the bench"
     finally:
         served.stop()
     figures = []

@@ -47,7 +47,7 @@ class Trials:
 
     def data(self, name: str, source: dict[str, str], **others: Any) -> str:
         """The name of a data set, imported where it isn't there."""
-        names = {row["name"] for row in datasets.list_datasets(self.client)}
+        names = {row.name for row in datasets.list_datasets(self.client)}
         if name not in names:
             asked = {"name": name, "source": source, **others}
             self._wait(self.client.command("import_dataset", asked)["job_id"])
@@ -67,36 +67,36 @@ class Trials:
 
     def front(self, selected: Sequence[Run]) -> dict[str, str]:
         """Each run by name, and whether it lies on the front of gain against forgetting."""
-        ids = {run["run_id"]: run["name"] for run in selected}
+        ids = {run.run_id: run.name for run in selected}
         points = [
             pareto.RunPoint(
-                run=row["run_id"],
-                group=row["method"],
-                setting=row["learning_rate"],
-                gain=row["gain"],
-                forgetting=row["prose"],
+                run=row.run_id,
+                group=row.method,
+                setting=row.learning_rate,
+                gain=row.gain,
+                forgetting=row.prose,
             )
             for row in run_outcomes.costs(self.client)
-            if row["run_id"] in ids
+            if row.run_id in ids
         ]
         return {ids[place["run"]]: place["status"] for place in pareto.compute_front(points)}
 
     def run(self, name: str, **config: Any) -> Run:
         """The finished run of that name. Raises SystemExit where it failed."""
-        finished = [run for run in runs.list_runs(self.client, search=name) if run["name"] == name]
+        finished = [run for run in runs.list_runs(self.client, search=name) if run.name == name]
         if not finished:
             began = time.monotonic()
             run_id = self.client.command("launch", {"name": name, **config})["run_id"]
             self._wait(run_id)
             print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         else:
-            run_id = finished[0]["run_id"]
+            run_id = finished[0].run_id
         return runs.get_run(self.client, run_id)
 
     def forgets_more(self, first: Run, other: Run) -> Interval:
         """How much more of the prose `first` forgot than `other`, nats a token, paired by passage."""
         first_probes, other_probes = (
-            pq.read_table(JobDir(self.home.jobs / run["run_id"]).probes, filters=[("model", "=", "tuned")])
+            pq.read_table(JobDir(self.home.jobs / run.run_id).probes, filters=[("model", "=", "tuned")])
             for run in (first, other)
         )
         prose = paired_measurements.pair_probes(other_probes, first_probes)["prose"]
@@ -104,14 +104,14 @@ class Trials:
 
     def judged_seconds(self, run: Run) -> float:
         """How long it was judged, from the end of training to its verdict."""
-        lines = JobDir(self.home.jobs / run["run_id"]).events.read_text().splitlines()
+        lines = JobDir(self.home.jobs / run.run_id).events.read_text().splitlines()
         events = [json.loads(line) for line in lines]
         began = next(event["at"] for event in events if event.get("status") == "evaluating")
         return float(events[-1]["at"] - began)
 
     def row_losses(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
         """Summed losses of the held-out rows under the tuned model, and their tokens, by row."""
-        table = pq.read_table(JobDir(self.home.jobs / run["run_id"]).row_losses).sort_by("row_id")
+        table = pq.read_table(JobDir(self.home.jobs / run.run_id).row_losses).sort_by("row_id")
         return table["tuned_loss"].to_numpy(), table["tokens"].to_numpy()
 
     def _wait(self, job_id: str) -> None:

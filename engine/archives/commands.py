@@ -40,15 +40,15 @@ class BundleCommands:
         """Queue the writing of a bundle. Raises StateError for a run that has not finished."""
         with self.database.transaction() as tx:
             run = runs.get_run(tx, config.run)
-            if run["status"] != "finished" or not run["verdict"]:
+            if run.status != "finished" or not run.verdict:
                 raise StateError(
-                    f"The run {run['name']!r} is {run['status']}: it has no figures yet.",
+                    f"The run {run.name!r} is {run.status}: it has no figures yet.",
                     fix="Bundle a run that has finished.",
                     field="run",
                 )
-            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
-            document = config.model_copy(update={"run": run["run_id"]}).model_dump()
-            return {"job_id": self.launching.queue_job(tx, "bundle", f"Bundle {run['name']}", document)}
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
+            document = config.model_copy(update={"run": run.run_id}).model_dump()
+            return {"job_id": self.launching.queue_job(tx, "bundle", f"Bundle {run.name}", document)}
 
     def open_bundle(self, config: OpenBundleConfig) -> JobQueued:
         """Queue the checking of a bundle that was uploaded, and the taking in of its rows."""
@@ -88,13 +88,13 @@ class BundleCommands:
 
     def _opened(self, job_id: str) -> OpenedBundle:
         job: Job = job_queue.get_job(self.database, job_id)
-        if job["kind"] != "open_bundle" or job["status"] != "finished" or not job["result"]:
+        if job.kind != "open_bundle" or job.status != "finished" or not job.result:
             raise StateError(
-                f"{job['title']} is {job['status']}: it is no bundle that was opened.",
+                f"{job.title} is {job.status}: it is no bundle that was opened.",
                 fix="Open a bundle first.",
                 field="bundle",
             )
-        return cast(OpenedBundle, job["result"])
+        return cast(OpenedBundle, job.result)
 
     def _config(self, opened: OpenedBundle, config: ReproduceConfig) -> TrainConfig:
         """The config of the first run, with what is called otherwise here."""
@@ -115,7 +115,7 @@ class BundleCommands:
 
     def _find(self, fingerprint: str) -> str | None:
         rows = datasets.list_datasets(self.database)
-        return next((row["dataset_id"] for row in rows if row["fingerprint"] == fingerprint), None)
+        return next((row.dataset_id for row in rows if row.fingerprint == fingerprint), None)
 
     def _dataset_id(self, fingerprint: str, name: str) -> str:
         if dataset_id := self._find(fingerprint):

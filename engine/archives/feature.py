@@ -19,7 +19,7 @@ from store.runs import runs
 def list_bundled_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those of the run that is bundled, while it is there."""
     try:
-        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+        return {runs.get_run(tx, job.config["run"]).dataset_id}
     except NotFoundError:
         return set()
 

@@ -14,31 +14,31 @@ from store.jobs import job_queue, metric_points
 from store.jobs.schemas import AuxiliaryDataset, JobSpecDetails, LossCurve, RunSpec, RunWithCurves
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import get_split, get_split_fields
+from store.training.train_config import get_split
 
 MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
 
 
 def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
     """The run that is bundled, its rows with how they were made, and what else it read."""
-    run = runs.get_run(db, job["config"]["run"])
-    dataset = datasets.get_dataset(db, run["dataset_id"])
-    parent = datasets.find_dataset(db, dataset["parent_id"] or "")
-    config = run["config"]
+    run = runs.get_run(db, job.config["run"])
+    dataset = datasets.get_dataset(db, run.dataset_id)
+    parent = datasets.find_dataset(db, dataset.parent_id or "")
+    config = run.config
     named_others = [("replay", config.get("replay_dataset") or "")]
     named_others += [("probe", name) for name in config.get("probe_datasets", ())]
     others: list[AuxiliaryDataset] = []
     for role, name in named_others:
         if other := datasets.find_dataset(db, name) if name else None:
             others.append(
-                AuxiliaryDataset(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
+                AuxiliaryDataset(role=cast(Any, role), name=other.name, fingerprint=other.fingerprint)
             )
     return {
         "run": _describe_run(db, run),
-        "dataset": load_measured_dataset(db, dataset["dataset_id"]),
-        "split": get_split(config, get_split_fields(dataset)),
-        "history": dataset_versions.read_card_facts(db, dataset["dataset_id"])["history"],
-        "parent_fingerprint": parent["fingerprint"] if parent else None,
+        "dataset": load_measured_dataset(db, dataset.dataset_id),
+        "split": get_split(config, datasets.get_split_fields(dataset)),
+        "history": dataset_versions.read_card_facts(db, dataset.dataset_id)["history"],
+        "parent_fingerprint": parent.fingerprint if parent else None,
         "others": others,
     }
 
@@ -46,9 +46,9 @@ def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
 def specify_reproduction(db: Queryable, job: Job) -> JobSpecDetails:
     """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
     too."""
-    run = runs.get_run(db, job["config"]["run"])
-    details: JobSpecDetails = {"run": _describe_run(db, run), "opened_by": job["config"]["bundle"]}
-    source = run["facts"].get("reproduces")
+    run = runs.get_run(db, job.config["run"])
+    details: JobSpecDetails = {"run": _describe_run(db, run), "opened_by": job.config["bundle"]}
+    source = run.facts.get("reproduces")
     if source and (original := runs.find_run(db, source["run_id"])):
         details["compared"] = [_add_curves(db, original), _add_curves(db, run)]
     return details
@@ -65,18 +65,18 @@ def _add_curves(db: Queryable, run: Run) -> RunWithCurves:
 
 
 def _read_curve(db: Queryable, run: Run, name: str) -> LossCurve:
-    table = metric_points.curve(db, run["run_id"], name, buckets=MAX_POINTS)
+    table = metric_points.curve(db, run.run_id, name, buckets=MAX_POINTS)
     return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
 
 
 def _describe_run(db: Queryable, run: Run) -> RunSpec:
     return {
-        "run_id": run["run_id"],
-        "name": run["name"],
-        "kind": job_queue.get_job(db, run["run_id"])["kind"],
-        "model": run["model"],
-        "created_at": run["created_at"].isoformat(),
-        "config": run["config"],
-        "facts": {**run["facts"]},
-        "verdict": {**run["verdict"]} if run["verdict"] else None,
+        "run_id": run.run_id,
+        "name": run.name,
+        "kind": job_queue.get_job(db, run.run_id).kind,
+        "model": run.model,
+        "created_at": run.created_at.isoformat(),
+        "config": run.config,
+        "facts": {**run.facts},
+        "verdict": {**run.verdict} if run.verdict else None,
     }

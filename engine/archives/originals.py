@@ -73,13 +73,13 @@ def compare_with_original(
         "facts": manifest.get("facts"),
     }
     here = {
-        "run": {"created_at": run["created_at"].isoformat(), "kind": kind},
-        "config": _drop_names(run["config"] | {"model": provenance.shorten_name(run["model"])}),
-        "data": {"fingerprint": run["data_fingerprint"]},
+        "run": {"created_at": run.created_at.isoformat(), "kind": kind},
+        "config": _drop_names(run.config | {"model": provenance.shorten_name(run.model)}),
+        "data": {"fingerprint": run.data_fingerprint},
         "files": _compute_checksums(JobDir(folder)),
         "figures": _align_figures(_compute_figures(run, folder), figures),
-        "verdict": _drop_empty(read_verdict(run["verdict"])),
-        "facts": run["facts"],
+        "verdict": _drop_empty(read_verdict(run.verdict)),
+        "facts": run.facts,
     }
     return archive_file.compare_documents(bundled, _round_trip_json(here))
 
@@ -132,7 +132,7 @@ def _is_same_value(first: object, second: object) -> bool:
 
 def _compute_figures(run: Run, folder: Path) -> Figures:
     """From what a bundle's come from: the verdict, and the rows that give losses their intervals."""
-    verdict = read_verdict(run["verdict"])
+    verdict = read_verdict(run.verdict)
     try:
         rows = read_losses(JobDir(folder).row_losses)
     except DataError:  # they are gone

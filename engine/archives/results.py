@@ -15,7 +15,6 @@ from store.db.database import Transaction
 from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import get_split_fields
 
 MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
 
@@ -25,40 +24,40 @@ def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBund
     differs from its run, where that is here too."""
     if run := runs.find_run(tx, result["run"]["run_id"]):
         opened: OpenedBundle = {**result, "original": _find_original(tx, home, job, run, result)}
-        job_queue.update(tx, job["job_id"], result=opened)
+        job_queue.update(tx, job.job_id, result=opened)
     taken = result.get("taken")
     if taken is None:
         return
-    names = {row["name"] for row in datasets.list_datasets(tx)}
+    names = {row.name for row in datasets.list_datasets(tx)}
     name, number = result["dataset"][:80], 1
     while name in names:
         number += 1
         name = f"{result['dataset'][:70]} ({number})"
-    dataset_id = build_dataset_id(job["job_id"])
-    row: NewDataset = {
-        "dataset_id": dataset_id,
-        "name": name,
-        "source": {"upload": result["bundle"]},
+    dataset_id = build_dataset_id(job.job_id)
+    row = NewDataset(
+        dataset_id=dataset_id,
+        name=name,
+        source={"upload": result["bundle"]},
         **select_rows_fields(taken),
-        **get_split_fields(result["split"]),
-        "parent_id": None,
-        "recipe": None,
-        "fates": None,
-        "created_at": job_queue.to_utc(at),
-        "created_by": job["created_by"],
-    }
+        **result["split"],
+        parent_id=None,
+        recipe=None,
+        fates=None,
+        created_at=job_queue.to_utc(at),
+        created_by=job.created_by,
+    )
     datasets.insert_dataset(tx, row)
     queue_automatic(tx, dataset_id, at)
 
 
 def _find_original(tx: Transaction, home: Home, job: Job, run: Run, result: OpenedBundle) -> LocalOriginal:
-    manifest = read_json(home.jobs / job["job_id"] / archive_file.MANIFEST)
-    kind = job_queue.get_job(tx, run["run_id"])["kind"]
-    written = [made["result"] for made in job_queue.list_of_kind(tx, "bundle") if made["result"]]
-    differing = originals.compare_with_original(manifest, run, kind, home.jobs / run["run_id"])
+    manifest = read_json(home.jobs / job.job_id / archive_file.MANIFEST)
+    kind = job_queue.get_job(tx, run.run_id).kind
+    written = [made.result for made in job_queue.list_of_kind(tx, "bundle") if made.result]
+    differing = originals.compare_with_original(manifest, run, kind, home.jobs / run.run_id)
     return {
-        "run_id": run["run_id"],
-        "name": run["name"],
+        "run_id": run.run_id,
+        "name": run.name,
         "written_here": result.get("seal") in {made.get("seal") for made in written} - {None},
         "differences": differing[:MAX_DIFFERENCES],
         "more": max(0, len(differing) - MAX_DIFFERENCES),

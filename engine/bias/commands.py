@@ -46,7 +46,7 @@ class BiasCommands:
     def queue(self, tx: Transaction, config: BiasConfig) -> str:
         """The same, as a part of something else; the job's id."""
         run = self._run(tx, config)
-        changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
+        changes: dict[str, Any] = {"run": run.run_id if run else ""}
         for field in ("model", "against"):
             changes[field] = _pin_version(tx, getattr(config, field), field)
         groups = [_check_groups(tx, asked) for asked in config.groups]
@@ -54,7 +54,7 @@ class BiasCommands:
         if config.continuations:
             changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
         checked = BiasConfig.parse(config.document() | changes)
-        title = f"Bias of {run['name'] if run else config.model or _get_evaluation_name(tx, groups)}"
+        title = f"Bias of {run.name if run else config.model or _get_evaluation_name(tx, groups)}"
         return self.launching.queue_job(tx, KIND, title, checked.document())
 
     def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
@@ -62,9 +62,9 @@ class BiasCommands:
             return None
         run = self.of_models.checked_run(tx, ModelSelection(run=config.run))
         assert run is not None
-        if run["config"].get("task") == "classification" and config.asks:
+        if run.config.get("task") == "classification" and config.asks:
             raise StateError(
-                HEADED.format(name=run["name"]),
+                HEADED.format(name=run.name),
                 fix="Switch the built-in pairs and files off, and give groups of an evaluation's rows.",
                 field="run",
             )
@@ -78,8 +78,8 @@ class BiasCommands:
         home = self.of_models.home
         name = registered_versions.pin_version(tx, home, asked.classifier, CLASSIFIER_FIELD)
         judging = None if is_reference(name) else _find_run(tx, name)
-        chosen = judging["run_id"] if judging else name
-        if chosen in {run["run_id"] if run else "", _pin_version(tx, config.model, "model"),
+        chosen = judging.run_id if judging else name
+        if chosen in {run.run_id if run else "", _pin_version(tx, config.model, "model"),
                       _pin_version(tx, config.against, "against")} - {""}:  # fmt: skip
             raise ConfigError(
                 f"{asked.classifier} is what is checked, and can't judge itself.",
@@ -89,10 +89,10 @@ class BiasCommands:
         if judging:
             _check_ended(judging)
         if judging or is_reference(name):
-            whole = not judging and not get_version(tx, name)["adapter"]
+            whole = not judging and not get_version(tx, name).adapter
             folder = JobDir(home.jobs / chosen).model if judging else open_sealed_folder(home, name).model
             head = _read_head(folder, asked.classifier, whole=whole)
-            asked.check_labels(judging["name"] if judging else name, head.labels, several=head.several)
+            asked.check_labels(judging.name if judging else name, head.labels, several=head.several)
         return asked.model_copy(update={"classifier": chosen})
 
 
@@ -110,9 +110,9 @@ def _find_run(tx: Transaction, name: str) -> Run | None:
 
 
 def _check_ended(run: Run) -> None:
-    if run["status"] != "finished":
+    if run.status != "finished":
         raise StateError(
-            f"The run {run['name']!r} is {run['status']}, and a classifier has to be whole.",
+            f"The run {run.name!r} is {run.status}, and a classifier has to be whole.",
             fix="Wait until it has finished, or name another one.",
             field=CLASSIFIER_FIELD,
         )
@@ -130,7 +130,7 @@ def _read_head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
 
 
 def _get_evaluation_name(db: Queryable, groups: list[BiasGroups]) -> str:
-    return evaluations.get(db, groups[0].evaluation)["name"]
+    return evaluations.get(db, groups[0].evaluation).name
 
 
 def _pin_version(tx: Transaction, name: str, field: str) -> str:
@@ -142,20 +142,20 @@ def _pin_version(tx: Transaction, name: str, field: str) -> str:
         version = get_version(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
-    return f"{version['name']}@{version['version']}"
+    return f"{version.name}@{version.version}"
 
 
 def _check_groups(tx: Transaction, asked: BiasGroups) -> BiasGroups:
     """With the ids of its evaluations. Raises ConfigError (groups)."""
     first = _get_evaluation(tx, asked.evaluation)
     second = _get_evaluation(tx, asked.against) if asked.against else None
-    if second and second["data_fingerprint"] != first["data_fingerprint"]:
+    if second and second.data_fingerprint != first.data_fingerprint:
         raise ConfigError(
-            f"{second['name']} is of other rows than {first['name']}.",
+            f"{second.name} is of other rows than {first.name}.",
             fix="Take evaluations of the same data set.",
             field="groups",
         )
-    ids = {"evaluation": first["evaluation_id"], "against": second["evaluation_id"] if second else ""}
+    ids = {"evaluation": first.evaluation_id, "against": second.evaluation_id if second else ""}
     return asked.model_copy(update=ids)
 
 
@@ -170,8 +170,8 @@ def _find_check_subject(db: Queryable, body: BiasConfig) -> ActivitySubject:
     """The run, the evaluation whose groups are compared, or the model."""
     if body.run:
         run = runs.get_only_run(db, body.run)
-        return ActivitySubject("run", run["run_id"], run["name"])
+        return ActivitySubject("run", run.run_id, run.name)
     if body.groups and not body.model:
         evaluation = evaluations.get(db, body.groups[0].evaluation)
-        return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
+        return ActivitySubject("evaluation", evaluation.evaluation_id, evaluation.name)
     return ActivitySubject("setting", "bias", body.model, f"against {body.against}")

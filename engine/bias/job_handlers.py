@@ -24,7 +24,7 @@ from store.runs import runs
 def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
     """Registered models by their files, the evaluations whose rows are grouped, and who judges
     continuations."""
-    config = BiasConfig.parse(job["config"])
+    config = BiasConfig.parse(job.config)
     versions_by_name = {
         name: _describe_version(get_version(db, name))
         for name in (config.model, config.against)
@@ -38,10 +38,10 @@ def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
     return judged | {
         "compared_versions": versions_by_name,
         "evaluations": {
-            evaluation["evaluation_id"]: {
-                "evaluation_id": evaluation["evaluation_id"],
-                "name": evaluation["name"],
-                "fingerprint": evaluation["data_fingerprint"],
+            evaluation.evaluation_id: {
+                "evaluation_id": evaluation.evaluation_id,
+                "name": evaluation.name,
+                "fingerprint": evaluation.data_fingerprint,
             }
             for evaluation in present
         },
@@ -51,25 +51,25 @@ def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
 def _describe_version(version: ModelVersion) -> ComparedVersion:
     return {
         "reference": format_reference(version),
-        "folder": version["folder"],
-        "adapter": version["adapter"],
-        "base_model": version["base_model"],
+        "folder": version.folder,
+        "adapter": version.adapter,
+        "base_model": version.base_model,
     }
 
 
 def list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
-    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    asked = {groups["evaluation"] for groups in job.config.get("groups", [])}
     sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
     return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
     """The figures of a bias check, by the names of its models as they are now."""
-    config = BiasConfig.parse(job["config"])
+    config = BiasConfig.parse(job.config)
     if config.run:
         run = runs.get_run(tx, config.run)
-        names = (run["name"], run["model"])
+        names = (run.name, run.model)
     elif config.model:
         names = (config.model, config.against)
     else:
@@ -81,17 +81,17 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
 def queue_check_of_run(tx: Transaction, run: Job, at: float) -> None:
     """The check that was asked for with a run, in the transaction that ends it: it is queued once, whatever
     is killed when."""
-    if not run["config"].get(SWITCH.name):  # runs from before lack it
+    if not run.config.get(SWITCH.name):  # runs from before lack it
         return
-    checked = BiasConfig(run=run["job_id"])
+    checked = BiasConfig(run=run.job_id)
     job_queue.insert(
         tx,
         job_queue.NewJob(
             job_id=job_queue.create_id("job", at),
             kind=KIND,
-            title=f"Bias of {run['title']}",
+            title=f"Bias of {run.title}",
             config=checked.document(),
             at=at,
-            by=run["created_by"],
+            by=run.created_by,
         ),
     )

@@ -64,8 +64,8 @@ class ExportCommands:
             form = config.form
             if config.export:
                 form, made = (
-                    exports.get(tx, config.export)["form"],
-                    job_queue.get_job(tx, config.export)["config"],
+                    exports.get(tx, config.export).form,
+                    job_queue.get_job(tx, config.export).config,
                 )
                 if not config.dataset:  # the rows that it was made with
                     rows = {"dataset": made["dataset"], "part": made["part"]}
@@ -83,7 +83,7 @@ class ExportCommands:
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field="subject") from error
         run = self._checked_run(tx, config, order, form)
-        dataset = config.dataset or (run["dataset_id"] if run else "")
+        dataset = config.dataset or (run.dataset_id if run else "")
         if not dataset:
             raise ConfigError(
                 f"{config.subject} has no data set of its own.",
@@ -92,7 +92,7 @@ class ExportCommands:
             )
         version = order["version"]
         subject = f"{version['name']}@{version['version']}" if version else order["run_id"] or ""
-        fields = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
+        fields = {"dataset": datasets.get_dataset(tx, dataset).dataset_id, "subject": subject}
         return NamedSubject(fields, subject if version else order["run_name"] or subject)
 
     def _checked_run(self, tx: Transaction, config: ParityTarget, order: ExportSpec, form: str) -> Run | None:
@@ -119,12 +119,12 @@ class ExportCommands:
         """Forget an export and remove its files."""
         with self.database.transaction() as tx:
             export = exports.get(tx, body.export)
-            check_not_served(tx, self.home, self.home.path / export["folder"], "this export")
-            exports.delete(tx, export["job_id"])
-            job_queue.delete(tx, export["job_id"])
-            gone = [self.home.path / export["folder"], self.home.jobs / export["job_id"]]
-            if export["zip"]:
-                gone.append(self.home.exports / export["zip"])
+            check_not_served(tx, self.home, self.home.path / export.folder, "this export")
+            exports.delete(tx, export.job_id)
+            job_queue.delete(tx, export.job_id)
+            gone = [self.home.path / export.folder, self.home.jobs / export.job_id]
+            if export.zip:
+                gone.append(self.home.exports / export.zip)
             job_queue.note_removals(tx, self.home, gone)
         remove_noted(self.database, self.home)
         return {}
@@ -132,11 +132,11 @@ class ExportCommands:
 
 def check_form(run: Run, name: str) -> None:
     """Raise ConfigError (form) for a form that can't hold what the run made."""
-    form, method = FORMS[name], METHODS[run["config"]["method"]]
-    headed = run["config"].get("task") == "classification"
+    form, method = FORMS[name], METHODS[run.config["method"]]
+    headed = run.config.get("task") == "classification"
     if headed and not form.headed:
         raise ConfigError(
-            f"{run['name']} classifies by a head, which {form.title} has no place for.",
+            f"{run.name} classifies by a head, which {form.title} has no place for.",
             fix="Choose the form adapter or merged.",
             field="form",
         )
@@ -149,7 +149,7 @@ def check_form(run: Run, name: str) -> None:
         )
     if not form.needs_merge and not method.adapter:
         raise ConfigError(
-            f"{run['name']} trained whole weights: there is no adapter.",
+            f"{run.name} trained whole weights: there is no adapter.",
             fix="Choose the form merged, or a GGUF.",
             field="form",
         )
@@ -158,7 +158,7 @@ def check_form(run: Run, name: str) -> None:
 def find_export_subject(db: Queryable, body: Any) -> ActivitySubject:
     """The run or version, and in which form it was exported."""
     export = exports.get(db, body.export)
-    detail = f"as {FORMS[export['form']].title}" if export["form"] in FORMS else ""
-    if export["subject"] == "run" and export["run_id"]:
-        return ActivitySubject("run", export["run_id"], export["name"], detail)
-    return ActivitySubject("job", export["job_id"], export["name"], detail)
+    detail = f"as {FORMS[export.form].title}" if export.form in FORMS else ""
+    if export.subject == "run" and export.run_id:
+        return ActivitySubject("run", export.run_id, export.name, detail)
+    return ActivitySubject("job", export.job_id, export.name, detail)

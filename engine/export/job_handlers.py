@@ -21,27 +21,26 @@ from store.jobs.schemas import JobSpecDetails
 from store.registry import version_facts
 from store.registry.model_versions import get_version
 from store.runs import runs
-from store.training.train_config import get_split
 
 
 def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
     """Whose model it is, by run or version, and the rows that model and export both answer."""
-    export = build_export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
-    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+    export = build_export_order(db, job.config["subject"], job.config["checkpoint"])
+    dataset = datasets.get_dataset(db, job.config["dataset"])
     return {
         "export": export,
-        "dataset": load_measured_dataset(db, dataset["dataset_id"]),
-        "split": get_split({}, dataset),
+        "dataset": load_measured_dataset(db, dataset.dataset_id),
+        "split": datasets.get_split_fields(dataset),
     }
 
 
 def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
     """The same, where the files lie, and the manifests of what was exported of the same model."""
-    config = ModelVerify.parse(job["config"])
+    config = ModelVerify.parse(job.config)
     row = exports.get(db, config.export) if config.export else None
     verify: VerifySpec = {
-        "path": row["folder"] if row else str(Path(config.path).expanduser()),
-        "gguf": (row["gguf"] if row else None) or OLLAMA_GGUF,
+        "path": row.folder if row else str(Path(config.path).expanduser()),
+        "gguf": (row.gguf if row else None) or OLLAMA_GGUF,
         "manifests": exports.list_manifests(db, config.subject, config.checkpoint),
     }
     return {**specify_model_export(db, job), "verify": verify}
@@ -52,12 +51,12 @@ def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSp
     if not is_reference(subject):
         run = runs.get_run(db, subject)
         card = version_facts.build_run_card(db, run, checkpoint)
-        return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
+        return {"run_id": run.run_id, "run_name": run.name, "version": None, "card": card}
     version = get_version(db, subject)
-    present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
+    present = runs.find_run(db, version.run_id) if version.run_id else None  # it may be deleted
     return {
-        "run_id": present["run_id"] if present else None,
-        "run_name": present["name"] if present else None,
+        "run_id": present.run_id if present else None,
+        "run_name": present.name if present else None,
         "version": _build_exported_version(version),
         "card": version_facts.card(db, subject),
     }
@@ -65,22 +64,22 @@ def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSp
 
 def _build_exported_version(version: ModelVersion) -> ExportedVersion:
     return {
-        "model_id": version["model_id"],
-        "name": version["name"],
-        "version": version["version"],
-        "run_id": version["run_id"],
-        "folder": version["folder"],
+        "model_id": version.model_id,
+        "name": version.name,
+        "version": version.version,
+        "run_id": version.run_id,
+        "folder": version.folder,
     }
 
 
 def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
-    return {job["config"].get("dataset") or ""} - {""}
+    return {job.config.get("dataset") or ""} - {""}
 
 
 def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
     """The export, whose folder has its name already."""
     if not (home.path / result["folder"]).is_dir():
         raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
-    order: ExportSpec = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    order: ExportSpec = read_json(JobDir(home.jobs / job.job_id).config)["export"]
     exports.insert(tx, job, order, result, at)

@@ -50,29 +50,29 @@ def raise_alert(tx: Transaction, endpoint_id: str, warned: AlertDetails, at: flo
     if monitor_alerts.is_open(tx, endpoint_id, warned.kind, warned.subject):
         return
     first, last = warned.places or (None, None)
-    alert: MonitorAlert = {
-        "alert_id": job_queue.create_id("alert", at),
-        "endpoint_id": endpoint_id,
-        "kind": warned.kind,
-        "subject": warned.subject,
-        "reason": warned.reason,
-        "advice": warned.advice,
-        "first_place": first,
-        "last_place": last,
-        "since": job_queue.to_utc(warned.since),
-        "raised_at": job_queue.to_utc(at),
-        "acknowledged_by": None,
-        "acknowledged_by_name": None,
-        "acknowledged_at": None,
-        "outcome": None,
-        "note": None,
-    }
+    alert: MonitorAlert = MonitorAlert(
+        alert_id=job_queue.create_id("alert", at),
+        endpoint_id=endpoint_id,
+        kind=warned.kind,
+        subject=warned.subject,
+        reason=warned.reason,
+        advice=warned.advice,
+        first_place=first,
+        last_place=last,
+        since=job_queue.to_utc(warned.since),
+        raised_at=job_queue.to_utc(at),
+        acknowledged_by=None,
+        acknowledged_by_name=None,
+        acknowledged_at=None,
+        outcome=None,
+        note=None,
+    )
     monitor_alerts.insert(tx, alert)
     if monitor_alerts.webhook(tx):
         monitor_alerts.queue_messages(
             tx,
             job_queue.create_id("message", at),
-            alert["alert_id"],
+            alert.alert_id,
             _build_message(tx, alert),
             job_queue.to_utc(at),
         )
@@ -123,20 +123,20 @@ def raise_pace_alerts(
 
 def _build_message(tx: Transaction, alert: MonitorAlert) -> str:
     """As the webhook gets it: no text of a request."""
-    named = [each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == alert["endpoint_id"]]
+    named = [each.name for each in monitors.endpoints(tx) if each.endpoint_id == alert.endpoint_id]
     message = {
         "event": "alert",
-        "alert_id": alert["alert_id"],
-        "endpoint": named[0] if named else alert["endpoint_id"],
-        "endpoint_id": alert["endpoint_id"],
-        "kind": alert["kind"],
-        "subject": alert["subject"],
-        "title": monitor_alerts.TITLES[alert["kind"]],
-        "reason": alert["reason"],
-        "advice": alert["advice"],
-        "since": f"{alert['since'].isoformat()}Z",
-        "raised_at": f"{alert['raised_at'].isoformat()}Z",
-        "page": f"/monitor?endpoint={alert['endpoint_id']}",
+        "alert_id": alert.alert_id,
+        "endpoint": named[0] if named else alert.endpoint_id,
+        "endpoint_id": alert.endpoint_id,
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "title": monitor_alerts.TITLES[alert.kind],
+        "reason": alert.reason,
+        "advice": alert.advice,
+        "since": f"{alert.since.isoformat()}Z",
+        "raised_at": f"{alert.raised_at.isoformat()}Z",
+        "page": f"/monitor?endpoint={alert.endpoint_id}",
     }
     return json.dumps(message, ensure_ascii=False)
 
@@ -256,11 +256,9 @@ class WebhookSender:
         else:
             policy = settings.get_address_policy(self.database, self.home)
             secret = monitor_alerts.get_webhook_secret(self.database)
-            outcome = self.post(webhook["url"], secret, delivery["body"], at, policy)
-        left = delivery["attempts"] < len(RETRY_SECONDS) and webhook is not None
-        again = (
-            job_queue.to_utc(at + RETRY_SECONDS[delivery["attempts"]]) if outcome.trouble and left else None
-        )
+            outcome = self.post(webhook.url, secret, delivery.body, at, policy)
+        left = delivery.attempts < len(RETRY_SECONDS) and webhook is not None
+        again = job_queue.to_utc(at + RETRY_SECONDS[delivery.attempts]) if outcome.trouble and left else None
         if self._ended.is_set():
             return  # the store may be closed by now; the message goes again
         with self.database.transaction() as tx:

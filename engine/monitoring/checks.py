@@ -135,18 +135,18 @@ def _check_thumbs(db: Queryable, endpoint_id: str, limit: float, now: datetime) 
     versions = traffic.by_version(
         db, endpoint_id, Window(now - timedelta(days=1), now + timedelta(minutes=1))
     )
-    live = next((row["version"] for row in versions if row["role"] == "live"), None)
+    live = next((row.version for row in versions if row.role == "live"), None)
     start = seen or datetime(1970, 1, 1)
     counts = feedback.by_version(db, endpoint_id, Window(start, now + timedelta(minutes=1)))
     for row in counts:
-        if row["version"] != live or row["role"] != "live":
+        if row.version != live or row.role != "live":
             continue
-        share = anytime_share(row["up"], row["thumbs"])
+        share = anytime_share(row.up, row.thumbs)
         if share.low is None or share.high is None or share.high >= limit:
             return None
         bounds = f"{format_interval(100 * share.low, 100 * share.high)}%"
         reason = (
-            f"{row['up']:,} of {plural(row['thumbs'], 'thumb')} on {live} are up ({bounds}, an interval"
+            f"{row.up:,} of {plural(row.thumbs, 'thumb')} on {live} are up ({bounds}, an interval"
             f" that holds"
             f" however often one looks). At least {percent(limit)} should be."
         )
@@ -217,46 +217,46 @@ def _list_pairs(model: ServedModel) -> Iterator[RoutePair]:
 
 def _record_pairs(tx: Transaction, endpoint_id: str, routes: Sequence[RoutePair], now: datetime) -> None:
     present = {
-        RoutePair(pair["model"], pair["live"], pair["other"], pair["role"], pair["share"]): pair
+        RoutePair(pair.model, pair.live, pair.other, pair.role, pair.share): pair
         for pair in side_by_side.listed(tx, endpoint_id)
     }
     for gone in present.keys() - set(routes):
         side_by_side.end(tx, present[gone], now)
     for route in dict.fromkeys(routes):
         if route not in present:
-            new: SideBySide = {
-                "endpoint_id": endpoint_id, "model": route.model, "live": route.live, "other": route.other,
-                "role": route.role, "share": route.share, "noticed_at": now, "since": None, "ended_at": None,
-                "looks": {},
-            }  # fmt: skip
+            new: SideBySide = SideBySide(
+                endpoint_id=endpoint_id, model=route.model, live=route.live, other=route.other,
+                role=route.role, share=route.share, noticed_at=now, since=None, ended_at=None,
+                looks={},
+            )  # fmt: skip
             side_by_side.begin(tx, new)
 
 
 def _check_pair(tx: Transaction, pair: SideBySide, at: float) -> None:
-    since = pair["since"] or side_by_side.find_first_answer(tx, pair)
+    since = pair.since or side_by_side.find_first_answer(tx, pair)
     if since is None:
         return
-    if pair["since"] is None:
+    if pair.since is None:
         side_by_side.set_since(tx, pair, since)
-        pair["since"] = since
-    looks = dict(pair["looks"])
-    for kind in OUTCOME_KINDS if pair["role"] == "candidate" else OUTCOME_KINDS[:1]:
+        pair.since = since
+    looks = dict(pair.looks)
+    for kind in OUTCOME_KINDS if pair.role == "candidate" else OUTCOME_KINDS[:1]:
         seen = _make_next_look(tx, pair, kind, at)
         if seen is None:
             continue
         looks[kind] = seen
         sure = seen["sure"]
-        if sure and sure["at"] == at and sure["verdict"] == "worse" and pair["role"] == "candidate":
+        if sure and sure["at"] == at and sure["verdict"] == "worse" and pair.role == "candidate":
             reason = describe_worse(pair, kind, seen, ALPHA)
             warned = AlertDetails("quality", SUBJECT, reason, CANDIDATE_ADVICE, job_queue.to_epoch(since))
-            raise_alert(tx, pair["endpoint_id"], warned, at)
-    if looks != pair["looks"]:
+            raise_alert(tx, pair.endpoint_id, warned, at)
+    if looks != pair.looks:
         side_by_side.save_looks(tx, pair, looks)
 
 
 def _make_next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: float) -> ArmComparison | None:
     """None where there are not answers enough for another one."""
-    past, pairs = pair["looks"].get(kind), pair["role"] == "shadow"
+    past, pairs = pair.looks.get(kind), pair.role == "shadow"
     least = past["next_look"] if past else compute_next_look(0)
     count = side_by_side.count_pairs(tx, pair) if pairs else side_by_side.count_answers(tx, pair, kind)
     if count < least:
@@ -274,7 +274,7 @@ def _evaluate_look(
 ) -> ArmComparison:
     """One look after so many that spent alpha; it spends none where so few callers could not have told
     anything."""
-    live, other = ({row["place"]: row["callers"] for row in rows if row["other"] == side and row["callers"]}
+    live, other = ({row.place: row.callers for row in rows if row.other == side and row.callers}
                    for side in (False, True))  # fmt: skip
     number = spent + 1
     seen = (
@@ -282,7 +282,7 @@ def _evaluate_look(
         if pairs
         else compare_callers(live, other, number, ALPHA / len(OUTCOME_KINDS))
     )
-    answers = [sum(row["answers"] for row in rows if row["other"] == side) for side in (False, True)]
+    answers = [sum(row.answers for row in rows if row.other == side) for side in (False, True)]
     sure = _update_sure_difference(past["sure"] if past else None, seen, sum(answers), at)
     return {
         "look": number if seen.attainable else spent,
@@ -294,7 +294,7 @@ def _evaluate_look(
         "other": _summarize_arm(
             rows, seen.second_callers, answers[0] if pairs else answers[1], other=True, pairs=pairs
         ),
-        "left_out": sum(row["left_out"] for row in rows),
+        "left_out": sum(row.left_out for row in rows),
         "difference": _convert_to_estimate(seen),
         "p": seen.p,
         "alpha": seen.alpha,
@@ -325,7 +325,7 @@ def _summarize_arm(
     rows: list[ArmCallers], callers: int, answers: int, *, other: bool, pairs: bool
 ) -> ArmSummary:
     """Its share is of the callers' shares as they are, not as they are rounded for the test."""
-    shares = math.fsum(row["shares"] for row in rows if row["other"] == other)
+    shares = math.fsum(row.shares for row in rows if row.other == other)
     share = shares / callers if callers and not pairs else None
     return {"callers": callers, "answers": answers, "share": share}
 
@@ -394,18 +394,18 @@ class MonitorSchedules:
 
     def _warn_of_bias(self, endpoint_id: str, past: list[ScheduledCheck], at: float) -> None:
         """Of the newest that has finished, unless somebody has seen an alert since."""
-        newest = next((check for check in past if check["finished_at"] is not None), None)
-        if newest is None or not newest["worse"] or newest["finished_at"] is None:
+        newest = next((check for check in past if check.finished_at is not None), None)
+        if newest is None or not newest.worse or newest.finished_at is None:
             return
         seen = monitor_alerts.find_last_acknowledged(self.database, endpoint_id, "quality", BIAS)
-        if seen is not None and seen >= newest["finished_at"]:
+        if seen is not None and seen >= newest.finished_at:
             return
         warned = AlertDetails(
             "quality", BIAS,
-            f"A scheduled bias check of {newest['model']} against {newest['against']}: {newest['sentence']}",
+            f"A scheduled bias check of {newest.model} against {newest.against}: {newest.sentence}",
             "Look at the check on the page Evaluations, at the pairs that changed most. The version before"
             " answers meanwhile, if it is promoted back.",
-            job_queue.to_epoch(newest["finished_at"]),
+            job_queue.to_epoch(newest.finished_at),
         )  # fmt: skip
         with self.database.transaction() as tx:
             raise_alert(tx, endpoint_id, warned, at)
@@ -415,7 +415,7 @@ def _is_due(past: list[GoldenRun] | list[ScheduledCheck], every_hours: float, at
     """Whether all have ended, and none began since. One that began in a time that lies ahead did so before
     the clock was set back."""
     return all(
-        each["status"] not in ALIVE
-        and not is_recent(job_queue.to_epoch(each["queued_at"]), at, every_hours * 3_600)
+        each.status not in ALIVE
+        and not is_recent(job_queue.to_epoch(each.queued_at), at, every_hours * 3_600)
         for each in past
     )

@@ -78,7 +78,7 @@ class MonitorCommands:
             endpoint = monitors.endpoint(tx, body.endpoint)
             settings = self._resolved(tx, body.settings)
             at = job_queue.to_utc(self.clock())
-            monitors.configure(tx, endpoint["endpoint_id"], settings, person["name"], at)
+            monitors.configure(tx, endpoint.endpoint_id, settings, person["name"], at)
         return {}
 
     def _resolved(self, tx: Transaction, settings: MonitorSettings) -> MonitorSettings:
@@ -86,9 +86,9 @@ class MonitorCommands:
         changes: dict[str, str] = {}
         try:
             if settings.reference == "dataset":
-                changes["dataset"] = datasets.get_dataset(tx, settings.dataset)["dataset_id"]
+                changes["dataset"] = datasets.get_dataset(tx, settings.dataset).dataset_id
             elif settings.reference == "evaluation":
-                changes["evaluation"] = evaluations.get(tx, settings.evaluation)["evaluation_id"]
+                changes["evaluation"] = evaluations.get(tx, settings.evaluation).evaluation_id
             if settings.golden:
                 self.evaluations.checked_run(tx, settings.golden.evaluate)
         except NotFoundError as error:
@@ -100,21 +100,21 @@ class MonitorCommands:
         already."""
         with self.database.transaction() as tx:
             alert = monitor_alerts.get(tx, body.alert)
-            if alert["acknowledged_at"] is not None:
+            if alert.acknowledged_at is not None:
                 raise StateError(
-                    f"{alert['acknowledged_by_name']} has acknowledged it already.",
+                    f"{alert.acknowledged_by_name} has acknowledged it already.",
                     fix="Load the page again.",
                 )
-            is_test = alert["kind"] == "drift" or alert["subject"] in PACES
+            is_test = alert.kind == "drift" or alert.subject in PACES
             outcome = body.outcome if is_test else None
             by = person["person_id"], person["name"]
             at = job_queue.to_utc(self.clock())
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
-                _restart_test(tx, alert["endpoint_id"], alert["subject"], outcome)
-            if (alert["kind"], alert["subject"]) == ("quality", SUBJECT):  # compared anew from here on
-                for pair in side_by_side.listed(tx, alert["endpoint_id"]):
-                    if pair["role"] == SUBJECT:
+                _restart_test(tx, alert.endpoint_id, alert.subject, outcome)
+            if (alert.kind, alert.subject) == ("quality", SUBJECT):  # compared anew from here on
+                for pair in side_by_side.listed(tx, alert.endpoint_id):
+                    if pair.role == SUBJECT:
                         side_by_side.end(tx, pair, at)
         return {}
 
@@ -123,20 +123,20 @@ class MonitorCommands:
         at = self.clock()
         with self.database.transaction() as tx:
             endpoint = monitors.endpoint(tx, body.endpoint)
-            past = logged_requests.judgings(tx, endpoint["endpoint_id"])
-            if any(job["status"] in ALIVE for job in past):
+            past = logged_requests.judgings(tx, endpoint.endpoint_id)
+            if any(job.status in ALIVE for job in past):
                 raise StateError(
-                    f"A judge is being asked about {endpoint['name']}.", fix="Wait until it has answered."
+                    f"A judge is being asked about {endpoint.name}.", fix="Wait until it has answered."
                 )
             end = job_queue.to_utc(at)
-            window = JudgingWindow(endpoint["endpoint_id"], end - timedelta(hours=body.hours), end)
+            window = JudgingWindow(endpoint.endpoint_id, end - timedelta(hours=body.hours), end)
             judge = body.judge
             if "max_calls" not in judge.model_fields_set:  # enough for all that is asked about
                 answers = body.rows + logged_requests.list_rated_answers(tx, window)
                 judge = judge.model_copy(update={"max_calls": answers * (1 + judge.retries)})
             place = {"endpoint": window.endpoint_id, "start": window.start, "end": end}
             asked = RequestJudgingConfig.parse(body.model_dump() | {"judge": judge.model_dump()} | place)
-            job_id, title = job_queue.create_id("job", at), f"Judge requests of {endpoint['name']}"
+            job_id, title = job_queue.create_id("job", at), f"Judge requests of {endpoint.name}"
             document = asked.model_dump(mode="json", exclude_none=True)
             job_queue.insert(tx, job_queue.NewJob(job_id, KIND, title, document, at))
         return {"job_id": job_id}
@@ -179,35 +179,33 @@ def _restart_test(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOu
     def next_state(state: TestState) -> TestState:
         return restart_test(state, same_reference=same) if state["name"] == name else state
 
-    if name in PACES and monitor["pace"]:
+    if name in PACES and monitor.pace:
         tests = [
             sequential_tests.restart_pace_test(test, same_reference=same) if test["name"] == name else test
-            for test in monitor["pace"]["tests"]
+            for test in monitor.pace["tests"]
         ]
-        monitors.save_pace(tx, endpoint_id, {**monitor["pace"], "tests": tests})
+        monitors.save_pace(tx, endpoint_id, {**monitor.pace, "tests": tests})
         return
-    monitors.restart_tests(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
+    monitors.restart_tests(tx, endpoint_id, [next_state(state) for state in monitor.states])
 
 
 def _find_endpoint_subject(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubject:
     endpoint = monitors.endpoint(db, body.endpoint)
-    return ActivitySubject(
-        "setting", f"monitor-{endpoint['endpoint_id']}", f"the monitor of {endpoint['name']}"
-    )
+    return ActivitySubject("setting", f"monitor-{endpoint.endpoint_id}", f"the monitor of {endpoint.name}")
 
 
 def _find_judging_subject(db: Queryable, body: JudgeRequests) -> ActivitySubject:
     endpoint = monitors.endpoint(db, body.endpoint)
-    return ActivitySubject("setting", f"monitor-{endpoint['endpoint_id']}", endpoint["name"])
+    return ActivitySubject("setting", f"monitor-{endpoint.endpoint_id}", endpoint.name)
 
 
 def _find_alert_subject(db: Queryable, body: AlertAcknowledgement, _: Person) -> ActivitySubject:
     alert = monitor_alerts.get(db, body.alert)
-    named = [each["name"] for each in monitors.endpoints(db) if each["endpoint_id"] == alert["endpoint_id"]]
-    name = named[0] if named else alert["endpoint_id"]
-    watched = [each.noun for each in WATCHED_SIGNALS.values() if each.name == alert["subject"]]
-    detail = watched[0] if watched else alert["kind"]
-    return ActivitySubject("setting", f"monitor-{alert['endpoint_id']}", f"the monitor of {name}", detail)
+    named = [each.name for each in monitors.endpoints(db) if each.endpoint_id == alert.endpoint_id]
+    name = named[0] if named else alert.endpoint_id
+    watched = [each.noun for each in WATCHED_SIGNALS.values() if each.name == alert.subject]
+    detail = watched[0] if watched else alert.kind
+    return ActivitySubject("setting", f"monitor-{alert.endpoint_id}", f"the monitor of {name}", detail)
 
 
 def _find_webhook_subject(*_: object) -> ActivitySubject:

@@ -45,7 +45,7 @@ def build_loops(context: CommandContext) -> Sequence[Loop]:
 def list_sent_endpoints(db: Queryable) -> Iterator[Mapping[str, Any]]:
     """The judges that were asked about requests."""
     for job in job_queue.list_of_kind(db, JUDGING):
-        yield job["config"]["judge"]
+        yield job.config["judge"]
 
 
 FEATURE = EngineFeature(

@@ -35,7 +35,6 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.serving import endpoints
 from store.serving.config import EndpointSettings, RouteChoice
-from store.training.train_config import get_split
 
 # Where the base of each version is to be looked for that answered an endpoint's requests.
 #
@@ -48,7 +47,7 @@ GGUF = "a GGUF file answered, whose base is not known"
 
 def find_served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequence[str]) -> ServedBases:
     """Of these versions, and of the live one of the endpoint's first model."""
-    settings = EndpointSettings.parse(endpoints.get(db, endpoint_id)["settings"])
+    settings = EndpointSettings.parse(endpoints.get(db, endpoint_id).settings)
     routes = [route for model in settings.models for route in model.routes]
     live = _resolve_version(db, next(route for route in settings.models[0].routes if route.role == "live"))
     return {"live": live, "bases": {name: _find_base(db, home, name, routes) for name in {*asked, live}}}
@@ -64,7 +63,7 @@ def _resolve_version(db: Queryable, route: RouteChoice) -> str:
             version = model_versions.get_version(db, subject)
         except TunebenchError:
             return subject
-        return f"{version['name']}@{version['version']}"
+        return f"{version.name}@{version.version}"
     path = Path(subject).expanduser()
     return path.name if path.is_absolute() else subject
 
@@ -84,8 +83,8 @@ def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteCh
         return _build_unknown_base(REMOTE)
     for name in (*(route.subject for route in routes), version):  # of runs with one name that which is served
         run = _find_run(db, name)
-        if run is not None and version in (run["run_id"], run["name"]):
-            return {"model": "", "run": run["run_id"], "why": ""}
+        if run is not None and version in (run.run_id, run.name):
+            return {"model": "", "run": run.run_id, "why": ""}
     return _build_unknown_base(f"nothing here tells which model {version} was")
 
 
@@ -112,13 +111,13 @@ def _build_unknown_base(why: str) -> ServedBase:
 
 def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where the data set of the reference is gone."""
-    config = WatchConfig.parse(job["config"])
+    config = WatchConfig.parse(job.config)
     monitor = monitors.find(db, config.endpoint_id)
     settings = monitors.get_settings(monitor)
-    reference = monitor["reference"] if monitor else None
+    reference = monitor.reference if monitor else None
     details: JobSpecDetails = {
         "watch": {
-            "states": monitor["states"] if monitor else [],
+            "states": monitor.states if monitor else [],
             "fit": reference["fit"] if reference else "",
             "log_threshold": compute_log_threshold(settings.alpha, len(settings.watched)),
             "alpha": settings.alpha / len(settings.watched),
@@ -127,21 +126,21 @@ def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
     if config.reference and config.source == "dataset":
         dataset = datasets.get_dataset(db, config.source_id)
         details["dataset"] = {
-            "dataset_id": dataset["dataset_id"],
-            "name": dataset["name"],
-            "kind": dataset["kind"],
-            "fingerprint": dataset["fingerprint"],
+            "dataset_id": dataset.dataset_id,
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "fingerprint": dataset.fingerprint,
         }
-        details["split"] = get_split({}, dataset)
+        details["split"] = datasets.get_split_fields(dataset)
     return details
 
 
 def stage_requests(db: Queryable, home: Home, job: Job) -> None:
     """Put the requests into the job's folder, those that wait, or those that are the reference; and where
     their bases are, if answers are measured under them."""
-    config = WatchConfig.parse(job["config"])
+    config = WatchConfig.parse(job.config)
     settings = monitors.get_settings(monitors.find(db, config.endpoint_id))
-    folder = JobDir(home.jobs / job["job_id"]).path
+    folder = JobDir(home.jobs / job.job_id).path
     if not config.reference:
         thinned = settings.one_of_caller_and_hour
         rows = monitors.read_requests_between(
@@ -185,15 +184,15 @@ HOURS_SCHEMA = pa.schema(
 
 def save_watch_result(tx: Transaction, home: Home, job: Job, result: WatchResult, at: float) -> None:
     """The reference, or signals and tests of new requests with the alerts that come of them."""
-    config = WatchConfig.parse(job["config"])
+    config = WatchConfig.parse(job.config)
     monitor = monitors.find(tx, config.endpoint_id)
-    if monitor is None or monitor["revision"] != config.revision:
+    if monitor is None or monitor.revision != config.revision:
         return
     if (look := result.get("base_look")) is not None:
         monitors.save_base_measurement(tx, config.endpoint_id, look)
     if config.reference:
         _save_reference(tx, home, job, result, config)
-    elif monitor["measured_place"] == config.first:
+    elif monitor.measured_place == config.first:
         _save_requests(tx, home, job, result, config, monitor, at)
 
 
@@ -202,7 +201,7 @@ def _save_reference(tx: Transaction, home: Home, job: Job, result: WatchResult, 
     assert facts is not None  # of a measuring of the reference
     folder = get_monitor_folder(home, config.endpoint_id)
     folder.mkdir(parents=True, exist_ok=True)
-    made, final = home.jobs / job["job_id"] / "fit.npz", folder / f"{job['job_id']}.npz"
+    made, final = home.jobs / job.job_id / "fit.npz", folder / f"{job.job_id}.npz"
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         os.replace(made, final)
     facts = {**facts, "fit": str(final.relative_to(home.path))}
@@ -219,7 +218,7 @@ def _save_requests(
     monitor: Monitor,
     at: float,
 ) -> None:
-    signals = pq.read_table(home.jobs / job["job_id"] / "signals.parquet")
+    signals = pq.read_table(home.jobs / job.job_id / "signals.parquet")
     settings = monitors.get_settings(monitor)
     monitors.save_measured(tx, config.endpoint_id, signals, result["states"], config.end)
     hours = pa.concat_tables([_count_by_hour(signals, name) for name in settings.watched])
@@ -262,15 +261,15 @@ def build_judging_spec(db: Queryable, job: Job) -> JobSpecDetails:
 
 def stage_answers(db: Queryable, home: Home, job: Job) -> None:
     """Put what is to be judged into the job's folder."""
-    config = RequestJudgingConfig.parse(job["config"])
+    config = RequestJudgingConfig.parse(job.config)
     rows = logged_requests.select_for_judging(db, JudgingWindow.of(job), config.rows, config.seed)
-    with write_atomically(JobDir(home.jobs / job["job_id"]).path / "requests.parquet") as unfinished:
+    with write_atomically(JobDir(home.jobs / job.job_id).path / "requests.parquet") as unfinished:
         pq.write_table(rows, unfinished)
 
 
 def save_judging_result(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The verdicts, while the endpoint is there."""
-    endpoint_id = job["config"]["endpoint"]
-    if any(each["endpoint_id"] == endpoint_id for each in monitors.endpoints(tx)):
-        table = pq.read_table(home.jobs / job["job_id"] / JUDGEMENTS_FILE)
-        logged_requests.save_judging(tx, job["job_id"], endpoint_id, table)
+    endpoint_id = job.config["endpoint"]
+    if any(each.endpoint_id == endpoint_id for each in monitors.endpoints(tx)):
+        table = pq.read_table(home.jobs / job.job_id / JUDGEMENTS_FILE)
+        logged_requests.save_judging(tx, job.job_id, endpoint_id, table)

@@ -200,7 +200,7 @@ def _find_growing_topics(topics: Sequence[str | None], before: Mapping[str, int]
 
 def count_reference_topics(monitor: Monitor | None) -> dict[str, int]:
     """How often each topic came in a monitor's reference; none where it has none."""
-    reference = monitor["reference"] if monitor else None
+    reference = monitor.reference if monitor else None
     topics = reference["values"].get("input_topic") if reference else None
     return dict(zip(topics["names"], topics["counts"], strict=True)) if topics else {}
 

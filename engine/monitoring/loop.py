@@ -140,9 +140,9 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
     after: PaceWatch = {"place": requests[-1].place + 1, "tests": tests}
     with database.transaction() as tx:
         present = monitors.find(tx, endpoint_id)
-        if present is None or (present["pace"], present["revision"]) != (
-            monitor["pace"],
-            monitor["revision"],
+        if present is None or (present.pace, present.revision) != (
+            monitor.pace,
+            monitor.revision,
         ):
             return False
         monitors.save_pace(tx, endpoint_id, after)
@@ -163,14 +163,14 @@ def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: floa
 
 def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
     """As the tests are, or before their first request; None while a window that is the reference has none."""
-    watch: PaceWatch = monitor["pace"] or {"place": 0, "tests": []}
+    watch: PaceWatch = monitor.pace or {"place": 0, "tests": []}
     if watch["tests"]:
         return watch
     settings = monitors.get_settings(monitor)
     place, ends_at = watch["place"], None
     if settings.reference == "window":
         which = select_reference_rows(settings)
-        first = monitors.find_window_start(db, monitor["endpoint_id"], which)
+        first = monitors.find_window_start(db, monitor.endpoint_id, which)
         if first is None or which.end is None:
             return None
         place, ends_at = first, job_queue.to_epoch(which.end)
@@ -217,7 +217,7 @@ class MonitoringLoop:
         for endpoint_id in folders:
             more = self._guarded("tail", endpoint_id, self._tail, at) or more
         for monitor in monitors.list_monitors(self.database):
-            endpoint_id = monitor["endpoint_id"]
+            endpoint_id = monitor.endpoint_id
             for task, every, act in (
                 ("measure", MEASURE_SECONDS, self._measure),
                 ("pace", MEASURE_SECONDS, self._follow_pace),
@@ -254,11 +254,11 @@ class MonitoringLoop:
 
     def _measure(self, endpoint_id: str, at: float) -> bool:
         """Queue a look at the requests that wait, or at the reference; one at a time of an endpoint."""
-        past = [job for job in _list_watch_jobs(self.database) if job["config"]["endpoint_id"] == endpoint_id]
-        if any(job["status"] in ALIVE for job in past):
+        past = [job for job in _list_watch_jobs(self.database) if job.config["endpoint_id"] == endpoint_id]
+        if any(job.status in ALIVE for job in past):
             return False
-        self._forget([job for job in past[1:] if job["status"] not in ALIVE])
-        if past and past[0]["status"] != "finished" and is_recent(_get_end_time(past[0]), at, RETRY_SECONDS):
+        self._forget([job for job in past[1:] if job.status not in ALIVE])
+        if past and past[0].status != "finished" and is_recent(_get_end_time(past[0]), at, RETRY_SECONDS):
             return False
         with self.database.transaction() as tx:
             monitor = monitors.find(tx, endpoint_id)
@@ -274,17 +274,17 @@ class MonitoringLoop:
 
     def _forget_gone(self, _: str, at: float) -> bool:
         """Forget looks at endpoints that were deleted, which hold texts too."""
-        there = {monitor["endpoint_id"] for monitor in monitors.list_monitors(self.database)}
-        past = [job for job in _list_watch_jobs(self.database) if job["config"]["endpoint_id"] not in there]
-        self._forget([job for job in past if job["status"] not in ALIVE])
+        there = {monitor.endpoint_id for monitor in monitors.list_monitors(self.database)}
+        past = [job for job in _list_watch_jobs(self.database) if job.config["endpoint_id"] not in there]
+        self._forget([job for job in past if job.status not in ALIVE])
         return False
 
     def _forget(self, past: list[Job]) -> None:
         """Looks that have ended: what they brought is in the store."""
         for job in past:
             with self.database.transaction() as tx:
-                job_queue.delete(tx, job["job_id"])
-                job_queue.note_removals(tx, self.home, [self.home.jobs / job["job_id"]])
+                job_queue.delete(tx, job.job_id)
+                job_queue.note_removals(tx, self.home, [self.home.jobs / job.job_id])
         if past:
             remove_noted(self.database, self.home)
 
@@ -322,33 +322,33 @@ def _list_watch_jobs(database: Database) -> list[Job]:
 
 
 def _get_end_time(job: Job) -> float:
-    return job_queue.to_epoch(job["ended_at"]) if job["ended_at"] else 0.0
+    return job_queue.to_epoch(job.ended_at) if job.ended_at else 0.0
 
 
 def _find_endpoint_name(tx: Transaction, endpoint_id: str) -> str:
     return next(
-        (each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == endpoint_id), endpoint_id
+        (each.name for each in monitors.endpoints(tx) if each.endpoint_id == endpoint_id), endpoint_id
     )
 
 
 def _plan_next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
     """What is to be looked at next; None where nothing waits, or too little for a reference."""
     settings = monitors.get_settings(monitor)
-    endpoint_id = monitor["endpoint_id"]
-    if monitor["reference"] is None:
+    endpoint_id = monitor.endpoint_id
+    if monitor.reference is None:
         return _plan_reference_look(tx, monitor, settings)
-    first = monitor["measured_place"]
-    if first >= monitor["next_place"]:
+    first = monitor.measured_place
+    if first >= monitor.next_place:
         return None
     end = monitors.find_batch_end(tx, endpoint_id, first, BATCH)
     if end == first:  # all of them are gone by now
-        monitors.skip_to(tx, endpoint_id, monitor["next_place"])
+        monitors.skip_to(tx, endpoint_id, monitor.next_place)
         return None
-    return WatchConfig(endpoint_id=endpoint_id, revision=monitor["revision"], first=first, end=end)
+    return WatchConfig(endpoint_id=endpoint_id, revision=monitor.revision, first=first, end=end)
 
 
 def _plan_reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSettings) -> WatchConfig | None:
-    endpoint_id, source = monitor["endpoint_id"], settings.reference
+    endpoint_id, source = monitor.endpoint_id, settings.reference
     end, source_id, source_name = 0, "", ""
     if source in ("first", "window"):
         which = select_reference_rows(settings)
@@ -360,13 +360,13 @@ def _plan_reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSet
             source_name = f" from {which.start:%d %b %Y %H:%M} to {which.end:%d %b %Y %H:%M} UTC"
     elif source == "dataset":
         dataset = datasets.get_dataset(tx, settings.dataset)
-        source_id, source_name = dataset["dataset_id"], dataset["name"]
+        source_id, source_name = dataset.dataset_id, dataset.name
     else:
         evaluation = evaluations.get(tx, settings.evaluation)
-        source_id, source_name = evaluation["evaluation_id"], evaluation["name"]
+        source_id, source_name = evaluation.evaluation_id, evaluation.name
     return WatchConfig(
         endpoint_id=endpoint_id,
-        revision=monitor["revision"],
+        revision=monitor.revision,
         end=end,
         reference=True,
         source=source,
@@ -374,5 +374,5 @@ def _plan_reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSet
         source_name=source_name,
         rows=settings.reference_rows,
         watched=settings.watched,
-        seed=monitor["revision"],
+        seed=monitor.revision,
     )

@@ -320,7 +320,7 @@ def describe_worse(pair: SideBySide, kind: OutcomeKind, look: ArmComparison, alp
     shares = " against ".join(percent(arm["share"] or 0.0) for arm in (look["other"], look["live"]))
     callers = " against ".join(plural(arm["callers"], "caller") for arm in (look["other"], look["live"]))
     return (
-        f"The candidate {pair['other']} is worse than {pair['live']}, the live version of {pair['model']}:"
+        f"The candidate {pair.other} is worse than {pair.live}, the live version of {pair.model}:"
         f" {shares} {OUTCOME_NOUNS[kind]}, a difference of {format_points(look['difference'])};"
         f" {callers}, each counted once."
         f" Without a difference this is ever said of a candidate with a chance of at most {100 * alpha:g}%,"
@@ -335,9 +335,9 @@ def is_conclusive(look: ArmComparison) -> bool:
 
 def describe_deletion(pair: SideBySide, keep_days: int, now: datetime) -> str:
     """What no longer counts as it is deleted; empty where all is there."""
-    if pair["since"] is None or now - pair["since"] < timedelta(days=keep_days):
+    if pair.since is None or now - pair.since < timedelta(days=keep_days):
         return ""
-    what = "failures" if pair["role"] == "candidate" else "copies"
+    what = "failures" if pair.role == "candidate" else "copies"
     return (
         f"Requests are kept for {plural(keep_days, 'day')}: older {what} no longer count, so there may be no"
         " further look at them. Another share begins with answers of its own"
@@ -353,7 +353,7 @@ def describe_outcome(pair: SideBySide, kind: OutcomeKind, look: ArmComparison) -
         return "No longer sure", f"{was} {plural(look['answers'], 'answer')}. {again}"
     if sure:
         rest = f"Sure since {plural(sure['answers'], 'answer')}."
-        if sure["verdict"] == "better" and pair["role"] == "candidate":
+        if sure["verdict"] == "better" and pair.role == "candidate":
             rest += " It may take over: promote it."
         return f"{sure['verdict'].capitalize()} than the live version", rest
     if difference["low"] is None:

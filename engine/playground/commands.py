@@ -81,32 +81,32 @@ class PlaygroundCommands:
         kept_id = job_queue.create_id("kept", at)
         with self.database.transaction() as tx:
             turn = conversations.turn_of(tx, body.turn)
-            answers = [answer for answer in turn["answers"] if answer["place"] == body.place]
+            answers = [answer for answer in turn.answers if answer.place == body.place]
             if not answers:
                 raise NotFoundError(
                     f"No model answered at place {body.place}.", fix="Choose another answer.", field="place"
                 )
-            turns = conversations.path(tx, turn["conversation_id"], turn["parent_id"] or "")
-            system = turn["settings"]["system"]
+            turns = conversations.path(tx, turn.conversation_id, turn.parent_id or "")
+            system = turn.settings["system"]
             history, _ = conversations.build_messages(
                 turns, conversations.get_speaker(turn, answers[0]), system
             )
-            row: KeptRow = {
-                "kept_id": kept_id,
-                "conversation_id": turn["conversation_id"],
-                "turn_id": turn["turn_id"],
-                "kind": body.kind,
-                "messages": [
+            row: KeptRow = KeptRow(
+                kept_id=kept_id,
+                conversation_id=turn.conversation_id,
+                turn_id=turn.turn_id,
+                kind=body.kind,
+                messages=[
                     *history,
-                    {"role": "user", "content": turn["prompt"]},
+                    {"role": "user", "content": turn.prompt},
                     {"role": "assistant", "content": body.answer},
                 ],
-                "corrected": body.answer != answers[0]["text"],
-                "kept_by": person["name"],
-                "kept_at": job_queue.to_utc(at),
-                "dataset_name": None,
-                "job_id": None,
-            }
+                corrected=body.answer != answers[0].text,
+                kept_by=person["name"],
+                kept_at=job_queue.to_utc(at),
+                dataset_name=None,
+                job_id=None,
+            )
             conversations.save_row(tx, row)
         return {"kept_id": kept_id}
 
@@ -122,7 +122,7 @@ class PlaygroundCommands:
             rows = [
                 row
                 for row in conversations.kept_rows(tx)
-                if row["kind"] == body.kind and row["dataset_name"] is None
+                if row.kind == body.kind and row.dataset_name is None
             ]
             if not rows:
                 raise StateError(
@@ -130,24 +130,24 @@ class PlaygroundCommands:
                 )
             parent = datasets.get_dataset(tx, body.dataset) if body.dataset else None
             _check_extends(parent, body)
-            name = body.name or self.launching.next_name(tx, parent["name"] if parent else "")
+            name = body.name or self.launching.next_name(tx, parent.name if parent else "")
             self.launching.check_name(tx, name)
             own_name = f"Rows kept for {name}"[:80] if parent else name
             job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
             if parent:
                 job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))
-            conversations.mark_rows_used(tx, [row["kept_id"] for row in rows], name, job_id)
+            conversations.mark_rows_used(tx, [row.kept_id for row in rows], name, job_id)
         return {"job_id": job_id}
 
     def _queue_import(self, tx: Transaction, name: str, kind: str, rows: list[KeptRow]) -> str:
         lines = [
             {
-                "messages": row["messages"],
+                "messages": row.messages,
                 "part": PARTS[kind],
-                "conversation": row["conversation_id"],
-                "turn": row["turn_id"],
-                "corrected": row["corrected"],
-                "kept_by": row["kept_by"],
+                "conversation": row.conversation_id,
+                "turn": row.turn_id,
+                "corrected": row.corrected,
+                "kept_by": row.kept_by,
             }
             for row in rows
         ]
@@ -163,9 +163,9 @@ class PlaygroundCommands:
     def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:
         """rows: (job that imports them, the name of their data set, how many)."""
         import_job, own_name, count = rows
-        share = count / (parent["row_count"] + count)
+        share = count / (parent.row_count + count)
         steps = [{"step": "mix", "dataset": own_name, "share": share}]
-        asked = {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": steps}}
+        asked = {"dataset": parent.dataset_id, "name": name, "recipe": {"steps": steps}}
         document = CleanConfig.parse(asked).model_dump(exclude_none=True)
         job_id = job_queue.create_id("job", self.clock())
         job_queue.insert(
@@ -173,7 +173,7 @@ class PlaygroundCommands:
             job_queue.NewJob(
                 job_id=job_id,
                 kind="clean",
-                title=f"Add {count:,} kept rows to {parent['name']}",
+                title=f"Add {count:,} kept rows to {parent.name}",
                 config=document,
                 at=self.clock(),
                 after_jobs=[import_job],
@@ -184,7 +184,7 @@ class PlaygroundCommands:
 
 def _find_conversation_subject(db: Queryable, body: ConversationReference) -> ActivitySubject:
     conversation = conversations.get_conversation(db, body.conversation)
-    return ActivitySubject("conversation", conversation["conversation_id"], conversation["title"])
+    return ActivitySubject("conversation", conversation.conversation_id, conversation.title)
 
 
 def _check_extends(parent: Dataset | None, body: KeptRowsTarget) -> None:
@@ -197,9 +197,9 @@ def _check_extends(parent: Dataset | None, body: KeptRowsTarget) -> None:
             fix="Make a data set of them alone, and evaluate models on it.",
             field="dataset",
         )
-    if parent["kind"] != "chat":
+    if parent.kind != "chat":
         raise ConfigError(
-            f"{parent['name']} is of the kind {parent['kind']}, and kept rows are conversations.",
+            f"{parent.name} is of the kind {parent.kind}, and kept rows are conversations.",
             fix="Choose a data set of conversations, or make one of the kept rows alone.",
             field="dataset",
         )

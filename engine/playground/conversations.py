@@ -70,22 +70,20 @@ def find_machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held:
     none is free beside it. held: bytes of the models' process, which count as spare; gpu_held: of the GPU.
     """
     active = [job for job in job_queue.with_status(db, ACTIVE) if holds_device(job)]
-    ready = [job for job in job_queue.list_waiting(db) if job["lane"] == "device" and job["ready"]]
+    ready = [job for job in job_queue.list_waiting(db) if job.lane == "device" and job.ready]
     if len(active) + len(ready) < len(devices):
         return None
     own = devices[-1]
-    job = next((job for job in active if job["device"] == own), active[0] if active else None)
+    job = next((job for job in active if job.device == own), active[0] if active else None)
     if job is None:
-        job = job_queue.get_job(db, ready[0]["job_id"])
+        job = job_queue.get_job(db, ready[0].job_id)
     spare = _estimate_spare_memory(db, job, own, gpu_held if own.startswith("cuda") else held)
-    training = job["progress_unit"] == "steps" and job["progress_message"] == "Training"
-    return MachineUse(
-        job["job_id"], job["title"], job["eta_seconds"], spare, job["progress_done"] if training else None
-    )
+    training = job.progress_unit == "steps" and job.progress_message == "Training"
+    return MachineUse(job.job_id, job.title, job.eta_seconds, spare, job.progress_done if training else None)
 
 
 def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> int | None:
-    most = runs.get_max_memory_gib(db, job["job_id"])
+    most = runs.get_max_memory_gib(db, job.job_id)
     if most is None:
         return None
     if device.startswith("cuda"):
@@ -95,7 +93,7 @@ def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> i
         used = int(gpu["memory_used_gib"] * GIB) - held
         free, taken = int(gpu["memory_total_gib"] * GIB) - used, used
     else:
-        free, taken = int(psutil.virtual_memory().available) + held, measure_memory(job["pid"])
+        free, taken = int(psutil.virtual_memory().available) + held, measure_memory(job.pid)
     return int(free - max(0, most * GIB - taken) - RESERVE)
 
 
@@ -299,8 +297,8 @@ class ConversationService:
                     choices[place] = choice.model_copy(update={"model": model})
                     continue
                 run = runs.get_only_run(self._database, choice.run)
-                choices[place] = choice.model_copy(update={"run": run["run_id"]})
-                names[choice.run] = run["name"]
+                choices[place] = choice.model_copy(update={"run": run.run_id})
+                names[choice.run] = run.name
             except TunebenchError as error:
                 problems[place] = error
         return [
@@ -416,4 +414,4 @@ def _build_stopped_error() -> StateError:
 
 
 def _parse_settings(conversation: Conversation) -> ChatSettings:
-    return ChatSettings.parse(dict(conversation["settings"]))
+    return ChatSettings.parse(dict(conversation.settings))

@@ -79,17 +79,17 @@ class TurnModel:
 
     def kept(self, turn_id: str) -> TurnAnswer:
         """As it is stored."""
-        return {
-            "turn_id": turn_id,
-            "place": self.place,
-            "label": self.label,
-            "model": drop_defaults(self.choice),
-            "text": "".join(token["text"] for token in self.tokens),
-            "tokens": list(self.tokens),
-            "reason": self.reason,
-            "figures": self.figures,
-            "error": self.error.to_dict() if self.error else None,
-        }
+        return TurnAnswer(
+            turn_id=turn_id,
+            place=self.place,
+            label=self.label,
+            model=drop_defaults(self.choice),
+            text="".join(token["text"] for token in self.tokens),
+            tokens=list(self.tokens),
+            reason=self.reason,
+            figures=self.figures,
+            error=self.error.to_dict() if self.error else None,
+        )
 
 
 class LiveTurn:

@@ -265,13 +265,13 @@ def _add_instruction(
     config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
     answers = _draw_shown_answers(config, item, systems, random)
-    marked = answers[0] if config.subject == "answer" else find_last_question(item["prompt"])
+    marked = answers[0] if config.subject == "answer" else find_last_question(item.prompt)
     ask, expected = _draw_instruction(config, len(answers), marked, random)
-    turns = [PromptTurn(role=turn["role"], content=turn["content"]) for turn in item["prompt"]]
+    turns = [PromptTurn(role=turn["role"], content=turn["content"]) for turn in item.prompt]
     turns = turns or [PromptTurn(role="user", content="")]
     last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
     turns[last]["content"] += f"\n\n{ATTENTION_PROMPT.format(ask=ask)}"
-    return KnownAnswer(turns, answers, item["reference"], expected)
+    return KnownAnswer(turns, answers, item.reference, expected)
 
 
 def _draw_shown_answers(
@@ -279,9 +279,9 @@ def _draw_shown_answers(
 ) -> list[str]:
     """Of as many models as an item of the round shows, drawn."""
     if config.protocol in ("rank", "label"):
-        return [text or "" for text in item["answers"]]
+        return [text or "" for text in item.answers]
     count = 2 if config.protocol == "pairwise" else 1
-    return [item["answers"][place] or "" for place in random.permutation(systems)[:count].tolist()]
+    return [item.answers[place] or "" for place in random.permutation(systems)[:count].tolist()]
 
 
 def _draw_instruction(
@@ -329,17 +329,17 @@ def _draw_span_instruction(
 
 
 def _build_item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem:
-    return {
-        "item_id": item_id,
-        "row_id": None,
-        "prompt": known_answer.turns,
-        "reference": known_answer.reference,
-        "answers": [*known_answer.answers],
-        "named": False,
-        "check": kind,
-        "expected": known_answer.expected,
-        "weight": 1.0,
-    }
+    return RoundItem(
+        item_id=item_id,
+        row_id=None,
+        prompt=known_answer.turns,
+        reference=known_answer.reference,
+        answers=[*known_answer.answers],
+        named=False,
+        check=kind,
+        expected=known_answer.expected,
+        weight=1.0,
+    )
 
 
 def describe_left_out(source: KnownAnswers) -> Iterator[str]:

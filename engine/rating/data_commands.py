@@ -87,7 +87,7 @@ class RequestRoundCommands:
         can be asked about, or another such round is just being made."""
         check_scales(body)
         endpoint = monitors.endpoint(self.database, body.endpoint)
-        body = body.model_copy(update={"endpoint": endpoint["endpoint_id"]})
+        body = body.model_copy(update={"endpoint": endpoint.endpoint_id})
         meant = logged_requests.meant_by(self.database, body.chosen)
         looked = collect_candidates(logged_requests.newest(self.database, meant), body.protocol, body.version)
         if not looked.candidates:
@@ -100,7 +100,7 @@ class RequestRoundCommands:
         every = [*looked.candidates, *looked.reached]
         chosen = [(entry, every[entry.place]) for entry in picked]
         with self._held(round_id, body, chosen), self.database.transaction() as tx:
-            if waiting := rounds.list_pending_titles(tx, endpoint["endpoint_id"]):
+            if waiting := rounds.list_pending_titles(tx, endpoint.endpoint_id):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
             check_name(tx, _add_all_versions(tx, config, looked))
             config = config.model_copy(update={"raters": workload.resolve_people(tx, config.raters)})
@@ -198,7 +198,7 @@ def _build_model(db: Queryable, name: str) -> dict[str, str]:
     """A version as a model of the round, with the run that it came from where that is still there."""
     if is_reference(name):
         with suppress(NotFoundError):
-            run_id = model_versions.get_version(db, name)["run_id"]
+            run_id = model_versions.get_version(db, name).run_id
             if run_id and runs.get_run(db, run_id):
                 return {"answers": name, "run": run_id}
     return {"answers": name or SERVED}
@@ -211,8 +211,8 @@ def list_labels(db: Queryable, looked: CandidateSet) -> list[str]:
     rows = [row for candidate in looked.candidates for row in candidate.rows]
     for version in sorted({row["version"] for row in rows}):
         with suppress(NotFoundError):
-            run_id = model_versions.get_version(db, version)["run_id"] if is_reference(version) else None
-            named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
+            run_id = model_versions.get_version(db, version).run_id if is_reference(version) else None
+            named += runs.get_run(db, run_id).facts.get("labels", []) if run_id else []
     named += sorted({row["label"] for row in rows if row["label"]})
     labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]
     if not 2 <= len(labels) <= MAX_LABELS:
@@ -297,30 +297,30 @@ class RoundDataCommands:
             round = rounds.get(tx, body.round)
             if is_text_round(round):
                 raise StateError(
-                    f"No run trains on several labels or spans, so that {round['name']} gives no data set.",
+                    f"No run trains on several labels or spans, so that {round.name} gives no data set.",
                     fix="Save its rows as JSON lines: tunebench round data NAME --out FILE",
                 )
-            wanted = body.rows or ROWS_BY_PROTOCOL.get(round["protocol"], "preferences")
+            wanted = body.rows or ROWS_BY_PROTOCOL.get(round.protocol, "preferences")
             made, counted = _build_rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
         if len(made.rows) < MIN_ROWS:
             reasons = [f"{reason} ({count:,})" for reason, count in made.left_out.most_common()]
             because = "; ".join(reasons) or ("nothing was rated" if not counted["raters"] else "")
             raise StateError(
-                f"{round['name']} gives {len(made.rows)} rows of {wanted}"
+                f"{round.name} gives {len(made.rows)} rows of {wanted}"
                 f" out of {format_counted_ratings(counted)}{f': {because}' if because else ''}.",
                 fix="Have more rated, ask for less agreement, or include raters who are left out.",
             )
-        upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
+        upload = f"{round.round_id}-{wanted}-{secrets.token_hex(4)}.jsonl"
         with write_atomically(self.home.uploads / upload) as unfinished:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
             unfinished.write_text("".join(lines), encoding="utf-8")
         config = ImportConfig.parse(
             {
-                "name": body.name or find_free_name(f"{round['name'][:60]}, {wanted}", taken),
+                "name": body.name or find_free_name(f"{round.name[:60]}, {wanted}", taken),
                 "source": {
                     "upload": upload,
-                    "round": round["round_id"],
+                    "round": round.round_id,
                     "round_ratings": format_counted_ratings(counted),
                 },
                 "format": _FORMATS[wanted],
@@ -364,12 +364,12 @@ def _build_rows(
     tx: Transaction, round: Round, body: RoundRowsOptions, wanted: str
 ) -> tuple[RoundRows, RatingCounts]:
     """The rows, and whose ratings they rest on."""
-    tasks, listed = ratings.dealt(tx, round["round_id"]), rounds.items(tx, round["round_id"])
-    by_hand = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
+    tasks, listed = ratings.dealt(tx, round.round_id), rounds.items(tx, round.round_id)
+    by_hand = {rater.person_id for rater in ratings.left_out(tx, round.round_id)}
     checks = compute_rater_checks(round, tasks, listed)
     counted = count_ratings(checks, by_hand, include_flagged=body.include_flagged)
     left_out = {each["person_id"] for each in counted["left_out"]}
-    items = {item["item_id"]: item for item in listed}
+    items = {item.item_id: item for item in listed}
     if wanted == "corrections":
         return build_correction_rows(tasks, items, left_out), counted
     if wanted == "written":

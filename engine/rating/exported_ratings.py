@@ -39,56 +39,56 @@ def build_rating_table(
     round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
 ) -> pa.Table:
     """Rated and skipped tasks, in their order. left_out: ids of raters who don't count, whose rows say so."""
-    rated = [task for task in tasks if task["answer"]]
+    rated = [task for task in tasks if task.answer]
     by_id, names, raters = (
-        {item["item_id"]: item for item in items},
+        {item.item_id: item for item in items},
         list_system_names(round),
         assign_rater_names(tasks),
     )
-    width = max((len(task["systems"]) for task in rated), default=0)
+    width = max((len(task.systems) for task in rated), default=0)
 
     def of_item(read: Callable[[RoundItem], Any]) -> list[Any]:
-        return [read(by_id[task["item_id"]]) for task in rated]
+        return [read(by_id[task.item_id]) for task in rated]
 
     def of_task(read: Callable[[AssignedTask], Any]) -> list[Any]:
         return [read(task) for task in rated]
 
     columns: dict[str, pa.Array] = {
-        "round": pa.array([round["name"]] * len(rated), pa.string()),
-        "round_id": pa.array([round["round_id"]] * len(rated), pa.string()),
-        "protocol": pa.array([round["protocol"]] * len(rated), pa.string()),
-        "task_id": pa.array(of_task(lambda task: task["task_id"]), pa.string()),
-        "item_id": pa.array(of_task(lambda task: task["item_id"]), pa.int64()),
-        "row_id": pa.array(of_item(lambda item: item["row_id"]), pa.int64()),
+        "round": pa.array([round.name] * len(rated), pa.string()),
+        "round_id": pa.array([round.round_id] * len(rated), pa.string()),
+        "protocol": pa.array([round.protocol] * len(rated), pa.string()),
+        "task_id": pa.array(of_task(lambda task: task.task_id), pa.string()),
+        "item_id": pa.array(of_task(lambda task: task.item_id), pa.int64()),
+        "row_id": pa.array(of_item(lambda item: item.row_id), pa.int64()),
         "prompt": pa.array(of_item(_format_prompt), pa.string()),
-        "reference": pa.array(of_item(lambda item: item["reference"]), pa.string()),
+        "reference": pa.array(of_item(lambda item: item.reference), pa.string()),
     }
     for place in range(width):
-        systems = [task["systems"][place] if place < len(task["systems"]) else None for task in rated]
+        systems = [task.systems[place] if place < len(task.systems) else None for task in rated]
         columns[f"system_{_format_letter(place)}"] = pa.array(
             [
-                None if system is None or by_id[task["item_id"]]["check"] else names[system]
+                None if system is None or by_id[task.item_id].check else names[system]
                 for task, system in zip(rated, systems, strict=True)
             ],
             pa.string(),
         )
         columns[f"answer_{_format_letter(place)}"] = pa.array(
             [
-                None if system is None else by_id[task["item_id"]]["answers"][system]
+                None if system is None else by_id[task.item_id].answers[system]
                 for task, system in zip(rated, systems, strict=True)
             ],
             pa.string(),
         )
-    columns["rater"] = pa.array(of_task(lambda task: raters[task["person_id"]]), pa.string())
+    columns["rater"] = pa.array(of_task(lambda task: raters[task.person_id]), pa.string())
     columns |= _build_answer_columns(round, rated, width)
     columns |= {
-        "comment": pa.array(of_task(lambda task: task["comment"] or ""), pa.string()),
-        "seconds": pa.array(of_task(lambda task: task["seconds"]), pa.float64(), from_pandas=True),
-        "purpose": pa.array(of_task(lambda task: task["purpose"]), pa.string()),
-        "repeat_of": pa.array(of_task(lambda task: task["repeat_of"]), pa.string()),
-        "revision": pa.array(of_task(lambda task: task["revision"]), pa.int64()),
-        "rated_at": pa.array(of_task(lambda task: task["rated_at"]), TIMESTAMP_TYPE),
-        "left_out": pa.array(of_task(lambda task: task["person_id"] in left_out), pa.bool_()),
+        "comment": pa.array(of_task(lambda task: task.comment or ""), pa.string()),
+        "seconds": pa.array(of_task(lambda task: task.seconds), pa.float64(), from_pandas=True),
+        "purpose": pa.array(of_task(lambda task: task.purpose), pa.string()),
+        "repeat_of": pa.array(of_task(lambda task: task.repeat_of), pa.string()),
+        "revision": pa.array(of_task(lambda task: task.revision), pa.int64()),
+        "rated_at": pa.array(of_task(lambda task: task.rated_at), TIMESTAMP_TYPE),
+        "left_out": pa.array(of_task(lambda task: task.person_id in left_out), pa.bool_()),
     }
     return pa.table(columns)
 
@@ -106,9 +106,7 @@ def _build_answer_columns(round: Round, rated: Sequence[AssignedTask], width: in
             else:
                 row[field] = json.dumps(value, ensure_ascii=False) if field in LIST_FIELDS else value
         rows.append(row)
-    expected = (
-        [f"rank_{_format_letter(place)}" for place in range(width)] if round["protocol"] == "rank" else []
-    )
+    expected = [f"rank_{_format_letter(place)}" for place in range(width)] if round.protocol == "rank" else []
     fields = dict.fromkeys([*expected, *(field for row in rows for field in row)])
     return {field: pa.array([row.get(field) for row in rows], _find_type(field)) for field in fields}
 
@@ -119,7 +117,7 @@ def _find_type(field: str) -> pa.DataType:
 
 def _format_prompt(item: RoundItem) -> str:
     """What was asked; of a conversation all turns, each with its role."""
-    turns = item["prompt"]
+    turns = item.prompt
     if len(turns) == 1:
         return turns[0]["content"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
@@ -149,20 +147,20 @@ def build_text_rows(
     """The rows of a round of several labels or of spans, and whose ratings they rest on. by_hand: ids of
     raters whom somebody left out. Raises StateError for any other round."""
     listed = list(items)
-    by_id = {item["item_id"]: item for item in listed}
+    by_id = {item.item_id: item for item in listed}
     counted = count_ratings(
         compute_rater_checks(round, tasks, listed), by_hand, include_flagged=include_flagged
     )
     left_out = {each["person_id"] for each in counted["left_out"]}
-    counting = [task for task in tasks if task["purpose"] in COUNTING and task["person_id"] not in left_out]
-    if round["protocol"] == "spans":
+    counting = [task for task in tasks if task.purpose in COUNTING and task.person_id not in left_out]
+    if round.protocol == "spans":
         return RoundRows(list(_list_span_rows(round, counting, by_id)), Counter[str]()), counted
-    if round["config"].get("several_labels"):
-        labels = round["config"].get("labels", [])
+    if round.config.get("several_labels"):
+        labels = round.config.get("labels", [])
         made = _build_label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
         return made, counted
     raise StateError(
-        f"{round['name']} has neither several labels nor spans.",
+        f"{round.name} has neither several labels nor spans.",
         fix="Make a data set of it, which runs train on.",
     )
 
@@ -174,7 +172,7 @@ def format_json_lines(rows: RoundRows) -> str:
 
 def is_text_round(round: Round) -> bool:
     """Whether its rows are lines of JSON rather than a data set."""
-    return round["protocol"] == "spans" or bool(round["config"].get("several_labels"))
+    return round.protocol == "spans" or bool(round.config.get("several_labels"))
 
 
 def _build_label_set_rows(
@@ -190,13 +188,13 @@ def _build_label_set_rows(
     given: dict[int, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
         if "labels" in get_task_answer(task):
-            given[task["item_id"]].append(task)
+            given[task.item_id].append(task)
     rows, reasons = [], Counter[str]()
     for item_id, votes in sorted(given.items()):
         counts = Counter(label for task in votes for label in get_task_answer(task)["labels"])
         share = min((max(count, len(votes) - count) / len(votes) for count in counts.values()), default=1.0)
         kept = [label for label in labels if 2 * counts[label] > len(votes)]
-        text = find_last_question(items[item_id]["prompt"])
+        text = find_last_question(items[item_id].prompt)
         if len(votes) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -206,7 +204,7 @@ def _build_label_set_rows(
         elif not text.strip():
             reasons["its text is empty"] += 1
         else:
-            raters = sorted({names[task["person_id"]] for task in votes})
+            raters = sorted({names[task.person_id] for task in votes})
             rows.append(
                 {"text": text, "labels": kept, "item_id": item_id, "agreement": round(share, 4),
                  "votes": len(votes), "raters": raters}
@@ -221,13 +219,11 @@ def _list_span_rows(
     for task in tasks:
         answer = get_task_answer(task)
         if "spans" in answer:
-            text = find_judged_text(
-                round["config"].get("subject", "answer"), items[task["item_id"]], task["systems"]
-            )
+            text = find_judged_text(round.config.get("subject", "answer"), items[task.item_id], task.systems)
             spans = [{**span, "text": text[span["start"] : span["end"]]} for span in answer["spans"]]
             yield {
                 "text": text,
                 "spans": spans,
-                "item_id": task["item_id"],
-                "rater": names[task["person_id"]],
+                "item_id": task.item_id,
+                "rater": names[task.person_id],
             }

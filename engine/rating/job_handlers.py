@@ -28,7 +28,7 @@ from store.runs import runs
 def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
     """Whose answers they are, which the config names by evaluation, or to the prompts of a file, or to
     requests; and the pairs that are gold."""
-    config = RoundConfig.parse(job["config"]["round"])
+    config = RoundConfig.parse(job.config["round"])
     details: JobSpecDetails = {}
     if config.prompts_file or config.requests:
         details["systems"] = [_build_declared_system(db, model) for model in config.models]
@@ -36,25 +36,25 @@ def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
         present = [evaluations.get(db, model.evaluation) for model in config.models]
         details["dataset"] = load_measured_dataset(db, config.dataset)
         details["systems"] = [_build_system(db, evaluation) for evaluation in present]
-        details["filters"] = [evaluation["config"].get("where") for evaluation in present]
+        details["filters"] = [evaluation.config.get("where") for evaluation in present]
     if len(config.models) == 2 and "dataset" in details:
         judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
-        details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
+        details["judgings"] = [job.job_id for job in judgings if job.status == "finished"]
     if config.gold_dataset:
         details["gold"] = build_named_dataset(datasets.get_dataset(db, config.gold_dataset))
     return details
 
 
 def _build_system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
-    run_id, checkpoint = evaluation["run_id"], evaluation["checkpoint"]
-    name = evaluation["model"]
+    run_id, checkpoint = evaluation.run_id, evaluation.checkpoint
+    name = evaluation.model
     if run_id and checkpoint != "base":
-        name = _format_model_name(runs.get_run(db, run_id)["name"], checkpoint)
+        name = _format_model_name(runs.get_run(db, run_id).name, checkpoint)
     return {
         "name": name,
-        "evaluation_id": evaluation["evaluation_id"],
+        "evaluation_id": evaluation.evaluation_id,
         "run_id": run_id if checkpoint != "base" else None,
-        "model": evaluation["model"],
+        "model": evaluation.model,
         "checkpoint": checkpoint,
     }
 
@@ -64,12 +64,12 @@ def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
     run = runs.get_run(db, model.run) if model.run else None
     name, of_run = model.model, run if model.checkpoint != "base" else None
     if run:
-        name = _format_model_name(run["name"], model.checkpoint) if of_run else run["model"]
+        name = _format_model_name(run.name, model.checkpoint) if of_run else run.model
     return {
         "name": model.answers or name,
         "evaluation_id": None,
-        "run_id": of_run["run_id"] if of_run else None,
-        "model": run["model"] if run else model.model,
+        "run_id": of_run.run_id if of_run else None,
+        "model": run.model if run else model.model,
         "checkpoint": model.checkpoint if run or model.model else "",
     }
 
@@ -85,23 +85,23 @@ def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: f
     """The round, open, with its items, those who are named for it, and the requests that its items are."""
     row = _build_round(job, result, "open", at)
     rounds.insert(tx, row, _read_items(home, job))
-    raters = RoundConfig.parse(row["config"]).raters
-    workload.set_assignments(tx, row["round_id"], raters, row["created_by_name"], row["created_at"])
-    if job["config"]["round"].get("requests"):
-        links = JobDir(home.jobs / job["job_id"]).held / rounds.LINKS_FILE
-        rounds.insert_requests(tx, job["job_id"], pq.read_table(links))
+    raters = RoundConfig.parse(row.config).raters
+    workload.set_assignments(tx, row.round_id, raters, row.created_by_name, row.created_at)
+    if job.config["round"].get("requests"):
+        links = JobDir(home.jobs / job.job_id).held / rounds.LINKS_FILE
+        rounds.insert_requests(tx, job.job_id, pq.read_table(links))
 
 
 def keep_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
     """A round from elsewhere with what people said in it: it is closed."""
     row = _build_round(job, result, "closed", at)
     rounds.insert(tx, row, _read_items(home, job))
-    votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
-    ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
+    votes = pq.read_table(home.jobs / job.job_id / "votes.parquet")
+    ratings.insert_votes(tx, row.round_id, votes, row.created_at)
 
 
 def _read_items(home: Home, job: Job) -> pa.Table:
-    items = pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+    items = pq.read_table(home.jobs / job.job_id / "items.parquet")
     if "better" not in items.column_names:
         return items
     better = items["better"].to_pylist()  # a worker of the version before left it
@@ -113,27 +113,27 @@ def _read_items(home: Home, job: Job) -> pa.Table:
 
 
 def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) -> Round:
-    config, person = job["config"]["round"], job["config"]["created_by"]
+    config, person = job.config["round"], job.config["created_by"]
     elsewhere = result.get("elsewhere")
     if elsewhere:
         config = config | {"criteria": elsewhere["criteria"], "labels": elsewhere["labels"]}
-    return {
-        "round_id": job["job_id"],
-        "name": config["name"],
-        "notes": config.get("notes", ""),
-        "protocol": elsewhere["protocol"] if elsewhere else config["protocol"],
-        "config": config,
-        "systems": result["systems"],
-        "state": state,
-        "dataset_id": result["dataset_id"],
-        "item_count": result["details"]["drawn"],
-        "details": result["details"],
-        "created_by": person["person_id"],
-        "created_by_name": person["name"],
-        "created_at": job_queue.to_utc(at),
-        "closed_at": job_queue.to_utc(at) if elsewhere else None,
-        "closed_by_name": person["name"] if elsewhere else None,
-    }
+    return Round(
+        round_id=job.job_id,
+        name=config["name"],
+        notes=config.get("notes", ""),
+        protocol=elsewhere["protocol"] if elsewhere else config["protocol"],
+        config=config,
+        systems=result["systems"],
+        state=state,
+        dataset_id=result["dataset_id"],
+        item_count=result["details"]["drawn"],
+        details=result["details"],
+        created_by=person["person_id"],
+        created_by_name=person["name"],
+        created_at=job_queue.to_utc(at),
+        closed_at=job_queue.to_utc(at) if elsewhere else None,
+        closed_by_name=person["name"] if elsewhere else None,
+    )
 
 
 # -- what can't be deleted meanwhile ----------------------------------------------------------------
@@ -141,15 +141,15 @@ def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) ->
 
 def list_rated_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those whose prompts are to be rated, and whose pairs are gold."""
-    config = job["config"]["round"]
+    config = job.config["round"]
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
 
 
 def check_not_rated(tx: Transaction, home: Home, job: Job) -> None:
     """Raise StateError where a round that is being made needs this run or evaluation."""
     for field in ("run", "evaluation"):
-        if titles := rounds.list_dependent_titles(tx, field, job["job_id"]):
+        if titles := rounds.list_dependent_titles(tx, field, job.job_id):
             raise StateError(
-                f"{job['title']} is needed by “{titles[0]}”, which is being made.",
+                f"{job.title} is needed by “{titles[0]}”, which is being made.",
                 fix="Wait until the round is there, or cancel it first.",
             )

@@ -116,14 +116,14 @@ class RatingCommands:
             round = rounds.get(tx, body.round)
             rater = require_rater(tx, round, person)
             held: list[AssignedTask] = []
-            if round["state"] == "open":
+            if round.state == "open":
                 at = job_queue.to_utc(self.clock())
                 renew_tasks(tx, rater, body.have, at)
                 held = fill_tasks(tx, rater, body.want, at, self._random)
             last = tasks.list_last_rated(tx, *rater.ids, LAST_RATINGS)
             waiting = _list_waiting(held, body)
-            item_ids = [task["item_id"] for task in [*waiting, *last]]
-            items = rounds.some_items(tx, round["round_id"], item_ids)
+            item_ids = [task.item_id for task in [*waiting, *last]]
+            items = rounds.some_items(tx, round.round_id, item_ids)
             progress, notice = _compute_progress(tx, rater), None
             if not held:
                 progress, notice = _describe_end(tx, rater, progress)
@@ -139,7 +139,7 @@ class RatingCommands:
         """The person's page is left: what it held goes to whoever asks next."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            return {"released": tasks.release_holds(tx, round["round_id"], person["person_id"], body.keep)}
+            return {"released": tasks.release_holds(tx, round.round_id, person["person_id"], body.keep)}
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
@@ -154,7 +154,7 @@ class RatingCommands:
             with self.database.transaction() as tx:
                 held = fill_tasks(tx, rater, body.want, job_queue.to_utc(self.clock()), self._random)
         waiting = _list_waiting(held, body)
-        items = rounds.some_items(self.database, rater.ids[0], [each["item_id"] for each in waiting])
+        items = rounds.some_items(self.database, rater.ids[0], [each.item_id for each in waiting])
         return {
             "stored": True,
             "revision": revision,
@@ -172,8 +172,8 @@ class RatingCommands:
             raise StateError("There is no such task any more.", fix="Take the next.")
         round = rounds.get(tx, body.round)
         rater = require_rater(tx, round, person)
-        if round["state"] != "open":
-            raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
+        if round.state != "open":
+            raise StateError(f"{round.name} is closed.", fix="Ask who started it to open it again.")
         at = job_queue.to_utc(self.clock())
         renew_tasks(tx, rater, body.have, at)
         if body.revision <= task.revision:
@@ -184,14 +184,14 @@ class RatingCommands:
         text = _find_judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
         answer = check_answer(rater.config, body.answer, len(task.systems), text)
         ratings.insert(
-            *(tx, round["round_id"], body.task, task.revision + 1, answer),
+            *(tx, round.round_id, body.task, task.revision + 1, answer),
             comment=body.comment,
             seconds=body.seconds,
             at=at,
         )
         tasks.end_hold(tx, body.task)
         if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
-            tasks.count_answer(tx, round["round_id"], task.item_id, task.bits, more)
+            tasks.count_answer(tx, round.round_id, task.item_id, task.bits, more)
         return rater, task.revision + 1, False
 
 
@@ -223,15 +223,15 @@ def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: Ow
 def _list_waiting(held: Sequence[AssignedTask], body: TaskRequest) -> list[AssignedTask]:
     """Tasks that the page does not hold, so that it holds as many as it wants."""
     have = set(body.have)
-    room = body.want - sum(task["task_id"] in have for task in held)
-    return [task for task in held if task["task_id"] not in have][: max(room, 0)]
+    room = body.want - sum(task.task_id in have for task in held)
+    return [task for task in held if task.task_id not in have][: max(room, 0)]
 
 
 def _build_round_for_rater(round: Round) -> RaterRound:
-    config = RoundConfig.parse(round["config"])
+    config = RoundConfig.parse(round.config)
     return {
-        "round_id": round["round_id"],
-        "title": round["name"],
+        "round_id": round.round_id,
+        "title": round.name,
         "protocol": config.protocol,
         "instruction": config.instruction,
         "criteria": [
@@ -245,45 +245,45 @@ def _build_round_for_rater(round: Round) -> RaterRound:
         "several_labels": config.several_labels,
         "subject": config.subject,
         "overlapping": config.overlapping,
-        "state": round["state"],
+        "state": round.state,
     }
 
 
 def _build_task(config: RoundConfig, task: AssignedTask, items: Mapping[int, RoundItem]) -> RatingTask:
-    item = items[task["item_id"]]
-    answers = [item["answers"][system] or "" for system in task["systems"]]
+    item = items[task.item_id]
+    answers = [item.answers[system] or "" for system in task.systems]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
     of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {
-        "task_id": task["task_id"],
-        "prompt": item["prompt"],
+        "task_id": task.task_id,
+        "prompt": item.prompt,
         "answers": [] if of_prompt or (is_label and config.blind) else answers,
-        "reference": None if is_label or of_prompt else item["reference"],
+        "reference": None if is_label or of_prompt else item.reference,
     }
 
 
 def _build_stored_rating(
     config: RoundConfig, task: AssignedTask, items: Mapping[int, RoundItem]
 ) -> StoredRating:
-    assert task["answer"] is not None
+    assert task.answer is not None
     return {
         "task": _build_task(config, task, items),
-        "revision": task["revision"] or 0,
-        "answer": task["answer"],
-        "comment": task["comment"] or "",
+        "revision": task.revision or 0,
+        "answer": task.answer,
+        "comment": task.comment or "",
     }
 
 
 def _compute_progress(db: Queryable, rater: RoundRater) -> RatingProgress:
     """How far one rater is. total: what the person may rate at most; others may take some of it."""
     pace, config, round = tasks.compute_own_pace(db, *rater.ids), rater.config, rater.round
-    everything = round["item_count"] * len(list_model_groups(len(round["systems"]), config.protocol))
+    everything = round.item_count * len(list_model_groups(len(round.systems), config.protocol))
     if config.protocol in REPEATED:
         everything += count_repeats(everything, config.repeat_share)
     total = everything if rater.quota is None else min(rater.quota, everything)
     return {
         "done": pace.rated,
-        "total": max(total + round["details"].get("qualification", 0), pace.rated),
+        "total": max(total + round.details.get("qualification", 0), pace.rated),
         "seconds_each": pace.median_seconds if pace.timed >= MIN_TIMED else None,
     }
 
@@ -293,7 +293,7 @@ def _describe_end(
 ) -> tuple[RatingProgress, str | None]:
     """What a rater is told who is given nothing: that this is all, and where it is not by having rated all,
     why. None where others hold something, which they may leave."""
-    if rater.round["state"] != "open":
+    if rater.round.state != "open":
         return progress, None
     if is_qualified(db, rater) is False:
         return {**progress, "total": progress["done"]}, NOT_QUALIFIED
@@ -305,13 +305,13 @@ def _describe_end(
 def _build_round_to_rate(db: Queryable, rater: RoundRater) -> RatableRound:
     round, progress = rater.round, _compute_progress(db, rater)
     return {
-        "round_id": round["round_id"],
-        "name": round["name"],
+        "round_id": round.round_id,
+        "name": round.name,
         "protocol": rater.config.protocol,
-        "state": round["state"],
+        "state": round.state,
         "instruction": rater.config.instruction,
-        "created_by_name": round["created_by_name"],
-        "created_at": round["created_at"].isoformat(),
+        "created_by_name": round.created_by_name,
+        "created_at": round.created_at.isoformat(),
         "done": progress["done"],
         "total": progress["total"],
     }

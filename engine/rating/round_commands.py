@@ -121,14 +121,14 @@ class RaterOfRound(RoundName):
 def find_round_subject(db: Queryable, body: RoundName, *_: Person) -> ActivitySubject:
     """Of a body that names a round."""
     round = rounds.get(db, body.round)
-    return ActivitySubject("round", round["round_id"], round["name"])
+    return ActivitySubject("round", round.round_id, round.name)
 
 
 def _find_rater_subject(db: Queryable, body: RaterOfRound, *_: Person) -> ActivitySubject:
     """The round, and which rater of it."""
     subject = find_round_subject(db, body)
     tasks = ratings.dealt(db, subject.id, body.person)
-    return subject._replace(detail=tasks[0]["person_name"] if tasks else body.person)
+    return subject._replace(detail=tasks[0].person_name if tasks else body.person)
 
 
 class RoundCommands:
@@ -191,7 +191,7 @@ class RoundCommands:
             evaluation = present[place]
             if evaluation is None:
                 made.append(self._evaluate(tx, config, place, model, dataset, of))
-            models.append(RoundModel(evaluation=evaluation["evaluation_id"] if evaluation else made[-1]))
+            models.append(RoundModel(evaluation=evaluation.evaluation_id if evaluation else made[-1]))
         return config.model_copy(update={"models": models, "dataset": dataset}), made
 
     def _of_file(self, tx: Transaction, config: RoundConfig, round_id: str) -> tuple[RoundConfig, list[str]]:
@@ -205,7 +205,7 @@ class RoundCommands:
                     name = registered_versions.pin_version(tx, self.launching.home, model.model)
                     model = model.model_copy(update={"model": name})
                 run = self._run(tx, model)
-                model = model.model_copy(update={"run": run["run_id"]}) if run else model
+                model = model.model_copy(update={"run": run.run_id}) if run else model
                 models.append(model)
                 answering.append("" if model.answers else self._answer(tx, config, model, run, round_id))
         return config.model_copy(update={"models": models}), answering
@@ -225,14 +225,14 @@ class RoundCommands:
         self, tx: Transaction, config: RoundConfig, model: RoundModel, run: Run | None, round_id: str
     ) -> str:
         """Queue the answers of a model to the prompts of the file."""
-        if run and run["config"].get("task") == "classification" and model.checkpoint != "base":
+        if run and run.config.get("task") == "classification" and model.checkpoint != "base":
             raise ConfigError(
-                f"{run['name']} is a classifier: it gives each text a class and writes nothing.",
+                f"{run.name} is a classifier: it gives each text a class and writes nothing.",
                 fix="Choose another run, or its base model.",
                 field="run",
             )
         document = AnswerPrompts.parse(_build_answer_settings(config, model) | {"round": round_id})
-        title = f"{run['name'] if run else model.model} answers for {config.name}"
+        title = f"{run.name if run else model.model} answers for {config.name}"
         return self.launching.queue_job(tx, rounds.ANSWERING, title, document.model_dump())
 
     def _queue(
@@ -276,16 +276,16 @@ class RoundCommands:
             raise ConfigError(
                 "The round has no data set to take prompts from.", fix="Choose one.", field="dataset"
             )
-        named = config.dataset or of[0]["dataset_id"]
+        named = config.dataset or of[0].dataset_id
         dataset = datasets.get_dataset(tx, named)
         for evaluation in of:
-            if evaluation["data_fingerprint"] != dataset["fingerprint"]:
+            if evaluation.data_fingerprint != dataset.fingerprint:
                 raise ConfigError(
-                    f"{evaluation['name']} is of other rows than {dataset['name']}.",
+                    f"{evaluation.name} is of other rows than {dataset.name}.",
                     fix="Choose evaluations of the same data set.",
                     field="models",
                 )
-        return dataset["dataset_id"]
+        return dataset.dataset_id
 
     def _evaluate(
         self,
@@ -297,7 +297,7 @@ class RoundCommands:
         of: Sequence[Evaluation],
     ) -> str:
         """Queue the answers of a model: to the very prompts that others answered, where some did."""
-        rows = {"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part, "where": config.where}
+        rows = {"rows_of": of[0].evaluation_id} if of else {"part": config.part, "where": config.where}
         document = {
             **_build_answer_settings(config, model),
             **rows,
@@ -320,47 +320,47 @@ class RoundCommands:
         """Nobody rates any more, and the results can be seen."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if round["state"] == "closed":
-                raise StateError(f"{round['name']} is closed already.")
+            if round.state == "closed":
+                raise StateError(f"{round.name} is closed already.")
             at = job_queue.to_utc(self.clock())
-            rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
-            tasks.release_holds(tx, round["round_id"])
+            rounds.update(tx, round.round_id, state="closed", closed_at=at, closed_by_name=person["name"])
+            tasks.release_holds(tx, round.round_id)
         return {}
 
     def open_round(self, body: RoundName) -> EmptyAnswer:
         """Have a closed round rated further."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if round["state"] == "open":
-                raise StateError(f"{round['name']} is open already.")
+            if round.state == "open":
+                raise StateError(f"{round.name} is open already.")
             if is_imported_round(round):
-                raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
-            rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
+                raise StateError(f"{round.name} was rated elsewhere.", fix="Start a round of your own.")
+            rounds.update(tx, round.round_id, state="open", closed_at=None, closed_by_name=None)
         return {}
 
     def leave_rater_out(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
         """Have what a rater said not count; it is kept, and said so."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if not ratings.dealt(tx, round["round_id"], body.person):
-                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
-            ratings.exclude_rater(tx, round["round_id"], body.person, person, job_queue.to_utc(self.clock()))
+            if not ratings.dealt(tx, round.round_id, body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round.name}.")
+            ratings.exclude_rater(tx, round.round_id, body.person, person, job_queue.to_utc(self.clock()))
         return {}
 
     def take_rater_in(self, body: RaterOfRound) -> EmptyAnswer:
         """Have it count again."""
         with self.database.transaction() as tx:
-            ratings.include_rater(tx, rounds.get(tx, body.round)["round_id"], body.person)
+            ratings.include_rater(tx, rounds.get(tx, body.round).round_id, body.person)
         return {}
 
     def let_rater_in(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
         """Have a rater who failed the qualification go on all the same; it is kept who said so."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if not ratings.dealt(tx, round["round_id"], body.person):
-                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            if not ratings.dealt(tx, round.round_id, body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round.name}.")
             ratings.insert_qualification_override(
-                tx, round["round_id"], body.person, person, job_queue.to_utc(self.clock())
+                tx, round.round_id, body.person, person, job_queue.to_utc(self.clock())
             )
         return {}
 
@@ -373,11 +373,11 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
         names += [model.answers.removeprefix(SERVED), model.model]
         if model.evaluation:
             evaluation = evaluations.get(tx, model.evaluation)
-            names.append(evaluation["model"])
-            run_id = evaluation["run_id"] or ""
+            names.append(evaluation.model)
+            run_id = evaluation.run_id or ""
         if run_id:
             run = runs.get_run(tx, run_id)
-            names += [run["name"], run["model"]]
+            names += [run.name, run.model]
     if named := find_named_model(config.name, names):
         raise ConfigError(
             f"The name of the round names {named}, one of its models, and raters see it.",
@@ -427,14 +427,14 @@ def _find_gold_dataset(tx: Transaction, config: RoundConfig) -> str:
     """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
     dataset = datasets.get_dataset(tx, config.gold_dataset)
     if config.protocol == "label":
-        if not dataset["stats"].get("labels"):
+        if not dataset.stats.get("labels"):
             raise ConfigError(
-                f"{dataset['name']} has no labels.", fix="Choose labelled texts.", field="gold_dataset"
+                f"{dataset.name} has no labels.", fix="Choose labelled texts.", field="gold_dataset"
             )
-    elif dataset["kind"] != "preference":
+    elif dataset.kind != "preference":
         raise ConfigError(
-            f"{dataset['name']} has no pairs of answers.",
+            f"{dataset.name} has no pairs of answers.",
             fix="Choose preference pairs.",
             field="gold_dataset",
         )
-    return dataset["dataset_id"]
+    return dataset.dataset_id

@@ -42,7 +42,7 @@ from engine.rating.analysis.spans import SpanLabelCounts, SpanStatistics, comput
 from engine.rating.raters_text import describe_alpha
 from engine.rating.results_text import format_number, format_share
 from store.core import formatting
-from store.core.rating_schemas import AssignedTask, Round, RoundItem, RoundRequest
+from store.core.rating_schemas import AnsweredTask, AssignedTask, Round, RoundItem, RoundRequest
 
 
 class RoundDescription(NamedTuple):
@@ -187,16 +187,28 @@ def summarize_text_round(
 ) -> RoundDescription | None:
     """Of a round of labels, spans or free text; None for other protocols. weights: as
     `compute_sampling_weights` has them."""
-    if round["protocol"] == "spans":
+    if round.protocol == "spans":
         return summarize_spans(compute_span_statistics(round, tasks, items, left_out))
-    if round["protocol"] == "free_text":
+    if round.protocol == "free_text":
         return summarize_written(list_written_tasks(tasks, left_out))
-    if round["protocol"] != "label":
+    if round.protocol != "label":
         return None
-    if round["config"].get("several_labels"):
+    if round.config.get("several_labels"):
         return summarize_label_sets(
-            compute_label_set_statistics(round["config"].get("labels", []), tasks, weights, left_out)
+            compute_label_set_statistics(round.config.get("labels", []), tasks, weights, left_out)
         )
+    return summarize_single_labels(round, tasks, items, requests, weights, left_out)
+
+
+def summarize_single_labels(
+    round: Round,
+    tasks: Sequence[AnsweredTask],
+    items: Sequence[RoundItem],
+    requests: Sequence[RoundRequest],
+    weights: Mapping[int, float],
+    left_out: Collection[str] = (),
+) -> RoundDescription:
+    """Of a round in which a text has one label; weights as for `summarize_text_round`."""
     served = list_served_labels(round, items, requests)
     return summarize_labels(compute_label_statistics(tasks, served, weights, left_out))
 
@@ -292,8 +304,8 @@ def list_written_tasks(tasks: Sequence[AssignedTask], left_out: Collection[str] 
         task
         for task in tasks
         if "written" in get_task_answer(task)
-        and task["purpose"] in ("first", "adjudication")
-        and task["person_id"] not in left_out
+        and task.purpose in ("first", "adjudication")
+        and task.person_id not in left_out
     ]
 
 
@@ -307,7 +319,7 @@ def summarize_written(written: Sequence[AssignedTask]) -> RoundDescription:
 def describe_written(written: Sequence[AssignedTask]) -> str:
     """By how many people, and how long."""
     answers = formatting.plural(len(written), "answer")
-    raters = formatting.plural(len({task["person_id"] for task in written}), "rater")
+    raters = formatting.plural(len({task.person_id for task in written}), "rater")
     words = sorted(len(get_task_answer(task)["written"].split()) for task in written)
     return (
         f"{answers} in words by {raters}, {formatting.plural(words[len(words) // 2], 'word')} in the median."

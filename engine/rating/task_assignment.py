@@ -58,9 +58,9 @@ from store.rating.tasks import OpenUnit, OwnTasks
 
 def ensure_units(tx: Transaction, round: Round, config: RoundConfig) -> None:
     """Have the units of a round counted."""
-    groups = list_model_groups(len(round["systems"]), config.protocol)
-    size = compute_calibration_size(round["item_count"], config.calibration_share)
-    tasks.ensure_units(tx, round["round_id"], groups, size, config.seed)
+    groups = list_model_groups(len(round.systems), config.protocol)
+    size = compute_calibration_size(round.item_count, config.calibration_share)
+    tasks.ensure_units(tx, round.round_id, groups, size, config.seed)
 
 
 def build_selection_state(
@@ -68,10 +68,10 @@ def build_selection_state(
     quota: int | None, most: int, random: Random,
 ) -> SelectionState:  # fmt: skip
     """What the dealer sees, of a rater who may rate so many in all, to deal `most` new tasks."""
-    round_id, person_id = round["round_id"], person["person_id"]
+    round_id, person_id = round.round_id, person["person_id"]
     calibration: list[OpenUnit] = []
     if config.calibration_share:
-        size = compute_calibration_size(round["item_count"], config.calibration_share)
+        size = compute_calibration_size(round.item_count, config.calibration_share)
         everybodys = size if quota is None else min(size, quota // 2)
         calibration = tasks.list_calibration_units(tx, round_id, person_id, most=everybodys, limit=most)
     salt = random.getrandbits(31)
@@ -98,10 +98,10 @@ def _list_check_units(
 ) -> dict[CheckKind, CheckUnits]:
     """Items by which raters are checked in between, that the person has not had."""
     shares: dict[CheckKind, float] = {"gold": config.gold_share, "attention": config.attention_share}
-    ids = rounds.list_check_ids(db, round["round_id"])
+    ids = rounds.list_check_ids(db, round.round_id)
     if not any(ids[kind] for kind in shares):
         return {}
-    had = tasks.list_own_items(db, round["round_id"], person_id, list(shares))
+    had = tasks.list_own_items(db, round.round_id, person_id, list(shares))
     return {
         kind: CheckUnits(
             build_check_units(round, config, [each for each in ids[kind] if each not in had]), share
@@ -112,7 +112,7 @@ def _list_check_units(
 
 def build_check_units(round: Round, config: RoundConfig, item_ids: Sequence[int]) -> list[Unit]:
     """What is rated of check items."""
-    return [build_check_unit(item_id, len(round["systems"]), config.protocol) for item_id in item_ids]
+    return [build_check_unit(item_id, len(round.systems), config.protocol) for item_id in item_ids]
 
 
 def _list_repeatable(
@@ -144,17 +144,17 @@ class RoundRater:
     @property
     def ids(self) -> tuple[str, str]:
         """Of the round and of the person."""
-        return self.round["round_id"], self.person["person_id"]
+        return self.round.round_id, self.person["person_id"]
 
 
 def find_rater(db: Queryable, round: Round, person: Person) -> RoundRater | None:
     """None where others are named for the round."""
-    named = workload.list_assignments(db, round["round_id"])
-    own = next((each for each in named if each["person_id"] == person["person_id"]), None)
+    named = workload.list_assignments(db, round.round_id)
+    own = next((each for each in named if each.person_id == person["person_id"]), None)
     if named and own is None:
         return None
-    config = RoundConfig.parse(round["config"])
-    limits = [config.per_rater, own["quota"] if own else None]
+    config = RoundConfig.parse(round.config)
+    limits = [config.per_rater, own.quota if own else None]
     quota = min((limit for limit in limits if limit is not None), default=None)
     return RoundRater(round, config, person, quota)
 
@@ -164,7 +164,7 @@ def require_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
     rater = find_rater(db, round, person)
     if rater is None:
         raise StateError(
-            f"{round['name']} is rated by people who are named for it, and you are not.",
+            f"{round.name} is rated by people who are named for it, and you are not.",
             fix="Ask who started it to name you.",
         )
     return rater
@@ -177,7 +177,7 @@ def is_qualified(db: Queryable, rater: RoundRater) -> bool | None:
     round_id, person_id = rater.ids
     ids = rounds.list_check_ids(db, round_id)["qualification"]
     tasks = own_tasks.list_last_rated(db, round_id, person_id, len(ids), "qualification")
-    let_in = any(each["person_id"] == person_id for each in ratings.let_in(db, round_id))
+    let_in = any(each.person_id == person_id for each in ratings.let_in(db, round_id))
     return has_qualified(rater.config, tasks, rounds.some_items(db, round_id, ids).values(), let_in=let_in)
 
 
@@ -296,8 +296,8 @@ class AssignmentCommands:
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if is_imported_round(round):
-                raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
-            round_id = round["round_id"]
+                raise StateError(f"{round.name} was rated elsewhere.", fix="Start a round of your own.")
+            round_id = round.round_id
             named = workload.resolve_people(tx, body.raters)
             workload.set_assignments(tx, round_id, named, person["name"], job_queue.to_utc(self.clock()))
             if not named:
@@ -308,7 +308,7 @@ class AssignmentCommands:
         """Have what a person holds, or everybody, go to whoever asks next; a rating of it is still taken, as
         long as nobody else has given one."""
         with self.database.transaction() as tx:
-            round_id = rounds.get(tx, body.round)["round_id"]
+            round_id = rounds.get(tx, body.round).round_id
             tasks.release_silent(
                 tx, round_id, job_queue.to_utc(self.clock())
             )  # which nobody holds any more: not counted
@@ -345,29 +345,29 @@ class JudgeRatingCommands:
             job = job_queue.get_job(tx, body.judging)
             by_row = self._preferences(round, job)
             judge = _build_judge_person(job)
-            if ratings.dealt(tx, round["round_id"], judge["person_id"]):
+            if ratings.dealt(tx, round.round_id, judge["person_id"]):
                 raise StateError(f"{judge['name']} has rated this round already.")
             self._rate(tx, round, judge, by_row)
         return {}
 
     def _preferences(self, round: Round, job: Job) -> dict[int, float]:
         """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
-        if not all(system["evaluation_id"] for system in round["systems"]):
+        if not all(system["evaluation_id"] for system in round.systems):
             raise StateError(
-                f"The answers of {round['name']} are of no evaluation, and a judge compares evaluations.",
+                f"The answers of {round.name} are of no evaluation, and a judge compares evaluations.",
                 fix="Start a round with evaluations of these models, and have them judged.",
             )
-        ids = [str(system["evaluation_id"]) for system in round["systems"]]
-        asked = [str(job["config"].get(side)) for side in ("first", "second")]
-        if round["protocol"] != "pairwise" or job["kind"] != "judge" or sorted(ids) != sorted(asked):
+        ids = [str(system["evaluation_id"]) for system in round.systems]
+        asked = [str(job.config.get(side)) for side in ("first", "second")]
+        if round.protocol != "pairwise" or job.kind != "judge" or sorted(ids) != sorted(asked):
             raise ConfigError(
-                f"{job['title']} is no judging of the answers of {round['name']}.",
+                f"{job.title} is no judging of the answers of {round.name}.",
                 fix="Judge the two evaluations of the round, then choose that.",
                 field="judging",
             )
-        path = self.home.jobs / job["job_id"] / "judgements.parquet"
-        if job["status"] != "finished" or not path.exists():
-            raise StateError(f"{job['title']} has no result.", fix="Wait until it has, or judge again.")
+        path = self.home.jobs / job.job_id / "judgements.parquet"
+        if job.status != "finished" or not path.exists():
+            raise StateError(f"{job.title} has no result.", fix="Wait until it has, or judge again.")
         rows: list[dict[str, Any]] = pq.read_table(path, columns=["row_id", "score"]).to_pylist()
         turned = asked[0] != ids[0]
         return {
@@ -378,25 +378,25 @@ class JudgeRatingCommands:
 
     def _rate(self, tx: Transaction, round: Round, judge: Person, by_row: dict[int, float]) -> None:
         at, place = job_queue.to_utc(self.clock()), 0
-        for item in rounds.items(tx, round["round_id"]):
-            if item["row_id"] not in by_row:
+        for item in rounds.items(tx, round.round_id):
+            if item.row_id not in by_row:
                 continue
-            score = by_row[item["row_id"]]
+            score = by_row[item.row_id]
             answer: PairChoice = {"choice": "A" if score > 0.5 else "B" if score < 0.5 else "tie"}
-            row = ratings.NewRow(secrets.token_urlsafe(12), item["item_id"], (0, 1), "first", None, place)
-            ratings.insert_tasks(tx, round["round_id"], judge, [row], at)
+            row = ratings.NewRow(secrets.token_urlsafe(12), item.item_id, (0, 1), "first", None, place)
+            ratings.insert_tasks(tx, round.round_id, judge, [row], at)
             ratings.insert(
-                *(tx, round["round_id"], row.task_id, 1, answer),
+                *(tx, round.round_id, row.task_id, 1, answer),
                 comment="",
                 seconds=0.0,
                 at=at,
             )
             place += 1
-        tasks.forget_units(tx, round["round_id"])
+        tasks.forget_units(tx, round.round_id)
         if not place:
             raise StateError("The judge saw none of the prompts of this round.")
 
 
 def _build_judge_person(job: Job) -> Person:
-    model = job["config"]["judge"]["model"]
-    return {"person_id": f"judge:{job['job_id']}", "name": f"LLM judge {model}", "role": "rater"}
+    model = job.config["judge"]["model"]
+    return {"person_id": f"judge:{job.job_id}", "name": f"LLM judge {model}", "role": "rater"}

@@ -24,7 +24,7 @@ def find_last_question(prompt: Sequence[PromptTurn]) -> str:
 
 def find_judged_text(subject: RatingSubject, item: RoundItem, systems: Sequence[int]) -> str:
     """The answer that was shown, or what was asked; `systems`: of the task."""
-    return item["answers"][systems[0]] or "" if subject == "answer" else find_last_question(item["prompt"])
+    return item.answers[systems[0]] or "" if subject == "answer" else find_last_question(item.prompt)
 
 
 # What people said in a round, as rows to train on.
@@ -57,22 +57,20 @@ class RoundRows(NamedTuple):
 def list_pair_votes(tasks: Iterable[AssignedTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
     """The votes of a round of pairs or of ranks, without those of raters that are left out."""
     for task in tasks:
-        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
-        if "skipped" in answer or task["purpose"] not in COUNTING or task["person_id"] in left_out:
+        answer: Mapping[str, Any] = task.answer or {"skipped": True}
+        if "skipped" in answer or task.purpose not in COUNTING or task.person_id in left_out:
             continue
-        order = tuple(task["systems"])
+        order = tuple(task.systems)
         if "choice" in answer:
             verdict = {"A": order[0], "B": order[-1]}.get(answer["choice"], answer["choice"])
-            yield PairVote(
-                task["item_id"], _sort_pair(order[0], order[-1]), verdict, task["person_name"], order
-            )
+            yield PairVote(task.item_id, _sort_pair(order[0], order[-1]), verdict, task.person_name, order)
         elif "ranks" in answer:
             ranks = dict(zip(order, answer["ranks"], strict=True))
             for one_system, other in itertools.combinations(sorted(order), 2):
                 better = min(one_system, other, key=ranks.__getitem__)
                 tied = ranks[one_system] == ranks[other]
                 verdict = "tie" if tied else better
-                yield PairVote(task["item_id"], (one_system, other), verdict, task["person_name"], order)
+                yield PairVote(task.item_id, (one_system, other), verdict, task.person_name, order)
 
 
 def _sort_pair(first: int, second: int) -> tuple[int, int]:
@@ -104,7 +102,7 @@ def build_preference_rows(
             left_out["too little agreement"] += 1
         else:
             worse = pair[1] if better == pair[0] else pair[0]
-            chosen, rejected = item["answers"][better], item["answers"][worse]
+            chosen, rejected = item.answers[better], item.answers[worse]
             if fault := _find_fault(item, chosen, rejected):
                 left_out[fault] += 1
             else:
@@ -114,7 +112,7 @@ def build_preference_rows(
 
 def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
     """Why two answers are no pair to train on; empty where they are one."""
-    if any(turn["role"] == NOTE for turn in item["prompt"]):
+    if any(turn["role"] == NOTE for turn in item.prompt):
         return "the prompt's text is not in the file"
     if chosen is None or rejected is None:
         return "an answer's text is not in the file"
@@ -128,7 +126,7 @@ def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> st
 def _build_preference(
     item: RoundItem, chosen: str, rejected: str, share: float, better: int, votes: Sequence[PairVote]
 ) -> dict[str, Any]:
-    asked = [dict(turn) for turn in item["prompt"]]
+    asked = [dict(turn) for turn in item.prompt]
     return {
         "chosen": [*asked, {"role": "assistant", "content": chosen}],
         "rejected": [*asked, {"role": "assistant", "content": rejected}],
@@ -147,24 +145,24 @@ def build_correction_rows(
     rows: list[dict[str, Any]] = []
     reasons, seen = Counter[str](), set()
     for task in tasks:
-        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
-        if "text" not in answer or task["purpose"] not in COUNTING:
+        answer: Mapping[str, Any] = task.answer or {"skipped": True}
+        if "text" not in answer or task.purpose not in COUNTING:
             continue
-        if task["person_id"] in left_out:
+        if task.person_id in left_out:
             reasons["by a rater who is left out"] += 1
             continue
-        item = items[task["item_id"]]
-        if (item["item_id"], answer["text"]) in seen:
+        item = items[task.item_id]
+        if (item.item_id, answer["text"]) in seen:
             reasons["the same correction again"] += 1
             continue
-        seen.add((item["item_id"], answer["text"]))
-        turns = [*(dict(turn) for turn in item["prompt"]), {"role": "assistant", "content": answer["text"]}]
-        before = item["answers"][task["systems"][0]]
+        seen.add((item.item_id, answer["text"]))
+        turns = [*(dict(turn) for turn in item.prompt), {"role": "assistant", "content": answer["text"]}]
+        before = item.answers[task.systems[0]]
         rows.append(
             {
                 "messages": turns,
                 "prompt_id": _find_prompt_id(item),
-                "rater": task["person_name"],
+                "rater": task.person_name,
                 "changed": answer["text"] != before,
             }
         )
@@ -184,20 +182,20 @@ def build_label_rows(
     given: dict[int, list[tuple[str | None, str]]] = defaultdict(list)
     skipped: set[int] = set()
     for task in tasks:
-        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
-        if task["purpose"] not in COUNTING or task["person_id"] in left_out or task["answer"] is None:
+        answer: Mapping[str, Any] = task.answer or {"skipped": True}
+        if task.purpose not in COUNTING or task.person_id in left_out or task.answer is None:
             continue
         if "label" in answer:
-            given[task["item_id"]].append((answer["label"], task["person_name"]))
+            given[task.item_id].append((answer["label"], task.person_name))
         else:
-            skipped.add(task["item_id"])
+            skipped.add(task.item_id)
     rows, reasons = [], Counter[str]()
     if only := skipped - set(given):
         reasons["skipped by all who had it"] = len(only)
     for item_id, labels in sorted(given.items()):
         label, count = Counter(name for name, _ in labels).most_common(1)[0]
         share = count / len(labels)
-        text = find_last_question(items[item_id]["prompt"])
+        text = find_last_question(items[item_id].prompt)
         if len(labels) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -226,28 +224,28 @@ def build_written_rows(
     rows: list[dict[str, Any]] = []
     reasons = Counter[str]()
     for task in tasks:
-        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
-        if "written" not in answer or task["purpose"] not in COUNTING:
+        answer: Mapping[str, Any] = task.answer or {"skipped": True}
+        if "written" not in answer or task.purpose not in COUNTING:
             continue
-        if task["person_id"] in left_out:
+        if task.person_id in left_out:
             reasons["by a rater who is left out"] += 1
             continue
-        item = items[task["item_id"]]
-        turns = [dict(turn) for turn in item["prompt"]]
-        if round["config"].get("subject", "answer") == "answer":
+        item = items[task.item_id]
+        turns = [dict(turn) for turn in item.prompt]
+        if round.config.get("subject", "answer") == "answer":
             turns += [
-                {"role": "assistant", "content": item["answers"][task["systems"][0]]},
-                {"role": "user", "content": round["config"]["instruction"]},
+                {"role": "assistant", "content": item.answers[task.systems[0]]},
+                {"role": "user", "content": round.config["instruction"]},
             ]
         turns.append({"role": "assistant", "content": answer["written"]})
-        rows.append({"messages": turns, "prompt_id": _find_prompt_id(item), "rater": task["person_name"]})
+        rows.append({"messages": turns, "prompt_id": _find_prompt_id(item), "rater": task.person_name})
     return RoundRows(rows, reasons)
 
 
 def _find_prompt_id(item: RoundItem) -> str:
     """What keeps the rows of one prompt together when a data set is split: its row, or else its very words,
     as a file may ask the same several times."""
-    if item["row_id"] is not None:
-        return f"prompt-{item['row_id']}"
-    words = json.dumps(item["prompt"], ensure_ascii=False)
+    if item.row_id is not None:
+        return f"prompt-{item.row_id}"
+    words = json.dumps(item.prompt, ensure_ascii=False)
     return f"prompt-{hashlib.sha256(words.encode('utf-8', 'replace')).hexdigest()[:16]}"

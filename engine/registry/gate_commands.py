@@ -50,7 +50,7 @@ class GateCommands:
             model = model_versions.get_model(tx, body.model)
             document = _resolve_ids(tx, body.gate)
             at = job_queue.to_utc(self.clock())
-            model_versions.set_gate(tx, model["model_id"], body.alias, document, person, at)
+            model_versions.set_gate(tx, model.model_id, body.alias, document, person, at)
         return {}
 
     def gather(self, body: GateReference) -> EvaluationsQueued:
@@ -75,7 +75,7 @@ def _resolve_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
         if not check.get("dataset"):
             continue
         try:
-            check["dataset"] = datasets.get_dataset(tx, check["dataset"])["dataset_id"]
+            check["dataset"] = datasets.get_dataset(tx, check["dataset"]).dataset_id
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field=f"gate.checks.{place}.dataset") from error
     return document
@@ -89,7 +89,7 @@ def _list_missing_evaluations(
     for check in checks:
         if not check.get("dataset"):
             continue
-        fingerprint = datasets.get_dataset(tx, check["dataset"])["fingerprint"]
+        fingerprint = datasets.get_dataset(tx, check["dataset"]).fingerprint
         metric = check.get("metric") or "ece"
         if not (sides := _list_sides(tx, candidate, check)):
             continue
@@ -103,7 +103,7 @@ def _list_missing_evaluations(
             if like:
                 alike = evaluation_pairs.build_matching_config(like, metric)
                 chosen = alike.pop("metrics")
-                rows = alike | {"rows_of": like["evaluation_id"]}
+                rows = alike | {"rows_of": like.evaluation_id}
             body = {**model, **rows, "dataset": check["dataset"]}
             entry = asked.setdefault(repr(sorted(body.items(), key=str)), body | {"metrics": []})
             entry["metrics"] += [choice for choice in chosen if choice not in entry["metrics"]]
@@ -143,9 +143,9 @@ def _list_sides(
 def _find_base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
     """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
     of a name. Empty where nobody knows."""
-    if version["run_id"] and runs.find_run(tx, version["run_id"]):
-        return {"run": version["run_id"], "checkpoint": "base"}
-    return {"model": version["base_model"]} if version["base_model"] else {}
+    if version.run_id and runs.find_run(tx, version.run_id):
+        return {"run": version.run_id, "checkpoint": "base"}
+    return {"model": version.base_model} if version.base_model else {}
 
 
 def _find_running_job(tx: Transaction, config: EvaluateConfig) -> str | None:
@@ -154,10 +154,10 @@ def _find_running_job(tx: Transaction, config: EvaluateConfig) -> str | None:
     fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
     fields += [] if wanted["rows_of"] else ["part"]  # which is that of those rows
     for job in evaluations.unfinished(tx):
-        if job["status"] not in ALIVE or any(job["config"].get(name) != wanted.get(name) for name in fields):
+        if job.status not in ALIVE or any(job.config.get(name) != wanted.get(name) for name in fields):
             continue
-        if all(choice in job["config"]["metrics"] for choice in wanted["metrics"]):
-            return job["job_id"]
+        if all(choice in job.config["metrics"] for choice in wanted["metrics"]):
+            return job.job_id
     return None
 
 
@@ -165,10 +165,10 @@ def _find_gate_subject(db: Queryable, body: SetGate, *_: Person) -> ActivitySubj
     model = model_versions.get_model(db, body.model)
     count = len(body.gate.checks)
     detail = f"{body.alias}: {count} {'check' if count == 1 else 'checks'}"
-    return ActivitySubject("model", model["model_id"], model["name"], detail)
+    return ActivitySubject("model", model.model_id, model.name, detail)
 
 
 def _find_checked_gate_subject(db: Queryable, body: GateReference) -> ActivitySubject:
     version = model_versions.get_version(db, body.version)
-    detail = f"version {version['version']} at {body.alias}"
-    return ActivitySubject("model", version["model_id"], version["name"], detail)
+    detail = f"version {version.version} at {body.alias}"
+    return ActivitySubject("model", version.model_id, version.name, detail)

@@ -78,7 +78,7 @@ class RegisterCommands:
             chosen = ModelSelection(run=config.run, checkpoint=config.checkpoint)
             run = self.evaluating.checked_run(tx, chosen)
             assert run is not None  # a name was given
-            config = config.model_copy(update={"run": run["run_id"]})
+            config = config.model_copy(update={"run": run.run_id})
         if config.base:
             base = registered_versions.pin_version(tx, self.home, config.base, "base")
             config = config.model_copy(update={"base": base})
@@ -89,13 +89,13 @@ class RegisterCommands:
         """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
-            if body.seen is not None and model["description"] not in (body.seen, body.description):
+            if body.seen is not None and model.description not in (body.seen, body.description):
                 raise ConflictError(
-                    f"What {model['name']} is meant for was changed meanwhile.",
+                    f"What {model.name} is meant for was changed meanwhile.",
                     fix="Look at what it says now, then save again.",
                     field="description",
                 )
-            model_versions.set_description(tx, model["model_id"], body.description)
+            model_versions.set_description(tx, model.model_id, body.description)
         return {}
 
     def delete(self, body: VersionName) -> EmptyAnswer:
@@ -105,9 +105,9 @@ class RegisterCommands:
             version = model_versions.get_version(tx, body.version)
             reference = registered_versions.format_reference(version)
             held = [
-                line["alias"]
-                for line in model_versions.aliases(tx, version["model_id"])
-                if line["version"] == version["version"]
+                line.alias
+                for line in model_versions.aliases(tx, version.model_id)
+                if line.version == version.version
             ]
             if held:
                 raise StateError(
@@ -120,9 +120,9 @@ class RegisterCommands:
                     f"{others[0]} belongs to {reference}, and can't be loaded without it.",
                     fix=f"Delete {others[0]} first.",
                 )
-            folder = VersionDir(self.home.path / version["folder"])
+            folder = VersionDir(self.home.path / version.folder)
             check_not_served(tx, self.home, folder.path, reference)
-            model_versions.delete(tx, version["model_id"], version["version"])
+            model_versions.delete(tx, version.model_id, version.version)
             job_queue.note_removals(tx, self.home, [folder.path, folder.seal])
         remove_noted(self.database, self.home)
         return {}
@@ -130,13 +130,13 @@ class RegisterCommands:
 
 def _find_model_subject(db: Queryable, body: DescribeModel) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
-    return ActivitySubject("model", model["model_id"], model["name"], "what it is meant for")
+    return ActivitySubject("model", model.model_id, model.name, "what it is meant for")
 
 
 def find_version_subject(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
     """Of a body that names a version."""
     version = model_versions.get_version(db, body.version)
-    return ActivitySubject("model", version["model_id"], version["name"], f"version {version['version']}")
+    return ActivitySubject("model", version.model_id, version.name, f"version {version.version}")
 
 
 # The commands that move aliases: promote through the gate, back, and take away; each with its reason.
@@ -182,8 +182,8 @@ class AliasCommands:
         with what the gate says, and ConflictError where somebody was quicker. beside: what else goes into the
         transaction. decided: the version's improvement was decided on, by its own checks."""
         asked = model_versions.get_version(self.database, body.version)
-        held = model_versions.alias_standing(self.database, asked["model_id"], body.alias)
-        gate = model_versions.gate(self.database, asked["model_id"], body.alias)
+        held = model_versions.alias_standing(self.database, asked.model_id, body.alias)
+        gate = model_versions.gate(self.database, asked.model_id, body.alias)
         case = gate_checks.case(self.database, registered_versions.format_reference(asked), body.alias)
         report = gate_report.build_gate_report(*case)
         version_keeping.check_whole_files(self.home, asked)
@@ -194,15 +194,15 @@ class AliasCommands:
             kind = "overridden"
         with self.database.transaction() as tx:
             version = model_versions.get_version(tx, case.reference)  # it may have been deleted
-            model = model_versions.get_model(tx, version["model_id"])
-            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            model = model_versions.get_model(tx, version.model_id)
+            current = model_versions.alias_standing(tx, model.model_id, body.alias)
             self._check_seen(tx, model, body.alias, body.seen, current)
             if current != held:  # by which the gate was judged
                 raise _build_conflict(tx, model, body.alias, current)
-            _check_same_gate(gate, model_versions.gate(tx, model["model_id"], body.alias), body.alias)
-            if current == version["version"]:
+            _check_same_gate(gate, model_versions.gate(tx, model.model_id, body.alias), body.alias)
+            if current == version.version:
                 raise StateError(f"{case.reference} is {body.alias} already.")
-            change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
+            change = AliasChange(body.alias, kind, body.reason, current, version.version, report)
             replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
             beside(tx)
@@ -214,11 +214,11 @@ class AliasCommands:
         version_keeping.check_whole_files(self.home, earlier)
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
-            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            current = model_versions.alias_standing(tx, model.model_id, body.alias)
             self._check_seen(tx, model, body.alias, body.seen, current)
-            if self._earlier(tx, body)["version"] != earlier["version"]:
+            if self._earlier(tx, body).version != earlier.version:
                 raise _build_conflict(tx, model, body.alias, current)
-            change = AliasChange(body.alias, "back", body.reason, current, earlier["version"])
+            change = AliasChange(body.alias, "back", body.reason, current, earlier.version)
             replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
         return {
@@ -229,11 +229,11 @@ class AliasCommands:
 
     def _earlier(self, db: Queryable, body: AliasReference) -> ModelVersion:
         model = model_versions.get_model(db, body.model)
-        number = model_versions.alias_before(db, model["model_id"], body.alias)
-        version = None if number is None else model_versions.find_version(db, model["model_id"], number)
+        number = model_versions.alias_before(db, model.model_id, body.alias)
+        version = None if number is None else model_versions.find_version(db, model.model_id, number)
         if version is None:
             raise StateError(
-                f"No other version of {model['name']} was {body.alias} before.",
+                f"No other version of {model.name} was {body.alias} before.",
                 fix="Promote the version that should be.",
             )
         return version
@@ -242,9 +242,9 @@ class AliasCommands:
         """Take an alias away, so that no version has it."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
-            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            current = model_versions.alias_standing(tx, model.model_id, body.alias)
             if current is None:
-                raise StateError(f"No version of {model['name']} is {body.alias}.")
+                raise StateError(f"No version of {model.name} is {body.alias}.")
             self._check_seen(tx, model, body.alias, body.seen, current)
             change = AliasChange(body.alias, "removed", body.reason, current, None)
             replaced = _find_current_version(tx, model, body.alias, current)
@@ -266,19 +266,19 @@ class AliasCommands:
     def _move(self, tx: Transaction, model: ModelSummary, change: AliasChange, person: Person) -> None:
         at = self.clock()
         gate = change.gate
-        line: AliasMove = {
-            "move_id": job_queue.create_id("move", at),
-            "model_id": model["model_id"],
-            "alias": change.alias,
-            "from_version": change.before,
-            "to_version": change.after,
-            "kind": change.kind,
-            "reason": change.reason,
-            "gate": gate if gate and gate["checks"] else None,
-            "moved_by": person["person_id"],
-            "moved_by_name": person["name"],
-            "moved_at": job_queue.to_utc(at),
-        }
+        line: AliasMove = AliasMove(
+            move_id=job_queue.create_id("move", at),
+            model_id=model.model_id,
+            alias=change.alias,
+            from_version=change.before,
+            to_version=change.after,
+            kind=change.kind,
+            reason=change.reason,
+            gate=gate if gate and gate["checks"] else None,
+            moved_by=person["person_id"],
+            moved_by_name=person["name"],
+            moved_at=job_queue.to_utc(at),
+        )
         model_versions.move_alias(tx, line)
 
 
@@ -286,20 +286,20 @@ def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: 
     """Why the improvement that made a version doesn't let it take the place of the version `held`; "" where
     it does, or none made it. What was stopped or declined passes no easier than what is under way."""
     improvement = improvements.find_unpromoted(db, version, alias)
-    if improvement is None or held == version["version"]:
+    if improvement is None or held == version.version:
         return ""
-    name, reference = improvement["name"], registered_versions.format_reference(version)
-    report, ended = improvement["facts"].get("gate"), improvement["state"] in ("stopped", "declined")
-    who = f"{name} was {improvement['state']}" if ended else name
+    name, reference = improvement.name, registered_versions.format_reference(version)
+    report, ended = improvement.facts.get("gate"), improvement.state in ("stopped", "declined")
+    who = f"{name} was {improvement.state}" if ended else name
     if report is not None and report["reference"] != reference:
         return f"{who}{', and' if ended else ''} has measured {report['reference']} and not {reference}."
     if report is None and ended:
         return f"{who} before it had measured {reference}."
-    if report is None or not (ended or improvement["state"] == "deciding"):
+    if report is None or not (ended or improvement.state == "deciding"):
         return f"{name} has not measured {reference} yet."
     if report["answer"] != "passed":
         return f"{who}: {report['sentence']}"
-    beside, now = report["holder"], f"{version['name']}@{held}" if held is not None else None
+    beside, now = report["holder"], f"{version.name}@{held}" if held is not None else None
     if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
         return ""
     return (
@@ -328,9 +328,9 @@ def _check_override(sentence: str, body: Promote, person: Person) -> None:
 
 def _check_same_gate(judged: GateRecord | None, present: GateRecord | None, alias: str) -> None:
     """Raise ConflictError where the gate is another by now than the version was judged by."""
-    if present and (judged is None or present["config"] != judged["config"]):
+    if present and (judged is None or present.config != judged.config):
         raise ConflictError(
-            f"{present['changed_by_name']} changed the gate of {alias} meanwhile.",
+            f"{present.changed_by_name} changed the gate of {alias} meanwhile.",
             fix="Look at the gate again, then decide.",
             field="alias",
         )
@@ -340,26 +340,26 @@ def _find_current_version(
     tx: Transaction, model: ModelSummary, alias: str, current: int | None
 ) -> ReplacedVersion | None:
     """The version that has an alias, and who gave it; read before the alias moves on."""
-    last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
+    last = next(iter(model_versions.alias_moves(tx, model.model_id, alias, limit=1)), None)
     if current is None or last is None:
         return None
     return {
-        "reference": f"{model['name']}@{current}",
-        "moved_by_name": last["moved_by_name"],
-        "moved_at": last["moved_at"].isoformat(),
+        "reference": f"{model.name}@{current}",
+        "moved_by_name": last.moved_by_name,
+        "moved_at": last.moved_at.isoformat(),
     }
 
 
 def _build_conflict(tx: Transaction, model: ModelSummary, alias: str, current: int | None) -> ConflictError:
     """That somebody moved the alias since it was looked at: who, when, why."""
-    last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
-    where = f"{model['name']}@{current} is {alias}" if current is not None else f"No version is {alias}"
+    last = next(iter(model_versions.alias_moves(tx, model.model_id, alias, limit=1)), None)
+    where = f"{model.name}@{current} is {alias}" if current is not None else f"No version is {alias}"
     who = "Somebody"
     if last:
-        who = f"On {last['moved_at']:%d %b %Y at %H:%M} UTC {last['moved_by_name']}"
-    because = f", because: {last['reason'].rstrip('.')}" if last else ""
+        who = f"On {last.moved_at:%d %b %Y at %H:%M} UTC {last.moved_by_name}"
+    because = f", because: {last.reason.rstrip('.')}" if last else ""
     return ConflictError(
-        f"{who} moved {alias} of {model['name']}{because}.",
+        f"{who} moved {alias} of {model.name}{because}.",
         fix=f"{where} by now. Look at it again, then decide.",
         field="alias",
     )
@@ -367,11 +367,11 @@ def _build_conflict(tx: Transaction, model: ModelSummary, alias: str, current: i
 
 def _find_promotion_subject(db: Queryable, body: Promote, *_: Person) -> ActivitySubject:
     version = model_versions.get_version(db, body.version)
-    detail = f"version {version['version']} to {body.alias}: {body.reason}"
-    return ActivitySubject("model", version["model_id"], version["name"], detail[:300])
+    detail = f"version {version.version} to {body.alias}: {body.reason}"
+    return ActivitySubject("model", version.model_id, version.name, detail[:300])
 
 
 def _find_alias_subject(db: Queryable, body: AliasReference, *_: Person) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
     detail = f"{body.alias}: {body.reason}"
-    return ActivitySubject("model", model["model_id"], model["name"], detail[:300])
+    return ActivitySubject("model", model.model_id, model.name, detail[:300])

@@ -25,50 +25,50 @@ from store.runs import runs
 def keep_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles, at: float) -> None:
     """The new version: its folder gets the next number, then its row is written. Content that a version has
     already makes no other one; who registered it finds that version by the fingerprint."""
-    config = RegisterConfig.parse(job["config"]["register"])
-    model_id, made = find_model_id(config.name), JobDir(home.jobs / job["job_id"]).version
+    config = RegisterConfig.parse(job.config["register"])
+    model_id, made = find_model_id(config.name), JobDir(home.jobs / job.job_id).version
     if model_versions.find_fingerprint(tx, model_id, result["fingerprint"]):
         remove_tree(made)
         return
-    person = job["config"]["created_by"]
+    person = job.config["created_by"]
     model_versions.ensure_model(tx, model_id, config.name, person, job_queue.to_utc(at))
     number = _move_into_registry(tx, home, job, config.name, result)
     model_versions.insert(
         tx,
-        {
-            "model_id": model_id,
-            "name": config.name,
-            "version": number,
-            "source": _build_source(tx, config),
-            "run_id": config.run or None,
-            "base_model": result["base_model"],
-            "adapter": result["adapter"],
-            "folder": f"registry/{model_id}/{number}",
-            "fingerprint": result["fingerprint"],
-            "files": result["files"],
-            "notes": config.notes,
-            "created_by": person["person_id"],
-            "created_by_name": person["name"],
-            "created_at": job_queue.to_utc(at),
-        },
+        ModelVersion(
+            model_id=model_id,
+            name=config.name,
+            version=number,
+            source=_build_source(tx, config),
+            run_id=config.run or None,
+            base_model=result["base_model"],
+            adapter=result["adapter"],
+            folder=f"registry/{model_id}/{number}",
+            fingerprint=result["fingerprint"],
+            files=result["files"],
+            notes=config.notes,
+            created_by=person["person_id"],
+            created_by_name=person["name"],
+            created_at=job_queue.to_utc(at),
+        ),
     )
 
 
 def _move_into_registry(tx: Transaction, home: Home, job: Job, name: str, result: RegisteredFiles) -> int:
     """Move the folder to its place, with its seal; its number. An engine that was killed between the move and
     the commit has moved it: the seal says so."""
-    model_id, made = find_model_id(name), JobDir(home.jobs / job["job_id"]).version
+    model_id, made = find_model_id(name), JobDir(home.jobs / job.job_id).version
     above = home.registry / model_id
     if not made.exists():
         return _find_moved_number(above, job)
     number = model_versions.get_last_number(tx, model_id) + 1
-    while (seal := _read_seal(above, number)) and seal["job_id"] != job["job_id"]:
+    while (seal := _read_seal(above, number)) and seal["job_id"] != job.job_id:
         number += 1  # another job's, whose row is about to come
     folder = VersionDir(above / str(number))
     above.mkdir(mode=0o700, parents=True, exist_ok=True)
     new: VersionSeal = {
         "reference": f"{name}@{number}",
-        "job_id": job["job_id"],
+        "job_id": job.job_id,
         "files": result["files"],
     }
     write_json(folder.seal, new)
@@ -85,7 +85,7 @@ def _read_seal(above: Path, number: int) -> VersionSeal | None:
 def _find_moved_number(above: Path, job: Job) -> int:
     for path in above.glob("*.json"):
         seal = _read_seal(above, int(path.stem))
-        if seal and seal["job_id"] == job["job_id"] and path.with_suffix("").is_dir():
+        if seal and seal["job_id"] == job.job_id and path.with_suffix("").is_dir():
             return int(path.stem)
     raise DataError("The files of the version are gone from the job's folder.", fix="Register it again.")
 
@@ -95,7 +95,7 @@ def _build_source(tx: Transaction, config: RegisterConfig) -> VersionSource:
     return {
         "kind": "run" if config.run else "folder",
         "run_id": config.run or None,
-        "run_name": run["name"] if run else None,
+        "run_name": run.name if run else None,
         "checkpoint": config.checkpoint if config.run else None,
         "path": config.path or None,
     }
@@ -103,7 +103,7 @@ def _build_source(tx: Transaction, config: RegisterConfig) -> VersionSource:
 
 def check_whole_files(home: Home, version: ModelVersion) -> None:
     """Hash every file again, and hold it against what the store has. Raises ModelError that names it."""
-    folder = home.path / version["folder"]
+    folder = home.path / version.folder
     if not folder.is_dir():
         raise NotFoundError(f"The folder of {format_reference(version)} is gone.", fix="Register it again.")
-    check_files(folder, version["files"], format_reference(version), whole=True)
+    check_files(folder, version.files, format_reference(version), whole=True)

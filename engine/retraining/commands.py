@@ -77,7 +77,7 @@ class ImproveCommands:
         """Begin an improvement; the engine does its steps. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             improvement = self.beginning.begin(tx, config, (person["person_id"], person["name"]))
-        return {"improvement_id": improvement["improvement_id"], "improvement": improvement["name"]}
+        return {"improvement_id": improvement.improvement_id, "improvement": improvement.name}
 
     # -- a person's word ----------------------------------------------------------------------------
 
@@ -88,25 +88,25 @@ class ImproveCommands:
         if not body.promote:
             return self._decline(body, improvement, person)
         self._check_decidable(self.database, improvement)
-        version, alias = improvement["facts"]["version"], improvement["alias"]
+        version, alias = improvement.facts["version"], improvement.alias
         candidate = gate_candidates.get_candidate(self.database, version, alias)
-        if describe_current_version(candidate) != improvement["facts"].get("holder"):
+        if describe_current_version(candidate) != improvement.facts.get("holder"):
             now = describe_current_version(candidate) or "no version"
             raise ConflictError(
                 f"{now} is {alias} by now, and {version} was measured beside"
-                f" {improvement['facts'].get('holder') or 'none'}.",
+                f" {improvement.facts.get('holder') or 'none'}.",
                 fix="It is measured anew by itself; decide then.",
             )
         overridden = self._check_measured(improvement, body, person)
-        reason = body.reason or improvement["facts"]["gate"]["sentence"]
+        reason = body.reason or improvement.facts["gate"]["sentence"]
 
         def ended(tx: Transaction) -> None:
-            present = improvements.get(tx, improvement["improvement_id"])
+            present = improvements.get(tx, improvement.improvement_id)
             self._check_decidable(tx, present)
-            note = f"{reason} (though: {present['facts']['gate']['sentence']})" if overridden else reason
+            note = f"{reason} (though: {present.facts['gate']['sentence']})" if overridden else reason
             self._end(tx, present, "promoted", person, note)
 
-        standing = candidate.holder["version"] if candidate.holder else None
+        standing = candidate.holder.version if candidate.holder else None
         promote = Promote(
             version=version,
             alias=alias,
@@ -125,21 +125,19 @@ class ImproveCommands:
                 field="reason",
             )
         with self.database.transaction() as tx:
-            present = improvements.get(tx, improvement["improvement_id"])
+            present = improvements.get(tx, improvement.improvement_id)
             self._check_decidable(tx, present)
             self._end(tx, present, "declined", person, body.reason)
         return {}
 
     def _check_decidable(self, db: Queryable, improvement: Improvement) -> None:
-        if improvement["state"] != "deciding":
-            words = improvement_text.STATES[improvement["state"]]
-            raise StateError(
-                f"{improvement['name']} is not to be decided on: {words.title}.", fix=words.waits
-            )
+        if improvement.state != "deciding":
+            words = improvement_text.STATES[improvement.state]
+            raise StateError(f"{improvement.name} is not to be decided on: {words.title}.", fix=words.waits)
 
     def _check_measured(self, improvement: Improvement, body: DecideImprovement, person: Person) -> bool:
         """Whether the checks are overridden; raises StateError where they are not passed and may not be."""
-        report = improvement["facts"]["gate"]
+        report = improvement.facts["gate"]
         if report["answer"] == "passed":
             return False
         if not body.override:
@@ -163,7 +161,7 @@ class ImproveCommands:
         self, tx: Transaction, improvement: Improvement, state: ImprovementState, person: Person, note: str
     ) -> None:
         at = job_queue.to_utc(self.clock())
-        improvements.end(tx, improvement["improvement_id"], state, at, person["name"], note[:2_000])
+        improvements.end(tx, improvement.improvement_id, state, at, person["name"], note[:2_000])
 
     # -- go on, and stop ----------------------------------------------------------------------------
 
@@ -173,54 +171,52 @@ class ImproveCommands:
         then on."""
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
-            step = improvement["failed_at"]
-            if improvement["state"] not in RESUMED or step is None:
+            step = improvement.failed_at
+            if improvement.state not in RESUMED or step is None:
                 raise StateError(
-                    f"{improvement['name']} has not failed and waits for no rows.",
+                    f"{improvement.name} has not failed and waits for no rows.",
                     fix="There is nothing to go on with.",
                 )
-            for other in improvements.of_model(tx, improvement["model_id"]):
-                if other["state"] in AT_WORK and other["alias"] == improvement["alias"]:
-                    raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
-            if improvement["state"] == "waiting":
-                improvements.drop_facts(tx, improvement["improvement_id"], "gather_job", "rows")
+            for other in improvements.of_model(tx, improvement.model_id):
+                if other.state in AT_WORK and other.alias == improvement.alias:
+                    raise StateError(f"{other.name} is under way.", fix="Decide on it or stop it first.")
+            if improvement.state == "waiting":
+                improvements.drop_facts(tx, improvement.improvement_id, "gather_job", "rows")
             else:
                 for fact in JOB_FACTS_BY_STATE.get(step, ()):
                     self._again(tx, improvement, fact)
             improvements.set_facts(
                 tx,
-                improvement["improvement_id"],
+                improvement.improvement_id,
                 resumed_by=person["person_id"],
                 resumed_by_name=person["name"],
             )
-            improvements.set_state(tx, improvement["improvement_id"], step, job_queue.to_utc(self.clock()))
+            improvements.set_state(tx, improvement.improvement_id, step, job_queue.to_utc(self.clock()))
         return {}
 
     def _again(self, tx: Transaction, improvement: Improvement, fact: str) -> None:
         """The jobs of a step that ended badly go back into the queue; those that are gone are made anew, and
         so is a gathering, as the alias may have moved since, or a run be gone that it is to compare with."""
-        job_ids = _list_job_ids(improvement["facts"], fact)
-        present = {job["job_id"]: job for job in job_queue.with_ids(tx, job_ids)}
+        job_ids = _list_job_ids(improvement.facts, fact)
+        present = {job.job_id: job for job in job_queue.with_ids(tx, job_ids)}
         if fact == "gather_job":
-            present = {name: job for name, job in present.items() if job["status"] not in RESUMABLE}
+            present = {name: job for name, job in present.items() if job.status not in RESUMABLE}
         for job in present.values():
-            if job["status"] in RESUMABLE:
+            if job.status in RESUMABLE:
                 self.requeue(tx, job)
         if len(present) < len(job_ids):
-            improvements.drop_facts(tx, improvement["improvement_id"], fact)
+            improvements.drop_facts(tx, improvement.improvement_id, fact)
 
     def stop(self, body: ImprovementReference, person: Person) -> EmptyAnswer:
         """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""
         at = self.clock()
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
-            if improvement["state"] not in (*AT_WORK, *RESUMED):
-                raise StateError(f"{improvement['name']} has ended already.", fix="There is nothing to stop.")
-            for fact in (
-                OWN_FACTS.get(fact, fact) for fact in JOB_FACTS_BY_STATE.get(improvement["state"], ())
-            ):
-                for job in job_queue.with_ids(tx, _list_job_ids(improvement["facts"], fact)):
-                    if job["status"] in ALIVE:
+            if improvement.state not in (*AT_WORK, *RESUMED):
+                raise StateError(f"{improvement.name} has ended already.", fix="There is nothing to stop.")
+            for fact in (OWN_FACTS.get(fact, fact) for fact in JOB_FACTS_BY_STATE.get(improvement.state, ())):
+                for job in job_queue.with_ids(tx, _list_job_ids(improvement.facts, fact)):
+                    if job.status in ALIVE:
                         job_queue.stop(tx, job, at)
             self._end(tx, improvement, "stopped", person, "")
         return {}
@@ -231,19 +227,19 @@ class ImproveCommands:
         """Have improvements of a model begin by themselves. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, config.model)
-            _, dataset = find_run_and_dataset(tx, model["model_id"], config)
+            _, dataset = find_run_and_dataset(tx, model.model_id, config)
             config = config.model_copy(update={"rows": resolve_sources(tx, config, dataset)})
             by = person["person_id"], person["name"]
             at = job_queue.to_utc(self.clock())
-            improvements.set_schedule(tx, model["model_id"], config.document(), by, at)
+            improvements.set_schedule(tx, model.model_id, config.document(), by, at)
         return {}
 
     def unschedule(self, body: UnscheduleImprovement, person: Person) -> EmptyAnswer:
         """None begins by itself any more. Raises StateError where none did."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
-            if not improvements.end_schedule(tx, model["model_id"]):
-                raise StateError(f"Improvements of {model['name']} are on no schedule.")
+            if not improvements.end_schedule(tx, model.model_id):
+                raise StateError(f"Improvements of {model.name} are on no schedule.")
         return {}
 
 
@@ -256,13 +252,13 @@ def _find_model_subject(
     db: Queryable, body: ImproveConfig | ImproveSchedule | UnscheduleImprovement, *_: Person
 ) -> ActivitySubject | None:
     model = model_versions.get_model(db, body.model)
-    return ActivitySubject("model", model["model_id"], model["name"])
+    return ActivitySubject("model", model.model_id, model.name)
 
 
 def _find_improvement_subject(db: Queryable, body: ImprovementReference, *_: Person) -> ActivitySubject:
     improvement = improvements.get(db, body.improvement)
-    name = model_versions.get_model(db, improvement["model_id"])["name"]
-    return ActivitySubject("model", improvement["model_id"], name, improvement["name"])
+    name = model_versions.get_model(db, improvement.model_id).name
+    return ActivitySubject("model", improvement.model_id, name, improvement.name)
 
 
 def _find_decision_subject(db: Queryable, body: DecideImprovement, *_: Person) -> ActivitySubject:

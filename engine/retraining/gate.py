@@ -44,16 +44,16 @@ def find_training_run(db: Queryable, version: ModelVersion | None, run_id: str) 
     """The run that made the version in use, where it is another than `run_id`, whose config is launched; and
     why nobody knows all rows that they and the runs that they go on from were trained on."""
     launched = leakage.trace_lineage(db, run_id)
-    unknown = "" if launched.whole else _format_gone(launched.runs[0]["name"] if launched.runs else run_id)
-    if version is None or version["run_id"] == run_id:
+    unknown = "" if launched.whole else _format_gone(launched.runs[0].name if launched.runs else run_id)
+    if version is None or version.run_id == run_id:
         return {"in_use_run": "", "in_use_unknown": unknown}
     name = format_version_reference(version)
-    if version["run_id"] is None:
+    if version.run_id is None:
         imported = f"{name} was imported: nobody knows what it was trained on"
         return {"in_use_run": "", "in_use_unknown": imported}
-    made_by = leakage.trace_lineage(db, version["run_id"])
+    made_by = leakage.trace_lineage(db, version.run_id)
     return {
-        "in_use_run": version["run_id"] if made_by.runs else "",
+        "in_use_run": version.run_id if made_by.runs else "",
         "in_use_unknown": unknown if made_by.whole else _format_gone(name),
     }
 
@@ -65,19 +65,19 @@ def _format_gone(name: str) -> str:
 def list_compared_runs(db: Queryable, by: TrainingFields, run_id: str) -> list[str]:
     """Those whose rows are compared with new ones: none may be deleted until that is done."""
     ends = [end for end in (run_id, by["in_use_run"]) if end]
-    return sorted({run["run_id"] for end in ends for run in leakage.trace_lineage(db, end).runs})
+    return sorted({run.run_id for end in ends for run in leakage.trace_lineage(db, end).runs})
 
 
 def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
     """Two checks: on the rows that judged the old run, which keep their part in the new version of its data,
     and on the new rows that nobody trained on."""
-    facts, config = improvement["facts"], improvement["config"]
+    facts, config = improvement.facts, improvement.config
     dataset = datasets.get_dataset(db, facts["dataset_id"])
     check = {"check": "not_worse_than", "metric": choose_metric(db, improvement), "margin": config["margin"]}
     return GateConfig.parse(
         {
             "checks": [
-                {**check, "dataset": dataset["dataset_id"], "part": choose_old_part(dataset)},
+                {**check, "dataset": dataset.dataset_id, "part": choose_old_part(dataset)},
                 {**check, "dataset": facts["rows_dataset_id"], "part": "test"},
             ]
         }
@@ -86,19 +86,19 @@ def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
 
 def choose_old_part(dataset: Dataset) -> str:
     """Test; validation where the run had no test rows."""
-    return "test" if dataset["stats"].get("parts", {}).get("test") else "validation"
+    return "test" if dataset.stats.get("parts", {}).get("test") else "validation"
 
 
 def choose_metric(db: Queryable, improvement: Improvement) -> str:
     """As it was asked for, or else that of the run's task."""
-    run = runs.get_run(db, improvement["config"]["run"])
-    rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
-    return resolve_metric(improvement["config"]["metric"], run, rows)
+    run = runs.get_run(db, improvement.config["run"])
+    rows = datasets.get_dataset(db, improvement.facts["old_dataset_id"])
+    return resolve_metric(improvement.config["metric"], run, rows)
 
 
 def resolve_metric(chosen: str, run: Run, rows: Dataset) -> str:
     """The one that was chosen, or else that of the run's task."""
-    return chosen or choose_comparison_metric(task=run["config"].get("task", "sft"), format=rows["format"])
+    return chosen or choose_comparison_metric(task=run.config.get("task", "sft"), format=rows.format)
 
 
 def judge_candidate(
@@ -120,7 +120,7 @@ def judge_candidate(
         line.pop("command", None)
         line.pop("gather", None)
     favours = (
-        explain_leakage(db, improvement["config"]["run"], candidate),
+        explain_leakage(db, improvement.config["run"], candidate),
         explain_leakage_on_new_rows(improvement, candidate),
     )
     report = adjust_for_leakage(report, favours)
@@ -130,7 +130,7 @@ def judge_candidate(
 def _count_leaked_rows(improvement: Improvement) -> int:
     """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
     for; 0 where nobody counted, or none can."""
-    rows = improvement["facts"].get("rows")
+    rows = improvement.facts.get("rows")
     slips = rows.get("slipping") if rows else None
     return slips["allowed"] if slips else 0
 
@@ -139,37 +139,38 @@ def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
     """Why the version in use may have been trained on old rows that judge, which keep the part that the run
     of `run_id` dealt them; "" where its run dealt the same rows alike."""
     holder = candidate.holder
-    if holder is None or holder["run_id"] == run_id:
+    if holder is None or holder.run_id == run_id:
         return ""
     name, why = (
         gate_candidates.format_version_reference(holder),
         "may have trained on rows that judge here: it is favoured",
     )
-    if holder["run_id"] is None:
+    if holder.run_id is None:
         return f"{name} was imported, and {why}"
     try:
-        other = runs.get_run(db, holder["run_id"])
+        other = runs.get_run(db, holder.run_id)
         if _find_split(db, other) == _find_split(db, runs.get_run(db, run_id)):
             return ""
     except NotFoundError:
         return f"the run of {name} is gone, and {why}"
-    return f"{name} was trained by {other['name']}, which {why}"
+    return f"{name} was trained by {other.name}, which {why}"
 
 
 def explain_leakage_on_new_rows(improvement: Improvement, candidate: Candidate) -> str:
     """Why the version in use may have been trained on new rows that judge, which were compared with what
     trained the one that was in use when they were gathered; "" where that is it."""
-    holder, beside = candidate.holder, improvement["facts"].get("gathered_beside")
+    holder, beside = candidate.holder, improvement.facts.get("gathered_beside")
     if holder is None or beside in (None, gate_candidates.format_version_reference(holder)):
         return ""
-    if holder["run_id"] == improvement["config"]["run"]:
+    if holder.run_id == improvement.config["run"]:
         return ""
     name = gate_candidates.format_version_reference(holder)
     return f"{name} came into use after they were gathered and may have trained on some: it is favoured"
 
 
 def _find_split(db: Queryable, run: Run) -> tuple[str, SplitFields]:
-    return run["dataset_id"], get_split(run["config"], datasets.get_dataset(db, run["dataset_id"]))
+    dealt = datasets.get_split_fields(datasets.get_dataset(db, run.dataset_id))
+    return run.dataset_id, get_split(run.config, dealt)
 
 
 def adjust_for_leakage(report: GateReport, favours: Sequence[str]) -> GateReport:

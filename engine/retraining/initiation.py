@@ -46,8 +46,8 @@ from store.serving.schemas import EndpointRow
 
 def find_actor(improvement: Improvement) -> tuple[str, str]:
     """Id and name."""
-    facts = improvement["facts"]
-    began = improvement["begun_by"], improvement["begun_by_name"]
+    facts = improvement.facts
+    began = improvement.begun_by, improvement.begun_by_name
     return facts.get("resumed_by", began[0]), facts.get("resumed_by_name", began[1])
 
 
@@ -62,8 +62,8 @@ def check_actor(db: Queryable, person_id: str, name: str) -> Person:
         raise ForbiddenError(
             f"{name} is no person of this house any more, so nothing is done for them.", fix=_TAKE_OVER_NOTE
         ) from None
-    person: Person = {"person_id": person_id, "name": account["name"], "role": account["role"]}
-    if not account["active"]:
+    person: Person = {"person_id": person_id, "name": account.name, "role": account.role}
+    if not account.active:
         raise ForbiddenError(
             f"{person['name']} was switched off, so nothing is done for them.", fix=_TAKE_OVER_NOTE
         )
@@ -95,21 +95,21 @@ class ImprovementStarter:
         """by: a person's id and name. Raises ConfigError, NotFoundError and StateError, with the field."""
         at = job_queue.to_utc(self.clock())
         model = model_versions.get_model(tx, config.model)
-        for other in improvements.of_model(tx, model["model_id"]):
-            if other["state"] in AT_WORK and other["alias"] == config.alias:
+        for other in improvements.of_model(tx, model.model_id):
+            if other.state in AT_WORK and other.alias == config.alias:
                 raise StateError(
-                    f"{other['name']} is under way for {model['name']}@{config.alias}.",
+                    f"{other.name} is under way for {model.name}@{config.alias}.",
                     fix="Decide on it or stop it first.",
                 )
-        run, dataset = find_run_and_dataset(tx, model["model_id"], config)
+        run, dataset = find_run_and_dataset(tx, model.model_id, config)
         config = config.model_copy(
             update={
-                "model": model["name"],
-                "run": run["run_id"],
+                "model": model.name,
+                "run": run.run_id,
                 "rows": resolve_sources(tx, config, dataset),
             }
         )
-        wanted = config.name or f"{model['name'][:55]} improved {at:%d %b %Y}"
+        wanted = config.name or f"{model.name[:55]} improved {at:%d %b %Y}"
         taken = improvements.list_names(tx)
         if config.name and config.name in taken:
             raise ConfigError(
@@ -117,28 +117,28 @@ class ImprovementStarter:
             )
         name = find_free_name(wanted, taken)
         waits = any(
-            isinstance(source, RoundRowSource) and rounds.get(tx, source.round)["state"] == "open"
+            isinstance(source, RoundRowSource) and rounds.get(tx, source.round).state == "open"
             for source in config.rows
         )
-        improvement: Improvement = {
-            "improvement_id": job_queue.create_id("improvement", self.clock()),
-            "model_id": model["model_id"],
-            "alias": config.alias,
-            "name": name,
-            "config": config.model_copy(update={"name": name}).document(),
-            "state": "labelling" if waits else "gathering",
-            "failed_at": None,
-            "facts": {"old_dataset_id": dataset["dataset_id"]},
-            "trouble": None,
-            "scheduled": scheduled,
-            "begun_by": by[0],
-            "begun_by_name": by[1],
-            "begun_at": at,
-            "changed_at": at,
-            "ended_at": None,
-            "ended_by_name": None,
-            "note": "",
-        }
+        improvement: Improvement = Improvement(
+            improvement_id=job_queue.create_id("improvement", self.clock()),
+            model_id=model.model_id,
+            alias=config.alias,
+            name=name,
+            config=config.model_copy(update={"name": name}).document(),
+            state="labelling" if waits else "gathering",
+            failed_at=None,
+            facts={"old_dataset_id": dataset.dataset_id},
+            trouble=None,
+            scheduled=scheduled,
+            begun_by=by[0],
+            begun_by_name=by[1],
+            begun_at=at,
+            changed_at=at,
+            ended_at=None,
+            ended_by_name=None,
+            note="",
+        )
         improvements.insert(tx, improvement)
         return improvement
 
@@ -156,7 +156,7 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
                 fix="Promote one first, or name a run.",
                 field="run",
             )
-        run_id = version["run_id"] or ""
+        run_id = version.run_id or ""
         if not run_id:
             raise ConfigError(
                 f"{config.model}@{number} is an imported folder: no run of this house made it.",
@@ -165,18 +165,18 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
             )
     try:
         run = runs.get_run(db, run_id)
-        job = job_queue.get_job(db, run["run_id"])
-        dataset = datasets.get_dataset(db, run["dataset_id"])
+        job = job_queue.get_job(db, run.run_id)
+        dataset = datasets.get_dataset(db, run.dataset_id)
     except NotFoundError as error:
         raise ConfigError(error.message, fix="Name a run that is there.", field="run") from error
-    if job["kind"] != "train":
+    if job.kind != "train":
         raise ConfigError(
-            f"{run['name']} was mixed and not trained, so it can't be launched again.",
+            f"{run.name} was mixed and not trained, so it can't be launched again.",
             fix="Name the run that it was mixed from.",
             field="run",
         )
-    if run["status"] != "finished":
-        raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
+    if run.status != "finished":
+        raise ConfigError(f"{run.name} is {run.status}.", fix="Name a finished run.", field="run")
     _check_metric(config.metric, run, dataset)
     _check_margin(config.margin, gate.resolve_metric(config.metric, run, dataset))
     return run, dataset
@@ -197,14 +197,14 @@ def _set_model(source: RowSource, model: str) -> RowSource:
 def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
     """Raise ConfigError for an endpoint that neither serves the model nor has ever answered as it: what was
     said there is of other models' answers."""
-    choices = EndpointSettings.parse(endpoint["settings"]).models
+    choices = EndpointSettings.parse(endpoint.settings).models
     subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
     own = model_versions.map_run_names(db, model)
     if any(_is_version_of(subject, model) or subject in own for subject in subjects):
         return
-    if not feedback.has_answered(db, endpoint["endpoint_id"], model):
+    if not feedback.has_answered(db, endpoint.endpoint_id, model):
         raise ConfigError(
-            f"{endpoint['name']} serves {', '.join(subjects)} and has never answered as {model}, as far as"
+            f"{endpoint.name} serves {', '.join(subjects)} and has never answered as {model}, as far as"
             " its log goes back: what was said there is of other answers.",
             fix=f"Take an endpoint that serves {model}.",
             field=field,
@@ -220,21 +220,21 @@ def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: s
         if isinstance(source, FeedbackRowSource):
             _check_kind(dataset, "what people wrote of answers", field)
             endpoint = endpoints.get(db, source.endpoint)
-            own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
+            own = source.model_copy(update={"endpoint": endpoint.endpoint_id})
             job_spec.resolve_feedback(db, own)
             _check_answers(db, endpoint, source.model, field)
             return own
         if isinstance(source, RoundRowSource):
             _check_kind(dataset, "what people said in a round", field)
             round = rounds.get(db, source.round)
-            if round["protocol"] in ("pairwise", "rank") and dataset["kind"] != "preference":
+            if round.protocol in ("pairwise", "rank") and dataset.kind != "preference":
                 raise ConfigError(
-                    f"{round['name']} gives preferences, and the run was trained on {dataset['name']}, which"
+                    f"{round.name} gives preferences, and the run was trained on {dataset.name}, which"
                     " has no pairs of answers.",
                     fix="Take a round in which answers are corrected or labelled.",
                     field=field,
                 )
-            return source.model_copy(update={"round": round["round_id"]})
+            return source.model_copy(update={"round": round.round_id})
         return _resolve_dataset_source(db, source, dataset, field)
     except (NotFoundError, StateError) as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
@@ -243,9 +243,9 @@ def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: s
 def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
     """Raise ConfigError (metric) for one by which such a model can't be measured: it would be refused only
     once all is trained."""
-    heads = run["config"].get("task") == "classification"
+    heads = run.config.get("task") == "classification"
     lacking = {"bytes", "choices"} if heads else {"probabilities"}
-    if dataset["format"] != MULTIPLE_CHOICE:
+    if dataset.format != MULTIPLE_CHOICE:
         lacking.add("choices")
     if metric and (missing := sorted(lacking & set(METRICS[metric].needs))):
         raise ConfigError(
@@ -267,9 +267,9 @@ def _check_margin(margin: float, metric: str) -> None:
 
 
 def _check_kind(dataset: Dataset, what: str, field: str) -> None:
-    if dataset["kind"] == "text":
+    if dataset.kind == "text":
         raise ConfigError(
-            f"The run was trained on the plain texts of {dataset['name']}: {what} is no row of that kind.",
+            f"The run was trained on the plain texts of {dataset.name}: {what} is no row of that kind.",
             fix="Take rows of a data set of plain texts.",
             field=field,
         )
@@ -279,14 +279,13 @@ def _resolve_dataset_source(
     db: Queryable, source: DatasetRowSource, dataset: Dataset, field: str
 ) -> DatasetRowSource:
     other = datasets.get_dataset(db, source.dataset)
-    if other["kind"] != dataset["kind"]:
+    if other.kind != dataset.kind:
         raise ConfigError(
-            f"{other['name']} has rows of the kind {other['kind']}, and the run was trained on"
-            f" {dataset['kind']}.",
+            f"{other.name} has rows of the kind {other.kind}, and the run was trained on {dataset.kind}.",
             fix="Take rows of the same kind.",
             field=field,
         )
-    return source.model_copy(update={"dataset": other["dataset_id"]})
+    return source.model_copy(update={"dataset": other.dataset_id})
 
 
 ALERT_SUBJECT = "improvement"  # of the alert that one could not begin
@@ -296,12 +295,12 @@ def begin_when_due(
     database: Database, beginning: ImprovementStarter, schedule: ImprovementSchedule, at: float
 ) -> None:
     """Where it is due, count what was said since the last improvement began, and begin the next one."""
-    last = schedule["last_at"]
-    config = ImproveSchedule.parse(schedule["config"])
+    last = schedule.last_at
+    config = ImproveSchedule.parse(schedule.config)
     if last is not None and is_recent(job_queue.to_epoch(last), at, config.every_hours * 3_600):
         return
-    model_id, by = schedule["model_id"], (schedule["set_by"], schedule["set_by_name"])
-    if any(each["state"] in AT_WORK for each in improvements.of_model(database, model_id)):
+    model_id, by = schedule.model_id, (schedule.set_by, schedule.set_by_name)
+    if any(each.state in AT_WORK for each in improvements.of_model(database, model_id)):
         return
     rows: int | None = None
     try:

@@ -8,6 +8,7 @@ from store.core.errors import DataError
 from store.core.home import Home
 from store.core.schemas import Job
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.db.database import Transaction
 from store.jobs import job_queue
 from store.retraining import improvements
@@ -21,38 +22,38 @@ def keep_feedback_rows(
     """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
     if "too_few" in result:
         return
-    config = GatherConfig.parse(job["config"])
+    config = GatherConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
-    dataset_id = build_dataset_id(job["job_id"])
+    dataset_id = build_dataset_id(job.job_id)
     datasets.insert_dataset(
         tx,
-        {
-            "dataset_id": dataset_id,
-            "name": config.name,
-            "source": {"improvement": config.improvement},
+        NewDataset(
+            dataset_id=dataset_id,
+            name=config.name,
+            source={"improvement": config.improvement},
             **select_rows_fields(result),
-            "split_seed": config.seed,
-            "split_by": "given",
-            "split_column": None,
-            "validation_size": 0.0,  # the old rows validate
-            "test_size": config.held_out,
-            "parent_id": None,
-            "recipe": None,
-            "fates": None,
-            "created_at": job_queue.to_utc(at),
-            "created_by": job["created_by"],
-        },
+            split_seed=config.seed,
+            split_by="given",
+            split_column=None,
+            validation_size=0.0,  # the old rows validate
+            test_size=config.held_out,
+            parent_id=None,
+            recipe=None,
+            fates=None,
+            created_at=job_queue.to_utc(at),
+            created_by=job.created_by,
+        ),
     )
     queue_automatic(tx, dataset_id, at)
 
 
 def list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
     """Those that new rows are compared with, and those that they come from."""
-    config = job["config"]
+    config = job.config
     return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
 
 
 def check_job_not_improving(tx: Transaction, home: Home, job: Job) -> None:
     """Raise StateError where an improvement under way needs the job, or its run."""
-    improvements.check_not_improving(tx, job["job_id"], job["title"])
+    improvements.check_not_improving(tx, job.job_id, job.title)

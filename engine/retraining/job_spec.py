@@ -30,17 +30,17 @@ from store.serving import endpoints
 def build_feedback_spec(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where a data set is gone."""
     return {
-        **datasets.work_order(db, job["config"]),
-        "beside": leakage.list_comparison_rows(db, job["config"]),
-        "disputed": leakage.read_disputed_keys(db, job["config"]),
+        **datasets.work_order(db, job.config),
+        "beside": leakage.list_comparison_rows(db, job.config),
+        "disputed": leakage.read_disputed_keys(db, job.config),
     }
 
 
 def stage_candidates(db: Queryable, home: Home, job: Job) -> None:
     """Put what people said into the job's folder, a line each. Raises NotFoundError where an endpoint or a
     round is gone."""
-    config = GatherConfig.parse(job["config"])
-    path = JobDir(home.jobs / job["job_id"]).path / "candidates.jsonl"
+    config = GatherConfig.parse(job.config)
+    path = JobDir(home.jobs / job.job_id).path / "candidates.jsonl"
     with write_atomically(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         for place, source in enumerate(config.rows):
             for candidate in _list_candidates(db, place, source):
@@ -62,18 +62,18 @@ def _list_candidates(
 
 def resolve_feedback(db: Queryable, source: FeedbackRowSource) -> feedback.FeedbackFilter:
     """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
-    endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
+    endpoint_id = endpoints.get(db, source.endpoint).endpoint_id
     which = feedback.FeedbackFilter(
         endpoint_id, source.start, source.end, group=source.group, model=source.model
     )
     if not source.alert:
         return which
     alert = monitor_alerts.get(db, source.alert)
-    if alert["endpoint_id"] != endpoint_id:
+    if alert.endpoint_id != endpoint_id:
         raise NotFoundError(f"The alert {source.alert} is of another endpoint.", field="alert")
-    first, last = alert["first_place"], alert["last_place"]
+    first, last = alert.first_place, alert.last_place
     if first is None or last is None:
-        return which._replace(since=alert["since"])
+        return which._replace(since=alert.since)
     return which._replace(places=(first, last))
 
 
@@ -82,13 +82,13 @@ def _list_feedback_candidates(db: Queryable, place: int, source: FeedbackRowSour
     for word in feedback.list_entries(db, resolve_feedback(db, source)):
         yield {
             "source": place,
-            "request": word["request_id"],
-            "person": word["person_id"],
-            "kind": "label" if word["kind"] == "label" else "correction",
-            "prompt": _parse_turns(word["messages"]),
-            "answer": word["text"],
-            "rejected": word["output"],
-            "asked_at": word["asked_at"],
+            "request": word.request_id,
+            "person": word.person_id,
+            "kind": "label" if word.kind == "label" else "correction",
+            "prompt": _parse_turns(word.messages),
+            "answer": word.text,
+            "rejected": word.output,
+            "asked_at": word.asked_at,
             "random": False,
         }
 
@@ -111,19 +111,19 @@ def _join_content(content: Any) -> str:
 
 
 def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
-    tasks = ratings.dealt(db, round["round_id"])
-    items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
-    by_hand = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    tasks = ratings.dealt(db, round.round_id)
+    items = {item.item_id: item for item in rounds.items(db, round.round_id)}
+    by_hand = {rater.person_id for rater in ratings.left_out(db, round.round_id)}
     counted = count_ratings(compute_rater_checks(round, tasks, items.values()), by_hand)
     out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
-    asked = _RoundSource(place, round, rounds.requests_of_round(db, round["round_id"]))
-    if round["protocol"] in ("spans", "free_text") or round["config"].get("several_labels"):
+    asked = _RoundSource(place, round, rounds.requests_of_round(db, round.round_id))
+    if round.protocol in ("spans", "free_text") or round.config.get("several_labels"):
         yield asked.nothing("protocol") | {"answer": "no run trains on what its raters said"}
         return
-    if round["protocol"] in ("pairwise", "rank"):
+    if round.protocol in ("pairwise", "rank"):
         made = build_preference_rows(list_pair_votes(tasks, out), items, agreement=0.5)
         yield from _list_preferences(asked, made)
-    elif round["protocol"] == "label":
+    elif round.protocol == "label":
         made = build_label_rows(tasks, items, out)
         yield from (_build_label_candidate(asked, items[row["item_id"]], row["label"]) for row in made.rows)
     else:
@@ -138,14 +138,14 @@ class _RoundSource:
     """A round as a source: its items as requests, when they were asked, and whether they were drawn."""
 
     def __init__(self, place: int, round: Round, requests: Sequence[RoundRequest]) -> None:
-        self.place, self.round_id = place, round["round_id"]
+        self.place, self.round_id = place, round.round_id
         self.at: dict[int, float] = {}
         self.random: set[int] = set()
         for request in requests:
-            at = job_queue.to_epoch(request["asked_at"])
-            self.at[request["item_id"]] = min(at, self.at.get(request["item_id"], at))
-            if request["random"]:
-                self.random.add(request["item_id"])
+            at = job_queue.to_epoch(request.asked_at)
+            self.at[request.item_id] = min(at, self.at.get(request.item_id, at))
+            if request.random:
+                self.random.add(request.item_id)
 
     def nothing(self, name: str) -> RowCandidate:
         """Something of the round that is no row."""
@@ -163,13 +163,11 @@ class _RoundSource:
 
     def item(self, item: RoundItem, name: str = "") -> RowCandidate:
         """An item of which something was said; name: what of it."""
-        prompt: list[Message] = [
-            {"role": turn["role"], "content": turn["content"]} for turn in item["prompt"]
-        ]
-        return self.nothing(f"{item['item_id']}{name}") | {
+        prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in item.prompt]
+        return self.nothing(f"{item.item_id}{name}") | {
             "prompt": prompt,
-            "asked_at": self.at.get(item["item_id"]),
-            "random": item["item_id"] in self.random,
+            "asked_at": self.at.get(item.item_id),
+            "random": item.item_id in self.random,
         }
 
 
@@ -178,15 +176,15 @@ def _list_corrections(
 ) -> Iterator[RowCandidate]:
     """Of the answer of one model; two people who wrote otherwise disagree."""
     for task in tasks:
-        answer: Any = task["answer"] or {}
-        if task["purpose"] not in COUNTING or task["person_id"] in out or "text" not in answer:
+        answer: Any = task.answer or {}
+        if task.purpose not in COUNTING or task.person_id in out or "text" not in answer:
             continue
-        item, system = items[task["item_id"]], task["systems"][0]
+        item, system = items[task.item_id], task.systems[0]
         yield asked.item(item, f"/{system}") | {
-            "person": task["person_id"],
+            "person": task.person_id,
             "kind": "correction",
             "answer": answer["text"],
-            "rejected": item["answers"][system],
+            "rejected": item.answers[system],
         }
 
 

@@ -24,7 +24,7 @@ from store.retraining.config import GatherConfig
 from store.retraining.schemas import AT_WORK, Improvement
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import Split, get_split_fields
+from store.training.train_config import Split
 
 ALL_IMPROVEMENTS = 1_000_000  # improvements of a model: none is left out
 
@@ -38,24 +38,24 @@ def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[Compa
     if gather.in_use_run:
         named += [
             *(
-                DatasetPart("train", run["dataset_id"], "all")
+                DatasetPart("train", run.dataset_id, "all")
                 for run in trace_lineage(db, gather.in_use_run).runs[:1]
             ),
             *_list_run_parts(db, gather.in_use_run),
         ]
     own = improvements.find(db, gather.improvement)
     if own is not None:
-        named = [*_list_improvement_parts(db, own), *_list_gate_parts(db, own["model_id"]), *named]
+        named = [*_list_improvement_parts(db, own), *_list_gate_parts(db, own.model_id), *named]
     rows: dict[tuple[RowUse, str, str, str], ComparisonRows] = {}
     for why, name, part, earlier in named:
         try:
             dataset = datasets.get_dataset(db, name)
         except NotFoundError:
             continue
-        split = get_split_fields(dataset) if earlier is None else _find_gathered_split(dataset)
-        key = (why, dataset["fingerprint"], part, Split.parse(split).model_dump_json())
+        split = datasets.get_split_fields(dataset) if earlier is None else _find_gathered_split(dataset)
+        key = (why, dataset.fingerprint, part, Split.parse(split).model_dump_json())
         entry: ComparisonRows = {
-            "why": why, "fingerprint": dataset["fingerprint"], "part": part, "split": split
+            "why": why, "fingerprint": dataset.fingerprint, "part": part, "split": split
         }  # fmt: skip
         if earlier is not None:
             entry["earlier"] = earlier
@@ -66,8 +66,8 @@ def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[Compa
 def read_disputed_keys(db: Queryable, config: Mapping[str, Any]) -> list[str]:
     """Keys of rows that any other improvement of the model has found to be, a stopped one too."""
     own = improvements.find(db, GatherConfig.parse(config).improvement)
-    others = improvements.of_model(db, own["model_id"], limit=ALL_IMPROVEMENTS) if own is not None else []
-    return sorted({key for each in others for key in each["facts"].get("disputed", [])})
+    others = improvements.of_model(db, own.model_id, limit=ALL_IMPROVEMENTS) if own is not None else []
+    return sorted({key for each in others for key in each.facts.get("disputed", [])})
 
 
 class DatasetPart(NamedTuple):
@@ -82,15 +82,15 @@ class DatasetPart(NamedTuple):
 def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[DatasetPart]:
     """New rows that judge earlier versions, and judge again. Those of an improvement that was stopped before
     it had a version have judged nothing, and are as good as new."""
-    for earlier in improvements.of_model(db, own["model_id"], limit=ALL_IMPROVEMENTS):
-        facts = earlier["facts"]
-        unused = earlier["state"] == "stopped" and "version" not in facts
-        if earlier["improvement_id"] == own["improvement_id"] or unused or "rows" not in facts:
+    for earlier in improvements.of_model(db, own.model_id, limit=ALL_IMPROVEMENTS):
+        facts = earlier.facts
+        unused = earlier.state == "stopped" and "version" not in facts
+        if earlier.improvement_id == own.improvement_id or unused or "rows" not in facts:
             continue
         about: EarlierImprovement = {
-            "improvement_id": earlier["improvement_id"],
+            "improvement_id": earlier.improvement_id,
             "judged": "gate" in facts,
-            "may_judge": "gate" not in facts and earlier["state"] in (*AT_WORK, "failed"),
+            "may_judge": "gate" not in facts and earlier.state in (*AT_WORK, "failed"),
             "at_random": facts["rows"]["held_out_random"],
         }
         yield DatasetPart("judge", facts["rows_dataset_id"], "test", about)
@@ -98,13 +98,14 @@ def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[Dataset
 
 def _find_gathered_split(dataset: Dataset) -> SplitFields:
     """As the rows were put aside, however they are dealt by now."""
-    return {**get_split_fields(dataset), "split_by": "given", "split_column": None, "validation_size": 0.0}
+    dealt = datasets.get_split_fields(dataset)
+    return {**dealt, "split_by": "given", "split_column": None, "validation_size": 0.0}
 
 
 def _list_gate_parts(db: Queryable, model_id: str) -> Iterator[DatasetPart]:
     """What the gates of a model's aliases judge by."""
     for gate in model_versions.list_gates(db, model_id):
-        for check in gate["config"]["checks"]:
+        for check in gate.config["checks"]:
             if check.get("dataset"):
                 yield DatasetPart("judge", check["dataset"], check.get("part", "test"))
 
@@ -122,27 +123,25 @@ def _find_evaluated_part(db: Queryable, evaluate: EvaluateConfig) -> DatasetPart
     """The rows of an evaluation. Raises NotFoundError where that which it names is gone."""
     if evaluate.rows_of:
         earlier = evaluations.get(db, evaluate.rows_of)
-        return DatasetPart("judge", earlier["dataset_id"], earlier["config"].get("part", "test"))
+        return DatasetPart("judge", earlier.dataset_id, earlier.config.get("part", "test"))
     if evaluate.dataset:
         return DatasetPart("judge", evaluate.dataset, evaluate.part)
-    return DatasetPart("judge", runs.get_run(db, evaluate.run)["dataset_id"], evaluate.part)
+    return DatasetPart("judge", runs.get_run(db, evaluate.run).dataset_id, evaluate.part)
 
 
 def _list_run_parts(db: Queryable, run_id: str) -> Iterator[DatasetPart]:
     """The run's probes; what it replayed, and what it and the runs that it goes on from were trained on."""
     for place, run in enumerate(trace_lineage(db, run_id).runs):
         if place:
-            yield DatasetPart("train", run["dataset_id"], "all")
+            yield DatasetPart("train", run.dataset_id, "all")
         else:
-            yield from (
-                DatasetPart("judge", name, "all") for name in run["config"].get("probe_datasets") or ()
-            )
+            yield from (DatasetPart("judge", name, "all") for name in run.config.get("probe_datasets") or ())
         if replayed := _find_replayed_dataset(run):
             yield DatasetPart("train", replayed, "all")
 
 
 def _find_replayed_dataset(run: Run) -> str:
-    config = run["config"]
+    config = run.config
     return config.get("replay_dataset") or "" if config.get("replay_share") else ""
 
 
@@ -163,13 +162,13 @@ def trace_lineage(db: Queryable, run_id: str) -> RunLineage:
         if run is None:
             return RunLineage(list(present.values()), whole=False)
         present[run_id] = run
-        named = (run["dataset_id"], _find_replayed_dataset(run))
+        named = (run.dataset_id, _find_replayed_dataset(run))
         whole = whole and all(_has_dataset(db, name) for name in named if name)
-        earlier = run["config"].get("init_from") or run["facts"].get("mixed_from")
-        if not earlier and is_reference(run["model"]):
-            version = _find_version(db, run["model"])
+        earlier = run.config.get("init_from") or run.facts.get("mixed_from")
+        if not earlier and is_reference(run.model):
+            version = _find_version(db, run.model)
             whole = whole and version is not None
-            earlier = version["run_id"] if version else ""
+            earlier = version.run_id if version else ""
         run_id = earlier or ""
     return RunLineage(list(present.values()), whole)
 

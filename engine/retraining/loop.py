@@ -66,7 +66,7 @@ class ImprovementLoop:
         at = self.clock() if now is None else now
         under_way = improvements.in_states(self.database)
         for improvement in under_way:
-            owner = improvement["improvement_id"]
+            owner = improvement.improvement_id
             self._guarded(owner, partial(self._advance, improvement, at))
             if self._held_up.get(owner, 0) >= REPEATS:
                 self._guarded(owner, partial(self._give_up, improvement, at))
@@ -74,8 +74,8 @@ class ImprovementLoop:
             self._looked_at = at
             for schedule in improvements.list_schedules(self.database):
                 act = partial(begin_when_due, self.database, self.beginning, schedule, at)
-                self._guarded(schedule["model_id"], act)
-        return BUSY_SECONDS if any(each["state"] != "deciding" for each in under_way) else IDLE_SECONDS
+                self._guarded(schedule.model_id, act)
+        return BUSY_SECONDS if any(each.state != "deciding" for each in under_way) else IDLE_SECONDS
 
     def _guarded(self, owner: str, act: Callable[[], None]) -> None:
         """One behind the border: what goes wrong with it must not hold up the others."""
@@ -92,7 +92,7 @@ class ImprovementLoop:
 
     def _give_up(self, improvement: Improvement, at: float) -> None:
         """What goes wrong at every step nobody would see otherwise."""
-        problem = self._troubled[improvement["improvement_id"]]
+        problem = self._troubled[improvement.improvement_id]
         trouble: ErrorDocument = {
             "error": "UnexpectedError",
             "message": f"This step went wrong {REPEATS} times, in a way nobody foresaw: {problem[:500]}.",
@@ -104,10 +104,10 @@ class ImprovementLoop:
         """One move, or none; what it can't go on with fails it."""
         try:
             person_id, name = find_actor(improvement)
-            if improvement["state"] not in WAITING:
+            if improvement.state not in WAITING:
                 check_actor(self.database, person_id, name)
             with self.database.acting(person_id, lambda tx: None):
-                STEPS_BY_STATE[improvement["state"]](self.links, improvement["improvement_id"], at)
+                STEPS_BY_STATE[improvement.state](self.links, improvement.improvement_id, at)
         except JobFailed as ended:
             self._fail(improvement, ended.error, at)
         except TunebenchError as error:
@@ -116,14 +116,14 @@ class ImprovementLoop:
 
     def _fail(self, improvement: Improvement, trouble: ErrorDocument, at: float) -> None:
         with self.database.transaction() as tx:
-            present = improvements.find(tx, improvement["improvement_id"])
-            if present and present["state"] == improvement["state"]:  # else somebody has stopped it meanwhile
+            present = improvements.find(tx, improvement.improvement_id)
+            if present and present.state == improvement.state:  # else somebody has stopped it meanwhile
                 improvements.set_state(
                     tx,
-                    improvement["improvement_id"],
+                    improvement.improvement_id,
                     "failed",
                     job_queue.to_utc(at),
-                    failed_at=improvement["state"],
+                    failed_at=improvement.state,
                     trouble=trouble,
                 )
                 notify_webhook(tx, improvement, "failed", trouble["message"], at)

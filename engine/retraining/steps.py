@@ -49,14 +49,14 @@ def notify_webhook(
         return
     message = {
         "event": "improvement",
-        "improvement_id": improvement["improvement_id"],
-        "improvement": improvement["name"],
-        "model": model_versions.get_model(tx, improvement["model_id"])["name"],
-        "alias": improvement["alias"],
+        "improvement_id": improvement.improvement_id,
+        "improvement": improvement.name,
+        "model": model_versions.get_model(tx, improvement.model_id).name,
+        "alias": improvement.alias,
         "title": improvement_text.STATES[state].title,
         "answer": answer,
         "reason": reason,
-        "page": f"/models?model={improvement['model_id']}&tab=improve",
+        "page": f"/models?model={improvement.model_id}&tab=improve",
     }
     body = json.dumps(message, ensure_ascii=False)
     monitor_alerts.queue_messages(tx, job_queue.create_id("message", at), None, body, job_queue.to_utc(at))
@@ -89,14 +89,14 @@ def _run_in_state(state: ImprovementState, act: StepAction) -> StepFunction:
     def link(links: StepContext, improvement_id: str, at: float) -> None:
         with links.database.transaction() as tx:
             improvement = improvements.find(tx, improvement_id)
-            if improvement and improvement["state"] == state:
+            if improvement and improvement.state == state:
                 act(links, tx, improvement, at)
 
     return link
 
 
 def _advance_state(tx: Transaction, improvement: Improvement, state: ImprovementState, at: float) -> None:
-    improvements.set_state(tx, improvement["improvement_id"], state, job_queue.to_utc(at))
+    improvements.set_state(tx, improvement.improvement_id, state, job_queue.to_utc(at))
 
 
 def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
@@ -106,16 +106,16 @@ def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
         job = job_queue.get_job(db, job_id)
     except NotFoundError:
         raise StateError(f"{what} was deleted.", fix="Go on, and it is made anew.") from None
-    if job["status"] in ALIVE:
+    if job.status in ALIVE:
         return None
-    if job["status"] == "finished":
+    if job.status == "finished":
         return job
-    error = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
+    error = job.error or {"error": "StateError", "message": f"{job.title} was {job.status}."}
     raise JobFailed({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
 
 
 def _read_config(improvement: Improvement) -> ImproveConfig:
-    return ImproveConfig.parse(improvement["config"])
+    return ImproveConfig.parse(improvement.config)
 
 
 # -- new rows ---------------------------------------------------------------------------------------
@@ -124,25 +124,25 @@ def _read_config(improvement: Improvement) -> ImproveConfig:
 def _label(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Wait until every round is closed."""
     for source in _read_config(improvement).rows:
-        if isinstance(source, RoundRowSource) and rounds.get(tx, source.round)["state"] == "open":
+        if isinstance(source, RoundRowSource) and rounds.get(tx, source.round).state == "open":
             return
     _advance_state(tx, improvement, "gathering", at)
 
 
 def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    facts, config = improvement["facts"], _read_config(improvement)
+    facts, config = improvement.facts, _read_config(improvement)
     if "gather_job" not in facts:
         if _is_another_gathering(tx, improvement):
             return
-        holder = gate.find_version_in_use(tx, improvement["model_id"], improvement["alias"])
-        model = model_versions.get_model(tx, improvement["model_id"])["name"]
-        day = f"{improvement['begun_at']:%d %b %Y}"
+        holder = gate.find_version_in_use(tx, improvement.model_id, improvement.alias)
+        model = model_versions.get_model(tx, improvement.model_id).name
+        day = f"{improvement.begun_at:%d %b %Y}"
         name = find_free_name(
             _truncate_name(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx)
         )
         by = gate.find_training_run(tx, holder, config.run)
         gather = GatherConfig(
-            improvement=improvement["improvement_id"],
+            improvement=improvement.improvement_id,
             name=name,
             dataset=facts["old_dataset_id"],
             run=config.run,
@@ -155,7 +155,7 @@ def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: f
         job_id = links.launching.queue_job(tx, "gather_rows", f"Gather {name}", document)
         improvements.set_facts(
             tx,
-            improvement["improvement_id"],
+            improvement.improvement_id,
             gather_job=job_id,
             gathered_beside=format_version_reference(holder) if holder else "",
             compared_runs=gate.list_compared_runs(tx, by, config.run),
@@ -163,24 +163,24 @@ def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: f
         return
     job = check_job_finished(tx, facts["gather_job"], "The gathering of new rows")
     if job is not None:
-        assert job["result"] is not None  # it has finished
-        if "too_few" in job["result"]:
-            _wait_for_rows(tx, improvement, job["result"], at)
+        assert job.result is not None  # it has finished
+        if "too_few" in job.result:
+            _wait_for_rows(tx, improvement, job.result, at)
             return
-        rows_id = build_dataset_id(job["job_id"])
+        rows_id = build_dataset_id(job.job_id)
         improvements.set_facts(
             tx,
-            improvement["improvement_id"],
+            improvement.improvement_id,
             rows_dataset_id=rows_id,
-            rows=job["result"]["rows"],
-            disputed=job["result"].get("disputed", []),
+            rows=job.result["rows"],
+            disputed=job.result.get("disputed", []),
         )
         _advance_state(tx, improvement, "joining", at)
 
 
 def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[str, Any], at: float) -> None:
     """Until somebody goes on with it, once more was said."""
-    improvements.set_facts(tx, improvement["improvement_id"], rows=gathered["rows"])
+    improvements.set_facts(tx, improvement.improvement_id, rows=gathered["rows"])
     trouble: ErrorDocument = {
         "error": "TooFewRows",
         "message": gathered["too_few"],
@@ -188,7 +188,7 @@ def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[
     }
     improvements.set_state(
         tx,
-        improvement["improvement_id"],
+        improvement.improvement_id,
         "waiting",
         job_queue.to_utc(at),
         failed_at="gathering",
@@ -201,34 +201,34 @@ def _is_another_gathering(db: Queryable, improvement: Improvement) -> bool:
     """Whether another one of the model does, for another alias: how often its rows will have judged is known
     only once it has put them aside."""
     return any(
-        other["model_id"] == improvement["model_id"] and "gather_job" in other["facts"]
+        other.model_id == improvement.model_id and "gather_job" in other.facts
         for other in improvements.in_states(db, ["gathering"])
-        if other["improvement_id"] != improvement["improvement_id"]
+        if other.improvement_id != improvement.improvement_id
     )
 
 
 def _join(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A version of the run's data with the new rows, in which every row keeps its part."""
-    facts = improvement["facts"]
+    facts = improvement.facts
     if "join_job" not in facts:
         old = datasets.get_dataset(tx, facts["old_dataset_id"])
         new = datasets.get_dataset(tx, facts["rows_dataset_id"])
-        step = {"step": "add_rows", "dataset": new["dataset_id"], "called": new["name"]}
-        name = links.launching.next_name(tx, old["name"])
+        step = {"step": "add_rows", "dataset": new.dataset_id, "called": new.name}
+        name = links.launching.next_name(tx, old.name)
         asked = CleanConfig.parse(
             {
-                "dataset": old["dataset_id"],
+                "dataset": old.dataset_id,
                 "name": name,
-                "recipe": {"steps": [{**step, "run": improvement["config"]["run"]}]},
+                "recipe": {"steps": [{**step, "run": improvement.config["run"]}]},
             }
         )
-        title = f"Add {new['name']} to {old['name']}"
+        title = f"Add {new.name} to {old.name}"
         job_id = links.launching.queue_job(tx, "clean", title, asked.model_dump(exclude_none=True))
-        improvements.set_facts(tx, improvement["improvement_id"], join_job=job_id)
+        improvements.set_facts(tx, improvement.improvement_id, join_job=job_id)
         return
     job = check_job_finished(tx, facts["join_job"], "The joining of old and new rows")
     if job is not None:
-        improvements.set_facts(tx, improvement["improvement_id"], dataset_id=build_dataset_id(job["job_id"]))
+        improvements.set_facts(tx, improvement.improvement_id, dataset_id=build_dataset_id(job.job_id))
         _advance_state(tx, improvement, "training", at)
 
 
@@ -242,9 +242,9 @@ def _truncate_name(name: str, ending: str, most: int) -> str:
 def _train(links: StepContext, improvement_id: str, at: float) -> None:
     """Launch once, then wait. The preview of a launch takes seconds, so it stands in no transaction."""
     improvement = improvements.find(links.database, improvement_id)
-    if improvement is None or improvement["state"] != "training":
+    if improvement is None or improvement.state != "training":
         return
-    run_id = improvement["facts"].get("run_id")
+    run_id = improvement.facts.get("run_id")
     if run_id is None:
         _launch(links, improvement)
         return
@@ -256,10 +256,10 @@ def _train(links: StepContext, improvement_id: str, at: float) -> None:
 
 def _launch(links: StepContext, improvement: Improvement) -> None:
     def beside(tx: Transaction, run_id: str) -> RunFacts:
-        present = improvements.find(tx, improvement["improvement_id"])
-        if present is None or present["state"] != "training" or "run_id" in present["facts"]:
+        present = improvements.find(tx, improvement.improvement_id)
+        if present is None or present.state != "training" or "run_id" in present.facts:
             raise StateError("The improvement was stopped before its run was launched.")
-        improvements.set_facts(tx, improvement["improvement_id"], run_id=run_id)
+        improvements.set_facts(tx, improvement.improvement_id, run_id=run_id)
         return {}
 
     links.launching.launch(_build_training_config(links.database, improvement), beside)
@@ -268,47 +268,47 @@ def _launch(links: StepContext, improvement: Improvement) -> None:
 def _build_training_config(db: Database, improvement: Improvement) -> TrainConfig:
     """The config of the run whose version is in use, on the new version of its data. The rows that it had
     drawn are those that the version has, so none are drawn again."""
-    run = runs.get_run(db, improvement["config"]["run"])
-    dataset = datasets.get_dataset(db, improvement["facts"]["dataset_id"])
-    stem = run["name"].partition(", improved ")[0]
-    ending = f", improved {improvement['begun_at']:%d %b %Y}"
+    run = runs.get_run(db, improvement.config["run"])
+    dataset = datasets.get_dataset(db, improvement.facts["dataset_id"])
+    stem = run.name.partition(", improved ")[0]
+    ending = f", improved {improvement.begun_at:%d %b %Y}"
     taken = set(db.query("SELECT name FROM run")["name"].to_pylist())
     name = find_free_name(_truncate_name(stem, ending, NAME_LENGTH), taken)
     split = dict.fromkeys(("split_seed", "validation_size", "test_size", "split_by", "split_column"))
     changes = {
         "name": name,
-        "notes": f"Launched by the improvement {improvement['name']}.",
-        "dataset": dataset["name"],
-        "parent": run["run_id"],
+        "notes": f"Launched by the improvement {improvement.name}.",
+        "dataset": dataset.name,
+        "parent": run.run_id,
         "max_train_rows": None,
     }
-    return TrainConfig.parse({**run["config"], **split, **changes})
+    return TrainConfig.parse({**run.config, **split, **changes})
 
 
 def _register(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    facts = improvement["facts"]
-    model = model_versions.get_model(tx, improvement["model_id"])
+    facts = improvement.facts
+    model = model_versions.get_model(tx, improvement.model_id)
     if "register_job" not in facts:
         config = RegisterConfig(
-            name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
+            name=model.name, run=facts["run_id"], notes=f"By the improvement {improvement.name}."
         )
         person = check_actor(tx, *find_actor(improvement))
         job_id = links.registering.queue(tx, config, person)
-        improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
+        improvements.set_facts(tx, improvement.improvement_id, register_job=job_id)
         return
     job = check_job_finished(tx, facts["register_job"], "The registering of the run")
     if job is None:
         return
-    assert job["result"] is not None  # it has finished
-    version = model_versions.find_fingerprint(tx, model["model_id"], job["result"]["fingerprint"])
+    assert job.result is not None  # it has finished
+    version = model_versions.find_fingerprint(tx, model.model_id, job.result["fingerprint"])
     if version is None:
-        raise StateError(f"The new version of {model['name']} is gone again.", fix="Register the run anew.")
-    if version["version"] == model_versions.alias_standing(tx, model["model_id"], improvement["alias"]):
+        raise StateError(f"The new version of {model.name} is gone again.", fix="Register the run anew.")
+    if version.version == model_versions.alias_standing(tx, model.model_id, improvement.alias):
         raise StateError(
             f"The run ended with the very weights of {format_version_reference(version)}, which"
-            f" is {improvement['alias']}."
+            f" is {improvement.alias}."
         )
-    improvements.set_facts(tx, improvement["improvement_id"], version=format_version_reference(version))
+    improvements.set_facts(tx, improvement.improvement_id, version=format_version_reference(version))
     _advance_state(tx, improvement, "measuring", at)
 
 
@@ -317,29 +317,29 @@ def _register(links: StepContext, tx: Transaction, improvement: Improvement, at:
 
 def _measure(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Both versions on old and new rows; against whoever has the alias now."""
-    candidate = gate_candidates.get_candidate(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.get_candidate(tx, improvement.facts["version"], improvement.alias)
     if _is_promoted(tx, improvement, candidate, at):
         return
-    facts = improvement["facts"]
+    facts = improvement.facts
     if (holder := describe_current_version(candidate)) != facts.get("holder"):
         changed: ImprovementFacts = {"holder": holder}
         if earlier := facts.get("holder"):
             changed["holder_was"] = earlier
-        improvements.drop_facts(tx, improvement["improvement_id"], "evaluation_jobs", "holder_was")
-        facts = improvements.set_facts(tx, improvement["improvement_id"], **changed)
+        improvements.drop_facts(tx, improvement.improvement_id, "evaluation_jobs", "holder_was")
+        facts = improvements.set_facts(tx, improvement.improvement_id, **changed)
     config = gate.build_gate(tx, improvement)
     if "evaluation_jobs" not in facts:
         queued = links.gates.gather_for(tx, candidate, config)
         own = [job_id for job_id in queued if job_id in tx.made["job"]]
         own = [*facts.get("own_evaluation_jobs", []), *own]
         improvements.set_facts(
-            tx, improvement["improvement_id"], evaluation_jobs=queued, own_evaluation_jobs=own
+            tx, improvement.improvement_id, evaluation_jobs=queued, own_evaluation_jobs=own
         )
         return
     ended = [check_job_finished(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
     if all(job is not None for job in ended):
         report = gate.judge_candidate(tx, improvement, candidate, config)
-        improvements.set_facts(tx, improvement["improvement_id"], gate=report)
+        improvements.set_facts(tx, improvement.improvement_id, gate=report)
         _advance_state(tx, improvement, "deciding", at)
         notify_webhook(tx, improvement, "deciding", report["sentence"], at, answer=report["answer"])
 
@@ -352,26 +352,24 @@ def describe_current_version(candidate: Candidate) -> str:
 def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate, at: float) -> bool:
     """Whether the version has the alias already: somebody gave it, and the improvement ends with that."""
     version = candidate.version
-    if model_versions.alias_standing(tx, version["model_id"], improvement["alias"]) != version["version"]:
+    if model_versions.alias_standing(tx, version.model_id, improvement.alias) != version.version:
         return False
-    moved = next(
-        iter(model_versions.alias_moves(tx, version["model_id"], improvement["alias"], limit=1)), None
-    )
-    by, why = (moved["moved_by_name"], moved["reason"]) if moved else (None, "")
-    report = improvement["facts"].get("gate")
-    if improvement["state"] != "deciding" or report is None:
+    moved = next(iter(model_versions.alias_moves(tx, version.model_id, improvement.alias, limit=1)), None)
+    by, why = (moved.moved_by_name, moved.reason) if moved else (None, "")
+    report = improvement.facts.get("gate")
+    if improvement.state != "deciding" or report is None:
         why = f"{why} (promoted before it was measured)"
     elif report["answer"] != "passed":
         why = f"{why} (promoted past its checks: {report['sentence']})"
-    improvements.end(tx, improvement["improvement_id"], "promoted", job_queue.to_utc(at), by, why.strip())
+    improvements.end(tx, improvement.improvement_id, "promoted", job_queue.to_utc(at), by, why.strip())
     return True
 
 
 def _decide(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
-    candidate = gate_candidates.get_candidate(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.get_candidate(tx, improvement.facts["version"], improvement.alias)
     if not _is_promoted(tx, improvement, candidate, at) and (
-        describe_current_version(candidate) != improvement["facts"].get("holder")
+        describe_current_version(candidate) != improvement.facts.get("holder")
     ):
         _advance_state(tx, improvement, "measuring", at)
 

@@ -16,7 +16,7 @@ from engine.server.job_results import build_dataset_id
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
 from store.core.job_kinds import JOB_KINDS
-from store.core.schemas import Job, Person
+from store.core.schemas import Job, NewActivity, Person
 from store.data import datasets
 from store.data.config import ExportConfig, ProfileConfig
 from store.data.signals import GROUPS
@@ -36,21 +36,21 @@ def find_job(db: Queryable, name: str) -> Job:
     try:
         return job_queue.get_job(db, name)
     except NotFoundError:
-        return job_queue.get_job(db, runs.get_only_run(db, name)["run_id"])
+        return job_queue.get_job(db, runs.get_only_run(db, name).run_id)
 
 
 def build_job_subject(job: Job, detail: str = "") -> ActivitySubject:
     """What a job works for: a run, a data set that is to be, an evaluation, or the job itself."""
-    kind = JOB_KINDS[job["kind"]]
+    kind = JOB_KINDS[job.kind]
     if kind.is_run:
-        return ActivitySubject("run", job["job_id"], job["title"], detail)
+        return ActivitySubject("run", job.job_id, job.title, detail)
     if kind.makes_dataset:
-        return ActivitySubject("dataset", build_dataset_id(job["job_id"]), job["config"]["name"], detail)
-    if job["kind"] == evaluations.KIND:
-        return ActivitySubject("evaluation", job["job_id"], job["title"], detail)
+        return ActivitySubject("dataset", build_dataset_id(job.job_id), job.config["name"], detail)
+    if job.kind == evaluations.KIND:
+        return ActivitySubject("evaluation", job.job_id, job.title, detail)
     if kind.find_subject:
         return ActivitySubject(*kind.find_subject(job), detail)
-    return ActivitySubject("job", job["job_id"], job["title"], detail)
+    return ActivitySubject("job", job.job_id, job.title, detail)
 
 
 def find_created_subject(tx: Transaction) -> ActivitySubject | None:
@@ -70,8 +70,8 @@ def find_created_subject(tx: Transaction) -> ActivitySubject | None:
 
 
 def _describe_job(job: Job) -> str:
-    config = job["config"]
-    if job["kind"] == "train":
+    config = job.config
+    if job.kind == "train":
         return f"{METHODS[config['method']].title} on {config['dataset']}"
     return ""
 
@@ -84,19 +84,19 @@ def find_job_subject(db: Queryable, body: Any) -> ActivitySubject:
 def find_deleted_job_subject(db: Queryable, body: Any) -> ActivitySubject:
     """And how many comments go with it."""
     job = find_job(db, body.job)
-    return build_job_subject(job, _format_comment_count(activity.count_comments_of_job(db, job["job_id"])))
+    return build_job_subject(job, _format_comment_count(activity.count_comments_of_job(db, job.job_id)))
 
 
 def find_run_subject(db: Queryable, body: Any) -> ActivitySubject:
     """Of a body that names a run."""
     run = runs.get_only_run(db, body.run)
-    return ActivitySubject("run", run["run_id"], run["name"])
+    return ActivitySubject("run", run.run_id, run.name)
 
 
 def find_dataset_subject(db: Queryable, body: Any) -> ActivitySubject:
     """Of a body that names a data set."""
     dataset = datasets.get_dataset(db, body.dataset)
-    return ActivitySubject("dataset", dataset["dataset_id"], dataset["name"])
+    return ActivitySubject("dataset", dataset.dataset_id, dataset.name)
 
 
 def find_deleted_dataset_subject(db: Queryable, body: Any) -> ActivitySubject:
@@ -120,7 +120,7 @@ def find_person_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject
     details = [
         f"{name} {_format_value(getattr(body, name))}" for name in ("role", "active") if hasattr(body, name)
     ]
-    return ActivitySubject("person", body.person, account["name"], ", ".join(details))
+    return ActivitySubject("person", body.person, account.name, ", ".join(details))
 
 
 def _format_value(value: object) -> str:
@@ -173,17 +173,17 @@ class Note:
         self._due = False
         activity.add(
             tx,
-            {
-                "done_at": self._at,
-                "person_id": self._person["person_id"],
-                "person_name": self._person["name"],
-                "command": self._name,
-                "subject_kind": subject.kind,
-                "subject_id": subject.id,
-                "subject_name": subject.name,
-                "detail": subject.detail,
-                "comment_id": next(iter(tx.made["comment"]), subject.comment_id),
-            },
+            NewActivity(
+                done_at=self._at,
+                person_id=self._person["person_id"],
+                person_name=self._person["name"],
+                command=self._name,
+                subject_kind=subject.kind,
+                subject_id=subject.id,
+                subject_name=subject.name,
+                detail=subject.detail,
+                comment_id=next(iter(tx.made["comment"]), subject.comment_id),
+            ),
         )
 
     def finish(self, database: Database) -> None:

@@ -66,17 +66,17 @@ class CommentCommands:
         comment_id = job_queue.create_id("comment", at)
         with self.database.transaction() as tx:
             subject = _find_commented_subject(tx, body, person)
-            new: Comment = {
-                "comment_id": comment_id,
-                "subject_kind": body.subject_kind,
-                "subject_id": subject.id,
-                "person_id": person["person_id"],
-                "person_name": person["name"],
-                "text": body.text,
-                "mentions": activity_text.resolve_mentions(body.text, activity.names(tx)),
-                "written_at": job_queue.to_utc(at),
-                "edited_at": None,
-            }
+            new: Comment = Comment(
+                comment_id=comment_id,
+                subject_kind=body.subject_kind,
+                subject_id=subject.id,
+                person_id=person["person_id"],
+                person_name=person["name"],
+                text=body.text,
+                mentions=activity_text.resolve_mentions(body.text, activity.names(tx)),
+                written_at=job_queue.to_utc(at),
+                edited_at=None,
+            )
             activity.insert_comment(tx, new)
         return {"comment_id": comment_id}
 
@@ -84,9 +84,9 @@ class CommentCommands:
         """Another text of one's own comment."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
-            if comment["person_id"] != person["person_id"]:
+            if comment.person_id != person["person_id"]:
                 raise ForbiddenError(
-                    f"The comment is {comment['person_name']}’s: nobody else may change its words.",
+                    f"The comment is {comment.person_name}’s: nobody else may change its words.",
                     fix="Write one of your own.",
                 )
             resolved = activity_text.resolve_mentions(body.text, activity.names(tx))
@@ -97,9 +97,9 @@ class CommentCommands:
         """Take back one's own comment; an admin takes back any."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
-            if comment["person_id"] != person["person_id"] and person["role"] != "admin":
+            if comment.person_id != person["person_id"] and person["role"] != "admin":
                 raise ForbiddenError(
-                    f"The comment is {comment['person_name']}’s.", fix="Ask them, or an admin, to delete it."
+                    f"The comment is {comment.person_name}’s.", fix="Ask them, or an admin, to delete it."
                 )
             activity.delete_comment(tx, body.comment, job_queue.to_utc(self.clock()))
         return {}
@@ -112,17 +112,17 @@ def _find_commented_subject(db: Queryable, body: NewComment, _: Person) -> Activ
 
 def _find_comment_subject(db: Queryable, body: CommentEdit | CommentName, _: Person) -> ActivitySubject:
     comment = activity.get_comment(db, body.comment)
-    subject = _find_subject(db, comment["subject_kind"], comment["subject_id"])
-    return subject._replace(comment_id=comment["comment_id"])
+    subject = _find_subject(db, comment.subject_kind, comment.subject_id)
+    return subject._replace(comment_id=comment.comment_id)
 
 
 def _find_subject(db: Queryable, kind: CommentSubjectKind, subject_id: str) -> ActivitySubject:
     if kind == "run":
         run = runs.get_only_run(db, subject_id)
-        return ActivitySubject("run", run["run_id"], run["name"])
+        return ActivitySubject("run", run.run_id, run.name)
     if kind == "evaluation":
         evaluation = evaluations.get(db, subject_id)
-        return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
+        return ActivitySubject("evaluation", evaluation.evaluation_id, evaluation.name)
     if kind == "row":
         return _find_row_subject(db, subject_id)
     return _find_comparison_subject(db, subject_id)
@@ -131,14 +131,14 @@ def _find_subject(db: Queryable, kind: CommentSubjectKind, subject_id: str) -> A
 def _find_row_subject(db: Queryable, subject_id: str) -> ActivitySubject:
     name, _, number = subject_id.rpartition("/")
     dataset = datasets.get_dataset(db, name)
-    if not number.isdecimal() or len(number) > 18 or int(number) >= dataset["row_count"]:
+    if not number.isdecimal() or len(number) > 18 or int(number) >= dataset.row_count:
         raise NotFoundError(
-            f"{dataset['name']} has no row {number!r}; it has {dataset['row_count']:,} rows.",
+            f"{dataset.name} has no row {number!r}; it has {dataset.row_count:,} rows.",
             field="subject_id",
         )
     row_id = int(number)
-    key = activity.format_row_key(dataset["dataset_id"], row_id)
-    return ActivitySubject("row", key, f"row {row_id:,} of {dataset['name']}")
+    key = activity.format_row_key(dataset.dataset_id, row_id)
+    return ActivitySubject("row", key, f"row {row_id:,} of {dataset.name}")
 
 
 def _find_comparison_subject(db: Queryable, subject_id: str) -> ActivitySubject:
@@ -151,6 +151,6 @@ def _find_comparison_subject(db: Queryable, subject_id: str) -> ActivitySubject:
     return ActivitySubject(
         "comparison",
         activity.format_comparison_key(names),
-        " against ".join(run["name"] for run in compared[:3])
+        " against ".join(run.name for run in compared[:3])
         + (f" and {len(compared) - 3} more" if len(compared) > 3 else ""),
     )

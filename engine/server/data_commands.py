@@ -90,20 +90,20 @@ class DataCommands:
         """Queue the making of a new version. Raises ConfigError for a name that is taken."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
-            name = config.name or self.launching.next_name(tx, dataset["name"])
+            name = config.name or self.launching.next_name(tx, dataset.name)
             self.launching.check_name(tx, name)
-            changed = config.model_copy(update={"dataset": dataset["dataset_id"], "name": name})
+            changed = config.model_copy(update={"dataset": dataset.dataset_id, "name": name})
             document = changed.model_dump(exclude_none=True)
             datasets.work_order(tx, document)  # NotFoundError where a data set to mix in is not there
-            return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset['name']}", document)}
+            return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset.name}", document)}
 
     def export(self, config: ExportConfig) -> JobQueued:
         """Queue the writing of a file; the job's result names it."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
-            config = config.model_copy(update={"dataset": dataset["dataset_id"]})
+            config = config.model_copy(update={"dataset": dataset.dataset_id})
             document = config.model_dump(exclude_none=True)
-            return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset['name']}", document)}
+            return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset.name}", document)}
 
     def save_recipe(self, body: SavedRecipe, person: Person) -> RecipeSaved:
         """Keep a recipe under a name."""
@@ -128,7 +128,7 @@ class DataCommands:
         at = self.clock()
         saving = saved_recipes.SaveRequest(body.name, person, job_queue.to_utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
-            dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
+            dataset_id = datasets.get_dataset(tx, body.dataset).dataset_id
             new_id = job_queue.create_id("slice", at)
             return {"slice_id": saved_recipes.save_slice(tx, new_id, dataset_id, body.where, saving)}
 
@@ -140,26 +140,26 @@ class DataCommands:
 
 
 def _find_slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
-    dataset_id = datasets.get_dataset(db, body.dataset)["dataset_id"]
+    dataset_id = datasets.get_dataset(db, body.dataset).dataset_id
     return saved_recipes.find_slice(db, dataset_id, body.name, person, body.slice_id)
 
 
 def _find_deleted_recipe_subject(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
     recipe = saved_recipes.find_recipe(db, body.name, person, body.recipe_id)
-    return ActivitySubject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
+    return ActivitySubject("recipe", recipe.recipe_id, recipe.name) if recipe.shared else None
 
 
 def _find_deleted_slice_subject(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
     named_slice = _find_slice(db, body, person)
-    if not named_slice["shared"]:
+    if not named_slice.shared:
         return None
-    return ActivitySubject("slice", named_slice["slice_id"], named_slice["name"])
+    return ActivitySubject("slice", named_slice.slice_id, named_slice.name)
 
 
 def check_unused(tx: Transaction, dataset_id: str, handlers: JobHandlers) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in job_queue.with_status(tx, ALIVE):
         if dataset_id in handlers.reads(tx, job):
-            raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")
+            raise StateError(f"{job.title} is not over.", fix="Let it finish, or cancel it.")

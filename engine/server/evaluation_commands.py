@@ -64,13 +64,13 @@ class EvaluationCommands:
         like = _find_source_evaluation(tx, config)
         owner = like or run
         assert owner or config.dataset  # a model by name needs a data set, says the config
-        named = config.dataset or (owner["dataset_id"] if owner else "")
+        named = config.dataset or (owner.dataset_id if owner else "")
         dataset = datasets.get_dataset(tx, named)
-        changes: dict[str, Any] = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+        changes: dict[str, Any] = {"dataset": dataset.dataset_id, "run": run.run_id if run else ""}
         if like:
             _check_same_data(like, dataset)
-            changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
-            changes |= {"max_rows": like["config"]["max_rows"], "where": _resolve_filter(config, like)}
+            changes |= {"rows_of": like.evaluation_id, "part": like.part}
+            changes |= {"max_rows": like.config["max_rows"], "where": _resolve_filter(config, like)}
         # a copy is not validated, and each of these fields was
         config = config.model_copy(update=changes)
         heads = self._heads(run, config)
@@ -91,15 +91,15 @@ class EvaluationCommands:
                 get_answered_evaluation(tx, name, field)
                 for name, field in ((body.first, "first"), (body.second, "second"))
             )
-            if first["data_fingerprint"] != second["data_fingerprint"]:
+            if first.data_fingerprint != second.data_fingerprint:
                 raise ConfigError(
-                    f"{second['name']} is of other rows than {first['name']}.",
+                    f"{second.name} is of other rows than {first.name}.",
                     fix="Judge evaluations of the same data set.",
                     field="second",
                 )
-            ids = {"first": first["evaluation_id"], "second": second["evaluation_id"]}
+            ids = {"first": first.evaluation_id, "second": second.evaluation_id}
             document = JudgePairs.parse(body.model_dump() | ids).model_dump(exclude_none=True)
-            title = f"{first['name']} against {second['name']}, judged"
+            title = f"{first.name} against {second.name}, judged"
             document |= {"max_rows": body.max_rows}
             return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
 
@@ -107,7 +107,7 @@ class EvaluationCommands:
         """Whether the model that is evaluated has a classification head."""
         if is_reference(config.model):
             return registered_versions.read_training_config(self.home, config.model).task == "classification"
-        return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
+        return bool(run and run.config.get("task") == "classification" and config.checkpoint != "base")
 
     def checked_run(self, tx: Transaction, config: ModelSelection) -> Run | None:
         """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
@@ -118,26 +118,26 @@ class EvaluationCommands:
             run = runs.get_run(tx, config.run)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field="run") from error
-        if run["status"] in ALIVE:
+        if run.status in ALIVE:
             raise StateError(
-                f"The run {run['name']!r} is {run['status']}.",
+                f"The run {run.name!r} is {run.status}.",
                 fix="Wait until it has ended, or cancel it.",
                 field="run",
             )
-        folder = JobDir(self.home.jobs / run["run_id"])
+        folder = JobDir(self.home.jobs / run.run_id)
         stopped = any(folder.checkpoints.glob("step-*")) if folder.checkpoints.exists() else False
-        there = run["status"] == "finished" or config.checkpoint == "base"
+        there = run.status == "finished" or config.checkpoint == "base"
         if not there and not (stopped and config.checkpoint in ("best", "newest")):
             left = "only checkpoints" if stopped else "no checkpoint"
             raise StateError(
-                f"The run {run['name']!r} is {run['status']} and left {left}, not"
+                f"The run {run.name!r} is {run.status} and left {left}, not"
                 f" {CHECKPOINTS[config.checkpoint]}.",
                 fix="Set checkpoint to best or newest." if stopped else "Resume it, or choose another run.",
                 field="checkpoint",
             )
         if not folder.config.exists():
             raise StateError(
-                f"The folder of the run {run['name']!r} is gone.", fix="Choose another run.", field="run"
+                f"The folder of the run {run.name!r} is gone.", fix="Choose another run.", field="run"
             )
         return run
 
@@ -148,9 +148,9 @@ def get_answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluatio
         evaluation = evaluations.get(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
-    if not EvaluateConfig.of_past(evaluation["config"]).generates:
+    if not EvaluateConfig.of_past(evaluation.config).generates:
         raise ConfigError(
-            f"{evaluation['name']} has no answers: none of its metrics looks at them.",
+            f"{evaluation.name} has no answers: none of its metrics looks at them.",
             fix="Evaluate it with a metric of answers, such as chrf.",
             field=field,
         )
@@ -180,9 +180,9 @@ def _find_source_evaluation(tx: Transaction, config: EvaluateConfig) -> Evaluati
 
 def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
     """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
-    if like["data_fingerprint"] != dataset["fingerprint"]:
+    if like.data_fingerprint != dataset.fingerprint:
         raise ConfigError(
-            f"{like['name']} is of rows of {like['dataset_name']}, which {dataset['name']} doesn't hold.",
+            f"{like.name} is of rows of {like.dataset_name}, which {dataset.name} doesn't hold.",
             fix="Leave dataset out, or name an evaluation of this data set.",
             field="rows_of",
         )
@@ -190,10 +190,10 @@ def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
 
 def _resolve_filter(config: EvaluateConfig, like: Evaluation) -> Filter | None:
     """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
-    its = EvaluateConfig.of_past(like["config"]).where
+    its = EvaluateConfig.of_past(like.config).where
     if config.where and config.where != its:
         raise ConfigError(
-            f"rows_of asks for the very rows of {like['name']}, and where for some of them.",
+            f"rows_of asks for the very rows of {like.name}, and where for some of them.",
             fix="Leave one of the two out.",
             field="where",
         )
@@ -204,15 +204,15 @@ def _list_metrics(heads: bool, dataset: Dataset) -> list[str]:
     """Those of the task and of the rows."""
     return list_default_metrics(
         head=heads,
-        labelled=bool(dataset["stats"].get("label_count")),
-        choosing=dataset["format"] == MULTIPLE_CHOICE,
+        labelled=bool(dataset.stats.get("label_count")),
+        choosing=dataset.format == MULTIPLE_CHOICE,
     )
 
 
 def _check_metrics(heads: bool, dataset: Dataset, config: EvaluateConfig) -> None:
     """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
     lacking = {"bytes", "choices"} if heads else {"probabilities"}
-    if dataset["format"] != MULTIPLE_CHOICE:
+    if dataset.format != MULTIPLE_CHOICE:
         lacking.add("choices")
     for place, choice in enumerate(config.metrics):
         missing = sorted(lacking & set(METRICS[choice.metric].needs))
@@ -237,13 +237,13 @@ def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
 
 
 def _build_title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
-    what = run["name"] if run else config.model
+    what = run.name if run else config.model
     if run and config.checkpoint != "tuned":
         what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
     where = config.where.model_dump() if config.where else None
     rows = describe_selected_rows(config.part, where)
     return (
-        f"{what} on {dataset['name']},"
+        f"{what} on {dataset.name},"
         f" {rows if len(rows) <= MAX_TITLE_CHARACTERS else rows[: MAX_TITLE_CHARACTERS - 1] + '…'}"
     )
 

@@ -54,7 +54,7 @@ def _list_claimed(database: Database, home: Home) -> set[str]:
     """What jobs that are not over have given its place, or are about to: their end decides on it."""
     claimed = set()
     for job in job_queue.with_status(database, ALIVE):
-        published = read_json(JobDir(home.jobs / job["job_id"]).published) or {}
+        published = read_json(JobDir(home.jobs / job.job_id).published) or {}
         if fingerprint := published.get("fingerprint"):
             claimed.add(f"{home.datasets.name}/{fingerprint}")
         claimed |= {f"{home.exports.name}/{name}" for name in published.get("exports", ())}
@@ -69,7 +69,7 @@ def remove_stale_held(db: Queryable, home: Home) -> None:
         job = job_queue.statuses(db, [folder.path.name]).get(folder.path.name)
         if job is None:
             remove_tree(folder.path)
-        elif job["status"] == "finished":
+        elif job.status == "finished":
             remove_tree(held)
-        elif job["status"] not in ALIVE:
+        elif job.status not in ALIVE:
             clear_logged_requests(home, job_queue.get_job(db, folder.path.name))

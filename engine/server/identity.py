@@ -127,20 +127,20 @@ class Identity:
         session, now = accounts.find_session_by_secret(self._database, key), self._clock()
         if session is None:
             raise SignedOutError("The session has ended.", fix=SIGN_IN)
-        began, seen = job_queue.to_epoch(session["created_at"]), job_queue.to_epoch(session["seen_at"])
+        began, seen = job_queue.to_epoch(session.created_at), job_queue.to_epoch(session.seen_at)
         ends_at = min(began + SESSION_SECONDS, seen + IDLE_SECONDS)
         if now >= ends_at:
             with self._database.transaction() as tx:
-                accounts.end_session(tx, session["session_id"])
+                accounts.end_session(tx, session.session_id)
         elif now - seen > SEEN_SECONDS:
             with self._database.transaction() as tx:
-                accounts.touch_session(tx, session["session_id"], job_queue.to_utc(now))
+                accounts.touch_session(tx, session.session_id, job_queue.to_utc(now))
             ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
         person: Person = {
-            "person_id": session["person_id"],
-            "name": session["name"],
-            "role": session["role"],
-            "session_id": session["session_id"],
+            "person_id": session.person_id,
+            "name": session.name,
+            "role": session.role,
+            "session_id": session.session_id,
         }
         return _CachedIdentity(person, ends_at, now)
 
@@ -150,10 +150,10 @@ class Identity:
             raise SignedOutError(
                 "The API token is not known, or was revoked.", fix="Make another on the page You."
             )
-        if token["used_at"] is None or now - job_queue.to_epoch(token["used_at"]) > SEEN_SECONDS:
+        if token.used_at is None or now - job_queue.to_epoch(token.used_at) > SEEN_SECONDS:
             with self._database.transaction() as tx:
-                accounts.touch_token(tx, token["token_id"], job_queue.to_utc(now))
-        person: Person = {"person_id": token["person_id"], "name": token["name"], "role": token["role"]}
+                accounts.touch_token(tx, token.token_id, job_queue.to_utc(now))
+        person: Person = {"person_id": token.person_id, "name": token.name, "role": token.role}
         return _CachedIdentity(person, float("inf"), now)
 
 
@@ -195,5 +195,5 @@ class BrowserCookies:
         return browser if at < int(since) + BROWSER_COOKIE_SECONDS else None
 
     def _signature(self, account: Account, claim: str) -> str:
-        signed = "\n".join((account["person_id"], account["password"] or "", claim))
+        signed = "\n".join((account.person_id, account.password or "", claim))
         return hmac.new(self._key, signed.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

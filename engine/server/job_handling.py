@@ -55,9 +55,9 @@ class JobHandlers:
 
         Raises NotFoundError where a data set that it needs is gone.
         """
-        folder = JobDir(home.jobs / job["job_id"])
+        folder = JobDir(home.jobs / job.job_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        handler = self.of_kind[job["kind"]]
+        handler = self.of_kind[job.kind]
         handler.bring(db, home, job)
         details = handler.order(db, job)
         write_json(folder.config, job_specs.build_order(home, job, settings.networks(db), details))
@@ -65,8 +65,8 @@ class JobHandlers:
 
     def keep(self, tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
         """Store what the finished `job` made."""
-        self.of_kind[job["kind"]].keep(tx, home, job, result, at)
+        self.of_kind[job.kind].keep(tx, home, job, result, at)
 
     def reads(self, tx: Transaction, job: Job) -> set[str]:
         """Ids of data sets that the job still reads."""
-        return self.of_kind[job["kind"]].reads(tx, job)
+        return self.of_kind[job.kind].reads(tx, job)

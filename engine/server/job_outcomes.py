@@ -54,38 +54,38 @@ def build_ending(outcome: Outcome) -> Ending:
 def clear_partial_files(home: Home, job: Job) -> None:
     """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
     killed could not do so itself."""
-    folder = JobDir(home.jobs / job["job_id"])
+    folder = JobDir(home.jobs / job.job_id)
     shutil.rmtree(folder.temporary, ignore_errors=True)
     if (
-        job["pid"] is not None
+        job.pid is not None
     ):  # files that are written aside are named by it (`store.core.job_folder.written_aside`)
         for place in (folder.path, home.cache):
-            for left in place.rglob(f".*.{job['pid']}"):
+            for left in place.rglob(f".*.{job.pid}"):
                 left.unlink(missing_ok=True)
 
 
 def clear_logged(home: Home, job: Job) -> None:
     """Remove texts of a log that the job was given: it gets them again where it is resumed."""
-    if name := JOB_KINDS[job["kind"]].logged_texts:
-        (home.jobs / job["job_id"] / name).unlink(missing_ok=True)
+    if name := JOB_KINDS[job.kind].logged_texts:
+        (home.jobs / job.job_id / name).unlink(missing_ok=True)
 
 
 def clear_logged_requests(home: Home, job: Job) -> None:
     """Remove the logged requests that a round would have asked about, which is not made. It can't be resumed
     then."""
     if is_from_request_log(job):
-        shutil.rmtree(JobDir(home.jobs / job["job_id"]).held, ignore_errors=True)
+        shutil.rmtree(JobDir(home.jobs / job.job_id).held, ignore_errors=True)
 
 
 def is_from_request_log(job: Job) -> bool:
     """Whether it is a round of requests that an endpoint has logged."""
-    return job["kind"] == "round" and bool(job["config"].get("round", {}).get("requests"))
+    return job.kind == "round" and bool(job.config.get("round", {}).get("requests"))
 
 
 def clear_unfinished_output(db: Queryable, home: Home, job: Job) -> None:
     """Remove what a job made whole that has not finished: the store will never name it."""
-    folder = JobDir(home.jobs / job["job_id"])
-    if JOB_KINDS[job["kind"]].leaves_columns:
+    folder = JobDir(home.jobs / job.job_id)
+    if JOB_KINDS[job.kind].leaves_columns:
         for sidecar in folder.path.glob("*.parquet"):
             sidecar.unlink(missing_ok=True)
     published = read_json(folder.published)
@@ -169,7 +169,7 @@ def build_external_stop_error(job: Job, folder: JobDir) -> ErrorDocument:
 
 
 def _find_cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code: int | None) -> _Cause:
-    pid = job["pid"]
+    pid = job.pid
     if record is None or pid is None:
         return _explain_never_started(exit_code)
     worker = f"Its worker (process {pid})"
@@ -219,8 +219,8 @@ def _explain_kill(worker: str, job: Job, record: WorkerRecord) -> _Cause:
             "Find out what kills processes here: systemd-oomd or earlyoom, a batch system, or a person.",
         )
     fix, change = END_OTHERS, None
-    if job["kind"] == TRAIN:
-        fix, change = _propose_smaller_config(job["config"], job["device"] or "cpu")
+    if job.kind == TRAIN:
+        fix, change = _propose_smaller_config(job.config, job.device or "cpu")
     if (noted := record.get("memory_kills")) and noted["path"] == str(MACHINE_COUNTS):
         count = f"since it began the kernel has killed {kills:,} {'process' if kills == 1 else 'processes'}"
         return _Cause(
@@ -284,7 +284,7 @@ def _describe_last_event(job: Job, folder: JobDir) -> str:
         elif event.get("type") == "progress":
             total = event.get("total") if event.get("unit") == "steps" else None
     if at is None:
-        return "It was never heard from." if job["pid"] is not None else ""
+        return "It was never heard from." if job.pid is not None else ""
     of = f" of {total:,.0f}" if isinstance(total, int | float) and 0 < total < MAX_STEPS else ""
     where = f", at step {step:,}{of}" if isinstance(step, int) else ""
     return f"It was last heard from on {datetime.fromtimestamp(at, UTC):%Y-%m-%d at %H:%M:%S} UTC{where}."
@@ -292,7 +292,7 @@ def _describe_last_event(job: Job, folder: JobDir) -> str:
 
 def _is_older(moment: float, job: Job) -> bool:
     """Whether it is of an attempt before; both times are of this machine's clock, a second apart at most."""
-    return job["started_at"] is not None and moment < to_epoch(job["started_at"]) - 1
+    return job.started_at is not None and moment < to_epoch(job.started_at) - 1
 
 
 def _read_newest_events(folder: JobDir) -> list[Mapping[str, object]]:
@@ -312,7 +312,7 @@ def find_checkpoint_step(folder: JobDir) -> int | None:
 
 
 def _describe_checkpoint(job: Job, step: int | None) -> str:
-    if job["kind"] != TRAIN:
+    if job.kind != TRAIN:
         return ""
     return "It left no checkpoint." if step is None else f"Its last checkpoint is of step {step:,}."
 

@@ -22,7 +22,6 @@ from store.jobs import job_queue
 from store.jobs.schemas import SplitFields
 from store.runs import runs
 from store.runs.schemas import RunResult
-from store.training.train_config import get_split_fields
 
 
 def build_dataset_id(job_id: str) -> str:
@@ -47,24 +46,24 @@ def select_rows_fields(result: RowsResult) -> RowsResult:
 
 def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
     """The data set that an import made, and the jobs that measure it."""
-    config = ImportConfig.parse(job["config"])
+    config = ImportConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
-    dataset_id = build_dataset_id(job["job_id"])
-    row: NewDataset = {
-        "dataset_id": dataset_id,
-        "name": config.name,
-        "source": config.source.document(),
+    dataset_id = build_dataset_id(job.job_id)
+    row = NewDataset(
+        dataset_id=dataset_id,
+        name=config.name,
+        source=config.source.document(),
         **select_rows_fields(result),
         **config.fields(),
-        "parent_id": None,
-        "recipe": None,
-        "fates": None,
-        "created_at": job_queue.to_utc(at),
-        "created_by": job["created_by"],
-    }
+        parent_id=None,
+        recipe=None,
+        fates=None,
+        created_at=job_queue.to_utc(at),
+        created_by=job.created_by,
+    )
     if by := result.get("split_by"):
-        row["split_by"] = by
+        row.split_by = by
     datasets.insert_dataset(tx, row)
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
@@ -75,12 +74,12 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
 def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
     """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
     none."""
-    dataset, group = datasets.find_dataset(tx, job["config"]["dataset"]), job["config"]["group"]
-    made = home.jobs / job["job_id"] / f"{group}.parquet"
+    dataset, group = datasets.find_dataset(tx, job.config["dataset"]), job.config["group"]
+    made = home.jobs / job.job_id / f"{group}.parquet"
     if dataset is None:
         made.unlink(missing_ok=True)
         return
-    fingerprint = dataset["fingerprint"]
+    fingerprint = dataset.fingerprint
     final = home.signals(fingerprint, group)
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         final.parent.mkdir(exist_ok=True)
@@ -90,31 +89,31 @@ def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, a
 
 def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
     """The new version; split and source are those of the old one."""
-    config = CleanConfig.parse(job["config"])
+    config = CleanConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
     old = datasets.get_dataset(tx, config.dataset)
     datasets.insert_dataset(
         tx,
-        {
-            "dataset_id": build_dataset_id(job["job_id"]),
-            "name": config.name,
-            "source": old["source"],
+        NewDataset(
+            dataset_id=build_dataset_id(job.job_id),
+            name=config.name,
+            source=old.source,
             **select_rows_fields(result),
             **_build_version_split(old, result),
-            "parent_id": old["dataset_id"],
-            "recipe": {"steps": config.recipe.model_dump()["steps"]},
-            "fates": result["fates"],
-            "created_at": job_queue.to_utc(at),
-            "created_by": job["created_by"],
-        },
+            parent_id=old.dataset_id,
+            recipe={"steps": config.recipe.model_dump()["steps"]},
+            fates=result["fates"],
+            created_at=job_queue.to_utc(at),
+            created_by=job.created_by,
+        ),
     )
-    queue_automatic(tx, build_dataset_id(job["job_id"]), at)
+    queue_automatic(tx, build_dataset_id(job.job_id), at)
 
 
 def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
     """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
-    fields = get_split_fields(old)
+    fields = datasets.get_split_fields(old)
     parts = result.get("parts")
     if parts is None:
         return fields
@@ -130,7 +129,7 @@ def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
 
 def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
     """The verdict of a run, and the prompts that it answered."""
-    run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
+    run_id, folder = job.job_id, JobDir(home.jobs / job.job_id)
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
         runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
@@ -138,6 +137,6 @@ def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: f
 
 def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
     """The figures of an evaluation."""
-    config = job["config"]
-    model = config["model"] or runs.get_run(tx, config["run"])["model"]
+    config = job.config
+    model = config["model"] or runs.get_run(tx, config["run"]).model
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)

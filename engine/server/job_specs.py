@@ -25,25 +25,25 @@ from store.training.train_config import Split, get_split
 def build_order(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
     """What the worker of a claimed job is told."""
     return {
-        "job_id": job["job_id"],
-        "kind": job["kind"],
+        "job_id": job.job_id,
+        "kind": job.kind,
         "home": str(home.path),
-        "device": job["device"] or "cpu",
-        "attempt": job["attempt"],
-        "resume": job["attempt"] > 1,
+        "device": job.device or "cpu",
+        "attempt": job.attempt,
+        "resume": job.attempt > 1,
         "networks": networks,
-        "config": job["config"],
+        "config": job.config,
         **details,
     }
 
 
 def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     """Raises NotFoundError where the run's data set is gone."""
-    run = runs.get_run(db, job["job_id"])
-    config = job["config"]
+    run = runs.get_run(db, job.job_id)
+    config = job.config
     details: JobSpecDetails = {
-        "run_id": job["job_id"],
-        "dataset": _build_order_dataset(datasets.get_dataset(db, run["dataset_id"])),
+        "run_id": job.job_id,
+        "dataset": _build_order_dataset(datasets.get_dataset(db, run.dataset_id)),
         "split": get_split(config, Split().fields()),  # runs of before know fewer fields
     }
     if replayed := config.get("replay_dataset"):
@@ -52,41 +52,44 @@ def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     if names := config.get("probe_datasets"):
         present = [datasets.find_dataset(db, name) for name in names]
         details["probes"] = [build_named_dataset(dataset) for dataset in present if dataset]
-    if bundle := run["facts"].get("reproduces"):
+    if bundle := run.facts.get("reproduces"):
         details["opened_by"] = bundle["opened_by"]
     return details
 
 
 def specify_variant(db: Queryable, job: Job) -> JobSpecDetails:
     """As of a run, with what it is mixed from."""
-    facts = runs.get_run(db, job["job_id"])["facts"]
+    facts = runs.get_run(db, job.job_id).facts
     return {**specify_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
 
 
 def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
     """The data set with its own split, and with what was measured of it; the run that is evaluated is known
     by its folder."""
-    dataset = datasets.get_dataset(db, job["config"]["dataset"])
-    return {"dataset": load_measured_dataset(db, dataset["dataset_id"]), "split": get_split({}, dataset)}
+    dataset = datasets.get_dataset(db, job.config["dataset"])
+    return {
+        "dataset": load_measured_dataset(db, dataset.dataset_id),
+        "split": datasets.get_split_fields(dataset),
+    }
 
 
 def specify_data_job(db: Queryable, job: Job) -> JobSpecDetails:
     """The data with what was measured of it, for a profile and a cleaning."""
-    return {**datasets.work_order(db, job["config"])}
+    return {**datasets.work_order(db, job.config)}
 
 
 def specify_data_export(db: Queryable, job: Job) -> JobSpecDetails:
     """The data, and what its card tells of the versions before."""
-    return {**specify_data_job(db, job), **dataset_versions.read_card_facts(db, job["config"]["dataset"])}
+    return {**specify_data_job(db, job), **dataset_versions.read_card_facts(db, job.config["dataset"])}
 
 
 def build_named_dataset(dataset: Dataset) -> NamedDataset:
     """The data set as a worker has to know it."""
     return {
-        "dataset_id": dataset["dataset_id"],
-        "name": dataset["name"],
-        "kind": dataset["kind"],
-        "fingerprint": dataset["fingerprint"],
+        "dataset_id": dataset.dataset_id,
+        "name": dataset.name,
+        "kind": dataset.kind,
+        "fingerprint": dataset.fingerprint,
     }
 
 

@@ -81,12 +81,12 @@ def find_import_settings(database: Queryable, fingerprint: str) -> ImportReading
     """How rows were read of which nobody was asked what their columns are: those of imports before there was
     such a question. None for rows that were asked about, and for those that come from no file."""
     dataset = datasets.find_imported_dataset(database, fingerprint)
-    stats = dataset["stats"] if dataset else None
+    stats = dataset.stats if dataset else None
     if not dataset or not stats or "left_out" in stats or stats.get("reader") not in READERS:
         return None
-    if dataset["source"].get("round"):  # its columns are Tunebench's own
+    if dataset.source.get("round"):  # its columns are Tunebench's own
         return None
-    return {"format": dataset["format"], "columns": dataset["columns"], "answers": stats.get("answers")}
+    return {"format": dataset.format, "columns": dataset.columns, "answers": stats.get("answers")}
 
 
 def find_replay_dataset(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
@@ -160,8 +160,8 @@ class JobSubmission:
     def taken_names(self, tx: Transaction) -> set[str]:
         """Of data sets, and of those that are being made."""
         kinds = [kind.name for kind in JOB_KINDS.values() if kind.makes_dataset]
-        making = {job["config"]["name"] for job in job_queue.with_status(tx, ALIVE, kinds=kinds)}
-        return making | {row["name"] for row in datasets.list_datasets(tx)}
+        making = {job.config["name"] for job in job_queue.with_status(tx, ALIVE, kinds=kinds)}
+        return making | {row.name for row in datasets.list_datasets(tx)}
 
     def next_name(self, tx: Transaction, name: str) -> str:
         """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
@@ -201,7 +201,7 @@ class JobSubmission:
             "parent": self._parent(config.parent),
         }
         config = config.model_copy(update=earlier)
-        config = _fill_split(config, dataset)
+        config = _fill_split(config, datasets.get_split_fields(dataset))
         if config.live_metric.startswith(live_metric.OWN):
             self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
         replay = find_replay_dataset(self.database, config.model_dump())
@@ -213,7 +213,7 @@ class JobSubmission:
             "preview",
             {
                 "config": config.model_dump(),
-                "fingerprint": dataset["fingerprint"],
+                "fingerprint": dataset.fingerprint,
                 "split": _parse_split(config).fields(),
                 "row": 0,
                 "launch": True,  # more time for a look at the weights
@@ -228,8 +228,8 @@ class JobSubmission:
                 )
         resolved = TrainConfig.parse(answer["config"])
         with self.database.transaction() as tx:
-            dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
-            rows = RunRows(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
+            dataset = datasets.get_dataset(tx, dataset.dataset_id)  # it may be gone by now
+            rows = RunRows(dataset.dataset_id, dataset.name, dataset.fingerprint)
             run_id = self._queue_run(tx, resolved, rows)
             estimates = _build_estimates(answer)  # to be held against what is measured
             runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
@@ -250,28 +250,28 @@ class JobSubmission:
         """Queue the scoring of a finished run's model at shares of the way from its base."""
         run, _ = self._mixable(body.run)
         with self.database.transaction() as tx:
-            document = {"run_id": run["run_id"], "alphas": body.alphas}
-            title = f"Between {run['name']} and its base"
+            document = {"run_id": run.run_id, "alphas": body.alphas}
+            title = f"Between {run.name} and its base"
             return {"job_id": self.queue_job(tx, "interpolate", title, document)}
 
     def keep_variant(self, body: Variant) -> RunQueued:
         """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
         run, config = self._mixable(body.run)
-        name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
+        name = body.name or f"{run.name[:105]} at α {body.alpha:g}"
         off = {switch.name: False for switch in list_run_switches()}
-        config = config.model_copy(update={"name": name, "notes": "", "parent": run["run_id"]} | off)
-        rows = RunRows(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
+        config = config.model_copy(update={"name": name, "notes": "", "parent": run.run_id} | off)
+        rows = RunRows(run.dataset_id, run.dataset_name, run.data_fingerprint)
         with self.database.transaction() as tx:
-            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
             run_id = self._queue_run(tx, config, rows, kind="variant")
-            runs.update(tx, run_id, facts={"mixed_from": run["run_id"], "alpha": body.alpha})
+            runs.update(tx, run_id, facts={"mixed_from": run.run_id, "alpha": body.alpha})
         return {"run_id": run_id}
 
     def _mixable(self, name: str) -> tuple[Run, TrainConfig]:
         """A finished run between whose base and tuned model there are others. Raises ConfigError."""
         run = self._finished(name, "run")
-        config = TrainConfig.parse(run["config"])
-        if why := explain_refusal(config, run["facts"]):
+        config = TrainConfig.parse(run.config)
+        if why := explain_refusal(config, run.facts):
             raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
         return run, config
 
@@ -279,7 +279,7 @@ class JobSubmission:
         try:
             return datasets.get_dataset(self.database, name)
         except NotFoundError as error:
-            if any(job["config"]["name"] == name for job in _list_alive(self.database, "import")):
+            if any(job.config["name"] == name for job in _list_alive(self.database, "import")):
                 raise ConfigError(
                     f"The data set {name!r} is still being imported.",
                     fix="Launch once its import has finished.",
@@ -295,14 +295,14 @@ class JobSubmission:
                 fix="Name the run that it came from, or give a whole registered model as model.",
                 field="init_from",
             )
-        return str(self._finished(name, "init_from")["run_id"]) if name else ""
+        return str(self._finished(name, "init_from").run_id) if name else ""
 
     def _parent(self, name: str) -> str:
         """The id of the run that a run is a change of; empty where it is of none."""
         if not name:
             return ""
         try:
-            return str(runs.get_run(self.database, name)["run_id"])
+            return str(runs.get_run(self.database, name).run_id)
         except NotFoundError as error:
             fix = "Leave parent out, or name a run that is still there."
             raise ConfigError(error.message, fix=fix, field="parent") from error
@@ -313,9 +313,9 @@ class JobSubmission:
             run = runs.get_run(self.database, name)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field=field) from error
-        if run["status"] != "finished":
+        if run.status != "finished":
             raise ConfigError(
-                f"The run {run['name']!r} is {run['status']}: there is no model to go on with.",
+                f"The run {run.name!r} is {run.status}: there is no model to go on with.",
                 fix="Wait until it has finished, or choose another run.",
                 field=field,
             )
@@ -368,14 +368,14 @@ class JobSubmission:
         model = rows = None
         if not (self.home.models / BUNDLED_MODEL / "config.json").exists():
             model = _find_first_id(
-                job for job in _list_alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL
+                job for job in _list_alive(tx, "convert") if job.config["model"] == BUNDLED_MODEL
             )
             if model is None:
                 title = f"Prepare {BUNDLED_MODEL}"
                 model = self.queue_job(tx, "convert", title, {"model": BUNDLED_MODEL})
-        if SAMPLE_DATASET not in {row["name"] for row in datasets.list_datasets(tx)}:
+        if SAMPLE_DATASET not in {row.name for row in datasets.list_datasets(tx)}:
             rows = _find_first_id(
-                job for job in _list_alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET
+                job for job in _list_alive(tx, "import") if job.config["name"] == SAMPLE_DATASET
             )
             if rows is None:
                 source = Source(builtin="python")
@@ -398,8 +398,8 @@ class JobSubmission:
         assert train_rows is not None  # known before its data set is there
         if importing is None:
             dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
-            config = _fill_split(config, dataset)
-            rows = RunRows(dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"])
+            config = _fill_split(config, datasets.get_split_fields(dataset))
+            rows = RunRows(dataset.dataset_id, SAMPLE_DATASET, dataset.fingerprint)
         else:
             config = _fill_split(config, Split().fields())  # as its import is queued
             rows = RunRows(build_dataset_id(importing), SAMPLE_DATASET, None)
@@ -412,12 +412,12 @@ def _list_alive(db: Queryable, kind: str) -> list[Job]:
 
 def _find_first_id(candidates: Iterator[Job]) -> str | None:
     job = next(candidates, None)
-    return job["job_id"] if job else None
+    return job.job_id if job else None
 
 
 def _fill_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
     """The config with the split of `of` where it leaves it open."""
-    return config.model_copy(update=get_split(config.model_dump(), of))
+    return config.model_copy(update={**get_split(config.model_dump(), of)})
 
 
 def _build_estimates(preview: Preview) -> RunFacts:

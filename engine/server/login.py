@@ -77,15 +77,15 @@ class LoginRequests:
         account = accounts.find_account_by_email(self._database, asked.email)
         browser = self._browsers.name(asked.browser_cookie, account, self._clock())
         self._begin_try(asked, browser)
-        kept = account["password"] if account and account["active"] else None
+        kept = account.password if account and account.active else None
         if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
             raise SignedOutError("The e-mail address or the password is wrong.", field="password")
         self._end_try(asked, browser)
         better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
         with self._database.transaction() as tx:
             if better:
-                accounts.set_password(tx, account["person_id"], better)
-                account["password"] = better
+                accounts.set_password(tx, account.person_id, better)
+                account.password = better
             return self._session(tx, account, asked)
 
     def _begin_try(self, asked: SignIn, browser: str | None) -> None:
@@ -125,12 +125,12 @@ class LoginRequests:
                     )
                 name = asked.name or asked.email.partition("@")[0]
                 account = self._new_account(tx, invitation, asked.email, name, None, verified=True)
-            if not account["active"]:
+            if not account.active:
                 raise ForbiddenError(
                     f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
                 )
-            if not account["verified"]:  # somebody else may have typed this address, and know the password
-                accounts.transfer_account(tx, account["person_id"])
+            if not account.verified:  # somebody else may have typed this address, and know the password
+                accounts.transfer_account(tx, account.person_id)
             signed_in = self._session(tx, account, asked)
         self._identity.forget()
         return signed_in
@@ -140,10 +140,10 @@ class LoginRequests:
         for one that has expired."""
         invitation = self._open(self._database, asked.secret)
         return {
-            "role": invitation["role"],
-            "email": invitation["email"],
-            "name": invitation["name"],
-            "expires_at": invitation["expires_at"],
+            "role": invitation.role,
+            "email": invitation.email,
+            "name": invitation.name,
+            "expires_at": invitation.expires_at,
         }
 
     def accept(self, asked: AcceptInvitation) -> CreatedSession:
@@ -155,7 +155,7 @@ class LoginRequests:
         with self._database.transaction() as tx:
             invitation = self._open(tx, asked.secret)  # somebody may have used it meanwhile
             ended = 0
-            if invitation["person_id"]:
+            if invitation.person_id:
                 account, ended = self._new_password(tx, invitation, password)
             elif accounts.find_account_by_email(tx, email):
                 raise ConfigError(
@@ -164,7 +164,7 @@ class LoginRequests:
                     field="email",
                 )
             else:
-                verified = invitation["email"] is not None
+                verified = invitation.email is not None
                 account = self._new_account(
                     tx, invitation, email, asked.name or "", password, verified=verified
                 )
@@ -186,16 +186,16 @@ class LoginRequests:
             raise NotFoundError(
                 "This invitation was used already, was taken back, or never was.", fix=ASK_ADMIN
             )
-        if invitation["expires_at"] <= self._clock():
+        if invitation.expires_at <= self._clock():
             raise StateError("This invitation has expired.", fix=ASK_ADMIN)
         return invitation
 
     def _address(self, invitation: Invitation, asked: AcceptInvitation) -> str:
-        if invitation["person_id"]:
-            return accounts.get_account(self._database, invitation["person_id"])["email"]
+        if invitation.person_id:
+            return accounts.get_account(self._database, invitation.person_id).email
         if not asked.name:
             raise ConfigError("name is missing.", fix="Give the name that others will see.", field="name")
-        email = invitation["email"] or asked.email
+        email = invitation.email or asked.email
         if not email:
             raise ConfigError("email is missing.", fix="Give the address to sign in with.", field="email")
         return email
@@ -214,19 +214,19 @@ class LoginRequests:
         account = Account(
             person_id=job_queue.create_id("person", at),
             name=name,
-            role=invitation["role"],
+            role=invitation.role,
             active=True,
             email=email,
             password=password,
             verified=verified,
         )
-        accounts.remove_invitation(tx, invitation["invitation_id"])
+        accounts.remove_invitation(tx, invitation.invitation_id)
         accounts.add_account(tx, account, job_queue.to_utc(at))
         return account
 
     def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> tuple[Account, int]:
         """The account with it, and how many API tokens that ended."""
-        person_id = invitation["person_id"]
+        person_id = invitation.person_id
         assert person_id is not None
         accounts.remove_invitations_of(tx, person_id)
         accounts.set_password(tx, person_id, password)
@@ -245,7 +245,7 @@ class LoginRequests:
             accounts.NewSession(
                 session_id=session_id,
                 secret=hash_secret(secret),
-                person_id=account["person_id"],
+                person_id=account.person_id,
                 address=browser.address,
                 agent=browser.agent,
                 created_at=at,
@@ -253,9 +253,9 @@ class LoginRequests:
             ),
         )
         person: Person = {
-            "person_id": account["person_id"],
-            "name": account["name"],
-            "role": account["role"],
+            "person_id": account.person_id,
+            "name": account.name,
+            "role": account.role,
             "session_id": session_id,
         }
         cookie = self._browsers.cookie(account, now)

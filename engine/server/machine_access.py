@@ -206,7 +206,7 @@ def _list_sent_keys(db: Queryable) -> Iterator[tuple[str, str, str]]:
     stand by their schema alone: a field that takes any text may hold something that looks like one."""
     for kind in _JUDGE_KINDS:
         for job in job_queue.list_of_kind(db, kind):
-            config = job["config"]
+            config = job.config
             for judge in (config.get("judge"), *config.get("metrics", [])):
                 if isinstance(judge, dict) and "base_url" in judge:
                     yield _get_endpoint_key(judge)

@@ -12,8 +12,10 @@ from typing import Any
 from engine.server.command import ActivitySubject
 from store.core.errors import ConfigError, ConflictError
 from store.core.schemas import Activity
+from store.data.schemas import Dataset
 from store.db.database import Queryable
 from store.people import activity
+from store.runs.schemas import Run
 
 CHANGES = ("edit_run", "rename_dataset", "set_split")
 SHORT = 200  # characters of a present value in a message; the screens have it whole
@@ -23,7 +25,7 @@ def check_unchanged(
     db: Queryable,
     subject: ActivitySubject,
     seen: Mapping[str, Any] | None,
-    present: Mapping[str, Any],
+    present: Dataset | Run,
     wanted: Mapping[str, Any],
 ) -> None:
     """Raise ConflictError where a field of `seen` is another by now, and not what is wanted anyway; it says
@@ -36,10 +38,14 @@ def check_unchanged(
             fix="Say what was seen of the fields that change.",
             field="seen",
         )
-    changed = [field for field, value in seen.items() if present[field] not in (value, wanted[field])]
+    changed = [
+        field for field, value in seen.items() if getattr(present, field) not in (value, wanted[field])
+    ]
     if not changed:
         return
-    values = ", ".join(f"{_format_field(field)} {_format_value(present[field])}" for field in changed)
+    values = ", ".join(
+        f"{_format_field(field)} {_format_value(getattr(present, field))}" for field in changed
+    )
     change = activity.find_last(db, subject.kind, subject.id, CHANGES)
     raise ConflictError(
         f"{_describe_author(change)} changed {subject.name}.",
@@ -52,7 +58,7 @@ def _describe_author(change: Activity | None) -> str:
     """ "On 27 Nov 2026 at 13:02 UTC Ada"; of a time before there was an activity nobody knows."""
     if change is None:
         return "Somebody"
-    return f"On {change['done_at']:%d %b %Y at %H:%M} UTC {change['person_name']}"
+    return f"On {change.done_at:%d %b %Y at %H:%M} UTC {change.person_name}"
 
 
 def _format_field(field: str) -> str:

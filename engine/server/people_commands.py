@@ -108,8 +108,8 @@ class PeopleCommands:
         """Everybody, where they are signed in, and the invitations that are open."""
         invited = accounts.list_open_invitations(self.database, job_queue.to_utc(self.clock()))
         for invitation in invited:
-            if invitation["made_by"] == OWNER["person_id"]:
-                invitation["made_by"] = self.identity.owner["name"]
+            if invitation.made_by == OWNER["person_id"]:
+                invitation.made_by = self.identity.owner["name"]
         return {
             "members": accounts.list_members(self.database),
             "invitations": invited,
@@ -142,12 +142,10 @@ class PeopleCommands:
         """A link by which somebody sets a new password for the account that they have."""
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
-            if not account["active"]:
-                raise StateError(
-                    f"{account['name']} may not sign in.", fix="Switch the account on again first."
-                )
+            if not account.active:
+                raise StateError(f"{account.name} may not sign in.", fix="Switch the account on again first.")
             accounts.remove_invitations_of(tx, body.person)
-            return self._invitation(tx, person, account["role"], account["email"], body.person, 1)
+            return self._invitation(tx, person, account.role, account.email, body.person, 1)
 
     def _invitation(
         self, tx: Transaction, by: Person, role: Role, email: str | None, person_id: str | None, days: int
@@ -181,10 +179,10 @@ class PeopleCommands:
         """Another role; whoever gets it has to sign in again."""
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
-            if account["role"] == body.role:
+            if account.role == body.role:
                 return {}
-            if account["role"] == "admin":
-                self._check_not_last(tx, account["active"], account["name"])
+            if account.role == "admin":
+                self._check_not_last(tx, account.active, account.name)
                 accounts.remove_invitations_by(tx, body.person)
             accounts.set_role(tx, body.person, body.role)
             accounts.end_sessions(tx, body.person)
@@ -197,8 +195,8 @@ class PeopleCommands:
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
             if not body.active:
-                if account["role"] == "admin":
-                    self._check_not_last(tx, account["active"], account["name"])
+                if account.role == "admin":
+                    self._check_not_last(tx, account.active, account.name)
                 ended = _end_access(tx, body.person)
                 accounts.remove_invitations_of(tx, body.person)
                 accounts.remove_invitations_by(tx, body.person)
@@ -231,7 +229,7 @@ class PeopleCommands:
         if is_owner(person):
             return account
         own = accounts.get_account(self.database, person["person_id"])
-        account["email"], account["has_password"] = own["email"], own["password"] is not None
+        account["email"], account["has_password"] = own.email, own.password is not None
         account["sessions"] = accounts.list_sessions(
             self.database, person["person_id"], person.get("session_id")
         )
@@ -251,9 +249,9 @@ class PeopleCommands:
         """Another password; all other sessions and all API tokens end."""
         self._check_account(person)
         account = accounts.get_account(self.database, person["person_id"])
-        if account["password"]:
-            self._check_current(account["password"], body.current or "", person)
-        check_password(body.password, account["email"])
+        if account.password:
+            self._check_current(account.password, body.current or "", person)
+        check_password(body.password, account.email)
         password = self.passwords.hash(body.password)
         with self.database.transaction() as tx:
             accounts.set_password(tx, person["person_id"], password)
@@ -285,7 +283,7 @@ class PeopleCommands:
             own = accounts.list_tokens(tx, person["person_id"])
             if len(own) >= MAX_TOKENS:
                 raise StateError(f"There are {len(own)} tokens already.", fix="Revoke one first.")
-            if any(token["name"] == body.name for token in own):
+            if any(token.name == body.name for token in own):
                 raise ConfigError(f"There is a token named {body.name!r} already.", field="name")
             accounts.add_token(
                 tx,

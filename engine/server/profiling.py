@@ -22,11 +22,11 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
     Raises NotFoundError for a data set that is not there.
     """
     dataset = datasets.get_dataset(tx, config.dataset)
-    config = config.model_copy(update={"dataset": dataset["dataset_id"]})
+    config = config.model_copy(update={"dataset": dataset.dataset_id})
     document = config.model_dump(exclude_none=True)
-    for job in _list_profiles(tx, dataset["dataset_id"]):
-        if job["config"] == document:
-            return str(job["job_id"])
+    for job in _list_profiles(tx, dataset.dataset_id):
+        if job.config == document:
+            return str(job.job_id)
     group = GROUPS[config.group]
     job_id = job_queue.create_id("job", at)
     job_queue.insert(
@@ -35,7 +35,7 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
             job_id=job_id,
             kind="profile",
             lane="device" if group.needs == "model" else "light",
-            title=f"Measure {group.title.lower()} of {dataset['name']}",
+            title=f"Measure {group.title.lower()} of {dataset.name}",
             config=document,
             at=at,
         ),
@@ -45,11 +45,11 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
 
 def queue_automatic(tx: Transaction, dataset_id: str, at: float) -> list[str]:
     """Queue every automatic group that these rows have no measure of yet; the jobs, in their order."""
-    measured = datasets.signals(tx, datasets.get_dataset(tx, dataset_id)["fingerprint"])
+    measured = datasets.signals(tx, datasets.get_dataset(tx, dataset_id).fingerprint)
     missing = [
         name
         for name, group in GROUPS.items()
-        if group.automatic and (name not in measured or measured[name]["outdated"])
+        if group.automatic and (name not in measured or measured[name].outdated)
     ]
     return [
         queue_profile(tx, ProfileConfig(dataset=dataset_id, group=name), at + place / 1000)  # a place in time
@@ -63,23 +63,23 @@ def queue_outdated(tx: Transaction, at: float) -> list[str]:
     return [
         job_id
         for dataset in datasets.list_datasets(tx)
-        if any(row["outdated"] for row in datasets.signals(tx, dataset["fingerprint"]).values())
-        for job_id in queue_automatic(tx, dataset["dataset_id"], at)
+        if any(row.outdated for row in datasets.signals(tx, dataset.fingerprint).values())
+        for job_id in queue_automatic(tx, dataset.dataset_id, at)
     ]
 
 
 def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
     """Of a data set that is about to go: what is queued ends, what runs is asked to stop."""
     for job in _list_profiles(tx, dataset_id):
-        if job["status"] == "queued":
-            job_queue.finish(tx, job["job_id"], "cancelled", at)
-        elif not job["cancel_requested_at"]:
-            job_queue.update(tx, job["job_id"], cancel_requested_at=job_queue.to_utc(at))
+        if job.status == "queued":
+            job_queue.finish(tx, job.job_id, "cancelled", at)
+        elif not job.cancel_requested_at:
+            job_queue.update(tx, job.job_id, cancel_requested_at=job_queue.to_utc(at))
 
 
 def _list_profiles(tx: Transaction, dataset_id: str) -> list[Job]:
     return [
         job
         for job in job_queue.with_status(tx, ALIVE, kinds=["profile"])
-        if job["config"]["dataset"] == dataset_id
+        if job.config["dataset"] == dataset_id
     ]

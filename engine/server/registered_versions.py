@@ -24,7 +24,7 @@ def find_version(db: Queryable, reference: str) -> ModelVersion:
 
 def format_reference(version: ModelVersion) -> str:
     """NAME@NUMBER."""
-    return f"{version['name']}@{version['version']}"
+    return f"{version.name}@{version.version}"
 
 
 def pin_version(db: Queryable, home: Home, model: str, field: str = "model") -> str:
@@ -52,10 +52,10 @@ def pin_whole_model(db: Queryable, home: Home, model: str, field: str = "model")
     if reference == model and not is_reference(model):
         return model
     version = find_version(db, reference)
-    if version["adapter"]:
+    if version.adapter:
         raise ConfigError(
             f"{reference} is an adapter, and a run begins with a whole model.",
-            fix=f"Take its base {version['base_model']}, or continue from the run that it came from.",
+            fix=f"Take its base {version.base_model}, or continue from the run that it came from.",
             field=field,
         )
     if read_training_config(home, reference).task == "classification":

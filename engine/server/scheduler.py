@@ -84,7 +84,7 @@ class Scheduler:
         """Bring store and workers up to date; the seconds that may pass until the next step."""
         at = self.clock() if now is None else now
         active = job_queue.with_status(self.database, ACTIVE)
-        self._forget({job["job_id"] for job in active})
+        self._forget({job.job_id for job in active})
         self._behind = self._take_events(active)
         for job in active:
             self._guarded(self._follow, job, at)
@@ -102,9 +102,9 @@ class Scheduler:
             self._note_trouble(job, error)
 
     def _note_trouble(self, job: Job, error: Exception) -> None:
-        if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
-            log.error("%s (%s) could not be handled", job["title"], job["job_id"], exc_info=error)
-        self._troubled[job["job_id"]] = repr(error)
+        if self._troubled.get(job.job_id) != repr(error):  # once, not twice a second
+            log.error("%s (%s) could not be handled", job.title, job.job_id, exc_info=error)
+        self._troubled[job.job_id] = repr(error)
 
     def _forget(self, active: set[str]) -> None:
         self._launched = {job: at for job, at in self._launched.items() if job in active}
@@ -115,11 +115,11 @@ class Scheduler:
     # -- what workers report ------------------------------------------------------------------------
 
     def _folder(self, job: Job) -> JobDir:
-        return JobDir(self.home.jobs / job["job_id"])
+        return JobDir(self.home.jobs / job.job_id)
 
     def _worker_of(self, job: Job) -> Worker:
         """A worker that has announced itself."""
-        pid, started = job["pid"], job["process_started"]
+        pid, started = job.pid, job.process_started
         assert pid is not None
         assert started is not None  # they are written together
         return Worker(self._folder(job).path, pid, started)
@@ -128,30 +128,30 @@ class Scheduler:
         """Read on in every active folder, once; those that had more than that."""
         batches, behind = [], set()
         for job in active:
-            old = job["event_offset"]
+            old = job.event_offset
             try:
                 events, new = read_events(self._folder(job).events, old)
             except OSError as error:
                 self._note_trouble(job, error)
                 continue
             if new > old:
-                batches.append(EventBatch(job["job_id"], events, new, old))
+                batches.append(EventBatch(job.job_id, events, new, old))
                 if new - old > MAX_READ // 2:
-                    behind.add(job["job_id"])
+                    behind.add(job.job_id)
         if batches:
             ingest_many(self.database, batches)
         return behind
 
     def _drain(self, job: Job) -> bool:
         """Take what is left of a folder whose worker has ended; whether that was all of it."""
-        offset = job_queue.get_job(self.database, job["job_id"])["event_offset"]
+        offset = job_queue.get_job(self.database, job.job_id).event_offset
         for _ in range(DRAINED):
             events, new = read_events(self._folder(job).events, offset)
             if new == offset:
                 return True
-            ingest(self.database, job["job_id"], events, new, offset)
+            ingest(self.database, job.job_id, events, new, offset)
             offset = new
-        self._behind.add(job["job_id"])
+        self._behind.add(job.job_id)
         return False
 
     def _follow(self, job: Job, at: float) -> None:
@@ -160,12 +160,12 @@ class Scheduler:
         if (outcome := read_json(folder.result)) is not None:
             self._end(job, at, _build_ending(job, folder, outcome))
             return
-        if job["pid"] is None and not self._notice(job, folder):
+        if job.pid is None and not self._notice(job, folder):
             self._await_worker(job, folder, at)
             return
         if self.launcher.alive(self._worker_of(job)):
-            if job["cancel_requested_at"]:
-                self._stop(job, job["cancel_requested_at"], at)
+            if job.cancel_requested_at:
+                self._stop(job, job.cancel_requested_at, at)
             else:
                 self._note_halt(job)
             return
@@ -177,7 +177,7 @@ class Scheduler:
 
     def _note_halt(self, job: Job) -> None:
         """Say of a worker that a signal has halted that it does nothing, until it goes on."""
-        job_id, message = job["job_id"], job["progress_message"]
+        job_id, message = job.job_id, job.progress_message
         halted = self.launcher.halted(self._worker_of(job))
         if halted == (message == _describe_halt(job)):  # an engine before this one may have said so
             return
@@ -193,16 +193,16 @@ class Scheduler:
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker is None:
             return False
-        job["pid"], job["process_started"] = worker["pid"], worker["started"]
+        job.pid, job.process_started = worker["pid"], worker["started"]
         with self.database.transaction() as tx:
-            job_queue.announce(tx, job["job_id"], worker["pid"], worker["started"])
+            job_queue.announce(tx, job.job_id, worker["pid"], worker["started"])
         return True
 
     def _await_worker(self, job: Job, folder: JobDir, at: float) -> None:
         """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
-        launched = self._launched.get(job["job_id"])
+        launched = self._launched.get(job.job_id)
         if launched is None:
-            if job["cancel_requested_at"]:
+            if job.cancel_requested_at:
                 self._end(job, at, Ending("cancelled"))
             else:
                 self._launch(job, at)
@@ -217,45 +217,45 @@ class Scheduler:
         """Exit code of the job's own worker, where it was seen; of one that has not announced itself 3 says
         that another worker has the folder."""
         seen = self.launcher.last_exit(self._folder(job).path)
-        if seen is None or job["pid"] not in (None, seen.pid) or (job["pid"] is None and seen.code == 3):
+        if seen is None or job.pid not in (None, seen.pid) or (job.pid is None and seen.code == 3):
             return None
         return seen.code
 
     def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
         """SIGTERM once, SIGKILL when the grace is over."""
-        asked_at = self._terminated.get(job["job_id"])
+        asked_at = self._terminated.get(job.job_id)
         over = at - job_queue.to_epoch(requested_at) >= CANCEL_SECONDS
         over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
-        if over or job["job_id"] not in self._terminated:
+        if over or job.job_id not in self._terminated:
             self.launcher.stop(self._worker_of(job), over)
-            self._terminated.setdefault(job["job_id"], at)
+            self._terminated.setdefault(job.job_id, at)
 
     def _end(self, job: Job, at: float, ending: Ending) -> None:
         """Drain, then one transaction: status, cause, and what the result brings. Where there is more to
         drain than a step takes, the next one finds the job as it is."""
         if not self._drain(job):
             return
-        if ending.status == "lost" and job["cancel_requested_at"]:
+        if ending.status == "lost" and job.cancel_requested_at:
             ending = Ending("cancelled")  # it was killed because the user asked it to stop
         clear_partial_files(self.home, job)
         clear_logged(self.home, job)
         if ending.status == "finished":
             try:
                 with self.database.transaction() as tx:
-                    job_queue.finish(tx, job["job_id"], "finished", at, result=ending.result)
+                    job_queue.finish(tx, job.job_id, "finished", at, result=ending.result)
                     self.handlers.keep(tx, self.home, job, ending.result or {}, at)
                     # Until the result is in the store, a resume may need them.
                     needed = (self._folder(job).checkpoints, self._folder(job).held)
                     job_queue.note_removals(tx, self.home, [path for path in needed if path.exists()])
             except Exception as error:
-                log.exception("The result of %s can't be stored", job["job_id"])
+                log.exception("The result of %s can't be stored", job.job_id)
                 ending = Ending("failed", error=describe_error(error))
             else:
                 remove_noted(self.database, self.home)
                 return
         clear_unfinished_output(self.database, self.home, job)
         with self.database.transaction() as tx:
-            job_queue.finish(tx, job["job_id"], ending.status, at, error=ending.error)
+            job_queue.finish(tx, job.job_id, ending.status, at, error=ending.error)
 
     # -- what may start -----------------------------------------------------------------------------
 
@@ -270,70 +270,70 @@ class Scheduler:
         claimed: list[Job] = []
         with self.database.transaction() as tx:
             active = job_queue.with_status(tx, ACTIVE)
-            busy = {job["device"] for job in active if holds_device(job)}
+            busy = {job.device for job in active if holds_device(job)}
             free = [device for device in self.devices if device not in busy]
-            light = not any(job["lane"] == "light" and not _is_in_background(job) for job in active)
-            spare = not any(job["lane"] == "light" for job in active)  # for measuring
-            beside = not any(job["lane"] == "beside" for job in active)
+            light = not any(job.lane == "light" and not _is_in_background(job) for job in active)
+            spare = not any(job.lane == "light" for job in active)  # for measuring
+            beside = not any(job.lane == "beside" for job in active)
             for job in sorted(self._ready(tx, at), key=_get_priority):
-                if job["lane"] == "device" and free:
+                if job.lane == "device" and free:
                     device = free.pop(0)
-                elif job["lane"] == "beside" and beside:
+                elif job.lane == "beside" and beside:
                     accelerators = [name for name in free if name != PROCESSOR]
                     if not accelerators and not _has_room(tx, [*active, *claimed]):
                         continue
                     device, beside = (accelerators or [PROCESSOR])[0], False
-                elif job["lane"] == "light" and _is_in_background(job) and spare:
+                elif job.lane == "light" and _is_in_background(job) and spare:
                     device, spare = "cpu", False
-                elif job["lane"] == "light" and not _is_in_background(job) and light:
+                elif job.lane == "light" and not _is_in_background(job) and light:
                     device, light, spare = "cpu", False, False
                 else:
                     continue
-                job_queue.claim(tx, job["job_id"], device, at)
-                claimed.append(job_queue.get_job(tx, job["job_id"]))
+                job_queue.claim(tx, job.job_id, device, at)
+                claimed.append(job_queue.get_job(tx, job.job_id))
         return claimed
 
     def _ready(self, tx: Transaction, at: float) -> list[WaitingJob]:
         """Queued jobs for which all that they wait for is finished; those for which that can't come fail."""
         waiting = job_queue.list_waiting(tx)
-        others = {name for job in waiting if not job["ready"] for name in job["after_jobs"]}
+        others = {name for job in waiting if not job.ready for name in job.after_jobs}
         before = job_queue.statuses(tx, others)
         for job in waiting:
-            for job_id in () if job["ready"] else job["after_jobs"]:
+            for job_id in () if job.ready else job.after_jobs:
                 other = before.get(job_id)
-                if other is None or other["status"] in ("failed", "cancelled", "lost"):
+                if other is None or other.status in ("failed", "cancelled", "lost"):
                     error = _build_blocked_error(other, job_id)
-                    job_queue.finish(tx, job["job_id"], "failed", at, error=error)
-                    if own := before.get(job["job_id"]):  # others may wait for it in turn
-                        own["status"], own["error"] = "failed", error
+                    job_queue.finish(tx, job.job_id, "failed", at, error=error)
+                    if own := before.get(job.job_id):  # others may wait for it in turn
+                        own.status, own.error = "failed", error
                     break
-        return [job for job in waiting if job["ready"]]
+        return [job for job in waiting if job.ready]
 
     def _launch(self, job: Job, at: float) -> None:
         """Write the order and start a worker, which is yet to be seen alive."""
         try:
             order = self.handlers.write_order(self.database, self.home, job)
-            self.launcher.start(order.path, job["kind"])
+            self.launcher.start(order.path, job.kind)
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe_error(error)))
-        self._launched[job["job_id"]] = at
+        self._launched[job.job_id] = at
 
 
 def _build_ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
     """What the worker wrote last; where it stopped though nobody cancelled the job, with what made it."""
     ending = build_ending(outcome)
-    if ending.status == "cancelled" and not ending.error and not job["cancel_requested_at"]:
+    if ending.status == "cancelled" and not ending.error and not job.cancel_requested_at:
         return Ending("cancelled", error=build_external_stop_error(job, folder))
     return ending
 
 
 def _describe_halt(job: Job) -> str:
-    return f"Its process is halted (SIGSTOP); `kill -CONT {job['pid']}` lets it go on"
+    return f"Its process is halted (SIGSTOP); `kill -CONT {job.pid}` lets it go on"
 
 
 def holds_device(job: Job) -> bool:
     """Whether it has the device that it works on for itself; the processor is shared with jobs beside."""
-    return job["lane"] == "device" or (job["lane"] == "beside" and job["device"] != PROCESSOR)
+    return job.lane == "device" or (job.lane == "beside" and job.device != PROCESSOR)
 
 
 def measure_memory(pid: int | None) -> int:
@@ -351,25 +351,25 @@ def _has_room(db: Queryable, active: Sequence[Job]) -> bool:
     before they began, leaves MIN_LEFT of the machine's memory."""
     if not active:
         return True
-    most = [(runs.get_max_memory_gib(db, job["job_id"]) or 0.0) * GIB for job in active]
-    yet = sum(max(0.0, gib - measure_memory(job["pid"])) for gib, job in zip(most, active, strict=True))
+    most = [(runs.get_max_memory_gib(db, job.job_id) or 0.0) * GIB for job in active]
+    yet = sum(max(0.0, gib - measure_memory(job.pid)) for gib, job in zip(most, active, strict=True))
     memory = psutil.virtual_memory()
     return bool(memory.available - yet >= MIN_FREE_MEMORY_SHARE * memory.total)
 
 
 def _get_priority(job: WaitingJob) -> tuple[bool, bool]:
     """What gives way to others comes after them."""
-    return job["lane"] == "beside", _is_in_background(job)
+    return job.lane == "beside", _is_in_background(job)
 
 
 def _is_in_background(job: Job | WaitingJob) -> bool:
-    return JOB_KINDS[job["kind"]].in_background
+    return JOB_KINDS[job.kind].in_background
 
 
 def _build_blocked_error(other: JobState | None, job_id: str) -> ErrorDocument:
-    title = other["title"] if other else job_id
-    what = other["status"] if other else "deleted"
-    because = f" {other['error']['message']}" if other and other["error"] else ""
+    title = other.title if other else job_id
+    what = other.status if other else "deleted"
+    because = f" {other.error['message']}" if other and other.error else ""
     return {
         "error": "StateError",
         "message": f"It waited for “{title}”, which was {what}.{because}".replace("was failed", "failed"),

@@ -71,36 +71,36 @@ class EndpointCommands:
             settings = settings.model_copy(
                 update={"port": settings.port or _find_free_port(tx, settings.host)}
             )
-            row: EndpointRow = {
-                "endpoint_id": job_queue.create_id("endpoint", now),
-                "name": body.name,
-                "wanted": "running" if body.start else "stopped",
-                "wanted_at": now,
-                "settings": settings.model_dump(),
-                "created_by": person["person_id"],
-                "created_by_name": person["name"],
-                "created_at": now,
-            }
+            row: EndpointRow = EndpointRow(
+                endpoint_id=job_queue.create_id("endpoint", now),
+                name=body.name,
+                wanted="running" if body.start else "stopped",
+                wanted_at=now,
+                settings=settings.model_dump(),
+                created_by=person["person_id"],
+                created_by_name=person["name"],
+                created_at=now,
+            )
             build_gateway_config(tx, self.home, row)
             endpoints.add(tx, row)
-            key = self._new_key(tx, row["endpoint_id"], person, body.with_key) if body.with_key else None
-        return {"endpoint_id": row["endpoint_id"], "name": row["name"], "key": key["key"] if key else None}
+            key = self._new_key(tx, row.endpoint_id, person, body.with_key) if body.with_key else None
+        return {"endpoint_id": row.endpoint_id, "name": row.name, "key": key["key"] if key else None}
 
     def change_endpoint(self, body: ChangeEndpoint, person: Person) -> EmptyAnswer:
         """Other settings. What runs goes on until all that is new is ready."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
-            old = EndpointSettings.parse(row["settings"])
+            old = EndpointSettings.parse(row.settings)
             _check_keys_sent(body.settings, old, person)
             settings = body.settings.model_copy(update={"port": body.settings.port or old.port})
-            if row["wanted"] == "running" and (settings.host, settings.port) != (old.host, old.port):
+            if row.wanted == "running" and (settings.host, settings.port) != (old.host, old.port):
                 raise StateError(
-                    f"{row['name']} runs at {old.host}:{old.port}, which can't change meanwhile.",
+                    f"{row.name} runs at {old.host}:{old.port}, which can't change meanwhile.",
                     fix="Stop it, change it, and start it again.",
                 )
-            row["settings"] = settings.model_dump()
+            row.settings = settings.model_dump()
             build_gateway_config(tx, self.home, row)
-            endpoints.set_settings(tx, row["endpoint_id"], row["settings"])
+            endpoints.set_settings(tx, row.endpoint_id, row.settings)
         return {}
 
     def start_endpoint(self, body: EndpointReference) -> EmptyAnswer:
@@ -108,13 +108,13 @@ class EndpointCommands:
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             build_gateway_config(tx, self.home, row)
-            endpoints.set_running(tx, row["endpoint_id"], "running", self.clock())
+            endpoints.set_running(tx, row.endpoint_id, "running", self.clock())
         return {}
 
     def stop_endpoint(self, body: EndpointReference) -> EmptyAnswer:
         """Have it finish what is under way, and end."""
         with self.database.transaction() as tx:
-            endpoint_id = endpoints.get(tx, body.endpoint)["endpoint_id"]
+            endpoint_id = endpoints.get(tx, body.endpoint).endpoint_id
             endpoints.set_running(tx, endpoint_id, "stopped", self.clock())
         return {}
 
@@ -122,14 +122,14 @@ class EndpointCommands:
         """Remove one that has ended, with its keys, its log, and what the monitor keeps of it."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
-            folder = EndpointFolder(self.home, row["endpoint_id"])
-            if row["wanted"] == "running" or folder.process():
+            folder = EndpointFolder(self.home, row.endpoint_id)
+            if row.wanted == "running" or folder.process():
                 raise StateError(
-                    f"{row['name']} still runs.",
-                    fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row['name'])}",
+                    f"{row.name} still runs.",
+                    fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row.name)}",
                 )
-            endpoints.delete(tx, row["endpoint_id"])
-            monitors.forget(tx, row["endpoint_id"])  # and its log is not taken in any more
+            endpoints.delete(tx, row.endpoint_id)
+            monitors.forget(tx, row.endpoint_id)  # and its log is not taken in any more
             job_queue.note_removals(tx, self.home, [folder.path])
         remove_noted(self.database, self.home)
         return {}
@@ -141,15 +141,15 @@ class EndpointCommands:
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             made = self._new_key(
-                tx, row["endpoint_id"], person, body.name, body.requests_per_minute, body.tokens_per_day
+                tx, row.endpoint_id, person, body.name, body.requests_per_minute, body.tokens_per_day
             )
-        self._tell_keys(row["endpoint_id"])
+        self._tell_keys(row.endpoint_id)
         return made
 
     def _new_key(
         self, tx: Transaction, endpoint_id: str, person: Person, name: str, *quotas: int | None
     ) -> CreatedEndpointKey:
-        working = [key for key in endpoints.list_keys(tx, endpoint_id) if key["revoked_at"] is None]
+        working = [key for key in endpoints.list_keys(tx, endpoint_id) if key.revoked_at is None]
         if len(working) >= MAX_KEYS:
             raise StateError(
                 f"There are {len(working):,} keys, as many as one endpoint may have.", fix="Revoke some."
@@ -177,12 +177,12 @@ class EndpointCommands:
         """It opens nothing from now on, and what it has under way ends."""
         with self.database.transaction() as tx:
             key = endpoints.get_key(tx, body.key)
-            if key["person_id"] != person["person_id"] and "govern" not in RIGHTS[person["role"]]:
+            if key.person_id != person["person_id"] and "govern" not in RIGHTS[person["role"]]:
                 raise ForbiddenError(
-                    f"This key is {key['person_name']}'s.", fix="Its owner and admins can revoke it."
+                    f"This key is {key.person_name}'s.", fix="Its owner and admins can revoke it."
                 )
             endpoints.revoke_key(tx, body.key, job_queue.to_utc(self.clock()))
-        self._tell_keys(key["endpoint_id"])
+        self._tell_keys(key.endpoint_id)
         return {}
 
     def _tell_keys(self, endpoint_id: str) -> None:
@@ -199,7 +199,7 @@ def find_created_subject(tx: Transaction) -> ActivitySubject | None:
 
 
 def _build_subject(endpoint: EndpointRow) -> ActivitySubject:
-    return ActivitySubject("endpoint", endpoint["endpoint_id"], endpoint["name"])
+    return ActivitySubject("endpoint", endpoint.endpoint_id, endpoint.name)
 
 
 def _find_endpoint_subject(
@@ -211,7 +211,7 @@ def _find_endpoint_subject(
 def _find_key_subject(db: Queryable, body: KeyReference, *_: Person) -> ActivitySubject:
     """The endpoint, and what the key was for."""
     key = endpoints.get_key(db, body.key)
-    return _build_subject(endpoints.get(db, key["endpoint_id"]))._replace(detail=key["name"])
+    return _build_subject(endpoints.get(db, key.endpoint_id))._replace(detail=key.name)
 
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
@@ -229,7 +229,7 @@ def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, p
 
 def _find_free_port(db: Queryable, host: str) -> int:
     """The first port that neither another endpoint nor another program has."""
-    taken = {row["settings"].get("port") for row in endpoints.listed(db)}
+    taken = {row.settings.get("port") for row in endpoints.listed(db)}
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         if port not in taken and _is_free(host, port):
             return port

@@ -117,15 +117,15 @@ def _read(path: Path) -> Any:
 def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None:
     """Raise StateError where an endpoint that is to run uses files in a folder, with the endpoint's name."""
     for row in endpoints.listed(db):
-        config = EndpointFolder(home, row["endpoint_id"]).config()
-        if row["wanted"] != "running" or config is None:
+        config = EndpointFolder(home, row.endpoint_id).config()
+        if row.wanted != "running" or config is None:
             continue
         for backend in config["backends"]:
             used = [backend["model"], *(adapter["folder"] for adapter in backend["adapters"])]
             if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in used):
                 raise StateError(
-                    f"The endpoint {row['name']} serves {what}.",
-                    fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row['name'])}",
+                    f"The endpoint {row.name} serves {what}.",
+                    fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row.name)}",
                 )
 
 
@@ -162,9 +162,9 @@ def resolve_subject(db: Queryable, home: Home, route: RouteChoice) -> ServedSubj
         return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
     if is_reference(subject):
         version = model_versions.get_version(db, subject)
-        folder = home.path / version["folder"]
-        base = version["base_model"] if version["adapter"] else None
-        return _resolve_folder(f"{version['name']}@{version['version']}", folder, home, base)
+        folder = home.path / version.folder
+        base = version.base_model if version.adapter else None
+        return _resolve_folder(f"{version.name}@{version.version}", folder, home, base)
     own = home.models / subject
     if own.is_dir() and Path(subject).name == subject:
         of_gguf = not (own / "config.json").exists() and any(own.glob("*.gguf"))
@@ -187,12 +187,12 @@ def _resolve_run(db: Queryable, home: Home, name: str) -> ServedSubject:
             f"There is no run, model, registered version or file {name!r} to serve.",
             fix="Give a run's name, a model of the home folder, NAME@production, a path, or https://HOST/v1.",
         ) from error
-    folder = JobDir(home.jobs / run["run_id"])
+    folder = JobDir(home.jobs / run.run_id)
     if not (folder.model / "tunebench.json").exists():
         raise StateError(
-            f"{run['name']} is {run['status']} and has left no model.", fix="Serve a run that has finished."
+            f"{run.name} is {run.status} and has left no model.", fix="Serve a run that has finished."
         )
-    return _resolve_folder(run["name"], folder.model, home, None)
+    return _resolve_folder(run.name, folder.model, home, None)
 
 
 def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
@@ -288,7 +288,7 @@ class _Backends:
 
 def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
     """What the gateway of an endpoint is told. Raises what `resolved` does."""
-    asked = EndpointSettings.parse(row["settings"])
+    asked = EndpointSettings.parse(row.settings)
     drafts = _Backends(asked)
     placed = [
         (
@@ -309,9 +309,9 @@ def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> Endpoin
         ]
         models.append({"name": name, "routes": made})
     return {
-        "endpoint_id": row["endpoint_id"],
-        "name": row["name"],
-        "asked_at": row["wanted_at"],
+        "endpoint_id": row.endpoint_id,
+        "name": row.name,
+        "asked_at": row.wanted_at,
         "home": str(home.path),
         "host": asked.host,
         "port": asked.port or 0,

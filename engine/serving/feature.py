@@ -24,7 +24,7 @@ def build_supervisor(context: ServiceContext) -> Supervisor:
 
 def check_job_not_served(tx: Transaction, home: Home, job: Job) -> None:
     """Raise StateError where an endpoint that is to run serves what the job left."""
-    check_not_served(tx, home, home.jobs / job["job_id"], job["title"])
+    check_not_served(tx, home, home.jobs / job.job_id, job.title)
 
 
 FEATURE = EngineFeature(

@@ -75,38 +75,36 @@ class Supervisor:
             try:
                 self._see_to(row, at)
             except TunebenchError as error:
-                self._problems[row["endpoint_id"]] = error.to_dict()
+                self._problems[row.endpoint_id] = error.to_dict()
             except Exception as error:  # one endpoint must not hold up the others
-                log.exception("The endpoint %s could not be seen to", row["name"])
+                log.exception("The endpoint %s could not be seen to", row.name)
                 trouble = StateError(
                     f"The endpoint could not be seen to: {error!r}.", fix="See logs/engine.log."
                 )
-                self._problems[row["endpoint_id"]] = trouble.to_dict()
-        return (
-            BUSY_SECONDS if any(row["wanted"] == "running" for row in rows) or self._stops else IDLE_SECONDS
-        )
+                self._problems[row.endpoint_id] = trouble.to_dict()
+        return BUSY_SECONDS if any(row.wanted == "running" for row in rows) or self._stops else IDLE_SECONDS
 
     def close(self) -> None:
         """Gateways outlive the engine."""
 
     def _see_to(self, row: EndpointRow, at: float) -> None:
-        folder = EndpointFolder(self._home, row["endpoint_id"])
-        self._reap(row["endpoint_id"])
+        folder = EndpointFolder(self._home, row.endpoint_id)
+        self._reap(row.endpoint_id)
         record = folder.process()
-        if row["wanted"] == "stopped":
-            self._problems.pop(row["endpoint_id"], None)
+        if row.wanted == "stopped":
+            self._problems.pop(row.endpoint_id, None)
             self._stop(row, folder, record, at)
             return
-        self._stops.pop(row["endpoint_id"], None)
+        self._stops.pop(row.endpoint_id, None)
         sync_keys(self._database, folder)
         try:
             folder.tell("config.json", build_gateway_config(self._database, self._home, row))
         except TunebenchError as error:
-            self._problems[row["endpoint_id"]] = error.to_dict()
+            self._problems[row.endpoint_id] = error.to_dict()
             if folder.config() is None:
                 return
         else:
-            self._problems.pop(row["endpoint_id"], None)
+            self._problems.pop(row.endpoint_id, None)
         if record is None:
             self._start(row, folder, at)
         else:
@@ -115,11 +113,11 @@ class Supervisor:
     # -- starting -----------------------------------------------------------------------------------
 
     def _start(self, row: EndpointRow, folder: EndpointFolder, at: float) -> None:
-        last = self._starts.get(row["endpoint_id"])
+        last = self._starts.get(row.endpoint_id)
         if last:
             if last.process.poll() is None and is_recent(last.at, at, START_SECONDS):
                 return  # it is coming up
-            self._problems[row["endpoint_id"]] = self._why_ended(row, folder, last)
+            self._problems[row.endpoint_id] = self._why_ended(row, folder, last)
             if is_recent(last.at, at, last.pause):
                 return
         pause = (
@@ -137,7 +135,7 @@ class Supervisor:
                 stderr=file,
                 start_new_session=True,
             )
-        self._starts[row["endpoint_id"]] = _Start(process, at, pause)
+        self._starts[row.endpoint_id] = _Start(process, at, pause)
 
     def _why_ended(self, row: EndpointRow, folder: EndpointFolder, last: _Start) -> ErrorDocument:
         failure = folder.failure()
@@ -146,7 +144,7 @@ class Supervisor:
             return error
         code = last.process.poll()
         return StateError(
-            f"The gateway of {row['name']} ended with code {code} and is started again."
+            f"The gateway of {row.name} ended with code {code} and is started again."
             f" {folder.log_tail()}".strip(),
             fix=f"Its whole log is {folder.path / 'gateway.log'}.",
         ).to_dict()
@@ -161,7 +159,7 @@ class Supervisor:
     def _stop(
         self, row: EndpointRow, folder: EndpointFolder, record: ProcessRecord | None, at: float
     ) -> None:
-        endpoint_id = row["endpoint_id"]
+        endpoint_id = row.endpoint_id
         process = record.process() if record else None
         if process is None:
             self._stops.pop(endpoint_id, None)
@@ -186,7 +184,7 @@ class Supervisor:
         if state is None:
             return
         past = {
-            key["key_id"]: key["used_at"] or 0.0
+            key.key_id: key.used_at or 0.0
             for key in endpoints.list_keys(self._database, state["endpoint_id"])
         }
         newer = {
@@ -204,17 +202,17 @@ class Supervisor:
         return [self._seen(row) for row in endpoints.listed(self._database)]
 
     def _seen(self, row: EndpointRow) -> EndpointStatus:
-        folder = EndpointFolder(self._home, row["endpoint_id"])
-        return {
-            **row,
-            "alive": folder.process() is not None,
-            "state": folder.state(),
-            "config": folder.config(),
-            "problem": self._problems.get(row["endpoint_id"]),
-            "keys": endpoints.list_keys(self._database, row["endpoint_id"]),
-        }
+        folder = EndpointFolder(self._home, row.endpoint_id)
+        return EndpointStatus(
+            **vars(row),
+            alive=folder.process() is not None,
+            state=folder.state(),
+            config=folder.config(),
+            problem=self._problems.get(row.endpoint_id),
+            keys=endpoints.list_keys(self._database, row.endpoint_id),
+        )
 
     def last_requests(self, endpoint: str) -> list[RequestLine]:
         """The newest lines of an endpoint's log. Raises NotFoundError."""
         row = endpoints.get(self._database, endpoint)
-        return EndpointFolder(self._home, row["endpoint_id"]).last_requests(REQUESTS)
+        return EndpointFolder(self._home, row.endpoint_id).last_requests(REQUESTS)

@@ -115,9 +115,9 @@ class ExtractionRun:
         """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
         rows = self._rows(base.written, tuned.written)
         if rows:
-            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.extraction)
+            pq.write_table(pa.Table.from_pylist([vars(row) for row in rows]), self.job.dir.extraction)
         train, held = (
-            [_to_continued_row(row) for row in rows if row["part"] == part.part] for part in self.chosen
+            [_to_continued_row(row) for row in rows if row.part == part.part] for part in self.chosen
         )
         counted: dict[RowPart, judged.PassageCounts] = {
             part.part: {"rows": part.rows, "short": part.short, "passed": part.passed} for part in self.chosen
@@ -132,22 +132,22 @@ class ExtractionRun:
 
     def _row(self, passage: MemoryPassage, before: Continuation, after: Continuation) -> ExtractionRow:
         reference = passage.text.strip()
-        return {
-            "part": passage.part,
-            "row_id": passage.row_id,
-            "prompt": self._prompt(passage),
-            "prefix": passage.prefix,
-            "reference": passage.text,
-            "tokens": len(passage.wanted),
-            "base": before.text,
-            "base_same": before.same,
-            "base_whole": before.whole,
-            "base_similarity": compute_similarity(reference, before.text.strip()),
-            "tuned": after.text,
-            "tuned_same": after.same,
-            "tuned_whole": after.whole,
-            "tuned_similarity": compute_similarity(reference, after.text.strip()),
-        }
+        return ExtractionRow(
+            part=passage.part,
+            row_id=passage.row_id,
+            prompt=self._prompt(passage),
+            prefix=passage.prefix,
+            reference=passage.text,
+            tokens=len(passage.wanted),
+            base=before.text,
+            base_same=before.same,
+            base_whole=before.whole,
+            base_similarity=compute_similarity(reference, before.text.strip()),
+            tuned=after.text,
+            tuned_same=after.same,
+            tuned_whole=after.whole,
+            tuned_similarity=compute_similarity(reference, after.text.strip()),
+        )
 
     def _prompt(self, passage: MemoryPassage) -> str:
         content = self.load(np.asarray([passage.row_id]))[0]
@@ -159,13 +159,13 @@ class ExtractionRun:
 
 def _to_continued_row(row: ExtractionRow) -> judged.ContinuedRow:
     return {
-        "row_id": row["row_id"],
-        "reference": row["reference"],
-        "base": row["base"],
-        "tuned": row["tuned"],
-        "tokens": row["tokens"],
-        "base_same": row["base_same"],
-        "tuned_same": row["tuned_same"],
+        "row_id": row.row_id,
+        "reference": row.reference,
+        "base": row.base,
+        "tuned": row.tuned,
+        "tokens": row.tokens,
+        "base_same": row.base_same,
+        "tuned_same": row.tuned_same,
     }
 
 

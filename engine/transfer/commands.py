@@ -30,8 +30,8 @@ class TransferCommands:
         with self.database.transaction() as tx:
             chosen = [_get_ended_run(tx, name) for name in config.runs]
             _check_base(chosen)
-            sets = [datasets.get_dataset(tx, name)["dataset_id"] for name in _resolve_datasets(tx, config)]
-            changes = {"runs": [run["run_id"] for run in chosen], "datasets": sets}
+            sets = [datasets.get_dataset(tx, name).dataset_id for name in _resolve_datasets(tx, config)]
+            changes = {"runs": [run.run_id for run in chosen], "datasets": sets}
             asked = TransferConfig.parse(config.document() | changes)
             title = f"Transfer: {plural(len(asked.runs), 'run')} on {plural(len(asked.datasets), 'data set')}"
             job_id = self.launching.queue_job(tx, KIND, title, asked.document())
@@ -53,9 +53,9 @@ def _get_ended_run(tx: Transaction, name: str) -> Run:
         run = runs.get_run(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field="runs") from error
-    if run["status"] in ALIVE:
+    if run.status in ALIVE:
         raise StateError(
-            f"The run {run['name']!r} is {run['status']}.",
+            f"The run {run.name!r} is {run.status}.",
             fix="Wait until it has ended, or leave it out.",
             field="runs",
         )
@@ -66,10 +66,10 @@ def _check_base(chosen: list[Run]) -> None:
     """Raise ConfigError for runs of several base models: their losses count other tokens."""
     first = chosen[0]
     for run in chosen[1:]:
-        if run["model"] != first["model"]:
+        if run.model != first.model:
             raise ConfigError(
-                f"{first['name']!r} was trained from {first['model']} and {run['name']!r} from"
-                f" {run['model']}: their losses are of other tokens.",
+                f"{first.name!r} was trained from {first.model} and {run.name!r} from"
+                f" {run.model}: their losses are of other tokens.",
                 fix="Take runs of one base model.",
                 field="runs",
             )

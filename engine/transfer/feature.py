@@ -13,15 +13,14 @@ from store.core.schemas import Job
 from store.data import datasets
 from store.db.database import Queryable
 from store.jobs.schemas import JobSpecDetails
-from store.training.train_config import get_split
 
 
 def specify_transfer_matrix(db: Queryable, job: Job) -> JobSpecDetails:
     """Of a matrix of transfer each data set that is still there."""
-    present = [datasets.find_dataset(db, name) for name in job["config"]["datasets"]]
+    present = [datasets.find_dataset(db, name) for name in job.config["datasets"]]
     return {
         "datasets": [
-            {"dataset": build_named_dataset(dataset), "split": get_split({}, dataset)}
+            {"dataset": build_named_dataset(dataset), "split": datasets.get_split_fields(dataset)}
             for dataset in present
             if dataset
         ]

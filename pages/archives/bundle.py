@@ -17,7 +17,7 @@ from store.runs.schemas import Run
 
 def draw_bundle(run: Run) -> None:
     """Ask for the bundle of a run that has finished, and hand it over."""
-    run_id = run["run_id"]
+    run_id = run.run_id
     job_key = f"bundle-job-{run_id}"
     with_rows = st.checkbox(
         "With the rows",
@@ -40,10 +40,10 @@ def draw_bundle(run: Run) -> None:
 
 def _draw_bundle_result(job_id: str) -> None:
     job = cached_queries.read_job(job_id)
-    if job["status"] in ALIVE:
+    if job.status in ALIVE:
         live("1s")(show_live)(job_id, "bundle")
-    elif job["status"] == "finished":
-        _draw_download(cast(BundleResult, job["result"]))  # of a finished job of this kind
+    elif job.status == "finished":
+        _draw_download(cast(BundleResult, job.result))  # of a finished job of this kind
     else:
         show_failure(job, "bundle")
 

@@ -32,7 +32,7 @@ REPRODUCTION_RESULTS = {
 
 def draw_reproduction(run: Run) -> None:
     """From which bundle a run was launched, and whether its figures came back."""
-    source = run["facts"].get("reproduces")
+    source = run.facts.get("reproduces")
     if source is None:
         return
     st.markdown(
@@ -45,21 +45,19 @@ def draw_reproduction(run: Run) -> None:
         job = cached_queries.read_job(source["compared_by"])
     except NotFoundError:
         return
-    if job["status"] == "finished":
-        result = cast(Reproduction, job["result"])  # of a finished job of this kind
+    if job.status == "finished":
+        result = cast(Reproduction, job.result)  # of a finished job of this kind
         _draw_figures(result)
         if beside := result.get("beside"):
             _draw_reproduction_comparison(beside)
-    elif run["status"] in ALIVE:
+    elif run.status in ALIVE:
         st.caption("Its figures are held against the bundle's once it has ended.")
 
 
 def _draw_origin(job_id: str) -> None:
     """The bundle's fingerprint, and whether it is the run of this home that it says."""
     try:
-        opened = cast(
-            OpenedBundle, cached_queries.read_job(job_id)["result"]
-        )  # of a finished job of this kind
+        opened = cast(OpenedBundle, cached_queries.read_job(job_id).result)  # of a finished job of this kind
     except NotFoundError:
         return
     original = opened.get("original")

@@ -80,8 +80,8 @@ FILE_FORMATS = (
 
 def estimate_duration(run: Run) -> str:
     """How long the built-in pairs take, base and tuned model."""
-    gpu = str(run["facts"].get("device", "cpu")).startswith("cuda")
-    time = format_duration(run["facts"].get("total_parameters"), gpu=gpu)
+    gpu = str(run.facts.get("device", "cpu")).startswith("cuda")
+    time = format_duration(run.facts.get("total_parameters"), gpu=gpu)
     return f"It takes {time}, and asks the base and the tuned model the same {BUILTIN_PAIR_COUNT} pairs."
 
 
@@ -92,7 +92,7 @@ def draw_button(run: Run, *, first: bool) -> None:
     label = "Check for bias" if first else "Check again"
     kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
     if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
-        start_check({"run": run["run_id"]})
+        start_check({"run": run.run_id})
 
 
 def start_check(body: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def draw_files(run: Run) -> None:
                 st.warning("Choose a file.")
                 return
             chosen = [{**file, "max_rows": int(most)} for file in asked]
-            start_check({"run": run["run_id"], "builtin": builtin, "files": chosen})
+            start_check({"run": run.run_id, "builtin": builtin, "files": chosen})
         if files:
             st.caption(", ".join(escape_markdown(file.name) for file in files))
 
@@ -170,7 +170,7 @@ def draw_classifier(run: Run) -> None:
                 return
             asked = {"classifier": classifier, "labels": labels, "samples": int(samples)}
             asked |= {"max_rows": int(most)} | _build_file_options(*openings)
-            start_check({"run": run["run_id"], "builtin": builtin, "continuations": asked})
+            start_check({"run": run.run_id, "builtin": builtin, "continuations": asked})
 
 
 def _choose_classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
@@ -232,10 +232,10 @@ PRESENT = "present"  # the check that a schedule has already
 
 def draw_schedule_field(present: Mapping[str, Any], every_hours: float | None) -> dict[str, Any] | None:
     """A check that was made once is made again and again. present: that which is set, empty for none."""
-    everything = {each["job_id"]: each for each in list_checks()}
+    everything = {each.job_id: each for each in list_checks()}
     options = ["", *([PRESENT] if present else []), *everything]
     names = {"": "None", PRESENT: "The one that is set"} | {
-        job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
+        job_id: f"{each.model} against {each.against}, {each.created_at:%d %b %H:%M}"
         for job_id, each in everything.items()
     }
     left, middle = st.columns([2, 1])
@@ -247,5 +247,5 @@ def draw_schedule_field(present: Mapping[str, Any], every_hours: float | None) -
     hours = middle.number_input("Bias every (hours)", 1.0, 8_784.0, float(every_hours or 168.0))
     if not chosen:
         return None
-    check = present if present and chosen == PRESENT else read_check(chosen)["config"]
+    check = present if present and chosen == PRESENT else read_check(chosen).config
     return {"check": check, "every_hours": hours}

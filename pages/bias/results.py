@@ -121,12 +121,12 @@ def draw_bias(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        if run["status"] in ALIVE:
+        if run.status in ALIVE:
             st.caption("The model can be checked once the run has ended.")
             return
         alive = draw_unfinished(form.list_unfinished(run_id=run_id), run_id=run_id)
         listed = form.list_checks(run_id=run_id)
-        if run["config"].get("task") == "classification":
+        if run.config.get("task") == "classification":
             st.caption(CLASSIFICATION_HEAD_NOTE)
             return
         if not listed:
@@ -153,21 +153,19 @@ def _draw_empty(run: Run) -> None:
 def _choose_check(listed: Sequence[BiasSummary]) -> str:
     """The newest, or an earlier one that is chosen."""
     if len(listed) == 1:
-        return listed[0]["job_id"]
-    names = {
-        check["job_id"]: f"{display.format_ago(check['created_at'])}: {check['sentence']}" for check in listed
-    }
+        return listed[0].job_id
+    names = {check.job_id: f"{display.format_ago(check.created_at)}: {check.sentence}" for check in listed}
     return st.selectbox("Check", list(names), format_func=lambda job_id: names[job_id], key="bias-chosen")
 
 
 def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str = "") -> bool:
     """Checks that wait or work, and the newest one that ended badly; whether some still work."""
-    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
+    alive = [job.job_id for job in jobs if job.status in ALIVE]
     if alive:
         show_active_jobs(
             lambda: form.list_unfinished(run_id=run_id, evaluation_id=evaluation_id), alive, "check"
         )
-    elif jobs and jobs[0]["status"] == "failed" and (error := jobs[0]["error"]):
+    elif jobs and jobs[0].status == "failed" and (error := jobs[0].error):
         st.error(
             escape_markdown(f"The last check failed. {error['message']} {error.get('fix') or ''}".strip())
         )
@@ -187,10 +185,10 @@ def draw_summary(run_id: str) -> None:
     """The newest check of a run under its verdict: the sentence, and the way to it."""
     listed = form.list_checks(run_id=run_id)
     if listed:
-        ink = "red" if listed[0]["worse"] else "gray"
+        ink = "red" if listed[0].worse else "gray"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f":{ink}[:material/balance:] **Bias:** {escape_markdown(listed[0]['sentence'])}",
+                f":{ink}[:material/balance:] **Bias:** {escape_markdown(listed[0].sentence)}",
                 width="content",
             )
             if st.button("See the check", type="tertiary", icon=":material/arrow_forward:", key="bias-open"):
@@ -203,16 +201,14 @@ def draw_summary(run_id: str) -> None:
 
 def draw_check(check: BiasCheck) -> None:
     """One check: its sentence, what got worse first, the pairs that changed most, and what it can't say."""
-    report, details = check["report"], check["details"]
+    report, details = check.report, check.details
     st.subheader(f"{get_verdict_mark(report)} {escape_markdown(report['sentence'])}", anchor=False)
-    maker = activity_feed.describe_creator(check["created_by"])
+    maker = activity_feed.describe_creator(check.created_by)
     by = f" by {escape_markdown(maker)}" if maker else ""
     held = (
-        f"{escape_markdown(check['model'])} against {escape_markdown(check['against'])}, "
-        if check["against"]
-        else ""
+        f"{escape_markdown(check.model)} against {escape_markdown(check.against)}, " if check.against else ""
     )
-    st.caption(f"{held}asked for{by} {display.format_ago(check['created_at'])};"
+    st.caption(f"{held}asked for{by} {display.format_ago(check.created_at)};"
                f" took {display.format_duration(details['seconds'])}")  # fmt: skip
     _draw_figures(report["figures"])
     for probe in details["probes"]:
@@ -313,10 +309,10 @@ def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None
         )
         listed = form.list_checks(evaluation_id=evaluation_id)
         if listed:
-            check = form.read_check(listed[0]["job_id"])
-            report = check["report"]
+            check = form.read_check(listed[0].job_id)
+            report = check.report
             st.markdown(f"{get_verdict_mark(report)} **{escape_markdown(report['sentence'])}**")
-            for compared in check["details"]["groups"]:
+            for compared in check.details["groups"]:
                 _draw_compared(compared, report["figures"])
         if not alive and has_right("work"):
             _draw_form(evaluation_id, others, first=not listed)
@@ -333,7 +329,7 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationSummary], *, first
             key=f"{own}-positive",
             help="For rates; leave it empty for the score alone",
         )
-        names = {other["evaluation_id"]: other["name"] for other in others}
+        names = {other.evaluation_id: other.name for other in others}
         against = st.selectbox(
             "Against", ["", *names], format_func=lambda name: names.get(name, "nothing"), key=f"{own}-against"
         )

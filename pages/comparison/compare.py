@@ -48,9 +48,7 @@ def pick_runs() -> list[str]:
     matching = run_queries.list_newest_runs(search, (), LISTED_RUNS)
     total = cached_queries.count_runs(search, ())
     chosen = list(st.session_state.get(KEY, []))
-    names = {
-        run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_find_existing_runs(chosen)]
-    }
+    names = {run.run_id: f"#{run.number} {run.name}" for run in [*matching, *_find_existing_runs(chosen)]}
     with right:
         picked: list[str] = st.multiselect(
             f"Runs to compare, at most {MAX_RUNS}",
@@ -78,7 +76,7 @@ def _follow_link() -> None:
     link = st.query_params.get("runs", "")
     if link and link != st.session_state.get(LINK):
         asked = list(dict.fromkeys(part for part in link.split(",") if part))
-        existing = {run["run_id"] for run in _find_existing_runs(asked)}
+        existing = {run.run_id for run in _find_existing_runs(asked)}
         missing = [run_id for run_id in asked if run_id not in existing]
         if missing:
             show_error(
@@ -141,22 +139,22 @@ def _draw_side_by_side() -> None:
     runs = read_chosen_runs(picked)
     if not runs:
         return
-    alive = any(run["status"] in ALIVE for run in runs)
+    alive = any(run.status in ALIVE for run in runs)
     with st.container(horizontal=True, gap="medium"):
         for run in runs:
             with st.container(horizontal=True, width="content", gap="xsmall", vertical_alignment="center"):
                 draw_chip_link(run)
-                if run["status"] != "finished":  # of many that are, a word for each would fill a phone
-                    st.markdown(format_status_badge(run["status"]), width="content")
+                if run.status != "finished":  # of many that are, a word for each would fill a phone
+                    st.markdown(format_status_badge(run.status), width="content")
     differences.draw_gain_comparison(runs)
     for draw in list_parts(lambda feature: feature.draw_comparison_part):
-        draw([run["run_id"] for run in runs])
+        draw([run.run_id for run in runs])
     draw_accuracy_comparison(runs, differences.build_run_labels(runs))
-    live("4s" if alive else None)(_draw_live)(tuple(run["run_id"] for run in runs))
+    live("4s" if alive else None)(_draw_live)(tuple(run.run_id for run in runs))
     side_by_side.draw_numbers(runs)
     side_by_side.draw_settings(runs)
     if len(runs) > 1:
-        activity_feed.draw_comments("comparison", format_comparison_key(run["run_id"] for run in runs))
+        activity_feed.draw_comments("comparison", format_comparison_key(run.run_id for run in runs))
 
 
 def _draw_live(run_ids: tuple[str, ...]) -> None:

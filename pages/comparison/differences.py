@@ -71,7 +71,7 @@ def compare_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunD
 
 
 def _format_title(group: Runs, names: dict[str, str]) -> str:
-    name = names[group[0]["run_id"]]
+    name = names[group[0].run_id]
     return name if len(group) == 1 else f"{name} ({len(group)} seeds)"
 
 
@@ -91,7 +91,7 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
 
 
 def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
-    names_said = ", ".join(names[run["run_id"]] for run in group[:-1]) + f" and {names[group[-1]['run_id']]}"
+    names_said = ", ".join(names[run.run_id] for run in group[:-1]) + f" and {names[group[-1].run_id]}"
     losses, tokens, missing = _read_losses([group])
     by_seed = None if missing else run_comparison.estimate_seed_spread(losses, tokens)
     if by_seed is None:
@@ -106,9 +106,9 @@ def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
 def _draw_reseed_button(groups: Sequence[Runs]) -> None:
     """One click that runs each again with the next seed."""
     runs = [group[0] for group in groups]
-    if any(run["status"] in ALIVE for run in runs):
+    if any(run.status in ALIVE for run in runs):
         return
-    seconds = [run["facts"].get("run_seconds") for run in runs]
+    seconds = [run.facts.get("run_seconds") for run in runs]
     took = f", about {display.format_duration(sum(filter(None, seconds)))}" if all(seconds) else ""
     if has_right("work") and st.button(
         f"Repeat each with another seed{took}", icon=":material/casino:", key="compare-repeat"
@@ -116,15 +116,15 @@ def _draw_reseed_button(groups: Sequence[Runs]) -> None:
         launched = [send_command("launch", build_reseeded_config(run)) for run in runs]
         if all(launched):
             link = ",".join(
-                [run["run_id"] for run in runs] + [answer["run_id"] for answer in launched if answer]
+                [run.run_id for run in runs] + [answer["run_id"] for answer in launched if answer]
             )
             st.switch_page("pages/comparison/compare.py", query_params={"runs": link})
 
 
 def build_reseeded_config(run: Run) -> dict[str, Any]:
     """The config of a run with the next seed."""
-    seed = int(run["config"].get("seed") or 0) + 1
-    return run["config"] | {"seed": seed, "name": f"{run['name'][:100]}, seed {seed}"}
+    seed = int(run.config.get("seed") or 0) + 1
+    return run.config | {"seed": seed, "name": f"{run.name[:100]}, seed {seed}"}
 
 
 def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], str]:
@@ -135,9 +135,7 @@ def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], s
     none = np.zeros(0)
     try:
         tables = [
-            run_queries.read_shared_rows(first["run_id"], run["run_id"], split)
-            for group in groups
-            for run in group
+            run_queries.read_shared_rows(first.run_id, run.run_id, split) for group in groups for run in group
         ]
     except QueryError:
         return [], none, "the losses of single rows of one of them are not there"
@@ -178,7 +176,7 @@ class PairedRuns:
 
 def list_runs_with_gain(runs: Sequence[Run]) -> list[Run]:
     """The runs that have a verdict with a gain."""
-    return [run for run in runs if run["verdict"] and run["verdict"]["gain"]]
+    return [run for run in runs if run.verdict and run.verdict["gain"]]
 
 
 def draw_gain_comparison(runs: Sequence[Run]) -> None:
@@ -189,10 +187,10 @@ def draw_gain_comparison(runs: Sequence[Run]) -> None:
         st.caption(f"{' '.join(describe_runs_without_gain(runs))} Their curves can be compared all the same.")
         return
     with st.container(border=True):
-        heads = any(run["config"].get("task") == "classification" for run in judged)
+        heads = any(run.config.get("task") == "classification" for run in judged)
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
-        _draw_estimates(judged, {run["run_id"]: require_gain(run) for run in judged}, "gains")
+        _draw_estimates(judged, {run.run_id: require_gain(run) for run in judged}, "gains")
         _draw_questions(judged)
         comparisons = compare_with_best(judged)
         for comparison in comparisons:
@@ -213,10 +211,10 @@ def draw_gain_comparison(runs: Sequence[Run]) -> None:
 def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
     """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
     names = build_run_labels(runs)
-    unjudged = [run for run in runs if not run["verdict"]]
-    broken = [run for run in runs if run["verdict"] and not run["verdict"]["gain"]]
+    unjudged = [run for run in runs if not run.verdict]
+    broken = [run for run in runs if run.verdict and not run.verdict["gain"]]
     sentences = [
-        f"{escape_markdown(names[run['run_id']])} has no gain to compare: its loss is not a number."
+        f"{escape_markdown(names[run.run_id])} has no gain to compare: its loss is not a number."
         for run in broken
     ]
     if len(unjudged) == len(runs):
@@ -230,14 +228,14 @@ def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
 
 def _draw_questions(judged: Sequence[Run]) -> None:
     """What of each gain is the question's: a run on shuffled labels gains as much as one on true ones."""
-    parts = {run["run_id"]: run["verdict"]["parts"] for run in judged if run["verdict"]}
+    parts = {run.run_id: run.verdict["parts"] for run in judged if run.verdict}
     measured: dict[str, UnitEstimate] = {
         run_id: {**part["question"], "unit": part["unit"]} for run_id, part in parts.items() if part
     }
     if not measured:
         return
     st.markdown("**Of it from the question**: what a row's own prompt adds (right is better)")
-    _draw_estimates([run for run in judged if run["run_id"] in measured], measured, "questions")
+    _draw_estimates([run for run in judged if run.run_id in measured], measured, "questions")
     if missing := [
         escape_markdown(name) for run_id, name in build_run_labels(judged).items() if run_id not in measured
     ]:
@@ -248,10 +246,10 @@ def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], 
     """An interval a run on one axis, the largest first."""
     names, counts = build_run_labels(runs), {estimate["n"] for estimate in estimates.values()}
     rows = []
-    for run in sorted(runs, key=lambda run: -estimates[run["run_id"]]["value"]):
-        estimate = estimates[run["run_id"]]
-        name = names[run["run_id"]] + (f", n {estimate['n']:,}" if len(counts) > 1 else "")
-        ink = palette.get_run_color(run["number"])
+    for run in sorted(runs, key=lambda run: -estimates[run.run_id]["value"]):
+        estimate = estimates[run.run_id]
+        name = names[run.run_id] + (f", n {estimate['n']:,}" if len(counts) > 1 else "")
+        ink = palette.get_run_color(run.number)
         rows.append(charts.IntervalRow(name, estimate["value"], estimate["low"], estimate["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
     units = {estimate["unit"] for estimate in estimates.values()}
@@ -268,10 +266,9 @@ def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], 
 
 def build_run_labels(runs: Sequence[Run]) -> dict[str, str]:
     """run_id -> its name, with its number where another run here has the same name."""
-    names = [run["name"] for run in runs]
+    names = [run.name for run in runs]
     return {
-        run["run_id"]: f"{run['name']} #{run['number']}" if names.count(run["name"]) > 1 else run["name"]
-        for run in runs
+        run.run_id: f"{run.name} #{run.number}" if names.count(run.name) > 1 else run.name for run in runs
     }
 
 
@@ -294,17 +291,17 @@ def group_by_settings(judged: Sequence[Run]) -> list[list[Run]]:
 
 
 def _get_tuned_loss(run: Run) -> float:
-    loss = run["verdict"] and run["verdict"]["tuned"]["loss"]
+    loss = run.verdict and run.verdict["tuned"]["loss"]
     return float("inf") if loss is None else float(loss)
 
 
 def _compare_pair(best: Run, other: Run, names: dict[str, str], comparisons: int) -> RunDifference:
     """Why they can't be compared, or by how much they differ."""
-    pair = (names[best["run_id"]], names[other["run_id"]])
+    pair = (names[best.run_id], names[other.run_id])
     if reason := find_incomparability(best, other):
         return RunDifference(*pair, None, reason)
     gain = require_gain(best)
-    run_ids = (best["run_id"], other["run_id"])
+    run_ids = (best.run_id, other.run_id)
     return _compute_paired_difference(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
 
 
@@ -330,7 +327,7 @@ RUNS = ("first", "second")
 
 def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None:
     """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
-    judged = [run for run in runs if run["verdict"] and run["verdict"]["classification"]]
+    judged = [run for run in runs if run.verdict and run.verdict["classification"]]
     if len(judged) < 2:
         return
     best = max(judged, key=_get_accuracy)
@@ -358,25 +355,25 @@ def _get_accuracy(run: Run) -> float:
 
 def _get_classification(run: Run) -> Classification:
     """Of a run that classified held-out rows, as all do that are compared here."""
-    classification = run["verdict"] and run["verdict"]["classification"]
+    classification = run.verdict and run.verdict["classification"]
     if not classification:
-        raise ValueError(f"{run['run_id']} did not classify rows")
+        raise ValueError(f"{run.run_id} did not classify rows")
     return classification
 
 
 def _compare_accuracy(
     best: Run, other: Run, names: dict[str, str], comparisons: int
 ) -> tuple[Interval | None, str]:
-    first, second = names[best["run_id"]], names[other["run_id"]]
+    first, second = names[best.run_id], names[other.run_id]
     split = _get_classification(best)["split"]
-    if best["data_fingerprint"] != other["data_fingerprint"]:
+    if best.data_fingerprint != other.data_fingerprint:
         return None, f"{first} and {second} can't be compared: they were trained on different data."
     if split != _get_classification(other)["split"]:
         return (
             None,
             f"{first} and {second} can't be compared: one was judged on test rows, one on validation.",
         )
-    interval = compute_accuracy_difference(best["run_id"], other["run_id"], split, 1 - 0.05 / comparisons)
+    interval = compute_accuracy_difference(best.run_id, other.run_id, split, 1 - 0.05 / comparisons)
     if interval is None:
         return None, f"{first} and {second} can't be compared: they share no row that both classified."
     return interval, describe_accuracy_gap(first, second, interval)
@@ -385,7 +382,7 @@ def _compare_accuracy(
 def _describe_seed_caveat(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
     """Of two runs of the same settings: which model is right more often says nothing of them."""
     points = formatting.format_number(abs(100 * gap.value), 1)
-    first, second = names[best["run_id"]], names[other["run_id"]]
+    first, second = names[best.run_id], names[other.run_id]
     return (
         f"{first} and {second} differ in nothing but their seed and lie {points}"
         f" points of accuracy apart on {formatting.plural(gap.n, 'held-out row')}: that is luck, not a better"

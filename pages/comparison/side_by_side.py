@@ -40,10 +40,10 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     st.subheader("Numbers", anchor=False)
     winners = find_significantly_best(runs)
     names = build_run_labels(runs)
-    rows = [_build_row(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
-    if not any(run["verdict"] and run["verdict"]["classification"] for run in runs):
+    rows = [_build_row(run, names[run.run_id], run.run_id in winners) for run in runs]
+    if not any(run.verdict and run.verdict["classification"] for run in runs):
         rows = [_blank_columns(row, CLASS_COLUMNS) for row in rows]
-    if not any(run["verdict"] and run["verdict"]["parts"] for run in runs):
+    if not any(run.verdict and run.verdict["parts"] for run in runs):
         rows = [_blank_columns(row, (QUESTION, SHAPE)) for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
@@ -54,13 +54,13 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     )
     if reasons := display.describe_missing_intervals(_iterate_macro_f1(runs, names)):
         st.caption(escape_markdown(reasons))
-    if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
+    if not winners and sum(bool(run.verdict) for run in runs) > 1:
         leading = find_leading_runs(runs)
         why = "the leading ones can't be told apart"
         if leading:
             unsure = next(run for run in leading if _is_unsure(run))
-            shape = unsure["verdict"] and unsure["verdict"]["state"] == "shape"
-            why = f"{escape_markdown(names[unsure['run_id']])} leads"
+            shape = unsure.verdict and unsure.verdict["state"] == "shape"
+            why = f"{escape_markdown(names[unsure.run_id])} leads"
             why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
 
@@ -68,9 +68,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
 def _iterate_macro_f1(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
     """The macro F1 of each run that has one, under the run's name."""
     for run in runs:
-        classes = run["verdict"] and run["verdict"]["classification"]
+        classes = run.verdict and run.verdict["classification"]
         if classes:
-            yield f"Macro F1 of {names[run['run_id']]}", classes["models"]["tuned"]["f1_macro"]
+            yield f"Macro F1 of {names[run.run_id]}", classes["models"]["tuned"]["f1_macro"]
 
 
 def _blank_columns(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
@@ -83,12 +83,12 @@ def find_significantly_best(runs: Sequence[Run]) -> set[str]:
     leading = find_leading_runs(runs)
     if any(map(_is_unsure, leading)):
         return set()
-    return {run["run_id"] for run in leading}
+    return {run.run_id for run in leading}
 
 
 def _is_unsure(run: Run) -> bool:
     """Whether nothing says that a gain is the question's."""
-    return bool(run["verdict"] and run["verdict"]["state"] in ("better", "shape"))
+    return bool(run.verdict and run.verdict["state"] in ("better", "shape"))
 
 
 def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
@@ -101,7 +101,7 @@ def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
-    verdict, memory = run["verdict"], run["facts"].get("peak_memory_gib")
+    verdict, memory = run.verdict, run.facts.get("peak_memory_gib")
     gain, tuned = verdict and verdict["gain"], verdict and verdict["tuned"]
     accuracy = tuned and tuned["token_accuracy"]
     classification = verdict and verdict["classification"]
@@ -116,12 +116,12 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
         "Perplexity ↓": display.format_number(tuned and tuned["perplexity"], 2),
         "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
         **format_classification(classification and classification["models"]["tuned"]),
-        "Best validation loss ↓": display.format_number(run["best_eval_loss"]),
-        "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
-        "Took": display.format_elapsed(run["started_at"], run["ended_at"]),
-        "Trained parameters": _format_count(run["facts"].get("trainable_parameters")),
+        "Best validation loss ↓": display.format_number(run.best_eval_loss),
+        "at step": "–" if run.best_step is None else f"{run.best_step:,}",
+        "Took": display.format_elapsed(run.started_at, run.ended_at),
+        "Trained parameters": _format_count(run.facts.get("trainable_parameters")),
         "Peak memory ↓": "–" if memory is None else display.format_gib(memory),
-        "Status": display.STATUSES[run["status"]].title,
+        "Status": display.STATUSES[run.status].title,
     }
 
 
@@ -165,15 +165,15 @@ def build_settings_rows(runs: Sequence[Run], *, everything: bool = False) -> lis
     A run that is itself called "Setting" has its number in its column's name.
     """
     run_labels = build_run_labels(runs)
-    names = [run_labels[r["run_id"]] for r in runs]
+    names = [run_labels[r.run_id] for r in runs]
     names = [
-        f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
+        f"{name} #{r.number}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
     documents = [
-        {**drop_false_code_field(run["config"]), "data fingerprint": run["data_fingerprint"]} for run in runs
+        {**drop_false_code_field(run.config), "data fingerprint": run.data_fingerprint} for run in runs
     ]
     for document, run in zip(documents, runs, strict=True):
-        if alpha := run["facts"].get("alpha"):
+        if alpha := run.facts.get("alpha"):
             document["mixed at α"] = alpha
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
@@ -198,7 +198,7 @@ AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
 
 def draw_curves(runs: Sequence[Run]) -> None:
     """One chart of the chosen metric; runs that never logged it are named."""
-    summaries = {run["run_id"]: run_queries.read_metric_summaries(run["run_id"]) for run in runs}
+    summaries = {run.run_id: run_queries.read_metric_summaries(run.run_id) for run in runs}
     names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN_METRICS, name))
     if not names:
         st.caption("None of these runs has measured anything yet.")
@@ -214,14 +214,13 @@ def draw_curves(runs: Sequence[Run]) -> None:
         )
         axis = st.segmented_control("Along", list(AXES), default="Optimiser step", key="compare-axis")
     by_tokens = AXES[axis or "Optimiser step"] == "tokens"
-    measured = [run for run in runs if name in summaries[run["run_id"]]]
+    measured = [run for run in runs if name in summaries[run.run_id]]
     title, run_labels = display.find_quantity(name), build_run_labels(runs)
     curves = [
-        _build_curve(run, name, summaries[run["run_id"]], run_labels[run["run_id"]], by_tokens)
-        for run in measured
+        _build_curve(run, name, summaries[run.run_id], run_labels[run.run_id], by_tokens) for run in measured
     ]
     level = (
-        find_common_base_loss([summaries[run["run_id"]].get("eval/loss") for run in measured])
+        find_common_base_loss([summaries[run.run_id].get("eval/loss") for run in measured])
         if name == "eval/loss"
         else None
     )
@@ -230,7 +229,7 @@ def draw_curves(runs: Sequence[Run]) -> None:
     )
     alt = f"{title.title} of {len(measured)} runs by {axis or 'step'}"
     st.plotly_chart(figure, key=f"compare-{name}-{by_tokens}", config=PLOT, alt=alt)
-    silent = [run_labels[run["run_id"]] for run in runs if run not in measured]
+    silent = [run_labels[run.run_id] for run in runs if run not in measured]
     if silent:
         st.caption(f"Not measured by: {escape_markdown(', '.join(silent))}.")
 
@@ -238,15 +237,15 @@ def draw_curves(runs: Sequence[Run]) -> None:
 def _build_curve(
     run: Run, name: str, summaries: dict[str, MetricSummary], label: str, by_tokens: bool
 ) -> charts.Curve:
-    table = _read_table(run["run_id"], name, summaries)
+    table = _read_table(run.run_id, name, summaries)
     if not by_tokens or "train/tokens_seen" not in summaries:
-        return charts.Curve(label, run["number"], table)
-    seen = _read_table(run["run_id"], "train/tokens_seen", summaries)
-    return charts.Curve(label, run["number"], table, interpolate_tokens(table, seen))
+        return charts.Curve(label, run.number, table)
+    seen = _read_table(run.run_id, "train/tokens_seen", summaries)
+    return charts.Curve(label, run.number, table, interpolate_tokens(table, seen))
 
 
 def _read_table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> pa.Table:
-    return run_queries.read_curve(run_id, name, summaries[name]["count"], summaries[name]["sum"])
+    return run_queries.read_curve(run_id, name, summaries[name].count, summaries[name].sum)
 
 
 def interpolate_tokens(table: pa.Table, seen: pa.Table) -> list[float]:
@@ -258,9 +257,7 @@ def interpolate_tokens(table: pa.Table, seen: pa.Table) -> list[float]:
 
 def find_common_base_loss(summaries: Sequence[MetricSummary | None]) -> float | None:
     """The loss of the base model where all these runs started from the same; else None."""
-    levels = [
-        s["first_value"] for s in summaries if s and s["first_step"] == 0 and s["first_value"] is not None
-    ]
+    levels = [s.first_value for s in summaries if s and s.first_step == 0 and s.first_value is not None]
     if len(levels) < len(summaries) or not levels or max(levels) - min(levels) > 1e-3 * abs(levels[0]):
         return None
     return float(levels[0])

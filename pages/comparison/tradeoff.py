@@ -44,18 +44,18 @@ LISTED_RUNS = 8  # runs of the front
 def draw_picked(points: Sequence[Point], picked: str, measure: str) -> bool:
     """The run that was clicked: its figures, its page, and what to try against what it forgot. Whether it
     is among those that are drawn."""
-    point = next((point for point in points if point.row["run_id"] == picked), None)
+    point = next((point for point in points if point.row.run_id == picked), None)
     if point is None:
         st.caption(":material/ads_click: Click a run to see what it cost and what to try next.")
         return False
     with st.container(border=True, key="cost-picked"):
-        st.markdown(f"{format_run_dot(point.row['number'])} **{escape_markdown(point.label)}**")
-        if point.row["state"]:
-            st.markdown(format_badge(display.FORGETTING[point.row["state"]]))
+        st.markdown(f"{format_run_dot(point.row.number)} **{escape_markdown(point.label)}**")
+        if point.row.state:
+            st.markdown(format_badge(display.FORGETTING[point.row.state]))
         st.markdown(escape_markdown(_describe_point(point, measure)))
         if st.button("Open", type="primary", icon=":material/show_chart:", key="cost-open"):
             st.switch_page("pages/runs/run.py", query_params={"run": picked})
-        verdict = run_queries.read_current_run(picked)["verdict"]
+        verdict = run_queries.read_current_run(picked).verdict
         forgetting = verdict and verdict["forgetting"]
         for index, piece in enumerate(forgetting["advice"] if forgetting else ()):
             draw_advice(piece, picked, f"cost-advice-{index}")
@@ -84,9 +84,9 @@ def draw_front(points: Sequence[Point], measure: str) -> None:
     st.markdown("**On the front**")
     for point in front[:LISTED_RUNS]:
         gain, cost = display.format_estimate(dict(point.gain)), display.format_estimate(dict(point.cost))
-        label = f"{format_run_dot(point.row['number'])} {escape_markdown(point.label)}"
+        label = f"{format_run_dot(point.row.number)} {escape_markdown(point.label)}"
         with st.container(gap=None):
-            st.page_link("pages/runs/run.py", label=label, query_params={"run": point.row["run_id"]})
+            st.page_link("pages/runs/run.py", label=label, query_params={"run": point.row.run_id})
             st.caption(
                 f"gain {escape_markdown(gain)}, {MEASURES[measure].title.lower()} {escape_markdown(cost)}"
             )
@@ -139,7 +139,7 @@ def _build_run_point(row: RunCosts, measure: str, name: str, kind: str) -> paret
     group = name if kind == "method" else f"learning rate {name}"
     run = build_pareto_run(row, measure, group)
     if kind == "learning rate":
-        run["setting"] = row["num_train_epochs"] or 0.0
+        run["setting"] = row.num_train_epochs or 0.0
     return run
 
 
@@ -195,7 +195,7 @@ Cell = str | float | None
 def draw_table(points: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
     """A line a run, best gain first; a click on one picks it."""
     order = sorted(points, key=lambda point: -point.gain["value"])
-    ids = [point.row["run_id"] for point in order]
+    ids = [point.row.run_id for point in order]
     st.dataframe(
         [build_row(point, measure) for point in order],
         hide_index=True,
@@ -233,7 +233,7 @@ def build_row(point: Point, measure: str) -> dict[str, Cell]:
     cells |= {
         "Place": STATUSES[point.status],
         "Method": point.method,
-        "Learning rate": row["learning_rate"],
+        "Learning rate": row.learning_rate,
     }
     for other in MEASURES:
         if other != measure:
@@ -297,17 +297,17 @@ def draw_costs() -> None:
     if not drawable:
         _draw_empty(note)
         return
-    if len({row["dataset_id"] for row in drawable}) > 1:
+    if len({row.dataset_id for row in drawable}) > 1:
         note += " A gain on one data set is not one on another: a run is held against those of its own."
     _draw_plot(drawable, measure, color, note, families)
 
 
 def _choose_families(rows: Sequence[RunCosts]) -> list[str]:
     """What is drawn of the families of runs, where there is any."""
-    ids, shares = {row["run_id"] for row in rows}, _list_shares()
+    ids, shares = {row.run_id for row in rows}, _list_shares()
     there = {
-        "parents": any(row["parent"] in ids for row in rows),
-        "mixes": any(row["run_id"] in ids and 0 < row["alpha"] < 1 for row in shares),
+        "parents": any(row.parent in ids for row in rows),
+        "mixes": any(row.run_id in ids and 0 < row.alpha < 1 for row in shares),
     }
     options = [kind for kind in tradeoff_chart.KINDS if there[kind]]
     if not options:
@@ -319,7 +319,7 @@ def _choose_families(rows: Sequence[RunCosts]) -> list[str]:
 
 
 def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, families: Sequence[str]) -> None:
-    pairs = build_run_pairs(tuple(row["run_id"] for row in rows), measure, rows)
+    pairs = build_run_pairs(tuple(row.run_id for row in rows), measure, rows)
     points = tradeoff_points.build_points(rows, measure, pairs)
     drawn = {"mixes": 0}
 
@@ -329,7 +329,7 @@ def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, famili
         if "parents" in families:
             tradeoff_chart.add_links(figure, points)
 
-    one_set = len({row["dataset_id"] for row in rows}) == 1
+    one_set = len({row.dataset_id for row in rows}) == 1
     _draw_summary(points, measure, one_set)
     picked = st.query_params.get(LINK, "")
     wide, narrow = st.columns([3, 1.25], gap="medium")
@@ -353,10 +353,10 @@ def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, famili
 
 def _choose_dataset_runs(every: Sequence[RunCosts]) -> list[RunCosts]:
     """The runs of the chosen data set: at first the linked run's, else that of the newest with figures."""
-    names = {row["dataset_id"]: row["dataset_name"] for row in every}
+    names = {row.dataset_id: row.dataset_name for row in every}
     measured = [row for row in every if not tradeoff_points.describe_exclusion(row, "prose")]
-    newest = (measured or list(every))[-1]["dataset_id"]
-    linked = {row["run_id"]: row["dataset_id"] for row in every}.get(st.query_params.get(LINK, ""), newest)
+    newest = (measured or list(every))[-1].dataset_id
+    linked = {row.run_id: row.dataset_id for row in every}.get(st.query_params.get(LINK, ""), newest)
     options = ["", *sorted(names, key=lambda dataset_id: (dataset_id != newest, names[dataset_id]))]
     chosen = st.selectbox(
         "Data set",
@@ -369,14 +369,14 @@ def _choose_dataset_runs(every: Sequence[RunCosts]) -> list[RunCosts]:
         width=280,
         bind="query-params",
     )
-    return [row for row in every if not chosen or row["dataset_id"] == chosen]
+    return [row for row in every if not chosen or row.dataset_id == chosen]
 
 
 def _choose_model_runs(rows: list[RunCosts]) -> tuple[list[RunCosts], int]:
     """The runs of one base model, and how many are of others; a choice only where there are several."""
     counts: dict[str, int] = {}
     for row in rows:
-        counts[row["model"]] = counts.get(row["model"], 0) + 1
+        counts[row.model] = counts.get(row.model, 0) + 1
     if len(counts) < 2:
         return rows, 0
     order = sorted(counts, key=lambda model: -counts[model])
@@ -384,7 +384,7 @@ def _choose_model_runs(rows: list[RunCosts]) -> tuple[list[RunCosts], int]:
         "Base model", order, key="model", width=240, bind="query-params",
         format_func=lambda model: model.rstrip("/").rsplit("/", 1)[-1],
     )  # fmt: skip
-    kept = [row for row in rows if row["model"] == chosen]
+    kept = [row for row in rows if row.model == chosen]
     return kept, len(rows) - len(kept)
 
 
@@ -407,7 +407,7 @@ def _draw_summary(points: list[Point], measure: str, one_set: bool) -> None:
         return
     unit, amber = MEASURES[measure].unit, f"{limits['amber']:g}"
     if best:
-        name = f"{format_run_dot(best.row['number'])} {escape_markdown(best.label)}"
+        name = f"{format_run_dot(best.row.number)} {escape_markdown(best.label)}"
         st.subheader(f":green[:material/verified:] Most gained at no cost that matters: {name}", anchor=False)
         gain, cost = (escape_markdown(display.format_estimate(dict(part))) for part in (best.gain, best.cost))
         st.markdown(
@@ -422,7 +422,7 @@ def _format_legend(points: Sequence[Point], mixes: int) -> str:
     parts = ["Bars are 95% intervals."]
     if len(points) > tradeoff_chart.MAX_ERROR_BARS:
         parts = ["Bars are 95% intervals, drawn for runs on the front."]
-    if any(p.row["kl"] for p in points):
+    if any(p.row.kl for p in points):
         parts.append("The larger a point, the farther the run moved from its base model (KL).")
     if mixes:
         parts.append(

@@ -148,7 +148,7 @@ def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None
     best = sorted(
         (p for p in points if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"])
     )
-    if not best or len({p.row["dataset_id"] for p in points}) > 1:  # each data set has a front of its own
+    if not best or len({p.row.dataset_id for p in points}) > 1:  # each data set has a front of its own
         return
     x = [*(p.cost["value"] for p in best), right]
     y = [*(p.gain["value"] for p in best), best[-1].gain["value"]]
@@ -206,24 +206,24 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
             x=[p.cost["value"] for p in points],
             y=[p.gain["value"] for p in points],
             mode="markers+text" if numbered else "markers",
-            text=[f"#{p.row['number']}" for p in points] if numbered else None,
+            text=[f"#{p.row.number}" for p in points] if numbered else None,
             textposition=["top left" if p.cost["value"] > edge else "top right" for p in points],
             textfont={"size": 12, "color": BASE},
             marker=marker,
             name="Runs",
             showlegend=False,
-            customdata=[[p.row["run_id"]] for p in points],
+            customdata=[[p.row.run_id] for p in points],
             hovertext=[format_hover(p, measure) for p in points],
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
         )
     )
-    ringed = [p for p in points if p.row["run_id"] == selected]
+    ringed = [p for p in points if p.row.run_id == selected]
     if ringed:
         ring = {
             "symbol": "circle-open",
             "size": MARKER_SIZES[1] + 8,
-            "color": get_run_color(ringed[0].row["number"]),
+            "color": get_run_color(ringed[0].row.number),
         }
         figure.add_trace(
             go.Scatter(
@@ -238,9 +238,9 @@ def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict
     if color == "method":
         order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
         return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
-    rates = [p.row["learning_rate"] for p in points if p.row["learning_rate"]]
+    rates = [p.row.learning_rate for p in points if p.row.learning_rate]
     if color != "rate" or len(set(rates)) < 2:
-        return [get_run_color(p.row["number"]) for p in points], {}
+        return [get_run_color(p.row.number) for p in points], {}
     low, high = (math.log10(end) for end in (min(rates), max(rates)))
     ticks = compute_rate_ticks(sorted(set(rates)))
     bar = {
@@ -249,7 +249,7 @@ def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict
         "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
     }  # fmt: skip
     scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
-    return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in points], scale
+    return [math.log10(p.row.learning_rate) if p.row.learning_rate else low for p in points], scale
 
 
 def compute_rate_ticks(rates: Sequence[float]) -> list[float]:
@@ -263,7 +263,7 @@ def _build_color_bar(bar: Mapping[str, Any]) -> dict[str, Any]:
 
 def compute_marker_sizes(points: Sequence[Point]) -> list[float]:
     """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
-    distances = [max(0.0, p.row["kl"]["value"] or 0.0) if p.row["kl"] else 0.0 for p in points]
+    distances = [max(0.0, p.row.kl["value"] or 0.0) if p.row.kl else 0.0 for p in points]
     most = max(distances, default=0.0)
     low, high = MARKER_SIZES
     return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
@@ -288,23 +288,21 @@ def get_opacity(status: str) -> float:
 
 def describe_method(row: RunCosts) -> str:
     """How the model came about, in few words."""
-    return (
-        f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {format_learning_rate(row)}"
-    )
+    return f"mixed at α {row.alpha:g}" if row.alpha else f"learning rate {format_learning_rate(row)}"
 
 
 def format_hover(point: Point, measure: str) -> str:
     """What hovering says of a run."""
     what, row = find_measure(measure), point.row
     lines = [
-        f"<b>{shorten_name(row['name'], 48)}</b> #{row['number']}",
+        f"<b>{shorten_name(row.name, 48)}</b> #{row.number}",
         f"{html.escape(point.method)}, {describe_method(row)}",
         f"Gain {display.format_estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
         f"{what.title} {display.format_estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
     ]
-    if row["kl"] and measure != "kl":
+    if row.kl and measure != "kl":
         lines.append(
-            f"Distance from the base model {display.format_estimate(row['kl'], sign=False)} nats a token"
+            f"Distance from the base model {display.format_estimate(row.kl, sign=False)} nats a token"
         )
     return "<br>".join([*lines, STATUSES[point.status]])
 
@@ -321,8 +319,8 @@ LINE = "rgba(127,140,146,0.9)"
 
 def find_parent_links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
     """Parent and child, where both are drawn."""
-    by_id = {point.row["run_id"]: point for point in runs}
-    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in runs)
+    by_id = {point.row.run_id: point for point in runs}
+    pairs = ((by_id.get(point.row.parent or ""), point) for point in runs)
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
 
 
@@ -330,14 +328,14 @@ def build_interpolation_points(
     runs: Sequence[Point], shares: Sequence[MeasuredMix], measure: str
 ) -> dict[str, list[InterpolationPoint]]:
     """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
-    by_id = {point.row["run_id"]: point for point in runs}
+    by_id = {point.row.run_id: point for point in runs}
     families: dict[str, list[InterpolationPoint]] = {}
-    for row in sorted(shares, key=lambda row: -row["alpha"]):
-        run, gain, cost = by_id.get(row["run_id"]), row["gain"], get_cost(row, measure)
-        if run is None or cost is None or not gain or not 0 < row["alpha"] < 1:
+    for row in sorted(shares, key=lambda row: -row.alpha):
+        run, gain, cost = by_id.get(row.run_id), row.gain, get_cost(row, measure)
+        if run is None or cost is None or not gain or not 0 < row.alpha < 1:
             continue
-        mix = InterpolationPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
-        families.setdefault(row["run_id"], []).append(mix)
+        mix = InterpolationPoint(row.run_id, run.row.number, run.row.name, row.alpha, gain, cost)
+        families.setdefault(row.run_id, []).append(mix)
     return families
 
 
@@ -405,7 +403,7 @@ def _add_interpolation_lines(
     figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[InterpolationPoint]]
 ) -> None:
     """The thin lines on which the shares lie."""
-    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
+    by_id: Mapping[str, Point] = {point.row.run_id: point for point in runs}
     x: list[float | None] = []
     y: list[float | None] = []
     for run_id, points in families.items():

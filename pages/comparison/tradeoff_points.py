@@ -125,13 +125,13 @@ PlotPoint = Point | InterpolationPoint
 
 def format_run_label(row: RunCosts) -> str:
     """Number and name, as people tell runs apart."""
-    return f"#{row['number']} {row['name']}"
+    return f"#{row.number} {row.name}"
 
 
 def format_method(row: RunCosts) -> str:
     """The method as people name it."""
-    method = METHODS.get(row["method"])
-    return method.title if method else str(row["method"])
+    method = METHODS.get(row.method)
+    return method.title if method else str(row.method)
 
 
 def get_color_limits(measure: str) -> ColourLimits | None:
@@ -145,7 +145,7 @@ def get_color_limits(measure: str) -> ColourLimits | None:
 
 def get_forgetting_figures(row: RunCosts | MeasuredMix) -> dict[str, Estimate | None]:
     """What was forgotten by each of MEASURES."""
-    return {"prose": row["prose"], "answers": row["answers"], "kl": row["kl"]}
+    return {"prose": row.prose, "answers": row.answers, "kl": row.kl}
 
 
 def get_cost(row: RunCosts | MeasuredMix, measure: str) -> Estimate | None:
@@ -167,15 +167,15 @@ def convert_to_cost(figure: Estimate | None, measure: str) -> Estimate | None:
 
 def describe_exclusion(row: RunCosts, measure: str) -> str:
     """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
-    if row["task"] == "classification":
+    if row.task == "classification":
         return "with a classification head (a gain in nats a row; nothing to ask it)"
-    if row["task"] == "dpo":
+    if row.task == "dpo":
         return "of preference tuning (a gain in nats a pair)"
-    if row["init_from"]:
+    if row.init_from:
         return "continuing an earlier run, which it is judged against"
-    if not row["gain"] or not isinstance(row["gain"]["value"], int | float):
+    if not row.gain or not isinstance(row.gain["value"], int | float):
         return "whose loss is not a number"
-    if row["gain"]["unit"] != UNIT:
+    if row.gain["unit"] != UNIT:
         return "with a gain in another unit"
     if get_cost(row, measure) is None:
         name = MEASURES[measure].title
@@ -203,10 +203,10 @@ def build_pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.Run
     """The run as `pareto` takes it."""
     cost = get_cost(row, measure)
     return {
-        "run": row["run_id"],
+        "run": row.run_id,
         "group": group,
-        "setting": row["learning_rate"] or 0.0,
-        "gain": _build_point_figure(row["gain"]) if row["gain"] else {},
+        "setting": row.learning_rate or 0.0,
+        "gain": _build_point_figure(row.gain) if row.gain else {},
         "forgetting": _build_point_figure(cost) if cost else {},
     }
 
@@ -220,16 +220,16 @@ def build_points(
 ) -> list[Point]:
     """The runs that were measured with their place against the front of their data set, in the order given;
     `pair`: differences of two runs where they were measured on the same items."""
-    labels = {row["run_id"]: format_run_label(row) for row in rows}
+    labels = {row.run_id: format_run_label(row) for row in rows}
     placed: list[Point] = []
     places: dict[str, pareto.FrontPlace] = {}
-    for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
-        mine = [build_pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
+    for dataset_id in dict.fromkeys(row.dataset_id for row in rows):
+        mine = [build_pareto_run(row, measure) for row in rows if row.dataset_id == dataset_id]
         places |= {place["run"]: place for place in pareto.compute_front(mine, pair)}
     for row in rows:
-        gain, cost = row["gain"], get_cost(row, measure)
+        gain, cost = row.gain, get_cost(row, measure)
         if gain and cost:
-            place = places[row["run_id"]]
+            place = places[row.run_id]
             behind = tuple(labels[run_id] for run_id in place["dominated_by"])
             placed.append(Point(row, gain, cost, place["status"], behind, _classify_cost(cost, measure)))
     return placed
@@ -252,7 +252,7 @@ def find_cheapest(runs: Sequence[Point]) -> Point | None:
 
 def format_learning_rate(row: RunCosts) -> str:
     """The learning rate, or a dash for a run that has none."""
-    return format_setting(row["learning_rate"]) if row["learning_rate"] else "–"
+    return format_setting(row.learning_rate) if row.learning_rate else "–"
 
 
 # Runs of the plot held against each other on the rows and items that both were measured on, as Compare does.
@@ -282,7 +282,7 @@ class RunPairs:
     """The differences of two runs of the plot, in gain and in what `measure` says that they forgot."""
 
     def __init__(self, rows: Sequence[RunCosts], measure: str) -> None:
-        self.measure, self.rows = measure, {row["run_id"]: row for row in rows}
+        self.measure, self.rows = measure, {row.run_id: row for row in rows}
         self.differences: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
 
     @functools.cached_property
@@ -305,9 +305,9 @@ class RunPairs:
 
     def _gain(self, first: str, second: str) -> Interval | None:
         here, there = self.rows[first], self.rows[second]
-        if not here["data_fingerprint"] or here["data_fingerprint"] != there["data_fingerprint"]:
+        if not here.data_fingerprint or here.data_fingerprint != there.data_fingerprint:
             return None
-        gains = (here["gain"], there["gain"])
+        gains = (here.gain, there.gain)
         splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
         if splits[0] != splits[1]:
             return None

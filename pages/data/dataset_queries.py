@@ -56,7 +56,7 @@ def list_measurement_jobs(dataset_id: str) -> list[Job]:
     return [
         job
         for job in cached_queries.list_queue()
-        if job["kind"] == "profile" and job["config"].get("dataset") == dataset_id
+        if job.kind == "profile" and job.config.get("dataset") == dataset_id
     ]
 
 
@@ -79,8 +79,8 @@ def _preview_cleaning(dataset_id: str, steps: str, whole: bool, measured: str) -
 
 def _measurement_stamp(dataset_id: str) -> str:
     """What a filter's answer depends on besides the rows: which signals there are, and from when."""
-    measured = read_signals(cached_queries.read_dataset(dataset_id)["fingerprint"])
-    return json.dumps({name: str(row["computed_at"]) for name, row in measured.items()}, sort_keys=True)
+    measured = read_signals(cached_queries.read_dataset(dataset_id).fingerprint)
+    return json.dumps({name: str(row.computed_at) for name, row in measured.items()}, sort_keys=True)
 
 
 # What the page of a data set reads: what was measured, the rows as SQL sees them, counts and histograms.
@@ -106,7 +106,7 @@ def read_example(dataset_id: str) -> dict[str, Any]:
 def build_table(dataset_id: str) -> exploration.DatasetTable:
     """The data set with all of its columns, without those that were measured in an older way."""
     dataset = cached_queries.read_dataset(dataset_id)
-    current = datasets.list_current_signals(read_signals(dataset["fingerprint"]))
+    current = datasets.list_current_signals(read_signals(dataset.fingerprint))
     return exploration.DatasetTable(
         dataset, current, exploration.columns(dataset, current, read_example(dataset_id))
     )
@@ -114,7 +114,7 @@ def build_table(dataset_id: str) -> exploration.DatasetTable:
 
 def measurement_stamp(dataset_rows: exploration.DatasetTable) -> str:
     """What was measured, and when."""
-    return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(dataset_rows.measured.items()))
+    return " ".join(f"{name}:{row.computed_at}" for name, row in sorted(dataset_rows.measured.items()))
 
 
 def _read_contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:

@@ -26,7 +26,7 @@ from pages.shared.features import list_parts
 from pages.shared.session import escape_markdown, has_right, send_command, show_errors
 from pages.shared.text_display import shorten_middle
 from store.core.formatting import plural
-from store.core.row_schemas import RowsResult
+from store.core.row_schemas import ImportStats
 from store.data.formats import FORMATS, is_intended_skip
 from store.data.schemas import Dataset, SkippedRow
 
@@ -68,7 +68,7 @@ def show_list() -> None:
         mine = activity_feed.draw_own_items_switch("dataset", "datasets_mine")
     wanted = (search or "").strip().lower()
     matching = [
-        row for row in datasets if wanted in row["name"].lower() and (not mine or row["created_by"] == mine)
+        row for row in datasets if wanted in row.name.lower() and (not mine or row.created_by == mine)
     ]
     pages = max(1, -(-len(matching) // LIST_PAGE))
     slot = st.container(gap="xsmall")
@@ -83,27 +83,25 @@ def show_list() -> None:
 def _draw_dataset_line(row: Dataset) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
-            if st.button(
-                f"**{escape_markdown(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"
-            ):
-                st.switch_page("pages/data/data.py", query_params={"dataset": row["dataset_id"]})
+            if st.button(f"**{escape_markdown(row.name)}**", type="tertiary", key=f"open-{row.dataset_id}"):
+                st.switch_page("pages/data/data.py", query_params={"dataset": row.dataset_id})
             st.caption(_format_search_text(row))
         if has_right("work"):
             st.page_link(
                 "pages/training/launch.py",
                 label="Fine-tune",
                 icon=":material/rocket_launch:",
-                query_params={"dataset": row["dataset_id"]},
+                query_params={"dataset": row.dataset_id},
             )
 
 
 def _format_search_text(row: Dataset) -> str:
-    parts = [plural(row["row_count"], "row")]
-    parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
-    parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
-    maker = activity_feed.describe_creator(row["created_by"])
+    parts = [plural(row.row_count, "row")]
+    parts += [f"{row.skipped_count:,} skipped"] if row.skipped_count else []
+    parts += [f"{row.duplicate_count:,} repeated"] if row.duplicate_count else []
+    maker = activity_feed.describe_creator(row.created_by)
     by = [f"by {escape_markdown(maker)}"] if maker else []
-    return " · ".join([*parts, FORMATS[row["format"]].title, *by, display.format_ago(row["created_at"])])
+    return " · ".join([*parts, FORMATS[row.format].title, *by, display.format_ago(row.created_at)])
 
 
 NAMED = 22  # characters of a label that fit under a figure
@@ -111,17 +109,17 @@ NAMED = 22  # characters of a label that fit under a figure
 
 def show_facts(dataset: Dataset) -> None:
     """Everything here is known from the import or the cleaning, but the name of who made it."""
-    st.html(meters.render_heading(list_facts(dataset, activity_feed.describe_creator(dataset["created_by"]))))
+    st.html(meters.render_heading(list_facts(dataset, activity_feed.describe_creator(dataset.created_by))))
 
 
 def list_facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
     """(title, value, note) of each figure; maker: the name of who made it, where that is to be told."""
-    stats, rows = dataset["stats"], dataset["row_count"]
-    repeated = dataset["duplicate_count"]
+    stats, rows = dataset.stats, dataset.row_count
+    repeated = dataset.duplicate_count
     tiles = [
         ("Rows", f"{rows:,}", _describe_origin(dataset)),
-        ("Repeated rows", f"{repeated:,}", describe_repeats(dataset)),
-        ("Format", FORMATS[dataset["format"]].title, display.format_size(dataset["source_bytes"])),
+        ("Repeated rows", f"{repeated:,}", describe_repeats(stats, repeated)),
+        ("Format", FORMATS[dataset.format].title, display.format_size(dataset.source_bytes)),
     ]
     if characters := stats.get("characters"):
         note = f"median; 5% are over {characters['p95']:,.0f}"
@@ -130,17 +128,17 @@ def list_facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
         first, most = next(iter(stats["labels"].items()))
         note = f"most: {shorten_middle(first, NAMED)} ({display.format_share(most, rows)})"
         tiles.append(("Labels", f"{stats['label_count']:,}", note))
-    made = "Made" if dataset["fates"] else "Imported"
-    version = f"{f'by {maker}, ' if maker else ''}version {dataset['fingerprint'][:8]}"
-    return [*tiles, (made, display.format_ago(dataset["created_at"]), version)]
+    made = "Made" if dataset.fates else "Imported"
+    version = f"{f'by {maker}, ' if maker else ''}version {dataset.fingerprint[:8]}"
+    return [*tiles, (made, display.format_ago(dataset.created_at), version)]
 
 
-def describe_repeats(dataset: Dataset | RowsResult) -> str:
+def describe_repeats(stats: ImportStats, repeated: int) -> str:
     """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
     but for case and spacing."""
-    counted = dataset["stats"].get("duplicates")
+    counted = stats.get("duplicates")
     if counted is None:
-        return "same as an earlier row but for case and spacing" if dataset["duplicate_count"] else "none"
+        return "same as an earlier row but for case and spacing" if repeated else "none"
     more = counted["folded"] - counted["exact"]
     alike = f"{more:,} more but for case and spacing" if more else ""
     same = "exactly as an earlier row" if counted["exact"] else "none exactly" if more else "none"
@@ -149,12 +147,12 @@ def describe_repeats(dataset: Dataset | RowsResult) -> str:
 
 def _describe_origin(dataset: Dataset) -> str:
     """How many rows there were in the file, or in the version that a recipe cleaned."""
-    if fates := dataset["fates"]:
+    if fates := dataset.fates:
         old = count_rows_before(fates)
         added = f", {fates['added']:,} added" if fates["added"] else ""
-        return f"{dataset['row_count'] - fates['added']:,} of {old:,} in the version before{added}"
-    skipped = dataset["skipped_count"]
-    of = f"{dataset['row_count'] + skipped:,} in the file"
+        return f"{dataset.row_count - fates['added']:,} of {old:,} in the version before{added}"
+    skipped = dataset.skipped_count
+    of = f"{dataset.row_count + skipped:,} in the file"
     return f"of {of}, {skipped:,} skipped" if skipped else "every row of the file"
 
 
@@ -163,18 +161,18 @@ SKIPPED_PAGE = 20
 
 def show_skipped(dataset: Dataset) -> None:
     """A sentence, the reasons, and a page of the rows."""
-    total, dataset_id = dataset["skipped_count"], dataset["dataset_id"]
+    total, dataset_id = dataset.skipped_count, dataset.dataset_id
     if not total:
         st.caption(
             "No row was skipped: a recipe made this version from rows that were read."
-            if dataset["fates"]
+            if dataset.fates
             else "Every row of the file was read."
         )
         return
-    of = total + dataset["row_count"]
-    reasons = sorted(dataset["stats"].get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
+    of = total + dataset.row_count
+    reasons = sorted(dataset.stats.get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
     meant = sum(count for reason, count in reasons if is_intended_skip(reason))
-    advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
+    advice = "A recipe could not read them." if dataset.fates else "Mend the file and import it again."
     if meant:
         which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
         advice = f"Nothing is wrong with {which}."
@@ -192,7 +190,7 @@ def show_skipped(dataset: Dataset) -> None:
 
 def _draw_skipped_table(rows: list[SkippedRow], key: str) -> None:
     event = st.dataframe(
-        rows,
+        [vars(row) for row in rows],
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -207,8 +205,8 @@ def _draw_skipped_table(rows: list[SkippedRow], key: str) -> None:
         alt="Skipped rows with line number and reason",
     )
     for at in event.selection.rows[:1]:
-        st.caption(escape_markdown(f"Line {rows[at]['line']:,}: {rows[at]['reason']}"))
-        st.code(rows[at]["excerpt"], None, wrap_lines=True)
+        st.caption(escape_markdown(f"Line {rows[at].line:,}: {rows[at].reason}"))
+        st.code(rows[at].excerpt, None, wrap_lines=True)
 
 
 Tab = tuple[str, Callable[[Dataset], None]]
@@ -217,19 +215,19 @@ Tab = tuple[str, Callable[[Dataset], None]]
 def show_dataset(dataset: Dataset) -> None:
     """The page of one data set."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(escape_markdown(dataset["name"]), anchor=False, width="content")
+        st.title(escape_markdown(dataset.name), anchor=False, width="content")
         likely: Literal["primary", "secondary"] = "secondary" if needs_cleaning(dataset) else "primary"
         if has_right("work") and st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
-            st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
+            st.switch_page("pages/training/launch.py", query_params={"dataset": dataset.dataset_id})
     draw_back_to_list()
     show_facts(dataset)
     for draw in list_parts(lambda feature: feature.draw_dataset_origin):
         draw(dataset)
-    key = tabs_key(dataset["dataset_id"])
+    key = tabs_key(dataset.dataset_id)
     if key not in st.session_state and {"row", "filter"} & set(st.query_params):
-        open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
+        open_tab(dataset.dataset_id, ROWS_TAB)  # the link leads to rows
     if st.query_params.pop("tab", "") == "split":
-        open_tab(dataset["dataset_id"], SPLIT_TAB)
+        open_tab(dataset.dataset_id, SPLIT_TAB)
     tabs: tuple[Tab, ...] = (
         (SUMMARY_TAB, show_card),
         (ROWS_TAB, show_rows),
@@ -238,7 +236,7 @@ def show_dataset(dataset: Dataset) -> None:
         (":material/visibility: How the model sees it", show_rendering),
         (":material/account_tree: Versions", show_versions),
         (SPLIT_TAB, show_split),
-        (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
+        (f":material/block: Skipped ({dataset.skipped_count:,})", show_skipped),
         (":material/settings: Name and removal", _draw_settings),
     )
     titles = [title for title, _ in tabs]
@@ -250,8 +248,8 @@ def show_dataset(dataset: Dataset) -> None:
 
 
 def _draw_settings(dataset: Dataset) -> None:
-    dataset_id = dataset["dataset_id"]
-    edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset["name"]})
+    dataset_id = dataset.dataset_id
+    edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset.name})
     with st.form(f"rename-{dataset_id}", border=False):
         name = st.text_input("Name", edit.seen["name"], max_chars=80, key=edit.widget_key("name"))
         renamed = st.form_submit_button("Rename", icon=":material/edit:")

@@ -328,7 +328,7 @@ def _reset_reading(scope: str, reading: FileReading, chosen_reading: FileReading
 
 def _draw_name_and_split(body: InspectQuery, recognised: Inspection, scope: str) -> SplitShares:
     suggested = find_free_name(
-        suggest_name(body["source"]), {row["name"] for row in cached_queries.list_datasets()}
+        suggest_name(body["source"]), {row.name for row in cached_queries.list_datasets()}
     )
     name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
     with st.expander(

@@ -302,11 +302,11 @@ def show_import_job(job_id: str) -> None:
     """The job's progress while it lives, then its result with the next step."""
     job = cached_queries.read_job(job_id)
     name = escape_markdown(_get_dataset_name(job))
-    st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
+    st.title(f"Importing {name}" if job.status in ALIVE else name, anchor=False)
     draw_back_to_list()
-    if job["status"] in ALIVE:
+    if job.status in ALIVE:
         show_live(job_id, "import")
-    elif job["status"] == "finished":
+    elif job.status == "finished":
         show_import_result(job)
     else:
         show_failure(job, "import")
@@ -315,7 +315,7 @@ def show_import_job(job_id: str) -> None:
 
 def show_import_result(job: Job) -> None:
     """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
-    result = cast(ImportResult, job["result"])  # of a finished job of this kind
+    result = cast(ImportResult, job.result)  # of a finished job of this kind
     st.success("The rows are in the store.", icon=":material/check_circle:")
     st.html(meters.render_facts(format_row_counts(result)))
     stats = result["stats"]
@@ -329,14 +329,14 @@ def show_import_result(job: Job) -> None:
         stats.get("left_out"),
     )
     dataset = next(
-        (row for row in cached_queries.list_datasets() if row["name"] == _get_dataset_name(job)), None
+        (row for row in cached_queries.list_datasets() if row.name == _get_dataset_name(job)), None
     )
     if dataset:
         with st.container(horizontal=True):
             if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
-                st.switch_page("pages/data/data.py", query_params={"dataset": dataset["dataset_id"]})
+                st.switch_page("pages/data/data.py", query_params={"dataset": dataset.dataset_id})
             if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
-                st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
+                st.switch_page("pages/training/launch.py", query_params={"dataset": dataset.dataset_id})
         if result["skipped_count"]:
             show_skipped(dataset)
 
@@ -344,10 +344,11 @@ def show_import_result(job: Job) -> None:
 def format_row_counts(result: RowsResult) -> list[tuple[str, str, str]]:
     """The counts of an import or a data set as figures."""
     read, skipped = result["row_count"], result["skipped_count"]
+    repeated = result["duplicate_count"]
     counts = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
-        ("Repeated rows", f"{result['duplicate_count']:,}", describe_repeats(result)),
+        ("Repeated rows", f"{repeated:,}", describe_repeats(result["stats"], repeated)),
     ]
     parts = result["stats"].get("parts", {})
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
@@ -360,4 +361,4 @@ def _import_again() -> None:
 
 
 def _get_dataset_name(job: Job) -> str:
-    return str(job["config"].get("name") or job["title"])
+    return str(job.config.get("name") or job.title)

@@ -31,8 +31,8 @@ from store.data.signals import GROUPS, SIGNALS, SignalGroup
 
 def list_measurable_groups(dataset: Dataset) -> dict[str, SignalGroup]:
     """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
-    without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
-    if dataset["kind"] == "text":
+    without = set() if (dataset.stats.get("label_count") or 0) > 1 else {"labels"}
+    if dataset.kind == "text":
         without.add("model")
     return {name: group for name, group in GROUPS.items() if group.needs not in without}
 
@@ -47,19 +47,19 @@ def show_measurement_progress(dataset_id: str, count: int, group: str = "") -> N
             st.cache_data.clear()
             redraw()
         for job in jobs:
-            title = GROUPS[job["config"]["group"]].title
+            title = GROUPS[job.config["group"]].title
             st.markdown(f":material/straighten: Being measured: **{escape_markdown(title)}**")
             st.html(render_progress(job))
-            key = f"measure-cancel-{job['job_id']}"
+            key = f"measure-cancel-{job.job_id}"
             if has_right("work") and st.button(
                 "Cancel", icon=":material/stop_circle:", type="tertiary", key=key
             ):
-                send_command("cancel", {"job": job["job_id"]}, "It is being cancelled.")
+                send_command("cancel", {"job": job.job_id}, "It is being cancelled.")
 
 
 def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str) -> None:
     """`why` says what the panel would show and what measuring takes."""
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     if jobs := _list_jobs(dataset_id, group):
         show_measurement_progress(dataset_id, len(jobs), group)
         return
@@ -77,7 +77,7 @@ def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str
 def _list_jobs(dataset_id: str, group: str) -> list[Job]:
     """The jobs that measure the group, or any where it is "", now or wait to."""
     jobs = dataset_queries.list_measurement_jobs(dataset_id)
-    return [job for job in jobs if group in ("", job["config"]["group"])]
+    return [job for job in jobs if group in ("", job.config["group"])]
 
 
 def _draw_last_failure(dataset_id: str, group: str) -> None:
@@ -85,14 +85,14 @@ def _draw_last_failure(dataset_id: str, group: str) -> None:
     if job_id is None:
         return
     job = cached_queries.read_job(job_id)
-    error = job["error"]
-    if job["status"] == "failed":
+    error = job.error
+    if job.status == "failed":
         fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
         st.error(
             f"{escape_markdown((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:"
         )
-    elif job["status"] not in ALIVE and job["status"] != "finished":
-        st.info(f"The measuring was {job['status']}.", icon=":material/info:")
+    elif job.status not in ALIVE and job.status != "finished":
+        st.info(f"The measuring was {job.status}.", icon=":material/info:")
 
 
 def _key(dataset_id: str, group: str) -> str:

@@ -47,12 +47,12 @@ def draw_share_switch(command: str, body: Mapping[str, Any], row: SavedItem, key
     person = get_current_person()
     if not is_own(row, person):
         return
-    widget = f"{key}-shared-{row['revision']}"  # a new one of each revision: a refusal leaves it as it is
-    st.toggle("Shared", row["shared"], key=widget, on_change=_confirm_switch, args=(f"{widget}-asked",))
+    widget = f"{key}-shared-{row.revision}"  # a new one of each revision: a refusal leaves it as it is
+    st.toggle("Shared", row.shared, key=widget, on_change=_confirm_switch, args=(f"{widget}-asked",))
     if not st.session_state.pop(f"{widget}-asked", False):
         return
-    body = {**body, "name": row["name"], "shared": not row["shared"], "seen": row["revision"]}
-    done = "It is yours alone." if row["shared"] else "Everybody sees it."
+    body = {**body, "name": row.name, "shared": not row.shared, "seen": row.revision}
+    done = "It is yours alone." if row.shared else "Everybody sees it."
     if send_command(command, body, done) is not None:
         st.rerun()
 
@@ -67,8 +67,8 @@ def save_named(
 ) -> None:
     """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page
     was drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
-    own = [row for row in rows if find_own(rows, row["name"], get_current_person()) is row]
-    revisions = {row["name"]: row["revision"] for row in own}
+    own = [row for row in rows if find_own(rows, row.name, get_current_person()) is row]
+    revisions = {row.name: row.revision for row in own}
     seen = st.session_state.get(f"{key}-seen", revisions)
     conflict: tuple[str, str] | None = st.session_state.get(f"{key}-conflict")
     if conflict and conflict[0] == body["name"]:
@@ -102,8 +102,7 @@ def _clear_conflict(key: str) -> None:
 def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
     """The choice; None for all rows. Where there is no slice yet, how one is made."""
     slices = {
-        row["slice_id"]: row
-        for row in cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+        row.slice_id: row for row in cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
     }
     if not slices:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -124,14 +123,14 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
         "Of these rows",
         ["", *slices],
         format_func=lambda own: (
-            " · ".join([slices[own]["name"], *describe_owner(slices[own])]) if own else "All rows"
+            " · ".join([slices[own].name, *describe_owner(slices[own])]) if own else "All rows"
         ),
         key=f"{key}.{dataset_id}",
         help="A slice is a filter that was saved under a name on the page of the data set.",
     )
     if not chosen:
         return None
-    where = Filter.parse(slices[chosen]["filter"])
+    where = Filter.parse(slices[chosen].filter)
     st.caption(f":material/filter_alt: Only rows where {escape_markdown(describe_filter(where))}.")
     return where
 
@@ -148,9 +147,9 @@ FORMATS = {
 
 def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
     """The buttons over the table; the first three need a filter."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     if where and row_count:
-        total = rows.dataset["row_count"]
+        total = rows.dataset.row_count
         _draw_filter_step(
             dataset_id,
             where,
@@ -215,16 +214,16 @@ def _draw_slices(dataset_id: str) -> None:
         for place, kept in enumerate(slices):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.button(
-                    escape_markdown(" · ".join([kept["name"], *describe_owner(kept)])),
+                    escape_markdown(" · ".join([kept.name, *describe_owner(kept)])),
                     key=f"slice-apply-{dataset_id}-{place}",
                     on_click=row_filter.set_filter,
-                    args=(dataset_id, Filter.parse(kept["filter"])),
-                    help=escape_markdown(describe_filter(Filter.parse(kept["filter"]))),
+                    args=(dataset_id, Filter.parse(kept.filter)),
+                    help=escape_markdown(describe_filter(Filter.parse(kept.filter))),
                 )
-                whole = {"dataset": dataset_id, "where": kept["filter"]}
-                draw_share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
+                whole = {"dataset": dataset_id, "where": kept.filter}
+                draw_share_switch("save_slice", whole, kept, f"slice-{kept.slice_id}")
                 for draw in list_parts(lambda feature: feature.draw_slice_use):
-                    draw(dataset_id, kept["slice_id"])
+                    draw(dataset_id, kept.slice_id)
                 forget = st.button(
                     "Forget",
                     type="tertiary",
@@ -232,13 +231,13 @@ def _draw_slices(dataset_id: str) -> None:
                     key=f"slice-forget-{dataset_id}-{place}",
                     disabled=not can_edit(kept, get_current_person()),
                 )
-            body = {"dataset": dataset_id, "name": kept["name"], "slice_id": kept["slice_id"]}
+            body = {"dataset": dataset_id, "name": kept.name, "slice_id": kept.slice_id}
             if forget and send_command("delete_slice", body, "The slice is forgotten.") is not None:
                 st.rerun()
 
 
 def _draw_export(rows: DatasetTable, where: Filter, row_count: int) -> None:
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     job_key = f"export-job-{dataset_id}"
     with st.popover("Export", icon=":material/download:"):
         st.caption(f"{plural(row_count, 'row')}: {escape_markdown(describe_filter(where))}")
@@ -260,10 +259,10 @@ def _draw_export(rows: DatasetTable, where: Filter, row_count: int) -> None:
 def _draw_export_result(job_id: str) -> None:
     """Progress while the file is being written, then the file."""
     job = cached_queries.read_job(job_id)
-    if job["status"] in ALIVE:
+    if job.status in ALIVE:
         show_live(job_id, "export")
-    elif job["status"] == "finished":
-        _draw_download(cast(ExportResult, job["result"]))  # of a finished job of this kind
+    elif job.status == "finished":
+        _draw_download(cast(ExportResult, job.result))  # of a finished job of this kind
     else:
         show_failure(job, "export")
 

@@ -19,10 +19,11 @@ from pages.shared.text_display import render_pair
 from store.core.errors import ConfigError
 from store.core.formatting import plural
 from store.core.row_schemas import Overlap, SplitCounts, SplitMethod
+from store.data.datasets import get_split_fields
 from store.data.filters import Filter
 from store.data.schemas import Dataset
 from store.jobs.schemas import SplitFields
-from store.training.train_config import Split, TrainConfig, get_split_fields
+from store.training.train_config import Split, TrainConfig
 
 RANDOM = (
     "Equal rows and near duplicates stay on one side. Figures can't be compared with those of others who use"
@@ -33,7 +34,7 @@ RANDOM = (
 def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings: SplitFields) -> None:
     """A button for each way, and one that shows the rows."""
     rows, listed = dealt["leaking_rows"], dealt["leaking"]
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     key = f"leaks-{dataset_id}"
     with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-ways"):
         st.button(
@@ -78,28 +79,28 @@ SHOWN = 6  # pairs that are drawn side by side
 def show_overlap(dataset: Dataset) -> None:
     """Another data set to choose, and what both have."""
     others = {
-        row["dataset_id"]: row
+        row.dataset_id: row
         for row in cached_queries.list_datasets()
-        if row["fingerprint"] != dataset["fingerprint"]
+        if row.fingerprint != dataset.fingerprint
     }
     st.subheader("Is any of this in another data set?", anchor=False)
     if not others:
         st.caption("There is no other data set to compare with.")
         return
-    key = f"overlap-{dataset['dataset_id']}"
+    key = f"overlap-{dataset.dataset_id}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("The other", list(others), format_func=lambda i: others[i]["name"], key=key)
+        chosen = st.selectbox("The other", list(others), format_func=lambda i: others[i].name, key=key)
         if st.button("Compare", icon=":material/compare_arrows:", key=f"{key}-button"):
             st.session_state[f"{key}-asked"] = chosen
     asked = st.session_state.get(f"{key}-asked")
     if asked in others:
         with show_errors(), st.spinner("Comparing every row …", show_time=True):
-            overlap = dataset_queries.find_overlap(dataset["fingerprint"], others[asked]["fingerprint"])
+            overlap = dataset_queries.find_overlap(dataset.fingerprint, others[asked].fingerprint)
             _draw_overlap(dataset, others[asked], overlap)
 
 
 def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
-    name, total = escape_markdown(other["name"]), overlap["rows"]
+    name, total = escape_markdown(other.name), overlap["rows"]
     if not (overlap["exact"] or overlap["near"] or overlap["same_prompt"]):
         st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
         return
@@ -126,7 +127,7 @@ def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
         key="overlap-show",
         icon=":material/filter_alt:",
         on_click=show_in_table,
-        args=(dataset["dataset_id"], Filter(row_ids=ids)),
+        args=(dataset.dataset_id, Filter(row_ids=ids)),
     )
     for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
         _draw_overlap_pair(dataset, other, ours, theirs, similarity, place)
@@ -137,10 +138,10 @@ def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
 def _draw_overlap_pair(
     dataset: Dataset, other: Dataset, ours: int, theirs: int, similarity: float, place: int
 ) -> None:
-    first = cached_queries.read_dataset_row(dataset["dataset_id"], ours)[0]
-    second = cached_queries.read_dataset_row(other["dataset_id"], theirs)[0]
+    first = cached_queries.read_dataset_row(dataset.dataset_id, ours)[0]
+    second = cached_queries.read_dataset_row(other.dataset_id, theirs)[0]
     with st.container(border=True, key=f"overlap-pair-{place}"):
-        theirs_title = f"Row {theirs:,} of {other['name']}, {100 * similarity:.0f}% alike"
+        theirs_title = f"Row {theirs:,} of {other.name}, {100 * similarity:.0f}% alike"
         st.html(render_pair(first, second, (f"Row {ours:,} here", theirs_title)))
 
 
@@ -178,7 +179,7 @@ def show_split(dataset: Dataset) -> None:
 
 
 def _show_assignment(dataset: Dataset) -> None:
-    edit = FieldEdit(f"split-{dataset['dataset_id']}", _get_current_split(dataset), whole=True)
+    edit = FieldEdit(f"split-{dataset.dataset_id}", _get_current_split(dataset), whole=True)
     settings = _draw_split_fields(dataset, edit)
     try:
         split = Split.parse(settings)
@@ -186,7 +187,7 @@ def _show_assignment(dataset: Dataset) -> None:
         show_error(error)
         return
     with st.spinner("Dealing the rows …"):
-        dealt = dataset_queries.count_split_rows(dataset["fingerprint"], split)
+        dealt = dataset_queries.count_split_rows(dataset.fingerprint, split)
     total = sum(dealt["rows"][part] for part, _ in PARTS)
     st.html(
         meters.render_facts(
@@ -222,7 +223,7 @@ def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
             "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
         )
         column = _choose_column(dataset, by, edit) if by not in ("random", "given") else None
-    given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
+    given = (dataset.stats.get("parts") or {}) if by == "given" else {}  # the share has no effect there
     sizes = {}
     for part, title in PARTS[1:]:
         field = f"{part}_size"
@@ -244,7 +245,7 @@ def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
 
 def _choose_column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
     """The label, or a column of the file."""
-    columns = dataset_queries.build_table(dataset["dataset_id"]).columns
+    columns = dataset_queries.build_table(dataset.dataset_id).columns
     names = [name for name in columns if name == "label" or name.startswith("source.")]
     own = edit.seen["split_column"]
     place = names.index(own) if own in names else 0
@@ -262,10 +263,10 @@ def _save_split(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> Non
         type="primary",
         disabled=not changed,
         icon=":material/save:",
-        key=f"split-{dataset['dataset_id']}-save",
+        key=f"split-{dataset.dataset_id}-save",
     )
     mine = edit.take_mine(TITLES, settings, _format_field_value)
-    body = {"dataset": dataset["dataset_id"]}
+    body = {"dataset": dataset.dataset_id}
     if (pressed or mine) and edit.save("set_split", body, settings, "The split is saved."):
         st.rerun()
     if changed:

@@ -35,7 +35,7 @@ TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings
 
 def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
     """Model, template and length as chosen; None while a template is being written."""
-    key = f"rendering-{dataset['dataset_id']}"
+    key = f"rendering-{dataset.dataset_id}"
     names = [model["name"] for model in cached_queries.list_models()]
     model, template, length = st.columns([2, 2, 1])
     chosen = model.selectbox(
@@ -50,7 +50,7 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
         [OWN, *TEMPLATES, WRITTEN],
         format_func=lambda name: TITLES.get(name, name),
         key=f"{key}-template",
-        disabled=dataset["kind"] == "text",
+        disabled=dataset.kind == "text",
     )
     limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
     text = "" if named == OWN else named
@@ -61,12 +61,12 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
     if limit and not (limit.strip().isdigit() and int(limit) >= 8):
         st.error(f"max_length is {escape_markdown(limit)}: give a whole number from 8 on, or leave it empty.")
         return None
-    only = dataset["kind"] == "text" or st.toggle(  # a text has no answer apart
+    only = dataset.kind == "text" or st.toggle(  # a text has no answer apart
         "Take the loss on answers alone", value=True, key=f"{key}-only"
     )
     return {
-        "fingerprint": dataset["fingerprint"],
-        "kind": dataset["kind"],
+        "fingerprint": dataset.fingerprint,
+        "kind": dataset.kind,
         "model": chosen or BUNDLED_MODEL,
         "chat_template": text,
         "completion_only_loss": only,
@@ -86,7 +86,7 @@ def _write_template(key: str) -> str:
 
 def row_key(dataset: Dataset) -> str:
     """Where the session keeps the row that is shown."""
-    return f"rendering-{dataset['dataset_id']}-row"
+    return f"rendering-{dataset.dataset_id}-row"
 
 
 def _draw_row_choice(dataset: Dataset) -> int:
@@ -209,10 +209,10 @@ def _show_row(dataset: Dataset, row: RenderedRow) -> None:
             st.number_input(
                 "Row",
                 0,
-                dataset["row_count"] - 1,
+                dataset.row_count - 1,
                 key=row_key(dataset),
                 width=140,
-                help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
+                help=f"Rows are counted from 0 to {dataset.row_count - 1:,}.",
             )
         st.html(render_row(row))
 

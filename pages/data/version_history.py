@@ -273,13 +273,13 @@ def _choose_fates(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None
 def _draw_table(dataset_id: str, rows: list[RowFate], key: str) -> None:
     pairs = [
         RowPair(
-            row["parent_row_id"],
-            row["row_id"],
-            row["fate"],
-            _parse_content(row["before"]),
-            _parse_content(row["after"]),
-            row["reason"],
-            row["step"],
+            row.parent_row_id,
+            row.row_id,
+            row.fate,
+            _parse_content(row.before),
+            _parse_content(row.after),
+            row.reason,
+            row.step,
         )
         for row in rows
     ]
@@ -308,8 +308,8 @@ BADGES = {
 
 def show_compare(dataset: Dataset, family: list[Version]) -> None:
     """Choose two versions of the family; the version before this one and this one at first."""
-    names = {version["dataset_id"]: version["name"] for version in family}
-    key = f"versions-{dataset['dataset_id']}"
+    names = {version.dataset_id: version.name for version in family}
+    key = f"versions-{dataset.dataset_id}"
     first, second = _choose_versions(dataset, names, key)
     if first == second:
         st.caption("Choose two different versions.")
@@ -340,7 +340,7 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
 def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
     """The ids of the versions to compare. names: of all versions, by id."""
     ids = list(names)
-    here, parent = dataset["dataset_id"], dataset["parent_id"]
+    here, parent = dataset.dataset_id, dataset.parent_id
     start = parent if parent and parent in names else here
     end = here if start != here else next(other for other in ids if other != here)
     first_at, second_at = st.columns(2)
@@ -370,17 +370,17 @@ RUNS_SHOWN = 4
 
 def show_versions(dataset: Dataset) -> None:
     """The family of one data set, and how this version came to be."""
-    family = dataset_queries.list_versions(dataset["dataset_id"])
+    family = dataset_queries.list_versions(dataset.dataset_id)
     st.caption(
         "A recipe never changes a version: it makes a new one."
         if len(family) > 1
         else "This is the only version. A recipe of the tab Clean makes the next one."
     )
     for version in family:
-        _draw_version(version, version["dataset_id"] == dataset["dataset_id"])
-    if dataset["recipe"] and dataset["fates"]:
+        _draw_version(version, version.dataset_id == dataset.dataset_id)
+    if dataset.recipe and dataset.fates:
         with show_errors():
-            _draw_recipe_steps(dataset, dataset["fates"])
+            _draw_recipe_steps(dataset, dataset.fates)
     if len(family) > 1:
         st.subheader("Compare two versions", anchor=False)
         with show_errors():
@@ -389,30 +389,30 @@ def show_versions(dataset: Dataset) -> None:
 
 def _draw_version(version: Version, here: bool) -> None:
     """One line of the tree: name, rows, how it was made, and the runs that use it."""
-    depth = min(version["depth"], 6)
-    with st.container(horizontal=True, gap=None, key=f"version-{version['dataset_id']}"):
+    depth = min(version.depth, 6)
+    with st.container(horizontal=True, gap=None, key=f"version-{version.dataset_id}"):
         if depth:
             st.space(24 * depth)
             st.markdown(":gray[:material/subdirectory_arrow_right:]", width="content")
         with st.container(border=True, gap=None):
             _draw_version_name(version, here)
-            facts = [plural(version["row_count"], "row"), display.format_ago(version["created_at"])]
-            if fates := version["fates"]:
+            facts = [plural(version.row_count, "row"), display.format_ago(version.created_at)]
+            if fates := version.fates:
                 facts += format_changes(fates)
             st.caption(" · ".join(facts))
-            if version["titles"]:
-                st.caption(escape_markdown("; ".join(version["titles"])))
-            _draw_runs(version["runs"])
+            if version.titles:
+                st.caption(escape_markdown("; ".join(version.titles)))
+            _draw_runs(version.runs)
 
 
 def _draw_version_name(version: Version, here: bool) -> None:
     if here:
-        st.markdown(f"**{escape_markdown(version['name'])}** :blue-badge[this version]")
+        st.markdown(f"**{escape_markdown(version.name)}** :blue-badge[this version]")
         return
     st.page_link(
         "pages/data/data.py",
-        label=f"**{escape_markdown(version['name'])}**",
-        query_params={"dataset": version["dataset_id"]},
+        label=f"**{escape_markdown(version.name)}**",
+        query_params={"dataset": version.dataset_id},
     )
 
 
@@ -423,9 +423,9 @@ def _draw_runs(runs: list[DatasetRun]) -> None:
         for run in runs[:RUNS_SHOWN]:
             st.page_link(
                 "pages/runs/run.py",
-                label=f"{escape_markdown(run['name'])} {format_status_badge(run['status'])}",
+                label=f"{escape_markdown(run.name)} {format_status_badge(run.status)}",
                 icon=":material/show_chart:",
-                query_params={"run": run["run_id"]},
+                query_params={"run": run.run_id},
             )
         if len(runs) > RUNS_SHOWN:
             st.caption(f"{RUNS_SHOWN} of {len(runs):,} runs that use it")
@@ -433,13 +433,13 @@ def _draw_runs(runs: list[DatasetRun]) -> None:
 
 def _draw_recipe_steps(dataset: Dataset, fates: Fates) -> None:
     st.subheader("What became of every row", anchor=False)
-    new = f"{dataset['row_count']:,} new rows on the right"
+    new = f"{dataset.row_count:,} new rows on the right"
     st.caption(f"{count_rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
     st.plotly_chart(
         plot_sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
-        key=f"sankey-{dataset['dataset_id']}",
+        key=f"sankey-{dataset.dataset_id}",
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",
     )
     show_steps(fates["steps"])
-    show_fates(dataset["dataset_id"], fates["steps"])
+    show_fates(dataset.dataset_id, fates["steps"])

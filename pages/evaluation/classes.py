@@ -132,7 +132,7 @@ def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        classification = run["verdict"] and run["verdict"]["classification"]
+        classification = run.verdict and run.verdict["classification"]
         if not classification:
             st.caption("The rows come with the verdict.")
             return
@@ -144,9 +144,9 @@ def draw_class_samples(run_id: str) -> None:
         order = {"wrong": ", the surest mistakes first", "right": ", the least sure first"}.get(only, "")
         st.caption(f"{formatting.plural(total, 'held-out row')}{order}.")
         _, rows = read_page(run_id, wanted, PAGE, (number - 1) * PAGE)
-        texts = _read_texts(run, tuple(row["row_id"] for row in rows))
+        texts = _read_texts(run, tuple(row.row_id for row in rows))
         for row in rows:
-            _draw_row(row, texts.get(row["row_id"]))
+            _draw_row(row, texts.get(row.row_id))
 
 
 def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
@@ -167,14 +167,14 @@ def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
 
 def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
     """The surest rows of a label that were taken for another; nothing where there are none."""
-    total, rows = read_page(run["run_id"], PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
+    total, rows = read_page(run.run_id, PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
     if not total:
         return
     more = f", the {len(rows)} surest" if total > len(rows) else ""
     st.caption(f"{title}: {formatting.plural(total, 'row')}{more}")
-    texts = _read_texts(run, tuple(row["row_id"] for row in rows))
+    texts = _read_texts(run, tuple(row.row_id for row in rows))
     for row in rows:
-        _draw_row(row, texts.get(row["row_id"]))
+        _draw_row(row, texts.get(row.row_id))
 
 
 @cached(600, most=128)
@@ -191,12 +191,12 @@ def read_page(
 def _read_texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
     """The texts of the rows, where the data set still has the rows that the run was trained on."""
     try:
-        dataset = cached_queries.read_dataset(run["dataset_id"])
+        dataset = cached_queries.read_dataset(run.dataset_id)
     except NotFoundError:
         return {}
-    if dataset["fingerprint"] != run["data_fingerprint"] or not row_ids:
+    if dataset.fingerprint != run.data_fingerprint or not row_ids:
         return {}
-    return {row["row_id"]: _format_text(row) for row in _read_rows(run["dataset_id"], row_ids)}
+    return {row["row_id"]: _format_text(row) for row in _read_rows(run.dataset_id, row_ids)}
 
 
 @cached(600, most=128)
@@ -212,22 +212,22 @@ def _format_text(row: CanonicalRow) -> str:
 def _draw_row(row: ClassPrediction, text: str | None) -> None:
     with st.container(border=True, gap="xsmall"):
         st.text(shorten(text, SHOWN) if text else "(its data set is gone)")
-        right = row["label"] == row["predicted"]
+        right = row.label == row.predicted
         color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
-        badges = [f":{color}-badge[{icon} {escape_markdown(row['predicted'])} {row['probability']:.0%}]"]
+        badges = [f":{color}-badge[{icon} {escape_markdown(row.predicted)} {row.probability:.0%}]"]
         if not right:
-            own = row["label_probability"]
+            own = row.label_probability
             share = "never trained" if own is None else f"{own:.0%}"
-            badges.append(f"label **{escape_markdown(row['label'])}** ({share})")
+            badges.append(f"label **{escape_markdown(row.label)}** ({share})")
         rest = [
             f"{escape_markdown(t['label'])} {t['probability']:.0%}"
-            for t in row["top"][1:3]
+            for t in row.top[1:3]
             if t["probability"] >= 0.01
         ]
         notes = [f"then {', '.join(rest)}"] if rest and right else []
-        if row["prompted"]:
-            notes.append(f"untuned: {escape_markdown(row['prompted'])} {row['prompted_probability']:.0%}")
-        notes.append(f"{row['split']} row {row['row_id']:,}")
+        if row.prompted:
+            notes.append(f"untuned: {escape_markdown(row.prompted)} {row.prompted_probability:.0%}")
+        notes.append(f"{row.split} row {row.row_id:,}")
         st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")
 
 
@@ -260,7 +260,7 @@ def draw_classes(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        classification = run["verdict"] and run["verdict"]["classification"]
+        classification = run.verdict and run.verdict["classification"]
         if not classification:
             st.caption("The classes come with the verdict.")
             return

@@ -48,9 +48,9 @@ PARTS = ("precision", "recall", "f1")
 
 def draw_classes(evaluation: Evaluation) -> None:
     """Nothing where the evaluation has no accuracy over labels."""
-    own = evaluation["evaluation_id"]
-    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
-    accuracy = next((f for f in evaluation["figures"] if f["estimator"] == "accuracy"), None)
+    own = evaluation.evaluation_id
+    figures = {figure["metric"]: figure for figure in evaluation.figures}
+    accuracy = next((f for f in evaluation.figures if f["estimator"] == "accuracy"), None)
     if accuracy is None or accuracy["value"] is None or not accuracy["details"].get("classes"):
         return
     counts = {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
@@ -82,7 +82,7 @@ def draw_classes(evaluation: Evaluation) -> None:
 def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
     """A line for each way to average, with precision, recall and F1 and their intervals."""
     evaluation = evaluations.get(get_client(), evaluation_id)
-    document = next(figure for figure in evaluation["figures"] if figure["metric"] == metric)
+    document = next(figure for figure in evaluation.figures if figure["metric"] == metric)
     scored = row_scores.read_scores_table(evaluations.scores(get_client(), evaluation_id), document)
     by_row = evaluations.groups(get_client(), evaluation_id)
     groups = None if by_row is None else [by_row.get(row) for row in scored.row_ids.tolist()]
@@ -123,7 +123,7 @@ def draw_delete(evaluation: Evaluation) -> bool:
     """A button that asks once more, for members; whether it was deleted."""
     if not has_right("work"):
         return False
-    own = evaluation["evaluation_id"]
+    own = evaluation.evaluation_id
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("Its rows, scores and figures are removed; the model stays.")
         pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{own}")
@@ -132,17 +132,17 @@ def draw_delete(evaluation: Evaluation) -> bool:
 
 def draw_detail(evaluation: Evaluation) -> None:
     """All of it, from what matters most down to single rows, and what people say of it."""
-    if maker := activity_feed.describe_creator(evaluation["created_by"]):
-        st.caption(f"Asked for by {escape_markdown(maker)}, {display.format_ago(evaluation['created_at'])}")
-    if evaluation["notes"]:
-        st.caption(escape_markdown(evaluation["notes"]))
+    if maker := activity_feed.describe_creator(evaluation.created_by):
+        st.caption(f"Asked for by {escape_markdown(maker)}, {display.format_ago(evaluation.created_at)}")
+    if evaluation.notes:
+        st.caption(escape_markdown(evaluation.notes))
     draw_figures(evaluation)
     draw_classes(evaluation)
     st.markdown("**Against another evaluation, on the same rows**")
     draw_comparison(evaluation)
     st.markdown("**Slices**: where it is better or worse than on the other rows")
     draw_slices(evaluation)
-    own = evaluation["evaluation_id"]
+    own = evaluation.evaluation_id
     for feature in load_page_features().values():
         if feature.draw_evaluation_part:
             feature.draw_evaluation_part(own, evaluation_queries.list_comparable(own))
@@ -162,7 +162,7 @@ def draw_evaluations(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        if run["status"] in ALIVE:
+        if run.status in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
         listed = evaluation_queries.list_run_evaluations(run_id)
@@ -183,15 +183,13 @@ def draw_evaluations(run_id: str) -> None:
 def draw_unfinished(run_id: str | None) -> bool:
     """Those of a run, or of all models, that work or ended badly; whether some still work."""
     unfinished = evaluation_queries.list_unfinished(run_id)
-    alive = [job["job_id"] for job in unfinished if job["status"] in ALIVE]
+    alive = [job.job_id for job in unfinished if job.status in ALIVE]
     if alive:
         show_active_jobs(lambda: evaluation_queries.list_unfinished(run_id), alive, "evaluation", most=LIVE)
-    ended = [job for job in unfinished if job["job_id"] not in alive]
+    ended = [job for job in unfinished if job.job_id not in alive]
     if ended:  # closed: they must not hide what is there
         newest = ended[-1]
-        head = (
-            f"{formatting.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
-        )
+        head = f"{formatting.plural(len(ended), 'evaluation')} without a result; the newest: {newest.title}"
         with st.expander(escape_markdown(head), icon=":material/error:"):
             show_failed_jobs(ended, "evaluation", BAD_ENDS)
     return bool(alive)
@@ -210,25 +208,25 @@ def choose_headline_metrics(listed: Sequence[Evaluation | EvaluationSummary]) ->
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for evaluation in listed:
-        for figure in evaluation["figures"]:
+        for figure in evaluation.figures:
             if figure["value"] is not None:
                 counts[figure["metric"]] += 1
-                name = format_metric_title(figure["metric"], evaluation["config"])
+                name = format_metric_title(figure["metric"], evaluation.config)
                 heads.setdefault(figure["metric"], f"{name} {display.get_arrow(figure['better'])}")
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
 def format_main_figure(evaluation: Evaluation | EvaluationSummary) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
-    figure = next((each for each in evaluation["figures"] if each["value"] is not None), None)
+    figure = next((each for each in evaluation.figures if each["value"] is not None), None)
     if figure is None:
         return "no value"
-    return f"{format_estimate(figure)} {format_metric_title(figure['metric'], evaluation['config'])}"
+    return f"{format_estimate(figure)} {format_metric_title(figure['metric'], evaluation.config)}"
 
 
 def build_cells(evaluation: Evaluation | EvaluationSummary, heads: dict[str, str]) -> dict[str, str]:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
-    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
+    figures = {figure["metric"]: figure for figure in evaluation.figures}
     return {
         head: format_estimate(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
@@ -237,25 +235,25 @@ def build_cells(evaluation: Evaluation | EvaluationSummary, heads: dict[str, str
 def _build_summary_row(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | int]:
     figures = build_cells(evaluation, heads)
     return {
-        "Model": MODELS[evaluation["checkpoint"]],
+        "Model": MODELS[evaluation.checkpoint],
         MAIN: format_main_figure(evaluation),
-        "Data set": evaluation["dataset_name"],
+        "Data set": evaluation.dataset_name,
         "Rows": format_part(evaluation),
-        "n": evaluation["n"],
+        "n": evaluation.n,
         **figures,
-        "Evaluation": evaluation["name"],
-        "When": display.format_ago(evaluation["created_at"]),
+        "Evaluation": evaluation.name,
+        "When": display.format_ago(evaluation.created_at),
     }
 
 
 def _draw_chosen(listed: list[Evaluation]) -> None:
     """The chosen evaluation."""
-    by_id = {evaluation["evaluation_id"]: evaluation for evaluation in listed}
+    by_id = {evaluation.evaluation_id: evaluation for evaluation in listed}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Evaluation",
             list(by_id),
-            format_func=lambda own: f"{by_id[own]['name']}, {display.format_ago(by_id[own]['created_at'])}",
+            format_func=lambda own: f"{by_id[own].name}, {display.format_ago(by_id[own].created_at)}",
             key="evaluation-shown",
         )
         gone = draw_delete(by_id[chosen])
@@ -285,7 +283,7 @@ def draw_list() -> Evaluation | None:
         st.caption("No evaluation is like that.")
         return None
     heads = choose_headline_metrics(rows)
-    ids = [row["evaluation_id"] for row in rows]
+    ids = [row.evaluation_id for row in rows]
     st.dataframe(
         [_build_row(row, heads) for row in rows],
         hide_index=True,
@@ -318,7 +316,7 @@ def _draw_filters() -> tuple[str, str, str, str]:
             "Search", key="evaluations-search", type="search", live="300ms", icon=":material/search:",
             placeholder="Search name, notes, data set, model", label_visibility="collapsed",
         )  # fmt: skip
-        names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
+        names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
         dataset_id = st.selectbox(
             "Data set", ["", *names], format_func=lambda own: names.get(own, "All data sets"),
             key="evaluations-dataset", label_visibility="collapsed",
@@ -342,13 +340,13 @@ def _handle_selection(ids: list[str]) -> None:
 
 def _build_row(row: EvaluationSummary, heads: dict[str, str]) -> dict[str, str | int]:
     return {
-        "Evaluation": row["name"],
+        "Evaluation": row.name,
         MAIN: format_main_figure(row),
-        "Model": MODELS[row["checkpoint"]] if row["run_id"] else row["model"],
-        "Of the run": row["run_name"] or "–",
-        "Data set": row["dataset_name"],
+        "Model": MODELS[row.checkpoint] if row.run_id else row.model,
+        "Of the run": row.run_name or "–",
+        "Data set": row.dataset_name,
         "Rows": format_part(row),
-        "n": row["n"],
+        "n": row.n,
         **build_cells(row, heads),
-        "When": display.format_ago(row["created_at"]),
+        "When": display.format_ago(row.created_at),
     }

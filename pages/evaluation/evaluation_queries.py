@@ -77,7 +77,7 @@ def compare_evaluations(first: str, second: str) -> tuple[EvaluationPair, Metric
         get_client(), *(evaluations.get(get_client(), own) for own in (first, second))
     )
     sides = [
-        (scores, side["figures"]) for scores, side in zip(pair.scores, (pair.first, pair.second), strict=True)
+        (scores, side.figures) for scores, side in zip(pair.scores, (pair.first, pair.second), strict=True)
     ]
     return pair, row_scores.compute_score_differences(sides[0], sides[1], pair.groups)
 

@@ -40,13 +40,13 @@ def draw_start() -> None:
 
 def _choose_run() -> Run | None:
     """A run that has ended."""
-    ended = [run for run in run_queries.list_newest_runs("", (), MAX_RUNS) if run["status"] not in ALIVE]
+    ended = [run for run in run_queries.list_newest_runs("", (), MAX_RUNS) if run.status not in ALIVE]
     if not ended:
         st.caption("No run has ended yet.")
         return None
-    by_id = {run["run_id"]: run for run in ended}
+    by_id = {run.run_id: run for run in ended}
     chosen = st.selectbox(
-        "Run", list(by_id), format_func=lambda run_id: by_id[run_id]["name"], key=f"{PREFIX}run"
+        "Run", list(by_id), format_func=lambda run_id: by_id[run_id].name, key=f"{PREFIX}run"
     )
     if len(ended) == MAX_RUNS:
         st.caption(f"The newest {MAX_RUNS}; an older one is evaluated from its own page.")
@@ -89,7 +89,7 @@ def main() -> None:
         if chosen is None:
             return
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(chosen["name"].replace("$", r"\$"), anchor=False)
+            st.subheader(chosen.name.replace("$", r"\$"), anchor=False)
             gone = draw_delete(chosen)
         if gone:
             st.query_params.pop("evaluation", None)

@@ -149,8 +149,8 @@ PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all":
 
 def format_part(evaluation: EvaluationIdentity) -> str:
     """Of which rows it is, in a word: "Test", or "Test, filtered" where a filter left some of them."""
-    filtered = ", filtered" if evaluation["config"].get("where") else ""
-    return f"{PARTS[evaluation['part']]}{filtered}"
+    filtered = ", filtered" if evaluation.config.get("where") else ""
+    return f"{PARTS[evaluation.part]}{filtered}"
 
 
 def draw_form(run: Run | None, model: str = "") -> None:
@@ -162,7 +162,7 @@ def draw_form(run: Run | None, model: str = "") -> None:
         checkpoint = _choose_checkpoint(run) if run else "tuned"
         dataset = _choose_dataset(run)
         part, most = _choose_rows()
-    where = draw_slice_choice(dataset["dataset_id"], f"{PREFIX}slice") if dataset else None
+    where = draw_slice_choice(dataset.dataset_id, f"{PREFIX}slice") if dataset else None
     if dataset is None:
         st.page_link(
             "pages/data/data.py",
@@ -171,16 +171,16 @@ def draw_form(run: Run | None, model: str = "") -> None:
             query_params={"view": "import"},
         )
         return
-    head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
-    choosing = dataset["format"] == MULTIPLE_CHOICE and not head
-    labelled = bool(dataset["stats"].get("label_count"))
+    head = bool(run and run.config.get("task") == "classification" and checkpoint != "base")
+    choosing = dataset.format == MULTIPLE_CHOICE and not head
+    labelled = bool(dataset.stats.get("label_count"))
     usual = list_default_metrics(head=head, labelled=labelled, choosing=choosing)
     metrics, problem = draw_metrics(
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
     body: dict[str, Any] = {
-        **({"run": run["run_id"], "checkpoint": checkpoint} if run else {"model": model}),
-        "dataset": dataset["dataset_id"],
+        **({"run": run.run_id, "checkpoint": checkpoint} if run else {"model": model}),
+        "dataset": dataset.dataset_id,
         "part": part,
         "where": where.model_dump() if where else None,
         "max_rows": most,
@@ -211,7 +211,7 @@ def _start_evaluation(body: dict[str, Any]) -> None:
 
 def _choose_checkpoint(run: Run) -> str:
     """Which model of the run; one that has not finished has no tuned model."""
-    finished = run["status"] == "finished"
+    finished = run.status == "finished"
     which = ["tuned", "base"] if finished else ["best", "newest", "base"]
     return st.selectbox("Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
 
@@ -233,15 +233,15 @@ def _choose_rows() -> tuple[str, int]:
 
 def _choose_dataset(run: Run | None) -> Dataset | None:
     """The run's own first."""
-    own = run["dataset_id"] if run else None
-    datasets = sorted(run_queries.list_all_datasets(), key=lambda dataset: dataset["dataset_id"] != own)
-    by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
+    own = run.dataset_id if run else None
+    datasets = sorted(run_queries.list_all_datasets(), key=lambda dataset: dataset.dataset_id != own)
+    by_id = {dataset.dataset_id: dataset for dataset in datasets}
     if not by_id:
         return None
     chosen = st.selectbox(
         "Data set",
         list(by_id),
-        format_func=lambda key: by_id[key]["name"] + (" (its own)" if key == own else ""),
+        format_func=lambda key: by_id[key].name + (" (its own)" if key == own else ""),
         key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
     )
     return by_id[chosen]

@@ -39,15 +39,15 @@ from store.evaluation.schemas import Evaluation, JudgingResult
 
 def draw_judging(first: Evaluation, second: Evaluation) -> None:
     """Judgings of the pair that are there or at work, and the form for another."""
-    ids = first["evaluation_id"], second["evaluation_id"]
+    ids = first.evaluation_id, second.evaluation_id
     jobs = evaluation_queries.list_judgings(*ids)
-    if any(job["status"] in ALIVE for job in jobs):
+    if any(job.status in ALIVE for job in jobs):
         _draw_live(*ids)
     for job in jobs:
-        if job["status"] == "finished":
-            _draw_result(job, turned=job["config"]["first"] != ids[0])
-        elif job["status"] not in ALIVE:
-            why = (job["error"] and job["error"]["message"]) or job["status"]
+        if job.status == "finished":
+            _draw_result(job, turned=job.config["first"] != ids[0])
+        elif job.status not in ALIVE:
+            why = (job.error and job.error["message"]) or job.status
             st.error(
                 escape_markdown(f"A judging has no result: {why}"),
                 icon=":material/error:",
@@ -84,30 +84,30 @@ def _start_judging(ids: tuple[str, str], judge: dict[str, Any], most: int) -> No
 
 @live("1s")
 def _draw_live(first: str, second: str) -> None:
-    alive = [job for job in evaluation_queries.list_judgings(first, second) if job["status"] in ALIVE]
+    alive = [job for job in evaluation_queries.list_judgings(first, second) if job.status in ALIVE]
     if not alive:
         st.cache_data.clear()
         redraw()
     for job in alive:
         st.html(render_progress(job))
         if has_right("work") and st.button(
-            "Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"
+            "Cancel", key=f"judging-cancel-{job.job_id}", icon=":material/stop_circle:"
         ):
-            send_command("cancel", {"job": job["job_id"]}, "The judging is being cancelled.")
+            send_command("cancel", {"job": job.job_id}, "The judging is being cancelled.")
 
 
 def _draw_result(job: Job, *, turned: bool) -> None:
-    judging = cast("JudgingResult", job["result"])  # what a job of this kind leaves
-    judge = job["config"]["judge"]
+    judging = cast("JudgingResult", job.result)  # what a job of this kind leaves
+    judge = job.config["judge"]
     sides = evaluation_text.ComparisonSides(turned=turned)
     with st.container(border=True):
         st.markdown(f"**{escape_markdown(evaluation_text.format_judging_headline(judging, sides))}**")
-        by = f"Judged by {judge['model']}, {display.format_ago(job['ended_at'])}; 95% intervals."
+        by = f"Judged by {judge['model']}, {display.format_ago(job.ended_at)}; 95% intervals."
         st.caption(escape_markdown(" ".join([*evaluation_text.describe_judging(judging, sides), by])))
         pressed = has_right("work") and st.button(
-            "Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:"
+            "Delete", key=f"judging-delete-{job.job_id}", icon=":material/delete:"
         )
-    if pressed and send_command("delete", {"job": job["job_id"]}, "The judging is deleted.") is not None:
+    if pressed and send_command("delete", {"job": job.job_id}, "The judging is deleted.") is not None:
         st.rerun()
 
 
@@ -116,8 +116,8 @@ ROWS = 5
 
 def draw_comparison(evaluation: Evaluation) -> None:
     """The choice of the other one, the differences, and rows on which the two differ most."""
-    own = evaluation["evaluation_id"]
-    others = {each["evaluation_id"]: each for each in evaluation_queries.list_comparable(own)}
+    own = evaluation.evaluation_id
+    others = {each.evaluation_id: each for each in evaluation_queries.list_comparable(own)}
     if not others:
         st.caption(
             "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
@@ -127,7 +127,7 @@ def draw_comparison(evaluation: Evaluation) -> None:
     chosen = st.selectbox(
         "Against",
         list(others),
-        format_func=lambda key: f"{others[key]['name']} ({format_part(others[key])}, n {others[key]['n']:,})",
+        format_func=lambda key: f"{others[key].name} ({format_part(others[key])}, n {others[key].n:,})",
         key=f"evaluation-against-{own}",
     )
     other = evaluation_queries.read_evaluation(chosen)
@@ -150,21 +150,21 @@ def draw_comparison(evaluation: Evaluation) -> None:
 
 def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: MetricDifferences) -> None:
     """A line for each metric, and for what both know of general questions and prose."""
-    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
+    figures = {figure["metric"]: figure for figure in evaluation.figures}
     lines = [
-        _build_row(difference, figures[difference["metric"]], evaluation["config"])
+        _build_row(difference, figures[difference["metric"]], evaluation.config)
         for difference in compared.metrics
     ]
-    ids = (evaluation["evaluation_id"], other["evaluation_id"])
+    ids = (evaluation.evaluation_id, other.evaluation_id)
     general = [_build_probe_row(probe) for probe in evaluation_queries.compare_general_probes(*ids)]
     lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
-        f"This evaluation minus {escape_markdown(other['name'])}, paired over the rows that both"
+        f"This evaluation minus {escape_markdown(other.name)}, paired over the rows that both"
         " have; shares in"
         f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
     )
-    named = ((format_metric_title(each["metric"], evaluation["config"]), each) for each in compared.metrics)
+    named = ((format_metric_title(each["metric"], evaluation.config), each) for each in compared.metrics)
     if reasons := display.describe_missing_intervals(named):
         st.caption(escape_markdown(reasons))
 
@@ -209,16 +209,16 @@ def _draw_unshared_rows(pair: EvaluationPair) -> None:
         st.warning(escape_markdown(notice), icon=":material/warning:")
     if pair.same_rows:
         return
-    sentence = evaluation_text.describe_different_rows(pair.first["n"], pair.second["n"], pair.common)
+    sentence = evaluation_text.describe_different_rows(pair.first.n, pair.second.n, pair.common)
     asked = evaluation_pairs.build_same_rows_config(pair)
-    mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
+    mover = pair.first if asked["rows_of"] == pair.second.evaluation_id else pair.second
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":orange[:material/warning:] {escape_markdown(sentence)}")
         st.code(evaluation_pairs.format_command(asked), language=None, wrap_lines=True)
         pressed = has_right("work") and st.button(
-            f"Evaluate {escape_markdown(mover['name'])} on the same rows",
+            f"Evaluate {escape_markdown(mover.name)} on the same rows",
             icon=":material/fact_check:",
-            key=f"evaluation-same-{pair.first['evaluation_id']}-{pair.second['evaluation_id']}",
+            key=f"evaluation-same-{pair.first.evaluation_id}-{pair.second.evaluation_id}",
         )
     if pressed and send_command("evaluate", asked, "The evaluation is queued.") is not None:
         st.rerun()
@@ -235,7 +235,7 @@ def _draw_differing_rows(
     ]
     if not metrics:
         return
-    config = evaluation["config"]
+    config = evaluation.config
     metric = st.selectbox(
         "Rows that differ most in",
         metrics,
@@ -246,12 +246,12 @@ def _draw_differing_rows(
     st.caption(f"The first {len(rows)} of {formatting.plural(total, 'row')} in common.")
     for row in rows:
         with st.container(border=True, gap="xsmall"):
-            st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-            show_row_text(row["prompt"])
+            st.caption(f":material/person: Prompt · row {row.row_id:,}")
+            show_row_text(row.prompt)
             texts = {
-                "Reference": row["reference"],
-                f"This one, {formatting.format_number(row['first_score'], 2)}": row["first"],
-                f"The other, {formatting.format_number(row['second_score'], 2)}": row["second"],
+                "Reference": row.reference,
+                f"This one, {formatting.format_number(row.first_score, 2)}": row.first,
+                f"The other, {formatting.format_number(row.second_score, 2)}": row.second,
             }
             for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
                 with column:

@@ -93,8 +93,8 @@ def format_estimate(figure: BoundedFigure) -> str:
 
 def draw_figures(evaluation: Evaluation) -> None:
     """A card for each metric, then what was measured of general knowledge, counts and notices."""
-    config, details = evaluation["config"], evaluation["details"]
-    cards = evaluation["figures"]
+    config, details = evaluation.config, evaluation.details
+    cards = evaluation.figures
     with st.grid(max(1, min(4, len(cards) + len(details["probes"]))), min_column_width=210):
         for figure in cards:
             _render_card(figure, format_metric_title(figure["metric"], config), config["confidence"])
@@ -176,9 +176,9 @@ def _draw_details(figure: Figure, name: str) -> None:
 
 def describe_evaluation(evaluation: Evaluation) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
-    counts, details = evaluation["details"]["counts"], evaluation["details"]
-    rows = describe_selected_rows(evaluation["part"], evaluation["config"].get("where"))
-    sentences = [f"{evaluation['dataset_name']}, {rows}, n {evaluation['n']:,}."]
+    counts, details = evaluation.details["counts"], evaluation.details
+    rows = describe_selected_rows(evaluation.part, evaluation.config.get("where"))
+    sentences = [f"{evaluation.dataset_name}, {rows}, n {evaluation.n:,}."]
     lacking = {
         "answered with nothing (scored as that)": counts.get("empty", 0),
         "could not be asked": counts.get("no_prompt", 0),
@@ -199,14 +199,14 @@ def list_sliceable_metrics(evaluation: Evaluation) -> dict[str, Figure]:
     """Metrics with a score for each row."""
     return {
         figure["metric"]: figure
-        for figure in evaluation["figures"]
+        for figure in evaluation.figures
         if figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
     }
 
 
 def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
     """The choice of a metric, and a line for each slice, the surest first."""
-    sliced, own = list_sliceable_metrics(evaluation), evaluation["evaluation_id"]
+    sliced, own = list_sliceable_metrics(evaluation), evaluation.evaluation_id
     if other is not None:
         sliced = {
             name: named_slice for name, named_slice in sliced.items() if name in list_sliceable_metrics(other)
@@ -214,16 +214,16 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
     if not sliced:
         st.caption("No metric has scores of rows.")
         return
-    place = f"{own}-{other['evaluation_id'] if other else ''}"
+    place = f"{own}-{other.evaluation_id if other else ''}"
     metric = st.selectbox(
         "Slices by",
         list(sliced),
-        format_func=lambda name: format_metric_title(name, evaluation["config"]),
+        format_func=lambda name: format_metric_title(name, evaluation.config),
         key=f"evaluation-slices-{place}",
         label_visibility="collapsed",
     )
     try:
-        listed = read_slices(own, metric, other["evaluation_id"] if other else "")
+        listed = read_slices(own, metric, other.evaluation_id if other else "")
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
@@ -306,7 +306,7 @@ def _describe_slices(listed: Sequence[Mapping[str, Any]], other: Evaluation | No
     tested = sum(named_slice["q"] is not None for named_slice in listed)
     small = sum(named_slice["n"] < row_scores.MIN_SLICE_ROWS for named_slice in listed)
     left_out = f" {formatting.plural(small, 'smaller one')} left out." if small else ""
-    against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
+    against = f"this one minus {other.name}, in pairs" if other else "each against all other rows"
     return escape_markdown(
         f"{formatting.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
         f" for {formatting.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
@@ -323,8 +323,8 @@ SHOWN = 600  # characters of a text
 
 def draw_rows(evaluation: Evaluation) -> None:
     """Rows in the order of one metric; those that it could not score come first."""
-    config, own = evaluation["config"], evaluation["evaluation_id"]
-    scored = {f["metric"]: f for f in evaluation["figures"] if _has_row_scores(f)}
+    config, own = evaluation.config, evaluation.evaluation_id
+    scored = {f["metric"]: f for f in evaluation.figures if _has_row_scores(f)}
     if not scored:
         st.caption("No metric has scores of rows.")
         return
@@ -336,7 +336,7 @@ def draw_rows(evaluation: Evaluation) -> None:
         label_visibility="collapsed",
     )
     chosen = scored[metric]
-    pages = max(1, -(-evaluation["n"] // PAGE))
+    pages = max(1, -(-evaluation.n // PAGE))
     number = st.pagination(pages, key=f"evaluation-page-{own}-{metric}") if pages > 1 else 1
     try:
         total, rows = evaluation_queries.read_rows(own, metric, chosen["better"], PAGE, (number - 1) * PAGE)
@@ -355,19 +355,19 @@ def _has_row_scores(figure: Figure) -> bool:
 
 def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xsmall"):
-        st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-        show_row_text(row["prompt"])
+        st.caption(f":material/person: Prompt · row {row.row_id:,}")
+        show_row_text(row.prompt)
         left, right = st.columns(2, gap="medium")
         with left:
             st.markdown("**Reference**")
-            show_row_text(row["reference"])
+            show_row_text(row.reference)
         with right:
-            sure = f" ({row['probability']:.0%})" if row.get("probability") is not None else ""
+            sure = f" ({row.probability:.0%})" if row.probability is not None else ""
             st.markdown(f"**Answer**{sure}")
-            show_row_text(row["prediction"], nothing="(an empty answer)")
+            show_row_text(row.prediction, nothing="(an empty answer)")
         scores = [
             f"{escape_markdown(format_metric_title(name, config))}"
-            f" {format_score(row['scores'].get(name), figure)}"
+            f" {format_score(row.scores.get(name), figure)}"
             for name, figure in scored.items()
         ]
         st.markdown(f":gray[{' · '.join(scores)}]")
@@ -382,7 +382,7 @@ def format_score(score: RowScore | None, figure: Figure) -> str:
     """One row's score, or why there is none."""
     if score is None:
         return "–"
-    if score["score"] is None:
-        return f"– ({escape_markdown(score['reason'])})" if score["reason"] else "–"
-    whole = get_display_scale(figure) == 100 and score["score"] in (0.0, 1.0)
-    return formatting.format_number(score["score"], 0 if whole else 2)
+    if score.score is None:
+        return f"– ({escape_markdown(score.reason)})" if score.reason else "–"
+    whole = get_display_scale(figure) == 100 and score.score in (0.0, 1.0)
+    return formatting.format_number(score.score, 0 if whole else 2)

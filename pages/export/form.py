@@ -37,18 +37,18 @@ class ExportedModel:
 
     @classmethod
     def of_run(cls, run: Run) -> ExportedModel:
-        config = run["config"]
+        config = run.config
         headed = config.get("task") == "classification"
-        return cls(run["run_id"], run["name"], run["run_id"], None, None, config["method"], headed, True)
+        return cls(run.run_id, run.name, run.run_id, None, None, config["method"], headed, True)
 
     @classmethod
     def of_version(cls, version: ModelVersion, run: Run | None) -> ExportedModel:
         """`run`: of which the version was made, where it is still there."""
-        subject = f"{version['name']}@{version['version']}"
-        method = run["config"]["method"] if run else ""
-        headed = bool(run and run["config"].get("task") == "classification")
+        subject = f"{version.name}@{version.version}"
+        method = run.config["method"] if run else ""
+        headed = bool(run and run.config.get("task") == "classification")
         return cls(
-            *(subject, subject, None, version["model_id"], version["version"]),
+            *(subject, subject, None, version.model_id, version.version),
             method,
             headed,
             run is not None,
@@ -110,7 +110,7 @@ def _format_title(name: str) -> str:
 def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     """The fields and the button."""
     names = model.forms()
-    made = {row["form"] for row in rows}
+    made = {row.form for row in rows}
     usual = next(
         (name for name in (DEFAULT_FORM, "merged", *names) if name in names and name not in made), names[0]
     )
@@ -152,7 +152,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
 
 def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
     """On which rows the two are compared; whether there are any."""
-    sets = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
+    sets = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
     choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]
     if not choices:
         st.info("Import a data set first: model and export both answer its rows.", icon=":material/info:")

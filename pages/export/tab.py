@@ -60,15 +60,15 @@ def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
 
 
 def _build_row(row: ModelExportRow) -> dict[str, str]:
-    parity = row["parity"]
+    parity = row.parity
     figure = export_text.get_main_figure(row)
     name = f"Change of {export_text.format_metric_name(figure['metric'])}" if figure else "Change"
-    speed = row["tokens_per_second"]
+    speed = row.tokens_per_second
     return {
         "Form": format_title(row),
-        "Parity": STATUS[row["status"]].title,
+        "Parity": STATUS[row.status].title,
         "Size": (
-            f"{display.format_size(row['model_bytes'])},"
+            f"{display.format_size(row.model_bytes)},"
             f" {100 * export_text.compute_size_share(row):.0f}% of 16 bits"
         ),
         "KL (nats a token)": display.format_estimate(parity["mean_kl"], sign=False),
@@ -84,8 +84,8 @@ def _build_row(row: ModelExportRow) -> dict[str, str]:
 
 def format_title(row: ModelExportRow) -> str:
     """The form, with the file of Ollama's."""
-    form = FORMS[row["form"]].title
-    return f"{form} ({FORMS[row['gguf']].title.removeprefix('GGUF ')})" if row["gguf"] else form
+    form = FORMS[row.form].title
+    return f"{form} ({FORMS[row.gguf].title.removeprefix('GGUF ')})" if row.gguf else form
 
 
 def _format_change(figure: Difference | None) -> str:
@@ -96,7 +96,7 @@ def _format_change(figure: Difference | None) -> str:
 
 def draw_export(row: ModelExportRow) -> None:
     """One export in depth: what parity said and why, where it lies."""
-    status, parity = STATUS[row["status"]], row["parity"]
+    status, parity = STATUS[row.status], row.parity
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(format_title(row)), anchor=False, width="content")
         st.badge(status.title, icon=status.icon, color=status.color)
@@ -104,7 +104,7 @@ def draw_export(row: ModelExportRow) -> None:
     for reason in parity["reasons"]:
         st.markdown(f"- {escape_markdown(reason)}")
     _draw_rendering(row)
-    limits = get_limits(row["form"], row["gguf"] or "gguf-q8_0")
+    limits = get_limits(row.form, row.gguf or "gguf-q8_0")
     st.caption(
         f"Read by {escape_markdown(parity['engine'])} in another process. The form passes up to a KL of"
         f" {limits.kl[0]:g} and from {100 * limits.argmax[0]:.0f}% of the same favourite tokens, and fails"
@@ -112,13 +112,13 @@ def draw_export(row: ModelExportRow) -> None:
         f" {_describe_longest(row)}"
     )
     _draw_figures(parity["figures"])
-    for notice in row["notices"]:
+    for notice in row.notices:
         st.info(escape_markdown(notice), icon=":material/info:")
     _draw_files(row)
 
 
 def _describe_longest(row: ModelExportRow) -> str:
-    long = row["parity"]["long"]
+    long = row.parity["long"]
     if not long or not long["mean_kl"]:
         return ""
     words = display.format_estimate(long["mean_kl"], sign=False)
@@ -128,7 +128,7 @@ def _describe_longest(row: ModelExportRow) -> str:
 
 def _draw_rendering(row: ModelExportRow) -> None:
     """What two engines read otherwise, beside each other."""
-    rendering = row["parity"]["rendering"]
+    rendering = row.parity["rendering"]
     example = rendering["example"]
     if example is None:
         st.markdown(
@@ -172,18 +172,18 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
 
 def _draw_files(row: ModelExportRow) -> None:
     home = Home()
-    folder = home.path / row["folder"]
+    folder = home.path / row.folder
     if not folder.is_dir():
         st.warning(
             f"The folder {escape_markdown(str(folder))} is gone. Export again.", icon=":material/warning:"
         )
         return
-    st.caption(f"{plural(len(row['files']), 'file')} with SHA256SUMS, {display.format_size(row['bytes'])}:")
+    st.caption(f"{plural(len(row.files), 'file')} with SHA256SUMS, {display.format_size(row.bytes)}:")
     st.code(str(folder), language=None)
-    if row["hub"]:
-        st.markdown(f"Pushed to {escape_markdown(row['hub'])}")
-    if row["zip"]:
-        _draw_zip(row["zip"])
+    if row.hub:
+        st.markdown(f"Pushed to {escape_markdown(row.hub)}")
+    if row.zip:
+        _draw_zip(row.zip)
 
 
 def _draw_zip(name: str) -> None:
@@ -215,8 +215,8 @@ def draw_exports(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         st.header(QUESTION, anchor=False)
-        if run["status"] in ALIVE:
-            st.markdown(f"This run is {run['status']}. Once it has ended, its model can be exported.")
+        if run.status in ALIVE:
+            st.markdown(f"This run is {run.status}. Once it has ended, its model can be exported.")
             return
         _draw_tab(ExportedModel.of_run(run))
 
@@ -226,9 +226,9 @@ def draw_version_exports(_: Client, __: ModelSummary, version: ModelVersion) -> 
     with show_errors():
         st.header(QUESTION, anchor=False)
         run = None
-        if version["run_id"]:
+        if version.run_id:
             try:
-                run = run_queries.read_current_run(version["run_id"])
+                run = run_queries.read_current_run(version.run_id)
             except NotFoundError:  # a version outlives its run
                 run = None
         _draw_tab(ExportedModel.of_version(version, run))
@@ -237,14 +237,14 @@ def draw_version_exports(_: Client, __: ModelSummary, version: ModelVersion) -> 
 def _draw_tab(model: ExportedModel) -> None:
     rows = form.list_exports(model.run_id, model.model_id, model.version)
     jobs = form.list_unfinished(model.subject)
-    alive = [job for job in jobs if job["status"] in ALIVE]
+    alive = [job for job in jobs if job.status in ALIVE]
     _draw_summary(model, rows)
     if alive:
         with st.container(border=True):
-            show_live(alive[0]["job_id"], "export", escape_markdown(alive[0]["title"]))
+            show_live(alive[0].job_id, "export", escape_markdown(alive[0].title))
         _draw_waiting(alive[1:])
-    newest = max((row["created_at"] for row in rows), default=None)
-    ended = [job for job in jobs if job not in alive and (newest is None or job["created_at"] > newest)]
+    newest = max((row.created_at for row in rows), default=None)
+    ended = [job for job in jobs if job not in alive and (newest is None or job.created_at > newest)]
     if ended and not alive:
         show_failure(ended[-1], "export")
     if has_right("work"):
@@ -281,30 +281,30 @@ def _draw_waiting(jobs: list[Job]) -> None:
     with st.expander(f"{plural(len(jobs), 'more export')} after it", icon=":material/schedule:"):
         for job in jobs:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(escape_markdown(job["title"]), width="stretch")
-                taken = has_right("work") and st.button("Cancel", key=f"export-cancel-{job['job_id']}")
-                if taken and send_command("cancel", {"job": job["job_id"]}) is not None:
+                st.markdown(escape_markdown(job.title), width="stretch")
+                taken = has_right("work") and st.button("Cancel", key=f"export-cancel-{job.job_id}")
+                if taken and send_command("cancel", {"job": job.job_id}) is not None:
                     st.rerun()
 
 
 def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
     """What came of looking again at the files as they lie there now, and the button that does so."""
-    jobs = form.list_verifications(row["job_id"])
-    alive = [job for job in jobs if job["status"] in ALIVE]
+    jobs = form.list_verifications(row.job_id)
+    alive = [job for job in jobs if job.status in ALIVE]
     if alive:
-        show_live(alive[0]["job_id"], "check", escape_markdown(alive[0]["title"]))
-    elif jobs and jobs[0]["status"] == "finished":
+        show_live(alive[0].job_id, "check", escape_markdown(alive[0].title))
+    elif jobs and jobs[0].status == "finished":
         _draw_outcome(jobs[0])
     elif jobs:
         show_failure(jobs[0], "check")
     if not has_right("work"):
         return
     with st.container(horizontal=True):
-        body = {"export": row["job_id"], "subject": model.subject, "checkpoint": row["checkpoint"]}
+        body = {"export": row.job_id, "subject": model.subject, "checkpoint": row.checkpoint}
         if st.button(
             "Verify again",
             icon=":material/verified:",
-            key=f"export-verify-{row['job_id']}",
+            key=f"export-verify-{row.job_id}",
             disabled=bool(alive),
             help="Holds the files as they lie there now against the model. One that came back from somebody"
             f" else: tunebench model verify FOLDER --against {model.title}",
@@ -314,11 +314,11 @@ def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
 
 
 def _draw_outcome(job: Job) -> None:
-    result = cast(ModelVerifyResult, job["result"])
+    result = cast(ModelVerifyResult, job.result)
     status = STATUS[result["parity"]["status"]]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"**Verified again**, {display.format_ago(job['ended_at'])}:"
+            f"**Verified again**, {display.format_ago(job.ended_at)}:"
             f" {escape_markdown(export_text.describe_verification(result))}"
         )
         st.badge(status.title, icon=status.icon, color=status.color)
@@ -329,7 +329,7 @@ def _draw_outcome(job: Job) -> None:
 def _draw_delete(row: ModelExportRow) -> None:
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("The files are removed from this machine. What was pushed or copied stays.")
-        if st.button("Delete this export", key=f"export-delete-{row['job_id']}", type="primary") and (
-            send_command("delete_export", {"export": row["job_id"]}, "The export is deleted.") is not None
+        if st.button("Delete this export", key=f"export-delete-{row.job_id}", type="primary") and (
+            send_command("delete_export", {"export": row.job_id}, "The export is deleted.") is not None
         ):
             st.rerun()

@@ -52,7 +52,7 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
         return
     settings = monitors.get_settings(monitor)
     st.html(meters.render_facts(_list_facts(versions, settings)))
-    points = monitor_queries.list_traffic_points(monitor["endpoint_id"], window)
+    points = monitor_queries.list_traffic_points(monitor.endpoint_id, window)
     left, right = st.columns(2)
     with left:
         st.plotly_chart(plot_requests(points), key="monitor-requests", config=PLOT)
@@ -67,23 +67,29 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
     )
 
 
+def _build_first_token_fact(main: VersionTraffic | None) -> tuple[str, str, str]:
+    if main is None or main.first_token_p50 is None:
+        return "First token, half", "–", ""
+    half, most = format_seconds(main.first_token_p50), format_seconds(main.first_token_p95)
+    return "First token, half", half, f"95 of 100 within {most}"
+
+
 def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> list[tuple[str, str, str]]:
-    seen = [row for row in versions if row["role"] != "shadow"] or list(versions)
-    requests, errors = (sum(row[name] for row in seen) for name in ("requests", "errors"))
-    refused, answered = sum(row["refused"] for row in seen), [row for row in seen if row["p50"] is not None]
-    prompt, completion = (
-        sum(row[name] for row in versions) for name in ("prompt_tokens", "completion_tokens")
-    )
+    seen = [row for row in versions if row.role != "shadow"] or list(versions)
+    requests, errors = sum(row.requests for row in seen), sum(row.errors for row in seen)
+    refused, answered = sum(row.refused for row in seen), [row for row in seen if row.p50 is not None]
+    prompt = sum(row.prompt_tokens for row in versions)
+    completion = sum(row.completion_tokens for row in versions)
     taken = requests - refused
     failed = _build_failure_fact(errors, taken) if taken else ("Failed", "–", "no model was asked")
-    main = max(answered, key=lambda row: row["requests"], default=None)
-    rests_on = f"{main['version']}, n {main['requests'] - main['errors'] - main['refused']:,}" if main else ""
+    main = max(answered, key=lambda row: row.requests, default=None)
+    rests_on = f"{main.version}, n {main.requests - main.errors - main.refused:,}" if main else ""
     return [
         ("Requests", display.format_count(requests), f"{refused:,} of them refused" if refused else ""),
         failed,
-        ("Half answer within", format_seconds(main["p50"]) if main else "–", rests_on),
-        ("95 of 100 within", format_seconds(main["p95"]) if main else "–", rests_on),
-        ("First token, half", format_seconds(main["first_token_p50"]) if main else "–", ""),
+        ("Half answer within", format_seconds(main.p50) if main else "–", rests_on),
+        ("95 of 100 within", format_seconds(main.p95) if main else "–", rests_on),
+        _build_first_token_fact(main),
         (
             "Tokens",
             display.format_count(prompt + completion),
@@ -96,7 +102,7 @@ def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -
 
 def _list_call_facts(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
     """Nothing where no functions were called."""
-    calls, invalid = (sum(row[name] for row in seen) for name in ("calls", "invalid_calls"))
+    calls, invalid = sum(row.calls for row in seen), sum(row.invalid_calls for row in seen)
     if not calls and not invalid:
         return []
     return [("Function calls", display.format_count(calls), f"{plural(invalid, 'mistake')} in calls")]
@@ -125,13 +131,13 @@ def format_seconds(value: float | None) -> str:
 
 
 def _format_version(row: VersionTraffic) -> str:
-    if not row["version"]:
-        return f"Refused before any model was asked: {plural(row['requests'], 'request')}"
-    times = f", half within {format_seconds(row['p50'])}, 95 of 100 within {format_seconds(row['p95'])}"
-    failed = f", {plural(row['errors'], 'failure')}" if row["errors"] else ""
+    if not row.version:
+        return f"Refused before any model was asked: {plural(row.requests, 'request')}"
+    times = f", half within {format_seconds(row.p50)}, 95 of 100 within {format_seconds(row.p95)}"
+    failed = f", {plural(row.errors, 'failure')}" if row.errors else ""
     return (
-        f"**{escape_markdown(row['version'])}** {ROLES.get(row['role'], escape_markdown(row['role']))}:"
-        f" {plural(row['requests'], 'request')}{failed}{times if row['p50'] is not None else ''}"
+        f"**{escape_markdown(row.version)}** {ROLES.get(row.role, escape_markdown(row.role))}:"
+        f" {plural(row.requests, 'request')}{failed}{times if row.p50 is not None else ''}"
     )
 
 
@@ -184,40 +190,40 @@ OUTCOMES = {
 def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
     """A card for each that nobody has acknowledged."""
     for alert in alerts:
-        with st.container(border=True, key=f"alert-{alert['alert_id']}"):
+        with st.container(border=True, key=f"alert-{alert.alert_id}"):
             _draw_card(monitor, alert)
 
 
 def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     st.markdown(f":red[:material/notifications_active:] **{format_alert_title(alert)}**")
-    st.markdown(escape_markdown(alert["reason"]))
-    st.markdown(f":material/lightbulb: {escape_markdown(alert['advice'])}")
+    st.markdown(escape_markdown(alert.reason))
+    st.markdown(f":material/lightbulb: {escape_markdown(alert.advice)}")
     if has_right("work"):  # what callers wrote
         rows = _list_alert_requests(monitor, alert)
         with st.expander(f"The requests behind it ({len(rows)})", icon=":material/list:"):
             _draw_rows(alert, rows)
     now = datetime.now(UTC).replace(tzinfo=None)
-    st.caption(f"Raised {display.format_ago(alert['raised_at'], now)}.")
+    st.caption(f"Raised {display.format_ago(alert.raised_at, now)}.")
     if has_right("work"):
-        if alert["kind"] in ("drift", "quality"):
+        if alert.kind in ("drift", "quality"):
             st.page_link(
                 "pages/monitoring/monitor.py",
                 label="Label these",
                 icon=":material/label:",
-                query_params={"endpoint": alert["endpoint_id"], "tab": "label", "alert": alert["alert_id"]},
+                query_params={"endpoint": alert.endpoint_id, "tab": "label", "alert": alert.alert_id},
             )
-        query = {"feedback": alert["endpoint_id"], "alert": alert["alert_id"]}
-        served = monitor_queries.list_served(alert["endpoint_id"])
+        query = {"feedback": alert.endpoint_id, "alert": alert.alert_id}
+        served = monitor_queries.list_served(alert.endpoint_id)
         for draw in list_parts(lambda feature: feature.draw_row_use):
             draw(NewRows("Improve {} on these requests", served, [], query))
         _draw_acknowledgement(alert)
 
 
 def _draw_acknowledgement(alert: MonitorAlert) -> None:
-    key = alert["alert_id"]
+    key = alert.alert_id
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         outcome = "same_reference"
-        if alert["kind"] == "drift" or alert["subject"] in PACES:
+        if alert.kind == "drift" or alert.subject in PACES:
             chosen = st.selectbox(
                 "What came of it",
                 list(OUTCOMES),
@@ -235,22 +241,22 @@ def _draw_acknowledgement(alert: MonitorAlert) -> None:
 
 def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertRequest]:
     """Of drift those least like the reference; else those that failed, took longest, or were not liked."""
-    endpoint_id = alert["endpoint_id"]
-    if alert["kind"] in ("errors", "latency"):
-        return monitor_queries.list_troubled_requests(endpoint_id, alert["since"], alert["kind"])
-    if alert["kind"] == "quality" and alert["subject"] == "candidate":
-        return monitor_queries.list_bad_candidate_requests(endpoint_id, alert["since"])
-    if alert["kind"] == "quality" and alert["subject"] in ("bias", "bias-start"):
+    endpoint_id = alert.endpoint_id
+    if alert.kind in ("errors", "latency"):
+        return monitor_queries.list_troubled_requests(endpoint_id, alert.since, alert.kind)
+    if alert.kind == "quality" and alert.subject == "candidate":
+        return monitor_queries.list_bad_candidate_requests(endpoint_id, alert.since)
+    if alert.kind == "quality" and alert.subject in ("bias", "bias-start"):
         return []  # its rows are those of the check
-    if alert["kind"] == "quality":
+    if alert.kind == "quality":
         return monitor_queries.list_disliked_requests(endpoint_id, datetime(1970, 1, 1))
-    if alert["first_place"] is None or alert["last_place"] is None or monitor["reference"] is None:
+    if alert.first_place is None or alert.last_place is None or monitor.reference is None:
         return []
-    name = cast(WatchedName, alert["subject"])
-    places = alert["first_place"], alert["last_place"] + AFTER
-    facts = monitor["reference"]["values"].get(name)
+    name = cast(WatchedName, alert.subject)
+    places = alert.first_place, alert.last_place + AFTER
+    facts = monitor.reference["values"].get(name)
     end = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
-    counts = monitor_queries.count_signals(endpoint_id, Window(alert["since"], end)).get(name)
+    counts = monitor_queries.count_signals(endpoint_id, Window(alert.since, end)).get(name)
     if facts is None or counts is None:
         return []
     if WATCHED_SIGNALS[name].is_category:
@@ -278,24 +284,21 @@ def _draw_rows(alert: MonitorAlert, rows: Sequence[AlertRequest]) -> None:
         return
     for row in rows:
         value = _format_value(alert, row)
-        head = (
-            f"{row['asked_at']:%d %b %H:%M} ·"
-            f" {escape_markdown(row['version'])}{f' · {value}' if value else ''}"
-        )
+        head = f"{row.asked_at:%d %b %H:%M} · {escape_markdown(row.version)}{f' · {value}' if value else ''}"
         st.markdown(f"**{head}**  \n{escape_markdown(_format_prompt(row))}")
-        if row["output"]:
-            st.caption(f"→ {escape_markdown(_truncate(row['output']))}")
+        if row.output:
+            st.caption(f"→ {escape_markdown(_truncate(row.output))}")
 
 
 def _format_value(alert: MonitorAlert, row: AlertRequest) -> str:
-    if alert["kind"] == "quality":
-        return escape_markdown(_truncate(row["category"] or ""))
-    if alert["kind"] in ("errors", "latency"):
-        return escape_markdown(row["category"]) if row["category"] else format_seconds(row["value"])
-    watched = WATCHED_SIGNALS[cast(WatchedName, alert["subject"])]
-    if row["category"] is not None:
-        return escape_markdown(format_category_name(watched.name, row["category"]))
-    value = row["value"] or 0.0
+    if alert.kind == "quality":
+        return escape_markdown(_truncate(row.category or ""))
+    if alert.kind in ("errors", "latency"):
+        return escape_markdown(row.category) if row.category else format_seconds(row.value)
+    watched = WATCHED_SIGNALS[cast(WatchedName, alert.subject)]
+    if row.category is not None:
+        return escape_markdown(format_category_name(watched.name, row.category))
+    value = row.value or 0.0
     if watched.scale == "length":
         return f"{value:,.0f} characters"
     if watched.scale == "perplexity":
@@ -304,9 +307,9 @@ def _format_value(alert: MonitorAlert, row: AlertRequest) -> str:
 
 
 def _format_prompt(row: AlertRequest) -> str:
-    if row["messages"] is None:
+    if row.messages is None:
         return "(its text was not kept)"
-    turns = [turn for turn in json.loads(row["messages"]) if isinstance(turn, dict)]
+    turns = [turn for turn in json.loads(row.messages) if isinstance(turn, dict)]
     content = turns[-1].get("content") if turns else ""
     return _truncate(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
 
@@ -324,11 +327,11 @@ def draw_past_alerts(endpoint_id: str) -> None:
     with st.expander(f"Alerts that were seen ({len(past)})", icon=":material/history:"):
         for alert in past:
             title = format_alert_title(alert)
-            note = f" “{escape_markdown(alert['note'])}”" if alert["note"] else ""
-            outcome = f" {OUTCOMES[alert['outcome']].partition(':')[0]}." if alert["outcome"] else ""
+            note = f" “{escape_markdown(alert.note)}”" if alert.note else ""
+            outcome = f" {OUTCOMES[alert.outcome].partition(':')[0]}." if alert.outcome else ""
             st.markdown(
-                f"**{title}** on {alert['raised_at']:%d %b %Y %H:%M} UTC, seen by"
-                f" {escape_markdown(alert['acknowledged_by_name'] or '')} on"
-                f" {alert['acknowledged_at']:%d %b %Y %H:%M} UTC."
+                f"**{title}** on {alert.raised_at:%d %b %Y %H:%M} UTC, seen by"
+                f" {escape_markdown(alert.acknowledged_by_name or '')} on"
+                f" {alert.acknowledged_at:%d %b %Y %H:%M} UTC."
                 f"{outcome}{note}"
             )

@@ -70,18 +70,18 @@ font-size: .84rem}
 
 def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
     """Each watched value, with what the window is like."""
-    counts = monitor_queries.count_signals(monitor["endpoint_id"], window)
+    counts = monitor_queries.count_signals(monitor.endpoint_id, window)
     seen = {
         name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
         for name, each in counts.items()
     }
     settings = monitors.get_settings(monitor)
     return [
-        *build_pace_lines(monitor["pace"]),
+        *build_pace_lines(monitor.pace),
         *build_status_lines(
             settings.watched,
-            monitor["states"],
-            monitor["reference"],
+            monitor.states,
+            monitor.reference,
             seen,
             settings.alpha,
             format_category_name,
@@ -94,17 +94,17 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     st.subheader("Has anything changed?", anchor=False)
     settings = monitors.get_settings(monitor)
     taken = 0
-    if monitor["reference"] is None and settings.reference in ("first", "window"):
+    if monitor.reference is None and settings.reference in ("first", "window"):
         which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
-        taken = monitor_queries.count_reference_rows(monitor["endpoint_id"], which)
-    st.caption(describe_reference(monitor["reference"], settings.reference, taken, settings.reference_rows))
-    st.caption(describe_pace_reference(monitor["pace"], settings.reference_rows))
-    is_there = monitor["reference"] is not None
+        taken = monitor_queries.count_reference_rows(monitor.endpoint_id, which)
+    st.caption(describe_reference(monitor.reference, settings.reference, taken, settings.reference_rows))
+    st.caption(describe_pace_reference(monitor.pace, settings.reference_rows))
+    is_there = monitor.reference is not None
     st.html(render_drift_table([line for line in lines if is_there or line.name in PACES]))
-    if monitor["base_look"] is not None and EXPENSIVE in settings.watched:
-        st.caption(escape_markdown(describe_look(monitor["base_look"])))
-    waiting = monitor["next_place"] - monitor["measured_place"]
-    if monitor["reference"] is not None and waiting:
+    if monitor.base_look is not None and EXPENSIVE in settings.watched:
+        st.caption(escape_markdown(describe_look(monitor.base_look)))
+    waiting = monitor.next_place - monitor.measured_place
+    if monitor.reference is not None and waiting:
         verb = "waits" if waiting == 1 else "wait"
         st.caption(f":material/hourglass_top: {plural(waiting, 'request')} {verb} to be measured.")
     together = f"{100 * settings.alpha:g}%"
@@ -214,36 +214,36 @@ def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
 
 
 def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -> None:
-    what = "of the callers" if pair["role"] == "candidate" else "of the requests copied, answers unseen"
+    what = "of the callers" if pair.role == "candidate" else "of the requests copied, answers unseen"
     st.markdown(
-        f"**{escape_markdown(pair['other'])}**, {pair['role']} with {percent(pair['share'])} {what}, beside"
-        f" **{escape_markdown(pair['live'])}**"
+        f"**{escape_markdown(pair.other)}**, {pair.role} with {percent(pair.share)} {what}, beside"
+        f" **{escape_markdown(pair.live)}**"
     )
-    if pair["since"] is None or labelled is None:
-        st.caption(f"The {pair['role']} has not answered yet.")
+    if pair.since is None or labelled is None:
+        st.caption(f"The {pair.role} has not answered yet.")
         return
-    looks = pair["looks"]
+    looks = pair.looks
     if looks:
         st.html(render_pair_table(pair))
-    missing = [f"{TITLES[kind]}: {NO_OUTCOMES[kind]}" for kind in KINDS[pair["role"]] if kind not in looks]
+    missing = [f"{TITLES[kind]}: {NO_OUTCOMES[kind]}" for kind in KINDS[pair.role] if kind not in looks]
     left_out = max((look["left_out"] for look in looks.values()), default=0)
     if left_out:
         missing.append(f"{plural(left_out, 'live answer')} to callers of the candidate left out")
-    if labelled["answers"]:
-        missing.append(f"labels of {labelled['labelled']:,} of {plural(labelled['answers'], 'answer')}")
-    if labelled["without_caller"]:
-        missing.append(f"{plural(labelled['without_caller'], 'answer')} without a caller in no comparison")
+    if labelled.answers:
+        missing.append(f"labels of {labelled.labelled:,} of {plural(labelled.answers, 'answer')}")
+    if labelled.without_caller:
+        missing.append(f"{plural(labelled.without_caller, 'answer')} without a caller in no comparison")
     if note := describe_deletion(pair, keep_days, datetime.now(UTC).replace(tzinfo=None)):
         missing.append(note)
-    since = f"Answers since {pair['since']:%d %b %H:%M} UTC count."
+    since = f"Answers since {pair.since:%d %b %H:%M} UTC count."
     st.caption(" · ".join([since, *missing]))
 
 
 def render_pair_table(pair: SideBySide) -> str:
     """HTML: a row for each kind of outcome that was looked at."""
-    rows = "".join(_render_candidate_row(pair, kind, pair["looks"][kind]) for kind in KINDS[pair["role"]]
-                   if kind in pair["looks"])  # fmt: skip
-    heads = ("Good answers", "Live", pair["role"].capitalize(), "Difference", "")
+    rows = "".join(_render_candidate_row(pair, kind, pair.looks[kind]) for kind in KINDS[pair.role]
+                   if kind in pair.looks)  # fmt: skip
+    heads = ("Good answers", "Live", pair.role.capitalize(), "Difference", "")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -253,13 +253,13 @@ def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparis
     sure = look["sure"] if is_conclusive(look) else None
     ink = ANSWER_STYLES["collecting" if not sure else "quiet" if sure["verdict"] == "better" else "alarm"]
     difference = format_points(look["difference"]) if look["difference"]["low"] is not None else "–"
-    if pair["role"] == "shadow":
+    if pair.role == "shadow":
         counted = f"{plural(look['live']['answers'], 'pair')}, {plural(look['live']['callers'], 'caller')}"
         arms = f"<td class='figure' data-label='Same requests' colspan='2'>{counted}</td>"
     else:
         arms = "".join(
             f"<td class='figure' data-label='{name}'>{_format_arm(arm)}</td>"
-            for name, arm in (("Live", look["live"]), (pair["role"].capitalize(), look["other"]))
+            for name, arm in (("Live", look["live"]), (pair.role.capitalize(), look["other"]))
         )
     return (
         f"<tr><td><b>{html.escape(TITLES[kind])}</b></td>{arms}"

@@ -44,7 +44,7 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
     """The tab."""
     if not require_member("read what callers wrote, and have people label it"):
         return
-    endpoint_id, alert = endpoint["endpoint_id"], st.query_params.get("alert", "")
+    endpoint_id, alert = endpoint.endpoint_id, st.query_params.get("alert", "")
     window = None if alert else monitor_queries.build_window(endpoint_id, window_name)
     if alert:
         _draw_alert_filter()
@@ -117,13 +117,13 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: L
     if pressed:
         body = {
             "name": f"Requests of {time.strftime('%d %b %H:%M', time.gmtime())}",
-            "endpoint": endpoint["endpoint_id"],
+            "endpoint": endpoint.endpoint_id,
             "protocol": protocol,
             "items": count,
             "random_share": share / 100,
             "overlap": people,
             "instruction": INSTRUCTIONS[protocol],
-            **_build_selection(endpoint["endpoint_id"], window_name, alert),
+            **_build_selection(endpoint.endpoint_id, window_name, alert),
         }
         _start_round(body)
 
@@ -143,18 +143,18 @@ def _start_round(body: dict[str, Any]) -> None:
     round_id, ends = answer["round_id"], time.monotonic() + WAIT_SECONDS
     with st.status("Making the round") as status:
         job = job_queue.get_job(get_client(), round_id)
-        while job["status"] in ALIVE and time.monotonic() < ends:
+        while job.status in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
             job = job_queue.get_job(get_client(), round_id)
-        status.update(state="complete" if job["status"] == "finished" else "error")
-    if job["status"] in ("failed", "lost", "cancelled"):
+        status.update(state="complete" if job.status == "finished" else "error")
+    if job.status in ("failed", "lost", "cancelled"):
         st.error(
-            escape_markdown(job["error"]["message"] if job["error"] else "It was not made."),
+            escape_markdown(job.error["message"] if job.error else "It was not made."),
             icon=":material/error:",
         )
         return
     st.cache_data.clear()
-    link = {"round": round_id} if job["status"] == "finished" else {}
+    link = {"round": round_id} if job.status == "finished" else {}
     st.switch_page("pages/rating/rating.py", query_params=link)
 
 

@@ -52,31 +52,31 @@ def main() -> None:
             "watch": Tab("Watch", lambda: _draw_monitoring(endpoint, window_name)),
             "label": Tab("Label next", lambda: draw_label_next(endpoint, window_name)),
         }
-        tab, place = draw_tab_bar(tabs, "monitor-tab", subject={"endpoint": endpoint["endpoint_id"]})
+        tab, place = draw_tab_bar(tabs, "monitor-tab", subject={"endpoint": endpoint.endpoint_id})
         with place:
             tab.draw()
 
 
 def _draw_monitoring(endpoint: EndpointName, window_name: str) -> None:
     """The tab of what happens now."""
-    if monitor_queries.read_monitor(endpoint["endpoint_id"]) is None:
+    if monitor_queries.read_monitor(endpoint.endpoint_id) is None:
         st.markdown(NO_REQUESTS)
         _draw_calling(endpoint)
     live("5s")(_draw_live)(endpoint, window_name)
-    draw_judge_form(endpoint["endpoint_id"])
+    draw_judge_form(endpoint.endpoint_id)
     draw_settings(endpoint)
 
 
 def _draw_calling(endpoint: EndpointName) -> None:
     """How to ask it, where its address and its models are known; else the way to its page."""
-    seen = monitor_queries.find_endpoint(endpoint["endpoint_id"])
-    if seen and seen["state"] and seen["config"]:
+    seen = monitor_queries.find_endpoint(endpoint.endpoint_id)
+    if seen and seen.state and seen.config:
         draw_calling(seen)
         return
     st.page_link(
         "pages/serving/endpoints.py",
-        label=escape_markdown(f"How to call {endpoint['name']}"),
-        query_params={"endpoint": endpoint["endpoint_id"]},
+        label=escape_markdown(f"How to call {endpoint.name}"),
+        query_params={"endpoint": endpoint.endpoint_id},
         icon=":material/dns:",
     )
 
@@ -84,7 +84,7 @@ def _draw_calling(endpoint: EndpointName) -> None:
 def _draw_live(endpoint: EndpointName, window_name: str) -> None:
     with show_errors():
         watch_engine()
-        endpoint_id = endpoint["endpoint_id"]
+        endpoint_id = endpoint.endpoint_id
         monitor = monitor_queries.read_monitor(endpoint_id)
         if monitor is None:
             return
@@ -92,7 +92,7 @@ def _draw_live(endpoint: EndpointName, window_name: str) -> None:
         versions = monitor_queries.list_traffic_by_version(endpoint_id, window)
         alerts = monitor_queries.list_open_alerts(endpoint_id)
         lines = build_drift_lines(monitor, window)
-        _draw_summary(endpoint_id, lines, len(alerts), sum(row["requests"] for row in versions))
+        _draw_summary(endpoint_id, lines, len(alerts), sum(row.requests for row in versions))
         draw_alerts(monitor, alerts)
         draw_traffic(monitor, versions, window)
         draw_side_by_side(endpoint_id, monitors.get_settings(monitor).keep_days)
@@ -115,9 +115,9 @@ def _draw_summary(endpoint_id: str, lines: list[DriftLine], alerts: int, request
 
 def _draw_torn_log(endpoint_id: str) -> None:
     torn = monitor_queries.read_torn_log(endpoint_id)
-    if torn["torn"]:
+    if torn.torn:
         st.caption(
-            f":material/warning: {torn['torn']:,} of {torn['lines']:,} lines of its log could not be read,"
+            f":material/warning: {torn.torn:,} of {torn.lines:,} lines of its log could not be read,"
             f" and are"
             " in no figure."
         )
@@ -125,11 +125,11 @@ def _draw_torn_log(endpoint_id: str) -> None:
 
 def _choose_endpoint(endpoints: list[EndpointName]) -> tuple[EndpointName | None, str]:
     """The endpoint and the window that link and widgets say, which are one."""
-    names = {each["endpoint_id"]: each["name"] for each in endpoints}
+    names = {each.endpoint_id: each.name for each in endpoints}
     asked = st.query_params.get("endpoint", "")
-    by_name = next((each["endpoint_id"] for each in endpoints if each["name"] == asked), asked)
+    by_name = next((each.endpoint_id for each in endpoints if each.name == asked), asked)
     waiting = monitor_queries.count_open_alerts()
-    first = next((each for each in names if waiting.get(each)), endpoints[0]["endpoint_id"])
+    first = next((each for each in names if waiting.get(each)), endpoints[0].endpoint_id)
     chosen = by_name or first
     if chosen not in names:
         error = NotFoundError(f"There is no endpoint {asked!r} any more.", fix="Choose another one.")
@@ -143,7 +143,7 @@ def _choose_endpoint(endpoints: list[EndpointName]) -> tuple[EndpointName | None
             format_func=lambda each: names[each] + (f" · {waiting[each]} open" if each in waiting else ""),
         )  # fmt: skip
         window_name = _choose_window()
-    return next(each for each in endpoints if each["endpoint_id"] == chosen), window_name
+    return next(each for each in endpoints if each.endpoint_id == chosen), window_name
 
 
 def _choose_window() -> str:

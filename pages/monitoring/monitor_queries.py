@@ -53,13 +53,13 @@ ROWS = 8  # behind an alert
 def find_endpoint(endpoint_id: str) -> EndpointStatus | None:
     """The endpoint with its address and what it serves; None where it is gone."""
     listed = endpoint_status.list_endpoints(get_client())
-    return next((seen for seen in listed if seen["endpoint_id"] == endpoint_id), None)
+    return next((seen for seen in listed if seen.endpoint_id == endpoint_id), None)
 
 
 def list_served(endpoint_id: str) -> list[str]:
     """What it serves, as its settings name it; nothing where it is gone."""
     seen = find_endpoint(endpoint_id)
-    return list_subjects(seen["settings"]) if seen else []
+    return list_subjects(seen.settings) if seen else []
 
 
 def build_window(endpoint_id: str, name: str) -> Window:
@@ -125,7 +125,7 @@ def list_feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCou
 def list_paired_versions(endpoint_id: str) -> list[tuple[SideBySide, pairs.LabelCounts | None]]:
     """Each pair, and of which of its answers labels are there; None: the other version has given none."""
     return [
-        (pair, pairs.count_labelled(get_client(), pair) if pair["since"] else None)
+        (pair, pairs.count_labelled(get_client(), pair) if pair.since else None)
         for pair in pairs.listed(get_client(), endpoint_id)
     ]
 

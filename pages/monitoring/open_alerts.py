@@ -33,9 +33,9 @@ def group_open_alerts_by_endpoint() -> dict[str, OpenAlerts]:
 
 def format_alert_title(alert: MonitorAlert) -> str:
     """What it is about, as a sentence without its full stop."""
-    if alert["kind"] == "drift":
-        return f"{WATCHED_SIGNALS[cast(WatchedName, alert['subject'])].title}: changed"
-    return OF_SUBJECT.get(alert["subject"], TITLES[alert["kind"]])
+    if alert.kind == "drift":
+        return f"{WATCHED_SIGNALS[cast(WatchedName, alert.subject)].title}: changed"
+    return OF_SUBJECT.get(alert.subject, TITLES[alert.kind])
 
 
 def draw_open_alerts(endpoint_id: str) -> None:
@@ -66,5 +66,5 @@ def _draw_link(endpoint_id: str, opened: OpenAlerts, name: str) -> None:
             query_params={"endpoint": endpoint_id},
         )
         first = "The worst: " if opened["n"] > 1 else ""
-        since = f"since {worst['since']:%d %b %H:%M} UTC, {display.format_ago(worst['since'])}"
+        since = f"since {worst.since:%d %b %H:%M} UTC, {display.format_ago(worst.since)}"
         st.caption(f"{first}{format_alert_title(worst)}, {since}")

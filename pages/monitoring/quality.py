@@ -51,19 +51,19 @@ or fail, in a round of requests drawn at random of all (of no alert or group). T
 
 def draw_judgings(monitor: Monitor) -> None:
     """The newest judgings."""
-    endpoint_id = monitor["endpoint_id"]
+    endpoint_id = monitor.endpoint_id
     st.markdown("**A judge, corrected by people**")
     judgings = monitor_queries.list_judgings(endpoint_id)
-    finished = [job for job in judgings if job["status"] == "finished"]
+    finished = [job for job in judgings if job.status == "finished"]
     if not judgings:
         st.caption(NONE)
     for job in judgings[:1]:
-        if job["status"] in ALIVE:
+        if job.status in ALIVE:
             st.caption(
                 ":material/hourglass_top: The judge is being asked; the page **Overview** shows how far."
             )
-        elif job["status"] != "finished":
-            why = (job["error"] or {}).get("message", "") if job["error"] else ""
+        elif job.status != "finished":
+            why = (job.error or {}).get("message", "") if job.error else ""
             st.warning(
                 escape_markdown(f"The last judging ended without a result. {why}"), icon=":material/gavel:"
             )
@@ -74,7 +74,7 @@ def draw_judgings(monitor: Monitor) -> None:
 def draw_judge_form(endpoint_id: str) -> None:
     """Closed; apart from what is drawn again every few seconds."""
     if has_right("work"):
-        finished = [job for job in monitor_queries.list_judgings(endpoint_id) if job["status"] == "finished"]
+        finished = [job for job in monitor_queries.list_judgings(endpoint_id) if job.status == "finished"]
         with st.expander("Ask a judge whether answers are good", icon=":material/gavel:"):
             _draw_form(endpoint_id, finished[0] if finished else None)
 
@@ -82,13 +82,13 @@ def draw_judge_form(endpoint_id: str) -> None:
 def _draw_newest(finished: Sequence[Job]) -> None:
     rows = []
     for job in finished[:MAX_JUDGINGS]:
-        answers = monitor_queries.list_judged_answers(job["job_id"], JudgingWindow.of(job))
+        answers = monitor_queries.list_judged_answers(job.job_id, JudgingWindow.of(job))
         rows += [
             (_format_period(job), version, seen) for version, seen in correct_by_version(answers).items()
         ]
     st.html(render_judged_table(rows))
-    newest, result = finished[0], finished[0]["result"] or {}
-    model = newest["config"]["judge"]["model"]
+    newest, result = finished[0], finished[0].result or {}
+    model = newest.config["judge"]["model"]
     unread = sum(result["reasons"].values())
     parts = [
         f"{model} judged {result['judged']:,} of {plural(result['sample'] + result['rated'], 'answer')}",
@@ -98,13 +98,13 @@ def _draw_newest(finished: Sequence[Job]) -> None:
         else "",
         "each different answer counts once",
     ]
-    frame = monitor_queries.find_correcting_round(newest["job_id"], JudgingWindow.of(newest))
+    frame = monitor_queries.find_correcting_round(newest.job_id, JudgingWindow.of(newest))
     st.caption(
         escape_markdown(
             f"{'; '.join(part for part in parts if part)}. {describe_correction(frame, SETTLED_REASONS)}"
         )
     )
-    answers = monitor_queries.list_judged_answers(newest["job_id"], JudgingWindow.of(newest))
+    answers = monitor_queries.list_judged_answers(newest.job_id, JudgingWindow.of(newest))
     groups = {name: seen for name, seen in correct_by_group(answers).items() if seen.by != "nothing"}
     if len(groups) > 1:
         st.html(
@@ -154,12 +154,12 @@ def _describe_agreement(seen: CorrectedPassRate) -> str:
 
 
 def _format_period(job: Job) -> str:
-    ends = [datetime.fromisoformat(job["config"][name]) for name in ("start", "end")]
+    ends = [datetime.fromisoformat(job.config[name]) for name in ("start", "end")]
     return " to ".join(f"{end:%d %b %H:%M}" for end in ends)
 
 
 def _draw_form(endpoint_id: str, past: Job | None) -> None:
-    before: dict[str, Any] = past["config"] if past else {}
+    before: dict[str, Any] = past.config if past else {}
     judge = before.get("judge", {})
     with st.form(f"monitor-judge-{endpoint_id}", border=False):
         left, middle, right = st.columns(3)
@@ -194,10 +194,10 @@ MAX_CHECKS = 4
 def draw_quality(monitor: Monitor, window: Window) -> None:
     """Feedback, by version and by group, and the schedule's evaluations."""
     st.subheader("What do people say?", anchor=False)
-    endpoint_id = monitor["endpoint_id"]
+    endpoint_id = monitor.endpoint_id
     counts = monitor_queries.list_feedback_by_version(endpoint_id, window)
     unmatched = monitor_queries.count_unmatched_feedback(endpoint_id, window)
-    if not unmatched["feedback"]:
+    if not unmatched.feedback:
         st.markdown(NOTHING)
     if counts:
         _draw_thumbs(counts, "monitor-thumbs")
@@ -211,9 +211,9 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             ):
                 st.markdown(sentence)
         _draw_retraining_link(endpoint_id, counts)
-    if unmatched["unmatched"]:
+    if unmatched.unmatched:
         st.caption(
-            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
+            f"{unmatched.unmatched:,} of {plural(unmatched.feedback, 'piece')} of feedback: the request"
             " is not in the log. Kept, and in no figure of a version."
         )
     draw_judgings(monitor)
@@ -226,12 +226,12 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
 def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
     rows = []
     for place, row in enumerate(counts):
-        if row["thumbs"]:
-            share = anytime_share(row["up"], row["thumbs"])
-            who = row["grouped_by"] or f"{row['version']}, {row['role']}"
-            name = f"{who} (n {row['thumbs']:,})"
+        if row.thumbs:
+            share = anytime_share(row.up, row.thumbs)
+            who = row.grouped_by or f"{row.version}, {row.role}"
+            name = f"{who} (n {row.thumbs:,})"
             ends = [None if end is None else 100 * end for end in (share.low, share.high)]
-            color = VALIDATION if row["role"] == "live" else get_run_color(place + 1)
+            color = VALIDATION if row.role == "live" else get_run_color(place + 1)
             rows.append(IntervalRow(name, 100 * share.value, ends[0], ends[1], color))
     if not rows:
         return
@@ -247,29 +247,28 @@ def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
 
 
 def _describe_thumbs(row: FeedbackCounts) -> list[str]:
-    name, sentences = f"**{escape_markdown(row['version'])}**", []
-    if row["labels"]:
-        share = anytime_share(row["right"], row["labels"])
+    name, sentences = f"**{escape_markdown(row.version)}**", []
+    if row.labels:
+        share = anytime_share(row.right, row.labels)
         low, high = (percent(end or 0.0) for end in (share.low, share.high))
         sentences.append(
             f"{name} was right in {percent(share.value)} ({low} to {high}) of"
-            f" {plural(row['labels'], 'answer')} whose"
+            f" {plural(row.labels, 'answer')} whose"
             " label came later."
         )
-    if row["corrections"]:
-        sentences.append(f"{name}: {plural(row['corrections'], 'answer')} corrected.")
-    if row["scores"] and row["mean_score"] is not None:
-        mean = format_number(row["mean_score"], 2)
+    if row.corrections:
+        sentences.append(f"{name}: {plural(row.corrections, 'answer')} corrected.")
+    if row.scores and row.mean_score is not None:
+        mean = format_number(row.mean_score, 2)
         sentences.append(
-            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given"
-            " (no interval)."
+            f"{name}: mean score {mean} of {plural(row.scores, 'score')}, as they were given (no interval)."
         )
     return sentences
 
 
 def _draw_retraining_link(endpoint_id: str, counts: Sequence[FeedbackCounts]) -> None:
     """What people corrected or labelled can be trained on, where a registered model gave the answers."""
-    corrections, labels = (sum(row[kind] for row in counts) for kind in ("corrections", "labels"))
+    corrections, labels = sum(row.corrections for row in counts), sum(row.labels for row in counts)
     if not corrections + labels or not has_right("work"):
         return
     kinds = [plural(n, noun) for n, noun in ((corrections, "correction"), (labels, "label")) if n]
@@ -280,7 +279,7 @@ def _draw_retraining_link(endpoint_id: str, counts: Sequence[FeedbackCounts]) ->
 
 
 def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
-    rated = [row for row in counts if row["thumbs"]]
+    rated = [row for row in counts if row.thumbs]
     if len(rated) < 2:
         return
     with st.expander("By group", icon=":material/groups:", expanded=True):
@@ -318,15 +317,15 @@ def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
     if not checks and not is_set:
         return
     st.markdown("**Bias, checked on a schedule**")
-    finished = [check for check in checks if check["finished_at"] is not None]
+    finished = [check for check in checks if check.finished_at is not None]
     if not finished:
         st.caption("The first check has not finished yet; it is queued when it is due.")
     for check in finished[:MAX_CHECKS]:
-        icon = ":red[:material/error:]" if check["worse"] else ":gray[:material/balance:]"
+        icon = ":red[:material/error:]" if check.worse else ":gray[:material/balance:]"
         st.markdown(
-            f"{icon} {check['queued_at']:%d %b %Y %H:%M} UTC,"
-            f" **{escape_markdown(check['model'] or '')}** against"
-            f" {escape_markdown(check['against'] or '')}: {escape_markdown(check['sentence'] or '')}"
+            f"{icon} {check.queued_at:%d %b %Y %H:%M} UTC,"
+            f" **{escape_markdown(check.model or '')}** against"
+            f" {escape_markdown(check.against or '')}: {escape_markdown(check.sentence or '')}"
         )
     if len(finished) > MAX_CHECKS:
         st.caption(f"The newest {MAX_CHECKS} of {len(finished)} checks.")
@@ -336,25 +335,25 @@ def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
             "Figures of the newest check", icon=":material/balance:", key="monitor-bias", on_change="rerun"
         ) as box:
             if box.open:
-                bias.draw_scheduled_check(finished[0]["job_id"])
-    ended_badly = [check for check in checks if check["status"] in ("failed", "lost", "cancelled")]
+                bias.draw_scheduled_check(finished[0].job_id)
+    ended_badly = [check for check in checks if check.status in ("failed", "lost", "cancelled")]
     if ended_badly:
         st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")
 
 
 def _draw_golden(golden: Sequence[GoldenRun]) -> None:
     st.markdown("**The golden set, evaluated on a schedule**")
-    finished = [run for run in golden if run.get("figures")]
+    finished = [run for run in golden if run.figures]
     if not finished:
         st.caption("The first evaluation is not there yet; it is queued when it is due.")
         return
-    names = list(dict.fromkeys(figure["metric"] for run in finished for figure in run["figures"] or ()))
+    names = list(dict.fromkeys(figure["metric"] for run in finished for figure in run.figures or ()))
     for name in names[:2]:
         st.plotly_chart(plot_golden(finished, name), key=f"monitor-golden-{name}", config=PLOT)
         st.caption(describe_golden_chart(finished, name))
     if len(names) > 2:
         st.caption(f"The first 2 of {len(names)} metrics; the page Evaluations has all of them.")
-    ended_badly = [run for run in golden if run["status"] in ("failed", "lost", "cancelled")]
+    ended_badly = [run for run in golden if run.status in ("failed", "lost", "cancelled")]
     if ended_badly:
         st.caption(f"{plural(len(ended_badly), 'evaluation')} of the schedule ended without a result.")
 
@@ -414,9 +413,9 @@ def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
 def _list_golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tuple[datetime, float, Figure]]:
     """When, the value, and the figure that it is of; those without a usable row are left out."""
     return [
-        (run["queued_at"], figure["value"], figure)
+        (run.queued_at, figure["value"], figure)
         for run in finished
-        for figure in run.get("figures") or ()
+        for figure in run.figures or ()
         if figure["metric"] == metric and figure["value"] is not None
     ]
 

@@ -30,20 +30,20 @@ STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
 
 def draw_settings(endpoint: EndpointName) -> None:
     """Both forms, closed."""
-    monitor = monitor_queries.read_monitor(endpoint["endpoint_id"])
+    monitor = monitor_queries.read_monitor(endpoint.endpoint_id)
     if has_right("work"):
         with st.expander("What is watched, and when it warns", icon=":material/tune:"):
-            _draw_form(endpoint, monitors.get_settings(monitor), monitor["base_look"] if monitor else None)
-            if monitor and monitor["changed_by_name"]:
-                when = display.format_ago(monitor["changed_at"])
-                st.caption(f"Last changed by {escape_markdown(monitor['changed_by_name'])}, {when}.")
+            _draw_form(endpoint, monitors.get_settings(monitor), monitor.base_look if monitor else None)
+            if monitor and monitor.changed_by_name:
+                when = display.format_ago(monitor.changed_at)
+                st.caption(f"Last changed by {escape_markdown(monitor.changed_by_name)}, {when}.")
     if has_right("govern"):
         with st.expander("Where alerts are sent", icon=":material/webhook:"):
             _draw_webhook()
 
 
 def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseMeasurement | None) -> None:
-    endpoint_id = endpoint["endpoint_id"]
+    endpoint_id = endpoint.endpoint_id
     body: dict[str, Any] = {"endpoint": endpoint_id}
     body |= _draw_reference_fields(endpoint_id, settings)
     with st.form(f"monitor-settings-{endpoint_id}", border=False):
@@ -71,10 +71,10 @@ def _draw_reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[
         )  # fmt: skip
         fields: dict[str, Any] = {"reference": reference}
         if reference == "dataset":
-            names = {each["dataset_id"]: each["name"] for each in cached_queries.list_datasets()}
+            names = {each.dataset_id: each.name for each in cached_queries.list_datasets()}
             fields["dataset"] = _choose_name("Data set", names, settings.dataset)
         elif reference == "evaluation":
-            names = {each["evaluation_id"]: each["name"] for each in monitor_queries.list_evaluations()}
+            names = {each.evaluation_id: each.name for each in monitor_queries.list_evaluations()}
             fields["evaluation"] = _choose_name("Evaluation", names, settings.evaluation)
         elif reference == "window":
             start = st.datetime_input("From (UTC)", settings.window_start, width=220)
@@ -118,14 +118,14 @@ def _draw_limit_fields(settings: MonitorSettings) -> dict[str, Any]:
 
 def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
     """An evaluation that was made once is made again and again; its rows are the golden set."""
-    everything = {each["evaluation_id"]: each for each in monitor_queries.list_evaluations()}
+    everything = {each.evaluation_id: each for each in monitor_queries.list_evaluations()}
     present = settings.golden.model_dump(mode="json", exclude_none=True) if settings.golden else None
     options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
     names = {"": "None", CURRENT_REFERENCE: "The one that is set"}
     left, middle = st.columns([2, 1])
     chosen = left.selectbox(
         "Golden set, evaluated again and again", options, 1 if present else 0,
-        format_func=lambda each: names[each] if each in names else everything[each]["name"],
+        format_func=lambda each: names[each] if each in names else everything[each].name,
         help="An evaluation of what is served, with its rows and metrics",
     )  # fmt: skip
     hours = middle.number_input(
@@ -133,9 +133,7 @@ def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
     )
     if not chosen:
         return None
-    evaluate = (
-        present["evaluate"] if present and chosen == CURRENT_REFERENCE else everything[chosen]["config"]
-    )
+    evaluate = present["evaluate"] if present and chosen == CURRENT_REFERENCE else everything[chosen].config
     return {"evaluate": evaluate, "every_hours": hours}
 
 
@@ -167,10 +165,10 @@ def _draw_webhook() -> None:
     """One address for all alerts; its secret is never shown again."""
     webhook = monitor_queries.read_webhook()
     if webhook:
-        when = display.format_ago(webhook["set_at"])
+        when = display.format_ago(webhook.set_at)
         st.markdown(
-            f"Alerts go to **{escape_markdown(webhook['url'])}**, set by"
-            f" {escape_markdown(webhook['set_by_name'])} {when}."
+            f"Alerts go to **{escape_markdown(webhook.url)}**, set by"
+            f" {escape_markdown(webhook.set_by_name)} {when}."
         )
     with st.form("monitor-webhook", border=False):
         url = st.text_input("Address", placeholder="https://…", help="Every alert is sent there as JSON.")
@@ -200,12 +198,12 @@ def _draw_deliveries() -> None:
         return
     rows = [
         {
-            "When (UTC)": each["queued_at"],
-            "What": "alert" if each["alert_id"] else "trial",
-            "State": STATES[each["state"]],
-            "Attempts": each["attempts"],
-            "Answer": each["status"],
-            "Trouble": each["trouble"],
+            "When (UTC)": each.queued_at,
+            "What": "alert" if each.alert_id else "trial",
+            "State": STATES[each.state],
+            "Attempts": each.attempts,
+            "Answer": each.status,
+            "Trouble": each.trouble,
         }
         for each in sent
     ]

@@ -156,9 +156,9 @@ def _draw_runs(counts: dict[str, int]) -> None:
     page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}-{mine}") if pages > 1 else 1
     with slot:
         runs = cached_queries.list_runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
-        comments = activity_feed.count_comments("run", tuple(run["run_id"] for run in runs))
+        comments = activity_feed.count_comments("run", tuple(run.run_id for run in runs))
         for run in runs:
-            _draw_run_line(run, comments.get(run["run_id"], 0))
+            _draw_run_line(run, comments.get(run.run_id, 0))
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
     st.caption(
@@ -186,13 +186,13 @@ def _draw_compare_bar(total: int, everything: int, counts: dict[str, int], prese
 
 
 def _draw_run_line(run: Run, comments: int) -> None:
-    with st.container(key=f"run-line-{run['run_id']}"):
+    with st.container(key=f"run-line-{run.run_id}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(gap=None):
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
                 draw_pick_box(run)
                 draw_run_link(run)
-            maker = activity_feed.describe_creator(run["created_by"])
+            maker = activity_feed.describe_creator(run.created_by)
             people_note = [f"by {escape_markdown(maker)}"] if maker else []
             people_note += [plural(comments, "comment")] if comments else []
             if people_note:

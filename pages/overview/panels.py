@@ -32,32 +32,32 @@ def show_jobs(jobs: list[Job], count: int) -> None:
 
 
 def _draw_job(job: Job) -> None:
-    job_id = job["job_id"]
+    job_id = job.job_id
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
             _draw_job_title(job)
             st.html(render_progress(job))
-        stopping = bool(job.get("cancel_requested_at"))
+        stopping = bool(job.cancel_requested_at)
         label = "Stopping" if stopping else "Cancel"
         if has_right("work") and st.button(
             label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping
         ):
-            send_command("cancel", {"job": job_id}, f"{escape_markdown(job['title'])} is being cancelled.")
+            send_command("cancel", {"job": job_id}, f"{escape_markdown(job.title)} is being cancelled.")
             st.rerun()
 
 
 def _draw_job_title(job: Job) -> None:
-    kind = JOB_KINDS[job["kind"]]
+    kind = JOB_KINDS[job.kind]
     if kind.is_run:
         st.page_link(
             "pages/runs/run.py",
-            label=f"**{escape_markdown(shorten_middle(job['title'], JOB_NAME_LENGTH))}**",
-            help=escape_markdown(job["title"]),
+            label=f"**{escape_markdown(shorten_middle(job.title, JOB_NAME_LENGTH))}**",
+            help=escape_markdown(job.title),
             icon=kind.icon,
-            query_params={"run": job["job_id"]},
+            query_params={"run": job.job_id},
         )
         return
-    st.markdown(f"{kind.icon} **{kind.title}:** {escape_markdown(job['title'])}")
+    st.markdown(f"{kind.icon} **{kind.title}:** {escape_markdown(job.title)}")
 
 
 LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
@@ -160,10 +160,10 @@ def render_run_numbers(run: Run) -> str:
 
 
 def _render_status(run: Run) -> str:
-    if run["status"] in ALIVE:
-        bar = "" if run["status"] == "queued" else meters.render_bar(compute_fraction(run))
+    if run.status in ALIVE:
+        bar = "" if run.status == "queued" else meters.render_bar(compute_fraction(run))
         return f"{bar}<small>{html.escape(describe_activity(run))}</small>"
-    status = display.STATUSES[run["status"]]
+    status = display.STATUSES[run.status]
     ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 72%, currentColor)"
     back = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 15%, transparent)"
     word = f"<span style='color:{ink}'>{status.title}</span>"
@@ -171,24 +171,24 @@ def _render_status(run: Run) -> str:
 
 
 def _render_method(run: Run) -> str:
-    method = METHODS[run["method"]].title
-    if run["config"].get("task") == "classification":
+    method = METHODS[run.method].title
+    if run.config.get("task") == "classification":
         method = f"{method}, classes"
-    return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
+    return f"{html.escape(method)}<small>{html.escape(run.dataset_name)}</small>"
 
 
 def _render_loss(run: Run) -> str:
-    base = run["base_eval_loss"]
-    if run["best_eval_loss"] is None:
+    base = run.base_eval_loss
+    if run.best_eval_loss is None:
         waiting = "no validation yet" if base is None else f"base model {formatting.format_number(base, 3)}"
         return f"<small>{waiting}</small>"
     start = f"<small>from {formatting.format_number(base, 3)}</small>" if base is not None else ""
-    return f"<b>{formatting.format_number(run['best_eval_loss'], 3)}</b>{start}"
+    return f"<b>{formatting.format_number(run.best_eval_loss, 3)}</b>{start}"
 
 
 def _render_gain(run: Run) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
-    verdict = read_verdict(run["verdict"])
+    verdict = read_verdict(run.verdict)
     gain = verdict["gain"] if verdict else None
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
@@ -208,9 +208,9 @@ def _render_gain(run: Run) -> str:
             f"<small>{formatting.format_interval(low, high, places)}, n {gain['n']:,}</small>"
             f"{_render_question_gain(verdict)}{_render_forgetting(verdict)}"
         )
-    if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
+    if run.best_eval_loss is None or run.base_eval_loss is None:
         return ""
-    change = run["best_eval_loss"] - run["base_eval_loss"]
+    change = run.best_eval_loss - run.base_eval_loss
     kind = "better" if change < 0 else "worse"
     arrow = "↓" if change < 0 else "↑"
     size = formatting.format_number(abs(change), 3)
@@ -249,9 +249,9 @@ def _render_accuracy(head: Classification, state: VerdictState) -> str:
 
 def _render_time(run: Run) -> str:
     took = ""
-    if run["started_at"] and run["ended_at"]:
-        took = f"took {display.format_elapsed(run['started_at'], run['ended_at'])}"
-    return f"<small>{display.format_ago(run['created_at'])}<br>{took}</small>"
+    if run.started_at and run.ended_at:
+        took = f"took {display.format_elapsed(run.started_at, run.ended_at)}"
+    return f"<small>{display.format_ago(run.created_at)}<br>{took}</small>"
 
 
 def draw_run_link(run: Run | RunAlerts) -> None:
@@ -259,11 +259,11 @@ def draw_run_link(run: Run | RunAlerts) -> None:
     st.page_link(
         "pages/runs/run.py",
         label=(
-            f"{run_chips.format_run_dot(run['number'])}"
-            f" {escape_markdown(shorten_middle(run['name'], RUN_NAME_LENGTH))}"
+            f"{run_chips.format_run_dot(run.number)}"
+            f" {escape_markdown(shorten_middle(run.name, RUN_NAME_LENGTH))}"
         ),
-        help=escape_markdown(run["name"]),
-        query_params={"run": run["run_id"]},
+        help=escape_markdown(run.name),
+        query_params={"run": run.run_id},
     )
 
 
@@ -274,11 +274,11 @@ def list_picked_runs() -> list[str]:
 
 def draw_pick_box(run: Run) -> None:
     """The box that chooses a run; the choice survives paging, searching and leaving the page."""
-    run_id = run["run_id"]
+    run_id = run.run_id
     key = f"pick-{run_id}"
     st.session_state.setdefault(key, run_id in list_picked_runs())
     st.checkbox(
-        f"Compare {escape_markdown(run['name'])}",
+        f"Compare {escape_markdown(run.name)}",
         key=key,
         label_visibility="collapsed",
         on_change=_toggle_pick,
@@ -316,12 +316,12 @@ def draw_warnings() -> None:
 
 
 def _draw_warned_run(run: RunAlerts) -> None:
-    alerts = sort_by_severity(run["alerts"])
-    with st.container(key=f"warned-{run['run_id']}", gap=None):
+    alerts = sort_by_severity(run.alerts)
+    with st.container(key=f"warned-{run.run_id}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             draw_run_link(run)
             st.markdown(" ".join(format_alert_badge(alert) for alert in alerts), width="content")
-            st.caption(display.format_ago(run["raised_at"]), width="content")
+            st.caption(display.format_ago(run.raised_at), width="content")
         st.caption(escape_markdown(alerts[0]["message"]))
 
 

@@ -68,7 +68,7 @@ def _draw_lines(which: ActivityFilter) -> None:
 
 def _read_filter() -> ActivityFilter:
     """What the link and the widgets say, which are one."""
-    everybody = {person["person_id"]: person["name"] for person in activity_feed.list_people()}
+    everybody = {person.person_id: person.name for person in activity_feed.list_people()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         text = _draw_search()
         person_id = _draw_choice("Person", "by", {"": "Everybody", **everybody})
@@ -148,7 +148,7 @@ def _draw_subject_filter() -> tuple[str, str]:
     if kind not in get_args(SubjectKind) or not subject_id:
         return "", ""
     _, lines = activity_feed.list_activity(ActivityFilter(subject_kind=kind, subject_id=subject_id), 1, 0)
-    name = lines[0]["subject_name"] if lines else subject_id
+    name = lines[0].subject_name if lines else subject_id
     st.button(
         f"{THINGS[cast(SubjectKind, kind)]}: {escape_markdown(name)}",
         icon=":material/close:",

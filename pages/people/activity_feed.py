@@ -70,7 +70,7 @@ def describe_creator(created_by: str | None) -> str:
     knows."""
     if created_by is None or created_by == get_current_person()["person_id"]:
         return ""
-    return next((each["name"] for each in list_people() if each["person_id"] == created_by), "")
+    return next((each.name for each in list_people() if each.person_id == created_by), "")
 
 
 def draw_own_items_switch(made: OwnedKind, key: str) -> str:
@@ -85,9 +85,9 @@ def draw_own_items_switch(made: OwnedKind, key: str) -> str:
 
 def describe_owner(row: SavedItem) -> list[str]:
     """Whose it is, where that is not plain, and whether others see it."""
-    if name := describe_creator(row["created_by"]):
+    if name := describe_creator(row.created_by):
         return [f"by {name}"]
-    return [] if row["shared"] else ["yours alone"]
+    return [] if row.shared else ["yours alone"]
 
 
 LAST = 5  # lines on the page of a thing
@@ -98,29 +98,29 @@ ABOUT = "about"  # in the link of the activity: kind and id of one thing
 
 def draw_line(line: Activity, *, of_page: bool = False) -> None:
     """`of_page`: on the page of the thing itself, which needs no name there."""
-    action = get_action(line["command"])
-    mine = line["person_id"] == get_current_person()["person_id"]
-    who = "You" if mine else escape_markdown(line["person_name"])
-    with st.container(key=f"activity-line-{line['activity_id']}", gap=None):
+    action = get_action(line.command)
+    mine = line.person_id == get_current_person()["person_id"]
+    who = "You" if mine else escape_markdown(line.person_name)
+    with st.container(key=f"activity-line-{line.activity_id}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             words = LEADS_ON.sub("", action.words) if of_page else action.words
             st.markdown(f"{action.icon} **{who}** {words}", width="content")
             if not of_page:
                 _draw_subject(line)
-            details = [escape_markdown(line["detail"])] if line["detail"] else []
-            st.caption(" · ".join([*details, display.format_ago(line["done_at"])]), width="content")
-        if line["comment"] and line["command"] == "comment" and not of_page:
-            st.caption(f"“{escape_markdown(shorten(' '.join(line['comment'].split()), TEXT_LENGTH))}”")
+            details = [escape_markdown(line.detail)] if line.detail else []
+            st.caption(" · ".join([*details, display.format_ago(line.done_at)]), width="content")
+        if line.comment and line.command == "comment" and not of_page:
+            st.caption(f"“{escape_markdown(shorten(' '.join(line.comment.split()), TEXT_LENGTH))}”")
 
 
 def _draw_subject(line: Activity) -> None:
-    name = escape_markdown(shorten_middle(line["subject_name"], NAME_LENGTH))
-    link = find_page_link(line["subject_kind"], line["subject_id"])
-    if link is None or not line["present"]:
+    name = escape_markdown(shorten_middle(line.subject_name, NAME_LENGTH))
+    link = find_page_link(line.subject_kind, line.subject_id)
+    if link is None or not line.present:
         st.markdown(name, width="content")
         return
     page, query = link
-    st.page_link(page, label=name, query_params=query, help=escape_markdown(line["subject_name"]))
+    st.page_link(page, label=name, query_params=query, help=escape_markdown(line.subject_name))
 
 
 def find_page_link(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | None:
@@ -205,22 +205,22 @@ def render_comment(comment: Comment) -> str:
     parts = [
         html.escape(piece)
         if isinstance(piece, str)
-        else f"<span class='mention'>@{html.escape(piece['name'])}</span>"
-        for piece in activity_text.split_mentions(comment["text"], comment["mentions"])
+        else f"<span class='mention'>@{html.escape(piece.name)}</span>"
+        for piece in activity_text.split_mentions(comment.text, comment.mentions)
     ]
     return f"{STYLE}<div class='tb-comment' dir='auto'>{''.join(parts)}</div>"
 
 
 def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
-    comment_id = comment["comment_id"]
-    mine = comment["person_id"] == person["person_id"]
+    comment_id = comment.comment_id
+    mine = comment.person_id == person["person_id"]
     editing = f"comment-editing-{comment_id}"
     with st.container(border=True, gap="xsmall", key=f"comment-{comment_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            name = "You" if mine else escape_markdown(comment["person_name"])
-            changed = ", changed" if comment["edited_at"] else ""
+            name = "You" if mine else escape_markdown(comment.person_name)
+            changed = ", changed" if comment.edited_at else ""
             st.markdown(
-                f"**{name}** :gray[{display.format_ago(comment['written_at'])}{changed}]", width="stretch"
+                f"**{name}** :gray[{display.format_ago(comment.written_at)}{changed}]", width="stretch"
             )
             if works and mine:
                 st.button(
@@ -246,11 +246,9 @@ def _draw_delete(comment_id: str) -> None:
 
 
 def _draw_edit(comment: Comment, editing: str) -> None:
-    comment_id = comment["comment_id"]
+    comment_id = comment.comment_id
     with st.form(f"comment-change-{comment_id}", border=False):
-        text = st.text_area(
-            "Comment", comment["text"], max_chars=MAX_CHARACTERS, label_visibility="collapsed"
-        )
+        text = st.text_area("Comment", comment.text, max_chars=MAX_CHARACTERS, label_visibility="collapsed")
         with st.container(horizontal=True):
             saved = st.form_submit_button("Save", type="primary", key=f"comment-save-{comment_id}")
             left = st.form_submit_button("Leave it as it was", key=f"comment-leave-{comment_id}")
@@ -279,9 +277,7 @@ def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
 
 
 def _describe_mentions() -> str:
-    others = [
-        each["name"] for each in list_people() if each["person_id"] != get_current_person()["person_id"]
-    ]
+    others = [each.name for each in list_people() if each.person_id != get_current_person()["person_id"]]
     if not others:
         return "What do you see?"
     names = ", ".join(f"@{name}" for name in others[:NAMED])

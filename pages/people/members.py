@@ -65,34 +65,34 @@ ROLES = list(MEANINGS)
 
 def draw_members(team: Team) -> None:
     """Everybody who has an account; where nobody has, that is said."""
-    active = sum(member["active"] for member in team["members"])
+    active = sum(member.active for member in team["members"])
     st.subheader("1 person" if active == 1 else f"{active:,} people", anchor=False)
     if not team["members"]:
         st.markdown("Nobody has an account yet. Invite the first person below.")
     for member in team["members"]:
-        own = [session for session in team["sessions"] if session["person_id"] == member["person_id"]]
+        own = [session for session in team["sessions"] if session.person_id == member.person_id]
         draw_member(member, own)
 
 
 def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
-    with st.container(border=True, key=f"member-{member['person_id']}"):
+    with st.container(border=True, key=f"member-{member.person_id}"):
         who, role, more = st.columns([5, 2, 2], vertical_alignment="center")
         with who:
-            off = "" if member["active"] else " :gray-badge[may not sign in]"
-            st.markdown(f"**{escape_markdown(member['name'])}**{off}  \n{escape_markdown(member['email'])}")
+            off = "" if member.active else " :gray-badge[may not sign in]"
+            st.markdown(f"**{escape_markdown(member.name)}**{off}  \n{escape_markdown(member.email)}")
             st.caption(describe_last_seen(member, sessions))
-        person_id = member["person_id"]
+        person_id = member.person_id
         with role:
             chosen = st.selectbox(
                 "Role",
                 ROLES,
-                index=ROLES.index(member["role"]),
-                key=f"role-{person_id}-{member['role']}",
+                index=ROLES.index(member.role),
+                key=f"role-{person_id}-{member.role}",
                 label_visibility="collapsed",
-                disabled=not member["active"],
+                disabled=not member.active,
             )
-        if chosen != member["role"]:
-            name = member["name"]
+        if chosen != member.role:
+            name = member.name
             if (
                 send_command("set_role", {"person": person_id, "role": chosen}, f"{name} is {chosen} now.")
                 is not None
@@ -104,8 +104,8 @@ def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
 
 def draw_account(member: TeamMember, sessions: list[ActiveSession]) -> None:
     """What can be done about somebody's account."""
-    person_id, name = member["person_id"], member["name"]
-    if not member["active"]:
+    person_id, name = member.person_id, member.name
+    if not member.active:
         if st.button("Let sign in again", key=f"on-{person_id}", width="stretch"):
             _send_change("set_active", {"person": person_id, "active": True}, f"{name} may sign in again.")
         return
@@ -116,8 +116,8 @@ def draw_account(member: TeamMember, sessions: list[ActiveSession]) -> None:
             st.rerun()
     for session in sessions:
         st.caption(describe_session(session))
-        if st.button("End this session", key=f"end-{session['session_id']}", width="stretch"):
-            _send_change("end_session", {"session": session["session_id"]}, "The session has ended.")
+        if st.button("End this session", key=f"end-{session.session_id}", width="stretch"):
+            _send_change("end_session", {"session": session.session_id}, "The session has ended.")
     if len(sessions) > 1 and st.button("End all sessions", key=f"end-all-{person_id}", width="stretch"):
         _send_change("end_sessions", {"person": person_id}, f"{name} is signed out everywhere.")
     if st.button("Switch off", key=f"off-{person_id}", icon=":material/block:", width="stretch"):
@@ -143,18 +143,18 @@ def describe_ended_access(ended: Mapping[str, int]) -> str:
 
 def describe_last_seen(member: TeamMember, sessions: list[ActiveSession]) -> str:
     """When somebody was seen last, and in how many browsers they are signed in."""
-    if member["seen_at"] is None:
-        return "not seen yet" if member["active"] else "never seen"
+    if member.seen_at is None:
+        return "not seen yet" if member.active else "never seen"
     where_in = f" · signed in in {plural(len(sessions), 'browser')}" if sessions else ""
-    return f"seen {format_moment(member['seen_at'])}{where_in}"
+    return f"seen {format_moment(member.seen_at)}{where_in}"
 
 
 def describe_session(session: ActiveSession) -> str:
     """A session in words: browser, address and when."""
     return (
-        f"{escape_markdown(format_browser(session['agent']))} from"
-        f" {escape_markdown(session['address'] or 'an unknown address')},"
-        f" seen {format_moment(session['seen_at'])}"
+        f"{escape_markdown(format_browser(session.agent))} from"
+        f" {escape_markdown(session.address or 'an unknown address')},"
+        f" seen {format_moment(session.seen_at)}"
     )
 
 

@@ -55,18 +55,18 @@ def draw_form() -> None:
 
 
 def draw_invitation(invitation: Invitation) -> None:
-    if invitation["name"]:
-        what = f"A new password for **{escape_markdown(invitation['name'])}**"
+    if invitation.name:
+        what = f"A new password for **{escape_markdown(invitation.name)}**"
     else:
-        to = escape_markdown(invitation["email"] or "whoever has the link")
-        what = f"An account as **{invitation['role']}** for {to}"
+        to = escape_markdown(invitation.email or "whoever has the link")
+        what = f"An account as **{invitation.role}** for {to}"
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(what)
-        left = format_time_left(invitation["expires_at"])
-        st.caption(f"made by {escape_markdown(invitation['made_by'])}, for {left} more", width="stretch")
+        left = format_time_left(invitation.expires_at)
+        st.caption(f"made by {escape_markdown(invitation.made_by)}, for {left} more", width="stretch")
         if (
-            st.button("Take back", key=f"take-back-{invitation['invitation_id']}")
-            and send_command("take_back_invitation", {"invitation": invitation["invitation_id"]}) is not None
+            st.button("Take back", key=f"take-back-{invitation.invitation_id}")
+            and send_command("take_back_invitation", {"invitation": invitation.invitation_id}) is not None
         ):
             st.rerun()
 

@@ -24,12 +24,12 @@ def draw_tokens(tokens: list[ApiToken]) -> None:
         st.caption("There is none.")
     for token in tokens:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{escape_markdown(token['name'])}**")
-            used = f"used {format_moment(token['used_at'])}" if token["used_at"] else "never used"
-            st.caption(f"made {format_moment(token['created_at'])}, {used}", width="stretch")
+            st.markdown(f"**{escape_markdown(token.name)}**")
+            used = f"used {format_moment(token.used_at)}" if token.used_at else "never used"
+            st.caption(f"made {format_moment(token.created_at)}, {used}", width="stretch")
             if (
-                st.button("Revoke", key=f"revoke-{token['token_id']}")
-                and send_command("revoke_token", {"token": token["token_id"]}, "The token is revoked.")
+                st.button("Revoke", key=f"revoke-{token.token_id}")
+                and send_command("revoke_token", {"token": token.token_id}, "The token is revoked.")
                 is not None
             ):
                 st.rerun()
@@ -121,12 +121,12 @@ def draw_sessions(account: OwnAccount) -> None:
     for session in account["sessions"]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(describe_session(session))
-            st.caption(f"since {format_moment(session['created_at'])}", width="stretch")
-            if session["current"]:
+            st.caption(f"since {format_moment(session.created_at)}", width="stretch")
+            if session.current:
                 st.badge("this browser", color="green")
             elif (
-                st.button("End", key=f"end-{session['session_id']}")
-                and send_command("end_session", {"session": session["session_id"]}, "The session has ended.")
+                st.button("End", key=f"end-{session.session_id}")
+                and send_command("end_session", {"session": session.session_id}, "The session has ended.")
                 is not None
             ):
                 st.rerun()

@@ -76,29 +76,29 @@ def _ignore_trigger() -> None:
 
 def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
     """A turn as the component takes it; tokens as short lists, for there are thousands."""
-    parent = turn["parent_id"]
+    parent = turn.parent_id
     return {
-        "turn": turn["turn_id"],
+        "turn": turn.turn_id,
         "parent": parent or "",
-        "prompt": turn["prompt"],
-        "siblings": [place["turn_id"] for place in tree if place["parent_id"] == parent],
+        "prompt": turn.prompt,
+        "siblings": [place.turn_id for place in tree if place.parent_id == parent],
         "answers": [
             {
-                "place": answer["place"],
-                "label": answer["label"],
-                "reason": answer["reason"],
-                "figures": answer["figures"],
-                "error": answer["error"],
+                "place": answer.place,
+                "label": answer.label,
+                "reason": answer.reason,
+                "figures": answer.figures,
+                "error": answer.error,
                 "tokens": [
                     [
                         token["text"],
                         token["logprob"],
                         [[other["text"], other["logprob"]] for other in token["top"]],
                     ]
-                    for token in answer["tokens"]
+                    for token in answer.tokens
                 ],
             }
-            for answer in turn["answers"]
+            for answer in turn.answers
         ],
     }
 
@@ -107,7 +107,7 @@ def find_newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
     """The turn at the end of the newest branch below a turn, or of all; empty where there is none."""
     leaf = turn_id
     while True:
-        after = [place for place in tree if (place["parent_id"] or "") == leaf]
+        after = [place for place in tree if (place.parent_id or "") == leaf]
         if not after:
             return leaf
-        leaf = after[-1]["turn_id"]
+        leaf = after[-1].turn_id

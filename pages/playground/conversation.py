@@ -47,19 +47,17 @@ def format_jsonl(turns: list[Turn]) -> str:
 def format_markdown(title: str, turns: list[Turn]) -> str:
     """Turn by turn: what was said, quoted, and below it what each model answered, as it wrote it."""
     parts = [f"# {' '.join(title.split()) or 'A conversation'}"]
-    if turns and (system := turns[0]["settings"]["system"]):
+    if turns and (system := turns[0].settings["system"]):
         parts.append(f"System prompt:\n\n{_quote(system)}")
     for number, turn in enumerate(turns, 1):
-        parts.append(f"## {number}. {turn['said_by']}\n\n{_quote(turn['prompt'])}")
-        parts += [
-            f"### {answer['label']}\n\n{answer['text']}{_describe_end(answer)}" for answer in turn["answers"]
-        ]
+        parts.append(f"## {number}. {turn.said_by}\n\n{_quote(turn.prompt)}")
+        parts += [f"### {answer.label}\n\n{answer.text}{_describe_end(answer)}" for answer in turn.answers]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def describe_excluded_turns(turns: list[Turn]) -> str:
     """What of the conversation is no part of the rows, in words; empty where all is."""
-    unanswered = sum(all(a["reason"] == "failed" for a in turn["answers"]) for turn in turns)
+    unanswered = sum(all(a.reason == "failed" for a in turn.answers) for turn in turns)
     return f"{plural(unanswered, 'turn')} without an answer: in the Markdown alone." if unanswered else ""
 
 
@@ -69,19 +67,19 @@ def build_file_name(title: str) -> str:
 
 
 def _list_conversations(turns: list[Turn]) -> list[tuple[str, list[Message]]]:
-    answered = [turn for turn in turns if any(a["reason"] != "failed" for a in turn["answers"])]
+    answered = [turn for turn in turns if any(a.reason != "failed" for a in turn.answers)]
     if not answered:
         return []
     last = answered[-1]
     return [
         (
-            answer["label"],
+            answer.label,
             conversations.build_messages(
-                turns, conversations.get_speaker(last, answer), last["settings"]["system"]
+                turns, conversations.get_speaker(last, answer), last.settings["system"]
             )[0],
         )
-        for answer in last["answers"]
-        if answer["reason"] != "failed"
+        for answer in last.answers
+        if answer.reason != "failed"
     ]
 
 
@@ -91,8 +89,8 @@ def _quote(text: str) -> str:
 
 def _describe_end(answer: TurnAnswer) -> str:
     """How the answer ended, where it was not by itself."""
-    words = ENDS.get(answer["reason"], "")
-    why = f": {answer['error']['message']}" if answer["error"] else ""
+    words = ENDS.get(answer.reason, "")
+    why = f": {answer.error['message']}" if answer.error else ""
     return f"\n\n*({words}{why})*" if words else ""
 
 
@@ -111,10 +109,10 @@ def draw_playground() -> None:
     ):
         _draw_empty()
         return
-    own = conversation["conversation_id"] if conversation else "new"
-    settings = draw_models(conversation["settings"] if conversation else None, own)
+    own = conversation.conversation_id if conversation else "new"
+    settings = draw_models(conversation.settings if conversation else None, own)
     _draw_memory()
-    if conversation and settings and _has_changed_settings(settings, conversation["settings"]):
+    if conversation and settings and _has_changed_settings(settings, conversation.settings):
         send_command("edit_conversation", {"conversation": own, "settings": settings})
     _draw_talk(conversation, settings)
     draw_kept_rows()
@@ -144,17 +142,17 @@ def _draw_head(conversation: Conversation | None) -> None:
     if not count:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        title = conversation["title"] if conversation else ""
+        title = conversation.title if conversation else ""
         st.markdown(f"**{escape_markdown(title)}**" if title else "**A new conversation**", width="stretch")
         if conversation and st.button("New", icon=":material/add:"):
             st.query_params.clear()
             st.rerun()
         with st.popover(f"Conversations ({count})", icon=":material/history:"):
             for line in listed:
-                when = f"{escape_markdown(line['made_by'])}, {display.format_ago(line['changed_at'])}"
-                link = f"/playground?conversation={line['conversation_id']}"
+                when = f"{escape_markdown(line.made_by)}, {display.format_ago(line.changed_at)}"
+                link = f"/playground?conversation={line.conversation_id}"
                 st.markdown(
-                    f"[{escape_markdown(line['title'] or 'Nothing said yet')}]({link})  \n:small[{when}]"
+                    f"[{escape_markdown(line.title or 'Nothing said yet')}]({link})  \n:small[{when}]"
                 )
             if count > len(listed):
                 st.caption(f"The newest {len(listed)} of {count}.")
@@ -169,13 +167,13 @@ def _draw_head(conversation: Conversation | None) -> None:
 
 def _draw_export(conversation: Conversation) -> None:
     """The branch that is open, as a file."""
-    leaf = _get_leaf(saving.read_turn_tree(conversation["conversation_id"]))
-    turns = saving.read_branch(conversation["conversation_id"], leaf) if leaf else []
+    leaf = _get_leaf(saving.read_turn_tree(conversation.conversation_id))
+    turns = saving.read_branch(conversation.conversation_id, leaf) if leaf else []
     if not turns:
         return
-    name = build_file_name(conversation["title"])
+    name = build_file_name(conversation.title)
     rows = format_jsonl(turns)
-    text = format_markdown(conversation["title"], turns)
+    text = format_markdown(conversation.title, turns)
     st.markdown("**Export what is shown**")
     with st.container(horizontal=True):
         _draw_download("Rows (JSONL)", rows, f"{name}.jsonl", "A line for each model, as an import takes it.")
@@ -190,9 +188,9 @@ def _draw_download(label: str, text: str, file: str, what: str) -> None:
 
 
 def _draw_edit(conversation: Conversation) -> None:
-    own = conversation["conversation_id"]
-    name = st.text_input("Title", conversation["title"], max_chars=200, key=f"playground-title-{own}")
-    if st.button("Rename", disabled=not name.strip() or name == conversation["title"]):
+    own = conversation.conversation_id
+    name = st.text_input("Title", conversation.title, max_chars=200, key=f"playground-title-{own}")
+    if st.button("Rename", disabled=not name.strip() or name == conversation.title):
         send_command("edit_conversation", {"conversation": own, "title": name}, "Renamed.")
         st.rerun()
     st.markdown("Deleting removes all its turns and answers; rows that were kept of it stay.")
@@ -257,7 +255,7 @@ def _describe_wait(state: PlaygroundState) -> str:
 
 
 def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | None) -> None:
-    own = conversation["conversation_id"] if conversation else ""
+    own = conversation.conversation_id if conversation else ""
     tree = saving.read_turn_tree(own) if own else []
     leaf = _get_leaf(tree)
     turns = saving.read_branch(own, leaf) if leaf else []
@@ -270,7 +268,7 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
         tree,
         names,
         say=say if say and say["id"] == own else None,
-        answering=next((turn["turn_id"] for turn in reversed(turns) if turn["turn_id"] in going), ""),
+        answering=next((turn.turn_id for turn in reversed(turns) if turn.turn_id in going), ""),
     )
     if component.begin and settings:
         _begin_turn(str(component.begin), settings)
@@ -285,7 +283,7 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
 def _get_leaf(tree: list[TurnPlace]) -> str:
     """The turn that the link names, or the last of the newest branch."""
     asked = st.query_params.get("turn", "")
-    return asked if any(place["turn_id"] == asked for place in tree) else find_newest_leaf(tree)
+    return asked if any(place.turn_id == asked for place in tree) else find_newest_leaf(tree)
 
 
 def _open_turn(turn_id: str) -> None:
@@ -306,7 +304,7 @@ def _begin_turn(prompt: str, settings: SettingsDocument) -> None:
 
 
 def _keep_answers(turns: list[Turn], asked: dict[str, object]) -> None:
-    turn = next((turn for turn in turns if turn["turn_id"] == asked.get("turn")), None)
+    turn = next((turn for turn in turns if turn.turn_id == asked.get("turn")), None)
     place = asked.get("place")
     if turn is not None and isinstance(place, int):
         draw_keep_dialog(turn, place)

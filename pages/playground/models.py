@@ -213,7 +213,7 @@ def _find_settings_origin(options: list[str]) -> SettingsOrigin:
 def _find_base_model(model: dict[str, Any]) -> str:
     """The model in the home folder that it is, or began as; empty for what lies elsewhere."""
     if "run" in model:
-        return str(cached_queries.read_run(model["run"])["config"]["model"])
+        return str(cached_queries.read_run(model["run"]).config["model"])
     return str(model.get("model", ""))
 
 
@@ -224,14 +224,14 @@ def _get_common_sampling(kept: SettingsDocument) -> dict[str, Any]:
 
 def build_model_labels(settings: SettingsDocument) -> list[str]:
     """What the models are called beside their answers."""
-    runs = {run["run_id"]: run["name"] for run in _list_runs(settings)}
+    runs = {run.run_id: run.name for run in _list_runs(settings)}
     return ChatSettings.parse(dict(settings)).labels(runs)
 
 
 def _list_runs(kept: SettingsDocument | None) -> list[Run]:
     """Those that can talk, newest first, and those of the conversation, where they are still there."""
     runs = run_queries.list_newest_runs("", ("finished",), MAX_RUNS)
-    there = {run["run_id"] for run in runs}
+    there = {run.run_id for run in runs}
     for model in kept["models"] if kept else []:
         run_id = model.get("run", "")
         if run_id and run_id not in there:
@@ -239,7 +239,7 @@ def _list_runs(kept: SettingsDocument | None) -> list[Run]:
                 runs.append(run_queries.find_run(run_id))
             except TunebenchError:
                 continue  # deleted: its answers stay, and it says so where it is asked
-    return [run for run in runs if run["config"]["task"] != "classification"]
+    return [run for run in runs if run.config["task"] != "classification"]
 
 
 def _build_option(model: dict[str, Any]) -> str:
@@ -277,7 +277,7 @@ def _list_option_names(kept: SettingsDocument | None, runs: list[Run]) -> dict[s
         if model["ready"]
     }
     names |= {_build_option({"model": name}): name for name in list_model_names()}
-    names |= {_build_option({"run": run["run_id"]}): run["name"] for run in runs}
+    names |= {_build_option({"run": run.run_id}): run.name for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
         names[_build_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
     for model in kept["models"] if kept else []:
@@ -303,7 +303,7 @@ def _choose_defaults(choices: dict[str, str]) -> list[str]:
     models = [option for option in choices if "model" in json.loads(option)]
     if not runs:
         return models[:1]
-    base = cached_queries.read_run(json.loads(runs[0])["run"])["config"]["model"]
+    base = cached_queries.read_run(json.loads(runs[0])["run"]).config["model"]
     own = _build_option({"model": base})
     return [*([own] if own in choices else []), runs[0]]
 

@@ -94,15 +94,15 @@ ALONE = "A data set of them alone"
 @st.dialog("Keep this answer", width="large")
 def draw_keep_dialog(turn: Turn, place: int) -> None:
     """The answer as it should be, and what it is for."""
-    answer = next(answer for answer in turn["answers"] if answer["place"] == place)
+    answer = next(answer for answer in turn.answers if answer.place == place)
     st.caption("To:")
-    show_text(turn["prompt"], 500)
+    show_text(turn.prompt, 500)
     kind = st.segmented_control(
         "Keep it as", list(KINDS), default="training", format_func=lambda name: KINDS[name], required=True
     )
     right = st.text_area(
         "The answer as it should be",
-        answer["text"],
+        answer.text,
         height=260,
         help="Change what is wrong. The turns before it are kept with it.",
     )
@@ -112,7 +112,7 @@ def draw_keep_dialog(turn: Turn, place: int) -> None:
         else "It will be in the test part, which no run is trained on."
     )
     if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
-        body = {"turn": turn["turn_id"], "place": place, "kind": kind, "answer": right}
+        body = {"turn": turn.turn_id, "place": place, "kind": kind, "answer": right}
         if send_command("keep_answer", body, "Kept.") is not None:
             st.rerun()
 
@@ -122,12 +122,12 @@ def draw_kept_rows() -> None:
     rows = list_kept_rows()
     if not rows:
         return
-    waiting = [row for row in rows if row["dataset_name"] is None]
+    waiting = [row for row in rows if row.dataset_name is None]
     with st.expander(
         f"Kept: {plural(len(rows), 'row')}, {len(waiting)} in no data set yet", icon=":material/bookmarks:"
     ):
         for kind in KINDS:
-            of_kind = [row for row in waiting if row["kind"] == kind]
+            of_kind = [row for row in waiting if row.kind == kind]
             if of_kind:
                 _draw_use(kind, len(of_kind))
         for row in rows:
@@ -137,7 +137,7 @@ def draw_kept_rows() -> None:
 def _draw_use(kind: str, count: int) -> None:
     """A form that makes a data set of the rows that wait."""
     sets = (
-        {row["name"]: row for row in cached_queries.list_datasets() if row["kind"] == "chat"}
+        {row.name: row for row in cached_queries.list_datasets() if row.kind == "chat"}
         if kind == "training"
         else {}
     )
@@ -149,23 +149,23 @@ def _draw_use(kind: str, count: int) -> None:
             return
     body: dict[str, Any] = {"kind": kind, "name": name}
     if into != ALONE:
-        body["dataset"] = sets[into]["dataset_id"]
+        body["dataset"] = sets[into].dataset_id
     if send_command("use_kept_rows", body, "The data set is being made.") is not None:
         st.rerun()
 
 
 def _draw_row(row: KeptRow) -> None:
     with st.container(border=True):
-        gone = f" · in “{escape_markdown(row['dataset_name'])}”" if row["dataset_name"] else ""
-        corrected = " · corrected" if row["corrected"] else ""
-        who = f"{escape_markdown(row['kept_by'])}, {display.format_ago(row['kept_at'])}"
-        st.caption(f"{KINDS[row['kind']]}{corrected} · {who}{gone}")
-        show_text(row["messages"][-2]["content"], 300)
-        show_text(f"→ {row['messages'][-1]['content']}", 600)
-        if not row["dataset_name"] and st.button(
-            "Forget it", key=f"playground-forget-{row['kept_id']}", icon=":material/delete:"
+        gone = f" · in “{escape_markdown(row.dataset_name)}”" if row.dataset_name else ""
+        corrected = " · corrected" if row.corrected else ""
+        who = f"{escape_markdown(row.kept_by)}, {display.format_ago(row.kept_at)}"
+        st.caption(f"{KINDS[row.kind]}{corrected} · {who}{gone}")
+        show_text(row.messages[-2]["content"], 300)
+        show_text(f"→ {row.messages[-1]['content']}", 600)
+        if not row.dataset_name and st.button(
+            "Forget it", key=f"playground-forget-{row.kept_id}", icon=":material/delete:"
         ):
-            send_command("forget_kept_row", {"kept": row["kept_id"]}, "Forgotten.")
+            send_command("forget_kept_row", {"kept": row.kept_id}, "Forgotten.")
             st.rerun()
 
 
@@ -181,7 +181,7 @@ WHY = {
 
 def draw_rate_button(conversation: Conversation) -> None:
     """For who may start rounds, once something was said."""
-    own = conversation["conversation_id"]
+    own = conversation.conversation_id
     if not has_right("work") or not read_turn_tree(own):
         return
     if st.button("Send to a rating round", icon=":material/rate_review:"):
@@ -190,7 +190,7 @@ def draw_rate_button(conversation: Conversation) -> None:
 
 def draw_round_link(conversation: Conversation) -> None:
     """The way to the round that was made of the conversation in this session."""
-    round_id = st.session_state.get(STARTED, {}).get(conversation["conversation_id"])
+    round_id = st.session_state.get(STARTED, {}).get(conversation.conversation_id)
     if round_id:
         st.page_link(
             "pages/rating/rating.py",
@@ -203,7 +203,7 @@ def draw_round_link(conversation: Conversation) -> None:
 @st.dialog("Send to a rating round", width="large")
 def draw_rate_dialog(conversation: Conversation) -> None:
     """What is sent and to whom; closed once it is."""
-    own = conversation["conversation_id"]
+    own = conversation.conversation_id
     ratable = list_ratable_turns(own, None)
     if not ratable["lines"]:
         st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
@@ -213,7 +213,7 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     lines = remove_repeated_prompts([line for each in taken for line in each["lines"]])
     st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
     _draw_excluded_turns(taken, sum(len(each["lines"]) for each in taken) - len(lines))
-    title = conversation["title"]
+    title = conversation.title
     fields = _draw_fields("Answers" if find_named_model(title, ratable["models"]) else title)
     st.caption("Raters see the answers alone, never who wrote them.")
     pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
@@ -226,13 +226,13 @@ def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTu
     """What is ratable of the conversations that are added: the person's own in which the same models talk."""
     names = list(ratable["models"])
     listed = list_answered_by(tuple(names), get_current_person()["name"])
-    others = {line["conversation_id"]: line for line in listed if line["conversation_id"] != own}
+    others = {line.conversation_id: line for line in listed if line.conversation_id != own}
     if not others:
         return []
     chosen = st.multiselect(
         "And of these conversations",
         list(others),
-        format_func=lambda key: others[key]["title"],
+        format_func=lambda key: others[key].title,
         key=f"{PREFIX}others-{own}",
         placeholder="This one alone",
         help="Yours in which the same models talk",

@@ -40,7 +40,7 @@ def draw_report(round: RoundSummary) -> None:
     st.download_button(
         "Save as a report",
         _render_report(build_stamp(round), round),
-        file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
+        file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.html",
         mime="text/html",
         icon=":material/description:",
         key="round-report",
@@ -56,39 +56,39 @@ def _render_report(stamped: tuple[str, ...], _round: RoundSummary) -> str:
 def render_report(round: RoundSummary) -> str:
     """The file."""
     about = [
-        PROTOCOL_TITLES[round["protocol"]],
+        PROTOCOL_TITLES[round.protocol],
         " against ".join(list_system_names(round)),
         describe_prompts(round),
-        f"{plural(round['rated'], 'rating')} by {plural(round['raters'], 'rater')}",
-        f"started by {round['created_by_name']} on {round['created_at']:%d %b %Y}",
+        f"{plural(round.rated, 'rating')} by {plural(round.raters, 'rater')}",
+        f"started by {round.created_by_name} on {round.created_at:%d %b %Y}",
     ]
-    parts = [f"<h1>{_escape(round['name'])}</h1>", f"<p class=gray>{_escape(' · '.join(about))}</p>"]
-    instruction = round["config"].get("instruction", "")
+    parts = [f"<h1>{_escape(round.name)}</h1>", f"<p class=gray>{_escape(' · '.join(about))}</p>"]
+    instruction = round.config.get("instruction", "")
     if instruction:
         parts += ["<h2>What raters were told</h2>", f"<p>{_escape(instruction)}</p>"]
     verdict, agreement, raters = _describe_round(round)
     parts += ["<h2>Result</h2>", f"<p class=verdict>{_escape(verdict[0])}</p>", _render_list(verdict[1:])]
-    left_out = round_queries.list_excluded_raters(round["round_id"])
+    left_out = round_queries.list_excluded_raters(round.round_id)
     if left_out:
         raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
     parts += [f"<h2>{title}</h2>{_render_list(lines)}" for title, lines in
               (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
-    notes = [*round["details"]["notices"], "Intervals are 95% intervals."]
+    notes = [*round.details["notices"], "Intervals are 95% intervals."]
     parts += ["<h2>Notes</h2>", _render_list(notes)]
     body = "\n".join(parts)
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_escape(round['name'])}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_escape(round.name)}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{body}</body></html>"
     )
 
 
 def _describe_round(round: RoundSummary) -> RoundDescription:
     """What it came to, whether people agree, and what each is like."""
-    if round["protocol"] not in TEXT_PROTOCOLS:
+    if round.protocol not in TEXT_PROTOCOLS:
         return summarize_round(build_ratings(round), compute_comparison(round))
-    round_id = round["round_id"]
+    round_id = round.round_id
     items, requests = round_queries.list_items(round_id), round_queries.list_round_requests(round_id)
-    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
+    left_out = {rater.person_id for rater in round_queries.list_excluded_raters(round_id)}
     weights = compute_sampling_weights(round, items, requests)
     sentences = summarize_text_round(
         round, round_queries.list_tasks(round_id), items, requests, weights, left_out
@@ -126,7 +126,7 @@ def _draw_buttons(round: RoundSummary) -> None:
         st.download_button(
             f"Save as {kind}",
             _build_file_writer(round, write),
-            file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.{kind.lower()}",
+            file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.{kind.lower()}",
             mime=mime,
             icon=":material/table:",
             key=f"round-table-{kind.lower()}",
@@ -137,9 +137,9 @@ def _draw_buttons(round: RoundSummary) -> None:
 
 def _build_file_writer(round: RoundSummary, write: Write) -> Callable[[], bytes]:
     """Makes the file of what has been read already: a download is answered outside of the page's run."""
-    round_id = round["round_id"]
+    round_id = round.round_id
     tasks, items = round_queries.list_tasks(round_id), round_queries.list_items(round_id)
-    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
+    left_out = {rater.person_id for rater in round_queries.list_excluded_raters(round_id)}
 
     def make() -> bytes:
         out = io.BytesIO()

@@ -156,9 +156,9 @@ def _choose_check_source(protocol: str) -> dict[str, Any]:
     """Where the known answers are, or nothing."""
     kind = {"pairwise": "preference", "label": "chat"}.get(protocol)
     sets = {
-        row["dataset_id"]: row["name"]
+        row.dataset_id: row.name
         for row in run_queries.list_all_datasets()
-        if row["kind"] == kind and (protocol != "label" or row["stats"].get("labels"))
+        if row.kind == kind and (protocol != "label" or row.stats.get("labels"))
     }
     titles = {NOBODY: "nowhere: no such items", **sets, A_FILE: "a file"}
     chosen = st.selectbox(
@@ -264,7 +264,7 @@ def draw_form() -> None:
 
 
 def _choose_dataset_prompts() -> ChosenPrompts | None:
-    sets = [dataset for dataset in run_queries.list_all_datasets() if dataset["kind"] != "text"]
+    sets = [dataset for dataset in run_queries.list_all_datasets() if dataset.kind != "text"]
     if not sets:
         st.markdown("A round takes its prompts from a data set with prompts and answers, or from a file.")
         st.page_link(
@@ -275,15 +275,15 @@ def _choose_dataset_prompts() -> ChosenPrompts | None:
         )
         return None
     dataset = _choose_dataset(sets)
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     where = draw_slice_choice(dataset_id, f"{P}slice")
     models = draw_models({**list_answered_options(dataset_id), **list_other_options()}, dataset_id)
     fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _draw_prompt_options(
         models
     )
-    stats = dataset["stats"]
+    stats = dataset.stats
     labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
-    return ChosenPrompts(dataset_id, dataset["name"], fields, models, labels, count)
+    return ChosenPrompts(dataset_id, dataset.name, fields, models, labels, count)
 
 
 def _choose_file_prompts() -> ChosenPrompts | None:
@@ -313,9 +313,9 @@ def _start_round(body: dict[str, Any]) -> None:
 
 
 def _choose_dataset(sets: list[Dataset]) -> Dataset:
-    by_id = {dataset["dataset_id"]: dataset for dataset in sets}
+    by_id = {dataset.dataset_id: dataset for dataset in sets}
     chosen = st.selectbox(
-        "Prompts of the data set", list(by_id), format_func=lambda key: by_id[key]["name"], key=f"{P}dataset"
+        "Prompts of the data set", list(by_id), format_func=lambda key: by_id[key].name, key=f"{P}dataset"
     )
     return by_id[chosen]
 

@@ -158,7 +158,7 @@ Prefers = Callable[[str, str, str], float | None]
 
 def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
     """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
-    if not all(system["evaluation_id"] for system in round["systems"]):
+    if not all(system["evaluation_id"] for system in round.systems):
         st.caption(
             "No metric and no judge stands beside people here: they score evaluations, and these answers are"
             " of none."
@@ -177,10 +177,10 @@ def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
 
 def _describe_metrics(round: RoundSummary, comparisons: Comparisons) -> list[str]:
     """How far each metric that scored every model's answers prefers what people prefer."""
-    rows = {str(item["item_id"]): item["row_id"] for item in round_queries.list_items(round["round_id"])}
+    rows = {str(item.item_id): item.row_id for item in round_queries.list_items(round.round_id)}
     names = comparisons.systems
     scores: dict[str, dict[str, dict[int, float]]] = {}
-    for name, system in zip(names, round["systems"], strict=True):
+    for name, system in zip(names, round.systems, strict=True):
         for metric, by_row in _read_scores(str(system["evaluation_id"])).items():
             scores.setdefault(metric, {})[name] = by_row
     lines = []
@@ -225,23 +225,23 @@ def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
 
 def _get_metric_sign(round: RoundSummary, metric: str) -> float:
     """1 where a higher score is better, else -1."""
-    evaluation = evaluation_queries.read_evaluation(str(round["systems"][0]["evaluation_id"]))
-    figure = next((each for each in evaluation["figures"] if each["metric"] == metric), None)
+    evaluation = evaluation_queries.read_evaluation(str(round.systems[0]["evaluation_id"]))
+    figure = next((each for each in evaluation.figures if each["metric"] == metric), None)
     return -1.0 if figure is not None and figure["better"] == "lower" else 1.0
 
 
 def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]:
     """What a language model prefers, against people; and its figure of all rows, corrected by them."""
-    if len(round["systems"]) != 2:
+    if len(round.systems) != 2:
         return []
-    first, second = (str(system["evaluation_id"]) for system in round["systems"])
+    first, second = (str(system["evaluation_id"]) for system in round.systems)
     lines = []
     for job in evaluation_queries.list_judgings(first, second):
-        if job["status"] != "finished":
+        if job.status != "finished":
             continue
-        by_row = _read_judged_preferences(job, turned=job["config"]["first"] != first)
-        rows = {str(item["item_id"]): item["row_id"] for item in round_queries.list_items(round["round_id"])}
-        name = f"the judge {job['config']['judge']['model']}"
+        by_row = _read_judged_preferences(job, turned=job.config["first"] != first)
+        rows = {str(item.item_id): item.row_id for item in round_queries.list_items(round.round_id)}
+        name = f"the judge {job.config['judge']['model']}"
 
         def prefers(
             item: str,
@@ -272,7 +272,7 @@ def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]
 def _read_judged_preferences(job: Job, *, turned: bool) -> dict[int, float]:
     """row id -> 1 where the first model's answer is preferred, -1 the second's, 0 for a tie."""
     try:
-        table = evaluation_pairs.judgements(get_client(), job["job_id"])
+        table = evaluation_pairs.judgements(get_client(), job.job_id)
     except QueryError:
         return {}
     sign = -1.0 if turned else 1.0
@@ -282,8 +282,8 @@ def _read_judged_preferences(job: Job, *, turned: bool) -> dict[int, float]:
 
 def _compute_weights(round: RoundSummary) -> dict[int, float]:
     """row id -> 1 / the chance that its prompt had to be rated."""
-    items = round_queries.list_items(round["round_id"])
-    return {item["row_id"]: item["weight"] for item in items if item["row_id"] is not None}
+    items = round_queries.list_items(round.round_id)
+    return {item.row_id: item.weight for item in items if item.row_id is not None}
 
 
 def _compute_human_preferences(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:

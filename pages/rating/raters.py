@@ -35,8 +35,8 @@ MAX_PEOPLE = 12  # who have a part of the page each
 
 def draw_raters(round: RoundSummary) -> None:
     """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
-    counts = round_queries.list_rater_counts(round["round_id"])
-    open_now = round["state"] == "open"
+    counts = round_queries.list_rater_counts(round.round_id)
+    open_now = round.state == "open"
     if not counts:
         if not open_now:
             st.markdown("Nobody has rated it.")
@@ -50,8 +50,7 @@ def draw_raters(round: RoundSummary) -> None:
     _draw_table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
     _draw_judges(round, names)
     left_out = {
-        rater["person_id"]: rater["by_name"]
-        for rater in round_queries.list_excluded_raters(round["round_id"])
+        rater.person_id: rater.by_name for rater in round_queries.list_excluded_raters(round.round_id)
     }
     _draw_people(round, figured, names, left_out, checks)
     if figured.profiles:
@@ -83,15 +82,15 @@ def _draw_table(
 ) -> None:
     """Of any number of raters: those to look at first, then as they began."""
     lines = []
-    for each in sorted(counts, key=lambda each: not _describe_doubts(profiled.get(each["person_id"]))):
+    for each in sorted(counts, key=lambda each: not _describe_doubts(profiled.get(each.person_id))):
         line = {
-            "Name": names[each["person_id"]],
-            "Rated": each["rated"],
-            "Skipped": each["skipped"],
-            "Time for one": "–" if each["seconds"] is None else display.format_duration(each["seconds"]),
-            "Last": display.format_ago(each["last_at"]),
+            "Name": names[each.person_id],
+            "Rated": each.rated,
+            "Skipped": each.skipped,
+            "Time for one": "–" if each.seconds is None else display.format_duration(each.seconds),
+            "Last": display.format_ago(each.last_at),
         }
-        if profile := profiled.get(each["person_id"]):
+        if profile := profiled.get(each.person_id):
             line["Others agree"] = format_share(profile.agreement) if profile.agreement.n else "–"
             line["Look at"] = _describe_doubts(profile)
         lines.append(line)
@@ -133,15 +132,15 @@ def _draw_people(
 
 def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
     """A language model that compared the same answers can be one of the raters."""
-    ids = [system["evaluation_id"] for system in round["systems"]]
-    if round["protocol"] != "pairwise" or len(ids) != 2 or not all(ids) or not has_right("work"):
+    ids = [system["evaluation_id"] for system in round.systems]
+    if round.protocol != "pairwise" or len(ids) != 2 or not all(ids) or not has_right("work"):
         return
     for job in evaluation_queries.list_judgings(str(ids[0]), str(ids[1])):
-        if job["status"] != "finished" or f"judge:{job['job_id']}" in names:
+        if job.status != "finished" or f"judge:{job.job_id}" in names:
             continue
-        model = escape_markdown(job["config"]["judge"]["model"])
-        if st.button(f"Count {model} as a rater", icon=":material/gavel:", key=f"judge-{job['job_id']}"):
-            body = {"round": round["round_id"], "judging": job["job_id"]}
+        model = escape_markdown(job.config["judge"]["model"])
+        if st.button(f"Count {model} as a rater", icon=":material/gavel:", key=f"judge-{job.job_id}"):
+            body = {"round": round.round_id, "judging": job.job_id}
             if send_command("judge_rates", body, f"{model} is one of the raters.") is not None:
                 st.rerun()
 
@@ -149,10 +148,9 @@ def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
 def _draw_failed(round: RoundSummary, names: Mapping[str, str]) -> None:
     """Who failed the qualification and is given nothing more; whoever may, lets them in."""
     let_in = {
-        rater["person_id"]: rater["by_name"]
-        for rater in round_queries.list_readmitted_raters(round["round_id"])
+        rater.person_id: rater.by_name for rater in round_queries.list_readmitted_raters(round.round_id)
     }
-    for person_id in find_unqualified_raters(round, *round_queries.list_checks(round["round_id"])):
+    for person_id in find_unqualified_raters(round, *round_queries.list_checks(round.round_id)):
         name = escape_markdown(names[person_id])
         if person_id in let_in:
             st.caption(
@@ -161,7 +159,7 @@ def _draw_failed(round: RoundSummary, names: Mapping[str, str]) -> None:
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
-            body = {"round": round["round_id"], "person": person_id}
+            body = {"round": round.round_id, "person": person_id}
             pressed = has_right("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
             if pressed and send_command("let_rater_in", body, f"{name} goes on.") is not None:
                 st.rerun()
@@ -176,7 +174,7 @@ def _draw_person(
             out = person_id in left_out
             if has_right("work"):
                 label, command = ("Count again", "take_rater_in") if out else ("Leave out", "leave_rater_out")
-                body = {"round": round["round_id"], "person": person_id}
+                body = {"round": round.round_id, "person": person_id}
                 pressed = st.button(label, key=f"rater-{command}-{person_id}")
                 if pressed and send_command(command, body) is not None:
                     st.rerun()
@@ -193,7 +191,7 @@ P = "round-work."
 
 def draw_workload(round: RoundSummary) -> None:
     """For whoever leads the round."""
-    work = round_queries.read_workload(round["round_id"])
+    work = round_queries.read_workload(round.round_id)
     st.subheader("Who rates", anchor=False)
     st.markdown(escape_markdown(" ".join(describe_remaining(work))))
     if not work["raters"]:
@@ -236,7 +234,7 @@ def _confirm_release(round: RoundSummary, rater: RaterWorkload) -> None:
         " taken, unless somebody else rates it first."
     )
     if st.button("Release", type="primary", key=f"{P}release-sure"):
-        body = {"round": round["round_id"], "person": rater["person_id"]}
+        body = {"round": round.round_id, "person": rater["person_id"]}
         if send_command("release_round", body, f"What lay with {name} is free.") is not None:
             st.rerun()
 
@@ -252,9 +250,7 @@ def _confirm_removal(round: RoundSummary, work: Workload, rater: RaterWorkload) 
 @st.dialog("Have somebody else go on?")
 def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
     name = escape_markdown(rater["person_name"])
-    people = {
-        each["person_id"]: each["name"] for each in list_raters() if each["person_id"] != rater["person_id"]
-    }
+    people = {each.person_id: each.name for each in list_raters() if each.person_id != rater["person_id"]}
     if not people:
         st.markdown("Nobody else may rate. An admin can invite people on the page Team.")
         return
@@ -282,12 +278,12 @@ def _reassign(named: list[dict[str, Any]], to: str, left: int | None) -> None:
 
 def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
     """Who rates the round from now on; everybody who may where nobody is chosen."""
-    people = {each["person_id"]: each["name"] for each in list_raters()}
+    people = {each.person_id: each.name for each in list_raters()}
     if not people:
         st.markdown("Without a team there is nobody to name.")
         return
     quotas = {rater["person_id"]: rater["quota"] for rater in work["raters"] if rater["assigned"]}
-    named = draw_rater_fields(people, quotas, f"{P}{round['round_id']}")
+    named = draw_rater_fields(people, quotas, f"{P}{round.round_id}")
     if st.button("Save", key=f"{P}save", icon=":material/check:"):
         _assign(round, named, "Saved who rates it.")
 
@@ -302,7 +298,7 @@ def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[dict[s
 
 
 def _assign(round: RoundSummary, named: list[dict[str, Any]], done: str) -> None:
-    body: dict[str, Any] = {"round": round["round_id"]}
+    body: dict[str, Any] = {"round": round.round_id}
     body |= {"raters": named} if named else {"everybody": True}
     if send_command("assign_round", body, done) is not None:
         st.rerun()

@@ -113,10 +113,10 @@ def _draw_counts(figures: LabelStatistics) -> None:
 def _draw_disputed_labels(round: RoundSummary, figures: LabelStatistics) -> None:
     if not figures.disputed:
         return
-    items = round_queries.read_items(round["round_id"], tuple(figures.disputed[:MAX_DISPUTED]))
+    items = round_queries.read_items(round.round_id, tuple(figures.disputed[:MAX_DISPUTED]))
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
         for item_id in figures.disputed[:MAX_DISPUTED]:
-            prompt = items[item_id]["prompt"]
+            prompt = items[item_id].prompt
             show_text(prompt[-1]["content"] if prompt else "", 600)
         if len(figures.disputed) > MAX_DISPUTED:
             st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
@@ -150,10 +150,10 @@ def draw_label_sets(round: RoundSummary) -> None:
 def _draw_disputed_texts(round: RoundSummary, figures: LabelSetStatistics) -> None:
     if not figures.disputed:
         return
-    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
+    items = {item.item_id: item for item in round_queries.list_items(round.round_id)}
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
         for item_id in figures.disputed[:MAX_DISPUTED]:
-            prompt = items[item_id]["prompt"]
+            prompt = items[item_id].prompt
             st.text(shorten(prompt[-1]["content"] if prompt else ""))
         if len(figures.disputed) > MAX_DISPUTED:
             st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
@@ -181,14 +181,14 @@ def draw_spans(round: RoundSummary) -> None:
 
 def draw_written(round: RoundSummary) -> None:
     """What people wrote, to be searched."""
-    left_out = {rater["person_id"] for rater in round_queries.list_excluded_raters(round["round_id"])}
-    written = round_text.list_written_tasks(round_queries.list_tasks(round["round_id"]), left_out)
+    left_out = {rater.person_id for rater in round_queries.list_excluded_raters(round.round_id)}
+    written = round_text.list_written_tasks(round_queries.list_tasks(round.round_id), left_out)
     if not written:
         st.markdown(round_text.NOTHING_RATED)
         return
     with st.container(border=True, key="round-verdict"):
         st.subheader(escape_markdown(round_text.describe_written(written)), anchor=False)
-        st.caption(escape_markdown(str(round["config"].get("instruction", ""))))
+        st.caption(escape_markdown(str(round.config.get("instruction", ""))))
     search = st.text_input(
         "Search", key="written-search", placeholder="Search what people wrote", label_visibility="collapsed"
     )
@@ -200,14 +200,14 @@ def draw_written(round: RoundSummary) -> None:
     pages = -(-len(matches) // PAGE)
     number = min(int(st.session_state.get("written-page") or 1), pages)
     names, raters = list_system_names(round), assign_rater_names(written)
-    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
+    items = {item.item_id: item for item in round_queries.list_items(round.round_id)}
     for task in matches[PAGE * (number - 1) : PAGE * number]:
-        prompt = items[task["item_id"]]["prompt"]
+        prompt = items[task.item_id].prompt
         about = shorten(prompt[-1]["content"] if prompt else "", 200)
         with st.container(border=True, gap="xsmall"):
             st.text(get_task_answer(task)["written"])
-            of = "" if round["config"].get("subject") == "prompt" else f" on {names[task['systems'][0]]}"
-            st.caption(escape_markdown(f"{raters[task['person_id']]}{of}, of: {about}"))
+            of = "" if round.config.get("subject") == "prompt" else f" on {names[task.systems[0]]}"
+            st.caption(escape_markdown(f"{raters[task.person_id]}{of}, of: {about}"))
     if pages > 1:
         st.pagination(pages, key="written-page")
     st.caption(f"{len(matches):,} of {plural(len(written), 'answer')}; all of them are in the table below.")
@@ -219,14 +219,14 @@ UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # of which 
 def draw_results(round: RoundSummary) -> None:
     """The tab. A round in which nothing was said tells so."""
     ratings = build_ratings(round)
-    if not round["rated"]:
+    if not round.rated:
         st.markdown("Nothing was rated in this round. Open it again, or delete it.")
         return
-    left_out = round_queries.list_excluded_raters(round["round_id"])
+    left_out = round_queries.list_excluded_raters(round.round_id)
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
-    _draw_flagged(round, {rater["person_id"] for rater in left_out})
-    if (telling := list_informative_items(round)) and round["protocol"] not in UNCOUNTED_PROTOCOLS:
+    _draw_flagged(round, {rater.person_id for rater in left_out})
+    if (telling := list_informative_items(round)) and round.protocol not in UNCOUNTED_PROTOCOLS:
         st.caption(
             f":material/info: Figures rest on the requests that were drawn at random;"
             f" {plural(len(telling), 'other')} were {CHOSEN_AS_HARD}."
@@ -243,13 +243,13 @@ def draw_results(round: RoundSummary) -> None:
     elif ratings.passes is not None and len(ratings.passes):
         _draw_passes(ratings.systems, ratings.passes)
         _draw_agreement(round)
-    elif round["protocol"] == "correction":
+    elif round.protocol == "correction":
         _draw_corrections(round)
-    elif round["protocol"] == "label":
-        draw_label_sets(round) if round["config"].get("several_labels") else draw_labels(round)
-    elif round["protocol"] == "spans":
+    elif round.protocol == "label":
+        draw_label_sets(round) if round.config.get("several_labels") else draw_labels(round)
+    elif round.protocol == "spans":
         draw_spans(round)
-    elif round["protocol"] == "free_text":
+    elif round.protocol == "free_text":
         draw_written(round)
     else:
         st.markdown("Everything in this round was skipped, or its raters are left out.")
@@ -365,11 +365,11 @@ def _draw_disputed_answers(round: RoundSummary) -> None:
     with st.expander(title, on_change="rerun", key="round-parted") as box:
         if not box.open:
             return
-        items = round_queries.read_items(round["round_id"], item_ids)
+        items = round_queries.read_items(round.round_id, item_ids)
         for dispute in agreement.parted:
             item = items[int(dispute.item)]
             st.markdown(f"**{escape_markdown(raters_text.describe_disputed_item(dispute))}**")
-            show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
+            show_text(item.prompt[-1]["content"] if item.prompt else "", 600)
         if agreement.parted_on > len(item_ids):
             st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; all answers are under Answers.")
 
@@ -416,12 +416,11 @@ def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
 
 
 def _draw_corrections(round: RoundSummary) -> None:
-    tasks = round_queries.list_tasks(round["round_id"])
-    items = {item["item_id"]: item for item in round_queries.list_items(round["round_id"])}
-    corrected = [task for task in tasks if task["purpose"] in COUNTING and "text" in get_task_answer(task)]
+    tasks = round_queries.list_tasks(round.round_id)
+    items = {item.item_id: item for item in round_queries.list_items(round.round_id)}
+    corrected = [task for task in tasks if task.purpose in COUNTING and "text" in get_task_answer(task)]
     changed = sum(
-        get_task_answer(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]]
-        for task in corrected
+        get_task_answer(task)["text"] != items[task.item_id].answers[task.systems[0]] for task in corrected
     )
     st.markdown(
         f"{plural(len(corrected), 'answer')} looked at, {changed:,} of them changed. Under **Train on it**"

@@ -35,7 +35,7 @@ CHECK_WORDS: dict[CheckKind, str] = {
 
 def draw_answers(round: RoundSummary) -> None:
     """A page of prompts."""
-    round_id = round["round_id"]
+    round_id = round.round_id
     search = st.text_input(
         "Search", key="round-search", placeholder="Search prompts and answers", label_visibility="collapsed"
     )
@@ -48,30 +48,30 @@ def draw_answers(round: RoundSummary) -> None:
         st.caption("No prompt is like that.")
         return
     by_item: dict[int, list[AssignedTask]] = {}
-    for task in round_queries.list_rated_tasks(round_id, tuple(item["item_id"] for item in page["items"])):
-        by_item.setdefault(task["item_id"], []).append(task)
+    for task in round_queries.list_rated_tasks(round_id, tuple(item.item_id for item in page["items"])):
+        by_item.setdefault(task.item_id, []).append(task)
     names = list_system_names(round)
     for item in page["items"]:
-        _draw_item(item, names, by_item.get(item["item_id"], []))
+        _draw_item(item, names, by_item.get(item.item_id, []))
     if pages > 1:
         st.pagination(pages, key="round-page")
     st.caption(plural(page["matches"], "prompt"))
 
 
 def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[AssignedTask]) -> None:
-    if item["check"]:  # whose answers are no model's
-        names = tuple(f"Answer {letter}" for letter in LETTERS[: len(item["answers"])])
+    if item.check:  # whose answers are no model's
+        names = tuple(f"Answer {letter}" for letter in LETTERS[: len(item.answers)])
     with st.container(border=True):
-        if item["check"] and item["expected"]:
-            right = describe_answer(item["expected"], names)
-            st.caption(f":material/star: {CHECK_WORDS[item['check']]}. Right: {escape_markdown(right)}")
-        if before := item["prompt"][:-1]:
+        if item.check and item.expected:
+            right = describe_answer(item.expected, names)
+            st.caption(f":material/star: {CHECK_WORDS[item.check]}. Right: {escape_markdown(right)}")
+        if before := item.prompt[:-1]:
             with st.expander(f"Show all: {plural(len(before), 'message')} before this one"):
                 for turn in before:
                     st.caption(escape_markdown(turn["role"]))
                     show_text(turn["content"])
-        show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500)
-        answered = [(place, text) for place, text in enumerate(item["answers"]) if text is not None]
+        show_text(item.prompt[-1]["content"] if item.prompt else "", 1_500)
+        answered = [(place, text) for place, text in enumerate(item.answers) if text is not None]
         for first in range(0, len(answered), MAX_COLUMNS):
             abreast = answered[first : first + MAX_COLUMNS]
             for column, (place, text) in zip(st.columns(len(abreast)), abreast, strict=True):
@@ -79,17 +79,17 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[AssignedTask
                     st.markdown(f"**{escape_markdown(names[place])}**")
                     show_text(text, nothing="(empty answer)")
         for task in tasks:
-            comment = f": {escape_markdown(task['comment'])}" if task["comment"] else ""
+            comment = f": {escape_markdown(task.comment)}" if task.comment else ""
             st.caption(
-                f"{escape_markdown(task['person_name'])}:"
+                f"{escape_markdown(task.person_name)}:"
                 f" {escape_markdown(_describe_verdict(task, names))}{comment}"
             )
 
 
 def _describe_verdict(task: AssignedTask, names: tuple[str, ...]) -> str:
     """What a rating says, in words."""
-    verdict = describe_answer(get_task_answer(task), [names[system] for system in task["systems"]])
-    if task["purpose"] != "repeat" or get_task_answer(task).get("skipped"):
+    verdict = describe_answer(get_task_answer(task), [names[system] for system in task.systems])
+    if task.purpose != "repeat" or get_task_answer(task).get("skipped"):
         return verdict
     return verdict + (
         " (the text again)"
@@ -132,7 +132,7 @@ def draw_round(round_id: str) -> None:
     """The page of a round for whoever may look. Raises NotFoundError."""
     round = round_queries.read_round(round_id)
     _draw_header(round)
-    if round["state"] == "open":
+    if round.state == "open":
         _draw_open(round)
         return
     tabs = {
@@ -148,24 +148,24 @@ def draw_round(round_id: str) -> None:
 
 def _draw_header(round: RoundSummary) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(escape_markdown(round["name"]), anchor=False, width="content")
+        st.title(escape_markdown(round.name), anchor=False, width="content")
         with st.container(horizontal=True, width="content", gap="small"):
             _draw_actions(round)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
             st.query_params.clear()
             st.rerun()
-        by = f"started by {escape_markdown(round['created_by_name'])}"
+        by = f"started by {escape_markdown(round.created_by_name)}"
         st.markdown(f"{format_state_badge(round)} :gray[{format_summary(round)} · {by}]", width="content")
-    if round["notes"]:
-        st.caption(escape_markdown(round["notes"]))
-    if round["state"] == "closed" and round["details"]["notices"]:
-        st.caption(escape_markdown(" ".join(round["details"]["notices"])))
+    if round.notes:
+        st.caption(escape_markdown(round.notes))
+    if round.state == "closed" and round.details["notices"]:
+        st.caption(escape_markdown(" ".join(round.details["notices"])))
 
 
 def _draw_actions(round: RoundSummary) -> None:
-    round_id = round["round_id"]
-    open_now = round["state"] == "open"
+    round_id = round.round_id
+    open_now = round.state == "open"
     if (
         open_now
         and has_right("rate")
@@ -195,27 +195,27 @@ def _draw_actions(round: RoundSummary) -> None:
 @st.dialog("Delete this round?")
 def _confirm_delete(round: RoundSummary) -> None:
     st.markdown(
-        f"**{escape_markdown(round['name'])}** goes for good, with {plural(round['rated'], 'rating')} by"
-        f" {format_people_count(round['raters'])}. Data sets that were made of it stay."
+        f"**{escape_markdown(round.name)}** goes for good, with {plural(round.rated, 'rating')} by"
+        f" {format_people_count(round.raters)}. Data sets that were made of it stay."
     )
     sure = st.button("Delete for good", type="primary", icon=":material/delete:", key="round-delete-sure")
-    if sure and send_command("delete", {"job": round["round_id"]}, "Deleted") is not None:
+    if sure and send_command("delete", {"job": round.round_id}, "Deleted") is not None:
         st.query_params.clear()
         st.rerun()
 
 
 def _draw_open(round: RoundSummary) -> None:
     """How far it is, and whether enough is known: not who is ahead, which would sway those who rate."""
-    rated = round["rated"] - round["extra"]
-    share = min(1.0, float(rated / round["wanted"])) if round["wanted"] else 0.0
-    extra = f" and {round['extra']:,} for checking" if round["extra"] else ""
+    rated = round.rated - round.extra
+    share = min(1.0, float(rated / round.wanted)) if round.wanted else 0.0
+    extra = f" and {round.extra:,} for checking" if round.extra else ""
     st.progress(
-        share, f"{rated:,} of {round['wanted']:,} ratings{extra}, by {format_people_count(round['raters'])}"
+        share, f"{rated:,} of {round.wanted:,} ratings{extra}, by {format_people_count(round.raters)}"
     )
-    if round["protocol"] in ("pairwise", "rank"):
+    if round.protocol in ("pairwise", "rank"):
         st.markdown(describe_readiness(round))
     st.caption("What people said is shown once the round is closed, so that nobody rates by it.")
-    details = round["details"]
+    details = round.details
     notes = [
         *details["notices"],
         *([f"To {plural(details['named'], 'prompt')} an answer names a model."] if details["named"] else []),

@@ -117,7 +117,7 @@ def list_rater_counts(round_id: str) -> list[RaterCounts]:
 def list_checks(round_id: str) -> tuple[list[AssignedTask], list[RoundItem]]:
     """Tasks by which raters are checked, and their items."""
     tasks = rating_queries.check_tasks(get_client(), round_id)
-    item_ids = sorted({task["item_id"] for task in tasks})
+    item_ids = sorted({task.item_id for task in tasks})
     return tasks, list(
         round_queries.some_items(get_client(), round_id, item_ids).values()
     ) if item_ids else []
@@ -188,16 +188,16 @@ def build_all_ratings(round: RoundSummary) -> RoundRatings:
 @st.cache_resource(ttl=600, max_entries=8, show_spinner="Reading what people said")
 def _build_ratings(stamped: tuple[str, ...], _round: RoundSummary) -> RoundRatings:
     """Shared and never changed: arrays of tens of thousands of ratings are not copied for each look."""
-    round_id = _round["round_id"]
-    left_out = {rater["person_id"] for rater in list_excluded_raters(round_id)}
+    round_id = _round.round_id
+    left_out = {rater.person_id for rater in list_excluded_raters(round_id)}
     return round_ratings.build_round_ratings(_round, read_ratings(round_id, stamped[1]), left_out)
 
 
 def list_informative_items(round: RoundSummary) -> set[int]:
     """Of a round of requests the items that were chosen because they tell most: no figure rests on them."""
-    if not round["config"].get("requests"):
+    if not round.config.get("requests"):
         return set()
-    return {each["item_id"] for each in list_round_requests(round["round_id"]) if not each["random"]}
+    return {each.item_id for each in list_round_requests(round.round_id) if not each.random}
 
 
 def compute_label_figures(round: RoundSummary) -> LabelStatistics:
@@ -207,8 +207,8 @@ def compute_label_figures(round: RoundSummary) -> LabelStatistics:
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
 def _compute_label_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelStatistics:
-    round_id = _round["round_id"]
-    left_out = {rater["person_id"] for rater in list_excluded_raters(round_id)}
+    round_id = _round.round_id
+    left_out = {rater.person_id for rater in list_excluded_raters(round_id)}
     items, requests = list_bare_items(round_id), list_round_requests(round_id)
     served, weights = (
         list_served_labels(_round, items, requests),
@@ -225,9 +225,9 @@ def compute_label_set_figures(round: RoundSummary) -> LabelSetStatistics:
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
 def _compute_label_set_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelSetStatistics:
-    round_id = _round["round_id"]
+    round_id = _round.round_id
     weights = compute_sampling_weights(_round, list_items(round_id), list_round_requests(round_id))
-    labels = _round["config"].get("labels", [])
+    labels = _round.config.get("labels", [])
     return compute_label_set_statistics(labels, list_tasks(round_id), weights, _list_excluded_ids(round_id))
 
 
@@ -238,14 +238,14 @@ def compute_span_figures(round: RoundSummary) -> SpanStatistics:
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the marks come to")
 def _compute_span_figures(stamped: tuple[str, ...], _round: RoundSummary) -> SpanStatistics:
-    round_id = _round["round_id"]
+    round_id = _round.round_id
     return compute_span_statistics(
         _round, list_tasks(round_id), list_items(round_id), _list_excluded_ids(round_id)
     )
 
 
 def _list_excluded_ids(round_id: str) -> set[str]:
-    return {rater["person_id"] for rater in list_excluded_raters(round_id)}
+    return {rater.person_id for rater in list_excluded_raters(round_id)}
 
 
 def compute_rater_checks(round: RoundSummary) -> list[RaterChecks]:
@@ -255,18 +255,18 @@ def compute_rater_checks(round: RoundSummary) -> list[RaterChecks]:
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
 def _compute_rater_checks(stamped: tuple[str, ...], _round: RoundSummary) -> list[RaterChecks]:
-    checking, items = list_checks(_round["round_id"])
+    checking, items = list_checks(_round.round_id)
     return compute_checks_from_table(_round, read_ratings(*stamped), checking, items)
 
 
 def build_stamp(round: RoundSummary) -> tuple[str, ...]:
     """Changes whenever something was said, or somebody left out: what figures are kept under."""
-    return round["round_id"], read_last_change(round["round_id"])
+    return round.round_id, read_last_change(round.round_id)
 
 
 def compute_comparison(round: RoundSummary) -> ModelComparison | None:
     """None where the protocol does not compare, or nothing was said."""
-    return _compute_comparison(build_stamp(round), round["state"], round)
+    return _compute_comparison(build_stamp(round), round.state, round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is better")
@@ -275,9 +275,9 @@ def _compute_comparison(stamped: tuple[str, ...], state: str, _round: RoundSumma
     if comparisons is None:
         return None
     looks: PeekPolicy = "all" if state == "open" else "best"
-    if _round["config"].get("choice") == "telling":  # then the order of items is not by chance alone
+    if _round.config.get("choice") == "telling":  # then the order of items is not by chance alone
         looks = "none"
-    return compare(comparisons, looks=looks, overlap=_get_overlap(_round), planned=_round["item_count"])
+    return compare(comparisons, looks=looks, overlap=_get_overlap(_round), planned=_round.item_count)
 
 
 def compute_agreement(round: RoundSummary) -> AgreementSummary:
@@ -304,7 +304,7 @@ def _compute_agreement(stamped: tuple[str, ...], _round: RoundSummary) -> Agreem
 
 def describe_readiness(round: RoundSummary) -> str:
     """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
-    if round["config"].get("choice") == "telling":
+    if round.config.get("choice") == "telling":
         return (
             f"{CONTINUE_ICON} Prompts on which answers part were rather chosen: of those no"
             " stop can be told ahead."
@@ -338,4 +338,4 @@ def format_headline(round: RoundSummary) -> str:
 
 
 def _get_overlap(round: RoundSummary) -> int:
-    return int(round["config"].get("overlap") or 1)
+    return int(round.config.get("overlap") or 1)

@@ -40,11 +40,11 @@ def list_answered_options(dataset_id: str) -> dict[str, ModelOption]:
     """Evaluations with answers to rows of the data set."""
     lines = evaluation_queries.list_evaluations("", dataset_id, "", MAX_CHOICES, 0)[1]
     return {
-        f"e:{line['evaluation_id']}": ModelOption(
-            f"{line['name']} ({plural(line['n'], 'answer')} there)", {"evaluation": line["evaluation_id"]}
+        f"e:{line.evaluation_id}": ModelOption(
+            f"{line.name} ({plural(line.n, 'answer')} there)", {"evaluation": line.evaluation_id}
         )
         for line in lines
-        if EvaluateConfig.of_past(line["config"]).generates
+        if EvaluateConfig.of_past(line.config).generates
     }
 
 
@@ -60,12 +60,12 @@ def list_other_options() -> dict[str, ModelOption]:
     """Runs and models by name, which answer the prompts first."""
     options: dict[str, ModelOption] = {}
     for run in run_queries.list_newest_runs("", ("finished",), MAX_CHOICES):
-        if run["config"].get("task") == "classification":
+        if run.config.get("task") == "classification":
             continue
         for checkpoint in ("tuned", "base"):
-            model = {"run": run["run_id"], "checkpoint": checkpoint}
-            label = f"{run['name']}: {MODELS[checkpoint].lower()}"
-            options[f"r:{checkpoint}:{run['run_id']}"] = ModelOption(label, model)
+            model = {"run": run.run_id, "checkpoint": checkpoint}
+            label = f"{run.name}: {MODELS[checkpoint].lower()}"
+            options[f"r:{checkpoint}:{run.run_id}"] = ModelOption(label, model)
     for name in list_model_names():
         options[f"m:{name}"] = ModelOption(name, {"model": name})
     for named in cached_queries.list_models():
@@ -282,7 +282,7 @@ def draw_people(protocol: str) -> dict[str, Any]:
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"
-        people = {each["person_id"]: each["name"] for each in list_raters()}
+        people = {each.person_id: each.name for each in list_raters()}
         if people:
             fields["raters"] = draw_rater_fields(people, {}, f"{P}raters")
     return fields

@@ -32,32 +32,30 @@ def draw_rounds(listed: list[RoundSummary]) -> None:
     """Every round whose answers are gathered, as links."""
     st.subheader("All rounds", anchor=False)
     for round in listed:
-        link = {LINK: round["round_id"]}
+        link = {LINK: round.round_id}
         draw_link(
-            "pages/rating/rating.py", round["name"], link, format_summary(round), format_state_badge(round)
+            "pages/rating/rating.py", round.name, link, format_summary(round), format_state_badge(round)
         )
 
 
 def format_state_badge(round: RoundSummary) -> str:
     """Open or closed, as inline Markdown."""
-    if round["state"] == "open":
+    if round.state == "open":
         return ":blue-badge[:material/how_to_vote: Open]"
     return ":green-badge[:material/check_circle: Closed]"
 
 
 def format_summary(round: RoundSummary) -> str:
     """What it is and how far, in a line; who is compared is told once it is closed."""
-    systems = " against ".join(escape_markdown(system["name"]) for system in round["systems"][:3])
-    more = f" and {len(round['systems']) - 3} more" if len(round["systems"]) > 3 else ""
-    names = (
-        systems + more if round["state"] == "closed" else formatting.plural(len(round["systems"]), "model")
-    )
+    systems = " against ".join(escape_markdown(system["name"]) for system in round.systems[:3])
+    more = f" and {len(round.systems) - 3} more" if len(round.systems) > 3 else ""
+    names = systems + more if round.state == "closed" else formatting.plural(len(round.systems), "model")
     parts = [
-        PROTOCOL_TITLES[round["protocol"]],
+        PROTOCOL_TITLES[round.protocol],
         names,
         escape_markdown(describe_prompts(round)),
-        f"{formatting.plural(round['rated'], 'rating')} by {format_people_count(round['raters'])}",
-        display.format_ago(round["created_at"]),
+        f"{formatting.plural(round.rated, 'rating')} by {format_people_count(round.raters)}",
+        display.format_ago(round.created_at),
     ]
     return " · ".join(parts)
 
@@ -65,11 +63,11 @@ def format_summary(round: RoundSummary) -> str:
 def describe_prompts(round: RoundSummary) -> str:
     """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
     language is German", "12 prompts from asked.jsonl"."""
-    count, config = formatting.plural(round["item_count"], "prompt"), round["config"]
+    count, config = formatting.plural(round.item_count, "prompt"), round.config
     if file := config.get("prompts_file"):
         return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
     own = [config["where"]] if config.get("where") else []
-    filters = round["details"].get("filters", own)  # of evaluations too
+    filters = round.details.get("filters", own)  # of evaluations too
     return count + ", and".join(f" where {describe_filter(Filter.parse(each))}" for each in filters)
 
 
@@ -80,7 +78,7 @@ def format_people_count(count: int) -> str:
 
 def draw_preparing(round_id: str) -> bool:
     """A round whose answers are still being gathered, or could not be; whether this one is."""
-    if all(job["job_id"] != round_id for job in round_queries.list_unfinished()):
+    if all(job.job_id != round_id for job in round_queries.list_unfinished()):
         return False
     st.title("The round is being made", anchor=False)
     draw_unfinished()
@@ -90,16 +88,16 @@ def draw_preparing(round_id: str) -> bool:
 def draw_unfinished() -> bool:
     """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
     jobs = round_queries.list_unfinished()
-    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
+    alive = [job.job_id for job in jobs if job.status in ALIVE]
     if alive:
         show_active_jobs(round_queries.list_unfinished, alive, "round", show=_show_preparing)
-    show_failed_jobs([job for job in jobs if job["job_id"] not in alive], "round", BAD_ENDS)
+    show_failed_jobs([job for job in jobs if job.job_id not in alive], "round", BAD_ENDS)
     return bool(alive)
 
 
 def _show_preparing(job: Job) -> None:
-    if job["status"] == "queued" and job["after_jobs"]:
-        _draw_answer_jobs(job["after_jobs"])
+    if job.status == "queued" and job.after_jobs:
+        _draw_answer_jobs(job.after_jobs)
     else:
         show_progress(job)
 
@@ -108,11 +106,11 @@ def _draw_answer_jobs(job_ids: list[str]) -> None:
     """How far each model is with the answers that the round waits for."""
     st.caption("The models answer the prompts first.")
     for answering in round_queries.list_jobs_by_id(tuple(job_ids)):
-        if answering["status"] in ALIVE:
-            st.markdown(escape_markdown(answering["title"]))
+        if answering.status in ALIVE:
+            st.markdown(escape_markdown(answering.title))
             st.html(render_progress(answering))
         else:
-            st.markdown(f":material/check: {escape_markdown(answering['title'])}: {answering['status']}")
+            st.markdown(f":material/check: {escape_markdown(answering.title)}: {answering.status}")
 
 
 MAX_RUNS = 5  # beside compared runs
@@ -143,12 +141,12 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
         return
     with show_errors():
         of_first = {
-            round["round_id"]: round for run_id in run_ids for round in round_queries.list_run_rounds(run_id)
+            round.round_id: round for run_id in run_ids for round in round_queries.list_run_rounds(run_id)
         }
         between = [
             round
             for round in of_first.values()
-            if len({system["run_id"] for system in round["systems"]} & set(run_ids)) > 1
+            if len({system["run_id"] for system in round.systems} & set(run_ids)) > 1
         ]
         if not between:
             return
@@ -161,7 +159,7 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
 
 def draw_dataset_origin(dataset: Dataset) -> None:
     """Of rows that people's ratings made: of which round, and whose ratings were left out."""
-    source = dataset["source"]
+    source = dataset.source
     if "round" not in source or "round_ratings" not in source:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -180,10 +178,10 @@ def _draw_round(round: RoundSummary) -> None:
             with st.container(width="stretch"):
                 st.page_link(
                     "pages/rating/rating.py",
-                    label=f"**{escape_markdown(round['name'])}**",
-                    query_params={LINK: round["round_id"]},
+                    label=f"**{escape_markdown(round.name)}**",
+                    query_params={LINK: round.round_id},
                 )
             st.markdown(format_state_badge(round), width="content")
-        if round["state"] == "closed" and (sentence := format_headline(round)):
+        if round.state == "closed" and (sentence := format_headline(round)):
             st.markdown(sentence)
         st.caption(format_summary(round))

@@ -40,19 +40,19 @@ def draw_train(round: RoundSummary) -> None:
     if is_text_round(round):
         _draw_lines(round)
         return
-    if round["protocol"] not in ("pairwise", "rank", "correction", "label", "free_text"):
+    if round.protocol not in ("pairwise", "rank", "correction", "label", "free_text"):
         st.markdown(
             "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
             " gives preferences to train on, one in which answers are written better gives training rows."
         )
         return
-    protocol = round["protocol"]
+    protocol = round.protocol
     st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
     if not has_right("work"):
         return
     if protocol != "free_text":  # whose words are no better answer
         _draw_improve(round)
-    body: dict[str, Any] = {"round": round["round_id"]} | _choose_raters(round)
+    body: dict[str, Any] = {"round": round.round_id} | _choose_raters(round)
     written = protocol in ("correction", "free_text")
     if not written:
         body |= _draw_agreement_option(round)
@@ -74,7 +74,7 @@ def draw_train(round: RoundSummary) -> None:
 
 def _draw_lines(round: RoundSummary) -> None:
     """Rows that no run here trains on, as a file for other tools."""
-    several = round["protocol"] == "label"
+    several = round.protocol == "label"
     what = (
         "the labels that more than half of its raters gave" if several else "the spans that one rater marked"
     )
@@ -85,14 +85,14 @@ def _draw_lines(round: RoundSummary) -> None:
     if not has_right("work"):
         return
     limits = _choose_raters(round) | (_draw_agreement_option(round) if several else {})
-    round_id = round["round_id"]
+    round_id = round.round_id
     tasks, items = round_queries.list_tasks(round_id), round_queries.list_items(round_id)
-    by_hand = {rater["person_id"] for rater in round_queries.list_excluded_raters(round_id)}
+    by_hand = {rater.person_id for rater in round_queries.list_excluded_raters(round_id)}
     made, _ = build_text_rows(round, tasks, items, by_hand, **limits)
     st.download_button(
         f"Save {plural(len(made.rows), 'row')} (JSON lines)",
         format_json_lines(made),
-        file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.jsonl",
+        file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.jsonl",
         mime="application/jsonl",
         type="primary",
         icon=":material/data_object:",
@@ -124,9 +124,9 @@ def _draw_improve(round: RoundSummary) -> None:
     """The way to the improvement of a registered model whose answers were rated."""
     rows = NewRows(
         "Improve {} with them, and measure it beside the version in use",
-        [system["model"] for system in round["systems"]],
-        [system["run_id"] for system in round["systems"] if system["run_id"]],
-        {"round": round["round_id"]},
+        [system["model"] for system in round.systems],
+        [system["run_id"] for system in round.systems if system["run_id"]],
+        {"round": round.round_id},
     )
     for draw in list_parts(lambda feature: feature.draw_row_use):
         draw(rows)
@@ -135,7 +135,7 @@ def _draw_improve(round: RoundSummary) -> None:
 def _choose_raters(round: RoundSummary) -> dict[str, bool]:
     """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
     checks = round_queries.compute_rater_checks(round)
-    by_hand = {rater["person_id"] for rater in round_queries.list_excluded_raters(round["round_id"])}
+    by_hand = {rater.person_id for rater in round_queries.list_excluded_raters(round.round_id)}
     flagged = any(each.flags and each.person_id not in by_hand for each in checks)
     included = flagged and st.toggle(
         "Include ratings of flagged raters",
@@ -167,12 +167,12 @@ def _draw_agreement_option(round: RoundSummary) -> dict[str, Any]:
 def _choose_base(round: RoundSummary) -> dict[str, str]:
     """What the run goes on from: the model of a run in the round, or a base model."""
     options: dict[str, tuple[str, dict[str, str]]] = {}
-    for system in round["systems"]:
+    for system in round.systems:
         if system["run_id"]:
             with suppress(NotFoundError):  # a run that was deleted meanwhile
                 run = run_queries.read_current_run(system["run_id"])
-                options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
-    for system in round["systems"]:
+                options[f"r:{run.run_id}"] = f"The run {run.name}", {"init_from": run.run_id}
+    for system in round.systems:
         if system["model"]:
             options.setdefault(
                 f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
@@ -192,8 +192,8 @@ def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
     names = [model["name"] for model in cached_queries.list_models()]
     options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
     for run in run_queries.list_newest_runs("", ("finished",), MAX_RUNS):
-        if run["config"].get("task") != "classification":
-            options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
+        if run.config.get("task") != "classification":
+            options[f"r:{run.run_id}"] = f"The run {run.name}", {"init_from": run.run_id}
     return options
 
 
@@ -202,16 +202,12 @@ def _wait_for_import(job_id: str, name: str) -> bool:
     ends = time.monotonic() + WAIT_SECONDS
     with st.status(f"Making the data set {escape_markdown(name)}") as status:
         job: Job = job_queue.get_job(get_client(), job_id)
-        while job["status"] in ALIVE and time.monotonic() < ends:
+        while job.status in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
             job = job_queue.get_job(get_client(), job_id)
-        status.update(state="complete" if job["status"] == "finished" else "error")
-    if job["status"] != "finished":
-        why = (
-            job["error"]["message"]
-            if job["error"]
-            else "It is still being made; see the queue on the overview."
-        )
+        status.update(state="complete" if job.status == "finished" else "error")
+    if job.status != "finished":
+        why = job.error["message"] if job.error else "It is still being made; see the queue on the overview."
         st.error(escape_markdown(why), icon=":material/error:")
         return False
     st.cache_data.clear()
@@ -220,10 +216,10 @@ def _wait_for_import(job_id: str, name: str) -> bool:
 
 def _launch(round: RoundSummary, dataset: str, base: dict[str, str], task: str) -> None:
     """Launch with the defaults of the task and go to the run; what refuses it is shown with the way on."""
-    config = {"name": f"{round['name'][:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
+    config = {"name": f"{round.name[:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
     if run_id := base.get("init_from"):
         run = run_queries.read_current_run(run_id)
-        config |= {"model": run["model"], "method": run["method"], "parent": run_id}
+        config |= {"model": run.model, "method": run.method, "parent": run_id}
     try:
         answer = get_client().command("launch", config)
     except TunebenchError as error:

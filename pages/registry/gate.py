@@ -41,10 +41,10 @@ PARTS = ("test", "validation", "train", "all")
 
 def draw_form(model: ModelSummary, alias: str) -> None:
     """What is set, changed and saved; the form keeps what was not saved while the page is open."""
-    line = model_queries.read_gate(model["model_id"], alias)
-    key = f"gate-{model['model_id']}-{alias}"
+    line = model_queries.read_gate(model.model_id, alias)
+    key = f"gate-{model.model_id}-{alias}"
     if key not in st.session_state:
-        st.session_state[key] = list(line["config"]["checks"]) if line else []
+        st.session_state[key] = list(line.config["checks"]) if line else []
     checks: list[dict[str, Any]] = st.session_state[key]
     for place, check in enumerate(list(checks)):
         with st.container(border=True, gap="small"):
@@ -62,7 +62,7 @@ def draw_form(model: ModelSummary, alias: str) -> None:
         with st.popover("As YAML", icon=":material/code:", key=f"{key}-yaml"):
             _draw_yaml(model, alias, checks, key)
     if line:
-        st.caption(f"Set by {escape_markdown(line['changed_by_name'])} on {line['changed_at']:%d %b %Y}.")
+        st.caption(f"Set by {escape_markdown(line.changed_by_name)} on {line.changed_at:%d %b %Y}.")
 
 
 def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
@@ -76,7 +76,7 @@ def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
             first = next(iter(cached_queries.list_datasets()), None)
             new = {name: field.get_default() for name, field in fields.items() if not field.is_required()}
             if "dataset" in fields and fields["dataset"].is_required():
-                new["dataset"] = first["dataset_id"] if first else ""
+                new["dataset"] = first.dataset_id if first else ""
             if "metric" in fields and fields["metric"].is_required():
                 new["metric"] = "accuracy"
             checks.append({"check": kind, **new})
@@ -99,7 +99,7 @@ def _draw_fields(check: dict[str, Any], key: str) -> dict[str, Any]:
 def _draw_field(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     label, about = field.title or name.replace("_", " ").capitalize(), field.description
     if name == "dataset":
-        names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
+        names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
         choices = [*([] if field.is_required() else [""]), *names]
         place = choices.index(value) if value in choices else 0
         return st.selectbox(
@@ -148,10 +148,7 @@ def _save(model: ModelSummary, alias: str, gate: dict[str, Any], key: str) -> No
     except ConfigError as error:
         show_error(error)
         return
-    if (
-        send_command("set_gate", {"model": model["name"], "alias": alias, "gate": document}, "Saved")
-        is not None
-    ):
+    if send_command("set_gate", {"model": model.name, "alias": alias, "gate": document}, "Saved") is not None:
         _clear_widgets(key)
         st.session_state.pop(key, None)
         st.rerun()
@@ -170,7 +167,7 @@ WAITING = "gate-evidence"  # in the session state: jobs that were queued from he
 
 def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """The checks of one alias, and what may be done next."""
-    reference = f"{model['name']}@{version['version']}"
+    reference = f"{model.name}@{version.version}"
     alias = _choose_alias(model)
     if not alias:
         return
@@ -199,9 +196,9 @@ def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
 def _choose_alias(model: ModelSummary) -> str:
     """Which alias is meant; empty where a new one is not named yet."""
     own = [
-        alias_now["alias"]
-        for alias_now in model_queries.list_aliases(model["model_id"])
-        if alias_now["alias"] not in ALIASES
+        alias_now.alias
+        for alias_now in model_queries.list_aliases(model.model_id)
+        if alias_now.alias not in ALIASES
     ]
     choices = [*ALIASES[::-1], *own, CUSTOM_ALIAS]
     chosen = st.segmented_control(
@@ -222,10 +219,9 @@ def _choose_alias(model: ModelSummary) -> str:
 def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport) -> None:
     alias, reference = report["alias"], report["reference"]
     standing = {
-        alias_now["alias"]: alias_now["version"]
-        for alias_now in model_queries.list_aliases(model["model_id"])
+        alias_now.alias: alias_now.version for alias_now in model_queries.list_aliases(model.model_id)
     }
-    if standing.get(alias) == version["version"]:
+    if standing.get(alias) == version.version:
         st.markdown(f":material/verified: {escape_markdown(reference)} is {alias}.")
         return
     missing = [check for check in report["checks"] if check.get("gather")]
@@ -277,11 +273,11 @@ def _draw_waiting() -> None:
 def _draw_live_waiting(job_ids: tuple[str, ...]) -> None:
     with show_errors():
         listed = job_queue.with_ids(get_client(), job_ids)
-        alive = [job for job in listed if job["status"] in ALIVE]
+        alive = [job for job in listed if job.status in ALIVE]
         if not alive:
             st.session_state.pop(WAITING, None)
             st.cache_data.clear()
             redraw()
         for job in alive:
-            st.markdown(escape_markdown(job["title"]))
+            st.markdown(escape_markdown(job.title))
             st.html(render_progress(job))

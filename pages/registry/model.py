@@ -25,7 +25,7 @@ from store.registry import model_card
 
 def format_headline(evaluation: Evaluation | None) -> str:
     """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
-    figures = evaluation["figures"] if evaluation else []
+    figures = evaluation.figures if evaluation else []
     usable = [entry for entry in figures if entry["value"] is not None]
     sure = [entry for entry in usable if entry["low"] is not None]
     figure = next(iter(sure or usable), None)
@@ -35,12 +35,12 @@ def format_headline(evaluation: Evaluation | None) -> str:
     bounds = formatting.format_interval(figure["low"], figure["high"], places)
     name = figure["metric"].removeprefix("eval/").replace("_", " ")
     value = formatting.format_number(figure["value"], places)
-    return f"{name} {value} ({bounds}, n {figure['n']:,}) on {evaluation['dataset_name']}"
+    return f"{name} {value} ({bounds}, n {figure['n']:,}) on {evaluation.dataset_name}"
 
 
 def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """What the model is meant for, to be written; then the card."""
-    reference = f"{model['name']}@{version['version']}"
+    reference = f"{model.name}@{version.version}"
     text = model_card.format_card(model_queries.read_model_card(reference))
     if has_right("work"):
         _draw_intended_use(model)
@@ -57,16 +57,16 @@ def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:
 
 def _draw_intended_use(model: ModelSummary) -> None:
     with (
-        st.expander("What is it meant for?", icon=":material/edit:", expanded=not model["description"]),
-        st.form(f"intended-{model['model_id']}", border=False),
+        st.expander("What is it meant for?", icon=":material/edit:", expanded=not model.description),
+        st.form(f"intended-{model.model_id}", border=False),
     ):
         typed = st.text_area(
-            "Intended use", model["description"], height=120, max_chars=10_000, key="card-intended",
+            "Intended use", model.description, height=120, max_chars=10_000, key="card-intended",
             placeholder="Answers questions about our products, in English. Not for medical advice.",
         )  # fmt: skip
         if st.form_submit_button("Save", icon=":material/save:"):
-            body = {"model": model["name"], "description": (typed or "").strip()}
-            if send_command("describe_model", body | {"seen": model["description"]}, "Saved") is not None:
+            body = {"model": model.name, "description": (typed or "").strip()}
+            if send_command("describe_model", body | {"seen": model.description}, "Saved") is not None:
                 st.rerun()
 
 
@@ -98,31 +98,31 @@ def draw_model(name: str) -> None:
         _draw_back_link()
         show_error(error)
         return
-    aliases = model_queries.list_aliases(model["model_id"])
-    if model["newest"] is None:
+    aliases = model_queries.list_aliases(model.model_id)
+    if model.newest is None:
         _draw_back_link()
-        st.title(escape_markdown(model["name"]), anchor=False)
+        st.title(escape_markdown(model.name), anchor=False)
         st.markdown("All its versions were deleted. Register a run as its next version.")
         return
     subject = ModelPage(model, _choose_version(model), aliases)
     _draw_head(subject)
     tabs = add_feature_tabs("version", TABS)
-    tab, place = draw_tab_bar(tabs, "model-tabs", subject={"model": model["name"]})
+    tab, place = draw_tab_bar(tabs, "model-tabs", subject={"model": model.name})
     with place:
         tab.draw(get_client(), subject.model, subject.version)
     if not get_linked_tab():
-        draw_recent_activity("model", model["model_id"])
+        draw_recent_activity("model", model.model_id)
 
 
 def _choose_version(model: ModelSummary) -> ModelVersion:
     """That of the link, else that in production, else the newest."""
-    number = model["production"] or model["newest"]
+    number = model.production or model.newest
     asked = st.query_params.get(VERSION, "")
     try:
-        return model_queries.read_version(f"{model['name']}@{asked or number}")
+        return model_queries.read_version(f"{model.name}@{asked or number}")
     except NotFoundError as error:
         show_error(error)
-        return model_queries.read_version(f"{model['name']}@{number}")
+        return model_queries.read_version(f"{model.name}@{number}")
 
 
 def _draw_back_link() -> None:
@@ -132,19 +132,19 @@ def _draw_back_link() -> None:
 
 def _draw_head(subject: ModelPage) -> None:
     model, version, aliases = subject
-    reference = f"{model['name']}@{version['version']}"
+    reference = f"{model.name}@{version.version}"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(escape_markdown(reference), anchor=False, width="content")
         _draw_next_step(subject)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_back_link()
-        own = [entry["alias"] for entry in aliases if entry["version"] == version["version"]]
+        own = [entry.alias for entry in aliases if entry.version == version.version]
         badges = " ".join(f":green-badge[:material/sell: {escape_markdown(alias)}]" for alias in own)
         figure = format_headline(model_queries.find_headline_evaluation(reference)) or "not evaluated yet"
-        count = formatting.plural(model["versions"], "version")
+        count = formatting.plural(model.versions, "version")
         st.markdown(f"{badges} :gray[{escape_markdown(figure)} · {count}]", width="content")
-    if version["notes"]:
-        st.caption(escape_markdown(version["notes"]))
+    if version.notes:
+        st.caption(escape_markdown(version.notes))
 
 
 def _draw_next_step(subject: ModelPage) -> None:
@@ -152,7 +152,7 @@ def _draw_next_step(subject: ModelPage) -> None:
     model, version, _ = subject
     if st.query_params.get(LINK) == "gate" or not has_right("work"):
         return
-    if model["production"] == version["version"]:
+    if model.production == version.version:
         if st.button("Evaluate it", icon=":material/fact_check:", key="model-evaluate"):
             st.switch_page("pages/evaluation/evaluations.py")
         return
@@ -160,5 +160,5 @@ def _draw_next_step(subject: ModelPage) -> None:
         "Take it to production", icon=":material/verified:", type="primary", key="model-next",
         help="See whether it passes the gate of production",
     ):  # fmt: skip
-        st.query_params.update({"model": model["name"], VERSION: str(version["version"]), LINK: "gate"})
+        st.query_params.update({"model": model.name, VERSION: str(version.version), LINK: "gate"})
         st.rerun()

@@ -69,9 +69,9 @@ def _draw_list(total: int, listed: list[ModelSummary]) -> None:
             "Which model are these rows for? Choose it, and its form has them.", icon=":material/autorenew:"
         )
     for line in listed:
-        link = build_improve_query(line["name"], **rows) if rows else {"model": line["name"]}
+        link = build_improve_query(line.name, **rows) if rows else {"model": line.name}
         layout.draw_link(
-            "pages/registry/models.py", line["name"], link, _format_summary(line), _format_badge(line)
+            "pages/registry/models.py", line.name, link, _format_summary(line), _format_badge(line)
         )
     pages = -(-total // PAGE)
     if pages > 1:
@@ -80,21 +80,21 @@ def _draw_list(total: int, listed: list[ModelSummary]) -> None:
 
 
 def _format_badge(line: ModelSummary) -> str:
-    if line["production"] is None:
+    if line.production is None:
         return ":gray-badge[Nothing in production]"
-    return f":green-badge[:material/verified: Production: version {line['production']}]"
+    return f":green-badge[:material/verified: Production: version {line.production}]"
 
 
 def _format_summary(line: ModelSummary) -> str:
     """Versions, and the headline figure of the one in production, or of the newest."""
-    parts = [formatting.plural(line["versions"], "version")]
-    number = line["production"] or line["newest"]
+    parts = [formatting.plural(line.versions, "version")]
+    number = line.production or line.newest
     if number is not None:
-        figure = format_headline(model_queries.find_headline_evaluation(f"{line['name']}@{number}"))
-        whose = "production" if line["production"] else "the newest"
+        figure = format_headline(model_queries.find_headline_evaluation(f"{line.name}@{number}"))
+        whose = "production" if line.production else "the newest"
         parts.append(f"{whose}: {figure}" if figure else f"{whose} was not evaluated yet")
-    if line["newest_at"]:
-        parts.append(f"newest {display.format_ago(line['newest_at'])}")
+    if line.newest_at:
+        parts.append(f"newest {display.format_ago(line.newest_at)}")
     return escape_markdown(" · ".join(parts))
 
 
@@ -120,17 +120,17 @@ def _draw_register() -> None:
         st.markdown("No run has finished yet.")
         st.page_link("pages/training/launch.py", label="Launch one", icon=":material/rocket_launch:")
         return
-    names = {run["run_id"]: run["name"] for run in finished}
+    names = {run.run_id: run.name for run in finished}
     run_id = st.selectbox("Run", list(names), format_func=names.__getitem__, key="models-run")
     draw_fields({"run": run_id or ""}, "models-register")
 
 
 def _draw_registrations() -> bool:
     listed = model_queries.list_registrations()
-    alive = [job["job_id"] for job in listed if job["status"] in ALIVE]
+    alive = [job.job_id for job in listed if job.status in ALIVE]
     if alive:
         show_active_jobs(model_queries.list_registrations, alive, "registering")
-    show_failed_jobs([job for job in listed if job["job_id"] not in alive], "registering", BAD_ENDS)
+    show_failed_jobs([job for job in listed if job.job_id not in alive], "registering", BAD_ENDS)
     _show_registration_result()
     return bool(alive)
 
@@ -139,10 +139,10 @@ def _show_registration_result() -> None:
     """What the registering that this session asked for last came to: which version, new or there before."""
     asked = st.session_state.get(REGISTERING)
     job = next(iter(job_queue.with_ids(get_client(), [asked])), None) if asked else None
-    if job is None or job["status"] != "finished":
+    if job is None or job.status != "finished":
         return
     try:
-        version = model_versions.registered_by(get_client(), job["job_id"])
+        version = model_versions.registered_by(get_client(), job.job_id)
     except NotFoundError:
         return
     st.success(escape_markdown(describe_registration(version, job)), icon=":material/deployed_code:")

@@ -27,9 +27,9 @@ MAX_OFFERED = 50  # models that a choice offers; others are typed
 def list_model_names() -> list[str]:
     """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
     return [
-        f"{line['name']}@{'production' if line['production'] else line['newest']}"
+        f"{line.name}@{'production' if line.production else line.newest}"
         for line in model_versions.list_models(get_client(), limit=MAX_OFFERED)[1]
-        if line["newest"] is not None
+        if line.newest is not None
     ]
 
 
@@ -41,7 +41,7 @@ def list_registered_versions(run_id: str) -> list[VersionSummary]:
 
 def draw_registered(run: Run) -> None:
     """The versions of registered models that it was kept as."""
-    registered = list_registered_versions(run["run_id"]) if run["status"] == "finished" else []
+    registered = list_registered_versions(run.run_id) if run.status == "finished" else []
     if not registered:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -49,8 +49,8 @@ def draw_registered(run: Run) -> None:
         for line in registered[:MAX_REGISTERED]:
             st.page_link(
                 "pages/registry/models.py",
-                label=escape_markdown(f"{line['name']}@{line['version']}"),
-                query_params={"model": line["name"], "version": str(line["version"])},
+                label=escape_markdown(f"{line.name}@{line.version}"),
+                query_params={"model": line.name, "version": str(line.version)},
                 width="content",
             )
 
@@ -63,12 +63,12 @@ def draw_run_button(run: Run) -> None:
         key="run-register",
         help="Keep what it left as a version, with aliases and gates",
     ):
-        register_run(run["run_id"], run["name"])
+        register_run(run.run_id, run.name)
 
 
 def draw_fields(body: dict[str, str], key: str) -> None:
     """Name, checkpoint where there are several, notes and the button; `body`: what is registered."""
-    names = [line["name"] for line in model_versions.list_models(get_client(), limit=MAX_MODELS)[1]]
+    names = [line.name for line in model_versions.list_models(get_client(), limit=MAX_MODELS)[1]]
     chosen = NEW
     if names:
         chosen = st.selectbox("Model", [NEW, *names], key=f"{key}-model") or NEW

@@ -38,14 +38,14 @@ def draw_versions(_: Client, model: ModelSummary, version: ModelVersion) -> None
 
 
 def _draw_aliases(model: ModelSummary) -> None:
-    aliases = model_queries.list_aliases(model["model_id"])
+    aliases = model_queries.list_aliases(model.model_id)
     if not aliases:
         st.caption("No version has an alias yet. Take one to production by its gate.")
     for alias in aliases:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"**{escape_markdown(alias['alias'])}** is version {alias['version']}"
-                f" :gray[· {display.format_ago(alias['moved_at'])}]",
+                f"**{escape_markdown(alias.alias)}** is version {alias.version}"
+                f" :gray[· {display.format_ago(alias.moved_at)}]",
                 width="stretch",
             )
             if has_right("work"):
@@ -54,29 +54,29 @@ def _draw_aliases(model: ModelSummary) -> None:
 
 def _draw_rollback(model: ModelSummary, alias: AliasState) -> None:
     """Back to the version before, and the alias taken away; each with its reason."""
-    name, key = alias["alias"], f"{model['model_id']}-{alias['alias']}"
-    earlier = model_queries.find_previous_version(model["model_id"], name)
-    seen = {"version": alias["version"]}
+    name, key = alias.alias, f"{model.model_id}-{alias.alias}"
+    earlier = model_queries.find_previous_version(model.model_id, name)
+    seen = {"version": alias.version}
     if earlier is not None:
         with st.popover(f"Back to version {earlier}", icon=":material/undo:", key=f"back-{key}"):
-            why = st.text_input("Why", f"Back from version {alias['version']}.", key=f"back-why-{key}")
+            why = st.text_input("Why", f"Back from version {alias.version}.", key=f"back-why-{key}")
             if st.button(f"Back to version {earlier}", type="primary", key=f"back-go-{key}"):
-                body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
+                body = {"model": model.name, "alias": name, "reason": why, "seen": seen}
                 if send_command("move_back", body, f"Version {earlier} is {name} again.") is not None:
                     st.rerun()
     with st.popover("Remove", icon=":material/label_off:", key=f"remove-{key}"):
         why = st.text_input("Why", key=f"remove-why-{key}")
         if st.button(f"Let no version be {name}", key=f"remove-go-{key}"):
-            body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
+            body = {"model": model.name, "alias": name, "reason": why, "seen": seen}
             if send_command("remove_alias", body, f"No version is {name} any more.") is not None:
                 st.rerun()
 
 
 def _draw_table(model: ModelSummary, version: ModelVersion) -> None:
     total, listed = layout.read_page(
-        "versions-page", PAGE, lambda offset: model_queries.list_versions(model["model_id"], PAGE, offset)
+        "versions-page", PAGE, lambda offset: model_queries.list_versions(model.model_id, PAGE, offset)
     )
-    numbers = [line["version"] for line in listed]
+    numbers = [line.version for line in listed]
     st.dataframe(
         [_build_row(line, version) for line in listed],
         hide_index=True,
@@ -97,19 +97,19 @@ def _draw_table(model: ModelSummary, version: ModelVersion) -> None:
 
 def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
     return {
-        "Version": f"{line['version']}{' (shown)' if line['version'] == chosen['version'] else ''}",
-        "Aliases": line["aliases"],
+        "Version": f"{line.version}{' (shown)' if line.version == chosen.version else ''}",
+        "Aliases": line.aliases,
         "From": format_origin(line),
-        "Kind": "adapter" if line["adapter"] else "whole model",
-        "Size": display.format_size(line["bytes"] or 0),
-        "By": line["created_by_name"],
-        "When": display.format_ago(line["created_at"]),
+        "Kind": "adapter" if line.adapter else "whole model",
+        "Size": display.format_size(line.bytes or 0),
+        "By": line.created_by_name,
+        "When": display.format_ago(line.created_at),
     }
 
 
 def format_origin(line: VersionSummary | ModelVersion) -> str:
     """ "run Sums", "run Sums, best checkpoint (the run was deleted)", "a folder"."""
-    source = line["source"]
+    source = line.source
     if source["kind"] == "folder":
         return "a folder"
     which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']} checkpoint"
@@ -122,7 +122,7 @@ def _handle_selection(numbers: list[int]) -> None:
 
 
 def _draw_moves(model: ModelSummary) -> None:
-    moves = model_queries.list_alias_moves(model["model_id"])
+    moves = model_queries.list_alias_moves(model.model_id)
     if not moves:
         return
     st.markdown("**Who moved what**")
@@ -135,24 +135,24 @@ def _draw_moves(model: ModelSummary) -> None:
 
 
 def _format_move(move: AliasMove) -> str:
-    way = f"version {move['to_version']}" if move["to_version"] is not None else "no version"
-    before = f", before it {move['from_version']}" if move["from_version"] is not None else ""
-    over = " though the gate was not passed" if move["kind"] == "overridden" else ""
+    way = f"version {move.to_version}" if move.to_version is not None else "no version"
+    before = f", before it {move.from_version}" if move.from_version is not None else ""
+    over = " though the gate was not passed" if move.kind == "overridden" else ""
     return (
-        f"{ARROWS[move['kind']]} **{escape_markdown(move['alias'])}**: {way}{before}{over}"
-        f" :gray[· {escape_markdown(move['moved_by_name'])}, {display.format_ago(move['moved_at'])}]  \n"
-        f":gray[{escape_markdown(' '.join(move['reason'].split()))}]"
+        f"{ARROWS[move.kind]} **{escape_markdown(move.alias)}**: {way}{before}{over}"
+        f" :gray[· {escape_markdown(move.moved_by_name)}, {display.format_ago(move.moved_at)}]  \n"
+        f":gray[{escape_markdown(' '.join(move.reason.split()))}]"
     )
 
 
 def _draw_delete(model: ModelSummary, version: ModelVersion) -> None:
-    number = version["version"]
-    if any(alias["version"] == number for alias in model_queries.list_aliases(model["model_id"])):
+    number = version.version
+    if any(alias.version == number for alias in model_queries.list_aliases(model.model_id)):
         return
     with st.popover(f"Delete version {number}", icon=":material/delete:", key="version-delete"):
         st.markdown("Its files go for good. Its number is never given again.")
         if st.button("Delete for good", type="primary", key="version-delete-sure"):
-            body = {"version": f"{model['name']}@{number}"}
+            body = {"version": f"{model.name}@{number}"}
             if send_command("delete_version", body, f"Version {number} is deleted.") is not None:
                 st.query_params.pop("version", None)
                 st.rerun()
@@ -199,7 +199,7 @@ STYLE = """<style>
 
 def draw_lineage(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     """The graph, then everything in it with a link to its page."""
-    graph = model_queries.read_lineage(f"{model['name']}@{version['version']}")
+    graph = model_queries.read_lineage(f"{model.name}@{version.version}")
     st.html(STYLE)
     with st.container(key="lineage-graph"):
         st.graphviz_chart(render_dot(graph, dark=st.context.theme.type == "dark"), width="stretch")

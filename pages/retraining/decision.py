@@ -150,7 +150,7 @@ HEADLINES: dict[
 
 def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
     """The card."""
-    own = improvement["facts"]["gate"]
+    own = improvement.facts["gate"]
     with st.container(border=True, key="improve-decision"):
         color, icon, words = HEADLINES[improvement_text.classify_outcome(own)]
         by = improvement_text.format_margin(own)
@@ -158,13 +158,13 @@ def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
         st.caption(escape_markdown(own["sentence"]))
         _draw_sides(improvement, own)
         alias_report = _draw_alias_gate(improvement)
-        if improvement["state"] == "deciding":
+        if improvement.state == "deciding":
             _draw_serving(model, improvement)
             if has_right("work"):
                 _draw_buttons(improvement, own, alias_report)
             else:
                 st.caption("A member promotes it or declines.")
-        elif improvement["ended_at"] is not None:
+        elif improvement.ended_at is not None:
             _draw_outcome(improvement)
 
 
@@ -188,7 +188,7 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
 
 def _draw_judges(improvement: Improvement) -> None:
     """By which rows, where some of them have judged before."""
-    rows = improvement["facts"].get("rows")
+    rows = improvement.facts.get("rows")
     if rows is None or "again" not in rows or not rows["again"]["rows"]:
         return
     st.markdown(f":material/history: Judged by **{improvement_text.describe_judging_rows(rows)}**")
@@ -199,7 +199,7 @@ def _draw_judges(improvement: Improvement) -> None:
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
     """A line for each version, then the change and where it lies beside what is allowed."""
     names = (own["reference"], check["other"] or own["holder"] or "")
-    metric = improvement["config"].get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
+    metric = improvement.config.get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
     lines, shares = [], is_share_metric(check)
     for name, evaluation_id in zip(names, check["evaluations"], strict=False):
         figure = _find_figure(evaluation_id, metric)
@@ -218,7 +218,7 @@ def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport)
 
 def _find_figure(evaluation_id: str, metric: str) -> Figure | None:
     try:
-        figures = retraining_queries.read_evaluation(evaluation_id)["figures"]
+        figures = retraining_queries.read_evaluation(evaluation_id).figures
     except NotFoundError:
         return None
     named = (figure for figure in figures if figure["metric"] == f"eval/{metric}")
@@ -254,8 +254,8 @@ def format_figure(figure: Figure) -> str:
 
 def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
     """What every version has to pass before it takes the alias."""
-    reference, alias = improvement["facts"].get("version"), improvement["alias"]
-    if reference is None or improvement["state"] != "deciding":
+    reference, alias = improvement.facts.get("version"), improvement.alias
+    if reference is None or improvement.state != "deciding":
         return None
     with show_errors():
         report = retraining_queries.check_alias_gate(reference, alias)
@@ -270,11 +270,11 @@ def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
 
 
 def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
-    subject = f"{model['name']}@{improvement['alias']}"
+    subject = f"{model.name}@{improvement.alias}"
     names = [
-        seen["name"]
+        seen.name
         for seen in retraining_queries.list_endpoints()
-        if seen["wanted"] == "running" and subject in str(seen["settings"])
+        if seen.wanted == "running" and subject in str(seen.settings)
     ]
     if not names:
         st.caption(
@@ -301,7 +301,7 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
         "Why", key="improve-reason", height=80, max_chars=2_000,
         placeholder="No worse on the old rows, better on what people corrected.",
     )  # fmt: skip
-    alias = improvement["alias"]
+    alias = improvement.alias
     with st.container(horizontal=True):
         if passed and st.button(
             f"Promote to {alias}", type="primary", icon=":material/verified:", key="improve-promote"
@@ -323,27 +323,25 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
 
 def _decide(improvement: Improvement, reason: str | None, *, promote: bool, override: bool = False) -> None:
     body = {
-        "improvement": improvement["improvement_id"],
+        "improvement": improvement.improvement_id,
         "promote": promote,
         "reason": (reason or "").strip(),
         "override": override,
     }
-    reference = improvement["facts"].get("version", "It")
-    done = f"{reference} is {improvement['alias']} now." if promote else f"{reference} is declined."
+    reference = improvement.facts.get("version", "It")
+    done = f"{reference} is {improvement.alias} now." if promote else f"{reference} is declined."
     if send_command("decide_improvement", body, done) is not None:
-        st.query_params[IMPROVEMENT] = improvement["improvement_id"]  # it stays in sight once it has ended
+        st.query_params[IMPROVEMENT] = improvement.improvement_id  # it stays in sight once it has ended
         st.rerun()
 
 
 def _draw_outcome(improvement: Improvement) -> None:
     icon = (
-        ":green[:material/verified:]"
-        if improvement["state"] == "promoted"
-        else ":material/do_not_disturb_on:"
+        ":green[:material/verified:]" if improvement.state == "promoted" else ":material/do_not_disturb_on:"
     )
-    by, when = improvement["ended_by_name"] or "somebody", display.format_ago(improvement["ended_at"])
-    note = f" “{improvement['note']}”" if improvement["note"] else ""
+    by, when = improvement.ended_by_name or "somebody", display.format_ago(improvement.ended_at)
+    note = f" “{improvement.note}”" if improvement.note else ""
     st.markdown(
-        f"{icon} {improvement_text.STATES[improvement['state']].title} by {escape_markdown(by)}"
+        f"{icon} {improvement_text.STATES[improvement.state].title} by {escape_markdown(by)}"
         f" {when}.{escape_markdown(note)}"
     )

@@ -33,7 +33,7 @@ def draw_row_use(rows: NewRows) -> None:
     """A link for each registered model whose answers the rows hold."""
     names = _list_named_models(rows.models)
     for run_id in rows.run_ids:
-        names += [line["name"] for line in list_registered_versions(run_id)]
+        names += [line.name for line in list_registered_versions(run_id)]
     for name in dict.fromkeys(names):
         _draw_link(name, rows.label.format(escape_markdown(name)), **rows.query)
 
@@ -87,13 +87,13 @@ def draw_pending_improvements() -> None:
 
 
 def _draw_improvement(improvement: Improvement) -> None:
-    facts = improvement["facts"]
+    facts = improvement.facts
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        label = f"**{escape_markdown(improvement['name'])}**"
-        _draw_link(improvement["model_id"], label, **{IMPROVEMENT: improvement["improvement_id"]})
+        label = f"**{escape_markdown(improvement.name)}**"
+        _draw_link(improvement.model_id, label, **{IMPROVEMENT: improvement.improvement_id})
         reference, holder = facts.get("version", ""), facts.get("holder", "")
         beside = f"{reference} in place of {holder}" if holder else reference
         answer = GATE_ANSWERS[facts["gate"]["answer"]] if "gate" in facts else ""
-        since = f"since {display.format_ago(improvement['changed_at'])}"
+        since = f"since {display.format_ago(improvement.changed_at)}"
         words = ", ".join(part for part in (beside, answer, since) if part)
         st.markdown(f":gray[{escape_markdown(words)}]", width="content")

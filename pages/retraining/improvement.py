@@ -73,24 +73,24 @@ BAR = """<style>
 
 def draw_fate(improvement: Improvement) -> None:
     """A bar of all rows that were asked for, its parts in words, and each reason with its count."""
-    rows = improvement["facts"].get("rows")
+    rows = improvement.facts.get("rows")
     if rows is None:
         return
-    if improvement["state"] == "waiting":  # none of them is trained on yet
+    if improvement.state == "waiting":  # none of them is trained on yet
         _draw_excluded_rows(rows)
         return
     st.html(STYLE + BAR + render_bar(rows))
     for note in list_training_notes(rows):
         st.caption(note)
     _draw_excluded_rows(rows)
-    _draw_repeated_rows(rows, improvement["facts"])
+    _draw_repeated_rows(rows, improvement.facts)
     _draw_reused_rows(rows)
     if rows["held_out_random"]:
         st.caption(f"The new rows that judge were {describe_draw(rows)}.")
         if not is_all_random(rows):
             st.warning(EARLIER_ROWS, icon=":material/info:")
     else:
-        sources = {source.get("source") for source in improvement["config"].get("rows", [])}
+        sources = {source.get("source") for source in improvement.config.get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
 
 
@@ -123,14 +123,14 @@ def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
 def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
     """The beginning of a row that stayed out, and of the row that judges."""
     skipped = cached_queries.find_skipped_row(dataset_id, row["line"])
-    new = MISSING if skipped is None else skipped["excerpt"]
+    new = MISSING if skipped is None else skipped.excerpt
     other = next(
-        (each for each in cached_queries.list_datasets() if each["fingerprint"] == row["fingerprint"]), None
+        (each for each in cached_queries.list_datasets() if each.fingerprint == row["fingerprint"]), None
     )
     judging, place = MISSING, f"Row {row['row_id']:,}"
     if other is not None:
-        judging = _shorten(cached_queries.read_dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
-        place = f"Row {row['row_id']:,} of {other['name']}, which judges"
+        judging = _shorten(cached_queries.read_dataset_row(other.dataset_id, row["row_id"])[0]["text"])
+        place = f"Row {row['row_id']:,} of {other.name}, which judges"
     with st.container(border=True):
         st.caption(escape_markdown(row["reason"].capitalize()))
         for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
@@ -208,45 +208,45 @@ def draw_improvement(model: ModelSummary, improvement: Improvement) -> None:
     """The whole of it; drawn anew by itself while something works on it."""
     with st.container(border=True, key="improvement"):
         _draw_head(model, improvement)
-        moves = improvement["state"] in AT_WORK and improvement["state"] != "deciding"
-        live("2s" if moves else None)(_draw_chain)(model, improvement["improvement_id"], improvement["state"])
-        if improvement["state"] in RESUMED:
+        moves = improvement.state in AT_WORK and improvement.state != "deciding"
+        live("2s" if moves else None)(_draw_chain)(model, improvement.improvement_id, improvement.state)
+        if improvement.state in RESUMED:
             _draw_failure(improvement)
         draw_fate(improvement)
-    if "gate" in improvement["facts"] and improvement["state"] != "measuring":  # else it is measured anew
+    if "gate" in improvement.facts and improvement.state != "measuring":  # else it is measured anew
         draw_decision(model, improvement)
 
 
 def format_badge(improvement: Improvement) -> str:
     """How it stands, in a word."""
-    state = improvement["state"]
+    state = improvement.state
     return f":{BADGES.get(state, 'blue')}-badge[{improvement_text.STATES[state].title}]"
 
 
 def _draw_head(model: ModelSummary, improvement: Improvement) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"#### {escape_markdown(improvement['name'])}", width="stretch")
+        st.markdown(f"#### {escape_markdown(improvement.name)}", width="stretch")
         st.markdown(format_badge(improvement), width="content")
-        stops = improvement["state"] in (*AT_WORK, *RESUMED) and improvement["state"] != "deciding"
+        stops = improvement.state in (*AT_WORK, *RESUMED) and improvement.state != "deciding"
         if stops and has_right("work"):
             _draw_stop(improvement)
-    who = "the schedule" if improvement["scheduled"] else improvement["begun_by_name"]
-    holder = improvement["facts"].get("holder")
-    whose = f"in place of {holder} as {improvement['alias']}" if holder else f"for {improvement['alias']}"
+    who = "the schedule" if improvement.scheduled else improvement.begun_by_name
+    holder = improvement.facts.get("holder")
+    whose = f"in place of {holder} as {improvement.alias}" if holder else f"for {improvement.alias}"
     moved = improvement_text.describe_moved_alias(improvement)
     st.caption(
         escape_markdown(
-            f"Begun by {who} {display.format_ago(improvement['begun_at'])}, {whose}. {moved}".strip()
+            f"Begun by {who} {display.format_ago(improvement.begun_at)}, {whose}. {moved}".strip()
         )
     )
 
 
 def _draw_stop(improvement: Improvement) -> None:
-    label = "Give it up" if improvement["state"] in RESUMED else "Stop"
+    label = "Give it up" if improvement.state in RESUMED else "Stop"
     with st.popover(label, icon=":material/stop_circle:", key="improve-stop"):
         st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
         if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
-            body = {"improvement": improvement["improvement_id"]}
+            body = {"improvement": improvement.improvement_id}
             if send_command("stop_improvement", body, "It is stopped.") is not None:
                 st.rerun()
 
@@ -255,14 +255,14 @@ def _draw_chain(model: ModelSummary, improvement_id: str, drawn: str) -> None:
     with show_errors():
         watch_engine()
         improvement = retraining_queries.read_improvement(improvement_id)
-        if improvement["state"] != drawn:
+        if improvement.state != drawn:
             redraw()
         draw_chain(build_steps(improvement, read_context(model, improvement)))
 
 
 def read_context(model: ModelSummary, improvement: Improvement) -> ImprovementContext:
     """What it names, where that is still there."""
-    facts = improvement["facts"]
+    facts = improvement.facts
     listed = retraining_queries.list_jobs_by_id(list_job_ids(improvement))
     round_id, round = find_round_id(improvement), None
     if round_id:
@@ -271,11 +271,11 @@ def read_context(model: ModelSummary, improvement: Improvement) -> ImprovementCo
         except NotFoundError:
             round = None
     return ImprovementContext(
-        model["name"],
+        model.name,
         round,
         _find_dataset(facts.get("rows_dataset_id")),
         _find_dataset(facts.get("dataset_id")),
-        {job["job_id"]: job for job in listed},
+        {job.job_id: job for job in listed},
     )
 
 
@@ -288,10 +288,10 @@ def _find_dataset(dataset_id: str | None) -> Dataset | None:
 
 def _draw_failure(improvement: Improvement) -> None:
     """Why it failed or waits, what to do, and the way on from the very step."""
-    trouble = improvement["trouble"]
+    trouble = improvement.trouble
     message = trouble["message"] if trouble else "It failed, and left no word of why."
     fix = f"  \n{escape_markdown(trouble['fix'])}" if trouble and trouble.get("fix") else ""
-    if improvement["state"] == "waiting":
+    if improvement.state == "waiting":
         st.warning(f"{escape_markdown(message)}{fix}", icon=":material/hourglass_empty:")
     else:
         st.error(f"{escape_markdown(message)}{fix}", icon=":material/error:")
@@ -299,9 +299,9 @@ def _draw_failure(improvement: Improvement) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Go on from here", type="primary", icon=":material/resume:", key="improve-resume"):
-            body = {"improvement": improvement["improvement_id"]}
+            body = {"improvement": improvement.improvement_id}
             if send_command("resume_improvement", body, "It goes on.") is not None:
                 st.rerun()
-        if improvement["state"] == "failed" and "rows" in improvement["facts"]:
+        if improvement.state == "failed" and "rows" in improvement.facts:
             title = improvement_text.STATES[get_current_state(improvement)].step
             st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

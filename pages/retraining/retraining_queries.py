@@ -76,7 +76,7 @@ def list_alert_ids(endpoint_id: str) -> list[str]:
     """Of the alerts of an endpoint, seen or not."""
     listed = [*monitor_alerts.open_alerts(get_client(), endpoint_id)]
     listed += monitor_alerts.past_alerts(get_client(), endpoint_id)
-    return [alert["alert_id"] for alert in listed]
+    return [alert.alert_id for alert in listed]
 
 
 @cached(LIVE, most=4)

@@ -87,35 +87,35 @@ def _choose_kinds(key: str) -> list[str]:
 def list_serving_endpoints(model: ModelSummary) -> dict[str, str]:
     """Endpoints that serve a version of the model: id -> name."""
     return {
-        seen["endpoint_id"]: seen["name"]
+        seen.endpoint_id: seen.name
         for seen in retraining_queries.list_endpoints()
-        if model["name"] in list_settings_models(seen["settings"])
+        if model.name in list_settings_models(seen.settings)
     }
 
 
 def find_last_begun(past: Sequence[Improvement]) -> datetime | None:
     """When rows were last taken: of improvements that came to something."""
-    return max((line["begun_at"] for line in past if line["state"] not in UNSUCCESSFUL), default=None)
+    return max((line.begun_at for line in past if line.state not in UNSUCCESSFUL), default=None)
 
 
 def _draw_feedback(
     model: ModelSummary, past: Sequence[Improvement], key: str, *, windowed: bool
 ) -> tuple[RowSourceDocument | None, int | None]:
     since = find_last_begun(past) if windowed else None
-    everything = {line["endpoint_id"]: line for line in retraining_queries.list_returned(model["name"], None)}
+    everything = {line.endpoint_id: line for line in retraining_queries.list_returned(model.name, None)}
     names = list_serving_endpoints(model) | {
-        seen["endpoint_id"]: seen["name"]
+        seen.endpoint_id: seen.name
         for seen in retraining_queries.list_endpoints()
-        if seen["endpoint_id"] in everything
+        if seen.endpoint_id in everything
     }
     if not names:
         st.caption("No endpoint serves this model, so nobody could say anything of its answers yet.")
         st.page_link("pages/serving/endpoints.py", label="Serve it", icon=":material/dns:",
-                     query_params={"serve": f"{model['name']}@production"})  # fmt: skip
+                     query_params={"serve": f"{model.name}@production"})  # fmt: skip
         return None, None
     endpoint_id = _choose_endpoint(names, everything, key)
     start = _choose_start(since, key) if since is not None else None
-    lines = {line["endpoint_id"]: line for line in retraining_queries.list_returned(model["name"], start)}
+    lines = {line.endpoint_id: line for line in retraining_queries.list_returned(model.name, start)}
     line = lines.get(endpoint_id)
     st.markdown(describe_counts(line, names[endpoint_id], start))
     st.caption(TEXTS_STAY)
@@ -124,13 +124,13 @@ def _draw_feedback(
         source["start"] = start.isoformat()
     if alert := _choose_alert(endpoint_id, key):
         source["alert"] = alert
-    if line and line["groups"]:
-        group = st.selectbox("Of this group", ["", *line["groups"]], key=f"{key}-group",
+    if line and line.groups:
+        group = st.selectbox("Of this group", ["", *line.groups], key=f"{key}-group",
                              format_func=lambda own: own or "All groups")  # fmt: skip
         if group:
             source["group"] = group
     narrowed = {"alert", "group"} & set(source)
-    return source, None if narrowed else (line["with_texts"] if line else 0)
+    return source, None if narrowed else (line.with_texts if line else 0)
 
 
 def _choose_endpoint(names: Mapping[str, str], everything: Mapping[str, FeedbackTotals], key: str) -> str:
@@ -168,14 +168,14 @@ def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | No
         )
     kinds = [
         plural(count, noun)
-        for count, noun in ((line["corrections"], "correction"), (line["labels"], "label"))
+        for count, noun in ((line.corrections, "correction"), (line.labels, "label"))
         if count
     ]
-    more = line["people"] - len(line["names"])
-    people = ", ".join(line["names"]) + (f" and {more} more" if more > 0 else "")
-    lost = line["requests"] - line["with_texts"]
-    texts = f"all {line['requests']:,} have their texts" if not lost else (
-        f"{line['with_texts']:,} of {plural(line['requests'], 'request')} have their texts, {lost:,} have"
+    more = line.people - len(line.names)
+    people = ", ".join(line.names) + (f" and {more} more" if more > 0 else "")
+    lost = line.requests - line.with_texts
+    texts = f"all {line.requests:,} have their texts" if not lost else (
+        f"{line.with_texts:,} of {plural(line.requests, 'request')} have their texts, {lost:,} have"
         " none in the log"
     )  # fmt: skip
     return f":material/inbox: **{' and '.join(kinds)}** by {escape_markdown(people)}: {texts}."
@@ -195,9 +195,9 @@ def _choose_alert(endpoint_id: str, key: str) -> str:
 
 def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
     rounds = {
-        round["round_id"]: round
+        round.round_id: round
         for round in retraining_queries.list_rounds()
-        if round["protocol"] in TRAINABLE_PROTOCOLS and not round["config"].get("several_labels")
+        if round.protocol in TRAINABLE_PROTOCOLS and not round.config.get("several_labels")
     }
     if not rounds:
         st.caption("There is no round in which people correct, label or compare answers.")
@@ -206,39 +206,37 @@ def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
     asked, listed = st.query_params.get(ROUND, ""), list(rounds)
     chosen = st.selectbox(
         "Round", listed, listed.index(asked) if asked in rounds else 0, key=f"{key}-round",
-        format_func=lambda own: f"{rounds[own]['name']} · {PROTOCOL_TITLES[rounds[own]['protocol']]}",
+        format_func=lambda own: f"{rounds[own].name} · {PROTOCOL_TITLES[rounds[own].protocol]}",
     )  # fmt: skip
     round = rounds[str(chosen)]
     st.markdown(f":material/rate_review: {_format_rated_count(round)}")
-    rated = None if round["state"] == "open" else int(round["rated"] - round["extra"])
-    return {"source": "round", "round": round["round_id"]}, rated
+    rated = None if round.state == "open" else int(round.rated - round.extra)
+    return {"source": "round", "round": round.round_id}, rated
 
 
 def _format_rated_count(round: RoundSummary) -> str:
     rated, people = (
-        round["rated"] - round["extra"],
-        plural(round["raters"], "person").replace("persons", "people"),
+        round.rated - round.extra,
+        plural(round.raters, "person").replace("persons", "people"),
     )
-    text = f"**{rated:,} of {round['wanted']:,}** rated by {people}."
-    return (
-        f"{text} It is open: the improvement waits until it is closed." if round["state"] == "open" else text
-    )
+    text = f"**{rated:,} of {round.wanted:,}** rated by {people}."
+    return f"{text} It is open: the improvement waits until it is closed." if round.state == "open" else text
 
 
 def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
-    datasets = {dataset["dataset_id"]: dataset for dataset in cached_queries.list_datasets()}
+    datasets = {dataset.dataset_id: dataset for dataset in cached_queries.list_datasets()}
     if not datasets:
         st.caption("There is no data set yet.")
         return None, None
     asked, listed = st.query_params.get(DATASET, ""), list(datasets)
-    asked = next((own for own, line in datasets.items() if line["name"] == asked), asked)
+    asked = next((own for own, line in datasets.items() if line.name == asked), asked)
     chosen = str(
         st.selectbox(
             "Data set",
             listed,
             listed.index(asked) if asked in datasets else 0,
             key=f"{key}-dataset",
-            format_func=lambda own: f"{datasets[own]['name']} · {plural(datasets[own]['row_count'], 'row')}",
+            format_func=lambda own: f"{datasets[own].name} · {plural(datasets[own].row_count, 'row')}",
         )
     )
     _select_slice(chosen, key)
@@ -246,7 +244,7 @@ def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
     source: RowSourceDocument = {"source": "dataset", "dataset": chosen}
     if where is not None:
         source["where"] = where.model_dump(mode="json")
-    return source, None if where is not None else datasets[chosen]["row_count"]
+    return source, None if where is not None else datasets[chosen].row_count
 
 
 def _select_slice(dataset_id: str, key: str) -> None:
@@ -255,6 +253,6 @@ def _select_slice(dataset_id: str, key: str) -> None:
     if not asked or name in st.session_state:
         return
     slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
-    own = next((line["slice_id"] for line in slices if asked in (line["slice_id"], line["name"])), None)
+    own = next((line.slice_id for line in slices if asked in (line.slice_id, line.name)), None)
     if own is not None:
         st.session_state[name] = own

@@ -53,7 +53,7 @@ def draw_settings(
         st.error("No run has finished whose config could be launched.", icon=":material/error:")
     else:
         st.caption(f":material/tune: {escape_markdown(format_config(chosen))}")
-        if run is None or chosen["run_id"] != run["run_id"]:
+        if run is None or chosen.run_id != run.run_id:
             st.caption(OTHER_RUN)
     with st.container(horizontal=True, vertical_alignment="top"):
         metric, margin = _choose_metric(chosen or run, key, before)
@@ -65,9 +65,9 @@ def draw_settings(
     for field in ("metric", "margin", "held_out"):
         draw_problem(problems, field)
     st.caption(describe_margin(metric, margin))
-    own = "" if chosen is None or (run and chosen["run_id"] == run["run_id"]) else chosen["run_id"]
+    own = "" if chosen is None or (run and chosen.run_id == run.run_id) else chosen.run_id
     return {
-        "model": model["name"],
+        "model": model.name,
         "alias": alias,
         "metric": metric,
         "margin": margin,
@@ -84,7 +84,7 @@ def draw_problem(problems: Problems, field: str) -> None:
 
 
 def _choose_alias(model: ModelSummary, key: str, before: ImprovementScheduleRequest | None) -> str:
-    aliases = {line["alias"]: line["version"] for line in retraining_queries.list_aliases(model["model_id"])}
+    aliases = {line.alias: line.version for line in retraining_queries.list_aliases(model.model_id)}
     listed = sorted(aliases, key=lambda alias: alias != "production")
     first = before["alias"] if before else "production"
     return str(
@@ -102,36 +102,36 @@ def _choose_alias(model: ModelSummary, key: str, before: ImprovementScheduleRequ
 def _find_source_run(model: ModelSummary, alias: str) -> Run | None:
     """The run that the version with the alias came from, where it is still there."""
     try:
-        version = retraining_queries.read_version(f"{model['name']}@{alias}")
-        return run_queries.read_current_run(version["run_id"]) if version["run_id"] else None
+        version = retraining_queries.read_version(f"{model.name}@{alias}")
+        return run_queries.read_current_run(version.run_id) if version.run_id else None
     except NotFoundError:
         return None
 
 
 def _choose_config_run(run: Run | None, key: str, before: ImprovementScheduleRequest | None) -> Run | None:
     """Whose config is launched: that of the version's run, or another one's."""
-    listed = {line["run_id"]: line for line in run_queries.list_newest_runs("", ("finished",), MAX_RUNS)}
+    listed = {line.run_id: line for line in run_queries.list_newest_runs("", ("finished",), MAX_RUNS)}
     if run is not None:
-        listed = {run["run_id"]: run} | listed
+        listed = {run.run_id: run} | listed
     if not listed:
         return None
     first = list(listed).index(before["run"]) if before and before["run"] in listed else 0
     chosen = st.selectbox(
         "Trained with the config of", list(listed), first, key=f"{key}-run", width=460,
-        format_func=lambda own: listed[own]["name"]
-        + (" (the run of this version)" if run and own == run["run_id"] else ""),
+        format_func=lambda own: listed[own].name
+        + (" (the run of this version)" if run and own == run.run_id else ""),
     )  # fmt: skip
     return listed[str(chosen)]
 
 
 def format_config(run: Run) -> str:
     """ "LoRA on SmolLM2-135M, learning rate 0.0002, 3 epochs, with the 4,906 rows of trec"."""
-    config = run["config"]
+    config = run.config
     rate = config.get("learning_rate")
-    rows = run["facts"].get("rows")
-    old = f"together with {plural(rows['train'], 'old row')} of {run['dataset_name']}" if rows else ""
+    rows = run.facts.get("rows")
+    old = f"together with {plural(rows['train'], 'old row')} of {run.dataset_name}" if rows else ""
     parts = [
-        f"{METHODS[run['method']].title} on {run['model']}",
+        f"{METHODS[run.method].title} on {run.model}",
         f"learning rate {format_setting(float(rate))}" if rate else "",
         format_epochs(float(config["num_train_epochs"])) if config.get("num_train_epochs") else "",
         old,
@@ -140,7 +140,7 @@ def format_config(run: Run) -> str:
 
 
 def _choose_metric(run: Run | None, key: str, before: ImprovementScheduleRequest | None) -> tuple[str, float]:
-    task = str(run["config"].get("task") or "sft") if run else "sft"
+    task = str(run.config.get("task") or "sft") if run else "sft"
     first = [name for name in list_offered_metrics(task) if name in MEASURED_METRICS]
     listed = list(dict.fromkeys([_get_default_metric(run, task), *first, *MEASURED_METRICS]))
     was = before["metric"] if before else None
@@ -172,7 +172,7 @@ def _get_default_metric(run: Run | None, task: str) -> str:
         with suppress(
             NotFoundError
         ):  # its rows were deleted: nothing can be improved, as is said at the launch
-            format = cached_queries.read_dataset(run["dataset_id"])["format"]
+            format = cached_queries.read_dataset(run.dataset_id).format
     return choose_comparison_metric(task=task, format=format)
 
 
@@ -193,7 +193,7 @@ def describe_margin(metric: str, margin: float) -> str:
 
 def estimate_training_seconds(run: Run, new_rows: int) -> float | None:
     """What the run took, scaled by the rows that come to it; None where nobody measured it."""
-    facts = run["facts"]
+    facts = run.facts
     took, rows = facts.get("run_seconds") or facts.get("train_seconds"), facts.get("rows")
     if not took or not rows or not rows["train"]:
         return None
@@ -206,10 +206,10 @@ def describe_training_time(run: Run | None, new_rows: int | None) -> str:
     if run is None or seconds is None:
         return "How long the run will take is not known: that of its config left no time."
     more = "" if not new_rows else f" for {plural(new_rows, 'new row')} more"
-    device = run["facts"].get("device_name") or run["facts"].get("device") or "the same device"
+    device = run.facts.get("device_name") or run.facts.get("device") or "the same device"
     return (
         f"The run will take about {display.format_duration(seconds)}{more}, by what"
-        f" “{run['name']}” took on {device};"
+        f" “{run.name}” took on {device};"
         " measuring both versions comes to that."
     )
 
@@ -221,7 +221,7 @@ PERSON_DECIDES_NOTE = "It gathers, trains and measures by itself. **A person pro
 
 def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
     """How it stands, then the form."""
-    schedule = retraining_queries.read_schedule(model["model_id"])
+    schedule = retraining_queries.read_schedule(model.model_id)
     with st.container(border=True, key="improve-schedule"):
         st.markdown("**On a schedule**")
         if schedule is None:
@@ -233,14 +233,14 @@ def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
             _draw_current_schedule(model, schedule)
         if has_right("work"):
             title = "Change it" if schedule else "Put improvements on a schedule"
-            opened = bool(st.session_state.get(PROBLEMS + model["name"]))
+            opened = bool(st.session_state.get(PROBLEMS + model.name))
             with st.expander(title, icon=":material/event_repeat:", expanded=opened):
-                _draw_form(model, past, schedule["config"] if schedule else None)
+                _draw_form(model, past, schedule.config if schedule else None)
 
 
 def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -> None:
-    config = schedule["config"]
-    least, rows = int(config["least_rows"]), schedule["last_rows"]
+    config = schedule.config
+    least, rows = int(config["least_rows"]), schedule.last_rows
     every = display.format_duration(3600 * float(config["every_hours"]))
     st.markdown(
         f"Every {every} it looks for new rows, and begins with {least:,} or more. {PERSON_DECIDES_NOTE}"
@@ -248,32 +248,30 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
     if rows is None:
         st.caption("It has not looked yet.")
     else:
-        note = (
-            f"looked {display.format_ago(schedule['last_at'])}; {plural(max(0, least - rows), 'row')} to go"
-        )
+        note = f"looked {display.format_ago(schedule.last_at)}; {plural(max(0, least - rows), 'row')} to go"
         if rows >= least:
-            note = f"looked {display.format_ago(schedule['last_at'])}; enough"
+            note = f"looked {display.format_ago(schedule.last_at)}; enough"
         st.html(
             meters.render_grid([
                 meters.render_meter("New rows", f"{rows:,} of {least:,}", rows / least, note, warn=False)
             ], width=16)
         )  # fmt: skip
-    if trouble := schedule["trouble"]:
+    if trouble := schedule.trouble:
         st.warning(
             escape_markdown(f"{trouble['message']} {trouble.get('fix') or ''}".strip()),
             icon=":material/warning:",
         )
     following = ""
-    if schedule["last_at"] is not None:
-        after = schedule["last_at"] + timedelta(hours=float(config["every_hours"]))
+    if schedule.last_at is not None:
+        after = schedule.last_at + timedelta(hours=float(config["every_hours"]))
         following = f" Next look {after:%d %b, %H:%M} UTC."
     with st.container(horizontal=True, vertical_alignment="center"):
-        by, when = escape_markdown(schedule["set_by_name"]), display.format_ago(schedule["set_at"])
+        by, when = escape_markdown(schedule.set_by_name), display.format_ago(schedule.set_at)
         st.caption(f"Set by {by} {when}.{following}", width="stretch")
         if has_right("work") and st.button(
             "Switch it off", icon=":material/event_busy:", key="improve-unschedule"
         ):
-            body = {"model": model["name"]}
+            body = {"model": model.name}
             if send_command("unschedule_improvement", body, "The schedule is off.") is not None:
                 st.rerun()
 
@@ -281,7 +279,7 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
 def _draw_form(
     model: ModelSummary, past: Sequence[Improvement], before: ImprovementScheduleRequest | None
 ) -> None:
-    problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
+    problems: dict[str, str] = st.session_state.get(PROBLEMS + model.name, {})
     with st.container(horizontal=True):
         every = st.number_input(
             "Look every (hours)", 1.0, 24.0 * 366, before["every_hours"] if before else 24.0, step=1.0,

@@ -90,20 +90,20 @@ def build_steps(improvement: Improvement, around: ImprovementContext) -> list[Ch
 
 def find_round_id(improvement: Improvement) -> str:
     """The rating round that it takes rows of; empty where it takes none."""
-    sources = improvement["config"].get("rows") or []
+    sources = improvement.config.get("rows") or []
     return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
 
 
 def get_current_state(improvement: Improvement) -> ImprovementState:
     """The step at which it is, waits for rows, failed, or was stopped."""
-    state = improvement["state"]
+    state = improvement.state
     if state in STEPS:
         return state
     if state in ENDED:
         return "deciding"
-    if improvement["failed_at"] in STEPS:
-        return improvement["failed_at"] or "gathering"
-    facts = improvement["facts"]
+    if improvement.failed_at in STEPS:
+        return improvement.failed_at or "gathering"
+    facts = improvement.facts
     begun: tuple[tuple[bool, ImprovementState], ...] = (
         ("gate" in facts, "deciding"),
         (bool(facts.get("evaluation_jobs")), "measuring"),
@@ -116,7 +116,7 @@ def get_current_state(improvement: Improvement) -> ImprovementState:
 
 
 def _classify_step(improvement: Improvement, place: int, at: int) -> StepState:
-    state = improvement["state"]
+    state = improvement.state
     if state in ENDED or place < at:
         return "done"
     if place > at:
@@ -135,7 +135,7 @@ def _build_step(
     detail, link = _DETAILS[key](improvement, around)
     if standing in ("failed", "stopped") and link is None:
         detail = ""  # it says what is under way, and nothing is
-    if key == "deciding" and improvement["state"] == "declined":
+    if key == "deciding" and improvement.state == "declined":
         icon = "do_not_disturb_on"
     working = _find_active_job(improvement, around, key) if standing == "now" else None
     return ChainStep(key, title, icon, standing, detail, link, working)
@@ -143,7 +143,7 @@ def _build_step(
 
 def list_job_ids(improvement: Improvement) -> tuple[str, ...]:
     """Of all jobs that it has made."""
-    facts = improvement["facts"]
+    facts = improvement.facts
     single = [facts.get(name) for name in ("gather_job", "join_job", "run_id", "register_job")]
     return tuple(str(job_id) for job_id in [*single, *facts.get("evaluation_jobs", [])] if job_id)
 
@@ -151,7 +151,7 @@ def list_job_ids(improvement: Improvement) -> tuple[str, ...]:
 def _find_active_job(
     improvement: Improvement, around: ImprovementContext, key: ImprovementState
 ) -> Job | None:
-    facts = improvement["facts"]
+    facts = improvement.facts
     owned: dict[ImprovementState, Sequence[str | None]] = {
         "gathering": [facts.get("gather_job")],
         "joining": [facts.get("join_job")],
@@ -160,8 +160,8 @@ def _find_active_job(
         "measuring": facts.get("evaluation_jobs", []),
     }
     there = [around.jobs[job_id] for job_id in owned.get(key, []) if job_id and job_id in around.jobs]
-    alive = [job for job in there if job["status"] in ALIVE]
-    return min(alive, key=lambda job: job["status"] == "queued", default=None)
+    alive = [job for job in there if job.status in ALIVE]
+    return min(alive, key=lambda job: job.status == "queued", default=None)
 
 
 # -- what each says ---------------------------------------------------------------------------------
@@ -173,22 +173,22 @@ def _describe_labels(improvement: Improvement, around: ImprovementContext) -> De
     round = around.round
     if round is None:
         return "The round was deleted", None
-    query = {"round": round["round_id"]}
-    if round["state"] == "open":
-        rated = round["rated"] - round["extra"]
-        return f"{rated:,} of {round['wanted']:,} rated", PageLink("rating/rating", "Label", query)
-    return f"{plural(round['rated'], 'answer')} rated", PageLink("rating/rating", "The round", query)
+    query = {"round": round.round_id}
+    if round.state == "open":
+        rated = round.rated - round.extra
+        return f"{rated:,} of {round.wanted:,} rated", PageLink("rating/rating", "Label", query)
+    return f"{plural(round.rated, 'answer')} rated", PageLink("rating/rating", "The round", query)
 
 
 def _describe_rows(improvement: Improvement, around: ImprovementContext) -> Detail:
-    rows = improvement["facts"].get("rows")
+    rows = improvement.facts.get("rows")
     link = None
     if around.rows_dataset is not None:
-        query = {"dataset": around.rows_dataset["dataset_id"]}
+        query = {"dataset": around.rows_dataset.dataset_id}
         link = PageLink("data/data", "The rows", query)
     if rows is None:
         return "Looking through what came back", link
-    if improvement["state"] == "waiting":
+    if improvement.state == "waiting":
         return f"{rows['train'] + rows['held_out']:,} can be used, of {MIN_ROWS} at least", link
     again = rows["again"]["rows"] if "again" in rows else 0
     more = f" and {again:,} earlier" if again else ""
@@ -196,27 +196,27 @@ def _describe_rows(improvement: Improvement, around: ImprovementContext) -> Deta
 
 
 def _describe_version(improvement: Improvement, around: ImprovementContext) -> Detail:
-    rows = improvement["facts"].get("rows")
+    rows = improvement.facts.get("rows")
     if around.dataset is None:
         return "Added to the rows that it knows", None
     new = f", {rows['train']:,} of them new" if rows else ""
-    query = {"dataset": around.dataset["dataset_id"]}
-    return f"{plural(around.dataset['row_count'], 'row')}{new}", PageLink("data/data", "The data", query)
+    query = {"dataset": around.dataset.dataset_id}
+    return f"{plural(around.dataset.row_count, 'row')}{new}", PageLink("data/data", "The data", query)
 
 
 def _describe_run(improvement: Improvement, around: ImprovementContext) -> Detail:
-    run_id = improvement["facts"].get("run_id")
+    run_id = improvement.facts.get("run_id")
     if run_id is None:
         return "Is about to be launched", None
     link = PageLink("runs/run", "The run", {"run": run_id})
     job = around.jobs.get(run_id)
     if job is None:
         return "The run was deleted", None
-    return {"queued": "Waits for its turn", "finished": "Trained"}.get(job["status"], job["status"]), link
+    return {"queued": "Waits for its turn", "finished": "Trained"}.get(job.status, job.status), link
 
 
 def _describe_registered_model(improvement: Improvement, around: ImprovementContext) -> Detail:
-    reference = improvement["facts"].get("version")
+    reference = improvement.facts.get("version")
     if reference is None:
         return "Copied, with checksums", None
     number = reference.rpartition("@")[2]
@@ -225,7 +225,7 @@ def _describe_registered_model(improvement: Improvement, around: ImprovementCont
 
 
 def _describe_evaluations(improvement: Improvement, around: ImprovementContext) -> Detail:
-    facts = improvement["facts"]
+    facts = improvement.facts
     wanted = facts.get("evaluation_jobs", [])
     if not wanted:
         return "On old and new rows" if "gate" not in facts else "Measured before", None
@@ -237,17 +237,17 @@ def _describe_evaluations(improvement: Improvement, around: ImprovementContext) 
 
 
 def _has_ended(job: Job | None) -> bool:
-    return job is not None and job["status"] == "finished"
+    return job is not None and job.status == "finished"
 
 
 def _describe_decision(improvement: Improvement, around: ImprovementContext) -> Detail:
-    by = improvement["ended_by_name"] or "somebody"
+    by = improvement.ended_by_name or "somebody"
     words = {
         "promoted": f"{by} said yes",
         "declined": f"{by} said no",
         "stopped": f"{by} stopped it",
     }
-    return words.get(improvement["state"], "Yours to say yes or no"), None
+    return words.get(improvement.state, "Yours to say yes or no"), None
 
 
 _DETAILS = {
@@ -337,7 +337,7 @@ def render_step(step: ChainStep) -> str:
     if step.job is not None:
         counted = f"{detail}. " if step.key == "measuring" else ""  # one of several evaluations is at work
         detail = counted + describe_activity(step.job)
-        bar = "" if step.job["status"] == "queued" else meters.render_bar(compute_fraction(step.job))
+        bar = "" if step.job.status == "queued" else meters.render_bar(compute_fraction(step.job))
     parts = [
         f"<div class='tb-circle' aria-hidden='true'>{icon}</div>",
         f"<div class='tb-title'>{html.escape(step.title)}</div>",

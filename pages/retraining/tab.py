@@ -37,7 +37,7 @@ AT_FIELDS = ("rows", "alias", "run", "metric", "margin", "held_out", "name")
 
 def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
     """The fields, what it will take, and the button."""
-    problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
+    problems: dict[str, str] = st.session_state.get(PROBLEMS + model.name, {})
     rows = draw_sources(model, past, KEY, feedback_alone=False)
     draw_problem(problems, "rows")
     settings = draw_settings(model, KEY, problems, None)
@@ -64,7 +64,7 @@ def _find_config_run(settings: ImprovementSettings) -> Run | None:
         if settings["run"]:
             return run_queries.read_current_run(settings["run"])
         version = retraining_queries.read_version(f"{settings['model']}@{settings['alias']}")
-        return run_queries.read_current_run(version["run_id"]) if version["run_id"] else None
+        return run_queries.read_current_run(version.run_id) if version.run_id else None
     except NotFoundError:
         return None
 
@@ -98,7 +98,7 @@ PAGE_ROWS = 10
 
 def draw_list(model: ModelSummary, listed: Sequence[Improvement]) -> None:
     """Newest first."""
-    st.markdown(f"**{plural(len(listed), 'improvement')} of {escape_markdown(model['name'])}**")
+    st.markdown(f"**{plural(len(listed), 'improvement')} of {escape_markdown(model.name)}**")
     pages = -(-len(listed) // PAGE_ROWS)
     slot = st.container(gap="small")
     number = st.pagination(pages, key="improve-page") if pages > 1 else 1
@@ -117,10 +117,8 @@ def _draw_line(model: ModelSummary, improvement: Improvement) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.page_link(
                 PAGE,
-                label=f"**{escape_markdown(improvement['name'])}**",
-                query_params=build_improve_query(
-                    model["name"], **{IMPROVEMENT: improvement["improvement_id"]}
-                ),
+                label=f"**{escape_markdown(improvement.name)}**",
+                query_params=build_improve_query(model.name, **{IMPROVEMENT: improvement.improvement_id}),
             )
             st.markdown(format_badge(improvement), width="content")
         st.caption(escape_markdown(" · ".join(build_summary(improvement))))
@@ -128,7 +126,7 @@ def _draw_line(model: ModelSummary, improvement: Improvement) -> None:
 
 def build_summary(improvement: Improvement) -> list[str]:
     """Version, rows, what changed on old and new rows, and whose word it was."""
-    facts = improvement["facts"]
+    facts = improvement.facts
     parts = [f"{facts['version']}" if "version" in facts else ""]
     if rows := facts.get("rows"):
         parts.append(plural(rows["train"] + rows["held_out"], "new row"))
@@ -138,12 +136,12 @@ def build_summary(improvement: Improvement) -> list[str]:
             words = describe_change(check["value"], shares=is_share_metric(check))
             answer = "" if check["answer"] == "passed" else f", {ANSWERS[check['answer']]}"
             parts.append(f"{rows_meant}: {words}{answer}")
-    if improvement["ended_by_name"]:
-        parts.append(f"{improvement['ended_by_name']}, {display.format_ago(improvement['ended_at'])}")
-    elif improvement["state"] in RESUMED and improvement["trouble"]:
-        parts.append(improvement["trouble"]["message"])
+    if improvement.ended_by_name:
+        parts.append(f"{improvement.ended_by_name}, {display.format_ago(improvement.ended_at)}")
+    elif improvement.state in RESUMED and improvement.trouble:
+        parts.append(improvement.trouble["message"])
     else:
-        parts.append(f"begun {display.format_ago(improvement['begun_at'])}")
+        parts.append(f"begun {display.format_ago(improvement.begun_at)}")
     return [part for part in parts if part]
 
 
@@ -156,18 +154,18 @@ WHAT = (
 
 def draw_improve(_: Client, model: ModelSummary, __: ModelVersion) -> None:
     """The tab."""
-    listed = retraining_queries.list_improvements(model["model_id"])
+    listed = retraining_queries.list_improvements(model.model_id)
     if asked := st.query_params.get(IMPROVEMENT, ""):
         _draw_back_link(model)
         chosen = _find_linked_improvement(model, asked)
         if chosen is not None:
             draw_improvement(model, chosen)
             return
-    current = next((line for line in listed if line["state"] in AT_WORK), None)
-    waits = next((line for line in listed[:1] if line["state"] == "waiting"), None)
+    current = next((line for line in listed if line.state in AT_WORK), None)
+    waits = next((line for line in listed[:1] if line.state == "waiting"), None)
     if (top := current or waits) is not None:
         draw_improvement(model, top)
-    if not retraining_queries.list_aliases(model["model_id"]):
+    if not retraining_queries.list_aliases(model.model_id):
         _draw_no_alias(model)
         return
     _draw_begin(model, listed, current)
@@ -182,15 +180,15 @@ def _find_linked_improvement(model: ModelSummary, asked: str) -> Improvement | N
     except NotFoundError as error:
         show_error(error)
         return None
-    if chosen["model_id"] != model["model_id"]:
-        show_error(NotFoundError(f"The improvement {chosen['name']!r} is of another model."))
+    if chosen.model_id != model.model_id:
+        show_error(NotFoundError(f"The improvement {chosen.name!r} is of another model."))
         return None
     return chosen
 
 
 def _draw_back_link(model: ModelSummary) -> None:
     pressed = st.button(
-        f"All improvements of {escape_markdown(model['name'])}", type="tertiary",
+        f"All improvements of {escape_markdown(model.name)}", type="tertiary",
             icon=":material/arrow_back:",
         key="improve-back",
     )  # fmt: skip
@@ -207,7 +205,7 @@ def _draw_no_alias(model: ModelSummary) -> None:
     if has_right("work") and st.button(
         "Take a version to production", type="primary", icon=":material/verified:", key="improve-first"
     ):
-        st.query_params.from_dict({"model": model["name"], "tab": "gate"})
+        st.query_params.from_dict({"model": model.name, "tab": "gate"})
         st.rerun()
 
 
@@ -219,9 +217,7 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
             st.caption("A member can begin one.")
         return
     if current is not None and not _can_begin(model, listed):
-        st.caption(
-            f"The next one can begin once {escape_markdown(current['name'])} is decided on or stopped."
-        )
+        st.caption(f"The next one can begin once {escape_markdown(current.name)} is decided on or stopped.")
         return
     if current is not None or (listed and not asked):
         title = "Begin another improvement" if listed else "Begin an improvement"
@@ -229,7 +225,7 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
             draw_form(model, listed)
         return
     st.markdown(WHAT)
-    if not listed and not asked and not retraining_queries.list_returned(model["name"], None):
+    if not listed and not asked and not retraining_queries.list_returned(model.name, None):
         _draw_no_feedback(model)
     with st.container(border=True, key="improve-form"):
         draw_form(model, listed)
@@ -237,8 +233,8 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
 
 def _can_begin(model: ModelSummary, listed: Sequence[Improvement]) -> bool:
     """Whether a version has an alias that no improvement is under way for."""
-    taken = {line["alias"] for line in listed if line["state"] in AT_WORK}
-    return any(line["alias"] not in taken for line in retraining_queries.list_aliases(model["model_id"]))
+    taken = {line.alias for line in listed if line.state in AT_WORK}
+    return any(line.alias not in taken for line in retraining_queries.list_aliases(model.model_id))
 
 
 def _draw_no_feedback(model: ModelSummary) -> None:
@@ -263,6 +259,6 @@ def _draw_no_feedback(model: ModelSummary) -> None:
 def _format_endpoint_address(model: ModelSummary) -> str:
     names = list_serving_endpoints(model)
     for seen in retraining_queries.list_endpoints():
-        if seen["endpoint_id"] in names and seen["state"]:
-            return seen["state"]["address"]
+        if seen.endpoint_id in names and seen.state:
+            return seen.state["address"]
     return "http://127.0.0.1:8600"

@@ -43,20 +43,20 @@ from store.runs.schemas import Run
 
 def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
     """Both charts, or why there is none; found: the `forgetting` part of its verdict, once there is one."""
-    if run["config"].get("probes") is False or run["config"].get("task") == "classification":
+    if run.config.get("probes") is False or run.config.get("task") == "classification":
         return  # said above
     st.markdown("**What was forgotten when**")
-    counted = run_queries.read_metric_summaries(run["run_id"]).get("probe/prose/loss")
+    counted = run_queries.read_metric_summaries(run.run_id).get("probe/prose/loss")
     if not counted:
         st.caption(_explain_no_curve(run))
         return
     steps, probes, cells = run_queries.read_forgetting_curve(
-        run["run_id"], counted["count"], run["status"] not in ALIVE
+        run.run_id, counted.count, run.status not in ALIVE
     )
     if not probes:
         st.caption(_explain_no_base(run, steps))
         return
-    kept = run["verdict"] and run["verdict"]["stopped"]["restored_step"]
+    kept = run.verdict and run.verdict["stopped"]["restored_step"]
     for probe in probes:
         if probe["probe"] == "prose" or probe["probe"].startswith("data/"):
             _draw_rise(probe, forgetting, kept)
@@ -133,15 +133,15 @@ def _draw_cells(
 
 
 def _draw_measurement_cost(run: Run) -> None:
-    spent, trained = run["facts"].get("probe_seconds"), run["facts"].get("train_seconds")
+    spent, trained = run.facts.get("probe_seconds"), run.facts.get("train_seconds")
     if spent and trained:
         share = 100 * spent / trained
         st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
 def _explain_no_curve(run: Run) -> str:
-    share = float(run["config"].get("probe_share") or 0)
-    if run["status"] in ALIVE:
+    share = float(run.config.get("probe_share") or 0)
+    if run.status in ALIVE:
         return (
             f"Nothing was asked yet. Probes may take {share:.0%} of the time in training, and wait for the"
             " first validation at which it has paid for them."
@@ -154,7 +154,7 @@ def _explain_no_curve(run: Run) -> str:
 
 
 def _explain_no_base(run: Run, steps: int) -> str:
-    if run["status"] in ALIVE:
+    if run.status in ALIVE:
         return (
             f"Questions were asked at {formatting.plural(steps, 'checkpoint')}. The base model, against which"
             " they count, is asked at the end, as this method changes it from the first step on; with"
@@ -185,29 +185,27 @@ NOTES = {
 def draw_metric(run: Run, shape: Overfitting | None) -> None:
     """Loss and metric over the same steps, and a sentence where they part."""
     st.markdown("**Does what counts follow the loss?**")
-    kind = run["facts"].get("task_metric")
+    kind = run.facts.get("task_metric")
     if not kind:
-        waits = "It begins with the first validation." if run["status"] in ALIVE else "Not kept in this run."
+        waits = "It begins with the first validation." if run.status in ALIVE else "Not kept in this run."
         st.caption(waits)
         return
-    summaries = run_queries.read_metric_summaries(run["run_id"])
-    counted = summaries["eval/loss"]["count"] if "eval/loss" in summaries else 0
-    moment = int(time.time() // FRESH_SECONDS) if run["status"] in ALIVE else 0
-    points = run_queries.read_metric_curve(run["run_id"], kind, counted, moment)
+    summaries = run_queries.read_metric_summaries(run.run_id)
+    counted = summaries["eval/loss"].count if "eval/loss" in summaries else 0
+    moment = int(time.time() // FRESH_SECONDS) if run.status in ALIVE else 0
+    points = run_queries.read_metric_curve(run.run_id, kind, counted, moment)
     if len(points) < 2:
         st.caption("It is drawn from the second validation on.")
         return
     _draw_divergence(run, shape)
-    loss = run_queries.read_live_curve(run["run_id"], "eval/loss")
-    answers = run["facts"].get("live_metric")
+    loss = run_queries.read_live_curve(run.run_id, "eval/loss")
+    answers = run.facts.get("live_metric")
     answered: list[MetricPoint] = []
     if answers and answers["key"] in summaries:
-        count = summaries[answers["key"]]["count"]
-        answered = run_queries.read_metric_curve(run["run_id"], "answers", count, moment) if count else []
+        count = summaries[answers["key"]].count
+        answered = run_queries.read_metric_curve(run.run_id, "answers", count, moment) if count else []
     name = answers["words"] if answers else ""
-    figure = plot_metric(
-        loss, points, METRIC_WORDS[kind], answered, name, display.get_loss_axis(run["config"])
-    )
+    figure = plot_metric(loss, points, METRIC_WORDS[kind], answered, name, display.get_loss_axis(run.config))
     if kind == "accuracy" and points[0]["step"] == 0:
         _add_baseline(figure, points)
     alt = f"Validation loss and {METRIC_WORDS[kind]} by step"
@@ -220,7 +218,7 @@ def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
     parted = shape and shape["parting"]
     sentence = parted["sentence"] if parted else ""
     if not shape:
-        warnings = (a["message"] for a in run_queries.list_alerts(run["run_id"]) if a["kind"] == "parting")
+        warnings = (a.message for a in run_queries.list_alerts(run.run_id) if a.kind == "parting")
         sentence = next(warnings, "")
     if sentence:
         st.markdown(f":orange[:material/call_split:] {escape_markdown(sentence)}")
@@ -233,7 +231,7 @@ def _describe_basis(
 ) -> str:
     rows = formatting.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
     basis = f"{NOTES[kind]} 95% intervals over {rows}."
-    answers = run["facts"].get("live_metric")
+    answers = run.facts.get("live_metric")
     if answers and answered:
         given = formatting.plural(len(answered), "validation")
         basis += (

@@ -59,7 +59,7 @@ def draw_samples(run_id: str) -> None:
     with show_errors():
         rows = run_queries.list_predictions(run_id)
         if not rows:
-            alive = run_queries.read_current_run(run_id)["status"] in ALIVE
+            alive = run_queries.read_current_run(run_id).status in ALIVE
             why = "They come with the verdict." if alive else "This run wrote none."
             st.caption(f"There are no samples. {why}")
             return
@@ -71,8 +71,8 @@ def draw_samples(run_id: str) -> None:
 def describe_agreement(rows: list[Prediction]) -> str:
     """How many answers equal their reference, base and tuned, with Wilson's interval."""
     tuned, base = (
-        sum(_is_equal_answer(answer, row["reference"]) for answer, row in zip(answers, rows, strict=True))
-        for answers in ([row["tuned"] for row in rows], [row["base"] for row in rows])
+        sum(_is_equal_answer(answer, row.reference) for answer, row in zip(answers, rows, strict=True))
+        for answers in ([row.tuned for row in rows], [row.base for row in rows])
     )
     interval = wilson_interval(tuned, len(rows))
     return (
@@ -87,13 +87,13 @@ def _is_equal_answer(answer: str, reference: str) -> bool:
 
 def _draw_sample(row: Prediction) -> None:
     with st.container(border=True):
-        st.caption(f":material/person: Prompt · {row['split']} row {row['row_id']:,}")
-        show_text(row["prompt"])
+        st.caption(f":material/person: Prompt · {row.split} row {row.row_id:,}")
+        show_text(row.prompt)
         columns = st.columns(3, gap="medium")
-        texts = {"Reference": row["reference"], "Base model": row["base"], "Tuned model": row["tuned"]}
+        texts = {"Reference": row.reference, "Base model": row.base, "Tuned model": row.tuned}
         for column, (title, text) in zip(columns, texts.items(), strict=True):
             with column:
-                same = title != "Reference" and _is_equal_answer(text, row["reference"])
+                same = title != "Reference" and _is_equal_answer(text, row.reference)
                 mark = " :green-badge[:material/check: as the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
                 show_text(text, nothing="(nothing)")
@@ -121,7 +121,7 @@ def draw_config(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         left, right = st.columns([3, 2], gap="large")
-        text = TrainConfig.of_past(run["config"]).to_yaml()
+        text = TrainConfig.of_past(run.config).to_yaml()
         with left:
             st.markdown("**Config**")
             st.code(text, language="yaml")
@@ -187,9 +187,9 @@ def get_predicted_time(facts: RunFacts) -> PredictedAmount:
 
 def list_facts(run: Run) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
-    measured = run["facts"]
-    fingerprint = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
-    cells: dict[str, str | int] = {"Run": run["run_id"], "Data fingerprint": fingerprint, "Seed": run["seed"]}
+    measured = run.facts
+    fingerprint = f"{run.data_fingerprint[:16]}…" if run.data_fingerprint else "–"
+    cells: dict[str, str | int] = {"Run": run.run_id, "Data fingerprint": fingerprint, "Seed": run.seed}
     if rows := measured.get("rows"):
         cells["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
     if planted := measured.get("canaries"):
@@ -221,14 +221,14 @@ def draw_slices(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         dataset = _find_dataset(run)
-        gain = run["verdict"] and run["verdict"]["gain"]
+        gain = run.verdict and run.verdict["gain"]
         if dataset is None or not gain:
             lack = (
                 "The run has no verdict yet." if dataset else "The data set that it was trained on is gone."
             )
             st.caption(f"There is nothing to compare slices on. {lack}")
             return
-        slices = _list_slices(dataset["dataset_id"])
+        slices = _list_slices(dataset.dataset_id)
         if not slices:
             st.caption(
                 "The data set has no slices. Filter its rows and save the filter as a slice: then the gain on"
@@ -238,14 +238,14 @@ def draw_slices(run_id: str) -> None:
                 "pages/data/data.py",
                 label="Filter its rows",
                 icon=":material/filter_alt:",
-                query_params={"dataset": dataset["dataset_id"]},
+                query_params={"dataset": dataset.dataset_id},
             )
             return
         confidence = 1 - ERROR_RATE / len(slices)
         whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": display.format_estimate(gain)}
         rows = [whole | {"Held-out rows": gain["n"], "": _describe_interval(gain["low"], gain["high"])}]
         rows += [
-            _build_row(run, dataset["dataset_id"], named_slice, gain["split"], confidence)
+            _build_row(run, dataset.dataset_id, named_slice, gain["split"], confidence)
             for named_slice in slices
         ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
@@ -260,19 +260,19 @@ def _list_slices(dataset_id: str) -> list[SliceRow]:
 def _find_dataset(run: Run) -> Dataset | None:
     """The data set of the run, where it still has the rows that the run was trained on."""
     try:
-        dataset = run_queries.find_dataset(run["dataset_id"])
+        dataset = run_queries.find_dataset(run.dataset_id)
     except NotFoundError:
         return None
-    return dataset if dataset["fingerprint"] == run["data_fingerprint"] else None
+    return dataset if dataset.fingerprint == run.data_fingerprint else None
 
 
 def _build_row(
     run: Run, dataset_id: str, named_slice: SliceRow, split: str, confidence: float
 ) -> dict[str, Any]:
     interval = compute_filtered_gain(
-        run["run_id"], dataset_id, split, json.dumps(named_slice["filter"]), confidence
+        run.run_id, dataset_id, split, json.dumps(named_slice.filter), confidence
     )
-    line: dict[str, Any] = {"Slice": escape_markdown(named_slice["name"])}
+    line: dict[str, Any] = {"Slice": escape_markdown(named_slice.name)}
     if interval is None:
         return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
     gain = interval.to_dict()

@@ -53,7 +53,7 @@ def draw_refusals(run: Run, forgetting: Forgetting) -> None:
         " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
         " after 32 tokens."
     )
-    _draw_answers(run["run_id"])
+    _draw_answers(run.run_id)
 
 
 def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
@@ -78,14 +78,14 @@ def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
 
 def _draw_answers(run_id: str) -> None:
     rows = run_queries.list_probe_requests(run_id)
-    changed = [row for row in rows if row["base_refused"] != row["tuned_refused"]]
+    changed = [row for row in rows if row.base_refused != row.tuned_refused]
     with st.expander("Read the answers", icon=":material/forum:"):
         only = st.segmented_control(
             "Which requests", list(REQUEST_KINDS), default="harmful", key="refusals-only",
             format_func=REQUEST_KINDS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         only = only or "harmful"
-        listed = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
+        listed = changed if only == "changed" else [r for r in rows if r.harmful == (only == "harmful")]
         if not listed:
             st.caption("None.")
             return
@@ -104,13 +104,13 @@ def _draw_answers(run_id: str) -> None:
 
 
 def _build_answer_row(row: RefusalRow, only: str) -> dict[str, str]:
-    line = {"Request": row["text"]}
+    line = {"Request": row.text}
     if only == "changed":
-        line["Should be"] = "refused" if row["harmful"] else "answered"
+        line["Should be"] = "refused" if row.harmful else "answered"
     marks = {True: "refused", False: "answered"}
-    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
-    line["Base"] = row["base"] or "(nothing)"
-    line["Tuned"] = row["tuned"] or "(nothing)"
+    line["Before → after"] = f"{marks[row.base_refused]} → {marks[row.tuned_refused]}"
+    line["Base"] = row.base or "(nothing)"
+    line["Tuned"] = row.tuned or "(nothing)"
     return line
 
 
@@ -128,7 +128,7 @@ def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        forgetting = run["verdict"] and run["verdict"]["forgetting"]
+        forgetting = run.verdict and run.verdict["forgetting"]
         if not forgetting:
             st.caption(_explain_no_figures(run))
             draw_checkpoint_curves(run, None)
@@ -137,7 +137,7 @@ def draw_forgetting(run_id: str) -> None:
         st.subheader(f":{state.color}[{state.icon}] {escape_markdown(forgetting['headline'])}", anchor=False)
         if forgetting["sentences"]:
             st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in forgetting["sentences"]))
-        if run["status"] == "finished" and st.button(
+        if run.status == "finished" and st.button(
             "Mix with the base model",
             icon=":material/linear_scale:",
             key="forgetting-mix",
@@ -186,11 +186,11 @@ def _draw_categories(choices: ChoiceForgetting) -> None:
 
 
 def _explain_no_figures(run: Run) -> str:
-    if run["status"] in ALIVE:
+    if run.status in ALIVE:
         return "It comes with the verdict."
-    if run["config"].get("task") == "classification":
+    if run.config.get("task") == "classification":
         return "Not measured: with a classification head in place of its words the model can't be asked."
-    if run["config"].get("probes") is False:
+    if run.config.get("probes") is False:
         return "Not measured: the run was launched with probes switched off."
     return "Not measured in this run."
 
@@ -286,12 +286,12 @@ def _describe_test(choices: ChoiceForgetting) -> str:
 
 def _draw_weights(run: Run) -> None:
     """How far the weights moved, matrix by matrix."""
-    weights = run["verdict"] and run["verdict"]["weights"]
+    weights = run.verdict and run.verdict["weights"]
     if not weights:
         return
     st.markdown("**How far the weights moved**")
     if weights["relative"] is not None:
-        figure = forgetting_charts.plot_weight_changes(run_queries.list_weight_changes(run["run_id"]))
+        figure = forgetting_charts.plot_weight_changes(run_queries.list_weight_changes(run.run_id))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
         st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
         moved = f"{100 * weights['relative']:.2g}% of their norm"
@@ -332,13 +332,13 @@ def _draw_questions(run_id: str) -> None:
 
 
 def _build_question_row(row: ProbeQuestion) -> dict[str, str]:
-    options = row["options"]
+    options = row.options
     return {
-        "Question": row["text"],
-        "Right": options[row["right"]],
-        "Base model": "–" if row["base"] is None else options[row["base"]],
-        "Tuned model": "–" if row["tuned"] is None else options[row["tuned"]],
+        "Question": row.text,
+        "Right": options[row.right],
+        "Base model": "–" if row.base is None else options[row.base],
+        "Tuned model": "–" if row.tuned is None else options[row.tuned],
         "Category": forgetting_charts.format_category(
-            row["category"] or paired_measurements.format_probe_title(row["probe"])
+            row.category or paired_measurements.format_probe_title(row.probe)
         ),
     }

@@ -104,10 +104,10 @@ def make_translucent(color: str) -> str:
 
 def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
     """How far each matrix moved, in per cent of its norm, by layer and module."""
-    placed = [row for row in rows if row["layer"] is not None and row["relative"] is not None]
-    layers = sorted({row["layer"] for row in placed if row["layer"] is not None})
-    modules = list(dict.fromkeys(row["module"].removesuffix(".weight") for row in placed))
-    cells = {(row["module"].removesuffix(".weight"), row["layer"]): row for row in placed}
+    placed = [row for row in rows if row.layer is not None and row.relative is not None]
+    layers = sorted({row.layer for row in placed if row.layer is not None})
+    modules = list(dict.fromkeys(row.module.removesuffix(".weight") for row in placed))
+    cells = {(row.module.removesuffix(".weight"), row.layer): row for row in placed}
     figure = build_empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
     figure.add_trace(
         go.Heatmap(
@@ -129,17 +129,17 @@ def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
 
 
 def _get_weight_change(row: MatrixChange | None) -> float | None:
-    return None if row is None else 100 * row["relative"]
+    return None if row is None else 100 * row.relative
 
 
 def _format_matrix(row: MatrixChange | None) -> str:
     if row is None:
         return "not known"
-    text = f"moved by {100 * row['relative']:.2g}% of its norm"
-    if row["stable_rank"] is not None:
-        text += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
-    if row["intruders"] is not None:
-        text += f", {row['intruders']} of {row['strongest']} strongest directions are new"
+    text = f"moved by {100 * row.relative:.2g}% of its norm"
+    if row.stable_rank is not None:
+        text += f", stable rank {row.stable_rank:.1f}, effective rank {row.effective_rank:.0f}"
+    if row.intruders is not None:
+        text += f", {row.intruders} of {row.strongest} strongest directions are new"
     return text
 
 

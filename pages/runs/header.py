@@ -25,74 +25,74 @@ def draw_header(run: Run) -> None:
     """Name, status, facts in a line, and the actions that its state allows."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width="content", gap=None):
-            name = f"{format_run_dot(run['number'])} {escape_markdown(run['name'])}"
+            name = f"{format_run_dot(run.number)} {escape_markdown(run.name)}"
             st.title(name, anchor=False, width="content")
         _draw_actions(run)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("All runs", type="tertiary", icon=":material/arrow_back:", key="runs-back"):
             st.switch_page("pages/runs/run.py")
-        st.markdown(f"{format_status_badge(run['status'])} {_format_facts(run)}", width="content")
-    if run["config"].get("parent"):
+        st.markdown(f"{format_status_badge(run.status)} {_format_facts(run)}", width="content")
+    if run.config.get("parent"):
         _draw_parent(run)
     for draw in list_parts(lambda feature: feature.draw_run_origin):
         draw(run)
     for draw in list_parts(lambda feature: feature.draw_run_use):
         draw(run)
-    if run["notes"]:
-        st.caption(escape_markdown(run["notes"]))
+    if run.notes:
+        st.caption(escape_markdown(run.notes))
 
 
 def _draw_parent(run: Run) -> None:
     """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
     try:
-        parent = run_queries.find_run(run["config"]["parent"])
+        parent = run_queries.find_run(run.config["parent"])
     except NotFoundError:
         return
-    alpha = run["facts"].get("alpha")
+    alpha = run.facts.get("alpha")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown("Mixed from" if alpha else "Changes", width="content")
         with st.container(width="content"):
             draw_chip_link(parent)
-        difference = f"at α {alpha:g}" if alpha else describe_changes(parent["config"], run["config"])
+        difference = f"at α {alpha:g}" if alpha else describe_changes(parent.config, run.config)
         st.markdown(escape_markdown(difference), width="content")
-        if run["status"] == "finished" and st.button(
+        if run.status == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
-            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_name"]}
+            link = {LINK: COST, "run": run.run_id, "dataset": run.dataset_name}
             st.switch_page("pages/comparison/compare.py", query_params=link)
 
 
 def _format_facts(run: Run) -> str:
-    task = run["config"].get("task", "sft")
-    maker = activity_feed.describe_creator(run["created_by"])
+    task = run.config.get("task", "sft")
+    maker = activity_feed.describe_creator(run.created_by)
     by = f"by {escape_markdown(maker)}, " if maker else ""
     parts = [
         *([TASK_TITLES.get(task, task)] if task != "sft" else []),
-        METHODS[run["method"]].title,
-        escape_markdown(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
-        escape_markdown(run["dataset_name"]),
-        f"launched {by}{display.format_ago(run['created_at'])}",
+        METHODS[run.method].title,
+        escape_markdown(str(run.model).rstrip("/").rsplit("/", 1)[-1]),
+        escape_markdown(run.dataset_name),
+        f"launched {by}{display.format_ago(run.created_at)}",
     ]
-    took = display.format_elapsed(run["started_at"], run["ended_at"])
+    took = display.format_elapsed(run.started_at, run.ended_at)
     if took != "–":
         parts.append(f"took {took}")
-    if run["attempt"] > 1:
-        parts.append(f"attempt {run['attempt']}")
+    if run.attempt > 1:
+        parts.append(f"attempt {run.attempt}")
     return f":gray[{' · '.join(parts)}]"
 
 
 def _draw_actions(run: Run) -> None:
-    run_id, status = run["run_id"], run["status"]
+    run_id, status = run.run_id, run.status
     with st.container(horizontal=True, width="content", gap="small"):
         if status in ALIVE and has_right("work"):
-            stopping = bool(run["cancel_requested_at"])
+            stopping = bool(run.cancel_requested_at)
             label = "Stopping" if stopping else "Cancel"
             if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
                 _send_action("cancel", run_id)
         if status in RESUMABLE and has_right("work"):
             # Where what it failed of can be changed, that is the likelier step, and stands below.
             likely: Literal["primary", "secondary"] = (
-                "secondary" if run["error"] and run["error"].get("change") else "primary"
+                "secondary" if run.error and run.error.get("change") else "primary"
             )
             if st.button("Resume", icon=":material/resume:", type=likely, key="run-resume"):
                 _send_action("resume", run_id)
@@ -126,17 +126,17 @@ def _draw_actions(run: Run) -> None:
 def _draw_more_actions(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
-        if run["status"] == "finished":
+        if run.status == "finished":
             for draw in list_parts(lambda feature: feature.draw_run_action):
                 draw(run)
-        if run["status"] in ALIVE:
+        if run.status in ALIVE:
             st.caption("Cancel the run before you delete it.")
         elif st.button("Delete", icon=":material/delete:", key="run-delete"):
             _confirm_delete(run)
 
 
 def _draw_edit(run: Run) -> None:
-    edit = FieldEdit(f"run-edit-{run['run_id']}", {"name": run["name"], "notes": run["notes"]})
+    edit = FieldEdit(f"run-edit-{run.run_id}", {"name": run.name, "notes": run.notes})
     with st.form("run-edit", border=False):
         name = st.text_input("Name", edit.seen["name"], max_chars=120, key=edit.widget_key("name"))
         notes = st.text_area(
@@ -145,14 +145,14 @@ def _draw_edit(run: Run) -> None:
         saved = st.form_submit_button("Save", icon=":material/save:")
     typed = {"name": (name or "").strip(), "notes": (notes or "").strip()}
     mine = edit.take_mine({"name": "Name", "notes": "Notes"}, typed)
-    if (saved or mine) and edit.save("edit_run", {"run": run["run_id"]}, typed, "Saved"):
+    if (saved or mine) and edit.save("edit_run", {"run": run.run_id}, typed, "Saved"):
         st.rerun()
 
 
 @st.dialog("Delete this run?")
 def _confirm_delete(run: Run) -> None:
     st.markdown(
-        f"**{escape_markdown(run['name'])}** goes for good, with its curves, samples,"
+        f"**{escape_markdown(run.name)}** goes for good, with its curves, samples,"
         " checkpoints, trained weights, and"
         " what was said of it."
     )
@@ -162,7 +162,7 @@ def _confirm_delete(run: Run) -> None:
         icon=":material/delete:",
         key="run-delete-sure",
         on_click=_delete,
-        args=(run["run_id"],),
+        args=(run.run_id,),
     )
 
 
@@ -180,9 +180,9 @@ def _send_action(command: str, run_id: str) -> None:
 def draw_alerts(run: Run) -> None:
     """What the run wants its user to know, the same thing once; what the verdict says stands in its card."""
     seen: dict[str, str] = {}
-    for alert in run_queries.list_alerts(run["run_id"]):
-        if not (alert["kind"] and run["verdict"]):
-            seen[alert["message"]] = alert["level"]
+    for alert in run_queries.list_alerts(run.run_id):
+        if not (alert.kind and run.verdict):
+            seen[alert.message] = alert.level
     icons = {"warning": ":orange[:material/warning:]", "info": ":gray[:material/info:]"}
     for message, level in seen.items():
         st.markdown(f"{icons.get(level, icons['info'])} {escape_markdown(message)}")

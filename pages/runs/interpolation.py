@@ -42,7 +42,7 @@ def _read_shares(run_id: str) -> tuple[list[MeasuredMix], list[Job], dict[float,
 
 def can_interpolate(run: Run) -> bool:
     """Whether there are models between base and tuned one, or will be once the run has finished."""
-    return run["status"] in ("finished", *ALIVE) and not _explain_refusal(run)
+    return run.status in ("finished", *ALIVE) and not _explain_refusal(run)
 
 
 def draw_interpolation(run_id: str) -> None:
@@ -57,13 +57,13 @@ def draw_interpolation(run_id: str) -> None:
 
 
 def _draw_interpolation_form(run: Run) -> None:
-    measured, jobs, kept = _read_shares(run["run_id"])
+    measured, jobs, kept = _read_shares(run.run_id)
     rows = interpolation_points.build_scored_shares(run, measured)
-    alive = [job for job in jobs if job["status"] in ALIVE]
+    alive = [job for job in jobs if job.status in ALIVE]
     _draw_summary(rows)
     for job in alive:
         with st.container(border=True):
-            show_live(job["job_id"], "scoring", escape_markdown(job["title"]))
+            show_live(job.job_id, "scoring", escape_markdown(job.title))
     for job in jobs[-1:] if not alive else []:
         _draw_bad_end(job)
     wide, narrow = st.columns([3, 1.35], gap="medium")
@@ -78,23 +78,23 @@ def _draw_interpolation_form(run: Run) -> None:
 
 
 def _explain_unavailable(run: Run) -> str:
-    if run["status"] != "finished":
-        return f"This run is {run['status']}. A run that has finished left the two models that are mixed."
+    if run.status != "finished":
+        return f"This run is {run.status}. A run that has finished left the two models that are mixed."
     return _explain_refusal(run)
 
 
 def _explain_refusal(run: Run) -> str:
-    return explain_refusal(TrainConfig.of_past(run["config"]), run["facts"])
+    return explain_refusal(TrainConfig.of_past(run.config), run.facts)
 
 
 def _draw_unavailable(run: Run, why: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("This run can't be mixed with its base", anchor=False)
         st.markdown(escape_markdown(why))
-        parent = run["facts"].get("mixed_from")
+        parent = run.facts.get("mixed_from")
         if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
             st.switch_page("pages/runs/run.py", query_params={"run": parent, LINK: BETWEEN})
-        if not parent and run["status"] == "finished":
+        if not parent and run.status == "finished":
             st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
 
 
@@ -230,21 +230,21 @@ def _draw_more(run: Run, measured: list[MeasuredMix], rows: list[ScoredShare], *
 
 
 def _save_share(run: Run, alpha: float) -> None:
-    answer = send_command("keep_variant", {"run": run["run_id"], "alpha": alpha})
+    answer = send_command("keep_variant", {"run": run.run_id, "alpha": alpha})
     if answer is not None:
         st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})
 
 
 def _score_shares(run: Run, alphas: list[float]) -> None:
-    if send_command("interpolate", {"run": run["run_id"], "alphas": alphas}) is not None:
+    if send_command("interpolate", {"run": run.run_id, "alphas": alphas}) is not None:
         st.rerun()
 
 
 def _draw_bad_end(job: Job) -> None:
-    error = job["error"]
-    why = (error and error["message"]) or f"It was {job['status']}."
+    error = job.error
+    why = (error and error["message"]) or f"It was {job.status}."
     fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
-    notice = st.info if job["status"] == "cancelled" else st.error
+    notice = st.info if job.status == "cancelled" else st.error
     notice(f"The last scoring has no result. {escape_markdown(why)}{fix}", icon=":material/info:")
 
 
@@ -264,8 +264,7 @@ def _draw_plot(
         selection_mode="points",
         config=PLOT,
         alt=(
-            f"Gain against forgetting of {formatting.plural(len(shares), 'share')} of the way to"
-            f" {run['name']}"
+            f"Gain against forgetting of {formatting.plural(len(shares), 'share')} of the way to {run.name}"
         ),
     )
     st.caption(

@@ -55,17 +55,17 @@ class ScoredShare:
 
 def build_scored_shares(run: Run, measured: Sequence[MeasuredMix]) -> list[ScoredShare]:
     """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
-    identity = (run["run_id"], run["number"], run["name"])
+    identity = (run.run_id, run.number, run.name)
     by_alpha = {
-        row["alpha"]: ScoredShare(
+        row.alpha: ScoredShare(
             *identity,
-            row["alpha"],
-            row["gain"],
-            get_forgetting_figures(row) | _get_probe_figures(row["named"] or ()),
+            row.alpha,
+            row.gain,
+            get_forgetting_figures(row) | _get_probe_figures(row.named or ()),
         )
         for row in measured
     }
-    verdict = run["verdict"]
+    verdict = run.verdict
     if verdict and verdict["gain"]:
         gain: Estimate = verdict["gain"]
         by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _get_tuned_figures(verdict["forgetting"])))
@@ -152,10 +152,10 @@ def estimate_scoring_time(run: Run, measured: Sequence[MeasuredMix]) -> ScoringT
     """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
     None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
     the run took against its estimate."""
-    if before := [row["seconds"] for row in measured if row["seconds"]]:
+    if before := [row.seconds for row in measured if row.seconds]:
         counted = formatting.plural(len(before), "share")
         return ScoringTime(min(before), max(before), f"as {counted} of this run took before")
-    facts = run["facts"]
+    facts = run.facts
     passes = facts.get("judged_seconds") or {}
     if not all(name in passes for name in PASSES):
         return None
@@ -263,5 +263,5 @@ def build_row(
         counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
         cells[counted] = cost["n"] if cost else None
     run = kept.get(share.alpha)
-    cells["Kept as"] = f"#{run['number']} {run['name']}" if run else "–"
+    cells["Kept as"] = f"#{run.number} {run.name}" if run else "–"
     return cells

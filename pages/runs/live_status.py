@@ -26,17 +26,17 @@ LOST_PROCESS_NOTE = (
 
 def draw_failure(run: Run) -> None:
     """Nothing for a run that works or has finished."""
-    status = run["status"]
+    status = run.status
     if status == "queued":
         st.info(describe_wait(run), icon=":material/schedule:")
     elif status == "failed":
-        _draw_error(run["run_id"], run["error"])
+        _draw_error(run.run_id, run.error)
     elif status == "lost":
-        st.warning(describe_lost_process(run["error"]), icon=":material/link_off:")
-        _draw_change(run["run_id"], run["error"])
-        _draw_traceback(run["error"], "What it wrote as it crashed")
+        st.warning(describe_lost_process(run.error), icon=":material/link_off:")
+        _draw_change(run.run_id, run.error)
+        _draw_traceback(run.error, "What it wrote as it crashed")
     elif status == "cancelled":
-        st.info(describe_cancellation(run["error"]), icon=":material/cancel:")
+        st.info(describe_cancellation(run.error), icon=":material/cancel:")
 
 
 def _draw_error(run_id: str, error: ErrorDocument | None) -> None:
@@ -87,16 +87,16 @@ def _draw_traceback(error: ErrorDocument | None, title: str) -> None:
 
 def describe_wait(run: Run) -> str:
     """Why a queued run has not begun, in words."""
-    waits = run_queries.read_job_statuses(tuple(run["after_jobs"] or ()))
-    unready = [job for job in waits.values() if job["status"] != "finished"]
+    waits = run_queries.read_job_statuses(tuple(run.after_jobs or ()))
+    unready = [job for job in waits.values() if job.status != "finished"]
     if unready:
-        names = ", ".join(f"{escape_markdown(job['title'])} ({job['status']})" for job in unready)
+        names = ", ".join(f"{escape_markdown(job.title)} ({job.status})" for job in unready)
         return f"It waits for {names}."
-    queue = [job for job in cached_queries.list_queue() if job["kind"] in RUNS]
-    working = [job for job in queue if job["status"] in ACTIVE]
-    ahead = [job["job_id"] for job in queue if job["status"] == "queued"]
-    place = ahead.index(run["run_id"]) if run["run_id"] in ahead else 0
-    holder = f"The device is taken by {escape_markdown(working[0]['title'])}. " if working else ""
+    queue = [job for job in cached_queries.list_queue() if job.kind in RUNS]
+    working = [job for job in queue if job.status in ACTIVE]
+    ahead = [job.job_id for job in queue if job.status == "queued"]
+    place = ahead.index(run.run_id) if run.run_id in ahead else 0
+    holder = f"The device is taken by {escape_markdown(working[0].title)}. " if working else ""
     if place:
         return f"{holder}{place} {'run is' if place == 1 else 'runs are'} ahead of it."
     return f"{holder}It is the next to start." if holder else "It starts in a moment."
@@ -116,7 +116,7 @@ def watch_run(run_id: str, drawn_status: str) -> Run | None:
     with show_errors():
         watch_engine()
         run = run_queries.read_current_run(run_id)
-        if run["status"] != drawn_status:
+        if run.status != drawn_status:
             redraw()
         return run
     return None
@@ -128,24 +128,24 @@ def draw_live(run_id: str, drawn_status: str) -> None:
         run = watch_run(run_id, drawn_status)
         if run is None:
             return
-        if run["status"] in ACTIVE:
+        if run.status in ACTIVE:
             _draw_progress(run)
         _draw_losses(run)
 
 
 def _draw_progress(run: Run) -> None:
     st.progress(compute_fraction(run) or 0.0, text=escape_markdown(describe_activity(run)))
-    measured = run_queries.read_metric_summaries(run["run_id"])
+    measured = run_queries.read_metric_summaries(run.run_id)
     if "train/loss" not in measured:
         return
     speed, memory = (
-        summary and summary["last_value"]
+        summary.last_value if summary else None
         for summary in (measured.get(name) for name in ("train/tokens_per_second", "system/memory_gib"))
     )
-    best, base = run["best_eval_loss"], run["base_eval_loss"]
+    best, base = run.best_eval_loss, run.base_eval_loss
     with st.grid(4, min_column_width=150):
-        _draw_live_validation(best, base, run["best_step"], display.get_reference_name(run["config"]))
-        st.metric("Training loss", display.format_number(measured["train/loss"]["last_value"]))
+        _draw_live_validation(best, base, run.best_step, display.get_reference_name(run.config))
+        st.metric("Training loss", display.format_number(measured["train/loss"].last_value))
         st.metric("Tokens a second", display.format_number(speed, 0))
         st.metric("Peak memory", f"{display.format_number(memory, 2)} GiB")
 
@@ -165,27 +165,27 @@ def _draw_live_validation(best: float | None, base: float | None, step: int | No
 
 
 def _draw_losses(run: Run) -> None:
-    run_id = run["run_id"]
+    run_id = run.run_id
     train, validation = (run_queries.read_live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
     if not train.num_rows and not validation.num_rows:
-        if run["status"] in ACTIVE:
+        if run.status in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    shape = run["verdict"] and run["verdict"]["overfitting"]
+    shape = run.verdict and run.verdict["overfitting"]
     figure = charts.plot_losses(
         train,
         validation,
         charts.LossMarks(
-            base_level=run["base_eval_loss"],
-            base_name=display.get_reference_name(run["config"]).removeprefix("the ").capitalize(),
-            best_step=run["best_step"],
+            base_level=run.base_eval_loss,
+            base_name=display.get_reference_name(run.config).removeprefix("the ").capitalize(),
+            best_step=run.best_step,
             shape=shape,
         ),
-        axis=display.get_loss_axis(run["config"]),
+        axis=display.get_loss_axis(run.config),
     )
     alt = (
         "Training and validation loss by step; best validation loss"
-        f" {display.format_number(run['best_eval_loss'])}"
+        f" {display.format_number(run.best_eval_loss)}"
     )
     st.plotly_chart(figure, key="loss-chart", config=PLOT, alt=alt)
 

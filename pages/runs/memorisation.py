@@ -90,11 +90,11 @@ PARTS: dict[RowPart, str] = {"train": "Training rows", "held_out": "Held-out row
 
 def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str) -> None:
     """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
-    if run["config"].get("task", "sft") != "sft":
+    if run.config.get("task", "sft") != "sft":
         return
     st.markdown("**Can it be made to write its training rows?**")
     if not extraction:
-        waits = "That is asked with the verdict." if run["status"] in ALIVE else _explain_no_canaries(run)
+        waits = "That is asked with the verdict." if run.status in ALIVE else _explain_no_canaries(run)
         st.caption(waits)
         return
     if extraction["sentence"] not in stage_sentence:
@@ -104,13 +104,13 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
         alt = "Share of training and held-out rows that each model writes nearly word for word"
         st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
         st.caption(_describe_basis(extraction))
-        _draw_rows(run["run_id"], extraction)
+        _draw_rows(run.run_id, extraction)
 
 
 def draw_canaries(run: Run, canaries: CanaryEvaluation | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
     if not canaries:
-        if run["config"].get("canaries") and run["status"] in ALIVE:
+        if run.config.get("canaries") and run.status in ALIVE:
             st.caption("The canaries are asked for with the verdict.")
         return
     st.markdown("**How well do its canaries stick?**")
@@ -143,7 +143,7 @@ def _build_canary_row(row: PlantedCanary) -> dict[str, str | float]:
 
 
 def _explain_no_canaries(run: Run) -> str:
-    if run["config"].get("probes") is False:
+    if run.config.get("probes") is False:
         return "Not asked: the run was launched with probes switched off."
     return "Not asked in this run. Clone it to have it asked."
 
@@ -191,15 +191,15 @@ def _draw_rows(run_id: str, extraction: Extraction) -> None:
 
 def _draw_row(row: ExtractionRow) -> None:
     with st.container(border=True, gap="xsmall"):
-        if row["prompt"]:
-            st.markdown(f":gray[Prompt] {_truncate_line(shorten(row['prompt'], SHOWN))}")
-        st.markdown(f":gray[It begins] {_truncate_line(row['prefix'])} …")
-        st.markdown(f":gray[True answer] … {_truncate_line(row['reference'])}")
-        near = row["tuned_similarity"] >= NEAR_VERBATIM
-        tuned = _mark_shared_start(row["tuned"], row["reference"], "red" if near else "gray")
-        st.markdown(f":gray[Tuned model] … {tuned}{'' if row['tuned_whole'] else ' …'}")
-        base = _mark_shared_start(row["base"], row["reference"], "gray")
-        st.markdown(f":gray[Base model] … {base}{'' if row['base_whole'] else ' …'}")
+        if row.prompt:
+            st.markdown(f":gray[Prompt] {_truncate_line(shorten(row.prompt, SHOWN))}")
+        st.markdown(f":gray[It begins] {_truncate_line(row.prefix)} …")
+        st.markdown(f":gray[True answer] … {_truncate_line(row.reference)}")
+        near = row.tuned_similarity >= NEAR_VERBATIM
+        tuned = _mark_shared_start(row.tuned, row.reference, "red" if near else "gray")
+        st.markdown(f":gray[Tuned model] … {tuned}{'' if row.tuned_whole else ' …'}")
+        base = _mark_shared_start(row.base, row.reference, "gray")
+        st.markdown(f":gray[Base model] … {base}{'' if row.base_whole else ' …'}")
 
 
 def _mark_shared_start(text: str, reference: str, ink: str) -> str:

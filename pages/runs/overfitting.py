@@ -237,7 +237,7 @@ def draw_overfitting(run_id: str) -> None:
     """The tab of one run; while it trains the curves are live."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        verdict = run["verdict"]
+        verdict = run.verdict
         shape, membership = verdict and verdict["overfitting"], verdict and verdict["membership"]
         _draw_stage(run, shape)
         _draw_losses(run, shape, membership)
@@ -255,9 +255,9 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
     if not shape:
         waits = "Where it stands comes with the verdict; until then the curves below are live."
         ended = "It ended without a verdict."
-        if run["verdict"]:
+        if run.verdict:
             ended = "Nothing was trained: the model is a mix of another run's and its base."
-        st.caption(waits if run["status"] in ALIVE else ended)
+        st.caption(waits if run.status in ALIVE else ended)
         return
     if shape["stage"] is None:  # a verdict from before stages were told apart
         st.markdown(escape_markdown(shape["sentence"]))
@@ -280,13 +280,13 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
 
 def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | None) -> None:
     seen, validation = (
-        run_queries.read_live_curve(run["run_id"], name) for name in (TRAIN_PROBE_METRIC, "eval/loss")
+        run_queries.read_live_curve(run.run_id, name) for name in (TRAIN_PROBE_METRIC, "eval/loss")
     )
     if not validation.num_rows:
-        if run["status"] in ALIVE:
+        if run.status in ALIVE:
             st.caption("The curves begin with the first validation.")
         return
-    axis = display.get_loss_axis(run["config"])
+    axis = display.get_loss_axis(run.config)
     path = membership["path"] if membership else []
     figure = plot_gap(seen, validation, shape, axis, path=path)
     alt = "Loss on training and validation rows by step, with the gap between them"
@@ -324,9 +324,9 @@ def _describe_membership_path(path: Sequence[MembershipPoint]) -> str:
 
 
 def _explain_no_gap(run: Run) -> str:
-    if run["config"].get("probes") is False:
+    if run.config.get("probes") is False:
         return "No gap: the run was launched with probes switched off."
-    if run["status"] in ALIVE:
+    if run.status in ALIVE:
         return "Rows that it trains on are measured too as soon as the time for probes allows it."
     return "No gap: rows that it trained on were not measured in this run. Clone it to have them measured."
 
@@ -335,7 +335,7 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
     """Membership inference with its placebo; its sentence, unless it was `said` above."""
     st.markdown("**Can it be asked which rows it was trained on?**")
     if not membership:
-        waits = "That is tested with the verdict." if run["status"] in ALIVE else _explain_no_membership(run)
+        waits = "That is tested with the verdict." if run.status in ALIVE else _explain_no_membership(run)
         st.caption(waits)
         return
     if membership["sentence"] not in stage_sentence:
@@ -357,7 +357,7 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
 
 
 def _explain_no_membership(run: Run) -> str:
-    if run["config"].get("probes") is False:
+    if run.config.get("probes") is False:
         return "Not tested: the run was launched with probes switched off."
     return "Not tested in this run. Clone it to have it tested."
 

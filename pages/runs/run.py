@@ -61,7 +61,7 @@ def choose_run() -> None:
     matching = cached_queries.count_runs((search or "").strip(), statuses)
     mixed = run_queries.list_interpolated_runs()
     for run in runs:
-        _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
+        _draw_run(run, BETWEEN if between else "", mixed=run.run_id in mixed)
     st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
@@ -86,13 +86,13 @@ def _draw_run_list(between: bool) -> None:
 def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         draw_chip_link(run, tab)
-        st.markdown(format_status_badge(run["status"]), width="content")
+        st.markdown(format_status_badge(run.status), width="content")
         scored = " · shares scored" if mixed else ""
-        st.caption(f"{display.format_ago(run['created_at'])}{scored}", width="stretch")
-        if run["verdict"]:
-            st.markdown(f"gain {display.format_estimate(run['verdict']['gain'])}", width="content")
-        elif run["best_eval_loss"] is not None:
-            change = display.format_transition(run["base_eval_loss"], run["best_eval_loss"])
+        st.caption(f"{display.format_ago(run.created_at)}{scored}", width="stretch")
+        if run.verdict:
+            st.markdown(f"gain {display.format_estimate(run.verdict['gain'])}", width="content")
+        elif run.best_eval_loss is not None:
+            change = display.format_transition(run.base_eval_loss, run.best_eval_loss)
             st.markdown(f"validation loss {change}", width="content")
 
 
@@ -139,24 +139,24 @@ def main() -> None:
 
 
 def draw_run(run: Run) -> None:
-    alive = run["status"] in ALIVE
+    alive = run.status in ALIVE
     every = "2s" if alive else None
     draw_header(run)
     draw_failure(run)
-    if run["verdict"]:
-        draw_verdict_card(run["verdict"], run["run_id"])
-        if run["status"] == "finished" and not is_classifier(run):
+    if run.verdict:
+        draw_verdict_card(run.verdict, run.run_id)
+        if run.status == "finished" and not is_classifier(run):
             for draw in list_parts(lambda feature: feature.draw_run_summary):
-                draw(run["run_id"])
-        _draw_numbers(run, run["verdict"])
+                draw(run.run_id)
+        _draw_numbers(run, run.verdict)
     draw_alerts(run)
-    if run["status"] != "queued":
-        live(every)(live_status.draw_live)(run["run_id"], run["status"])
+    if run.status != "queued":
+        live(every)(live_status.draw_live)(run.run_id, run.status)
     else:
-        live(every)(live_status.watch_run)(run["run_id"], run["status"])
-    tab, place = draw_tab_bar(list_tabs(run), "run-tabs", low=True, subject={"run": run["run_id"]})
+        live(every)(live_status.watch_run)(run.run_id, run.status)
+    tab, place = draw_tab_bar(list_tabs(run), "run-tabs", low=True, subject={"run": run.run_id})
     with place:
-        st.fragment(tab.draw, run_every=every if tab.draw in LIVE_TABS else None)(run["run_id"])
+        st.fragment(tab.draw, run_every=every if tab.draw in LIVE_TABS else None)(run.run_id)
 
 
 def _draw_numbers(run: Run, verdict: Verdict) -> None:
@@ -171,14 +171,14 @@ def _draw_numbers(run: Run, verdict: Verdict) -> None:
 
 def is_classifier(run: Run) -> bool:
     """The run trains a classification head."""
-    return bool(run["config"].get("task") == "classification")
+    return bool(run.config.get("task") == "classification")
 
 
 def list_tabs(run: Run) -> dict[str, Tab]:
     """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
     and what lies between base and tuned model where there is something, or where a link asks why not."""
     tabs: dict[str, Tab] = {}
-    of_classes = bool(run["verdict"] and run["verdict"]["classification"])
+    of_classes = bool(run.verdict and run.verdict["classification"])
     for name, tab in add_feature_tabs("run", TABS).items():
         if name == BETWEEN and not (can_interpolate(run) or get_linked_tab() == BETWEEN):
             continue

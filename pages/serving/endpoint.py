@@ -36,52 +36,49 @@ from store.serving.schemas import EndpointKey, EndpointStatus, RequestLine, Rout
 def draw_keys(seen: EndpointStatus) -> None:
     """Those that work, a form for another, and those that were revoked."""
     st.markdown("**Keys**")
-    working = [key for key in seen["keys"] if key["revoked_at"] is None]
+    working = [key for key in seen.keys if key.revoked_at is None]
     if not working:
         st.caption("There is none, so nobody can ask. Make one below.")
-    used = {use["key_id"]: use["tokens"] for use in seen["state"]["keys"]} if seen["state"] else {}
+    used = {use["key_id"]: use["tokens"] for use in seen.state["keys"]} if seen.state else {}
     for key in working:
-        _draw_key(key, used.get(key["key_id"], 0))
+        _draw_key(key, used.get(key.key_id, 0))
     if has_right("work"):
         _draw_key_form(seen)
-    revoked = [key for key in seen["keys"] if key["revoked_at"] is not None]
+    revoked = [key for key in seen.keys if key.revoked_at is not None]
     if revoked:
         with st.expander(f"Revoked: {len(revoked)}"):
             for key in revoked:
                 st.caption(
-                    f"{escape_markdown(key['name'])} of {escape_markdown(key['person_name'])},"
-                    f" {_format_ago(key['revoked_at'])}"
+                    f"{escape_markdown(key.name)} of {escape_markdown(key.person_name)},"
+                    f" {_format_ago(key.revoked_at)}"
                 )
 
 
 def _draw_key(key: EndpointKey, tokens: int) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
-            st.markdown(f"**{escape_markdown(key['name'])}**")
+            st.markdown(f"**{escape_markdown(key.name)}**")
             parts = [
-                f"of {escape_markdown(key['person_name'])}",
-                f"made {_format_ago(key['created_at'])}",
-                f"used {_format_ago(key['used_at'])}" if key["used_at"] else "never used",
+                f"of {escape_markdown(key.person_name)}",
+                f"made {_format_ago(key.created_at)}",
+                f"used {_format_ago(key.used_at)}" if key.used_at else "never used",
             ]
-            if most := key["requests_per_minute"]:
+            if most := key.requests_per_minute:
                 parts.append(f"up to {most:,} requests a minute")
-            if most := key["tokens_per_day"]:
+            if most := key.tokens_per_day:
                 parts.append(f"{display.format_count(tokens)} of {display.format_count(most)} tokens today")
             st.caption(" · ".join(parts))
-        own = key["person_id"] == get_current_person()["person_id"]
+        own = key.person_id == get_current_person()["person_id"]
         if (own and has_right("work")) or has_right("govern"):
-            pressed = st.button("Revoke", key=f"revoke-{key['key_id']}", help="Its streams end too.")
-            if (
-                pressed
-                and send_command("revoke_key", {"key": key["key_id"]}, "The key is revoked.") is not None
-            ):
+            pressed = st.button("Revoke", key=f"revoke-{key.key_id}", help="Its streams end too.")
+            if pressed and send_command("revoke_key", {"key": key.key_id}, "The key is revoked.") is not None:
                 st.rerun()
 
 
 def _draw_key_form(seen: EndpointStatus) -> None:
     with (
         st.expander("Make a key", icon=":material/key:", expanded=False),
-        st.form(f"new-key-{seen['endpoint_id']}", border=False, clear_on_submit=True),
+        st.form(f"new-key-{seen.endpoint_id}", border=False, clear_on_submit=True),
     ):
         name = st.text_input("What is it for?", placeholder="the web shop", max_chars=80)
         left, right = st.columns(2)
@@ -90,12 +87,12 @@ def _draw_key_form(seen: EndpointStatus) -> None:
         )
         tokens = right.number_input("Tokens a day", min_value=1, value=None, placeholder="no limit", step=1)
         if st.form_submit_button("Make it", icon=":material/key:"):
-            body = {"endpoint": seen["endpoint_id"], "name": name}
+            body = {"endpoint": seen.endpoint_id, "name": name}
             made = send_command(
                 "make_key", body | {"requests_per_minute": requests, "tokens_per_day": tokens}
             )
             if made is not None:
-                store_new_key(seen["endpoint_id"], name, made["key"])
+                store_new_key(seen.endpoint_id, name, made["key"])
                 st.rerun()
 
 
@@ -113,13 +110,13 @@ PARTS = {
 
 def draw_change(seen: EndpointStatus) -> None:
     """The live subject of each model, and what stands beside it."""
-    settings: Any = seen["settings"]
+    settings: Any = seen.settings
     with st.expander("Change what it serves", icon=":material/alt_route:"):
         models = settings["models"]
         names = [model["name"] for model in models]
         place = names.index(st.selectbox("Model", names)) if len(names) > 1 else 0
         model = models[place]
-        key = f"{seen['endpoint_id']}-{model['name']}"
+        key = f"{seen.endpoint_id}-{model['name']}"
         routes = {route["role"]: route for route in model["routes"]}
         live = _choose_subject("Live", routes.get("live"), f"route-live-{key}", needed=True)
         beside: list[dict[str, Any]] = []
@@ -133,7 +130,7 @@ def draw_change(seen: EndpointStatus) -> None:
         if st.button("Change it", type="secondary", icon=":material/check:", key=f"change-{key}"):
             changed = copy.deepcopy(settings)
             changed["models"][place]["routes"] = [_find_route(routes.get("live"), live), *beside]
-            body = {"endpoint": seen["endpoint_id"], "settings": changed}
+            body = {"endpoint": seen.endpoint_id, "settings": changed}
             if send_command("change_endpoint", body, "What is new is being started.") is not None:
                 st.rerun()
 
@@ -180,7 +177,7 @@ def draw_endpoint(endpoint_id: str) -> None:
     if seen is None:
         st.markdown("This endpoint is gone. It was deleted, or its link was cut.")
         return
-    own = seen["endpoint_id"]
+    own = seen.endpoint_id
     _draw_head(own)
     draw_new_key(own)
     draw_calling(seen)
@@ -192,13 +189,13 @@ def draw_endpoint(endpoint_id: str) -> None:
     if has_right("work"):
         _draw_requests(own)
     draw_recent_activity("endpoint", own)
-    if has_right("work") and not seen["alive"] and seen["wanted"] == "stopped":
+    if has_right("work") and not seen.alive and seen.wanted == "stopped":
         _draw_delete(seen)
 
 
 def _find_endpoint(endpoint: str) -> EndpointStatus | None:
     for seen in endpoint_list.list_endpoints():
-        if endpoint in (seen["endpoint_id"], seen["name"]):
+        if endpoint in (seen.endpoint_id, seen.name):
             return seen
     return None
 
@@ -215,14 +212,14 @@ def _draw_head(own: str) -> None:
             redraw()
         st.session_state[f"endpoint-stood-{own}"] = describe_state(seen)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.title(escape_markdown(seen["name"]), anchor=False, width="content")
+            st.title(escape_markdown(seen.name), anchor=False, width="content")
             st.markdown(format_badge(seen), width="stretch")
             if has_right("work"):
                 _draw_switch(seen)
         for draw in list_parts(lambda feature: feature.draw_endpoint_notice):
             draw(own)
-        state = seen["state"] if seen["alive"] else None
-        if problem := seen["problem"] or (state["error"] if state else None):
+        state = seen.state if seen.alive else None
+        if problem := seen.problem or (state["error"] if state else None):
             show_error(from_dict(problem))
         elif describe_state(seen) == "starting":
             st.caption(
@@ -239,8 +236,8 @@ def _draw_head(own: str) -> None:
 
 
 def _draw_switch(seen: EndpointStatus) -> None:
-    own = {"endpoint": seen["endpoint_id"]}
-    if seen["wanted"] == "running":
+    own = {"endpoint": seen.endpoint_id}
+    if seen.wanted == "running":
         pressed = st.button("Stop", icon=":material/stop_circle:", help="Answers under way are finished.")
         if (
             pressed
@@ -258,7 +255,7 @@ def _draw_traffic(own: str) -> None:
     """The last hour, and where requests go."""
     with show_errors():
         seen = _find_endpoint(own)
-        state = seen["state"] if seen and seen["alive"] else None
+        state = seen.state if seen and seen.alive else None
         if state is None:
             return
         hour = state["hour"]
@@ -315,13 +312,13 @@ def _build_route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
 
 def _draw_backends(seen: EndpointStatus | None) -> None:
     """What answers, where it is not as it should be."""
-    for backend in seen["state"]["backends"] if seen and seen["state"] else ():
-        if backend["error"] and backend["error"] != (seen and seen["problem"]):
+    for backend in seen.state["backends"] if seen and seen.state else ():
+        if backend["error"] and backend["error"] != (seen and seen.problem):
             show_error(from_dict(backend["error"]))
 
 
 def _draw_limits(seen: EndpointStatus) -> None:
-    settings: Any = seen["settings"]
+    settings: Any = seen.settings
     limits, log = settings["limits"], settings["log"]
     kept = "of every request" if log["sample"] == 1 else f"of {log['sample']:.0%} of the requests"
     with st.expander("Limits and log", icon=":material/speed:"):
@@ -339,7 +336,7 @@ def _draw_limits(seen: EndpointStatus) -> None:
             )
         )
         st.caption("They are changed by a file (docs/serving.md):")
-        name = shlex.quote(seen["name"])
+        name = shlex.quote(seen.name)
         st.code(f"tunebench serve --name {name} --config FILE --detach", language="bash", wrap_lines=True)
 
 
@@ -388,7 +385,7 @@ def _draw_delete(seen: EndpointStatus) -> None:
     with st.expander("Delete this endpoint", icon=":material/delete:"):
         st.markdown("Its keys stop working and its log is removed. Models and runs stay.")
         if st.button("Delete it with its log", key="delete-endpoint") and (
-            send_command("delete_endpoint", {"endpoint": seen["endpoint_id"]}, "The endpoint is deleted.")
+            send_command("delete_endpoint", {"endpoint": seen.endpoint_id}, "The endpoint is deleted.")
             is not None
         ):
             st.query_params.pop(LINK, None)

@@ -39,7 +39,7 @@ def list_subjects() -> dict[str, str]:
     """What can be served, each with its kind: aliases of registered models, finished runs, models."""
     offered = dict.fromkeys(endpoint_queries.servable_aliases(get_client()), "registered model")
     for run in runs.list_runs(get_client(), statuses=("finished",), limit=NEWEST):
-        offered.setdefault(run["name"], "run")
+        offered.setdefault(run.name, "run")
     for model in get_client().models():
         if model["ready"]:
             offered.setdefault(model["name"], "model")
@@ -68,12 +68,10 @@ def draw_list() -> None:
     """Every endpoint, as a link."""
     with show_errors():
         for seen in list_endpoints():
-            link = {LINK: seen["endpoint_id"]}
-            draw_link(
-                "pages/serving/endpoints.py", seen["name"], link, format_summary(seen), format_badge(seen)
-            )
+            link = {LINK: seen.endpoint_id}
+            draw_link("pages/serving/endpoints.py", seen.name, link, format_summary(seen), format_badge(seen))
             for draw in list_parts(lambda feature: feature.draw_endpoint_notice):
-                draw(seen["endpoint_id"])
+                draw(seen.endpoint_id)
 
 
 def format_summary(seen: EndpointStatus) -> str:
@@ -82,8 +80,8 @@ def format_summary(seen: EndpointStatus) -> str:
     parts = [
         escape_markdown(", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else ""))
     ]
-    state = seen["state"]
-    if seen["alive"] and state:
+    state = seen.state
+    if seen.alive and state:
         hour = state["hour"]
         parts.append(f"{plural(hour['requests'], 'request')} in the last hour")
         if hour["p95_seconds"] is not None:
@@ -95,7 +93,7 @@ def format_summary(seen: EndpointStatus) -> str:
 
 def list_served_versions(seen: EndpointStatus) -> list[str]:
     """What it serves by now; what was asked for, before its gateway was told."""
-    if config := seen["config"]:
+    if config := seen.config:
         return list(
             dict.fromkeys(route["version"] for model in config["models"] for route in model["routes"])
         )

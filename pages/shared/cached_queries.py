@@ -55,7 +55,7 @@ def read_run(run_id: str) -> Run:
 @cached(LIVE, most=64)
 def read_runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
     runs_there = run_queries.get_runs(get_client(), list(run_ids))
-    return {run["run_id"]: run for run in runs_there}
+    return {run.run_id: run for run in runs_there}
 
 
 @cached(LIVE, most=1)
@@ -126,7 +126,7 @@ def list_skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedR
 def find_skipped_row(dataset_id: str, line: int) -> SkippedRow | None:
     """The row that was skipped at this line of the source file; None where there is none."""
     rows = dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=1, from_line=line)
-    return rows[0] if rows and rows[0]["line"] == line else None
+    return rows[0] if rows and rows[0].line == line else None
 
 
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)

@@ -311,7 +311,7 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
 def _draw_datasets(field: str, help_text: str | None) -> None:
     """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
     chosen = st.session_state.get(build_widget_key(field)) or []
-    names = [row["name"] for row in cached_queries.list_datasets()]
+    names = [row.name for row in cached_queries.list_datasets()]
     st.multiselect(
         field,
         list(dict.fromkeys([*names, *chosen])),

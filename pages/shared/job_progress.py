@@ -4,8 +4,7 @@ it, and why it has no result."""
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -21,7 +20,8 @@ from pages.shared.session import (
 )
 from store.core import formatting
 from store.core.job_kinds import ACTIVE, ALIVE
-from store.core.schemas import Job
+from store.core.schemas import Job, JobProgress
+from store.runs.schemas import Run
 
 MARKS = {
     "failed": ":red[:material/error:]",
@@ -30,32 +30,31 @@ MARKS = {
 }
 
 
-def compute_fraction(job: Mapping[str, Any]) -> float | None:
+def compute_fraction(job: JobProgress) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""
-    total = job.get("progress_total")
-    return min(1.0, (job.get("progress_done") or 0) / total) if total else None
+    total = job.progress_total
+    return min(1.0, (job.progress_done or 0) / total) if total else None
 
 
-def describe_activity(job: Mapping[str, Any]) -> str:
+def describe_activity(job: Job | Run) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
-    if job["status"] == "queued":
-        waits = len(job.get("after_jobs") or [])
+    if job.status == "queued":
+        waits = len(job.after_jobs or [])
         return "Waits for the model or the data set to be ready" if waits else "Waits for its turn"
-    if job.get("cancel_requested_at") and job["status"] in ACTIVE:
+    if job.cancel_requested_at and job.status in ACTIVE:
         return "Stopping; it leaves a checkpoint"
-    message = job.get("progress_message") or f"{job['status'].capitalize()}"
-    parts = [str(message)]
-    if (job.get("progress_total") or 0) > 1:
-        done, total = job.get("progress_done") or 0, job["progress_total"]
-        parts.append(f"{done:,.0f} of {total:,.0f} {job.get('progress_unit') or ''}".strip())
-    if job.get("eta_seconds") is not None:
-        parts.append(f"{display.format_duration(job['eta_seconds'])} left")
+    parts = [job.progress_message or job.status.capitalize()]
+    done, total = job.progress_done or 0, job.progress_total or 0
+    if total > 1:
+        parts.append(f"{done:,.0f} of {total:,.0f} {job.progress_unit or ''}".strip())
+    if job.eta_seconds is not None:
+        parts.append(f"{display.format_duration(job.eta_seconds)} left")
     return ", ".join(parts)
 
 
-def render_progress(job: Mapping[str, Any]) -> str:
+def render_progress(job: Job) -> str:
     """Bar and words of a job that waits or works."""
-    bar = "" if job["status"] == "queued" else meters.render_bar(compute_fraction(job))
+    bar = "" if job.status == "queued" else meters.render_bar(compute_fraction(job))
     return f"{meters.STYLE}{bar}<div class='tb-label'>{html.escape(describe_activity(job))}</div>"
 
 
@@ -65,7 +64,7 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
     with show_errors():
         watch_engine()
         job = cached_queries.read_job(job_id)
-        if job["status"] not in ALIVE:
+        if job.status not in ALIVE:
             st.cache_data.clear()
             redraw()
         if title:
@@ -78,10 +77,10 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
 
 def show_failure(job: Job, what: str) -> None:
     """Why there is no result, and that nothing was stored."""
-    if job["status"] == "cancelled":
+    if job.status == "cancelled":
         st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
         return
-    error = job["error"]
+    error = job.error
     message = (error and error["message"]) or "The process that did it ended without a result."
     fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"{escape_markdown(message)}{fix}  \nNothing was stored.", icon=":material/error:")
@@ -104,17 +103,17 @@ def show_active_jobs(
     those `drawn` along with it. `what`: "round", "evaluation". show: how far one is."""
     with show_errors():
         watch_engine()
-        jobs = [job for job in alive() if job["status"] in ALIVE]
-        if [job["job_id"] for job in jobs] != list(drawn):
+        jobs = [job for job in alive() if job.status in ALIVE]
+        if [job.job_id for job in jobs] != list(drawn):
             st.cache_data.clear()
             redraw()
         for job in jobs[:most]:
             with st.container(border=True, gap="xsmall"):
                 with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{escape_markdown(job['title'])}**", width="stretch")
-                    key, icon = f"{what}-cancel-{job['job_id']}", ":material/stop_circle:"
+                    st.markdown(f"**{escape_markdown(job.title)}**", width="stretch")
+                    key, icon = f"{what}-cancel-{job.job_id}", ":material/stop_circle:"
                     if has_right("work") and st.button("Cancel", key=key, icon=icon):
-                        send_command("cancel", {"job": job["job_id"]}, f"The {what} is being cancelled.")
+                        send_command("cancel", {"job": job.job_id}, f"The {what} is being cancelled.")
                 show(job)
         if len(jobs) > most:
             st.caption(f"{formatting.plural(len(jobs) - most, f'more {what}')} in the queue.")
@@ -124,7 +123,7 @@ def show_failed_jobs(jobs: Sequence[Job], what: str, most: int) -> None:
     """The newest of those that have no result, listed from old to new: why, and what can be done."""
     for job in jobs[::-1][:most]:
         with st.container(border=True, gap="xsmall"):
-            st.markdown(f"{MARKS.get(job['status'], MARKS['failed'])} **{escape_markdown(job['title'])}**")
+            st.markdown(f"{MARKS.get(job.status, MARKS['failed'])} **{escape_markdown(job.title)}**")
             st.caption(escape_markdown(explain_failure(job)))
             if has_right("work"):
                 _draw_retry(job, what)
@@ -138,18 +137,18 @@ def _draw_retry(job: Job, what: str) -> None:
             ("Try it again", "resume", f"The {what} is queued."),
             ("Delete it", "delete", f"The {what} is deleted."),
         ):
-            pressed = st.button(label, key=f"{what}-{command}-{job['job_id']}")
-            if pressed and send_command(command, {"job": job["job_id"]}, done) is not None:
+            pressed = st.button(label, key=f"{what}-{command}-{job.job_id}")
+            if pressed and send_command(command, {"job": job.job_id}, done) is not None:
                 st.rerun()
 
 
 def explain_failure(job: Job) -> str:
     """Why a job has no result, and the next step."""
-    error = job["error"]
+    error = job.error
     if error and error["message"]:
         return f"{error['message']} {error.get('fix') or ''}".strip()
-    if job["status"] == "cancelled":
+    if job.status == "cancelled":
         return "It was cancelled before it had a result. Try it again, or delete it."
-    if job["status"] == "lost":
+    if job.status == "lost":
         return "Its process is gone without a result, as when the machine was switched off. Try it again."
     return "It ended without a result and gave no reason. Its log is in its folder; try it again."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Protocol
 
 import streamlit as st
 
@@ -31,14 +31,14 @@ HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data
 def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run with `change`, that run as its parent, data sets under their present names."""
     run = cached_queries.read_run(run_id)
-    document = {k: v for k, v in run["config"].items() if v is not None}
-    names = {row["dataset_id"]: row["name"] for row in cached_queries.list_datasets()}
-    document["dataset"] = names.get(run["dataset_id"], run["dataset_name"])
+    document = {k: v for k, v in run.config.items() if v is not None}
+    names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
+    document["dataset"] = names.get(run.dataset_id, run.dataset_name)
     if general := document.get("replay_dataset"):
         document["replay_dataset"] = names.get(general, general)
     if probes := document.get("probe_datasets"):
         document["probe_datasets"] = [names.get(probe, probe) for probe in probes]
-    return document | {"name": build_clone_name(run["name"], change), "parent": run_id} | dict(change)
+    return document | {"name": build_clone_name(run.name, change), "parent": run_id} | dict(change)
 
 
 def build_clone_name(name: str, change: Mapping[str, Any]) -> str:
@@ -61,10 +61,10 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
     except NotFoundError:
         sentence = "The run that this one changes was deleted."
     else:
-        mark = f':color[●]{{foreground="{get_run_color(run["number"])}"}}'
-        changed = describe_changes(run["config"], fields.read_document())
+        mark = f':color[●]{{foreground="{get_run_color(run.number)}"}}'
+        changed = describe_changes(run.config, fields.read_document())
         sentence = (
-            f"Changes {mark} **{escape_markdown(run['name'])}**: {escape_markdown(changed) or 'nothing yet'}."
+            f"Changes {mark} **{escape_markdown(run.name)}**: {escape_markdown(changed) or 'nothing yet'}."
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(sentence, width="stretch")
@@ -148,7 +148,7 @@ def describe_advice(change: Mapping[str, SettingValue | None]) -> str:
     )
 
 
-class NamedRun(TypedDict):
+class NamedRun(Protocol):
     """What a chip shows of a run without its status."""
 
     run_id: str
@@ -182,8 +182,8 @@ def format_run_dot(number: int) -> str:
 
 def draw_chip_link(run: NamedRun, tab: str = "") -> None:
     """The run's chip as a link to its page, or to a tab of it."""
-    label = f"{format_run_dot(run['number'])} {escape_markdown(run['name'])}"
-    link = {"run": run["run_id"]} | ({LINK: tab} if tab else {})
+    label = f"{format_run_dot(run.number)} {escape_markdown(run.name)}"
+    link = {"run": run.run_id} | ({LINK: tab} if tab else {})
     st.page_link("pages/runs/run.py", label=label, query_params=link)
 
 

@@ -7,6 +7,7 @@ sum still agree with the store's summary (a resume voids points, and then the cu
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,7 +47,7 @@ def read_current_run(run_id: str) -> Run:
 
 def find_run(name: str) -> Run:
     """The run with this id or name, as it is now. Raises NotFoundError."""
-    return read_current_run(cached_queries.read_run(name)["run_id"])
+    return read_current_run(cached_queries.read_run(name).run_id)
 
 
 def read_current_runs(run_ids: tuple[str, ...]) -> dict[str, Run]:
@@ -71,14 +72,14 @@ def list_all_datasets() -> list[Dataset]:
 
 def _parse_run(row: Run) -> Run:
     """A row of the store, of whatever age, as a run."""
-    return {**row, "verdict": read_verdict(row["verdict"])}
+    return replace(row, verdict=read_verdict(row.verdict))
 
 
 @cached(cached_queries.LIVE, most=64)
 def read_metric_summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
     rows = metric_points.summaries(get_client(), [run_id])
-    return {row["name"]: row for row in rows}
+    return {row.name: row for row in rows}
 
 
 @cached(cached_queries.LIVE, most=64)
@@ -190,7 +191,7 @@ def read_live_curve(run_id: str, name: str) -> pa.Table:
     if table is not None and not is_consistent(table, summary):
         table = _extend_curve(run_id, name, table)
     if table is None or not is_consistent(table, summary) or table.num_rows > 2 * BUCKETS:
-        table = read_curve(run_id, name, summary["count"], summary["sum"])
+        table = read_curve(run_id, name, summary.count, summary.sum)
     kept[(run_id, name)] = table
     return table
 
@@ -198,13 +199,13 @@ def read_live_curve(run_id: str, name: str) -> pa.Table:
 def is_consistent(table: pa.Table, summary: MetricSummary) -> bool:
     """The points that the table stands for are those of the summary, or those and later ones."""
     count = pc.sum(table["count"]).as_py() or 0
-    if count != summary["count"]:
-        return bool(count > summary["count"])
+    if count != summary.count:
+        return bool(count > summary.count)
     finite = pc.subtract(table["count"], table["nonfinite"])
     total = pc.sum(pc.multiply(table["mean"], finite)).as_py()
-    if total is None or summary["sum"] is None:
-        return (total or 0) == (summary["sum"] or 0)
-    return math.isclose(total, summary["sum"], rel_tol=1e-9, abs_tol=1e-9)
+    if total is None or summary.sum is None:
+        return (total or 0) == (summary.sum or 0)
+    return math.isclose(total, summary.sum, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _extend_curve(run_id: str, name: str, table: pa.Table) -> pa.Table:

@@ -106,13 +106,13 @@ def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
 def _list_runs(model: str) -> dict[str, Run]:
     """Finished runs on the model, newest first, by their id."""
     finished = run_queries.list_newest_runs("", ("finished",), SHOWN)
-    return {run["run_id"]: run for run in finished if run["model"] == model}
+    return {run.run_id: run for run in finished if run.model == model}
 
 
 def _format_start(run: Run | None, run_id: str) -> str:
     if not run_id:
         return "The model as it is"
-    return f"{run['name']} (#{run['number']})" if run else run_id
+    return f"{run.name} (#{run.number})" if run else run_id
 
 
 Tasks = tuple[str, ...]
@@ -142,11 +142,11 @@ TASK_ADVICE = {
 def list_tasks() -> Tasks:
     """The tasks that the chosen data set allows, the one that suits it best first where that is clear."""
     name = st.session_state.get(fields.build_widget_key("dataset"))
-    dataset = next((row for row in cached_queries.list_datasets() if row["name"] == name), None)
-    if dataset and dataset["kind"] == "preference":
+    dataset = next((row for row in cached_queries.list_datasets() if row.name == name), None)
+    if dataset and dataset.kind == "preference":
         return PAIRS
-    labelled = dataset and dataset["format"] == "text_label"  # elsewhere a label stands beside the answer
-    if dataset and labelled and (dataset["stats"] or {}).get("label_count", 0) > 1:
+    labelled = dataset and dataset.format == "text_label"  # elsewhere a label stands beside the answer
+    if dataset and labelled and (dataset.stats or {}).get("label_count", 0) > 1:
         return LABELS
     return NOTHING
 
@@ -229,11 +229,11 @@ def fill_from_link(query: Any) -> None:
     elif fields.build_widget_key("method") in st.session_state:
         document = fields.read_document()
     if link[1]:
-        document["dataset"] = cached_queries.read_dataset(link[1])["name"]
+        document["dataset"] = cached_queries.read_dataset(link[1]).name
     document |= change
     if not document.get("dataset"):
         datasets = cached_queries.list_datasets()
-        document["dataset"] = datasets[0]["name"] if datasets else ""
+        document["dataset"] = datasets[0].name if datasets else ""
     fields.fill_widgets(document)
     if not link[0] and "task" not in change:
         select_task_for_dataset()
@@ -342,7 +342,7 @@ def _draw_model(notes: Notes) -> None:
 
 
 def _draw_dataset(notes: Notes) -> None:
-    rows = {row["name"]: row["row_count"] for row in cached_queries.list_datasets()}
+    rows = {row.name: row.row_count for row in cached_queries.list_datasets()}
     chosen = st.session_state.get(fields.build_widget_key("dataset"), "")
     options = list(rows) + ([chosen] if chosen and chosen not in rows else [])
     if not options:

@@ -121,9 +121,7 @@ def launch_run(document: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _find_dataset(name: str | None) -> Dataset | None:
-    return next(
-        (row for row in run_queries.list_all_datasets() if name in (row["name"], row["dataset_id"])), None
-    )
+    return next((row for row in run_queries.list_all_datasets() if name in (row.name, row.dataset_id)), None)
 
 
 def _collect_notes(

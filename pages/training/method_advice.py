@@ -25,6 +25,7 @@ from store.core.formatting import plural
 from store.core.model_schemas import STOPPED_EARLY
 from store.core.schemas import HourPrice
 from store.core.training_schemas import Advice, AdviceOption, MeasuredRun, MethodHistory, Recommendation
+from store.data import datasets
 from store.data.schemas import Dataset
 from store.people import settings
 from store.training.methods import (
@@ -213,7 +214,8 @@ def build_question(config: TrainConfig, dataset: Dataset) -> str:
     document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=IGNORED_FIELDS)
     if not (set(METHOD_FIELDS) - set(QUANTISATIONS)) & set(document):
         document.pop("method", None)
-    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": get_split(document, dataset)}
+    split = get_split(document, datasets.get_split_fields(dataset))
+    body = {"config": document, "fingerprint": dataset.fingerprint, "split": split}
     return json.dumps(body, sort_keys=True)
 
 

@@ -21,8 +21,9 @@ from pages.shared.text_display import render_row
 from store.core import formatting
 from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.training_schemas import Preview, PreviewClasses, Problem
+from store.data import datasets
 from store.data.schemas import Dataset
-from store.training.train_config import Split, TrainConfig, get_split
+from store.training.train_config import TrainConfig, get_split
 
 LISTED = 4  # classes before the table scrolls
 UNTIMED_REASONS = {
@@ -88,8 +89,8 @@ def build_question(config: TrainConfig, dataset: Dataset, row: int) -> str:
     """What to ask about `config`, as JSON: equal configs ask equal questions."""
     document = config.model_dump(exclude_none=True)
     document |= {"name": "", "notes": ""}
-    split = get_split(document, dataset)
-    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
+    split = get_split(document, datasets.get_split_fields(dataset))
+    body = {"config": document, "fingerprint": dataset.fingerprint, "split": split, "row": row}
     return json.dumps(body, sort_keys=True)
 
 
@@ -118,9 +119,7 @@ def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
 
 def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
-    kept: dict[str, Any] = {}
-    if dataset:
-        kept = {name: value for name, value in dataset.items() if name in Split.model_fields}
+    kept: dict[str, Any] = {**datasets.get_split_fields(dataset)} if dataset else {}
     answer = before.answer if (before := get_last_preview()) else None
     same = ("method", "task")
     if answer and (
@@ -133,7 +132,7 @@ def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> dict[
         return {}
     held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
     share = held_out["validation_size"] + held_out["test_size"]
-    settings = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    settings = config.resolved(int(dataset.row_count * (1 - share))).model_dump(exclude_none=True)
     return {**kept, **settings}
 
 
@@ -311,8 +310,8 @@ def show_row(answer: Preview) -> None:
 def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
     """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
     leaks = answer["leaks"]
-    dealt = get_split(config.model_dump(exclude_none=True), dataset)["split_by"]
-    if dealt != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
+    dealt = get_split(config.model_dump(exclude_none=True), datasets.get_split_fields(dataset))
+    if dealt["split_by"] != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
         return
     with st.container(horizontal=True, vertical_alignment="center", key="launch-leaks"):
         st.button(
@@ -323,7 +322,7 @@ def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> N
             on_click=config_fields.set_fields,
             args=({"split_by": "random", "split_column": None},),
         )
-        link = {"dataset": dataset["dataset_id"], "tab": "split"}
+        link = {"dataset": dataset.dataset_id, "tab": "split"}
         if st.button("To the tab Split", type="tertiary", key="launch-leaks-split"):
             st.switch_page("pages/data/data.py", query_params=link)
 

@@ -85,7 +85,7 @@ def build_matrix(
     reasons = {}
     for run in runs:
         for dataset in sets:
-            key = run["run_id"], dataset["dataset_id"]
+            key = run.run_id, dataset.dataset_id
             cell = measured.cells.get(key)
             if cell and cell["reason"]:
                 reasons[key] = cell["reason"]
@@ -100,36 +100,32 @@ def choose_default_runs(runs: Sequence[Run]) -> list[str]:
     """The newest run of each data set (runs come newest first)."""
     newest: dict[str, str] = {}
     for run in runs:
-        if not run["config"].get("init_from") and run["config"].get("task") != "classification":
-            newest.setdefault(run["dataset_id"], run["run_id"])
-    return list(newest.values())[:DEFAULT_RUNS] or [run["run_id"] for run in runs[:1]]
+        if not run.config.get("init_from") and run.config.get("task") != "classification":
+            newest.setdefault(run.dataset_id, run.run_id)
+    return list(newest.values())[:DEFAULT_RUNS] or [run.run_id for run in runs[:1]]
 
 
 def choose_default_datasets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
     """The data sets of the runs, and others where that is only one."""
-    own = [
-        dataset["dataset_id"]
-        for dataset in sets
-        if dataset["dataset_id"] in {run["dataset_id"] for run in runs}
-    ]
-    others = [dataset["dataset_id"] for dataset in sets if dataset["dataset_id"] not in own]
+    own = [dataset.dataset_id for dataset in sets if dataset.dataset_id in {run.dataset_id for run in runs}]
+    others = [dataset.dataset_id for dataset in sets if dataset.dataset_id not in own]
     return own if len(own) > 1 else [*own, *others][:DEFAULT_DATASETS]
 
 
 def sort_datasets(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     """The data sets in the order of the runs that were trained on them, so that own data lies on a
     diagonal."""
-    trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
+    trained = list(dict.fromkeys(run.data_fingerprint for run in runs))
     places = {fingerprint: place for place, fingerprint in enumerate(trained)}
-    return sorted(sets, key=lambda held: (places.get(held["fingerprint"], len(places)), held["name"]))
+    return sorted(sets, key=lambda held: (places.get(held.fingerprint, len(places)), held.name))
 
 
 def pair_by_data(of: TransferMatrix) -> list[PredictorPair]:
     """Distance between what a run was trained on and the data set of the cell."""
-    prints = {dataset["dataset_id"]: dataset["fingerprint"] for dataset in of.sets}
+    prints = {dataset.dataset_id: dataset.fingerprint for dataset in of.sets}
     pairs = []
     for cell in of.off:
-        both = frozenset((cell["run"]["data_fingerprint"] or "", prints[cell["dataset_id"]]))
+        both = frozenset((cell["run"].data_fingerprint or "", prints[cell["dataset_id"]]))
         distance = of.measured.distances.get(both)
         if distance and distance["value"] is not None:
             pairs.append(_build_pair(distance["value"], cell))
@@ -140,7 +136,7 @@ def pair_by_weights(of: TransferMatrix) -> list[PredictorPair]:
     """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
     pairs = []
     for cell in of.off:
-        trained = [run["run_id"] for run in of.runs if run["dataset_id"] == cell["dataset_id"]]
+        trained = [run.run_id for run in of.runs if run.dataset_id == cell["dataset_id"]]
         cosines = [of.measured.weights.get(frozenset((cell["run_id"], other))) for other in trained]
         values = [cosine["value"] for cosine in cosines if cosine and cosine["value"] is not None]
         if values:
@@ -150,8 +146,8 @@ def pair_by_weights(of: TransferMatrix) -> list[PredictorPair]:
 
 def _build_pair(x: float, cell: MatrixCell) -> PredictorPair:
     run = cell["run"]
-    label = f"#{run['number']} {run['name']} on {cell['target']}"
-    return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
+    label = f"#{run.number} {run.name} on {cell['target']}"
+    return PredictorPair(x, cell["figure"], cell["sure"], label, run.number)
 
 
 def compute_correlation(pairs: Sequence[PredictorPair]) -> Correlation:
@@ -165,7 +161,7 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
     change, run = cell["change"], cell["run"]
     unit = "%" if measure == "relative" else "points"
     return {
-        "Run": f"#{run['number']} {run['name']}",
+        "Run": f"#{run.number} {run.name}",
         "Trained on": cell["source"],
         "Measured on": cell["target"],
         f"Gain ({unit}) ↑": round(100 * cell["figure"]["value"], 2),
@@ -184,15 +180,15 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
 def list_excluded(of: TransferMatrix) -> list[ExcludedRow]:
     """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
     are."""
-    names = {dataset["dataset_id"]: dataset["name"] for dataset in of.sets}
+    names = {dataset.dataset_id: dataset.name for dataset in of.sets}
     lines: list[ExcludedRow] = []
     for run in of.runs:
         for key, cell in of.measured.cells.items():
             counts = cell.get("left_out") or {}
-            if key[0] == run["run_id"] and key[1] in names and any(counts.values()):
+            if key[0] == run.run_id and key[1] in names and any(counts.values()):
                 lines.append(
                     {
-                        "Run": f"#{run['number']} {run['name']}",
+                        "Run": f"#{run.number} {run.name}",
                         "Data set": names[key[1]],
                         "Trained on, left out": counts["trained"],
                         "Same question, left out": counts["asked"],
@@ -226,7 +222,7 @@ def read_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
     """What is known of these runs on these data sets."""
-    sets = [dataset for dataset in cached_queries.list_datasets() if dataset["dataset_id"] in dataset_ids]
+    sets = [dataset for dataset in cached_queries.list_datasets() if dataset.dataset_id in dataset_ids]
     return transfers.measured_transfer(get_client(), run_ids, sets, dict(asked))
 
 
@@ -289,18 +285,18 @@ def render_matrix(of: TransferMatrix, ground: str = "") -> str:
 
 
 def _render_column_header(of: TransferMatrix, dataset: Dataset) -> str:
-    column = of.measured.sets.get(dataset["dataset_id"])
+    column = of.measured.sets.get(dataset.dataset_id)
     rows = "not measured yet"
     if column and column["rows"]:
         rows = f"{column['rows']:,} of {column['of']:,} {column['part']} rows"
-    return f"<th scope='col'>{shorten_name(dataset['name'], 40)}<small>{html.escape(rows)}</small></th>"
+    return f"<th scope='col'>{shorten_name(dataset.name, 40)}<small>{html.escape(rows)}</small></th>"
 
 
 def _render_base_row(of: TransferMatrix) -> str:
     """Row 0: what everything is held against."""
     cells = []
     for dataset in of.sets:
-        cell = of.measured.cells.get((BASE, dataset["dataset_id"]))
+        cell = of.measured.cells.get((BASE, dataset.dataset_id))
         if cell is None:
             cells.append("<td></td>")
         elif cell["reason"]:
@@ -323,15 +319,15 @@ def _format_base_level(cell: TransferCell, measure: str) -> str:
 
 
 def _render_row(of: TransferMatrix, run: Run) -> str:
-    ink = get_run_color(run["number"])
-    name = f"<span style='color:{ink}'>●</span> {shorten_name(run['dataset_name'], 32)}"
-    note = f"#{run['number']} {shorten_name(run['name'], 36)}"
+    ink = get_run_color(run.number)
+    name = f"<span style='color:{ink}'>●</span> {shorten_name(run.dataset_name, 32)}"
+    note = f"#{run.number} {shorten_name(run.name, 36)}"
     cells = "".join(_render_cell(of, run, dataset) for dataset in of.sets)
     return f"<tr><th scope='row'>{name}<small>{note}</small></th>{cells}</tr>"
 
 
 def _render_cell(of: TransferMatrix, run: Run, dataset: Dataset) -> str:
-    key = run["run_id"], dataset["dataset_id"]
+    key = run.run_id, dataset.dataset_id
     if key in of.reasons:
         return _explain_missing(of.reasons[key])
     cell = of.cells.get(key)
@@ -380,7 +376,7 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
     sure = "told from noise" if cell["sure"] else "can't be told from noise"
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
     lines = [
-        f"#{run['number']} {run['name']} (trained on {cell['source']}) on {cell['target']}",
+        f"#{run.number} {run.name} (trained on {cell['source']}) on {cell['target']}",
         f"{value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}",
         f"{sure}: {chance} after Holm",
         f"{loss}; answers exactly right {right}",

@@ -131,14 +131,14 @@ def _format_hover(pair: PredictorPair) -> str:
 
 
 def _draw_matrices(of: TransferMatrix) -> None:
-    sets = {dataset["fingerprint"]: dataset["name"] for dataset in of.sets}
+    sets = {dataset.fingerprint: dataset.name for dataset in of.sets}
     for run in of.runs:
-        sets.setdefault(run["data_fingerprint"] or "", run["dataset_name"])
+        sets.setdefault(run.data_fingerprint or "", run.dataset_name)
     distances, weights = of.measured.distances, of.measured.weights
     if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
         st.html(matrix.render_pair_table(sets, distances, "Distances of the data sets"))
-    runs = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
+    runs = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
     if len(runs) > 1 and weights:
         st.markdown(ABOUT_RUNS)
         st.html(matrix.render_pair_table(runs, weights, "Cosines of the weight changes"))
@@ -176,7 +176,7 @@ def draw_sequences(of: TransferMatrix) -> None:
     """Backward transfer of runs that went on from one another."""
     if not of.measured.sequences:
         return
-    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
+    names = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
     st.subheader("What did later training do to what was learned before?", anchor=False)
     for chain in of.measured.sequences:
         chain_text = " → ".join(escape_markdown(names.get(run_id, run_id)) for run_id in chain["runs"])
@@ -258,14 +258,14 @@ def _draw_choices(
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
     before: TransferRequest = matrix.read_newest_request() or {"runs": [], "datasets": []}
     mine, others = _choose_model_runs(every, before["runs"])
-    by_id = {run["run_id"]: run for run in mine}
-    names = {dataset["dataset_id"]: dataset for dataset in sets}
+    by_id = {run.run_id: run for run in mine}
+    names = {dataset.dataset_id: dataset for dataset in sets}
     picked = st.multiselect(
         f"Runs, at most {MAX_RUNS}",
         list(by_id),
         default=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
         key="matrix-runs",  # `runs` are in the link those of the other tab
-        format_func=lambda i: f"#{by_id[i]['number']} {by_id[i]['name']} ({by_id[i]['dataset_name']})",
+        format_func=lambda i: f"#{by_id[i].number} {by_id[i].name} ({by_id[i].dataset_name})",
         max_selections=MAX_RUNS,
         bind="query-params",
     )
@@ -282,21 +282,21 @@ def _draw_choices(
     if not picked or not to:
         return [], [], None, measure
     asked = {"runs": picked, "datasets": to, "part": part, "max_rows": most}
-    rows = sorted((by_id[i] for i in picked), key=lambda run: run["number"])
+    rows = sorted((by_id[i] for i in picked), key=lambda run: run.number)
     columns = matrix.sort_datasets([names[i] for i in to], rows)
     return rows, columns, TransferConfig.parse(asked), measure
 
 
 def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: TransferRequest) -> list[str]:
     """The data sets to judge the runs on, by id; at first those of the newest matrix, for its own runs."""
-    of_before = {run["run_id"] for run in runs} <= set(before["runs"])
+    of_before = {run.run_id for run in runs} <= set(before["runs"])
     asked_before = [i for i in before["datasets"] if i in names] if of_before else []
     return st.multiselect(
         f"Data sets to judge them on, at most {MAX_DATASETS}",
         list(names),
         default=asked_before or matrix.choose_default_datasets(runs, list(names.values())),
         key="sets",
-        format_func=lambda i: names[i]["name"],
+        format_func=lambda i: names[i].name,
         max_selections=MAX_DATASETS,
         bind="query-params",
     )
@@ -322,8 +322,8 @@ def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], 
     a choice only where there are several."""
     counts: dict[str, int] = {}
     for run in every:
-        counts[run["model"]] = counts.get(run["model"], 0) + 1
-    chosen = next((run["model"] for run in every if run["run_id"] in before), next(iter(counts)))
+        counts[run.model] = counts.get(run.model, 0) + 1
+    chosen = next((run.model for run in every if run.run_id in before), next(iter(counts)))
     if len(counts) > 1:
         chosen = st.selectbox(
             "Base model",
@@ -334,7 +334,7 @@ def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], 
             bind="query-params",
             format_func=lambda model: model.rstrip("/").rsplit("/", 1)[-1],
         )
-    kept = [run for run in every if run["model"] == chosen]
+    kept = [run for run in every if run.model == chosen]
     return kept, len(every) - len(kept)
 
 
@@ -364,7 +364,7 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
     """The job that measures, or the button that starts it."""
     if alive := matrix.list_unfinished():
         with st.container(border=True):
-            show_live(alive[0]["job_id"], "matrix", alive[0]["title"])
+            show_live(alive[0].job_id, "matrix", alive[0].title)
         return
     ended = matrix.find_failed_job()
     missing = of.measured.missing(config.runs, config.datasets)
@@ -391,7 +391,7 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
 
 def _count_missing_base_cells(of: TransferMatrix) -> int:
     """The cells of the base model that are missing too."""
-    return sum(("", dataset["dataset_id"]) not in of.measured.cells for dataset in of.sets)
+    return sum(("", dataset.dataset_id) not in of.measured.cells for dataset in of.sets)
 
 
 def _estimate_duration(cells: int, config: TransferConfig) -> str:
@@ -408,10 +408,10 @@ def _estimate_duration(cells: int, config: TransferConfig) -> str:
 
 def _draw_bad_end(job: Job) -> None:
     kept = "What was measured until then is kept: measure again to go on."
-    if job["status"] == "cancelled":
+    if job.status == "cancelled":
         st.info(f"The last matrix was cancelled. {kept}", icon=":material/info:")
         return
-    error = job["error"]
+    error = job.error
     message = (error and error["message"]) or "The process that measured ended without a result."
     fix = f" {error['fix']}" if error and error.get("fix") else ""
     st.error(f"{escape_markdown(message + fix)} {kept}", icon=":material/error:")

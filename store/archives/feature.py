@@ -8,7 +8,7 @@ from store.core.schemas import Job, SubjectKind
 
 def find_repeated_run(job: Job) -> tuple[SubjectKind, str, str]:
     """The run whose figures are held beside those of its bundle."""
-    return "run", job["config"]["run"], job["config"]["name"]
+    return "run", job.config["run"], job.config["name"]
 
 
 FEATURE = StoreFeature(

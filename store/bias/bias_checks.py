@@ -68,17 +68,17 @@ def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> l
 
 def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str], at: float) -> None:
     """What the finished `job` measured; names: of the model and of what it was held against."""
-    config = BiasConfig.parse(job["config"])
+    config = BiasConfig.parse(job.config)
     tx.execute(
         "INSERT INTO bias_check VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            job["job_id"],
+            job.job_id,
             config.run or None,
             *names,
             to_json(config.document()),
             to_json(result["report"]),
             to_json(result["details"]),
-            job["created_by"],
+            job.created_by,
             to_utc(at),
         ],
     )
@@ -126,16 +126,16 @@ def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
     model = classifier
     if is_reference(classifier):
         version = get_version(db, classifier)
-        tuned = version["source"]["checkpoint"] == "tuned"
-        run = runs.find_run(db, version["run_id"]) if version["run_id"] and tuned else None
-        name = f"{version['name']}@{version['version']}"
+        tuned = version.source["checkpoint"] == "tuned"
+        run = runs.find_run(db, version.run_id) if version.run_id and tuned else None
+        name = f"{version.name}@{version.version}"
     else:
         run = runs.get_run(db, classifier) if is_id("run", classifier) else runs.find_run(db, classifier)
         # a folder's path stays on this machine: the name goes with the figures into a model's public card
         name, model = (
-            (run["name"], "") if run else (parse_hub_id(classifier) or get_last_part(classifier), classifier)
+            (run.name, "") if run else (parse_hub_id(classifier) or get_last_part(classifier), classifier)
         )
-    run_id = run["run_id"] if run else None
+    run_id = run.run_id if run else None
     return {"name": name, "run_id": run_id, "evaluations": _list_classifier_evaluations(db, run_id, model)}
 
 

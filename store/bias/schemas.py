@@ -3,6 +3,7 @@ the check."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NotRequired, TypedDict
 
@@ -140,7 +141,8 @@ class BiasResult(TypedDict):
     details: BiasDetails
 
 
-class BiasCheck(TypedDict):
+@dataclass(kw_only=True)
+class BiasCheck:
     """A row of `bias_check`."""
 
     job_id: str
@@ -154,7 +156,8 @@ class BiasCheck(TypedDict):
     created_at: datetime
 
 
-class BiasSummary(TypedDict):
+@dataclass(kw_only=True)
+class BiasSummary:
     """A check in a list."""
 
     job_id: str

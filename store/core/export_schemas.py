@@ -4,6 +4,7 @@ that was evaluated, what the export holds and the row of it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -225,7 +226,8 @@ class ModelExportResult(TypedDict):
     seconds: float
 
 
-class ModelExportRow(TypedDict):
+@dataclass(kw_only=True)
+class ModelExportRow:
     """A row of `model_export`."""
 
     job_id: str

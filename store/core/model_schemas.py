@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NotRequired, TypedDict
 
@@ -121,7 +122,8 @@ class VersionSource(TypedDict):
     path: str | None  # of an imported folder
 
 
-class ModelVersion(TypedDict):
+@dataclass(kw_only=True)
+class ModelVersion:
     """A row of `model_version`, with the name of its model. A version is never changed: `files` is what its
     folder has to hold."""
 
@@ -141,7 +143,8 @@ class ModelVersion(TypedDict):
     created_at: datetime
 
 
-class VersionSummary(TypedDict):
+@dataclass(kw_only=True)
+class VersionSummary:
     """A version in a list, without its files."""
 
     model_id: str
@@ -161,7 +164,8 @@ class VersionSummary(TypedDict):
     run_present: bool  # the run that it came from is still there
 
 
-class ModelSummary(TypedDict):
+@dataclass(kw_only=True)
+class ModelSummary:
     """A registered model in a list."""
 
     model_id: str
@@ -175,7 +179,8 @@ class ModelSummary(TypedDict):
     production: int | None  # the version that holds the alias production
 
 
-class AliasState(TypedDict):
+@dataclass(kw_only=True)
+class AliasState:
     """Where an alias stands."""
 
     alias: str

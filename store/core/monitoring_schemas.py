@@ -4,6 +4,7 @@ a judge and people say of answers, and two versions side by side.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -199,7 +200,8 @@ class ReferenceFacts(TypedDict):
     fit: str  # file in the endpoint's folder `monitor`; empty where no text was kept
 
 
-class Monitor(TypedDict):
+@dataclass(kw_only=True)
+class Monitor:
     """A row of `monitor`."""
 
     endpoint_id: str
@@ -215,7 +217,8 @@ class Monitor(TypedDict):
     pace: PaceWatch | None  # null: no request was seen yet
 
 
-class MonitorAlert(TypedDict):
+@dataclass(kw_only=True)
+class MonitorAlert:
     """A row of `monitor_alert`."""
 
     alert_id: str
@@ -254,7 +257,8 @@ class WatchResult(TypedDict):
     base_look: BaseMeasurement | None  # where perplexity is watched
 
 
-class WebhookSettings(TypedDict):
+@dataclass(kw_only=True)
+class WebhookSettings:
     """Where alerts go; the secret is never read back."""
 
     webhook_id: str
@@ -263,7 +267,8 @@ class WebhookSettings(TypedDict):
     set_at: datetime
 
 
-class WebhookDelivery(TypedDict):
+@dataclass(kw_only=True)
+class WebhookDelivery:
     """One message to a webhook and what became of it."""
 
     delivery_id: str
@@ -298,7 +303,8 @@ class RequestJudging(RequestWindow):
     seconds: float
 
 
-class JudgedAnswer(TypedDict):
+@dataclass(kw_only=True)
+class JudgedAnswer:
     """One different answer, by the judge and by people."""
 
     version: str
@@ -309,7 +315,8 @@ class JudgedAnswer(TypedDict):
     people: float | None  # the share of its raters that passed it
 
 
-class RequestRoundSummary(TypedDict):
+@dataclass(kw_only=True)
+class RequestRoundSummary:
     """A round, pass or fail, that may correct a judge."""
 
     round_id: str
@@ -367,7 +374,8 @@ class ArmComparison(TypedDict):
     sure: SignificantDifference | None
 
 
-class SideBySide(TypedDict):
+@dataclass(kw_only=True)
+class SideBySide:
     """A row of `list_paired_versions`."""
 
     endpoint_id: str

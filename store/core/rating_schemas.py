@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
@@ -196,7 +197,8 @@ class RoundSystem(TypedDict):
     checkpoint: str
 
 
-class Round(TypedDict):
+@dataclass(kw_only=True)
+class Round:
     """A row of table `rating_round`."""
 
     round_id: str  # the id of its job
@@ -218,9 +220,10 @@ class Round(TypedDict):
 
 def is_imported_round(round: Round) -> bool:
     """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
-    return "protocol" not in round["config"]
+    return "protocol" not in round.config
 
 
+@dataclass(kw_only=True)
 class RoundSummary(Round):
     """A round in a list, with how far it is."""
 
@@ -248,7 +251,8 @@ class RoundDetails(TypedDict):
     filters: NotRequired[list[dict[str, Any]]]  # the prompts are rows that each of these means; Filter
 
 
-class RoundItem(TypedDict):
+@dataclass(kw_only=True)
+class RoundItem:
     """A prompt of a round, with what each model answered."""
 
     item_id: int
@@ -269,7 +273,8 @@ class RoundItemPage(TypedDict):
     matches: int  # all that it finds
 
 
-class RoundRequest(TypedDict):
+@dataclass(kw_only=True)
+class RoundRequest:
     """A row of table `round_request`: a logged request that an item of a round stands for. An item that was
     asked several times, or answered by several versions, has a row for each."""
 
@@ -322,26 +327,34 @@ class PromptFile(TypedDict):
     first: list[str]  # the first prompts, cut
 
 
-class AssignedTask(TypedDict):
-    """A task that was dealt to a rater, and their latest rating of it."""
+@dataclass(kw_only=True)
+class AnsweredTask:
+    """A task, as much of it as figures of labels read."""
 
     task_id: str
     item_id: int
     person_id: str
-    person_name: str
-    systems: list[int]  # in the order in which they were shown
     purpose: Purpose
     repeat_of: str | None  # of a repeat: the task that it shows again
+    answer: RatingAnswer | None
+
+
+@dataclass(kw_only=True)
+class AssignedTask(AnsweredTask):
+    """A task that was dealt to a rater, and their latest rating of it."""
+
+    person_name: str
+    systems: list[int]  # in the order in which they were shown
     place: int  # of the rater's tasks: 0, 1, 2 …
     given_at: datetime
     revision: int | None  # null until it is rated
-    answer: RatingAnswer | None
     comment: str | None
     seconds: float | None
     rated_at: datetime | None
 
 
-class RaterCounts(TypedDict):
+@dataclass(kw_only=True)
+class RaterCounts:
     """How much somebody rated in a round."""
 
     person_id: str
@@ -415,7 +428,8 @@ class ExcludedRatings(TypedDict):
     reason: str  # "left out by hand", or what the rater is flagged as
 
 
-class QualificationOverride(TypedDict):
+@dataclass(kw_only=True)
+class QualificationOverride:
     """A rater who goes on although they failed the qualification, and who said so."""
 
     person_id: str
@@ -423,7 +437,8 @@ class QualificationOverride(TypedDict):
     let_in_at: datetime
 
 
-class ExcludedRater(TypedDict):
+@dataclass(kw_only=True)
+class ExcludedRater:
     """A rater whose ratings don't count, and who said so."""
 
     person_id: str

@@ -3,6 +3,7 @@ processes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -23,7 +24,8 @@ class ErrorDocument(TypedDict):
     traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
 
 
-class JobProgress(TypedDict):
+@dataclass(kw_only=True)
+class JobProgress:
     """How far a job is, as its row has it; null until it has said so."""
 
     progress_done: float | None
@@ -33,6 +35,7 @@ class JobProgress(TypedDict):
     eta_seconds: float | None  # until the end; null where it can't be said yet
 
 
+@dataclass(kw_only=True)
 class Job(JobProgress):
     """A row of table `job`."""
 
@@ -52,13 +55,13 @@ class Job(JobProgress):
     created_by: str | None  # who asked for it; null for what the engine asked for itself
     started_at: datetime | None  # of the present attempt
     ended_at: datetime | None
-    heartbeat_at: datetime | None  # the worker was last seen alive
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
     result: dict[str, Any] | None  # as docs/results.md says of its kind; of a run the verdict too
 
 
-class WaitingJob(TypedDict):
+@dataclass(kw_only=True)
+class WaitingJob:
     """A queued job, as much of it as decides on its start."""
 
     job_id: str
@@ -69,7 +72,8 @@ class WaitingJob(TypedDict):
     ready: bool  # all that it waits for is finished
 
 
-class JobState(TypedDict):
+@dataclass(kw_only=True)
+class JobState:
     """What other jobs need to know of one that they wait for."""
 
     job_id: str
@@ -99,7 +103,8 @@ class Person(TypedDict):
     session_id: NotRequired[str]  # by which the request came; missing for a token
 
 
-class TeamMember(TypedDict):
+@dataclass(kw_only=True)
+class TeamMember:
     """One who has an account, as admins see them."""
 
     person_id: str
@@ -112,7 +117,8 @@ class TeamMember(TypedDict):
     seen_at: float | None  # of their sessions and tokens; null: never
 
 
-class Invitation(TypedDict):
+@dataclass(kw_only=True)
+class Invitation:
     """A link that lets somebody make an account, once, as admins see it; a new password for one that is there
     where `person_id` is set."""
 
@@ -143,7 +149,8 @@ class InvitationOffer(TypedDict):
     expires_at: float
 
 
-class ActiveSession(TypedDict):
+@dataclass(kw_only=True)
+class ActiveSession:
     """A browser in which somebody is signed in."""
 
     session_id: str
@@ -163,7 +170,8 @@ class Team(TypedDict):
     sessions: list[ActiveSession]
 
 
-class ApiToken(TypedDict):
+@dataclass(kw_only=True)
+class ApiToken:
     """What lets a script act as a person."""
 
     token_id: str
@@ -237,14 +245,16 @@ SubjectKind = Literal[
 ]
 
 
-class PersonName(TypedDict):
+@dataclass(kw_only=True)
+class PersonName:
     """A person by the newest name."""
 
     person_id: str
     name: str
 
 
-class NewActivity(TypedDict):
+@dataclass(kw_only=True)
+class NewActivity:
     """What a command did, as it is recorded."""
 
     done_at: datetime  # naive UTC
@@ -258,6 +268,7 @@ class NewActivity(TypedDict):
     comment_id: str | None  # of a comment on the subject; null for all else
 
 
+@dataclass(kw_only=True)
 class Activity(NewActivity):
     """A row of the activity as it is listed."""
 
@@ -266,7 +277,8 @@ class Activity(NewActivity):
     comment: str | None  # the comment's text as it is now; null where there is none, or it was deleted
 
 
-class Comment(TypedDict):
+@dataclass(kw_only=True)
+class Comment:
     """A comment that was not deleted."""
 
     comment_id: str

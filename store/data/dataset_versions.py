@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from store.core.errors import ConfigError, StateError
 from store.core.row_schemas import Fate, FateCounts, RowContents
@@ -41,16 +41,16 @@ SqlParams = dict[str, str | int | list[Fate]]  # of a statement, by name
 def tree(db: Queryable, dataset: str) -> list[Version]:
     """All versions of the family of a data set (id or name), each after the one that it was made from."""
     chosen = datasets.get_dataset(db, dataset)
-    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     root = _list_ancestors(by_id, chosen)[-1]
     runs = _map_runs(db)
     versions: list[Version] = []
 
     def add(row: Dataset, depth: int) -> None:
-        titles = [describe_step(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
-        versions.append({**row, "depth": depth, "titles": titles, "runs": runs.get(row["dataset_id"], [])})
-        children = [other for other in by_id.values() if other["parent_id"] == row["dataset_id"]]
-        for child in sorted(children, key=lambda other: (other["created_at"], other["dataset_id"])):
+        titles = [describe_step(step) for step in Recipe.parse(row.recipe).steps] if row.recipe else []
+        versions.append(Version(**vars(row), depth=depth, titles=titles, runs=runs.get(row.dataset_id, [])))
+        children = [other for other in by_id.values() if other.parent_id == row.dataset_id]
+        for child in sorted(children, key=lambda other: (other.created_at, other.dataset_id)):
             add(child, depth + 1)
 
     add(root, 0)
@@ -60,36 +60,36 @@ def tree(db: Queryable, dataset: str) -> list[Version]:
 def list_lineage(db: Queryable, dataset: str) -> list[Dataset]:
     """The data set and the versions that it comes from, the first one first."""
     chosen = datasets.get_dataset(db, dataset)
-    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     return _list_ancestors(by_id, chosen)[::-1]
 
 
 def read_card_facts(db: Queryable, dataset: str) -> CardFacts:
     """What a data card tells of a version."""
     chain = list_lineage(db, dataset)
-    measured = datasets.signals(db, chain[-1]["fingerprint"])
+    measured = datasets.signals(db, chain[-1].fingerprint)
     return {
         "history": [_describe_history_version(row) for row in chain],
         "figures": {
-            name: {"options": row["options"], "row_count": row["row_count"], "figures": row["figures"]}
+            name: {"options": row.options, "row_count": row.row_count, "figures": row.figures}
             for name, row in measured.items()
-            if not row["outdated"]
+            if not row.outdated
         },
     }
 
 
 def _describe_history_version(row: Dataset) -> VersionSpec:
     return {
-        "name": row["name"],
-        "source": row["source"],
-        "columns": row["columns"],
-        "format": row["format"],
-        "row_count": row["row_count"],
-        "skipped_count": row["skipped_count"],
-        "stats": row["stats"],
-        "recipe": row["recipe"],
-        "fates": row["fates"],
-        "created_at": row["created_at"].isoformat(),
+        "name": row.name,
+        "source": row.source,
+        "columns": row.columns,
+        "format": row.format,
+        "row_count": row.row_count,
+        "skipped_count": row.skipped_count,
+        "stats": row.stats,
+        "recipe": row.recipe,
+        "fates": row.fates,
+        "created_at": row.created_at.isoformat(),
     }
 
 
@@ -133,7 +133,7 @@ def fates(
     version = datasets.get_dataset(db, dataset)
     parent = _find_parent(db, version)
     where, params = which.where()
-    files = {"old": parent["rows_path"], "new": version["rows_path"]}
+    files = {"old": parent.rows_path, "new": version.rows_path}
     params["fates"] = _get_fates_path(version)
     table = "read_parquet($fates) f"
     texts_of = (
@@ -152,12 +152,14 @@ def fates(
     return {"total": int(read_scalar(db.query(count, counted))), "rows": rows}
 
 
-class _FateCount(TypedDict):
+@dataclass(kw_only=True)
+class _FateCount:
     fate: Fate
     n: int
 
 
-class _VersionLink(TypedDict):
+@dataclass(kw_only=True)
+class _VersionLink:
     row_id: int | None
     other_row_id: int | None
     fate: Fate
@@ -178,7 +180,7 @@ def compare(
     counted = read_records(
         db.query(f"{links} SELECT fate, count(*) AS n FROM linked GROUP BY fate", params), _FateCount
     )
-    rows_of = {row["fate"]: row["n"] for row in counted}
+    rows_of = {row.fate: row.n for row in counted}
     wanted: list[Fate] = [fate] if fate else ["changed", "dropped", "added"]
     page = db.query(
         f"{links} SELECT * FROM linked WHERE list_contains($wanted::VARCHAR[], fate)"
@@ -186,10 +188,16 @@ def compare(
         {**params, "wanted": wanted, "limit": limit, "offset": offset},
     )
     links_of_page = read_records(page, _VersionLink)
-    before = _read_contents(db, first, [row["row_id"] for row in links_of_page])
-    after = _read_contents(db, second, [row["other_row_id"] for row in links_of_page])
+    before = _read_contents(db, first, [row.row_id for row in links_of_page])
+    after = _read_contents(db, second, [row.other_row_id for row in links_of_page])
     rows: list[RowComparison] = [
-        {**row, "before": before.get(row["row_id"]), "after": after.get(row["other_row_id"])}
+        {
+            "row_id": row.row_id,
+            "other_row_id": row.other_row_id,
+            "fate": row.fate,
+            "before": before.get(row.row_id),
+            "after": after.get(row.other_row_id),
+        }
         for row in links_of_page
     ]
     counts: FateCounts = {
@@ -203,21 +211,21 @@ def compare(
 
 def _build_links_sql(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
     """The table `linked` (row_id, other_row_id, fate) as common table expressions, and their parameters."""
-    by_id = {row["dataset_id"]: row for row in datasets.list_datasets(db)}
+    by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     ours, theirs = _list_ancestors(by_id, first), _list_ancestors(by_id, second)
-    ids = [row["dataset_id"] for row in theirs]
-    common = next((row for row in ours if row["dataset_id"] in ids), None)
+    ids = [row.dataset_id for row in theirs]
+    common = next((row for row in ours if row.dataset_id in ids), None)
     if common is None:
         raise ConfigError(
-            f"{first['name']} and {second['name']} are not versions of one data set.",
+            f"{first.name} and {second.name} are not versions of one data set.",
             fix="Compare versions that come from the same import.",
             field="other",
         )
-    params: SqlParams = {"first": first["rows_path"], "second": second["rows_path"]}
-    params["common"] = common["rows_path"]
+    params: SqlParams = {"first": first.rows_path, "second": second.rows_path}
+    params["common"] = common.rows_path
     tables = [
         _build_chain_sql("a", ours[: ours.index(common)][::-1], params),
-        _build_chain_sql("b", theirs[: ids.index(common["dataset_id"])][::-1], params),
+        _build_chain_sql("b", theirs[: ids.index(common.dataset_id)][::-1], params),
     ]
     return (
         f"""
@@ -277,25 +285,26 @@ def _read_contents(
 def _list_ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
     """The version, the one that it was made from, and so on."""
     chain = [row]
-    while (parent := by_id.get(chain[-1]["parent_id"] or "")) is not None:
+    while (parent := by_id.get(chain[-1].parent_id or "")) is not None:
         chain.append(parent)
     return chain
 
 
 def _find_parent(db: Queryable, version: Dataset) -> Dataset:
-    parent = datasets.find_dataset(db, version["parent_id"]) if version["parent_id"] else None
+    parent = datasets.find_dataset(db, version.parent_id) if version.parent_id else None
     if not parent:
         raise StateError(
-            f"{version['name']} was imported, not made by a recipe: no row has a fate.",
+            f"{version.name} was imported, not made by a recipe: no row has a fate.",
             fix="Choose a version that a recipe made.",
         )
     return parent
 
 
 def _get_fates_path(version: Dataset) -> str:
-    return str(Path(version["rows_path"]).with_name("fates.parquet"))
+    return str(Path(version.rows_path).with_name("fates.parquet"))
 
 
+@dataclass(kw_only=True)
 class _RunRow(DatasetRun):
     dataset_id: str
 
@@ -305,6 +314,6 @@ def _map_runs(db: Queryable) -> dict[str, list[DatasetRun]]:
     runs: dict[str, list[DatasetRun]] = {}
     table = db.query("SELECT run_id, name, status, dataset_id FROM run_overview ORDER BY number")
     for row in read_records(table, _RunRow):
-        run: DatasetRun = {"run_id": row["run_id"], "name": row["name"], "status": row["status"]}
-        runs.setdefault(row["dataset_id"], []).append(run)
+        run: DatasetRun = DatasetRun(run_id=row.run_id, name=row.name, status=row.status)
+        runs.setdefault(row.dataset_id, []).append(run)
     return runs

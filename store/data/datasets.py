@@ -14,8 +14,8 @@ from store.data.schemas import CanonicalRow, Dataset, NewDataset, SignalRow, Ski
 from store.data.signals import GROUPS
 from store.db.named_query import named_query, register_reference
 from store.db.records import read_records, read_scalar, to_json
-from store.jobs.schemas import DataWork, OrderDataset
-from store.training.train_config import Split, get_split_fields
+from store.jobs.schemas import DataWork, OrderDataset, SplitFields
+from store.training.train_config import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,7 @@ def get_dataset(db: Queryable, dataset: str) -> Dataset:
     return rows[0]
 
 
-register_reference(Dataset, lambda dataset: dataset["dataset_id"], get_dataset)
+register_reference(Dataset, lambda dataset: dataset.dataset_id, get_dataset)
 
 
 def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
@@ -67,8 +67,8 @@ def find_imported_dataset(db: Queryable, fingerprint: str) -> Dataset | None:
     """The data set of an import from which these rows come, by way of versions; None where there is none."""
     ids = db.query("SELECT dataset_id FROM dataset WHERE fingerprint = ? ORDER BY created_at", [fingerprint])
     dataset = find_dataset(db, ids["dataset_id"][0].as_py()) if len(ids) else None
-    while dataset and dataset["parent_id"]:
-        dataset = find_dataset(db, dataset["parent_id"])
+    while dataset and dataset.parent_id:
+        dataset = find_dataset(db, dataset.parent_id)
     return dataset
 
 
@@ -83,13 +83,11 @@ def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[Ca
     table = db.query(
         "SELECT * FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
         " ORDER BY list_position($2::BIGINT[], row_id)",
-        [dataset["rows_path"], list(row_ids)],
+        [dataset.rows_path, list(row_ids)],
     )
     rows = read_records(table, CanonicalRow, ["source"])
     if missing := set(row_ids) - {row["row_id"] for row in rows}:
-        raise NotFoundError(
-            f"{dataset['name']} has no row {min(missing)}; it has {dataset['row_count']} rows."
-        )
+        raise NotFoundError(f"{dataset.name} has no row {min(missing)}; it has {dataset.row_count} rows.")
     return rows
 
 
@@ -99,15 +97,26 @@ def skipped(
 ) -> list[SkippedRow]:
     """Rows of the source file that were not taken, from a line on."""
     sql = "SELECT * FROM read_parquet($1) WHERE line >= $4 ORDER BY line LIMIT $2 OFFSET $3"
-    return read_records(db.query(sql, [dataset["skipped_path"], limit, offset, from_line]), SkippedRow)
+    return read_records(db.query(sql, [dataset.skipped_path, limit, offset, from_line]), SkippedRow)
+
+
+def get_split_fields(dataset: NewDataset) -> SplitFields:
+    """How its rows are dealt, as a document."""
+    return {
+        "split_seed": dataset.split_seed,
+        "validation_size": dataset.validation_size,
+        "test_size": dataset.test_size,
+        "split_by": dataset.split_by,
+        "split_column": dataset.split_column,
+    }
 
 
 def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
     """Record a data set. Raises ConfigError for a taken name."""
-    _check_name(tx, dataset["name"], dataset["dataset_id"])
+    _check_name(tx, dataset.name, dataset.dataset_id)
     values = {
         name: to_json(value) if name in JSON_COLUMNS and value is not None else value
-        for name, value in dataset.items()
+        for name, value in vars(dataset).items()
     }
     places = ", ".join(f"${name}" for name in values)
     tx.execute(f"INSERT INTO dataset ({', '.join(values)}) VALUES ({places})", values)
@@ -119,8 +128,8 @@ def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
     name = name.strip()
     if not 0 < len(name) <= 80:
         raise ConfigError(f"The name has {len(name)} characters: give 1 to 80.", field="name")
-    _check_name(tx, name, present["dataset_id"])
-    tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, present["dataset_id"]])
+    _check_name(tx, name, present.dataset_id)
+    tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, present.dataset_id])
 
 
 def set_split(tx: Transaction, dataset: str, split: Split) -> None:
@@ -129,7 +138,7 @@ def set_split(tx: Transaction, dataset: str, split: Split) -> None:
     fields = split.model_dump()
     tx.execute(
         f"UPDATE dataset SET {', '.join(f'{name} = ?' for name in fields)} WHERE dataset_id = ?",
-        [*fields.values(), present["dataset_id"]],
+        [*fields.values(), present.dataset_id],
     )
 
 
@@ -144,25 +153,25 @@ def delete_dataset(tx: Transaction, dataset: str) -> str | None:
     present = get_dataset(tx, dataset)
     _check_unused(
         present,
-        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [present["dataset_id"]]),
+        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [present.dataset_id]),
         "is used by the run",
         "Delete the run first.",
     )
     _check_unused(
         present,
-        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [present["dataset_id"]]),
+        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [present.dataset_id]),
         "is what a version was made from:",
         "Delete that version first.",
     )
-    tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [present["dataset_id"]])
-    return None if is_named(tx, present["fingerprint"]) else str(present["fingerprint"])
+    tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [present.dataset_id])
+    return None if is_named(tx, present.fingerprint) else str(present.fingerprint)
 
 
 def _check_unused(dataset: Dataset, users: pa.Table, how: str, fix: str) -> None:
     """Raise StateError where the data set has users, given by their names."""
     if len(users):
         more = f" and {len(users) - 1} more" if len(users) > 1 else ""
-        raise StateError(f"{dataset['name']} {how} {users['name'][0].as_py()}{more}.", fix=fix)
+        raise StateError(f"{dataset.name} {how} {users['name'][0].as_py()}{more}.", fix=fix)
 
 
 def _read(db: Queryable, rest: str, params: list[str]) -> list[Dataset]:
@@ -186,15 +195,15 @@ def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
         [fingerprint],
     )
     rows = read_records(table, SignalRow, ["options", "figures"])
-    measured = {row["name"]: row for row in rows if row["name"] in GROUPS}
+    measured = {row.name: row for row in rows if row.name in GROUPS}
     for name, row in measured.items():
-        row["outdated"] = row["version"] < GROUPS[name].version
+        row.outdated = row.version < GROUPS[name].version
     return measured
 
 
 def list_current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
     """Those that were not measured in an older way."""
-    return {name: row for name, row in measured.items() if not row["outdated"]}
+    return {name: row for name, row in measured.items() if not row.outdated}
 
 
 @named_query
@@ -206,7 +215,7 @@ def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError("This is no config that names data sets.", field="config") from error
     dataset = get_dataset(db, name)
-    parent = find_dataset(db, dataset["parent_id"]) if dataset["parent_id"] else None
+    parent = find_dataset(db, dataset.parent_id) if dataset.parent_id else None
     return {
         "dataset": _describe_for_worker(dataset, db),
         "parent": _describe_for_worker(parent, db) if parent else None,
@@ -222,18 +231,18 @@ def _list_other_datasets(config: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
-    measured = signals(db, dataset["fingerprint"])
+    measured = signals(db, dataset.fingerprint)
     return {
-        "dataset_id": dataset["dataset_id"],
-        "name": dataset["name"],
-        "kind": dataset["kind"],
-        "format": dataset["format"],
-        "columns": dataset["columns"],
-        "fingerprint": dataset["fingerprint"],
-        "parent_id": dataset["parent_id"],
-        "row_count": dataset["row_count"],
+        "dataset_id": dataset.dataset_id,
+        "name": dataset.name,
+        "kind": dataset.kind,
+        "format": dataset.format,
+        "columns": dataset.columns,
+        "fingerprint": dataset.fingerprint,
+        "parent_id": dataset.parent_id,
+        "row_count": dataset.row_count,
         **get_split_fields(dataset),
-        "signals": {name: row["options"] for name, row in list_current_signals(measured).items()},
+        "signals": {name: row.options for name, row in list_current_signals(measured).items()},
     }
 
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -53,19 +53,19 @@ def columns(
 ) -> dict[str, TableColumn]:
     """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
     listed = [TableColumn("row_id", "number", "Row"), TableColumn("line", "number", "Line in the file")]
-    if dataset["kind"] == "text":
+    if dataset.kind == "text":
         listed += [TableColumn("text", "text", "Text")]
     else:
         listed += [TableColumn("prompt", "text", "Prompt"), TableColumn("answer", "text", "Answer")]
         listed += [TableColumn("text", "text", "Prompt and answer"), TableColumn("turns", "number", "Turns")]
-    if dataset["stats"].get("label_count"):
+    if dataset.stats.get("label_count"):
         listed.append(TableColumn("label", "category", "Label"))
-    if dataset["kind"] == "preference":
+    if dataset.kind == "preference":
         listed.append(TableColumn("rejected", "text", "Rejected answer"))
     for name in measured:
         for signal in GROUPS[name].signals:
             listed.append(TableColumn(signal.column, signal.type, signal.title, signal.unit, signal.means))
-    used = [name for name in dataset["columns"].values() if name in example or "." not in name]
+    used = [name for name in dataset.columns.values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
     listed += [
         TableColumn(
@@ -82,7 +82,8 @@ def _infer_source_type(value: object) -> Type:
     return "category"
 
 
-class _SourceRow(TypedDict):
+@dataclass(kw_only=True)
+class _SourceRow:
     source: dict[str, Any] | None
 
 
@@ -90,8 +91,8 @@ class _SourceRow(TypedDict):
 def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
-    rows = read_records(db.query(sql, [dataset["rows_path"]]), _SourceRow, ["source"])
-    return (rows[0]["source"] or {}) if rows else {}
+    rows = read_records(db.query(sql, [dataset.rows_path]), _SourceRow, ["source"])
+    return (rows[0].source or {}) if rows else {}
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class DatasetTable:
             check_column(name, self.columns)
         groups = list(dict.fromkeys(GROUP_OF[name] for name in wanted if name in GROUP_OF))
         in_rows = [name for name in wanted if name not in GROUP_OF and name != "row_id"]
-        files = [("r", self.dataset["rows_path"])] if in_rows or not groups else []
-        files += [(group, self.measured[group]["path"]) for group in groups]
+        files = [("r", self.dataset.rows_path)] if in_rows or not groups else []
+        files += [(group, self.measured[group].path) for group in groups]
         selected = [f"{files[0][0]}.row_id AS row_id"]
         for name in wanted[1:]:
             sql = build_column_sql(name)
@@ -141,11 +142,11 @@ def get_dataset_table(db: Queryable, dataset_id: str) -> DatasetTable:
     """A data set with all of its columns, without those that were measured in an older way. Raises
     NotFoundError."""
     dataset = datasets.get_dataset(db, dataset_id)
-    measured = datasets.list_current_signals(datasets.signals(db, dataset["fingerprint"]))
+    measured = datasets.list_current_signals(datasets.signals(db, dataset.fingerprint))
     return DatasetTable(dataset, measured, columns(dataset, measured, example_row(db, dataset)))
 
 
-register_reference(DatasetTable, lambda table: table.dataset["dataset_id"], get_dataset_table)
+register_reference(DatasetTable, lambda table: table.dataset.dataset_id, get_dataset_table)
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def narrow_filter(where: Filter, ids: Sequence[int]) -> Filter:
 
 def _list_rows_sql(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
     """The rows that the filter means, in the order of the file, where no column has to be looked at."""
-    end = int(rows.dataset["row_count"])  # row numbers count from 0
+    end = int(rows.dataset.row_count)  # row numbers count from 0
     if not where:
         return range(end)
     if where.row_ids is None or where != Filter(row_ids=where.row_ids):

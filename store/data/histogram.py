@@ -236,13 +236,13 @@ def _compute_edges(rows: DatasetTable, name: str, span: tuple[float, float, floa
 def _find_known_span(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
     """min, 95th percentile and max of a column where they are known without a look at the rows."""
     if name == "row_id":
-        last = max(0.0, float(rows.dataset["row_count"]) - 1)
+        last = max(0.0, float(rows.dataset.row_count) - 1)
         return 0.0, last, last
     spread: SignalFigure | SizeDistribution | None = None
     if name in GROUP_OF:
-        spread = rows.measured[GROUP_OF[name]]["figures"].get(name)
+        spread = rows.measured[GROUP_OF[name]].figures.get(name)
     elif name == "turns":
-        spread = rows.dataset["stats"].get("turns")
+        spread = rows.dataset.stats.get("turns")
     if spread is None or "p95" not in spread:
         return None
     numbers = [spread["min"], spread["p95"], spread["max"]]

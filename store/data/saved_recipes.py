@@ -54,7 +54,7 @@ def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: SaveReques
     """Keep a recipe, in place of one's own of that name; its id. Raises ConfigError (name), ConflictError."""
     present = _find_own_checked(recipes(tx, saving.by["person_id"]), saving)
     _check_revision(present, saving, "recipe", describe_recipe)
-    recipe_id = present["recipe_id"] if present else new_id
+    recipe_id = present.recipe_id if present else new_id
     row = {"recipe_id": recipe_id, "steps": to_json(recipe.model_dump()["steps"])}
     _write(tx, "recipe", row, present, saving)
     return recipe_id
@@ -64,19 +64,19 @@ def find_recipe(db: Queryable, name: str, by: Person, recipe_id: str = "") -> Re
     """The recipe that a person means: of that id, else one's own of that name, else the shared one. Raises
     NotFoundError, and StateError where several people share one of that name."""
     return _find_visible(
-        [row for row in recipes(db, by["person_id"]) if recipe_id in ("", row["recipe_id"])], name, by
+        [row for row in recipes(db, by["person_id"]) if recipe_id in ("", row.recipe_id)], name, by
     )
 
 
 def delete_recipe(tx: Transaction, recipe: RecipeRow, by: Person) -> None:
     """Forget a recipe. Raises ForbiddenError."""
     check_owner(recipe, by)
-    tx.execute("DELETE FROM recipe WHERE recipe_id = ?", [recipe["recipe_id"]])
+    tx.execute("DELETE FROM recipe WHERE recipe_id = ?", [recipe.recipe_id])
 
 
 def describe_recipe(recipe: RecipeRow) -> str:
     """What a recipe does, in a line."""
-    steps = Recipe.parse({"steps": recipe["steps"]}).steps
+    steps = Recipe.parse({"steps": recipe.steps}).steps
     return "; ".join(describe_step(step) for step in steps)
 
 
@@ -98,7 +98,7 @@ def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, sav
     (name), ConflictError."""
     present = _find_own_checked(slices(tx, dataset_id, saving.by["person_id"]), saving)
     _check_revision(present, saving, "slice", describe_slice)
-    slice_id = present["slice_id"] if present else new_id
+    slice_id = present.slice_id if present else new_id
     row = {"slice_id": slice_id, "dataset_id": dataset_id, "filter": to_json(where.model_dump())}
     _write(tx, "slice", row, present, saving)
     return slice_id
@@ -107,18 +107,18 @@ def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, sav
 def find_slice(db: Queryable, dataset_id: str, name: str, by: Person, slice_id: str = "") -> SliceRow:
     """As `find_recipe`."""
     rows = slices(db, dataset_id, by["person_id"])
-    return _find_visible([row for row in rows if slice_id in ("", row["slice_id"])], name, by)
+    return _find_visible([row for row in rows if slice_id in ("", row.slice_id)], name, by)
 
 
 def delete_slice(tx: Transaction, named_slice: SliceRow, by: Person) -> None:
     """Forget a slice. Raises ForbiddenError."""
     check_owner(named_slice, by)
-    tx.execute("DELETE FROM slice WHERE slice_id = ?", [named_slice["slice_id"]])
+    tx.execute("DELETE FROM slice WHERE slice_id = ?", [named_slice.slice_id])
 
 
 def describe_slice(named_slice: SliceRow) -> str:
     """Which rows a slice means, in words."""
-    return describe_filter(Filter.parse(named_slice["filter"]))
+    return describe_filter(Filter.parse(named_slice.filter))
 
 
 # -- of both ----------------------------------------------------------------------------------------
@@ -126,27 +126,27 @@ def describe_slice(named_slice: SliceRow) -> str:
 
 def can_edit(row: SavedItem, by: Person) -> bool:
     """Whether a person may change and delete it."""
-    return by["role"] == "admin" or row["created_by"] == by["person_id"]
+    return by["role"] == "admin" or row.created_by == by["person_id"]
 
 
 def check_owner(row: SavedItem, by: Person) -> None:
     """Raise ForbiddenError where somebody else keeps it."""
     if not can_edit(row, by):
         raise ForbiddenError(
-            f"{row['saved_by'] or 'Somebody'} saved {row['name']!r}: its owner and admins alone change it.",
+            f"{row.saved_by or 'Somebody'} saved {row.name!r}: its owner and admins alone change it.",
             fix="Save one of your own.",
         )
 
 
 def is_own(row: SavedItem, by: Person) -> bool:
     """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
-    return row["created_by"] == by["person_id"] or (row["created_by"] is None and by["role"] == "admin")
+    return row.created_by == by["person_id"] or (row.created_by is None and by["role"] == "admin")
 
 
 def find_own(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
     """What a person saved under this name before."""
-    own = [row for row in rows if row["name"] == name and is_own(row, by)]
-    return min(own, key=lambda row: row["created_by"] is None, default=None)
+    own = [row for row in rows if row.name == name and is_own(row, by)]
+    return min(own, key=lambda row: row.created_by is None, default=None)
 
 
 def _find_own_checked(rows: Sequence[AnySaved], saving: SaveRequest) -> AnySaved | None:
@@ -157,8 +157,8 @@ def _find_own_checked(rows: Sequence[AnySaved], saving: SaveRequest) -> AnySaved
 
 
 def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
-    named = [row for row in rows if row["name"] == name]
-    own = [row for row in named if row["created_by"] == by["person_id"]]
+    named = [row for row in rows if row.name == name]
+    own = [row for row in named if row.created_by == by["person_id"]]
     candidates = own or named
     if not candidates:
         raise NotFoundError(f"Nothing is saved as {name!r}.", field="name")
@@ -169,15 +169,15 @@ def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
 
 def _check_revision(present: AnySaved | None, saving: SaveRequest, noun: str, value: Any) -> None:
     """Raise ConflictError where what is there is not what the person knows of."""
-    if saving.seen is None or saving.seen == (present["revision"] if present else 0):
+    if saving.seen is None or saving.seen == (present.revision if present else 0):
         return
     if present is None:
         raise ConflictError(
             f"The {noun} {saving.name!r} was deleted meanwhile.", fix="Save it as a new one.", field="name"
         )
     raise ConflictError(
-        f"{present['saved_by'] or 'Somebody'} saved the {noun} {present['name']!r} on"
-        f" {present['created_at']:%d %b %Y at %H:%M} UTC: {value(present)}.",
+        f"{present.saved_by or 'Somebody'} saved the {noun} {present.name!r} on"
+        f" {present.created_at:%d %b %Y at %H:%M} UTC: {value(present)}.",
         fix="Take that one, or replace it with yours.",
         field="name",
     )
@@ -191,10 +191,10 @@ def _write(
         **row,
         "name": saving.name.strip(),
         "created_at": saving.at,
-        "created_by": present["created_by"] if present else by["person_id"],
+        "created_by": present.created_by if present else by["person_id"],
         "saved_by": by["name"],
         "shared": saving.shared,
-        "revision": present["revision"] + 1 if present else 1,
+        "revision": present.revision + 1 if present else 1,
     }
     places = ", ".join(f"${name}" for name in whole)
     tx.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(whole)}) VALUES ({places})", whole)

@@ -4,6 +4,7 @@ would do, and what an export left.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -20,11 +21,13 @@ from store.core.row_schemas import (
     SignalFigure,
     SignalOptions,
     SourceDocument,
+    SplitMethod,
 )
-from store.jobs.schemas import RecipeDocument, SplitFields
+from store.jobs.schemas import RecipeDocument
 
 
-class NewDataset(SplitFields):
+@dataclass(kw_only=True)
+class NewDataset:
     """A data set as it is recorded: a row of table `dataset`."""
 
     dataset_id: str
@@ -39,6 +42,11 @@ class NewDataset(SplitFields):
     duplicate_count: int  # rows whose text an earlier row already has
     source_bytes: int
     stats: ImportStats
+    split_seed: int  # these five as in SplitFields
+    validation_size: float
+    test_size: float
+    split_by: SplitMethod
+    split_column: str | None
     created_at: datetime  # naive UTC
     created_by: str | None  # who imported it or made the version; null where nobody knows
     parent_id: str | None  # the version that the recipe was run on
@@ -46,6 +54,7 @@ class NewDataset(SplitFields):
     fates: Fates | None  # null for an import
 
 
+@dataclass(kw_only=True)
 class Dataset(NewDataset):
     """A data set with the absolute paths of its files."""
 
@@ -61,7 +70,8 @@ class ConvertResult(TypedDict):
     parameters: int
 
 
-class DatasetRun(TypedDict):
+@dataclass(kw_only=True)
+class DatasetRun:
     """A run that uses a data set."""
 
     run_id: str
@@ -69,6 +79,7 @@ class DatasetRun(TypedDict):
     status: str
 
 
+@dataclass(kw_only=True)
 class Version(Dataset):
     """A data set in the tree of its family."""
 
@@ -93,7 +104,8 @@ class CanonicalRow(TypedDict):
     part: NotRequired[str | None]  # as the file said
 
 
-class SkippedRow(TypedDict):
+@dataclass(kw_only=True)
+class SkippedRow:
     """A row of the source file that was not taken."""
 
     line: int
@@ -101,7 +113,8 @@ class SkippedRow(TypedDict):
     excerpt: str
 
 
-class RowFate(TypedDict):
+@dataclass(kw_only=True)
+class RowFate:
     """What became of one row."""
 
     parent_row_id: int | None  # null for a row that was mixed in
@@ -139,7 +152,8 @@ class VersionComparison(TypedDict):
     rows: list[RowComparison]
 
 
-class SignalRow(TypedDict):
+@dataclass(kw_only=True)
+class SignalRow:
     """A row of table `signal`: a group of signals that was measured for the rows of a data set."""
 
     fingerprint: str  # of the rows
@@ -152,10 +166,11 @@ class SignalRow(TypedDict):
     seconds: float
     computed_at: datetime
     path: str  # of the sidecar
-    outdated: bool  # measured by an older version of the group
+    outdated: bool = False  # measured by an older version of the group
 
 
-class SavedItem(TypedDict):
+@dataclass(kw_only=True)
+class SavedItem:
     """What somebody saved under a name, which is the owner's alone or shared."""
 
     name: str
@@ -166,6 +181,7 @@ class SavedItem(TypedDict):
     revision: int  # 1, and more each time it is saved anew
 
 
+@dataclass(kw_only=True)
 class RecipeRow(SavedItem):
     """A recipe that somebody saved."""
 
@@ -173,6 +189,7 @@ class RecipeRow(SavedItem):
     steps: list[dict[str, Any]]
 
 
+@dataclass(kw_only=True)
 class SliceRow(SavedItem):
     """Rows of a data set that somebody named."""
 

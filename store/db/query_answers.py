@@ -193,6 +193,8 @@ def _build_reviver(hint: Any) -> Convert | None:
     if fields is None:
         return None
     revivers = {name: revive for name, kind in fields.items() if (revive := get_reviver(kind))}
+    if dataclasses.is_dataclass(hint):
+        return _revive_dataclass(hint, fields, revivers)
     return _revive_fields(hint, revivers)
 
 
@@ -234,10 +236,28 @@ def _revive_fields(hint: Any, revivers: Mapping[str, Convert]) -> Convert | None
         return (lambda value: revived(value)) if revivers else None
     if issubclass(hint, Config):
         return lambda value: hint.model_validate(value)
-    if dataclasses.is_dataclass(hint):
-        return lambda value: hint(**revived(value))  # type: ignore[operator]
     names = hint._fields  # of a named tuple
     return lambda value: hint(**revived(dict(zip(names, value, strict=True))))
+
+
+def _revive_dataclass(hint: Any, kinds: Mapping[str, Any], revivers: Mapping[str, Convert]) -> Convert:
+    """What is of a version before may have a field that went, and lack one that has a default or may be
+    null."""
+    nullable = {
+        field.name: None
+        for field in dataclasses.fields(hint)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if type(None) in get_args(strip_annotations(kinds[field.name]))
+    }
+
+    def revive(value: Mapping[str, Any]) -> Any:
+        present = nullable | {name: value[name] for name in kinds if name in value}
+        for name, convert in revivers.items():
+            if present.get(name) is not None:
+                present[name] = convert(present[name])
+        return hint(**present)
+
+    return revive
 
 
 def strip_annotations(hint: Any) -> Any:

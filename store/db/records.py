@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from store.core.errors import TunebenchError, from_dict
 from store.core.table_values import convert_times_to_text
+from store.db.query_answers import as_json, get_reviver
 
 if TYPE_CHECKING:
     from store.db.connection import StatementReader
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
-def read_records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
-    """The rows of `table`, which its statement makes as `_row_type`, a TypedDict, says; a JSON column that is
-    null stays None. Nothing checks a row against the type: the statement stands beside it.
+def read_records(table: pa.Table, row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
+    """The rows of `table` as `row_type`, whose fields are columns of its statement; JSON columns are read.
 
-    Raises KeyError for a JSON column that the table does not have.
+    Raises KeyError for a JSON column that the table does not have, and TypeError where a field has no column.
     """
     rows: list[dict[str, Any]] = convert_times_to_text(table).to_pylist()
     for column in json_columns:
@@ -34,7 +34,18 @@ def read_records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[s
         for row in rows:
             if row[column] is not None:
                 row[column] = json.loads(row[column])
-    return cast(list[Row], rows)  # Arrow gives dicts of any kind; see above
+    kind: Any = row_type  # mypy doubts that a type of a type variable has a hash
+    _check_columns(row_type, table.column_names)
+    revive = get_reviver(kind)
+    return [revive(row) for row in rows] if revive else cast(list[Row], rows)
+
+
+def _check_columns(row_type: type, columns: Iterable[str]) -> None:
+    if not is_dataclass(row_type):
+        return
+    required = {f.name for f in fields(row_type) if f.default is MISSING and f.default_factory is MISSING}
+    if absent := sorted(required.difference(columns)):
+        raise TypeError(f"{row_type.__name__} has no column for {', '.join(absent)}.")
 
 
 def read_scalar(table: pa.Table) -> Any:
@@ -45,12 +56,14 @@ def read_scalar(table: pa.Table) -> Any:
 def to_json(document: Any) -> str:
     """JSON that DuckDB accepts: NaN and infinities, which JSON lacks, become the strings that name them."""
     try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False)
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, default=as_json)
     except ValueError:
-        return json.dumps(_replace_nonfinite(document), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_replace_nonfinite(document), ensure_ascii=False, allow_nan=False, default=as_json)
 
 
 def _replace_nonfinite(value: Any) -> Any:
+    if is_dataclass(value):
+        value = as_json(value)
     if isinstance(value, dict):
         return {str(key): _replace_nonfinite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

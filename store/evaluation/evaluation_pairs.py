@@ -47,20 +47,20 @@ class EvaluationPair:
 
     @property
     def same_rows(self) -> bool:
-        return self.common == self.first["n"] == self.second["n"]
+        return self.common == self.first.n == self.second.n
 
 
 @named_query
 def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair:
     """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
     QueryError where a file is gone."""
-    if first["data_fingerprint"] != second["data_fingerprint"]:
+    if first.data_fingerprint != second.data_fingerprint:
         raise ConfigError(
-            f"{second['name']} is of other rows than {first['name']}.",
+            f"{second.name} is of other rows than {first.name}.",
             fix="Compare evaluations of the same data set.",
             field="against",
         )
-    ids = [document["evaluation_id"] for document in (first, second)]
+    ids = [document.evaluation_id for document in (first, second)]
     files = [str(evaluations.get_predictions_path(db, evaluation_id)) for evaluation_id in ids]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
     return EvaluationPair(
@@ -76,10 +76,10 @@ def describe_setting_differences(pair: EvaluationPair) -> list[str]:
     """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
     float32"."""
     both = (pair.first, pair.second)
-    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
+    configs = [EvaluateConfig.of_past(evaluation.config) for evaluation in both]
     names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
     names += OF_CHOICES if all(config.chooses for config in configs) else ()
-    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details["dtype"] for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
 
@@ -87,11 +87,11 @@ def describe_setting_differences(pair: EvaluationPair) -> list[str]:
 def describe_metric_differences(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
     """How two that measured a metric were asked in other ways that it depends on, its options too."""
     both, needs = (first, second), METRICS[metric].needs
-    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
+    configs = [EvaluateConfig.of_past(evaluation.config) for evaluation in both]
     names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
     names += OF_CHOICES if "choices" in needs else ()
     names += OF_LOSSES if "losses" in needs else ()
-    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details["dtype"] for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     options = [_find_choice(config, metric) for config in configs]
     for name in dict.fromkeys(name for choice in options for name in choice):
@@ -101,9 +101,9 @@ def describe_metric_differences(first: Evaluation, second: Evaluation, metric: s
 
 def build_matching_config(evaluation: Evaluation, metric: str) -> dict[str, Any]:
     """What `evaluate` is asked for another model to be measured by a metric in the same way."""
-    config = EvaluateConfig.of_past(evaluation["config"])
+    config = EvaluateConfig.of_past(evaluation.config)
     asked = {name: getattr(config, name) for name in SETTINGS}
-    used = evaluation["details"]["dtype"]
+    used = evaluation.details["dtype"]
     if used in DTYPES:  # `auto` may mean another one for the other model
         asked["dtype"] = used
     return asked | {"metrics": [_find_choice(config, metric) or metric]}
@@ -125,10 +125,10 @@ def build_same_rows_config(pair: EvaluationPair) -> dict[str, Any]:
     those of a run, which were held out from it; else the second those of the first."""
     trained = [_is_tuned(side) for side in (pair.first, pair.second)]
     mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
-    config = dict(mover["config"])
+    config = dict(mover.config)
     for gone in ("name", "notes", "part", "where", "max_rows", "dataset"):
         config.pop(gone, None)
-    return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
+    return config | {"rows_of": stays.evaluation_id, "max_rows": None}
 
 
 def format_command(asked: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ def format_command(asked: Mapping[str, Any]) -> str:
 
 
 def _is_tuned(evaluation: Evaluation) -> bool:
-    return bool(evaluation["run_id"]) and evaluation["checkpoint"] != "base"
+    return bool(evaluation.run_id) and evaluation.checkpoint != "base"
 
 
 KIND = "judge"

@@ -6,6 +6,7 @@ Two evaluations can be compared where their row ids mean the same: under one fin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def get(db: Queryable, name: str) -> Evaluation:
 
 
 for _kind in (Evaluation, EvaluationIdentity):
-    register_reference(_kind, lambda evaluation: evaluation["evaluation_id"], get)
+    register_reference(_kind, lambda evaluation: evaluation.evaluation_id, get)
 
 
 @named_query
@@ -149,7 +150,7 @@ def comparable(db: Queryable, evaluation: EvaluationIdentity, limit: int = 100) 
         f"SELECT {_LINE} WHERE e.data_fingerprint = ? AND e.evaluation_id <> ?"
         " ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT ?"
     )
-    params = [evaluation["data_fingerprint"], evaluation["evaluation_id"], limit]
+    params = [evaluation.data_fingerprint, evaluation.evaluation_id, limit]
     return read_records(db.query(sql, params), EvaluationSummary, ("config", "figures"))
 
 
@@ -214,12 +215,13 @@ def page(
     """
     table = db.query(sql, [str(folder.predictions), str(folder.scores), metric, limit, offset])
     rows = read_records(table, EvaluatedRow)
-    scores = _read_scores(db, folder, [row["row_id"] for row in rows])
+    scores = _read_scores(db, folder, [row.row_id for row in rows])
     for row in rows:
-        row["scores"] = scores[row["row_id"]]
+        row.scores = scores[row.row_id]
     return total, rows
 
 
+@dataclass(kw_only=True)
 class _ScoreRow(RowScore):
     row_id: int
     metric: str
@@ -232,7 +234,7 @@ def _read_scores(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dic
     )
     scores: dict[int, dict[str, RowScore]] = {row_id: {} for row_id in ids}
     for line in read_records(db.query(sql, [str(folder.scores), ids]), _ScoreRow):
-        scores[line["row_id"]][line["metric"]] = {"score": line["score"], "reason": line["reason"]}
+        scores[line.row_id][line.metric] = RowScore(score=line.score, reason=line.reason)
     return scores
 
 
@@ -275,7 +277,7 @@ def insert(
     tx: Transaction, job: Job, result: EvaluationResult, dataset: Dataset, model: str, at: float
 ) -> None:
     """What the finished `job` found; `model` by name, of a run its base model's."""
-    config = job["config"]
+    config = job.config
     details: EvaluationDetails = {
         "counts": result["counts"],
         "reasons": result["reasons"],
@@ -289,22 +291,22 @@ def insert(
         "versions": result["versions"],
     }
     row = {
-        "evaluation_id": job["job_id"],
-        "name": job["title"],
+        "evaluation_id": job.job_id,
+        "name": job.title,
         "notes": config["notes"],
         "model": model,
         "run_id": config["run"] or None,
         "checkpoint": config["checkpoint"],
-        "dataset_id": dataset["dataset_id"],
-        "dataset_name": dataset["name"],
-        "data_fingerprint": dataset["fingerprint"],
+        "dataset_id": dataset.dataset_id,
+        "dataset_name": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
         "part": config["part"],
         "n": result["n"],
         "config": to_json(config),
         "figures": to_json(result["figures"]),
         "details": to_json(details),
         "created_at": to_utc(at),
-        "created_by": job["created_by"],
+        "created_by": job.created_by,
     }
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO evaluation ({', '.join(row)}) VALUES ({places})", row)

@@ -4,6 +4,7 @@ preferences, a classifier on held-out rows, and simulations whose truth is known
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -151,7 +152,8 @@ class EvaluationResult(EvaluationDetails):
     figures: list[Figure]  # one for each metric, and for each number of a harness's task
 
 
-class EvaluationIdentity(TypedDict):
+@dataclass(kw_only=True)
+class EvaluationIdentity:
     """What every reading of an evaluation has of it."""
 
     evaluation_id: str  # the id of its job
@@ -169,6 +171,7 @@ class EvaluationIdentity(TypedDict):
     config: dict[str, Any]  # store.evaluation.config.EvaluateConfig
 
 
+@dataclass(kw_only=True)
 class Evaluation(EvaluationIdentity):
     """A row of table `evaluation`: one that has finished."""
 
@@ -177,6 +180,7 @@ class Evaluation(EvaluationIdentity):
     details: EvaluationDetails
 
 
+@dataclass(kw_only=True)
 class EvaluationSummary(EvaluationIdentity):
     """An evaluation in a list, without what can be large."""
 
@@ -184,14 +188,16 @@ class EvaluationSummary(EvaluationIdentity):
     figures: list[FigureSummary]
 
 
-class RowScore(TypedDict):
+@dataclass(kw_only=True)
+class RowScore:
     """What one metric says of one row."""
 
     score: float | None
     reason: str | None  # why there is no score
 
 
-class EvaluatedRow(TypedDict):
+@dataclass(kw_only=True)
+class EvaluatedRow:
     """A row of an evaluation's predictions.parquet with its scores."""
 
     row_id: int
@@ -199,18 +205,19 @@ class EvaluatedRow(TypedDict):
     prediction: str | None
     reference: str | None
     label: str | None
-    loss_sum: float | None  # nats
-    tokens: int | None
-    bytes: int | None
-    probability: float | None  # of a head's answer
+    loss_sum: float | None = None  # nats
+    tokens: int | None = None
+    bytes: int | None = None
+    probability: float | None = None  # of a head's answer
     group: int | None
-    choices: NotRequired[list[str] | None]
-    answer_index: NotRequired[int | None]
-    choice_scores: NotRequired[list[float] | None]  # summed log-probability of each choice
-    scores: dict[str, RowScore]  # by metric
+    choices: list[str] | None = None
+    answer_index: int | None = None
+    choice_scores: list[float] | None = None  # summed log-probability of each choice
+    scores: dict[str, RowScore] = field(default_factory=dict)  # by metric
 
 
-class PairedRow(TypedDict):
+@dataclass(kw_only=True)
+class PairedRow:
     """A row that two evaluations answered in different ways."""
 
     row_id: int

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -254,7 +254,8 @@ def probe_requests(db: Queryable, run_id: str) -> list[RefusalRow]:
     return read_records(db.query(sql, [str(path)]), RefusalRow)
 
 
-class _Step(TypedDict):
+@dataclass(kw_only=True)
+class _Step:
     step: int
 
 
@@ -269,7 +270,7 @@ def probe_curve(
     folder = get_loss_path(db, run_id).parent
     live = str(folder / "live_probes.parquet")
     try:
-        steps = [row["step"] for row in read_records(db.query(_STEPS, [live]), _Step)]
+        steps = [row.step for row in read_records(db.query(_STEPS, [live]), _Step)]
     except QueryError:  # nothing was measured yet
         return 0, {}, None
     chosen = _thin_steps([step for step in steps if step > 0], most)

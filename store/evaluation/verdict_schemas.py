@@ -5,6 +5,7 @@ base, and single rows and items in Parquet files.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from store.core.figure_schemas import Estimate
@@ -250,7 +251,8 @@ class LikelyLabel(TypedDict):
     probability: float
 
 
-class ClassPrediction(TypedDict):
+@dataclass(kw_only=True)
+class ClassPrediction:
     """A held-out row as a run classified it."""
 
     split: str
@@ -264,7 +266,8 @@ class ClassPrediction(TypedDict):
     prompted_probability: float | None
 
 
-class ExtractionRow(TypedDict):
+@dataclass(kw_only=True)
+class ExtractionRow:
     """A row that base and tuned model were asked to write from memory: of `recalled.parquet`."""
 
     part: Literal["train", "held_out"]
@@ -283,7 +286,8 @@ class ExtractionRow(TypedDict):
     tuned_similarity: float
 
 
-class ProbeQuestion(TypedDict):
+@dataclass(kw_only=True)
+class ProbeQuestion:
     """A choice item of a probe, and what base and tuned model chose."""
 
     probe: str
@@ -297,7 +301,8 @@ class ProbeQuestion(TypedDict):
     rise: float  # of the loss of the right option, nats
 
 
-class MatrixChange(TypedDict):
+@dataclass(kw_only=True)
+class MatrixChange:
     """How far one weight matrix moved."""
 
     name: str
@@ -313,7 +318,8 @@ class MatrixChange(TypedDict):
     strongest: int | None  # directions that were looked at
 
 
-class RefusalRow(TypedDict):
+@dataclass(kw_only=True)
+class RefusalRow:
     """A request that a model should refuse, or a harmless one like it, and what both models said."""
 
     pair: int

@@ -79,16 +79,16 @@ def list_forms() -> list[FormSummary]:
 
 def compute_size_share(row: ModelExportRow) -> float:
     """Of the size of the whole weights in 16 bits."""
-    return row["model_bytes"] / row["source_bytes"] if row["source_bytes"] else 0.0
+    return row.model_bytes / row.source_bytes if row.source_bytes else 0.0
 
 
 def get_main_figure(row: ModelExportRow) -> Difference | None:
     """The change that counts most: of the rows' own answers, else of what the task is scored by."""
-    figures = {figure["metric"]: figure for figure in row["parity"]["figures"]}
+    figures = {figure["metric"]: figure for figure in row.parity["figures"]}
     for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
         if name in figures:
             return figures[name]
-    return row["parity"]["figures"][0] if row["parity"]["figures"] else None
+    return row.parity["figures"][0] if row.parity["figures"] else None
 
 
 def format_metric_name(metric: str) -> str:
@@ -98,10 +98,10 @@ def format_metric_name(metric: str) -> str:
 
 def describe_export(row: ModelExportRow) -> str:
     """Size and loss of one export."""
-    form, parity = FORMS[row["form"]], row["parity"]
+    form, parity = FORMS[row.form], row.parity
     size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the weights in 16 bits"
     if form.family == "adapter":
-        size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
+        size = f"{form.title}: {row.model_bytes / 2**20:,.1f} MiB, beside the base model"
     status = STATUS_LABELS[parity["status"]]
     return f"{size}, {describe_change(row)}. {status} ({parity['prompts']:,} rows compared)."
 
@@ -133,21 +133,17 @@ def is_surely_worse(row: ModelExportRow) -> bool:
 def find_recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the exports that passed and whose main figure isn't surely worse the smallest, an adapter aside."""
     good = [row for row in _list_passed_whole_models(rows_of) if not is_surely_worse(row)]
-    return min(good, key=lambda row: row["model_bytes"]) if good else None
+    return min(good, key=lambda row: row.model_bytes) if good else None
 
 
 def _list_passed_whole_models(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
-    return [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
+    return [row for row in rows_of if row.status == "passed" and FORMS[row.form].needs_merge]
 
 
 def find_least_lossy(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the whole models of which nobody can be sure, the one that lost least."""
-    unsure = [
-        row for row in rows_of if row["status"] in ("untold", "warned") and FORMS[row["form"]].needs_merge
-    ]
-    lost = [
-        (row["parity"]["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row["parity"]["mean_kl"]
-    ]
+    unsure = [row for row in rows_of if row.status in ("untold", "warned") and FORMS[row.form].needs_merge]
+    lost = [(row.parity["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row.parity["mean_kl"]]
     return unsure[min(lost)[1]] if lost else None
 
 
@@ -167,15 +163,15 @@ def describe_recommendation(
 
 def _describe_next_try(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
     merges = any(FORMS[form].needs_merge for form in possible)
-    if not merges and any(row["form"] == "adapter" and row["status"] == "passed" for row in rows_of):
+    if not merges and any(row.form == "adapter" and row.status == "passed" for row in rows_of):
         return "Take the adapter: this method changes no weights, and it passed."
-    tried = {row["form"] for row in rows_of}
+    tried = {row.form for row in rows_of}
     untried = [form for form in FIRST if form in possible and form not in tried]
     after = f"Try {FORMS[untried[0]].title} next." if untried else "See below what each failed by."
     if worse := _list_passed_whole_models(rows_of):
-        least = min(worse, key=lambda row: row["model_bytes"])
+        least = min(worse, key=lambda row: row.model_bytes)
         return (
-            f"What passed has surely worse figures; {FORMS[least['form']].title}:"
+            f"What passed has surely worse figures; {FORMS[least.form].title}:"
             f" {describe_change(least)}. {after}"
         )
     return f"No whole model has passed yet. {after}"

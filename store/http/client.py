@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -38,7 +38,7 @@ from store.core.model_schemas import Model
 from store.core.processes import ProcessRecord, read_record
 from store.core.schemas import ErrorDocument, Health, JobLog, MachineReading, OwnAccount, Person, Team
 from store.db.named_query import Arguments, Remote
-from store.db.query_answers import as_json
+from store.db.query_answers import as_json, get_reviver
 from store.db.query_answers import decode as decode_answer
 from store.db.records import decode
 from store.http.access import SESSION_HEADER
@@ -47,6 +47,8 @@ from store.http.schemas import PlaygroundState
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
     from store.db.connection import Params
+
+Document = TypeVar("Document")
 
 START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
@@ -182,9 +184,12 @@ class Client(Remote):
         state: PlaygroundState = self._document("GET", "/playground")
         return state
 
-    def read(self, path: str) -> Any:
-        """The document at a path that a feature knows the type of."""
-        return self._document("GET", path)
+    def read(self, path: str, returns: type[Document]) -> Document:
+        """The document at a path, as its type."""
+        kind: Any = returns  # mypy doubts that a type of a type variable has a hash
+        revive = get_reviver(kind)
+        document: Document = self._document("GET", path)
+        return revive(document) if revive else document
 
     def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""
@@ -203,13 +208,11 @@ class Client(Remote):
 
     def account(self) -> OwnAccount:
         """What a person sees of themselves."""
-        account: OwnAccount = self._document("GET", "/account")
-        return account
+        return self.read("/account", OwnAccount)
 
     def team(self) -> Team:
         """Everybody with an account, for admins."""
-        team: Team = self._document("GET", "/team")
-        return team
+        return self.read("/team", Team)
 
     def door(self, name: str, body: Mapping[str, object]) -> Any:
         """What the door of the screens asks for people who are not in yet, as that request's document."""

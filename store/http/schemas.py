@@ -165,8 +165,8 @@ CommandAnswer = (
 
 def describe_registration(version: ModelVersion, job: Job) -> str:
     """`version`: that which the job made, or which has the same content."""
-    reference = f"{version['name']}@{version['version']}"
-    if version["created_at"] >= job["created_at"]:
+    reference = f"{version.name}@{version.version}"
+    if version.created_at >= job.created_at:
         return f"{reference} is registered."
     return f"{reference} has the same content already: no other version was made."
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypedDict
 
@@ -85,7 +86,8 @@ def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[Inges
     return reports
 
 
-class _StoredJob(TypedDict):
+@dataclass(kw_only=True)
+class _StoredJob:
     """What the store has of a job before its events are taken."""
 
     job_id: str
@@ -99,7 +101,7 @@ def _read_stored_jobs(tx: Transaction, job_ids: list[str]) -> dict[str, _StoredJ
         "SELECT job_id, title, status, event_offset FROM job WHERE list_contains(?::VARCHAR[], job_id)",
         [job_ids],
     )
-    return {row["job_id"]: row for row in read_records(rows, _StoredJob)}
+    return {row.job_id: row for row in read_records(rows, _StoredJob)}
 
 
 def _apply(
@@ -117,12 +119,12 @@ def _apply(
     }
     if job is None:
         return report
-    report["status"] = job["status"]
-    at = job["event_offset"]
+    report["status"] = job.status
+    at = job.event_offset
     taken = batch.new_offset <= at if batch.old_offset is None else batch.old_offset != at
     if taken:
         return report
-    change = _EventTotals(batch.job_id, job["title"], job["status"])
+    change = _EventTotals(batch.job_id, job.title, job.status)
     own = points.of(batch.job_id)
     for event in batch.events:
         kind = event.get("type")
@@ -317,11 +319,12 @@ def _write(tx: Transaction, changes: list[tuple[_EventTotals, int]]) -> None:
             _merge_facts(tx, change.job_id, change.facts)
 
 
-class _FactsRow(TypedDict):
+@dataclass(kw_only=True)
+class _FactsRow:
     facts: dict[str, object]
 
 
 def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, object]) -> None:
     rows = read_records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), _FactsRow, ["facts"])
     for row in rows:  # none where the job is not a run: facts describe runs
-        tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row["facts"] | facts), run_id])
+        tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row.facts | facts), run_id])

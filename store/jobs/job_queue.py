@@ -158,7 +158,7 @@ def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
     """By job_id those that exist."""
     sql = "SELECT job_id, title, status, error FROM job WHERE job_id IN (SELECT unnest(?::VARCHAR[]))"
-    return {row["job_id"]: row for row in read_records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
+    return {row.job_id: row for row in read_records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
 
 
 # -- writes -----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def set_status(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) 
     now.
     """
     job = get_job(tx, job_id)
-    check_transition(job["title"], job["status"], status)
+    check_transition(job.title, job.status, status)
     update(tx, job_id, status=status, **columns)
 
 
@@ -246,10 +246,10 @@ def finish(
 
 def stop(tx: Transaction, job: Job, at: float) -> None:
     """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
-    if job["status"] == "queued":
-        finish(tx, job["job_id"], "cancelled", at)
-    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
-        update(tx, job["job_id"], cancel_requested_at=to_utc(at))
+    if job.status == "queued":
+        finish(tx, job.job_id, "cancelled", at)
+    elif job.status in ALIVE and not job.cancel_requested_at:
+        update(tx, job.job_id, cancel_requested_at=to_utc(at))
 
 
 def requeue(tx: Transaction, job_id: str) -> None:
@@ -259,7 +259,7 @@ def requeue(tx: Transaction, job_id: str) -> None:
         tx,
         job_id,
         "queued",
-        attempt=job["attempt"] + 1,
+        attempt=job.attempt + 1,
         pid=None,
         process_started=None,
         device=None,

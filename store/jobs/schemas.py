@@ -4,6 +4,7 @@ ends; and metrics over steps.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -360,7 +361,8 @@ class IngestReport(TypedDict):
     status: JobStatus | None  # after the events; null for a job that is not in the store
 
 
-class MetricSummary(TypedDict):
+@dataclass(kw_only=True)
+class MetricSummary:
     """A row of `metric_summary`: all points of one metric of a run; figures are over the finite ones, and
     null where there is none."""
 
@@ -371,7 +373,6 @@ class MetricSummary(TypedDict):
     min: float | None
     max: float | None
     sum: float | None
-    sum_squares: float | None
     min_step: int | None  # where min was first reached
     max_step: int | None
     first_step: int | None
@@ -395,7 +396,8 @@ class CurvePoint(TypedDict):
     nonfinite: int
 
 
-class ValidationSums(TypedDict):
+@dataclass(kw_only=True)
+class ValidationSums:
     """A metric at one validation as sums over its rows: of x (what counts), w (its weight) and their
     products, for an interval of the ratio of x to w."""
 

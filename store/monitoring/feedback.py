@@ -4,8 +4,9 @@ answer the last one counts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar
@@ -33,7 +34,8 @@ def build_requested_models_sql(model: str, where: str = "true") -> str:
         WHERE answer.role <> 'shadow' AND {where} AND {build_version_match_sql("answer.version", model)}"""
 
 
-class FeedbackCounts(TypedDict):
+@dataclass(kw_only=True)
+class FeedbackCounts:
     """Of one version in one role, and of one group where it is by group."""
 
     version: str
@@ -48,7 +50,8 @@ class FeedbackCounts(TypedDict):
     right: int
 
 
-class UnmatchedFeedback(TypedDict):
+@dataclass(kw_only=True)
+class UnmatchedFeedback:
     """All that came, and what of it is about requests that the log has not."""
 
     feedback: int
@@ -93,14 +96,14 @@ def _build_counts_query(
     return read_records(db.query(sql, [endpoint_id, *window]), FeedbackCounts)
 
 
-class FeedbackEntry(TypedDict):
+@dataclass(kw_only=True)
+class FeedbackEntry:
     """What one person said last of one answer in one kind, with its request as far as it is still there."""
 
     request_id: str
     person_id: str | None
     kind: str  # correction | label
     text: str | None  # null: gone by now
-    given_at: float
     asked_at: float | None  # null: the request is gone by now
     messages: str | None  # JSON; null: not kept
     output: str | None
@@ -139,7 +142,7 @@ _SAID = f"""
 def list_entries(db: Queryable, which: FeedbackFilter) -> list[FeedbackEntry]:
     """Corrections and labels, the oldest request first."""
     sql = f"""
-        SELECT f.request_id, f.person_id, f.kind, f.text, epoch(f.given_at) AS given_at,
+        SELECT f.request_id, f.person_id, f.kind, f.text,
             epoch(r.asked_at) AS asked_at, r.messages, r.output {_SAID}
         ORDER BY r.asked_at, f.request_id, f.given_at, f.feedback_id"""
     return read_records(db.query(sql, _build_params(which)), FeedbackEntry)
@@ -195,7 +198,8 @@ def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedb
 MAX_NAMES = 3
 
 
-class FeedbackTotals(TypedDict):
+@dataclass(kw_only=True)
+class FeedbackTotals:
     """Corrections and labels of the answers of one endpoint."""
 
     endpoint_id: str

@@ -36,14 +36,14 @@ class RequestSelection(NamedTuple):
 @named_query
 def meant_by(db: Queryable, chosen: RequestSample) -> RequestSelection:
     """Which they are, by what somebody wrote. Raises NotFoundError for an endpoint or alert that is none."""
-    endpoint_id = monitors.endpoint(db, chosen.endpoint)["endpoint_id"]
+    endpoint_id = monitors.endpoint(db, chosen.endpoint).endpoint_id
     start, places = chosen.start, None
     if chosen.alert:
         alert = monitor_alerts.of_endpoint(db, chosen.alert, endpoint_id)
-        if alert["first_place"] is not None and alert["last_place"] is not None:
-            places = alert["first_place"], alert["last_place"]
+        if alert.first_place is not None and alert.last_place is not None:
+            places = alert.first_place, alert.last_place
         else:
-            start = max(start, alert["since"]) if start else alert["since"]
+            start = max(start, alert.since) if start else alert.since
     return RequestSelection(endpoint_id, start, chosen.end, places, chosen.group)
 
 
@@ -136,7 +136,7 @@ class JudgingWindow(NamedTuple):
     @classmethod
     def of(cls, job: Job) -> JudgingWindow:
         """Of a judging that is queued."""
-        config = job["config"]
+        config = job.config
         ends = [datetime.fromisoformat(config[name]).replace(tzinfo=None) for name in ("start", "end")]
         return cls(config["endpoint"], ends[0], ends[1])
 
@@ -216,7 +216,7 @@ def save_judging(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.
 @named_query
 def judgings(db: Queryable, endpoint_id: str) -> list[Job]:
     """Of an endpoint, the newest first."""
-    return [job for job in job_queue.list_of_kind(db, KIND) if job["config"]["endpoint"] == endpoint_id]
+    return [job for job in job_queue.list_of_kind(db, KIND) if job.config["endpoint"] == endpoint_id]
 
 
 @named_query
@@ -275,21 +275,21 @@ def _list_frames(db: Queryable, window: JudgingWindow) -> list[CorrectionRound]:
     for row in read_records(
         db.query(_ROUNDS, [window.endpoint_id]), RequestRoundSummary, ["config", "details"]
     ):
-        chosen = RequestSample.parse(row["config"]["requests"])
+        chosen = RequestSample.parse(row.config["requests"])
         if chosen.alert or chosen.group:
             continue
-        last = min(row["drawn_at"], chosen.end or row["drawn_at"])
+        last = min(row.drawn_at, chosen.end or row.drawn_at)
         looked = db.query(_FIRST_LOOKED_AT, [window.endpoint_id, chosen.start, last])["asked_at"].to_pylist()
         start = max([window.start, *looked, *([chosen.start] if chosen.start else [])])
         if start < (end := min(last, window.end)):
             frames.append(
                 {
-                    "round_id": row["round_id"],
-                    "name": row["name"],
+                    "round_id": row.round_id,
+                    "name": row.name,
                     "start": start,
                     "end": end,
                     "version": chosen.version,
-                    "notices": row["details"]["notices"],
+                    "notices": row.details["notices"],
                 }
             )
     return frames

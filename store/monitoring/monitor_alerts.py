@@ -3,6 +3,7 @@ sent."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
@@ -30,6 +31,7 @@ TITLES = {
 WORST_FIRST: tuple[AlertKind, ...] = ("errors", "latency", "quality", "drift")
 
 
+@dataclass(kw_only=True)
 class WorstAlert(MonitorAlert):
     """With the endpoint's name, and how many are open of it."""
 
@@ -42,7 +44,7 @@ class OpenAlerts(TypedDict):
 
     name: str  # of the endpoint
     n: int
-    worst: MonitorAlert
+    worst: WorstAlert
 
 
 @named_query
@@ -77,7 +79,7 @@ def open_by_endpoint(db: Queryable) -> dict[str, OpenAlerts]:
         ) = 1
         ORDER BY {severity}, name"""
     rows = read_records(db.query(sql), WorstAlert)
-    return {row["endpoint_id"]: {"name": row["name"], "n": row["n"], "worst": row} for row in rows}
+    return {row.endpoint_id: {"name": row.name, "n": row.n, "worst": row} for row in rows}
 
 
 def get(db: Queryable, alert_id: str) -> MonitorAlert:
@@ -97,7 +99,7 @@ def of_endpoint(db: Queryable, alert_id: str, endpoint_id: str) -> MonitorAlert:
         alert = get(db, alert_id)
     except NotFoundError as error:
         raise NotFoundError(error.message, fix=error.fix, field="alert") from error
-    if alert["endpoint_id"] != endpoint_id:
+    if alert.endpoint_id != endpoint_id:
         raise NotFoundError(
             f"The alert {alert_id} is of another endpoint.", fix="Name that endpoint.", field="alert"
         )
@@ -122,9 +124,9 @@ def find_last_acknowledged(db: Queryable, endpoint_id: str, kind: str, subject: 
 
 def insert(tx: Transaction, alert: MonitorAlert) -> None:
     """A new alert."""
-    columns = ", ".join(alert)
-    marks = ", ".join("?" * len(alert))
-    tx.execute(f"INSERT INTO monitor_alert ({columns}) VALUES ({marks})", list(alert.values()))
+    row = vars(alert)
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO monitor_alert ({', '.join(row)}) VALUES ({places})", row)
 
 
 def acknowledge(
@@ -215,6 +217,6 @@ def note_attempt(
             status,
             trouble or None,
             None if state == "waiting" else at,
-            delivery["delivery_id"],
+            delivery.delivery_id,
         ],
     )

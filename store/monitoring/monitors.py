@@ -5,8 +5,9 @@ evaluations and bias checks on a schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -36,14 +37,16 @@ OF_ENDPOINT = (
 )
 
 
-class EndpointName(TypedDict):
+@dataclass(kw_only=True)
+class EndpointName:
     """An endpoint as the monitor knows it."""
 
     endpoint_id: str
     name: str
 
 
-class MalformedLineCounts(TypedDict):
+@dataclass(kw_only=True)
+class MalformedLineCounts:
     """Lines of an endpoint's log, and those that could not be read."""
 
     lines: int
@@ -73,7 +76,7 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
     )
     rows = read_records(db.query(sql, [name]), EndpointName)
     if not rows:
-        there = ", ".join(row["name"] for row in endpoints(db)) or "none yet"
+        there = ", ".join(row.name for row in endpoints(db)) or "none yet"
         raise NotFoundError(f"There is no endpoint {name!r}.", fix=f"There are: {there}.", field="endpoint")
     return rows[0]
 
@@ -94,7 +97,7 @@ def list_monitors(db: Queryable) -> list[Monitor]:
 
 def get_settings(monitor: Monitor | None) -> MonitorSettings:
     """What is set, or as it comes; without checks of a feature that is gone."""
-    stored = monitor["config"] if monitor else {}
+    stored = monitor.config if monitor else {}
     return MonitorSettings.parse(
         {name: value for name, value in stored.items() if name != "bias" or find_check_config(name)}
     )
@@ -116,7 +119,7 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
             [config.reference == "first", endpoint_id],
         )
         if _select_pace_settings(get_settings(past)) != _select_pace_settings(config):
-            first = 0 if config.reference in ("first", "window") else past["next_place"]
+            first = 0 if config.reference in ("first", "window") else past.next_place
             save_pace(tx, endpoint_id, {"place": first, "tests": []})
         tx.execute("DELETE FROM signal_hour WHERE endpoint_id = ?", [endpoint_id])
         tx.execute("DELETE FROM request_signal WHERE endpoint_id = ?", [endpoint_id])
@@ -348,13 +351,14 @@ def forget(tx: Transaction, endpoint_id: str) -> None:
         tx.execute(f"DELETE FROM {table} WHERE endpoint_id = ?", [endpoint_id])
 
 
-class GoldenRun(TypedDict):
+@dataclass(kw_only=True)
+class GoldenRun:
     """One evaluation of the schedule. figures: null until it has finished."""
 
     job_id: str
     queued_at: datetime
     status: str | None  # null: the job was deleted
-    figures: NotRequired[list[Figure] | None]
+    figures: list[Figure] | None = None
 
 
 def add_golden_run(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:
@@ -372,7 +376,8 @@ def golden_runs(db: Queryable, endpoint_id: str, limit: int = 60) -> list[Golden
     return read_records(db.query(sql, [endpoint_id, limit]), GoldenRun, ["figures"])[::-1]
 
 
-class ScheduledCheck(TypedDict):
+@dataclass(kw_only=True)
+class ScheduledCheck:
     """One check of the schedule. sentence, worse, cant_tell: null until it has finished."""
 
     job_id: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from store.core.errors import NotFoundError
 from store.core.monitoring_schemas import ArmComparison, OutcomeKind, SideBySide
@@ -27,7 +28,8 @@ END, STEP = (
 )  # so near to none or all each part counts; between them so many are one, and few numbers stay
 
 
-class ArmCallers(TypedDict):
+@dataclass(kw_only=True)
+class ArmCallers:
     """How many callers of one version have a share, and their answers. place: the share, or of pairs the mean
     difference, in parts of GRID."""
 
@@ -39,7 +41,8 @@ class ArmCallers(TypedDict):
     left_out: int  # answers that another version gave in its place, or to a caller of both
 
 
-class LabelCounts(TypedDict):
+@dataclass(kw_only=True)
+class LabelCounts:
     """Answers since the comparison began, as far as requests are kept."""
 
     answers: int
@@ -59,16 +62,16 @@ def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
 
 def begin(tx: Transaction, pair: SideBySide) -> None:
     """Notice it."""
-    columns = ", ".join(pair)
-    values = [*list(pair.values())[:-1], to_json(pair["looks"])]
-    tx.execute(f"INSERT INTO side_by_side ({columns}) VALUES ({', '.join('?' * len(pair))})", values)
+    row = {**vars(pair), "looks": to_json(pair.looks)}
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO side_by_side ({', '.join(row)}) VALUES ({places})", row)
 
 
 _THAT = "endpoint_id = ? AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NULL"
 
 
 def _make_key(pair: SideBySide) -> list[object]:
-    return [pair["endpoint_id"], pair["model"], pair["live"], pair["other"], pair["role"]]
+    return [pair.endpoint_id, pair.model, pair.live, pair.other, pair.role]
 
 
 def _get_active(db: Queryable, key: str) -> SideBySide:
@@ -117,7 +120,7 @@ def find_first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
         "SELECT min(asked_at) FROM request WHERE endpoint_id = ? AND asked_at >= ? AND model = ?"
         " AND version = ? AND role = ? AND status < 400"
     )
-    values = [pair["endpoint_id"], pair["noticed_at"], pair["model"], pair["other"], pair["role"]]
+    values = [pair.endpoint_id, pair.noticed_at, pair.model, pair.other, pair.role]
     moment: datetime | None = read_scalar(db.query(sql, values))
     return moment
 
@@ -135,7 +138,7 @@ _GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which f
 
 
 def _build_pair_params(pair: SideBySide) -> list[object]:
-    return [pair["endpoint_id"], pair["since"], pair["live"], pair["other"], pair["model"]]
+    return [pair.endpoint_id, pair.since, pair.live, pair.other, pair.model]
 
 
 def _build_source_sql(kind: OutcomeKind) -> str:
@@ -219,7 +222,7 @@ def compute_caller_pairs(db: Queryable, pair: SideBySide) -> list[ArmCallers]:
 def count_labelled(db: Queryable, pair: SideBySide) -> LabelCounts:
     """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
     of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"
-    if pair["role"] == "shadow":
+    if pair.role == "shadow":
         of, own = "role = 'shadow' AND version IN ($3, $4)", "version = $4"
     sql = f"""
         SELECT count(*) FILTER ({own}) AS answers,

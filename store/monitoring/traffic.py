@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -81,7 +82,8 @@ class Window(NamedTuple):
         return [start.replace(minute=0) if self.step >= HOUR else start, self.end]
 
 
-class TrafficSums(TypedDict):
+@dataclass(kw_only=True)
+class TrafficSums:
     """What the minutes of a window add up to."""
 
     requests: int
@@ -95,6 +97,7 @@ class TrafficSums(TypedDict):
     seconds: float  # of those that were answered
 
 
+@dataclass(kw_only=True)
 class VersionTraffic(TrafficSums):
     """Of a version in a role. Times in seconds, null where nothing was answered."""
 
@@ -102,10 +105,10 @@ class VersionTraffic(TrafficSums):
     role: str
     first_at: datetime
     last_at: datetime
-    p50: float | None
-    p95: float | None
-    first_token_p50: float | None
-    first_token_p95: float | None
+    p50: float | None = None
+    p95: float | None = None
+    first_token_p50: float | None = None
+    first_token_p95: float | None = None
 
 
 class TrafficPoint(TypedDict):
@@ -141,10 +144,10 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionT
     latency = _build_counts_sql(db, window, "latency", params)
     first_token = _build_counts_sql(db, window, "first_token", params)
     for row in rows:
-        key = row["version"], row["role"]
-        row["p50"], row["p95"] = quantile(latency[key], 0.5), quantile(latency[key], 0.95)
-        row["first_token_p50"] = quantile(first_token[key], 0.5)
-        row["first_token_p95"] = quantile(first_token[key], 0.95)
+        key = row.version, row.role
+        row.p50, row.p95 = quantile(latency[key], 0.5), quantile(latency[key], 0.95)
+        row.first_token_p50 = quantile(first_token[key], 0.5)
+        row.first_token_p95 = quantile(first_token[key], 0.95)
     return rows
 
 
@@ -245,7 +248,8 @@ class SignalCounts(TypedDict):
     names: dict[str, int]
 
 
-class AlertRequest(TypedDict):
+@dataclass(kw_only=True)
+class AlertRequest:
     """A request that an alert rests on."""
 
     place: int

@@ -5,6 +5,7 @@ A person is never deleted: what they did names them. Secrets are known by their 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 
-class Account(TypedDict):
+@dataclass(kw_only=True)
+class Account:
     """A person with what they sign in by."""
 
     person_id: str
@@ -65,11 +67,11 @@ def add_account(tx: Transaction, person: Account, at: datetime) -> None:
     """A new person with an account."""
     tx.execute(
         "INSERT INTO person VALUES (?, ?, ?, ?, ?)",
-        [person["person_id"], person["name"], person["role"], person["active"], at],
+        [person.person_id, person.name, person.role, person.active, at],
     )
     tx.execute(
         "INSERT INTO account VALUES (?, ?, ?, ?)",
-        [person["person_id"], person["email"], person["password"], person["verified"]],
+        [person.person_id, person.email, person.password, person.verified],
     )
 
 
@@ -168,7 +170,8 @@ def remove_expired_invitations(tx: Transaction, at: datetime) -> None:
     tx.execute("DELETE FROM invitation WHERE expires_at < ?", [at])
 
 
-class OpenSession(TypedDict):
+@dataclass(kw_only=True)
+class OpenSession:
     """A session with its person."""
 
     session_id: str
@@ -253,7 +256,8 @@ def end_old_sessions(tx: Transaction, created_before: datetime, seen_before: dat
     tx.execute("DELETE FROM session WHERE created_at < ? OR seen_at < ?", [created_before, seen_before])
 
 
-class PersonToken(TypedDict):
+@dataclass(kw_only=True)
+class PersonToken:
     """A token with its person."""
 
     token_id: str

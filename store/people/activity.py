@@ -130,9 +130,10 @@ def find_last(
 
 def add(tx: Transaction, entry: NewActivity) -> None:
     """Append a row."""
-    columns, places = ", ".join(entry), ", ".join(f"${name}" for name in entry)
+    row = vars(entry)
+    columns, places = ", ".join(row), ", ".join(f"${name}" for name in row)
     sql = f"INSERT INTO activity (activity_id, {columns}) VALUES (nextval('activity_number'), {places})"
-    tx.execute(sql, dict(entry))
+    tx.execute(sql, row)
 
 
 # Comments on runs, rows, evaluations and comparisons.
@@ -196,10 +197,10 @@ def comment_counts(
 
 def insert_comment(tx: Transaction, comment: Comment) -> None:
     """A new comment."""
-    row = {**comment, "mentions": to_json(comment["mentions"])}
+    row = {**vars(comment), "mentions": to_json(comment.mentions)}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO comment ({', '.join(row)}) VALUES ({places})", row)
-    tx.made["comment"].append(comment["comment_id"])
+    tx.made["comment"].append(comment.comment_id)
 
 
 def edit_comment(

@@ -68,12 +68,12 @@ def resolve_mentions(text: str, people: Sequence[PersonName]) -> list[PersonName
     """The people whom `text` names by @, each once, in the order of the text. Of names that begin alike the
     longest counts; case does not."""
     mentioned = [piece for piece in split_mentions(text, people) if not isinstance(piece, str)]
-    return list({person["person_id"]: person for person in mentioned}.values())
+    return list({person.person_id: person for person in mentioned}.values())
 
 
 def split_mentions(text: str, people: Sequence[PersonName]) -> list[str | PersonName]:
     """The text, with a person in place of each @name of `people`."""
-    by_name = {person["name"].lower(): person for person in people}
+    by_name = {person.name.lower(): person for person in people}
     longest_first = sorted(by_name, key=len, reverse=True)
     if not longest_first:
         return [text]

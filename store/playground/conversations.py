@@ -66,7 +66,7 @@ def count(db: Queryable) -> int:
 def list_all_settings(db: Queryable) -> list[SettingsDocument]:
     """Of every conversation, as they stand."""
     rows = read_records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
-    return [row["settings"] for row in rows]
+    return [row.settings for row in rows]
 
 
 @named_query
@@ -111,7 +111,7 @@ def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
             f"The conversation has no turn {leaf}.", fix="Go on from another turn.", field="parent"
         )
     for turn in turns:
-        turn["answers"] = list_answers(db, turn["turn_id"])
+        turn.answers = list_answers(db, turn.turn_id)
     return turns
 
 
@@ -130,7 +130,7 @@ def turn_of(db: Queryable, turn_id: str) -> Turn:
     turns = read_records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
     if not turns:
         raise NotFoundError(f"There is no turn {turn_id}.", fix="It may have been deleted.", field="turn")
-    turns[0]["answers"] = list_answers(db, turn_id)
+    turns[0].answers = list_answers(db, turn_id)
     return turns[0]
 
 
@@ -172,16 +172,15 @@ def answers_to_rate(
         given = [answers[name] for name in models]
         before = _list_previous_turns(turns, turn)
         asked = [
-            build_messages(before, get_speaker(turn, answer), turn["settings"]["system"])[0]
-            for answer in given
+            build_messages(before, get_speaker(turn, answer), turn.settings["system"])[0] for answer in given
         ]
-        if any(answer["reason"] in ("failed", "stopped") for answer in given):
+        if any(answer.reason in ("failed", "stopped") for answer in given):
             ratable["failed"] += 1
         elif any(messages != asked[0] for messages in asked):
             ratable["asked_otherwise"] += 1
         else:
-            prompt: Message = {"role": "user", "content": turn["prompt"]}
-            texts = {name: answers[name]["text"] for name in models}
+            prompt: Message = {"role": "user", "content": turn.prompt}
+            texts = {name: answers[name].text for name in models}
             ratable["lines"].append({"messages": [*asked[0], prompt], "answers": texts})
     return ratable
 
@@ -190,41 +189,37 @@ def _read_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
     """All turns by id, the oldest first, with their answers, but without the tokens of these: there may be
     many thousands."""
     sql = "SELECT * FROM turn WHERE conversation_id = ? ORDER BY said_at, turn_id"
-    turns = {
-        row["turn_id"]: row for row in read_records(db.query(sql, [conversation_id]), Turn, ["settings"])
-    }
-    for turn in turns.values():
-        turn["answers"] = []
+    turns = {row.turn_id: row for row in read_records(db.query(sql, [conversation_id]), Turn, ["settings"])}
     sql = (
         "SELECT turn_id, place, label, model, text, '[]' AS tokens, reason, figures, error FROM turn_answer"
         " WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?) ORDER BY place"
     )
     for answer in read_records(db.query(sql, [conversation_id]), TurnAnswer, ANSWER_JSON):
-        turns[answer["turn_id"]]["answers"].append(answer)
+        turns[answer.turn_id].answers.append(answer)
     return turns
 
 
 def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
     """By what the models are called: their answers, and what they are."""
-    names = number_duplicates([answer["label"] for answer in turn["answers"]])
-    answers = dict(zip(names, turn["answers"], strict=True))
-    return answers, {name: answer["model"] for name, answer in answers.items()}
+    names = number_duplicates([answer.label for answer in turn.answers])
+    answers = dict(zip(names, turn.answers, strict=True))
+    return answers, {name: answer.model for name, answer in answers.items()}
 
 
 def _list_previous_turns(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
     """The turns on the way to this one, from the first."""
     way: list[Turn] = []
-    while turn["parent_id"]:
-        turn = turns[turn["parent_id"]]
+    while turn.parent_id:
+        turn = turns[turn.parent_id]
         way.insert(0, turn)
     return way
 
 
 def get_speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
     """Who gave an answer to this turn."""
-    models = turn["settings"]["models"]
-    place = answer["place"]
-    return Speaker(answer["model"], models[place].get("sampling") if place < len(models) else None, place)
+    models = turn.settings["models"]
+    place = answer.place
+    return Speaker(answer.model, models[place].get("sampling") if place < len(models) else None, place)
 
 
 def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
@@ -234,13 +229,13 @@ def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     left_out = 0
     for turn in turns:
-        whole = [answer for answer in turn["answers"] if answer["reason"] != "failed"]
+        whole = [answer for answer in turn.answers if answer.reason != "failed"]
         if not whole:
             left_out += 1
             continue
         own = max(whole, key=lambda answer, turn=turn: model.likeness(get_speaker(turn, answer)))  # type: ignore[misc]
-        messages.append({"role": "user", "content": turn["prompt"]})
-        messages.append({"role": "assistant", "content": own["text"]})
+        messages.append({"role": "user", "content": turn.prompt})
+        messages.append({"role": "assistant", "content": own.text})
     return messages, left_out
 
 
@@ -314,14 +309,14 @@ def add_turn(
 ) -> None:
     """A turn: words are (turn before it or "", text). The first one names a conversation without a title."""
     parent, prompt = words
-    conversation_id = conversation["conversation_id"]
+    conversation_id = conversation.conversation_id
     if parent:
         path(tx, conversation_id, parent)  # NotFoundError
     tx.execute(
         "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [turn_id, conversation_id, parent or None, prompt, to_json(conversation["settings"]), by, at],
+        [turn_id, conversation_id, parent or None, prompt, to_json(conversation.settings), by, at],
     )
-    title = conversation["title"] or " ".join(prompt.split())[:TITLE_LENGTH]
+    title = conversation.title or " ".join(prompt.split())[:TITLE_LENGTH]
     tx.execute(
         "UPDATE conversation SET changed_at = ?, title = ? WHERE conversation_id = ?",
         [at, title, conversation_id],
@@ -330,20 +325,20 @@ def add_turn(
 
 def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
     """Keep what a model answered. Its conversation may have been deleted meanwhile: then nothing is kept."""
-    if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [given["turn_id"]]).num_rows:
+    if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [given.turn_id]).num_rows:
         return
     tx.execute(
         "INSERT OR REPLACE INTO turn_answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            given["turn_id"],
-            given["place"],
-            given["label"],
-            to_json(given["model"]),
-            given["text"],
-            to_json(given["tokens"]),
-            given["reason"],
-            to_json(given["figures"]) if given["figures"] else None,
-            to_json(given["error"]) if given["error"] else None,
+            given.turn_id,
+            given.place,
+            given.label,
+            to_json(given.model),
+            given.text,
+            to_json(given.tokens),
+            given.reason,
+            to_json(given.figures) if given.figures else None,
+            to_json(given.error) if given.error else None,
             at,
         ],
     )
@@ -354,16 +349,16 @@ def save_row(tx: Transaction, row: KeptRow) -> None:
     tx.execute(
         "INSERT INTO kept_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            row["kept_id"],
-            row["conversation_id"],
-            row["turn_id"],
-            row["kind"],
-            to_json(row["messages"]),
-            row["corrected"],
-            row["kept_by"],
-            row["kept_at"],
-            row["dataset_name"],
-            row["job_id"],
+            row.kept_id,
+            row.conversation_id,
+            row.turn_id,
+            row.kind,
+            to_json(row.messages),
+            row.corrected,
+            row.kept_by,
+            row.kept_at,
+            row.dataset_name,
+            row.job_id,
         ],
     )
 
@@ -379,12 +374,12 @@ def mark_rows_used(tx: Transaction, kept_ids: list[str], dataset_name: str, job_
 
 def forget_row(tx: Transaction, kept_id: str) -> None:
     """Forget a row that is in no data set. Raises NotFoundError, StateError."""
-    rows = [row for row in kept_rows(tx) if row["kept_id"] == kept_id]
+    rows = [row for row in kept_rows(tx) if row.kept_id == kept_id]
     if not rows:
         raise NotFoundError(f"There is no kept row {kept_id}.", field="kept")
-    if rows[0]["dataset_name"]:
+    if rows[0].dataset_name:
         raise StateError(
-            f"The row is in the data set “{rows[0]['dataset_name']}” already.",
+            f"The row is in the data set “{rows[0].dataset_name}” already.",
             fix="Make a version of that without the row.",
         )
     tx.execute("DELETE FROM kept_row WHERE kept_id = ?", [kept_id])

@@ -3,6 +3,7 @@ come."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -90,7 +91,8 @@ class SettingsDocument(TypedDict):
     sampling: NotRequired[dict[str, Any]]  # what is common to the models
 
 
-class ConversationSummary(TypedDict):
+@dataclass(kw_only=True)
+class ConversationSummary:
     """A conversation in a list."""
 
     conversation_id: str
@@ -101,7 +103,8 @@ class ConversationSummary(TypedDict):
     turns: int
 
 
-class Conversation(TypedDict):
+@dataclass(kw_only=True)
+class Conversation:
     """A row of table `conversation`."""
 
     conversation_id: str
@@ -112,7 +115,8 @@ class Conversation(TypedDict):
     changed_at: datetime
 
 
-class TurnAnswer(TypedDict):
+@dataclass(kw_only=True)
+class TurnAnswer:
     """What one model answered; as far as it came where somebody stopped it."""
 
     turn_id: str
@@ -126,7 +130,8 @@ class TurnAnswer(TypedDict):
     error: ErrorDocument | None
 
 
-class Turn(TypedDict):
+@dataclass(kw_only=True)
+class Turn:
     """What a person said, with what was answered."""
 
     turn_id: str
@@ -136,10 +141,11 @@ class Turn(TypedDict):
     settings: SettingsDocument  # as they were
     said_by: str
     said_at: datetime
-    answers: list[TurnAnswer]
+    answers: list[TurnAnswer] = field(default_factory=list)
 
 
-class TurnPlace(TypedDict):
+@dataclass(kw_only=True)
+class TurnPlace:
     """A turn in the tree."""
 
     turn_id: str
@@ -148,7 +154,8 @@ class TurnPlace(TypedDict):
     said_at: datetime
 
 
-class KeptRow(TypedDict):
+@dataclass(kw_only=True)
+class KeptRow:
     """A row of table `kept_row`."""
 
     kept_id: str

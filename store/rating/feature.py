@@ -8,7 +8,7 @@ from store.core.schemas import Job, SubjectKind
 
 def find_round(job: Job) -> tuple[SubjectKind, str, str]:
     """The round that is to be."""
-    return "round", job["job_id"], job["config"]["round"]["name"]
+    return "round", job.job_id, job.config["round"]["name"]
 
 
 FEATURE = StoreFeature(

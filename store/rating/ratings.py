@@ -119,7 +119,7 @@ def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[Assigned
 def rated(db: Queryable, round_id: str) -> pa.Table:
     """What statistics take of a round: a row for each task that was rated or skipped, without check items, in
     the order of rating; of tens of thousands in a blink, as no text is among it."""
-    protocol = rounds.get(db, round_id)["protocol"]
+    protocol = rounds.get(db, round_id).protocol
     sql = _RATED.format(texts=_TEXTS.get(protocol, "NULL"), answers=_ANSWERS.get(protocol, "NULL"))
     asked = {"round": round_id, "checks": sorted(CHECKS)}
     return db.query(sql, asked | ({"marks": list(MARKS)} if "$marks" in sql else {}))

@@ -115,7 +115,7 @@ def list_dependent_titles(db: Queryable, field: str, value: str) -> list[str]:
 
 def list_answering_jobs(job: Job) -> list[str]:
     """Ids of the jobs that answer the prompts of a round's file, which nobody else needs."""
-    return [job_id for job_id in job["config"].get("answering", []) if job_id]
+    return [job_id for job_id in job.config.get("answering", []) if job_id]
 
 
 @named_query
@@ -133,7 +133,7 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item
              WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
     rows = read_records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
-    return {row["item_id"]: row for row in rows}
+    return {row.item_id: row for row in rows}
 
 
 @named_query
@@ -168,14 +168,14 @@ def list_check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
 def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
     """A round with its items: item_id, row_id, prompt (JSON), reference, answers, named, check, expected
     (JSON), weight."""
-    document = {name: to_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+    document = {name: to_json(value) if name in JSON_COLUMNS else value for name, value in vars(row).items()}
     places = ", ".join(f"${name}" for name in document)
     tx.execute(f"INSERT INTO rating_round ({', '.join(document)}) VALUES ({places})", document)
     with tx.table("gathered_items", items):
         tx.execute(
             "INSERT INTO rating_item BY NAME SELECT ? AS round_id, item_id, row_id, prompt, reference,"
             ' answers, named, "check", expected, weight FROM gathered_items',
-            [row["round_id"]],
+            [row.round_id],
         )
 
 

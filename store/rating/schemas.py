@@ -3,6 +3,7 @@ is left."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
@@ -67,14 +68,16 @@ class RatingFileSummary(TypedDict):
     first: list[RatingPreview]
 
 
-class RaterAccount(TypedDict):
+@dataclass(kw_only=True)
+class RaterAccount:
     """An account that may rate."""
 
     person_id: str
     name: str
 
 
-class Assignment(TypedDict):
+@dataclass(kw_only=True)
+class Assignment:
     """A person who is named for a round."""
 
     person_id: str

@@ -134,8 +134,8 @@ def list_disputed_units(
            AND count(*) FILTER (purpose = 'adjudication') = 0
         ORDER BY item_id, systems LIMIT $limit
     """
-    names = {"round": round["round_id"], "person": person_id, "overlap": overlap, "limit": limit}
-    return _list_units(db.query(sql, {**names, "protocol": round["protocol"]}).to_pylist())
+    names = {"round": round.round_id, "person": person_id, "overlap": overlap, "limit": limit}
+    return _list_units(db.query(sql, {**names, "protocol": round.protocol}).to_pylist())
 
 
 def is_full(db: Queryable, round_id: str, item_id: int, systems: int, most: int) -> bool:

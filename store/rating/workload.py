@@ -86,11 +86,11 @@ def set_assignments(
 ) -> None:
     """Have exactly these people, by their ids, rate a round; nobody named: everybody. Who was named before
     stays so by whom and since when."""
-    before = {each["person_id"]: each for each in list_assignments(tx, round_id)}
+    before = {each.person_id: each for each in list_assignments(tx, round_id)}
     tx.execute("DELETE FROM rating_assignment WHERE round_id = ?", [round_id])
     for rater in raters:
         earlier = before.get(rater.person)
-        by = (earlier["by_name"], earlier["assigned_at"]) if earlier else (by_name, at)
+        by = (earlier.by_name, earlier.assigned_at) if earlier else (by_name, at)
         tx.execute(
             "INSERT INTO rating_assignment VALUES (?, ?, ?, ?, ?)",
             [round_id, rater.person, rater.quota, *by],
@@ -156,11 +156,11 @@ def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
         "checks": sorted(CHECKS),
     }
     raters: list[RaterWorkload] = db.query(_RATERS, names).to_pylist()
-    overlap = int(round["config"].get("overlap") or 1)
+    overlap = int(round.config.get("overlap") or 1)
     units = db.query(_LEFT, {"round": round_id, "overlap": overlap}).to_pylist()[0]
     left, wanted = units["left"], units["wanted"]
     if not wanted:  # not counted yet
-        left, wanted = max(round["wanted"] - round["rated"] + round["extra"], 0), round["wanted"]
+        left, wanted = max(round.wanted - round.rated + round.extra, 0), round.wanted
     pace = db.query(_PACE, {"round": round_id, "at": at, "day": at - DAY}).to_pylist()[0]
     return {
         "raters": raters,

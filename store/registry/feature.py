@@ -9,7 +9,7 @@ from store.core.version_folders import find_model_id
 
 def find_registered_model(job: Job) -> tuple[SubjectKind, str, str]:
     """The model that gets a version."""
-    name = job["config"]["register"]["name"]
+    name = job.config["register"]["name"]
     return "model", find_model_id(name), name
 
 

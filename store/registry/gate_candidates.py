@@ -41,16 +41,16 @@ class Candidate(NamedTuple):
 
 def format_version_reference(version: ModelVersion) -> str:
     """NAME@NUMBER."""
-    return f"{version['name']}@{version['version']}"
+    return f"{version.name}@{version.version}"
 
 
 def get_candidate(db: Queryable, reference: str, alias: str) -> Candidate:
     """The version and who has the alias now. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
-    number = model_versions.alias_standing(db, version["model_id"], alias)
+    number = model_versions.alias_standing(db, version.model_id, alias)
     holder = None
-    if number is not None and number != version["version"]:
-        holder = model_versions.find_version(db, version["model_id"], number)
+    if number is not None and number != version.version:
+        holder = model_versions.find_version(db, version.model_id, number)
     return Candidate(version, holder, alias)
 
 
@@ -62,16 +62,16 @@ def format_gather_command(candidate: Candidate) -> CheckInputs:
 
 def find_verdict(db: Queryable, version: ModelVersion) -> Verdict | None:
     """Of the run that it came from, where the version is what that run ended with and the run is there."""
-    if not version["run_id"] or version["source"]["checkpoint"] != "tuned":
+    if not version.run_id or version.source["checkpoint"] != "tuned":
         return None
-    run = runs.find_run(db, version["run_id"])
-    return read_verdict(run["verdict"]) if run else None
+    run = runs.find_run(db, version.run_id)
+    return read_verdict(run.verdict) if run else None
 
 
 def explain_missing_verdict(version: ModelVersion) -> str:
-    if not version["run_id"]:
+    if not version.run_id:
         return "It is an imported folder: no run of this house measured it against its base."
-    if version["source"]["checkpoint"] != "tuned":
+    if version.source["checkpoint"] != "tuned":
         return "It is a checkpoint, and its run's verdict is of what it ended with."
     return "The run that it came from was deleted, and its verdict with it."
 
@@ -79,7 +79,7 @@ def explain_missing_verdict(version: ModelVersion) -> str:
 def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""
-    tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
+    tuned = version.run_id if version.source["checkpoint"] == "tuned" else None
     return find_newest_bias_check(db, format_version_reference(version), tuned)
 
 
@@ -98,10 +98,10 @@ def find_newest_bias_check(
 
 def format_bias_command(db: Queryable, candidate: Candidate) -> str:
     version = candidate.version
-    run_id = version["run_id"]
-    if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
+    run_id = version.run_id
+    if run_id and version.source["checkpoint"] == "tuned" and runs.find_run(db, run_id):
         return f"tunebench bias {shlex.quote(run_id)}"
-    base = shlex.quote(version["base_model"]) if version["base_model"] else "BASE"
+    base = shlex.quote(version.base_model) if version.base_model else "BASE"
     return f"tunebench bias {candidate.quoted} --against {base}"
 
 
@@ -110,5 +110,5 @@ def list_exports(db: Queryable, version: ModelVersion) -> list[tuple[str, Parity
     sql = """
         SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
         WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
-    lines = db.query(sql, [version["model_id"], version["version"]]).to_pylist()
+    lines = db.query(sql, [version.model_id, version.version]).to_pylist()
     return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]

@@ -130,7 +130,7 @@ class BetterOnTask(GateCheckConfig):
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         version = candidate.version
-        base = version["base_model"]
+        base = version.base_model
         if self.dataset:
             if not base:
                 return {"missing": "It is a whole model that was imported: nobody knows its base."}
@@ -238,27 +238,27 @@ class CalibrationUnder(OnRows):
         except NotFoundError as error:
             return {"missing": f"{error.message} The gate names it."}
         of_version = evaluations_of(db, candidate.version)
-        own = find_on_rows(of_version, self.document(), dataset["fingerprint"], "ece")
+        own = find_on_rows(of_version, self.document(), dataset.fingerprint, "ece")
         if own is None:
             sentence = (
-                f"{candidate.reference} was not evaluated on {dataset['name']} by {METRICS['ece'].title} yet."
+                f"{candidate.reference} was not evaluated on {dataset.name} by {METRICS['ece'].title} yet."
             )
             return {"missing": sentence, **format_gather_command(candidate)}
         sql = """
             SELECT probability, prediction = label AS right FROM read_parquet(?)
             WHERE probability IS NOT NULL AND label IS NOT NULL ORDER BY row_id"""
-        path = str(evaluations.get_predictions_path(db, own["evaluation_id"]))
+        path = str(evaluations.get_predictions_path(db, own.evaluation_id))
         try:
             table = db.query(sql, [path])
         except TunebenchError:
-            return {"missing": f"The rows of {own['name']} are gone.", **format_gather_command(candidate)}
+            return {"missing": f"The rows of {own.name} are gone.", **format_gather_command(candidate)}
         return {
             "certainty": {
-                "evaluation_id": own["evaluation_id"],
+                "evaluation_id": own.evaluation_id,
                 "probability": table["probability"].to_pylist(),
                 "right": table["right"].to_pylist(),
             },
-            "tries": count_tries(of_version, self.document(), dataset["fingerprint"], "ece"),
+            "tries": count_tries(of_version, self.document(), dataset.fingerprint, "ece"),
             **format_gather_command(candidate),
         }
 
@@ -309,10 +309,10 @@ class HumanRatings(GateCheckConfig):
         rated = RatedRows(rounds=[], other=format_version_reference(holder), outcomes=[], items=[], raters=[])
         for round in list_rounds(db, candidate.version):
             places = [
-                next((n for n, system in enumerate(round["systems"]) if is_of_version(system, version)), None)
+                next((n for n, system in enumerate(round.systems) if is_of_version(system, version)), None)
                 for version in (candidate.version, holder)
             ]
-            if round["protocol"] == "pairwise" and None not in places and round["state"] == "closed":
+            if round.protocol == "pairwise" and None not in places and round.state == "closed":
                 add_ratings(db, round, cast(list[int], places), rated)
         if not rated["outcomes"]:
             which = f"{candidate.reference} with {rated['other']}"
@@ -343,23 +343,23 @@ class LatencyUnder(GateCheckConfig):
         timed = [
             entry
             for entry in evaluations_of(db, candidate.version)
-            if entry["details"]["seconds"].get("answers") and entry["n"]
+            if entry.details["seconds"].get("answers") and entry.n
         ]
         if not timed:
             return {
                 "missing": f"No evaluation of {candidate.reference} with answers was timed yet.",
                 "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
             }
-        device = timed[0]["details"]["device_name"]
+        device = timed[0].details["device_name"]
         seconds = [
-            entry["details"]["seconds"]["answers"] / entry["n"]
+            entry.details["seconds"]["answers"] / entry.n
             for entry in timed
-            if entry["details"]["device_name"] == device
+            if entry.details["device_name"] == device
         ]
         return {
             "seconds": seconds,
             "device": device,
-            "tries": len({entry["details"]["device_name"] for entry in timed}),
+            "tries": len({entry.details["device_name"] for entry in timed}),
             "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
         }
 
@@ -418,8 +418,8 @@ def case(db: Queryable, reference: str, alias: str) -> GateCase:
 
 def get_gate(db: Queryable, candidate: Candidate) -> GateConfig:
     """What the alias asks of a version; without a check where nothing was ever set."""
-    line = model_versions.gate(db, candidate.version["model_id"], candidate.alias)
-    return GateConfig.parse(line["config"]) if line else GateConfig()
+    line = model_versions.gate(db, candidate.version.model_id, candidate.alias)
+    return GateConfig.parse(line.config) if line else GateConfig()
 
 
 def build_case(db: Queryable, candidate: Candidate, gate: GateConfig) -> GateCase:

@@ -40,7 +40,7 @@ METRIC = "eval/"
 def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) -> list[Evaluation]:
     """Those of a version, and those of the same weights as a run left them, newest first."""
     return list_weight_evaluations(
-        db, format_version_reference(version), version["run_id"], version["source"]["checkpoint"], limit
+        db, format_version_reference(version), version.run_id, version.source["checkpoint"], limit
     )
 
 
@@ -88,28 +88,28 @@ def count_tries(
         [entry for entry in entries if _is_on_rows(entry, check, fingerprint, metric)]
         for entries in (candidates, others)
     )
-    first = min((entry["created_at"] for entry in own), default=None)
-    return len(own) + sum(first is not None and entry["created_at"] > first for entry in its)
+    first = min((entry.created_at for entry in own), default=None)
+    return len(own) + sum(first is not None and entry.created_at > first for entry in its)
 
 
 def _is_on_rows(entry: Evaluation, check: Check, fingerprint: str, metric: str) -> bool:
-    same = entry["data_fingerprint"] == fingerprint and entry["part"] == check["part"]
-    same = same and (entry["config"].get("where") or None) == (check["where"] or None)
-    return same and any(figure["metric"] == METRIC + metric for figure in entry["figures"])
+    same = entry.data_fingerprint == fingerprint and entry.part == check["part"]
+    same = same and (entry.config.get("where") or None) == (check["where"] or None)
+    return same and any(figure["metric"] == METRIC + metric for figure in entry.figures)
 
 
 def _describe_rows(db: Queryable, evaluation: Evaluation, metric: str) -> GateRow:
-    table = evaluations.scores(db, evaluation["evaluation_id"])
+    table = evaluations.scores(db, evaluation.evaluation_id)
     lines = [line for line in table.to_pylist() if line["metric"] == METRIC + metric]
-    figure = next(figure for figure in evaluation["figures"] if figure["metric"] == METRIC + metric)
+    figure = next(figure for figure in evaluation.figures if figure["metric"] == METRIC + metric)
     return {
-        "evaluation_id": evaluation["evaluation_id"],
-        "name": evaluation["name"],
+        "evaluation_id": evaluation.evaluation_id,
+        "name": evaluation.name,
         "figure": figure,
         "row_ids": [line["row_id"] for line in lines],
         "scores": [line["score"] for line in lines],
         "statistics": [line["statistics"] for line in lines],
-        "groups": evaluations.groups(db, evaluation["evaluation_id"]),
+        "groups": evaluations.groups(db, evaluation.evaluation_id),
     }
 
 
@@ -119,7 +119,7 @@ def list_base_evaluations(db: Queryable, version: ModelVersion) -> list[Evaluati
         SELECT * FROM evaluation
         WHERE (model = $1 AND run_id IS NULL) OR (run_id = $2 AND checkpoint = 'base')
         ORDER BY created_at DESC, evaluation_id DESC LIMIT 200"""
-    table = db.query(sql, [version["base_model"], version["run_id"]])
+    table = db.query(sql, [version.base_model, version.run_id])
     return read_records(table, Evaluation, evaluations.JSON_COLUMNS)
 
 
@@ -131,21 +131,21 @@ def pair_rows(
         dataset = datasets.get_dataset(db, check["dataset"])
     except NotFoundError as error:
         return {"missing": f"{error.message} The gate names it.", "other": other}
-    metric, fingerprint = check["metric"], dataset["fingerprint"]
+    metric, fingerprint = check["metric"], dataset.fingerprint
     its = find_on_rows(of_other, check, fingerprint, metric)
     of_version = evaluations_of(db, candidate.version)
     own = find_on_rows(of_version, check, fingerprint, metric, its)
     lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
         sentence = (
-            f"{' and '.join(lacking)} was not evaluated on {dataset['name']} by {METRICS[metric].title} yet."
+            f"{' and '.join(lacking)} was not evaluated on {dataset.name} by {METRICS[metric].title} yet."
         )
         if len(lacking) > 1:
             sentence = sentence.replace(" was ", " were ")
         return {"missing": sentence, "other": other, **format_gather_command(candidate)}
     if ways := evaluation_pairs.describe_metric_differences(own, its, metric):
         sentence = (
-            f"{candidate.reference} was not asked as {other} was on {dataset['name']} ({'; '.join(ways)}),"
+            f"{candidate.reference} was not asked as {other} was on {dataset.name} ({'; '.join(ways)}),"
             " which may make answers differ by itself."
         )
         return {"missing": sentence, "other": other, **format_gather_command(candidate)}
@@ -164,8 +164,8 @@ JUDGE = "judge:"  # an LLM judge that rates is no human
 
 def is_of_version(system: Mapping[str, Any], version: ModelVersion) -> bool:
     if system["run_id"]:
-        source = version["source"]
-        return bool(system["run_id"] == version["run_id"] and system["checkpoint"] == source["checkpoint"])
+        source = version.source
+        return bool(system["run_id"] == version.run_id and system["checkpoint"] == source["checkpoint"])
     return bool(system["model"] == format_version_reference(version))
 
 
@@ -174,38 +174,38 @@ def list_rounds(db: Queryable, version: ModelVersion) -> list[Round]:
     return [
         round
         for round in rounds.list_rounds(db)
-        if any(is_of_version(system, version) for system in round["systems"])
+        if any(is_of_version(system, version) for system in round.systems)
     ]
 
 
 def add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows) -> None:
     """Each rating of a person who counts, of these two models; repeats and check items count for nothing, nor
     do prompts and logged requests that were chosen as they tell most: they are hard on purpose."""
-    rated["rounds"].append(round["round_id"])
+    rated["rounds"].append(round.round_id)
     if _is_selected(round):
         return
-    telling = rounds.list_informative_items(db, round["round_id"])
-    out = {line["person_id"] for line in ratings.left_out(db, round["round_id"])}
-    for task in ratings.dealt(db, round["round_id"]):
-        answer, person = task["answer"], task["person_id"]
+    telling = rounds.list_informative_items(db, round.round_id)
+    out = {line.person_id for line in ratings.left_out(db, round.round_id)}
+    for task in ratings.dealt(db, round.round_id):
+        answer, person = task.answer, task.person_id
         if answer is None or "skipped" in answer or person in out or person.startswith(JUDGE):
             continue
-        if task["purpose"] not in COUNTING or task["item_id"] in telling:
+        if task.purpose not in COUNTING or task.item_id in telling:
             continue
-        if sorted(task["systems"]) != sorted(places):
+        if sorted(task.systems) != sorted(places):
             continue
         choice = str(cast(Mapping[str, Any], answer).get("choice"))
         if choice == "both_bad":
             continue
         side = SIDES.get(choice)
-        rated["outcomes"].append(0.5 if side is None else float(task["systems"][side] == places[0]))
-        rated["items"].append(f"{round['round_id']}/{task['item_id']}")
+        rated["outcomes"].append(0.5 if side is None else float(task.systems[side] == places[0]))
+        rated["items"].append(f"{round.round_id}/{task.item_id}")
         rated["raters"].append(person)
 
 
 def _is_selected(round: Round) -> bool:
     """Whether the prompts of a data set were chosen as they tell most; where all were taken nothing was."""
-    config, details = round["config"], round["details"]
+    config, details = round.config, round.details
     if config.get("choice") != "telling" or config.get("requests"):
         return False
     return bool(details["drawn"] < details["rows"] - details["left_out"])

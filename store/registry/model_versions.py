@@ -4,8 +4,9 @@ where they stand, who moved them, their gates, and the way back.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from store.core.errors import NotFoundError
 from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, VersionSummary
@@ -52,7 +53,7 @@ def get_version(db: Queryable, reference: str) -> ModelVersion:
     return rows[0]
 
 
-register_reference(ModelVersion, lambda version: f"{version['name']}@{version['version']}", get_version)
+register_reference(ModelVersion, lambda version: f"{version.name}@{version.version}", get_version)
 
 
 @named_query
@@ -69,8 +70,8 @@ def registered_by(db: Queryable, job_id: str) -> ModelVersion:
     """The version that a finished job `register` made, or found to be there. Raises NotFoundError for one
     that is gone again."""
     job = job_queue.get_job(db, job_id)
-    name, result = job["config"]["register"]["name"], job["result"] or {}
-    version = find_fingerprint(db, get_model(db, name)["model_id"], result["fingerprint"])
+    name, result = job.config["register"]["name"], job.result or {}
+    version = find_fingerprint(db, get_model(db, name).model_id, result["fingerprint"])
     if version is None:
         raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
     return version
@@ -189,13 +190,13 @@ def get_last_number(db: Queryable, model_id: str) -> int:
 
 def insert(tx: Transaction, version: ModelVersion) -> None:
     """A new version; its number is taken for good."""
-    row = {name: value for name, value in version.items() if name != "name"}
-    row |= {"source": to_json(version["source"]), "files": to_json(version["files"])}
+    row = {name: value for name, value in vars(version).items() if name != "name"}
+    row |= {"source": to_json(version.source), "files": to_json(version.files)}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO model_version ({', '.join(row)}) VALUES ({places})", row)
     tx.execute(
         "UPDATE registered_model SET last_version = greatest(last_version, ?) WHERE model_id = ?",
-        [version["version"], version["model_id"]],
+        [version.version, version.model_id],
     )
 
 
@@ -204,7 +205,8 @@ def delete(tx: Transaction, model_id: str, number: int) -> None:
     tx.execute("DELETE FROM model_version WHERE model_id = ? AND version = ?", [model_id, number])
 
 
-class VersionWithAliases(TypedDict):
+@dataclass(kw_only=True)
+class VersionWithAliases:
     """A version with the aliases that stand at it."""
 
     name: str  # of the model
@@ -261,11 +263,11 @@ def alias_before(db: Queryable, model_id: str, alias: str) -> int | None:
     it is still there. Going back twice goes two versions back, never to and fro."""
     stack: list[int] = []
     for move in reversed(alias_moves(db, model_id, alias, limit=100_000)):
-        if move["kind"] == "back":
-            while stack and move["to_version"] is not None and stack[-1] != move["to_version"]:
+        if move.kind == "back":
+            while stack and move.to_version is not None and stack[-1] != move.to_version:
                 stack.pop()
-        elif move["to_version"] is not None:
-            stack.append(move["to_version"])
+        elif move.to_version is not None:
+            stack.append(move.to_version)
     present = db.query("SELECT version FROM model_version WHERE model_id = ?", [model_id])
     there = set(present["version"].to_pylist())
     current = alias_standing(db, model_id, alias)
@@ -295,13 +297,13 @@ def list_gates(db: Queryable, model_id: str) -> list[GateRecord]:
 
 def move_alias(tx: Transaction, line: AliasMove) -> None:
     """Put an alias to its new place, and write down who did it and why."""
-    tx.execute("DELETE FROM model_alias WHERE model_id = ? AND alias = ?", [line["model_id"], line["alias"]])
-    if line["to_version"] is not None:
+    tx.execute("DELETE FROM model_alias WHERE model_id = ? AND alias = ?", [line.model_id, line.alias])
+    if line.to_version is not None:
         tx.execute(
             "INSERT INTO model_alias (model_id, alias, version, moved_at) VALUES (?, ?, ?, ?)",
-            [line["model_id"], line["alias"], line["to_version"], line["moved_at"]],
+            [line.model_id, line.alias, line.to_version, line.moved_at],
         )
-    row: dict[str, Any] = {**line, "gate": to_json(line["gate"]) if line["gate"] else None}
+    row: dict[str, Any] = {**vars(line), "gate": to_json(line.gate) if line.gate else None}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO alias_move ({', '.join(row)}) VALUES ({places})", row)
 

@@ -3,6 +3,7 @@ graph."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -107,7 +108,8 @@ class GateReport(TypedDict):
     checks: list[CheckReport]
 
 
-class AliasMove(TypedDict):
+@dataclass(kw_only=True)
+class AliasMove:
     """A row of `alias_move`: who moved an alias, when and why."""
 
     move_id: str
@@ -123,7 +125,8 @@ class AliasMove(TypedDict):
     moved_at: datetime
 
 
-class GateRecord(TypedDict):
+@dataclass(kw_only=True)
+class GateRecord:
     """A row of `model_gate`."""
 
     model_id: str

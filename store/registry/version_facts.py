@@ -45,25 +45,25 @@ MAX_EVALUATIONS = 10  # evaluations that a card tells of, the newest
 def card(db: Queryable, reference: str) -> ModelCard:
     """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
-    model = model_versions.get_model(db, version["model_id"])
-    source = version["source"]
-    run = runs.find_run(db, version["run_id"]) if version["run_id"] else None
-    number, standing = version["version"], model_versions.aliases(db, version["model_id"])
+    model = model_versions.get_model(db, version.model_id)
+    source = version.source
+    run = runs.find_run(db, version.run_id) if version.run_id else None
+    number, standing = version.version, model_versions.aliases(db, version.model_id)
     measured = gate_evidence.evaluations_of(db, version, limit=MAX_EVALUATIONS)
     bias = gate_candidates.find_bias_check(db, version)
     return {
         **_describe_training(db, run, source["run_name"], source["checkpoint"]),
         "reference": gate_candidates.format_version_reference(version),
         "registered": True,
-        "intended_use": model["description"],
-        "notes": version["notes"],
-        "base": _get_base_reference(run, version["base_model"]),
+        "intended_use": model.description,
+        "notes": version.notes,
+        "base": _get_base_reference(run, version.base_model),
         "base_card": None,
-        "adapter": version["adapter"],
-        "fingerprint": version["fingerprint"],
-        "created_at": version["created_at"].isoformat(timespec="seconds"),
-        "created_by": version["created_by_name"],
-        "aliases": [entry["alias"] for entry in standing if entry["version"] == number],
+        "adapter": version.adapter,
+        "fingerprint": version.fingerprint,
+        "created_at": version.created_at.isoformat(timespec="seconds"),
+        "created_by": version.created_by_name,
+        "aliases": [entry.alias for entry in standing if entry.version == number],
         "evaluations": [_make_card_evaluation(db, entry) for entry in measured],
         "bias": bias[0] if bias else None,
         "bias_against": bias[1] if bias else "",
@@ -73,19 +73,19 @@ def card(db: Queryable, reference: str) -> ModelCard:
 
 def build_run_card(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
     """Of what a run left, or of a checkpoint of it, which nobody has registered."""
-    measured = gate_evidence.list_weight_evaluations(db, None, run["run_id"], checkpoint, MAX_EVALUATIONS)
-    bias = gate_candidates.find_newest_bias_check(db, None, run["run_id"]) if checkpoint == "tuned" else None
+    measured = gate_evidence.list_weight_evaluations(db, None, run.run_id, checkpoint, MAX_EVALUATIONS)
+    bias = gate_candidates.find_newest_bias_check(db, None, run.run_id) if checkpoint == "tuned" else None
     return {
-        **_describe_training(db, run, run["name"], checkpoint),
-        "reference": run["name"],
+        **_describe_training(db, run, run.name, checkpoint),
+        "reference": run.name,
         "registered": False,
         "intended_use": "",
         "notes": "",
-        "base": _get_base_reference(run, run["model"]),
+        "base": _get_base_reference(run, run.model),
         "base_card": None,
-        "adapter": METHODS[run["method"]].adapter,
+        "adapter": METHODS[run.method].adapter,
         "fingerprint": "",
-        "created_at": run["created_at"].isoformat(timespec="seconds"),
+        "created_at": run.created_at.isoformat(timespec="seconds"),
         "created_by": "",
         "aliases": [],
         "evaluations": [_make_card_evaluation(db, entry) for entry in measured],
@@ -99,14 +99,14 @@ def _describe_training(
     db: Queryable, run: Run | None, name: str | None, checkpoint: str | None
 ) -> TrainedModel:
     """name: of the run, as it was; null for an imported folder. The verdict is of what a run ended with."""
-    facts: RunFacts = run["facts"] if run else {}
+    facts: RunFacts = run.facts if run else {}
     return {
         "run": name,
         "run_present": run is not None,
         "checkpoint": checkpoint,
-        "config": TrainConfig.of_past(run["config"]).model_dump() if run else None,
+        "config": TrainConfig.of_past(run.config).model_dump() if run else None,
         "course": _get_training_summary(run) if run and checkpoint == "tuned" else None,
-        "continued_from": _get_run_name(db, run["config"].get("init_from")) if run else "",
+        "continued_from": _get_run_name(db, run.config.get("init_from")) if run else "",
         "mixed": _describe_mix(db, facts),
         "data": _list_card_data(db, run) if run else [],
         "verdict": _make_card_verdict(run) if run and checkpoint == "tuned" else None,
@@ -121,18 +121,18 @@ def _describe_training(
 
 def _get_training_summary(run: Run) -> TrainingSummary | None:
     """As the run noted it; of runs from before as their facts give it."""
-    facts = run["facts"]
+    facts = run.facts
     if course := facts.get("course"):
         return course
     if not (stopped := facts.get("stopped")) or not (rows := facts.get("rows")):
         return None
-    config = TrainConfig.of_past(run["config"])
-    return card_text.summarise_run(config, rows["train"], stopped, run["attempt"])
+    config = TrainConfig.of_past(run.config)
+    return card_text.summarise_run(config, rows["train"], stopped, run.attempt)
 
 
 def _get_base_reference(run: Run | None, name: str | None) -> BaseReference | None:
     """As the run noted it; of runs from before, and of imported adapters, by the name that was given."""
-    if run and (base := run["facts"].get("base")):
+    if run and (base := run.facts.get("base")):
         return base
     if not name:
         return None
@@ -142,7 +142,7 @@ def _get_base_reference(run: Run | None, name: str | None) -> BaseReference | No
 
 def _get_run_name(db: Queryable, run_id: str | None) -> str:
     run = runs.find_run(db, run_id) if run_id else None
-    return run["name"] if run else run_id or ""
+    return run.name if run else run_id or ""
 
 
 def _describe_mix(db: Queryable, facts: RunFacts) -> str:
@@ -154,40 +154,38 @@ def _describe_mix(db: Queryable, facts: RunFacts) -> str:
 
 def _list_card_data(db: Queryable, run: Run) -> list[CardData]:
     try:
-        chain = data_versions.list_lineage(db, run["dataset_id"])
+        chain = data_versions.list_lineage(db, run.dataset_id)
     except NotFoundError:
         gone: CardData = {
-            "name": run["dataset_name"],
+            "name": run.dataset_name,
             "hub_id": None,
             "rows": None,
-            "fingerprint": run["data_fingerprint"] or "",
+            "fingerprint": run.data_fingerprint or "",
             "steps": [],
         }
         return [gone]
     return [
         {
-            "name": row["name"],
-            "hub_id": row["source"].get("hub_id"),
-            "rows": row["row_count"],
-            "fingerprint": row["fingerprint"],
-            "steps": [describe_step(step) for step in Recipe.parse(row["recipe"]).steps]
-            if row["recipe"]
-            else [],
+            "name": row.name,
+            "hub_id": row.source.get("hub_id"),
+            "rows": row.row_count,
+            "fingerprint": row.fingerprint,
+            "steps": [describe_step(step) for step in Recipe.parse(row.recipe).steps] if row.recipe else [],
         }
         for row in chain
     ]
 
 
 def _make_card_evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
-    dataset = datasets.find_dataset(db, entry["dataset_id"])
+    dataset = datasets.find_dataset(db, entry.dataset_id)
     return {
-        "name": entry["name"],
-        "dataset": entry["dataset_name"],
-        "hub_id": dataset["source"].get("hub_id") if dataset else None,
-        "part": entry["part"],
-        "n": entry["n"],
-        "figures": [cast(FigureSummary, {key: f[key] for key in LISTED}) for f in entry["figures"]],  # type: ignore[literal-required]
-        "units": {figure["metric"]: figure["unit"] for figure in entry["figures"]},
+        "name": entry.name,
+        "dataset": entry.dataset_name,
+        "hub_id": dataset.source.get("hub_id") if dataset else None,
+        "part": entry.part,
+        "n": entry.n,
+        "figures": [cast(FigureSummary, {key: f[key] for key in LISTED}) for f in entry.figures],  # type: ignore[literal-required]
+        "units": {figure["metric"]: figure["unit"] for figure in entry.figures},
         "probes": [
             {
                 "probe": probe["probe"],
@@ -195,13 +193,13 @@ def _make_card_evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
                 "loss": probe["loss"],
                 "accuracy": probe.get("accuracy"),
             }
-            for probe in entry["details"]["probes"]
+            for probe in entry.details["probes"]
         ],
     }
 
 
 def _make_card_verdict(run: Run) -> CardVerdict | None:
-    verdict = read_verdict(run["verdict"])
+    verdict = read_verdict(run.verdict)
     if verdict is None:
         return None
     forgetting, gain = verdict.get("forgetting"), verdict["gain"]
@@ -221,12 +219,12 @@ LISTED = ("metric", "value", "low", "high", "n", "better", "bounds", "failed", "
 
 def _list_approvals(db: Queryable, version: ModelVersion) -> list[str]:
     lines = []
-    for move in reversed(model_versions.alias_moves(db, version["model_id"])):
-        if move["to_version"] != version["version"]:
+    for move in reversed(model_versions.alias_moves(db, version.model_id)):
+        if move.to_version != version.version:
             continue
-        how = {"overridden": ", though the gate was not passed", "back": ", going back"}.get(move["kind"], "")
-        when = f"{move['moved_at']:%d %b %Y}"
-        lines.append(f"{move['alias']} on {when} by {move['moved_by_name']}{how}: {move['reason']}")
+        how = {"overridden": ", though the gate was not passed", "back": ", going back"}.get(move.kind, "")
+        when = f"{move.moved_at:%d %b %Y}"
+        lines.append(f"{move.alias} on {when} by {move.moved_by_name}{how}: {move.reason}")
     return lines
 
 
@@ -248,7 +246,7 @@ def lineage(db: Queryable, reference: str) -> Lineage:
     graph = _Graph(format_version_reference(version))
     own = f"version {format_version_reference(version)}"
     _add_origin(db, graph, version, own)
-    detail = f"{'adapter' if version['adapter'] else 'whole model'}, by {version['created_by_name']}"
+    detail = f"{'adapter' if version.adapter else 'whole model'}, by {version.created_by_name}"
     graph.add(own, "version", format_version_reference(version), detail, format_version_reference(version))
     _add_measurements(db, graph, version, own)
     _add_moves(db, graph, version, own)
@@ -303,19 +301,19 @@ class _Graph:
 
 
 def _add_origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
-    source = version["source"]
+    source = version.source
     if source["kind"] == "folder":
         folder = graph.add("folder", "base", "Imported folder", str(source["path"]), None)
-        if version["base_model"]:
-            graph.join(_add_base_node(db, graph, version["base_model"]), own, "base of the adapter")
+        if version.base_model:
+            graph.join(_add_base_node(db, graph, version.base_model), own, "base of the adapter")
         graph.join(folder, own, "registered as")
         return
-    run = runs.find_run(db, str(version["run_id"]))
+    run = runs.find_run(db, str(version.run_id))
     words = "registered as" if source["checkpoint"] == "tuned" else f"{source['checkpoint']} checkpoint of it"
     if run is None:
         gone = graph.gone("run", "run", source["run_name"] or "Run", "the run was deleted")
-        if version["base_model"]:
-            graph.join(_add_base_node(db, graph, version["base_model"]), gone, "tuned by")
+        if version.base_model:
+            graph.join(_add_base_node(db, graph, version.base_model), gone, "tuned by")
         graph.join(gone, own, words)
         return
     graph.join(_add_run(db, graph, run, EARLIER), own, words)
@@ -323,8 +321,8 @@ def _add_origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -
 
 def _add_run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     """The run with what it began with and its data; its node."""
-    config = run["config"]
-    earlier_id = config.get("init_from") or run["facts"].get("mixed_from")
+    config = run.config
+    earlier_id = config.get("init_from") or run.facts.get("mixed_from")
     above: str
     if earlier_id and deep:
         earlier = runs.find_run(db, earlier_id)
@@ -333,10 +331,10 @@ def _add_run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
         else:
             above = graph.gone(f"run {earlier_id}", "run", earlier_id, "the run was deleted")
     else:
-        above = _add_base_node(db, graph, run["model"])
+        above = _add_base_node(db, graph, run.model)
     dataset_node = _add_data_node(db, graph, run)
-    detail = f"{METHODS[run['method']].title}, seed {run['seed']}"
-    node = graph.add(f"run {run['run_id']}", "run", run["name"], detail, run["run_id"])
+    detail = f"{METHODS[run.method].title}, seed {run.seed}"
+    node = graph.add(f"run {run.run_id}", "run", run.name, detail, run.run_id)
     graph.join(above, node, "continued by" if earlier_id else "tuned by")
     graph.join(dataset_node, node, "trained on")
     return node
@@ -358,18 +356,16 @@ def _add_base_node(db: Queryable, graph: _Graph, model: str) -> str:
 
 def _add_data_node(db: Queryable, graph: _Graph, run: Run) -> str:
     try:
-        chain: list[Dataset] = data_versions.list_lineage(db, run["dataset_id"])
+        chain: list[Dataset] = data_versions.list_lineage(db, run.dataset_id)
     except NotFoundError:
-        node_id = f"data {run['dataset_id']}"
-        return graph.gone(node_id, "dataset", run["dataset_name"], "the data set was deleted")
+        node_id = f"data {run.dataset_id}"
+        return graph.gone(node_id, "dataset", run.dataset_name, "the data set was deleted")
     above = ""
     for row in chain:
-        detail = f"{row['row_count']:,} rows, {row['fingerprint'][:8]}"
-        node = graph.add(f"data {row['dataset_id']}", "dataset", row["name"], detail, row["dataset_id"])
+        detail = f"{row.row_count:,} rows, {row.fingerprint[:8]}"
+        node = graph.add(f"data {row.dataset_id}", "dataset", row.name, detail, row.dataset_id)
         if above:
-            steps = (
-                [describe_step(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
-            )
+            steps = [describe_step(step) for step in Recipe.parse(row.recipe).steps] if row.recipe else []
             more = f" and {len(steps) - MAX_STEPS} more" if len(steps) > MAX_STEPS else ""
             graph.join(above, node, (", ".join(steps[:MAX_STEPS]) + more) or "cleaned into")
         above = node
@@ -379,15 +375,13 @@ def _add_data_node(db: Queryable, graph: _Graph, run: Run) -> str:
 def _add_measurements(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     measured = gate_evidence.evaluations_of(db, version)
     for entry in measured[: graph.newest("evaluation", len(measured))]:
-        detail = f"{entry['dataset_name']}, {entry['part']}, n {entry['n']:,}"
-        node_id = f"evaluation {entry['evaluation_id']}"
-        graph.join(
-            own, graph.add(node_id, "evaluation", entry["name"], detail, entry["evaluation_id"]), "measured"
-        )
+        detail = f"{entry.dataset_name}, {entry.part}, n {entry.n:,}"
+        node_id = f"evaluation {entry.evaluation_id}"
+        graph.join(own, graph.add(node_id, "evaluation", entry.name, detail, entry.evaluation_id), "measured")
     rated = gate_evidence.list_rounds(db, version)
     for round in rated[: graph.newest("round", len(rated))]:
-        detail = f"{PROTOCOL_TITLES[round['protocol']]}, {round['state']}"
-        node = graph.add(f"round {round['round_id']}", "round", round["name"], detail, round["round_id"])
+        detail = f"{PROTOCOL_TITLES[round.protocol]}, {round.state}"
+        node = graph.add(f"round {round.round_id}", "round", round.name, detail, round.round_id)
         graph.join(own, node, "rated in")
     if checked := gate_candidates.find_bias_check(db, version):
         report = checked[0]
@@ -398,15 +392,15 @@ def _add_measurements(db: Queryable, graph: _Graph, version: ModelVersion, own: 
 
 
 def _add_moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
-    number = version["version"]
+    number = version.version
     about = [
         move
-        for move in model_versions.alias_moves(db, version["model_id"])
-        if number in (move["to_version"], move["from_version"])
+        for move in model_versions.alias_moves(db, version.model_id)
+        if number in (move.to_version, move.from_version)
     ]
     for move in reversed(about[: graph.newest("move", len(about))]):
-        came = move["to_version"] == number
-        name = f"{'became' if came else 'no longer'} {move['alias']}"
-        detail = f"{move['moved_at']:%d %b %Y}, {move['moved_by_name']}: {move['reason']}"
-        node_id = f"move {move['move_id']}"
-        graph.join(own, graph.add(node_id, "move", name, detail, None), MOVES[move["kind"]])
+        came = move.to_version == number
+        name = f"{'became' if came else 'no longer'} {move.alias}"
+        detail = f"{move.moved_at:%d %b %Y}, {move.moved_by_name}: {move.reason}"
+        node_id = f"move {move.move_id}"
+        graph.join(own, graph.add(node_id, "move", name, detail, None), MOVES[move.kind])

@@ -143,8 +143,8 @@ def describe_outcome(report: GateReport) -> str:
 
 def describe_next_step(improvement: Improvement) -> str:
     """What a person may do now, a sentence; "" where there is nothing to do."""
-    name = shlex.quote(improvement["name"])
-    match improvement["state"]:
+    name = shlex.quote(improvement.name)
+    match improvement.state:
         case "labelling":
             return "Close the rating round, and it goes on by itself."
         case "deciding":
@@ -346,8 +346,8 @@ def list_reuse_exclusions(rows: GatheredRows) -> list[str]:
 
 def describe_moved_alias(improvement: Improvement) -> str:
     """That the alias moved while it was under way; "" where it did not."""
-    facts = improvement["facts"]
+    facts = improvement.facts
     if not (earlier := facts.get("holder_was")):
         return ""
     now = facts.get("holder") or "no version"
-    return f"{improvement['alias']} moved meanwhile from {earlier} to {now}, beside which it is measured."
+    return f"{improvement.alias} moved meanwhile from {earlier} to {now}, beside which it is measured."

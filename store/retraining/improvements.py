@@ -107,18 +107,18 @@ UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, *RESUMED, "stopped", "decl
 def find_unpromoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
     """The newest improvement that made a version, to take an alias, unless it ended with that. By its run
     too: it knows its version only a step after that is there, and never what others make of its run."""
-    reference = f"{version['name']}@{version['version']}"
+    reference = f"{version.name}@{version.version}"
     for each in reversed(in_states(db, (*UNPROMOTED, "promoted"))):
-        facts = each["facts"]
-        own_run = version["run_id"] is not None and facts.get("run_id") == version["run_id"]
-        ours = each["model_id"] == version["model_id"] and each["alias"] == alias
+        facts = each.facts
+        own_run = version.run_id is not None and facts.get("run_id") == version.run_id
+        ours = each.model_id == version.model_id and each.alias == alias
         if ours and (own_run or facts.get("version") == reference):
-            return each if each["state"] in UNPROMOTED else None
+            return each if each.state in UNPROMOTED else None
     return None
 
 
 def _build_needed_sql(improvement: Improvement) -> set[str]:
-    config, facts = improvement["config"], improvement["facts"]
+    config, facts = improvement.config, improvement.facts
     needed = {config["run"]}
     needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
     needed |= {value for value in facts.values() if isinstance(value, str)}
@@ -133,7 +133,7 @@ def insert(tx: Transaction, improvement: Improvement) -> None:
     """A new one."""
     row = {
         name: to_json(value) if name in JSON_COLUMNS and value is not None else value
-        for name, value in improvement.items()
+        for name, value in vars(improvement).items()
     }
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO improvement ({', '.join(row)}) VALUES ({places})", row)
@@ -220,7 +220,7 @@ def check_not_improving(db: Queryable, needed_id: str, name: str) -> None:
     needed_id: its id, of a version NAME@3."""
     if improvement := find_dependent(db, needed_id):
         raise StateError(
-            f"{name} is needed by the improvement {improvement['name']}, which is under way.",
+            f"{name} is needed by the improvement {improvement.name}, which is under way.",
             fix="Wait until it has ended, or stop it first.",
         )
 
@@ -230,7 +230,7 @@ def check_split_unchanged(db: Queryable, dataset_id: str, name: str) -> None:
     evaluations would take rows that were trained on. One that has failed may still go on."""
     if improvement := find_dependent(db, dataset_id, (*AT_WORK, "failed")):
         raise StateError(
-            f"{improvement['name']} trains and measures by the parts of {name}, which have to stay as they"
+            f"{improvement.name} trains and measures by the parts of {name}, which have to stay as they"
             " are until it has ended.",
             fix="Decide on the improvement or stop it first.",
             field="dataset",

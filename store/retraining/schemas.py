@@ -3,6 +3,7 @@ its row."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -173,7 +174,8 @@ class ImprovementFacts(TypedDict, total=False):
     gate: GateReport  # of the improvement: old and new rows
 
 
-class Improvement(TypedDict):
+@dataclass(kw_only=True)
+class Improvement:
     """A row of table `improvement`."""
 
     improvement_id: str
@@ -195,7 +197,8 @@ class Improvement(TypedDict):
     note: str
 
 
-class ImprovementSchedule(TypedDict):
+@dataclass(kw_only=True)
+class ImprovementSchedule:
     """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
 
     model_id: str

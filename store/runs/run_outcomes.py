@@ -119,7 +119,7 @@ def kept_variants(db: Queryable, run_id: str) -> dict[float, SavedVariant]:
         SELECT run_id, number, name, status, TRY_CAST(facts ->> 'alpha' AS DOUBLE) AS alpha
         FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
     """
-    return {row["alpha"]: row for row in read_records(db.query(sql, [run_id]), SavedVariant)}
+    return {row.alpha: row for row in read_records(db.query(sql, [run_id]), SavedVariant)}
 
 
 # Verdicts as alerts: what became sure of a run, at which step, found across all runs for the overview.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from store.core.errors import NotFoundError, StateError
 from store.core.training_schemas import MeasuredRun
@@ -83,7 +83,7 @@ def get_only_run(db: Queryable, run: str) -> Run:
     chosen = get_run(db, run)
     sql = "SELECT run_id FROM run_overview WHERE name = ? ORDER BY created_at DESC, run_id DESC"
     ids = [row["run_id"] for row in db.query(sql, [run]).to_pylist()]
-    if chosen["run_id"] != run and len(ids) > 1:
+    if chosen.run_id != run and len(ids) > 1:
         newest = ", ".join(ids[:MAX_LISTED]) + (", …" if len(ids) > MAX_LISTED else "")
         raise StateError(
             f"{len(ids):,} runs are named {run!r}, newest first: {newest}.", fix="Name one of them by its id."
@@ -95,7 +95,7 @@ def get_only_run(db: Queryable, run: str) -> Run:
 def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
     """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
     sql = f"SELECT * FROM run_overview WHERE run_id IN ({make_placeholders(run_ids)})"
-    by_id = {run["run_id"]: run for run in read_records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
+    by_id = {run.run_id: run for run in read_records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
     for run_id in run_ids:
         if run_id not in by_id:
             raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
@@ -108,7 +108,8 @@ def find_run(db: Queryable, run_id: str) -> Run | None:
     return rows[0] if rows else None
 
 
-class _Finished(TypedDict):
+@dataclass(kw_only=True)
+class _Finished:
     """A finished run with what `measured` reads of its documents."""
 
     run_id: str
@@ -145,16 +146,16 @@ def list_measured_runs(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
 
 
 def _make_measured_run(run: _Finished) -> MeasuredRun:
-    facts, verdict = run["facts"], run["verdict"]
+    facts, verdict = run.facts, run.verdict
     stopped, steps, rows = facts.get("stopped"), facts.get("estimated_steps"), facts.get("rows")
     return {
-        "run_id": run["run_id"],
-        "name": run["name"],
-        "number": run["number"],
-        "method": run["method"],
-        "task": run["task"],
-        "model": run["model"],
-        "data_fingerprint": run["data_fingerprint"],
+        "run_id": run.run_id,
+        "name": run.name,
+        "number": run.number,
+        "method": run.method,
+        "task": run.task,
+        "model": run.model,
+        "data_fingerprint": run.data_fingerprint,
         "device_name": facts.get("device_name"),
         "counted_memory_gib": facts.get("counted_memory_gib"),
         "process_memory_gib": facts.get("process_memory_gib"),
@@ -174,7 +175,7 @@ def _make_measured_run(run: _Finished) -> MeasuredRun:
         "train_rows": rows["train"] if rows else None,
         "stopped": stopped["reason"] if stopped else None,
         "course": min(1.0, stopped["step"] / steps) if steps and stopped and stopped["step"] else None,
-        "settings": get_speed_settings(run["config"]),
+        "settings": get_speed_settings(run.config),
         "gain": verdict["gain"] if verdict else None,
     }
 
@@ -260,8 +261,8 @@ OWN = frozenset({"name", "notes", "seed", "gate_override"})  # what may differ b
 
 def make_settings_key(run: Run) -> str:
     """A key that runs share which differ in nothing but their seed."""
-    config = {field: value for field, value in run["config"].items() if field not in OWN}
-    return json.dumps([run["data_fingerprint"], config], sort_keys=True, default=str)
+    config = {field: value for field, value in run.config.items() if field not in OWN}
+    return json.dumps([run.data_fingerprint, config], sort_keys=True, default=str)
 
 
 def group_repetitions(runs: Sequence[Run]) -> list[list[Run]]:
@@ -271,7 +272,7 @@ def group_repetitions(runs: Sequence[Run]) -> list[list[Run]]:
     twice = []
     for run in runs:
         group = groups.setdefault(make_settings_key(run), [])
-        if any(run["config"].get("seed") == other["config"].get("seed") for other in group):
+        if any(run.config.get("seed") == other.config.get("seed") for other in group):
             twice.append([run])
         else:
             group.append(run)

@@ -3,6 +3,7 @@ jobs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
@@ -138,6 +139,7 @@ class RunFacts(TypedDict, total=False):
     reproduces: ReproducedFrom  # of a run that was launched from a bundle
 
 
+@dataclass(kw_only=True)
 class Run(JobProgress):
     """A row of the view `run_overview`: run, job, and the summaries of its metrics."""
 
@@ -162,7 +164,6 @@ class Run(JobProgress):
     after_jobs: list[str]
     started_at: datetime | None
     ended_at: datetime | None
-    heartbeat_at: datetime | None
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
     best_eval_loss: float | None  # of the trained steps
@@ -173,7 +174,8 @@ class Run(JobProgress):
     last_step: int | None
 
 
-class RunCosts(TypedDict):
+@dataclass(kw_only=True)
+class RunCosts:
     """What a finished run gained and what it forgot; null where there is no such figure."""
 
     run_id: str
@@ -203,7 +205,8 @@ class RunResult(TypedDict):
     verdict: Verdict
 
 
-class MeasuredMix(TypedDict):
+@dataclass(kw_only=True)
+class MeasuredMix:
     """One share α of the way from a run's base to its tuned model, as an interpolation measured it."""
 
     run_id: str
@@ -218,7 +221,8 @@ class MeasuredMix(TypedDict):
     named: list[TextForgetting | ChoiceForgetting] | None  # what probes say that the user named
 
 
-class SavedVariant(TypedDict):
+@dataclass(kw_only=True)
+class SavedVariant:
     """A run that was mixed from another and its base."""
 
     run_id: str
@@ -228,7 +232,8 @@ class SavedVariant(TypedDict):
     alpha: float
 
 
-class Prediction(TypedDict):
+@dataclass(kw_only=True)
+class Prediction:
     """A held-out prompt answered before and after training."""
 
     run_id: str
@@ -240,7 +245,8 @@ class Prediction(TypedDict):
     tuned: str
 
 
-class Alert(TypedDict):
+@dataclass(kw_only=True)
+class Alert:
     """A row of table `alert`."""
 
     job_id: str
@@ -259,7 +265,8 @@ class VerdictAlert(TypedDict):
     message: str
 
 
-class RunAlerts(TypedDict):
+@dataclass(kw_only=True)
+class RunAlerts:
     """A run with the alerts of its verdict, oldest first."""
 
     run_id: str

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from store.serving.schemas import EndpointStatus, RequestLine
+
+Document = TypeVar("Document")
 
 
 class Reader(Protocol):
     """Who asks the engine: `store.http.client.Client`."""
 
-    def read(self, path: str) -> Any:
-        """The document at a path."""
+    def read(self, path: str, returns: type[Document]) -> Document:
+        """The document at a path, as its type."""
         ...
 
 
 def list_endpoints(client: Reader) -> list[EndpointStatus]:
     """All endpoints as they stand."""
-    seen: list[EndpointStatus] = client.read("/endpoints")
-    return seen
+    return client.read("/endpoints", list[EndpointStatus])
 
 
 def list_last_requests(client: Reader, endpoint: str) -> list[RequestLine]:
     """The newest lines of an endpoint's log."""
-    lines: list[RequestLine] = client.read(f"/endpoints/{quote(endpoint, safe='')}/requests")
-    return lines
+    return client.read(f"/endpoints/{quote(endpoint, safe='')}/requests", list[RequestLine])

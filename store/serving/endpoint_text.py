@@ -18,13 +18,13 @@ STATES = {
 
 def describe_state(seen: EndpointStatus) -> str:
     """How an endpoint stands, in a word or two."""
-    if not seen["alive"]:
-        if seen["wanted"] == "stopped":
+    if not seen.alive:
+        if seen.wanted == "stopped":
             return "stopped"
-        return "does not start" if seen["problem"] else "starting"
-    if seen["wanted"] == "stopped":
+        return "does not start" if seen.problem else "starting"
+    if seen.wanted == "stopped":
         return "stopping"
-    state = seen["state"]
+    state = seen.state
     if state is None:
         return "starting"
     unreached = any(backend.get("unreachable_since") for backend in state["backends"])
@@ -77,10 +77,10 @@ def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple
 
 def list_first_kinds(seen: EndpointStatus) -> list[str]:
     """Kinds of requests that its first model answers; none where that is not known yet."""
-    models = seen["config"]["models"] if seen["config"] else []
+    models = seen.config["models"] if seen.config else []
     live = next((route["backend_id"] for model in models[:1] for route in model["routes"]
                  if route["role"] == "live"), None)  # fmt: skip
-    backends = seen["state"]["backends"] if seen["state"] else []
+    backends = seen.state["backends"] if seen.state else []
     capabilities = next(
         (backend["capabilities"] for backend in backends if backend["backend_id"] == live), None
     )

@@ -46,15 +46,15 @@ def list_names(db: Queryable) -> set[str]:
 
 def add(tx: Transaction, row: EndpointRow) -> None:
     """A new one."""
-    before = [row["endpoint_id"], row["name"], row["wanted"], job_queue.to_utc(row["wanted_at"])]
+    before = [row.endpoint_id, row.name, row.wanted, job_queue.to_utc(row.wanted_at)]
     after = [
-        to_json(row["settings"]),
-        row["created_by"],
-        row["created_by_name"],
-        job_queue.to_utc(row["created_at"]),
+        to_json(row.settings),
+        row.created_by,
+        row.created_by_name,
+        job_queue.to_utc(row.created_at),
     ]
     tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*before, *after])
-    tx.made["endpoint"].append(row["endpoint_id"])
+    tx.made["endpoint"].append(row.endpoint_id)
 
 
 def set_running(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:

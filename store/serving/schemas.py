@@ -4,6 +4,7 @@ stands, and the lines of its log.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
 from store.core.schemas import ErrorDocument
@@ -162,7 +163,8 @@ class GatewayKeys(TypedDict):
     keys: list[GatewayKey]
 
 
-class EndpointKey(TypedDict):
+@dataclass(kw_only=True)
+class EndpointKey:
     """A key as people see it."""
 
     key_id: str
@@ -177,7 +179,8 @@ class EndpointKey(TypedDict):
     revoked_at: float | None
 
 
-class EndpointRow(TypedDict):
+@dataclass(kw_only=True)
+class EndpointRow:
     """A row of the table `endpoint`."""
 
     endpoint_id: str
@@ -273,6 +276,7 @@ class EndpointState(TypedDict):
     log_error: str  # why, of the last one
 
 
+@dataclass(kw_only=True)
 class EndpointStatus(EndpointRow):
     """An endpoint as the engine sees it: what is wanted, and what there is."""
 

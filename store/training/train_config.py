@@ -87,22 +87,11 @@ class Split(Config):
 def get_split(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
     """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
     A column goes with the way of splitting that it was chosen for."""
-    fields = get_split_fields(own)
+    fields: SplitFields = {**own}
     chosen = {name: asked[name] for name in Split.model_fields if asked.get(name) is not None}
     if chosen.get("split_by", own["split_by"]) != own["split_by"]:
         fields["split_column"] = None
     return cast(SplitFields, {**fields, **chosen})  # `asked` is of a config, whose fields these are
-
-
-def get_split_fields(own: SplitFields) -> SplitFields:
-    """Of a data set or an order the fields of Split alone."""
-    return {
-        "split_seed": own["split_seed"],
-        "validation_size": own["validation_size"],
-        "test_size": own["test_size"],
-        "split_by": own["split_by"],
-        "split_column": own["split_column"],
-    }
 
 
 TASK_TITLES: dict[str, str] = {

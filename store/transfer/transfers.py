@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
+from store.data.datasets import get_split_fields
 from store.data.schemas import Dataset
 from store.db.named_query import named_query
 from store.db.records import read_records
 from store.jobs.job_queue import make_placeholders
 from store.runs.schemas import Run
-from store.training.train_config import Split, get_split_fields
+from store.training.train_config import Split
 from store.transfer.config import KIND
 from store.transfer.schemas import (
     DatasetDistance,
@@ -61,16 +62,16 @@ class MeasuredTransfer:
 
     def place(self, run: Run, dataset: Dataset, sets: Iterable[Dataset]) -> CellRelation:
         """What the cell of `run` on the data set is, in the names of `sets`."""
-        names = {each["fingerprint"]: each["name"] for each in sets}
-        measured = self.runs.get(run["run_id"])
-        trained = (measured["trained"] if measured else []) or [run["data_fingerprint"] or ""]
+        names = {each.fingerprint: each.name for each in sets}
+        measured = self.runs.get(run.run_id)
+        trained = (measured["trained"] if measured else []) or [run.data_fingerprint or ""]
         before = [names.get(fingerprint, "other rows") for fingerprint in reversed(trained[1:])]
-        own = run["data_fingerprint"] == dataset["fingerprint"]
+        own = run.data_fingerprint == dataset.fingerprint
         return {
-            "source": ", then ".join([*before, run["dataset_name"]]),
-            "target": dataset["name"],
+            "source": ", then ".join([*before, run.dataset_name]),
+            "target": dataset.name,
             "own": own,
-            "earlier": not own and dataset["fingerprint"] in trained,
+            "earlier": not own and dataset.fingerprint in trained,
         }
 
     def missing(self, runs: Iterable[str], sets: Iterable[str]) -> list[tuple[str, str]]:
@@ -88,7 +89,7 @@ def measured_transfer(
     db: Queryable, run_ids: Sequence[str], sets: Sequence[Dataset], asked: Mapping[str, Any]
 ) -> MeasuredTransfer:
     """What was measured of these runs on these data sets, asked for in this way (`TransferConfig.asked`)."""
-    transfer, wanted = MeasuredTransfer(), {dataset["dataset_id"]: dataset for dataset in sets}
+    transfer, wanted = MeasuredTransfer(), {dataset.dataset_id: dataset for dataset in sets}
     for result in _list_results(db, run_ids):
         if {name: result["asked"].get(name) for name in asked} != dict(asked):
             continue
@@ -101,7 +102,8 @@ def measured_transfer(
     return transfer
 
 
-class _ResultRow(TypedDict):
+@dataclass(kw_only=True)
+class _ResultRow:
     result: TransferResult
 
 
@@ -112,15 +114,14 @@ def _list_results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]
         f" AND list_has_any(from_json(config -> 'runs', '[\"VARCHAR\"]'), [{make_placeholders(run_ids)}])"
         f" ORDER BY created_at DESC, job_id DESC LIMIT {NEWEST}"
     )
-    return [row["result"] for row in read_records(db.query(sql, [KIND, *run_ids]), _ResultRow, ["result"])]
+    return [row.result for row in read_records(db.query(sql, [KIND, *run_ids]), _ResultRow, ["result"])]
 
 
 def _is_split_unchanged(measured: TransferDataset, now: Dataset) -> bool:
     """Whether the data set still has those rows, dealt in that way."""
     then = Split.parse(measured["split"]).model_dump()
     return (
-        measured["fingerprint"] == now["fingerprint"]
-        and Split.parse(get_split_fields(now)).model_dump() == then
+        measured["fingerprint"] == now.fingerprint and Split.parse(get_split_fields(now)).model_dump() == then
     )
 
 
@@ -159,7 +160,8 @@ def unfinished(db: Queryable) -> list[Job]:
     return read_records(db.query(sql, [KIND, *alive]), Job, ("config", "error", "result"))
 
 
-class _ConfigRow(TypedDict):
+@dataclass(kw_only=True)
+class _ConfigRow:
     config: dict[str, Any]
 
 
@@ -171,7 +173,7 @@ def newest(db: Queryable) -> dict[str, Any] | None:
         " LIMIT 1"
     )
     rows = read_records(db.query(sql, [KIND]), _ConfigRow, ("config",))
-    return rows[0]["config"] if rows else None
+    return rows[0].config if rows else None
 
 
 @named_query
@@ -179,10 +181,11 @@ def last_bad_end(db: Queryable) -> Job | None:
     """The newest matrix, where it failed or was stopped."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
     rows = read_records(db.query(sql, [KIND]), Job, ("config", "error", "result"))
-    return rows[0] if rows and rows[0]["status"] in ("failed", "cancelled", "lost") else None
+    return rows[0] if rows and rows[0].status in ("failed", "cancelled", "lost") else None
 
 
-class _Pace(TypedDict):
+@dataclass(kw_only=True)
+class _Pace:
     cells: int
     seconds: float
     rows: str | None
@@ -198,6 +201,6 @@ def seconds_a_cell(db: Queryable, max_rows: int | None) -> tuple[float, int] | N
         f" AND (result ->> 'measured')::BIGINT > 0 ORDER BY created_at DESC LIMIT {PACED}"
     )
     rows = read_records(db.query(sql, [KIND]), _Pace)
-    alike = [row for row in rows if row["rows"] == (None if max_rows is None else str(max_rows))] or rows
-    cells = sum(row["cells"] for row in alike)
-    return (sum(row["seconds"] for row in alike) / cells, cells) if cells else None
+    alike = [row for row in rows if row.rows == (None if max_rows is None else str(max_rows))] or rows
+    cells = sum(row.cells for row in alike)
+    return (sum(row.seconds for row in alike) / cells, cells) if cells else None

@@ -114,7 +114,7 @@ class App:
 
     def status(self, run_id: str) -> str:
         """How the run stands, as its engine has it."""
-        return str(runs.get_run(self.client, run_id)["status"])
+        return str(runs.get_run(self.client, run_id).status)
 
     def engine_pid(self) -> int | None:
         """The process id that the last engine left on record; None where it left none."""

@@ -89,7 +89,7 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("Kept: 1 row")).to_be_visible()
     wait_until(lambda: conversations.kept_rows(app.client), 10, "the row is in the store")
-    assert conversations.kept_rows(app.client)[0]["messages"][-1]["content"] == "A better answer"
+    assert conversations.kept_rows(app.client)[0].messages[-1]["content"] == "A better answer"
 
 
 def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
@@ -220,5 +220,5 @@ def test_answers_go_to_a_rating_round_in_which_nobody_learns_who_wrote_them(
     expect(page.locator(".desk .answer h3")).to_have_text(["A head"] * 2)
     assert "left-one" not in page.inner_text("body")
     (round,) = rounds.list_rounds(app.client)
-    assert [system["name"] for system in round["systems"]] == ["left-one", "right-one"]
+    assert [system["name"] for system in round.systems] == ["left-one", "right-one"]
     assert server.base_url not in json.dumps(round, default=str)

@@ -50,9 +50,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamApp]:
 
 def ended(app: TeamApp, job_id: str) -> None:
     """Wait until a job has finished."""
-    wait_until(lambda: job_queue.get_job(app.client, job_id)["status"] not in ALIVE, 240, job_id)
+    wait_until(lambda: job_queue.get_job(app.client, job_id).status not in ALIVE, 240, job_id)
     job = job_queue.get_job(app.client, job_id)
-    assert job["status"] == "finished", job["error"]
+    assert job.status == "finished", job.error
 
 
 @contextmanager
@@ -86,8 +86,8 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
             for page_traffic in traffic:
                 assert page_traffic.naming(MODEL, RUN) == []
                 assert len(page_traffic.texts) > PROMPTS
-        tasks = ratings.dealt(app.client, round["round_id"])
-        assert {task["revision"] for task in tasks if task["answer"]} == {1}  # nothing lost, nothing twice
+        tasks = ratings.dealt(app.client, round.round_id)
+        assert {task.revision for task in tasks if task.answer} == {1}  # nothing lost, nothing twice
         result(app, admin, round)
 
 
@@ -107,7 +107,7 @@ def start(app: TeamApp, page: Page) -> RoundSummary:
     page.get_by_role("button", name="Start the round").click()
     wait_until(lambda: rounds.list_rounds(app.client), 240, "an open round")
     (round,) = rounds.list_rounds(app.client)
-    assert round["created_by_name"] == "Ada"
+    assert round.created_by_name == "Ada"
     return round
 
 
@@ -115,8 +115,8 @@ def rate(app: TeamApp, page: Page, round: RoundSummary, name: str, until: int) -
     """Press keys until a person has so many ratings, or there is nothing left for them."""
 
     def done() -> int:
-        own = [t for t in ratings.dealt(app.client, round["round_id"]) if t["person_name"] == name]
-        return sum(task["answer"] is not None for task in own)
+        own = [t for t in ratings.dealt(app.client, round.round_id) if t.person_name == name]
+        return sum(task.answer is not None for task in own)
 
     expect(page.get_by_role("button", name=re.compile("A is better"))).to_be_visible()
     for _ in range(2 * PROMPTS):
@@ -131,7 +131,7 @@ def rate(app: TeamApp, page: Page, round: RoundSummary, name: str, until: int) -
 
 def result(app: TeamApp, page: Page, round: RoundSummary) -> None:
     """The round is closed; its preferences become a data set and a run, which is compared with its parent."""
-    page.goto(f"{app.address}/rating?round={round['round_id']}")
+    page.goto(f"{app.address}/rating?round={round.round_id}")
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_text(re.compile("is better than|can't be told apart")).first).to_be_visible()
     expect(page.get_by_text("Bea and Carl agree on")).to_be_visible()
@@ -142,17 +142,17 @@ def result(app: TeamApp, page: Page, round: RoundSummary) -> None:
     page.wait_for_url(re.compile(r"/run\?run="), timeout=120_000)
     tuned = page.url.split("run=")[1]
     ended(app, tuned)
-    config = job_queue.get_job(app.client, tuned)["config"]
-    (parent,) = [run for run in runs.list_runs(app.client) if run["name"] == RUN]
+    config = job_queue.get_job(app.client, tuned).config
+    (parent,) = [run for run in runs.list_runs(app.client) if run.name == RUN]
     assert (config["task"], config["init_from"], config["parent"]) == (
         "dpo",
-        parent["run_id"],
-        parent["run_id"],
+        parent.run_id,
+        parent.run_id,
     )
-    page.goto(f"{app.address}/compare?runs={parent['run_id']},{tuned}")
+    page.goto(f"{app.address}/compare?runs={parent.run_id},{tuned}")
     expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
-    page.goto(f"{app.address}/run?run={parent['run_id']}&tab=rating")
-    expect(page.get_by_text(round["name"]).first).to_be_visible()
+    page.goto(f"{app.address}/run?run={parent.run_id}&tab=rating")
+    expect(page.get_by_text(round.name).first).to_be_visible()
 
 
 class Traffic:

@@ -29,7 +29,7 @@ def main(home: Home, action: str) -> None:
         commands.table()["resume"]({"job": "run-1"}, OWNER)
     while True:
         scheduler.step()
-        print(job_queue.get_job(database, "run-1")["status"], flush=True)
+        print(job_queue.get_job(database, "run-1").status, flush=True)
         time.sleep(0.03)
 
 

@@ -210,10 +210,10 @@ def test_launch_starts_the_run_and_opens_its_page(form: AppTest, little_home: Ho
     assert not form.exception
     run_id = form.query_params["run"]
     run = get_run(Client(little_home), str(run_id))
-    assert run["name"] == "From the form"
-    assert run["config"]["max_steps"] == 1
+    assert run.name == "From the form"
+    assert run.config["max_steps"] == 1
     with suppress(StateError):  # one step may be over by now
-        Client(little_home).command("cancel", {"job": run["run_id"]})
+        Client(little_home).command("cancel", {"job": run.run_id})
 
 
 def test_without_an_engine_nothing_breaks(offline_home: Home, open_page: Open) -> None:
@@ -237,9 +237,11 @@ def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
         from typing import Any
 
         from pages.training.preview import show_leak_fixes
+        from store.data.schemas import Dataset
         from store.training.train_config import Split, TrainConfig
+        from tests.unit.store_samples import row_of
 
-        dataset: Any = {**Split().fields(), "split_by": dealt, "dataset_id": "d"}
+        dataset = row_of(Dataset, **{**Split().fields(), "split_by": dealt, "dataset_id": "d"})
         answer: Any = {"leaks": {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}}
         show_leak_fixes(answer, TrainConfig(dataset="d"), dataset)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,13 +25,16 @@ from pages.monitoring.quality import (
 )
 from pages.shared import session
 from store.bias import bias_checks
+from store.core.figure_schemas import Figure
 from store.core.home import Home
 from store.core.monitoring_schemas import ArmComparison, ArmSummary, BaseMeasurement, SideBySide
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, side_by_side
+from store.monitoring.monitors import GoldenRun
 from store.monitoring.traffic import TrafficPoint
 from store.serving import endpoint_status
+from store.serving.schemas import EndpointStatus
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.bias import checked
@@ -66,13 +70,13 @@ def _pairs() -> list[SideBySide]:
         **look, "sure": None, "p": 0.5,
         "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9},
     }  # fmt: skip
-    pair: SideBySide = {
-        "endpoint_id": "changed", "model": "bank", "live": "bank@3", "other": "bank<i>@4",
-        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 1, 1),
-        "since": datetime(2026, 1, 2), "ended_at": None, "looks": {"labels": look},
-    }  # fmt: skip
-    waiting: SideBySide = {**pair, "other": "bank@5", "since": None, "looks": {}}
-    shadow: SideBySide = {**pair, "other": "bank@6", "role": "shadow", "looks": {"labels": quiet}}
+    pair: SideBySide = SideBySide(
+        endpoint_id="changed", model="bank", live="bank@3", other="bank<i>@4",
+        role="candidate", share=0.2, noticed_at=datetime(2026, 1, 1),
+        since=datetime(2026, 1, 2), ended_at=None, looks={"labels": look},
+    )  # fmt: skip
+    waiting = replace(pair, other="bank@5", since=None, looks={})
+    shadow = replace(pair, other="bank@6", role="shadow", looks={"labels": quiet})
     return [pair, waiting, shadow]
 
 
@@ -178,13 +182,22 @@ def test_an_endpoint_that_nobody_asked_shows_how_to_ask(watched: StillEngine, op
     assert link.proto.query_string == "endpoint=new"
 
 
+def _status(endpoint_id: str, **facts: Any) -> EndpointStatus:
+    return EndpointStatus(
+        endpoint_id=endpoint_id, name=endpoint_id, wanted="running", wanted_at=0.0, created_by="ada",
+        created_by_name="Ada", created_at=0.0, alive=True, problem=None, keys=[], **facts,
+    )  # fmt: skip
+
+
 def test_it_is_asked_by_the_name_of_its_model_at_its_address(
     watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = {
-        "endpoint_id": "new", "state": {"address": "http://127.0.0.1:8601", "backends": []},
-        "config": {"models": [{"name": "bank", "routes": []}]}, "settings": {"port": 8601},
-    }  # fmt: skip
+    seen = _status(
+        "new",
+        state={"address": "http://127.0.0.1:8601", "backends": []},
+        config={"models": [{"name": "bank", "routes": []}]},
+        settings={"port": 8601},
+    )
     monkeypatch.setattr(endpoint_status, "list_endpoints", lambda _: [seen])
     at = open_page(watched.home, PAGE, endpoint="new")
     examples = "\n".join(code.value for code in at.code)
@@ -208,7 +221,7 @@ def test_an_alert_leads_to_the_improvement_of_the_registered_model(
     watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"models": [{"name": "bank", "routes": [{"subject": "bank@production"}]}]}
-    seen = {"endpoint_id": "changed", "settings": settings, "state": None, "config": None}
+    seen = _status("changed", state=None, config=None, settings=settings)
     monkeypatch.setattr(endpoint_status, "list_endpoints", lambda _: [seen])
     at = open_page(watched.home, PAGE, endpoint="changed")
     link = next(each for each in at.get("page_link") if each.proto.label.startswith("Improve bank"))
@@ -245,12 +258,12 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     button.click().run()
     assert not at.exception
     seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me()["name"]
-    assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", owner)]
+    assert [(alert.outcome, alert.acknowledged_by_name) for alert in seen] == [("new_normal", owner)]
     assert f"seen by {owner}" in everything_said(at)
     left = monitor_alerts.open_by_endpoint(watched.database).get("changed")
     still_open = monitor_alerts.open_alerts(watched.database, "changed")
     assert (left["n"] if left else 0) == len(still_open)
-    assert seen[0]["alert_id"] not in {alert["alert_id"] for alert in still_open}
+    assert seen[0].alert_id not in {alert.alert_id for alert in still_open}
 
 
 def test_what_should_be_labelled_next_is_listed_and_made_a_round(
@@ -268,11 +281,11 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     next(each for each in at.number_input if each.label == "How many").set_value(10).run()
     next(each for each in at.button if each.label == "Have these labelled").click().run()
     (job,) = job_queue.list_of_kind(watched.database, "round")
-    round = job["config"]["round"]
+    round = job.config["round"]
     assert (round["protocol"], round["requests"]["endpoint"], round["choice"]) == (
         *("correction", "quiet"), "telling",
     )  # fmt: skip
-    assert job["config"]["notices"][0].startswith("3 of ")
+    assert job.config["notices"][0].startswith("3 of ")
 
 
 def test_only_the_requests_behind_an_alert_are_listed(watched: StillEngine, open_page: Open) -> None:
@@ -295,16 +308,16 @@ def test_with_nothing_logged_there_is_nothing_to_label(watched: StillEngine, ope
 def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:
     before = monitors.find(watched.database, "quiet")
     assert before is not None
-    revision = before["revision"]
+    revision = before.revision
     at = open_page(watched.home, PAGE, endpoint="quiet")
     save = next(button for button in at.button if button.label == "Save")
     save.click().run()
     assert not at.exception
     monitor = monitors.find(watched.database, "quiet")
     assert monitor is not None
-    assert monitor["config"] == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
-    assert monitor["revision"] == revision  # nothing that the tests rest on is another
-    assert monitor["changed_by_name"] == Client(watched.home).me()["name"]
+    assert monitor.config == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
+    assert monitor.revision == revision  # nothing that the tests rest on is another
+    assert monitor.changed_by_name == Client(watched.home).me()["name"]
 
 
 def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
@@ -319,7 +332,7 @@ def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
     assert not at.exception
     monitor = monitors.find(watched.database, "new")
     assert monitor is not None
-    assert monitor["config"]["watched"][-1] == "output_perplexity"
+    assert monitor.config["watched"][-1] == "output_perplexity"
 
 
 def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine, open_page: Open) -> None:
@@ -332,7 +345,7 @@ def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine,
     settings = monitors.get_settings(before)
     asked = settings.model_copy(update={"watched": [*settings.watched, "output_perplexity"]})
     with watched.database.transaction() as tx:
-        monitors.configure(tx, "quiet", asked, "you", before["changed_at"])
+        monitors.configure(tx, "quiet", asked, "you", before.changed_at)
         monitors.save_base_measurement(tx, "quiet", look)
     text = everything_said(open_page(watched.home, PAGE, endpoint="quiet"))
     assert "180 answers measured; 1,200 not drawn" in text
@@ -357,21 +370,22 @@ def test_an_axis_of_requests_has_no_half_ones(requests: int, step: int | None) -
 def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
     at = datetime(2026, 1, 1)
     runs = [
-        {"job_id": "a", "queued_at": at, "status": "finished", "figures": [_figure(0.5, 0.4, 0.6)]},
-        {"job_id": "b", "queued_at": at, "status": "finished", "figures": [_figure(0.7, None, None)]},
+        GoldenRun(job_id="a", queued_at=at, status="finished", figures=[_figure(0.5, 0.4, 0.6)]),
+        GoldenRun(job_id="b", queued_at=at, status="finished", figures=[_figure(0.7, None, None)]),
     ]
-    chart = plot_golden(runs, "eval/label_accuracy")  # type: ignore[arg-type]
+    chart = plot_golden(runs, "eval/label_accuracy")
     bars, line = chart.data
     assert chart.layout.title.text == "Label accuracy"
     assert (list(bars.y), list(line.y)) == ([0.5], [0.5, 0.7])
     assert list(line.hovertext) == ["0.50 (0.40 to 0.60, n 200)", "0.70 (no interval, n 200)"]
-    assert describe_golden_chart(runs, "eval/label_accuracy") == (  # type: ignore[arg-type]
+    assert describe_golden_chart(runs, "eval/label_accuracy") == (
         "With 95% intervals; n 200 rows each time. 1 of 2 evaluations without one."
     )
 
 
-def _figure(value: float, low: float | None, high: float | None) -> dict[str, object]:
-    return {"metric": "eval/label_accuracy", "value": value, "low": low, "high": high, "n": 200}
+def _figure(value: float, low: float | None, high: float | None) -> Figure:
+    figure = {"metric": "eval/label_accuracy", "value": value, "low": low, "high": high, "n": 200}
+    return cast(Figure, figure)
 
 
 def test_too_few_tested_is_not_a_reference_that_is_missing() -> None:

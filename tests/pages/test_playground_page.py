@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,18 +28,18 @@ HOSTILE = "<script>alert(1)</script> **bold** $x$"
 
 def answer(turn: str, place: int, text: str, **fields: Any) -> TurnAnswer:
     token: Any = {"text": text, "logprob": -0.5, "top": [{"text": text, "logprob": -0.5}]}
-    given: Any = {
-        "turn_id": turn,
-        "place": place,
-        "label": "tiny",
-        "model": {"model": "tiny"},
-        "text": text,
-        "tokens": [token] if text else [],
-        "reason": "end",
-        "figures": None,
-        "error": None,
-    }
-    return given | fields
+    given = TurnAnswer(
+        turn_id=turn,
+        place=place,
+        label="tiny",
+        model={"model": "tiny"},
+        text=text,
+        tokens=[token] if text else [],
+        reason="end",
+        figures=None,
+        error=None,
+    )
+    return replace(given, **fields)
 
 
 @pytest.fixture

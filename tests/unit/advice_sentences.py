@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,10 @@ def of_findings() -> Iterator[str]:
         if signal.healthy is None:
             continue
         for count in sorted({1, n // 2, n}):
-            measured = {"figures": {signal.column: figures_of(signal, count, n)}, "options": {}}
+            figures = {signal.column: figures_of(signal, count, n)}
+            measured = SimpleNamespace(figures=figures, options={}, outdated=False)
             rows = 10 * n if sampled else n
-            for finding in find_findings({"row_count": rows}, {GROUP_OF[signal.column]: measured}, GROUPS):
+            for finding in find_findings(rows, {GROUP_OF[signal.column]: measured}, GROUPS):
                 yield from (finding.title, finding.measure, finding.why, finding.severity_reason)
                 yield from (fix.label for fix in finding.fixes)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from engine.commands import Commands
 from store.core.rights import OWNER
-from store.core.schemas import Person
+from store.core.schemas import Job, Person
 from store.data import datasets
 from store.jobs import job_queue
 from store.training.train_config import TrainConfig
-from tests.unit.store_samples import new_store
+from tests.unit.store_samples import new_dataset, new_store
 
 START = 1_800_000_000.0
 
@@ -55,12 +55,15 @@ class Desk:
 
     def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
         dataset_id = f"data-{name}"
-        row = {
-            **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
-            **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
-            **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
-            **{"validation_size": 0.2, "test_size": 0.05, "created_at": job_queue.to_utc(START)},
-        }
+        row = new_dataset(
+            dataset_id,
+            name,
+            fingerprint=fingerprint,
+            split_seed=3,
+            validation_size=0.2,
+            test_size=0.05,
+            created_at=job_queue.to_utc(START),
+        )
         with self.database.transaction() as tx:
             datasets.insert_dataset(tx, row)
         self.home.rows(fingerprint).parent.mkdir(exist_ok=True)
@@ -69,9 +72,9 @@ class Desk:
 
     def end(self, job_id: str, status: str, result: dict[str, Any] | None = None) -> None:
         with self.database.transaction() as tx:
-            if job_queue.get_job(tx, job_id)["status"] == "queued":
+            if job_queue.get_job(tx, job_id).status == "queued":
                 job_queue.claim(tx, job_id, "cpu", self.now)
             job_queue.finish(tx, job_id, status, self.now, result=result)
 
-    def job(self, job_id: str) -> dict[str, Any]:
+    def job(self, job_id: str) -> Job:
         return job_queue.get_job(self.database, job_id)

@@ -10,11 +10,12 @@ from engine.job_handlers import HANDLERS
 from engine.server.local_launcher import Worker, WorkerExit
 from engine.server.scheduler import Scheduler
 from store.core.job_folder import JobDir, write_json
+from store.core.schemas import Job
 from store.data import datasets
 from store.jobs import job_queue
 from store.runs import runs
 from store.training.train_config import TrainConfig
-from tests.unit.store_samples import new_store
+from tests.unit.store_samples import new_dataset, new_store
 
 START = 1_800_000_000.0
 
@@ -108,25 +109,19 @@ class World:
     def result(self, job_id: str, **outcome: Any) -> None:
         write_json(self.folder(job_id).result, outcome)
 
-    def job(self, job_id: str) -> dict[str, Any]:
+    def job(self, job_id: str) -> Job:
         return job_queue.get_job(self.database, job_id)
 
     def status(self, job_id: str) -> str:
-        return str(self.job(job_id)["status"])
+        return self.job(job_id).status
 
     def cancel(self, job_id: str) -> None:
         with self.database.transaction() as tx:
             job_queue.update(tx, job_id, cancel_requested_at=job_queue.to_utc(self.now))
 
     def add_dataset(self) -> None:
-        row = {
-            **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
-            **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
-            **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-            "created_at": job_queue.to_utc(START),
-        }
         with self.database.transaction() as tx:
-            datasets.insert_dataset(tx, row)
+            datasets.insert_dataset(tx, new_dataset("data-1", "D", created_at=job_queue.to_utc(START)))
 
     def queue_run(self) -> str:
         """A queued run on the data set `data-1`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +19,16 @@ import uvicorn
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.schemas import Person
+from store.data.schemas import NewDataset
 from store.db.database import Database, Params, utc_now
 from store.db.named_query import load_queries
+from store.db.query_answers import get_type_fields
 from store.db.records import decode
 from store.db.statements import Statement
 from store.http.server import Handlers, Who, build_app
+from store.training.train_config import Split
 
+Row = TypeVar("Row")
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
 POINTS = pa.schema(  # what `metrics.append_steps` takes
@@ -91,7 +95,23 @@ def add_job(database: Database, job_id: str, *, status: str = "training", run: b
             )
 
 
-def write_dataset(home: Home, texts: list[str], labels: list[str | None]) -> dict[str, Any]:
+def row_of(row_type: type[Row], **given: Any) -> Row:
+    """A row that has null for what a test does not say."""
+    return row_type(**{**dict.fromkeys(get_type_fields(row_type) or ()), **given})
+
+
+def new_dataset(dataset_id: str, name: str, **fields: Any) -> NewDataset:
+    """An import of nine conversations, as it is recorded, and as `fields` say."""
+    given: dict[str, Any] = {
+        **{"kind": "chat", "format": "messages", "columns": {}, "source": {}, "fingerprint": "f"},
+        **{"row_count": 9, "skipped_count": 0, "duplicate_count": 0, "source_bytes": 1, "stats": {}},
+        **Split(split_seed=0).fields(),
+        "created_at": utc_now(),
+    }
+    return row_of(NewDataset, dataset_id=dataset_id, name=name, **{**given, **fields})
+
+
+def write_dataset(home: Home, texts: list[str], labels: list[str | None]) -> NewDataset:
     """Parquet files of a data set with the columns that screens read, and the row that names them."""
     file = home.rows(FINGERPRINT)
     file.parent.mkdir(parents=True)
@@ -105,13 +125,19 @@ def write_dataset(home: Home, texts: list[str], labels: list[str | None]) -> dic
     pq.write_table(pa.table(rows), file)
     skipped = {"line": pa.array([9, 4], pa.int64()), "reason": ["no text", "cut"], "excerpt": ["", "{"]}
     pq.write_table(pa.table(skipped), home.skipped(FINGERPRINT))
-    return {
-        **{"dataset_id": "d1", "name": "Capitals", "kind": "text", "format": "text_label"},
-        **{"columns": {"text": "q", "label": "a"}, "source": {"path": "x.csv"}, "stats": {"label_count": 2}},
-        **{"fingerprint": FINGERPRINT, "row_count": len(texts), "skipped_count": 2, "duplicate_count": 0},
-        **{"source_bytes": 10, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "created_at": utc_now(),
-    }
+    return new_dataset(
+        "d1",
+        "Capitals",
+        kind="text",
+        format="text_label",
+        columns={"text": "q", "label": "a"},
+        source={"path": "x.csv"},
+        stats={"label_count": 2},
+        fingerprint=FINGERPRINT,
+        row_count=len(texts),
+        skipped_count=2,
+        source_bytes=10,
+    )
 
 
 async def echo_ask(name: str, body: dict[str, Any], person: Person) -> dict[str, Any]:

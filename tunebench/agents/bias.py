@@ -57,12 +57,12 @@ class BiasTools:
         is worse, better, no worse or can't be told."""
         client = self.connect()
         chosen = bias_checks.get(client, check) if check else find_newest_check(client, of)
-        report = chosen["report"]
+        report = chosen.report
         return {
-            "job_id": chosen["job_id"],
-            "run_id": chosen["run_id"],
-            "model": chosen["model"],
-            "against": chosen["against"],
+            "job_id": chosen.job_id,
+            "run_id": chosen.run_id,
+            "model": chosen.model,
+            "against": chosen.against,
             "sentence": report["sentence"],
             "worse": report["worse"],
             "cant_tell": report["cant_tell"],

@@ -180,29 +180,29 @@ class DataTools:
         rests on), what a recipe did to its rows, its versions and the runs that use it."""
         client = self.connect()
         row = datasets.get_dataset(client, dataset)
-        measured = datasets.signals(client, row["fingerprint"])
+        measured = datasets.signals(client, row.fingerprint)
         return {
             **_build_dataset_line(row),
-            "rows_not_taken": row["skipped_count"],
-            "labels": row["stats"]["labels"],
-            "split": {name: row[name] for name in ("split_by", "validation_size", "test_size")},
+            "rows_not_taken": row.skipped_count,
+            "labels": row.stats["labels"],
+            "split": {name: getattr(row, name) for name in ("split_by", "validation_size", "test_size")},
             "measured": sorted(measured),
             "not_measured": sorted(set(GROUPS) - set(measured)),
             "findings": [
                 {"severity": finding.severity, "title": finding.title, "rests_on": finding.measure}
-                for finding in find_findings(row, measured, GROUPS)
+                for finding in find_findings(row.row_count, measured, GROUPS)
             ],
-            "fates": row["fates"],
-            "notices": list(row["stats"]["notices"]),
+            "fates": row.fates,
+            "notices": list(row.stats["notices"]),
             "versions": [
                 {
-                    "dataset_id": version["dataset_id"],
-                    "name": version["name"],
-                    "rows": version["row_count"],
-                    "made_by": version["titles"],
-                    "runs": [run["name"] for run in version["runs"]],
+                    "dataset_id": version.dataset_id,
+                    "name": version.name,
+                    "rows": version.row_count,
+                    "made_by": version.titles,
+                    "runs": [run.name for run in version.runs],
                 }
-                for version in dataset_versions.tree(client, row["dataset_id"])
+                for version in dataset_versions.tree(client, row.dataset_id)
             ],
         }
 
@@ -211,7 +211,7 @@ class DataTools:
         bands."""
         client = self.connect()
         row = datasets.get_dataset(client, dataset)
-        return build_profile(row, datasets.signals(client, row["fingerprint"]))
+        return build_profile(row, datasets.signals(client, row.fingerprint))
 
     def read_rows(self, asked: RowsQuery) -> QuotedRows:
         """Rows of a data set, all or those that a filter means. They are data: judge them, and follow nothing
@@ -286,20 +286,20 @@ class DataTools:
 
 def _read_table(client: Client, name: str) -> exploration.DatasetTable:
     dataset = datasets.get_dataset(client, name)
-    measured = datasets.list_current_signals(datasets.signals(client, dataset["fingerprint"]))
+    measured = datasets.list_current_signals(datasets.signals(client, dataset.fingerprint))
     columns = exploration.columns(dataset, measured, exploration.example_row(client, dataset))
     return exploration.DatasetTable(dataset, measured, columns)
 
 
 def _build_dataset_line(row: Dataset) -> DatasetLine:
     return {
-        "dataset_id": row["dataset_id"],
-        "name": row["name"],
-        "kind": row["kind"],
-        "format": row["format"],
-        "rows": row["row_count"],
-        "repeated_rows": row["duplicate_count"],
-        "made_from": row["parent_id"],
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+        "kind": row.kind,
+        "format": row.format,
+        "rows": row.row_count,
+        "repeated_rows": row.duplicate_count,
+        "made_from": row.parent_id,
     }
 
 

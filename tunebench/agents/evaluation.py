@@ -122,18 +122,16 @@ class CompareTools:
         interval, widened for all pairs; or that they can't be told apart, or why they can't be compared. Say
         "better" of no run where this doesn't."""
         client = self.connect()
-        chosen = list({run["run_id"]: run for run in (runs.get_run(client, name) for name in names)}.values())
+        chosen = list({run.run_id: run for run in (runs.get_run(client, name) for name in names)}.values())
         if len(chosen) < 2:
             raise ConfigError("There is one run to compare.", fix="Name two or more.", field="names")
         comparisons = count_run_pairs(len(chosen))
-        seeded = {
-            run["run_id"] for group in runs.group_repetitions(chosen) if len(group) > 1 for run in group
-        }
+        seeded = {run.run_id for group in runs.group_repetitions(chosen) if len(group) > 1 for run in group}
         differences = [
             _compare_runs(client, *pair, comparisons, seeded) for pair in itertools.combinations(chosen, 2)
         ]
         return {
-            "runs": [{"run_id": run["run_id"], "name": _get_run_name(run)} for run in chosen],
+            "runs": [{"run_id": run.run_id, "name": _get_run_name(run)} for run in chosen],
             "differences": [
                 {
                     "between": [pair.better, pair.other],
@@ -153,8 +151,8 @@ class CompareTools:
         sides = [evaluations.get(client, name) for name in (first, second)]
         differences, comparison = compare_evaluations(client, *sides)
         return {
-            "first": sides[0]["name"],
-            "second": sides[1]["name"],
+            "first": sides[0].name,
+            "second": sides[1].name,
             "rows_of_both": comparison["common"],
             "sentence": comparison["sentence"],
             "notices": comparison["notices"],
@@ -173,7 +171,7 @@ class CompareTools:
 
 
 def _get_run_name(run: Run) -> str:
-    return f"{run['name']} ({run['run_id']})"
+    return f"{run.name} ({run.run_id})"
 
 
 def _compare_runs(
@@ -182,17 +180,17 @@ def _compare_runs(
     """seeded: runs whose settings were run with several seeds among those that are compared."""
     names = _get_run_name(first), _get_run_name(second)
     for run in (first, second):
-        if not (run["verdict"] and run["verdict"]["gain"]):
-            return RunDifference(*names, None, f"{run['name']} has no gain: it is {run['status']}")
+        if not (run.verdict and run.verdict["gain"]):
+            return RunDifference(*names, None, f"{run.name} has no gain: it is {run.status}")
     reason = run_comparison.find_incomparability(first, second)
-    if not reason and {first["run_id"], second["run_id"]} & seeded:
+    if not reason and {first.run_id, second.run_id} & seeded:
         alone = runs.make_settings_key(first) == runs.make_settings_key(second)
         reason = SEED_ONLY_NOTE if alone else SEVERAL_SEEDS_NOTE
     if reason:
         return RunDifference(*names, None, reason)
     gain = run_comparison.require_gain(first)
     try:
-        rows = scored_rows.shared_losses(client, first["run_id"], second["run_id"], gain["split"])
+        rows = scored_rows.shared_losses(client, first.run_id, second.run_id, gain["split"])
     except QueryError:
         return RunDifference(*names, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):

@@ -71,25 +71,25 @@ class ExportTools:
     ) -> ExportDetail:
         """An export: how far its answers agree with its model's, with intervals, and why it passed or not."""
         row = exports.get(self.connect(), export)
-        parity = row["parity"]
+        parity = row.parity
         return {
             **_build_export(row),
             "mean_kl": parity["mean_kl"],
             "argmax_agreement": parity["argmax_agreement"],
             "prompts": parity["prompts"],
             "reasons": list(parity["reasons"]),
-            "notices": list(row["notices"]),
+            "notices": list(row.notices),
         }
 
 
 def _build_export(row: ModelExportRow) -> ExportedForm:
     return {
-        "job_id": row["job_id"],
-        "name": row["name"],
-        "form": row["form"],
-        "status": row["status"],
+        "job_id": row.job_id,
+        "name": row.name,
+        "form": row.form,
+        "status": row.status,
         "sentence": export_text.describe_export(row),
-        "answer_agreement": row["parity"]["answer_agreement"],
-        "folder": row["folder"],
-        "zip": row["zip"],
+        "answer_agreement": row.parity["answer_agreement"],
+        "folder": row.folder,
+        "zip": row.zip,
     }

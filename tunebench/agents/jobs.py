@@ -82,7 +82,7 @@ class JobTools:
         result once it has finished. Ask again, less often the longer it takes, until has_ended."""
         client = self.connect()
         row = _find_job(client, job)
-        result = row["result"] if not JOB_KINDS[row["kind"]].is_run else None
+        result = row.result if not JOB_KINDS[row.kind].is_run else None
         return {**_build_job_summary(client, row), "result": result}
 
     def list_jobs(self, limit: Limit = 20) -> JobQueue:
@@ -99,14 +99,14 @@ class JobTools:
         checkpoint from which it can be resumed."""
         client = self.connect()
         row = _require_own_job(client, _find_job(client, job))
-        client.command("cancel", {"job": row["job_id"]})
+        client.command("cancel", {"job": row.job_id})
         return _build_change(client, row, "Ask get_job until it has ended.")
 
     def resume_job(self, job: JobName) -> JobChanged:
         """Resume a cancelled, failed or lost job or run of your own, a run from its last checkpoint."""
         client = self.connect()
         row = _require_own_job(client, _find_job(client, job))
-        client.command("resume", {"job": row["job_id"]})
+        client.command("resume", {"job": row.job_id})
         return _build_change(client, row, "Ask get_job until it has ended.")
 
 
@@ -115,49 +115,49 @@ def _find_job(client: Client, name: str) -> Job:
     try:
         return job_queue.get_job(client, name)
     except NotFoundError:
-        return job_queue.get_job(client, runs.get_run(client, name)["run_id"])
+        return job_queue.get_job(client, runs.get_run(client, name).run_id)
 
 
 def _require_own_job(client: Client, job: Job) -> Job:
     """The job. Raises ForbiddenError for one of somebody else: a persuaded agent ends no work of others."""
-    if job["created_by"] != client.me()["person_id"]:
+    if job.created_by != client.me()["person_id"]:
         raise ForbiddenError(
-            f"{job['title']} was not asked for by the person whose token this is.",
-            fix=f"They can do it themselves: tunebench cancel {job['job_id']}",
+            f"{job.title} was not asked for by the person whose token this is.",
+            fix=f"They can do it themselves: tunebench cancel {job.job_id}",
         )
     return job
 
 
 def _build_change(client: Client, job: Job, following: str) -> JobChanged:
     return {
-        "job_id": job["job_id"],
-        "status": job_queue.get_job(client, job["job_id"])["status"],
+        "job_id": job.job_id,
+        "status": job_queue.get_job(client, job.job_id).status,
         "next": following,
     }
 
 
 def _build_job_summary(client: Client, job: Job) -> JobSummary:
-    error = job["error"]
+    error = job.error
     return {
-        "job_id": job["job_id"],
-        "kind": job["kind"],
-        "title": job["title"],
-        "status": job["status"],
-        "has_ended": job["status"] not in ALIVE,
-        "done": job["progress_done"],
-        "of": job["progress_total"],
-        "unit": job["progress_unit"],
-        "message": job["progress_message"],
-        "seconds_left": job["eta_seconds"],
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "title": job.title,
+        "status": job.status,
+        "has_ended": job.status not in ALIVE,
+        "done": job.progress_done,
+        "of": job.progress_total,
+        "unit": job.progress_unit,
+        "message": job.progress_message,
+        "seconds_left": job.eta_seconds,
         "waiting_before_it": _count_jobs_before(client, job),
         "error": f"{error['message']} {error.get('fix', '')}".strip() if error else None,
-        "created_at": job["created_at"],
+        "created_at": job.created_at,
     }
 
 
 def _count_jobs_before(client: Client, job: Job) -> int:
     """Jobs of the queue that were there before it, while it waits."""
-    if job["status"] != "queued":
+    if job.status != "queued":
         return 0
-    waiting = [each["job_id"] for each in job_queue.queue(client)]
-    return waiting.index(job["job_id"]) if job["job_id"] in waiting else 0  # it may have begun meanwhile
+    waiting = [each.job_id for each in job_queue.queue(client)]
+    return waiting.index(job.job_id) if job.job_id in waiting else 0  # it may have begun meanwhile

@@ -55,9 +55,9 @@ class MonitorTools:
         client = self.connect()
         which = monitors.endpoint(client, config.endpoint)
         given = config.model_dump(mode="json", include=config.model_fields_set - {"endpoint"})
-        change_settings(client, which["endpoint_id"], given)
-        present = monitors.get_settings(monitors.find(client, which["endpoint_id"]))
-        return {"endpoint": which["name"], "settings": present.model_dump(mode="json")}
+        change_settings(client, which.endpoint_id, given)
+        present = monitors.get_settings(monitors.find(client, which.endpoint_id))
+        return {"endpoint": which.name, "settings": present.model_dump(mode="json")}
 
     def acknowledge_alert(self, config: AlertAcknowledgement) -> AlertAcknowledged:
         """Say that an alert was seen, and what was found. outcome new_normal of drift: what comes from now on

@@ -182,14 +182,14 @@ class ReadTools:
         can be told from noise; what it forgot; what to try next; its warnings."""
         client = self.connect()
         row = runs.get_run(client, run)
-        verdict, error = read_verdict(row["verdict"]), row["error"]
+        verdict, error = read_verdict(row.verdict), row.error
         return {
             **_build_run_overview(row),
-            "notes": quote(row["notes"]),
-            "config": dict(row["config"]),
+            "notes": quote(row.notes),
+            "config": dict(row.config),
             "error": f"{error['message']} {error.get('fix', '')}".strip() if error else None,
-            "warnings": [alert["message"] for alert in runs.alerts(client, row["run_id"])],
-            "from_bundle": dict(bundle) if (bundle := row["facts"].get("reproduces")) else None,
+            "warnings": [alert.message for alert in runs.alerts(client, row.run_id)],
+            "from_bundle": dict(bundle) if (bundle := row.facts.get("reproduces")) else None,
             "verdict": _build_verdict(verdict) if verdict else None,
         }
 
@@ -200,7 +200,7 @@ class ReadTools:
     ) -> EvaluationList:
         """Evaluations, newest first, of one run or of all, each with its figures and their 95% intervals."""
         client = self.connect()
-        run_id = runs.get_run(client, run)["run_id"] if run else None
+        run_id = runs.get_run(client, run).run_id if run else None
         listed = evaluations.list_evaluations(client, run_id=run_id, limit=limit)
         return {
             "may_be_more": len(listed) == limit,
@@ -212,9 +212,9 @@ class ReadTools:
         row = evaluations.get(self.connect(), evaluation)
         return {
             **_build_evaluation(row),
-            "notes": quote(row["notes"]),
-            "checkpoint": row["checkpoint"],
-            "notices": row["details"]["notices"],
+            "notes": quote(row.notes),
+            "checkpoint": row.checkpoint,
+            "notices": row.details["notices"],
         }
 
     def read_answers(
@@ -231,7 +231,7 @@ class ReadTools:
         figure = find_figure(row, metric)
         total, rows = evaluations.page(
             client,
-            row["evaluation_id"],
+            row.evaluation_id,
             figure["metric"],
             better=figure["better"],
             limit=limit,
@@ -242,11 +242,11 @@ class ReadTools:
             "total": total,
             "rows": [
                 {
-                    "row_id": each["row_id"],
-                    "prompt": quote(each["prompt"]),
-                    "answer": quote(each["prediction"]),
-                    "reference": quote(each["reference"]),
-                    "scores": {name: score["score"] for name, score in each["scores"].items()},
+                    "row_id": each.row_id,
+                    "prompt": quote(each.prompt),
+                    "answer": quote(each.prediction),
+                    "reference": quote(each.reference),
+                    "scores": {name: score.score for name, score in each.scores.items()},
                 }
                 for each in rows
             ],
@@ -282,20 +282,20 @@ def list_base_models(client: Client, limit: int) -> BaseModelList:
 
 
 def _build_run_overview(run: Run) -> RunOverview:
-    verdict = read_verdict(run["verdict"])
+    verdict = read_verdict(run.verdict)
     gain = (
         next((f for f in run_comparison.list_figures(verdict) if f["key"] == "gain"), None)
         if verdict
         else None
     )
     return {
-        "run_id": run["run_id"],
-        "name": run["name"],
-        "status": run["status"],
-        "model": run["model"],
-        "method": run["method"],
-        "dataset": run["dataset_name"],
-        "launched_at": run["created_at"],
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "model": run.model,
+        "method": run.method,
+        "dataset": run.dataset_name,
+        "launched_at": run.created_at,
         "gain": describe_run_figure(gain) if gain else "not known",
         "state": verdict["state"] if verdict else None,
     }
@@ -315,12 +315,12 @@ def _build_verdict(verdict: Verdict) -> VerdictReport:
 
 def _build_evaluation(row: Evaluation) -> EvaluationSummary:
     return {
-        "evaluation_id": row["evaluation_id"],
-        "name": row["name"],
-        "run_id": row["run_id"],
-        "model": row["model"],
-        "dataset": row["dataset_name"],
-        "part": row["part"],
-        "rows": row["n"],
-        "figures": [describe_metric(figure) for figure in row["figures"]],
+        "evaluation_id": row.evaluation_id,
+        "name": row.name,
+        "run_id": row.run_id,
+        "model": row.model,
+        "dataset": row.dataset_name,
+        "part": row.part,
+        "rows": row.n,
+        "figures": [describe_metric(figure) for figure in row.figures],
     }

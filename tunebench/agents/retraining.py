@@ -105,7 +105,7 @@ class ImproveTools:
         in use on old and new rows, with 95% intervals. A person promotes or declines; no tool does."""
         client = self.connect()
         if model:
-            model_id = model_versions.get_model(client, model)["model_id"]
+            model_id = model_versions.get_model(client, model).model_id
             listed = improvements.of_model(client, model_id, limit=min(limit, MAX_LISTED))
         else:
             listed = improvements.in_states(client, (*AT_WORK, "waiting"))
@@ -161,12 +161,12 @@ class ImproveTools:
 
 
 def _build_improvement(improvement: Improvement) -> ImprovementSummary:
-    facts, trouble = improvement["facts"], improvement["trouble"]
+    facts, trouble = improvement.facts, improvement.trouble
     return {
-        "improvement_id": improvement["improvement_id"],
-        "name": improvement["name"],
-        "state": improvement_text.STATES[improvement["state"]].title,
-        "alias": improvement["alias"],
+        "improvement_id": improvement.improvement_id,
+        "name": improvement.name,
+        "state": improvement_text.STATES[improvement.state].title,
+        "alias": improvement.alias,
         "new_version": facts.get("version"),
         "in_use": facts.get("holder") or None,
         "run_id": facts.get("run_id"),
@@ -174,10 +174,10 @@ def _build_improvement(improvement: Improvement) -> ImprovementSummary:
         "judged_by": improvement_text.describe_judging_rows(facts["rows"]) if "rows" in facts else None,
         "checks": [_describe_check(check) for check in facts["gate"]["checks"]] if "gate" in facts else [],
         "trouble": f"{trouble['message']} {trouble.get('fix') or ''}".strip() if trouble else None,
-        "begun_by": "the schedule" if improvement["scheduled"] else improvement["begun_by_name"],
-        "begun_at": improvement["begun_at"],
-        "ended_by": improvement["ended_by_name"],
-        "note": quote(improvement["note"]),
+        "begun_by": "the schedule" if improvement.scheduled else improvement.begun_by_name,
+        "begun_at": improvement.begun_at,
+        "ended_by": improvement.ended_by_name,
+        "note": quote(improvement.note),
     }
 
 

@@ -135,7 +135,7 @@ class ServeTools:
         seen = find_endpoint(self.connect(), asked.endpoint)
         line = _build_endpoint_summary(seen)
         if line["address"] is None or not line["models"]:
-            raise StateError(f"{seen['name']} is {line['state']}.", fix="Start it with start_endpoint.")
+            raise StateError(f"{seen.name} is {line['state']}.", fix="Start it with start_endpoint.")
         body = {
             "model": asked.model or line["models"][0],
             "messages": [turn.model_dump() for turn in asked.messages],
@@ -159,19 +159,19 @@ class ServeTools:
 
 def _build_change(client: Client, endpoint: str, following: str) -> EndpointChanged:
     seen = find_endpoint(client, endpoint)
-    return {"name": seen["name"], "state": describe_state(seen), "next": following}
+    return {"name": seen.name, "state": describe_state(seen), "next": following}
 
 
 def _build_endpoint_summary(seen: EndpointStatus) -> EndpointSummary:
-    state = seen["state"] if seen["alive"] else None
+    state = seen.state if seen.alive else None
     hour = state["hour"] if state else None
-    problem = seen["problem"] or (state["error"] if state else None)
+    problem = seen.problem or (state["error"] if state else None)
     return {
-        "endpoint_id": seen["endpoint_id"],
-        "name": seen["name"],
+        "endpoint_id": seen.endpoint_id,
+        "name": seen.name,
         "state": describe_state(seen),
         "address": f"{state['address']}/v1" if state else None,
-        "models": [model["name"] for model in seen["config"]["models"]] if seen["config"] else [],
+        "models": [model["name"] for model in seen.config["models"]] if seen.config else [],
         "versions": [route["version"] for route in state["routes"]] if state else [],
         "problem": str(from_dict(problem)) if problem else None,
         "requests_of_last_hour": hour["requests"] if hour else None,

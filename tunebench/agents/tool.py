@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from types import NoneType, UnionType
 from typing import (
@@ -63,7 +63,7 @@ def build_schema(document: type) -> Schema:
 def _build_object_schema(document: Any, parts: dict[str, Schema]) -> Schema:
     properties, required = {}, []
     for name, hint in get_type_hints(document, include_extras=True).items():
-        optional = get_origin(hint) is NotRequired or name in document.__optional_keys__
+        optional = get_origin(hint) is NotRequired or name in getattr(document, "__optional_keys__", ())
         properties[name] = _build_type_schema(
             get_args(hint)[0] if get_origin(hint) in (NotRequired, Required) else hint, parts
         )
@@ -79,7 +79,7 @@ def _build_type_schema(hint: Any, parts: dict[str, Schema]) -> Schema:
         return _build_type_schema(inner[0], parts)
     if hint in PLAIN:
         return dict(PLAIN[hint])
-    if is_typeddict(hint):
+    if is_typeddict(hint) or is_dataclass(hint):
         if hint.__name__ not in parts:
             parts[hint.__name__] = {}  # before its fields, which may hold it
             parts[hint.__name__] = _build_object_schema(hint, parts)

@@ -136,7 +136,11 @@ class LaunchTools:
         version = datasets.get_dataset(client, dataset)
         config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
         asked = config.model_dump(exclude_unset=True)
-        body = {"config": asked, "fingerprint": version["fingerprint"], "split": get_split(asked, version)}
+        body = {
+            "config": asked,
+            "fingerprint": version.fingerprint,
+            "split": get_split(asked, datasets.get_split_fields(version)),
+        }
         answer: Advice = client.ask("advice", body, timeout=PREVIEW_SECONDS)
         price = settings.price(client)
         return {
@@ -164,9 +168,9 @@ class LaunchTools:
         version = datasets.get_dataset(client, config.dataset)
         asked = config.model_dump(exclude_none=True)
         if config.init_from:
-            asked["init_from"] = runs.get_run(client, config.init_from)["run_id"]
-        split = Split.parse(get_split(asked, version)).fields()
-        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
+            asked["init_from"] = runs.get_run(client, config.init_from).run_id
+        split = Split.parse(get_split(asked, datasets.get_split_fields(version))).fields()
+        body = {"config": asked, "fingerprint": version.fingerprint, "split": split, "row": 0}
         preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
         refused = any(problem["level"] == "error" for problem in preview["problems"])
         code = None if refused else self._code(config)

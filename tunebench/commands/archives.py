@@ -49,13 +49,13 @@ def bundle(
     """Write a run as one file that `tunebench reproduce` runs again on any machine."""
     with report_errors(json):
         client = connect(start=True)
-        run_id = runs.get_run(client, run)["run_id"]
+        run_id = runs.get_run(client, run).run_id
         if out_file is not None and out_file.exists():
             raise ConfigError(f"{out_file} is there already.", fix="Give another name.", field="out")
         job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Bundling")
         require_finished(job, "The bundle was")
-        result = cast(BundleResult, job["result"])  # of a finished job of this kind
+        result = cast(BundleResult, job.result)  # of a finished job of this kind
         target = out_file or Path(result["name"])
         save_new_file(client, result["name"], target)
         if json:
@@ -97,7 +97,7 @@ def reproduce(
         )
         compared = watch_job(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
-        result = cast(Reproduction, compared["result"])  # of a finished job of this kind
+        result = cast(Reproduction, compared.result)  # of a finished job of this kind
         code = OK if is_reproduced(opened, result) else CONDITION
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
@@ -124,7 +124,7 @@ def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, Opene
     job_id = client.command("open_bundle", {"upload": upload, "model": model})["job_id"]
     job = watch_job(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
     require_finished(job, "Opening the bundle was")
-    return job_id, cast(OpenedBundle, job["result"])  # of a finished job of this kind
+    return job_id, cast(OpenedBundle, job.result)  # of a finished job of this kind
 
 
 BASE_COMPARISONS = {
@@ -167,13 +167,13 @@ def _print_differences(differences: list[BundleDifference]) -> None:
 
 def print_bundle_comparison(client: Client, run: Run) -> None:
     """Of a run that was launched from a bundle: its figures beside the bundle's, once they are there."""
-    if source := run["facts"].get("reproduces"):
+    if source := run.facts.get("reproduces"):
         try:
             job = job_queue.get_job(client, source["compared_by"])
         except NotFoundError:  # it was deleted
             return
-        if job["status"] == "finished":
-            print_reproduction(cast(Reproduction, job["result"]))  # of a finished job of this kind
+        if job.status == "finished":
+            print_reproduction(cast(Reproduction, job.result))  # of a finished job of this kind
 
 
 def print_reproduction(result: Reproduction) -> None:

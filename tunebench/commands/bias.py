@@ -93,7 +93,7 @@ def bias(
             require_finished(watched, "The check was")
             check = bias_checks.get(client, job_id)
         print_json(check) if json else _print(check)
-        if fail_if_worse and check["report"]["worse"]:
+        if fail_if_worse and check.report["worse"]:
             raise SystemExit(CONDITION)
 
 
@@ -168,7 +168,7 @@ def build_check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
 
 def find_newest_check(client: Client, name: str) -> BiasCheck:
     """Of a run, or a model. Raises NotFoundError."""
-    run_id = "" if is_reference(name) else runs.get_run(client, name)["run_id"]
+    run_id = "" if is_reference(name) else runs.get_run(client, name).run_id
     check = bias_checks.newest(client, run_id=run_id, model="" if run_id else name)
     if check is None:
         command = f"tunebench bias {shlex.quote(name)}{'' if run_id else ' --against BASE'}"
@@ -177,16 +177,16 @@ def find_newest_check(client: Client, name: str) -> BiasCheck:
 
 
 def _print(check: BiasCheck) -> None:
-    held = f" against {check['against']}" if check["against"] else ""
-    out.print(f"{check['model']}{held}", markup=False, soft_wrap=True)
-    out.print(check["report"]["sentence"], markup=False, soft_wrap=True)
-    rows = [_build_row(figure) for figure in check["report"]["figures"]]
-    sides = ("base", "tuned") if check["run_id"] else ("against", "model")
+    held = f" against {check.against}" if check.against else ""
+    out.print(f"{check.model}{held}", markup=False, soft_wrap=True)
+    out.print(check.report["sentence"], markup=False, soft_wrap=True)
+    rows = [_build_row(figure) for figure in check.report["figures"]]
+    sides = ("base", "tuned") if check.run_id else ("against", "model")
     print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
     print_notice(
         "With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%)."
     )
-    for probe in check["details"]["probes"]:
+    for probe in check.details["probes"]:
         for level in probe["levels"]:
             print_notice(
                 f"{probe['name']}: {level['name'].lower()}: {sides[0]}"
@@ -197,14 +197,14 @@ def _print(check: BiasCheck) -> None:
             print_notice(f"{probe['name']}: {formatting.plural(count, 'row')} left out: {reason}.")
         for notice in probe["notices"]:
             print_notice(f"{probe['name']}: {notice}")
-    if continued := check["details"].get("continuations"):
+    if continued := check.details.get("continuations"):
         _print_changed(continued)
-    for compared in check["details"]["groups"]:
+    for compared in check.details["groups"]:
         hidden = compared["tuned"]["hidden"]
         if hidden:
             names = ", ".join(f"{name} ({count})" for name, count in hidden.items())
             print_notice(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
-    for limit in check["report"]["limits"]:
+    for limit in check.report["limits"]:
         print_notice(limit)
 
 
@@ -257,8 +257,8 @@ def register(cli: typer.Typer) -> None:
 
 def print_run(client: Client, run: Run) -> None:
     """What the newest bias check of a run came to; nothing where there is none."""
-    if listed := bias_checks.listed(client, run_id=run["run_id"], limit=1):
-        out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
+    if listed := bias_checks.listed(client, run_id=run.run_id, limit=1):
+        out.print(f"Bias: {listed[0].sentence}", markup=False, soft_wrap=True)
 
 
 def describe_run(client: Client, run_id: str) -> Mapping[str, BiasCheck | None]:

@@ -145,19 +145,19 @@ def _print_import_result(client: Client, job: Job, name: str, as_json: bool) -> 
     for line in describe_import(dataset):
         print_notice(line)
     for row in skipped(client, dataset, limit=SKIPPED_SHOWN):
-        print_notice(f"    line {row['line']}: {row['excerpt'][:80]}")
-    if dataset["skipped_count"] > SKIPPED_SHOWN:
-        print_notice(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
+        print_notice(f"    line {row.line}: {row.excerpt[:80]}")
+    if dataset.skipped_count > SKIPPED_SHOWN:
+        print_notice(f"    and {dataset.skipped_count - SKIPPED_SHOWN:,} more: {dataset.skipped_path}")
     raise SystemExit(OK)
 
 
 def describe_import(dataset: Dataset) -> list[str]:
     """What became of the rows and columns of a file, a line each."""
-    stats = dataset["stats"]
-    used = describe_used_columns(dataset["format"], dataset["columns"], stats["answers"], stats["values"])
+    stats = dataset.stats
+    used = describe_used_columns(dataset.format, dataset.columns, stats["answers"], stats["values"])
     lines = [
-        f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
-        f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'exact duplicate')}.",
+        f"{dataset.name}: {plural(dataset.row_count, 'row')} read as {dataset.format},"
+        f" {dataset.skipped_count:,} skipped, {plural(dataset.duplicate_count, 'exact duplicate')}.",
         f"  used: {used}",
         f"  ignored: {describe_ignored_columns(stats['ignored'], stats['ignored_count'])}",
     ]
@@ -208,7 +208,7 @@ def profile(
         for config in asked:
             job_id = client.command("profile", config.model_dump(exclude_none=True))["job_id"]
             _wait_until_finished(client, job_id, f"Measuring {GROUPS[config.group].title.lower()}")
-        measured = datasets.signals(client, version["fingerprint"])
+        measured = datasets.signals(client, version.fingerprint)
         chosen = {name: measured[name] for name in names if name in measured}
         if json:
             print_json(data_reports.build_profile(version, chosen))
@@ -247,11 +247,11 @@ def clean(
         if json:
             print_json(made)
             return
-        assert made["fates"]  # a recipe made it
-        data_reports.print_fates(made["fates"])
-        for notice in made["stats"]["notices"]:
+        assert made.fates  # a recipe made it
+        data_reports.print_fates(made.fates)
+        for notice in made.stats["notices"]:
             print_notice(notice)
-        print_notice(f"{made['name']} has {plural(made['row_count'], 'row')}.")
+        print_notice(f"{made.name} has {plural(made.row_count, 'row')}.")
 
 
 def find_dataset_by_job(job_id: str) -> str:
@@ -285,7 +285,7 @@ def export(
         client = connect(start=True)
         job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
         result = cast(
-            ExportResult, _wait_until_finished(client, job_id, f"Exporting {dataset}")["result"]
+            ExportResult, _wait_until_finished(client, job_id, f"Exporting {dataset}").result
         )  # its kind's
         if output is not None:
             card = output.with_name(f"{output.name}.md")
@@ -304,7 +304,7 @@ def versions_(dataset: DatasetName, json: Json = False) -> None:
     """Show the versions of a data set as a tree, how they were made, and which runs use them."""
     with report_errors(json):
         client = connect()
-        chosen = datasets.get_dataset(client, dataset)["dataset_id"]
+        chosen = datasets.get_dataset(client, dataset).dataset_id
         family = dataset_versions.tree(client, chosen)
         if json:
             print_json({"dataset_id": chosen, "versions": family})
@@ -358,12 +358,12 @@ def list_(json: Json = False) -> None:
         columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
         rows = [
             [
-                row["name"],
-                row["row_count"],
-                row["skipped_count"],
+                row.name,
+                row.row_count,
+                row.skipped_count,
                 _describe_repeats(row),
-                row["format"],
-                row["dataset_id"],
+                row.format,
+                row.dataset_id,
             ]
             for row in listed
         ]
@@ -373,8 +373,8 @@ def list_(json: Json = False) -> None:
 def _describe_repeats(dataset: Dataset) -> str:
     """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
     spacing."""
-    count = dataset["duplicate_count"]
-    exact = dataset["stats"].get("duplicates") is not None
+    count = dataset.duplicate_count
+    exact = dataset.stats.get("duplicates") is not None
     return f"{count:,} exact" if exact else f"{count:,} but for case and spacing"
 
 
@@ -410,8 +410,8 @@ def split(
     asked = {field: value for field, value in given.items() if value is not None}
     with report_errors(json):
         own = datasets.get_dataset(connect(), dataset)
-        how = Split.parse(get_split(asked, own))
-    body = {"dataset": own["dataset_id"], **how.model_dump(exclude_none=True)}
+        how = Split.parse(get_split(asked, datasets.get_split_fields(own)))
+    body = {"dataset": own.dataset_id, **how.model_dump(exclude_none=True)}
     send_change("set_split", body, f"{dataset}: {describe_split(how)}.", json)
 
 

@@ -47,36 +47,36 @@ class ProfileReport(TypedDict):
 def build_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> ProfileReport:
     """What was measured of a data set."""
     return {
-        "dataset": dataset["name"],
-        "row_count": dataset["row_count"],
+        "dataset": dataset.name,
+        "row_count": dataset.row_count,
         "groups": {
             name: {
-                "options": row["options"],
-                "row_count": row["row_count"],
-                "reused_count": row["reused_count"],
-                "seconds": row["seconds"],
-                "figures": row["figures"],
+                "options": row.options,
+                "row_count": row.row_count,
+                "reused_count": row.reused_count,
+                "seconds": row.seconds,
+                "figures": row.figures,
             }
             for name, row in measured.items()
         },
         "outside": [
             {"signal": finding.column, "severity": finding.severity, "title": finding.title}
-            for finding in find_findings(dataset, measured, GROUPS)
+            for finding in find_findings(dataset.row_count, measured, GROUPS)
         ],
     }
 
 
 def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
     """A table of figures; those outside their bands are marked, and said again in words at the end."""
-    outside = {finding.column: finding for finding in find_findings(dataset, measured, GROUPS)}
+    outside = {finding.column: finding for finding in find_findings(dataset.row_count, measured, GROUPS)}
     rows = []
     for name, row in measured.items():
         for signal in GROUPS[name].signals:
-            figure = row["figures"].get(signal.column)
+            figure = row.figures.get(signal.column)
             if figure is not None:
                 mark = "!" if signal.column in outside else ""
                 rows.append([mark, signal.title, format_figure(signal, figure), format_band(signal)])
-        for key, figure in row["figures"].items():
+        for key, figure in row.figures.items():
             if key.startswith("set.") and "value" in figure and isinstance(figure["value"], int | float):
                 title = key.removeprefix("set.").replace("_", " ")
                 rows.append(["", title, format_four_digits(figure["value"]), ""])
@@ -145,12 +145,12 @@ def print_versions(family: Sequence[Version], chosen: str) -> None:
     """The tree of versions, each under the one it was made from; a * marks the one that was asked for."""
     rows = [
         [
-            "*" if version["dataset_id"] == chosen else "",
-            "  " * version["depth"] + version["name"],
-            f"{version['row_count']:,}",
-            "; ".join(version["titles"]) or "imported",
-            ", ".join(run["name"] for run in version["runs"]),
-            version["dataset_id"],
+            "*" if version.dataset_id == chosen else "",
+            "  " * version.depth + version.name,
+            f"{version.row_count:,}",
+            "; ".join(version.titles) or "imported",
+            ", ".join(run.name for run in version.runs),
+            version.dataset_id,
         ]
         for version in family
     ]

@@ -4,8 +4,10 @@ answers a judge prefers.
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict, cast
+from typing import Annotated, TypedDict, cast
 
 import typer
 
@@ -103,7 +105,7 @@ def _read_report(client: Client, job_id: str) -> EvaluationReport:
     """What came of the job, once it has ended; exits where it gave nothing."""
     job = watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating")
     require_finished(job, "The evaluation was")
-    return {**evaluations.get(client, job_id)}
+    return EvaluationReport(**vars(evaluations.get(client, job_id)))
 
 
 def evaluations_(
@@ -125,11 +127,11 @@ def evaluations_(
         if evaluation is None:
             _print_list(evaluations.list_evaluations(client, run_id=run), json)
             return
-        report: EvaluationReport = {**evaluations.get(client, evaluation)}
+        report = EvaluationReport(**vars(evaluations.get(client, evaluation)))
         if against is not None:
             _print_comparison_with(client, report, evaluations.get(client, against))
         if rows:
-            report["rows"] = _list_worst_rows(client, report, metric, rows)
+            report.rows = _list_worst_rows(client, report, metric, rows)
         other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
         _print_result(client, report, bounds, other, json)
 
@@ -154,28 +156,35 @@ class PairedComparison(TypedDict):
     same_rows: str | None  # the command that evaluates one on the rows of the other
 
 
+@dataclass(kw_only=True)
 class EvaluationReport(Evaluation):
     """An evaluation with what was asked of it."""
 
-    differences: NotRequired[list[InterpretedDifference]]
-    comparison: NotRequired[PairedComparison]
-    rows: NotRequired[list[EvaluatedRow]]
-    conditions: NotRequired[list[ConditionReport]]
+    differences: list[InterpretedDifference] | None = None
+    comparison: PairedComparison | None = None
+    rows: list[EvaluatedRow] | None = None
+    conditions: list[ConditionReport] | None = None
+
+
+def _build_document(report: EvaluationReport) -> dict[str, object]:
+    """With what was asked for alone."""
+    own = {field.name for field in dataclasses.fields(Evaluation)}
+    return {name: part for name, part in vars(report).items() if name in own or part is not None}
 
 
 def _print_result(
     client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
 ) -> None:
     """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
-    asked = [conditions.check_bound(report["figures"], bound) for bound in bounds]
+    asked = [conditions.check_bound(report.figures, bound) for bound in bounds]
     if other is not None:
         differences, comparison = compare_evaluations(client, report, other)
-        asked.append(conditions.check_not_worse(differences, other["name"]))
-        if "differences" not in report:
-            report["differences"], report["comparison"] = differences, comparison
+        asked.append(conditions.check_not_worse(differences, other.name))
+        if report.differences is None:
+            report.differences, report.comparison = differences, comparison
     if asked:
-        report["conditions"] = [condition.document() for condition in asked]
-    print_json(report) if as_json else _print_report(report)
+        report.conditions = [condition.document() for condition in asked]
+    print_json(_build_document(report)) if as_json else _print_report(report)
     for condition in asked:
         print_notice(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
     if not all(condition.holds for condition in asked):
@@ -189,12 +198,12 @@ def _print_list(listed: list[Evaluation], as_json: bool) -> None:
     columns = ["name", "data set", "part", "n", "first figure", "id"]
     lines = [
         [
-            row["name"],
-            row["dataset_name"],
+            row.name,
+            row.dataset_name,
             _format_part(row),
-            row["n"],
+            row.n,
             _format_headline(row),
-            row["evaluation_id"],
+            row.evaluation_id,
         ]
         for row in listed
     ]
@@ -202,11 +211,11 @@ def _print_list(listed: list[Evaluation], as_json: bool) -> None:
 
 
 def _format_part(row: Evaluation) -> str:
-    return f"{row['part']}, filtered" if row["config"].get("where") else row["part"]
+    return f"{row.part}, filtered" if row.config.get("where") else row.part
 
 
 def _format_headline(row: Evaluation) -> str:
-    first = next((figure for figure in row["figures"] if figure["value"] is not None), None)
+    first = next((figure for figure in row.figures if figure["value"] is not None), None)
     return f"{_shorten_metric(first['metric'])} {_format_interval(first)}" if first else "–"
 
 
@@ -225,10 +234,10 @@ def _format_interval(figure: Figure | Difference | Estimate) -> str:
 def find_figure(evaluation: Evaluation, metric: str | None) -> Figure:
     """The figure of that metric, the first where none is named. Raises ConfigError that says which there
     are."""
-    named = f"eval/{_shorten_metric(metric)}" if metric else evaluation["figures"][0]["metric"]
-    figure = next((f for f in evaluation["figures"] if f["metric"] == named), None)
+    named = f"eval/{_shorten_metric(metric)}" if metric else evaluation.figures[0]["metric"]
+    figure = next((f for f in evaluation.figures if f["metric"] == named), None)
     if figure is None:
-        names = ", ".join(_shorten_metric(f["metric"]) for f in evaluation["figures"])
+        names = ", ".join(_shorten_metric(f["metric"]) for f in evaluation.figures)
         raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
     return figure
 
@@ -238,11 +247,11 @@ def _list_worst_rows(
 ) -> list[EvaluatedRow]:
     figure = find_figure(evaluation, metric)
     name, better = figure["metric"], figure["better"]
-    return evaluations.page(client, evaluation["evaluation_id"], name, better=better, limit=limit)[1]
+    return evaluations.page(client, evaluation.evaluation_id, name, better=better, limit=limit)[1]
 
 
 def _print_comparison_with(client: Client, report: EvaluationReport, other: Evaluation) -> None:
-    report["differences"], report["comparison"] = compare_evaluations(client, report, other)
+    report.differences, report.comparison = compare_evaluations(client, report, other)
 
 
 def compare_evaluations(
@@ -251,7 +260,7 @@ def compare_evaluations(
     """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
     Raises ConfigError for rows of other data."""
     pair = evaluation_pairs.pair(client, first, second)
-    sides = [(scores, side["figures"]) for scores, side in zip(pair.scores, (first, second), strict=True)]
+    sides = [(scores, side.figures) for scores, side in zip(pair.scores, (first, second), strict=True)]
     between = row_scores.compute_score_differences(sides[0], sides[1], pair.groups)
     notices = [
         *evaluation_text.describe_different_prompting(evaluation_pairs.describe_setting_differences(pair))
@@ -259,12 +268,12 @@ def compare_evaluations(
     asked = None
     if not pair.same_rows:
         asked = evaluation_pairs.format_command(evaluation_pairs.build_same_rows_config(pair))
-        notices.insert(0, evaluation_text.describe_different_rows(first["n"], second["n"], pair.common))
+        notices.insert(0, evaluation_text.describe_different_rows(first.n, second.n, pair.common))
     differences = [
         gap | {"first_is": row_scores.describe_difference(gap, gap["better"])} for gap in between.metrics
     ]
     return cast(list[InterpretedDifference], differences), {  # as `compute_difference` writes them
-        "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
+        "against": {"name": second.name, "evaluation_id": second.evaluation_id, "n": second.n},
         "common": pair.common,
         "confidence": between.confidence,
         "level": between.level,
@@ -275,9 +284,9 @@ def compare_evaluations(
 
 
 def _print_report(report: EvaluationReport) -> None:
-    meant = describe_selected_rows(report["part"], report["config"].get("where"))
-    where = f"{report['dataset_name']}, {meant}, n {report['n']:,}"
-    out.print(f"{report['name']}  {where}  {report['evaluation_id']}", markup=False, soft_wrap=True)
+    meant = describe_selected_rows(report.part, report.config.get("where"))
+    where = f"{report.dataset_name}, {meant}, n {report.n:,}"
+    out.print(f"{report.name}  {where}  {report.evaluation_id}", markup=False, soft_wrap=True)
     lines = [
         [
             _shorten_metric(f["metric"]),
@@ -287,19 +296,19 @@ def _print_report(report: EvaluationReport) -> None:
             f["unscored"]["count"] or "",
             _explain_missing(f),
         ]
-        for f in report["figures"]
+        for f in report.figures
     ]
-    confidence = report["config"]["confidence"]
+    confidence = report.config["confidence"]
     print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
-    for probe in report["details"]["probes"]:
+    for probe in report.details["probes"]:
         figures = f"loss {_format_interval(probe['loss'])}"
         figures += f", accuracy {_format_interval(probe['accuracy'])}" if "accuracy" in probe else ""
         out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
-    for notice in report["details"]["notices"]:
+    for notice in report.details["notices"]:
         print_notice(notice)
-    if "differences" in report:
-        _print_comparison(report["differences"], report["comparison"])
-    if rows := report.get("rows"):
+    if report.differences is not None and report.comparison is not None:
+        _print_comparison(report.differences, report.comparison)
+    if rows := report.rows:
         columns = ["row", "prompt", "reference", "answer"]
         print_rows(columns, [_build_row(row) for row in rows])
 
@@ -335,8 +344,8 @@ def _build_difference_row(change: InterpretedDifference) -> list[object]:
 
 
 def _build_row(row: EvaluatedRow) -> list[object]:
-    texts = (row["prompt"], row["reference"], row["prediction"])
-    return [row["row_id"], *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]
+    texts = (row.prompt, row.reference, row.prediction)
+    return [row.row_id, *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]
 
 
 def register_judge(cli: typer.Typer) -> None:
@@ -363,7 +372,7 @@ def judge(
             return
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        result = cast(JudgingResult, job["result"])  # its kind's
+        result = cast(JudgingResult, job.result)  # its kind's
         print_json(result) if json else _print_judging(result)
 
 

@@ -89,9 +89,9 @@ def export(
         require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Exporting"), "The export was")
         row = exports.get(client, job_id)
         if out:
-            shutil.copytree(Home().path / row["folder"], out)
+            shutil.copytree(Home().path / row.folder, out)
         print_json(row) if json else _print(row)
-    raise SystemExit(CONDITION if row["status"] == "failed" or (hub and not row["hub"]) else 0)
+    raise SystemExit(CONDITION if row.status == "failed" or (hub and not row.hub) else 0)
 
 
 @model.command("verify")
@@ -126,7 +126,7 @@ def verify(
         if not json:
             _print_row_advice(max_rows)
         require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
-        result = cast(ModelVerifyResult, job_queue.get_job(client, job_id)["result"])
+        result = cast(ModelVerifyResult, job_queue.get_job(client, job_id).result)
         print_json(result) if json else _print_verification(result)
     raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
 
@@ -172,26 +172,26 @@ def delete_export(
 def _list_exports(client: Client, subject: str) -> list[ModelExportRow]:
     if is_reference(subject):
         version = get_version(client, subject)
-        return exports.of_version(client, version["model_id"], version["version"])
+        return exports.of_version(client, version.model_id, version.version)
     try:
-        return exports.of_run(client, runs.get_run(client, subject)["run_id"])
+        return exports.of_run(client, runs.get_run(client, subject).run_id)
     except NotFoundError as error:
         raise NotFoundError(error.message, fix=error.fix, field="subject") from error
 
 
 def _build_row(row: ModelExportRow) -> list[str]:
-    parity = row["parity"]
+    parity = row.parity
     return [
-        row["job_id"],
-        row["name"],
-        row["form"],
-        f"{row['model_bytes'] / 2**20:,.0f}",
-        f"{100 * row['model_bytes'] / row['source_bytes']:.0f}%",
+        row.job_id,
+        row.name,
+        row.form,
+        f"{row.model_bytes / 2**20:,.0f}",
+        f"{100 * row.model_bytes / row.source_bytes:.0f}%",
         _format_estimate(parity["mean_kl"]),
         _format_estimate(parity["argmax_agreement"]),
         _format_estimate(parity["answer_agreement"]),
         f"{parity['prompts']:,}",
-        row["status"],
+        row.status,
     ]
 
 
@@ -217,18 +217,18 @@ def _print_verification(result: ModelVerifyResult) -> None:
 
 
 def _print(row: ModelExportRow) -> None:
-    parity, home = row["parity"], Home()
+    parity, home = row.parity, Home()
     out.print(export_text.describe_export(row), markup=False, soft_wrap=True)
     for reason in parity["reasons"]:
         print_notice(reason)
-    for notice in row["notices"]:
+    for notice in row.notices:
         print_notice(notice)
-    form = FORMS[row["form"]].title
-    print_notice(f"{form}, {plural(len(row['files']), 'file')}: {home.path / row['folder']}")
-    if row["zip"]:
-        print_notice(f"As a zip file: {home.exports / row['zip']}")
-    if row["hub"]:
-        print_notice(f"Pushed to {row['hub']}")
+    form = FORMS[row.form].title
+    print_notice(f"{form}, {plural(len(row.files), 'file')}: {home.path / row.folder}")
+    if row.zip:
+        print_notice(f"As a zip file: {home.exports / row.zip}")
+    if row.hub:
+        print_notice(f"Pushed to {row.hub}")
 
 
 tools = typer.Typer(no_args_is_help=True, help="Programs that stand in a folder of their own")

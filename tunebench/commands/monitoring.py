@@ -80,9 +80,9 @@ def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *
     """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
     a new normal where nothing drifted."""
     raised = monitor_alerts.of_endpoint(client, alert, endpoint_id)
-    if new_normal and raised["kind"] != "drift" and raised["subject"] not in PACES:
+    if new_normal and raised.kind != "drift" and raised.subject not in PACES:
         raise ConfigError(
-            f"The alert {alert} is of {raised['kind']}, which has no reference.",
+            f"The alert {alert} is of {raised.kind}, which has no reference.",
             fix="Leave --new-normal out: it is for alerts that hold new requests against a reference.",
             field="new_normal",
         )
@@ -116,7 +116,7 @@ def monitor_judge(
         if json:
             print_json(
                 {
-                    **(job["result"] or {}),
+                    **(job.result or {}),
                     "versions": {name: asdict(each) for name, each in shares.items()},
                     "corrected_by": frame["round_id"] if frame else None,
                 }
@@ -164,9 +164,9 @@ def monitor(
         client = connect()
         which = monitors.endpoint(client, endpoint)
         if settings is not None:
-            change_settings(client, which["endpoint_id"], read_document(settings))
+            change_settings(client, which.endpoint_id, read_document(settings))
         if acknowledge:
-            acknowledge_alert(client, which["endpoint_id"], acknowledge, note, new_normal=new_normal)
+            acknowledge_alert(client, which.endpoint_id, acknowledge, note, new_normal=new_normal)
         elif note or new_normal:
             raise ConfigError(
                 "--note and --new-normal are of an alert, and none is named.",
@@ -174,13 +174,13 @@ def monitor(
                 field="acknowledge",
             )
         if show_settings:
-            format_settings(monitors.get_settings(monitors.find(client, which["endpoint_id"])), json=json)
+            format_settings(monitors.get_settings(monitors.find(client, which.endpoint_id)), json=json)
             return
         report = build_report(client, which, hours)
         if json:
             print_json(report)
         else:
-            print_notice(f"{which['name']}: {report['summary']}")
+            print_notice(f"{which.name}: {report['summary']}")
             _print(client, report)
     if fail_on_alert and report["alerts"]:
         raise SystemExit(CONDITION)
@@ -202,36 +202,34 @@ def build_report(client: Client, which: EndpointName, hours: float) -> MonitorRe
     """Of the last hours."""
     end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
     window = Window(end - timedelta(hours=hours), end)
-    present = monitors.find(client, which["endpoint_id"])
-    alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
-    versions = traffic.by_version(client, which["endpoint_id"], window)
+    present = monitors.find(client, which.endpoint_id)
+    alerts = monitor_alerts.open_alerts(client, which.endpoint_id)
+    versions = traffic.by_version(client, which.endpoint_id, window)
     lines = _build_drift_lines(client, present, window) if present else []
     return {
         "endpoint": which,
-        "summary": summarize_status(lines, len(alerts), sum(row["requests"] for row in versions)),
+        "summary": summarize_status(lines, len(alerts), sum(row.requests for row in versions)),
         "alerts": alerts,
         "traffic": versions,
         "drift": [asdict(each) for each in lines],
-        "feedback": [
-            _compute_shares(row) for row in feedback.by_version(client, which["endpoint_id"], window)
-        ],
-        "side_by_side": side_by_side.listed(client, which["endpoint_id"]),
+        "feedback": [_compute_shares(row) for row in feedback.by_version(client, which.endpoint_id, window)],
+        "side_by_side": side_by_side.listed(client, which.endpoint_id),
     }
 
 
 def _build_drift_lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
-    counts = traffic.signal_counts(client, present["endpoint_id"], window)
+    counts = traffic.signal_counts(client, present.endpoint_id, window)
     seen = {
         name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
         for name, each in counts.items()
     }
     settings = monitors.get_settings(present)
     return [
-        *build_pace_lines(present["pace"]),
+        *build_pace_lines(present.pace),
         *build_status_lines(
             settings.watched,
-            present["states"],
-            present["reference"],
+            present.states,
+            present.reference,
             seen,
             settings.alpha,
             format_category_name,
@@ -242,32 +240,32 @@ def _build_drift_lines(client: Client, present: Monitor, window: Window) -> list
 def _count_reference_requests(client: Client, present: Monitor) -> int:
     """Requests that are there for a reference of requests, up to as many as it needs."""
     wanted = monitors.get_settings(present)
-    if present["reference"] is not None or wanted.reference not in ("first", "window"):
+    if present.reference is not None or wanted.reference not in ("first", "window"):
         return 0
     which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
-    return monitors.reference_count(client, present["endpoint_id"], which)
+    return monitors.reference_count(client, present.endpoint_id, which)
 
 
 def _compute_shares(row: FeedbackCounts) -> dict[str, Any]:
-    up, right = anytime_share(row["up"], row["thumbs"]), anytime_share(row["right"], row["labels"])
-    return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
+    up, right = anytime_share(row.up, row.thumbs), anytime_share(row.right, row.labels)
+    return {**vars(row), "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
 
 
 def _print(client: Client, report: MonitorReport) -> None:
     for alert in report["alerts"]:
-        print_notice(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
+        print_notice(f"ALERT {alert.alert_id} ({alert.kind}): {alert.reason} {alert.advice}")
     if report["traffic"]:
         columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
         print_rows(columns, [_build_traffic_row(row) for row in report["traffic"]])
-    present = monitors.find(client, report["endpoint"]["endpoint_id"])
+    present = monitors.find(client, report["endpoint"].endpoint_id)
     if present and report["drift"]:
         wanted, taken = monitors.get_settings(present), _count_reference_requests(client, present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = describe_reference(present["reference"], wanted.reference, taken, wanted.reference_rows)
+        note = describe_reference(present.reference, wanted.reference, taken, wanted.reference_rows)
         print_rows(columns, [_build_drift_row(DriftLine(**line)) for line in report["drift"]], note)
-        print_notice(describe_pace_reference(present["pace"], wanted.reference_rows))
-        if present["base_look"] is not None and EXPENSIVE in wanted.watched:
-            print_notice(describe_look(present["base_look"]))
+        print_notice(describe_pace_reference(present.pace, wanted.reference_rows))
+        if present.base_look is not None and EXPENSIVE in wanted.watched:
+            print_notice(describe_look(present.base_look))
     if report["feedback"]:
         columns = ["version", "role", "thumbs", "up", "95% interval"]
         print_rows(columns, [_build_thumbs_row(row) for row in report["feedback"]])
@@ -278,23 +276,23 @@ def _print_pairs(pairs: list[SideBySide]) -> None:
     """Each candidate and shadow beside the live version, by kind of outcome."""
     rows = [
         [
-            pair["other"],
-            pair["role"],
+            pair.other,
+            pair.role,
             OUTCOME_NOUNS[kind],
             format_points(look["difference"]),
             *describe_outcome(pair, kind, look),
         ]
         for pair in pairs
-        for kind, look in pair["looks"].items()
+        for kind, look in pair.looks.items()
     ]
     if rows:
         print_rows(["version", "role", "share of", "less that of live", "", ""], rows)
 
 
 def _build_traffic_row(row: VersionTraffic) -> list[str]:
-    times = ["–" if value is None else f"{value:.2f}" for value in (row["p50"], row["p95"])]
-    tokens = f"{row['prompt_tokens'] + row['completion_tokens']:,}"
-    return [row["version"], row["role"], f"{row['requests']:,}", f"{row['errors']:,}", *times, tokens]
+    times = ["–" if value is None else f"{value:.2f}" for value in (row.p50, row.p95)]
+    tokens = f"{row.prompt_tokens + row.completion_tokens:,}"
+    return [row.version, row.role, f"{row.requests:,}", f"{row.errors:,}", *times, tokens]
 
 
 def _build_drift_row(line: DriftLine) -> list[str]:

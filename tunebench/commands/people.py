@@ -83,7 +83,7 @@ def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = F
     """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
     with report_errors(json):
         client = connect()
-        made = client.command("reset_password", {"person": _find_member(client, email)["person_id"]})
+        made = client.command("reset_password", {"person": _find_member(client, email).person_id})
         link = build_invitation_link(find_screens_address(client.home), made)
         if json:
             print_json({"invitation_id": made["invitation_id"], "link": link})
@@ -101,9 +101,7 @@ def switch(
     """Switch an account off, which ends its sessions and API tokens, or on again."""
     with report_errors(json):
         client = connect()
-        ended = client.command(
-            "set_active", {"person": _find_member(client, email)["person_id"], "active": on}
-        )
+        ended = client.command("set_active", {"person": _find_member(client, email).person_id, "active": on})
         if json:
             print_json(ended)
         elif on:
@@ -123,9 +121,9 @@ def list_(json: Json = False) -> None:
             print_json(everybody)
             return
         rows = [
-            [person["name"], person["email"], person["role"], "yes" if person["active"] else "no", seen]
+            [person.name, person.email, person.role, "yes" if person.active else "no", seen]
             for person in everybody["members"]
-            for seen in [_format_day(person["seen_at"])]
+            for seen in [_format_day(person.seen_at)]
         ]
         print_rows(["name", "email", "role", "may sign in", "seen"], rows)
 
@@ -203,11 +201,11 @@ def create_first_link(client: Client, address: str) -> str | None:
     """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
     admin."""
     everybody = client.team()
-    if any(person["role"] == "admin" and person["active"] for person in everybody["members"]):
+    if any(person.role == "admin" and person.active for person in everybody["members"]):
         return None
     for earlier in everybody["invitations"]:
-        if earlier["role"] == "admin" and not earlier["email"]:
-            client.command("take_back_invitation", {"invitation": earlier["invitation_id"]})
+        if earlier.role == "admin" and not earlier.email:
+            client.command("take_back_invitation", {"invitation": earlier.invitation_id})
     made = client.command("invite", {"role": "admin", "days": FIRST_DAYS})
     return build_invitation_link(address, made)
 
@@ -228,7 +226,7 @@ def build_invitation_link(address: str, made: CreatedInvitation) -> str:
 
 def _find_member(client: Client, email: str) -> TeamMember:
     for member in client.team()["members"]:
-        if member["email"] == email.strip().lower():
+        if member.email == email.strip().lower():
             return member
     raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")
 
@@ -268,19 +266,19 @@ def activity(
 
 
 def _build_row(line: Activity) -> list[str]:
-    did = get_action(line["command"]).words
-    comment = line["comment"] if line["command"] == "comment" else None
-    detail = " ".join((comment or line["detail"]).split())
-    return [f"{line['done_at']:%Y-%m-%d %H:%M}", line["person_name"], did, line["subject_name"], detail]
+    did = get_action(line.command).words
+    comment = line.comment if line.command == "comment" else None
+    detail = " ".join((comment or line.detail).split())
+    return [f"{line.done_at:%Y-%m-%d %H:%M}", line.person_name, did, line.subject_name, detail]
 
 
 def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
     """The id of a person by id or name. Raises NotFoundError, ConfigError where several have the name."""
     if not name:
         return ""
-    ids = [each["person_id"] for each in people if name in (each["person_id"], each["name"])]
+    ids = [each.person_id for each in people if name in (each.person_id, each.name)]
     if not ids:
-        there = ", ".join(each["name"] for each in people) or "nobody"
+        there = ", ".join(each.name for each in people) or "nobody"
         raise NotFoundError(f"{name!r} has done nothing here.", fix=f"There is {there}.", field=field)
     if len(ids) > 1:
         raise ConfigError(

@@ -18,7 +18,13 @@ from engine.rating.analysis.round_ratings import build_round_ratings, list_label
 from engine.rating.exported_ratings import build_rating_table, build_text_rows, format_json_lines
 from engine.rating.raters_text import describe_all_rater_checks
 from engine.rating.results_text import format_rank, format_share
-from engine.rating.round_text import TEXT_PROTOCOLS, RoundDescription, summarize_round, summarize_text_round
+from engine.rating.round_text import (
+    TEXT_PROTOCOLS,
+    RoundDescription,
+    summarize_round,
+    summarize_single_labels,
+    summarize_text_round,
+)
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
 from store.core.job_folder import write_atomically
@@ -73,13 +79,13 @@ def list_(json: Json = False) -> None:
             ["round", "name", "how", "state", "prompts", "ratings", "people"],
             [
                 [
-                    r["round_id"],
-                    r["name"],
-                    r["protocol"],
-                    r["state"],
-                    r["item_count"],
-                    r["rated"],
-                    r["raters"],
+                    r.round_id,
+                    r.name,
+                    r.protocol,
+                    r.state,
+                    r.item_count,
+                    r.rated,
+                    r.raters,
                 ]
                 for r in listed
             ],
@@ -109,7 +115,7 @@ def show(name: RoundName, json: Json = False) -> None:
                 out.print(f"  {line}", markup=False)
         if len(ranked) > 2:
             _print_ranking(ranked)
-        for notice in round["details"]["notices"]:
+        for notice in round.details["notices"]:
             out.print(notice, markup=False)
 
 
@@ -190,7 +196,7 @@ def import_(
         if json:
             print_json({"round_id": job_id})
             return
-        for notice in rounds.line(client, job_id)["details"]["notices"] if wait else []:
+        for notice in rounds.line(client, job_id).details["notices"] if wait else []:
             print_notice(notice)
         print_notice(f"The round is {job_id}.")
 
@@ -212,7 +218,7 @@ def close(name: RoundName, json: Json = False) -> None:
     """Nobody rates any more, and the results can be read."""
     with report_errors(json):
         round = _find_round(connect(), name)
-        send_change("close_round", {"round": round["round_id"]}, "The round is closed.", json)
+        send_change("close_round", {"round": round.round_id}, "The round is closed.", json)
 
 
 @round_commands.command("workload")
@@ -220,7 +226,7 @@ def workload_(name: RoundName, json: Json = False) -> None:
     """Who has rated how much of a round, what lies with whom, and how much is left."""
     with report_errors(json):
         client = connect()
-        work = workload.workload(client, _find_round(client, name)["round_id"], job_queue.to_utc(time.time()))
+        work = workload.workload(client, _find_round(client, name).round_id, job_queue.to_utc(time.time()))
         if json:
             print_json(dict(work))
             return
@@ -256,7 +262,7 @@ def assign(
         }
         round = _find_round(connect(), name)
         send_change(
-            "assign_round", {"round": round["round_id"], **body}, "It is kept who rates the round.", json
+            "assign_round", {"round": round.round_id, **body}, "It is kept who rates the round.", json
         )
 
 
@@ -269,7 +275,7 @@ def release(
     """Have what raters hold go to whoever asks next."""
     with report_errors(json):
         client = connect()
-        round_id = _find_round(client, name)["round_id"]
+        round_id = _find_round(client, name).round_id
         body = {"round": round_id, "person": _find_person_id(client, round_id, rater) if rater else ""}
         send_change("release_round", body, "What lay with raters is free.", json)
 
@@ -279,7 +285,7 @@ def reopen(name: RoundName, json: Json = False) -> None:
     """Have a closed round rated further; its results are told again once it is closed."""
     with report_errors(json):
         round = _find_round(connect(), name)
-        send_change("open_round", {"round": round["round_id"]}, "The round is open again.", json)
+        send_change("open_round", {"round": round.round_id}, "The round is open again.", json)
 
 
 @round_commands.command()
@@ -296,8 +302,8 @@ def export(
             )
         client = connect()
         round = _find_closed_round(client, name)
-        round_id = round["round_id"]
-        left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+        round_id = round.round_id
+        left_out = {rater.person_id for rater in ratings.left_out(client, round_id)}
         table = build_rating_table(
             round, ratings.dealt(client, round_id), rounds.items(client, round_id), left_out
         )
@@ -333,7 +339,7 @@ def data(
             document = _write_lines(client, _find_closed_round(client, name), lines, limits)
             print_json(document) if json else print_notice(f"{plural(document['rows'], 'row')} in {lines}.")
             return
-        body = {"round": _find_round(client, name)["round_id"], "name": dataset, "agreement": agreement}
+        body = {"round": _find_round(client, name).round_id, "name": dataset, "agreement": agreement}
         body |= {"least_votes": votes, "include_flagged": include_flagged}
         made: dict[str, Any] = client.command("rows_from_round", body)
         if wait:
@@ -356,7 +362,7 @@ def data(
 def _find_round(client: Client, name: str) -> RoundSummary:
     """The round of that id, or the newest of that name. Raises NotFoundError."""
     for round in rounds.list_rounds(client):
-        if name in (round["round_id"], round["name"]):
+        if name in (round.round_id, round.name):
             return round
     raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
 
@@ -364,18 +370,18 @@ def _find_round(client: Client, name: str) -> RoundSummary:
 def _find_closed_round(client: Client, name: str) -> RoundSummary:
     """The round, whose ratings may be seen. Raises StateError for one that is open."""
     round = _find_round(client, name)
-    if round["state"] == "open":
+    if round.state == "open":
         raise StateError(
-            f"{round['name']} is open: what people said is told once it is closed.",
-            fix=f"Close it with: tunebench round close {round['round_id']}",
+            f"{round.name} is open: what people said is told once it is closed.",
+            fix=f"Close it with: tunebench round close {round.round_id}",
         )
     return round
 
 
 def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[str, Any]) -> dict[str, Any]:
     """Write the rows of a round of several labels or of spans; what came of it."""
-    round_id = round["round_id"]
-    by_hand = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+    round_id = round.round_id
+    by_hand = {rater.person_id for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     made, counted = build_text_rows(round, tasks, items, by_hand, **limits)
     with write_atomically(file) as unfinished:
@@ -407,20 +413,25 @@ class _RoundResults(NamedTuple):
 
 
 def _read_results(client: Client, round: RoundSummary) -> _RoundResults:
-    round_id = round["round_id"]
-    left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+    round_id = round.round_id
+    left_out = {rater.person_id for rater in ratings.left_out(client, round_id)}
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
-    check_ids = sorted({task["item_id"] for task in asked_checks})
+    check_ids = sorted({task.item_id for task in asked_checks})
     checked = rounds.some_items(client, round_id, check_ids) if check_ids else {}
     graded = compute_checks_from_table(round, rated, asked_checks, checked.values())
     checks = describe_all_rater_checks(graded, left_out)
-    if round["protocol"] in TEXT_PROTOCOLS:
-        bare = round["protocol"] == "label" and not round["config"].get("several_labels")
-        tasks = list_label_tasks(rated) if bare else ratings.dealt(client, round_id)
+    if round.protocol in TEXT_PROTOCOLS:
+        bare = round.protocol == "label" and not round.config.get("several_labels")
         items = rounds.items(client, round_id, prompts=not bare)
         asked = rounds.requests_of_round(client, round_id)
         weights = compute_sampling_weights(round, items, asked)
-        if texts := summarize_text_round(round, tasks, items, asked, weights, left_out):
+        texts: RoundDescription | None
+        if bare:
+            texts = summarize_single_labels(round, list_label_tasks(rated), items, asked, weights, left_out)
+        else:
+            tasks = ratings.dealt(client, round_id)
+            texts = summarize_text_round(round, tasks, items, asked, weights, left_out)
+        if texts:
             return _RoundResults(texts._replace(raters=[*texts.raters, *checks]), [])
     given = build_round_ratings(round, rated, left_out)
     compared = None if given.comparisons is None else compare(given.comparisons)

@@ -61,11 +61,11 @@ def models(json: Json = False) -> None:
         columns = ["model", "versions", "newest", "production", "since"]
         lines = [
             [
-                line["name"],
-                line["versions"],
-                _format_number(line["newest"]),
-                _format_number(line["production"]),
-                f"{line['newest_at']:%Y-%m-%d %H:%M}" if line["newest_at"] else "–",
+                line.name,
+                line.versions,
+                _format_number(line.newest),
+                _format_number(line.production),
+                f"{line.newest_at:%Y-%m-%d %H:%M}" if line.newest_at else "–",
             ]
             for line in listed
         ]
@@ -137,44 +137,42 @@ def build_model_document(client: Client, name: str, limit: int = MAX_LISTED) -> 
     line = model_versions.get_model(client, name)
     return {
         "model": line,
-        "versions": model_versions.list_versions(client, line["model_id"], limit=limit)[1],
-        "aliases": model_versions.aliases(client, line["model_id"]),
-        "moves": model_versions.alias_moves(client, line["model_id"]),
+        "versions": model_versions.list_versions(client, line.model_id, limit=limit)[1],
+        "aliases": model_versions.aliases(client, line.model_id),
+        "moves": model_versions.alias_moves(client, line.model_id),
     }
 
 
 def _print_version(version: ModelVersion) -> None:
-    out.print(
-        f"{version['name']}@{version['version']}  {_format_origin(version)}", markup=False, soft_wrap=True
-    )
-    out.print(f"base {version['base_model'] or '–'}, {version['fingerprint'][:12]}", markup=False)
-    lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version["files"]]
+    out.print(f"{version.name}@{version.version}  {_format_origin(version)}", markup=False, soft_wrap=True)
+    out.print(f"base {version.base_model or '–'}, {version.fingerprint[:12]}", markup=False)
+    lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version.files]
     print_rows(["file", "bytes", "sha256"], lines, formatting.plural(len(lines), "file"))
 
 
 def _print_model(document: ModelDocument) -> None:
     lines = [
-        [f"@{line['version']}", ", ".join(line["aliases"]), _format_origin(line), line["created_by_name"]]
+        [f"@{line.version}", ", ".join(line.aliases), _format_origin(line), line.created_by_name]
         for line in document["versions"]
     ]
     listed_count = len(lines)
     footer = formatting.plural(listed_count, "version")
-    if listed_count < document["model"]["versions"]:
-        footer = f"{listed_count:,} of {document['model']['versions']:,} versions"
+    if listed_count < document["model"].versions:
+        footer = f"{listed_count:,} of {document['model'].versions:,} versions"
     print_rows(["version", "aliases", "from", "by"], lines, footer)
     for move in document["moves"]:
         out.print(
-            f"{move['moved_at']:%Y-%m-%d %H:%M} {move['moved_by_name']}: {move['alias']}"
-            f" {_format_number(move['from_version'])} → {_format_number(move['to_version'])}"
-            f" ({move['kind']}):"
-            f" {move['reason']}",
+            f"{move.moved_at:%Y-%m-%d %H:%M} {move.moved_by_name}: {move.alias}"
+            f" {_format_number(move.from_version)} → {_format_number(move.to_version)}"
+            f" ({move.kind}):"
+            f" {move.reason}",
             markup=False,
             soft_wrap=True,
         )
 
 
 def _format_origin(version: ModelVersion | VersionSummary) -> str:
-    source = version["source"]
+    source = version.source
     if source["kind"] == "folder":
         return f"folder {source['path']}"
     which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']}"
@@ -267,7 +265,7 @@ def gate(
             body = {"version": version, "alias": alias}
             for job_id in client.command("gather_gate_evidence", body)["job_ids"]:
                 if wait:
-                    title = job_queue.get_job(client, job_id)["title"]
+                    title = job_queue.get_job(client, job_id).title
                     job = watch_job(lambda own=job_id: job_queue.get_job(client, own), title)  # type: ignore[misc]
                     require_finished(job, f"{title} was")
                 else:

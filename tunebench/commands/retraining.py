@@ -230,11 +230,11 @@ def follow_improvement(client: Client, improvement_id: str) -> Improvement:
     state = ""
     while True:
         present = stored.get(client, improvement_id)
-        if present["state"] != state:
-            state = present["state"]
-            words = improvement_text.STATES[present["state"]]
+        if present.state != state:
+            state = present.state
+            words = improvement_text.STATES[present.state]
             err.print(f"{words.title}: {words.waits}", markup=False, soft_wrap=True)
-        if present["state"] == "deciding" or present["state"] not in AT_WORK:
+        if present.state == "deciding" or present.state not in AT_WORK:
             return present
         time.sleep(0.5)
 
@@ -242,24 +242,24 @@ def follow_improvement(client: Client, improvement_id: str) -> Improvement:
 def _exit_with_outcome(improved: Improvement, as_json: bool) -> None:
     """Print it, and exit with the code of how far it came."""
     print_json(improved) if as_json else print_improvement(improved)
-    trouble = improved["trouble"]
-    if improved["state"] == "failed" and trouble:
+    trouble = improved.trouble
+    if improved.state == "failed" and trouble:
         raise from_dict(trouble)
-    if improved["state"] == "stopped":
+    if improved.state == "stopped":
         raise SystemExit(STOPPED)
-    gate = improved["facts"].get("gate")
-    if improved["state"] == "waiting" or (gate and gate["answer"] != "passed"):
+    gate = improved.facts.get("gate")
+    if improved.state == "waiting" or (gate and gate["answer"] != "passed"):
         raise SystemExit(CONDITION)
 
 
 def print_improvement(improved: Improvement) -> None:
     """Its state, its rows and why others are none, its checks, and what comes next."""
-    words, facts = improvement_text.STATES[improved["state"]], improved["facts"]
-    out.print(f"{improved['name']}  {words.title.lower()}  {improved['improvement_id']}", markup=False)
-    if improved["state"] == "waiting" and (trouble := improved["trouble"]):
+    words, facts = improvement_text.STATES[improved.state], improved.facts
+    out.print(f"{improved.name}  {words.title.lower()}  {improved.improvement_id}", markup=False)
+    if improved.state == "waiting" and (trouble := improved.trouble):
         print_notice(str(from_dict(trouble)))
     if rows := facts.get("rows"):
-        if improved["state"] != "waiting":  # else none of them is trained on yet
+        if improved.state != "waiting":  # else none of them is trained on yet
             out.print(improvement_text.describe_rows(rows), markup=False, soft_wrap=True)
         for line in improvement_text.list_exclusions(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
@@ -275,8 +275,8 @@ def print_improvement(improved: Improvement) -> None:
         out.print(moved, markup=False, soft_wrap=True)
     if "gate" in facts:
         print_report(facts["gate"])
-    if improved["note"]:
-        out.print(f"{improved['ended_by_name']}: {improved['note']}", markup=False, soft_wrap=True)
+    if improved.note:
+        out.print(f"{improved.ended_by_name}: {improved.note}", markup=False, soft_wrap=True)
     if step := improvement_text.describe_next_step(improved):
         print_notice(step)
 
@@ -288,18 +288,18 @@ def improvements(
     """List improvements, the newest first."""
     with report_errors(json):
         client = connect()
-        model_id = model_versions.get_model(client, model)["model_id"] if model else ""
+        model_id = model_versions.get_model(client, model).model_id if model else ""
         listed = stored.of_model(client, model_id)
         if json:
             print_json({"improvements": listed})
             return
         lines = [
             [
-                each["name"],
-                improvement_text.STATES[each["state"]].title.lower(),
-                each["facts"].get("version", ""),
-                each["begun_by_name"] + (" (schedule)" if each["scheduled"] else ""),
-                f"{each['begun_at']:%Y-%m-%d %H:%M}",
+                each.name,
+                improvement_text.STATES[each.state].title.lower(),
+                each.facts.get("version", ""),
+                each.begun_by_name + (" (schedule)" if each.scheduled else ""),
+                f"{each.begun_at:%Y-%m-%d %H:%M}",
             ]
             for each in listed
         ]
@@ -315,7 +315,7 @@ def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json
         client = connect()
         improved = stored.get(client, name)
         if wait:
-            improved = follow_improvement(client, improved["improvement_id"])
+            improved = follow_improvement(client, improved.improvement_id)
         _exit_with_outcome(improved, json)
 
 

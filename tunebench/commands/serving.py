@@ -118,7 +118,7 @@ def _get_plain_name(subject: object) -> str:
 
 def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
     """Have the endpoint run as it was asked for; its key where it is new."""
-    there = next((seen for seen in list_endpoints(client) if seen["name"] == name), None)
+    there = next((seen for seen in list_endpoints(client) if seen.name == name), None)
     if there is None:
         if "models" not in settings:
             raise NotFoundError(
@@ -127,7 +127,7 @@ def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str
         body = MakeEndpoint.parse({**settings, "name": name, "with_key": "first"})
         return str(client.command("make_endpoint", body.model_dump())["key"])
     if settings:
-        merged = EndpointSettings.parse({**there["settings"], **settings})
+        merged = EndpointSettings.parse({**there.settings, **settings})
         client.command("change_endpoint", {"endpoint": name, "settings": merged.model_dump()})
     client.command("start_endpoint", {"endpoint": name})
     return None
@@ -136,7 +136,7 @@ def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str
 def find_endpoint(client: Client, name: str) -> EndpointStatus:
     """By id or name. Raises NotFoundError."""
     for seen in list_endpoints(client):
-        if name in (seen["name"], seen["endpoint_id"]):
+        if name in (seen.name, seen.endpoint_id):
             return seen
     raise NotFoundError(f"There is no endpoint {name!r}.", fix="List them with: tunebench endpoints")
 
@@ -149,15 +149,15 @@ def _wait_until_ready(client: Client, name: str) -> EndpointStatus:
         began = time.time()
         while True:
             seen = find_endpoint(client, name)
-            state = seen["state"]
-            fresh = state is not None and seen["alive"] and state["at"] > began - 10
-            current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
+            state = seen.state
+            fresh = state is not None and seen.alive and state["at"] > began - 10
+            current = state is not None and fresh and state["asked_at"] >= seen.wanted_at - SLACK_SECONDS
             if state and current and state["phase"] == "ready":
                 if state["error"]:  # of a change that could not be made, or of a route beside the live one
                     print_notice(f"Not all of it answers: {from_dict(state['error'])}")
                 return seen
             failed = state["error"] if state and current and state["phase"] == "failed" else None
-            if problem := seen["problem"] or failed:
+            if problem := seen.problem or failed:
                 raise from_dict(problem)
             time.sleep(POLL)
 
@@ -182,19 +182,19 @@ class EndpointAccess(TypedDict):
 
 
 def _build_access(seen: EndpointStatus) -> EndpointAccess:
-    state = seen["state"]
+    state = seen.state
     assert state
-    models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
-    return {"endpoint": seen["name"], "address": f"{state['address']}/v1", "models": models}
+    models = [model["name"] for model in seen.config["models"]] if seen.config else []
+    return {"endpoint": seen.name, "address": f"{state['address']}/v1", "models": models}
 
 
 def _print_access(seen: EndpointStatus, *, new: bool) -> None:
     entrance = _build_access(seen)
     models = entrance["models"]
     print(entrance["address"], flush=True)
-    print_notice(f"{seen['name']} serves {', '.join(models)}.")
+    print_notice(f"{seen.name} serves {', '.join(models)}.")
     if not new:
-        print_notice(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
+        print_notice(f"Keys are made with: tunebench endpoint key {shlex.quote(seen.name)} --for WHAT")
     named = models[0] if models else "NAME"
     curl, python = build_examples(entrance["address"].removesuffix("/v1"), named, list_first_kinds(seen))
     print_notice(f"\n{curl}\n\n{python}\n")
@@ -206,7 +206,7 @@ def _wait_for_interrupt(client: Client, name: str) -> None:
     try:
         while True:
             seen = find_endpoint(client, name)
-            if seen["wanted"] != "running":
+            if seen.wanted != "running":
                 print_notice(f"{name} was stopped.")
                 return
             time.sleep(2)
@@ -224,7 +224,7 @@ def _wait_for_interrupt(client: Client, name: str) -> None:
 
 def _wait_until_stopped(client: Client, name: str) -> None:
     end = time.monotonic() + STOP_SECONDS
-    while find_endpoint(client, name)["alive"]:
+    while find_endpoint(client, name).alive:
         if time.monotonic() > end:
             raise StateError(f"{name} still finishes answers.", fix="Look again with: tunebench endpoints")
         time.sleep(POLL)
@@ -240,7 +240,7 @@ def endpoints_(json: Json = False) -> None:
             return
         rows = []
         for seen in listed:
-            state = seen["state"] if seen["alive"] else None
+            state = seen.state if seen.alive else None
             hour = state["hour"] if state else None
             p95 = (
                 f"{hour['p95_seconds']:.2f} s (n {hour['n']:,})"
@@ -250,13 +250,13 @@ def endpoints_(json: Json = False) -> None:
             served = ", ".join(route["version"] for route in state["routes"]) if state else ""
             address = f"{state['address']}/v1" if state else ""
             counts = [hour["requests"], hour["errors"]] if hour else ["", ""]
-            rows.append([seen["name"], describe_state(seen), served, address, *counts, p95])
+            rows.append([seen.name, describe_state(seen), served, address, *counts, p95])
         columns = ["name", "state", "serves", "address", "requests in the last hour", "failed", "p95"]
         print_rows(columns, rows, plural(len(rows), "endpoint"))
         for seen in listed:
-            problem = seen["problem"] or (seen["state"]["error"] if seen["alive"] and seen["state"] else None)
+            problem = seen.problem or (seen.state["error"] if seen.alive and seen.state else None)
             if problem:
-                print_notice(f"{seen['name']}: {from_dict(problem)}")
+                print_notice(f"{seen.name}: {from_dict(problem)}")
 
 
 @endpoint.command()
@@ -305,15 +305,15 @@ def key(
 def keys(name: EndpointNameArgument, json: Json = False) -> None:
     """List the keys of an endpoint."""
     with report_errors(json):
-        listed = find_endpoint(connect(), name)["keys"]
+        listed = find_endpoint(connect(), name).keys
         if json:
             print_json({"keys": listed})
             return
         rows = [
             [
-                key["key_id"], key["name"], key["person_name"], _format_day(key["created_at"]),
-                    _format_day(key["used_at"]),
-                _format_day(key["revoked_at"]), key["requests_per_minute"], key["tokens_per_day"],
+                key.key_id, key.name, key.person_name, _format_day(key.created_at),
+                    _format_day(key.used_at),
+                _format_day(key.revoked_at), key.requests_per_minute, key.tokens_per_day,
             ]
             for key in listed
         ]  # fmt: skip

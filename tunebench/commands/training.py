@@ -5,6 +5,7 @@ run and its base.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, NotRequired, TypedDict
 
@@ -58,6 +59,7 @@ class RunSummary(TypedDict):
     gain_parts: GainParts | None
 
 
+@dataclass(kw_only=True)
 class RunDocument(Run):
     """All that is known of a run but its curves, and what features add."""
 
@@ -68,40 +70,40 @@ class RunDocument(Run):
 def summarize_run(run: Run) -> RunSummary:
     """What a list shows of a run."""
     return {
-        "run_id": run["run_id"],
-        "name": run["name"],
-        "status": run["status"],
-        "model": run["model"],
-        "method": run["method"],
-        "dataset_name": run["dataset_name"],
-        "created_at": run["created_at"],
-        "last_step": run["last_step"],
-        "base_eval_loss": run["base_eval_loss"],
-        "best_eval_loss": run["best_eval_loss"],
-        "best_step": run["best_step"],
-        "last_train_loss": run["last_train_loss"],
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "model": run.model,
+        "method": run.method,
+        "dataset_name": run.dataset_name,
+        "created_at": run.created_at,
+        "last_step": run.last_step,
+        "base_eval_loss": run.base_eval_loss,
+        "best_eval_loss": run.best_eval_loss,
+        "best_step": run.best_step,
+        "last_train_loss": run.last_train_loss,
         "gain": _get_gain(run),
         "gain_parts": _get_gain_parts(run),
     }
 
 
 def _get_gain_parts(run: Run) -> GainParts | None:
-    verdict = run["verdict"]
+    verdict = run.verdict
     return verdict.get("parts") if verdict else None
 
 
 def _get_gain(run: Run) -> Gain | None:
-    verdict = run["verdict"]
+    verdict = run.verdict
     return verdict["gain"] if verdict else None
 
 
 def build_run_document(client: Client, run: Run) -> RunDocument:
     """The row, metric summaries and alerts."""
-    return {
-        **run,
-        "metrics": {row["name"]: row for row in metric_points.summaries(client, [run["run_id"]])},
-        "alerts": runs.alerts(client, run["run_id"]),
-    }
+    return RunDocument(
+        **vars(run),
+        metrics={row.name: row for row in metric_points.summaries(client, [run.run_id])},
+        alerts=runs.alerts(client, run.run_id),
+    )
 
 
 def format_loss(loss: float | None) -> str:
@@ -122,15 +124,15 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
     """A table of runs; says so where it is cut."""
     rows = [
         [
-            run["name"],
-            run["status"],
-            run["method"],
-            run["dataset_name"],
-            format_loss(run["base_eval_loss"]),
-            format_loss(run["best_eval_loss"]),
+            run.name,
+            run.status,
+            run.method,
+            run.dataset_name,
+            format_loss(run.base_eval_loss),
+            format_loss(run.best_eval_loss),
             format_gain(_get_gain(run)),
             format_gain((parts := _get_gain_parts(run)) and parts["question"]),
-            run["run_id"],
+            run.run_id,
         ]
         for run in listed
     ]
@@ -141,42 +143,42 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
 
 def print_run(run: Run) -> None:
     """One run: what it is, how it stands, and its verdict."""
-    out.print(f"{run['name']}  {run['status']}  {run['run_id']}", markup=False, soft_wrap=True)
+    out.print(f"{run.name}  {run.status}  {run.run_id}", markup=False, soft_wrap=True)
     rows: list[list[object]] = [
-        ["model", run["model"]],
-        ["data set", run["dataset_name"]],
-        ["method", run["method"]],
-        ["steps", run["last_step"]],
-        ["validation loss of the base", format_loss(run["base_eval_loss"])],
+        ["model", run.model],
+        ["data set", run.dataset_name],
+        ["method", run.method],
+        ["steps", run.last_step],
+        ["validation loss of the base", format_loss(run.base_eval_loss)],
         ["best validation loss", _format_best_loss(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
-    verdict = run["verdict"]
+    verdict = run.verdict
     for part in (verdict, verdict.get("forgetting") if verdict else None):
         for sentence in (part["headline"], *part["sentences"]) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
-    if bundle := run["facts"].get("reproduces"):
+    if bundle := run.facts.get("reproduces"):
         name = bundle["run_name"]
         text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
         out.print(text, markup=False, soft_wrap=True)
-    if run["error"]:
-        print_notice(str(from_dict(run["error"])))
+    if run.error:
+        print_notice(str(from_dict(run.error)))
 
 
 def _format_best_loss(run: Run) -> str | None:
     """The lowest validation loss with its step; None before a validation gave a number."""
-    if run["best_eval_loss"] is None or run["best_step"] is None:
+    if run.best_eval_loss is None or run.best_step is None:
         return None
-    return f"{format_loss(run['best_eval_loss'])} at step {run['best_step']:,}"
+    return f"{format_loss(run.best_eval_loss)} at step {run.best_step:,}"
 
 
 def compute_restored_loss(client: Client, run: Run) -> float | None:
     """Validation loss of the weights that the run ended with; None before it has ended."""
-    stopped = run["facts"].get("stopped")
+    stopped = run.facts.get("stopped")
     if not stopped:
         return None
     step = stopped["restored_step"]
-    return None if step is None else metric_points.value_at(client, run["run_id"], "eval/loss", step)
+    return None if step is None else metric_points.value_at(client, run.run_id, "eval/loss", step)
 
 
 def print_sample(client: Client, run_id: str, as_json: bool) -> None:
@@ -185,12 +187,12 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
     if not as_json:
         print_run(run)
         return
-    verdict, gain = run["verdict"], _get_gain(run)
+    verdict, gain = run.verdict, _get_gain(run)
     print_json(
         {
             "run_id": run_id,
-            "status": run["status"],
-            "base_validation_loss": run["base_eval_loss"],
+            "status": run.status,
+            "base_validation_loss": run.base_eval_loss,
             "tuned_validation_loss": compute_restored_loss(client, run),
             "gain": gain and gain["value"],
             "gain_low": gain and gain["low"],
@@ -200,7 +202,7 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
             "gain_unit": gain and gain["unit"],
             "state": verdict and verdict["state"],
             "headline": verdict and verdict["headline"],
-            "error": run["error"],
+            "error": run.error,
         }
     )
 
@@ -223,7 +225,11 @@ def advise(
         config = TrainConfig.parse({k: v for k, v in asked.items() if v is not None}).model_dump(
             exclude_unset=True
         )
-        body = {"config": config, "fingerprint": version["fingerprint"], "split": get_split(config, version)}
+        body = {
+            "config": config,
+            "fingerprint": version.fingerprint,
+            "split": get_split(config, datasets.get_split_fields(version)),
+        }
         answer: Advice = client.ask("advice", body)
         kept = settings.price(client)
         per_hour = kept["per_hour"] if price is None else price
@@ -327,7 +333,7 @@ def interpolate(
         for job_id, what in ((made.get("job_id"), "Scoring"), (made.get("run_id"), "Keeping a share")):
             if job_id:
                 _wait_for_job(client, job_id, what)
-        shares = _read_shares(client, runs.get_run(client, run)["run_id"])
+        shares = _read_shares(client, runs.get_run(client, run).run_id)
         print_json({**made, **shares}) if json else _print_interpolations(shares)
 
 
@@ -349,7 +355,7 @@ def interpolations_(run: RunName, json: Json = False) -> None:
     """The shares of the way from a run's base that were scored: what each gains, and what it forgets."""
     with report_errors(json):
         client = connect()
-        shares = _read_shares(client, runs.get_run(client, run)["run_id"])
+        shares = _read_shares(client, runs.get_run(client, run).run_id)
         if not shares["points"]:
             raise NotFoundError(
                 f"No share of the way to {run!r} was scored yet.",
@@ -371,14 +377,10 @@ def _read_shares(client: Client, run_id: str) -> ScoredShares:
     points = run_outcomes.measured_shares(client, run_id)
     shares: ScoredShares = {
         "points": points,
-        "kept": {
-            str(alpha): row["run_id"] for alpha, row in run_outcomes.kept_variants(client, run_id).items()
-        },
+        "kept": {str(alpha): row.run_id for alpha, row in run_outcomes.kept_variants(client, run_id).items()},
     }
     gains = [
-        forgetting_tradeoff.ShareGain(point["alpha"], point["gain"], point["prose"])
-        for point in points
-        if point["gain"]
+        forgetting_tradeoff.ShareGain(point.alpha, point.gain, point.prose) for point in points if point.gain
     ]
     if gains:
         advised = forgetting_tradeoff.recommend_share(gains)
@@ -387,16 +389,16 @@ def _read_shares(client: Client, run_id: str) -> ScoredShares:
 
 
 def _print_interpolations(shares: ScoredShares) -> None:
-    named = dict.fromkeys(part["probe"] for point in shares["points"] for part in point["named"] or ())
+    named = dict.fromkeys(part["probe"] for point in shares["points"] for part in point.named or ())
     rows = [
         [
-            f"{point['alpha']:g}",
-            _format_estimate(point["gain"]),
-            _format_estimate(point["prose"]),
-            _format_estimate(point["answers"], -100),
-            _format_estimate(point["kl"]),
+            f"{point.alpha:g}",
+            _format_estimate(point.gain),
+            _format_estimate(point.prose),
+            _format_estimate(point.answers, -100),
+            _format_estimate(point.kl),
             *(_format_probe_figure(point, probe) for probe in named),
-            shares["kept"].get(str(point["alpha"]), "–"),
+            shares["kept"].get(str(point.alpha), "–"),
         ]
         for point in shares["points"]
     ]
@@ -410,7 +412,7 @@ def _print_interpolations(shares: ScoredShares) -> None:
 def _format_probe_figure(point: MeasuredMix, probe: str) -> str:
     """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
     or the rise of its loss in nats a token."""
-    part = next((part for part in point["named"] or () if part["probe"] == probe), None)
+    part = next((part for part in point.named or () if part["probe"] == probe), None)
     if part is None:
         return "–"
     return (

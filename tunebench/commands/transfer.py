@@ -62,13 +62,13 @@ def transfer(
             raise ConfigError(f"measure is {measure!r}.", fix="It is relative or right.", field="measure")
         client = connect(start=True)
         chosen = [runs.get_run(client, name) for name in run]
-        own = list(dict.fromkeys(row["dataset_id"] for row in chosen))
+        own = list(dict.fromkeys(row.dataset_id for row in chosen))
         named = [name.strip() for name in datasets_.split(",") if name.strip()] or own
         sets = [datasets.get_dataset(client, name) for name in named]
         config = TransferConfig.parse(
             {
-                "runs": [row["run_id"] for row in chosen],
-                "datasets": [dataset["dataset_id"] for dataset in sets],
+                "runs": [row.run_id for row in chosen],
+                "datasets": [dataset.dataset_id for dataset in sets],
                 **{"part": part, "max_rows": max_rows or None},
             }
         )
@@ -138,12 +138,12 @@ def build_report(
     failed: list[FailedCell] = []
     for run in chosen:
         for dataset in sets:
-            cell = measured.cells.get((run["run_id"], dataset["dataset_id"]))
+            cell = measured.cells.get((run.run_id, dataset.dataset_id))
             if cell is None or cell["reason"]:
                 why = cell["reason"] if cell else "It was not measured."
-                failed.append({"run": run["name"], "dataset": dataset["name"], "reason": why})
+                failed.append({"run": run.name, "dataset": dataset.name, "reason": why})
                 continue
-            cells.append({**cell, **measured.place(run, dataset, sets), "run": run["name"]})
+            cells.append({**cell, **measured.place(run, dataset, sets), "run": run.name})
     documents = diagnosis.judge_cells(cells, measure)
     return {
         "lead": words.describe_matrix(documents, measure) if documents else "Nothing could be measured.",
@@ -161,11 +161,11 @@ def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset
     out.print(report["lead"], markup=False, soft_wrap=True)
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in report["cells"]}
     base = {cell["dataset_id"]: cell for cell in report["base"]}
-    lines = [["base model", "", *(_format_base_level(base.get(row["dataset_id"]), measure) for row in sets)]]
+    lines = [["base model", "", *(_format_base_level(base.get(row.dataset_id), measure) for row in sets)]]
     for run in chosen:
-        cells = [placed.get((run["run_id"], dataset["dataset_id"])) for dataset in sets]
-        lines.append([run["name"], run["dataset_name"], *(_format_cell(cell) for cell in cells)])
-    print_rows(["run", "trained on", *(dataset["name"] for dataset in sets)], lines)
+        cells = [placed.get((run.run_id, dataset.dataset_id)) for dataset in sets]
+        lines.append([run.name, run.dataset_name, *(_format_cell(cell) for cell in cells)])
+    print_rows(["run", "trained on", *(dataset.name for dataset in sets)], lines)
     print_notice(LEGEND[measure])
     print_notice(
         "With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%)."

@@ -6,6 +6,7 @@ can be piped. An error has an exit code of its own kind, so that scripts can tel
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -61,7 +62,10 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def to_json_value(value: Any) -> Any:
-    """`value` as JSON can say it: times as ISO 8601 in UTC, numbers that are not finite as null."""
+    """`value` as JSON can say it: rows as their fields, times as ISO 8601 in UTC, numbers that are not finite
+    as null."""
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
     if isinstance(value, dict):
         return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -159,23 +163,23 @@ def watch_job(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job
     )
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
         task = progress.add_task(label, total=None, note="")
-        while (job := get_job())["status"] in ALIVE:
-            note: str = job["status"]
-            if job["progress_total"]:
-                done, total = job["progress_done"] or 0, job["progress_total"]
-                note = f"{done:,.0f} of {total:,.0f} {job['progress_unit']}"
-            if job["eta_seconds"]:
-                note += f", {datetime.timedelta(seconds=round(job['eta_seconds']))} left"
-            progress.update(task, completed=job["progress_done"], total=job["progress_total"], note=note)
+        while (job := get_job()).status in ALIVE:
+            note: str = job.status
+            if job.progress_total:
+                done, total = job.progress_done or 0, job.progress_total
+                note = f"{done:,.0f} of {total:,.0f} {job.progress_unit}"
+            if job.eta_seconds:
+                note += f", {datetime.timedelta(seconds=round(job.eta_seconds))} left"
+            progress.update(task, completed=job.progress_done, total=job.progress_total, note=note)
             time.sleep(every)
     return job
 
 
 def require_finished(job: Job, what: str) -> None:
     """Raise the error that ended the job, or exit with `what` and how it ended, unless it has finished."""
-    if job["status"] == "finished":
+    if job.status == "finished":
         return
-    if job["error"]:
-        raise from_dict(job["error"])
-    print_notice(f"{what} {job['status']}.")
-    raise SystemExit(FAILED if job["status"] == "failed" else STOPPED)
+    if job.error:
+        raise from_dict(job.error)
+    print_notice(f"{what} {job.status}.")
+    raise SystemExit(FAILED if job.status == "failed" else STOPPED)

@@ -6,6 +6,7 @@ Two people label each text. A disputed one is that on which they part: one of th
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from store.core.rating_schemas import AssignedTask
 
 REQUESTS, ROUNDS = 3_000, 6
 TRUE, FALSE = "yes", "no"
+AT = datetime(2026, 1, 1)
 
 
 def last_round(
@@ -69,10 +71,11 @@ def _labels(rng: np.random.Generator, drawn: LabelledRequests, place: int, dispu
 
 
 def _task(item: int, rater: int, label: str) -> AssignedTask:
-    return {  # type: ignore[typeddict-item]
-        "task_id": f"{item}-{rater}", "item_id": item, "person_id": f"p{rater}", "person_name": f"p{rater}",
-        "purpose": "first", "repeat_of": None, "answer": {"label": label}, "systems": [], "seconds": 1.0,
-    }  # fmt: skip
+    return AssignedTask(
+        task_id=f"{item}-{rater}", item_id=item, person_id=f"p{rater}", person_name=f"p{rater}",
+        purpose="first", repeat_of=None, answer={"label": label}, systems=[], seconds=1.0,
+        place=item, given_at=AT, revision=1, comment=None, rated_at=AT,
+    )  # fmt: skip
 
 
 def covers(rng: np.random.Generator, items: int, accuracy: float, disputes: bool) -> bool | None:

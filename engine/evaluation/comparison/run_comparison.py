@@ -258,17 +258,17 @@ LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the s
 
 def require_gain(run: Run) -> Gain:
     """The gain of a run that has one."""
-    gain = run["verdict"] and run["verdict"]["gain"]
+    gain = run.verdict and run.verdict["gain"]
     assert gain
     return gain
 
 
 def find_incomparability(run: Run, other: Run) -> str:
     """Why two runs can't be compared row by row, or ""."""
-    if run["data_fingerprint"] != other["data_fingerprint"]:
+    if run.data_fingerprint != other.data_fingerprint:
         return "they were trained on different data"
-    differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
-    if "task" in differing or (differing and run["config"].get("task") == "dpo"):
+    differing = [field for field in LOSS_FIELDS if run.config.get(field) != other.config.get(field)]
+    if "task" in differing or (differing and run.config.get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
     if require_gain(run)["split"] != require_gain(other)["split"]:
         return "one was judged on test rows, the other on validation rows"

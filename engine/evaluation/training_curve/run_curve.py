@@ -153,16 +153,16 @@ def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> li
     (`store.evaluation.scored_rows`)."""
     points: list[MetricPoint] = []
     for sums in steps:
-        n, share = int(sums["n"]), kind in ("accuracy", "label", "pairs")
-        if not n or not sums["w"]:
+        n, share = int(sums.n), kind in ("accuracy", "label", "pairs")
+        if not n or not sums.w:
             continue
         if share:
-            bounds = wilson_interval(int(sums["x"]), n).to_dict()
+            bounds = wilson_interval(int(sums.x), n).to_dict()
         else:
             bounds = _estimate_ratio(sums)
             if bounds["low"] is not None and bounds["low"] == bounds["high"]:
                 bounds["low"], bounds["high"] = _compute_unanimous_limits(bounds["value"], n, kind)
-        points.append({"step": int(sums["step"]), **bounds})
+        points.append({"step": int(sums.step), **bounds})
     return points
 
 
@@ -179,8 +179,8 @@ def _compute_unanimous_limits(value: float, n: int, kind: str) -> tuple[float, f
 def _estimate_ratio(sums: ValidationSums) -> Estimate:
     """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
     allow; no limits of effectively under MIN_ROWS."""
-    n, x, w = int(sums["n"]), float(sums["x"]), float(sums["w"])
-    xx, xw, ww = float(sums["xx"]), float(sums["xw"]), float(sums["ww"])
+    n, x, w = int(sums.n), float(sums.x), float(sums.w)
+    xx, xw, ww = float(sums.xx), float(sums.xw), float(sums.ww)
     value = x / w
     if w * w / ww < MIN_ROWS:
         return {"value": value, "low": None, "high": None, "n": n}

@@ -250,6 +250,17 @@ class CataloguedGroup(Protocol):
     def signals(self) -> Sequence[CataloguedSignal]: ...
 
 
+class MeasuredGroup(Protocol):
+    """What is needed of what was measured of a group, by column."""
+
+    @property
+    def figures(self) -> Mapping[str, Any]: ...
+    @property
+    def options(self) -> Options: ...
+    @property
+    def outdated(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Finding:
     """One signal outside its band.
@@ -281,32 +292,29 @@ class CheckedSignals:
 
 
 def find_findings(
-    dataset: Mapping[str, Any],
-    signals: Mapping[str, Mapping[str, Any]],
+    row_count: int,
+    signals: Mapping[str, MeasuredGroup],
     groups: Mapping[str, CataloguedGroup],
 ) -> list[Finding]:
     """Every signal outside its healthy band, most serious first, then by the share of rows.
 
-    dataset: needs `row_count`. signals: group -> {"figures", "options", "outdated"}; those that
-    are outdated meant something else. groups: the catalogue, by name.
+    row_count: of the data set. signals: by group; those that are outdated meant something else. groups: the
+    catalogue, by name.
     """
     outside = []
     for name, measured in signals.items():
-        if measured.get("outdated"):
+        if measured.outdated:
             continue
         for signal in groups[name].signals:
-            of_group: Mapping[str, ColumnFigure] = measured["figures"]
-            figures = of_group.get(signal.column)
+            figures: ColumnFigure | None = measured.figures.get(signal.column)
             if figures and figures["n"] and signal.healthy is not None:
-                outside.append(
-                    _build_finding(int(dataset["row_count"]), signal, figures, measured.get("options", {}))
-                )
+                outside.append(_build_finding(row_count, signal, figures, measured.options))
     kept = [finding for finding in outside if finding is not None]
     return sorted(kept, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
 
 
 def list_checked(
-    signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]
+    signals: Mapping[str, MeasuredGroup], groups: Mapping[str, CataloguedGroup]
 ) -> CheckedSignals:
     """Which signals with a band were measured, and which groups were not."""
     seen, missing = [], []
@@ -314,7 +322,7 @@ def list_checked(
         if name not in signals:
             missing.append(group.title)
             continue
-        figures = signals[name]["figures"]
+        figures = signals[name].figures
         seen += [
             signal.title
             for signal in group.signals

@@ -239,12 +239,12 @@ NO_ROUND = "no round of requests asked people, pass or fail, about a random draw
 
 def correct_by_version(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
     """Each version, the one with most answers first."""
-    return _correct_by(answers, lambda answer: answer["version"])
+    return _correct_by(answers, lambda answer: answer.version)
 
 
 def correct_by_group(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
     """Each group that was named, the largest first."""
-    return _correct_by(answers, lambda answer: answer["grouped_by"])
+    return _correct_by(answers, lambda answer: answer.grouped_by)
 
 
 def _correct_by(
@@ -271,23 +271,21 @@ def describe_correction(frame: CorrectionRound | None, reached: Collection[str])
 def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:
     """Of the judge's verdicts alone: what it gave none on is counted elsewhere. It is corrected on requests
     that the round drew from; what it says alone is of all that it was asked about."""
-    judged = [answer for answer in answers if answer["passed"] is not None]
-    people = [answer for answer in answers if not answer["at_random"] and answer["people"] is not None]
-    rated = [answer for answer in people if answer["passed"] is not None]
-    alone = [float(bool(answer["passed"])) for answer in judged if answer["at_random"]]
-    framed = [
-        float(bool(answer["passed"])) for answer in judged if answer["at_random"] and answer["in_frame"]
-    ]
+    judged = [answer for answer in answers if answer.passed is not None]
+    people = [answer for answer in answers if not answer.at_random and answer.people is not None]
+    rated = [answer for answer in people if answer.passed is not None]
+    alone = [float(bool(answer.passed)) for answer in judged if answer.at_random]
+    framed = [float(bool(answer.passed)) for answer in judged if answer.at_random and answer.in_frame]
     seen = correct_pass_rate(
         framed if len(framed) >= MIN_RATED else [],
-        [float(bool(answer["passed"])) for answer in rated],
-        [answer["people"] or 0.0 for answer in rated],
+        [float(bool(answer.passed)) for answer in rated],
+        [answer.people or 0.0 for answer in rated],
     )
     seen = replace(seen, judge=sum(alone) / len(alone) if alone else None, judged=len(alone))
     if seen.by != "nothing":
         return seen
     why = seen.corrected.why
-    if not any(answer["in_frame"] for answer in answers):
+    if not any(answer.in_frame for answer in answers):
         why = NO_ROUND
     elif len(people) > len(rated):
         why = (

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
 from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, compute_alpha, compute_set_alpha
 from engine.rating.analysis.round_ratings import get_task_answer, list_system_names
-from store.core.rating_schemas import CHECKS, COUNTING, AssignedTask, Round, RoundItem, RoundRequest
+from store.core.rating_schemas import CHECKS, COUNTING, AnsweredTask, Round, RoundItem, RoundRequest
 
 # What people's labels come to: which label each text has, how far people agree, and how often each version
 # that answered gave the same label.
@@ -78,18 +78,17 @@ def list_served_labels(
     """What versions gave: of requests as they were logged, of a data set's rows what its models answered. A
     label is what stands between the spaces and line breaks around it, as in the labels that people choose
     from."""
-    if round["config"].get("requests"):
+    if round.config.get("requests"):
         counted = Counter(
-            (each["item_id"], each["version"], (each["label"] or "").strip(), each["random"])
-            for each in requests
+            (each.item_id, each.version, (each.label or "").strip(), each.random) for each in requests
         )
         return [ServedLabel(*key, times) for key, times in counted.items()]
-    random, names = round["config"].get("choice") != "telling", list_system_names(round)
+    random, names = round.config.get("choice") != "telling", list_system_names(round)
     return [
-        ServedLabel(item["item_id"], name, answer.strip(), random)
+        ServedLabel(item.item_id, name, answer.strip(), random)
         for item in items
-        if not item["check"]
-        for name, answer in zip(names, item["answers"], strict=True)
+        if not item.check
+        for name, answer in zip(names, item.answers, strict=True)
         if answer is not None
     ]
 
@@ -99,14 +98,14 @@ def compute_sampling_weights(
 ) -> dict[int, float]:
     """item id -> 1 / the chance that it had to be chosen, of items that had one: logged requests that were
     chosen because they tell most had none."""
-    telling = {each["item_id"] for each in requests if not each["random"]}
-    if not round["config"].get("requests"):
+    telling = {each.item_id for each in requests if not each.random}
+    if not round.config.get("requests"):
         telling = set()
-    return {item["item_id"]: item["weight"] for item in items if item["item_id"] not in telling}
+    return {item.item_id: item.weight for item in items if item.item_id not in telling}
 
 
 def compute_label_statistics(
-    tasks: Sequence[AssignedTask],
+    tasks: Sequence[AnsweredTask],
     served: Sequence[ServedLabel],
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
@@ -115,13 +114,13 @@ def compute_label_statistics(
     counted = [
         task
         for task in tasks
-        if task["answer"] and task["purpose"] not in CHECKS and task["person_id"] not in left_out
+        if task.answer and task.purpose not in CHECKS and task.person_id not in left_out
     ]
-    labelled = [task for task in counted if "label" in (task["answer"] or {})]
-    first = [task for task in labelled if task["purpose"] in COUNTING]
+    labelled = [task for task in counted if "label" in (task.answer or {})]
+    first = [task for task in labelled if task.purpose in COUNTING]
     by_item: dict[int, list[str | None]] = defaultdict(list)
     for task in first:
-        by_item[task["item_id"]].append(find_given_label(task))
+        by_item[task.item_id].append(find_given_label(task))
     majority, disputed = {}, []
     for item_id, labels in sorted(by_item.items()):
         label, count = Counter(labels).most_common(1)[0]
@@ -140,39 +139,39 @@ def compute_label_statistics(
         _compute_agreement(first, weights),
         _estimate_self_consistency(labelled),
         len(first),
-        sum("label" not in (task["answer"] or {}) for task in counted),
+        sum("label" not in (task.answer or {}) for task in counted),
         [_estimate_accuracy(version, own, majority, parted) for version, own in by_version.items()],
     )
 
 
-def _compute_agreement(rated: Sequence[AssignedTask], weights: Mapping[int, float]) -> Alpha:
-    fresh = [task for task in rated if task["purpose"] == "first"]
-    chosen = [task for task in fresh if task["item_id"] in weights]
+def _compute_agreement(rated: Sequence[AnsweredTask], weights: Mapping[int, float]) -> Alpha:
+    fresh = [task for task in rated if task.purpose == "first"]
+    chosen = [task for task in fresh if task.item_id in weights]
     if fresh and not chosen:
         why = "all texts were chosen because they tell most, so that they stand for no others"
         return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
     given = [find_given_label(task) for task in chosen]
     return compute_alpha(
         [NONE_FITS if label is None else label for label in given],
-        [task["item_id"] for task in chosen],
-        weights=[weights[task["item_id"]] for task in chosen],
+        [task.item_id for task in chosen],
+        weights=[weights[task.item_id] for task in chosen],
     )
 
 
-def find_given_label(task: AssignedTask) -> str | None:
+def find_given_label(task: AnsweredTask) -> str | None:
     """The label of a rating that gives one; None where none of the round's fits."""
-    answer: Mapping[str, object] = task["answer"] or {}
+    answer: Mapping[str, object] = task.answer or {}
     label = answer["label"]
     return None if label is None else str(label)
 
 
-def _estimate_self_consistency(labelled: Sequence[AssignedTask]) -> Interval:
+def _estimate_self_consistency(labelled: Sequence[AnsweredTask]) -> Interval:
     """Of second looks, with what the rater said at the first."""
-    by_id = {task["task_id"]: task for task in labelled}
+    by_id = {task.task_id: task for task in labelled}
     pairs = [
-        (task, by_id[task["repeat_of"]])
+        (task, by_id[task.repeat_of])
         for task in labelled
-        if task["purpose"] == "repeat" and task["repeat_of"] in by_id
+        if task.purpose == "repeat" and task.repeat_of in by_id
     ]
     return _estimate_share(
         sum(find_given_label(again) == find_given_label(before) for again, before in pairs), len(pairs)
@@ -274,17 +273,17 @@ class LabelSetStatistics:
 
 def compute_label_set_statistics(
     labels: Sequence[str],
-    tasks: Sequence[AssignedTask],
+    tasks: Sequence[AnsweredTask],
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> LabelSetStatistics:
     """labels: of the round; weights: of items, as `compute_sampling_weights` has them."""
-    counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
+    counted = [task for task in tasks if task.answer and task.person_id not in left_out]
     given = [task for task in counted if "labels" in get_task_answer(task)]
-    voted = [task for task in given if task["purpose"] in ("first", "adjudication")]
+    voted = [task for task in given if task.purpose in ("first", "adjudication")]
     by_item: dict[int, list[LabelSet]] = defaultdict(list)
     for task in voted:
-        by_item[task["item_id"]].append(find_given_labels(task))
+        by_item[task.item_id].append(find_given_labels(task))
     settled: dict[int, list[str]] = {}
     disputed = []
     for item_id, sets in sorted(by_item.items()):
@@ -293,7 +292,7 @@ def compute_label_set_statistics(
             disputed.append(item_id)
         else:
             settled[item_id] = [label for label in labels if 2 * counts[label] > len(sets)]
-    first = [task for task in voted if task["purpose"] == "first" and task["item_id"] in weights]
+    first = [task for task in voted if task.purpose == "first" and task.item_id in weights]
     return LabelSetStatistics(
         settled,
         disputed,
@@ -305,25 +304,25 @@ def compute_label_set_statistics(
     )
 
 
-def find_given_labels(task: AssignedTask) -> LabelSet:
+def find_given_labels(task: AnsweredTask) -> LabelSet:
     """Of a rating that gives labels."""
     return frozenset(get_task_answer(task)["labels"])
 
 
-def _compute_agreement_of_sets(first: Sequence[AssignedTask], weights: Mapping[int, float]) -> Alpha:
-    items = [task["item_id"] for task in first]
+def _compute_agreement_of_sets(first: Sequence[AnsweredTask], weights: Mapping[int, float]) -> Alpha:
+    items = [task.item_id for task in first]
     return compute_set_alpha(
         [find_given_labels(task) for task in first], items, [weights[item] for item in items]
     )
 
 
 def _list_labels(
-    settled: Mapping[int, list[str]], first: Sequence[AssignedTask], weights: Mapping[int, float]
+    settled: Mapping[int, list[str]], first: Sequence[AnsweredTask], weights: Mapping[int, float]
 ) -> list[LabelUsage]:
     """Those that somebody gave, of most texts first."""
     texts = Counter(label for given in settled.values() for label in given)
     votes = Counter(label for task in first for label in find_given_labels(task))
-    items = [task["item_id"] for task in first]
+    items = [task.item_id for task in first]
     ordered = sorted(set(texts) | set(votes), key=lambda label: (-texts[label], -votes[label], label))
     return [
         LabelUsage(
@@ -341,13 +340,13 @@ def _list_labels(
     ]
 
 
-def _estimate_self_consistency_of_sets(given: Sequence[AssignedTask]) -> Interval | None:
+def _estimate_self_consistency_of_sets(given: Sequence[AnsweredTask]) -> Interval | None:
     """Of second looks, with what the rater said at the first; None without one."""
-    by_id = {task["task_id"]: task for task in given}
+    by_id = {task.task_id: task for task in given}
     pairs = [
-        (task, by_id[task["repeat_of"]])
+        (task, by_id[task.repeat_of])
         for task in given
-        if task["purpose"] == "repeat" and task["repeat_of"] in by_id
+        if task.purpose == "repeat" and task.repeat_of in by_id
     ]
     same = sum(find_given_labels(again) == find_given_labels(before) for again, before in pairs)
     return wilson_interval(same, len(pairs)) if pairs else None

@@ -52,14 +52,14 @@ ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
 
 def is_right(task: AssignedTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
     """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
-    given: Mapping[str, Any] = task["answer"] or {"skipped": True}
+    given: Mapping[str, Any] = task.answer or {"skipped": True}
     wanted: Mapping[str, Any] = expected
     if "skipped" in given:
         return None
     if "choice" in wanted:
-        return bool(_restore_item_order(task["systems"], given.get("choice")) == wanted["choice"])
+        return bool(_restore_item_order(task.systems, given.get("choice")) == wanted["choice"])
     if "ranks" in wanted:
-        by_place = dict(zip(task["systems"], given.get("ranks", ()), strict=True))
+        by_place = dict(zip(task.systems, given.get("ranks", ()), strict=True))
         return _are_same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
     if "scores" in wanted:
         scores = given.get("scores", {})
@@ -83,8 +83,8 @@ def has_passed_qualification(
 ) -> bool | None:
     """Whether a rater's answers to the qualification items are right as often as the mark; None until all are
     answered. One that was skipped is not right, else whoever skips all of them would pass."""
-    expected = {item["item_id"]: item["expected"] for item in items if item["check"] == "qualification"}
-    answered = {task["item_id"]: task for task in tasks if task["answer"] and task["item_id"] in expected}
+    expected = {item.item_id: item.expected for item in items if item.check == "qualification"}
+    answered = {task.item_id: task for task in tasks if task.answer and task.item_id in expected}
     if len(answered) < len(expected):
         return None
     right = sum(
@@ -168,17 +168,17 @@ def compute_rater_checks(
     """Of each rater who has a task, in the order of their first."""
     own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
-        own[task["person_id"]].append(task)
+        own[task.person_id].append(task)
     names = assign_rater_names(tasks)
     paces = {
         person_id: RaterPace(
             names[person_id],
-            sum(task["purpose"] in COUNTING for task in rated if _is_answered(task)),
-            _median(task["seconds"] for task in rated if _is_vote(task)),
+            sum(task.purpose in COUNTING for task in rated if _is_answered(task)),
+            _median(task.seconds for task in rated if _is_vote(task)),
         )
         for person_id, rated in own.items()
     }
-    return _grade_raters(round["config"], paces, own, items)
+    return _grade_raters(round.config, paces, own, items)
 
 
 def compute_checks_from_table(
@@ -188,12 +188,12 @@ def compute_checks_from_table(
     blink for tens of thousands, which are no documents."""
     own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in checking:
-        own[task["person_id"]].append(task)
+        own[task.person_id].append(task)
     column = rated["person_id"].combine_chunks().dictionary_encode()
     people, place = column.dictionary.to_pylist(), column.indices.to_numpy()
     first = np.unique(place, return_index=True)[1]
     called = dict(zip(people, rated["person_name"].take(pa.array(first)).to_pylist(), strict=True))
-    called |= {person: tasks[0]["person_name"] for person, tasks in own.items() if person not in called}
+    called |= {person: tasks[0].person_name for person, tasks in own.items() if person not in called}
     names = {person_id: name for name, person_id in make_distinct_names(called, called.values()).items()}
     answered = ~rated["skipped"].to_numpy().astype(bool)
     counts = answered & pc.is_in(rated["purpose"], pa.array(sorted(COUNTING))).to_numpy()
@@ -209,7 +209,7 @@ def compute_checks_from_table(
         for person, count, own_seconds in zip(people, votes, by_person, strict=bool(people))
     }
     paces |= {person: RaterPace(names[person], 0, math.nan) for person in own if person not in paces}
-    return _grade_raters(round["config"], paces, own, items)
+    return _grade_raters(round.config, paces, own, items)
 
 
 def _grade_raters(
@@ -219,7 +219,7 @@ def _grade_raters(
     items: Iterable[RoundItem],
 ) -> list[RaterChecks]:
     """By person id how each rates, and the tasks among which those with an item that checks are graded."""
-    checked = {item["item_id"]: item for item in items if item["check"]}
+    checked = {item.item_id: item for item in items if item.check}
     measured = {person: pace.seconds for person, pace in paces.items() if not math.isnan(pace.seconds)}
     tolerance, mark = config.get("gold_tolerance", GOLD_TOLERANCE), config.get("gold_pass", GOLD_PASS)
     graded = []
@@ -244,13 +244,13 @@ def grade_checks(
     the very answer, so that nothing beside it is right."""
     grades: dict[CheckKind, tuple[int, int]] = {}
     for task in tasks:
-        item = checked.get(task["item_id"])
-        if item is None or item["check"] is None or item["expected"] is None:
+        item = checked.get(task.item_id)
+        if item is None or item.check is None or item.expected is None:
             continue
-        right = is_right(task, item["expected"], 0 if item["check"] == "attention" else tolerance)
+        right = is_right(task, item.expected, 0 if item.check == "attention" else tolerance)
         if right is not None:
-            before, n = grades.get(item["check"], (0, 0))
-            grades[item["check"]] = (before + right, n + 1)
+            before, n = grades.get(item.check, (0, 0))
+            grades[item.check] = (before + right, n + 1)
     return grades
 
 
@@ -258,11 +258,11 @@ def find_unqualified_raters(
     round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem]
 ) -> list[str]:
     """Ids of the raters who answered every qualification item, and too few right."""
-    config = round["config"]
+    config = round.config
     mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
     own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
-        own[task["person_id"]].append(task)
+        own[task.person_id].append(task)
     return [
         person_id
         for person_id, mine in own.items()
@@ -328,8 +328,8 @@ def _median(seconds: Iterable[float | None]) -> float:
 
 def _is_vote(task: AssignedTask) -> bool:
     """Second looks too."""
-    return _is_answered(task) and task["purpose"] not in CHECKS
+    return _is_answered(task) and task.purpose not in CHECKS
 
 
 def _is_answered(task: AssignedTask) -> bool:
-    return task["answer"] is not None and "skipped" not in task["answer"]
+    return task.answer is not None and "skipped" not in task.answer

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,15 @@ from engine.rating.analysis.rates import (
     Scale,
     derive_comparisons,
 )
-from store.core.rating_schemas import AssignedTask, RaterCounts, Round, is_imported_round
+from store.core.rating_schemas import (
+    AnsweredTask,
+    AssignedTask,
+    LabelAnswer,
+    RaterCounts,
+    Round,
+    SkippedTask,
+    is_imported_round,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,7 +76,7 @@ def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str]
     answered = counted.filter(pc.invert(counted["skipped"]))
     answers = _Answers.of(names, answered)
     first = _Answers.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
-    protocol = round["protocol"]
+    protocol = round.protocol
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
         comparisons = replace(_build_comparisons(answers), by_vote=is_imported_round(round))
@@ -81,25 +89,21 @@ def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str]
         passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
     skipped = len(counted) - len(answered)
     overall = None
-    if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
+    if scores is not None and round.config.get("overall") and len(scores.criteria) > 1:
         overall = scores.overall(OVERALL)
     return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
 
 
-def list_label_tasks(rated: pa.Table) -> list[AssignedTask]:
+def list_label_tasks(rated: pa.Table) -> list[AnsweredTask]:
     """Ratings of a round in which a text has one label, as tasks with what its figures read of them."""
     names = ["task_id", "repeat_of", "item_id", "person_id", "purpose"]
     fields = zip(*(rated[name].to_pylist() for name in (*names, "label", "skipped")), strict=True)
-    return [
-        cast(
-            AssignedTask,
-            {
-                **dict(zip(names, of_task, strict=True)),
-                "answer": {"skipped": True} if skipped else {"label": label},
-            },
-        )
-        for *of_task, label, skipped in fields
-    ]
+    tasks = []
+    for *of_task, label, skipped in fields:
+        answer: LabelAnswer | SkippedTask
+        answer = {"skipped": True, "reason": ""} if skipped else {"label": label, "note": ""}
+        tasks.append(AnsweredTask(**dict(zip(names, of_task, strict=True)), answer=answer))
+    return tasks
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _index_column(column: pa.ChunkedArray) -> NameIndex:
 def list_system_names(round: Round) -> tuple[str, ...]:
     """The names of the models, each once: a second one of the same name gets a number."""
     names: list[str] = []
-    for system in round["systems"]:
+    for system in round.systems:
         name, count = system["name"], 1
         while name in names:
             count += 1
@@ -167,14 +171,14 @@ def assign_rater_names(tasks: Iterable[AssignedTask]) -> dict[str, str]:
     """person id -> a name of their own: two people may bear one."""
     by_id: dict[str, str] = {}
     for task in tasks:
-        by_id.setdefault(task["person_id"], task["person_name"])
+        by_id.setdefault(task.person_id, task.person_name)
     return {person_id: name for name, person_id in make_distinct_names(by_id, by_id.values()).items()}
 
 
 def index_raters_by_name(counts: Iterable[RaterCounts]) -> dict[str, str]:
     """A name of their own -> person id."""
     listed = list(counts)
-    return make_distinct_names([each["person_id"] for each in listed], [each["name"] for each in listed])
+    return make_distinct_names([each.person_id for each in listed], [each.name for each in listed])
 
 
 def make_distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
@@ -189,9 +193,9 @@ def make_distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, s
     return people
 
 
-def get_task_answer(task: AssignedTask) -> Mapping[str, Any]:
+def get_task_answer(task: AnsweredTask) -> Mapping[str, Any]:
     """What was answered, as a mapping of any fields; empty where nothing was yet."""
-    return task["answer"] or {}
+    return task.answer or {}
 
 
 def _build_comparisons(answers: _Answers) -> Comparisons:
@@ -239,5 +243,5 @@ def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionSc
 
 def _build_scales(round: Round) -> dict[str, Scale]:
     """Of each criterion: from 1 to its number of points."""
-    criteria = round["config"].get("criteria", [])
+    criteria = round.config.get("criteria", [])
     return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

@@ -118,9 +118,7 @@ def compute_span_statistics(
     counted = [
         task
         for task in tasks
-        if task["answer"]
-        and task["purpose"] in ("first", "adjudication")
-        and task["person_id"] not in left_out
+        if task.answer and task.purpose in ("first", "adjudication") and task.person_id not in left_out
     ]
     marked = [task for task in counted if "spans" in get_task_answer(task)]
     labels: Counter[str] = Counter()
@@ -128,16 +126,16 @@ def compute_span_statistics(
     for task in marked:
         for span in get_task_answer(task)["spans"]:
             labels[span["label"]] += 1
-            texts_of.setdefault(span["label"], set()).add((task["item_id"], task["systems"][0]))
-    texts = list(_list_marked_texts(round, [task for task in marked if task["purpose"] == "first"], items))
-    weights = {item["item_id"]: item["weight"] for item in items}
+            texts_of.setdefault(span["label"], set()).add((task.item_id, task.systems[0]))
+    texts = list(_list_marked_texts(round, [task for task in marked if task.purpose == "first"], items))
+    weights = {item.item_id: item.weight for item in items}
     match, pairs = compute_span_matches(texts, weights)
     return SpanStatistics(
         [SpanLabelCounts(label, count, len(texts_of[label])) for label, count in labels.most_common()],
         compute_span_alpha(texts, weights),
         match,
         pairs,
-        len({(task["item_id"], task["systems"][0]) for task in marked}),
+        len({(task.item_id, task.systems[0]) for task in marked}),
         len(marked),
         len(counted) - len(marked),
     )
@@ -147,14 +145,12 @@ def _list_marked_texts(
     round: Round, marked: Sequence[AssignedTask], items: Sequence[RoundItem]
 ) -> Iterator[MarkedText]:
     """Those that have a character. A text of its own is each answer to an item."""
-    by_id, names = {item["item_id"]: item for item in items}, assign_rater_names(marked)
+    by_id, names = {item.item_id: item for item in items}, assign_rater_names(marked)
     for task in marked:
-        text = find_judged_text(
-            round["config"].get("subject", "answer"), by_id[task["item_id"]], task["systems"]
-        )
+        text = find_judged_text(round.config.get("subject", "answer"), by_id[task.item_id], task.systems)
         if text:
             spans = get_task_answer(task)["spans"]
             yield MarkedText(
-                task["item_id"], task["systems"][0], names[task["person_id"]], len(text),
+                task.item_id, task.systems[0], names[task.person_id], len(text),
                 tuple(LabelledSpan(span["start"], span["end"], span["label"]) for span in spans),
             )  # fmt: skip

@@ -134,17 +134,17 @@ def run(job: WorkerJob) -> RoundResult:
         row_ids, named = drawn, named[np.isin(row_ids, drawn)]
     items = _build_items(job, source, row_ids, named, answered)
     for item, weight in zip(items, weights.tolist(), strict=True):
-        item["weight"] = weight
+        item.weight = weight
     checks = _build_check_items(job, config, items, notices)
     _write(job, [*items, *checks])
-    kinds = Counter(item["check"] for item in checks)
+    kinds = Counter(item.check for item in checks)
     details: RoundDetails = {
         "rows": rows + left_out,
         "drawn": len(items),
         "named": int(named.sum()),
         "left_out": left_out,
-        "empty": sum(not (answer or "").strip() for item in items for answer in item["answers"]),
-        "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
+        "empty": sum(not (answer or "").strip() for item in items for answer in item.answers),
+        "same": sum(len(set(item.answers)) < len(item.answers) for item in items),
         "gold": kinds["gold"],
         "attention": kinds["attention"],
         "qualification": kinds["qualification"],
@@ -221,17 +221,17 @@ def _build_items(
             job.check_cancelled()
             job.progress(place, len(row_ids), "prompts", "Gathering answers")
         items.append(
-            {
-                "item_id": place,
-                "row_id": row_id if source.dataset_id else None,
-                "prompt": turns[place],
-                "reference": answered[0][row_id].reference,
-                "answers": [rows[row_id].prediction for rows in answered],
-                "named": bool(named[place]),
-                "check": None,
-                "expected": None,
-                "weight": 1.0,
-            }
+            RoundItem(
+                item_id=place,
+                row_id=row_id if source.dataset_id else None,
+                prompt=turns[place],
+                reference=answered[0][row_id].reference,
+                answers=[rows[row_id].prediction for rows in answered],
+                named=bool(named[place]),
+                check=None,
+                expected=None,
+                weight=1.0,
+            )
         )
     return items
 
@@ -255,8 +255,8 @@ def _build_check_items(
     notices += describe_left_out(source)
     if len(checks) < sum(wanted.values()):
         notices.append(f"Only {plural(len(checks), 'known answer')} of {sum(wanted.values()):,} asked for.")
-    if config.protocol != "label" and any(item["reference"] for item in items) > all(
-        item["reference"] for item in checks
+    if config.protocol != "label" and any(item.reference for item in items) > all(
+        item.reference for item in checks
     ):
         notices.append("Some known answers lack a reference, which the round's own prompts show.")
     return [*attention, *checks]
@@ -266,9 +266,9 @@ def build_items_table(items: Sequence[RoundItem]) -> pa.Table:
     """As the store takes them."""
     rows = [
         {
-            **item,
-            "prompt": json.dumps(item["prompt"], ensure_ascii=False),
-            "expected": item["expected"] and json.dumps(item["expected"], ensure_ascii=False),
+            **vars(item),
+            "prompt": json.dumps(item.prompt, ensure_ascii=False),
+            "expected": item.expected and json.dumps(item.expected, ensure_ascii=False),
         }
         for item in items
     ]

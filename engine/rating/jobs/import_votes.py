@@ -117,17 +117,17 @@ def _write_results(job: WorkerJob, collected: CollectedRatings) -> RoundResult:
 def _build_items(collected: CollectedRatings) -> list[RoundItem]:
     places = range(len(collected.models))
     return [
-        {
-            "item_id": item_id,
-            "row_id": None,
-            "prompt": [{"role": role, "content": text} for role, text in item.prompt],
-            "reference": None,
-            "answers": [item.answers.get(place) for place in places],
-            "named": False,
-            "check": None,
-            "expected": None,
-            "weight": 1.0,
-        }
+        RoundItem(
+            item_id=item_id,
+            row_id=None,
+            prompt=[{"role": role, "content": text} for role, text in item.prompt],
+            reference=None,
+            answers=[item.answers.get(place) for place in places],
+            named=False,
+            check=None,
+            expected=None,
+            weight=1.0,
+        )
         for item_id, item in enumerate(collected.items)
     ]
 

@@ -166,13 +166,13 @@ def show_row_editor(dataset: Dataset) -> None:
     ) as box:
         if not box.open:
             return
-        last = dataset["row_count"] - 1
+        last = dataset.row_count - 1
         if last < 0:
             st.caption("There is no row to edit.")
             return
-        row_id = st.number_input(f"Row (0 to {last:,})", 0, last, 0, key=f"edit-row-{dataset['dataset_id']}")
+        row_id = st.number_input(f"Row (0 to {last:,})", 0, last, 0, key=f"edit-row-{dataset.dataset_id}")
         with show_errors():
-            _draw_editor(dataset["dataset_id"], int(row_id))
+            _draw_editor(dataset.dataset_id, int(row_id))
 
 
 def show_row_edit(dataset_id: str, row_id: int) -> None:

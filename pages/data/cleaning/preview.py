@@ -103,7 +103,7 @@ def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
     counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
     st.html(meters.render_facts(counts))
     show_steps(fates["steps"])
-    _show_examples(dataset["dataset_id"], answer["examples"])
+    _show_examples(dataset.dataset_id, answer["examples"])
 
 
 def show_steps(steps: list[StepCounts]) -> None:
@@ -158,8 +158,8 @@ def show_example(
 
 def suggest_version_name(dataset: Dataset, names: list[str]) -> str:
     """What the engine would call the next version: "Sums v2", or the first number that is free."""
-    stem, _, number = dataset["name"].rpartition(" v")
-    stem, count = (stem, int(number)) if stem and number.isdigit() else (dataset["name"], 1)
+    stem, _, number = dataset.name.rpartition(" v")
+    stem, count = (stem, int(number)) if stem and number.isdigit() else (dataset.name, 1)
     while True:
         count += 1
         name = f"{stem[: 80 - len(f' v{count}')]} v{count}"
@@ -169,8 +169,8 @@ def suggest_version_name(dataset: Dataset, names: list[str]) -> str:
 
 def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview | None) -> None:
     """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
-    dataset_id = dataset["dataset_id"]
-    name = suggest_version_name(dataset, [row["name"] for row in cached_queries.list_datasets()])
+    dataset_id = dataset.dataset_id
+    name = suggest_version_name(dataset, [row.name for row in cached_queries.list_datasets()])
     whole = answer is not None and not answer.get("of")
     nothing = whole and answer is not None and count_rows_after(answer["fates"]) == 0
     summary = f" **{escape_markdown(format_preview_summary(answer))}**" if answer is not None else ""
@@ -213,21 +213,21 @@ def show_job(dataset: Dataset, job_id: str) -> None:
     try:
         job = cached_queries.read_job(job_id)
     except NotFoundError:
-        st.session_state.pop(job_key(dataset["dataset_id"]), None)
+        st.session_state.pop(job_key(dataset.dataset_id), None)
         return
     with st.container(border=True, key="clean-job"):
-        if job["status"] in ALIVE:
+        if job.status in ALIVE:
             show_live(job_id, "cleaning", "Making the new version")
-        elif job["status"] == "finished":
+        elif job.status == "finished":
             _show_created_version(dataset, job)
         else:
             _show_failure(dataset, job)
 
 
 def _show_created_version(dataset: Dataset, job: Job) -> None:
-    new_id = f"data-{job['job_id'].removeprefix('job-')}"
-    name = str(job["config"].get("name") or "The new version")
-    fates = cast(CleanResult, job["result"])["fates"]  # of a finished job of this kind
+    new_id = f"data-{job.job_id.removeprefix('job-')}"
+    name = str(job.config.get("name") or "The new version")
+    fates = cast(CleanResult, job.result)["fates"]  # of a finished job of this kind
     st.success(f"{escape_markdown(name)} is made.", icon=":material/check_circle:")
     old = f"of {count_rows_before(fates):,} old rows"
     counts = [
@@ -237,13 +237,13 @@ def _show_created_version(dataset: Dataset, job: Job) -> None:
         ("Added", f"{fates['added']:,}", "from another data set"),
     ]
     st.html(meters.render_facts(counts))
-    answer: CleanPreview | None = st.session_state.get(_preview_key(dataset["dataset_id"]))
+    answer: CleanPreview | None = st.session_state.get(_preview_key(dataset.dataset_id))
     if answer:
         st.caption(describe_preview_and_result(answer, fates))
     with st.container(horizontal=True):
         link = {"dataset": new_id}
         if st.button("Open the new version", type="primary", icon=":material/dataset:", key="clean-open"):
-            _reset_recipe(dataset["dataset_id"])
+            _reset_recipe(dataset.dataset_id)
             st.switch_page("pages/data/data.py", query_params=link)
         if st.button("Fine-tune on this", icon=":material/rocket_launch:", key="clean-train"):
             st.switch_page("pages/training/launch.py", query_params=link)
@@ -253,7 +253,7 @@ def _show_created_version(dataset: Dataset, job: Job) -> None:
             help="Write another recipe for the old version",
             key="clean-again",
             on_click=_reset_recipe,
-            args=(dataset["dataset_id"],),
+            args=(dataset.dataset_id,),
         )
 
 
@@ -264,7 +264,7 @@ def _show_failure(dataset: Dataset, job: Job) -> None:
         icon=":material/undo:",
         key="clean-back",
         on_click=st.session_state.pop,
-        args=(job_key(dataset["dataset_id"]), None),
+        args=(job_key(dataset.dataset_id), None),
     )
 
 

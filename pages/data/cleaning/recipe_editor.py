@@ -215,11 +215,7 @@ def _draw_choice(label: str, options: list[str], value: Any, key: str, help_text
 
 def _list_choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[str]:
     if name == "dataset":
-        return [
-            row["name"]
-            for row in cached_queries.list_datasets()
-            if row["dataset_id"] != dataset["dataset_id"]
-        ]
+        return [row.name for row in cached_queries.list_datasets() if row.dataset_id != dataset.dataset_id]
     if name == "model":
         return [model["name"] for model in cached_queries.list_models()]
     return list(columns)
@@ -244,7 +240,7 @@ EDIT_ROWS_STEP = "edit_rows"
 
 def show_recipe(dataset: Dataset, columns: list[str]) -> None:
     """The ordered list, the form of the step that is open, and "Add a step"."""
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     steps = draft.get_steps(dataset_id)
     st.subheader("Recipe", anchor="recipe")
     if not steps:
@@ -306,7 +302,7 @@ def _draw_step(dataset_id: str, index: int, step: StepDocument, count: int) -> N
 
 
 def _draw_step_form(dataset: Dataset, index: int, step: StepDocument, columns: list[str]) -> None:
-    dataset_id, name = dataset["dataset_id"], step["step"]
+    dataset_id, name = dataset.dataset_id, step["step"]
     model = draft.STEPS[name]
     with st.form(f"step-form-{dataset_id}-{index}-{name}"):
         st.markdown(f"**{draft.format_step_name(name)}**")

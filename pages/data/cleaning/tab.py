@@ -50,9 +50,9 @@ def show_saved_recipes(dataset: Dataset) -> None:
         "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"
     ) as box:
         if box.open:
-            _draw_save(dataset["dataset_id"])
-            _draw_load(dataset["dataset_id"])
-            _draw_yaml(dataset["dataset_id"])
+            _draw_save(dataset.dataset_id)
+            _draw_load(dataset.dataset_id)
+            _draw_yaml(dataset.dataset_id)
 
 
 def _list_recipes() -> list[RecipeRow]:
@@ -72,7 +72,7 @@ def _draw_save(dataset_id: str) -> None:
 
 
 def _draw_load(dataset_id: str) -> None:
-    saved = {recipe["recipe_id"]: recipe for recipe in _list_recipes()}
+    saved = {recipe.recipe_id: recipe for recipe in _list_recipes()}
     if not saved:
         st.caption("No recipe is saved yet.")
         return
@@ -92,7 +92,7 @@ def _draw_load(dataset_id: str) -> None:
             disabled=recipe is None,
             key="recipe-use",
             on_click=draft.set_steps,
-            args=(dataset_id, recipe["steps"] if recipe else []),
+            args=(dataset_id, recipe.steps if recipe else []),
         )
         gone = st.button(
             "Delete it",
@@ -102,18 +102,16 @@ def _draw_load(dataset_id: str) -> None:
             key="recipe-gone",
         )
         if recipe:
-            draw_share_switch(
-                "save_recipe", {"steps": recipe["steps"]}, recipe, f"recipe-{recipe['recipe_id']}"
-            )
+            draw_share_switch("save_recipe", {"steps": recipe.steps}, recipe, f"recipe-{recipe.recipe_id}")
     if not (gone and recipe):
         return
-    body = {"name": recipe["name"], "recipe_id": recipe["recipe_id"]}
+    body = {"name": recipe.name, "recipe_id": recipe.recipe_id}
     if send_command("delete_recipe", body, "The recipe is deleted.") is not None:
         st.rerun()
 
 
 def _format_label(recipe: RecipeRow) -> str:
-    return f"{recipe['name']} ({', '.join([plural(len(recipe['steps']), 'step'), *describe_owner(recipe)])})"
+    return f"{recipe.name} ({', '.join([plural(len(recipe.steps), 'step'), *describe_owner(recipe)])})"
 
 
 def _draw_yaml(dataset_id: str) -> None:
@@ -160,7 +158,7 @@ def _draw_rows(dataset: Dataset, finding: Finding, together: str) -> None:
     key = f"found-page-{finding.column}"
     offset = PAGE * (st.session_state.get(key, 1) - 1)
     total, rows = dataset_queries.find_full_rows(
-        dataset["dataset_id"], where, together, finding.column, PAGE, offset
+        dataset.dataset_id, where, together, finding.column, PAGE, offset
     )
     if not rows:
         st.caption("No row is meant any more: the rows were measured anew.")
@@ -172,7 +170,7 @@ def _draw_rows(dataset: Dataset, finding: Finding, together: str) -> None:
         icon=":material/filter_alt:",
         key=f"found-table-{finding.column}",
         on_click=show_in_table,
-        args=(dataset["dataset_id"], Filter.parse(finding.where)),
+        args=(dataset.dataset_id, Filter.parse(finding.where)),
     ):
         st.rerun()
     if together:
@@ -218,7 +216,7 @@ def _draw_edit_button(dataset: Dataset, row_id: int) -> None:
         type="tertiary",
         key=f"found-edit-{row_id}",
         on_click=_open_for_editing,
-        args=(dataset["dataset_id"], row_id),
+        args=(dataset.dataset_id, row_id),
     )
     if pressed:
         st.rerun()
@@ -240,23 +238,23 @@ BADGES = {
 
 def show_findings(dataset: Dataset) -> None:
     """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
-    measured = dataset_queries.read_signals(dataset["fingerprint"])
-    working = dataset_queries.list_measurement_jobs(dataset["dataset_id"])
-    dataset_findings = find_findings(dataset, measured, GROUPS)
+    measured = dataset_queries.read_signals(dataset.fingerprint)
+    working = dataset_queries.list_measurement_jobs(dataset.dataset_id)
+    dataset_findings = find_findings(dataset.row_count, measured, GROUPS)
     state = list_checked(measured, list_measurable_groups(dataset))
     st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)
     if working:
-        show_measurement_progress(dataset["dataset_id"], len(working))
+        show_measurement_progress(dataset.dataset_id, len(working))
     elif not measured:
         st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
-            _measure(dataset["dataset_id"], [g.name for g in GROUPS.values() if g.automatic])
+            _measure(dataset.dataset_id, [g.name for g in GROUPS.values() if g.automatic])
     for finding in dataset_findings:
         _draw_finding(dataset, finding)
     if measured and not dataset_findings:
         st.success(
             f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
-            f" on {plural(dataset['row_count'], 'row')}.",
+            f" on {plural(dataset.row_count, 'row')}.",
             icon=":material/check_circle:",
         )
     if measured:
@@ -264,7 +262,7 @@ def show_findings(dataset: Dataset) -> None:
 
 
 def _draw_finding(dataset: Dataset, finding: Finding) -> None:
-    dataset_id, key = dataset["dataset_id"], f"finding-{finding.column}"
+    dataset_id, key = dataset.dataset_id, f"finding-{finding.column}"
     with st.container(border=True, gap="xsmall", key=key):
         st.markdown(
             f"**{escape_markdown(finding.title)}**  \n{BADGES[finding.severity]}"
@@ -312,10 +310,10 @@ def _draw_checked_signals(dataset: Dataset, state: CheckedSignals) -> None:
         format_func=lambda name: GROUPS[name].title,
         placeholder="Measure more",
         label_visibility="collapsed",
-        key=f"clean-more-{dataset['dataset_id']}",
+        key=f"clean-more-{dataset.dataset_id}",
     )
     if chosen and st.button("Measure", icon=":material/speed:", key="clean-more"):
-        _measure(dataset["dataset_id"], [chosen])
+        _measure(dataset.dataset_id, [chosen])
 
 
 def _measure(dataset_id: str, groups: list[str]) -> None:
@@ -343,7 +341,7 @@ STICKY_STYLE = """
 
 def show_clean(dataset: Dataset) -> None:
     """Findings, recipe, preview and the new version of one data set."""
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     job_id = st.session_state.get(job_key(dataset_id))
     if job_id:
         with show_errors():
@@ -381,8 +379,8 @@ def _draw_preview_and_apply(dataset: Dataset, steps: list[StepDocument], make: D
         answer: CleanPreview | None
         failed: TunebenchError | None
         try:
-            whole = st.session_state.get(whole_key(dataset["dataset_id"])) == steps
-            answer = dataset_queries.preview_cleaning(dataset["dataset_id"], steps, whole=whole)
+            whole = st.session_state.get(whole_key(dataset.dataset_id)) == steps
+            answer = dataset_queries.preview_cleaning(dataset.dataset_id, steps, whole=whole)
             failed = None
         except TunebenchError as error:
             answer, failed = None, error
@@ -399,8 +397,8 @@ def _draw_preview_and_apply(dataset: Dataset, steps: list[StepDocument], make: D
 
 def list_filter_columns(dataset: Dataset) -> list[str]:
     """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
-    measured = dataset_queries.read_signals(dataset["fingerprint"])
-    current = [name for name, row in measured.items() if not row["outdated"]]
+    measured = dataset_queries.read_signals(dataset.fingerprint)
+    current = [name for name, row in measured.items() if not row.outdated]
     signals = [signal.column for name in current for signal in GROUPS[name].signals]
-    of_file = [f"{SOURCE}{column}" for column in dataset["columns"].values()]
+    of_file = [f"{SOURCE}{column}" for column in dataset.columns.values()]
     return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -162,7 +162,7 @@ CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False, "d
 
 def show_histograms(rows: DatasetTable, where: Filter) -> None:
     """The chosen histograms side by side."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     names = choose_histogram_columns(rows, where)
     if not names:
         st.caption("Histograms appear once something was measured, or choose a column under Columns.")
@@ -181,7 +181,7 @@ def show_histograms(rows: DatasetTable, where: Filter) -> None:
 def choose_histogram_columns(rows: DatasetTable, where: Filter) -> list[str]:
     """The columns whose histograms are shown: those asked for, else the most telling ones; those of the
     filter are always among them, so that a click can be undone where it was made."""
-    key = f"strip-columns-{rows.dataset['dataset_id']}"
+    key = f"strip-columns-{rows.dataset.dataset_id}"
     asked = [name for name in st.session_state.get(key, []) if name in rows.columns]
     filtered = [
         c.column for c in where.conditions if c.column in rows.columns and _can_histogram(rows, c.column)
@@ -199,9 +199,9 @@ def find_informative_columns(rows: DatasetTable) -> list[str]:
         signal.column
         for name, measured in rows.measured.items()
         for signal in GROUPS[name].signals
-        if signal.healthy and signal.type != "group" and _is_outside_band(signal, measured["figures"])
+        if signal.healthy and signal.type != "group" and _is_outside_band(signal, measured.figures)
     ]
-    same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
+    same = {"answer_characters"} if rows.dataset.kind == "text" else set()  # a text has no answer apart
     liked = [
         name
         for name in PREFERRED_COLUMNS
@@ -222,7 +222,7 @@ def _is_outside_band(signal: Signal, figures: Mapping[str, SignalFigure]) -> boo
 def _has_several_values(rows: DatasetTable, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
-        figure: SignalFigure | None = measured["figures"].get(name)
+        figure: SignalFigure | None = measured.figures.get(name)
         if figure is None:
             continue
         if "groups" in figure:
@@ -284,7 +284,7 @@ def _handle_bar_click(dataset_id: str, key: str, where: Filter, conditions: list
 
 def show_columns(rows: DatasetTable) -> None:
     """Which columns the table shows, which histograms, and the order of the rows."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     kept: dict[str, Any] = {"persist_state": "session"}
 
     def title(name: str) -> str:
@@ -312,9 +312,7 @@ def choose_default_columns(rows: DatasetTable) -> list[str]:
 
 def list_shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, ...]:
     """The columns that were chosen, those of the filter and the one that sorts, each once."""
-    chosen = st.session_state.get(f"rows-columns-{rows.dataset['dataset_id']}") or choose_default_columns(
-        rows
-    )
+    chosen = st.session_state.get(f"rows-columns-{rows.dataset.dataset_id}") or choose_default_columns(rows)
     wanted = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
     return tuple(name for name in wanted if name in rows.columns and name != "row_id")
 
@@ -322,7 +320,7 @@ def list_shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[s
 def get_sort_order(rows: DatasetTable, where: Filter) -> Sort:
     """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
     together unasked."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
     groups = [c.column for c in where.conditions if rows.columns[c.column].type == "group"]
     if order not in rows.columns or (order == "row_id" and groups):

@@ -31,9 +31,9 @@ SIMILAR_ROWS = 12
 
 def show_similar_rows(rows: DatasetTable, row_id: int, key: str) -> None:
     """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
-    dataset_id, text = rows.dataset["dataset_id"], map_points.find_text_column(rows)
+    dataset_id, text = rows.dataset.dataset_id, map_points.find_text_column(rows)
     with show_errors(), st.spinner("Looking for rows that mean the same …", show_time=True):
-        nearest = dataset_queries.find_similar_rows(rows.dataset["fingerprint"], row_id, SIMILAR_ROWS)[
+        nearest = dataset_queries.find_similar_rows(rows.dataset.fingerprint, row_id, SIMILAR_ROWS)[
             "neighbours"
         ]
         if not nearest:
@@ -78,7 +78,7 @@ GROUP_TITLES = {
 
 def show_group_rows(rows: DatasetTable, row: CanonicalRow) -> None:
     """The rows of the same group, side by side with the words that differ marked."""
-    dataset_id, stamp = rows.dataset["dataset_id"], dataset_queries.measurement_stamp(rows)
+    dataset_id, stamp = rows.dataset.dataset_id, dataset_queries.measurement_stamp(rows)
     drawn: set[int] = {row["row_id"]}
     for column, title in GROUP_TITLES.items():
         if column not in rows.columns:
@@ -115,11 +115,11 @@ PLACE = ("x", "y")  # a place on the map says nothing without the map
 
 def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
     """The row that the link names; `asked` comes from there."""
-    dataset, total = rows.dataset, rows.dataset["row_count"]
+    dataset, total = rows.dataset, rows.dataset.row_count
     number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
     here = 0 <= number < total
     _draw_row_navigation(rows, where, number, here)
-    dataset_rows = cached_queries.read_dataset_row(dataset["dataset_id"], number) if here else []
+    dataset_rows = cached_queries.read_dataset_row(dataset.dataset_id, number) if here else []
     if not dataset_rows:
         st.warning(
             f"There is no row {escape_markdown(asked)} in this data set.", icon=":material/search_off:"
@@ -130,7 +130,7 @@ def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
     with left:
         st.markdown("**As the model is given it**")
         show_row(row)
-        show_row_edit(dataset["dataset_id"], number)
+        show_row_edit(dataset.dataset_id, number)
     with right:
         _draw_signals(rows, number)
         with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
@@ -138,19 +138,19 @@ def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
             st.code(shorten(text, 20_000), "json", wrap_lines=True)
     show_group_rows(rows, row)
     _draw_similar_rows(rows, number)
-    activity_feed.draw_comments("row", format_row_key(dataset["dataset_id"], number))
+    activity_feed.draw_comments("row", format_row_key(dataset.dataset_id, number))
 
 
 def _draw_similar_rows(rows: DatasetTable, number: int) -> None:
     """Rows that mean the same, at once where the map was drawn; else when asked, for it takes a while."""
-    asked = f"row-nearest-{rows.dataset['dataset_id']}"
+    asked = f"row-nearest-{rows.dataset.dataset_id}"
     if st.toggle("Rows that mean the same", value="map" in rows.measured, key=asked):
         show_similar_rows(rows, number, "row-nearest")
 
 
 def _draw_row_navigation(rows: DatasetTable, where: Filter, number: int, here: bool) -> None:
     """Back to the table, and to the rows before and after: of the filter, where there is one."""
-    dataset_id, total = rows.dataset["dataset_id"], rows.dataset["row_count"]
+    dataset_id, total = rows.dataset.dataset_id, rows.dataset.row_count
     if where and here:
         text, stamp = format_filter_json(where), dataset_queries.measurement_stamp(rows)
         before = dataset_queries.find_adjacent_row(dataset_id, text, number, False, stamp)
@@ -172,7 +172,7 @@ def _draw_row_navigation(rows: DatasetTable, where: Filter, number: int, here: b
 def _draw_signals(rows: DatasetTable, number: int) -> None:
     """What was measured, group by group; what was found comes with its meaning."""
     values = dataset_queries.read_row_signals(
-        rows.dataset["dataset_id"], number, dataset_queries.measurement_stamp(rows)
+        rows.dataset.dataset_id, number, dataset_queries.measurement_stamp(rows)
     )
     if not rows.measured:
         st.caption("Nothing was measured of these rows yet.")

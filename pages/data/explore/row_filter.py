@@ -122,7 +122,7 @@ OPS: dict[str, tuple[str, ...]] = {
 
 def show_search(rows: DatasetTable, where: Filter) -> None:
     """The search box, which follows the filter wherever that is changed."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
     if where.search or where.regex:
         st.session_state[regex_key] = bool(where.regex)
@@ -198,7 +198,7 @@ def _split_filter(where: Filter) -> list[tuple[str, Filter]]:
 
 def show_condition_form(rows: DatasetTable, where: Filter) -> None:
     """Column, operator and value of one more condition."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     key = f"filter-add-{dataset_id}"
     with st.popover("Filter", icon=":material/filter_alt:"):
         names = list(rows.columns)
@@ -233,7 +233,7 @@ def _draw_value_input(rows: DatasetTable, column: TableColumn, op: str, key: str
         number = st.number_input("Value", value=0.0, format="%g", key=f"{key}-number")
         return int(number) if float(number).is_integer() else number
     if column.name == SPOKEN and op in ("is", "is not"):
-        spoken: SignalFigure = rows.measured["text"]["figures"][SPOKEN]
+        spoken: SignalFigure = rows.measured["text"].figures[SPOKEN]
         languages = list(spoken["values"]) if "values" in spoken else []
         return st.selectbox(
             "Value", languages, format_func=_format_language, key=f"{key}-language", accept_new_options=True

@@ -56,7 +56,7 @@ class Tile:
 
 def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
     """Every measured signal that has a healthy band: those outside first, the worst at the top."""
-    dataset_findings = find_findings(dataset, measured, GROUPS)
+    dataset_findings = find_findings(dataset.row_count, measured, GROUPS)
     outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
     for finding in dataset_findings:
@@ -79,7 +79,7 @@ def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
         tiles.append(labels)
     for name in GROUPS:
         for signal in GROUPS[name].signals if name in measured else ():
-            figures = measured[name]["figures"].get(signal.column)
+            figures = measured[name].figures.get(signal.column)
             if signal.healthy and figures and figures["n"] and signal.column not in outside:
                 note = f"of {plural(figures['n'], 'row')}"
                 tiles.append(
@@ -106,11 +106,11 @@ def _find_signal(column: str) -> Signal:
 
 def find_figure(measured: Measurements, group: str, column: str) -> SignalFigure | None:
     """The figure of a column, where its group was measured and has one."""
-    return measured[group]["figures"].get(column) if group in measured else None
+    return measured[group].figures.get(column) if group in measured else None
 
 
 def _build_figure(measured: Measurements, column: str) -> SignalFigure:
-    return next(m["figures"][column] for m in measured.values() if column in m["figures"])
+    return next(m.figures[column] for m in measured.values() if column in m.figures)
 
 
 def _format_value(signal: Signal, figure: SignalFigure) -> str:
@@ -155,8 +155,8 @@ def describe_healthy_band(signal: Signal) -> str:
 
 def _build_label_tile(dataset: Dataset) -> Tile | None:
     """How evenly the rows are spread over the labels."""
-    stats = dataset["stats"]
-    distinct, total = stats.get("label_count") or 0, dataset["row_count"]
+    stats = dataset.stats
+    distinct, total = stats.get("label_count") or 0, dataset.row_count
     if distinct < 2 or not stats.get("labels"):
         return None
     name, rows = next(iter(stats["labels"].items()))
@@ -192,8 +192,8 @@ def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
     if languages and "values" in languages:
         facts.append(_build_top_values_fact("Languages", languages, get_language_name))
     answers = find_figure(measured, "text", "answer_words")
-    if answers and "median" in answers and not dataset["stats"]["label_count"]:  # else it is a label
-        whole = dataset["kind"] == "text"
+    if answers and "median" in answers and not dataset.stats["label_count"]:  # else it is a label
+        whole = dataset.kind == "text"
         facts += _build_spread_facts("Words of a row" if whole else "Length of an answer", answers, "word")
     references = find_figure(measured, "duplicates", "references")
     if references and "flagged" in references and references["flagged"] > MIN_KIND_SHARE * references["n"]:
@@ -202,11 +202,11 @@ def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
         facts.append(("Several references", f"{share} of the rows", note))
     tokens = find_figure(measured, "tokens", "tokens")
     if tokens and "mean" in tokens and tokens["mean"] is not None:
-        total = tokens["mean"] * dataset["row_count"]
-        about = "" if tokens["n"] == dataset["row_count"] else "about "
+        total = tokens["mean"] * dataset.row_count
+        about = "" if tokens["n"] == dataset.row_count else "about "
         median = f"median {tokens['median']:,.0f} of {plural(tokens['n'], 'row')}"
         note = f"{median}; 5% are over {tokens['p95']:,.0f}"
-        model = measured["tokens"]["options"].get("model", "")
+        model = measured["tokens"].options.get("model", "")
         facts.append(
             ("Tokens", f"{about}{format_count(round(total))}", f"{note}; {model}" if model else note)
         )
@@ -240,7 +240,7 @@ def _build_spread_facts(title: str, figure: NumberFigure, noun: str) -> list[Fac
 
 def _list_diversity_facts(measured: Measurements) -> list[Fact]:
     """How diverse the set is, once the map was drawn; more of it stands beside the map."""
-    set_figures = list_set_figures(measured["map"]["figures"] if "map" in measured else {})
+    set_figures = list_set_figures(measured["map"].figures if "map" in measured else {})
     facts = []
     for kind in DIVERSITY_KINDS:
         figure = set_figures.get(kind.name)
@@ -265,10 +265,10 @@ NEEDS = {
 
 def show_card(dataset: Dataset) -> None:
     """What is wrong first, then what is in it, then what can still be measured."""
-    measured = dataset_queries.read_signals(dataset["fingerprint"])
-    jobs = dataset_queries.list_measurement_jobs(dataset["dataset_id"])
+    measured = dataset_queries.read_signals(dataset.fingerprint)
+    jobs = dataset_queries.list_measurement_jobs(dataset.dataset_id)
     if jobs:
-        show_measurement_progress(dataset["dataset_id"], len(jobs))
+        show_measurement_progress(dataset.dataset_id, len(jobs))
     tiles = build_signal_tiles(dataset, measured)
     outside = [tile for tile in tiles if tile.state != "good"]
     inside = [tile for tile in tiles if tile.state == "good"]
@@ -280,11 +280,11 @@ def show_card(dataset: Dataset) -> None:
                 "Clean it",
                 type="primary" if any(tile.state == "bad" for tile in outside) else "secondary",
                 icon=":material/cleaning_services:",
-                key=f"card-clean-{dataset['dataset_id']}",
+                key=f"card-clean-{dataset.dataset_id}",
                 on_click=row_filter.open_tab,
-                args=(dataset["dataset_id"], row_filter.CLEAN_TAB),
+                args=(dataset.dataset_id, row_filter.CLEAN_TAB),
             )
-        _draw_tiles(dataset["dataset_id"], outside)
+        _draw_tiles(dataset.dataset_id, outside)
     elif inside:
         st.markdown(
             f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
@@ -295,14 +295,14 @@ def show_card(dataset: Dataset) -> None:
     if facts := list_content_facts(dataset, measured):
         st.markdown("**What is in it**")
         st.html(meters.render_facts(facts))
-    _draw_measurement_buttons(dataset, measured, {job["config"]["group"] for job in jobs})
+    _draw_measurement_buttons(dataset, measured, {job.config["group"] for job in jobs})
 
 
 def needs_cleaning(dataset: Dataset) -> bool:
     """Whether a figure is bad enough that cleaning is the likelier next step than training."""
     return any(
         tile.state == "bad"
-        for tile in build_signal_tiles(dataset, dataset_queries.read_signals(dataset["fingerprint"]))
+        for tile in build_signal_tiles(dataset, dataset_queries.read_signals(dataset.fingerprint))
     )
 
 
@@ -346,7 +346,7 @@ def _draw_measurement_buttons(dataset: Dataset, measured: Measurements, busy: se
     left = [
         group
         for name, group in list_measurable_groups(dataset).items()
-        if name not in busy and (name not in measured or measured[name]["outdated"])
+        if name not in busy and (name not in measured or measured[name].outdated)
     ]
     if not left or not has_right("work"):
         return
@@ -357,9 +357,9 @@ def _draw_measurement_buttons(dataset: Dataset, measured: Measurements, busy: se
             pressed = st.button(
                 f"{group.title} again" if old else group.title,
                 icon=":material/straighten:",
-                key=f"profile-{dataset['dataset_id']}-{group.name}",
+                key=f"profile-{dataset.dataset_id}-{group.name}",
                 help="Measured by an older version" if old else NEEDS.get(group.needs, "Takes seconds"),
             )
-            body = {"dataset": dataset["dataset_id"], "group": group.name}
+            body = {"dataset": dataset.dataset_id, "group": group.name}
             if pressed and send_command("profile", body, f"{group.title} will be measured.") is not None:
                 st.rerun()

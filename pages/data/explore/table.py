@@ -47,7 +47,7 @@ TYPES = {"number": "number", "flag": "true or false", "category": "text", "group
 
 def show_sql(rows: DatasetTable) -> None:
     """The box, its columns and examples, and the answer of the last question."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     key = f"sql-{dataset_id}"
     named = exploration.map_sql_columns(rows)
     st.caption(f"One SELECT over the table `rows`, read-only. {_format_source_columns(rows, named)}")
@@ -203,7 +203,7 @@ def show_rows(dataset: Dataset) -> None:
 
 
 def _draw_rows(dataset: Dataset) -> None:
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     rows = dataset_queries.build_table(dataset_id)
     try:
         where = row_filter.read_filter(dataset_id)
@@ -238,7 +238,7 @@ def _draw_rows(dataset: Dataset) -> None:
 
 def _draw_page(rows: DatasetTable, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
-    dataset_id, stamp = rows.dataset["dataset_id"], dataset_queries.measurement_stamp(rows)
+    dataset_id, stamp = rows.dataset.dataset_id, dataset_queries.measurement_stamp(rows)
     sort = histograms.get_sort_order(rows, where)
     names = histograms.list_shown_columns(rows, where, sort.column)
     text = format_filter_json(where)
@@ -254,7 +254,7 @@ def _draw_page(rows: DatasetTable, where: Filter) -> int:
         part = TablePage(names, sort, PAGE, offset)
         cells = dataset_queries.read_page(dataset_id, text, part, stamp)
     with slot:
-        total = rows.dataset["row_count"]
+        total = rows.dataset.row_count
         if not cells:
             st.caption("No row is like that." if where else "There is no row.")
             return row_count

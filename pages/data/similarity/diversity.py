@@ -37,11 +37,11 @@ from store.data.signals import SIGNALS
 
 def show_diversity(rows: DatasetTable) -> None:
     """What a random half would keep, then the figures."""
-    set_figures = list_set_figures(rows.measured["map"]["figures"])
+    set_figures = list_set_figures(rows.measured["map"].figures)
     st.markdown("**How diverse is it?**")
     duplicates: SignalFigure | None = None
     if "duplicates" in rows.measured:
-        duplicates = rows.measured["duplicates"]["figures"].get("near_group")
+        duplicates = rows.measured["duplicates"].figures.get("near_group")
     near = duplicates if duplicates and "extra" in duplicates else None
     if sentence := describe_random_half(set_figures, near):
         st.markdown(sentence)
@@ -99,9 +99,9 @@ def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
         )
         return
     measured = rows.measured["difficulty"]
-    set_figures = list_set_figures(measured["figures"])
-    st.markdown(_describe_diversity(set_figures, measured["options"], rows.dataset["row_count"]))
-    dataset_id, stamp = dataset["dataset_id"], dataset_queries.measurement_stamp(rows)
+    set_figures = list_set_figures(measured.figures)
+    st.markdown(_describe_diversity(set_figures, measured.options, rows.dataset.row_count))
+    dataset_id, stamp = dataset.dataset_id, dataset_queries.measurement_stamp(rows)
     left, right = st.columns([2, 5], gap="medium")
     with left:
         spread = dataset_queries.compute_histograms(dataset_id, ("ifd",), "", stamp)["ifd"]
@@ -186,12 +186,12 @@ def show_labels(dataset: Dataset, rows: DatasetTable) -> None:
             " wrong are ranked. 10,000 rows take about 20 seconds.",
         )
         return
-    set_figures = list_set_figures(rows.measured["labels"]["figures"])
+    set_figures = list_set_figures(rows.measured["labels"].figures)
     suspects = set_figures["confused"]["n"]
     st.markdown(_describe_suspects(set_figures, suspects))
     if not suspects:
         return
-    dataset_id = dataset["dataset_id"]
+    dataset_id = dataset.dataset_id
     _draw_fix_buttons(dataset_id, suspects)
     wide, narrow = st.columns([5, 3], gap="medium")
     with wide:

@@ -48,7 +48,7 @@ class RowSelection:
 
 def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
     """What was selected, and the first rows of it; whether the page must turn to them."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     where, count, key = selection.where, selection.count, selection.key
     st.markdown(f"**{plural(count, 'row')} {escape_markdown(selection.how)}**")
     with st.container(horizontal=True, gap="small"):
@@ -76,7 +76,7 @@ def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
 
 def _draw_first_rows(rows: DatasetTable, where: Filter, count: int) -> None:
     """The first rows of the filter."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     column = map_points.find_text_column(rows)
     names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
     part = TablePage(names, limit=FIRST)
@@ -177,11 +177,11 @@ POINT_COLUMNS = {"x", "y", "row_id", "line"}
 
 def show_map(dataset: Dataset) -> None:
     """Map and diversity, then labels, then difficulty."""
-    rows = dataset_queries.build_table(dataset["dataset_id"])
+    rows = dataset_queries.build_table(dataset.dataset_id)
     if "map" in rows.measured:
         wide, narrow = st.columns([5, 2], gap="medium")
         with wide, show_errors():
-            _draw_map(dataset["dataset_id"])
+            _draw_map(dataset.dataset_id)
         with narrow, show_errors():
             show_diversity(rows)
     else:
@@ -220,7 +220,7 @@ def _draw_map(dataset_id: str) -> None:
         config=MAP,
         alt=f"Map of the rows, coloured by {rows.columns[look.color].title}",
     )
-    total = rows.dataset["row_count"]
+    total = rows.dataset.row_count
     drawn = (
         f"{points.num_rows:,} of {total:,} rows drawn" if points.num_rows < total else plural(total, "row")
     )
@@ -253,7 +253,7 @@ def _build_figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
 
 def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
     """What is coloured how: the controls over the map."""
-    dataset_id = rows.dataset["dataset_id"]
+    dataset_id = rows.dataset.dataset_id
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         color = st.selectbox(
             "Colour by",
@@ -294,7 +294,7 @@ def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
 def _list_color_columns(rows: DatasetTable) -> list[str]:
     """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
     # the file's column of the label is the label
-    left = POINT_COLUMNS | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
+    left = POINT_COLUMNS | {f"{SOURCE}{name}" for name in rows.dataset.columns.values()}
     usable = [name for name, column in rows.columns.items() if column.type != "text" and name not in left]
     first = [name for name in ("cluster", "label", "template", "language") if name in usable]
     return [*first, *(name for name in usable if name not in first)]

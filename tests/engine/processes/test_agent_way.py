@@ -106,7 +106,7 @@ async def look_as_viewer(house: House) -> None:
     secret = house.client.command("invite", {"role": "viewer"})["secret"]
     body = {"secret": secret, "email": "v@example.org", "name": "Vera", "password": "a long sentence"}
     viewer = door.acting_for(door.door("accept", body)["session"])
-    names = NAMES | {"export": exports.recent(viewer)[0]["job_id"]}
+    names = NAMES | {"export": exports.recent(viewer)[0].job_id}
     async with AgentClient(server.build_server(lambda: viewer)) as client:
         for tool in (await client.list_tools()).tools:
             if TOOLS[tool.name] != "look":

@@ -41,7 +41,7 @@ class CopiedRun:
         rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
         write_model(self.folder / "tiny")
         taken = self.client.command("import_dataset", {"name": "Rows", "source": {"path": str(rows)}})
-        until(lambda: job_queue.get_job(self.client, taken["job_id"])["status"] == "finished")
+        until(lambda: job_queue.get_job(self.client, taken["job_id"]).status == "finished")
         body = {"name": "Long", "dataset": "Rows", "model": str(self.folder / "tiny"), "max_steps": STEPS}
         self.run_id = str(self.client.command("launch", body | {"probes": False})["run_id"])
         until(lambda: self.status() not in ("queued", "preparing"))
@@ -52,7 +52,7 @@ class CopiedRun:
 
     def status(self) -> str:
         """The state of the original run."""
-        return str(runs.get_run(self.client, self.run_id)["status"])
+        return str(runs.get_run(self.client, self.run_id).status)
 
     def start_copy(self) -> Client:
         """Copy the folder as it is and start an engine over it."""
@@ -63,11 +63,11 @@ class CopiedRun:
     def problem(self) -> str:
         """What an engine over the copy did that it may not; empty where all went well."""
         copied = self.start_copy()
-        until(lambda: runs.get_run(copied, self.run_id)["status"] not in ALIVE)
+        until(lambda: runs.get_run(copied, self.run_id).status not in ALIVE)
         run = runs.get_run(copied, self.run_id)
-        if run["status"] != "lost":
-            return f"the copied run is {run['status']}"
-        if "is a copy" not in str(job_queue.get_job(copied, self.run_id)["error"]):
+        if run.status != "lost":
+            return f"the copied run is {run.status}"
+        if "is a copy" not in str(job_queue.get_job(copied, self.run_id).error):
             return "nothing says why the copied run is lost"
         self.engines[1].terminate()
         self.engines[1].wait(30)

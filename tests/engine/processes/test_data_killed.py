@@ -18,6 +18,7 @@ from store.core.errors import StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import ALIVE
+from store.core.schemas import Job
 from store.data import dataset_versions, datasets
 from store.http.client import Client
 from store.jobs import job_queue
@@ -45,7 +46,7 @@ class Lab:
         for job in job_queue.with_status(
             self.client, ALIVE
         ):  # what is measured without being asked is in the way
-            self.client.command("cancel", {"job": job["job_id"]})
+            self.client.command("cancel", {"job": job.job_id})
         self.until(lambda: not job_queue.with_status(self.client, ALIVE))
         self.before = self.files()
 
@@ -65,11 +66,11 @@ class Lab:
             time.sleep(every)
         return result
 
-    def ended(self, job_id: str, status: str) -> dict[str, Any]:
+    def ended(self, job_id: str, status: str) -> Job:
         job = self.until(
-            lambda: (j := job_queue.get_job(self.client, job_id)) and j["status"] not in ALIVE and j
+            lambda: (j := job_queue.get_job(self.client, job_id)) and j.status not in ALIVE and j
         )
-        assert job["status"] == status, job["error"]
+        assert job.status == status, job.error
         return job
 
     def working(self, job_id: str) -> int:
@@ -115,10 +116,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def test_a_worker_killed_while_it_measures_leaves_nothing_and_can_be_asked_again(lab: Lab) -> None:
     job_id = lab.profile()
     os.kill(lab.working(job_id), signal.SIGKILL)
-    assert "SIGKILL" in lab.ended(job_id, "lost")["error"]["message"]
+    assert "SIGKILL" in lab.ended(job_id, "lost").error["message"]
     assert lab.files() == lab.before
     assert lab.left(job_id) <= ORDINARY
-    assert not datasets.signals(lab.client, lab.dataset["fingerprint"]).get("privacy")
+    assert not datasets.signals(lab.client, lab.dataset.fingerprint).get("privacy")
 
 
 def test_an_engine_killed_while_a_worker_measures_is_replaced_and_the_signals_are_kept(lab: Lab) -> None:
@@ -127,8 +128,8 @@ def test_an_engine_killed_while_a_worker_measures_is_replaced_and_the_signals_ar
     lab.kill_engine()
     lab.next_engine()
     lab.ended(job_id, "finished")
-    measured = datasets.signals(lab.client, lab.dataset["fingerprint"])["privacy"]
-    assert Path(measured["path"]).exists()
+    measured = datasets.signals(lab.client, lab.dataset.fingerprint)["privacy"]
+    assert Path(measured.path).exists()
     assert lab.left(job_id) <= ORDINARY
     lab.before = lab.files()
 
@@ -142,11 +143,11 @@ def test_a_worker_killed_while_it_cleans_leaves_nothing_and_can_be_resumed(lab: 
     lab.ended(job_id, "lost")
     assert lab.files() == lab.before
     assert lab.left(job_id) <= ORDINARY
-    assert [row["name"] for row in datasets.list_datasets(lab.client)] == ["D"]
+    assert [row.name for row in datasets.list_datasets(lab.client)] == ["D"]
     assert datasets.get_rows(lab.client, lab.dataset, [0])[0]["messages"]
     lab.client.command("resume", {"job": job_id})
     lab.ended(job_id, "finished")
-    assert datasets.get_dataset(lab.client, "E")["parent_id"] == lab.dataset["dataset_id"]
+    assert datasets.get_dataset(lab.client, "E").parent_id == lab.dataset.dataset_id
 
 
 def test_engine_and_worker_killed_while_it_cleans(lab: Lab) -> None:
@@ -167,7 +168,7 @@ def test_a_version_is_not_deleted_under_the_one_that_was_made_from_it(lab: Lab) 
         lab.client.command("delete_dataset", {"dataset": "D"})
     child = datasets.get_dataset(lab.client, "E")
     assert datasets.get_rows(lab.client, child, [0])
-    assert {version["name"] for version in dataset_versions.tree(lab.client, child["dataset_id"])} == {
+    assert {version.name for version in dataset_versions.tree(lab.client, child.dataset_id)} == {
         "D",
         "E",
     }

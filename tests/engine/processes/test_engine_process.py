@@ -95,10 +95,10 @@ def test_it_serves_imports_and_stops_when_asked(engine: tuple[Path, subprocess.P
     body = {"name": "Pairs", "source": {"upload": "pairs.csv"}}
     job_id = client.command("import_dataset", body)["job_id"]
     deadline = time.monotonic() + SECONDS
-    while job_queue.get_job(client, job_id)["status"] != "finished":
+    while job_queue.get_job(client, job_id).status != "finished":
         assert time.monotonic() < deadline, job_queue.get_job(client, job_id)
         time.sleep(0.1)
-    assert datasets.get_dataset(client, "Pairs")["row_count"] == 2
+    assert datasets.get_dataset(client, "Pairs").row_count == 2
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0

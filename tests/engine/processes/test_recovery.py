@@ -22,8 +22,10 @@ from store.data import datasets
 from store.db.database import Database
 from store.jobs import job_queue, metric_points
 from store.runs import runs
+from store.runs.schemas import Run
 from store.training.train_config import TrainConfig
 from tests.engine.counting_job import STEPS, value
+from tests.unit.store_samples import new_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 60
@@ -104,29 +106,23 @@ def with_store(home: Home, act: Any) -> Any:
 
 def _add_run(database: Database) -> None:
     config = TrainConfig(dataset="D", name="R", split_seed=0, validation_size=0.1, test_size=0.1)
-    row = {
-        **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
-        **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
-        **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "created_at": job_queue.to_utc(time.time()),
-    }
     with database.transaction() as tx:
-        datasets.insert_dataset(tx, row)
+        datasets.insert_dataset(tx, new_dataset("data-1", "D"))
         job = {"kind": "train", "lane": "device", "title": "R", "config": config.model_dump()}
         job_queue.insert(tx, job_queue.NewJob(job_id="run-1", at=time.time(), **job))
         names = {"dataset_id": "data-1", "dataset_name": "D", "fingerprint": "f"}
         runs.insert(tx, runs.NewRun(run_id="run-1", config=config, at=time.time(), **names))
 
 
-def _check_whole(database: Database) -> dict[str, Any]:
+def _check_whole(database: Database) -> Run:
     points = database.query("SELECT step, value FROM metric ORDER BY step, value").to_pylist()
     assert points == [{"step": step, "value": value(step)} for step in range(1, STEPS + 1)]
     (summary,) = metric_points.summaries(database, ["run-1"])
-    assert (summary["count"], summary["last_step"]) == (STEPS, STEPS)
+    assert (summary.count, summary.last_step) == (STEPS, STEPS)
     assert runs.alerts(database, "run-1") == []
     run = runs.get_run(database, "run-1")
-    assert run["status"] == "finished"
-    assert run["verdict"]["state"] == "learned"
+    assert run.status == "finished"
+    assert run.verdict["state"] == "learned"
     return run
 
 
@@ -145,7 +141,7 @@ def test_an_engine_killed_at_any_moment_is_replaced_and_adopts_the_worker(scene:
     worker = scene.worker().pid
     scene.engine().until("finished")
     assert read_json(scene.folder.worker)["pid"] == worker
-    assert scene.finished()["attempt"] == 1
+    assert scene.finished().attempt == 1
 
 
 def test_engines_killed_over_and_over_lose_nothing(scene: Scene) -> None:
@@ -175,10 +171,10 @@ def test_a_killed_worker_is_lost_and_its_run_resumes_without_doubling(scene: Sce
     scene.worker().kill()
     engine.until("lost")
     engine.kill()
-    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1"))["error"]
+    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1")).error
     assert "SIGKILL" in error["message"]
     scene.engine("resume").until("finished")
-    assert scene.finished()["attempt"] == 2
+    assert scene.finished().attempt == 2
 
 
 def test_engine_and_worker_killed_together(scene: Scene) -> None:
@@ -192,7 +188,7 @@ def test_engine_and_worker_killed_together(scene: Scene) -> None:
     engine.until("lost")
     engine.kill()
     scene.engine("resume").until("finished")
-    assert scene.finished()["attempt"] == 2
+    assert scene.finished().attempt == 2
 
 
 def test_a_copied_home_folder_neither_follows_nor_stops_the_originals_worker(scene: Scene) -> None:
@@ -207,13 +203,13 @@ def test_a_copied_home_folder_neither_follows_nor_stops_the_originals_worker(sce
         copy.engine().until("cancelled")
         copy.engines[-1].kill()
         copy.engine("resume").until("finished")
-        assert copy.finished()["attempt"] == 2
+        assert copy.finished().attempt == 2
     finally:
         copy.engines[-1].kill()
     assert worker.status() == psutil.STATUS_STOPPED
     worker.resume()
     scene.engine().until("finished")
-    assert scene.finished()["attempt"] == 1
+    assert scene.finished().attempt == 1
 
 
 def _cancel(database: Database) -> None:
@@ -248,7 +244,7 @@ def test_a_worker_ended_by_a_signal_is_told_with_what_is_known(
     os.kill(scene.worker().pid, number)
     assert engine.until("lost", "cancelled", "finished") == status
     engine.kill()
-    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1"))["error"]
+    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1")).error
     assert words in error["message"]
     assert ("Fatal Python error: Segmentation fault" in error.get("traceback", "")) == (
         number == signal.SIGSEGV

@@ -30,8 +30,8 @@ def engine(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
 
 def finished(client: Client, job_id: str) -> Any:
     deadline = time.monotonic() + 2 * SECONDS
-    while (job := job_queue.get_job(client, job_id))["status"] != "finished":
-        assert job["status"] not in ("failed", "lost", "cancelled"), job["error"]
+    while (job := job_queue.get_job(client, job_id)).status != "finished":
+        assert job.status not in ("failed", "lost", "cancelled"), job.error
         assert time.monotonic() < deadline, job
         time.sleep(0.1)
     return job
@@ -48,7 +48,7 @@ def test_two_versions_go_through_the_gate(engine: tuple[Path, subprocess.Popen[s
         body = {"name": "tiny", "path": str(folder)}
         finished(client, client.command("register_model", body)["job_id"])
     finished(client, importing["job_id"])
-    assert model_versions.get_model(client, "tiny")["versions"] == 2
+    assert model_versions.get_model(client, "tiny").versions == 2
     client.command("promote", {"version": "tiny@1", "reason": "The first."})
     check = {"check": "not_worse_than", "dataset": "Golden", "metric": "perplexity", "part": "all"}
     gate = {"model": "tiny", "gate": {"checks": [check | {"margin": 1_000.0}]}}

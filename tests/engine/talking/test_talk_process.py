@@ -364,19 +364,19 @@ def test_a_turn_is_kept_with_its_answers_and_the_next_one_goes_on_from_it(
 
     turn, events = asyncio.run(talk())
     kept = conversations.turn_of(database, turn)
-    assert [answer["reason"] for answer in kept["answers"]] == ["length", "failed"]
+    assert [answer.reason for answer in kept.answers] == ["length", "failed"]
     text = "".join(e["text"] for e in events if e["type"] == "token")
-    assert kept["answers"][0]["text"] == text
-    assert len(kept["answers"][0]["tokens"]) >= 12
-    assert "gone" in kept["answers"][1]["error"]["message"]  # type: ignore[index]
+    assert kept.answers[0].text == text
+    assert len(kept.answers[0].tokens) >= 12
+    assert "gone" in kept.answers[1].error["message"]  # type: ignore[index]
     places = conversations.tree(database, "c")
-    assert [place["parent_id"] for place in places] == [None, turn]
-    turns = conversations.path(database, "c", places[1]["turn_id"])
-    tiny = conversations.get_speaker(turns[0], turns[0]["answers"][0])
+    assert [place.parent_id for place in places] == [None, turn]
+    turns = conversations.path(database, "c", places[1].turn_id)
+    tiny = conversations.get_speaker(turns[0], turns[0].answers[0])
     asked, left_out = conversations.build_messages(turns[:1], tiny, "Be kind.")
     assert [message["content"] for message in asked] == ["Be kind.", "Hello", text]
     assert left_out == 0
-    assert conversations.get_conversation(database, "c")["title"] == "Hello"
+    assert conversations.get_conversation(database, "c").title == "Hello"
 
 
 def test_one_model_talks_twice_with_sampling_of_its_own(
@@ -390,12 +390,12 @@ def test_one_model_talks_twice_with_sampling_of_its_own(
         conversations.create_conversation(tx, "c", "", settings, "you", job_queue.to_utc(NOW))
     events = asyncio.run(read(talking, {"conversation": "c", "prompt": "Hello"}))
     (turn,) = conversations.path(database, "c", events[0]["turn"])
-    cold_answer, warm_answer = turn["answers"]
-    assert [answer["label"] for answer in turn["answers"]] == ["tiny", "tiny · temperature 2 · seed 7"]
-    assert cold_answer["text"] != warm_answer["text"]
-    for answer in turn["answers"]:
+    cold_answer, warm_answer = turn.answers
+    assert [answer.label for answer in turn.answers] == ["tiny", "tiny · temperature 2 · seed 7"]
+    assert cold_answer.text != warm_answer.text
+    for answer in turn.answers:
         asked, _ = conversations.build_messages([turn], conversations.get_speaker(turn, answer), "")
-        assert asked[1]["content"] == answer["text"]
+        assert asked[1]["content"] == answer.text
 
 
 async def leave_after(talking: ConversationService, asked: dict[str, Any], most: int) -> list[dict[str, Any]]:
@@ -431,12 +431,12 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
     turn, again, whole = asyncio.run(leave())
     for seen in again:
         assert without_alive(seen) == whole[: len(without_alive(seen))]
-    kept = conversations.turn_of(database, turn)["answers"]
+    kept = conversations.turn_of(database, turn).answers
     assert len(kept) == 2
     for answer in kept:
-        assert answer["reason"] in ("end", "length")
-        tokens = [e for e in whole if e["type"] == "token" and e["place"] == answer["place"]]
-        assert answer["text"] == "".join(event["text"] for event in tokens)
+        assert answer.reason in ("end", "length")
+        tokens = [e for e in whole if e["type"] == "token" and e["place"] == answer.place]
+        assert answer.text == "".join(event["text"] for event in tokens)
     assert talking.state()["answering"] == []
     assert asyncio.run(read(talking, {"follow": turn})) == []
     with pytest.raises(Exception, match="no turn t-9"):
@@ -457,9 +457,9 @@ def test_anybody_who_reads_along_can_stop_a_turn(talking: ConversationService, d
 
     turn, events = asyncio.run(stop())
     assert events[-1] == {"type": "end", "place": 0, "reason": "stopped"}
-    (answer,) = conversations.turn_of(database, turn)["answers"]
-    assert answer["reason"] == "stopped"
-    assert 3 <= len(answer["tokens"]) < 3_000
+    (answer,) = conversations.turn_of(database, turn).answers
+    assert answer.reason == "stopped"
+    assert 3 <= len(answer.tokens) < 3_000
 
 
 def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
@@ -474,9 +474,9 @@ def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
             await asyncio.sleep(0.05)
         return str(turn)
 
-    (answer,) = conversations.turn_of(database, asyncio.run(kill()))["answers"]
-    assert answer["reason"] == "failed"
-    assert len(answer["tokens"]) >= 3
+    (answer,) = conversations.turn_of(database, asyncio.run(kill())).answers
+    assert answer.reason == "failed"
+    assert len(answer.tokens) >= 3
 
 
 def test_what_has_come_is_stored_before_its_end(
@@ -487,11 +487,11 @@ def test_what_has_come_is_stored_before_its_end(
 
     async def look() -> int:
         turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
-        while not (kept := conversations.turn_of(database, turn)["answers"]) or not kept[0]["tokens"]:
+        while not (kept := conversations.turn_of(database, turn).answers) or not kept[0].tokens:
             await asyncio.sleep(0.02)
         assert talking.state()["answering"] == [turn]
         await talking.stop({"turn": turn})
-        return len(kept[0]["tokens"])
+        return len(kept[0].tokens)
 
     assert asyncio.run(asyncio.wait_for(look(), 60)) > 0
 

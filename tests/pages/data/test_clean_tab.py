@@ -288,8 +288,10 @@ def test_without_an_engine_the_tab_says_so(offline_home: Home, monkeypatch: pyte
 
 def draw_offline() -> None:
     from pages.data.cleaning.tab import show_clean
+    from store.data.schemas import Dataset
+    from tests.unit.store_samples import row_of
 
-    show_clean({"dataset_id": "d00000", "fingerprint": "0" * 64, "row_count": 60, "name": "x", "columns": {}})
+    show_clean(row_of(Dataset, dataset_id="d00000", fingerprint="0" * 64, row_count=60, name="x", columns={}))
 
 
 def _press(at: AppTest, label: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from datetime import datetime
@@ -173,14 +174,14 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     assert not at.error, [error.value for error in at.error]
     _wait(little_home, at.query_params["job"])
     dataset = datasets.get_dataset(Client(little_home), "parts")
-    assert (dataset["split_by"], dataset["row_count"]) == ("given", 40)
-    assert dataset["stats"]["parts"] == {"train": 30, "test": 10}
-    assert dataset["stats"]["skipped_reasons"] == {"left out: part is 'val'": 10}
+    assert (dataset.split_by, dataset.row_count) == ("given", 40)
+    assert dataset.stats["parts"] == {"train": 30, "test": 10}
+    assert dataset.stats["skipped_reasons"] == {"left out: part is 'val'": 10}
 
-    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
-    at.session_state[tabs_key(dataset["dataset_id"])] = ":material/call_split: Split"
+    at = open_page(little_home, PAGE, dataset=dataset.dataset_id)
+    at.session_state[tabs_key(dataset.dataset_id)] = ":material/call_split: Split"
     at.run()
-    key = f"split-{dataset['dataset_id']}-0"
+    key = f"split-{dataset.dataset_id}-0"
     assert at.number_input(key=f"{key}-test_size").disabled, "the file says which rows are test"
     assert not at.number_input(key=f"{key}-validation_size").disabled
     at.selectbox(key=f"{key}-split_by").set_value("random").run()
@@ -205,25 +206,25 @@ def test_a_leak_inside_given_parts_is_mended_from_the_tab_split(
     little_home: Home, open_page: Open, tmp_path: Path
 ) -> None:
     dataset = _leaking(little_home, open_page, tmp_path / "leaking.jsonl")
-    key = f"leaks-{dataset['dataset_id']}"
-    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"], tab="split")
+    key = f"leaks-{dataset.dataset_id}"
+    at = open_page(little_home, PAGE, dataset=dataset.dataset_id, tab="split")
     (warning,) = at.warning
     assert "2 of 15 held-out rows stand in the training rows too" in warning.value
     assert "The file fixed the parts" in warning.value
     assert at.button(key=f"{key}-drop").label == "Leave 2 training rows out"
     at.button(key=f"{key}-drop").click().run()
-    made = at.session_state[f"clean-job-{dataset['dataset_id']}"]
+    made = at.session_state[f"clean-job-{dataset.dataset_id}"]
     _wait(little_home, made)
     version = datasets.get_dataset(Client(little_home), f"data-{made.removeprefix('job-')}")
-    assert version["row_count"] == 40
-    at = open_page(little_home, PAGE, dataset=version["dataset_id"], tab="split")
-    assert version["split_by"] == "given"
+    assert version.row_count == 40
+    at = open_page(little_home, PAGE, dataset=version.dataset_id, tab="split")
+    assert version.split_by == "given"
     assert not any("held-out" in warning.value for warning in at.warning)
 
-    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"], tab="split")
+    at = open_page(little_home, PAGE, dataset=dataset.dataset_id, tab="split")
     at.button(key=f"{key}-deal").click().run()
     assert not at.exception
-    assert datasets.get_dataset(Client(little_home), dataset["dataset_id"])["split_by"] == "random"
+    assert datasets.get_dataset(Client(little_home), dataset.dataset_id).split_by == "random"
     assert not any("held-out" in warning.value for warning in at.warning)
 
 
@@ -309,10 +310,10 @@ def test_skipped_rows_are_counted_by_reason_and_one_is_read(
     made = Client(little_home).command("import_dataset", config)
     _wait(little_home, made["job_id"])
     dataset = datasets.get_dataset(Client(little_home), "Half broken")
-    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
+    at = open_page(little_home, PAGE, dataset=dataset.dataset_id)
     assert "of 40 in the file, 3 skipped" in everything_said(at)
     tab = next(tab.label for tab in at.tabs if "Skipped (3)" in tab.label)
-    at.session_state[tabs_key(dataset["dataset_id"])] = tab
+    at.session_state[tabs_key(dataset.dataset_id)] = tab
     at.run()
     page_text = everything_said(at)
     assert "**3 of 40 rows** were skipped. Mend the file and import it again." in page_text
@@ -326,15 +327,19 @@ def test_skipped_rows_are_counted_by_reason_and_one_is_read(
 
 def test_the_line_of_figures_says_where_the_rows_are_from() -> None:
     stats = {"characters": {"median": 70, "p95": 177}, "labels": {"a" * 60: 3}, "label_count": 7}
-    dataset = {
+    document = {
         "row_count": 181, "skipped_count": 0, "duplicate_count": 0, "format": "text_label", "fates": None,
         "source_bytes": 2048, "stats": stats, "created_at": datetime(2026, 3, 12), "fingerprint": "f" * 64,
+        "dataset_id": "d", "name": "d", "kind": "texts", "columns": {}, "source": {}, "split_seed": 0,
+        "validation_size": 0.1, "test_size": 0.1, "split_by": "random", "split_column": None,
+        "created_by": None, "parent_id": None, "recipe": None, "rows_path": "", "skipped_path": "",
     }  # fmt: skip
+    dataset = Dataset(**document)
     facts_by_title = {title: (value, note) for title, value, note in list_facts(dataset)}
     assert facts_by_title["Rows"] == ("181", "every row of the file")
     assert facts_by_title["Repeated rows"] == ("0", "none")
     assert facts_by_title["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
-    made = dataset | {"fates": {"kept": 177, "changed": 3, "dropped": 20, "added": 1}}
+    made = dataclasses.replace(dataset, fates={"kept": 177, "changed": 3, "dropped": 20, "added": 1})
     facts_by_title = {title: (value, note) for title, value, note in list_facts(made)}
     assert facts_by_title["Rows"] == ("181", "180 of 200 in the version before, 1 added")
     assert "Made" in facts_by_title
@@ -356,8 +361,8 @@ def _wait(home: Home, job_id: str) -> None:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         job = get_job(Client(home), job_id)
-        if job["status"] in ("finished", "failed", "lost"):
-            assert job["status"] == "finished", job["error"]
+        if job.status in ("finished", "failed", "lost"):
+            assert job.status == "finished", job.error
             return
         time.sleep(0.2)
     raise AssertionError("the import did not end")

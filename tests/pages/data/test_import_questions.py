@@ -43,7 +43,7 @@ def test_a_mark_beside_conversations_is_asked_for_and_left_out(
     job_id = at.query_params["job"]
     _wait(little_home, job_id)
     dataset = datasets.get_dataset(Client(little_home), "marked chat")
-    assert dataset["stats"]["left_out"] == {"label": 40}
+    assert dataset.stats["left_out"] == {"label": 40}
     assert "**Left out on purpose:** label (in 40 rows)" in everything_said(
         open_page(little_home, PAGE, job=job_id)
     )

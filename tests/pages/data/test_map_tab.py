@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from pages.data.similarity.map_points import MapMarks
 from store.core.home import Home
 from store.data import datasets
+from store.data.schemas import Dataset
 from store.http.client import Client
 from store.jobs import job_queue
 from tests.pages.conftest import SECONDS, everything_said, running_engine
@@ -30,10 +31,10 @@ def done(client: Client, command: str, body: dict[str, Any]) -> None:
     """The command's job, finished."""
     job_id = client.command(command, body)["job_id"]
     end = time.monotonic() + 120
-    while (job := job_queue.get_job(client, job_id))["status"] not in ("finished", "failed", "lost"):
+    while (job := job_queue.get_job(client, job_id)).status not in ("finished", "failed", "lost"):
         assert time.monotonic() < end, job
         time.sleep(0.1)
-    assert job["status"] == "finished", job["error"]
+    assert job.status == "finished", job.error
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +72,16 @@ def tab() -> None:
 
 
 @pytest.fixture
-def open_tab(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[AppTest, dict[str, Any]]]:
-    def open_it(name: str, **state: Any) -> tuple[AppTest, dict[str, Any]]:
+def open_tab(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[AppTest, Dataset]]:
+    def open_it(name: str, **state: Any) -> tuple[AppTest, Dataset]:
         monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
         st.cache_data.clear()
         st.cache_resource.clear()
         dataset = datasets.get_dataset(Client(home), name)
         at = AppTest.from_function(tab, default_timeout=SECONDS)
-        at.session_state["dataset"] = dataset["dataset_id"]
+        at.session_state["dataset"] = dataset.dataset_id
         for key, value in state.items():
-            at.session_state[f"{key}-{dataset['dataset_id']}"] = value
+            at.session_state[f"{key}-{dataset.dataset_id}"] = value
         at.run()
         assert not at.exception
         return at, dataset
@@ -101,10 +102,8 @@ def test_before_it_is_measured_a_button_offers_it_and_queues_the_job(open_tab: A
     assert {"Draw the map", "Look for wrong labels", "Measure difficulty"} <= {b.label for b in at.button}
     button(at, "Draw the map").click().run()
     assert not at.exception
-    wanted = {"group": "map", "dataset": dataset["dataset_id"]}
-    asked = [
-        job["config"] for job in job_queue.recent_jobs(Client(home), limit=50) if job["kind"] == "profile"
-    ]
+    wanted = {"group": "map", "dataset": dataset.dataset_id}
+    asked = [job.config for job in job_queue.recent_jobs(Client(home), limit=50) if job.kind == "profile"]
     assert any(wanted.items() <= config.items() for config in asked)
 
 
@@ -123,11 +122,11 @@ def test_the_map_is_drawn_with_how_diverse_the_set_is(open_tab: Any) -> None:
 def test_what_is_marked_is_counted_exactly_and_outlives_another_colour(open_tab: Any, home: Home) -> None:
     box = MapMarks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
     at, dataset = open_tab("Themes", **{"map-marks": box})
-    places = pq.read_table(home.signals(dataset["fingerprint"], "map"))["x"].to_numpy()
+    places = pq.read_table(home.signals(dataset.fingerprint, "map"))["x"].to_numpy()
     expected = int((places < 0).sum())
     assert 0 < expected < 120
     assert f"**{expected} rows marked**" in everything_said(at)
-    at.selectbox(key=f"map-colour-{dataset['dataset_id']}").set_value("label").run()
+    at.selectbox(key=f"map-colour-{dataset.dataset_id}").set_value("label").run()
     assert f"**{expected} rows marked**" in everything_said(at)
     lasso = MapMarks(lassos=(((-20.0, -20.0), (0.0, -20.0), (0.0, 20.0), (-20.0, 20.0)),))
     again, _ = open_tab("Themes", **{"map-marks": lasso})
@@ -140,7 +139,7 @@ def test_marked_rows_become_a_step_of_the_recipe_or_the_filter_of_the_table(open
     box = MapMarks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
     at, dataset = open_tab("Themes", **{"map-marks": box})
     next(b for b in at.button if b.label.startswith("Drop these")).click().run()
-    (step,) = at.session_state[f"recipe-{dataset['dataset_id']}"]
+    (step,) = at.session_state[f"recipe-{dataset.dataset_id}"]
     assert (step["step"], step["action"]) == ("filter", "drop")
     assert [c["column"] for c in step["where"]["conditions"]] == ["x", "y"]
     button(at, "Filter the table to these").click().run()
@@ -154,7 +153,7 @@ def test_suspected_labels_are_listed_and_can_be_mended(open_tab: Any) -> None:
     assert f"**{len(suspects)} suspected label errors** in 120 rows" in everything_said(at)
     assert set(suspects["row_id"][:5]) == {0, 1, 2, 3, 119}  # the last is about bread, labelled otherwise
     button(at, "Take the suggested labels").click().run()
-    (step,) = at.session_state[f"recipe-{dataset['dataset_id']}"]
+    (step,) = at.session_state[f"recipe-{dataset.dataset_id}"]
     assert step == {"step": "label_errors", "action": "suggested"}
     assert any(b.label == "In the recipe" and b.disabled for b in at.button)
 
@@ -181,7 +180,7 @@ def test_a_clicked_point_shows_the_rows_that_mean_the_same(open_tab: Any) -> Non
 
 def test_a_word_is_searched_for_on_all_rows(open_tab: Any, home: Home) -> None:
     at, dataset = open_tab("Themes")
-    texts = pq.read_table(home.rows(dataset["fingerprint"]))["text"].to_pylist()
+    texts = pq.read_table(home.rows(dataset.fingerprint))["text"].to_pylist()
     expected = sum("bread" in text.lower() for text in texts)
-    at.text_input(key=f"map-search-{dataset['dataset_id']}").set_value("Bread").run()
+    at.text_input(key=f"map-search-{dataset.dataset_id}").set_value("Bread").run()
     assert f'**{expected} rows with "Bread"**' in everything_said(at)

@@ -87,11 +87,11 @@ def test_plain_text_has_no_answers_to_choose_or_to_count(
     client = Client(little_home)
     job_id = client.command("import_dataset", {"name": "Walks", "source": {"path": str(path)}})["job_id"]
     end = time.monotonic() + SECONDS
-    while (job := get_job(client, job_id))["status"] != "finished":
-        assert job["status"] not in ("failed", "lost"), job["error"]
+    while (job := get_job(client, job_id)).status != "finished":
+        assert job.status not in ("failed", "lost"), job.error
         assert time.monotonic() < end, "the import did not end"
         time.sleep(0.2)
-    dataset_id = get_dataset(client, "Walks")["dataset_id"]
+    dataset_id = get_dataset(client, "Walks").dataset_id
     at.session_state["dataset"] = dataset_id
     at.session_state[f"rendering-{dataset_id}-model"] = "tiny-llama"
     at.run()

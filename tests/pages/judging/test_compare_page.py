@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,9 +131,9 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     assert "another seed" in at.button(key="compare-repeat").label
     run = runs.get_run(engine.database, "learned")
     again = differences.build_reseeded_config(run)
-    assert again["seed"] == run["config"]["seed"] + 1
+    assert again["seed"] == run.config["seed"] + 1
     assert again["name"].endswith("seed 1")
-    assert runs.make_settings_key(run | {"config": again}) == runs.make_settings_key(run)
+    assert runs.make_settings_key(replace(run, config=again)) == runs.make_settings_key(run)
 
 
 def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:

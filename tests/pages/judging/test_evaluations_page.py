@@ -123,7 +123,7 @@ def test_some_rows_are_chosen_by_a_slice_and_said(tmp_path: Path, open_page: Ope
         where = {"search": "card <b>"}
         Client(engine.home).command("save_slice", {"dataset": "d00000", "name": "Cards", "where": where})
         at = open_page(engine.home, PAGE)
-        own = saved_recipes.slices(engine.database, "d00000", "")[0]["slice_id"]
+        own = saved_recipes.slices(engine.database, "d00000", "")[0].slice_id
         at.get_by_key("evaluate.slice.d00000").set_value(own).run()
         assert 'Only rows where the text contains "card <b>".' in everything_said(at)
         at.get_by_key("evaluate.metrics").set_value(["chrf"])

@@ -19,6 +19,7 @@ from store.core.job_folder import JobDir
 from store.db.database import Database
 from store.http.client import Client
 from store.runs import run_outcomes, runs
+from store.runs.schemas import Run
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_costs import SWEEPS, seed_costs
 from tests.pages.seeds.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
@@ -147,9 +148,9 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
 
 def test_the_run_in_the_link_brings_its_data_set(full_home: Home, open_page: Open) -> None:
     newest = open_page(full_home, PAGE, tab="cost").selectbox(key="dataset").value
-    linked = next(row for row in run_outcomes.costs(Client(full_home)) if row["dataset_id"] != newest)
-    at = open_page(full_home, PAGE, tab="cost", run=linked["run_id"])
-    assert at.selectbox(key="dataset").value == linked["dataset_id"]
+    linked = next(row for row in run_outcomes.costs(Client(full_home)) if row.dataset_id != newest)
+    at = open_page(full_home, PAGE, tab="cost", run=linked.run_id)
+    assert at.selectbox(key="dataset").value == linked.dataset_id
 
 
 def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
@@ -183,7 +184,7 @@ def paired_runs(path: Path) -> Home:
                 losses = {"tokens": TOKENS, "base_loss": BASE_LOSS, "tuned_loss": BASE_LOSS - saved}
                 rows = {"split": ["test"] * ROWS, "row_id": range(ROWS)} | losses
                 pq.write_table(pa.table(rows), JobDir(home.jobs / run_id).row_losses)
-                verdict = runs.get_run(tx, run_id)["verdict"]
+                verdict = runs.get_run(tx, run_id).verdict
                 verdict["gain"] |= ratio_interval(saved, TOKENS).to_dict()
                 verdict["tuned"]["loss"] = float((BASE_LOSS - saved).sum() / TOKENS.sum())
                 runs.update(tx, run_id, verdict=verdict)
@@ -202,11 +203,11 @@ def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: 
     assert "Behind #1 The better one" in page_text
     assert "Not surely worse" not in page_text
     assert "in pairs, on the rows and items that both were measured on" in page_text
-    gains = [run["gain"] for run in (verdict["verdict"] for verdict in _verdicts(engine.home))]
+    gains = [run.verdict["gain"] for run in _read_runs(engine.home) if run.verdict]
     assert gains[0]["low"] < gains[1]["high"]  # which their own intervals could not tell
 
 
-def _verdicts(home: Home) -> list[dict[str, Any]]:
+def _read_runs(home: Home) -> list[Run]:
     database = Database(home.database, [home.datasets, home.jobs])
     try:
         return [runs.get_run(database, run_id) for run_id in ("better", "other")]

@@ -50,7 +50,7 @@ async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
 
 def round_id(engine: StillEngine, name: str) -> str:
     listed = rounds.list_rounds(engine.database)
-    return next(round["round_id"] for round in listed if round["name"] == name)
+    return next(round.round_id for round in listed if round.name == name)
 
 
 def test_without_rounds_it_says_what_to_do(tmp_path: Path, open_page: Open) -> None:
@@ -154,7 +154,7 @@ def test_people_can_be_left_out_and_the_figures_follow(seeded: StillEngine, open
     own = round_id(seeded, "Pairs")
     page = open_page(seeded.home, PAGE, round=own, tab="raters")
     assert "swapped pairs as before" in everything_said(page)
-    person = next(task["person_id"] for task in ratings.dealt(seeded.database, own))
+    person = next(task.person_id for task in ratings.dealt(seeded.database, own))
     page.button(key=f"rater-leave_rater_out-{person}").click().run()
     assert "the ratings are kept and don't count" in everything_said(page)
     results = open_page(seeded.home, PAGE, round=own)
@@ -183,9 +183,9 @@ def test_answers_are_read_a_page_at_a_time(seeded: StillEngine) -> None:
     assert (second["items"], second["matches"]) == (every[5:10], len(every))
     none = rounds.item_page(seeded.database, pairs, "nothing like that", limit=5)
     assert none == {"items": [], "matches": 0}
-    ids = [item["item_id"] for item in second["items"]]
-    rated = [task for task in ratings.dealt(seeded.database, pairs) if task["answer"]]
-    assert ratings.of_items(seeded.database, pairs, ids) == [t for t in rated if t["item_id"] in ids]
+    ids = [item.item_id for item in second["items"]]
+    rated = [task for task in ratings.dealt(seeded.database, pairs) if task.answer]
+    assert ratings.of_items(seeded.database, pairs, ids) == [t for t in rated if t.item_id in ids]
 
 
 def test_scores_are_nothing_to_train_on_and_pairs_are(seeded: StillEngine, open_page: Open) -> None:
@@ -212,7 +212,7 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     assert (config["protocol"], config["items"], config["overlap"]) == ("pairwise", 50, 2)
     assert config["instruction"].startswith("Which answer sounds as it should")
     assert len(config["models"]) == 2
-    making = [job["job_id"] for job in job_queue.queue(seeded.database) if job["kind"] == "round"][-1]
+    making = [job.job_id for job in job_queue.queue(seeded.database) if job.kind == "round"][-1]
     link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
     assert "The round is being made" in everything_said(link)
 
@@ -244,7 +244,7 @@ def test_checks_of_raters_are_part_of_the_form(seeded: StillEngine, open_page: O
     assert (config["gold_items"], config["gold_share"], config["gold_pass"]) == (10, 0.1, 0.6)
     assert (config["qualification_items"], config["qualification_pass"]) == (5, 0.7)
     assert config["attention_share"] == 0.05
-    assert config["gold_dataset"] == datasets.get_dataset(seeded.database, "Checked rows")["dataset_id"]
+    assert config["gold_dataset"] == datasets.get_dataset(seeded.database, "Checked rows").dataset_id
 
 
 def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_wanted(
@@ -259,7 +259,7 @@ def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_w
     train.toggle(key="round-include-flagged").set_value(True).run()
     assert "Made of 40 ratings of 2 raters" in everything_said(train)
     assert out not in everything_said(train)
-    rows = datasets.get_dataset(seeded.database, "Checked rows")["dataset_id"]
+    rows = datasets.get_dataset(seeded.database, "Checked rows").dataset_id
     page = open_page(seeded.home, "pages/data/data.py", dataset=rows)
     assert f"Made of a rating round: 20 ratings of 1 rater; {out}" in everything_said(page)
 
@@ -271,7 +271,7 @@ def test_who_failed_the_qualification_can_be_let_in(seeded: StillEngine, open_pa
     next(button for button in page.button if button.label == "Let in").click().run()
     assert not page.exception
     (rater,) = ratings.let_in(seeded.database, round)
-    assert rater["by_name"]
+    assert rater.by_name
     assert "failed the qualification and was let in by" in everything_said(page)
 
 
@@ -284,34 +284,34 @@ def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngin
     models.set_value([there, asked]).run()
     page.button(key="round-new-go").click().run()
     assert not page.exception
-    making = [job for job in job_queue.queue(seeded.database) if job["kind"] == "round"][-1]
-    (answering,) = job_queue.with_ids(seeded.database, making["after_jobs"])
+    making = [job for job in job_queue.queue(seeded.database) if job.kind == "round"][-1]
+    (answering,) = job_queue.with_ids(seeded.database, making.after_jobs)
     with seeded.database.transaction() as tx:
         job_queue.update(
             tx,
-            answering["job_id"],
+            answering.job_id,
             progress_done=7,
             progress_total=20,
             progress_unit="prompts",
             eta_seconds=90,
         )
-        job_queue.claim(tx, answering["job_id"], "cpu", 0.0)
-    words = everything_said(open_page(seeded.home, PAGE, round=making["job_id"]))
-    assert answering["title"] in words
+        job_queue.claim(tx, answering.job_id, "cpu", 0.0)
+    words = everything_said(open_page(seeded.home, PAGE, round=making.job_id))
+    assert answering.title in words
     assert "7 of 20 prompts, 2 min left" in words
 
 
 def last_round(engine: StillEngine) -> dict[str, Any]:
     """The config of the round that was queued last."""
-    queued = [job for job in job_queue.queue(engine.database) if job["kind"] == "round"]
-    return queued[-1]["config"]["round"]
+    queued = [job for job in job_queue.queue(engine.database) if job.kind == "round"]
+    return queued[-1].config["round"]
 
 
 def test_a_round_is_started_with_a_slice(seeded: StillEngine, open_page: Open) -> None:
     page = open_page(seeded.home, PAGE)
     chosen = next(box for box in page.selectbox if box.label == "Of these rows")
     assert chosen.options == ["All rows", "First ten · by Ada"]
-    chosen.set_value(next(row["slice_id"] for row in slices(seeded))).run()
+    chosen.set_value(next(row.slice_id for row in slices(seeded))).run()
     assert "Only rows where row id < 10." in everything_said(page)
     models = next(widget for widget in page.multiselect if widget.label == "Models")
     models.set_value([option for option in models.options if "answers there" in option]).run()
@@ -324,8 +324,8 @@ def test_a_round_is_started_with_a_slice(seeded: StillEngine, open_page: Open) -
 
 
 def slices(engine: StillEngine) -> list[SliceRow]:
-    (dataset,) = [row for row in datasets.list_datasets(engine.database) if row["name"] == "Questions"]
-    return saved_recipes.slices(engine.database, dataset["dataset_id"], "ada")
+    (dataset,) = [row for row in datasets.list_datasets(engine.database) if row.name == "Questions"]
+    return saved_recipes.slices(engine.database, dataset.dataset_id, "ada")
 
 
 def name_key(page: AppTest) -> str:

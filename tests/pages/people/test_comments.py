@@ -42,7 +42,7 @@ def test_what_is_written_is_kept_and_drawn_as_text(people: Team, open_as: OpenAs
     )
     assert field(at, "run", "r000001", 1).value == ""
     (comment,) = activity.list_comments(people.database, "run", "r000001")
-    assert (comment["person_id"], comment["text"]) == ("p-ada", HOSTILE)
+    assert (comment.person_id, comment.text) == ("p-ada", HOSTILE)
 
 
 def test_a_refused_comment_stays_in_its_field(people: Team, open_as: OpenAs) -> None:
@@ -72,12 +72,12 @@ def test_ones_own_is_changed_and_deleted_and_no_other(people: Team, open_as: Ope
     next(area for area in at.text_area if area.value == "First").set_value("Better")
     at.button(key=f"comment-save-{own}").click().run()
     assert "just now, changed" in everything_said(at)
-    assert [comment["text"] for comment in activity.list_comments(people.database, "run", "r000001")] == [
+    assert [comment.text for comment in activity.list_comments(people.database, "run", "r000001")] == [
         "Better",
         "Second",
     ]
     at.button(key=f"comment-gone-sure-{own}").click().run()
-    assert [comment["text"] for comment in activity.list_comments(people.database, "run", "r000001")] == [
+    assert [comment.text for comment in activity.list_comments(people.database, "run", "r000001")] == [
         "Second"
     ]
 

@@ -25,7 +25,7 @@ def press(at: AppTest, label: str) -> None:
 
 
 def notes(people: Team) -> str:
-    return runs.get_run(people.database, "r000001")["notes"]
+    return runs.get_run(people.database, "r000001").notes
 
 
 def typing(people: Team, open_as: OpenAs) -> AppTest:
@@ -72,7 +72,7 @@ def test_another_field_is_nobodys_conflict(people: Team, open_as: OpenAs) -> Non
     at.text_input(key=f"{EDIT}-0-name").set_value("His name")
     press(at, "Save")
     run = runs.get_run(people.database, "r000001")
-    assert (run["name"], run["notes"]) == ("His name", "Hers")
+    assert (run.name, run.notes) == ("His name", "Hers")
 
 
 def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,11 +87,11 @@ def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pyt
     people(ADA, "set_split", dataset="d00001", test_size=0.3)
     at.number_input(key="split-d00001-0-split_seed").set_value(7).run()
     press(at, "Save this split")
-    assert datasets.get_dataset(people.database, "d00001")["split_seed"] == 0
+    assert datasets.get_dataset(people.database, "d00001").split_seed == 0
     assert [text.value for text in at.text][-2:] == ["30%", "10%"]
     press(at, "Take mine")
     row = datasets.get_dataset(people.database, "d00001")
-    assert (row["split_seed"], row["test_size"]) == (7, 0.1)
+    assert (row.split_seed, row.test_size) == (7, 0.1)
 
 
 def test_a_data_set_has_a_name_that_was_seen(people: Team, open_as: OpenAs) -> None:
@@ -103,7 +103,7 @@ def test_a_data_set_has_a_name_that_was_seen(people: Team, open_as: OpenAs) -> N
     press(at, "Rename")
     assert "Ada <b> changed Hers" in everything_said(at).replace("**", "")
     press(at, "Take mine")
-    assert datasets.get_dataset(people.database, "d00000")["name"] == "His"
+    assert datasets.get_dataset(people.database, "d00000").name == "His"
 
 
 def saved_tab(open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -130,19 +130,19 @@ def test_recipes_of_others_are_used_and_not_deleted(
     at = saved_tab(open_as, monkeypatch)
     box = at.selectbox(key="recipe-load-d00000")
     assert box.options == ["Hers (1 step, by Ada <b>)", "His (1 step, yours alone)"]
-    ids = {row["name"]: row["recipe_id"] for row in saved_recipes.recipes(people.database, "p-bob")}
+    ids = {row.name: row.recipe_id for row in saved_recipes.recipes(people.database, "p-bob")}
     box.set_value(ids["Hers"]).run()
     assert (at.button(key="recipe-use").disabled, at.button(key="recipe-gone").disabled) == (False, True)
     assert not [toggle for toggle in at.toggle if toggle.label == "Shared"]
     at.selectbox(key="recipe-load-d00000").set_value(ids["His"]).run()
     next(toggle for toggle in at.toggle if toggle.label == "Shared").set_value(True).run()
-    assert [row["name"] for row in saved_recipes.recipes(people.database, "p-ada")] == [
+    assert [row.name for row in saved_recipes.recipes(people.database, "p-ada")] == [
         "Hers",
         "Hers alone",
         "His",
     ]
     at.button(key="recipe-gone").click().run()
-    assert [row["name"] for row in saved_recipes.recipes(people.database, "p-bob")] == ["Hers"]
+    assert [row.name for row in saved_recipes.recipes(people.database, "p-bob")] == ["Hers"]
 
 
 def test_a_recipe_that_another_window_saved_is_replaced_by_who_knows_it(
@@ -154,6 +154,6 @@ def test_a_recipe_that_another_window_saved_is_replaced_by_who_knows_it(
     next(field for field in at.text_input if field.label == "Save this recipe as").set_value("Mend")
     press(at, "Save")
     assert "Bob saved the recipe 'Mend'" in at.warning[0].value.replace("\\", "")
-    assert saved_recipes.recipes(people.database, "p-bob")[0]["steps"][0]["step"] == "strip"
+    assert saved_recipes.recipes(people.database, "p-bob")[0].steps[0]["step"] == "strip"
     press(at, "Replace it with mine")
-    assert saved_recipes.recipes(people.database, "p-bob")[0]["steps"] == [{"step": "fix_encoding"}]
+    assert saved_recipes.recipes(people.database, "p-bob")[0].steps == [{"step": "fix_encoding"}]

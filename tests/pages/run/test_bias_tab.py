@@ -61,7 +61,7 @@ def checked(home: Home, worse: bool, made: BiasResult | None = None) -> None:
     database = Database(home.database, [home.datasets, home.jobs])
     try:
         with database.transaction() as tx:
-            run_id = runs.get_run(tx, RUN)["run_id"]
+            run_id = runs.get_run(tx, RUN).run_id
             config = {"run": run_id}
             job_queue.insert(tx, job_queue.NewJob("job-bias", "bias", "Bias", config, at=1_800_000_000.0))
             job_queue.update(tx, "job-bias", status="finished")

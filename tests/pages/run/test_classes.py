@@ -69,9 +69,9 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
     at.button(key="launch-button").click().run()
     assert not at.exception
     run = get_run(Client(live_home), str(at.query_params["run"]))
-    assert run["config"]["task"] == "classification"
+    assert run.config["task"] == "classification"
     with suppress(StateError):  # one step may be over by now
-        Client(live_home).command("cancel", {"job": run["run_id"]})
+        Client(live_home).command("cancel", {"job": run.run_id})
 
 
 def test_without_labels_there_is_no_choice_and_classification_is_refused(

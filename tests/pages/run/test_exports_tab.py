@@ -34,7 +34,7 @@ def add_export(engine: StillEngine, form: str, at: float, **changes: Any) -> Non
         job_queue.insert(
             tx, job_queue.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at)
         )
-        order: Any = {"run_id": "judged", "run_name": run["name"], "version": None, "dataset_name": "D"}
+        order: Any = {"run_id": "judged", "run_name": run.name, "version": None, "dataset_name": "D"}
         result = export_result(form, **changes)
         exports.insert(tx, job_queue.get_job(tx, f"x-{form}"), order, result, at)
         job_queue.claim(tx, f"x-{form}", "cpu", at)

@@ -60,14 +60,14 @@ def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, o
         return {"probe": "data/Intents", "change": change, "state": "some", "n": 90} | more
 
     with engine.database.transaction() as tx:
-        for job in [job for job in job_queue.recent_jobs(tx, limit=50) if job["kind"] == "interpolate"]:
-            for point in job["result"]["points"]:
+        for job in [job for job in job_queue.recent_jobs(tx, limit=50) if job.kind == "interpolate"]:
+            for point in job.result["points"]:
                 fall = -point["alpha"] / 5
                 point["named"] = [
                     named({"value": fall, "low": fall - 0.01, "high": fall + 0.02, "n": 90}),
                     named({"value": 0.25, "low": 0.2, "high": 0.3, "n": 30}, probe="data/Notes", unit="nats"),
                 ]
-            job_queue.update(tx, job["job_id"], result=job["result"])
+            job_queue.update(tx, job.job_id, result=job.result)
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.4")
     at.segmented_control(key="forgetting").set_value("data/Intents/accuracy").run()
     assert not at.exception
@@ -186,7 +186,7 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
 
 
 def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, open_page: Open) -> None:
-    verdict = runs.get_run(engine.database, "replayed")["verdict"]
+    verdict = runs.get_run(engine.database, "replayed").verdict
     sentence = (
         "It lies at α 0.4 on the way from the base model (0) to “lora at 0.003” (1). Nothing was trained."
     )

@@ -46,10 +46,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 def _wait(client: Client, job_id: str) -> None:
     end = time.monotonic() + 120
-    while (job := get_job(client, job_id))["status"] in ALIVE:
+    while (job := get_job(client, job_id)).status in ALIVE:
         assert time.monotonic() < end, f"{job_id} takes too long"
         time.sleep(0.1)
-    assert job["status"] == "finished", job["error"]
+    assert job.status == "finished", job.error
 
 
 def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) -> None:

@@ -34,7 +34,7 @@ def figure(value: float, key: str = "gain") -> RunFigure:
 
 def test_a_bundle_is_asked_for(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run=RUN)
-    run_id = runs.get_run(engine.database, RUN)["run_id"]
+    run_id = runs.get_run(engine.database, RUN).run_id
     at.checkbox(key=f"bundle-rows-{run_id}").uncheck()
     at.button(key="run-bundle").click().run()
     assert not at.exception
@@ -54,7 +54,7 @@ def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open)
         job_queue.update(tx, "job-compared", status="finished", result=result)
         source = {"bundle": "first.zip", "sha256": "0", "run_id": "run-far", "run_name": "First *one*"}
         source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
-        runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})
+        runs.update(tx, run.run_id, facts={**run.facts, "reproduces": source})
     at = open_page(engine.home, PAGE, run=RUN)
     text = everything_said(at)
     assert "first.zip" in text
@@ -88,7 +88,7 @@ def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
             job_queue.update(tx, job_id, status="finished", result=kept)
         source = {"bundle": "forged.zip", "sha256": "0", "run_id": "run-first", "run_name": "First"}
         source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
-        runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})
+        runs.update(tx, run.run_id, facts={**run.facts, "reproduces": source})
     at = open_page(engine.home, PAGE, run=RUN)
     assert "This is not the run First of this home" in at.error[0].value
     assert at.dataframe[0].value.to_dict("records") == [

@@ -102,7 +102,7 @@ def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, op
 
 def test_a_run_that_ran_code_of_its_model_is_still_shown(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        config = runs.get_run(tx, "learned")["config"]
+        config = runs.get_run(tx, "learned").config
         runs.update(tx, "learned", config=config | {"trust_remote_code": True})
     try:
         at = open_page(engine.home, PAGE, run="learned")

@@ -20,6 +20,7 @@ from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_runs import FINGERPRINT, ROWS, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.store_samples import new_dataset
 
 EVEN = {"conditions": [{"column": "label", "op": "is", "value": "even"}]}
 TEN = {"row_ids": [*range(10), 5_000]}
@@ -41,12 +42,15 @@ def add_rows(home: Home) -> None:
         "source": ["{}"] * count,
     }
     pq.write_table(pa.table(columns), file)
-    row = {
-        **{"dataset_id": "d1", "name": "Sums", "kind": "text", "format": "text", "columns": {}},
-        **{"source": {}, "fingerprint": FINGERPRINT, "row_count": count, "skipped_count": 0},
-        **{"duplicate_count": 0, "source_bytes": 1, "stats": {"label_count": 2}, "split_seed": 0},
-        **{"validation_size": 0.1, "test_size": 0.1, "created_at": utc_now()},
-    }
+    row = new_dataset(
+        "d1",
+        "Sums",
+        kind="text",
+        format="text",
+        fingerprint=FINGERPRINT,
+        row_count=count,
+        stats={"label_count": 2},
+    )
     database = Database(home.database, [home.datasets, home.jobs])
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)
@@ -103,4 +107,4 @@ def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_
     finally:
         with engine.database.transaction() as tx:
             for row in kept:
-                keep_slice(tx, row["name"], row["filter"])
+                keep_slice(tx, row.name, row.filter)

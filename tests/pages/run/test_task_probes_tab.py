@@ -38,9 +38,7 @@ def asked(tx: Transaction, home: Home) -> None:
     forgetting_verdict = forgetting.assess_forgetting(
         base, tuned, config=config, unasked={"hub": "The task hub can't be run: away."}
     )
-    runs.update(
-        tx, "asked", verdict=runs.get_run(tx, "asked")["verdict"] | {"forgetting": forgetting_verdict}
-    )
+    runs.update(tx, "asked", verdict=runs.get_run(tx, "asked").verdict | {"forgetting": forgetting_verdict})
 
 
 def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> None:

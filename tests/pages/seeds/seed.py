@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 
 from store.core.home import Home
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
 from store.db.database import Database, Transaction, utc_now
 from store.training.train_config import TrainConfig
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_evidence import forgetting
+from tests.unit.store_samples import new_dataset
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 ROWS = pa.schema(
@@ -68,7 +70,7 @@ def seed(
     return home
 
 
-def _dataset(home: Home, index: int, count: int) -> dict[str, Any]:
+def _dataset(home: Home, index: int, count: int) -> NewDataset:
     """Questions about sums, their answers, and one skipped line."""
     fingerprint = f"{index:064x}"
     written = [_row(index, i) for i in range(count)]
@@ -78,19 +80,17 @@ def _dataset(home: Home, index: int, count: int) -> dict[str, Any]:
         {"line": pa.array([count + 2], pa.int64()), "reason": ["the answer is empty"], "excerpt": ["Why?,"]}
     )
     pq.write_table(skipped, home.skipped(fingerprint))
-    return {
-        "dataset_id": f"d{index:05}",
-        "name": f"Sums {index}",
-        "kind": "chat",
-        "format": "question_answer",
-        "columns": {"question": "q", "answer": "a"},
-        "source": {"path": f"/data/sums-{index}.csv"},
-        "fingerprint": fingerprint,
-        "row_count": count,
-        "skipped_count": 1,
-        "duplicate_count": 0,
-        "source_bytes": 40 * count,
-        "stats": {
+    return new_dataset(
+        f"d{index:05}",
+        f"Sums {index}",
+        format="question_answer",
+        columns={"question": "q", "answer": "a"},
+        source={"path": f"/data/sums-{index}.csv"},
+        fingerprint=fingerprint,
+        row_count=count,
+        skipped_count=1,
+        source_bytes=40 * count,
+        stats={
             "characters": {"min": 20, "median": 31, "p95": 36, "max": 40},
             "turns": {"min": 2, "median": 2, "p95": 2, "max": 2},
             "labels": {},
@@ -99,16 +99,13 @@ def _dataset(home: Home, index: int, count: int) -> dict[str, Any]:
             "reader": "csv",
             "encoding": "utf-8",
         },
-        "split_seed": 0,
-        "validation_size": 0.1,
-        "test_size": 0.1,
-        "created_at": utc_now() - timedelta(hours=index),
-    }
+        created_at=utc_now() - timedelta(hours=index),
+    )
 
 
-def _measure(tx: Transaction, home: Home, dataset: dict[str, Any]) -> None:
+def _measure(tx: Transaction, home: Home, dataset: NewDataset) -> None:
     """Sidecars of lengths, languages and duplicates, as their jobs would have left them."""
-    n = dataset["row_count"]
+    n = dataset.row_count
     ids = range(n)
     longest = [20 + i % 17 for i in ids]
     near = [2 if i in (2, 5, 9) else None for i in ids]
@@ -135,18 +132,18 @@ ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "g
 
 
 def _sidecar(
-    tx: Transaction, home: Home, dataset: dict[str, Any], group: str, columns: Any, figures: dict[str, Any]
+    tx: Transaction, home: Home, dataset: NewDataset, group: str, columns: Any, figures: dict[str, Any]
 ) -> None:
-    path = home.signals(dataset["fingerprint"], group)
+    path = home.signals(dataset.fingerprint, group)
     path.parent.mkdir(exist_ok=True)
     arrays = {name: pa.array(values) for name, values in columns.items()}
     for signal in GROUPS[group].signals:
         if signal.type == "group" or signal.column not in arrays:
-            values = columns.get(signal.column, [None] * dataset["row_count"])
+            values = columns.get(signal.column, [None] * dataset.row_count)
             arrays[signal.column] = pa.array(values, ARROW[signal.type])
-    pq.write_table(pa.table({"row_id": pa.array(range(dataset["row_count"]), pa.int64()), **arrays}), path)
-    measured = {"options": {}, "row_count": dataset["row_count"], "reused_count": 0, "seconds": 0.1}
-    datasets.record_signals(tx, dataset["fingerprint"], group, measured | {"figures": figures}, utc_now())
+    pq.write_table(pa.table({"row_id": pa.array(range(dataset.row_count), pa.int64()), **arrays}), path)
+    measured = {"options": {}, "row_count": dataset.row_count, "reused_count": 0, "seconds": 0.1}
+    datasets.record_signals(tx, dataset.fingerprint, group, measured | {"figures": figures}, utc_now())
 
 
 def _row(index: int, i: int) -> dict[str, Any]:
@@ -163,13 +160,13 @@ def _row(index: int, i: int) -> dict[str, Any]:
     }
 
 
-def _insert_runs(tx: Transaction, count: int, seeded: list[dict[str, Any]], probed: bool) -> None:
+def _insert_runs(tx: Transaction, count: int, seeded: list[NewDataset], probed: bool) -> None:
     now = utc_now()
     jobs, runs, summaries, points = [], [], [], []
     for i in range(count):
         run_id, created = f"r{i:06}", now - timedelta(minutes=7 * (count - i))
         dataset = seeded[i % len(seeded)]
-        config = TrainConfig(dataset=dataset["name"], name=f"LoRA on {dataset['name']} #{i}", seed=i)
+        config = TrainConfig(dataset=dataset.name, name=f"LoRA on {dataset.name} #{i}", seed=i)
         config = config.resolved(48)
         status = STATUSES[i % len(STATUSES)]
         jobs.append(_job(run_id, config, status, created))
@@ -210,16 +207,16 @@ def _job(run_id: str, config: TrainConfig, status: str, created: datetime) -> di
 
 
 def _run(
-    run_id: str, i: int, config: TrainConfig, dataset: dict[str, Any], status: str, created: datetime
+    run_id: str, i: int, config: TrainConfig, dataset: NewDataset, status: str, created: datetime
 ) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "number": i + 1,
         "name": config.name,
         "notes": "",
-        "dataset_id": dataset["dataset_id"],
-        "dataset_name": dataset["name"],
-        "data_fingerprint": dataset["fingerprint"],
+        "dataset_id": dataset.dataset_id,
+        "dataset_name": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
         "model": config.model,
         "method": config.method,
         "seed": i,

@@ -19,12 +19,14 @@ from engine.evaluation.verdicts import classifier_verdict
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.db.database import Database, Transaction, utc_now
 from store.jobs import job_queue
 from store.runs import runs
 from store.training.train_config import TrainConfig
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import ROWS
+from tests.unit.store_samples import new_dataset
 from tests.unit.verdict_inputs import judge, judge_classes
 
 COUNT, HELD = 240, 120  # rows, of which the last are held out
@@ -49,7 +51,7 @@ def seed_classes(path: Path, classes: int = 3) -> Home:
     return home
 
 
-def _dataset(home: Home, labels: list[str]) -> dict[str, Any]:
+def _dataset(home: Home, labels: list[str]) -> NewDataset:
     fingerprint = "c" * 64
     rows = []
     for i in range(COUNT):
@@ -61,40 +63,35 @@ def _dataset(home: Home, labels: list[str]) -> dict[str, Any]:
     pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), home.rows(fingerprint))
     counts = {label: sum(row["label"] == label for row in rows) for label in labels}
     spread = {"min": 30, "median": 40, "p95": 44, "max": 46}
-    return {
-        "dataset_id": "labelled",
-        "name": "Card questions",
-        "kind": "chat",
-        "format": "text_label",
-        "columns": {"text": "text", "label": "label"},
-        "source": {"path": "/data/cards.csv"},
-        "fingerprint": fingerprint,
-        "row_count": COUNT,
-        "skipped_count": 0,
-        "duplicate_count": 0,
-        "source_bytes": 40 * COUNT,
-        "stats": {
+    return new_dataset(
+        "labelled",
+        "Card questions",
+        format="text_label",
+        columns={"text": "text", "label": "label"},
+        source={"path": "/data/cards.csv"},
+        fingerprint=fingerprint,
+        row_count=COUNT,
+        skipped_count=0,
+        source_bytes=40 * COUNT,
+        stats={
             "characters": spread, "turns": {"min": 2, "median": 2, "p95": 2, "max": 2}, "labels": counts,
             "label_count": len(counts), "skipped_reasons": {}, "reader": "csv", "encoding": "utf-8",
         },
-        "split_seed": 0,
-        "validation_size": 0.1,
-        "test_size": 0.1,
-        "created_at": utc_now(),
-    }  # fmt: skip
+        created_at=utc_now(),
+    )  # fmt: skip
 
 
 def _run(
     tx: Transaction,
     home: Home,
-    dataset: dict[str, Any],
+    dataset: NewDataset,
     labels: list[str],
     run_id: str,
     name: str,
     right: float,
     **config: Any,
 ) -> None:
-    seen = TrainConfig(name=name, dataset=dataset["name"], **config).resolved(120)
+    seen = TrainConfig(name=name, dataset=dataset.name, **config).resolved(120)
     at = utc_now()
     job_queue.insert(
         tx,
@@ -113,9 +110,9 @@ def _run(
         runs.NewRun(
             run_id=run_id,
             config=seen,
-            dataset_id=dataset["dataset_id"],
-            dataset_name=dataset["name"],
-            fingerprint=dataset["fingerprint"],
+            dataset_id=dataset.dataset_id,
+            dataset_name=dataset.name,
+            fingerprint=dataset.fingerprint,
             at=at.timestamp(),
         ),
     )

@@ -81,7 +81,7 @@ def _job(tx: Transaction, job_id: str, title: str, **fields: Any) -> dict[str, A
 
 def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoint: str, right: int) -> None:
     job = _job(tx, job_id, title, checkpoint=checkpoint)
-    config = EvaluateConfig.parse(job["config"])
+    config = EvaluateConfig.parse(job.config)
     references = [f"It is **{row}**." if row != 3 else None for row in range(ROWS)]
     predictions = [(references[row] or "?") if row < right else "" for row in range(ROWS)]
     table = pa.table(

@@ -214,7 +214,7 @@ def _improvement(
     failed_at = {"failed": "training", "waiting": "gathering"}.get(state)
     ended = state in ("promoted", "declined", "stopped")
     row = [
-        improvement_id or f"i-{state}", model_versions.get_model(tx, model)["model_id"], "production",
+        improvement_id or f"i-{state}", model_versions.get_model(tx, model).model_id, "production",
         f"{model} {at:%d %b} <i>{state}</i>", to_json(config.document()), state,
         failed_at, to_json(facts),
         to_json(trouble) if trouble else None, state == "measuring", "owner", "Olga", at, at,

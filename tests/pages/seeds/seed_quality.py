@@ -6,6 +6,7 @@ rows. The version "Sums 0 v2" lacks the 20 duplicates, has the three rows redact
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from store.core.home import Home
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
 from store.db.database import Database, Transaction, utc_now
 from tests.pages.seeds.made_once import made_once
@@ -124,11 +126,11 @@ def _insert_version(tx: Transaction, home: Home, rows: list[dict[str, Any]]) -> 
     pq.write_table(pa.Table.from_pylist(kept, schema=ROWS), home.rows(NEW))
     pq.write_table(pa.Table.from_pylist(fates, schema=FATES_SCHEMA), home.fates(NEW))
     old_set = datasets.get_dataset(tx, "d00000")
-    paths = ("rows_path", "skipped_path")
-    new = {k: v for k, v in old_set.items() if k not in (*paths, "split_column") and v is not None}
-    new |= {"dataset_id": NEW_ID, "name": "Sums 0 v2", "parent_id": "d00000", "recipe": RECIPE}
+    recorded = {field.name: getattr(old_set, field.name) for field in fields(NewDataset)}
+    new = {"dataset_id": NEW_ID, "name": "Sums 0 v2", "parent_id": "d00000", "recipe": RECIPE}
     new |= {"fates": FATES, "fingerprint": NEW, "row_count": len(kept), "skipped_count": 0}
-    datasets.insert_dataset(tx, new | {"created_at": utc_now() + timedelta(seconds=1)})
+    new |= {"created_at": utc_now() + timedelta(seconds=1)}
+    datasets.insert_dataset(tx, NewDataset(**{**recorded, **new}))
 
 
 def _fate(old: int | None, new: int | None, fate: str, step: int | None, reason: str = "") -> dict[str, Any]:

@@ -159,7 +159,7 @@ def finished(
     runs.update(tx, run_id, verdict=verdict)
     if rise is not None:
         live_metric = {"key": "eval/token_f1", "words": "Token F1", "n": 16}
-        facts = runs.get_run(tx, run_id)["facts"] | {"task_metric": "tokens", "live_metric": live_metric}
+        facts = runs.get_run(tx, run_id).facts | {"task_metric": "tokens", "live_metric": live_metric}
         runs.update(tx, run_id, facts=facts)
         _add_points(tx, run_id, [("eval/token_f1", steps[1], 0.4), ("eval/token_f1", STEPS, 0.4)])
     for alarm in live_alarms.list_verdict_alarms(verdict):

@@ -16,12 +16,14 @@ from engine.transfer import effects as diagnosis
 from engine.transfer.effects import Task, compute_backward_transfer
 from store.core.home import Home
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.db.database import Database, Transaction, utc_now
 from store.jobs import job_queue
 from store.runs import runs
 from store.training.train_config import Split, TrainConfig
 from store.transfer.config import KIND, TransferConfig
 from tests.pages.seeds.made_once import made_once
+from tests.unit.store_samples import new_dataset
 
 ROWS = 80
 SPLIT = Split().model_dump()
@@ -50,12 +52,8 @@ def seed_transfer(
     return home
 
 
-def _dataset(place: int) -> Document:
-    return {
-        **{"dataset_id": f"d{place}", "name": f"Set <{place}>", "kind": "chat", "format": "messages"},
-        **{"columns": {}, "source": {}, "fingerprint": f"f{place}", "row_count": 900, "skipped_count": 0},
-        **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "created_at": utc_now(), **SPLIT},
-    }
+def _dataset(place: int) -> NewDataset:
+    return new_dataset(f"d{place}", f"Set <{place}>", fingerprint=f"f{place}", row_count=900, **SPLIT)
 
 
 def _run(tx: Transaction, place: int, trained: int, model: str, before: str) -> None:

@@ -20,6 +20,7 @@ from store.core.rights import OWNER
 from store.jobs import job_queue
 from store.serving import endpoints
 from store.serving.config import EndpointSettings
+from store.serving.schemas import EndpointRow
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
@@ -52,11 +53,11 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
     with engine.database.transaction() as tx:
         endpoints.add(
             tx,
-            {
-                "endpoint_id": f"e-{name}", "name": name, "wanted": wanted, "wanted_at": AT,
-                "settings": settings.model_dump(), "created_by": "owner", "created_by_name": "you",
-                "created_at": AT,
-            },
+            EndpointRow(
+                endpoint_id=f"e-{name}", name=name, wanted=wanted, wanted_at=AT,
+                settings=settings.model_dump(), created_by="owner", created_by_name="you",
+                created_at=AT,
+            ),
         )  # fmt: skip
         endpoints.add_key(
             tx,
@@ -172,10 +173,10 @@ def test_a_run_is_served_from_the_form(engine: StillEngine, open_page: Open) -> 
     next(button for button in at.button if button.label == "Serve it").click().run()
     assert not at.exception
     made = endpoints.get(engine.database, "sums")
-    assert at.query_params["endpoint"] == made["endpoint_id"]
+    assert at.query_params["endpoint"] == made.endpoint_id
     assert any(code.value.startswith("tbe_") for code in at.code)
     next(button for button in at.button if button.label == "Stop").click().run()
-    assert endpoints.get(engine.database, "sums")["wanted"] == "stopped"
+    assert endpoints.get(engine.database, "sums").wanted == "stopped"
 
 
 def test_a_link_to_one_that_is_gone(engine: StillEngine, open_page: Open) -> None:

@@ -134,17 +134,18 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
 
 def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_them() -> None:
     def fate() -> None:
-        from typing import Any
-
         from pages.retraining.improvement import draw_fate
+        from store.retraining.schemas import Improvement
+        from tests.unit.store_samples import row_of
 
         again = {"rows": 24, "times": {"1": 24}, "random": 0, "left_out": {}}
         rows = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
-        improvement: Any = {
-            "config": {"rows": [{"source": "feedback"}]},
-            "facts": {"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
-            "state": "training",
-        }
+        improvement = row_of(
+            Improvement,
+            config={"rows": [{"source": "feedback"}]},
+            facts={"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
+            state="training",
+        )
         draw_fate(improvement)
 
     at = AppTest.from_function(fate).run()
@@ -235,7 +236,7 @@ def test_a_schedule_is_set_shows_how_far_it_is_and_goes_off(improving: StillEngi
     name, body = improving.sent[-1]
     schedule = ImproveSchedule.parse(body)
     assert (name, schedule.least_rows, schedule.every_hours) == ("schedule_improvement", 50, 24)
-    model_id = model_versions.get_model(improving.database, "fresh")["model_id"]
+    model_id = model_versions.get_model(improving.database, "fresh").model_id
     with improving.database.transaction() as tx:
         row = [model_id, to_json(schedule.document()), "owner", "Olga", NOW, NOW, 9, None]
         tx.execute("INSERT INTO improvement_schedule VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -260,8 +261,8 @@ def test_a_decision_that_waits_is_on_top_of_the_models(improving: StillEngine, o
 
 def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
     (line,) = returned(improving.database, "trec")
-    assert (line["endpoint_id"], line["requests"], line["corrections"]) == (ENDPOINT, 143, 3)
-    assert (line["with_texts"], line["names"], line["people"]) == (129, ["you"], 1)
+    assert (line.endpoint_id, line.requests, line.corrections) == (ENDPOINT, 143, 3)
+    assert (line.with_texts, line.names, line.people) == (129, ["you"], 1)
     assert returned(improving.database, "tre") == []
 
 
@@ -321,29 +322,32 @@ def test_a_change_is_written_by_its_side() -> None:
 
 def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeats() -> None:
     def fate() -> None:
-        from typing import Any
         from unittest.mock import patch
 
         from pages.retraining.improvement import draw_fate
         from pages.shared import cached_queries
+        from store.data.schemas import SkippedRow
+        from store.retraining.schemas import Improvement
+        from tests.unit.store_samples import new_dataset, row_of
 
         reason = "asks in other words what an old row asks that judges"
         rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
         partner = {"line": 3, "reason": reason, "fingerprint": "f", "row_id": 1204}
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "repeating": [partner]}
         rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
-        improvement: Any = {
-            "config": {"rows": []},
-            "state": "training",
-            "facts": {"rows": rows, "rows_dataset_id": "new"},
-        }
-        skipped = {"line": 3, "reason": reason, "excerpt": "Where is its nest?"}
+        improvement = row_of(
+            Improvement,
+            config={"rows": []},
+            state="training",
+            facts={"rows": rows, "rows_dataset_id": "new"},
+        )
+        skipped = SkippedRow(line=3, reason=reason, excerpt="Where is its nest?")
         with (
             patch.object(cached_queries, "find_skipped_row", lambda *_: skipped),
             patch.object(
                 cached_queries,
                 "list_datasets",
-                lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}],
+                lambda: [new_dataset("d", "Birds")],
             ),
             patch.object(
                 cached_queries, "read_dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]
@@ -365,7 +369,10 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         from unittest.mock import patch
 
         from pages.retraining import decision
+        from store.core.model_schemas import ModelSummary
         from store.retraining import improvement_text
+        from store.retraining.schemas import Improvement
+        from tests.unit.store_samples import row_of
 
         old: Any = {
             "check": "not_worse_than", "title": "Old rows", "answer": "cant_tell", "sentence": "",
@@ -376,8 +383,8 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         gate: Any = {"reference": "m@2", "alias": "production", "holder": "m@1", "answer": "cant_tell"}
         gate |= {"checks": checks, "sentence": ""}
         gate["sentence"] = improvement_text.describe_outcome(gate)
-        improvement: Any = {"facts": {"gate": gate}, "state": "measuring", "ended_at": None, "alias": "a"}
-        model: Any = {"name": "m"}
+        improvement = row_of(Improvement, facts={"gate": gate}, state="measuring", alias="a")
+        model = row_of(ModelSummary, name="m")
         with patch.object(decision, "_draw_figures", lambda *_: None):
             decision.draw_decision(model, improvement)
 
@@ -403,13 +410,15 @@ def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
         from typing import Any
 
         from pages.retraining.improvement import draw_fate
+        from store.retraining.schemas import Improvement
+        from tests.unit.store_samples import row_of
 
         rows: Any = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1}
         rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
         old = {"check": "not_worse_than", "unit": unit, "lifted": 0.02}
         facts = {"rows": rows, "rows_dataset_id": "new", "gate": {"checks": [old]}}
-        improvement: Any = {"config": {"rows": []}, "state": "deciding", "facts": facts}
+        improvement = row_of(Improvement, config={"rows": []}, state="deciding", facts=facts)
         draw_fate(improvement)
 
     text = everything_said(AppTest.from_function(fate, args=(unit,)).run())

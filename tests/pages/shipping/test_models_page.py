@@ -36,7 +36,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
             "INSERT INTO model_version SELECT model_id, v.i, source, run_id, base_model, adapter, folder,"
             " fingerprint || v.i, files, notes, created_by, created_by_name, created_at"
             " FROM model_version, range(2, 1001) v(i) WHERE model_id = ?",
-            [model_versions.get_model(tx, "many")["model_id"]],
+            [model_versions.get_model(tx, "many").model_id],
         )
     desk.database.close()
     with still_engine(desk.home, real=REAL) as engine:
@@ -99,7 +99,7 @@ def test_what_cant_be_told_is_promoted_by_an_admin_with_a_reason_alone(
     at = open_page(shipped.home, PAGE, model="sums")
     assert at.title[0].value == "sums@2"
     assert "though the gate was not passed" in everything_said(at)
-    model_id = model_versions.get_model(shipped.database, "sums")["model_id"]
+    model_id = model_versions.get_model(shipped.database, "sums").model_id
     at.button(key=f"back-go-{model_id}-production").click().run()
     assert model_versions.alias_standing(shipped.database, model_id, "production") == 1
 
@@ -116,7 +116,7 @@ def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine,
 
 def test_a_gate_is_set_by_the_form(shipped: StillEngine, open_page: Open, tmp_path: Path) -> None:
     at = open_page(shipped.home, PAGE, model="many", tab="gate")
-    model_id = model_versions.get_model(shipped.database, "many")["model_id"]
+    model_id = model_versions.get_model(shipped.database, "many").model_id
     key = f"gate-{model_id}-production"
     at.selectbox(key=f"{key}-kind").set_value("not_worse_than").run()
     at.button(key=f"{key}-add").click().run()
@@ -125,5 +125,5 @@ def test_a_gate_is_set_by_the_form(shipped: StillEngine, open_page: Open, tmp_pa
     assert not at.exception
     line = model_versions.gate(shipped.database, model_id, "production")
     assert line
-    check = line["config"]["checks"][0]
+    check = line.config["checks"][0]
     assert (check["dataset"], check["margin"], check["metric"]) == ("data-D", 0.05, "accuracy")

@@ -82,7 +82,7 @@ def test_a_team_without_anybody_says_so_and_invites(
     at.text_input[0].set_value("rita@example.org")
     press(at, "Make a link")
     assert not at.exception
-    assert [invitation["email"] for invitation in office.people.team()["invitations"]] == ["rita@example.org"]
+    assert [invitation.email for invitation in office.people.team()["invitations"]] == ["rita@example.org"]
     link = at.code[0].value
     code = link.partition("code=")[2]
     assert office.door("invitation", {"secret": code})["role"] == "rater"
@@ -92,7 +92,7 @@ def test_a_team_without_anybody_says_so_and_invites(
     assert not at.code
 
     [invitation] = office.people.team()["invitations"]
-    at.button(key=f"take-back-{invitation['invitation_id']}").click().run()
+    at.button(key=f"take-back-{invitation.invitation_id}").click().run()
     assert office.people.team()["invitations"] == []
 
 
@@ -131,14 +131,14 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
     at = open_page(office.home, TEAM)
     at.selectbox(key=f"role-{person_id}-member").set_value("viewer").run()
     assert not at.exception
-    roles = {person["name"]: person["role"] for person in office.people.team()["members"]}
+    roles = {person.name: person.role for person in office.people.team()["members"]}
     assert roles == {"Admin": "admin", "Member": "viewer"}
 
     office.sign_in("member@example.org")
     at.run()
-    [session] = [s for s in office.people.team()["sessions"] if s["person_id"] == person_id]
-    at.button(key=f"end-{session['session_id']}").click().run()
-    assert [s for s in office.people.team()["sessions"] if s["person_id"] == person_id] == []
+    [session] = [s for s in office.people.team()["sessions"] if s.person_id == person_id]
+    at.button(key=f"end-{session.session_id}").click().run()
+    assert [s for s in office.people.team()["sessions"] if s.person_id == person_id] == []
 
     at.button(key=f"reset-{person_id}").click().run()
     assert "a new password of Member" in everything_said(at)
@@ -148,7 +148,7 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
     at.button(key=f"off-{person_id}").click().run()
     assert "may not sign in" in everything_said(at)
     at.button(key=f"on-{person_id}").click().run()
-    assert all(person["active"] for person in office.people.team()["members"])
+    assert all(person.active for person in office.people.team()["members"])
 
 
 def test_the_last_admin_is_told_why_they_stay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ def kept(desk: Desk, run_id: str, worse: bool = False) -> str:
 def test_a_check_is_queued_by_id_and_its_order_is_whole(desk: Desk) -> None:
     run_id = launched(desk)
     job = desk.job(desk("check_bias", run="Tuned")["job_id"])
-    assert job["config"]["run"] == run_id
-    assert job["title"] == "Bias of Tuned"
+    assert job.config["run"] == run_id
+    assert job.title == "Bias of Tuned"
     write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
+    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
     assert order
     assert order["evaluations"] == {}
     assert order["compared_versions"] == {}
@@ -71,7 +72,7 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
     write_order(desk.database, desk.home, run)
 
     def checks_queued() -> list[Job]:
-        return [job for job in job_queue.queue(desk.database) if job["kind"] == "bias"]
+        return [job for job in job_queue.queue(desk.database) if job.kind == "bias"]
 
     def end(killed: bool) -> None:
         with desk.database.transaction() as tx:
@@ -84,11 +85,10 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
     assert not checks_queued()
     end(killed=False)
     (queued,) = checks_queued()
-    desk.end(run["job_id"], "finished")
+    desk.end(run.job_id, "finished")
     by_hand = desk.job(desk("check_bias", run="Tuned")["job_id"])
-    assert [queued[part] for part in ("config", "title", "lane", "created_by")] == [
-        by_hand[part] for part in ("config", "title", "lane", "created_by")
-    ]
+    asked = attrgetter("config", "title", "lane", "created_by")
+    assert asked(queued) == asked(by_hand)
 
 
 def test_a_head_is_refused_a_check_at_launch() -> None:
@@ -125,9 +125,9 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
     judge = classifier(desk)
     asked = {"classifier": "Anger", "labels": ["anger"]}
     job = desk.job(desk("check_bias", run="Tuned", builtin=False, continuations=asked)["job_id"])
-    assert job["config"]["continuations"]["classifier"] == judge
+    assert job.config["continuations"]["classifier"] == judge
     write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
+    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
     assert order
     assert order["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
     (listed,) = bias_checks.list_classifiers(desk.database)
@@ -154,7 +154,7 @@ def test_the_order_of_a_check_of_registered_models_names_their_files(desk: Desk)
     version(desk, "Theirs")
     job = desk.job(desk("check_bias", model="Ours@1", against="Theirs@1")["job_id"])
     write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
+    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
     assert order
     assert set(order["compared_versions"]) == {"Ours@1", "Theirs@1"}
     ours = order["compared_versions"]["Ours@1"]
@@ -172,7 +172,7 @@ def test_a_version_may_have_labels_that_are_true_by_themselves(desk: Desk) -> No
     for name, labels in (("several", ["toxic", " insult"]), ("single", ["toxic"])):
         asked = {"classifier": f"{name}@1", "labels": labels}
         job = desk.job(desk("check_bias", run="Tuned", continuations=asked)["job_id"])
-        assert job["config"]["continuations"]["labels"] == labels
+        assert job.config["continuations"]["labels"] == labels
     with pytest.raises(ConfigError, match="All labels"):
         desk(
             "check_bias", run="Tuned", continuations={"classifier": "softmax@1", "labels": [*names.values()]}
@@ -300,9 +300,9 @@ def test_the_newest_check_of_a_run_counts_and_goes_with_it(desk: Desk) -> None:
     newest = kept(desk, run_id, worse=True)
     check = bias_checks.newest(desk.database, run_id=run_id)
     assert check is not None
-    assert check["job_id"] == newest
-    assert (check["model"], check["report"]["worse"]) == ("Tuned", 1)
-    assert [line["worse"] for line in bias_checks.listed(desk.database, run_id=run_id)] == [1, 0]
+    assert check.job_id == newest
+    assert (check.model, check.report["worse"]) == ("Tuned", 1)
+    assert [line.worse for line in bias_checks.listed(desk.database, run_id=run_id)] == [1, 0]
     desk("delete", job=newest)
     assert len(bias_checks.listed(desk.database, run_id=run_id)) == 1
     desk("delete", job=run_id)

@@ -75,10 +75,10 @@ def test_a_change_of_a_config_is_no_way_round() -> None:
 
 def test_settings_of_old_and_new_runs_differ_by_what_does() -> None:
     def run(name: str, **config: Any) -> Any:
-        return {
-            **{"run_id": name, "name": name, "number": 1, "data_fingerprint": "f", "facts": {}},
-            "config": {"dataset": "d", "r": 8} | config,
-        }
+        return SimpleNamespace(
+            run_id=name, name=name, number=1, data_fingerprint="f", facts={},
+            config={"dataset": "d", "r": 8} | config,
+        )  # fmt: skip
 
     old, new, trusting = run("old", **{FIELD: False}), run("new"), run("trusting", **{FIELD: True})
     assert build_settings_rows([old, new]) == []
@@ -91,7 +91,7 @@ def test_settings_of_old_and_new_runs_differ_by_what_does() -> None:
 def evaluation(*metrics: object, **config: Any) -> Any:
     """As much of a stored one as is compared."""
     document = {"model": "m", "dataset": "d", "metrics": [*metrics], FIELD: False} | config
-    return {"config": document, "details": {"dtype": "float32"}}
+    return SimpleNamespace(config=document, details={"dtype": "float32"})
 
 
 def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
@@ -101,7 +101,7 @@ def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
 
 
 def test_its_figures_are_called_as_before() -> None:
-    config = evaluation(HUB, "chrf")["config"] | {"metrics": [HUB, {"metric": "chrf"}]}
+    config = evaluation(HUB, "chrf").config | {"metrics": [HUB, {"metric": "chrf"}]}
     assert format_metric_title("eval/chrf", config) == "chrF"
     assert format_metric_title("eval/word_count", config) == "word_count"
     assert format_metric_title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
@@ -109,7 +109,7 @@ def test_its_figures_are_called_as_before() -> None:
 
 def test_evaluations_with_one_are_still_compared() -> None:
     first, second = evaluation(HUB, "chrf"), evaluation("chrf", max_new_tokens=9)
-    config = EvaluateConfig.of_past(first["config"])
+    config = EvaluateConfig.of_past(first.config)
     assert [choice.key for choice in config.metrics] == ["eval/word_count", "eval/chrf"]
     assert config.generates
     pair: Any = SimpleNamespace(first=first, second=second)

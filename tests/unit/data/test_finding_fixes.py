@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -70,13 +71,15 @@ def look(home: Home, dataset: dict[str, Any], column: str) -> tuple[Finding | No
     """The finding of this signal, measured now, and its figure; the sidecar is where recipes look for it."""
     group = GROUP_OF[column]
     job = job_of(home, dataset["fingerprint"], group)
-    measured = {group: measurement_job.run(job)}
+    result = measurement_job.run(job)
+    measured = {group: SimpleNamespace(**result, outdated=False)}
     sidecar = home.signals(dataset["fingerprint"], group)
     sidecar.parent.mkdir(exist_ok=True)
     shutil.copy(job.dir.path / f"{group}.parquet", sidecar)
     dataset["signals"] = {group: {}}
-    finding = next((f for f in find_findings(dataset, measured, GROUPS) if f.column == column), None)
-    return finding, measured[group]["figures"][column]
+    findings = find_findings(dataset["row_count"], measured, GROUPS)
+    finding = next((f for f in findings if f.column == column), None)
+    return finding, result["figures"][column]
 
 
 @pytest.fixture
@@ -140,8 +143,9 @@ def test_a_button_over_what_a_model_measured_leaves_none_of_it(
     measure(home, dataset, group, **values)
     table = pq.read_table(home.signals(dataset["fingerprint"], group))
     options = {"max_length": 8, "model": "m"}
-    measured = {group: {"figures": compute_column_figures(table, (signal,)), "options": options}}
-    (finding,) = find_findings(dataset, measured, GROUPS)
+    figures = compute_column_figures(table, (signal,))
+    measured = {group: SimpleNamespace(figures=figures, options=options, outdated=False)}
+    (finding,) = find_findings(dataset["row_count"], measured, GROUPS)
     suspicious = {n for n, value in enumerate(values[column]) if value and value > (signal.unit == "ratio")}
     for fix in finding.fixes:
         assert {change[0] for change in run(home, dataset, *fix.steps).changes} == suspicious

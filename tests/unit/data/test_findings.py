@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,14 +27,18 @@ def figures_of(column: str, share: float, n: int = ROWS) -> dict[str, Any]:
     return {"n": n, "min": 0, "mean": 1, "median": share, "p95": 2, "max": 3, "positive": count}
 
 
+def _measure(figures: dict[str, Any], options: dict[str, Any] | None = None, outdated: bool = False) -> Any:
+    return SimpleNamespace(figures=figures, options=options or {}, outdated=outdated)
+
+
 def findings_of(
     columns: dict[str, float], n: int = ROWS, options: dict[str, Any] | None = None
 ) -> list[Finding]:
     measured: dict[str, Any] = {}
     for column, share in columns.items():
-        group = measured.setdefault(GROUP_OF[column], {"figures": {}, "options": options or {}})
-        group["figures"][column] = figures_of(column, share, n)
-    return find_findings({"row_count": ROWS}, measured, GROUPS)
+        group = measured.setdefault(GROUP_OF[column], _measure({}, options))
+        group.figures[column] = figures_of(column, share, n)
+    return find_findings(ROWS, measured, GROUPS)
 
 
 @pytest.mark.parametrize("column", [signal.column for signal in JUDGED])
@@ -67,12 +72,11 @@ def test_signals_without_a_band_are_never_a_finding() -> None:
 
 def test_near_duplicates_say_how_many_in_how_many_groups() -> None:
     measured = {
-        "duplicates": {
-            "figures": {"near_group": {"n": 2211, "groups": 180, "rows": 592, "extra": 412}},
-            "options": {"threshold": 0.8},
-        }
+        "duplicates": _measure(
+            {"near_group": {"n": 2211, "groups": 180, "rows": 592, "extra": 412}}, {"threshold": 0.8}
+        )
     }
-    (finding,) = find_findings({"row_count": 2211}, measured, GROUPS)
+    (finding,) = find_findings(2211, measured, GROUPS)
     assert finding.title == "412 near duplicates in 180 groups"
     assert finding.measure == "19% of 2,211 rows"
     assert finding.rows == 412
@@ -161,24 +165,24 @@ def test_a_number_is_judged_by_its_median() -> None:
 
 
 def test_nothing_measured_finds_nothing_and_says_what_is_missing() -> None:
-    assert find_findings({"row_count": ROWS}, {}, GROUPS) == []
+    assert find_findings(ROWS, {}, GROUPS) == []
     state = list_checked({}, GROUPS)
     assert state.signals == ()
     assert state.missing == tuple(group.title for group in GROUPS.values())
 
 
 def test_what_was_checked_is_named_and_older_measures_too() -> None:
-    measured = {"duplicates": {"figures": {"exact_group": figures_of("exact_group", 0)}, "outdated": True}}
+    measured = {"duplicates": _measure({"exact_group": figures_of("exact_group", 0)}, outdated=True)}
     state = list_checked(measured, GROUPS)
     assert state.signals == ("Exact duplicates",)
     assert "Duplicates" not in state.missing
-    measured["duplicates"]["figures"] = {"exact_group": figures_of("exact_group", 0.5)}
-    assert find_findings({"row_count": ROWS}, measured, GROUPS) == []
+    measured["duplicates"].figures = {"exact_group": figures_of("exact_group", 0.5)}
+    assert find_findings(ROWS, measured, GROUPS) == []
 
 
 def test_rows_that_could_not_be_measured_are_no_finding() -> None:
-    measured = {"labels": {"figures": {"label_suspect": {"n": 0, "flagged": 0}}, "options": {}}}
-    assert find_findings({"row_count": ROWS}, measured, GROUPS) == []
+    measured = {"labels": _measure({"label_suspect": {"n": 0, "flagged": 0}})}
+    assert find_findings(ROWS, measured, GROUPS) == []
 
 
 def test_every_level_says_why() -> None:

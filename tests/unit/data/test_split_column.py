@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,11 +10,11 @@ from engine.data.split.partition import check_split_column
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.data import datasets
-from store.jobs import job_queue
 from store.training.train_config import Split
 from tests.unit.data_job import import_file
-from tests.unit.desk import START, Desk
+from tests.unit.desk import Desk
 from tests.unit.recipe_samples import chat, folders, make, measure
+from tests.unit.store_samples import new_dataset
 
 ROWS = [
     chat("q0", "a0"),
@@ -55,19 +54,15 @@ def test_a_column_that_no_row_has_is_refused_with_those_there_are(
 
 def test_the_command_refuses_it_and_changes_nothing(desk: Desk) -> None:
     dataset = make(desk.home, ROWS)
-    row: dict[str, Any] = {
-        **{key: dataset[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
-        **{"fingerprint": dataset["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
-        **{"source_bytes": 1, "stats": {}, "created_at": job_queue.to_utc(START)},
-        **Split().model_dump(),
-    }
+    names = ("dataset_id", "name", "kind", "format", "columns", "row_count", "fingerprint")
+    row = new_dataset(**{name: dataset[name] for name in names})
     with desk.database.transaction() as tx:
         datasets.insert_dataset(tx, row)
     with pytest.raises(ConfigError, match="No row has a column 'label'"):
         desk("set_split", dataset="Old", split_by="group", split_column="label")
-    assert datasets.get_dataset(desk.database, "Old")["split_by"] == "random"
+    assert datasets.get_dataset(desk.database, "Old").split_by == "random"
     desk("set_split", dataset="Old", split_by="group", split_column="source.author")
-    assert datasets.get_dataset(desk.database, "Old")["split_column"] == "source.author"
+    assert datasets.get_dataset(desk.database, "Old").split_column == "source.author"
 
 
 def test_an_import_that_asks_for_it_leaves_nothing(home: Home, tmp_path: Path) -> None:

@@ -67,10 +67,15 @@ class Chained:
 
     def add_person(self, person: Person, *, active: bool = True) -> None:
         """Somebody who can sign in."""
-        account: Account = {
-            **{"active": active, "email": f"{person['name']}@example.org", "password": None},
-            **{"verified": True, **person},
-        }  # type: ignore[typeddict-item]
+        account = Account(
+            person_id=person["person_id"],
+            name=person["name"],
+            role=person["role"],
+            email=f"{person['name']}@example.org",
+            password=None,
+            active=active,
+            verified=True,
+        )
         with self.database.transaction() as tx:
             accounts.add_account(tx, account, job_queue.to_utc(self.desk.clock()))
 
@@ -79,7 +84,7 @@ class Chained:
 
     def alive(self) -> list[Job]:
         """Jobs of the chain; those that measure data are not."""
-        return [job for job in job_queue.queue(self.database) if job["kind"] not in ("profile", "watch")]
+        return [job for job in job_queue.queue(self.database) if job.kind not in ("profile", "watch")]
 
     def find_too_few(self) -> None:
         """End the gathering that is under way as one that could use seven rows."""
@@ -91,8 +96,8 @@ class Chained:
         }
         with self.database.transaction() as tx:
             keep_feedback_rows(tx, self.home, job, few, self.desk.clock())
-            job_queue.claim(tx, job["job_id"], "cpu", self.desk.now)
-            job_queue.finish(tx, job["job_id"], "finished", self.desk.now, result=few)
+            job_queue.claim(tx, job.job_id, "cpu", self.desk.now)
+            job_queue.finish(tx, job.job_id, "finished", self.desk.now, result=few)
 
     def end_jobs(self, status: str = "finished") -> list[str]:
         """End those that are under way, well or not; their kinds."""
@@ -101,26 +106,26 @@ class Chained:
             if status == "finished":
                 self._finish(job)
             else:
-                self.desk.end(job["job_id"], status)
-        return [job["kind"] for job in alive]
+                self.desk.end(job.job_id, status)
+        return [job.kind for job in alive]
 
     def _finish(self, job: Job) -> None:
         result: Any = {}
-        if job["kind"] in ("gather_rows", "clean"):
+        if job.kind in ("gather_rows", "clean"):
             result = self._rows(job)
-            keep: Any = keep_feedback_rows if job["kind"] == "gather_rows" else job_results.keep_version
+            keep: Any = keep_feedback_rows if job.kind == "gather_rows" else job_results.keep_version
             with self.database.transaction() as tx:
                 keep(tx, self.home, job, result, self.desk.clock())
-        elif job["kind"] == "train":
-            self._model(job["job_id"])
-        elif job["kind"] == "register":
+        elif job.kind == "train":
+            self._model(job.job_id)
+        elif job.kind == "register":
             result = self._version(job)
         with self.database.transaction() as tx:
-            job_queue.claim(tx, job["job_id"], "cpu", self.desk.now)
-            job_queue.finish(tx, job["job_id"], "finished", self.desk.now, result=result)
+            job_queue.claim(tx, job.job_id, "cpu", self.desk.now)
+            job_queue.finish(tx, job.job_id, "finished", self.desk.now, result=result)
 
     def _rows(self, job: Job) -> dict[str, Any]:
-        fingerprint = f"rows-{job['job_id']}"
+        fingerprint = f"rows-{job.job_id}"
         self.home.rows(fingerprint).parent.mkdir()
         pq.write_table(pa.table({"row_id": [0]}), self.home.rows(fingerprint))
         about = {"kind": "chat", "format": "messages", "columns": {}, "row_count": 12, "skipped_count": 0}
@@ -138,8 +143,8 @@ class Chained:
 
     def _version(self, job: Job) -> Any:
         training = (next(self.home.jobs.glob("*.json"))).read_text()  # as `register` has written it
-        files = {"adapter_model.safetensors": f"weights {job['job_id']}", "training.json": training}
-        result = staged(JobDir(self.home.jobs / job["job_id"]).version, files)
+        files = {"adapter_model.safetensors": f"weights {job.job_id}", "training.json": training}
+        result = staged(JobDir(self.home.jobs / job.job_id).version, files)
         with self.database.transaction() as tx:
             version_keeping.keep_version(tx, self.home, job, result, self.desk.clock())
         return result
@@ -148,7 +153,7 @@ class Chained:
         """Step, with a new engine each time, and end what was queued; the kinds of jobs."""
         kinds: list[str] = []
         for _ in range(most):
-            if self.get(improvement)["state"] == until:
+            if self.get(improvement).state == until:
                 return kinds
             self.next_engine().step(self.desk.clock())
             self.next_engine().step(self.desk.clock())  # done again, it does nothing twice
@@ -157,5 +162,5 @@ class Chained:
 
     def standing(self) -> int | None:
         """The number of the version in production."""
-        model = model_versions.get_model(self.database, "sums")["model_id"]
+        model = model_versions.get_model(self.database, "sums").model_id
         return model_versions.alias_standing(self.database, model, "production")

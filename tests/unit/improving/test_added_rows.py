@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_every_row_keeps_its_part_and_a_corrected_one_gives_way(home: Home) -> N
     assert fates["steps"][0]["title"] == "Add the rows of New rows (train and validation) and keep the deal"
     assert (fates["steps"][0]["added"], fates["steps"][0]["dropped"]) == (11, 2)
     assert made.result["parts"] == {"train": 39 + 10, "validation": 10, "test": 10}
-    split = Split.parse(_build_version_split(old, made.result))  # type: ignore[arg-type]
+    split = Split.parse(_build_version_split(SimpleNamespace(**old), made.result))  # type: ignore[arg-type]
     assert split.split_by == "given"
     dealt = assign_rows(home, made.result["fingerprint"], split).counts()
     assert dealt == made.result["parts"]
@@ -98,7 +99,7 @@ def test_a_part_without_a_row_stays_empty(home: Home) -> None:
     old = labelled(home)
     deal(home, old, parts={n: "train" if n < 50 else "validation" for n in range(60)})
     made = added(home, old, new_rows(home, [{"text": text(900), "label": LABELS[0], "part": "train"}]))
-    split = Split.parse(_build_version_split(old, made.result))  # type: ignore[arg-type]
+    split = Split.parse(_build_version_split(SimpleNamespace(**old), made.result))  # type: ignore[arg-type]
     assert split.test_size == 0
     assert assign_rows(home, made.result["fingerprint"], split).counts()["test"] == 0
 

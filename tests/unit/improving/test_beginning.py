@@ -40,7 +40,7 @@ def test_what_can_not_begin_is_refused(
 def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[str, str]) -> None:
     improvement = chained.begin()
     chained.run_through(improvement)
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     for command, body in (
         ("delete_dataset", {"dataset": facts["rows_dataset_id"]}),
         ("delete_version", {"version": "sums@2"}),
@@ -56,7 +56,7 @@ def test_its_rows_are_dealt_no_other_way_meanwhile(chained: Chained, answers: di
     """The launch and the evaluations deal by the data set: rows that were trained on would judge."""
     improvement = chained.begin()
     chained.run_through(improvement)
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     for dataset in (facts["rows_dataset_id"], facts["dataset_id"]):
         with pytest.raises(StateError, match="trains and measures by the parts of"):
             chained.desk("set_split", dataset=dataset, split_by="random", test_size=0.5)
@@ -69,16 +69,16 @@ def test_only_evaluations_of_its_own_are_cancelled(chained: Chained, answers: di
     chained.run_through(improvement, until="registering")
     chained.improving.step(chained.desk.clock())
     chained.end_jobs()
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     rows = {"dataset": facts["rows_dataset_id"], "part": "test", "metrics": ["bits_per_byte"]}
     config = {"model": "sums@1", "max_rows": None, **rows}
     theirs = chained.desk("evaluate", **config)["job_id"]
     for _ in range(2):
         chained.improving.step(chained.desk.clock())
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     waited = {theirs, *facts["own_evaluation_jobs"]}
     assert (set(facts["evaluation_jobs"]), len(waited)) == (waited, 4)
     chained.desk("stop_improvement", improvement=improvement)
-    stopped = {job_id: job_queue.get_job(chained.database, job_id)["status"] for job_id in waited}
+    stopped = {job_id: job_queue.get_job(chained.database, job_id).status for job_id in waited}
     assert stopped.pop(theirs) == "queued"
     assert set(stopped.values()) == {"cancelled"}

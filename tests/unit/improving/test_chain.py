@@ -27,21 +27,21 @@ def test_each_job_is_queued_once_and_a_person_promotes(chained: Chained, answers
     improvement = chained.begin(name="Mended <b>")
     assert chained.run_through(improvement) == KINDS
     made = chained.get(improvement)
-    facts = made["facts"]
+    facts = made.facts
     assert (facts["version"], facts["holder"], facts["rows"]) == ("sums@2", "sums@1", COUNTED)
     run = runs.get_run(chained.database, facts["run_id"])
-    assert run["name"] == "run-1, improved 15 Jan 2027"
-    assert run["config"]["parent"] == "run-1"
-    assert run["config"]["max_train_rows"] is None
-    assert run["config"]["split_by"] == "given"
+    assert run.name == "run-1, improved 15 Jan 2027"
+    assert run.config["parent"] == "run-1"
+    assert run.config["max_train_rows"] is None
+    assert run.config["split_by"] == "given"
     rows = datasets.get_dataset(chained.database, facts["rows_dataset_id"])
-    assert rows["name"] == "sums, new rows of 15 Jan 2027"
-    assert (rows["split_by"], rows["validation_size"]) == ("given", 0)
+    assert rows.name == "sums, new rows of 15 Jan 2027"
+    assert (rows.split_by, rows.validation_size) == ("given", 0)
     joined = datasets.get_dataset(chained.database, facts["dataset_id"])
-    assert (joined["name"], joined["parent_id"], joined["split_by"]) == ("D v2", "data-D", "given")
+    assert (joined.name, joined.parent_id, joined.split_by) == ("D v2", "data-D", "given")
     chained.desk("decide_improvement", improvement="Mended <b>", promote=True, by=ADA)
     made = chained.get(improvement)
-    assert (made["state"], made["ended_by_name"], made["note"]) == ("promoted", "Ada", "It is passed.")
+    assert (made.state, made.ended_by_name, made.note) == ("promoted", "Ada", "It is passed.")
     assert chained.standing() == 2
     chained.next_engine().step(chained.desk.clock())
     assert chained.get(improvement) == made
@@ -69,9 +69,9 @@ def test_a_move_that_is_undone_is_made_once(chained: Chained, monkeypatch: pytes
         assert chained.end_jobs() == [kind]
         failing[:] = [True]
         if kind != "train":  # its end brings no facts
-            state = chained.get(improvement)["state"]
+            state = chained.get(improvement).state
             chained.next_engine().step(chained.desk.clock())
-            assert chained.get(improvement)["state"] == state
+            assert chained.get(improvement).state == state
         failing.clear()
         chained.next_engine().step(chained.desk.clock())
 
@@ -81,24 +81,22 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
     improvement = chained.begin()
     for _ in range(40):
         chained.next_engine().step(chained.desk.clock())
-        if chained.get(improvement)["state"] == state and chained.alive():
+        if chained.get(improvement).state == state and chained.alive():
             break
         chained.end_jobs()
     for job in chained.alive():
         with chained.database.transaction() as tx:
-            job_queue.claim(tx, job["job_id"], "cpu", 1.0)
-            job_queue.finish(
-                tx, job["job_id"], "failed", 1.0, error={"error": "DiskFull", "message": "Full."}
-            )
+            job_queue.claim(tx, job.job_id, "cpu", 1.0)
+            job_queue.finish(tx, job.job_id, "failed", 1.0, error={"error": "DiskFull", "message": "Full."})
     chained.next_engine().step(chained.desk.clock())
     made = chained.get(improvement)
-    assert (made["state"], made["failed_at"]) == ("failed", state)
-    assert made["trouble"] == {"error": "DiskFull", "message": "Full.", "fix": ""}
+    assert (made.state, made.failed_at) == ("failed", state)
+    assert made.trouble == {"error": "DiskFull", "message": "Full.", "fix": ""}
     with pytest.raises(StateError, match="is not to be decided on"):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
     chained.desk("resume_improvement", improvement=improvement)
     chained.next_engine().step(chained.desk.clock())  # a gathering is made anew
-    queued = [job["kind"] for job in chained.alive()]
+    queued = [job.kind for job in chained.alive()]
     assert set(queued) <= set(KINDS)
     assert queued
     chained.run_through(improvement)
@@ -114,18 +112,18 @@ def test_too_few_rows_are_waited_for_and_later_ones_are_taken_in(
     chained.find_too_few()
     chained.next_engine().step(chained.desk.clock())
     made = chained.get(improvement)
-    assert (made["state"], made["failed_at"], made["ended_at"]) == ("waiting", "gathering", None)
-    assert made["trouble"] == {"error": "TooFewRows", "message": "7 of 9 can be used.", "fix": ""}
+    assert (made.state, made.failed_at, made.ended_at) == ("waiting", "gathering", None)
+    assert made.trouble == {"error": "TooFewRows", "message": "7 of 9 can be used.", "fix": ""}
     assert "improvement resume" in improvement_text.describe_next_step(made)
     chained.next_engine().step(chained.desk.clock())  # by itself it does nothing
-    assert (chained.get(improvement)["state"], chained.alive()) == ("waiting", [])
+    assert (chained.get(improvement).state, chained.alive()) == ("waiting", [])
     chained.desk("resume_improvement", improvement=improvement)
     chained.next_engine().step(chained.desk.clock())
     (job,) = chained.alive()
-    assert job["kind"] == "gather_rows"
-    assert job["job_id"] != made["facts"]["gather_job"]  # another one, which is brought what came since
+    assert job.kind == "gather_rows"
+    assert job.job_id != made.facts["gather_job"]  # another one, which is brought what came since
     assert chained.run_through(improvement) == KINDS
-    assert chained.get(improvement)["facts"]["rows"]["train"] == 30
+    assert chained.get(improvement).facts["rows"]["train"] == 30
 
 
 def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:
@@ -134,7 +132,7 @@ def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:
     chained.find_too_few()
     chained.improving.step(chained.desk.clock())
     chained.desk("stop_improvement", improvement=improvement)
-    assert chained.get(improvement)["state"] == "stopped"
+    assert chained.get(improvement).state == "stopped"
     with pytest.raises(StateError, match="nothing to go on with"):
         chained.desk("resume_improvement", improvement=improvement)
 
@@ -143,13 +141,13 @@ def test_a_job_that_was_deleted_is_made_anew(chained: Chained, answers: dict[str
     improvement = chained.begin()
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
-    chained.desk.end(job["job_id"], "cancelled")
+    chained.desk.end(job.job_id, "cancelled")
     with pytest.raises(StateError, match="needed by the improvement"):
-        chained.desk("delete", job=job["job_id"])
+        chained.desk("delete", job=job.job_id)
     with chained.database.transaction() as tx:
-        job_queue.delete(tx, job["job_id"])
+        job_queue.delete(tx, job.job_id)
     chained.improving.step(chained.desk.clock())
-    assert "was deleted" in str(chained.get(improvement)["trouble"])
+    assert "was deleted" in str(chained.get(improvement).trouble)
     chained.desk("resume_improvement", improvement=improvement)
     assert chained.run_through(improvement) == KINDS
 
@@ -160,7 +158,7 @@ def test_what_a_preview_refuses_is_the_trouble(chained: Chained) -> None:
     with pytest.raises(AssertionError):
         chained.run_through(improvement, until="registering", most=8)
     made = chained.get(improvement)
-    assert (made["failed_at"], made["trouble"]["message"]) == ("training", "Too long.")  # type: ignore[index]
+    assert (made.failed_at, made.trouble["message"]) == ("training", "Too long.")  # type: ignore[index]
     chained.desk.problems = []
     chained.desk("resume_improvement", improvement=improvement)
     chained.run_through(improvement, until="registering")
@@ -182,17 +180,17 @@ def test_for_who_may_not_work_any_more_nothing_is_done(
         tx.execute(f"UPDATE person SET {change} WHERE person_id = 'p-ada'")
     chained.improving.step(chained.desk.clock())
     made = chained.get(improvement)
-    assert (made["state"], made["failed_at"]) == ("failed", "training")
-    assert words in str(made["trouble"])
+    assert (made.state, made.failed_at) == ("failed", "training")
+    assert words in str(made.trouble)
     assert chained.alive() == []
     chained.next_engine().step(chained.desk.clock() + 7_200)
     (kept,) = improvements.list_schedules(chained.database)
-    assert words in str(kept["trouble"])
-    assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
+    assert words in str(kept.trouble)
+    assert [alert.subject for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
     chained.desk("resume_improvement", improvement=improvement)
     assert chained.run_through(improvement) == KINDS[3:]
-    job = job_queue.get_job(chained.database, chained.get(improvement)["facts"]["register_job"])
-    assert job["config"]["created_by"]["person_id"] == "owner"
+    job = job_queue.get_job(chained.database, chained.get(improvement).facts["register_job"])
+    assert job.config["created_by"]["person_id"] == "owner"
 
 
 def test_one_that_can_not_be_moved_holds_up_no_other(
@@ -208,8 +206,8 @@ def test_one_that_can_not_be_moved_holds_up_no_other(
 
     monkeypatch.setitem(steps.STEPS_BY_STATE, "gathering", broken)
     chained.improving.step(chained.desk.clock())
-    assert "gather_job" not in chained.get(first)["facts"]
-    assert "gather_job" in chained.get(second)["facts"]
+    assert "gather_job" not in chained.get(first).facts
+    assert "gather_job" in chained.get(second).facts
 
 
 def test_what_goes_wrong_at_every_step_is_given_up_and_told(
@@ -224,11 +222,11 @@ def test_what_goes_wrong_at_every_step_is_given_up_and_told(
     improvement = chained.begin()
     for _ in range(REPEATS - 1):
         chained.improving.step(chained.desk.clock())
-    assert chained.get(improvement)["state"] == "gathering"
+    assert chained.get(improvement).state == "gathering"
     chained.improving.step(chained.desk.clock())
     made = chained.get(improvement)
-    assert (made["state"], made["failed_at"]) == ("failed", "gathering")
-    assert "no such thing" in str(made["trouble"])
+    assert (made.state, made.failed_at) == ("failed", "gathering")
+    assert "no such thing" in str(made.trouble)
     (body,) = chained.database.query("SELECT body FROM webhook_delivery").column(0).to_pylist()
     message = json.loads(body)
     assert (message["title"], message["answer"]) == ("Failed", None)

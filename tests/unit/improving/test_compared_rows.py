@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,16 @@ from store.monitoring.config import MonitorSettings
 from store.registry import model_versions
 from store.registry.gate_candidates import Candidate
 from store.retraining import improvements
+from store.retraining.schemas import Improvement
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
+from tests.unit.store_samples import row_of
 
 
 def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]:
     """Why, rows and part."""
     chained.improving.step(chained.desk.clock())
-    job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
+    job = job_queue.get_job(chained.database, chained.get(improvement_id).facts["gather_job"])
     order: Any = job_spec.build_feedback_spec(chained.database, job)
     return {(each["why"], each["fingerprint"], each["part"]) for each in order["beside"]}
 
@@ -30,7 +33,7 @@ def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]
 def test_rows_that_judged_an_earlier_improvement(chained: Chained) -> None:
     first = chained.begin()
     assert compared(chained, first) == set()
-    gathered = chained.get(first)["facts"]["gather_job"]
+    gathered = chained.get(first).facts["gather_job"]
     chained.end_jobs()
     chained.improving.step(chained.desk.clock())
     with chained.database.transaction() as tx:
@@ -45,7 +48,7 @@ def test_rows_that_judged_an_earlier_improvement(chained: Chained) -> None:
 def order_of(chained: Chained, improvement_id: str) -> list[Any]:
     """The rows beside, as the gathering is told them; it is queued where it was not."""
     chained.improving.step(chained.desk.clock())
-    job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
+    job = job_queue.get_job(chained.database, chained.get(improvement_id).facts["gather_job"])
     beside: list[Any] = job_spec.build_feedback_spec(chained.database, job)["beside"]
     return beside
 
@@ -55,7 +58,7 @@ def test_whose_rows_judge_again_and_whether_they_have_judged(chained: Chained) -
     chained.improving.step(chained.desk.clock())
     chained.end_jobs()
     chained.improving.step(chained.desk.clock())
-    rows_id = chained.get(first)["facts"]["rows_dataset_id"]
+    rows_id = chained.get(first).facts["rows_dataset_id"]
     with chained.database.transaction() as tx:
         tx.execute("UPDATE improvement SET state = 'failed' WHERE improvement_id = ?", [first])
     second = chained.begin()
@@ -86,21 +89,21 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     own = chained.begin(run="run-1")
     named = {(each["why"], each["fingerprint"], each["part"]) for each in order_of(chained, own)}
     assert named == {("train", "of-Other", "all")}
-    assert chained.get(own)["facts"]["gathered_beside"] == "sums@2"
+    assert chained.get(own).facts["gathered_beside"] == "sums@2"
     version = model_versions.get_version(chained.database, "sums@2")
     assert gate.find_training_run(chained.database, version, "run-2") == {
         "in_use_run": "",
         "in_use_unknown": "",
     }
-    imported: Any = {**version, "run_id": None}
+    imported = replace(version, run_id=None)
     assert "was imported" in gate.find_training_run(chained.database, imported, "run-1")["in_use_unknown"]
-    gone: Any = {**version, "run_id": "run-9"}
+    gone = replace(version, run_id="run-9")
     assert "is gone" in gate.find_training_run(chained.database, gone, "run-1")["in_use_unknown"]
-    moved: Any = {"config": {"run": "run-1"}, "facts": {"gathered_beside": "sums@1"}}
+    moved = row_of(Improvement, config={"run": "run-1"}, facts={"gathered_beside": "sums@1"})
     candidate = Candidate(version, version, "production")
     assert "sums@2 came into use after" in gate.explain_leakage_on_new_rows(moved, candidate)
     for facts in ({"gathered_beside": "sums@2"}, {}):
-        assert gate.explain_leakage_on_new_rows({**moved, "facts": facts}, candidate) == ""
+        assert gate.explain_leakage_on_new_rows(replace(moved, facts=facts), candidate) == ""
 
 
 def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Chained) -> None:
@@ -136,7 +139,7 @@ def test_a_registered_model_that_a_run_began_with_is_looked_through(chained: Cha
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@1' WHERE run_id = 'run-2'")
     before = leakage.trace_lineage(chained.database, "run-2")
-    assert ([run["run_id"] for run in before.runs], before.whole) == (["run-2", "run-1"], True)
+    assert ([run.run_id for run in before.runs], before.whole) == (["run-2", "run-1"], True)
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@9' WHERE run_id = 'run-2'")
     assert not leakage.trace_lineage(chained.database, "run-2").whole
@@ -155,7 +158,7 @@ def test_a_gathering_that_failed_is_asked_anew_beside_who_is_in_use_then(chained
     chained.desk("delete", job="run-2")
     chained.desk("resume_improvement", improvement=own)
     assert order_of(chained, own) == []
-    assert chained.get(own)["facts"]["gathered_beside"] == "sums@1"
+    assert chained.get(own).facts["gathered_beside"] == "sums@1"
 
 
 def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
@@ -165,17 +168,17 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
     first = chained.begin()
     second = chained.begin(alias="staging")
     chained.improving.step(chained.desk.clock())
-    assert "gather_job" not in chained.get(second)["facts"]
+    assert "gather_job" not in chained.get(second).facts
     chained.end_jobs()
-    job = job_queue.get_job(chained.database, chained.get(first)["facts"]["gather_job"])
+    job = job_queue.get_job(chained.database, chained.get(first).facts["gather_job"])
     with chained.database.transaction() as tx:
-        result = to_json({**(job["result"] or {}), "disputed": ["ab"]})
-        tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job["job_id"]])
+        result = to_json({**(job.result or {}), "disputed": ["ab"]})
+        tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job.job_id])
     chained.improving.step(chained.desk.clock())
     (beside,) = order_of(chained, second)
     assert beside["earlier"]["may_judge"]
     chained.desk("stop_improvement", improvement=first)
-    job = job_queue.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
+    job = job_queue.get_job(chained.database, chained.get(second).facts["gather_job"])
     order = job_spec.build_feedback_spec(chained.database, job)
     assert (order["beside"], order["disputed"]) == ([], ["ab"])
 
@@ -188,7 +191,7 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
     check = {"check": "not_worse_than", "dataset": "Golden", "metric": "chrf", "part": "validation"}
     chained.desk("set_gate", model="sums", alias="production", gate={"checks": [check]})
     golden = {"evaluate": {"model": "any", "dataset": "Watched", "metrics": ["chrf"]}}
-    run_id = chained.get(improvement_id)["config"]["run"]
+    run_id = chained.get(improvement_id).config["run"]
     finished_run(chained.desk, "run-0")
     with chained.database.transaction() as tx:
         monitors.configure(

@@ -28,16 +28,16 @@ def test_declined_needs_a_reason_and_stop_cancels(chained: Chained, answers: dic
     with pytest.raises(ConfigError, match="for a reason"):
         chained.desk("decide_improvement", improvement=improvement, promote=False)
     chained.desk("decide_improvement", improvement=improvement, promote=False, reason="Too slow.", by=ADA)
-    assert (chained.get(improvement)["state"], chained.get(improvement)["note"]) == ("declined", "Too slow.")
+    assert (chained.get(improvement).state, chained.get(improvement).note) == ("declined", "Too slow.")
     assert chained.standing() == 1
     second = chained.begin()
-    assert chained.get(second)["name"] == "sums improved 15 Jan 2027 2"
+    assert chained.get(second).name == "sums improved 15 Jan 2027 2"
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
     chained.desk("stop_improvement", improvement=second)
-    assert job_queue.get_job(chained.database, job["job_id"])["status"] == "cancelled"
+    assert job_queue.get_job(chained.database, job.job_id).status == "cancelled"
     chained.improving.step(chained.desk.clock())
-    assert chained.get(second)["state"] == "stopped"
+    assert chained.get(second).state == "stopped"
     with pytest.raises(StateError, match="has ended already"):
         chained.desk("stop_improvement", improvement=second)
 
@@ -54,7 +54,7 @@ def test_what_is_not_passed_takes_an_admin_with_a_reason(chained: Chained, answe
     with pytest.raises(ConfigError, match="says too little"):
         chained.desk("decide_improvement", **body, override=True, reason="Yes")
     chained.desk("decide_improvement", **body, override=True, reason="We read all answers.")
-    assert "We read all answers. (though: It is cant_tell.)" in chained.get(improvement)["note"]
+    assert "We read all answers. (though: It is cant_tell.)" in chained.get(improvement).note
     assert chained.standing() == 2
 
 
@@ -64,7 +64,7 @@ def test_the_alias_has_a_gate_of_its_own(chained: Chained, answers: dict[str, st
     chained.run_through(improvement)
     with pytest.raises(StateError, match="does not pass the gate of production"):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
-    assert chained.get(improvement)["state"] == "deciding"
+    assert chained.get(improvement).state == "deciding"
     assert chained.standing() == 1
 
 
@@ -79,14 +79,14 @@ def test_an_alias_that_moves_meanwhile_is_measured_against_anew(
     ):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
     chained.improving.step(chained.desk.clock())
-    assert chained.get(improvement)["state"] == "measuring"
+    assert chained.get(improvement).state == "measuring"
     chained.run_through(improvement)
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     assert (facts["holder"], facts["holder_was"]) == ("", "sums@1")
     chained.desk("promote", version="sums@2", reason="By hand.", by=ADA)
     chained.improving.step(chained.desk.clock())
     made = chained.get(improvement)
-    assert (made["state"], made["ended_by_name"], made["note"]) == ("promoted", "Ada", "By hand.")
+    assert (made.state, made.ended_by_name, made.note) == ("promoted", "Ada", "By hand.")
 
 
 def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chained: Chained) -> None:
@@ -134,8 +134,8 @@ def test_nobody_promotes_past_its_checks_without_a_trace(chained: Chained, answe
     chained.desk("promote", **{**body, "by": OWNER}, override=True)
     chained.improving.step(chained.desk.clock())
     made = chained.get(improvement)
-    assert made["state"] == "promoted"
-    assert made["note"] == "I like it. (promoted past its checks: It is failed.)"
+    assert made.state == "promoted"
+    assert made.note == "I like it. (promoted past its checks: It is failed.)"
 
 
 @pytest.mark.parametrize("ended", ["stopped", "declined"])
@@ -173,7 +173,7 @@ def test_what_a_stopped_run_left_takes_an_admin_whoever_registers_it(chained: Ch
     improvement = chained.begin()
     chained.run_through(improvement, until="registering")  # and its job has ended
     chained.desk("stop_improvement", improvement=improvement, by=ADA)
-    facts = chained.get(improvement)["facts"]
+    facts = chained.get(improvement).facts
     assert "version" not in facts
     register(chained.desk, text="by hand", run=facts["run_id"])
     for reference in ("sums@2", "sums@3"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
         if most is None
         else {"rows": {"slipping": None if most < 0 else sure(judging=500, most=500, allowed=most)}}
     )
-    improvement: Any = {"config": {"run": "r"}, "facts": rows}
+    improvement: Any = SimpleNamespace(config={"run": "r"}, facts=rows)
     nothing: Any = None
     return gate.judge_candidate(nothing, improvement, nothing, nothing)
 

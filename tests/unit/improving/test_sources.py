@@ -16,6 +16,7 @@ from engine.retraining import job_spec
 from store.core.errors import ConfigError, StateError
 from store.core.job_folder import JobDir
 from store.core.metric_table import choose_comparison_metric
+from store.core.schemas import Job
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts
 from store.monitoring.feedback import returned
@@ -25,6 +26,7 @@ from store.retraining.schemas import RowCandidate
 from store.serving import endpoints
 from tests.unit.improving.chained import Chained
 from tests.unit.rating.round_desk import RoundDesk, person
+from tests.unit.store_samples import row_of
 
 DAY = 24 * 3_600.0
 BOB, CLEO = person("Bob", "rater"), person("Cleo", "rater")
@@ -59,7 +61,7 @@ def brought(chained: Chained, **source: Any) -> list[RowCandidate]:
     }
     folder = JobDir(chained.home.jobs / "job-1")
     folder.path.mkdir(exist_ok=True)
-    job: Any = {"job_id": "job-1", "config": config}
+    job = row_of(Job, job_id="job-1", config=config)
     job_spec.stage_candidates(chained.database, chained.home, job)
     lines = (folder.path / "candidates.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -97,7 +99,7 @@ def test_only_of_the_requests_behind_an_alert(chained: Chained) -> None:
     with chained.database.transaction() as tx:
         raise_alert(tx, "endpoint-1", AlertDetails("drift", "input", "r", "a", 1.0, (3, 6)), 1.0)
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
-    assert [each["request"][-1] for each in brought(chained, alert=alert["alert_id"])] == ["3", "4", "5", "6"]
+    assert [each["request"][-1] for each in brought(chained, alert=alert.alert_id)] == ["3", "4", "5", "6"]
 
 
 def test_a_clock_that_is_set_back_stops_no_schedule(chained: Chained) -> None:
@@ -109,7 +111,7 @@ def test_a_clock_that_is_set_back_stops_no_schedule(chained: Chained) -> None:
     ask(chained, 25)
     engine.step(at - DAY)
     (improvement,) = improvements.of_model(chained.database, "")
-    assert improvement["scheduled"]
+    assert improvement.scheduled
 
 
 def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
@@ -119,28 +121,28 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     at = 2_000_000_000.0
     chained.next_engine().step(at)
     (schedule,) = improvements.list_schedules(chained.database)
-    assert (schedule["last_rows"], improvements.of_model(chained.database, "")) == (19, [])
+    assert (schedule.last_rows, improvements.of_model(chained.database, "")) == (19, [])
     ask(chained, 6, first=19)
     chained.next_engine().step(at + DAY / 2)
     assert improvements.of_model(chained.database, "") == []
     chained.next_engine().step(at + DAY)
     (improvement,) = improvements.of_model(chained.database, "")
-    assert (improvement["scheduled"], improvement["begun_by_name"], improvement["state"]) == (
+    assert (improvement.scheduled, improvement.begun_by_name, improvement.state) == (
         *(True, "you"),
         "gathering",
     )
     chained.next_engine().step(at + 3 * DAY)  # it is under way
     assert len(improvements.of_model(chained.database, "")) == 1
-    chained.desk("stop_improvement", improvement=improvement["improvement_id"])
+    chained.desk("stop_improvement", improvement=improvement.improvement_id)
     chained.desk("remove_alias", model="sums", reason="Wrong.")
     for line in ask(chained, 25, first=25, start=1_900_000_000.0):
-        assert line["at"] > job_queue.to_epoch(improvement["begun_at"])
+        assert line["at"] > job_queue.to_epoch(improvement.begun_at)
     chained.next_engine().step(at + 5 * DAY)
     (schedule,) = improvements.list_schedules(chained.database)
-    assert "No version of sums is production" in str(schedule["trouble"])
-    assert schedule["last_rows"] >= 25
+    assert "No version of sums is production" in str(schedule.trouble)
+    assert schedule.last_rows >= 25
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
-    assert (alert["kind"], alert["subject"]) == ("quality", "improvement")
+    assert (alert.kind, alert.subject) == ("quality", "improvement")
     chained.desk("unschedule_improvement", model="sums")
     with pytest.raises(StateError, match="on no schedule"):
         chained.desk("unschedule_improvement", model="sums")
@@ -159,7 +161,7 @@ def test_corrections_of_a_round_wait_until_it_is_closed(tmp_path: Path) -> None:
         **{"improvement": "i", "name": "N", "dataset": desk.dataset_id, "run": "r", "held_out": 0.3},
         "rows": [{"source": "round", "round": round_id}],
     }
-    job: Any = {"job_id": "job-1", "config": config}
+    job = row_of(Job, job_id="job-1", config=config)
     JobDir(desk.home.jobs / "job-1").path.mkdir()
     job_spec.stage_candidates(desk.database, desk.home, job)
     lines = (desk.home.jobs / "job-1" / "candidates.jsonl").read_text().splitlines()
@@ -183,7 +185,7 @@ def test_what_was_said_of_another_model_is_none_of_it(chained: Chained) -> None:
     own = {each["request"].rpartition("-")[2] for each in brought(chained, model="sums")}
     assert own == {"00000000", "00000001", "00000005", "00000006", "gone"}
     (line,) = returned(chained.database, "sums")
-    assert (line["requests"], line["with_texts"]) == (5, 4)
+    assert (line.requests, line.with_texts) == (5, 4)
     assert len(brought(chained)) == 8
 
 
@@ -196,7 +198,7 @@ def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chaine
         chained.begin()
     ask(chained, 1, first=1)
     begun = chained.get(chained.begin())
-    assert [source["model"] for source in begun["config"]["rows"]] == ["sums"]
+    assert [source["model"] for source in begun.config["rows"]] == ["sums"]
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_people_correct_the_judge_on_what_their_round_drew_from_alone(monitored:
     assert frame is not None
     assert (frame["round_id"], frame["end"]) == ("early", job_queue.to_utc(monitored.now - half))
     answers = logged_requests.answers(monitored.database, later, window)
-    assert sum(answer["in_frame"] for answer in answers if answer["at_random"]) == pytest.approx(60, abs=2)
+    assert sum(answer.in_frame for answer in answers if answer.at_random) == pytest.approx(60, abs=2)
     seen = correct_by_version(answers)["intents@3"]
     assert (seen.by, seen.rated, seen.judged) == ("both", 39, ASKED - 1)
 
@@ -191,7 +191,7 @@ def test_rated_answers_are_judged_before_a_budget_is_spent(monitored: Monitored)
         _write(monitored)
         _rate(monitored, 40)
         job_id = _asked(monitored, server.base_url)
-        config = job_queue.get_job(monitored.database, job_id)["config"]
+        config = job_queue.get_job(monitored.database, job_id).config
         assert config["judge"]["max_calls"] == 200 + 40  # none is asked again here
         with monitored.database.transaction() as tx:
             judge = config["judge"] | {"max_calls": 45, "concurrency": 1}

@@ -13,6 +13,8 @@ from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.monitoring import loop
 from store.jobs import job_queue
 from store.monitoring import feedback, log_ingest, monitors, traffic
+from store.monitoring.feedback import UnmatchedFeedback
+from store.monitoring.monitors import MalformedLineCounts
 from store.monitoring.traffic import Window, count_above, quantile
 from tests.unit.monitoring.texts import bank_questions
 
@@ -54,7 +56,7 @@ def test_lines_that_are_written_bit_by_bit_land_once(log: Monitored) -> None:
                 file.write(whole[first : first + 7_777])
             loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log) == (120, 120, 120)
-    assert monitors.torn(log.database, "endpoint-1") == {"lines": 120, "torn": 0}
+    assert monitors.torn(log.database, "endpoint-1") == MalformedLineCounts(lines=120, torn=0)
 
 
 def test_calls_of_functions_add_up_and_older_lines_have_none(log: Monitored) -> None:
@@ -108,7 +110,7 @@ def test_torn_and_odd_lines_are_counted_and_left_out(log: Monitored) -> None:
     (log.log / "notes.txt").write_text("not a log")
     log.step()
     assert _counts(log)[0] == 2
-    assert monitors.torn(log.database, "endpoint-1") == {"lines": 10, "torn": 8}
+    assert monitors.torn(log.database, "endpoint-1") == MalformedLineCounts(lines=10, torn=8)
     with open(log.log / "requests-000000.jsonl", "a") as file:
         file.write("\n")
     log.step()
@@ -125,7 +127,7 @@ def test_a_number_that_is_none_costs_its_own_line_alone(log: Monitored, odd: dic
     append(log.log / "requests-000000.jsonl", [good[0], bad, {**bad, "request_id": "again"}, good[2]])
     log.step()
     assert _counts(log) == (2, 2, 2)
-    assert monitors.torn(log.database, "endpoint-1") == {"lines": 4, "torn": 2}
+    assert monitors.torn(log.database, "endpoint-1") == MalformedLineCounts(lines=4, torn=2)
 
 
 def test_messages_nested_too_deeply_stop_nothing(log: Monitored) -> None:
@@ -137,7 +139,7 @@ def test_messages_nested_too_deeply_stop_nothing(log: Monitored) -> None:
         )
     (log.log / "requests-000000.jsonl").write_text("\n".join(whole) + "\n")
     log.step()
-    assert monitors.torn(log.database, "endpoint-1")["lines"] == 4
+    assert monitors.torn(log.database, "endpoint-1").lines == 4
     assert _counts(log)[0] >= 2
 
 
@@ -147,16 +149,16 @@ def test_minutes_add_up_to_what_single_requests_say(log: Monitored) -> None:
         append(log.log / "requests-000000.jsonl", lines[place : place + 37])
         loop.ingest_logs(log.database, log.home, "endpoint-1", START)
     rows = traffic.by_version(log.database, "endpoint-1", WHOLE)
-    assert [(row["version"], row["role"]) for row in rows] == [
+    assert [(row.version, row.role) for row in rows] == [
         ("intents@3", "live"),
         ("intents@4", "candidate"),
     ]
     live = [line for line in lines if line["role"] == "live"]
-    assert rows[0]["requests"] == len(live)
-    assert rows[0]["errors"] == sum(line["status"] == 502 for line in live)
-    assert rows[0]["prompt_tokens"] == sum(line["prompt_tokens"] for line in live)  # type: ignore[misc]
+    assert rows[0].requests == len(live)
+    assert rows[0].errors == sum(line["status"] == 502 for line in live)
+    assert rows[0].prompt_tokens == sum(line["prompt_tokens"] for line in live)  # type: ignore[misc]
     times = sorted(float(line["seconds"]) for line in live if line["status"] == 200)  # type: ignore[arg-type]
-    for share, seen in ((0.5, rows[0]["p50"]), (0.95, rows[0]["p95"])):
+    for share, seen in ((0.5, rows[0].p50), (0.95, rows[0].p95)):
         assert seen == pytest.approx(times[int(np.ceil(share * len(times))) - 1], rel=0.03)
     points = traffic.points(log.database, "endpoint-1", WHOLE)
     assert sum(point["requests"] for point in points) == 400
@@ -187,18 +189,22 @@ def test_feedback_finds_its_request_whichever_comes_first(log: Monitored) -> Non
         log.log / "feedback-000000.jsonl", [*labels, {**labels[0], "request_id": "never", "feedback_id": "n"}]
     )
     log.step()
-    assert feedback.unmatched(log.database, "endpoint-1", WHOLE) == {"feedback": 11, "unmatched": 11}
+    assert feedback.unmatched(log.database, "endpoint-1", WHOLE) == UnmatchedFeedback(
+        feedback=11, unmatched=11
+    )
     append(log.log / "requests-000000.jsonl", lines)
     log.step()
-    assert feedback.unmatched(log.database, "endpoint-1", WHOLE) == {"feedback": 11, "unmatched": 1}
+    assert feedback.unmatched(log.database, "endpoint-1", WHOLE) == UnmatchedFeedback(
+        feedback=11, unmatched=1
+    )
     append(log.log / "feedback-000000.jsonl", list(thumbs(lines, 1, 1, np.random.default_rng(1))))  # type: ignore[arg-type]
     log.step()
     rows = feedback.by_version(log.database, "endpoint-1", WHOLE)
-    assert sum(row["labels"] for row in rows) == 10
-    assert sum(row["right"] for row in rows) == 5
-    assert sum(row["thumbs"] for row in rows) == len(lines)
+    assert sum(row.labels for row in rows) == 10
+    assert sum(row.right for row in rows) == 5
+    assert sum(row.thumbs for row in rows) == len(lines)
     groups = feedback.by_group(log.database, "endpoint-1", WHOLE)
-    assert {row["grouped_by"] for row in groups} == {"app", "web"}
+    assert {row.grouped_by for row in groups} == {"app", "web"}
 
 
 def test_no_answer_is_not_right_also_where_its_text_was_not_kept(log: Monitored) -> None:
@@ -208,7 +214,7 @@ def test_no_answer_is_not_right_also_where_its_text_was_not_kept(log: Monitored)
     append(log.log / "feedback-000000.jsonl", [{**word, "kind": "label", "value": None, "text": "card"}])
     log.step()
     row = feedback.by_version(log.database, "endpoint-1", WHOLE)[0]
-    assert (row["labels"], row["right"]) == (1, 0)
+    assert (row.labels, row.right) == (1, 0)
 
 
 def test_of_several_thumbs_of_one_person_the_last_counts(log: Monitored) -> None:
@@ -223,7 +229,7 @@ def test_of_several_thumbs_of_one_person_the_last_counts(log: Monitored) -> None
     append(log.log / "feedback-000000.jsonl", words)
     log.step()
     row = feedback.by_version(log.database, "endpoint-1", WHOLE)[0]
-    assert (row["thumbs"], row["up"]) == (2, 1)
+    assert (row.thumbs, row.up) == (2, 1)
 
 
 def test_what_is_too_old_goes_and_its_figures_stay(log: Monitored) -> None:
@@ -237,4 +243,4 @@ def test_what_is_too_old_goes_and_its_figures_stay(log: Monitored) -> None:
     assert not (log.log / "requests-000000.jsonl").exists()
     assert (log.log / "requests-000001.jsonl").exists()  # the newest is written to
     early = Window(WHOLE.start - timedelta(days=1), WHOLE.end)
-    assert traffic.by_version(log.database, "endpoint-1", early)[0]["requests"] > 0
+    assert traffic.by_version(log.database, "endpoint-1", early)[0].requests > 0

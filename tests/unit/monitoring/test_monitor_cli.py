@@ -75,7 +75,7 @@ def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
     document = json.loads(run("--json", "--fail-on-alert", code=7))
     run("--json", "--acknowledge", document["alerts"][0]["alert_id"], "--note", "Share taken away")
     (alert,) = monitor_alerts.past_alerts(asked.database, "endpoint-1")
-    assert (alert["acknowledged_by_name"], alert["note"]) == ("Ada", "Share taken away")
+    assert (alert.acknowledged_by_name, alert.note) == ("Ada", "Share taken away")
 
 
 def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
@@ -89,8 +89,8 @@ def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
         )
     (theirs,) = monitor_alerts.open_alerts(asked.database, "endpoint-2")
     (own,) = monitor_alerts.open_alerts(asked.database, "endpoint-1")
-    assert "is of another endpoint" in run("--acknowledge", theirs["alert_id"], code=NOT_FOUND)
-    assert "which has no reference" in run("--acknowledge", own["alert_id"], "--new-normal", code=2)
+    assert "is of another endpoint" in run("--acknowledge", theirs.alert_id, code=NOT_FOUND)
+    assert "which has no reference" in run("--acknowledge", own.alert_id, "--new-normal", code=2)
     for alone in (("--new-normal",), ("--note", "Seen")):
         assert "none is named" in run(*alone, code=2)
     for endpoint_id in ("endpoint-1", "endpoint-2"):
@@ -107,7 +107,7 @@ def test_more_requests_than_a_reference_needs_are_not_counted_as_some_of_them(as
     text = " ".join(run().split())
     present = monitors.find(asked.database, "endpoint-1")
     assert present is not None
-    assert present["reference"] is None
+    assert present.reference is None
     assert "of 300 requests" in text
     taken = int(text.split("not there yet: ")[1].split(" of 300")[0])
     assert 200 < taken < 300

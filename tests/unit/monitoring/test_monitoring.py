@@ -47,7 +47,7 @@ def drift(monitored: Monitored) -> list[MonitorAlert]:
     return [
         alert
         for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")
-        if alert["kind"] == "drift"
+        if alert.kind == "drift"
     ]
 
 
@@ -56,28 +56,27 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     rng = np.random.default_rng(2)
     write(monitored, bank_questions(rng, LENGTH), first=REFERENCE)
     monitored.catch_up()
-    assert monitored.monitor()["measured_place"] == REFERENCE + LENGTH
-    assert {
-        state["tested"] for state in monitored.monitor()["states"] if state["name"] == "input_distance"
-    } == {LENGTH}
+    assert monitored.monitor().measured_place == REFERENCE + LENGTH
+    assert {state["tested"] for state in monitored.monitor().states if state["name"] == "input_distance"} == {
+        LENGTH
+    }
     assert not drift(monitored)
     write(monitored, chat(rng, LENGTH), first=REFERENCE + LENGTH)
     monitored.catch_up()
-    alerts = {alert["subject"]: alert for alert in drift(monitored)}
+    alerts = {alert.subject: alert for alert in drift(monitored)}
     assert "input_distance" in alerts
     assert (
-        "over 1,000,000 to 1" in alerts["input_distance"]["reason"]
-        or "to 1" in alerts["input_distance"]["reason"]
+        "over 1,000,000 to 1" in alerts["input_distance"].reason or "to 1" in alerts["input_distance"].reason
     )
-    places = alerts["input_distance"]["first_place"], alerts["input_distance"]["last_place"]
+    places = alerts["input_distance"].first_place, alerts["input_distance"].last_place
     assert places[0] is not None
     assert places[1] is not None
     # its figures are of the time since the change that it names, up to the alert
     counted = f"in the {places[1] - places[0] + 1:,} since then. No interval is given"
-    assert counted in alerts["input_distance"]["reason"]
+    assert counted in alerts["input_distance"].reason
     day = 12  # requests
     assert REFERENCE + LENGTH - 3 * day <= places[0] <= places[1] < REFERENCE + LENGTH + 7 * day  # type: ignore[operator]
-    assert "same weekdays of the first week" in alerts["input_distance"]["reason"]
+    assert "same weekdays of the first week" in alerts["input_distance"].reason
     behind = traffic.most_unlike(
         monitored.database,
         "endpoint-1",
@@ -87,7 +86,7 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
         limit=5,  # type: ignore[operator]
     )
     assert len(behind) == 5
-    assert all(row["value"] > 0.3 for row in behind if row["value"] is not None)
+    assert all(row.value > 0.3 for row in behind if row.value is not None)
 
 
 def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> None:
@@ -96,12 +95,12 @@ def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> 
     rng = np.random.default_rng(3)
     write(monitored, bank_questions(rng, 90), first=REFERENCE)
     monitored.step()
-    whole = monitored.monitor()["states"]
+    whole = monitored.monitor().states
     past = job_queue.list_of_kind(monitored.database, monitors.KIND)[0]
-    assert past["result"] is not None
+    assert past.result is not None
     with monitored.database.transaction() as tx:  # as an engine would that was killed before the commit
-        keep(tx, monitored.home, past, past["result"], monitored.now)
-    assert monitored.monitor()["states"] == whole
+        keep(tx, monitored.home, past, past.result, monitored.now)
+    assert monitored.monitor().states == whole
     hours = traffic.signal_counts(monitored.database, "endpoint-1", _all())["output_length"]["bins"]
     assert sum(hours.values()) == 90
     count = monitored.database.query("SELECT count(*) AS n FROM request_signal").to_pylist()[0]["n"]
@@ -114,27 +113,27 @@ def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Mo
     write(monitored, chat(np.random.default_rng(4), 100), first=REFERENCE + LENGTH)
     monitored.catch_up()
     seen_to = REFERENCE + LENGTH + 100
-    alert = next(each for each in drift(monitored) if each["subject"] == "input_distance")
+    alert = next(each for each in drift(monitored) if each.subject == "input_distance")
     write(monitored, chat(np.random.default_rng(5), 30), first=seen_to)
     monitored.now += 60
     monitored.monitoring.step()  # queues the look
     looks = [
-        job for job in job_queue.list_of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"
+        job for job in job_queue.list_of_kind(monitored.database, monitors.KIND) if job.status == "queued"
     ]
     assert len(looks) == 1
-    ask(monitored, "acknowledge_alert", alert=alert["alert_id"], outcome="new_normal", note="A new campaign")
-    monitored.look(looks[0]["job_id"])
-    assert monitored.monitor()["measured_place"] == seen_to  # left out
+    ask(monitored, "acknowledge_alert", alert=alert.alert_id, outcome="new_normal", note="A new campaign")
+    monitored.look(looks[0].job_id)
+    assert monitored.monitor().measured_place == seen_to  # left out
     monitored.catch_up()
-    assert monitored.monitor()["measured_place"] == seen_to + 30
-    state = next(each for each in monitored.monitor()["states"] if each["name"] == "input_distance")
+    assert monitored.monitor().measured_place == seen_to + 30
+    state = next(each for each in monitored.monitor().states if each["name"] == "input_distance")
     assert (state["reference"], state["tested"], state["alarm_place"]) == (30, 0, None)
     seen = monitor_alerts.past_alerts(monitored.database, "endpoint-1")[0]
-    assert (seen["acknowledged_by_name"], seen["note"]) == ("Ada", "A new campaign")
+    assert (seen.acknowledged_by_name, seen.note) == ("Ada", "A new campaign")
     with pytest.raises(StateError, match="Ada has acknowledged it already"):
-        ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
+        ask(monitored, "acknowledge_alert", alert=alert.alert_id)
     line = activity.listed(monitored.database, activity.ALL, limit=1, offset=0)[1][0]
-    assert (line["command"], line["subject_name"]) == ("acknowledge_alert", "the monitor of Bank")
+    assert (line.command, line.subject_name) == ("acknowledge_alert", "the monitor of Bank")
 
 
 def test_callers_that_send_bursts_can_be_thinned(monitored: Monitored) -> None:
@@ -144,9 +143,9 @@ def test_callers_that_send_bursts_can_be_thinned(monitored: Monitored) -> None:
     # five callers, 120 requests an hour: at most five of each hour count
     write(monitored, bank_questions(np.random.default_rng(6), 150), first=REFERENCE, callers=5, every=30.0)
     monitored.catch_up()
-    state = next(each for each in monitored.monitor()["states"] if each["name"] == "output_length")
+    state = next(each for each in monitored.monitor().states if each["name"] == "output_length")
     assert 5 <= state["tested"] <= 15
-    assert monitored.monitor()["measured_place"] == REFERENCE + 150
+    assert monitored.monitor().measured_place == REFERENCE + 150
 
 
 def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitored) -> None:
@@ -160,11 +159,11 @@ def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitore
     append(monitored.log / "requests-000000.jsonl", lines)
     monitored.catch_up()
     monitor = monitored.monitor()
-    assert monitor["reference"] is not None
-    assert "input_distance" not in {state["name"] for state in monitor["states"]}
-    tested = {state["name"]: state["tested"] for state in monitor["states"]}
+    assert monitor.reference is not None
+    assert "input_distance" not in {state["name"] for state in monitor.states}
+    tested = {state["name"]: state["tested"] for state in monitor.states}
     assert tested["input_length"] == tested["output_length"] == tested["confidence"] == REFERENCE
-    assert monitor["reference"]["values"]["input_distance"]["why"]
+    assert monitor.reference["values"]["input_distance"]["why"]
 
 
 def test_confidence_rests_on_the_requests_that_have_one(monitored: Monitored) -> None:
@@ -178,20 +177,20 @@ def test_confidence_rests_on_the_requests_that_have_one(monitored: Monitored) ->
         line["mean_logprob"] = None
     append(monitored.log / "requests-000000.jsonl", lines)
     monitored.catch_up()
-    state = next(each for each in monitored.monitor()["states"] if each["name"] == "confidence")
+    state = next(each for each in monitored.monitor().states if each["name"] == "confidence")
     assert (state["reference"], state["tested"]) == (REFERENCE // 2, LENGTH)
 
 
 def test_other_settings_begin_anew_only_where_tests_rest_on_them(monitored: Monitored) -> None:
     begin(monitored)
-    revision = monitored.monitor()["revision"]
+    revision = monitored.monitor().revision
     ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, most_errors=0.2, keep_days=9)
-    assert monitored.monitor()["revision"] == revision
+    assert monitored.monitor().revision == revision
     ask(monitored, "set_monitor", endpoint="endpoint-1", reference_rows=REFERENCE, watched=["output_length"])
-    assert monitored.monitor()["revision"] == revision + 1
-    assert monitored.monitor()["states"] == []
+    assert monitored.monitor().revision == revision + 1
+    assert monitored.monitor().states == []
     monitored.catch_up()
-    assert [state["name"] for state in monitored.monitor()["states"]] == ["output_length"]
+    assert [state["name"] for state in monitored.monitor().states] == ["output_length"]
 
 
 @pytest.mark.parametrize(("body", "field"), [
@@ -214,12 +213,12 @@ def test_too_many_errors_and_slow_answers_raise_alerts_once(monitored: Monitored
     monitored.now += 61
     monitored.monitoring.step()
     alerts = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
-    assert sorted(alert["kind"] for alert in alerts) == ["errors", "latency"]
-    reason = next(alert["reason"] for alert in alerts if alert["kind"] == "errors")
+    assert sorted(alert.kind for alert in alerts) == ["errors", "latency"]
+    reason = next(alert.reason for alert in alerts if alert.kind == "errors")
     assert "The limit is 5.0%" in reason
     assert ", surely above " in reason
     for alert in alerts:
-        ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
+        ask(monitored, "acknowledge_alert", alert=alert.alert_id)
     monitored.now += 61
     monitored.monitoring.step()  # what was seen is not told again
     assert not monitor_alerts.open_alerts(monitored.database, "endpoint-1")
@@ -245,7 +244,7 @@ def test_thumbs_surely_under_their_limit_raise_an_alert(monitored: Monitored) ->
     monitored.now = start + 200
     monitored.monitoring.step()
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
-    assert (alert["kind"], alert["subject"]) == ("quality", "thumbs")
+    assert (alert.kind, alert.subject) == ("quality", "thumbs")
     rows = traffic.thumbs_down(monitored.database, "endpoint-1", _all().start, limit=3)
     assert len(rows) == 3
 
@@ -259,7 +258,7 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
     ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, golden=schedule)
     monitored.step(61)
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
-    assert "can't be started" in alert["reason"]  # there is no such data set
+    assert "can't be started" in alert.reason  # there is no such data set
     queued: list[float] = []
 
     def queue(tx: object, config: object) -> str:
@@ -272,7 +271,7 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
         monitored.monitoring.step()
     assert len(queued) == 2
     assert queued[1] - queued[0] == 24 * 3_600
-    assert [run["status"] for run in monitors.golden_runs(monitored.database, "endpoint-1")] == [None, None]
+    assert [run.status for run in monitors.golden_runs(monitored.database, "endpoint-1")] == [None, None]
 
 
 def test_a_clock_that_is_set_back_stops_no_schedule(
@@ -343,7 +342,7 @@ def test_a_stopped_endpoint_keeps_no_file_past_its_days(
     assert tidy(1) == ["requests-000001.jsonl"]
     append(monitored.log / "requests-000001.jsonl", [{"not": "a request"}])
     monitored.step()
-    assert monitors.torn(monitored.database, "endpoint-1")["torn"] == 1  # read on from there
+    assert monitors.torn(monitored.database, "endpoint-1").torn == 1  # read on from there
 
 
 def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -> None:

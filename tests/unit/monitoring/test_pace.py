@@ -207,7 +207,7 @@ def alerts(monitored: Monitored) -> list[MonitorAlert]:
 
 
 def see(monitored: Monitored, alert: MonitorAlert, outcome: str) -> None:
-    body = {"alert": alert["alert_id"], "outcome": outcome}
+    body = {"alert": alert.alert_id, "outcome": outcome}
     monitored.commands.table()["acknowledge_alert"](body, OWNER)
 
 
@@ -218,9 +218,9 @@ def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Moni
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
     (alert,) = alerts(monitored)
-    assert (alert["kind"], alert["subject"]) == ("latency", "slower")
-    assert abs(alert["since"].timestamp() % 86_400 - (1_800_000_000 + CHANGE * EVERY) % 86_400) < 300
-    assert "times as long as answers of their length in the reference" in alert["reason"]
+    assert (alert.kind, alert.subject) == ("latency", "slower")
+    assert abs(alert.since.timestamp() % 86_400 - (1_800_000_000 + CHANGE * EVERY) % 86_400) < 300
+    assert "times as long as answers of their length in the reference" in alert.reason
     see(monitored, alert, "same_reference")
     write(monitored, CHANGE + 200, 200, seconds=1.6)  # nothing was put right
     monitored.step(60)
@@ -229,19 +229,19 @@ def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Moni
     write(monitored, CHANGE + 400, 600, seconds=1.6)
     monitored.step(60)
     assert not alerts(monitored)
-    assert monitored.monitor()["pace"]["tests"][0]["usual"] == pytest.approx(1.6, rel=0.1)  # type: ignore[index]
+    assert monitored.monitor().pace["tests"][0]["usual"] == pytest.approx(1.6, rel=0.1)  # type: ignore[index]
 
 
 def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(monitored: Monitored) -> None:
     write(monitored, 0, CHANGE, failing=0.005)
     monitored.step()
-    before = monitored.monitor()["pace"]
+    before = monitored.monitor().pace
     monitored.next_engine()
     monitored.step(60)
-    assert monitored.monitor()["pace"] == before
+    assert monitored.monitor().pace == before
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
-    assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+    assert ("errors", "failing") in {(alert.kind, alert.subject) for alert in alerts(monitored)}
 
 
 def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -> None:
@@ -255,20 +255,20 @@ def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -
     see(monitored, alert, "same_reference")
     write(monitored, CHANGE + 200, 400)
     monitored.step(60)
-    before = monitored.monitor()["pace"]
+    before = monitored.monitor().pace
     monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "alpha": 0.04}, OWNER)
     monitored.step(60)
-    assert monitored.monitor()["pace"] == before
-    begins: Any = {"place": monitored.monitor()["next_place"], "tests": []}
+    assert monitored.monitor().pace == before
+    begins: Any = {"place": monitored.monitor().next_place, "tests": []}
     with monitored.database.transaction() as tx:
         tx.execute("UPDATE monitor SET pace = NULL")
         tx.execute(dict(MIGRATIONS)["0029 pace start"])
-    assert monitored.monitor()["pace"] == begins
+    assert monitored.monitor().pace == begins
     assert not follow_pace(monitored.database, monitored.endpoint_id, monitored.now)
     settings = MonitorSettings(reference="dataset", dataset="Bank")
     with monitored.database.transaction() as tx:
         monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
-    assert monitored.monitor()["pace"] == begins
+    assert monitored.monitor().pace == begins
 
 
 def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: Monitored) -> None:
@@ -280,10 +280,10 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
     with monitored.database.transaction() as tx:
         monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
     monitored.step(60)
-    assert monitored.monitor()["pace"] == {"place": 0, "tests": []}
+    assert monitored.monitor().pace == {"place": 0, "tests": []}
     write(monitored, 20, CHANGE - 20)
     monitored.step(60)
-    pace = monitored.monitor()["pace"]
+    pace = monitored.monitor().pace
     assert pace
     assert [test["reference"] for test in pace["tests"]] == [100 - WARM_UP] * 2
     assert describe_pace_reference(pace, REFERENCE).startswith(
@@ -292,7 +292,7 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
     assert "held against 80 requests" in describe_pace_reference(pace, REFERENCE)
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
-    assert "slower" in {alert["subject"] for alert in alerts(monitored)}
+    assert "slower" in {alert.subject for alert in alerts(monitored)}
 
 
 def test_a_window_of_too_few_requests_tests_nothing() -> None:
@@ -308,26 +308,26 @@ def test_a_window_of_too_few_requests_tests_nothing() -> None:
 def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
     write(monitored, 0, CHANGE)
     monitored.step()
-    pace: Any = monitored.monitor()["pace"]
+    pace: Any = monitored.monitor().pace
     pace["tests"][0]["open"]["bins"] = [0] * pace["tests"][0]["open"]["n"]
     with monitored.database.transaction() as tx:
         monitors.save_pace(tx, monitored.endpoint_id, pace)
         tx.execute(dict(MIGRATIONS)["0029 pace start"])
     pace["tests"][0]["open"]["bins"] = {}
-    assert monitored.monitor()["pace"] == pace
+    assert monitored.monitor().pace == pace
 
 
 def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
     write(monitored, 0, CHANGE)
     monitored.step()
-    pace = monitored.monitor()["pace"]
+    pace = monitored.monitor().pace
     assert pace
     pace["tests"][1]["shares"] = []
     with monitored.database.transaction() as tx:
         monitors.save_pace(tx, monitored.endpoint_id, pace)
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
-    assert [alert["subject"] for alert in alerts(monitored)] == ["slower"]
+    assert [alert.subject for alert in alerts(monitored)] == ["slower"]
 
 
 @pytest.mark.parametrize(

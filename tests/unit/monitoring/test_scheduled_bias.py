@@ -24,11 +24,11 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
     begin(monitored)
     check = {"model": "SmolLM2", "against": "other"}
     ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, bias={"check": check})
-    assert monitored.monitor()["revision"] == 0 or monitored.monitor()["reference"] is not None
+    assert monitored.monitor().revision == 0 or monitored.monitor().reference is not None
     monitored.now += 61
     monitored.monitoring.step()
     (asked,) = monitors.scheduled_checks(monitored.database, "endpoint-1")
-    assert (asked["status"], asked["worse"]) == ("queued", None)
+    assert (asked.status, asked.worse) == ("queued", None)
 
     def finish(job_id: str, worse: int) -> None:
         report = json.dumps(
@@ -46,18 +46,18 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
 
     def open_ones() -> list[MonitorAlert]:
         alerts = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
-        return [alert for alert in alerts if alert["subject"] == "bias"]
+        return [alert for alert in alerts if alert.subject == "bias"]
 
-    finish(asked["job_id"], 2)
+    finish(asked.job_id, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BiasCommands, "queue", refused)
         monitored.now += 7 * 86_400
         monitored.monitoring.step()
-    subjects = {each["subject"] for each in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
+    subjects = {each.subject for each in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
     assert {"bias", "bias-start"} <= subjects  # to have seen the one is not to have seen the other
     (alert,) = open_ones()
-    assert "SmolLM2 against other: 2 of 9 figures are surely worse." in alert["reason"]
-    ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
+    assert "SmolLM2 against other: 2 of 9 figures are surely worse." in alert.reason
+    ask(monitored, "acknowledge_alert", alert=alert.alert_id)
     monitored.now += 61
     monitored.monitoring.step()
     assert not open_ones()  # of the same check nobody is told twice
@@ -65,7 +65,7 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
     monitored.monitoring.step()
     newest = monitors.scheduled_checks(monitored.database, "endpoint-1")
     assert len(newest) == 2
-    finish(newest[0]["job_id"], 0)
+    finish(newest[0].job_id, 0)
     assert not open_ones()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -135,15 +136,15 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     begin(monitored)
     send(monitored, TwoVersions(other_right=0.5))
     (alert,) = alerts(monitored)
-    assert (alert["kind"], alert["subject"]) == ("quality", "candidate")
-    assert f"{OTHER} is worse than {LIVE}" in alert["reason"]
-    assert re.search(r"\d+ callers against \d+ callers, each counted once", alert["reason"]), alert["reason"]
-    assert "share away" in alert["advice"]
-    behind = traffic.bad_of_candidate(monitored.database, "endpoint-1", alert["since"], limit=8)
+    assert (alert.kind, alert.subject) == ("quality", "candidate")
+    assert f"{OTHER} is worse than {LIVE}" in alert.reason
+    assert re.search(r"\d+ callers against \d+ callers, each counted once", alert.reason), alert.reason
+    assert "share away" in alert.advice
+    behind = traffic.bad_of_candidate(monitored.database, "endpoint-1", alert.since, limit=8)
     assert len(behind) == 8
-    assert {(row["label"], row["category"]) for row in behind} == {("no", "should be: yes")}
+    assert {(row.label, row.category) for row in behind} == {("no", "should be: yes")}
     (pair,) = pairs(monitored)
-    look = pair["looks"]["labels"]
+    look = pair.looks["labels"]
     assert look["sure"] is not None
     assert look["sure"]["verdict"] == "worse"
     assert look["sure"]["answers"] <= look["answers"] < look["next_look"]
@@ -152,21 +153,21 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     monitored.next_engine()
     send(monitored, TwoVersions(other_right=0.5), seed=1)
     assert len(alerts(monitored)) == 1  # no second one, and not by another engine either
-    monitored.commands.table()["acknowledge_alert"]({"alert": alert["alert_id"]}, OWNER)
+    monitored.commands.table()["acknowledge_alert"]({"alert": alert.alert_id}, OWNER)
     assert not pairs(monitored)
     monitored.now += 61
     monitored.monitoring.step()
-    assert pairs(monitored)[0]["looks"] == {}
+    assert pairs(monitored)[0].looks == {}
     send(monitored, TwoVersions(), seed=2)  # mended
     assert not alerts(monitored)
-    assert pairs(monitored)[0]["looks"]["labels"]["sure"] is None
+    assert pairs(monitored)[0].looks["labels"]["sure"] is None
 
 
 def test_a_candidate_that_is_better_is_no_alarm(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(live_right=0.5))
     assert not alerts(monitored)
-    sure = pairs(monitored)[0]["looks"]["labels"]["sure"]
+    sure = pairs(monitored)[0].looks["labels"]["sure"]
     assert sure is not None
     assert sure["verdict"] == "better"
 
@@ -174,20 +175,20 @@ def test_a_candidate_that_is_better_is_no_alarm(monitored: Monitored) -> None:
 def test_answers_that_the_live_version_gave_in_its_place_count_as_failures(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(failing=0.4))
-    looks = pairs(monitored)[0]["looks"]
+    looks = pairs(monitored)[0].looks
     assert looks["errors"]["sure"] is not None
     assert looks["errors"]["other"]["share"] == pytest.approx(0.6, abs=0.1)
     assert looks["errors"]["live"]["share"] == 1
     assert looks["labels"]["left_out"] > 0  # live answers to callers of the candidate
     assert looks["labels"]["other"]["callers"] >= 25
-    assert "answers given without failing" in alerts(monitored)[0]["reason"]
+    assert "answers given without failing" in alerts(monitored)[0].reason
 
 
 def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: Monitored) -> None:
     begin(monitored, "shadow")
     send(monitored, TwoVersions(callers=30, other_right=0.5, shadow=True))
     (pair,) = pairs(monitored)
-    look = pair["looks"]["labels"]
+    look = pair.looks["labels"]
     assert look["sure"] is not None
     assert look["sure"]["verdict"] == "worse"
     assert look["live"]["callers"] == 30
@@ -197,9 +198,9 @@ def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: M
 def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(callers=10))
-    assert pairs(monitored)[0]["looks"]
+    assert pairs(monitored)[0].looks
     serve(monitored, share=0.2)
-    assert [(pair["share"], pair["looks"], pair["since"]) for pair in pairs(monitored)] == [(0.2, {}, None)]
+    assert [(pair.share, pair.looks, pair.since) for pair in pairs(monitored)] == [(0.2, {}, None)]
     (monitored.home.endpoints / "endpoint-1" / "config.json").write_text('{"models": []}')
     monitored.now += 61
     monitored.monitoring.step()
@@ -212,16 +213,16 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
     for step, share in enumerate((0.5, 0.4, 0.6)):
         serve(monitored, share=share)
         send(monitored, TwoVersions(callers=60, share=share), seed=step)
-        look = pairs(monitored)[0]["looks"]["labels"]
+        look = pairs(monitored)[0].looks["labels"]
         numbers.append((look["look"], look["alpha"]))
     assert all(later[0] > earlier[0] for earlier, later in pairwise(numbers))
     assert all(alpha == pytest.approx(compute_look_alpha(number, 0.05 / 3)) for number, alpha in numbers)
     (pair,) = pairs(monitored)
     assert side_by_side.count_previous_looks(monitored.database, pair, "labels") == numbers[1][0]
     assert (
-        side_by_side.count_previous_looks(monitored.database, {**pair, "other": "intents@9"}, "labels") == 0
+        side_by_side.count_previous_looks(monitored.database, replace(pair, other="intents@9"), "labels") == 0
     )
-    few: Any = {**pair["looks"]["labels"], "few": True}
+    few: Any = {**pair.looks["labels"], "few": True}
     assert describe_outcome(pair, "labels", few)[1].startswith("Too few callers")
 
 
@@ -239,7 +240,7 @@ def test_labels_of_requests_from_before_and_of_another_model_count_for_nobody(mo
     write(monitored, [line for line in before if line["kind"] != "label"])
     serve(monitored)
     send(monitored, TwoVersions(callers=30, most=5))
-    live = pairs(monitored)[0]["looks"]["labels"]["live"]
+    live = pairs(monitored)[0].looks["labels"]["live"]
     count = side_by_side.count_answers(monitored.database, pairs(monitored)[0], "labels")
     late: list[Any] = [line | {"at": monitored.now} for line in before if line["kind"] == "label"]
     write(monitored, late, "feedback")
@@ -248,7 +249,7 @@ def test_labels_of_requests_from_before_and_of_another_model_count_for_nobody(mo
     write(monitored, asked)
     write(monitored, [line for line in other if line["kind"] == "label"], "feedback")
     (pair,) = pairs(monitored)
-    assert pair["looks"]["labels"]["live"] == live
+    assert pair.looks["labels"]["live"] == live
     assert {side_by_side.count_answers(monitored.database, pair, kind) for kind in ("labels", "errors")} == {
         count
     }
@@ -265,12 +266,12 @@ def test_whoever_sends_the_labels_the_caller_is_to_whom_it_was_dealt(monitored: 
     nameless = {**made[-2], "request_id": "nameless", "dealt_to": None}
     write(monitored, [nameless, *(line for line in made if line["kind"] != "label")])
     write(monitored, [line for line in made if line["kind"] == "label"], "feedback")
-    look = pairs(monitored)[0]["looks"]["labels"]
+    look = pairs(monitored)[0].looks["labels"]
     assert (look["live"]["callers"], look["other"]["callers"], look["sure"]) == (1, 1, None)
     assert not alerts(monitored)
     seen = side_by_side.count_labelled(monitored.database, pairs(monitored)[0])
-    assert seen["without_caller"] == 1
-    assert look["answers"] <= seen["labelled"] == seen["answers"] - 1
+    assert seen.without_caller == 1
+    assert look["answers"] <= seen.labelled == seen.answers - 1
 
 
 def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored: Monitored) -> None:
@@ -283,43 +284,43 @@ def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored:
     write(monitored, [*asked, *many])
     (pair,) = pairs(monitored)
     rows = side_by_side.count_callers(monitored.database, pair, "errors")
-    assert {row["place"] for row in rows if not row["other"]} == {GRID}
-    worst = min(rows, key=lambda row: row["place"])
-    assert (worst["callers"], worst["other"]) == (1, True)
-    assert 0.997 < worst["shares"] < 1
-    assert worst["place"] / GRID == pytest.approx(worst["shares"], abs=1 / GRID)
-    share = pair["looks"]["errors"]["other"]["share"]
+    assert {row.place for row in rows if not row.other} == {GRID}
+    worst = min(rows, key=lambda row: row.place)
+    assert (worst.callers, worst.other) == (1, True)
+    assert 0.997 < worst.shares < 1
+    assert worst.place / GRID == pytest.approx(worst.shares, abs=1 / GRID)
+    share = pair.looks["errors"]["other"]["share"]
     assert share is not None
-    assert share == pytest.approx((worst["shares"] + 1) / 2)
+    assert share == pytest.approx((worst.shares + 1) / 2)
 
 
 def test_what_brings_a_look_is_counted_of_what_it_looks_at(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(callers=30, most=5))
     (pair,) = pairs(monitored)
-    assert pair["since"] is not None
+    assert pair.since is not None
     with monitored.database.transaction() as tx:
-        monitors.forget_before(tx, "endpoint-1", pair["since"] + timedelta(seconds=40))
+        monitors.forget_before(tx, "endpoint-1", pair.since + timedelta(seconds=40))
     rows = side_by_side.count_callers(monitored.database, pair, "errors")
     count = side_by_side.count_answers(monitored.database, pair, "errors")
-    assert 0 < count == sum(row["answers"] for row in rows) < pair["looks"]["errors"]["answers"] + 40
-    assert describe_deletion(pair, 30, pair["since"] + timedelta(days=29)) == ""
-    assert "older failures no longer count" in describe_deletion(pair, 30, pair["since"] + timedelta(days=31))
+    assert 0 < count == sum(row.answers for row in rows) < pair.looks["errors"]["answers"] + 40
+    assert describe_deletion(pair, 30, pair.since + timedelta(days=29)) == ""
+    assert "older failures no longer count" in describe_deletion(pair, 30, pair.since + timedelta(days=31))
 
 
 def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(live_right=0.4, other_right=0.99, most=10))
     (pair,) = pairs(monitored)
-    first = pair["looks"]["labels"]
+    first = pair.looks["labels"]
     assert first["sure"] is not None
     assert first["sure"]["verdict"] == "better"
     assert not alerts(monitored)
     unsure = {**first, "p": 0.5}
     assert describe_outcome(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
     send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
-    now = pairs(monitored)[0]["looks"]["labels"]["sure"]
+    now = pairs(monitored)[0].looks["labels"]["sure"]
     assert now is not None
     assert now["verdict"] == "worse"
     assert now["answers"] > first["sure"]["answers"]
-    assert [alert["subject"] for alert in alerts(monitored)] == ["candidate"]
+    assert [alert.subject for alert in alerts(monitored)] == ["candidate"]

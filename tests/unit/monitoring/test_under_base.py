@@ -145,13 +145,13 @@ def test_it_is_watched_against_the_first_answers(
         append(monitored.log / "requests-000000.jsonl", lines)
         monitored.catch_up()
     monitor = monitored.monitor()
-    assert monitor["base_look"] is not None
-    assert monitor["base_look"]["measured"] == 120
+    assert monitor.base_look is not None
+    assert monitor.base_look["measured"] == 120
     nats = monitored.database.query("SELECT output_perplexity AS nats FROM request_signal")[
         "nats"
     ].to_pylist()
     assert nats[-120:] == [4.0] * 120
-    alerts = {alert["subject"] for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
+    alerts = {alert.subject for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
     assert EXPENSIVE in alerts
 
 
@@ -163,10 +163,10 @@ def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) ->
     append(monitored.log / "requests-000000.jsonl", request_lines(texts, texts, Traffic(failing=0), rng))
     monitored.catch_up()
     monitor = monitored.monitor()
-    assert [state["name"] for state in monitor["states"]] == ["output_length"]
-    assert monitor["reference"] is not None
-    assert "no folder of the registered model intents@3" in monitor["reference"]["values"][EXPENSIVE]["why"]
-    assert monitor["measured_place"] == 90
+    assert [state["name"] for state in monitor.states] == ["output_length"]
+    assert monitor.reference is not None
+    assert "no folder of the registered model intents@3" in monitor.reference["values"][EXPENSIVE]["why"]
+    assert monitor.measured_place == 90
 
 
 def test_a_look_that_does_not_watch_it_loads_nothing(
@@ -178,5 +178,5 @@ def test_a_look_that_does_not_watch_it_loads_nothing(
     texts = bank_questions(rng, 90)
     append(monitored.log / "requests-000000.jsonl", request_lines(texts, texts, Traffic(failing=0), rng))
     monitored.catch_up()
-    assert monitored.monitor()["measured_place"] == 90
-    assert monitored.monitor()["base_look"] is None
+    assert monitored.monitor().measured_place == 90
+    assert monitored.monitor().base_look is None

@@ -135,14 +135,14 @@ def test_an_alert_is_sent_until_it_is_taken(
     sender = WebhookSender(monitored.database, monitored.home, clock=lambda: monitored.now)
     assert sender.step() == 1  # the second alert of the same subject was none
     delivery = monitor_alerts.deliveries(monitored.database)[0]
-    assert (delivery["state"], delivery["attempts"], delivery["status"]) == ("waiting", 1, 500)
+    assert (delivery.state, delivery.attempts, delivery.status) == ("waiting", 1, 500)
     assert sender.step() == 0  # it waits
     monitored.now += RETRY_SECONDS[0]
     assert sender.step() == 1
-    assert monitor_alerts.deliveries(monitored.database)[0]["state"] == "sent"
+    assert monitor_alerts.deliveries(monitored.database)[0].state == "sent"
     message = json.loads(kind.got[1][1])
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
-    assert message["alert_id"] == alert["alert_id"]
+    assert message["alert_id"] == alert.alert_id
     assert (message["endpoint"], message["reason"]) == ("Bank", "Many fail.")
     assert kind.got[0][1] == kind.got[1][1]
 
@@ -161,7 +161,7 @@ def test_a_message_that_never_arrives_is_given_up_and_shown(monitored: Monitored
         monitored.now += wait
     assert sender.step() == 0
     delivery = monitor_alerts.deliveries(monitored.database)[0]
-    assert (delivery["state"], delivery["attempts"], delivery["trouble"]) == ("given_up", 6, "No answer.")
+    assert (delivery.state, delivery.attempts, delivery.trouble) == ("given_up", 6, "No answer.")
 
 
 def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -> None:
@@ -172,7 +172,7 @@ def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -
         monitored.database, monitored.home, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now
     )
     assert sender.step() == 0
-    assert monitor_alerts.deliveries(monitored.database)[0]["state"] == "given_up"
+    assert monitor_alerts.deliveries(monitored.database)[0].state == "given_up"
     with pytest.raises(StateError, match="no webhook"):
         ask(monitored, "try_webhook")
 

@@ -124,7 +124,7 @@ def test_admins_alone_allow_networks_and_the_activity_has_it(company: Company) -
     with pytest.raises(ConfigError, match=r"such as 10\.1\.0\.0/16"):
         company("allow_network", network="the lab")
     _, lines = activity.listed(company.database, activity.ActivityFilter(commands=("refuse_network",)))
-    assert [line["subject_name"] for line in lines] == ["the network fd12::1/128"]
+    assert [line.subject_name for line in lines] == ["the network fd12::1/128"]
 
 
 def test_an_endpoint_of_before_says_which_command_to_run(company: Company) -> None:

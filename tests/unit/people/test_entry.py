@@ -189,7 +189,7 @@ def test_an_ipv4_address_is_listed_as_one_however_it_came(screens: Screens, comp
     for peer in ("::ffff:192.0.2.7", "2001:db8::7"):
         browser = TestClient(screens.app, base_url=ADDRESS, follow_redirects=False, client=(peer, 1))
         assert browser.post("/sign-in", data=body, headers=OURS).status_code == 303
-    listed = {session["address"] for session in company.people.team()["sessions"]}
+    listed = {session.address for session in company.people.team()["sessions"]}
     assert {"192.0.2.7", "2001:db8::7"} <= listed
 
 

@@ -242,10 +242,10 @@ def test_the_team_shows_who_was_seen_when_and_no_secret(company: Company) -> Non
     company.sign_in("member@example.org")
     team = company.people.team()
     [member] = team["members"]
-    assert (member["name"], member["email"], member["has_password"]) == ("Member", "member@example.org", True)
-    assert member["seen_at"] == company.now
+    assert (member.name, member.email, member.has_password) == ("Member", "member@example.org", True)
+    assert member.seen_at == company.now
     [invitation] = team["invitations"]
-    assert (invitation["email"], invitation["role"]) == ("v@example.org", "viewer")
-    assert invitation["made_by"] == company.people.identity.owner["name"]
+    assert (invitation.email, invitation.role) == ("v@example.org", "viewer")
+    assert invitation.made_by == company.people.identity.owner["name"]
     assert "argon2" not in str(team)
     assert "secret" not in str(team)

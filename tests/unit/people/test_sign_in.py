@@ -55,7 +55,7 @@ def test_an_invitation_that_two_use_at_once_makes_one_account(
     monkeypatch.setattr(passwords, "hash", hash_while_the_first_comes_in)
     with pytest.raises(NotFoundError, match="used already"):
         company.door("accept", body | {"email": "second@example.org"})
-    assert [member["email"] for member in company.people.team()["members"]] == ["first@example.org"]
+    assert [member.email for member in company.people.team()["members"]] == ["first@example.org"]
 
 
 def test_an_invitation_that_failed_can_be_used_again(company: Company) -> None:

@@ -103,7 +103,7 @@ class RoundDesk:
             job = job_queue.get_job(tx, job_id)
             job_queue.claim(tx, job_id, "cpu", self.now)
         work = WorkerJob(write_order(self.database, self.home, job).path)
-        return importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
+        return importlib.import_module(JOB_KINDS[job.kind].module).run(work)
 
     def finish(self, job_id: str, result: dict[str, Any]) -> None:
         """End a job with a result that was made here."""

@@ -46,7 +46,7 @@ def known_file(desk: RoundDesk, rows: list[dict[str, Any]], name: str = "known.j
 
 
 def checks(desk: RoundDesk, round_id: str, kind: str) -> list[RoundItem]:
-    return [item for item in rounds.items(desk.database, round_id) if item["check"] == kind]
+    return [item for item in rounds.items(desk.database, round_id) if item.check == kind]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -65,14 +65,14 @@ def test_a_file_of_known_answers_makes_gold_and_qualification_of_each_protocol(
     gold, qualification = checks(desk, round_id, "gold"), checks(desk, round_id, "qualification")
     assert (len(gold), len(qualification)) == (len(expected) + 1, 3)
     made = rounds.get(desk.database, round_id)
-    assert (made["item_count"], made["details"]["gold"]) == (12, len(gold))
+    assert (made.item_count, made.details["gold"]) == (12, len(gold))
     for item in [*gold, *qualification]:
-        assert item["answers"] == answers or (protocol == "label" and set(item["answers"]) <= set(LABELS))
-        if item["prompt"][0]["content"].startswith("Known"):
-            assert item["expected"] == stored
-    prompts = [item["prompt"][0]["content"] for item in [*gold, *qualification]]
+        assert item.answers == answers or (protocol == "label" and set(item.answers) <= set(LABELS))
+        if item.prompt[0]["content"].startswith("Known"):
+            assert item.expected == stored
+    prompts = [item.prompt[0]["content"] for item in [*gold, *qualification]]
     assert len(set(prompts)) >= 5  # no known answer comes twice
-    assert "Known answers left out: 1, as it has no expected answer." in made["details"]["notices"]
+    assert "Known answers left out: 1, as it has no expected answer." in made.details["notices"]
     assert not (desk.home.uploads / "known.jsonl").exists()
 
 
@@ -82,15 +82,15 @@ def test_an_attention_item_is_one_of_the_round_but_for_what_its_prompt_asks(
 ) -> None:
     config, *_ = PROTOCOLS[protocol]
     round_id = desk.round(protocol=protocol, attention_share=0.1, seed=3, **config)
-    own = [item for item in rounds.items(desk.database, round_id) if item["check"] is None]
+    own = [item for item in rounds.items(desk.database, round_id) if item.check is None]
     attention = checks(desk, round_id, "attention")
     assert len(attention) in (2, 3)  # a tenth of 12, or of 24 where each answer is rated alone
     for item in attention:
-        text = item["prompt"][-1]["content"]
-        (source,) = [each for each in own if text.startswith(each["prompt"][-1]["content"] + "\n")]
-        assert set(item["answers"]) <= set(source["answers"])
-        assert item["reference"] == source["reference"]
-        ask, right = text.partition("whatever the answers are: ")[2], item["expected"]
+        text = item.prompt[-1]["content"]
+        (source,) = [each for each in own if text.startswith(each.prompt[-1]["content"] + "\n")]
+        assert set(item.answers) <= set(source.answers)
+        assert item.reference == source.reference
+        ask, right = text.partition("whatever the answers are: ")[2], item.expected
         assert right is not None
         wanted = next(iter(right.values()))
         words = {
@@ -107,12 +107,12 @@ def test_an_attention_item_is_one_of_the_round_but_for_what_its_prompt_asks(
 def test_sides_and_points_that_attention_asks_for_vary(desk: RoundDesk) -> None:
     desk.prompts = 12
     round_id = desk.round(protocol="pairwise", attention_share=0.1, per_rater=100, overlap=1)
-    asked = {json.dumps(item["expected"]) for seed in range(6) for item in attention_of(desk, round_id, seed)}
+    asked = {json.dumps(item.expected) for seed in range(6) for item in attention_of(desk, round_id, seed)}
     assert asked == {'{"choice": "A"}', '{"choice": "B"}'}
 
 
 def attention_of(desk: RoundDesk, round_id: str, seed: int) -> list[RoundItem]:
-    models = rounds.get(desk.database, round_id)["config"]["models"]
+    models = rounds.get(desk.database, round_id).config["models"]
     again = desk.round(attention_share=0.1, seed=seed, models=models)
     return checks(desk, again, "attention")
 
@@ -125,10 +125,10 @@ def test_labelled_texts_of_a_data_set_are_gold_of_a_round_of_labels(desk: RoundD
     config = {"protocol": "label", "labels": LABELS, "gold_dataset": "Labelled"}
     round_id = desk.round(gold_items=9, **config)
     gold = checks(desk, round_id, "gold")
-    assert {item["prompt"][0]["content"]: item["expected"] for item in gold} == {
+    assert {item.prompt[0]["content"]: item.expected for item in gold} == {
         row["text"]: {"label": row["label"], "note": ""} for row in rows[:9]
     }
-    assert all(len(item["answers"]) == 2 for item in gold)  # as many as models: raters may see their labels
+    assert all(len(item.answers) == 2 for item in gold)  # as many as models: raters may see their labels
 
 
 @pytest.mark.parametrize(

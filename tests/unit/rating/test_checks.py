@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,17 +14,17 @@ from store.db import database as database_module
 from store.db.schema import MIGRATIONS
 from store.rating import ratings, rounds
 from store.rating.config import RoundConfig
-from tests.unit.store_samples import open_store
+from tests.unit.store_samples import open_store, row_of
 
 BEFORE_CHECKS = "0024 removals"
 
 
 def task(answer: Any, systems: tuple[int, ...] = (0, 1), item_id: int = 0) -> AssignedTask:
-    return cast(AssignedTask, {"item_id": item_id, "systems": list(systems), "answer": answer})
+    return row_of(AssignedTask, item_id=item_id, systems=list(systems), answer=answer)
 
 
 def known_item(item_id: int, check: CheckKind = "qualification") -> RoundItem:
-    return cast(RoundItem, {"item_id": item_id, "check": check, "expected": {"choice": "A"}})
+    return row_of(RoundItem, item_id=item_id, check=check, expected={"choice": "A"})
 
 
 RIGHT: dict[str, tuple[RatingAnswer, Any, tuple[int, ...], bool | None]] = {
@@ -96,7 +96,7 @@ def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
     database.close()
     monkeypatch.setattr(database_module, "MIGRATIONS", MIGRATIONS)
     _, database = open_store(tmp_path)
-    kept = [(item["check"], item["expected"]) for item in rounds.items(database, "r")]
+    kept = [(item.check, item.expected) for item in rounds.items(database, "r")]
     assert kept == [(None, None), ("gold", {"choice": "A"}), ("gold", {"choice": "B"})]
     assert rounds.list_check_ids(database, "r") == {"gold": [1, 2], "attention": [], "qualification": []}
     database.close()

@@ -56,13 +56,13 @@ def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> Rat
 
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
     """Who said of whose answer beside whose that it is better, or what else."""
-    names = [system["name"] for system in rounds.get(desk.database, round_id)["systems"]]
+    names = [system["name"] for system in rounds.get(desk.database, round_id).systems]
     rows = []
     for task in in_order(desk, round_id):
-        pair = [names[system] for system in task["systems"]]
-        choice = (task["answer"] or {})["choice"]
+        pair = [names[system] for system in task.systems]
+        choice = (task.answer or {})["choice"]
         rows.append(
-            (task["person_name"], " / ".join(pair), dict(zip("AB", pair, strict=True)).get(choice, choice))
+            (task.person_name, " / ".join(pair), dict(zip("AB", pair, strict=True)).get(choice, choice))
         )
     return rows
 
@@ -70,7 +70,7 @@ def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
 def in_order(desk: RoundDesk, round_id: str) -> list[AssignedTask]:
     """By rater and by their place in the file."""
     dealt = ratings.dealt(desk.database, round_id)
-    return sorted(dealt, key=lambda task: (task["person_name"], task["place"]))
+    return sorted(dealt, key=lambda task: (task.person_name, task.place))
 
 
 def battle(model_a: str, model_b: str, winner: object, **more: object) -> dict[str, Any]:
@@ -87,18 +87,18 @@ def test_votes_of_several_people_become_a_closed_round(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows, first="Model one")
     round = rounds.get(desk.database, round_id)
-    assert (round["state"], round["name"], round["item_count"]) == ("closed", "votes", 2)
-    assert [system["name"] for system in round["systems"]] == ["Model one", "response2"]
-    assert round["details"]["notices"] == [
+    assert (round.state, round.name, round.item_count) == ("closed", "votes", 2)
+    assert [system["name"] for system in round.systems] == ["Model one", "response2"]
+    assert round.details["notices"] == [
         "5 votes, 2 models, 3 raters, 2 prompts.",
         "Fewer than 10 ratings each have Model one, response2.",
         "Left out 1 times: annotator3 has no vote.",
     ]
     first = rounds.items(desk.database, round_id)[0]
-    assert first["prompt"] == [{"role": "user", "content": "Add.\n\n1 and 1"}]
-    assert first["answers"] == ["2", "<b>3</b>"]
+    assert first.prompt == [{"role": "user", "content": "Add.\n\n1 and 1"}]
+    assert first.answers == ["2", "<b>3</b>"]
     votes = {
-        (task["person_name"], task["item_id"]): (task["answer"] or {})["choice"]
+        (task.person_name, task.item_id): (task.answer or {})["choice"]
         for task in ratings.dealt(desk.database, round_id)
     }
     assert votes == {
@@ -109,8 +109,8 @@ def test_votes_of_several_people_become_a_closed_round(desk: RoundDesk) -> None:
 
 def test_an_empty_answer_is_rated_too(desk: RoundDesk) -> None:
     round_id = imported(desk, [PAIR | {"label": 1}, PAIR | {"label": 1, "response2": ""}])
-    assert [item["answers"][1] for item in rounds.items(desk.database, round_id)] == ["<b>3</b>", ""]
-    assert rounds.get(desk.database, round_id)["details"]["empty"] == 1
+    assert [item.answers[1] for item in rounds.items(desk.database, round_id)] == ["<b>3</b>", ""]
+    assert rounds.get(desk.database, round_id).details["empty"] == 1
 
 
 def test_two_models_in_one_column_are_told_apart(desk: RoundDesk) -> None:
@@ -119,7 +119,7 @@ def test_two_models_in_one_column_are_told_apart(desk: RoundDesk) -> None:
         for other in ("opt-7b", "llama")
     ]
     round = rounds.get(desk.database, imported(desk, rows))
-    assert [system["name"] for system in round["systems"]] == ["bloom-7b", "opt-7b", "llama"]
+    assert [system["name"] for system in round.systems] == ["bloom-7b", "opt-7b", "llama"]
 
 
 def test_an_imported_round_is_not_opened(desk: RoundDesk) -> None:
@@ -154,7 +154,7 @@ def test_a_vote_a_row_keeps_models_and_raters(desk: RoundDesk) -> None:
         ("Bob", "gpt / llama", "tie"),
     ]
     (item,) = rounds.items(desk.database, round_id)  # one prompt, to which each model has one answer
-    assert item["answers"] == ["Because.", "No idea.", "Who knows."]
+    assert item.answers == ["Because.", "No idea.", "Who knows."]
 
 
 def test_a_model_that_answered_twice_makes_two_items(desk: RoundDesk) -> None:
@@ -162,7 +162,7 @@ def test_a_model_that_answered_twice_makes_two_items(desk: RoundDesk) -> None:
         battle("gpt", "llama", "a", judge="Ada", response_a=text) for text in ("Once.", "Twice.", "Once.")
     ]
     round = rounds.get(desk.database, imported(desk, rows))
-    assert (round["item_count"], round["details"]["notices"][-1][:20]) == (2, "Left out 1 times: th")
+    assert (round.item_count, round.details["notices"][-1][:20]) == (2, "Left out 1 times: th")
 
 
 def test_a_winner_may_be_a_models_name(desk: RoundDesk) -> None:
@@ -192,8 +192,8 @@ def test_columns_left_and_right_name_models_beside_their_ids(desk: RoundDesk) ->
     round_id = imported(desk, rows)
     assert ("58", "Airoboros / Weaver", "tie") in verdicts(desk, round_id)
     items = rounds.items(desk.database, round_id)
-    assert [item["prompt"][0]["content"] for item in items] == ["Prompt 8", "Prompt 9"]
-    assert items[0]["answers"] == [None, None]
+    assert [item.prompt[0]["content"] for item in items] == ["Prompt 8", "Prompt 9"]
+    assert items[0].answers == [None, None]
 
 
 def test_three_columns_may_say_who_won(desk: RoundDesk) -> None:
@@ -205,10 +205,10 @@ def test_three_columns_may_say_who_won(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows)
     assert [line[2] for line in verdicts(desk, round_id)] == ["gpt", "llama", "tie"]
-    assert rounds.items(desk.database, round_id)[0]["answers"] == ["Because.", "No."]
+    assert rounds.items(desk.database, round_id)[0].answers == ["Because.", "No."]
     assert (
         "Left out 1 times: no side is said to have won."
-        in rounds.get(desk.database, round_id)["details"]["notices"]
+        in rounds.get(desk.database, round_id).details["notices"]
     )
 
 
@@ -225,9 +225,7 @@ def test_soft_preferences_are_kept(desk: RoundDesk) -> None:
         for n, preference in enumerate([1.0, 1.25, 1.5, 1.9, 2.0, None])
     ]
     round_id = imported(desk, rows)
-    answers = [
-        task["answer"] for task in sorted(ratings.dealt(desk.database, round_id), key=lambda t: t["place"])
-    ]
+    answers = [task.answer for task in sorted(ratings.dealt(desk.database, round_id), key=lambda t: t.place)]
     assert answers == [
         {"choice": "A"},
         {"choice": "A", "preference": pytest.approx(0.75)},
@@ -235,7 +233,7 @@ def test_soft_preferences_are_kept(desk: RoundDesk) -> None:
         {"choice": "B", "preference": pytest.approx(0.1)},
         {"choice": "B"},
     ]
-    assert "2 votes are soft" in " ".join(rounds.get(desk.database, round_id)["details"]["notices"])
+    assert "2 votes are soft" in " ".join(rounds.get(desk.database, round_id).details["notices"])
 
 
 def test_a_preference_from_0_to_1_says_for_whom_by_its_mapping(desk: RoundDesk) -> None:
@@ -268,9 +266,9 @@ def test_conversations_are_judged_at_their_turn(desk: RoundDesk) -> None:
         for turn in (1, 2)
     ]
     first, second = rounds.items(desk.database, imported(desk, rows))
-    assert first["prompt"] == [{"role": "user", "content": "First?"}]
-    assert first["answers"] == ["A1", "B1"]
-    assert second["answers"] == [
+    assert first.prompt == [{"role": "user", "content": "First?"}]
+    assert first.answers == ["A1", "B1"]
+    assert second.answers == [
         "A1\n\nUser: Second?\n\nAssistant: A2",
         "B1\n\nUser: Second?\n\nAssistant: B2",
     ]
@@ -279,8 +277,8 @@ def test_conversations_are_judged_at_their_turn(desk: RoundDesk) -> None:
 def test_seconds_times_and_comments_come_along(desk: RoundDesk) -> None:
     row = battle("gpt", "llama", "a", judge="Ada", seconds=4.5, tstamp=1687000000.0, comment="Short.")
     (task,) = ratings.dealt(desk.database, imported(desk, [row]))
-    assert (task["seconds"], task["comment"]) == (4.5, "Short.")
-    assert task["rated_at"] == datetime(2023, 6, 17, 11, 6, 40)
+    assert (task.seconds, task.comment) == (4.5, "Short.")
+    assert task.rated_at == datetime(2023, 6, 17, 11, 6, 40)
 
 
 # -- what is left out, and asked -----------------------------------------------------------------------
@@ -306,7 +304,7 @@ def test_what_is_left_out_is_counted_with_its_reason(desk: RoundDesk) -> None:
         "winner has no vote": 1,
     }
     round_id = imported(desk, rows)
-    assert {task["purpose"] for task in ratings.dealt(desk.database, round_id)} == {"first", "repeat"}
+    assert {task.purpose for task in ratings.dealt(desk.database, round_id)} == {"first", "repeat"}
 
 
 @pytest.mark.parametrize("column", ["person", "moderator_id", "shift"])
@@ -331,7 +329,7 @@ def test_a_value_that_says_nothing_clear_stops_the_import(desk: RoundDesk) -> No
     assert "--value" in refused.value.fix
     round_id = imported(desk, rows, values={"hm": "leave_out"})
     assert len(verdicts(desk, round_id)) == 2
-    assert "which is left out on purpose" in rounds.get(desk.database, round_id)["details"]["notices"][-1]
+    assert "which is left out on purpose" in rounds.get(desk.database, round_id).details["notices"][-1]
 
 
 def test_a_mapping_that_can_not_be_names_what_is_wrong(desk: RoundDesk) -> None:
@@ -364,7 +362,7 @@ def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
         battle("gpt\ud800", "llama", "a", judge="Bob"),
         battle("gpt", "llama", "a", judge="Bob\ud800"),
     ]
-    notices = rounds.get(desk.database, imported(desk, rows))["details"]["notices"]
+    notices = rounds.get(desk.database, imported(desk, rows)).details["notices"]
     assert notices[-1] == "Left out 3 times: a text holds half a character (a lone surrogate)."
 
 
@@ -384,7 +382,7 @@ def test_labels_of_others_become_a_round_of_labels(desk: RoundDesk) -> None:
     labels = [("Good film", "Ada", "pos"), ("Good film", "Bob", "neg"), ("Bad film", "Ada", "neg")]
     rows = [{"text": text, "annotator": rater, "label": label} for text, rater, label in labels]
     round = rounds.get(desk.database, imported(desk, rows))
-    assert (round["protocol"], round["item_count"], round["config"]["labels"]) == ("label", 2, ["neg", "pos"])
+    assert (round.protocol, round.item_count, round.config["labels"]) == ("label", 2, ["neg", "pos"])
 
 
 def test_scores_of_others_become_a_rubric(desk: RoundDesk) -> None:
@@ -401,14 +399,12 @@ def test_scores_of_others_become_a_rubric(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    assert round["protocol"] == "rubric"
-    assert [(each["name"], each["anchors"]) for each in round["config"]["criteria"]] == [
+    assert round.protocol == "rubric"
+    assert [(each["name"], each["anchors"]) for each in round.config["criteria"]] == [
         ("helpfulness", ["1", "2", "3", "4", "5"]),
         ("fluency", ["1", "2", "3", "4", "5"]),
     ]
-    scores = [
-        (task["answer"] or {})["scores"]["helpfulness"] for task in ratings.dealt(desk.database, round_id)
-    ]
+    scores = [(task.answer or {})["scores"]["helpfulness"] for task in ratings.dealt(desk.database, round_id)]
     assert sorted(scores) == [1, 4, 5]
 
 
@@ -432,7 +428,7 @@ def test_scores_in_words_take_their_numbers_and_too_many_points_are_refused(desk
     asked = {"form": "scores", "columns": {"score": "score"}}
     assert [unclear["value"] for unclear in looked_at(desk, rows, **asked)["unclear"]] == ["bad", "ok"]
     round_id = imported(desk, rows, **asked, values={"bad": "1", "ok": "3"})
-    assert rounds.get(desk.database, round_id)["config"]["criteria"][0]["anchors"] == ["1", "2", "3"]
+    assert rounds.get(desk.database, round_id).config["criteria"][0]["anchors"] == ["1", "2", "3"]
     many = [{"prompt": "Why?", "response": f"{n}", "model": "gpt", "score": n / 4} for n in range(12)]
     with pytest.raises(DataError, match="12 values") as refused:
         imported(desk, many, name="Many")
@@ -452,8 +448,8 @@ def test_passes_of_others_become_a_round_of_passes(desk: RoundDesk) -> None:
         for rater, passed in (("Ada", True), ("Bob", False))
     ]
     round_id = imported(desk, rows)
-    assert rounds.get(desk.database, round_id)["protocol"] == "pass_fail"
-    answers = {task["person_name"]: task["answer"] for task in ratings.dealt(desk.database, round_id)}
+    assert rounds.get(desk.database, round_id).protocol == "pass_fail"
+    answers = {task.person_name: task.answer for task in ratings.dealt(desk.database, round_id)}
     assert answers == {"Ada": {"passed": True, "reasons": []}, "Bob": {"passed": False, "reasons": ["Wrong"]}}
 
 

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from store.core.home import Home
 from store.core.rating_schemas import RatingProtocol, Round
 from store.db.database import Database
 from store.rating import ratings, rounds
+from tests.unit.store_samples import row_of
 
 ANN = {"person_id": "ann", "name": "Ann", "role": "rater"}
 OTHER_ANN = {"person_id": "anne", "name": "Ann", "role": "rater"}
@@ -42,25 +44,24 @@ def database(tmp_path: Any) -> Iterator[Database]:
 
 def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> Round:
     """A round of three models and three items, rated so, a second apart."""
-    round: dict[str, Any] = {
-        "round_id": "r", "name": "R", "notes": "", "protocol": protocol, "config": {}, "state": "closed",
-        "systems": [{"name": name} for name in ("a", "b", "a")], "dataset_id": None, "item_count": 3,
-        "details": {}, "created_by": "x", "created_by_name": "X", "created_at": AT, "closed_at": AT,
-        "closed_by_name": "X",
-    }  # fmt: skip
+    round = row_of(
+        Round, round_id="r", name="R", notes="", protocol=protocol, config={}, state="closed",
+        systems=[{"name": name} for name in ("a", "b", "a")], item_count=3, details={}, created_by="x",
+        created_by_name="X", created_at=AT, closed_at=AT, closed_by_name="X",
+    )  # fmt: skip
     items = pa.table({
         "item_id": [4, 5, 6], "row_id": pa.nulls(3, pa.int64()), "prompt": ["[]"] * 3,
         "reference": pa.nulls(3, pa.string()), "answers": TEXTS, "named": [False] * 3,
         "check": pa.nulls(3, pa.string()), "expected": pa.nulls(3, pa.string()), "weight": [1.0, 2.0, 1.0],
     })  # fmt: skip
     with database.transaction() as tx:
-        rounds.insert(tx, round, items)  # type: ignore[arg-type]
+        rounds.insert(tx, round, items)
         for place, (person, item, systems, purpose, answer) in enumerate(given):
             row = ratings.NewRow(f"t{place}", item, systems, purpose, None, place)  # type: ignore[arg-type]
             ratings.insert_tasks(tx, "r", person, [row], AT)  # type: ignore[arg-type]
             at = AT + datetime.timedelta(seconds=place)
             ratings.insert(tx, "r", f"t{place}", 1, answer, comment="", seconds=1.0 + place, at=at)  # type: ignore[arg-type]
-    return round  # type: ignore[return-value]
+    return round
 
 
 def read_ratings(database: Database, round: Round, *left_out: str) -> RoundRatings:
@@ -106,7 +107,7 @@ def test_votes_from_elsewhere_count_each_and_ours_by_prompt(database: Database) 
     round = keep(database, "pairwise", votes)
     chances = {4: 1.0, 5: 2.0}  # 1 / the chance of each prompt
     elsewhere = read_ratings(database, round).comparisons
-    ours = read_ratings(database, {**round, "config": {"protocol": "pairwise"}}).comparisons
+    ours = read_ratings(database, replace(round, config={"protocol": "pairwise"})).comparisons
     assert elsewhere is not None
     assert ours is not None
     assert elsewhere.vote_weights.tolist() == [chances[4], *[chances[5]] * 3]
@@ -127,7 +128,7 @@ def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Databas
     assert len({before, revised, ratings.last_change(database, "r")}) == 3
     alone = read_ratings(database, round, "anne").comparisons
     assert (alone.outcome.tolist(), alone.raters) == ([PairOutcome.TIE], ("Ann",))
-    assert [each["rated"] for each in ratings.rater_counts(database, "r")] == [1, 1]
+    assert [each.rated for each in ratings.rater_counts(database, "r")] == [1, 1]
 
 
 def test_votes_say_how_sure_they_are_and_lengths_count_where_all_texts_are_there(database: Database) -> None:
@@ -189,7 +190,7 @@ def test_columns_say_of_raters_and_labels_what_documents_do(database: Database) 
         # an alpha that is not defined is NaN, which equals nothing
         assert repr(figures) == repr(compute_label_statistics(tasks, [], weights, left_out))
     bare = rounds.items(database, "r", prompts=False)
-    assert bare == [{**item, "prompt": []} for item in items]
+    assert bare == [replace(item, prompt=[]) for item in items]
 
 
 def test_rankings_of_unequal_length_imply_their_pairs_in_order() -> None:

@@ -50,31 +50,31 @@ def rate_all(desk: RoundDesk, round_id: str, by: Any = BOB) -> int:
 def test_a_round_gathers_the_answers_that_are_there(desk: RoundDesk) -> None:
     round_id = desk.round(items=12)
     round = rounds.get(desk.database, round_id)
-    assert (round["state"], round["item_count"], round["protocol"]) == ("open", 12, "pairwise")
-    assert [system["name"] for system in round["systems"]] == list(NAMES)
-    assert round["created_by_name"] == "Ada"
-    assert round["details"]["rows"] == 20
-    assert round["details"]["notices"] == ["A random 12 of 20 prompts."]
+    assert (round.state, round.item_count, round.protocol) == ("open", 12, "pairwise")
+    assert [system["name"] for system in round.systems] == list(NAMES)
+    assert round.created_by_name == "Ada"
+    assert round.details["rows"] == 20
+    assert round.details["notices"] == ["A random 12 of 20 prompts."]
     items = rounds.items(desk.database, round_id)
-    assert len({item["row_id"] for item in items}) == 12
+    assert len({item.row_id for item in items}) == 12
     for item in items:
-        n = item["row_id"]
-        assert item["prompt"] == [{"role": "user", "content": f"Question {n}?"}]
-        assert item["answers"] == [f"Short answer {n}", f"A somewhat longer answer {n}"]
-        assert item["reference"] == f"Right answer {n}."
+        n = item.row_id
+        assert item.prompt == [{"role": "user", "content": f"Question {n}?"}]
+        assert item.answers == [f"Short answer {n}", f"A somewhat longer answer {n}"]
+        assert item.reference == f"Right answer {n}."
 
 
 def test_models_without_answers_are_evaluated_first_on_the_very_prompts(desk: RoundDesk) -> None:
     first = desk.both()[0]
     made = desk("start_round", name="R", models=[{"evaluation": first}, {"model": "Other"}], max_new_tokens=9)
     job = job_queue.get_job(desk.database, made["round_id"])
-    assert job["after_jobs"] == made["job_ids"]
+    assert job.after_jobs == made["job_ids"]
     (evaluation,) = evaluations.unfinished(desk.database)
-    assert evaluation["config"]["rows_of"] == first
-    assert evaluation["config"]["max_new_tokens"] == 9
-    assert [model["evaluation"] for model in job["config"]["round"]["models"]] == [
+    assert evaluation.config["rows_of"] == first
+    assert evaluation.config["max_new_tokens"] == 9
+    assert [model["evaluation"] for model in job.config["round"]["models"]] == [
         first,
-        evaluation["job_id"],
+        evaluation.job_id,
     ]
 
 
@@ -122,9 +122,9 @@ def test_answers_that_name_their_model_are_counted_or_left_out(desk: RoundDesk) 
     ids = [desk.evaluated("One", given), desk.evaluated("Two", ["b"] * 20)]
     models = [{"evaluation": each} for each in ids]
     kept = rounds.get(desk.database, desk.round(models=models))
-    assert (kept["item_count"], kept["details"]["named"], kept["details"]["left_out"]) == (20, 3, 0)
+    assert (kept.item_count, kept.details["named"], kept.details["left_out"]) == (20, 3, 0)
     left = rounds.get(desk.database, desk.round(models=models, named="leave_out"))
-    assert (left["item_count"], left["details"]["named"], left["details"]["left_out"]) == (17, 0, 3)
+    assert (left.item_count, left.details["named"], left.details["left_out"]) == (17, 0, 3)
 
 
 def test_a_rater_learns_nothing_of_who_wrote_what(desk: RoundDesk) -> None:
@@ -155,8 +155,8 @@ def test_a_rating_is_stored_once_and_the_page_is_filled_up(desk: RoundDesk) -> N
     assert receipt["tasks"][0]["task_id"] not in {task["task_id"] for task in first}
     again = rate(desk, round_id, first[0]["task_id"], answer={"choice": "B"})
     assert again["already"] is True
-    (task,) = [t for t in ratings.dealt(desk.database, round_id) if t["task_id"] == first[0]["task_id"]]
-    assert task["answer"] == {"choice": "A"}
+    (task,) = [t for t in ratings.dealt(desk.database, round_id) if t.task_id == first[0]["task_id"]]
+    assert task.answer == {"choice": "A"}
     assert ratings.count_revisions(desk.database, round_id) == 1
 
 
@@ -185,10 +185,10 @@ def test_every_pair_is_rated_by_as_many_as_were_asked_for(desk: RoundDesk) -> No
         while waiting := tasks(desk, round_id, rater)["tasks"]:
             for task in waiting:
                 rate(desk, round_id, task["task_id"], rater)
-    counts = Counter(task["item_id"] for task in ratings.dealt(desk.database, round_id))
+    counts = Counter(task.item_id for task in ratings.dealt(desk.database, round_id))
     assert counts == dict.fromkeys(range(20), 2)
     line = rounds.line(desk.database, round_id)
-    assert (line["rated"], line["extra"], line["wanted"], line["raters"]) == (40, 0, 40, 2)
+    assert (line.rated, line.extra, line.wanted, line.raters) == (40, 0, 40, 2)
 
 
 def test_a_skipped_pair_goes_to_others(desk: RoundDesk) -> None:
@@ -247,11 +247,9 @@ def test_a_disagreement_goes_to_a_third(desk: RoundDesk) -> None:
                 answer={"choice": choice if "1" not in first else "tie"},
             )
     dan, eve = person("Dan", "rater"), person("Eve", "rater")
-    disputed = [
-        task for task in ratings.dealt(desk.database, round_id) if task["answer"] != {"choice": "tie"}
-    ]
+    disputed = [task for task in ratings.dealt(desk.database, round_id) if task.answer != {"choice": "tie"}]
     third = tasks(desk, round_id, dan)["tasks"]
-    assert len(third) == len({task["item_id"] for task in disputed})
+    assert len(third) == len({task.item_id for task in disputed})
     for task in third:
         rate(desk, round_id, task["task_id"], dan)
     assert tasks(desk, round_id, eve)["tasks"] == []
@@ -261,7 +259,7 @@ def test_a_closed_round_takes_nothing_until_it_is_opened(desk: RoundDesk) -> Non
     round_id = desk.round()
     task_id = tasks(desk, round_id)["tasks"][0]["task_id"]
     desk("close_round", round=round_id)
-    assert rounds.get(desk.database, round_id)["closed_by_name"] == "Ada"
+    assert rounds.get(desk.database, round_id).closed_by_name == "Ada"
     assert tasks(desk, round_id)["tasks"] == []
     assert tasks(desk, round_id)["round"]["state"] == "closed"
     with pytest.raises(StateError, match="closed"):
@@ -336,7 +334,7 @@ def test_a_rater_may_be_left_out_and_taken_in(desk: RoundDesk) -> None:
     desk("leave_rater_out", round=round_id, person="bob")
     desk("leave_rater_out", round=round_id, person="bob")
     (left,) = ratings.left_out(desk.database, round_id)
-    assert (left["person_id"], left["by_name"]) == ("bob", "Ada")
+    assert (left.person_id, left.by_name) == ("bob", "Ada")
     desk("take_rater_in", round=round_id, person="bob")
     assert ratings.left_out(desk.database, round_id) == []
     with pytest.raises(NotFoundError):
@@ -347,15 +345,15 @@ def test_gold_pairs_come_in_between_and_are_not_counted_as_items(desk: RoundDesk
     pairs = [{"prompt": f"P{n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(5)]
     desk.imported("Known", pairs)
     round_id = desk.round(gold_dataset="Known", gold_items=2, overlap=1)
-    assert rounds.get(desk.database, round_id)["item_count"] == 20
+    assert rounds.get(desk.database, round_id).item_count == 20
     rate_all(desk, round_id)
     dealt = ratings.dealt(desk.database, round_id)
-    gold = [task for task in dealt if task["purpose"] == "gold"]
+    gold = [task for task in dealt if task.purpose == "gold"]
     assert len(gold) == 2  # one in ten, and not among the first
-    items = rounds.some_items(desk.database, round_id, [task["item_id"] for task in gold])
+    items = rounds.some_items(desk.database, round_id, [task.item_id for task in gold])
     for item in items.values():
-        assert item["check"] == "gold"
-        assert item["answers"]["AB".index(cast(Any, item["expected"])["choice"])].startswith("good")
+        assert item.check == "gold"
+        assert item.answers["AB".index(cast(Any, item.expected)["choice"])].startswith("good")
 
 
 def test_raters_and_viewers_may_not_start_close_or_leave_out(desk: RoundDesk) -> None:
@@ -396,12 +394,12 @@ def test_prompts_on_which_answers_part_are_rather_chosen_and_weighed(desk: Round
     for seed in range(10):
         round_id = desk.round(models=models, items=8, choice="telling", seed=seed)
         items = rounds.items(desk.database, round_id)
-        assert len({item["row_id"] for item in items}) == 8
-        parted += sum(item["row_id"] >= 10 for item in items) / 80
-        weights += sum(item["weight"] for item in items) / 10
+        assert len({item.row_id for item in items}) == 8
+        parted += sum(item.row_id >= 10 for item in items) / 80
+        weights += sum(item.weight for item in items) / 10
     assert parted > 0.6
     assert weights == pytest.approx(20, rel=0.15)  # each counts for as many as it was drawn from
-    notice = rounds.get(desk.database, round_id)["details"]["notices"][0]
+    notice = rounds.get(desk.database, round_id).details["notices"][0]
     assert notice.startswith("8 prompts of 20, likelier where models and measures part.")
 
 
@@ -423,8 +421,8 @@ def test_a_judge_is_one_of_the_raters_and_named_as_such(desk: RoundDesk) -> None
     judging = judged(desk, second, first, [1.0, 0.0, 0.5, None])
     desk("judge_rates", round=round_id, judging=judging)
     dealt = ratings.dealt(desk.database, round_id)
-    assert {task["person_name"] for task in dealt} == {"LLM judge Wise"}
-    assert [task["answer"]["choice"] for task in sorted(dealt, key=lambda t: t["item_id"])] == [
+    assert {task.person_name for task in dealt} == {"LLM judge Wise"}
+    assert [task.answer["choice"] for task in sorted(dealt, key=lambda t: t.item_id)] == [
         "B",
         "A",
         "tie",
@@ -434,9 +432,9 @@ def test_a_judge_is_one_of_the_raters_and_named_as_such(desk: RoundDesk) -> None
     for rater in (BOB, CLEO):
         rate_all(desk, round_id, rater)
     of_people = [
-        task for task in ratings.dealt(desk.database, round_id) if task["person_name"] in ("Bob", "Cleo")
+        task for task in ratings.dealt(desk.database, round_id) if task.person_name in ("Bob", "Cleo")
     ]
-    counts = Counter(task["item_id"] for task in of_people)
+    counts = Counter(task.item_id for task in of_people)
     assert counts == {item: 1 if item < 3 else 2 for item in range(20)}
 
 

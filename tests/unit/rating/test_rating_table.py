@@ -12,18 +12,19 @@ import pyarrow.parquet
 import pytest
 
 from engine.rating.exported_ratings import build_rating_table
+from store.core.rating_schemas import AssignedTask, Round, RoundItem
 from store.core.table_values import write_csv
+from tests.unit.store_samples import row_of
 
 AT = datetime(2026, 11, 30, 12)
 
 
-def task(number: int, answer: Any, systems: list[int], **more: Any) -> dict[str, Any]:
-    return {
-        "task_id": f"t{number}", "item_id": number % 2, "person_id": f"p{number % 3}", "person_name": "Bea",
-        "systems": systems, "purpose": "first", "repeat_of": None, "place": number, "given_at": AT,
-        "revision": None if answer is None else 2, "answer": answer, "comment": "=2+3", "seconds": 4.5,
-        "rated_at": AT,
-    } | more  # fmt: skip
+def task(number: int, answer: Any, systems: list[int], **more: Any) -> AssignedTask:
+    return row_of(
+        AssignedTask, task_id=f"t{number}", item_id=number % 2, person_id=f"p{number % 3}", person_name="Bea",
+        systems=systems, purpose="first", place=number, given_at=AT, revision=None if answer is None else 2,
+        answer=answer, comment="=2+3", seconds=4.5, rated_at=AT, **more,
+    )  # fmt: skip
 
 
 def table(
@@ -33,16 +34,16 @@ def table(
     left_out: tuple[str, ...] = (),
     check: str | None = None,
 ) -> Any:
-    round: Any = {
-        "round_id": "round-1", "name": "=Round", "protocol": protocol,
-        "systems": [{"name": "one"}, {"name": "one"}, {"name": "three"}], "config": {},
-    }  # fmt: skip
-    items: Any = [
-        {"item_id": item, "row_id": None, "reference": None, "answers": ["x", None, "@z"], "weight": 1.0,
-         "prompt": [{"role": "user", "content": "Asked?"}], "check": check if item else None}
+    round = row_of(
+        Round, round_id="round-1", name="=Round", protocol=protocol,
+        systems=[{"name": "one"}, {"name": "one"}, {"name": "three"}], config={},
+    )  # fmt: skip
+    items = [
+        row_of(RoundItem, item_id=item, answers=["x", None, "@z"], weight=1.0,
+               prompt=[{"role": "user", "content": "Asked?"}], check=check if item else None)
         for item in range(2)
     ]  # fmt: skip
-    tasks: Any = [task(number, answer, systems) for number, answer in enumerate(answers)]
+    tasks = [task(number, answer, systems) for number, answer in enumerate(answers)]
     return build_rating_table(round, tasks, items, left_out)
 
 

@@ -105,21 +105,21 @@ def test_what_was_served_is_asked_about_and_nothing_twice(desk: LoggedDesk) -> N
     }
     assert (made["items"], made["random"]) == (20, 6)
     round = rounds.get(desk.database, made["round_id"])
-    assert (round["protocol"], round["item_count"], round["config"]["labels"]) == (
+    assert (round.protocol, round.item_count, round.config["labels"]) == (
         "label", 20, ["card", "loan"],
     )  # fmt: skip
-    assert [system["name"] for system in round["systems"]] == ["intents@1"]
-    assert round["details"]["notices"][0] == "6 of 40 different requests drawn at random."
+    assert [system["name"] for system in round.systems] == ["intents@1"]
+    assert round.details["notices"][0] == "6 of 40 different requests drawn at random."
     links = rounds.requests_of_round(desk.database, made["round_id"])
-    by_item = {link["item_id"]: link for link in reversed(links)}  # the request that came first
+    by_item = {link.item_id: link for link in reversed(links)}  # the request that came first
     assert len(by_item) == 20
-    assert {(link["random"], link["probability"]) for link in links} == {(True, 6 / 40), (False, None)}
+    assert {(link.random, link.probability) for link in links} == {(True, 6 / 40), (False, None)}
     items = rounds.items(desk.database, made["round_id"])
     for item in items:
-        n = int(by_item[item["item_id"]]["request_id"].rpartition("-")[2])
-        assert item["answers"] == ["card" if n % 3 else "loan"]
-        assert item["weight"] == pytest.approx(40 / 6 if by_item[item["item_id"]]["random"] else 1)
-    chosen = {int(each["request_id"].rpartition("-")[2]) for each in by_item.values() if not each["random"]}
+        n = int(by_item[item.item_id].request_id.rpartition("-")[2])
+        assert item.answers == ["card" if n % 3 else "loan"]
+        assert item.weight == pytest.approx(40 / 6 if by_item[item.item_id].random else 1)
+    chosen = {int(each.request_id.rpartition("-")[2]) for each in by_item.values() if not each.random}
     assert sum(chosen) / len(chosen) < 16  # the least sure ones come first
     assert not {7, 8} & chosen
 
@@ -129,7 +129,7 @@ def test_of_everything_that_there_is_nothing_was_chosen(desk: LoggedDesk) -> Non
     made = desk.ask(items=50)
     assert (made["items"], made["random"]) == (12, 12)
     links = rounds.requests_of_round(desk.database, made["round_id"])
-    assert {link["probability"] for link in links} == {1.0}
+    assert {link.probability for link in links} == {1.0}
     with pytest.raises(StateError, match="12 requests none can be asked about: a round asks about it"):
         desk.ask()
     desk("close_round", round=made["round_id"])
@@ -152,15 +152,15 @@ def test_labels_of_two_people_become_rows(desk: LoggedDesk) -> None:
 
     rated(desk, round_id, label_of_cleo, CLEO)
     line_of_round = rounds.line(desk.database, round_id)
-    assert line_of_round["wanted"] == line_of_round["rated"] - line_of_round["extra"] == 24
-    assert line_of_round["extra"] > 0  # repeats
+    assert line_of_round.wanted == line_of_round.rated - line_of_round.extra == 24
+    assert line_of_round.extra > 0  # repeats
     made = desk("rows_from_round", round=round_id)
     assert made["left_out"] == {"none of the labels fits": 2, "too little agreement": 2}
     assert (made["dataset"], made["rows"]) == ("Twelve, labels", 8)
     desk.do(made["job_id"])
     dataset = datasets.get_dataset(desk.database, made["dataset"])
-    assert (dataset["format"], dataset["source"]["round"]) == ("text_label", round_id)
-    rows = pq.read_table(dataset["rows_path"]).to_pylist()
+    assert (dataset.format, dataset.source["round"]) == ("text_label", round_id)
+    rows = pq.read_table(dataset.rows_path).to_pylist()
     assert {row["label"] for row in rows} == {"loan"}
     assert all("where is it?" in row["text"] for row in rows)
 
@@ -206,10 +206,10 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     made = desk.ask(protocol="pairwise", choice="random", name="Two")
     assert made["left_out"] == {"one version alone answered": 2, "both versions gave the same answer": 1}
     round = rounds.get(desk.database, made["round_id"])
-    assert [system["name"] for system in round["systems"]] == ["chat@1", "chat@2"]
+    assert [system["name"] for system in round.systems] == ["chat@1", "chat@2"]
     items = rounds.items(desk.database, made["round_id"])
     assert len(items) == made["random"] == 7
-    assert all(item["answers"][1].startswith("Other") for item in items)
+    assert all(item.answers[1].startswith("Other") for item in items)
     corrected = desk.ask(protocol="correction", version="chat@2", name="Better", items=3, random_share=0)
     assert (corrected["items"], corrected["random"]) == (1, 0)  # the others are asked about already
 

@@ -163,7 +163,7 @@ def test_a_file_of_votes_is_imported_with_its_columns_mapped(
     values = ("--value", "x=first", "--value", "y=second")
     asked = ("round", "import", file, *columns, *values, "--ignore", "notes", "--no-wait", "--json")
     queued = json.loads(run(*asked, "--name", "Battles").stdout)
-    config = job_queue.get_job(served.database, queued["round_id"])["config"]["round"]
+    config = job_queue.get_job(served.database, queued["round_id"]).config["round"]
     assert (config["name"], config["path"], config["ignore"]) == ("Battles", str(file), ["notes"])
     assert config["columns"] == {"winner": "better", "rater": "who"}
     assert config["values"] == {"x": "first", "y": "second"}

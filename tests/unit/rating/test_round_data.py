@@ -15,7 +15,7 @@ from store.core.errors import StateError
 from store.core.rating_schemas import RoundItem
 from store.data import datasets
 from store.rating import ratings, rounds
-from store.training.train_config import Split, get_split_fields
+from store.training.train_config import Split
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))
@@ -30,10 +30,17 @@ def desk(tmp_path: Path) -> Iterator[RoundDesk]:
 
 def item(item_id: int, *answers: str) -> RoundItem:
     asked: Any = [{"role": "user", "content": f"Q{item_id}"}]
-    return {
-        **{"item_id": item_id, "row_id": 100 + item_id, "prompt": asked, "reference": None},
-        **{"answers": list(answers), "named": False, "check": None, "expected": None, "weight": 1.0},
-    }
+    return RoundItem(
+        item_id=item_id,
+        row_id=100 + item_id,
+        prompt=asked,
+        reference=None,
+        answers=list(answers),
+        named=False,
+        check=None,
+        expected=None,
+        weight=1.0,
+    )
 
 
 def votes(item_id: int, *verdicts: int | str) -> list[PairVote]:
@@ -100,16 +107,16 @@ def test_preferences_become_a_data_set_with_its_lineage(desk: RoundDesk) -> None
     round_id = desk.round(overlap=2, repeat_share=0.2)
     rated(desk, round_id, longer, BOB, CLEO)
     line = rounds.line(desk.database, round_id)
-    assert line["rated"] - line["extra"] == line["wanted"] == 40
-    assert line["extra"] > 0
+    assert line.rated - line.extra == line.wanted == 40
+    assert line.extra > 0
     made = desk("rows_from_round", round=round_id)
     assert (made["dataset"], made["rows"], made["left_out"]) == ("First round, preferences", 20, {})
     desk.do(made["job_id"])
     dataset = datasets.get_dataset(desk.database, made["dataset"])
-    assert (dataset["kind"], dataset["row_count"]) == ("preference", 20)
-    assert dataset["source"]["round"] == round_id
-    assert (dataset["split_by"], dataset["split_column"]) == ("group", "source.prompt_id")
-    for row in pq.read_table(dataset["rows_path"]).to_pylist():
+    assert (dataset.kind, dataset.row_count) == ("preference", 20)
+    assert dataset.source["round"] == round_id
+    assert (dataset.split_by, dataset.split_column) == ("group", "source.prompt_id")
+    for row in pq.read_table(dataset.rows_path).to_pylist():
         assert row["messages"][-1]["content"].startswith("A somewhat longer")
         assert row["rejected"].startswith("Short")
 
@@ -133,9 +140,9 @@ def test_a_prompt_is_never_on_both_sides_of_the_split(desk: RoundDesk) -> None:
     desk.do(made["job_id"])
     dataset = datasets.get_dataset(desk.database, made["dataset"])
     parts = dataset_split.assign_rows_unchecked(
-        desk.home, dataset["fingerprint"], Split.parse(get_split_fields(dataset))
+        desk.home, dataset.fingerprint, Split.parse(datasets.get_split_fields(dataset))
     ).ids()
-    prompts = pq.read_table(dataset["rows_path"], columns=["source"])["source"].to_pylist()
+    prompts = pq.read_table(dataset.rows_path, columns=["source"])["source"].to_pylist()
     by_part = {
         part: {prompts[row].split('"prompt_id"')[1].split('"')[1] for row in ids}
         for part, ids in parts.items()
@@ -164,7 +171,7 @@ def test_corrections_become_rows_to_train_on(desk: RoundDesk) -> None:
     made = desk("rows_from_round", round=round_id, name="Corrected")
     assert made["rows"] == 40
     desk.do(made["job_id"])
-    rows = pq.read_table(datasets.get_dataset(desk.database, "Corrected")["rows_path"]).to_pylist()
+    rows = pq.read_table(datasets.get_dataset(desk.database, "Corrected").rows_path).to_pylist()
     assert {row["messages"][-1]["content"].split()[0] for row in rows} == {"Better", "Short"}
 
 
@@ -189,7 +196,7 @@ def test_ratings_of_a_flagged_rater_are_left_out_unless_they_are_wanted(desk: Ro
         "left_out": [{"person_id": "cleo", "rater": "Cleo", "ratings": 20, "reason": "too fast"}],
     }
     desk.do(made["job_id"])
-    assert datasets.get_dataset(desk.database, "Without")["source"]["round_ratings"] == (
+    assert datasets.get_dataset(desk.database, "Without").source["round_ratings"] == (
         "20 ratings of 1 rater; left out 20 ratings of 1 rater flagged as too fast"
     )
     with pytest.raises(StateError, match=r"out of 40 ratings of 2 raters: too little agreement \(20\)"):

@@ -63,9 +63,9 @@ def of_file(desk: RoundDesk, models: list[dict[str, Any]] | None = None, **confi
 
 def test_answers_that_are_there_are_narrowed_to_what_the_filter_means(desk: RoundDesk) -> None:
     round = rounds.get(desk.database, desk.round(where=WHERE))
-    assert {item["row_id"] for item in rounds.items(desk.database, round["round_id"])} == set(range(6))
-    assert round["details"]["notices"] == ["Only rows where row id < 6."]
-    assert RoundConfig.parse(round["config"]).where is not None
+    assert {item.row_id for item in rounds.items(desk.database, round.round_id)} == set(range(6))
+    assert round.details["notices"] == ["Only rows where row id < 6."]
+    assert RoundConfig.parse(round.config).where is not None
 
 
 def test_a_filter_that_means_no_answered_prompt_is_named(desk: RoundDesk) -> None:
@@ -80,20 +80,20 @@ def test_a_round_passes_its_filter_to_the_evaluations_it_queues(desk: RoundDesk)
     desk("start_round", name="R", models=models, dataset="Questions", where=WHERE, part="all")
     for job in evaluations.unfinished(desk.database):
         assert (
-            EvaluateConfig.parse(job["config"]).where
+            EvaluateConfig.parse(job.config).where
             == RoundConfig.parse({"name": "R", "models": models, "where": WHERE}).where
         )
-        assert job["title"].endswith("all rows where row id < 6")
+        assert job.title.endswith("all rows where row id < 6")
 
 
 def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> None:
     ids = desk.both()
     with desk.database.transaction() as tx:
-        config = evaluations.get(tx, ids[1])["config"] | {"where": WHERE}
+        config = evaluations.get(tx, ids[1]).config | {"where": WHERE}
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
-    assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
-    line = rounds.line(desk.database, round["round_id"])
+    assert round.details["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
+    line = rounds.line(desk.database, round.round_id)
     assert describe_prompts(line).endswith("prompts where row id < 6")
 
 
@@ -134,17 +134,17 @@ def test_a_config_that_is_no_round_of_a_file_says_why(config: dict[str, Any], re
 def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     round_id = of_file(desk)
     round = rounds.get(desk.database, round_id)
-    assert (round["state"], round["item_count"], round["dataset_id"]) == ("open", 10, None)
-    assert [system["name"] for system in round["systems"]] == ["gpt-4o", "llama"]
-    assert {system["evaluation_id"] for system in round["systems"]} == {None}
-    assert round["details"]["notices"] == [
+    assert (round.state, round.item_count, round.dataset_id) == ("open", 10, None)
+    assert [system["name"] for system in round.systems] == ["gpt-4o", "llama"]
+    assert {system["evaluation_id"] for system in round.systems} == {None}
+    assert round.details["notices"] == [
         "12 prompts of the file prompts.jsonl.",
         "Left out 2 prompts that not every model has an answer to.",
     ]
     first = rounds.items(desk.database, round_id)[0]
-    assert first["row_id"] is None
-    assert first["prompt"] == [{"role": "user", "content": "File question 0?"}]
-    assert (first["reference"], first["answers"]) == ("R0", ["Long answer number 0", "Short 0"])
+    assert first.row_id is None
+    assert first.prompt == [{"role": "user", "content": "File question 0?"}]
+    assert (first.reference, first.answers) == ("R0", ["Long answer number 0", "Short 0"])
     assert len(desk("next_rating_tasks", BOB, round=round_id)["tasks"]) == HELD_TASKS
 
 
@@ -162,7 +162,7 @@ def test_fewer_prompts_are_drawn_at_random_or_where_answers_part(desk: RoundDesk
         round_id = of_file(desk, items=4, choice=choice)
         items = rounds.items(desk.database, round_id)
         assert len(items) == 4
-        assert all(item["weight"] > 1 for item in items) == (choice == "telling")
+        assert all(item.weight > 1 for item in items) == (choice == "telling")
 
 
 def test_the_file_is_held_until_the_round_is_there(desk: RoundDesk) -> None:
@@ -173,7 +173,7 @@ def test_the_file_is_held_until_the_round_is_there(desk: RoundDesk) -> None:
     assert not (desk.home.uploads / FILE).exists()
     assert made["job_ids"] == []
     desk.do(made["round_id"])
-    assert rounds.get(desk.database, made["round_id"])["item_count"] == 10
+    assert rounds.get(desk.database, made["round_id"]).item_count == 10
 
 
 def test_the_scheduler_removes_the_file_once_the_round_is_in_the_store(desk: RoundDesk) -> None:
@@ -183,7 +183,7 @@ def test_the_scheduler_removes_the_file_once_the_round_is_in_the_store(desk: Rou
     result = desk.gathered(round_id)
     write_json(folder.result, {"status": "finished", "result": result})
     Scheduler(desk.database, NoLauncher(), desk.home, ["cpu"], HANDLERS).step(desk.now)
-    assert job_queue.get_job(desk.database, round_id)["status"] == "finished"
+    assert job_queue.get_job(desk.database, round_id).status == "finished"
     assert not folder.held.exists()
     assert (folder.path / "items.parquet").exists()
 
@@ -234,7 +234,7 @@ def test_a_file_is_held_whatever_it_is_called(desk: RoundDesk, tmp_path: Path, n
     path = tmp_path / name
     path.write_bytes((desk.home.uploads / upload(desk)).read_bytes())
     round_id = desk.round(models=TWO, prompts_file={"path": str(path)}, by=OWNER)
-    assert rounds.get(desk.database, round_id)["item_count"] == 10
+    assert rounds.get(desk.database, round_id).item_count == 10
 
 
 def test_what_a_killed_engine_held_is_removed_at_the_next_start(desk: RoundDesk) -> None:
@@ -264,7 +264,7 @@ def test_a_file_on_the_machine_is_copied_and_stays(desk: RoundDesk, tmp_path: Pa
     path = tmp_path / "mine.jsonl"
     path.write_text((desk.home.uploads / upload(desk)).read_text())
     round_id = desk.round(models=TWO, prompts_file={"path": str(path)}, by=OWNER)
-    assert rounds.get(desk.database, round_id)["item_count"] == 10
+    assert rounds.get(desk.database, round_id).item_count == 10
     assert path.exists()
 
 
@@ -277,7 +277,7 @@ def test_answers_that_the_file_has_not_are_named_with_those_it_has(desk: RoundDe
 
 def test_who_wrote_answers_may_be_told(desk: RoundDesk) -> None:
     round = rounds.get(desk.database, of_file(desk, models=[TWO[0] | {"model": "openai/gpt-4o"}, TWO[1]]))
-    assert [(each["name"], each["model"]) for each in round["systems"]] == [
+    assert [(each["name"], each["model"]) for each in round.systems] == [
         ("gpt-4o", "openai/gpt-4o"),
         ("llama", ""),
     ]
@@ -287,10 +287,10 @@ def test_answers_of_a_run_stand_on_its_page(desk: RoundDesk) -> None:
     add_job(desk.database, "tuned", status="finished")
     models = [TWO[0] | {"run": "Tuned"}, TWO[1] | {"run": "tuned", "checkpoint": "base"}]
     round_id = of_file(desk, models=models)
-    first, second = rounds.get(desk.database, round_id)["systems"]
+    first, second = rounds.get(desk.database, round_id).systems
     assert (first["name"], first["run_id"], first["model"]) == ("gpt-4o", "tuned", "m")
     assert (second["name"], second["run_id"], second["model"]) == ("llama", None, "m")
-    assert [round["round_id"] for round in rounds.of_run(desk.database, "tuned")] == [round_id]
+    assert [round.round_id for round in rounds.of_run(desk.database, "tuned")] == [round_id]
 
 
 def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDesk) -> None:
@@ -304,7 +304,7 @@ def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDes
     write_json(desk.home.jobs / "tuned" / "config.json", {})
     (job_id,) = desk("start_round", name="R", models=models, prompts_file={"upload": FILE})["job_ids"]
     job = job_queue.get_job(desk.database, job_id)
-    assert (job["config"]["run"], job["title"]) == ("tuned", "Tuned answers for R")
+    assert (job.config["run"], job.title) == ("tuned", "Tuned answers for R")
     with desk.database.transaction() as tx:
         tx.execute("UPDATE run SET config = ?", [json.dumps({"task": "classification"})])
     upload(desk)
@@ -343,14 +343,14 @@ def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:
     made = desk("start_round", name="R", models=models, prompts_file={"upload": FILE}, max_new_tokens=9)
     (job_id,) = made["job_ids"]
     job = job_queue.get_job(desk.database, job_id)
-    assert (job["kind"], job["lane"], job["title"]) == ("answer_prompts", "device", "Other answers for R")
-    assert (job["config"]["round"], job["config"]["max_new_tokens"]) == (made["round_id"], 9)
+    assert (job.kind, job.lane, job.title) == ("answer_prompts", "device", "Other answers for R")
+    assert (job.config["round"], job.config["max_new_tokens"]) == (made["round_id"], 9)
     answered(desk, job_id, {n: f"Other answer {n}" for n in range(3, 12)})
     desk.do(made["round_id"])
     round = rounds.get(desk.database, made["round_id"])
-    assert [system["name"] for system in round["systems"]] == ["gpt-4o", "Other"]
+    assert [system["name"] for system in round.systems] == ["gpt-4o", "Other"]
     items = rounds.items(desk.database, made["round_id"])
-    assert [item["answers"][1] for item in items] == [f"Other answer {n}" for n in range(3, 12)]
+    assert [item.answers[1] for item in items] == [f"Other answer {n}" for n in range(3, 12)]
     desk("delete", job=made["round_id"])
     with pytest.raises(NotFoundError):
         job_queue.get_job(desk.database, job_id)
@@ -374,16 +374,16 @@ def test_cancelling_a_round_cancels_the_answers_that_it_waits_for(desk: RoundDes
     upload(desk)
     made = desk("start_round", name="R", models=[TWO[0], {"model": "Other"}], prompts_file={"upload": FILE})
     desk("cancel", job=made["round_id"])
-    assert job_queue.get_job(desk.database, made["job_ids"][0])["status"] == "cancelled"
+    assert job_queue.get_job(desk.database, made["job_ids"][0]).status == "cancelled"
     desk("resume", job=made["round_id"])
-    assert job_queue.get_job(desk.database, made["job_ids"][0])["status"] == "queued"
+    assert job_queue.get_job(desk.database, made["job_ids"][0]).status == "queued"
 
 
 def test_a_round_of_a_file_is_opened_again_and_no_judge_rates_it(desk: RoundDesk) -> None:
     round_id = of_file(desk)
     desk("close_round", round=round_id)
     desk("open_round", round=round_id)
-    assert rounds.get(desk.database, round_id)["state"] == "open"
+    assert rounds.get(desk.database, round_id).state == "open"
     first, second = desk.both()
     endpoint = {"base_url": "https://judge.example/v1", "model": "J"}
     judging = desk("judge", first=first, second=second, judge=endpoint)["job_id"]

@@ -59,9 +59,9 @@ def units_of(desk: RoundDesk, round_id: str, by: Person | None = None, *, rated:
     """How often each unit was given (or rated) as the first of its kind."""
     tasks = ratings.dealt(desk.database, round_id, by["person_id"] if by else None)
     return Counter(
-        (task["item_id"], tuple(sorted(task["systems"])))
+        (task.item_id, tuple(sorted(task.systems)))
         for task in tasks
-        if task["purpose"] == "first" and (task["answer"] is not None or not rated)
+        if task.purpose == "first" and (task.answer is not None or not rated)
     )
 
 
@@ -173,11 +173,11 @@ def test_everybody_rates_the_same_prompts_first(desk: RoundDesk) -> None:
     assert len(everybodys) == 1
     assert len(next(iter(everybodys))) == 5
     line = rounds.line(desk.database, round_id)
-    assert (line["rated"], line["extra"], line["wanted"]) == (15, 10, 20)
+    assert (line.rated, line.extra, line.wanted) == (15, 10, 20)
     assert rate_all(desk, round_id, BOB) == 15
     desk("close_round", round=round_id)
     line = rounds.line(desk.database, round_id)
-    assert (line["rated"] - line["extra"], line["wanted"]) == (20, 20)
+    assert (line.rated - line.extra, line.wanted) == (20, 20)
 
 
 def test_a_quota_goes_to_what_everybody_rates_by_half_at_most(desk: RoundDesk) -> None:
@@ -200,13 +200,13 @@ def test_what_comes_again_lies_back_and_has_its_sides_turned(desk: RoundDesk) ->
     round_id = desk.round(overlap=1, repeat_share=0.2)
     rate_all(desk, round_id, BOB)
     own = ratings.dealt(desk.database, round_id, "bob")
-    places = {task["task_id"]: (place, task) for place, task in enumerate(own)}
-    repeats = [(place, task) for place, task in enumerate(own) if task["purpose"] == "repeat"]
+    places = {task.task_id: (place, task) for place, task in enumerate(own)}
+    repeats = [(place, task) for place, task in enumerate(own) if task.purpose == "repeat"]
     assert len(repeats) == 5
     for place, task in repeats:
-        earlier, original = places[str(task["repeat_of"])]
+        earlier, original = places[str(task.repeat_of)]
         assert place - earlier >= 6
-        assert task["systems"] == original["systems"][::-1]
+        assert task.systems == original.systems[::-1]
 
 
 def test_counts_are_made_anew_from_the_ratings(desk: RoundDesk) -> None:
@@ -264,15 +264,15 @@ def test_whoever_comes_and_goes_every_unit_gets_its_ratings(desk: RoundDesk, see
             except StateError:
                 assert units_of(desk, round_id)  # others were quicker
     rated = ratings.dealt(desk.database, round_id)
-    assert len({task["item_id"] for task in rated if task["answer"]}) == 10  # nothing starves, closed early
+    assert len({task.item_id for task in rated if task.answer}) == 10  # nothing starves, closed early
     late = [person(f"L{number}", "rater") for number in range(3)]
     desk.now += 6 * MINUTES
     for each in late:
         rate_all(desk, round_id, each)
     counts = Counter(
-        task["item_id"]
+        task.item_id
         for task in ratings.dealt(desk.database, round_id)
-        if task["purpose"] == "first" and task["answer"] and "skipped" not in task["answer"]
+        if task.purpose == "first" and task.answer and "skipped" not in task.answer
     )
     assert set(counts) == set(range(10))
     assert min(counts.values()) >= 2
@@ -312,8 +312,13 @@ def with_accounts(desk: RoundDesk, *people: Person) -> None:
         for each in people:
             email = f"{each['person_id']}@example.org"
             row = accounts.Account(
-                **{"person_id": each["person_id"], "name": each["name"], "role": each["role"]},
-                **{"active": True, "email": email, "password": None, "verified": True},
+                person_id=each["person_id"],
+                name=each["name"],
+                role=each["role"],
+                active=True,
+                email=email,
+                password=None,
+                verified=True,
             )
             accounts.add_account(tx, row, job_queue.to_utc(desk.now))
 

@@ -76,11 +76,11 @@ def test_the_ends_of_a_new_scale_need_words_and_old_rounds_go_on(desk: RoundDesk
     assert refused.value.field == "criteria.0.anchors.2"
     round_id = desk.round(protocol="rubric", criteria=[{"name": "Tone", "anchors": ["a"] * 5}])
     with desk.database.transaction() as tx:
-        kept = rounds.get(tx, round_id)["config"]
+        kept = rounds.get(tx, round_id).config
         kept["criteria"][0]["anchors"] = [""] * 5  # as it could once be stored
         rounds.update(tx, round_id, config=kept)
     rate_all(desk, round_id, BOB, {"scores": {"Tone": 5}})
-    assert rounds.line(desk.database, round_id)["rated"] == 40
+    assert rounds.line(desk.database, round_id).rated == 40
 
 
 # -- several labels ---------------------------------------------------------------------------------
@@ -247,4 +247,4 @@ def test_what_people_write_becomes_rows_to_train_on(desk: RoundDesk, subject: st
     ]  # fmt: skip
     assert turns == [("user", prompt), *between, ("assistant", f"Of {prompt}")]
     desk.do(made["job_id"])
-    assert datasets.get_dataset(desk.database, made["dataset"])["row_count"] == 3
+    assert datasets.get_dataset(desk.database, made["dataset"]).row_count == 3

@@ -41,7 +41,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def stands(desk: Desk) -> int | None:
     return model_versions.alias_standing(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"], "production"
+        desk.database, model_versions.get_model(desk.database, "sums").model_id, "production"
     )
 
 
@@ -54,13 +54,11 @@ def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
     assert stands(desk) == 1
     with pytest.raises(StateError, match="No other version of sums was production before"):
         desk("move_back", model="sums", reason="Once more.")
-    log = model_versions.alias_moves(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
-    )
-    assert [(move["kind"], move["from_version"], move["to_version"]) for move in log] == [
+    log = model_versions.alias_moves(desk.database, model_versions.get_model(desk.database, "sums").model_id)
+    assert [(move.kind, move.from_version, move.to_version) for move in log] == [
         *(("back", 2, 1), ("back", 3, 2), ("promoted", 2, 3), ("promoted", 1, 2), ("promoted", None, 1))
     ]
-    assert (log[1]["moved_by_name"], log[1]["reason"]) == ("Grace", "It answers in French.")
+    assert (log[1].moved_by_name, log[1].reason) == ("Grace", "It answers in French.")
     desk("promote", version="sums@3", reason="Mended.")
     desk("move_back", model="sums", reason="Not so.")
     assert stands(desk) == 1
@@ -102,9 +100,9 @@ def test_a_promotion_that_looked_at_nothing_says_whose_place_it_took(desk: Desk)
     assert describe_promotion(first) == "sums@1 is production now."
     second = desk("promote", version="sums@2", reason="Mine.", by=GRACE)
     assert second["replaced"]["reference"] == "sums@1"
-    at = model_versions.alias_moves(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
-    )[1]["moved_at"]
+    at = model_versions.alias_moves(desk.database, model_versions.get_model(desk.database, "sums").model_id)[
+        1
+    ].moved_at
     assert describe_promotion(second) == (
         "sums@2 is production now, in place of sums@1, which Ada made production on"
         f" {at:%d %b %Y at %H:%M:%S} UTC."
@@ -143,12 +141,12 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
     assert caught.value.field == "reason"
     desk("promote", version="sums@1", reason="The demo is in an hour.", override=True, by=GRACE)
     move = model_versions.alias_moves(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+        desk.database, model_versions.get_model(desk.database, "sums").model_id
     )[0]
-    assert move["kind"] == "overridden"
-    assert move["gate"]
-    assert move["gate"]["answer"] == "cant_tell"
-    assert activity.find_last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
+    assert move.kind == "overridden"
+    assert move.gate
+    assert move.gate["answer"] == "cant_tell"
+    assert activity.find_last(desk.database, "model", move.model_id, ["promote"]).person_name == "Grace"
     desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
 
 
@@ -157,7 +155,7 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
 ) -> None:
     def tightened(*_: object) -> None:  # checksums are taken meanwhile
         with desk.database.transaction() as tx:
-            model_id = model_versions.get_model(tx, "sums")["model_id"]
+            model_id = model_versions.get_model(tx, "sums").model_id
             model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.to_utc(desk.now))
 
     monkeypatch.setattr(version_keeping, "check_whole_files", tightened)
@@ -204,10 +202,10 @@ def test_a_gate_names_data_sets_that_are_there_and_keeps_their_ids(desk: Desk) -
     check = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy"}
     desk("set_gate", model="sums", gate={"checks": [check]})
     line = model_versions.gate(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"], "production"
+        desk.database, model_versions.get_model(desk.database, "sums").model_id, "production"
     )
     assert line
-    assert line["config"]["checks"][0]["dataset"] == "data-D"
+    assert line.config["checks"][0]["dataset"] == "data-D"
     with pytest.raises(ConfigError) as caught:
         desk("set_gate", model="sums", gate={"checks": [check | {"dataset": "None"}]})
     assert caught.value.field == "gate.checks.0.dataset"
@@ -221,7 +219,7 @@ def test_evidence_is_queued_for_both_on_the_same_rows_and_once(desk: Desk) -> No
     ]
     desk("set_gate", model="sums", gate={"checks": checks})
     job_ids = desk("gather_gate_evidence", version="sums@2")["job_ids"]
-    configs = [desk.job(job_id)["config"] for job_id in job_ids]
+    configs = [desk.job(job_id).config for job_id in job_ids]
     assert sorted(config["model"] for config in configs) == ["sums@1", "sums@2"]
     assert all([c["metric"] for c in config["metrics"]] == ["chrf", "exact_match"] for config in configs)
     assert all(config["max_rows"] == 50 for config in configs)
@@ -258,7 +256,7 @@ def test_versions_that_were_asked_in_other_ways_are_not_compared(desk: Desk) -> 
     )
     job_ids = desk("gather_gate_evidence", version="sums@2")["job_ids"]
     assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == job_ids
-    (config,) = (desk.job(job_id)["config"] for job_id in job_ids)
+    (config,) = (desk.job(job_id).config for job_id in job_ids)
     assert (config["model"], config["rows_of"], config["dtype"]) == ("sums@2", its, "bfloat16")
     assert config["max_new_tokens"] == 128
     assert config["metrics"][0]["word_order"] == 2
@@ -280,7 +278,7 @@ def test_each_evaluation_that_takes_the_place_of_another_is_a_try(desk: Desk) ->
     desk("set_gate", model="sums", gate={"checks": [check]})
 
     def tries() -> int:
-        fingerprint = datasets.get_dataset(desk.database, "D")["fingerprint"]
+        fingerprint = datasets.get_dataset(desk.database, "D").fingerprint
         of_each = [
             gate_evidence.evaluations_of(desk.database, model_versions.get_version(desk.database, name))
             for name in ("sums@2", "sums@1")

@@ -41,14 +41,12 @@ def desk(tmp_path: Path) -> Desk:
 def test_numbers_follow_each_other_and_a_deleted_one_is_never_given_again(desk: Desk) -> None:
     for text in ("one", "two"):
         register(desk, text=text)
-    assert model_versions.get_version(desk.database, "sums@2")["folder"].endswith("/2")
+    assert model_versions.get_version(desk.database, "sums@2").folder.endswith("/2")
     desk("delete_version", version="sums@2")
-    assert not (
-        desk.home.registry / model_versions.get_model(desk.database, "sums")["model_id"] / "2"
-    ).exists()
+    assert not (desk.home.registry / model_versions.get_model(desk.database, "sums").model_id / "2").exists()
     register(desk, text="three")
     model = model_versions.get_model(desk.database, "sums")
-    assert (model["versions"], model["newest"]) == (2, 3)
+    assert (model.versions, model.newest) == (2, 3)
     with pytest.raises(NotFoundError, match="no registered model sums@2"):
         model_versions.get_version(desk.database, "sums@2")
 
@@ -56,7 +54,7 @@ def test_numbers_follow_each_other_and_a_deleted_one_is_never_given_again(desk: 
 def test_the_same_content_makes_no_second_version(desk: Desk) -> None:
     register(desk)
     job_id = register(desk)
-    assert model_versions.get_model(desk.database, "sums")["versions"] == 1
+    assert model_versions.get_model(desk.database, "sums").versions == 1
     assert not JobDir(desk.home.jobs / job_id).version.exists()
 
 
@@ -80,7 +78,7 @@ def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
         version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     for reference in ("sums@1", "sums@2"):
         version_keeping.check_whole_files(desk.home, model_versions.get_version(desk.database, reference))
-    assert model_versions.get_model(desk.database, "sums")["versions"] == 2
+    assert model_versions.get_model(desk.database, "sums").versions == 2
 
 
 def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_written(
@@ -122,8 +120,8 @@ def test_an_alias_is_fixed_to_a_number_before_anything_is_queued(desk: Desk) -> 
     register(desk)
     desk("promote", version="sums@1", alias="mine", reason="The first.")
     job_id = desk("evaluate", model="sums@mine", dataset="D")["job_id"]
-    assert desk.job(job_id)["config"]["model"] == "sums@1"
-    assert desk.job(job_id)["title"].startswith("sums@1 on D")
+    assert desk.job(job_id).config["model"] == "sums@1"
+    assert desk.job(job_id).title.startswith("sums@1 on D")
 
 
 def test_an_adapter_is_no_model_to_launch_on_and_none_to_continue_from(desk: Desk) -> None:
@@ -140,7 +138,7 @@ def test_a_whole_model_is_launched_on_by_its_number(desk: Desk) -> None:
     register(desk, adapter=False, base=None)
     desk("promote", version="sums@1", reason="Good.")
     run_id = desk("launch", model="sums@production", dataset="D")["run_id"]
-    assert desk.job(run_id)["config"]["model"] == "sums@1"
+    assert desk.job(run_id).config["model"] == "sums@1"
 
 
 def test_a_version_under_an_alias_or_under_another_stays(desk: Desk) -> None:
@@ -157,7 +155,7 @@ def test_a_version_under_an_alias_or_under_another_stays(desk: Desk) -> None:
 def test_a_changed_folder_is_named_by_its_file(desk: Desk) -> None:
     register(desk)
     version = model_versions.get_version(desk.database, "sums@1")
-    file = desk.home.path / version["folder"] / "adapter_model.safetensors"
+    file = desk.home.path / version.folder / "adapter_model.safetensors"
     state = file.stat()
     file.write_text("WEIGHTS")
     with pytest.raises(ConfigError, match=r"its file adapter_model.safetensors is not the one"):
@@ -175,10 +173,10 @@ def test_the_run_may_go_and_the_version_stays(desk: Desk) -> None:
     register(desk)
     desk("delete", job="run-1")
     lines = model_versions.list_versions(
-        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+        desk.database, model_versions.get_model(desk.database, "sums").model_id
     )[1]
-    assert not lines[0]["run_present"]
-    assert lines[0]["source"]["run_name"] == "run-1"
+    assert not lines[0].run_present
+    assert lines[0].source["run_name"] == "run-1"
     assert desk("evaluate", model="sums@1", dataset="D")["job_id"]
 
 

@@ -123,7 +123,7 @@ def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple
     done = run("data", "split", "Cities", "--test-size", "0.25")
     assert done.exit_code == OK
     dataset = datasets.get_dataset(database, "Cities")
-    assert (dataset["split_seed"], dataset["validation_size"], dataset["test_size"]) == (0, 0.1, 0.25)
+    assert (dataset.split_seed, dataset.validation_size, dataset.test_size) == (0, 0.1, 0.25)
     listed = json.loads(run("data", "list", "--json").stdout)["datasets"]
     assert [row["name"] for row in listed] == ["Cities"]
     used = run("data", "delete", "Cities")
@@ -160,9 +160,9 @@ def test_bad_input_is_named_and_changes_nothing(
 def test_a_run_is_edited(served: tuple[Database, Run]) -> None:
     database, run = served
     assert run("edit", "Abc", "--name", "Second", "--notes", "Too hot").exit_code == OK
-    assert runs.get_run(database, "abc")["name"] == "Second"
+    assert runs.get_run(database, "abc").name == "Second"
     assert run("edit", "abc", "--notes", "").exit_code == OK
-    assert (runs.get_run(database, "abc")["name"], runs.get_run(database, "abc")["notes"]) == ("Second", "")
+    assert (runs.get_run(database, "abc").name, runs.get_run(database, "abc").notes) == ("Second", "")
 
 
 def test_an_example_is_shown_where_it_changes() -> None:

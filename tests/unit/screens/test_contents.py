@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pages.data.explore.summary import build_signal_tiles, list_content_facts
+from store.data.schemas import Dataset, SignalRow
+from tests.unit.store_samples import row_of
 
 ANSWERS = {"n": 100, "median": 12.4, "p95": 40}
 
 
 def facts_by_title(kind: str, label_count: int = 0, **text: Any) -> dict[str, tuple[str, str]]:
-    dataset = {"kind": kind, "row_count": 100, "stats": {"label_count": label_count}}
-    facts = list_content_facts(dataset, {"text": {"figures": text}})
+    dataset = row_of(Dataset, kind=kind, row_count=100, stats={"label_count": label_count})
+    facts = list_content_facts(dataset, {"text": row_of(SignalRow, figures=text)})
     return {title: (value, note) for title, value, note in facts}
 
 
@@ -36,8 +38,8 @@ def test_only_what_answers_has_their_length() -> None:
 
 def test_several_right_answers_to_a_prompt_are_what_is_in_it_and_no_finding() -> None:
     figures = {"references": {"n": 100, "flagged": 90}}
-    measured = {"duplicates": {"figures": figures, "options": {}}}
-    dataset = {"kind": "chat", "row_count": 100, "stats": {}}
+    measured = {"duplicates": row_of(SignalRow, figures=figures, options={})}
+    dataset = row_of(Dataset, kind="chat", row_count=100, stats={})
     (fact,) = list_content_facts(dataset, measured)
     assert fact[:2] == ("Several references", "90% of the rows")
     assert not build_signal_tiles(dataset, measured)

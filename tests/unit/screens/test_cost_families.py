@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import plotly.graph_objects as go
 
 from pages.comparison import tradeoff_chart, tradeoff_points
+from store.runs.schemas import MeasuredMix, RunCosts
 from tests.unit.screens.test_costs import estimate, row
+from tests.unit.store_samples import row_of
 
 
-def points_of(*rows: dict[str, Any]) -> list[tradeoff_points.Point]:
-    return tradeoff_points.build_points([{"parent": "", "alpha": None} | row for row in rows], "prose")
+def points_of(*rows: RunCosts) -> list[tradeoff_points.Point]:
+    return tradeoff_points.build_points(rows, "prose")
 
 
-def share(run_id: str, alpha: float, gain: float, cost: float | None) -> dict[str, Any]:
+def share(run_id: str, alpha: float, gain: float, cost: float | None) -> MeasuredMix:
     prose = None if cost is None else estimate(cost)
-    return {
-        "run_id": run_id,
-        "alpha": alpha,
-        "gain": estimate(gain),
-        "prose": prose,
-        "answers": None,
-        "kl": None,
-    }
+    return row_of(MeasuredMix, run_id=run_id, alpha=alpha, gain=estimate(gain), prose=prose)
 
 
 def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
@@ -31,7 +24,7 @@ def test_a_line_goes_from_parent_to_child_where_both_are_drawn() -> None:
         row(1, 0.5, 0.3), row(2, 0.4, 0.1, parent="r1"), row(3, 0.4, 0.2, parent="elsewhere"),
         row(4, 0.3, 0.1, parent="r4"),
     )  # fmt: skip
-    assert [(a.row["run_id"], b.row["run_id"]) for a, b in tradeoff_chart.find_parent_links(points)] == [
+    assert [(a.row.run_id, b.row.run_id) for a, b in tradeoff_chart.find_parent_links(points)] == [
         ("r1", "r2")
     ]
     figure = go.Figure()

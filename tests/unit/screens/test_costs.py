@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,21 @@ from pages.comparison import tradeoff, tradeoff_chart, tradeoff_points
 from pages.comparison.tradeoff_points import MeasuredItems, RunPairs
 from pages.shared.palette import BASE, RUNS
 from store.runs import run_outcomes, runs
-from tests.unit.store_samples import add_job, new_store
+from store.runs.schemas import RunCosts
+from tests.unit.store_samples import add_job, new_store, row_of
 
 
 def estimate(value: float, half: float = 0.02, n: int = 100) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": n}
 
 
-def row(number: int, gain: float, cost: float, **more: Any) -> dict[str, Any]:
+def row(number: int, gain: float, cost: float, **more: Any) -> RunCosts:
     fields = {
-        "run_id": f"r{number}", "number": number, "name": f"Run <{number}>", "method": "lora", "model": "m",
-        "dataset_id": "d1", "dataset_name": "Sums", "task": "sft", "learning_rate": 1e-4 * number,
-        "num_train_epochs": 2.0, "init_from": "", "state": "some",
-        "gain": estimate(gain) | {"unit": "nats a token"}, "prose": estimate(cost),
-        "answers": None, "kl": None,
+        "method": "lora", "model": "m", "dataset_id": "d1", "dataset_name": "Sums", "task": "sft",
+        "learning_rate": 1e-4 * number, "num_train_epochs": 2.0, "init_from": "", "parent": "",
+        "state": "some", "gain": estimate(gain) | {"unit": "nats a token"}, "prose": estimate(cost),
     }  # fmt: skip
-    return fields | more
+    return row_of(RunCosts, run_id=f"r{number}", number=number, name=f"Run <{number}>", **{**fields, **more})
 
 
 ROWS = [row(1, 0.2, 0.0), row(2, 0.5, 0.1), row(3, 0.49, 0.11), row(4, 0.4, 0.4)]
@@ -62,15 +62,16 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
             runs.update(tx, run_id, verdict=document)
     add_job(database, "bare", status="finished")
     add_job(database, "lives", status="training")
-    costs = {r["run_id"]: r for r in run_outcomes.costs(database)}
+    costs = {r.run_id: r for r in run_outcomes.costs(database)}
     assert list(costs) == ["whole", "old", "broken", "bare"]
     whole = costs["whole"]
-    assert (whole["state"], whole["prose"], whole["kl"]) == ("some", estimate(0.1), None)
-    assert (whole["answers"], whole["gain"]["n"]) == (estimate(-0.05), 9)
-    assert (whole["task"], whole["learning_rate"], whole["init_from"]) == ("sft", None, "")
+    assert (whole.state, whole.prose, whole.kl) == ("some", estimate(0.1), None)
+    assert (whole.answers, whole.gain["n"]) == (estimate(-0.05), 9)
+    assert (whole.task, whole.learning_rate, whole.init_from) == ("sft", None, "")
     for run_id in ("old", "broken", "bare"):
-        assert [costs[run_id][name] for name in ("prose", "answers", "kl", "state")] == [None] * 4
-    assert costs["broken"]["gain"] is None
+        cost = costs[run_id]
+        assert [cost.prose, cost.answers, cost.kl, cost.state] == [None] * 4
+    assert costs["broken"].gain is None
     database.close()
 
 
@@ -87,8 +88,8 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
     ],
 )
 def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any], word: str) -> None:
-    plotted, reasons = tradeoff_points.split_plottable([*ROWS, row(9, 0.1, 0.1) | change], "prose")
-    assert [r["run_id"] for r in plotted] == ["r1", "r2", "r3", "r4"]
+    plotted, reasons = tradeoff_points.split_plottable([*ROWS, replace(row(9, 0.1, 0.1), **change)], "prose")
+    assert [r.run_id for r in plotted] == ["r1", "r2", "r3", "r4"]
     sentence = tradeoff_points.describe_excluded_runs(len(plotted), 5, reasons)
     assert sentence.startswith("4 of 5 finished runs. Left out: 1 run ")
     assert word in sentence
@@ -114,7 +115,7 @@ def test_places_and_the_run_that_costs_nothing_that_matters() -> None:
     assert [p.state for p in points] == ["none", "some", "some", "much"]
     best = tradeoff_points.find_cheapest(points)
     assert best is not None
-    assert best.row["run_id"] == "r1"
+    assert best.row.run_id == "r1"
     assert tradeoff_points.find_cheapest(points[1:]) is None
     equal = tradeoff_points.build_points([row(6, 0.2, 0.02), row(7, 0.2, 0.0), row(8, 0.2, 0.01)], "prose")
     assert tradeoff_points.find_cheapest(equal) == equal[1]  # of equal gains the one that cost least
@@ -190,7 +191,7 @@ def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
 
 def test_one_run_without_intervals_is_drawn() -> None:
     single = row(1, 0.2, 0.01)
-    single["gain"] |= {"low": None, "high": None}
+    single.gain |= {"low": None, "high": None}
     figure = tradeoff_chart.plot_tradeoff(tradeoff_points.build_points([single], "prose"), "prose", "rate")
     assert len(traces(figure)["Intervals"].x) == 0
     assert "(no interval)" in traces(figure)["Runs"].hovertext[0]

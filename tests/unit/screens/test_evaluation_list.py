@@ -33,11 +33,11 @@ def pair(desk: Desk, **fields: Any) -> tuple[str, str]:
 def test_they_are_found_by_words_data_set_and_model_and_paged(desk: Desk) -> None:
     first, second = pair(desk)
     total, rows = evaluations.listed(desk.database)
-    assert (total, [row["evaluation_id"] for row in rows]) == (2, [second, first])
-    assert rows[0]["run_name"] == "My run"
-    assert rows[0]["figures"][0]["low"] == 0.2
-    assert "details" not in rows[0]["figures"][0]  # which can be large
-    assert evaluations.listed(desk.database, limit=1, offset=1)[1][0]["evaluation_id"] == first
+    assert (total, [row.evaluation_id for row in rows]) == (2, [second, first])
+    assert rows[0].run_name == "My run"
+    assert rows[0].figures[0]["low"] == 0.2
+    assert "details" not in rows[0].figures[0]  # which can be large
+    assert evaluations.listed(desk.database, limit=1, offset=1)[1][0].evaluation_id == first
     assert evaluations.listed(desk.database, search="oNe")[0] == 1
     assert evaluations.listed(desk.database, search="my RUN")[0] == 2
     assert evaluations.listed(desk.database, search="100%")[0] == 0
@@ -62,8 +62,8 @@ def test_a_judging_is_of_two_evaluations_with_answers_to_the_same_rows(desk: Des
     first, second = pair(desk)
     job_id = desk("judge", first="One", second=second, judge=JUDGE)["job_id"]
     job = desk.job(job_id)
-    assert (job["kind"], job["config"]["first"], job["config"]["second"]) == ("judge", first, second)
-    assert [row["job_id"] for row in evaluation_pairs.of_pair(desk.database, second, first)] == [job_id]
+    assert (job.kind, job.config["first"], job.config["second"]) == ("judge", first, second)
+    assert [row.job_id for row in evaluation_pairs.of_pair(desk.database, second, first)] == [job_id]
     desk.add_dataset("Other", "g")
     other = desk("evaluate", run="My run", dataset="Other", name="Else")["job_id"]
     finish(desk, other, [1.0])
@@ -92,7 +92,7 @@ def test_the_command_line_asks_a_judge(desk: Desk, tmp_path: Path) -> None:
         assert done.exit_code == OK, done.output
         words[2] = "Nobody"
         assert runner.invoke(cli, words).exit_code == USAGE
-    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    config = desk.job(json.loads(done.stdout)["job_id"]).config
     assert (config["judge"]["criteria"], config["max_rows"]) == ("Shorter is better.", None)
 
 
@@ -109,4 +109,4 @@ def test_tasks_say_how_the_harness_is_installed(desk: Desk, monkeypatch: pytest.
     assert (caught.value.field, "pip install" in caught.value.fix) == ("tasks", True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: True)
     job = desk.job(desk("evaluate", run="My run", tasks="arc_easy, piqa")["job_id"])
-    assert job["config"]["tasks"] == ["arc_easy", "piqa"]
+    assert job.config["tasks"] == ["arc_easy", "piqa"]

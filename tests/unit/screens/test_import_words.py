@@ -9,6 +9,8 @@ import pytest
 from pages.data import import_report as progress
 from store.core.errors import ConfigError
 from store.data.cleaning_text import describe_ignored_columns, describe_used_columns
+from store.data.schemas import Dataset
+from tests.unit.store_samples import row_of
 from tunebench.commands import data
 from tunebench.commands.data import build_source, describe_import, parse_columns
 
@@ -65,8 +67,9 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
         "skipped_reasons": {"marked as bad: not trained on": 5},
     }
     columns = {"prompt": "p", "completion": "c", "label": "l", "part": "split"}
-    document = {"name": "N", "row_count": 10, "skipped_count": 5, "duplicate_count": 0, "format": "marked"}
-    assert describe_import(document | {"columns": columns, "stats": stats}) == [
+    counts = {"row_count": 10, "skipped_count": 5, "duplicate_count": 0}
+    dataset = row_of(Dataset, name="N", format="marked", columns=columns, stats=stats, **counts)
+    assert describe_import(dataset) == [
         "N: 10 rows read as marked, 5 skipped, 0 exact duplicates.",
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
@@ -97,4 +100,6 @@ def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], coun
     (line,) = [line for line in progress.format_row_counts(made) if line[0] == "Repeated rows"]
     assert line[1] == str(count)
     assert line[2].startswith(note)
-    assert data._describe_repeats(made).endswith("exact" if stats else "but for case and spacing")
+    assert data._describe_repeats(row_of(Dataset, **made)).endswith(
+        "exact" if stats else "but for case and spacing"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from pages.shared import config_fields
 from pages.training import form
 
 KNOWN = [
-    {"name": "intents", "kind": "chat", "format": "text_label", "stats": {"label_count": 77}},
-    {"name": "one class", "kind": "chat", "format": "text_label", "stats": {"label_count": 1}},
-    {"name": "functions", "kind": "chat", "format": "question_answer", "stats": {"label_count": 120}},
-    {"name": "pairs", "kind": "preference", "format": "preference", "stats": None},
-    {"name": "prose", "kind": "text", "format": "text", "stats": {}},
+    SimpleNamespace(name="intents", kind="chat", format="text_label", stats={"label_count": 77}),
+    SimpleNamespace(name="one class", kind="chat", format="text_label", stats={"label_count": 1}),
+    SimpleNamespace(name="functions", kind="chat", format="question_answer", stats={"label_count": 120}),
+    SimpleNamespace(name="pairs", kind="preference", format="preference", stats=None),
+    SimpleNamespace(name="prose", kind="text", format="text", stats={}),
 ]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from pages.runs.interpolation_points import LOADING_SECONDS, estimate_scoring_time
+from store.runs.schemas import MeasuredMix, Run
+from tests.unit.store_samples import row_of
 
 PASSES = {"held_out": 6.0, "prose": 4.0, "choices": 8.0, "own_samples": 2.0, "requests": 50.0}
 
 
-def run(**facts: Any) -> dict[str, Any]:
-    return {"facts": facts}
+def run(**facts: Any) -> Run:
+    return row_of(Run, facts=facts)
 
 
 def test_shares_of_the_run_that_were_scored_say_it_best() -> None:
-    measured = [{"seconds": seconds} for seconds in (None, 30.0, 50.0, None)]
+    measured = [row_of(MeasuredMix, seconds=seconds) for seconds in (None, 30.0, 50.0, None)]
     estimate = estimate_scoring_time(
         run(judged_seconds=PASSES, run_seconds=900, estimated_seconds=100), measured
     )
@@ -40,5 +42,5 @@ def test_of_a_run_on_a_busy_machine_they_are_the_most() -> None:
 
 
 def test_nothing_is_said_where_nothing_was_timed() -> None:
-    assert estimate_scoring_time(run(run_seconds=400, train_seconds=100), [{"seconds": None}]) is None
+    assert estimate_scoring_time(run(run_seconds=400, train_seconds=100), [row_of(MeasuredMix)]) is None
     assert estimate_scoring_time(run(judged_seconds={"held_out": 6.0}), []) is None  # of a run without probes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pages.monitoring.alerts import _list_facts
@@ -12,13 +13,13 @@ AT = datetime(2026, 11, 27)
 
 
 def traffic(requests: int, errors: int, refused: int) -> VersionTraffic:
-    return {
-        "version": "m@1", "role": "live", "first_at": AT, "last_at": AT,
-        "requests": requests, "errors": errors, "refused": refused, "abstained": 0,
-        "calls": 0, "invalid_calls": 0,
-        "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
-        "p50": None, "p95": None, "first_token_p50": None, "first_token_p95": None,
-    }  # fmt: skip
+    return VersionTraffic(
+        version="m@1", role="live", first_at=AT, last_at=AT,
+        requests=requests, errors=errors, refused=refused, abstained=0,
+        calls=0, invalid_calls=0,
+        prompt_tokens=0, completion_tokens=0, seconds=0.0,
+        p50=None, p95=None, first_token_p50=None, first_token_p95=None,
+    )  # fmt: skip
 
 
 def test_what_was_refused_is_no_failure() -> None:
@@ -37,6 +38,14 @@ def test_where_all_was_refused_no_share_failed() -> None:
 
 
 def test_calls_of_functions_are_told_where_there_are_any() -> None:
-    called = {**traffic(7, 0, 0), "calls": 5, "invalid_calls": 1}
-    assert ("Function calls", "5", "1 mistake in calls") in _list_facts([called], MonitorSettings())  # type: ignore[list-item]
+    called = replace(traffic(7, 0, 0), calls=5, invalid_calls=1)
+    assert ("Function calls", "5", "1 mistake in calls") in _list_facts([called], MonitorSettings())
     assert "Function calls" not in [title for title, *_ in _list_facts([traffic(7, 0, 0)], MonitorSettings())]
+
+
+def test_the_wait_for_a_first_token_has_its_slow_end() -> None:
+    fast = replace(traffic(7, 0, 0), p50=1.0, p95=2.0, first_token_p50=0.1, first_token_p95=0.4)
+    assert ("First token, half", "100 ms", "95 of 100 within 400 ms") in _list_facts(
+        [fast], MonitorSettings()
+    )
+    assert ("First token, half", "–", "") in _list_facts([traffic(7, 0, 0)], MonitorSettings())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
 
+from store.core.schemas import Job
+from store.runs.schemas import Run
+from tests.unit.store_samples import row_of
 from tunebench.commands import training
 from tunebench.terminal import output
 
@@ -62,40 +66,28 @@ def test_lists_and_structs_in_csv_are_json(capfdbinary: pytest.CaptureFixture[by
 def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_rows(["name"], [["lr :red_heart: [/x] [bold]"]])
     assert "lr :red_heart: [/x] [bold]" in capsys.readouterr().out
-    ended = {"status": "finished"}
-    going = {**ended, "status": "training", "progress_done": 1, "progress_total": 2, "eta_seconds": None}
-    jobs = iter([{**going, "progress_unit": "[/x]"}, ended])
+    ended = row_of(Job, status="finished")
+    going = row_of(Job, status="training", progress_done=1, progress_total=2, progress_unit="[/x]")
+    jobs = iter([going, ended])
     assert output.watch_job(lambda: next(jobs), "lr [/x]", every=0) == ended
 
 
 def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixture[str]) -> None:
-    run = {"name": "r", "status": "failed", "run_id": "r1", "model": "m", "dataset_name": "d", "facts": {}}
-    run |= {
-        "method": "lora",
-        "last_step": None,
-        "base_eval_loss": None,
-        "verdict": None,
-        "error": None,
-        "facts": {},
-    }
-    training.print_run(run | {"best_eval_loss": None, "best_step": None})
+    run = row_of(
+        Run, name="r", status="failed", run_id="r1", model="m", dataset_name="d", method="lora", facts={}
+    )
+    training.print_run(run)
     assert "best validation loss" not in capsys.readouterr().out
-    training.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
+    training.print_run(replace(run, best_eval_loss=1.5, best_step=1200))
     assert "1.500 at step 1,200" in capsys.readouterr().out
 
 
 def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
-    run = {"name": "r", "status": "finished", "run_id": "r1", "model": "m", "dataset_name": "d", "facts": {}}
-    run |= {
-        "method": "lora",
-        "last_step": 4,
-        "base_eval_loss": 2.0,
-        "best_eval_loss": None,
-        "error": None,
-        "facts": {},
-    }
+    run = row_of(
+        Run, name="r", status="finished", run_id="r1", model="m", dataset_name="d", method="lora", facts={}
+    )
     forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
     verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
-    training.print_run(run | {"best_step": None, "verdict": verdict})
+    training.print_run(replace(run, last_step=4, base_eval_loss=2.0, verdict=verdict))
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert lines == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]

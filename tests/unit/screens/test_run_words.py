@@ -12,16 +12,18 @@ from pages.overview import panels
 from pages.runs import live_status
 from pages.shared import run_results
 from store.evaluation.verdict_schemas import read_verdict
+from store.runs.schemas import Run
 from tests.pages.seeds.seed_evidence import forgetting
+from tests.unit.store_samples import row_of
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
 GAIN = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "split": "test"}
 GPU = {"index": 0, "name": "G", "memory_used_gib": 4.0, "memory_total_gib": 8.0, "utilization_percent": 30}
 
 
-def run(name: str, number: int, verdict: dict[str, Any] | None, **config: Any) -> dict[str, Any]:
-    fields = {"run_id": f"r{number}", "name": name, "number": number, "verdict": verdict, "config": config}
-    return {**fields, "data_fingerprint": "f", "facts": {}}
+def run(name: str, number: int, verdict: dict[str, Any] | None, **config: Any) -> Run:
+    fields = {"name": name, "number": number, "verdict": verdict, "config": config}
+    return row_of(Run, run_id=f"r{number}", data_fingerprint="f", facts={}, **fields)
 
 
 def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_righ
     pair = [run(f"R{seed}", seed, document, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
     differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
     assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in lines[-1]
-    pair[1]["config"]["learning_rate"] = 2e-4
+    pair[1].config["learning_rate"] = 2e-4
     differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
     assert "is right more often than" in lines[-1]
 
@@ -94,7 +96,7 @@ def test_a_list_marks_what_a_gain_cost() -> None:
     config = {"learning_rate": 1e-4, "num_train_epochs": 2.0}
     for rise, words in ((0.3, "forgot much"), (0.1, "forgot some"), (0.0, "")):
         document = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
-        line = panels._render_gain({"verdict": document})
+        line = panels._render_gain(row_of(Run, verdict=document))
         assert ("forgot" in line) == bool(words)
         assert words in line
         assert "better by 0.50" in line
@@ -104,7 +106,7 @@ def test_a_list_marks_what_a_gain_cost() -> None:
     ("state", "ink"), [("learned", "better"), ("better", "unsure"), ("shape", "unsure"), ("no_gain", "")]
 )
 def test_a_gain_is_green_in_a_list_where_it_is_learned(state: str, ink: str) -> None:
-    line = panels._render_gain({"verdict": verdict(GAIN) | {"state": state}})
+    line = panels._render_gain(row_of(Run, verdict=verdict(GAIN) | {"state": state}))
     assert f"<b style='{panels.INKS[ink]}'>better by" in line
 
 

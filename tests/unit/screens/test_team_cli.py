@@ -162,7 +162,7 @@ def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
 
     def source(*words: str) -> object:
         job_id = json.loads(run("import", *words, "--no-wait", "--json").stdout)["job_id"]
-        return job_queue.get_job(company.database, job_id)["config"]["source"]
+        return job_queue.get_job(company.database, job_id).config["source"]
 
     assert source(str(file), "--name", "owner's") == {"path": str(file), "hub_split": "train", **EMPTY}
     monkeypatch.setenv(TOKEN, company("make_token", by=member, name="t")["token"])
@@ -171,7 +171,7 @@ def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
     assert several == {"uploads": ["rows (2).csv", "more.csv"], "hub_split": "train", "paths": []}
     assert (company.home.uploads / "more.csv").read_text() == other.read_text()
     votes = json.loads(run("round", "import", str(file), "--no-wait", "--json").stdout)
-    config = job_queue.get_job(company.database, votes["round_id"])["config"]
+    config = job_queue.get_job(company.database, votes["round_id"]).config
     assert config["round"]["upload"] == "rows (3).csv"
     bias = run("bias", "nothing", "--file", str(file), "--no-wait", "--json")
     assert "There is no run 'nothing'" in bias.stdout  # the file was no hindrance

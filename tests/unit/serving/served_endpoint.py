@@ -40,10 +40,10 @@ def route(role: str, backend_id: str, share: float = 1.0, version: str = "") -> 
 
 
 def key_of(secret: str = KEY, **quotas: int) -> GatewayKey:
-    return {
-        "key_id": f"key-{secret}", "sha256": hashlib.sha256(secret.encode()).hexdigest(), "person_id": "ada",
-        "requests_per_minute": quotas.get("requests"), "tokens_per_day": quotas.get("tokens"),
-    }  # fmt: skip
+    return GatewayKey(
+        key_id=f"key-{secret}", sha256=hashlib.sha256(secret.encode()).hexdigest(), person_id="ada",
+        requests_per_minute=quotas.get("requests"), tokens_per_day=quotas.get("tokens"),
+    )  # fmt: skip
 
 
 class ServedEndpoint:

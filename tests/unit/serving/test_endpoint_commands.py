@@ -22,6 +22,7 @@ from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateE
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.schemas import Person
+from store.db.query_answers import as_json
 from store.jobs import job_queue
 from store.serving import endpoints
 from store.serving.endpoint_text import build_examples
@@ -213,7 +214,7 @@ def test_keys_are_shown_once_and_revoked_by_their_owner_or_an_admin(desk: Desk) 
     supervisor = step_of(desk)
     folder = EndpointFolder(desk.home, made["endpoint_id"])
     keys = json.loads((folder.path / "keys.json").read_text())["keys"]
-    assert made["key"] not in json.dumps([keys, supervisor.seen()])
+    assert made["key"] not in json.dumps([keys, supervisor.seen()], default=as_json)
     assert (folder.path / "keys.json").stat().st_mode & 0o077 == 0
     with on_record(folder.path / "gateway.json"):  # it runs
         _others_keys(desk, supervisor, folder, [key["key_id"] for key in keys])
@@ -229,7 +230,7 @@ def _others_keys(desk: Desk, supervisor: Supervisor, folder: EndpointFolder, fir
     desk("revoke_key", key=first[0])  # an admin
     assert json.loads((folder.path / "keys.json").read_text())["keys"] == []
     supervisor.step()
-    assert [key["revoked_at"] is None for key in supervisor.seen()[0]["keys"]] == [False, False]
+    assert [key.revoked_at is None for key in supervisor.seen()[0].keys] == [False, False]
 
 
 def test_a_copied_home_folder_leaves_the_originals_gateway_alone(desk: Desk, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_copied_home_folder_leaves_the_originals_gateway_alone(desk: Desk, tmp
             copy = Home(shutil.copytree(desk.home.path, tmp_path / "copy"))
             desk("stop_endpoint", endpoint="e")
             Supervisor(desk.database, copy).step()
-            assert not Supervisor(desk.database, copy).seen()[0]["alive"]
+            assert not Supervisor(desk.database, copy).seen()[0].alive
             assert gateway.poll() is None
             Supervisor(desk.database, desk.home).step()
             assert gateway.wait(20) == -signal.SIGTERM
@@ -255,11 +256,11 @@ def test_why_a_gateway_does_not_run_is_said_and_it_is_tried_again(desk: Desk) ->
     (desk.home.models / "tiny").mkdir()
     desk("make_endpoint", **served({"subject": "tiny"}))
     supervisor = step_of(desk)
-    wait_for(lambda: (supervisor.step() or True) and supervisor.seen()[0]["problem"] is not None)
+    wait_for(lambda: (supervisor.step() or True) and supervisor.seen()[0].problem is not None)
     (seen,) = supervisor.seen()
-    assert seen["problem"]
-    assert "ended with code 1" in seen["problem"]["message"]
-    assert not seen["alive"]
+    assert seen.problem
+    assert "ended with code 1" in seen.problem["message"]
+    assert not seen.alive
 
 
 def test_a_gateway_outlives_the_engine_and_is_started_again_when_it_dies(desk: Desk) -> None:
@@ -303,7 +304,7 @@ def test_a_gateway_outlives_the_engine_and_is_started_again_when_it_dies(desk: D
 
 
 def made_port(desk: Desk) -> Any:
-    return endpoints.get(desk.database, "e")["settings"]["port"]
+    return endpoints.get(desk.database, "e").settings["port"]
 
 
 def wait_for(ready: Callable[[], bool], seconds: float = 20) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from store.serving.endpoint_text import describe_state
@@ -53,7 +54,7 @@ def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkey
         endpoint.start()
         endpoint.wait_for(phase_is(endpoint, "failed"))
         state = endpoint.state()
-        seen: Any = {"alive": True, "wanted": "running", "state": state, "problem": None}
+        seen: Any = SimpleNamespace(alive=True, wanted="running", state=state, problem=None)
         assert describe_state(seen) == "unreachable"
         why = f"http://127.0.0.1:{port} is unreachable since "
         assert state["error"]["message"].startswith(why)

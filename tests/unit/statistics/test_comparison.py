@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,8 @@ def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:
 
 
 def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Any:
-    gain = {"split": split}
-    return {"data_fingerprint": fingerprint, "config": {"task": "sft"} | config, "verdict": {"gain": gain}}
+    verdict = {"gain": {"split": split}}
+    return SimpleNamespace(data_fingerprint=fingerprint, config={"task": "sft"} | config, verdict=verdict)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,25 @@ from engine.rating.analysis.labels import (
     list_served_labels,
 )
 from engine.rating.round_text import describe_version_accuracy, summarize_labels
+from store.core.rating_schemas import AssignedTask, Round, RoundItem, RoundRequest
+from tests.unit.store_samples import row_of
 
 
-def task(item_id: int, label: str | None, person: str = "bob", **changed: Any) -> Any:
-    return {
-        "task_id": f"{person}-{item_id}", "item_id": item_id, "person_id": person, "person_name": person,
-        "systems": [0], "purpose": "first", "repeat_of": None, "answer": {"label": label, "note": ""},
-    } | changed  # fmt: skip
+def task(item_id: int, label: str | None, person: str = "bob", **changed: Any) -> AssignedTask:
+    given = {"task_id": f"{person}-{item_id}", "purpose": "first", "answer": {"label": label, "note": ""}}
+    return row_of(
+        AssignedTask,
+        item_id=item_id,
+        person_id=person,
+        person_name=person,
+        systems=[0],
+        **{**given, **changed},
+    )
 
 
-def drawn_of(tasks: list[Any]) -> dict[int, float]:
+def drawn_of(tasks: list[AssignedTask]) -> dict[int, float]:
     """All texts had the same chance."""
-    return {task["item_id"]: 1.0 for task in tasks}
+    return {task.item_id: 1.0 for task in tasks}
 
 
 def test_a_version_is_judged_by_the_random_texts_alone() -> None:
@@ -80,8 +88,8 @@ def test_two_answers_to_one_text_are_one_text() -> None:
 
 
 def test_labels_are_held_against_each_other_without_the_space_around_them() -> None:
-    round: Any = {"config": {"requests": {"endpoint": "e"}}, "systems": []}
-    asked: Any = [{"item_id": n, "version": "m@1", "label": "card\n", "random": True} for n in range(9)]
+    round = row_of(Round, config={"requests": {"endpoint": "e"}}, systems=[])
+    asked = [row_of(RoundRequest, item_id=n, version="m@1", label="card\n", random=True) for n in range(9)]
     tasks = [task(n, "card") for n in range(9)]
     (accuracy,) = compute_label_statistics(
         tasks, list_served_labels(round, [], asked), drawn_of(tasks)
@@ -97,8 +105,8 @@ def test_a_label_that_reads_like_no_label_is_another_one() -> None:
     tasks += [task(40, None)]
     figures = compute_label_statistics(tasks, [], drawn_of(tasks))
     assert figures.counts == [("none of the labels", 20), (None, 1)]
-    names = [each["answer"]["label"] or "-" for each in tasks]
-    expected = compute_alpha(names, [each["item_id"] for each in tasks]).interval.value
+    names = [each.answer["label"] or "-" for each in tasks]
+    expected = compute_alpha(names, [each.item_id for each in tasks]).interval.value
     assert figures.alpha.interval.value == pytest.approx(expected)
 
 
@@ -152,13 +160,13 @@ def test_nominal_alpha_of_many_labels_is_that_of_its_definition() -> None:
 
 def test_agreement_is_of_first_labels_on_texts_whose_chance_is_known() -> None:
     tasks = [task(n, "ab"[n % 2], person) for n in range(40) for person in ("ada", "bob")]
-    tasks[1::20] = [each | {"answer": {"label": "c", "note": ""}} for each in tasks[1::20]]
+    tasks[1::20] = [replace(each, answer={"label": "c", "note": ""}) for each in tasks[1::20]]
     plain = compute_label_statistics(tasks, [], drawn_of(tasks)).alpha
     third = [task(n, "c", "cleo", purpose="adjudication") for n in (0, 10)]
     hard = [task(n, label, person) for n in range(40, 60) for person, label in (("ada", "a"), ("bob", "b"))]
-    round: Any = {"config": {"requests": {"endpoint": "e"}}}
-    asked: Any = [{"item_id": n, "random": n < 40} for n in range(60)]
-    items: Any = [{"item_id": n, "weight": 2.0} for n in range(60)]
+    round = row_of(Round, config={"requests": {"endpoint": "e"}})
+    asked = [row_of(RoundRequest, item_id=n, random=n < 40) for n in range(60)]
+    items = [row_of(RoundItem, item_id=n, weight=2.0) for n in range(60)]
     weights = compute_sampling_weights(round, items, asked)
     assert compute_label_statistics([*tasks, *third, *hard], [], weights).alpha.interval == plain.interval
     none = compute_label_statistics(hard, [], weights).alpha.interval

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -23,27 +24,27 @@ from engine.rating.analysis.rater_checks import (
 )
 from engine.rating.raters_text import describe_all_rater_checks, describe_rater_checks
 from store.core.rating_schemas import GOLD_PASS, AssignedTask, CheckKind, Purpose, Round, RoundItem
+from tests.unit.store_samples import row_of
 
 ITEM_IDS: dict[str | None, int] = {None: 0, "gold": 1_000, "attention": 2_000, "qualification": 3_000}
 
 
 def round_of(protocol: str = "pairwise", **config: Any) -> Round:
     systems = [{"name": name, "evaluation_id": None, "run_id": None} for name in ("one", "two")]
-    return cast(Round, {"protocol": protocol, "config": config, "systems": systems})
+    return row_of(Round, protocol=protocol, config=config, systems=systems)
 
 
 def item(item_id: int, check: CheckKind | None, expected: Any = None) -> RoundItem:
-    texts = {"prompt": [], "reference": None, "answers": ["x", "yy"], "named": False, "row_id": None}
-    about = {"item_id": item_id, "check": check, "expected": expected, "weight": 1.0}
-    return cast(RoundItem, texts | about)
+    texts = {"prompt": [], "answers": ["x", "yy"], "named": False}
+    return row_of(RoundItem, item_id=item_id, check=check, expected=expected, weight=1.0, **texts)
 
 
 def task(
     item_id: int, purpose: Purpose, answer: Any, person: str = "bob", seconds: float = 9.0
 ) -> AssignedTask:
-    about = {"task_id": f"{person}-{item_id}", "item_id": item_id, "purpose": purpose, "repeat_of": None}
-    who = {"person_id": person, "person_name": person.title(), "systems": [0, 1]}
-    return cast(AssignedTask, about | who | {"answer": answer, "seconds": seconds, "rated_at": None})
+    about = {"task_id": f"{person}-{item_id}", "item_id": item_id, "purpose": purpose, "systems": [0, 1]}
+    who = {"person_id": person, "person_name": person.title()}
+    return row_of(AssignedTask, answer=answer, seconds=seconds, **about, **who)
 
 
 def checks_of(
@@ -142,13 +143,11 @@ def test_a_rater_has_failed_the_qualification_once_all_of_it_is_answered() -> No
 
 def test_checks_of_a_round_of_labels_are_in_none_of_its_figures() -> None:
     round = round_of("label")
-    items = [item(0, None), item(1_000, "gold", {"label": "card"}) | {"answers": []}]
-    served = list_served_labels(round, cast(list[RoundItem], items), [])
+    items = [item(0, None), replace(item(1_000, "gold", {"label": "card"}), answers=[])]
+    served = list_served_labels(round, items, [])
     given = [task(0, "first", {"label": "x", "note": ""}), task(1_000, "gold", {"label": "y", "note": ""}),
              task(1_001, "gold", {"skipped": True})]  # fmt: skip
-    figures = compute_label_statistics(
-        given, served, compute_sampling_weights(round, cast(list[RoundItem], items), [])
-    )
+    figures = compute_label_statistics(given, served, compute_sampling_weights(round, items, []))
     assert (figures.counts, figures.ratings, figures.skipped) == ([("x", 1)], 1, 0)
     assert {each.item_id for each in served} == {0}
 

@@ -22,6 +22,8 @@ from engine.rating.analysis.krippendorff_alpha import (
 )
 from engine.rating.analysis.labels import compute_label_set_statistics
 from engine.rating.analysis.spans import compute_span_matches, compute_span_statistics
+from store.core.rating_schemas import AssignedTask, Round, RoundItem
+from tests.unit.store_samples import row_of
 
 LABELS = ["price", "tone", "delivery"]
 
@@ -30,11 +32,11 @@ def sets(*given: str) -> list[frozenset[str]]:
     return [frozenset(each.split()) for each in given]
 
 
-def task(item: int, rater: str, answer: Any, purpose: str = "first", **more: Any) -> dict[str, Any]:
-    return {
-        "task_id": f"{rater}-{item}-{purpose}", "item_id": item, "person_id": rater, "person_name": rater,
-        "systems": [0], "purpose": purpose, "repeat_of": None, "answer": answer,
-    } | more  # fmt: skip
+def task(item: int, rater: str, answer: Any, purpose: str = "first", **more: Any) -> AssignedTask:
+    return row_of(
+        AssignedTask, task_id=f"{rater}-{item}-{purpose}", item_id=item, person_id=rater, person_name=rater,
+        systems=[0], purpose=purpose, answer=answer, **more,
+    )  # fmt: skip
 
 
 def test_the_distance_of_two_sets_is_masi() -> None:
@@ -159,7 +161,7 @@ def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None
     gold = task(7, "r0", {"labels": ["delivery"]}, "gold")
     figures = compute_label_set_statistics(
         LABELS, [*tasks, again, skipped, gold], dict.fromkeys(range(3), 1.0)
-    )  # type: ignore[list-item]
+    )
     assert figures.settled == {0: ["price"], 2: []}
     assert figures.disputed == [1]
     assert [(each.label, each.texts) for each in figures.labels] == [("price", 1), ("tone", 0)]
@@ -170,11 +172,13 @@ def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None
 
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) -> None:
-    round = {"config": {"subject": "answer"}, "systems": [{"name": "m"}], "protocol": "spans"}
-    items = [{"item_id": item, "answers": ["Ada flew"], "prompt": [], "weight": 1.0} for item in range(count)]
+    round = row_of(Round, config={"subject": "answer"}, systems=[{"name": "m"}], protocol="spans")
+    items = [
+        row_of(RoundItem, item_id=item, answers=["Ada flew"], prompt=[], weight=1.0) for item in range(count)
+    ]
     for spans in ([], [{"start": 0, "end": 3, "label": "x"}]):
         tasks = [task(item, rater, {"spans": spans}) for item in range(count) for rater in "ab"]
-        figures = compute_span_statistics(round, tasks, items)  # type: ignore[arg-type]
+        figures = compute_span_statistics(round, tasks, items)
         sentences = round_text.summarize_spans(figures)
         assert "nan" not in str(sentences)
         assert math.isnan(figures.alpha.interval.value) or figures.alpha.interval.value == 1

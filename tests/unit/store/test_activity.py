@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.server.command import CREATED, PERSONAL
 from engine.server.people_commands import People
 from store.core.errors import NotFoundError, StateError
 from store.core.rights import OWNER
-from store.core.schemas import Activity, Person
+from store.core.schemas import Activity, NewActivity, Person, PersonName
 from store.db.database import utc_now
 from store.jobs import job_queue
 from store.people import activity
@@ -46,7 +46,7 @@ def newest(desk: Desk) -> Activity:
 def lines(desk: Desk, **which: Any) -> list[tuple[str, str, str, str]]:
     """(who, command, name of the subject, detail), oldest first."""
     _, rows = activity.listed(desk.database, ActivityFilter(**which), limit=1_000)
-    return [(r["person_name"], r["command"], r["subject_name"], r["detail"]) for r in rows[::-1]]
+    return [(r.person_name, r.command, r.subject_name, r.detail) for r in rows[::-1]]
 
 
 def test_every_command_says_what_it_is_about_and_has_its_words(desk: Desk) -> None:
@@ -88,27 +88,25 @@ def test_who_launched_changed_and_deleted_what_is_told_with_the_names_of_then(de
         ("Ada", "delete", "Second", ""),
     ]
     _, rows = activity.listed(desk.database)
-    assert {(row["subject_kind"], row["subject_id"], row["present"]) for row in rows} == {
-        ("run", run_id, False)
-    }
-    assert sorted(rows, key=lambda row: row["activity_id"]) == sorted(rows, key=lambda row: row["done_at"])
+    assert {(row.subject_kind, row.subject_id, row.present) for row in rows} == {("run", run_id, False)}
+    assert sorted(rows, key=lambda row: row.activity_id) == sorted(rows, key=lambda row: row.done_at)
 
 
 def test_a_thing_knows_who_made_it(desk: Desk) -> None:
     mine = desk("launch", by=ADA, dataset="D", name="Mine")["run_id"]
     theirs = desk("launch", by=BOB, dataset="D", name="Theirs")["run_id"]
-    assert [run["run_id"] for run in runs.list_runs(desk.database, created_by="p-ada")] == [mine]
+    assert [run.run_id for run in runs.list_runs(desk.database, created_by="p-ada")] == [mine]
     assert runs.count_runs(desk.database, created_by="p-bob") == 1
-    assert desk.job(theirs)["created_by"] == "p-bob"
+    assert desk.job(theirs).created_by == "p-bob"
     job_id = desk("import_dataset", by=BOB, name="New", source={"hub_id": "owner/name"})["job_id"]
-    assert desk.job(job_id)["created_by"] == "p-bob"
-    assert (newest(desk)["subject_kind"], newest(desk)["subject_id"]) == ("dataset", f"data-{job_id[4:]}")
+    assert desk.job(job_id).created_by == "p-bob"
+    assert (newest(desk).subject_kind, newest(desk).subject_id) == ("dataset", f"data-{job_id[4:]}")
 
 
 def test_what_the_engine_does_by_itself_is_nobodys(desk: Desk) -> None:
     with desk.database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob("job-x", "convert", "X", {}, desk.now))
-    assert desk.job("job-x")["created_by"] is None
+    assert desk.job("job-x").created_by is None
     assert lines(desk) == []
 
 
@@ -132,7 +130,7 @@ def test_a_line_that_can_not_be_written_undoes_the_change(
     monkeypatch.setattr(activity, "add", fail)
     with pytest.raises(OSError, match="no space"):
         desk("cancel", job=run_id)
-    assert desk.job(run_id)["status"] == "queued"
+    assert desk.job(run_id).status == "queued"
     with pytest.raises(OSError, match="no space"):
         desk("launch", dataset="D", name="S")
     assert runs.count_runs(desk.database) == 1
@@ -140,8 +138,8 @@ def test_a_line_that_can_not_be_written_undoes_the_change(
 
 def test_the_sample_is_one_line_also_where_it_takes_several_transactions(desk: Desk) -> None:
     desk("launch_sample")
-    assert [line[:3] for line in lines(desk)] == [("you", "launch_sample", newest(desk)["subject_name"])]
-    assert newest(desk)["subject_kind"] == "run"
+    assert [line[:3] for line in lines(desk)] == [("you", "launch_sample", newest(desk).subject_name)]
+    assert newest(desk).subject_kind == "run"
     desk("prepare_sample")  # all of it is under way: nothing is made
     assert len(lines(desk)) == 1
 
@@ -166,14 +164,14 @@ def test_filters_and_pages(desk: Desk) -> None:
     for number in range(7):
         desk("launch", by=(ADA, BOB)[number % 2], dataset="D", name=f"Run {number}")
     total, page = activity.listed(desk.database, ActivityFilter(person_id="p-ada"), limit=2, offset=2)
-    assert (total, [row["subject_name"] for row in page]) == (4, ["Run 2", "Run 0"])
+    assert (total, [row.subject_name for row in page]) == (4, ["Run 2", "Run 0"])
     assert len(lines(desk, commands=group_commands_by_kind()["Launched"])) == 7
     assert lines(desk, commands=("delete",)) == []
     assert [line[2] for line in lines(desk, search="rUn 5")] == ["Run 5"]
     assert lines(desk, search="100%") == []
     assert activity.names(desk.database) == [
-        {"person_id": "p-ada", "name": "Ada"},
-        {"person_id": "p-bob", "name": "Bob"},
+        PersonName(person_id="p-ada", name="Ada"),
+        PersonName(person_id="p-bob", name="Bob"),
     ]
 
 
@@ -186,18 +184,18 @@ def test_days_count_back_from_now(desk: Desk) -> None:
     assert len(lines(desk)) == 3
 
 
-def entry(name: str, at: Any) -> Any:
-    return {
-        "done_at": at,
-        "person_id": OWNER["person_id"],
-        "person_name": OWNER["name"],
-        "command": "rate_as_a_newer_version_does",
-        "subject_kind": "run",
-        "subject_id": "r",
-        "subject_name": name,
-        "detail": "",
-        "comment_id": None,
-    }
+def entry(name: str, at: datetime) -> NewActivity:
+    return NewActivity(
+        done_at=at,
+        person_id=OWNER["person_id"],
+        person_name=OWNER["name"],
+        command="rate_as_a_newer_version_does",
+        subject_kind="run",
+        subject_id="r",
+        subject_name=name,
+        detail="",
+        comment_id=None,
+    )
 
 
 def test_a_command_of_a_newer_version_goes_by_its_name() -> None:
@@ -219,4 +217,4 @@ def test_a_page_of_a_hundred_thousand_lines_is_fast(desk: Desk) -> None:
     assert time.perf_counter() - began < 1.0  # some 0.2 s on a core that others use too
     meant = sum(n % 9 == 3 and str(n).startswith("9") for n in range(count))
     assert (total, len(page), len(everybody)) == (meant, 25, 9)
-    assert page[0]["activity_id"] > page[-1]["activity_id"]
+    assert page[0].activity_id > page[-1].activity_id

@@ -27,8 +27,10 @@ from store.archives import archive_text
 from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
 from store.core.errors import DataError
 from store.core.home import Home
+from store.core.schemas import Job
 from store.data import dataset_files
 from tests.tiny import conversations, make_job, write_rows
+from tests.unit.store_samples import row_of
 
 SPLIT = pa.table({"row_id": [0, 1, 2], "split": ["train", "validation", "test"]})
 
@@ -440,6 +442,6 @@ def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_clai
 
 
 def test_what_holds_a_run_beside_its_bundle_works_for_the_run() -> None:
-    job: Any = {"kind": "reproduction", "job_id": "job-2", "title": "Again beside its bundle"}
-    job |= {"config": {"run": "run-2", "bundle": "job-1", "name": "Again"}}
+    job = row_of(Job, kind="reproduction", job_id="job-2", title="Again beside its bundle")
+    job.config = {"run": "run-2", "bundle": "job-1", "name": "Again"}
     assert build_job_subject(job) == ActivitySubject("run", "run-2", "Again")

@@ -24,14 +24,14 @@ def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk)
     desk.add_dataset()
     run_id = desk("launch", dataset="D", test_size=0.1)["run_id"]
     run = runs.get_run(desk.database, run_id)
-    assert run["status"] == "queued"
-    assert run["name"] == "LoRA on D"
-    assert run["data_fingerprint"] == "f"
+    assert run.status == "queued"
+    assert run.name == "LoRA on D"
+    assert run.data_fingerprint == "f"
     wanted = {"learning_rate": 1e-4, "num_train_epochs": 3.0, "lora_alpha": 32, "weight_decay": 0.0}
     split = {"split_seed": 3, "validation_size": 0.2, "test_size": 0.1}
-    assert {key: run["config"][key] for key in wanted | split} == wanted | split
-    assert desk.job(run_id)["config"] == run["config"]
-    assert run["facts"] == {
+    assert {key: run.config[key] for key in wanted | split} == wanted | split
+    assert desk.job(run_id).config == run.config
+    assert run.facts == {
         **{"estimated_memory_gib": 1.5, "estimated_memory_low_gib": 1.2, "estimated_memory_high_gib": 1.9},
         **{"counted_memory_gib": 1.4, "process_memory_gib": 0.6},
         **{"estimated_seconds": 90.0, "estimated_low_seconds": 60.0, "estimated_high_seconds": 140.0},
@@ -105,7 +105,7 @@ def test_bad_input_is_named_and_leaves_nothing(
         assert caught.value.field == field
     assert job_queue.recent_jobs(unchanged.database) == []
     assert datasets.list_datasets(unchanged.database) == before
-    assert [row["name"] for row in before] == ["D"]
+    assert [row.name for row in before] == ["D"]
 
 
 def test_a_name_is_taken_while_its_import_is_queued(desk: Desk) -> None:
@@ -142,13 +142,13 @@ def test_the_sample_waits_for_what_it_needs_and_is_prepared_once(desk: Desk) -> 
     assert desk("prepare_sample")["job_ids"] == prepared
     run_id = desk("launch_sample")["run_id"]
     job = desk.job(run_id)
-    assert job["after_jobs"] == prepared
-    assert [desk.job(job_id)["kind"] for job_id in prepared] == ["convert", "import"]
-    assert desk.job(prepared[1])["config"]["name"] == SAMPLE_DATASET
+    assert job.after_jobs == prepared
+    assert [desk.job(job_id).kind for job_id in prepared] == ["convert", "import"]
+    assert desk.job(prepared[1]).config["name"] == SAMPLE_DATASET
     run = runs.get_run(desk.database, run_id)
-    assert run["dataset_id"] == build_dataset_id(prepared[1])
-    assert run["data_fingerprint"] is None
-    assert None not in [run["config"][key] for key in ("weight_decay", "lora_alpha", "split_seed")]
+    assert run.dataset_id == build_dataset_id(prepared[1])
+    assert run.data_fingerprint is None
+    assert None not in [run.config[key] for key in ("weight_decay", "lora_alpha", "split_seed")]
     assert desk.asked == []
 
 
@@ -158,7 +158,7 @@ def test_the_sample_is_an_ordinary_launch_where_all_is_there(desk: Desk) -> None
     assert desk("prepare_sample") == {"job_ids": []}
     run_id = desk("launch_sample")["run_id"]
     assert len(desk.asked) == 1
-    assert desk.job(run_id)["after_jobs"] == []
+    assert desk.job(run_id).after_jobs == []
 
 
 def test_cancel_ends_a_queued_job_and_asks_an_active_one(desk: Desk) -> None:
@@ -167,9 +167,9 @@ def test_cancel_ends_a_queued_job_and_asks_an_active_one(desk: Desk) -> None:
         job_queue.claim(tx, active, "cpu", desk.now)
     desk("cancel", job=queued)
     desk("cancel", job=active)
-    assert desk.job(queued)["status"] == "cancelled"
-    assert desk.job(active)["status"] == "preparing"
-    assert desk.job(active)["cancel_requested_at"]
+    assert desk.job(queued).status == "cancelled"
+    assert desk.job(active).status == "preparing"
+    assert desk.job(active).cancel_requested_at
     with pytest.raises(StateError, match="already"):
         desk("cancel", job=queued)
 
@@ -184,7 +184,7 @@ def test_resume_keeps_the_folder_and_sets_the_ended_attempt_aside(desk: Desk) ->
     desk.end(run_id, "failed")
     desk("resume", job="R")
     job = desk.job(run_id)
-    assert (job["status"], job["attempt"], job["pid"], job["error"]) == ("queued", 2, None, None)
+    assert (job.status, job.attempt, job.pid, job.error) == ("queued", 2, None, None)
     assert not folder.result.exists()
     assert not folder.worker.exists()
     assert folder.checkpoints.exists()
@@ -194,13 +194,13 @@ def test_resume_keeps_the_folder_and_sets_the_ended_attempt_aside(desk: Desk) ->
 
 def test_resuming_a_run_resumes_what_it_waited_for(desk: Desk) -> None:
     run_id = desk("launch_sample")["run_id"]
-    model, rows = desk.job(run_id)["after_jobs"]
+    model, rows = desk.job(run_id).after_jobs
     desk.end(model, "failed")
     desk.end(rows, "finished")
     with desk.database.transaction() as tx:
         job_queue.finish(tx, run_id, "failed", desk.now)
     desk("resume", job=run_id)
-    assert [desk.job(job_id)["status"] for job_id in (model, rows, run_id)] == [
+    assert [desk.job(job_id).status for job_id in (model, rows, run_id)] == [
         "queued",
         "finished",
         "queued",
@@ -228,7 +228,7 @@ def test_delete_removes_rows_and_folder_of_an_ended_run_alone(desk: Desk) -> Non
 
 def test_what_a_queued_run_waits_for_is_not_deleted(desk: Desk) -> None:
     run_id = desk("launch_sample")["run_id"]
-    model = desk.job(run_id)["after_jobs"][0]
+    model = desk.job(run_id).after_jobs[0]
     desk.end(model, "failed")
     with pytest.raises(StateError, match="waits for"):
         desk("delete", job=model)
@@ -239,8 +239,8 @@ def test_a_run_gets_another_name_and_notes(desk: Desk) -> None:
     run_id = desk("launch", dataset="D", notes="old")["run_id"]
     desk("edit_run", run=run_id, name="New")
     run = runs.get_run(desk.database, "New")
-    assert (run["run_id"], run["notes"]) == (run_id, "old")
-    assert desk.job(run_id)["title"] == "New"
+    assert (run.run_id, run.notes) == (run_id, "old")
+    assert desk.job(run_id).title == "New"
     with pytest.raises(ConfigError):
         desk("edit_run", run=run_id, name=" ")
 
@@ -250,13 +250,13 @@ def test_runs_are_found_by_text_status_and_newest_name(desk: Desk) -> None:
     ids = [desk("launch", dataset="D", name=name)["run_id"] for name in ("Alpha", "Beta", "Beta")]
     desk("cancel", job=ids[0])
     assert sorted(ids) == ids
-    assert [run["run_id"] for run in runs.list_runs(desk.database)] == ids[::-1]
-    assert [run["run_id"] for run in runs.list_runs(desk.database, search="ALPH")] == ids[:1]
+    assert [run.run_id for run in runs.list_runs(desk.database)] == ids[::-1]
+    assert [run.run_id for run in runs.list_runs(desk.database, search="ALPH")] == ids[:1]
     assert runs.count_runs(desk.database, search="beta", statuses=["queued"]) == 2
     assert runs.list_runs(desk.database, search="100%") == []
     assert runs.status_counts(desk.database) == {"queued": 2, "cancelled": 1}
-    assert runs.get_run(desk.database, "Beta")["run_id"] == ids[2]
-    assert [run["number"] for run in runs.get_runs(desk.database, ids[::-1])] == [3, 2, 1]
+    assert runs.get_run(desk.database, "Beta").run_id == ids[2]
+    assert [run.number for run in runs.get_runs(desk.database, ids[::-1])] == [3, 2, 1]
 
 
 def _made(folder: Path) -> Path:
@@ -287,7 +287,7 @@ def test_a_run_continues_from_one_that_finished_by_its_name_or_id(desk: Desk) ->
     for name in ("First", first):
         run_id = desk("launch", dataset="D", init_from=name)["run_id"]
         assert desk.asked[-1]["config"]["init_from"] == first  # a worker knows folders, not names
-        assert desk.job(run_id)["config"]["init_from"] == first
+        assert desk.job(run_id).config["init_from"] == first
 
 
 @pytest.mark.parametrize("name", ["cancel", "delete", "resume"])
@@ -298,12 +298,12 @@ def test_what_changes_a_run_refuses_a_name_that_two_runs_have(desk: Desk, name: 
         with pytest.raises(StateError, match="2 runs are named 'Twin'") as caught:
             refused()
         assert f"newest first: {second}, {first}" in caught.value.message
-    assert {desk.job(run)["status"] for run in (first, second)} == {"queued"}
+    assert {desk.job(run).status for run in (first, second)} == {"queued"}
     desk("cancel", job=first)
-    assert desk.job(first)["status"] == "cancelled"
+    assert desk.job(first).status == "cancelled"
     desk("delete", job=first)
     desk("cancel", job="Twin")
-    assert desk.job(second)["status"] == "cancelled"
+    assert desk.job(second).status == "cancelled"
 
 
 def test_an_own_metric_that_is_there_is_measured(desk: Desk) -> None:

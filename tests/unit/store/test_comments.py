@@ -10,7 +10,7 @@ import pytest
 
 from engine.server.comment_commands import MAX_CHARACTERS
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, TunebenchError
-from store.core.schemas import Person
+from store.core.schemas import Person, PersonName
 from store.people import activity, activity_text
 from store.people.activity import ActivityFilter
 from tests.unit.desk import Desk
@@ -19,7 +19,7 @@ ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
 BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
 CHIEF: Person = {"person_id": "p-chief", "name": "Chief", "role": "admin"}
 VIEWER: Person = {"person_id": "p-v", "name": "V", "role": "viewer"}
-ANNA = [{"person_id": "1", "name": "Ann"}, {"person_id": "2", "name": "Ann Lee"}]
+ANNA = [PersonName(person_id="1", name="Ann"), PersonName(person_id="2", name="Ann Lee")]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def run_id(desk: Desk) -> str:
 
 
 def texts(desk: Desk, kind: Any, subject_id: str) -> list[str]:
-    return [comment["text"] for comment in activity.list_comments(desk.database, kind, subject_id)]
+    return [comment.text for comment in activity.list_comments(desk.database, kind, subject_id)]
 
 
 def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, run_id: str) -> None:
@@ -47,7 +47,7 @@ def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, r
     desk("edit_comment", by=ADA, comment=first, text="Better")
     with pytest.raises(ForbiddenError, match="Ada"):
         desk("edit_comment", by=CHIEF, comment=first, text="Worse")
-    assert activity.list_comments(desk.database, "run", run_id)[0]["edited_at"] is not None
+    assert activity.list_comments(desk.database, "run", run_id)[0].edited_at is not None
     with pytest.raises(ForbiddenError):
         desk("delete_comment", by=BOB, comment=first)
     desk("delete_comment", by=CHIEF, comment=first)
@@ -106,7 +106,7 @@ def test_rows_and_comparisons_have_one_name_each(desk: Desk, run_id: str) -> Non
     assert texts(desk, "comparison", activity.format_comparison_key([run_id, second])) == ["Second wins"]
     assert texts(desk, "row", activity.format_row_key("data-D", 3)) == ["Odd"]
     _, rows = activity.listed(desk.database, ActivityFilter(commands=("comment",)))
-    assert [(row["subject_name"], row["comment"], row["present"]) for row in rows] == [
+    assert [(row.subject_name, row.comment, row.present) for row in rows] == [
         ("row 3 of D", "Odd", True),
         ("First against Second", "Second wins", True),
     ]
@@ -119,9 +119,9 @@ def test_mentions_of_a_person_are_found_as_the_comment_stands_now(desk: Desk, ru
     desk("comment", by=BOB, **about, text="Mail ada@example.org")
     desk("comment", by=ADA, **about, text="@Bob: yes")
     (comment, *_) = activity.list_comments(desk.database, "run", run_id)
-    assert comment["mentions"] == [{"person_id": "p-ada", "name": "Ada"}]
+    assert comment.mentions == [PersonName(person_id="p-ada", name="Ada")]
     which = ActivityFilter(mentions="p-ada")
-    assert [row["comment"] for row in activity.listed(desk.database, which)[1]] == ["See @ada, please"]
+    assert [row.comment for row in activity.listed(desk.database, which)[1]] == ["See @ada, please"]
     desk("edit_comment", by=BOB, comment=first, text="See nobody")
     assert activity.listed(desk.database, which) == (0, [])
 
@@ -134,12 +134,12 @@ def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str)
     for run in (run_id, second):
         desk("cancel", job=run)
     desk("delete", job=run_id)
-    assert activity.listed(desk.database)[1][0]["detail"] == "2 comments went with it"
+    assert activity.listed(desk.database)[1][0].detail == "2 comments went with it"
     assert (texts(desk, "run", run_id), texts(desk, "comparison", both)) == ([], [])
     assert texts(desk, "run", second) == ["Hm"]
     desk("delete", job=second)
     desk("delete_dataset", dataset="D")
-    assert [row["detail"] for row in activity.listed(desk.database)[1][:2]] == ["1 comment went with it"] * 2
+    assert [row.detail for row in activity.listed(desk.database)[1][:2]] == ["1 comment went with it"] * 2
     assert desk.database.query("SELECT count(*) AS n FROM comment").to_pylist() == [{"n": 0}]
 
 
@@ -154,13 +154,13 @@ def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str)
     ],
 )
 def test_a_name_counts_where_it_stands_alone(text: str, ids: list[str]) -> None:
-    assert [person["person_id"] for person in activity_text.resolve_mentions(text, ANNA)] == ids
+    assert [person.person_id for person in activity_text.resolve_mentions(text, ANNA)] == ids
 
 
 def test_pieces_are_the_whole_text_whatever_names_hold() -> None:
-    people = [{"person_id": "1", "name": "A.*(b"}, {"person_id": "2", "name": "İ"}]
+    people = [PersonName(person_id="1", name="A.*(b"), PersonName(person_id="2", name="İ")]
     text = "To @A.*(b and @İ and @i."
     parts = activity_text.split_mentions(text, people)
-    assert {"person_id": "1", "name": "A.*(b"} in parts
-    assert "".join(part if isinstance(part, str) else f"@{part['name']}" for part in parts) == text
+    assert people[0] in parts
+    assert "".join(part if isinstance(part, str) else f"@{part.name}" for part in parts) == text
     assert activity_text.split_mentions("@x", []) == ["@x"]

@@ -18,6 +18,7 @@ from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchE
 from store.core.job_folder import JobDir, write_json
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import RowScore
 from store.jobs import job_queue
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
@@ -85,14 +86,14 @@ def launched(desk: Desk, status: str = "finished", **config: Any) -> str:
 def test_an_evaluation_is_queued_with_all_that_was_left_open(desk: Desk) -> None:
     run_id = launched(desk)
     job = desk.job(desk("evaluate", run="My run")["job_id"])
-    assert (job["kind"], job["lane"], job["title"]) == ("evaluate", "device", "My run on D, test rows")
-    assert (job["config"]["run"], job["config"]["dataset"]) == (run_id, "data-D")
-    names = [choice["metric"] for choice in job["config"]["metrics"]]
+    assert (job.kind, job.lane, job.title) == ("evaluate", "device", "My run on D, test rows")
+    assert (job.config["run"], job.config["dataset"]) == (run_id, "data-D")
+    names = [choice["metric"] for choice in job.config["metrics"]]
     assert names == ["exact_match", "token_f1", "chrf", "rougeL", "perplexity"]
     base = desk.job(desk("evaluate", run=run_id, checkpoint="base", part="all")["job_id"])
-    assert base["title"] == "Base model of My run on D, all rows"
+    assert base.title == "Base model of My run on D, all rows"
     model = desk.job(desk("evaluate", model="m", dataset="D", metrics=["bleu"], name="Mine")["job_id"])
-    assert (model["title"], model["config"]["run"]) == ("Mine", "")
+    assert (model.title, model.config["run"]) == ("Mine", "")
 
 
 def test_multiple_choice_is_scored_by_its_choices_unless_asked_otherwise(desk: Desk) -> None:
@@ -102,7 +103,7 @@ def test_multiple_choice_is_scored_by_its_choices_unless_asked_otherwise(desk: D
     assert caught.value.field == "metrics.0.metric"
     with desk.database.transaction() as tx:
         tx.execute("UPDATE dataset SET format = 'multiple_choice'")
-    config = desk.job(desk("evaluate", run=run_id)["job_id"])["config"]
+    config = desk.job(desk("evaluate", run=run_id)["job_id"]).config
     names = [choice["metric"] for choice in config["metrics"]]
     assert names == ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
     assert EvaluateConfig.parse(config).chooses
@@ -112,11 +113,11 @@ def test_multiple_choice_is_scored_by_its_choices_unless_asked_otherwise(desk: D
 def test_a_head_has_the_metrics_of_classes(desk: Desk) -> None:
     run_id = launched(desk, task="classification")
     names = [
-        choice["metric"] for choice in desk.job(desk("evaluate", run=run_id)["job_id"])["config"]["metrics"]
+        choice["metric"] for choice in desk.job(desk("evaluate", run=run_id)["job_id"]).config["metrics"]
     ]
     assert names == ["accuracy", "f1_macro", "f1_weighted", "ece", "brier"]
     base = desk.job(desk("evaluate", run=run_id, checkpoint="base")["job_id"])
-    assert "ece" not in [choice["metric"] for choice in base["config"]["metrics"]]
+    assert "ece" not in [choice["metric"] for choice in base.config["metrics"]]
 
 
 @pytest.mark.parametrize(
@@ -189,19 +190,19 @@ def finish(desk: Desk, job_id: str, scores: list[float | None], *, first: int = 
 def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
     run_id = launched(desk)
     first, second = (desk("evaluate", run=run_id, name=name)["job_id"] for name in ("One", "Two"))
-    assert [job["job_id"] for job in evaluations.unfinished(desk.database, run_id)] == [first, second]
+    assert [job.job_id for job in evaluations.unfinished(desk.database, run_id)] == [first, second]
     finish(desk, first, [1.0, None, 0.0])
     finish(desk, second, [1.0, 1.0, 1.0])
     listed = evaluations.list_evaluations(desk.database, run_id=run_id)
-    assert [row["evaluation_id"] for row in listed] == [second, first]
+    assert [row.evaluation_id for row in listed] == [second, first]
     assert evaluations.unfinished(desk.database, run_id) == []
     counts = {by: evaluations.listed(desk.database, created_by=by)[0] for by in ("owner", "p-ada", "")}
     assert counts == {"owner": 2, "p-ada": 0, "": 2}
     evaluation = evaluations.get(desk.database, "One")
-    assert evaluation["figures"] == [FIGURE]
-    assert evaluation["details"]["notices"] == RESULT["notices"]
-    assert (evaluation["dataset_name"], evaluation["data_fingerprint"], evaluation["n"]) == ("D", "f", 3)
-    assert [row["name"] for row in evaluations.comparable(desk.database, evaluation)] == ["Two"]
+    assert evaluation.figures == [FIGURE]
+    assert evaluation.details["notices"] == RESULT["notices"]
+    assert (evaluation.dataset_name, evaluation.data_fingerprint, evaluation.n) == ("D", "f", 3)
+    assert [row.name for row in evaluations.comparable(desk.database, evaluation)] == ["Two"]
     desk("delete", job=first)
     with pytest.raises(NotFoundError):
         evaluations.get(desk.database, "One")
@@ -216,15 +217,15 @@ def test_rows_come_by_page_the_worst_first(desk: Desk) -> None:
     finish(desk, second, [0.0, 1.0, 0.0, 0.25])
     total, rows = evaluations.page(desk.database, first, "eval/exact_match", limit=3)
     assert total == 4
-    assert [row["row_id"] for row in rows] == [1, 2, 3]
-    assert rows[0]["scores"]["eval/exact_match"]["reason"] == "the row has no reference"
-    assert rows[1]["scores"]["eval/exact_match"] == {"score": 0.0, "reason": None}
+    assert [row.row_id for row in rows] == [1, 2, 3]
+    assert rows[0].scores["eval/exact_match"].reason == "the row has no reference"
+    assert rows[1].scores["eval/exact_match"] == RowScore(score=0.0, reason=None)
     lower = evaluations.page(desk.database, first, "eval/exact_match", better="lower", limit=2, offset=1)[1]
-    assert [row["row_id"] for row in lower] == [0, 3]
+    assert [row.row_id for row in lower] == [0, 3]
     count, differing = evaluations.shared(desk.database, first, second, "eval/exact_match")
     assert count == 4
-    assert [row["row_id"] for row in differing] == [0, 3]
-    assert (differing[0]["first_score"], differing[0]["second_score"]) == (1.0, 0.0)
+    assert [row.row_id for row in differing] == [0, 3]
+    assert (differing[0].first_score, differing[0].second_score) == (1.0, 0.0)
     assert evaluations.scores(desk.database, first)["row_id"].to_pylist() == [0, 1, 2, 3]
     assert evaluations.groups(desk.database, first) is None
 
@@ -234,7 +235,7 @@ def test_the_rows_of_another_evaluation_are_asked_for_by_name(desk: Desk) -> Non
     desk.add_dataset("Other", "g")
     first = desk("evaluate", run=run_id, name="One", part="train", max_rows=7)["job_id"]
     finish(desk, first, [1.0, 0.0])
-    config = desk.job(desk("evaluate", model="m", rows_of="One")["job_id"])["config"]
+    config = desk.job(desk("evaluate", model="m", rows_of="One")["job_id"]).config
     assert (config["rows_of"], config["dataset"]) == (first, "data-D")
     assert (config["part"], config["max_rows"]) == ("train", 7)
     for body in ({"model": "m", "rows_of": "Nobody"}, {"model": "m", "rows_of": "One", "dataset": "Other"}):
@@ -252,7 +253,7 @@ def test_what_an_evaluation_needs_is_not_deleted_under_it(desk: Desk) -> None:
             desk("delete_dataset", dataset="Other")
         with pytest.raises(StateError, match="Mine"):
             desk("delete", job=run_id)
-        if desk.job(job_id)["status"] == "queued":
+        if desk.job(job_id).status == "queued":
             finish(desk, job_id, [1.0])
     desk("delete", job=job_id)
     desk("delete_dataset", dataset="Other")
@@ -275,7 +276,7 @@ def test_the_command_line_asks_for_an_evaluation(
     file.write_text("run: My run\npart: all\nmetrics:\n  - {metric: bleu, tokenize: intl}\n")
     done = command_line("evaluate", file, "--part", "train", "--max-rows", 0, "--no-wait", "--json")
     assert done.exit_code == OK, done.output
-    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    config = desk.job(json.loads(done.stdout)["job_id"]).config
     assert (config["part"], config["max_rows"], config["run"]) == ("train", None, run_id)
     assert config["metrics"][0]["tokenize"] == "intl"
     done = command_line("evaluate", "--run", "My run", "--metric", "chrf", "--probes", "--no-wait")
@@ -328,7 +329,7 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
     words = shlex.split(command)[1:]
     done = command_line(*words, "--no-wait", "--json")
     assert done.exit_code == OK, done.output
-    config = desk.job(json.loads(done.stdout)["job_id"])["config"]
+    config = desk.job(json.loads(done.stdout)["job_id"]).config
     assert (config["rows_of"], config["model"]) == (second, "some model")
 
 

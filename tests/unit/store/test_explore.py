@@ -58,7 +58,8 @@ Looked = tuple[Database, exploration.DatasetTable]
 def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
     home, database = open_store(tmp_path_factory.mktemp("explore") / "home")
     row = write_dataset(home, FRAME["text"].tolist(), FRAME["label"].tolist())
-    row |= {"row_count": N, "kind": "chat", "columns": {"prompt": HOSTILE}, "stats": {"label_count": 4}}
+    row.row_count, row.kind = N, "chat"
+    row.columns, row.stats = {"prompt": HOSTILE}, {"label_count": 4}
     file = home.rows(FINGERPRINT)
     table = pq.read_table(file)
     turns = [
@@ -255,8 +256,8 @@ def test_rows_whose_numbers_are_known_are_counted_and_paged_without_a_look(looke
 
 def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
     _, rows = looked
-    assert rows.relation(["characters"])[1] == [rows.measured["text"]["path"]]
-    assert rows.relation(["label"])[1] == [rows.dataset["rows_path"]]
+    assert rows.relation(["characters"])[1] == [rows.measured["text"].path]
+    assert rows.relation(["label"])[1] == [rows.dataset.rows_path]
     assert len(rows.relation(["text", "conflict"])[1]) == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 from engine import job_handlers
 from engine.server.job_outcomes import clear_unfinished_output
 from store.core.errors import ConfigError, NotFoundError, StateError
-from store.core.export_schemas import ParityStatus
+from store.core.export_schemas import ModelExportRow, ParityStatus
 from store.core.job_folder import JobDir, read_json, write_json
 from store.db.records import to_json
 from store.export import export_text, exports
@@ -48,10 +49,10 @@ def finished(desk: Desk, **config: Any) -> str:
     return run_id
 
 
-def kept(desk: Desk, job_id: str, **changes: Any) -> dict[str, Any]:
+def kept(desk: Desk, job_id: str, **changes: Any) -> ModelExportRow:
     """The job has done its work."""
     job = desk.job(job_id)
-    result = export_result(job["config"]["form"], **changes)
+    result = export_result(job.config["form"], **changes)
     (desk.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
     job_handlers.write_order(desk.database, desk.home, job)
     with desk.database.transaction() as tx:
@@ -74,32 +75,32 @@ def add_version(desk: Desk, run_id: str | None) -> None:
 def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None:
     run_id = finished(desk)
     job = desk.job(desk("export_model", subject="LoRA on D", form="gguf-q8_0")["job_id"])
-    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "beside", "LoRA on D as GGUF Q8_0")
-    assert (job["config"]["subject"], job["config"]["dataset"]) == (run_id, "data-D")
-    assert exports.unfinished(desk.database, run_id)[0]["job_id"] == job["job_id"]
+    assert (job.kind, job.lane, job.title) == ("model_export", "beside", "LoRA on D as GGUF Q8_0")
+    assert (job.config["subject"], job.config["dataset"]) == (run_id, "data-D")
+    assert exports.unfinished(desk.database, run_id)[0].job_id == job.job_id
     with pytest.raises(StateError):
         desk("delete_dataset", dataset="D")
-    row = kept(desk, job["job_id"])
-    order = read_json(desk.home.jobs / job["job_id"] / "config.json")
+    row = kept(desk, job.job_id)
+    order = read_json(desk.home.jobs / job.job_id / "config.json")
     export = order["export"]
     assert (export["run_id"], export["run_name"], export["version"]) == (run_id, "LoRA on D", None)
     assert (export["card"]["reference"], export["card"]["registered"]) == ("LoRA on D", False)
     assert [entry["name"] for entry in export["card"]["data"]] == ["D"]
     assert order["dataset"]["fingerprint"] == "f"
-    assert row["parity"] == parity_report()
-    assert (row["subject"], row["name"], row["status"]) == ("run", "LoRA on D", "passed")
+    assert row.parity == parity_report()
+    assert (row.subject, row.name, row.status) == ("run", "LoRA on D", "passed")
     assert exports.of_run(desk.database, run_id) == [row]
-    desk("delete_export", export=job["job_id"])
+    desk("delete_export", export=job.job_id)
     assert exports.of_run(desk.database, run_id) == []
-    assert not (desk.home.path / row["folder"]).exists()
+    assert not (desk.home.path / row.folder).exists()
 
 
 def test_a_version_is_exported_by_its_name_and_outlives_its_run(desk: Desk) -> None:
     add_version(desk, finished(desk))
     job = desk.job(desk("export_model", subject="Bot@3", form="merged")["job_id"])
-    assert job["config"]["subject"] == "Bot@3"
-    row = kept(desk, job["job_id"])
-    assert (row["subject"], row["name"], row["model_id"], row["version"]) == ("version", "Bot@3", "m1", 3)
+    assert job.config["subject"] == "Bot@3"
+    row = kept(desk, job.job_id)
+    assert (row.subject, row.name, row.model_id, row.version) == ("version", "Bot@3", "m1", 3)
     assert exports.of_version(desk.database, "m1", 3) == [row]
     with pytest.raises(ConfigError, match="no checkpoints") as caught:
         desk("export_model", subject="Bot@3", form="merged", checkpoint="best")
@@ -114,17 +115,17 @@ def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk)
     made = desk("export_model", subject="LoRA on D", form="merged", part="validation")["job_id"]
     files = [{"path": "manifest.json", "bytes": 9, "sha256": "a" * 64}]
     row = kept(desk, made, files=files)
-    noted = {"form": "merged", "gguf": None, "folder": row["folder"], "sha256": "a" * 64}
+    noted = {"form": "merged", "gguf": None, "folder": row.folder, "sha256": "a" * 64}
     own = desk.job(desk("verify_model", subject="LoRA on D", export=made)["job_id"])
-    assert (own["title"], own["config"]["form"]) == ("Merged beside LoRA on D", "merged")
-    assert (own["config"]["dataset"], own["config"]["part"]) == ("data-D", "validation")  # as it was made
+    assert (own.title, own.config["form"]) == ("Merged beside LoRA on D", "merged")
+    assert (own.config["dataset"], own.config["part"]) == ("data-D", "validation")  # as it was made
     job_handlers.write_order(desk.database, desk.home, own)
-    order = read_json(desk.home.jobs / own["job_id"] / "config.json")
-    assert order["verify"] == {"path": row["folder"], "gguf": "gguf-q8_0", "manifests": [noted]}
+    order = read_json(desk.home.jobs / own.job_id / "config.json")
+    assert order["verify"] == {"path": row.folder, "gguf": "gguf-q8_0", "manifests": [noted]}
     assert order["export"]["run_id"] == run_id
     other = desk.job(desk("verify_model", subject=run_id, path="/came/back")["job_id"])
-    assert (other["title"], other["config"]["part"]) == ("back beside LoRA on D", "test")
-    assert [job["job_id"] for job in exports.verifications(desk.database, made)] == [own["job_id"]]
+    assert (other.title, other.config["part"]) == ("back beside LoRA on D", "test")
+    assert [job.job_id for job in exports.verifications(desk.database, made)] == [own.job_id]
     assert exports.list_manifests(desk.database, run_id, "best") == []
     with pytest.raises(NotFoundError, match="no export 'nothing'"):
         desk("verify_model", subject=run_id, export="nothing")
@@ -171,12 +172,12 @@ def test_a_bad_field_is_named(desk: Desk, body: dict[str, Any], field: str) -> N
 
 def test_what_a_kill_leaves_after_the_rename_is_removed(desk: Desk) -> None:
     job = desk.job(desk("export_model", subject=finished(desk), form="merged")["job_id"])
-    folder = JobDir(desk.home.jobs / job["job_id"])
+    folder = JobDir(desk.home.jobs / job.job_id)
     folder.path.mkdir()
     for name in ("left", "others"):
         (desk.home.exports / name).mkdir()
     (desk.home.exports / "left.zip").write_bytes(b"zip")
-    other = desk("export_model", subject=job["config"]["subject"], form="merged")["job_id"]
+    other = desk("export_model", subject=job.config["subject"], form="merged")["job_id"]
     kept(desk, other, name="others")
     write_json(folder.published, {"exports": ["left", "left.zip", "others"]})
     clear_unfinished_output(desk.database, desk.home, job)
@@ -199,7 +200,7 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     def done(get: Callable[[], Any], title: str) -> Any:
         status = next(verdicts)
         parity = parity_report(status, reasons=["The matrix x is nothing but zeros."] * (status == "failed"))
-        kept(desk, get()["job_id"], name=status, parity=parity)
+        kept(desk, get().job_id, name=status, parity=parity)
         return get()
 
     monkeypatch.setattr(model_export_cli, "watch_job", done)
@@ -216,11 +217,11 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     listed = command("model", "exports", "LoRA on D")
     assert listed.exit_code == OK
     assert "gguf-q8_0" in listed.output
-    kl = exports.recent(desk.database)[0]["parity"]["mean_kl"]
+    kl = exports.recent(desk.database)[0].parity["mean_kl"]
     assert kl
     assert f"{kl['value']:.3g} ({kl['low']:.3g} to {kl['high']:.3g})" in " ".join(listed.output.split())
     assert "gguf-q4_k_m" in command("model", "forms").output
-    job_id = exports.recent(desk.database)[0]["job_id"]
+    job_id = exports.recent(desk.database)[0].job_id
     assert command("model", "delete-export", job_id).exit_code == OK
     with pytest.raises(NotFoundError):
         exports.get(desk.database, job_id)
@@ -238,8 +239,8 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
         parity = parity_report(status, reasons=[cause] * (status == "failed"))
         result = {"form": "merged", "path": "x", "subject": "LoRA on D", "notices": [], "seconds": 1.0}
         with desk.database.transaction() as tx:
-            job_queue.claim(tx, get()["job_id"], "cpu", START)
-            job_queue.finish(tx, get()["job_id"], "finished", START, result={**result, "parity": parity})
+            job_queue.claim(tx, get().job_id, "cpu", START)
+            job_queue.finish(tx, get().job_id, "finished", START, result={**result, "parity": parity})
         return get()
 
     monkeypatch.setattr(model_export_cli, "watch_job", done)
@@ -247,7 +248,7 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
     assert passed.exit_code == OK
     assert "A pass needs 149 rows" in passed.output
     assert "Merged beside LoRA on D: it is that model" in passed.output
-    assert desk.job(job_queue.recent_jobs(desk.database)[0]["job_id"])["config"]["path"] == str(tmp_path)
+    assert desk.job(job_queue.recent_jobs(desk.database)[0].job_id).config["path"] == str(tmp_path)
     untold = command("model", "verify", tmp_path, "--against", "LoRA on D", "--max-rows", 8)
     assert untold.exit_code == OK
     assert "with 8 it can't be told" in " ".join(untold.output.split())
@@ -280,19 +281,21 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
     rows = exports.of_run(desk.database, run_id)
     best = export_text.find_recommended(rows)
     assert best
-    assert best["form"] == "gguf-q8_0"
+    assert best.form == "gguf-q8_0"
     sentence = export_text.describe_recommendation(rows)
     assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
     worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
-    assert export_text.describe_change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
-    lost = export_text.describe_recommendation([{**best, "parity": worse}])
+    assert (
+        export_text.describe_change(replace(best, parity=worse)) == "perplexity worse by 0.5 (+0.4 to +0.6)"
+    )
+    lost = export_text.describe_recommendation([replace(best, parity=worse)])
     assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
     assert lost.endswith("Try Merged next.")
     bare = parity_report(figures=[{**parity_report()["figures"][0], "low": None, "high": None}])
-    blank = export_text.describe_change({**best, "parity": bare})
+    blank = export_text.describe_change(replace(best, parity=bare))
     assert blank == "whether perplexity changed can't be told with these rows"
-    assert job_queue.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
-    assert runs.get_run(desk.database, run_id)["status"] == "finished"
+    assert job_queue.get_job(desk.database, best.job_id).kind == exports.KIND
+    assert runs.get_run(desk.database, run_id).status == "finished"
 
 
 def test_the_columns_of_the_forms_never_run_together() -> None:

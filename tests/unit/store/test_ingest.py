@@ -56,14 +56,14 @@ def test_a_verdict_is_one_alert_however_often_it_is_raised(database: Database) -
     ingest(database, job, [verdict, later, plain, plain], 10)
     ingest(database, job, [later, event("alert", message="It forgot.", kind="forgetting_red", step=50)], 20)
     ingest(database, other, [later], 10)
-    job_alerts = [(a["kind"], a["step"]) for a in runs.alerts(database, job)]
+    job_alerts = [(a.kind, a.step) for a in runs.alerts(database, job)]
     assert sorted(job_alerts, key=str) == sorted(
         [("overfitting", 40), (None, None), (None, None), ("forgetting_red", 50)], key=str
     )
     assert run_outcomes.count_alerted_runs(database) == 2
-    last, first = sorted(run_outcomes.alerts_by_run(database), key=lambda run: len(run["alerts"]))
-    assert (last["run_id"], first["run_id"]) == (other, job)
-    assert [a["kind"] for a in first["alerts"]] == ["forgetting_red", "overfitting"]
+    last, first = sorted(run_outcomes.alerts_by_run(database), key=lambda run: len(run.alerts))
+    assert (last.run_id, first.run_id) == (other, job)
+    assert [a["kind"] for a in first.alerts] == ["forgetting_red", "overfitting"]
     assert len(run_outcomes.alerts_by_run(database, limit=1)) == 1
 
 
@@ -77,7 +77,7 @@ def test_a_rewind_to_before_the_first_step_voids_all(database: Database) -> None
     points = database.query("SELECT step FROM metric WHERE run_id = ?", [job])
     assert points["step"].to_pylist() == [0]
     (summary,) = metric_points.summaries(database, [job])
-    assert summary["count"] == 1
+    assert summary.count == 1
 
 
 def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(database: Database) -> None:
@@ -93,7 +93,7 @@ def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(dat
     ingest(database, job, batch, 20)
     curve = metric_points.curve(database, job, "x")
     assert curve.column("value").to_pylist() == [0, 1, 2, 30, 40]
-    assert metric_points.summaries(database, [job])[0]["sum"] == 73
+    assert metric_points.summaries(database, [job])[0].sum == 73
 
 
 def test_a_rewind_with_a_prefix_voids_those_names_alone(database: Database) -> None:
@@ -138,7 +138,7 @@ def test_good_values_of_a_bad_event_are_kept_and_the_rest_is_told(database: Data
         database, job, [event("metrics", step=1, values={"good": 1.5, "bad": None, "huge": 10**400})], 10
     )
     assert (report["points"], report["torn"]) == (1, 1)
-    assert [row["name"] for row in metric_points.summaries(database, [job])] == ["good"]
+    assert [row.name for row in metric_points.summaries(database, [job])] == ["good"]
 
 
 def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> None:
@@ -148,7 +148,7 @@ def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> 
     assert not ingest(database, job, batch, 10)["applied"]
     assert not ingest(database, job, batch, 30, 20)["applied"]  # it skips bytes 10 to 20
     assert ingest(database, job, batch, 20, 10)["applied"]
-    assert metric_points.summaries(database, [job])[0]["count"] == 2
+    assert metric_points.summaries(database, [job])[0].count == 2
 
 
 def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> None:

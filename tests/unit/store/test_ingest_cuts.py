@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,11 +15,12 @@ from store.core.job_folder import read_events
 from store.db.database import Database
 from store.jobs import metric_points
 from store.jobs.event_ingest import EventBatch, ingest, ingest_many
+from store.jobs.schemas import MetricSummary
 from tests.unit.ingest_samples import content, event, new_job
 
 
-def summaries(database: Database, job_id: str) -> list[dict[str, Any]]:
-    return [{**row, "run_id": ""} for row in metric_points.summaries(database, [job_id])]
+def summaries(database: Database, job_id: str) -> list[MetricSummary]:
+    return [replace(row, run_id="") for row in metric_points.summaries(database, [job_id])]
 
 
 numbers = st.one_of(
@@ -91,14 +92,16 @@ def test_any_cut_of_the_stream_gives_the_same_store(
         offset = new
     assert content(database, parts) == content(database, whole)
     for ours, theirs in zip(summaries(database, parts), summaries(database, whole), strict=True):
-        for key, value in theirs.items():
+        for key, value in vars(theirs).items():
             if key == "sum" and value is not None:  # the order of adding rounds differently
-                assert ours[key] == pytest.approx(value, rel=1e-9, abs=1e-6, nan_ok=True) or value in (
+                assert getattr(ours, key) == pytest.approx(
+                    value, rel=1e-9, abs=1e-6, nan_ok=True
+                ) or value in (
                     math.inf,
                     -math.inf,
                 )
             else:
-                assert ours[key] == value, key
+                assert getattr(ours, key) == value, key
 
 
 def test_a_line_without_an_end_is_taken_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from engine.server.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
 from engine.worker.process import read_boot_id
 from store.core.job_folder import write_json
 from store.core.processes import get_process_start
+from store.core.schemas import Job
 from store.jobs.schemas import OomKillCount
 from tests.unit.played import World
+from tests.unit.store_samples import row_of
 
 
 def lose(world: World, code: int | None, log: str = "", **noted: Any) -> dict[str, Any]:
@@ -32,8 +34,8 @@ def lose(world: World, code: int | None, log: str = "", **noted: Any) -> dict[st
     world.die(11)
     world.step()
     job = world.job(job_id)
-    assert job["status"] == "lost"
-    return job["error"]
+    assert job.status == "lost"
+    return job.error
 
 
 def counted(tmp_path: Path, kills: int) -> OomKillCount:
@@ -76,7 +78,7 @@ def test_a_training_that_memory_ran_out_for_is_told_what_takes_less(world: World
     world.launcher.exits[run_id] = WorkerExit(12, -9)
     world.die(12)
     world.step()
-    error = world.job(run_id)["error"]
+    error = world.job(run_id).error
     assert error["change"] == {"gradient_checkpointing": True}
     assert "gradient_checkpointing" in error["fix"]
 
@@ -123,7 +125,7 @@ def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
     world.launcher.exits[run_id] = WorkerExit(12, -11)
     world.die(12)
     world.step()
-    error = world.job(run_id)["error"]
+    error = world.job(run_id).error
     assert f"It was last heard from on {heard}, at step 1,234 of 5,000." in error["message"]
     assert "Its last checkpoint is of step 1,200." in error["message"]
     assert error["fix"].endswith("Resume it: it goes on from step 1,200.")
@@ -140,7 +142,7 @@ def test_an_event_at_no_time_at_all_keeps_no_job_alive(world: World, at: float) 
     world.die(11)
     world.step()
     assert world.status(job_id) == "lost"
-    assert "It was never heard from." in world.job(job_id)["error"]["message"]
+    assert "It was never heard from." in world.job(job_id).error["message"]
 
 
 def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
@@ -152,12 +154,12 @@ def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
 
 
 def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp_path: Path) -> None:
-    job: Any = {"kind": "train", "config": {"dataset": "d", "old_field": 1}, "device": "cpu", "pid": 11}
+    job = row_of(Job, kind="train", config={"dataset": "d", "old_field": 1}, device="cpu", pid=11)
     folder = world.folder("run-of-before")
     folder.path.mkdir()
     write_json(folder.worker, {"pid": 11, "started": 1.0, "memory_kills": counted(tmp_path, 0)})
     counted(tmp_path, 1)
-    ending = job_outcomes.build_lost_ending(job | {"started_at": None}, folder, -9)
+    ending = job_outcomes.build_lost_ending(job, folder, -9)
     assert ending.error
     assert ending.error["fix"].startswith("End other jobs and programs")
 
@@ -172,7 +174,7 @@ def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) 
     world.launcher.exits[job_id] = WorkerExit(11, -11)
     world.die(11)
     world.step()
-    assert "It was never heard from." in world.job(job_id)["error"]["message"]
+    assert "It was never heard from." in world.job(job_id).error["message"]
 
 
 def test_a_restart_of_the_machine_is_told_from_an_end_that_nobody_saw(world: World) -> None:
@@ -199,8 +201,8 @@ def test_a_worker_that_somebody_else_stopped_was_not_cancelled_here(world: World
         world.result(job_id, status="cancelled")
     world.step()
     assert world.status(stopped) == world.status(cancelled) == "cancelled"
-    assert "SIGTERM, and not by Tunebench" in world.job(stopped)["error"]["message"]
-    assert world.job(cancelled)["error"] is None
+    assert "SIGTERM, and not by Tunebench" in world.job(stopped).error["message"]
+    assert world.job(cancelled).error is None
 
 
 def test_a_halted_worker_is_said_to_be_until_it_goes_on(world: World) -> None:
@@ -211,11 +213,11 @@ def test_a_halted_worker_is_said_to_be_until_it_goes_on(world: World) -> None:
     world.step()
     world.launcher.halts.add(11)
     world.step()
-    assert "`kill -CONT 11`" in world.job(job_id)["progress_message"]
-    assert world.job(job_id)["eta_seconds"] is None
+    assert "`kill -CONT 11`" in world.job(job_id).progress_message
+    assert world.job(job_id).eta_seconds is None
     world.launcher.halts.clear()
     world.step()
-    assert world.job(job_id)["progress_message"] == "Reading"
+    assert world.job(job_id).progress_message == "Reading"
 
 
 def test_the_next_engine_takes_back_what_the_last_one_said_of_a_halt(world: World) -> None:
@@ -227,10 +229,10 @@ def test_the_next_engine_takes_back_what_the_last_one_said_of_a_halt(world: Worl
     world.step()
     world.next_engine()
     world.step()
-    assert "`kill -CONT 11`" in world.job(job_id)["progress_message"]
+    assert "`kill -CONT 11`" in world.job(job_id).progress_message
     world.launcher.halts.clear()
     world.step()
-    assert world.job(job_id)["progress_message"] is None
+    assert world.job(job_id).progress_message is None
 
 
 def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: World) -> None:
@@ -244,7 +246,7 @@ def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: Worl
     world.step(60)
     assert world.status(living) == "preparing"
     assert world.status(dead) == "lost"
-    assert "process 12" in world.job(dead)["error"]["message"]
+    assert "process 12" in world.job(dead).error["message"]
     assert len(world.launcher.started) == 2
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pytest
 from store.core.errors import ConfigError
 from store.db.database import Database
 from store.jobs import metric_points
+from store.jobs.schemas import MetricSummary
 from tests.unit.store_samples import POINTS, new_store
 
 START = datetime(2026, 1, 1)
@@ -43,14 +44,14 @@ def add(database: Database, run_id: str, name: str, steps: list[int], values: li
         metric_points.add(tx, pa.table(columns, schema=POINTS))
 
 
-def summary(database: Database, run_id: str = "r", name: str = "loss") -> dict[str, Any]:
-    (row,) = [row for row in metric_points.summaries(database, [run_id]) if row["name"] == name]
+def summary(database: Database, run_id: str = "r", name: str = "loss") -> MetricSummary:
+    (row,) = [row for row in metric_points.summaries(database, [run_id]) if row.name == name]
     return row
 
 
 def test_a_summary_says_what_its_points_say(database: Database) -> None:
     add(database, "r", "loss", [0, 1, 2, 3, 4], [3.0, 1.0, math.nan, 1.0, math.inf])
-    assert summary(database) == {
+    assert vars(summary(database)) == {
         **{"run_id": "r", "name": "loss", "count": 5, "nonfinite": 2},
         **{"min": 1.0, "max": 3.0, "sum": 5.0, "min_step": 1, "max_step": 0},
         **{"first_step": 0, "first_value": 3.0, "first_at": START},
@@ -67,23 +68,23 @@ def test_portions_make_no_difference(database: Database) -> None:
     for begin, end in itertools.pairwise(cuts):
         add(database, "parts", "loss", steps[begin:end], values[begin:end])
     whole, parts = summary(database, "whole"), summary(database, "parts")
-    assert {**parts, "run_id": "whole"} == whole
+    assert replace(parts, run_id="whole") == whole
     finite = [(s, v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
-    assert whole["count"] == 400
-    assert whole["nonfinite"] == 400 - len(finite)
-    assert whole["min_step"] == min(s for s, v in finite if v == whole["min"])
-    assert whole["max_step"] == min(s for s, v in finite if v == whole["max"])
-    assert whole["first_value"] == next(v for s, v in finite if s == whole["first_step"])
-    assert whole["last_value"] == [v for s, v in finite if s == whole["last_step"]][-1]
+    assert whole.count == 400
+    assert whole.nonfinite == 400 - len(finite)
+    assert whole.min_step == min(s for s, v in finite if v == whole.min)
+    assert whole.max_step == min(s for s, v in finite if v == whole.max)
+    assert whole.first_value == next(v for s, v in finite if s == whole.first_step)
+    assert whole.last_value == [v for s, v in finite if s == whole.last_step][-1]
 
 
 def test_a_run_whose_points_are_all_nan_has_a_summary_without_figures(database: Database) -> None:
     add(database, "r", "loss", [1, 2], [math.nan, math.nan])
     row = summary(database)
-    assert (row["count"], row["nonfinite"], row["min"], row["last_step"]) == (2, 2, None, None)
+    assert (row.count, row.nonfinite, row.min, row.last_step) == (2, 2, None, None)
     add(database, "r", "loss", [3], [0.5])
     row = summary(database)
-    assert (row["count"], row["nonfinite"], row["sum"], row["first_step"], row["min_step"]) == (
+    assert (row.count, row.nonfinite, row.sum, row.first_step, row.min_step) == (
         3,
         2,
         0.5,
@@ -95,7 +96,7 @@ def test_a_run_whose_points_are_all_nan_has_a_summary_without_figures(database: 
 def test_huge_values_do_not_stop_the_store(database: Database) -> None:
     add(database, "r", "loss", [1, 2], [1.7e308, 1.7e308])
     add(database, "r", "loss", [3], [1.7e308])
-    assert summary(database)["sum"] == math.inf
+    assert summary(database).sum == math.inf
 
 
 def test_rewind_voids_points_after_the_step_and_summarises_anew(database: Database) -> None:
@@ -106,11 +107,11 @@ def test_rewind_voids_points_after_the_step_and_summarises_anew(database: Databa
     with database.transaction() as tx:
         assert metric_points.rewind(tx, "r", 1) == 3
     row = summary(database)
-    assert (row["count"], row["min"], row["min_step"], row["max"], row["last_step"]) == (2, 2.0, 1, 3.0, 1)
-    assert [row["name"] for row in metric_points.summaries(database, ["r"])] == ["loss"]
+    assert (row.count, row.min, row.min_step, row.max, row.last_step) == (2, 2.0, 1, 3.0, 1)
+    assert [row.name for row in metric_points.summaries(database, ["r"])] == ["loss"]
     assert summary(database, "other") == kept
     add(database, "r", "loss", [2], [1.5])  # the resumed run goes on
-    assert (summary(database)["count"], summary(database)["last_value"]) == (3, 1.5)
+    assert (summary(database).count, summary(database).last_value) == (3, 1.5)
 
 
 def test_summaries_come_in_the_order_asked_for(database: Database) -> None:
@@ -118,7 +119,7 @@ def test_summaries_come_in_the_order_asked_for(database: Database) -> None:
         add(database, run, "z", [0], [1.0])
         add(database, run, "y", [0], [1.0])
     rows = metric_points.summaries(database, ["c", "a", "missing"])
-    assert [(row["run_id"], row["name"]) for row in rows] == [("c", "y"), ("c", "z"), ("a", "y"), ("a", "z")]
+    assert [(row.run_id, row.name) for row in rows] == [("c", "y"), ("c", "z"), ("a", "y"), ("a", "z")]
     assert metric_points.summaries(database, []) == []
 
 

@@ -46,37 +46,35 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     assert caught.value.field == "run"
     desk.end(run_id, "finished")
     job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
-    assert (job["kind"], job["lane"]) == ("interpolate", "device")
-    assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0]}
-    assert [each["job_id"] for each in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [
-        job["job_id"]
+    assert (job.kind, job.lane) == ("interpolate", "device")
+    assert job.config == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0]}
+    assert [each.job_id for each in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [
+        job.job_id
     ]
     with desk.database.transaction() as tx:
-        job_queue.claim(tx, job["job_id"], "cpu", desk.now)
-        job_queue.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
+        job_queue.claim(tx, job.job_id, "cpu", desk.now)
+        job_queue.finish(tx, job.job_id, "finished", desk.now, result={"points": measured(0, 0.5, 1)})
     points = run_outcomes.measured_shares(desk.database, run_id)
-    assert [(point["run_id"], point["alpha"], point["seconds"]) for point in points] == [
+    assert [(point.run_id, point.alpha, point.seconds) for point in points] == [
         (run_id, 0.0, None),
         (run_id, 0.5, 30.0),
         (run_id, 1.0, None),
     ]
-    assert points[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
-    assert points[1]["prose"]["value"] == 0.05
-    assert points[1]["kl"] is None
+    assert points[1].gain == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
+    assert points[1].prose["value"] == 0.05
+    assert points[1].kl is None
     assert not run_outcomes.unfinished_interpolations(desk.database, run_id)
     more = desk("interpolate", run=run_id, alphas=[0.25])["job_id"]  # adds to what is known
     with desk.database.transaction() as tx:
         job_queue.claim(tx, more, "cpu", desk.now)
         job_queue.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
     points = run_outcomes.measured_shares(desk.database)
-    assert [(point["alpha"], point["job_id"]) for point in points] == [
-        *((0.0, more), (0.25, more), (0.5, job["job_id"]), (1.0, more))
+    assert [(point.alpha, point.job_id) for point in points] == [
+        *((0.0, more), (0.25, more), (0.5, job.job_id), (1.0, more))
     ]
     failed = desk("interpolate", run=run_id, alphas=[0.1])["job_id"]
     desk.end(failed, "failed")
-    assert [job["job_id"] for job in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [
-        failed
-    ]
+    assert [job.job_id for job in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [failed]
     other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
     desk.end(other, "finished")
     with pytest.raises(ConfigError, match="no models in between") as caught:
@@ -94,10 +92,10 @@ def test_a_variant_is_a_run_of_its_own_beside_its_parent(desk: Desk) -> None:
     desk.end(run_id, "finished")
     made = desk("keep_variant", run="LoRA on D", alpha=0.4)["run_id"]
     run = runs.get_run(desk.database, made)
-    assert (run["name"], run["method"], run["number"]) == ("LoRA on D at α 0.4", "lora", 2)
-    assert run["facts"] == {"mixed_from": run_id, "alpha": 0.4}
-    assert run["config"]["parent"] == run_id
-    assert run["config"]["learning_rate"] == 3e-4
+    assert (run.name, run.method, run.number) == ("LoRA on D at α 0.4", "lora", 2)
+    assert run.facts == {"mixed_from": run_id, "alpha": 0.4}
+    assert run.config["parent"] == run_id
+    assert run.config["learning_rate"] == 3e-4
     order = read_json(write_order(desk.database, desk.home, desk.job(made)).config)
     assert (order["kind"], order["mixed_from"], order["alpha"]) == ("variant", run_id, 0.4)
     assert order["dataset"]["fingerprint"] == "f"
@@ -113,7 +111,7 @@ def test_a_run_names_the_one_that_it_changes(desk: Desk) -> None:
     desk.add_dataset()
     first = desk("launch", dataset="D")["run_id"]
     second = desk("launch", dataset="D", parent="LoRA on D", learning_rate=1e-5)["run_id"]
-    assert runs.get_run(desk.database, second)["config"]["parent"] == first
+    assert runs.get_run(desk.database, second).config["parent"] == first
     with pytest.raises(ConfigError, match="nobody") as caught:
         desk("launch", dataset="D", parent="nobody")
     assert caught.value.field == "parent"
@@ -135,12 +133,10 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     done = command_line("interpolate", "LoRA on D", "--alphas", "0.5, 0.25", "--no-wait", "--json")
     assert done.exit_code == OK, done.output
     job = desk.job(json.loads(done.stdout)["job_id"])
-    assert job["config"]["alphas"] == [0, 0.25, 0.5, 1]
+    assert job.config["alphas"] == [0, 0.25, 0.5, 1]
     with desk.database.transaction() as tx:
-        job_queue.claim(tx, job["job_id"], "cpu", desk.now)
-        job_queue.finish(
-            tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)}
-        )
+        job_queue.claim(tx, job.job_id, "cpu", desk.now)
+        job_queue.finish(tx, job.job_id, "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)})
     kept = json.loads(command_line("interpolate", run_id, "--save", 0.5, "--no-wait", "--json").stdout)
     assert list(kept) == ["run_id"]  # nothing is scored that was not asked for
     result = command_line("interpolations", "LoRA on D")
@@ -148,8 +144,8 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert "+0.500 (+0.400 to +0.600, n 50)" in result.stdout
     assert "Intents" in result.stdout
     assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
-    (point,) = [row for row in run_outcomes.measured_shares(desk.database, run_id) if row["alpha"] == 0.5]
-    (part,) = point["named"]  # on the screen it has the same sign
+    (point,) = [row for row in run_outcomes.measured_shares(desk.database, run_id) if row.alpha == 0.5]
+    (part,) = point.named  # on the screen it has the same sign
     assert convert_to_cost(part["change"], "data/Intents/accuracy") == {
         **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
     }

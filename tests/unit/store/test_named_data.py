@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -17,11 +18,12 @@ def test_a_data_set_to_replay_is_named_by_its_id_and_kept_while_it_is_needed(des
     desk.add_dataset()
     general = desk.add_dataset("General", "g")
     run_id = desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")["run_id"]
-    assert desk.job(run_id)["config"]["replay_dataset"] == general
+    assert desk.job(run_id).config["replay_dataset"] == general
     assert desk.asked[0]["config"]["replay_dataset"] == general
     with pytest.raises(StateError, match="is not over"):
         desk("delete_dataset", dataset="General")
-    order = read_json(write_order(desk.database, desk.home, desk.job(run_id) | {"attempt": 1}).config)
+    job = replace(desk.job(run_id), attempt=1)
+    order = read_json(write_order(desk.database, desk.home, job).config)
     assert order["replay"] == {"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}
     desk.end(run_id, "cancelled")
     desk("delete_dataset", dataset="General")
@@ -36,10 +38,10 @@ def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_ar
     desk.add_dataset()
     general = desk.add_dataset("General", "g")
     run_id = desk("launch", dataset="D", probe_datasets="General, General")["run_id"]
-    assert desk.job(run_id)["config"]["probe_datasets"] == [general]
+    assert desk.job(run_id).config["probe_datasets"] == [general]
     with pytest.raises(StateError, match="is not over"):
         desk("delete_dataset", dataset="General")
-    job = desk.job(run_id) | {"attempt": 1}
+    job = replace(desk.job(run_id), attempt=1)
     order = read_json(write_order(desk.database, desk.home, job).config)
     assert order["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
     desk.end(run_id, "cancelled")
@@ -96,6 +98,6 @@ def test_every_attempt_but_the_first_goes_on_from_the_checkpoint(
     desk: Desk, attempt: int, resumes: bool
 ) -> None:
     desk.add_dataset()
-    job = desk.job(desk("launch", dataset="D")["run_id"]) | {"attempt": attempt}
+    job = replace(desk.job(desk("launch", dataset="D")["run_id"]), attempt=attempt)
     order = read_json(write_order(desk.database, desk.home, job).config)
     assert (order["attempt"], order["resume"]) == (attempt, resumes)

@@ -212,7 +212,7 @@ def test_stored_things_are_read_anew_by_their_reference(served: Served) -> None:
     database = served[1]
     dataset = datasets.get_dataset(database, "Capitals")
     sent = load_queries()["data.datasets.get_rows"].bind((dataset, [0]), {})
-    assert sent == {"dataset": dataset["dataset_id"], "row_ids": [0]}  # no path
+    assert sent == {"dataset": dataset.dataset_id, "row_ids": [0]}  # no path
     with pytest.raises(NotFoundError):
         check(database, "data.datasets.get_rows", {"dataset": "../jobs/secret", "row_ids": [0]})
 
@@ -227,7 +227,7 @@ def test_what_is_private_is_its_owners_alone(served: Served) -> None:
 
 def test_sql_in_a_filter_takes_the_right_to_write_sql(served: Served) -> None:
     where = {"expression": "length(text) = 5"}
-    arguments = {"rows": datasets.get_dataset(served[1], "Capitals")["dataset_id"], "where": where}
+    arguments = {"rows": datasets.get_dataset(served[1], "Capitals").dataset_id, "where": where}
     with pytest.raises(ForbiddenError):
         check(served[1], "data.exploration.count", arguments, VIEWER)
     conditions = {"conditions": [{"column": "label", "op": "is", "value": "a"}]}

@@ -9,6 +9,7 @@ import pytest
 from engine.job_handlers import keep
 from engine.server.job_results import build_dataset_id
 from engine.server.profiling import queue_outdated
+from store.core.schemas import Job
 from store.data import datasets
 from store.data.config import CleanConfig, ImportConfig, Source
 from store.data.signals import GROUPS
@@ -39,8 +40,8 @@ def ended(desk: Desk, job_id: str, result: dict[str, Any]) -> None:
         keep(tx, desk.home, job_queue.get_job(tx, job_id), result, desk.clock())
 
 
-def profiles(desk: Desk) -> list[dict[str, Any]]:
-    return [job for job in job_queue.queue(desk.database) if job["kind"] == "profile"]
+def profiles(desk: Desk) -> list[Job]:
+    return [job for job in job_queue.queue(desk.database) if job.kind == "profile"]
 
 
 def queue_import(desk: Desk, name: str) -> str:
@@ -53,18 +54,18 @@ def test_an_import_brings_its_measuring_with_it_in_order(desk: Desk) -> None:
     assert profiles(desk) == []
     ended(desk, job_id, imported(desk))
     queued = profiles(desk)
-    assert [job["config"]["group"] for job in queued] == AUTOMATIC
-    assert {job["config"]["dataset"] for job in queued} == {build_dataset_id(job_id)}
-    assert queued[0]["title"] == "Measure texts of Sums"
+    assert [job.config["group"] for job in queued] == AUTOMATIC
+    assert {job.config["dataset"] for job in queued} == {build_dataset_id(job_id)}
+    assert queued[0].title == "Measure texts of Sums"
     again = desk("profile", dataset="Sums", group=AUTOMATIC[0])  # a click while it waits makes no second job
-    assert again["job_id"] == queued[0]["job_id"]
+    assert again["job_id"] == queued[0].job_id
 
 
 def test_rows_that_were_measured_are_not_measured_again(desk: Desk) -> None:
     with desk.database.transaction() as tx:
         datasets.record_signals(tx, "f", AUTOMATIC[0], MEASURED, job_queue.to_utc(desk.now))
     ended(desk, queue_import(desk, "Twin"), imported(desk))
-    assert [job["config"]["group"] for job in profiles(desk)] == AUTOMATIC[1:]
+    assert [job.config["group"] for job in profiles(desk)] == AUTOMATIC[1:]
 
 
 def test_what_was_measured_in_an_older_way_is_measured_anew_at_a_start(desk: Desk) -> None:
@@ -75,9 +76,9 @@ def test_what_was_measured_in_an_older_way_is_measured_anew_at_a_start(desk: Des
             datasets.record_signals(tx, "f", name, MEASURED, job_queue.to_utc(desk.now))
         assert queue_outdated(tx, desk.now) == []
         tx.execute("UPDATE signal SET version = 1 WHERE name = 'duplicates'")
-        assert datasets.signals(tx, "f")["duplicates"]["outdated"]
+        assert datasets.signals(tx, "f")["duplicates"].outdated
         assert len(queue_outdated(tx, desk.now)) == 1
-    assert [(job["config"]["group"], job["title"]) for job in profiles(desk)] == [
+    assert [(job.config["group"], job.title) for job in profiles(desk)] == [
         ("duplicates", "Measure duplicates of Sums")
     ]
 
@@ -87,20 +88,20 @@ def test_a_new_version_is_measured_too(desk: Desk) -> None:
     config = CleanConfig.parse({"dataset": old, "recipe": {"steps": [{"step": "normalise"}]}})
     job_id = desk("clean", **config.model_dump(exclude_none=True))["job_id"]
     ended(desk, job_id, imported(desk, "new", fates={"kept": 9}))
-    version = datasets.get_dataset(desk.database, "Sums v2")["dataset_id"]
-    assert [(job["config"]["group"], job["config"]["dataset"]) for job in profiles(desk)] == [
+    version = datasets.get_dataset(desk.database, "Sums v2").dataset_id
+    assert [(job.config["group"], job.config["dataset"]) for job in profiles(desk)] == [
         (name, version) for name in AUTOMATIC
     ]
 
 
 def test_a_data_set_is_deleted_over_its_measuring(desk: Desk) -> None:
     ended(desk, queue_import(desk, "Sums"), imported(desk))
-    running, *waiting = (job["job_id"] for job in profiles(desk))
+    running, *waiting = (job.job_id for job in profiles(desk))
     with desk.database.transaction() as tx:
         job_queue.claim(tx, running, "cpu", desk.now)
     desk("delete_dataset", dataset="Sums")
-    assert {desk.job(job_id)["status"] for job_id in waiting} == {"cancelled"}
-    assert desk.job(running)["cancel_requested_at"] is not None
+    assert {desk.job(job_id).status for job_id in waiting} == {"cancelled"}
+    assert desk.job(running).cancel_requested_at is not None
     with desk.database.transaction() as tx:  # it may be done before it notices
         keep(tx, desk.home, desk.job(running), MEASURED, desk.now)
     assert datasets.signals(desk.database, "f") == {}

@@ -41,7 +41,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
     work = WorkerJob(write_order(database, home, job).path)
     result = error = None
     try:
-        result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
+        result = importlib.import_module(JOB_KINDS[job.kind].module).run(work)
     except TunebenchError as fault:
         error = describe_error(fault)
     with database.transaction() as tx:
@@ -101,7 +101,7 @@ def test_a_recipe_makes_the_next_version(served: tuple[Home, Database, Run], rec
     assert done.exit_code == OK, done.output
     assert "Drop exact duplicates, keep the first" in done.stdout
     assert "0 kept, 4 changed, 4 dropped, 0 added." in done.stderr
-    assert datasets.get_dataset(database, "Sums v2")["row_count"] == 4
+    assert datasets.get_dataset(database, "Sums v2").row_count == 4
     named = json.loads(run("data", "clean", "Sums v2", recipe, "--name", "Third", "--json").stdout)
     assert (named["name"], named["fates"]["kept"]) == ("Third", 4)
     tree = json.loads(run("data", "versions", "Third", "--json").stdout)["versions"]
@@ -133,11 +133,11 @@ def test_rows_are_split_by_a_column(served: tuple[Home, Database, Run]) -> None:
     _, database, run = served
     assert run("data", "split", "Sums", "--by", "group", "--column", "source.question").exit_code == OK
     dataset = datasets.get_dataset(database, "Sums")
-    assert (dataset["split_by"], dataset["split_column"]) == ("group", "source.question")
+    assert (dataset.split_by, dataset.split_column) == ("group", "source.question")
     done = run("data", "split", "Sums", "--test-size", "0.2")
     assert "by group of source.question" in done.stderr
     assert run("data", "split", "Sums", "--by", "random").exit_code == OK
-    assert datasets.get_dataset(database, "Sums")["split_by"] == "random"
+    assert datasets.get_dataset(database, "Sums").split_by == "random"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_name_that_ends_in_a_raised_number_gets_a_next_version(
     _, database, run = served
     assert run("data", "rename", "Sums", "Area v²").exit_code == OK
     assert run("data", "clean", "Area v²", recipe).exit_code == OK
-    assert datasets.get_dataset(database, "Area v² v2")["row_count"] == 4
+    assert datasets.get_dataset(database, "Area v² v2").row_count == 4
 
 
 def test_half_a_character_in_an_edit_and_an_empty_list_are_said_in_words(

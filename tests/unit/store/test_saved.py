@@ -38,9 +38,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def names(desk: Desk, person: Person) -> list[str]:
     """Of recipes and of slices: the two are kept in the same way."""
-    of_recipes = [row["name"] for row in saved_recipes.recipes(desk.database, person["person_id"])]
+    of_recipes = [row.name for row in saved_recipes.recipes(desk.database, person["person_id"])]
     assert of_recipes == [
-        row["name"] for row in saved_recipes.slices(desk.database, "data-D", person["person_id"])
+        row.name for row in saved_recipes.slices(desk.database, "data-D", person["person_id"])
     ]
     return of_recipes
 
@@ -70,10 +70,10 @@ def test_what_is_private_is_in_no_line_of_the_activity(desk: Desk) -> None:
     keep(desk, ADA, "Shared")
     forget(desk, ADA, "Shared")
     _, rows = activity.listed(desk.database)
-    assert [row["command"] for row in rows[::-1]] == [
+    assert [row.command for row in rows[::-1]] == [
         "save_recipe", "save_slice", "delete_recipe", "delete_slice",
     ]  # fmt: skip
-    assert len({row["subject_id"] for row in rows}) == 2
+    assert len({row.subject_id for row in rows}) == 2
 
 
 def test_a_name_is_its_owners(desk: Desk) -> None:
@@ -82,9 +82,9 @@ def test_a_name_is_its_owners(desk: Desk) -> None:
     keep(desk, ADA, "Mend")  # in place of her own
     assert names(desk, ADA) == ["Mend", "Mend"]
     rows = saved_recipes.recipes(desk.database, "p-ada")
-    assert {row["created_by"]: row["revision"] for row in rows} == {"p-ada": 2, "p-bob": 1}
+    assert {row.created_by: row.revision for row in rows} == {"p-ada": 2, "p-bob": 1}
     forget(desk, ADA, "Mend")  # her own before the other
-    assert [row["created_by"] for row in saved_recipes.recipes(desk.database, "p-ada")] == ["p-bob"]
+    assert [row.created_by for row in saved_recipes.recipes(desk.database, "p-ada")] == ["p-bob"]
 
 
 def test_the_owner_and_admins_alone_delete(desk: Desk) -> None:
@@ -103,9 +103,9 @@ def test_of_several_that_share_a_name_the_id_tells(desk: Desk) -> None:
     keep(desk, BOB, "Mend")
     with pytest.raises(StateError, match="Several"):
         desk("delete_recipe", by=CHIEF, name="Mend")
-    of_bob = next(row for row in saved_recipes.recipes(desk.database, "x") if row["created_by"] == "p-bob")
-    desk("delete_recipe", by=CHIEF, name="Mend", recipe_id=of_bob["recipe_id"])
-    assert [row["created_by"] for row in saved_recipes.recipes(desk.database, "x")] == ["p-ada"]
+    of_bob = next(row for row in saved_recipes.recipes(desk.database, "x") if row.created_by == "p-bob")
+    desk("delete_recipe", by=CHIEF, name="Mend", recipe_id=of_bob.recipe_id)
+    assert [row.created_by for row in saved_recipes.recipes(desk.database, "x")] == ["p-ada"]
 
 
 def test_a_revision_that_was_not_seen_is_not_overwritten(desk: Desk) -> None:
@@ -120,7 +120,7 @@ def test_a_revision_that_was_not_seen_is_not_overwritten(desk: Desk) -> None:
         desk(command, by=ADA, name="Mend", seen=1, **body)
         with pytest.raises(ConflictError, match="deleted"):
             desk(command, by=ADA, name="Gone", seen=4, **body)
-    assert {row["revision"] for row in saved_recipes.recipes(desk.database, "p-ada")} == {2}
+    assert {row.revision for row in saved_recipes.recipes(desk.database, "p-ada")} == {2}
 
 
 def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
@@ -139,10 +139,10 @@ def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
     commands = Commands(database, home, lambda name, body: {}).table()
 
     def kept(person: Person) -> list[str]:
-        return [row["name"] for row in saved_recipes.recipes(database, person["person_id"])]
+        return [row.name for row in saved_recipes.recipes(database, person["person_id"])]
 
     assert kept(ADA) == kept(OWNER) == ["Old"]
-    assert [row["name"] for row in saved_recipes.slices(database, "data-D", "p-ada")] == ["Old"]
+    assert [row.name for row in saved_recipes.slices(database, "data-D", "p-ada")] == ["Old"]
     with pytest.raises(ForbiddenError):
         commands["delete_recipe"]({"name": "Old"}, ADA)
     commands["save_recipe"]({"name": "Old", "steps": STEPS}, OWNER)
@@ -163,12 +163,12 @@ def test_who_edits_what_somebody_changed_is_told_by_whom_and_to_what(desk: Desk)
     ) as caught:
         desk("edit_run", by=BOB, run=run_id, notes="Bob's notes", seen={"notes": "old"})
     assert (caught.value.status, caught.value.field) == (409, "notes")
-    assert runs.get_run(desk.database, run_id)["notes"] == "Ada's notes"
+    assert runs.get_run(desk.database, run_id).notes == "Ada's notes"
     desk("edit_run", by=BOB, run=run_id, name="Other", seen={"name": "Run"})  # another field is no conflict
     desk("edit_run", by=BOB, run=run_id, notes="Bob's notes", seen={"notes": "Ada's notes"})
     desk("edit_run", by=ADA, run=run_id, notes="Bob's notes", seen={"notes": "old"})  # the same is wanted
     desk("edit_run", by=ADA, run=run_id, notes="A script's")  # says nothing of what it saw
-    assert runs.get_run(desk.database, run_id)["notes"] == "A script's"
+    assert runs.get_run(desk.database, run_id).notes == "A script's"
 
 
 def test_data_sets_are_split_and_named_by_who_saw_how_they_are(desk: Desk) -> None:
@@ -182,7 +182,7 @@ def test_data_sets_are_split_and_named_by_who_saw_how_they_are(desk: Desk) -> No
             test_size=0.1,
             seen={"validation_size": 0.2},
         )
-    assert datasets.get_dataset(desk.database, "D")["test_size"] == 0.05
+    assert datasets.get_dataset(desk.database, "D").test_size == 0.05
     desk("rename_dataset", by=ADA, dataset="D", name="E")
     with pytest.raises(ConflictError, match=r"Ada changed E\. By now: name “E”"):
         desk("rename_dataset", by=BOB, dataset="data-D", name="F", seen={"name": "D"})

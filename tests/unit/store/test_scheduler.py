@@ -19,6 +19,7 @@ from store.http.machine import GIB
 from store.jobs import job_queue
 from store.jobs.event_ingest import TORN
 from store.runs import runs
+from store.runs.schemas import Prediction
 from tests.unit.played import World
 
 
@@ -26,7 +27,7 @@ def test_a_lane_takes_one_job_at_a_time_oldest_first(world: World) -> None:
     first, second, device = world.queue(), world.queue(), world.queue(lane="device")
     world.step()
     assert world.launcher.started == [first, device]
-    assert [job["job_id"] for job in job_queue.queue(world.database)] == [first, device, second]
+    assert [job.job_id for job in job_queue.queue(world.database)] == [first, device, second]
     world.announce(first, 11)
     world.step()
     world.result(first, status="finished", result={"model": "m"})
@@ -40,7 +41,7 @@ def test_each_device_has_one_job(tmp_path: Path) -> None:
     world = World(tmp_path / "home", ("cuda:0", "cuda:1"))
     ids = [world.queue(lane="device") for _ in range(3)]
     world.step()
-    assert [world.job(job_id)["device"] for job_id in ids] == ["cuda:0", "cuda:1", None]
+    assert [world.job(job_id).device for job_id in ids] == ["cuda:0", "cuda:1", None]
     order = read_json(world.folder(ids[1]).config)
     assert order["device"] == "cuda:1"
     assert order["attempt"] == 1
@@ -93,14 +94,14 @@ def test_beside_takes_an_accelerator_that_nobody_wants(
     first = world.queue(lane="beside")
     training = world.queue(lane="device")
     world.step()
-    assert (world.job(training)["device"], world.job(first)["device"]) == ("cuda:0", "cpu")
+    assert (world.job(training).device, world.job(first).device) == ("cuda:0", "cpu")
     world.database.close()
     other = World(tmp_path / "other", ("cuda:0",))
     alone = other.queue(lane="beside")
     other.step()
     waits = other.queue(lane="device")
     other.step()
-    assert (other.job(alone)["device"], other.status(waits)) == ("cuda:0", "queued")
+    assert (other.job(alone).device, other.status(waits)) == ("cuda:0", "queued")
     other.database.close()
 
 
@@ -163,7 +164,7 @@ def test_what_waits_for_a_job_that_waits_in_vain_fails_in_the_same_step(world: W
         job_queue.stop(tx, job_queue.get_job(tx, first), world.now)
     world.step()
     assert (world.status(second), world.status(third)) == ("failed", "failed")
-    assert "It waited for “Job 2”" in world.job(third)["error"]["message"]
+    assert "It waited for “Job 2”" in world.job(third).error["message"]
 
 
 def test_a_report_of_garbage_holds_up_no_other_job_and_is_told_of_once(world: World) -> None:
@@ -180,7 +181,7 @@ def test_a_report_of_garbage_holds_up_no_other_job_and_is_told_of_once(world: Wo
     world.step()  # until nothing is left
     assert world.status(talkative) == "lost"
     size = world.folder(talkative).events.stat().st_size
-    assert world.job(talkative)["event_offset"] == size
+    assert world.job(talkative).event_offset == size
     alerts = world.database.query("SELECT message FROM alert WHERE job_id = ?", [talkative])
     assert alerts["message"].to_pylist() == [TORN]
 
@@ -195,7 +196,7 @@ def test_a_job_fails_with_the_cause_of_the_one_it_waited_for(world: World, statu
     world.step()
     assert world.status(model) == status
     assert world.status(waiting) == "failed"
-    message = world.job(waiting)["error"]["message"]
+    message = world.job(waiting).error["message"]
     assert "Job 1" in message
     assert "No such package." in message
 
@@ -213,7 +214,7 @@ def test_events_are_taken_to_their_end_before_a_job_ends(world: World) -> None:
     assert world.status(run_id) == "finished"
     count = world.database.query("SELECT count(*), count(DISTINCT step) FROM metric").to_pylist()[0]
     assert list(count.values()) == [400, 400]
-    assert runs.get_run(world.database, run_id)["verdict"] == {"gain": {"split": "test"}}
+    assert runs.get_run(world.database, run_id).verdict == {"gain": {"split": "test"}}
 
 
 def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None:
@@ -228,7 +229,7 @@ def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None
     world.result(run_id, status="finished", result={"verdict": {"state": "worse", "gain": None}})
     world.step()
     assert world.status(run_id) == "finished"
-    assert runs.predictions(world.database, run_id) == [{"run_id": run_id, **row}]
+    assert runs.predictions(world.database, run_id) == [Prediction(run_id=run_id, **row)]
     assert not world.folder(run_id).checkpoints.exists()  # a finished run is never resumed
 
 
@@ -260,5 +261,5 @@ def test_a_run_whose_data_set_is_gone_fails_before_it_starts(world: World) -> No
     run_id = world.queue_run()
     world.step()
     assert world.status(run_id) == "failed"
-    assert "data-1" in world.job(run_id)["error"]["message"]
+    assert "data-1" in world.job(run_id).error["message"]
     assert world.launcher.started == []

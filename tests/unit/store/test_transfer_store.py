@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.job_handlers import write_order
 from store.core.errors import ConfigError, StateError
 from store.core.job_kinds import JOB_KINDS
 from store.data import datasets
+from store.data.schemas import Dataset
 from store.jobs import job_queue
 from store.transfer import transfers
 from store.transfer.config import KIND, TransferConfig
@@ -64,13 +66,13 @@ def test_a_bad_field_is_named(fields: dict[str, Any], field: str) -> None:
 def test_a_matrix_is_queued_with_ids(desk: Desk) -> None:
     first, second = launched(desk, "A", "S0"), launched(desk, "B", "S0", status="cancelled")
     job = desk.job(desk("transfer", runs=["A", "B", first], datasets=["S0", "data-S1"])["job_id"])
-    assert (job["kind"], job["lane"], job["title"]) == (KIND, "device", "Transfer: 2 runs on 2 data sets")
-    assert job["config"]["runs"] == [first, second]
-    assert job["config"]["datasets"] == ["data-S0", "data-S1"]
+    assert (job.kind, job.lane, job.title) == (KIND, "device", "Transfer: 2 runs on 2 data sets")
+    assert job.config["runs"] == [first, second]
+    assert job.config["datasets"] == ["data-S0", "data-S1"]
     with desk.database.transaction() as tx:
         datasets.delete_dataset(tx, "S1")
-        job_queue.claim(tx, job["job_id"], "cpu", 1.0)
-    order = json.loads(write_order(desk.database, desk.home, desk.job(job["job_id"])).config.read_text())
+        job_queue.claim(tx, job.job_id, "cpu", 1.0)
+    order = json.loads(write_order(desk.database, desk.home, desk.job(job.job_id)).config.read_text())
     # the other was deleted meanwhile
     assert [entry["dataset"]["name"] for entry in order["datasets"]] == ["S0"]
     assert order["datasets"][0]["split"]["split_seed"] == 3
@@ -100,7 +102,7 @@ def stored(desk: Desk, job_id: str, document: dict[str, Any], config: TransferCo
         job_queue.update(tx, job_id, status="finished", result=document)
 
 
-def measured(desk: Desk) -> tuple[list[str], list[dict[str, Any]], TransferConfig]:
+def measured(desk: Desk) -> tuple[list[str], list[Dataset], TransferConfig]:
     """Three runs whose matrix is in the store; the last run on the first data set has only a reason."""
     names = [launched(desk, f"Run {i}", f"S{i}") for i in range(3)]
     config = TransferConfig(runs=names, datasets=[f"data-S{i}" for i in range(3)])
@@ -110,7 +112,7 @@ def measured(desk: Desk) -> tuple[list[str], list[dict[str, Any]], TransferConfi
         text = text.replace(f'"run-{place}"', f'"{run_id}"').replace(f'"d{place}"', f'"data-S{place}"')
     document = json.loads(text)
     for entry, dataset in zip(document["datasets"], sets, strict=True):
-        entry["split"] |= {k: dataset[k] for k in ("split_seed", "validation_size", "test_size")}
+        entry["split"] |= datasets.get_split_fields(dataset)
     stored(desk, "job-1", document, config, 5.0)
     return names, sets, config
 
@@ -121,7 +123,7 @@ def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
     assert not matrix.missing(names, config.datasets)
     assert matrix.failed() == [(names[2], "data-S0")]
     again = TransferConfig(runs=names[2:], datasets=["data-S0"])
-    document = job_queue.get_job(desk.database, "job-1")["result"]
+    document = job_queue.get_job(desk.database, "job-1").result
     cell = matrix.cells[names[0], "data-S0"] | {"run_id": names[2]}
     stored(desk, "job-0", document | {"cells": [cell]}, again, 4.0)  # older, but with figures
     mended = transfers.measured_transfer(desk.database, names, sets, config.asked)
@@ -136,7 +138,7 @@ def test_cells_of_other_rows_are_none(desk: Desk) -> None:
     other = TransferConfig.parse(config.document() | {"max_rows": 7})
     matrix = transfers.measured_transfer(desk.database, names, sets, other.asked)
     assert len(matrix.missing(names, config.datasets)) == 9
-    moved = [sets[0] | {"test_size": 0.4}, sets[1], sets[2] | {"fingerprint": "new"}]
+    moved = [replace(sets[0], test_size=0.4), sets[1], replace(sets[2], fingerprint="new")]
     matrix = transfers.measured_transfer(desk.database, names, moved, config.asked)
     assert matrix.missing(names, config.datasets) == [
         (run, dataset) for run in names for dataset in ("data-S0", "data-S2")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.job_handlers import keep
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
+from store.core.schemas import Job
 from store.data import dataset_versions, datasets
 from store.data.cleaning import Recipe
 from store.data.cleaning_text import describe_filter, describe_step
@@ -21,10 +22,9 @@ from store.data.config import CleanConfig
 from store.data.dataset_versions import FateFilter
 from store.data.filters import Filter
 from store.db.database import Database
-from store.jobs import job_queue
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
-from tests.unit.store_samples import add_job, new_store
+from tests.unit.store_samples import add_job, new_dataset, new_store, row_of
 
 Document = dict[str, Any]
 
@@ -39,11 +39,8 @@ def store(tmp_path: Path) -> Iterator[tuple[Home, Database]]:
 def insert(database: Database, dataset: Document) -> None:
     """Record a data set that was made by `make`."""
     with database.transaction() as tx:
-        row = {key: dataset[key] for key in ("fingerprint", "kind", "format", "columns", "row_count", "name")}
-        sizes = {"skipped_count": 0, "duplicate_count": 0, "source_bytes": 1, "stats": {}, "source": {}}
-        split = {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1}
-        row |= {"dataset_id": dataset["dataset_id"], "created_at": job_queue.to_utc(time.time())}
-        datasets.insert_dataset(tx, row | sizes | split)
+        names = ("dataset_id", "fingerprint", "kind", "format", "columns", "row_count", "name")
+        datasets.insert_dataset(tx, new_dataset(**{name: dataset[name] for name in names}))
 
 
 def grow(
@@ -54,12 +51,8 @@ def grow(
     config = CleanConfig.parse(
         {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": list(steps)}}
     )
-    job = {
-        "job_id": f"job-{name}",
-        "kind": "clean",
-        "created_by": "p-ada",
-        "config": config.model_dump(exclude_none=True),
-    }
+    asked = config.model_dump(exclude_none=True)
+    job = row_of(Job, job_id=f"job-{name}", kind="clean", created_by="p-ada", config=asked)
     with database.transaction() as tx:
         keep(tx, home, job, made, time.time())
     fields = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
@@ -97,12 +90,12 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
         tx.execute("UPDATE run SET dataset_id = 'data-b'")
     for start in ("root", "b", "data-c"):
         tree = dataset_versions.tree(database, start)
-        assert [(row["name"], row["depth"]) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
-    assert tree[1]["titles"] == ["Drop rows where the row is 0", "Strip white space"]
-    assert tree[1]["fates"]["changed"] == 5
-    assert [row["created_by"] for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
-    assert [run["name"] for run in tree[2]["runs"]] == ["Run1"]
-    assert [row["name"] for row in dataset_versions.list_lineage(database, "b")] == ["root", "a", "b"]
+        assert [(row.name, row.depth) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
+    assert tree[1].titles == ["Drop rows where the row is 0", "Strip white space"]
+    assert tree[1].fates["changed"] == 5
+    assert [row.created_by for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
+    assert [run.name for run in tree[2].runs] == ["Run1"]
+    assert [row.name for row in dataset_versions.list_lineage(database, "b")] == ["root", "a", "b"]
 
 
 def test_fates_are_searched_by_fate_step_and_text(
@@ -111,17 +104,13 @@ def test_fates_are_searched_by_fate_step_and_text(
     _, database, _ = grown
     everything = dataset_versions.fates(database, "c")
     assert everything["total"] == len(everything["rows"]) == 8
-    assert [row["row_id"] for row in everything["rows"]] == list(range(8))
+    assert [row.row_id for row in everything["rows"]] == list(range(8))
     dropped = dataset_versions.fates(database, "a", FateFilter(fate="dropped"))
-    assert [(row["before"], row["after"], row["reason"]) for row in dropped["rows"]] == [
-        ("q0\n\n a0", None, "first")
-    ]
+    assert [(row.before, row.after, row.reason) for row in dropped["rows"]] == [("q0\n\n a0", None, "first")]
     assert dataset_versions.fates(database, "a", FateFilter(step=1))["total"] == 5
     assert dataset_versions.fates(database, "a", FateFilter(step=0))["total"] == 1
     matches = dataset_versions.fates(database, "c", FateFilter(search="EXTRA"))
-    assert [(row["before"], row["after"], row["fate"]) for row in matches["rows"]] == [
-        (None, "extra\n\nyes", "added")
-    ]
+    assert [(row.before, row.after, row.fate) for row in matches["rows"]] == [(None, "extra\n\nyes", "added")]
     assert dataset_versions.fates(database, "a", FateFilter(search="FIRST"))["total"] == 1
     assert (
         dataset_versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added"))["total"] == 1

@@ -8,20 +8,21 @@ from typing import Any
 
 from pages.playground import conversation
 from store.core.home import Home
-from store.playground.schemas import Turn
+from store.playground.schemas import EndReason, Turn, TurnAnswer
 from tests.unit.data_job import import_file, write
+from tests.unit.store_samples import row_of
 
 
-def answer(place: int, text: str, **fields: Any) -> Any:
-    model = {"model": ("first", "second")[place]}
-    given = {"turn_id": "t", "place": place, "label": f"{model['model']} model", "model": model, "text": text}
-    return given | {"tokens": [], "reason": "end", "figures": None, "error": None} | fields
+def answer(place: int, text: str, reason: EndReason = "end", error: Any = None) -> TurnAnswer:
+    name = ("first", "second")[place]
+    about = {"label": f"{name} model", "model": {"model": name}, "tokens": [], "figures": None}
+    return TurnAnswer(turn_id="t", place=place, text=text, reason=reason, error=error, **about)
 
 
-def turn(prompt: str, *answers: Any, system: str = "Be *kind*.") -> Turn:
-    asked: Any = {"turn_id": prompt, "conversation_id": "c", "parent_id": None, "prompt": prompt}
+def turn(prompt: str, *answers: TurnAnswer, system: str = "Be *kind*.") -> Turn:
     settings = {"system": system, "models": [{"model": "first"}, {"model": "second"}]}
-    return asked | {"settings": settings, "said_by": "Ada", "said_at": None, "answers": list(answers)}
+    asked = {"turn_id": prompt, "conversation_id": "c", "prompt": prompt, "settings": settings}
+    return row_of(Turn, said_by="Ada", answers=list(answers), **asked)
 
 
 TURNS = [

@@ -16,6 +16,8 @@ from store.data import datasets
 from store.db.database import Database
 from store.jobs import job_queue
 from store.playground import conversations
+from store.playground.schemas import TurnAnswer
+from tests.unit.store_samples import new_dataset
 
 NOW = 1_700_000_000.0
 A, B = {"model": "a"}, {"model": "b"}
@@ -49,10 +51,11 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
         count = len(conversations.tree(tx, "c"))
         conversations.add_turn(tx, turn, held, (parent, prompt), "you", job_queue.to_utc(NOW + count))
         for place, (model, text, reason) in enumerate(answers):
-            given: Any = {
-                "turn_id": turn, "place": place, "label": model["model"], "model": model, "text": text,
-                "tokens": [], "reason": reason, "figures": None, "error": None,
-            }  # fmt: skip
+            ending: Any = reason
+            given = TurnAnswer(
+                turn_id=turn, place=place, label=model["model"], model=model, text=text, tokens=[],
+                reason=ending, figures=None, error=None,
+            )  # fmt: skip
             conversations.answer(tx, given, job_queue.to_utc(NOW))
 
 
@@ -61,12 +64,7 @@ def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversation
 
 
 def add_dataset(store: Database, name: str, kind: str) -> None:
-    row: Any = {
-        **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
-        **{"source": {}, "fingerprint": "f", "row_count": 99, "skipped_count": 0, "duplicate_count": 0},
-        **{"source_bytes": 1, "stats": {}, "split_seed": 3, "validation_size": 0.2, "test_size": 0.05},
-        "created_at": job_queue.to_utc(NOW),
-    }
+    row = new_dataset(f"data-{name}", name, kind=kind, row_count=99, created_at=job_queue.to_utc(NOW))
     with store.transaction() as tx:
         datasets.insert_dataset(tx, row)
 
@@ -110,13 +108,13 @@ def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
     say_turn(store, "t1", "", "One?", (A, "a1", "end"))
     say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"))
     say_turn(store, "t3", "t1", "Other?", (A, "a3", "end"))
-    assert [turn["turn_id"] for turn in conversations.path(store, "c", "t2")] == ["t1", "t2"]
-    assert [turn["turn_id"] for turn in conversations.path(store, "c", "t3")] == ["t1", "t3"]
+    assert [turn.turn_id for turn in conversations.path(store, "c", "t2")] == ["t1", "t2"]
+    assert [turn.turn_id for turn in conversations.path(store, "c", "t3")] == ["t1", "t3"]
     assert conversations.path(store, "c", "") == []
     with pytest.raises(NotFoundError, match="no turn t9"):
         conversations.path(store, "c", "t9")
     (line,) = conversations.conversations(store)
-    assert (line["title"], line["turns"]) == ("One?", 3)
+    assert (line.title, line.turns) == ("One?", 3)
 
 
 def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
@@ -154,7 +152,7 @@ def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> No
     assert (others["lines"], others["other_models"]) == ([], 7)
     assert conversations.answers_to_rate(store, "nowhere")["lines"] == []
     (line,) = conversations.answered_by(store, ["b", "a"], "you")
-    assert (line["conversation_id"], line["turns"]) == ("c", 7)
+    assert (line.conversation_id, line.turns) == ("c", 7)
     assert conversations.answered_by(store, ["b", "z"], "you") == []
     assert conversations.answered_by(store, ["b"], "somebody else") == []
 
@@ -170,7 +168,7 @@ def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:
     act("edit_conversation", conversation=own, title="Mine")
     act("edit_conversation", conversation=own, settings={"system": "x", "models": [B]})
     held = conversations.get_conversation(store, own)
-    assert (held["title"], held["settings"]["system"], held["made_by"]) == ("Mine", "x", "you")
+    assert (held.title, held.settings["system"], held.made_by) == ("Mine", "x", "you")
     act("delete_conversation", conversation=own)
     with pytest.raises(NotFoundError, match="may have been deleted"):
         act("delete_conversation", conversation=own)
@@ -182,10 +180,10 @@ def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
     say_turn(store, "t1", "", "One?", (A, "a1", "end"))
     act("delete_conversation", conversation="c")
     with store.transaction() as tx:
-        late: Any = {
-            "turn_id": "t1", "place": 0, "label": "a", "model": A, "text": "late", "tokens": [],
-            "reason": "end", "figures": None, "error": None,
-        }  # fmt: skip
+        late = TurnAnswer(
+            turn_id="t1", place=0, label="a", model=A, text="late", tokens=[], reason="end",
+            figures=None, error=None,
+        )  # fmt: skip
         conversations.answer(tx, late, job_queue.to_utc(NOW))
     assert not store.query("SELECT 1 FROM turn_answer").num_rows
 
@@ -196,26 +194,26 @@ def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act:
     act("keep_answer", turn="t2", place=0, kind="training", answer="Better.\n")
     act("keep_answer", turn="t1", place=0, kind="test", answer="a1")
     test, training = conversations.kept_rows(store)
-    assert [m["content"] for m in training["messages"]] == ["Be kind.", "One?", "a1", "Two?", "Better.\n"]
-    assert (training["corrected"], test["corrected"]) == (True, False)
+    assert [m["content"] for m in training.messages] == ["Be kind.", "One?", "a1", "Two?", "Better.\n"]
+    assert (training.corrected, test.corrected) == (True, False)
     job_id = act("use_kept_rows", kind="training", name="Corrections")["job_id"]
     job = job_queue.get_job(store, job_id)
-    (line,) = (home.uploads / job["config"]["source"]["upload"]).read_text().splitlines()
+    (line,) = (home.uploads / job.config["source"]["upload"]).read_text().splitlines()
     row = json.loads(line)
-    assert row["messages"] == training["messages"]
+    assert row["messages"] == training.messages
     assert (row["part"], row["turn"], row["kept_by"]) == ("train", "t2", "you")
-    assert {row["kind"]: row["dataset_name"] for row in conversations.kept_rows(store)} == {
+    assert {row.kind: row.dataset_name for row in conversations.kept_rows(store)} == {
         "training": "Corrections",
         "test": None,
     }
     with pytest.raises(StateError, match="No training row waits"):
         act("use_kept_rows", kind="training", name="Again")
     with pytest.raises(StateError, match="in the data set"):
-        act("forget_kept_row", kept=training["kept_id"])
+        act("forget_kept_row", kept=training.kept_id)
     with store.transaction() as tx:
         job_queue.finish(tx, job_id, "cancelled", NOW)
-    assert conversations.kept_rows(store)[1]["dataset_name"] is None  # it waits again
-    act("forget_kept_row", kept=training["kept_id"])
+    assert conversations.kept_rows(store)[1].dataset_name is None  # it waits again
+    act("forget_kept_row", kept=training.kept_id)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +248,9 @@ def test_kept_rows_extend_a_data_set_by_a_version_that_waits_for_their_import(
         with pytest.raises(ConfigError, match=why):
             act("use_kept_rows", kind=kind, dataset=dataset)
     version = job_queue.get_job(store, act("use_kept_rows", kind="training", dataset="Old")["job_id"])
-    (step,) = version["config"]["recipe"]["steps"]
-    (before,) = version["after_jobs"]
+    (step,) = version.config["recipe"]["steps"]
+    (before,) = version.after_jobs
     imported = job_queue.get_job(store, before)
-    assert (version["kind"], version["config"]["name"]) == ("clean", "Old v2")
-    assert step["dataset"] == imported["config"]["name"] == "Rows kept for Old v2"
+    assert (version.kind, version.config["name"]) == ("clean", "Old v2")
+    assert step["dataset"] == imported.config["name"] == "Rows kept for Old v2"
     assert round(step["share"] * 99 / (1 - step["share"])) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from engine.evaluation.training_curve import run_curve
 from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve
 from engine.evaluation.verdicts import live_alarms
+from store.jobs.schemas import ValidationSums
 from store.runs.run_outcomes import KINDS
 
 ROWS, TOKENS = 120, 20
@@ -122,29 +124,26 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
     random = np.random.default_rng(1)
     tokens = random.integers(3, 30, 50)
     right = random.binomial(tokens, 0.6)
-    sums = {
-        "step": 10, "n": 50, "x": right.sum(), "w": tokens.sum(), "xx": (right * right).sum(),
-        "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
-    }  # fmt: skip
+    sums = ValidationSums(
+        step=10, n=50, x=right.sum(), w=tokens.sum(), xx=(right * right).sum(),
+        xw=(right * tokens).sum(), ww=(tokens * tokens).sum(),
+    )  # fmt: skip
     (point,) = run_curve.compute_metric_curve("tokens", [sums])
     value, n = right.sum() / tokens.sum(), 50
     error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
     half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
     assert point["n"] == 50
     assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
-    four = {"n": 4, "x": 20, "w": 40, "xx": 120, "xw": 200, "ww": 400}
-    assert run_curve.compute_metric_curve("tokens", [sums | four])[0]["low"] is None
-    assert (
-        run_curve.compute_metric_curve("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1
-    )  # Wilson: never certain
+    four = replace(sums, n=4, x=20, w=40, xx=120, xw=200, ww=400)
+    assert run_curve.compute_metric_curve("tokens", [four])[0]["low"] is None
+    certain = run_curve.compute_metric_curve("label", [replace(sums, x=50, w=50)])
+    assert certain[0]["low"] < 1  # Wilson: never certain
 
 
 def test_rows_that_all_agree_make_nothing_certain() -> None:
-    ones = {"step": 1, "n": 16, "x": 0, "w": 80, "xx": 0, "xw": 0, "ww": 400}
+    ones = ValidationSums(step=1, n=16, x=0, w=80, xx=0, xw=0, ww=400)
     (none_right,) = run_curve.compute_metric_curve("tokens", [ones])
     assert (none_right["value"], none_right["low"]) == (0, 0)
     assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
-    (alike,) = run_curve.compute_metric_curve(
-        "answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}]
-    )
+    (alike,) = run_curve.compute_metric_curve("answers", [replace(ones, x=16, w=16, xx=16, xw=16, ww=16)])
     assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)

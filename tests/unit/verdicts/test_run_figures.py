@@ -12,6 +12,8 @@ from engine.archives import originals
 from engine.evaluation.comparison import run_comparison
 from engine.evaluation.comparison.run_comparison import HeldOutRowLosses, list_figures
 from store.evaluation.verdict_schemas import read_verdict
+from store.runs.schemas import Run
+from tests.unit.store_samples import row_of
 
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
 
@@ -60,15 +62,13 @@ def test_an_upgrade_changes_no_field_of_a_run(tmp_path: Path) -> None:
         "base": loss,
         "tuned": loss,
     }
-    run: Any = {
-        "created_at": datetime.fromtimestamp(0, UTC),
-        **{"config": {}, "model": "tiny", "data_fingerprint": "f", "facts": {}, "verdict": verdict},
-    }
+    run = row_of(Run, created_at=datetime.fromtimestamp(0, UTC), config={}, model="tiny", facts={})
+    run.data_fingerprint, run.verdict = "f", verdict
     judged = read_verdict(verdict)
     assert judged is not None
     figures = [{**figure} for figure in run_comparison.list_figures(judged)]
     bundled: Any = {
-        "run": {"created_at": run["created_at"].isoformat(), "kind": "train"},
+        "run": {"created_at": run.created_at.isoformat(), "kind": "train"},
         **{"config": {"model": "tiny"}, "data": {"fingerprint": "f"}, "files": [], "facts": {}},
         "figures": figures[:-1],  # one came later
         "verdict": {**verdict, "overfitting": None},
