@@ -309,7 +309,7 @@ class RequestLine(TypedDict):
     error: str | None  # its code
     prompt_tokens: int | None
     completion_tokens: int | None
-    first_token_seconds: float | None
+    first_token_seconds: float | None  # null: the answer has none
     seconds: float  # until the last byte
     finish_reason: str | None
     mean_logprob: (

@@ -109,7 +109,7 @@ class Call:
         return Refusal(CLIENT_GONE, "client_gone", "The caller went away.")
 
     def note_first(self) -> None:
-        """Something of the answer has come."""
+        """A first piece of the answer has come."""
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
 
@@ -293,8 +293,9 @@ class Attempt:
                     ended = True
                 else:
                     out += self._event(event)
-            if out:
+            if self._call.seen.pieces:  # a stream begins with whose turn it is, which is no token
                 self._call.note_first()
+            if out:
                 yield bytes(out)
             if ended:
                 await self._read_rest(pieces)

@@ -121,6 +121,17 @@ def test_what_does_not_start_says_why(endpoint: ServedEndpoint) -> None:
     assert set(ready.json()["waiting_for"]) == {"lost"}
 
 
+def test_whose_turn_it_is_is_no_first_token(tmp_path: Path) -> None:
+    backends = [backend("late", words=["", "late"], pause=0.3), backend("silent", words=[""])]
+    with served(tmp_path / "e", backends, [route("live", "late")]) as endpoint:
+        assert "late" in endpoint.post(stream=True).text
+        assert endpoint.lines()[-1]["first_token_seconds"] >= 0.3
+        endpoint.config["models"] = [{"name": "m", "routes": [route("live", "silent")]}]
+        endpoint.write_config(endpoint.config)
+        endpoint.wait_for(lambda: "silent@1" in endpoint.post(stream=True).text)
+        assert endpoint.lines()[-1]["first_token_seconds"] is None
+
+
 def test_a_new_version_comes_up_beside_the_old_one_or_not_at_all(tmp_path: Path) -> None:
     with served(tmp_path / "e", [backend("one")], [route("live", "one")], drain_seconds=5.0) as endpoint:
         asked: list[int] = []
