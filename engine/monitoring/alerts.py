@@ -50,7 +50,7 @@ def raise_alert(tx: Transaction, endpoint_id: str, warned: AlertDetails, at: flo
     if monitor_alerts.is_open(tx, endpoint_id, warned.kind, warned.subject):
         return
     first, last = warned.places or (None, None)
-    alert: MonitorAlert = MonitorAlert(
+    alert = MonitorAlert(
         alert_id=job_queue.create_id("alert", at),
         endpoint_id=endpoint_id,
         kind=warned.kind,

@@ -224,7 +224,7 @@ def _record_pairs(tx: Transaction, endpoint_id: str, routes: Sequence[RoutePair]
         side_by_side.end(tx, present[gone], now)
     for route in dict.fromkeys(routes):
         if route not in present:
-            new: SideBySide = SideBySide(
+            new = SideBySide(
                 endpoint_id=endpoint_id, model=route.model, live=route.live, other=route.other,
                 role=route.role, share=route.share, noticed_at=now, since=None, ended_at=None,
                 looks={},

@@ -91,7 +91,7 @@ class PlaygroundCommands:
             history, _ = conversations.build_messages(
                 turns, conversations.get_speaker(turn, answers[0]), system
             )
-            row: KeptRow = KeptRow(
+            row = KeptRow(
                 kept_id=kept_id,
                 conversation_id=turn.conversation_id,
                 turn_id=turn.turn_id,

@@ -266,7 +266,7 @@ class AliasCommands:
     def _move(self, tx: Transaction, model: ModelSummary, change: AliasChange, person: Person) -> None:
         at = self.clock()
         gate = change.gate
-        line: AliasMove = AliasMove(
+        line = AliasMove(
             move_id=job_queue.create_id("move", at),
             model_id=model.model_id,
             alias=change.alias,

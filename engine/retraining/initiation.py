@@ -120,7 +120,7 @@ class ImprovementStarter:
             isinstance(source, RoundRowSource) and rounds.get(tx, source.round).state == "open"
             for source in config.rows
         )
-        improvement: Improvement = Improvement(
+        improvement = Improvement(
             improvement_id=job_queue.create_id("improvement", self.clock()),
             model_id=model.model_id,
             alias=config.alias,

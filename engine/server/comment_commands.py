@@ -66,7 +66,7 @@ class CommentCommands:
         comment_id = job_queue.create_id("comment", at)
         with self.database.transaction() as tx:
             subject = _find_commented_subject(tx, body, person)
-            new: Comment = Comment(
+            new = Comment(
                 comment_id=comment_id,
                 subject_kind=body.subject_kind,
                 subject_id=subject.id,

@@ -71,7 +71,7 @@ class EndpointCommands:
             settings = settings.model_copy(
                 update={"port": settings.port or _find_free_port(tx, settings.host)}
             )
-            row: EndpointRow = EndpointRow(
+            row = EndpointRow(
                 endpoint_id=job_queue.create_id("endpoint", now),
                 name=body.name,
                 wanted="running" if body.start else "stopped",

@@ -63,7 +63,7 @@ def draw_judgings(monitor: Monitor) -> None:
                 ":material/hourglass_top: The judge is being asked; the page **Overview** shows how far."
             )
         elif job.status != "finished":
-            why = (job.error or {}).get("message", "") if job.error else ""
+            why = job.error.get("message", "") if job.error else ""
             st.warning(
                 escape_markdown(f"The last judging ended without a result. {why}"), icon=":material/gavel:"
             )

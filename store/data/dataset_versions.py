@@ -314,6 +314,6 @@ def _map_runs(db: Queryable) -> dict[str, list[DatasetRun]]:
     runs: dict[str, list[DatasetRun]] = {}
     table = db.query("SELECT run_id, name, status, dataset_id FROM run_overview ORDER BY number")
     for row in read_records(table, _RunRow):
-        run: DatasetRun = DatasetRun(run_id=row.run_id, name=row.name, status=row.status)
+        run = DatasetRun(run_id=row.run_id, name=row.name, status=row.status)
         runs.setdefault(row.dataset_id, []).append(run)
     return runs
